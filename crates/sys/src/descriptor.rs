@@ -1,0 +1,234 @@
+//! Descriptors: closing many, waiting for some, sealing a copy.
+
+use crate::Result;
+use crate::kernel::{done, new_descriptor, size};
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use std::ffi::CStr;
+use std::ops::RangeInclusive;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+/// What [`close_range`] does to the descriptors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CloseRange {
+    /// Closes them now. Nothing may use or drop what owns one of them afterwards: for the last
+    /// steps before an exec or exit.
+    Close,
+    /// Marks them to be closed by the next exec, since Linux 5.11.
+    CloseOnExec,
+}
+
+/// Standard input. `std::io::stdin` has it too, but allocates a buffer.
+///
+/// Should the caller have left it closed, calls answer `EBADF`.
+// SAFETY: the number is not -1; a process keeps it for its standard input and never closes it.
+pub const STDIN: BorrowedFd<'static> = unsafe { BorrowedFd::borrow_raw(libc::STDIN_FILENO) };
+/// Standard output, like [`STDIN`].
+// SAFETY: as for `STDIN`.
+pub const STDOUT: BorrowedFd<'static> = unsafe { BorrowedFd::borrow_raw(libc::STDOUT_FILENO) };
+/// Standard error, like [`STDIN`].
+// SAFETY: as for `STDIN`.
+pub const STDERR: BorrowedFd<'static> = unsafe { BorrowedFd::borrow_raw(libc::STDERR_FILENO) };
+
+/// How many descriptors [`poll_readable`] takes.
+const POLLED: usize = 8;
+
+/// `MFD_EXEC` of linux/memfd.h, since Linux 6.3.
+const MFD_EXEC: u32 = 0x10;
+
+/// What makes the contents final; `F_SEAL_EXEC` is younger than our oldest kernel.
+const SEALS: SealFlag = SealFlag::F_SEAL_SEAL
+    .union(SealFlag::F_SEAL_SHRINK)
+    .union(SealFlag::F_SEAL_GROW)
+    .union(SealFlag::F_SEAL_WRITE);
+
+/// `int close_range(unsigned int first, unsigned int last, int flags)`, close_range(2), since
+/// Linux 5.9, on the numbers of `range`.
+///
+/// # Errors
+///
+/// The kernel's: `ENOMEM`, if the table had to be copied.
+pub fn close_range(range: RangeInclusive<u32>, how: CloseRange) -> Result<()> {
+    let (first, last) = (*range.start(), *range.end());
+    let flags = match how {
+        CloseRange::Close => 0,
+        CloseRange::CloseOnExec => libc::CLOSE_RANGE_CLOEXEC,
+    };
+    // SAFETY: takes three numbers and touches no memory. That no owner of a closed number is used
+    // again is the contract of `CloseRange::Close`, which its doc states.
+    done(unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) })
+}
+
+/// `int poll(struct pollfd *fds, nfds_t nfds, int timeout)`, poll(2).
+///
+/// Waits until one of at most eight descriptors can be read, has ended or failed, or `timeout_ms`
+/// has passed; `None` waits for ever. Bit N of the answer is the Nth descriptor, and no bit means
+/// that the time is over. A pidfd is readable once its process ended.
+///
+/// # Errors
+///
+/// The kernel's; `EINVAL` for more than eight. An interruption by a signal does not end it.
+pub fn poll_readable(descriptors: &[BorrowedFd<'_>], timeout_ms: Option<u32>) -> Result<u8> {
+    let mut table = [libc::pollfd {
+        fd: -1,
+        events: libc::POLLIN,
+        revents: 0,
+    }; POLLED];
+    let table = table.get_mut(..descriptors.len()).ok_or(Errno::EINVAL)?;
+    for (entry, descriptor) in table.iter_mut().zip(descriptors) {
+        entry.fd = descriptor.as_raw_fd();
+    }
+    let deadline = timeout_ms.map(|ms| Instant::now() + Duration::from_millis(u64::from(ms)));
+    loop {
+        let left = deadline.map_or(-1, left_ms);
+        let count = libc::nfds_t::try_from(table.len()).map_err(|_| Errno::EINVAL)?;
+        // SAFETY: `table` has `count` entries, alive and ours to write for the call.
+        let answer = unsafe { libc::poll(table.as_mut_ptr(), count, left) };
+        match Errno::result(answer) {
+            Err(Errno::EINTR) => {}
+            // A long limit may come in several pieces.
+            Ok(0) if deadline.is_some_and(|end| Instant::now() < end) => {}
+            Err(errno) => return Err(errno),
+            Ok(_) => break,
+        }
+    }
+    let bits = table
+        .iter()
+        .enumerate()
+        .filter(|(_, entry)| entry.revents != 0);
+    Ok(bits.fold(0, |mask, (place, _)| mask | 1 << place))
+}
+
+/// Milliseconds until `deadline`, rounded up so that a wait never ends early and spins.
+fn left_ms(deadline: Instant) -> i32 {
+    let left = deadline.saturating_duration_since(Instant::now());
+    i32::try_from(left.as_micros().div_ceil(1000)).unwrap_or(i32::MAX)
+}
+
+/// `int memfd_create(const char *name, unsigned int flags)`, memfd_create(2), filled from the
+/// start of `source` by sendfile(2) and sealed by `F_ADD_SEALS`, fcntl(2).
+///
+/// An executable copy in memory that nobody can change any more.
+///
+/// # Errors
+///
+/// The kernel's: `EACCES` where `vm.memfd_noexec` is 2, `ENOMEM`.
+pub fn sealed_copy(name: &CStr, source: BorrowedFd<'_>) -> Result<OwnedFd> {
+    let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
+    let copy = match memfd_create(name, flags | MFD_EXEC) {
+        // Before 6.3 the flag is unknown, and a memfd executable without it.
+        Err(Errno::EINVAL) => memfd_create(name, flags)?,
+        answer => answer?,
+    };
+    let mut offset: libc::off_t = 0;
+    // A piece is at most what sendfile moves in one call.
+    while send_file(copy.as_raw_fd(), source, &mut offset)? != 0 {}
+    match fcntl(
+        &copy,
+        FcntlArg::F_ADD_SEALS(SEALS | SealFlag::from_bits_retain(libc::F_SEAL_EXEC)),
+    ) {
+        // F_SEAL_EXEC, since 6.3, is a courtesy: the mode does not matter to the contents.
+        Err(Errno::EINVAL) => fcntl(&copy, FcntlArg::F_ADD_SEALS(SEALS))?,
+        answer => answer?,
+    };
+    Ok(copy)
+}
+
+fn memfd_create(name: &CStr, flags: u32) -> Result<OwnedFd> {
+    // SAFETY: the name ends in NUL and is only read.
+    let answer = unsafe { libc::syscall(libc::SYS_memfd_create, name.as_ptr(), flags) };
+    // SAFETY: the call makes a new descriptor for its caller.
+    unsafe { new_descriptor(answer) }
+}
+
+fn send_file(copy: i32, source: BorrowedFd<'_>, offset: &mut libc::off_t) -> Result<usize> {
+    const PIECE: usize = 0x7fff_f000;
+    // SAFETY: both files are open, and the kernel reads and writes one offset.
+    size(unsafe {
+        libc::syscall(
+            libc::SYS_sendfile,
+            copy,
+            source.as_raw_fd(),
+            &raw mut *offset,
+            PIECE,
+        )
+    })
+}
+
+/// `int fcntl(int fd, F_GET_SEALS)`, F_GET_SEALS(2const): it is a memfd whose contents are final.
+///
+/// # Errors
+///
+/// The kernel's; a file that has no seals is `false`, not an error.
+pub fn is_sealed(file: BorrowedFd<'_>) -> Result<bool> {
+    match fcntl(file, FcntlArg::F_GET_SEALS) {
+        Ok(bits) => Ok(SealFlag::from_bits_retain(bits).contains(SEALS)),
+        Err(Errno::EINVAL) => Ok(false),
+        Err(errno) => Err(errno),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Seek, Write};
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn a_copy_is_whole_and_final() {
+        let mut source = std::fs::File::open("/proc/self/exe").expect("this program");
+        let copy = sealed_copy(c"copy", source.as_fd()).expect("a copy");
+        assert_eq!(is_sealed(copy.as_fd()), Ok(true));
+        assert_eq!(is_sealed(source.as_fd()), Ok(false));
+        let mut copy = std::fs::File::from(copy);
+        let refused = copy.write(b"x").map_err(|error| error.raw_os_error());
+        assert_eq!(refused, Err(Some(libc::EPERM)));
+        assert!(copy.set_len(0).is_err());
+        copy.rewind().expect("a start");
+        let (mut left, mut right) = (Vec::new(), Vec::new());
+        source.read_to_end(&mut left).expect("this program");
+        copy.read_to_end(&mut right).expect("its copy");
+        assert!(left == right);
+    }
+
+    #[test]
+    fn a_plain_memfd_is_not_sealed() {
+        let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
+        let file = memfd_create(c"open", flags).expect("a memfd");
+        assert_eq!(is_sealed(file.as_fd()), Ok(false));
+    }
+
+    #[test]
+    fn polls_tell_which_one() {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        let (other, _open) = std::io::pipe().expect("a pipe");
+        let both = [other.as_fd(), reader.as_fd()];
+        assert_eq!(poll_readable(&both, Some(0)), Ok(0));
+        assert_eq!(poll_readable(&both, Some(2)), Ok(0));
+        { &writer }.write_all(b"x").expect("room in the pipe");
+        assert_eq!(poll_readable(&both, None), Ok(0b10));
+        assert_eq!(
+            poll_readable(&[other.as_fd(); 9], Some(0)),
+            Err(Errno::EINVAL)
+        );
+    }
+
+    #[test]
+    fn an_end_is_readable() {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(writer);
+        assert_eq!(poll_readable(&[reader.as_fd()], None), Ok(1));
+    }
+
+    #[test]
+    fn descriptors_far_out_are_marked() {
+        // Far above what the other tests of this process use.
+        let file = std::fs::File::open("/dev/null").expect("the null device");
+        let number = fcntl(&file, FcntlArg::F_DUPFD(900)).expect("a high number");
+        assert_eq!(close_range(900..=950, CloseRange::CloseOnExec), Ok(()));
+        // SAFETY: the number was just made and has no other owner.
+        let file = unsafe { new_descriptor(libc::c_long::from(number)) }.expect("it is open");
+        assert_eq!(fcntl(&file, FcntlArg::F_GETFD), Ok(libc::FD_CLOEXEC));
+    }
+}

@@ -1,0 +1,307 @@
+//! Sockets of the kernel's own kind, and descriptors that travel through them.
+
+use crate::Result;
+use crate::kernel::{Decimal, StackString, new_descriptor, size};
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket, socketpair};
+use nix::sys::stat::Mode;
+use std::ffi::CStr;
+use std::mem::offset_of;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+
+/// A control message with exactly one descriptor: `CMSG_DATA` of linux/socket.h without its macros.
+#[repr(C)]
+struct Attachment {
+    header: libc::cmsghdr,
+    descriptor: libc::c_int,
+}
+
+/// `CMSG_LEN(sizeof(int))`. Not the padded `CMSG_SPACE`: that has room for a second descriptor,
+/// which a hostile sender could slip in and nobody would close.
+const ATTACHMENT_BYTES: usize = offset_of!(Attachment, descriptor) + size_of::<libc::c_int>();
+
+/// `int socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, int sv[2])`, socketpair(2).
+///
+/// Two ends that keep messages whole and in order and tell when the other is closed.
+///
+/// # Errors
+///
+/// The kernel's: `EMFILE`, `ENFILE`.
+pub fn socket_pair() -> Result<(OwnedFd, OwnedFd)> {
+    socketpair(
+        AddressFamily::Unix,
+        SockType::SeqPacket,
+        None,
+        SockFlag::SOCK_CLOEXEC,
+    )
+}
+
+/// `ssize_t sendmsg(int fd, const struct msghdr *msg, MSG_NOSIGNAL)`, sendmsg(2).
+///
+/// Sends `data`, which must not be empty if a descriptor is `attached` on a stream. Returns the
+/// number of bytes sent.
+///
+/// # Errors
+///
+/// The kernel's: `EPIPE` if the other end is closed. An interruption is retried.
+pub fn send(
+    socket: BorrowedFd<'_>,
+    data: &[u8],
+    attached: Option<BorrowedFd<'_>>,
+) -> Result<usize> {
+    let mut slice = libc::iovec {
+        iov_base: data.as_ptr().cast_mut().cast(),
+        iov_len: data.len(),
+    };
+    let mut control = Attachment {
+        header: libc::cmsghdr {
+            cmsg_len: ATTACHMENT_BYTES,
+            cmsg_level: libc::SOL_SOCKET,
+            cmsg_type: libc::SCM_RIGHTS,
+        },
+        descriptor: attached.map_or(-1, |fd| fd.as_raw_fd()),
+    };
+    let mut message = message_of(&mut slice);
+    if attached.is_some() {
+        message.msg_control = (&raw mut control).cast();
+        message.msg_controllen = ATTACHMENT_BYTES;
+    }
+    loop {
+        // SAFETY: the socket is open for the borrow. `message` points to one `iovec` over `data`,
+        // which the kernel only reads, and to no control message or a whole one of the length
+        // given; all of them outlive the call.
+        let answer = unsafe {
+            let header = &raw const message;
+            libc::syscall(
+                libc::SYS_sendmsg,
+                socket.as_raw_fd(),
+                header,
+                libc::MSG_NOSIGNAL,
+            )
+        };
+        match size(answer) {
+            Err(Errno::EINTR) => {}
+            answer => return answer,
+        }
+    }
+}
+
+/// `ssize_t recvmsg(int fd, struct msghdr *msg, MSG_CMSG_CLOEXEC)`, recvmsg(2).
+///
+/// Waits for a message and returns its length, 0 at the end, and the descriptor it carried.
+///
+/// # Errors
+///
+/// The kernel's; `EMSGSIZE` if the message was longer than `buffer` or carried more than one
+/// descriptor: all of them are closed. An interruption is retried.
+pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<(usize, Option<OwnedFd>)> {
+    let mut slice = libc::iovec {
+        iov_base: buffer.as_mut_ptr().cast(),
+        iov_len: buffer.len(),
+    };
+    let mut control = Attachment {
+        header: libc::cmsghdr {
+            cmsg_len: 0,
+            cmsg_level: 0,
+            cmsg_type: 0,
+        },
+        descriptor: -1,
+    };
+    let mut message = message_of(&mut slice);
+    let length = loop {
+        message.msg_control = (&raw mut control).cast();
+        message.msg_controllen = ATTACHMENT_BYTES;
+        // SAFETY: the socket is open for the borrow. `message` points to one `iovec` over `buffer`
+        // and to a control message of the length given, both ours to write and alive.
+        let answer = unsafe {
+            let header = &raw mut message;
+            libc::syscall(
+                libc::SYS_recvmsg,
+                socket.as_raw_fd(),
+                header,
+                libc::MSG_CMSG_CLOEXEC,
+            )
+        };
+        match size(answer) {
+            Err(Errno::EINTR) => {}
+            answer => break answer?,
+        }
+    };
+    let header = &control.header;
+    let is_descriptor = message.msg_controllen >= ATTACHMENT_BYTES
+        && header.cmsg_len == ATTACHMENT_BYTES
+        && header.cmsg_level == libc::SOL_SOCKET
+        && header.cmsg_type == libc::SCM_RIGHTS;
+    let attached = is_descriptor.then(|| {
+        // SAFETY: a control message of this kind and length holds one descriptor, which the kernel
+        // has just opened for the receiver.
+        unsafe { new_descriptor(libc::c_long::from(control.descriptor)) }
+    });
+    let attached = attached.transpose()?;
+    if message.msg_flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) != 0 {
+        return Err(Errno::EMSGSIZE);
+    }
+    Ok((length, attached))
+}
+
+/// A header over one slice, with no name and no control message.
+fn message_of(slice: &mut libc::iovec) -> libc::msghdr {
+    // SAFETY: `msghdr` consists of numbers and pointers: all zeroes is a value.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = slice;
+    message.msg_iovlen = 1;
+    message
+}
+
+/// `int connect(int fd, const struct sockaddr_un *addr, socklen_t len)`, connect(2), unix(7).
+///
+/// A stream socket that is connected to the one at `path`. An address holds 107 bytes; a longer
+/// path is reached through a descriptor of its directory, which needs `/proc`.
+///
+/// # Errors
+///
+/// The kernel's: `ECONNREFUSED` if nobody listens, `ENOENT`; `ENAMETOOLONG` for a last part too
+/// long for that, too.
+pub fn connect_unix(path: &CStr) -> Result<OwnedFd> {
+    let stream = socket(
+        AddressFamily::Unix,
+        SockType::Stream,
+        SockFlag::SOCK_CLOEXEC,
+        None,
+    )?;
+    let (directory, name) = split(path.to_bytes());
+    match UnixAddr::new(path) {
+        Ok(address) => connect(stream.as_raw_fd(), &address)?,
+        Err(Errno::ENAMETOOLONG) => {
+            let directory = StackString::<4096>::concat(&[directory])?;
+            let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+            let directory = nix::fcntl::open(directory.text()?, flags, Mode::empty())?;
+            let number = u64::try_from(directory.as_raw_fd()).map_err(|_| Errno::EBADF)?;
+            let number = Decimal::new(number);
+            let parts: [&[u8]; 4] = [b"/proc/self/fd/", number.bytes(), b"/", name];
+            let short = StackString::<108>::concat(&parts)?;
+            connect(stream.as_raw_fd(), &UnixAddr::new(short.text()?)?)?;
+        }
+        Err(errno) => return Err(errno),
+    }
+    Ok(stream)
+}
+
+/// The directory part and the last part of a path.
+fn split(path: &[u8]) -> (&[u8], &[u8]) {
+    match path.iter().rposition(|byte| *byte == b'/') {
+        Some(0) => (b"/", path.get(1..).unwrap_or(b"")),
+        Some(at) => (
+            path.get(..at).unwrap_or(b""),
+            path.get(at + 1..).unwrap_or(b""),
+        ),
+        None => (b".", path),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::CString;
+    use std::fs::File;
+    use std::io::{IoSlice, Read, Write};
+    use std::os::fd::AsFd;
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::net::UnixListener;
+
+    #[test]
+    fn the_attachment_is_laid_out_as_the_macros_say() {
+        // SAFETY: plain arithmetic on a number.
+        let expected = unsafe { libc::CMSG_LEN(4) };
+        assert_eq!(u32::try_from(ATTACHMENT_BYTES), Ok(expected));
+    }
+
+    #[test]
+    fn a_message_brings_a_descriptor_close_on_exec() {
+        let (left, right) = socket_pair().expect("a pair");
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        assert_eq!(
+            send(left.as_fd(), b"take this", Some(writer.as_fd())),
+            Ok(9)
+        );
+        drop(writer);
+        let mut buffer = [0; 16];
+        let (length, attached) = receive(right.as_fd(), &mut buffer).expect("a message");
+        assert_eq!(&buffer[..length], b"take this");
+        let attached = attached.expect("a descriptor");
+        let flags = nix::fcntl::fcntl(&attached, nix::fcntl::FcntlArg::F_GETFD);
+        assert_eq!(flags, Ok(libc::FD_CLOEXEC));
+        File::from(attached)
+            .write_all(b"through")
+            .expect("the pipe takes it");
+        let mut text = String::new();
+        { reader }.read_to_string(&mut text).expect("the pipe ends");
+        assert_eq!(text, "through");
+    }
+
+    #[test]
+    fn messages_stay_apart_and_end() {
+        let (left, right) = socket_pair().expect("a pair");
+        assert_eq!(send(left.as_fd(), b"one", None), Ok(3));
+        assert_eq!(send(left.as_fd(), b"three", None), Ok(5));
+        let mut buffer = [0; 4];
+        let first = receive(right.as_fd(), &mut buffer).map(|(length, fd)| (length, fd.is_some()));
+        assert_eq!(first, Ok((3, false)));
+        let long = receive(right.as_fd(), &mut buffer).map(drop);
+        assert_eq!(long, Err(Errno::EMSGSIZE));
+        drop(left);
+        let end = receive(right.as_fd(), &mut buffer).map(|(length, fd)| (length, fd.is_some()));
+        assert_eq!(end, Ok((0, false)));
+        assert_eq!(send(right.as_fd(), b"late", None), Err(Errno::EPIPE));
+    }
+
+    #[test]
+    fn a_second_descriptor_is_refused_and_closed() {
+        use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+        let (left, right) = socket_pair().expect("a pair");
+        let (mut reader, writer) = std::io::pipe().expect("a pipe");
+        let two = [writer.as_raw_fd(), writer.as_raw_fd()];
+        let data = [IoSlice::new(b"x")];
+        let rights = [ControlMessage::ScmRights(&two)];
+        let sent = sendmsg::<()>(left.as_raw_fd(), &data, &rights, MsgFlags::empty(), None);
+        assert_eq!(sent, Ok(1));
+        drop(writer);
+        assert_eq!(
+            receive(right.as_fd(), &mut [0; 8]).map(drop),
+            Err(Errno::EMSGSIZE)
+        );
+        // The end of the pipe proves that no copy of its writer is left.
+        assert_eq!(reader.read(&mut [0]).expect("the end"), 0);
+    }
+
+    #[test]
+    fn sockets_are_reached_by_short_and_long_paths() {
+        let base = std::env::temp_dir().join(format!("coracle-sys-{}", std::process::id()));
+        let deep = base.join("a-directory-with-a-name-that-goes-on".repeat(5));
+        std::fs::create_dir_all(&deep).expect("a directory");
+        // A short name to bind by, since std binds by no long one.
+        let link = base.join("l");
+        std::os::unix::fs::symlink(&deep, &link).expect("a link");
+        let listener = UnixListener::bind(link.join("socket")).expect("a listener");
+        for directory in [&link, &deep] {
+            let path = CString::new(directory.join("socket").as_os_str().as_bytes());
+            let client = connect_unix(&path.expect("no NUL")).expect("a connection");
+            assert_eq!(send(client.as_fd(), b"hello", None), Ok(5));
+            let (mut server, _) = listener.accept().expect("a connection");
+            let mut buffer = [0; 5];
+            server.read_exact(&mut buffer).expect("the greeting");
+            assert_eq!(&buffer, b"hello");
+        }
+        let absent = CString::new(deep.join("absent").as_os_str().as_bytes()).expect("no NUL");
+        assert_eq!(connect_unix(&absent).map(drop), Err(Errno::ENOENT));
+        std::fs::remove_dir_all(&base).expect("the directory goes");
+    }
+
+    #[test]
+    fn paths_split_at_the_last_slash() {
+        assert_eq!(split(b"/run/x"), (&b"/run"[..], &b"x"[..]));
+        assert_eq!(split(b"/x"), (&b"/"[..], &b"x"[..]));
+        assert_eq!(split(b"x"), (&b"."[..], &b"x"[..]));
+    }
+}

@@ -1,0 +1,249 @@
+//! Resolving paths, and asking what a descriptor is on.
+
+use crate::Result;
+use crate::kernel::{done, size};
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+use nix::sys::stat::Mode;
+use std::ffi::CStr;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+
+/// procfs (`PROC_SUPER_MAGIC`); all of these are in statfs(2) and linux/magic.h.
+pub const PROC_MAGIC: i64 = 0x9fa0;
+/// sysfs.
+pub const SYSFS_MAGIC: i64 = 0x6265_6572;
+/// devpts.
+pub const DEVPTS_MAGIC: i64 = 0x1cd1;
+/// A cgroup v1 hierarchy.
+pub const CGROUP_MAGIC: i64 = 0x0027_e0eb;
+/// The cgroup v2 hierarchy.
+pub const CGROUP2_MAGIC: i64 = 0x6367_7270;
+/// tmpfs, devtmpfs too.
+pub const TMPFS_MAGIC: i64 = 0x0102_1994;
+/// Namespaces.
+pub const NSFS_MAGIC: i64 = 0x6e73_6673;
+
+/// A rename or mount anywhere on the machine may make the kernel give up a resolution with
+/// `EAGAIN`; a hostile container can keep renaming, so the number of tries is bounded.
+const TRIES: u32 = 128;
+
+/// `int openat2(int dirfd, const char *path, struct open_how *how, size_t size)`, openat2(2),
+/// since Linux 5.6, with `RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS`.
+///
+/// Resolves `path` as if `root` were the root directory: absolute links and `..` stay within it,
+/// also while somebody renames directories. `mode` counts only when `flags` create.
+///
+/// # Errors
+///
+/// The kernel's: `ELOOP` for a magic link on the way, `EAGAIN` after 128 disturbed tries.
+pub fn open_in_root(
+    root: BorrowedFd<'_>,
+    path: &CStr,
+    flags: OFlag,
+    mode: Mode,
+) -> Result<OwnedFd> {
+    let resolve = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS;
+    open_beneath(root, path, flags, mode, resolve)
+}
+
+/// `int openat2(int dirfd, const char *path, struct open_how *how, size_t size)`, openat2(2),
+/// since Linux 5.6, with the `RESOLVE_…` flags that the caller names.
+///
+/// Despite the name nothing is implied: say `RESOLVE_BENEATH` if that is meant. `mode` counts
+/// only when `flags` create.
+///
+/// # Errors
+///
+/// The kernel's: `EXDEV` for a path that leaves the directory or the mount, `ELOOP` for a link
+/// that `resolve` forbids, `EAGAIN` after 128 disturbed tries.
+pub fn open_beneath(
+    dir: BorrowedFd<'_>,
+    path: &CStr,
+    flags: OFlag,
+    mode: Mode,
+    resolve: ResolveFlag,
+) -> Result<OwnedFd> {
+    // openat2 refuses a mode that would not be used, where openat ignored it.
+    let creates = flags.intersects(OFlag::O_CREAT | (OFlag::O_TMPFILE - OFlag::O_DIRECTORY));
+    let mode = if creates { mode } else { Mode::empty() };
+    let how = OpenHow::new()
+        .flags(flags | OFlag::O_CLOEXEC)
+        .mode(mode)
+        .resolve(resolve);
+    let mut tries = TRIES;
+    loop {
+        match openat2(dir, path, how) {
+            Err(Errno::EAGAIN | Errno::EINTR) if tries > 1 => tries -= 1,
+            answer => return answer,
+        }
+    }
+}
+
+/// `int statx(int dirfd, const char *path, int flags, unsigned int mask, struct statx *buf)`,
+/// statx(2) with `STATX_MNT_ID`, since Linux 5.8.
+///
+/// The number of the mount that the file was opened through, as in mountinfo; it may be reused
+/// after the mount is gone.
+///
+/// # Errors
+///
+/// The kernel's; `ENOSYS` if it does not tell the number.
+pub fn mount_id(file: BorrowedFd<'_>) -> Result<u64> {
+    // SAFETY: `statx` consists of plain numbers: all zeroes is a value.
+    let mut buffer: libc::statx = unsafe { std::mem::zeroed() };
+    // SAFETY: the file is open for the borrow, the path is an empty C string, and the kernel writes
+    // at most one `statx` into a whole one.
+    done(unsafe {
+        libc::syscall(
+            libc::SYS_statx,
+            file.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            libc::STATX_MNT_ID,
+            &raw mut buffer,
+        )
+    })?;
+    if buffer.stx_mask & libc::STATX_MNT_ID == 0 {
+        return Err(Errno::ENOSYS);
+    }
+    Ok(buffer.stx_mnt_id)
+}
+
+/// `int fstatfs(int fd, struct statfs *buf)`, statfs(2): the file system's type, as in
+/// [`PROC_MAGIC`].
+///
+/// # Errors
+///
+/// The kernel's.
+pub fn file_system_magic(file: BorrowedFd<'_>) -> Result<i64> {
+    Ok(nix::sys::statfs::fstatfs(file)?.filesystem_type().0)
+}
+
+/// `ssize_t readlinkat(int dirfd, const char *path, char *buf, size_t size)`, readlink(2).
+///
+/// Fills the buffer with the target of the symbolic link that `link` is open on
+/// (`O_PATH | O_NOFOLLOW`), without a NUL and cut where the buffer ends, and returns its length.
+///
+/// # Errors
+///
+/// The kernel's: `ENOENT` if it is no symbolic link.
+pub fn read_link(link: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize> {
+    // SAFETY: the link is open for the borrow, the path is an empty C string, and the kernel writes
+    // at most `len` bytes into the buffer, no NUL.
+    size(unsafe {
+        libc::syscall(
+            libc::SYS_readlinkat,
+            link.as_raw_fd(),
+            c"".as_ptr(),
+            buffer.as_mut_ptr(),
+            buffer.len(),
+        )
+    })
+}
+
+/// `long getcwd(char *buf, unsigned long size)`, getcwd(2), as the kernel answers it: a working
+/// directory that is not below the root begins with `(unreachable)`, which the C library hides.
+///
+/// # Errors
+///
+/// `ENOENT` for a directory that was removed, `ERANGE` for a buffer too small.
+pub fn getcwd(buffer: &mut [u8]) -> Result<&[u8]> {
+    // SAFETY: the kernel writes at most `len` bytes into the buffer, a NUL last.
+    let length =
+        size(unsafe { libc::syscall(libc::SYS_getcwd, buffer.as_mut_ptr(), buffer.len()) })?;
+    buffer.get(..length.saturating_sub(1)).ok_or(Errno::ERANGE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+    use std::os::fd::AsFd;
+
+    fn open(path: &str) -> OwnedFd {
+        File::open(path)
+            .expect("a directory of every machine")
+            .into()
+    }
+
+    #[test]
+    fn a_root_is_not_left() {
+        let root = open("/proc/self");
+        let flags = OFlag::O_PATH;
+        let up = open_in_root(root.as_fd(), c"../../..", flags, Mode::empty()).expect("the root");
+        let inode = |fd: &OwnedFd| nix::sys::stat::fstat(fd).map(|s| s.st_ino);
+        assert_eq!(inode(&up), inode(&root));
+        let magic = open_in_root(root.as_fd(), c"root/etc", flags, Mode::empty());
+        assert_eq!(magic.map(drop), Err(Errno::ELOOP));
+    }
+
+    #[test]
+    fn a_mode_without_creation_is_no_error() {
+        let root = open("/");
+        let mode = Mode::from_bits_truncate(0o755);
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
+        assert!(open_in_root(root.as_fd(), c".", flags, mode).is_ok());
+    }
+
+    #[test]
+    fn beneath_and_mount_borders_are_the_callers_wish() {
+        let root = open("/");
+        let try_open = |path, resolve| {
+            open_beneath(root.as_fd(), path, OFlag::O_PATH, Mode::empty(), resolve).map(drop)
+        };
+        assert_eq!(
+            try_open(c"..", ResolveFlag::RESOLVE_BENEATH),
+            Err(Errno::EXDEV)
+        );
+        assert_eq!(
+            try_open(c"proc/self", ResolveFlag::RESOLVE_NO_XDEV),
+            Err(Errno::EXDEV)
+        );
+        assert_eq!(try_open(c"proc/version", ResolveFlag::empty()), Ok(()));
+    }
+
+    #[test]
+    fn the_working_directory_has_no_nul() {
+        let mut buffer = [0; 4096];
+        let expected = std::env::current_dir().expect("a working directory");
+        let path = getcwd(&mut buffer).map(<[u8]>::to_vec);
+        assert_eq!(path, Ok(expected.into_os_string().into_encoded_bytes()));
+        assert_eq!(getcwd(&mut [0; 1]), Err(Errno::ERANGE));
+    }
+
+    #[test]
+    fn links_and_the_working_directory_read_as_procfs_has_them() {
+        let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW;
+        let how = ResolveFlag::empty();
+        let link = open_beneath(
+            crate::AT_FDCWD,
+            c"/proc/self/cwd",
+            flags,
+            Mode::empty(),
+            how,
+        );
+        let link = link.expect("a link");
+        let (mut left, mut right) = ([0; 4096], [0; 4096]);
+        let length = read_link(link.as_fd(), &mut left).expect("a target");
+        assert_eq!(getcwd(&mut right), Ok(&left[..length]));
+        assert_eq!(read_link(link.as_fd(), &mut left[..1]), Ok(1));
+        assert_eq!(getcwd(&mut right[..1]), Err(Errno::ERANGE));
+        assert_eq!(read_link(open("/").as_fd(), &mut left), Err(Errno::ENOENT));
+    }
+
+    #[test]
+    fn magics_and_mount_numbers() {
+        let proc = open("/proc");
+        assert_eq!(file_system_magic(proc.as_fd()), Ok(PROC_MAGIC));
+        let namespace = open("/proc/self/ns/mnt");
+        assert_eq!(file_system_magic(namespace.as_fd()), Ok(NSFS_MAGIC));
+        let id = mount_id(proc.as_fd()).expect("a mount number");
+        let table = std::fs::read_to_string("/proc/self/mountinfo").expect("the mount table");
+        assert!(
+            table
+                .lines()
+                .any(|line| line.starts_with(&format!("{id} "))),
+            "{id}"
+        );
+    }
+}

@@ -1,0 +1,202 @@
+//! A process: its descriptor, its attributes, its limits.
+
+use crate::Result;
+use crate::kernel::{done, new_descriptor};
+use nix::errno::Errno;
+use nix::sys::prctl;
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+use std::ffi::CStr;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+
+/// Whether others of the same user may trace the process and read its memory and descriptors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dumpable {
+    /// They may, and its files in procfs belong to its user.
+    Yes,
+    /// They may not, and its files in procfs belong to root.
+    No,
+}
+
+/// `struct rlimit64` of linux/resource.h.
+#[repr(C)]
+#[derive(Default)]
+struct Limits {
+    soft: u64,
+    hard: u64,
+}
+
+/// `int pidfd_open(pid_t pid, unsigned int flags)`, pidfd_open(2), since Linux 5.3.
+///
+/// # Errors
+///
+/// The kernel's: `ESRCH` if there is no such process, `EINVAL` for a thread's number.
+pub fn pidfd_open(pid: Pid) -> Result<OwnedFd> {
+    // SAFETY: takes two numbers; the result is close-on-exec by itself.
+    let answer = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };
+    // SAFETY: the call makes a new descriptor for its caller.
+    unsafe { new_descriptor(answer) }
+}
+
+/// `int pidfd_send_signal(int pidfd, int sig, siginfo_t *info, unsigned int flags)`,
+/// pidfd_send_signal(2), since Linux 5.1.
+///
+/// Signal 0 sends nothing and tells whether it could.
+///
+/// # Errors
+///
+/// The kernel's: `ESRCH` if the process ended and was waited for, `EINVAL`, `EPERM`.
+pub fn pidfd_send_signal(process: BorrowedFd<'_>, signal: i32) -> Result<()> {
+    // SAFETY: the descriptor is open for the borrow; a null `info` makes the kernel fill it in as
+    // kill(2) does.
+    done(unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            process.as_raw_fd(),
+            signal,
+            std::ptr::null::<libc::siginfo_t>(),
+            0,
+        )
+    })
+}
+
+/// `int prctl(PR_SET_DUMPABLE, long dumpable)`, PR_SET_DUMPABLE(2const).
+///
+/// # Errors
+///
+/// The kernel's; none is known.
+pub fn set_dumpable(dumpable: Dumpable) -> Result<()> {
+    prctl::set_dumpable(dumpable == Dumpable::Yes)
+}
+
+/// `int prctl(PR_SET_PDEATHSIG, long sig)`, PR_SET_PDEATHSIG(2const).
+///
+/// The signal that comes when the *thread* that made this process ends; a change of the user
+/// resets it. Whoever sets it must look afterwards whether the parent is still there.
+///
+/// # Errors
+///
+/// The kernel's; none is known.
+pub fn set_parent_death_signal(signal: Option<Signal>) -> Result<()> {
+    prctl::set_pdeathsig(signal)
+}
+
+/// `int prctl(PR_SET_NO_NEW_PRIVS, 1L, 0L, 0L, 0L)`, PR_SET_NO_NEW_PRIVS(2const); for good.
+///
+/// # Errors
+///
+/// The kernel's; none is known.
+pub fn set_no_new_privileges() -> Result<()> {
+    prctl::set_no_new_privs()
+}
+
+/// `int prctl(PR_SET_CHILD_SUBREAPER, 1L)`, PR_SET_CHILD_SUBREAPER(2const).
+///
+/// Orphans below this process become its children instead of init's.
+///
+/// # Errors
+///
+/// The kernel's; none is known.
+pub fn set_child_subreaper() -> Result<()> {
+    prctl::set_child_subreaper(true)
+}
+
+/// `int prctl(PR_SET_NAME, char name[16])`, PR_SET_NAME(2const): what `ps` shows, the first 15
+/// bytes.
+///
+/// # Errors
+///
+/// The kernel's; none is known.
+pub fn set_name(name: &CStr) -> Result<()> {
+    prctl::set_name(name)
+}
+
+/// `int prlimit(pid_t pid, int resource, const struct rlimit *new, struct rlimit *old)`,
+/// getrlimit(2), of the caller. `u64::MAX` is no limit.
+///
+/// # Errors
+///
+/// `EINVAL` for a soft limit above the hard one or an unknown resource, `EPERM` for raising a
+/// hard limit without `CAP_SYS_RESOURCE`.
+pub fn set_rlimit(resource: i32, soft: u64, hard: u64) -> Result<()> {
+    let limits = Limits { soft, hard };
+    // SAFETY: 0 is the caller; a whole `rlimit64` that the kernel reads, and a null that makes it
+    // write nothing back.
+    done(unsafe {
+        libc::syscall(
+            libc::SYS_prlimit64,
+            0,
+            resource,
+            &raw const limits,
+            std::ptr::null_mut::<Limits>(),
+        )
+    })
+}
+
+/// `int prlimit(pid_t pid, int resource, NULL, struct rlimit *old)`, getrlimit(2), of the caller:
+/// the soft and the hard limit.
+///
+/// # Errors
+///
+/// `EINVAL` for an unknown resource.
+pub fn get_rlimit(resource: i32) -> Result<(u64, u64)> {
+    let mut limits = Limits::default();
+    // SAFETY: 0 is the caller; a null changes nothing, and the kernel writes one `rlimit64` into a
+    // whole one.
+    done(unsafe {
+        libc::syscall(
+            libc::SYS_prlimit64,
+            0,
+            resource,
+            std::ptr::null::<Limits>(),
+            &raw mut limits,
+        )
+    })?;
+    Ok((limits.soft, limits.hard))
+}
+
+/// `int personality(unsigned long persona)`, personality(2): the execution domain, for good.
+///
+/// # Errors
+///
+/// The kernel's. `u32::MAX`, which would only ask, is `EINVAL`.
+pub fn personality(persona: u32) -> Result<()> {
+    if persona == u32::MAX {
+        return Err(Errno::EINVAL);
+    }
+    // SAFETY: takes one number.
+    done(unsafe { libc::syscall(libc::SYS_personality, libc::c_ulong::from(persona)) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn a_pidfd_reaches_its_process() {
+        let own = Pid::this();
+        let pidfd = pidfd_open(own).expect("our own pidfd");
+        assert_eq!(pidfd_send_signal(pidfd.as_fd(), 0), Ok(()));
+        assert_eq!(pidfd_send_signal(pidfd.as_fd(), 1000), Err(Errno::EINVAL));
+        let absent = pidfd_open(Pid::from_raw(i32::MAX)).map(drop);
+        assert_eq!(absent, Err(Errno::ESRCH));
+    }
+
+    #[test]
+    fn limits_are_read_and_lowered() {
+        assert_eq!(size_of::<Limits>(), 16);
+        let resource = libc::RLIMIT_CORE.cast_signed();
+        let (_, hard) = get_rlimit(resource).expect("a limit of every process");
+        assert_eq!(set_rlimit(resource, 0, hard), Ok(()));
+        assert_eq!(get_rlimit(resource), Ok((0, hard)));
+        assert_eq!(set_rlimit(resource, 2, 1), Err(Errno::EINVAL));
+        assert_eq!(get_rlimit(999), Err(Errno::EINVAL));
+    }
+
+    #[test]
+    fn asking_is_no_personality() {
+        assert_eq!(personality(u32::MAX), Err(Errno::EINVAL));
+        assert_eq!(personality(0), Ok(()));
+    }
+}

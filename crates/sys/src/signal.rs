@@ -1,0 +1,105 @@
+//! Signal masks and dispositions, heap-free and without the C library's reserved signals.
+
+use crate::kernel::done;
+use nix::errno::Errno;
+
+/// A thread's blocked signals: signal N is bit N − 1, as the kernel has it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SignalMask(pub u64);
+
+/// `struct sigaction` of the kernel, whose order of members differs between machines: all zeroes
+/// is `SIG_DFL`, no flags and an empty mask in each of them.
+#[repr(C)]
+struct DefaultAction([u64; 4]);
+
+/// The kernel's `sizeof(sigset_t)`, not the C library's 128.
+const MASK_BYTES: usize = size_of::<u64>();
+
+/// Blocks every signal that can be blocked and returns the mask that was.
+pub fn block_all_signals() -> SignalMask {
+    exchange_mask(SignalMask(u64::MAX))
+}
+
+/// Puts a mask back that [`block_all_signals`] returned.
+pub fn restore_signals(mask: SignalMask) {
+    exchange_mask(mask);
+}
+
+/// `int rt_sigaction(int sig, const struct sigaction *act, NULL, size_t size)`, sigaction(2).
+///
+/// Every signal gets its default action and the mask is emptied: ignored signals and a mask would
+/// survive the exec. All 64 are reset, also the two that the C library keeps to itself and
+/// refuses to touch.
+pub fn reset_signals() {
+    let action = DefaultAction([0; 4]);
+    for signal in 1..=64_i32 {
+        if signal == libc::SIGKILL || signal == libc::SIGSTOP {
+            continue;
+        }
+        // SAFETY: the kernel reads a `sigaction`, on no machine larger than this one; no handler is
+        // installed, so no code of ours can run at an odd moment.
+        let answer = done(unsafe {
+            let old = std::ptr::null_mut::<DefaultAction>();
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                &raw const action,
+                old,
+                MASK_BYTES,
+            )
+        });
+        debug_assert!(matches!(answer, Ok(()) | Err(Errno::EINVAL)));
+    }
+    exchange_mask(SignalMask::default());
+}
+
+/// `int rt_sigprocmask(SIG_SETMASK, const sigset_t *new, sigset_t *old, size_t size)`,
+/// sigprocmask(2).
+fn exchange_mask(new: SignalMask) -> SignalMask {
+    let mut old = SignalMask::default();
+    // SAFETY: the kernel reads and writes one mask of eight bytes each, as the size says.
+    let answer = unsafe {
+        let (new, old) = (&raw const new.0, &raw mut old.0);
+        libc::syscall(
+            libc::SYS_rt_sigprocmask,
+            libc::SIG_SETMASK,
+            new,
+            old,
+            MASK_BYTES,
+        )
+    };
+    // With valid memory and a valid size there is no error left.
+    assert!(answer == 0, "the kernel takes a signal mask");
+    old
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mask_is_put_back() {
+        let before = block_all_signals();
+        let kill_and_stop = 1 << (libc::SIGKILL - 1) | 1 << (libc::SIGSTOP - 1);
+        let blocked = exchange_mask(before);
+        assert_eq!(blocked.0, !kill_and_stop);
+        assert_eq!(block_all_signals(), before);
+        restore_signals(before);
+    }
+
+    #[test]
+    fn an_ignored_signal_is_reset() {
+        // Neither the test harness nor the C library uses this one.
+        let signal = libc::SIGRTMIN() + 5;
+        // SAFETY: SIG_IGN installs no handler.
+        let before = unsafe { libc::signal(signal, libc::SIG_IGN) };
+        assert_eq!(before, libc::SIG_DFL);
+        reset_signals();
+        // SAFETY: SIG_DFL installs no handler.
+        let after = unsafe { libc::signal(signal, libc::SIG_DFL) };
+        assert_eq!(after, libc::SIG_DFL);
+        // What the Rust runtime had set for this process's sake.
+        // SAFETY: SIG_IGN installs no handler.
+        unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+    }
+}

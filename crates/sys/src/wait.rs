@@ -1,0 +1,94 @@
+//! How a child ended.
+
+use crate::Result;
+use nix::errno::Errno;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExitStatus {
+    /// By itself, with a code of 0 to 255.
+    Code(i32),
+    /// By a signal.
+    Signal(i32),
+}
+
+impl ExitStatus {
+    /// The code that a shell shows: the program's own, or 128 and the signal's number.
+    #[must_use]
+    pub fn shell_code(self) -> i32 {
+        match self {
+            Self::Code(code) => code,
+            Self::Signal(signal) => 128_i32.saturating_add(signal),
+        }
+    }
+}
+
+/// `int waitid(P_PIDFD, id_t pidfd, siginfo_t *info, WEXITED)`, waitid(2), since Linux 5.4.
+///
+/// Waits for the child to end and takes its status; an interruption by a signal is no end.
+///
+/// # Errors
+///
+/// The kernel's: `ECHILD` if the process is not a child of the caller or was waited for.
+pub fn wait_exit(child: BorrowedFd<'_>) -> Result<ExitStatus> {
+    let id = child.as_raw_fd().cast_unsigned();
+    // SAFETY: `siginfo_t` consists of plain numbers: all zeroes is a value.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    loop {
+        // nix refuses to name real-time signals, after the status is gone: hence the C library.
+        // SAFETY: the descriptor is open for the borrow; the kernel writes at most one `siginfo_t`
+        // into a whole one. A thing that is no pidfd is an error, not a fault.
+        let answer = unsafe { libc::waitid(libc::P_PIDFD, id, &raw mut info, libc::WEXITED) };
+        match Errno::result(answer) {
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno),
+            Ok(_) => break,
+        }
+    }
+    // SAFETY: WEXITED makes the kernel fill the SIGCHLD variant of the union.
+    let status = unsafe { info.si_status() };
+    if info.si_code == libc::CLD_EXITED {
+        Ok(ExitStatus::Code(status))
+    } else {
+        Ok(ExitStatus::Signal(status))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::unistd::Pid;
+    use std::os::fd::AsFd;
+    use std::process::Command;
+
+    fn end_of(script: &str) -> Result<ExitStatus> {
+        // The status is taken by the pidfd, so nothing is left to wait for.
+        #[allow(clippy::zombie_processes)]
+        let child = Command::new("/bin/sh")
+            .args(["-c", script])
+            .spawn()
+            .expect("a shell");
+        let pid = Pid::from_raw(child.id().cast_signed());
+        wait_exit(crate::pidfd_open(pid)?.as_fd())
+    }
+
+    #[test]
+    fn ends_of_both_kinds() {
+        assert_eq!(end_of("exit 7"), Ok(ExitStatus::Code(7)));
+        assert_eq!(end_of("kill -9 $$"), Ok(ExitStatus::Signal(9)));
+        assert_eq!(end_of("kill -40 $$"), Ok(ExitStatus::Signal(40)));
+    }
+
+    #[test]
+    fn codes_of_a_shell() {
+        assert_eq!(ExitStatus::Code(3).shell_code(), 3);
+        assert_eq!(ExitStatus::Signal(15).shell_code(), 143);
+    }
+
+    #[test]
+    fn another_mans_child() {
+        let own = crate::pidfd_open(Pid::this()).expect("our own pidfd");
+        assert_eq!(wait_exit(own.as_fd()), Err(Errno::ECHILD));
+    }
+}
