@@ -1,0 +1,102 @@
+//! What can go wrong while looking around.
+
+use crate::{KERNEL_FLOOR, KernelVersion};
+use coracle_sys::errno_text;
+use nix::errno::Errno;
+use std::path::PathBuf;
+
+/// Why the machine's facts could not be gathered.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The kernel lacks calls that everything here is built on.
+    #[error("kernel {found} is too old: coracle needs {KERNEL_FLOOR} or newer")]
+    KernelTooOld {
+        /// The running kernel.
+        found: KernelVersion,
+    },
+    /// uname(2) said something else than a version.
+    #[error("kernel release {release:?} does not begin with a version")]
+    KernelRelease {
+        /// What it said.
+        release: String,
+    },
+    /// The caller's own capabilities could not be read.
+    #[error("read the runtime's capabilities: {}", errno_text(*.errno))]
+    Capabilities {
+        /// The kernel's answer.
+        errno: Errno,
+    },
+    /// `/proc` is missing or something else than procfs.
+    #[error("/proc: {}", explain_proc(*.errno))]
+    Proc {
+        /// The kernel's answer; `EXDEV` for something else.
+        errno: Errno,
+    },
+    /// A file could not be read.
+    #[error("read {}: {}", .path.display(), errno_text(*.errno))]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// The kernel's answer.
+        errno: Errno,
+    },
+    /// A file of the kernel's does not read as documented.
+    #[error("{path}: {problem}")]
+    Format {
+        /// Which.
+        path: &'static str,
+        /// What was expected.
+        problem: &'static str,
+    },
+    /// The namespaces of a process could not be told.
+    #[error("namespaces of process {pid}: {}", errno_text(*.errno))]
+    Namespaces {
+        /// Which process.
+        pid: i32,
+        /// The kernel's answer; `ENOENT` or `ESRCH` if the process is gone.
+        errno: Errno,
+    },
+}
+
+fn explain_proc(errno: Errno) -> String {
+    match errno {
+        Errno::EXDEV => "not a procfs, or a part of one".to_owned(),
+        errno => errno_text(errno),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sentences() {
+        let old = Error::KernelTooOld {
+            found: KernelVersion { major: 5, minor: 4 },
+        };
+        assert_eq!(
+            old.to_string(),
+            "kernel 5.4 is too old: coracle needs 5.14 or newer"
+        );
+        let read = Error::Read {
+            path: "/etc/subuid".into(),
+            errno: Errno::EACCES,
+        };
+        assert_eq!(
+            read.to_string(),
+            "read /etc/subuid: permission denied (EACCES)"
+        );
+        let gone = Error::Namespaces {
+            pid: 7,
+            errno: Errno::ESRCH,
+        };
+        assert_eq!(
+            gone.to_string(),
+            "namespaces of process 7: no such process (ESRCH)"
+        );
+        let proc = Error::Proc {
+            errno: Errno::EXDEV,
+        };
+        assert_eq!(proc.to_string(), "/proc: not a procfs, or a part of one");
+    }
+}

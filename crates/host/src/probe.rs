@@ -1,0 +1,309 @@
+//! Opening the files and asking the kernel: the only module that touches the machine.
+
+use crate::{CgroupLayout, Error, Host, NamespaceIds, Needs, SubordinateIds};
+use crate::{cgroup, identity, machine};
+use coracle_sys::ProcFs;
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag};
+use nix::sys::stat::fstatat;
+use nix::unistd::{AccessFlags, access, getegid, geteuid, getpid};
+use procfs::process::MountInfo;
+use std::ffi::{CStr, CString};
+use std::io::ErrorKind;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+/// The file systems whose mounts tell something.
+const TELLING: [&str; 4] = ["cgroup", "cgroup2", "resctrl", "selinuxfs"];
+
+/// The inode of the initial user namespace, `USER_NS_INIT_INO` of linux/nsfs.h: fixed since Linux
+/// 3.8. Its id map does not tell: another namespace may map every id to itself, too.
+const INITIAL_USER_NAMESPACE: u64 = 0xefff_fffd;
+
+const APPARMOR: &str = "/sys/module/apparmor/parameters/enabled";
+
+/// The facts of this machine and process, as far as `needs` asks for them.
+///
+/// # Errors
+///
+/// A kernel below the floor, no usable `/proc`, or a file of the kernel's that cannot be read or
+/// does not read as documented. Files that a machine may lack are no error.
+pub fn probe(needs: Needs) -> Result<Host, Error> {
+    let kernel = machine::kernel_version(&release()?)?;
+    let proc = ProcFs::mounted().map_err(|errno| Error::Proc { errno })?;
+    let capabilities = coracle_sys::capget().map_err(|errno| Error::Capabilities { errno })?;
+    let (euid, egid) = (geteuid().as_raw(), getegid().as_raw());
+    let namespaces = own_namespaces(&proc)?;
+    let table = mount_table(&proc, needs)?;
+    let mut host = Host {
+        kernel,
+        euid,
+        egid,
+        capabilities: capabilities.effective,
+        last_capability: last_capability(),
+        in_user_namespace: namespaces.user.1 != INITIAL_USER_NAMESPACE,
+        setgroups_allowed: identity::allows_setgroups(&text_of_self(&proc, c"setgroups")?),
+        subordinate_ids: SubordinateIds::default(),
+        cgroups: CgroupLayout::default(),
+        apparmor: false,
+        selinux: false,
+        resctrl: None,
+        namespaces,
+        online_nodes: Vec::new(),
+    };
+    if needs.cgroups {
+        host.cgroups = cgroup_layout(&proc, &table)?;
+    }
+    if needs.id_maps {
+        host.subordinate_ids = subordinate_ids(euid)?;
+    }
+    if needs.lsm {
+        let enabled = optional_text(Path::new(APPARMOR))?;
+        host.apparmor = enabled.is_some_and(|text| machine::is_apparmor_enabled(&text));
+        host.selinux = table.iter().any(|mount| mount.fs_type == "selinuxfs");
+    }
+    if needs.nodes {
+        host.online_nodes = online_nodes()?;
+    }
+    if needs.resctrl {
+        let mount = table.iter().find(|mount| mount.fs_type == "resctrl");
+        host.resctrl = mount.map(machine::mount_point);
+    }
+    Ok(host)
+}
+
+/// The namespaces that process `pid` (in the caller's pid namespace) is in.
+///
+/// # Errors
+///
+/// The process is gone, also while it waits to be reaped, or may not be looked at: that takes the
+/// right to trace it.
+pub fn namespaces_of(pid: i32) -> Result<NamespaceIds, Error> {
+    let proc = ProcFs::mounted().map_err(|errno| Error::Proc { errno })?;
+    let failed = |errno| Error::Namespaces { pid, errno };
+    let path = CString::new(format!("{pid}/ns")).map_err(|_| failed(Errno::EINVAL))?;
+    let directory = proc
+        .open(&path, OFlag::O_PATH | OFlag::O_DIRECTORY)
+        .map_err(failed)?;
+    namespaces_in(&directory).map_err(failed)
+}
+
+fn own_namespaces(proc: &ProcFs) -> Result<NamespaceIds, Error> {
+    let directory = proc.open_self(c"ns", OFlag::O_PATH | OFlag::O_DIRECTORY);
+    directory
+        .and_then(|directory| namespaces_in(&directory))
+        .map_err(|errno| Error::Namespaces {
+            pid: getpid().as_raw(),
+            errno,
+        })
+}
+
+/// The namespaces in a `/proc/PID/ns`, without opening them: the links are followed by stat.
+fn namespaces_in(directory: &OwnedFd) -> nix::Result<NamespaceIds> {
+    let id = |name: &CStr| match fstatat(directory, name, AtFlags::empty()) {
+        Ok(status) => Ok((status.st_dev, status.st_ino)),
+        Err(Errno::ENOENT) => Ok((0, 0)),
+        Err(errno) => Err(errno),
+    };
+    let ids = NamespaceIds {
+        pid: id(c"pid")?,
+        network: id(c"net")?,
+        mount: id(c"mnt")?,
+        ipc: id(c"ipc")?,
+        uts: id(c"uts")?,
+        user: id(c"user")?,
+        cgroup: id(c"cgroup")?,
+        time: id(c"time")?,
+    };
+    // Every kernel has mount namespaces, and every process is in one until it ends.
+    if ids.mount == (0, 0) {
+        Err(Errno::ESRCH)
+    } else {
+        Ok(ids)
+    }
+}
+
+fn release() -> Result<String, Error> {
+    match nix::sys::utsname::uname() {
+        Ok(names) => Ok(names.release().to_string_lossy().into_owned()),
+        Err(_) => Err(Error::KernelRelease {
+            release: String::new(),
+        }),
+    }
+}
+
+/// A kernel above the floor knows number 40; a prctl each is cheaper than a file, and works where
+/// a container runtime has covered `/proc/sys`.
+fn last_capability() -> u8 {
+    let is_unknown = |number: &u8| coracle_sys::read_bounding(*number).is_err();
+    (41..64).find(is_unknown).map_or(63, |unknown| unknown - 1)
+}
+
+fn mount_table(proc: &ProcFs, needs: Needs) -> Result<Vec<MountInfo>, Error> {
+    if needs.cgroups || needs.resctrl || needs.lsm {
+        machine::mounts_of(&bytes_of_self(proc, c"mountinfo")?, &TELLING)
+    } else {
+        Ok(Vec::new())
+    }
+}
+
+fn cgroup_layout(proc: &ProcFs, table: &[MountInfo]) -> Result<CgroupLayout, Error> {
+    let mut layout = cgroup::layout(&bytes_of_self(proc, c"cgroup")?, table)?;
+    if let Some(tree) = &mut layout.unified {
+        let text = optional_text(&tree.mount.join("cgroup.controllers"))?.unwrap_or_default();
+        tree.controllers = text.split_whitespace().map(ToOwned::to_owned).collect();
+    }
+    Ok(layout)
+}
+
+fn subordinate_ids(uid: u32) -> Result<SubordinateIds, Error> {
+    let text = |path: &str| Ok(optional_text(Path::new(path))?.unwrap_or_default());
+    let passwd = text("/etc/passwd")?;
+    let name = identity::user_name(&passwd, uid);
+    let path = std::env::var("PATH").unwrap_or_default();
+    let program = |name| identity::find_program(name, &path, is_program);
+    Ok(SubordinateIds {
+        uid: identity::subordinate_ranges(&text("/etc/subuid")?, name, uid),
+        gid: identity::subordinate_ranges(&text("/etc/subgid")?, name, uid),
+        newuidmap: program("newuidmap"),
+        newgidmap: program("newgidmap"),
+    })
+}
+
+fn is_program(path: &Path) -> bool {
+    path.is_file() && access(path, AccessFlags::X_OK).is_ok()
+}
+
+fn online_nodes() -> Result<Vec<u32>, Error> {
+    let path = "/sys/devices/system/node/online";
+    match optional_text(Path::new(path))? {
+        Some(text) => machine::number_list(&text).ok_or(Error::Format {
+            path,
+            problem: "not a list of numbers such as 0-1,3",
+        }),
+        // A kernel without NUMA has all its memory on the one node.
+        None => Ok(vec![0]),
+    }
+}
+
+fn text_of_self(proc: &ProcFs, name: &CStr) -> Result<String, Error> {
+    Ok(String::from_utf8_lossy(&bytes_of_self(proc, name)?).into_owned())
+}
+
+fn bytes_of_self(proc: &ProcFs, name: &CStr) -> Result<Vec<u8>, Error> {
+    let failed = |errno| {
+        let path = Path::new("/proc/self").join(name.to_string_lossy().as_ref());
+        Error::Read { path, errno }
+    };
+    let file = proc.open_self(name, OFlag::O_RDONLY).map_err(failed)?;
+    let mut bytes = Vec::new();
+    // Large pieces: procfs makes up the text anew for every read.
+    let mut piece = [0; 16 * 1024];
+    loop {
+        let length = nix::unistd::read(&file, &mut piece).map_err(failed)?;
+        if length == 0 {
+            return Ok(bytes);
+        }
+        bytes.extend_from_slice(piece.get(..length).unwrap_or(&piece));
+    }
+}
+
+/// The file's text, none if there is no such file.
+fn optional_text(path: &Path) -> Result<Option<String>, Error> {
+    match std::fs::read(path) {
+        Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            Ok(None)
+        }
+        Err(error) => Err(Error::Read {
+            path: path.to_owned(),
+            errno: errno_of(&error),
+        }),
+    }
+}
+
+fn errno_of(error: &std::io::Error) -> Errno {
+    error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::CgroupMode;
+    use nix::unistd::Pid;
+
+    const EVERYTHING: Needs = Needs {
+        cgroups: true,
+        id_maps: true,
+        resctrl: true,
+        lsm: true,
+        nodes: true,
+    };
+
+    #[test]
+    fn this_machine() {
+        let host = probe(EVERYTHING).expect("the facts of this machine");
+        assert_eq!(host.euid, geteuid().as_raw());
+        assert!((40..64).contains(&host.last_capability));
+        assert!(host.capabilities < 1 << (host.last_capability + 1));
+        assert!(host.online_nodes.contains(&0));
+        for tree in &host.cgroups.hierarchies {
+            assert!(tree.mount.join("tasks").exists(), "{tree:?}");
+        }
+        if let Some(tree) = &host.cgroups.unified {
+            assert!(tree.mount.join("cgroup.procs").exists(), "{tree:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_read_that_nobody_needs() {
+        let host = probe(Needs::default()).expect("the cheap facts");
+        assert_eq!(host.cgroups.mode, CgroupMode::None);
+        assert_eq!(host.subordinate_ids, SubordinateIds::default());
+        assert_eq!((host.resctrl, host.online_nodes), (None, vec![]));
+        assert_ne!(host.namespaces, NamespaceIds::default());
+    }
+
+    #[test]
+    fn a_child_shares_our_namespaces_until_it_ends() {
+        let own = namespaces_of(getpid().as_raw()).expect("our own");
+        let mut child = std::process::Command::new("/bin/cat")
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .expect("a child");
+        let pid = i32::try_from(child.id()).expect("a process number");
+        assert_eq!(namespaces_of(pid), Ok(own));
+        drop(child.stdin.take());
+        let pidfd = coracle_sys::pidfd_open(Pid::from_raw(pid)).expect("its pidfd");
+        let ended = coracle_sys::poll_readable(&[std::os::fd::AsFd::as_fd(&pidfd)], None);
+        assert_eq!(ended, Ok(1));
+        // It has ended, and nobody has waited for it.
+        let error = namespaces_of(pid).expect_err("a process without namespaces");
+        assert!(matches!(
+            error,
+            Error::Namespaces {
+                errno: Errno::ESRCH | Errno::EACCES,
+                ..
+            }
+        ));
+        child.wait().expect("its status");
+        let error = namespaces_of(pid).expect_err("no process");
+        assert_eq!(
+            error,
+            Error::Namespaces {
+                pid,
+                errno: Errno::ENOENT
+            }
+        );
+    }
+
+    #[test]
+    fn own_namespaces_are_those_the_standard_library_sees() {
+        use std::os::linux::fs::MetadataExt;
+        let own = namespaces_of(getpid().as_raw()).expect("our own");
+        for (name, id) in [("mnt", own.mount), ("net", own.network), ("user", own.user)] {
+            let status = std::fs::metadata(format!("/proc/self/ns/{name}")).expect("a namespace");
+            assert_eq!((status.st_dev(), status.st_ino()), id);
+        }
+    }
+}
