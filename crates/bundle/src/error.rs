@@ -1,0 +1,189 @@
+//! The crate's error, and the places in a document that it speaks of.
+
+use nix::errno::Errno;
+use std::fmt::{self, Display, Write};
+use std::path::PathBuf;
+
+/// Why a bundle was refused. Each message is one line without control characters.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum Error {
+    /// The id would not do as a file name, a cgroup name or a keyring name.
+    #[error(
+        "invalid container ID format: {} (letters, digits, `_`, `+`, `.`, `-`; at most 255; \
+         neither `.` nor `..`)",
+        Shown(.0)
+    )]
+    ContainerId(String),
+    /// The bundle's directory is not there, or has no `config.json`.
+    #[error("config.json not found in {}", Shown(&.0.to_string_lossy()))]
+    NotFound(PathBuf),
+    /// The bundle's path could not be made absolute.
+    #[error("bundle {}: the path cannot be made absolute", Shown(&.0.to_string_lossy()))]
+    NotAbsolute(PathBuf),
+    /// `config.json` is there and cannot be opened or read.
+    #[error("read {}: {}", Shown(&.path.to_string_lossy()), coracle_sys::errno_text(*.errno))]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel said.
+        errno: Errno,
+    },
+    /// `config.json` is a directory, a fifo, a device.
+    #[error("read {}: not a regular file", Shown(&.0.to_string_lossy()))]
+    NotRegular(PathBuf),
+    /// A document above [`crate::MAX_CONFIG_BYTES`].
+    #[error("{document}: larger than {limit} bytes")]
+    TooLarge {
+        /// Which document.
+        document: Document,
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// A document that is not UTF-8.
+    #[error("{document}: line {line}, column {column}: not UTF-8")]
+    NotUtf8 {
+        /// Which document.
+        document: Document,
+        /// From 1.
+        line: usize,
+        /// In bytes, from 1.
+        column: usize,
+    },
+    /// A document that is not JSON, or has more after it.
+    #[error("{document}: line {line}, column {column}: {problem}")]
+    Syntax {
+        /// Which document.
+        document: Document,
+        /// From 1.
+        line: usize,
+        /// In bytes, from 1.
+        column: usize,
+        /// What the parser met.
+        problem: String,
+    },
+    /// One property is wrong: in its type, in its value, or beside another one.
+    #[error("{path}: {problem}")]
+    Invalid {
+        /// The document and the path in it: `config.json: mounts[2].destination`.
+        path: String,
+        /// The value and what was expected.
+        problem: String,
+    },
+}
+
+/// The documents that are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Document {
+    /// A bundle's `config.json`.
+    Config,
+    /// The file of `exec --process`: what stands below `process` in a config.
+    Process,
+    /// The file of `update --resources`: what stands below `linux.resources` in a config.
+    Resources,
+}
+
+impl Display for Document {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Document::Config => "config.json",
+            Document::Process => "process",
+            Document::Resources => "resources",
+        })
+    }
+}
+
+/// A place in a document: a list on the stack, so that a valid config pays nothing for it.
+#[derive(Clone, Copy)]
+pub(crate) enum At<'a> {
+    Root(Document),
+    Key(&'a At<'a>, &'a str),
+    Index(&'a At<'a>, usize),
+}
+
+impl At<'_> {
+    pub(crate) fn key<'a>(&'a self, key: &'a str) -> At<'a> {
+        At::Key(self, key)
+    }
+
+    pub(crate) fn index(&self, index: usize) -> At<'_> {
+        At::Index(self, index)
+    }
+
+    /// The error that refuses what stands here.
+    pub(crate) fn refuse(&self, problem: impl Display) -> Error {
+        Error::Invalid {
+            path: self.to_string(),
+            problem: problem.to_string(),
+        }
+    }
+
+    pub(crate) fn document(&self) -> Document {
+        match self {
+            At::Root(document) => *document,
+            At::Key(parent, _) | At::Index(parent, _) => parent.document(),
+        }
+    }
+}
+
+impl Display for At<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            At::Root(document) => write!(f, "{document}"),
+            At::Key(parent, key) => {
+                parent.fmt(f)?;
+                // Only the config is named apart from the path: `process.cwd` needs no prefix.
+                let joint = match parent {
+                    At::Root(Document::Config) => ": ",
+                    _ => ".",
+                };
+                if is_plain(key) {
+                    write!(f, "{joint}{key}")
+                } else {
+                    write!(f, "[{}]", Shown(key))
+                }
+            }
+            At::Index(parent, index) => write!(f, "{parent}[{index}]"),
+        }
+    }
+}
+
+fn is_plain(key: &str) -> bool {
+    !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric())
+}
+
+/// A hostile string in a message: quoted, control characters escaped, cut where it is long.
+pub(crate) struct Shown<'a>(pub(crate) &'a str);
+
+/// Longer strings help nobody and could flood a log.
+const SHOWN_CHARACTERS: usize = 200;
+
+impl Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut rest = self.0.chars();
+        let head: String = rest.by_ref().take(SHOWN_CHARACTERS).collect();
+        write!(f, "{head:?}")?;
+        if rest.next().is_some() {
+            f.write_str("...")
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// A parser's sentence, which may quote the document as it stands: one line of bounded length.
+pub(crate) fn one_line(text: &str) -> String {
+    let mut line = String::new();
+    let mut rest = text.chars();
+    for character in rest.by_ref().take(4 * SHOWN_CHARACTERS) {
+        if character.is_control() {
+            line.extend(character.escape_debug());
+        } else {
+            line.push(character);
+        }
+    }
+    if rest.next().is_some() {
+        // Writing to a String cannot fail.
+        let _ = line.write_str("...");
+    }
+    line
+}

@@ -1,0 +1,139 @@
+//! A valid config and ways to spoil it, for the tables in the tests.
+
+use crate::{Config, Error, parse};
+use serde_json::{Value, json};
+use std::path::Path;
+
+/// A small valid config; its bundle is `/b`.
+pub(crate) fn base() -> Value {
+    json!({
+        "ociVersion": "1.3.0",
+        "root": {"path": "rootfs"},
+        "hostname": "web",
+        "process": {
+            "cwd": "/",
+            "args": ["sh"],
+            "env": ["PATH=/bin"],
+            "user": {"uid": 0, "gid": 0}
+        },
+        "mounts": [
+            {"destination": "/proc", "type": "proc", "source": "proc"},
+            {"destination": "/data", "type": "none", "source": "data", "options": ["rbind", "ro"]}
+        ],
+        "linux": {
+            "namespaces": [
+                {"type": "pid"},
+                {"type": "network"},
+                {"type": "mount"},
+                {"type": "ipc"},
+                {"type": "uts"},
+                {"type": "cgroup"}
+            ]
+        }
+    })
+}
+
+/// The base with a new user namespace of 65536 ids.
+pub(crate) fn base_with_user() -> Value {
+    let mut tree = base();
+    set(&mut tree, "/linux/namespaces/-", json!({"type": "user"}));
+    let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
+    set(&mut tree, "/linux/uidMappings", map.clone());
+    set(&mut tree, "/linux/gidMappings", map);
+    tree
+}
+
+/// Sets what a JSON pointer leads to, making objects on the way; `-` appends to an array.
+pub(crate) fn set(tree: &mut Value, pointer: &str, value: Value) {
+    let mut place = tree;
+    for token in pointer.split('/').skip(1) {
+        let token = token.replace("~1", "/").replace("~0", "~");
+        if token == "-" && place.is_null() {
+            *place = json!([]);
+        }
+        place = match place {
+            Value::Array(list) if token == "-" => {
+                list.push(Value::Null);
+                list.last_mut().unwrap()
+            }
+            Value::Array(list) => &mut list[token.parse::<usize>().unwrap()],
+            place => {
+                if !place.is_object() {
+                    *place = json!({});
+                }
+                place
+                    .as_object_mut()
+                    .unwrap()
+                    .entry(token)
+                    .or_insert(Value::Null)
+            }
+        };
+    }
+    *place = value;
+}
+
+/// Takes away what a JSON pointer leads to.
+pub(crate) fn remove(tree: &mut Value, pointer: &str) {
+    let (parent, key) = pointer.rsplit_once('/').unwrap();
+    tree.pointer_mut(parent)
+        .unwrap()
+        .as_object_mut()
+        .unwrap()
+        .remove(key)
+        .unwrap();
+}
+
+pub(crate) fn parse_tree(tree: &Value) -> Result<Config, Error> {
+    parse(Path::new("/b"), tree.to_string().as_bytes())
+}
+
+/// The config with one change, which must be valid.
+pub(crate) fn with(pointer: &str, value: Value) -> Config {
+    let mut tree = base();
+    set(&mut tree, pointer, value);
+    parse_tree(&tree).unwrap()
+}
+
+/// Each row's change to `tree` must give just that message, after `config.json: `.
+pub(crate) fn refused_from(tree: &Value, rows: &[(&str, Value, &str)]) {
+    assert!(
+        parse_tree(tree).is_ok(),
+        "the base itself: {:?}",
+        parse_tree(tree).err()
+    );
+    let mut wrong = Vec::new();
+    for (pointer, value, expected) in rows {
+        let mut tree = tree.clone();
+        set(&mut tree, pointer, value.clone());
+        let got = match parse_tree(&tree) {
+            Ok(_) => "accepted".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        assert!(!got.contains(char::is_control), "{got:?}");
+        if got != format!("config.json: {expected}") {
+            wrong.push(format!(
+                "{pointer} = {value}\n  expected {expected}\n  got      {got}"
+            ));
+        }
+    }
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+pub(crate) fn refused(rows: &[(&str, Value, &str)]) {
+    refused_from(&base(), rows);
+}
+
+/// The good twins: each row's change to `tree` must be taken.
+pub(crate) fn accepted_from(tree: &Value, rows: &[(&str, Value)]) {
+    for (pointer, value) in rows {
+        let mut tree = tree.clone();
+        set(&mut tree, pointer, value.clone());
+        if let Err(error) = parse_tree(&tree) {
+            panic!("{pointer} = {value}: {error}");
+        }
+    }
+}
+
+pub(crate) fn accepted(rows: &[(&str, Value)]) {
+    accepted_from(&base(), rows);
+}

@@ -1,0 +1,120 @@
+//! What is asked: `config.json`, read once, refused where the spec refuses it, and turned into
+//! types that cannot hold what the spec forbids.
+//!
+//! The text goes through [oci-spec](https://docs.rs/oci-spec)'s types, which take more than the
+//! specification allows (missing numbers become zero) and less (some flags, some large numbers);
+//! the crate makes up for both. What comes out needs no second look: paths are absolute and free
+//! of NUL, numbers are in range, options are bits, and all that contradicts itself is gone. What
+//! only the machine can tell (does the root exist, has the kernel the controller) is left to the
+//! planners.
+//!
+//! ```
+//! use coracle_bundle::{Namespace, parse};
+//! use std::path::Path;
+//!
+//! let text = br#"{
+//!     "ociVersion": "1.3.0",
+//!     "root": {"path": "rootfs"},
+//!     "process": {"cwd": "/", "args": ["true"], "user": {"uid": 0, "gid": 0}},
+//!     "mounts": [{"destination": "/proc", "type": "proc", "options": ["nosuid", "ro"]}],
+//!     "linux": {"namespaces": [{"type": "mount"}, {"type": "pid"}]}
+//! }"#;
+//! let config = parse(Path::new("/run/bundle"), text)?;
+//! assert_eq!(config.root.path, Path::new("/run/bundle/rootfs"));
+//! assert_eq!(config.linux.namespaces.pid, Namespace::New);
+//!
+//! let text = String::from_utf8_lossy(text).replace("proc\",", "proc/sys\",");
+//! let error = parse(Path::new("/run/bundle"), text.as_bytes()).unwrap_err();
+//! assert_eq!(
+//!     error.to_string(),
+//!     "config.json: mounts[0].destination: \"/proc/sys\" cannot be mounted because it is inside \
+//!      /proc"
+//! );
+//! # Ok::<(), coracle_bundle::Error>(())
+//! ```
+//!
+//! # Invariants
+//! - One file is read, once, by [`load`]; everything else is a function of text.
+//! - No input panics, and none takes more than about its own size in memory and n log n in time.
+//! - Every error is one line that names the property by its path, the value, and what was
+//!   expected; control characters in it are escaped.
+//! - Unknown properties are ignored, whatever they hold; a key that stands twice is refused,
+//!   wherever it stands.
+//! - Absent, null, empty and zero stay apart wherever they mean different things.
+//! - Nothing here knows the host: no environment, no clock, no user names.
+
+mod capability;
+mod error;
+mod hooks;
+mod id;
+mod linux;
+mod load;
+mod mount;
+mod options;
+mod process;
+mod resources;
+mod strict;
+mod validate;
+
+#[cfg(test)]
+mod fixture;
+
+pub use capability::parse_capability;
+pub use error::{Document, Error};
+pub use hooks::{Hook, HookPoint, Hooks};
+pub use id::ContainerId;
+pub use linux::*;
+pub use load::{MAX_CONFIG_BYTES, load, parse, parse_process, parse_resources, process_warnings};
+pub use mount::*;
+pub use options::mount_options;
+pub use process::*;
+pub use resources::*;
+
+use std::collections::BTreeMap;
+use std::ffi::CString;
+use std::path::PathBuf;
+
+/// A bundle whose `config.json` was read once and is valid in form.
+#[derive(Clone, Debug)]
+pub struct Bundle {
+    /// The bundle's directory: absolute.
+    pub dir: PathBuf,
+    /// `config.json` byte for byte, for the private copy in the state directory.
+    pub raw: Vec<u8>,
+    /// What the text means.
+    pub config: Config,
+}
+
+/// `config.json`, typed so that it cannot hold what the spec forbids.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// A SemVer of major version 1.
+    pub oci_version: String,
+    /// The container's root file system.
+    pub root: Root,
+    /// What to run; a container without it can be created, but not started.
+    pub process: Option<Process>,
+    /// At most 64 bytes; only with a `uts` namespace entry.
+    pub hostname: Option<CString>,
+    /// The NIS domain name; the same rules.
+    pub domainname: Option<CString>,
+    /// In the order to mount them in.
+    pub mounts: Vec<Mount>,
+    /// Commands to run at points of the container's life.
+    pub hooks: Hooks,
+    /// No key is empty.
+    pub annotations: BTreeMap<String, String>,
+    /// An absent `linux` object is the default value.
+    pub linux: Linux,
+    /// What the spec wants warned of (unknown capabilities, relative destinations), one line each.
+    pub warnings: Vec<String>,
+}
+
+/// `root`: config.md § Root.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Root {
+    /// Absolute: joined with the bundle's directory when relative. Not yet resolved.
+    pub path: PathBuf,
+    /// The container may not write to it.
+    pub readonly: bool,
+}

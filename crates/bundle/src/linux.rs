@@ -1,0 +1,163 @@
+//! `linux`: config-linux.md.
+
+use crate::{IdMappings, Propagation, Resources};
+use std::collections::BTreeMap;
+use std::ffi::CString;
+use std::path::PathBuf;
+
+/// The Linux section; absent properties are empty.
+#[derive(Clone, Debug, Default)]
+pub struct Linux {
+    /// By kind.
+    pub namespaces: Namespaces,
+    /// Only with a user namespace; both empty when none are given, never only one.
+    pub id_mappings: IdMappings,
+    /// Only with a new time namespace.
+    pub time_offsets: TimeOffsets,
+    /// Nodes to make besides the default ones.
+    pub devices: Vec<Device>,
+    /// Devices to move into the network namespace, in order of their host names.
+    pub net_devices: Vec<NetDevice>,
+    /// As given; `cgroups` interprets it. No `..` component, no NUL.
+    pub cgroups_path: Option<String>,
+    /// Limits of the cgroup.
+    pub resources: Resources,
+    /// Key as given, in order of the keys. Each is of a namespace that has an entry.
+    pub sysctl: BTreeMap<String, String>,
+    /// Of the root mount, after all others were made.
+    pub rootfs_propagation: Option<Propagation>,
+    /// Absolute, lexically clean, duplicates removed; only with a mount namespace entry.
+    pub masked_paths: Vec<PathBuf>,
+    /// The same.
+    pub readonly_paths: Vec<PathBuf>,
+    /// SELinux label for mounts.
+    pub mount_label: Option<CString>,
+    /// Argument of personality(2).
+    pub personality: Option<Personality>,
+    /// NUMA policy of the process.
+    pub memory_policy: Option<MemoryPolicy>,
+    /// Cache and memory bandwidth.
+    pub intel_rdt: Option<IntelRdt>,
+    /// Whether `linux.seccomp` is there with anything to filter (its own crate reads it later).
+    pub seccomp: bool,
+}
+
+/// `linux.namespaces` by kind: config-linux.md § Namespaces.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Namespaces {
+    /// pid_namespaces(7).
+    pub pid: Namespace,
+    /// network_namespaces(7).
+    pub network: Namespace,
+    /// mount_namespaces(7).
+    pub mount: Namespace,
+    /// ipc_namespaces(7).
+    pub ipc: Namespace,
+    /// uts_namespaces(7).
+    pub uts: Namespace,
+    /// user_namespaces(7).
+    pub user: Namespace,
+    /// cgroup_namespaces(7).
+    pub cgroup: Namespace,
+    /// time_namespaces(7).
+    pub time: Namespace,
+}
+
+/// What the config asks of one kind of namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Namespace {
+    /// Not listed: the runtime's own.
+    #[default]
+    Inherit,
+    /// Listed without a path.
+    New,
+    /// Listed with a path.
+    Join {
+        /// Absolute. Whether it leads to a namespace of this kind is seen when it is opened.
+        path: PathBuf,
+        /// Its place in `linux.namespaces`, for messages.
+        index: usize,
+    },
+}
+
+/// `linux.timeOffsets`: seconds and nanoseconds (0..=999_999_999) by clock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TimeOffsets {
+    /// `CLOCK_MONOTONIC`.
+    pub monotonic: Option<(i64, u32)>,
+    /// `CLOCK_BOOTTIME`.
+    pub boottime: Option<(i64, u32)>,
+}
+
+/// A node to make: config-linux.md § Devices.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Device {
+    /// Absolute, no `..`, no trailing slash.
+    pub path: PathBuf,
+    /// Its type.
+    pub kind: DeviceKind,
+    /// At most 12 bits; zero for fifos.
+    pub major: u32,
+    /// At most 20 bits; zero for fifos.
+    pub minor: u32,
+    /// Permission bits, at most 0o7777; 0o666 when not given.
+    pub mode: u32,
+    /// In the container; 0 when not given.
+    pub uid: u32,
+    /// The same.
+    pub gid: u32,
+}
+
+/// The type of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceKind {
+    /// `c` and `u`, its unbuffered kin of old.
+    Char,
+    /// `b`.
+    Block,
+    /// `p`.
+    Fifo,
+}
+
+/// A network device to move: config-linux.md § Network Devices.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetDevice {
+    /// Its name on the host.
+    pub host_name: String,
+    /// Its name in the container, or a template with one `%d`.
+    pub name: String,
+}
+
+/// `linux.personality.domain`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Personality {
+    /// `PER_LINUX`.
+    Linux,
+    /// `PER_LINUX32`.
+    Linux32,
+}
+
+/// Arguments of set_mempolicy(2).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemoryPolicy {
+    /// `MPOL_*` mode.
+    pub mode: u32,
+    /// The config's name of it.
+    pub mode_name: &'static str,
+    /// `MPOL_F_*` bits.
+    pub flags: u32,
+    /// Sorted; empty where the mode takes none.
+    pub nodes: Vec<u32>,
+}
+
+/// `linux.intelRdt`: config-linux.md § IntelRdt.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct IntelRdt {
+    /// A plain name, or `/` for the default group; the container's id when absent.
+    pub clos_id: Option<String>,
+    /// Lines in the order of the spec: l3CacheSchema, memBwSchema, schemata. Empty: nothing is
+    /// written.
+    pub schemata: Vec<String>,
+    /// A monitoring group is wanted.
+    pub enable_monitoring: bool,
+}

@@ -1,0 +1,566 @@
+//! The doors: a bundle's directory, or the text of a document.
+
+use crate::error::{At, Document, Error};
+use crate::strict::{self, Read};
+use crate::{Bundle, Config, Process, Resources, validate};
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::{Mode, SFlag, fstat};
+use oci_spec::runtime as oci;
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
+
+/// The largest document that is read, in bytes.
+pub const MAX_CONFIG_BYTES: usize = 16 << 20;
+
+/// Reads `config.json` in `dir`, a path as the caller typed it, and validates it.
+///
+/// The file is read once and kept as it is in [`Bundle::raw`]: what happens to it later must not
+/// change the container (`runtime.md § Create`).
+///
+/// # Errors
+/// The file is missing, unreadable or not a regular file; everything that [`parse`] refuses.
+pub fn load(dir: &Path) -> Result<Bundle, Error> {
+    let dir = std::path::absolute(dir).map_err(|_| Error::NotAbsolute(dir.to_owned()))?;
+    let raw = read_config(&dir)?;
+    let config = parse(&dir, &raw)?;
+    Ok(Bundle { dir, raw, config })
+}
+
+/// Validates the text of a `config.json` of the bundle in `dir`, an absolute path.
+///
+/// # Errors
+/// Anything that config.md and config-linux.md forbid and that the text alone shows.
+pub fn parse(dir: &Path, text: &[u8]) -> Result<Config, Error> {
+    if !dir.is_absolute() {
+        return Err(Error::NotAbsolute(dir.to_owned()));
+    }
+    let document = Document::Config;
+    check_size(document, text)?;
+    let read: Read<oci::Spec> = strict::read(document, &strict::CONFIG, text)?;
+    validate::config(dir, read)
+}
+
+/// Validates the file of `exec --process`: an object like `process` in a config.
+///
+/// # Errors
+/// As for [`parse`]; paths in messages start with `process`.
+pub fn parse_process(text: &[u8]) -> Result<Process, Error> {
+    validate::process(&read_process(text)?.spec, At::Root(Document::Process))
+}
+
+/// What is worth a warning in the file of `exec --process`: unknown capabilities, one line each.
+#[must_use]
+pub fn process_warnings(text: &[u8]) -> Vec<String> {
+    read_process(text)
+        .map(|read| read.notes.warnings)
+        .unwrap_or_default()
+}
+
+fn read_process(text: &[u8]) -> Result<Read<oci::Process>, Error> {
+    check_size(Document::Process, text)?;
+    strict::read(Document::Process, &strict::PROCESS, text)
+}
+
+/// Validates the resources that `update` reads: an object like `linux.resources` in a config.
+/// Unlike there, a swap limit needs no memory limit beside it: the container may have one.
+///
+/// # Errors
+/// As for [`parse`]; paths in messages start with `resources`.
+pub fn parse_resources(text: &[u8]) -> Result<Resources, Error> {
+    let document = Document::Resources;
+    check_size(document, text)?;
+    let read: Read<oci::LinuxResources> = strict::read(document, &strict::RESOURCES, text)?;
+    validate::resources(&read.spec, At::Root(document), &read.notes)
+}
+
+fn check_size(document: Document, text: &[u8]) -> Result<(), Error> {
+    if text.len() > MAX_CONFIG_BYTES {
+        return Err(Error::TooLarge {
+            document,
+            limit: MAX_CONFIG_BYTES,
+        });
+    }
+    Ok(())
+}
+
+fn read_config(dir: &Path) -> Result<Vec<u8>, Error> {
+    let path = dir.join("config.json");
+    let failed = |errno| match errno {
+        Errno::ENOENT | Errno::ENOTDIR => Error::NotFound(dir.to_owned()),
+        errno => Error::Read {
+            path: path.clone(),
+            errno,
+        },
+    };
+    // O_NONBLOCK: opening a fifo would wait for a writer.
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    let fd = open(&path, flags, Mode::empty()).map_err(failed)?;
+    let stat = fstat(&fd).map_err(failed)?;
+    if stat.st_mode & SFlag::S_IFMT.bits() != SFlag::S_IFREG.bits() {
+        return Err(Error::NotRegular(path));
+    }
+    let mut text = Vec::with_capacity(usize::try_from(stat.st_size).unwrap_or(0).min(1 << 20));
+    // One byte beyond the limit tells that there is more, also when the file still grows.
+    let limit = u64::try_from(MAX_CONFIG_BYTES)
+        .unwrap_or(u64::MAX)
+        .saturating_add(1);
+    File::from(fd)
+        .take(limit)
+        .read_to_end(&mut text)
+        .map_err(|error| Error::Read {
+            path: path.clone(),
+            errno: Errno::from_raw(error.raw_os_error().unwrap_or(0)),
+        })?;
+    check_size(Document::Config, &text)?;
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::{accepted, base, parse_tree, refused, remove, set};
+    use proptest::prelude::*;
+    use serde_json::json;
+    use std::path::PathBuf;
+
+    fn refusal(text: &[u8]) -> String {
+        parse(Path::new("/b"), text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn what_is_not_one_json_object_is_refused() {
+        let rows: [(&[u8], &str); 14] = [
+            (b"", "line 1, column 0: EOF while parsing a value"),
+            (b"{", "line 1, column 1: EOF while parsing an object"),
+            (b"null", "found null, expected an object"),
+            (b"[]", "found an array, expected an object"),
+            (b"7", "found a number, expected an object"),
+            (b"\"x\"", "found a string, expected an object"),
+            (b"{\"a\":1,}", "line 1, column 8: trailing comma"),
+            (b"{\n  \"a\": tru\n}", "line 2, column 11: expected ident"),
+            (b"{} {}", "line 1, column 4: trailing characters"),
+            (b"{}\0", "line 1, column 3: trailing characters"),
+            (b"{\"a\": \"\xff\"}", "line 1, column 8: not UTF-8"),
+            (b"\xef\xbb\xbf{}", "line 1, column 1: expected value"),
+            (b"{\"a\": 01}", "line 1, column 8: invalid number"),
+            (
+                b"{\"a\": \"\\ud800\"}",
+                "line 1, column 14: unexpected end of hex escape",
+            ),
+        ];
+        for (text, expected) in rows {
+            let shown = String::from_utf8_lossy(text);
+            assert_eq!(refusal(text), format!("config.json: {expected}"), "{shown}");
+        }
+        let deep = format!("{{\"a\": {}", "[".repeat(200));
+        assert!(refusal(deep.as_bytes()).contains("recursion limit exceeded"));
+    }
+
+    #[test]
+    fn a_key_may_stand_only_once_anywhere() {
+        let rows = [
+            (
+                r#"{"root": {}, "root": {}}"#,
+                "root.path: required, but missing",
+            ),
+            (
+                r#"{"hostname": "a", "hostname": "a"}"#,
+                "the key \"hostname\" stands here twice",
+            ),
+            (
+                r#"{"hostname": "a", "host\u006eame": ""}"#,
+                "the key \"hostname\" stands here twice",
+            ),
+            (
+                r#"{"x": {"y": [{"z": 1, "z": 1}]}}"#,
+                "x.y[0]: the key \"z\" stands here twice",
+            ),
+            (
+                r#"{"annotations": {"a": "1", "b": "", "a": "2"}}"#,
+                "annotations: the key \"a\" stands here twice",
+            ),
+            (
+                r#"{"linux": {"sysctl": {"net.a": "", "net.a": ""}}}"#,
+                "linux.sysctl: the key \"net.a\" stands here twice",
+            ),
+            (
+                r#"{"process": {"user": {"uid": 0, "gid": 0, "uid": 1000}}}"#,
+                "process.user: the key \"uid\" stands here twice",
+            ),
+        ];
+        for (text, expected) in rows {
+            let text = text.replacen('{', r#"{"ociVersion": "1.0.0", "#, 1);
+            assert_eq!(refusal(text.as_bytes()), format!("config.json: {expected}"));
+        }
+    }
+
+    #[test]
+    fn types_are_refused_by_path_and_in_plain_words() {
+        refused(&[
+            (
+                "/root",
+                json!("rootfs"),
+                "root: found a string, expected an object",
+            ),
+            (
+                "/root",
+                json!(["rootfs", true]),
+                "root: found an array, expected an object",
+            ),
+            (
+                "/root/readonly",
+                json!("true"),
+                "root.readonly: invalid type: string \"true\", expected a boolean",
+            ),
+            (
+                "/root/path",
+                json!(7),
+                "root.path: invalid type: integer `7`, expected a string",
+            ),
+            (
+                "/root/path",
+                json!(null),
+                "root.path: found null, expected a plain value",
+            ),
+            (
+                "/mounts",
+                json!({}),
+                "mounts: found an object, expected an array",
+            ),
+            (
+                "/mounts/-",
+                json!(["/x", "tmpfs"]),
+                "mounts[2]: found an array, expected an object",
+            ),
+            (
+                "/mounts/1/options",
+                json!("ro"),
+                "mounts[1].options: found a string, expected an array",
+            ),
+            (
+                "/mounts/1/options/-",
+                json!(null),
+                "mounts[1].options[2]: invalid type: null, expected a string",
+            ),
+            (
+                "/hostname",
+                json!(["a"]),
+                "hostname: found an array, expected a plain value",
+            ),
+            (
+                "/process/user/uid",
+                json!(-1),
+                "process.user.uid: invalid value: integer `-1`, expected a whole number from 0 to \
+                 4294967295",
+            ),
+            (
+                "/process/user/uid",
+                json!(4_294_967_296_u64),
+                "process.user.uid: invalid value: integer `4294967296`, expected a whole number \
+                 from 0 to 4294967295",
+            ),
+            (
+                "/process/user/gid",
+                json!(1.5),
+                "process.user.gid: invalid type: floating point `1.5`, expected a whole number \
+                 from 0 to 4294967295",
+            ),
+            (
+                "/process/rlimits",
+                json!([{"type": {"RLIMIT_CPU": null}, "soft": 0, "hard": 0}]),
+                "process.rlimits[0].type: found an object, expected a plain value",
+            ),
+            (
+                "/annotations",
+                json!({"a\nb": 1}),
+                "annotations[\"a\\nb\"]: invalid type: integer `1`, expected a string",
+            ),
+            (
+                "/process/terminal",
+                json!("\u{1b}[31m\n"),
+                "process.terminal: invalid type: string \"\\u{1b}[31m\\n\", expected a boolean",
+            ),
+            (
+                "/linux/namespaces/-",
+                json!({"type": "net\n"}),
+                "linux.namespaces[6].type: unknown variant `net\\n`, expected one of `mount`, \
+                 `cgroup`, `uts`, `ipc`, `user`, `pid`, `network`, `time`",
+            ),
+        ]);
+    }
+
+    #[test]
+    fn unknown_properties_and_other_platforms_are_ignored() {
+        accepted(&[
+            ("/extension", json!({"a": [1, {"b": null}]})),
+            ("/root/type", json!("layers")),
+            ("/process/user/quota", json!([])),
+            ("/windows", json!({"layerFolders": 7})),
+            ("/vm", json!({})),
+            ("/solaris", json!("x")),
+            ("/freebsd", json!({"devices": 1})),
+            ("/zos", json!({"namespaces": [{"type": "x"}]})),
+            ("/uidMappings", json!("not in any version of the spec")),
+            ("/linux/intelRdt", json!({"enableCMT": "x", "enableMBM": 1})),
+            ("/linux/resources", json!({"oomScoreAdj": "x"})),
+            ("/hooks", json!({"onFullMoon": 1})),
+        ]);
+    }
+
+    #[test]
+    fn absent_null_and_empty_sections() {
+        for key in ["process", "mounts", "hooks", "annotations", "domainname"] {
+            accepted(&[(&format!("/{key}"), json!(null))]);
+        }
+        let mut tree = json!({"ociVersion": "1.0.0", "root": {"path": "r"}});
+        for linux in [json!({}), json!(null)] {
+            set(&mut tree, "/linux", linux);
+            let config = parse_tree(&tree).unwrap();
+            assert!(config.process.is_none() && config.mounts.is_empty());
+            assert_eq!(config.linux.namespaces, crate::Namespaces::default());
+        }
+    }
+
+    #[test]
+    fn another_major_version_is_said_first() {
+        refused(&[
+            (
+                "/ociVersion",
+                json!("2.0.0"),
+                "ociVersion: \"2.0.0\" is not supported, only 1.x.y is",
+            ),
+            (
+                "/ociVersion",
+                json!("1.0"),
+                "ociVersion: \"1.0\" is not in SemVer 2.0.0 form",
+            ),
+            (
+                "/ociVersion",
+                json!(""),
+                "ociVersion: required, but missing",
+            ),
+            (
+                "/ociVersion",
+                json!(1),
+                "ociVersion: invalid type: integer `1`, expected a string",
+            ),
+        ]);
+        let mut tree = base();
+        remove(&mut tree, "/ociVersion");
+        let expected = "config.json: ociVersion: required, but missing";
+        assert_eq!(parse_tree(&tree).unwrap_err().to_string(), expected);
+        let mut tree = base();
+        set(&mut tree, "/ociVersion", json!("2.0.0"));
+        set(&mut tree, "/mounts", json!("elsewhere in version 2"));
+        assert!(
+            parse_tree(&tree)
+                .unwrap_err()
+                .to_string()
+                .contains("ociVersion: \"2.0.0\"")
+        );
+    }
+
+    #[test]
+    fn long_strings_are_cut_in_messages() {
+        let mut tree = base();
+        set(&mut tree, "/process/cwd", json!("x".repeat(100_000)));
+        assert!(parse_tree(&tree).unwrap_err().to_string().len() < 300);
+        set(&mut tree, "/process/cwd", json!("/"));
+        set(&mut tree, "/process/terminal", json!("x".repeat(100_000)));
+        assert!(parse_tree(&tree).unwrap_err().to_string().len() < 1000);
+    }
+
+    #[test]
+    fn paths_of_the_other_documents() {
+        let process = |text: &str| parse_process(text.as_bytes()).map(|_| ());
+        let message = |text: &str| process(text).unwrap_err().to_string();
+        assert_eq!(process(r#"{"cwd": "/", "args": ["true"]}"#), Ok(()));
+        assert_eq!(
+            message(r#"{"args": ["true"]}"#),
+            "process.cwd: required, but missing"
+        );
+        assert_eq!(
+            message(r#"{"cwd": "/"}"#),
+            "process.args: at least one entry is required"
+        );
+        assert_eq!(
+            message("{"),
+            "process: line 1, column 1: EOF while parsing an object"
+        );
+        assert_eq!(message("null"), "process: found null, expected an object");
+        let text = r#"{"cwd": "/", "args": ["a"], "capabilities": {"bounding": ["CAP_NO"]}}"#;
+        assert_eq!(
+            process_warnings(text.as_bytes()),
+            ["process.capabilities.bounding: \"CAP_NO\" is no known capability"]
+        );
+        let resources = |text: &str| parse_resources(text.as_bytes());
+        assert_eq!(
+            resources(r#"{"pids": {"limit": 0}}"#).unwrap().pids,
+            Some(0)
+        );
+        assert_eq!(
+            resources(r#"{"memory": {"limit": -2}}"#)
+                .unwrap_err()
+                .to_string(),
+            "resources.memory.limit: -2 is below -1, which is unlimited"
+        );
+        // The container has a limit of its own, perhaps.
+        assert_eq!(
+            resources(r#"{"memory": {"swap": 5}}"#).unwrap().memory.swap,
+            Some(5)
+        );
+    }
+
+    /// A directory that goes with the test.
+    struct Scratch(PathBuf);
+
+    impl Scratch {
+        fn new(name: &str) -> Scratch {
+            let dir = std::env::temp_dir().join(format!("bundle-{name}-{}", std::process::id()));
+            std::fs::create_dir_all(&dir).unwrap();
+            Scratch(dir)
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn load_reads_a_regular_file_and_keeps_it() {
+        let scratch = Scratch::new("good");
+        let text = base().to_string();
+        std::fs::write(scratch.0.join("config.json"), &text).unwrap();
+        let bundle = load(&scratch.0).unwrap();
+        assert_eq!(bundle.raw, text.as_bytes());
+        assert_eq!(bundle.config.root.path, scratch.0.join("rootfs"));
+        assert!(load(Path::new("")).is_err());
+    }
+
+    #[test]
+    fn load_refuses_what_is_no_file() {
+        let scratch = Scratch::new("bad");
+        let shown = scratch.0.display();
+        let message = || load(&scratch.0).unwrap_err().to_string();
+        assert_eq!(message(), format!("config.json not found in \"{shown}\""));
+        std::fs::create_dir(scratch.0.join("config.json")).unwrap();
+        assert_eq!(
+            message(),
+            format!("read \"{shown}/config.json\": not a regular file")
+        );
+        std::fs::remove_dir(scratch.0.join("config.json")).unwrap();
+        nix::unistd::mkfifo(&scratch.0.join("config.json"), Mode::S_IRWXU).unwrap();
+        assert_eq!(
+            message(),
+            format!("read \"{shown}/config.json\": not a regular file")
+        );
+        std::fs::remove_file(scratch.0.join("config.json")).unwrap();
+        let file = File::create(scratch.0.join("config.json")).unwrap();
+        file.set_len(u64::try_from(MAX_CONFIG_BYTES).unwrap() + 1)
+            .unwrap();
+        assert_eq!(message(), "config.json: larger than 16777216 bytes");
+    }
+
+    #[test]
+    fn engines_configs_are_taken() {
+        let fixtures = [
+            ("docker", &include_bytes!("../tests/docker.json")[..]),
+            ("podman", &include_bytes!("../tests/podman-userns.json")[..]),
+            (
+                "containerd",
+                &include_bytes!("../tests/containerd.json")[..],
+            ),
+        ];
+        for (name, text) in fixtures {
+            let config = parse(Path::new("/b"), text).unwrap();
+            assert!(config.warnings.is_empty(), "{name}: {:?}", config.warnings);
+            assert!(config.process.is_some() && !config.mounts.is_empty());
+        }
+    }
+
+    /// Values that may stand anywhere.
+    fn any_value() -> impl Strategy<Value = serde_json::Value> {
+        let leaf = prop_oneof![
+            Just(json!(null)),
+            any::<bool>().prop_map(|value| json!(value)),
+            any::<i64>().prop_map(|value| json!(value)),
+            any::<u64>().prop_map(|value| json!(value)),
+            any::<f64>().prop_map(|value| json!(value)),
+            ".{0,12}".prop_map(|value| json!(value)),
+            "[/.a-z,0-9:=-]{0,12}".prop_map(|value| json!(value)),
+        ];
+        leaf.prop_recursive(3, 12, 4, |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..4).prop_map(|value| json!(value)),
+                proptest::collection::btree_map("[a-zA-Z]{0,9}", inner, 0..4)
+                    .prop_map(|value| json!(value)),
+            ]
+        })
+    }
+
+    /// Pointers to all that the base and some optional sections hold.
+    fn pointers(tree: &serde_json::Value, prefix: &str, out: &mut Vec<String>) {
+        out.push(prefix.to_owned());
+        let children: Vec<(String, &serde_json::Value)> = match tree {
+            serde_json::Value::Object(map) => map
+                .iter()
+                .map(|(key, value)| (key.replace('/', "~1"), value))
+                .collect(),
+            serde_json::Value::Array(list) => list
+                .iter()
+                .enumerate()
+                .map(|(index, value)| (index.to_string(), value))
+                .collect(),
+            _ => Vec::new(),
+        };
+        for (key, value) in children {
+            pointers(value, &format!("{prefix}/{key}"), out);
+        }
+    }
+
+    fn docker() -> serde_json::Value {
+        serde_json::from_slice(include_bytes!("../tests/docker.json")).unwrap()
+    }
+
+    fn docker_pointers() -> Vec<String> {
+        let mut all = Vec::new();
+        pointers(&docker(), "", &mut all);
+        all
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(text in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = parse(Path::new("/b"), &text);
+            let _ = parse_process(&text);
+            let _ = parse_resources(&text);
+        }
+
+        /// Whatever stands wherever: it is taken, or refused in one clean line.
+        #[test]
+        fn any_value_anywhere_is_taken_or_refused(
+            pointer in proptest::sample::select(docker_pointers()),
+            value in any_value(),
+        ) {
+            let mut tree = docker();
+            set(&mut tree, &pointer, value);
+            if let Err(error) = parse_tree(&tree) {
+                let line = error.to_string();
+                prop_assert!(line.starts_with("config.json: "), "{line}");
+                prop_assert!(!line.contains(char::is_control), "{line:?}");
+                prop_assert!(line.len() < 4000);
+            }
+        }
+
+        /// A text cut short is an error, never a config.
+        #[test]
+        fn a_cut_config_is_refused(cut in 0..base().to_string().len()) {
+            let text = base().to_string();
+            prop_assert!(parse(Path::new("/b"), &text.as_bytes()[..cut]).is_err());
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! Id maps: config-linux.md § User namespace mappings.
+
+use crate::error::{At, Error};
+use crate::{IdMapping, IdMappings, Namespace, User};
+use oci_spec::runtime as oci;
+
+/// `UID_GID_MAP_MAX_EXTENTS` of the kernel.
+const MAX_MAPPINGS: usize = 340;
+
+/// One map: its ranges end before 2^32 and do not overlap, on either side.
+pub(super) fn map(raw: &[oci::LinuxIdMapping], at: At<'_>) -> Result<Vec<IdMapping>, Error> {
+    let map = raw.iter().map(|range| IdMapping {
+        container_id: range.container_id(),
+        host_id: range.host_id(),
+        size: range.size(),
+    });
+    check(map.collect(), at)
+}
+
+/// The same for ranges of whatever origin.
+pub(super) fn check(map: Vec<IdMapping>, at: At<'_>) -> Result<Vec<IdMapping>, Error> {
+    if map.len() > MAX_MAPPINGS {
+        return Err(at.refuse(format!("{} ranges, above {MAX_MAPPINGS}", map.len())));
+    }
+    for (index, range) in map.iter().enumerate() {
+        let at = at.index(index);
+        if range.size == 0 {
+            return Err(at.key("size").refuse("0: a range has at least one id"));
+        }
+        for (key, first) in [
+            ("containerID", range.container_id),
+            ("hostID", range.host_id),
+        ] {
+            if first.checked_add(range.size).is_none() {
+                let size = range.size;
+                return Err(at
+                    .key(key)
+                    .refuse(format!("{first} + {size} is above {}", u32::MAX)));
+            }
+        }
+    }
+    check_overlap(&map, |range| range.container_id, at, "containerID")?;
+    check_overlap(&map, |range| range.host_id, at, "hostID")?;
+    Ok(map)
+}
+
+fn check_overlap(
+    map: &[IdMapping],
+    first: impl Fn(&IdMapping) -> u32,
+    at: At<'_>,
+    key: &str,
+) -> Result<(), Error> {
+    for (index, range) in map.iter().enumerate() {
+        let end = |range: &IdMapping| first(range).saturating_add(range.size);
+        let earlier = map.iter().take(index);
+        for (other, earlier) in earlier.enumerate() {
+            if first(range) < end(earlier) && first(earlier) < end(range) {
+                return Err(at.index(index).key(key).refuse(format!(
+                    "{} to {} overlaps with entry {other}",
+                    first(range),
+                    end(range).saturating_sub(1),
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The maps of the container's user namespace, which must exist for them, and the reverse.
+pub(super) fn of_container(
+    raw: &oci::Linux,
+    user: &Namespace,
+    at: At<'_>,
+) -> Result<IdMappings, Error> {
+    let read = |list: &Option<Vec<oci::LinuxIdMapping>>, key: &str| {
+        let map = map(list.as_deref().unwrap_or_default(), at.key(key))?;
+        if *user == Namespace::Inherit && !map.is_empty() {
+            return Err(at
+                .key(key)
+                .refuse("given, but linux.namespaces has no user entry"));
+        }
+        if *user == Namespace::New && map.is_empty() {
+            return Err(at
+                .key(key)
+                .refuse("required for a new user namespace, but missing"));
+        }
+        Ok(map)
+    };
+    let mappings = IdMappings {
+        uid: read(raw.uid_mappings(), "uidMappings")?,
+        gid: read(raw.gid_mappings(), "gidMappings")?,
+    };
+    if mappings.uid.is_empty() != mappings.gid.is_empty() {
+        let missing = if mappings.uid.is_empty() {
+            "uidMappings"
+        } else {
+            "gidMappings"
+        };
+        return Err(at.key(missing).refuse("missing beside its twin"));
+    }
+    Ok(mappings)
+}
+
+/// Whether an id of the container is mapped; anything is where no map is known.
+pub(super) fn is_mapped(map: &[IdMapping], id: u32) -> bool {
+    map.is_empty() || to_host(map, id, 1).is_some()
+}
+
+/// The host's number of `id`, if the whole range from it lies within one range of the map.
+pub(super) fn to_host(map: &[IdMapping], id: u32, size: u32) -> Option<u32> {
+    map.iter().find_map(|range| {
+        let offset = id.checked_sub(range.container_id)?;
+        let end = u64::from(offset) + u64::from(size);
+        if end > u64::from(range.size) {
+            None
+        } else {
+            range.host_id.checked_add(offset)
+        }
+    })
+}
+
+/// setresuid(2) and setgroups(2) would fail with a bare EINVAL, late.
+pub(super) fn check_user(user: &User, mappings: &IdMappings, at: At<'_>) -> Result<(), Error> {
+    let check = |map: &[IdMapping], name: &str, id: u32, at: At<'_>| {
+        if is_mapped(map, id) {
+            Ok(())
+        } else {
+            Err(at.refuse(format!("{id} is not mapped by linux.{name}")))
+        }
+    };
+    check(&mappings.uid, "uidMappings", user.uid, at.key("uid"))?;
+    check(&mappings.gid, "gidMappings", user.gid, at.key("gid"))?;
+    for (index, gid) in user.additional_gids.iter().enumerate() {
+        check(
+            &mappings.gid,
+            "gidMappings",
+            *gid,
+            at.key("additionalGids").index(index),
+        )?;
+    }
+    Ok(())
+}

@@ -1,0 +1,123 @@
+//! `linux`: config-linux.md.
+
+use super::text::{check_absolute, clean, climbs, optional_c_string, path_text};
+use super::{devices, ids, memory_policy, namespaces, network, rdt, resources, sysctl};
+use crate::error::{At, Error, Shown};
+use crate::strict::Notes;
+use crate::{Linux, Namespace, Personality, Propagation, options};
+use oci_spec::runtime as oci;
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+/// Everything below `linux`, checked against the namespaces that it lists.
+pub(super) fn linux(raw: Option<&oci::Linux>, at: At<'_>, notes: &Notes) -> Result<Linux, Error> {
+    let Some(raw) = raw else {
+        return Ok(Linux::default());
+    };
+    let listed = raw.namespaces().as_deref().unwrap_or_default();
+    let namespaces = namespaces::namespaces(listed, at.key("namespaces"))?;
+    let id_mappings = ids::of_container(raw, &namespaces.user, at)?;
+    let offsets = raw.time_offsets().as_ref();
+    Ok(Linux {
+        time_offsets: namespaces::time_offsets(offsets, &namespaces.time, at.key("timeOffsets"))?,
+        devices: devices::devices(raw.devices().as_deref(), at.key("devices"))?,
+        net_devices: network::net_devices(
+            raw.net_devices().as_ref(),
+            &namespaces.network,
+            at.key("netDevices"),
+        )?,
+        cgroups_path: cgroups_path(raw.cgroups_path().as_deref(), at.key("cgroupsPath"))?,
+        resources: match raw.resources() {
+            Some(raw) => resources::resources(raw, at.key("resources"), notes)?,
+            None => Default::default(),
+        },
+        sysctl: sysctl::sysctl(raw.sysctl().as_ref(), &namespaces, at.key("sysctl"))?,
+        rootfs_propagation: propagation(
+            raw.rootfs_propagation().as_deref(),
+            at.key("rootfsPropagation"),
+        )?,
+        masked_paths: paths(
+            raw.masked_paths().as_deref(),
+            &namespaces.mount,
+            at.key("maskedPaths"),
+        )?,
+        readonly_paths: paths(
+            raw.readonly_paths().as_deref(),
+            &namespaces.mount,
+            at.key("readonlyPaths"),
+        )?,
+        mount_label: optional_c_string(raw.mount_label().as_deref(), at.key("mountLabel"))?,
+        personality: match raw.personality() {
+            Some(raw) => Some(personality(raw, at.key("personality"))?),
+            None => None,
+        },
+        memory_policy: match raw.memory_policy() {
+            Some(raw) => Some(memory_policy::memory_policy(raw, at.key("memoryPolicy"))?),
+            None => None,
+        },
+        intel_rdt: match raw.intel_rdt() {
+            Some(raw) => Some(rdt::intel_rdt(raw, at.key("intelRdt"))?),
+            None => None,
+        },
+        seccomp: raw.seccomp().is_some(),
+        namespaces,
+        id_mappings,
+    })
+}
+
+/// What the path means is the cgroup driver's to say, but in no form may it climb.
+fn cgroups_path(path: Option<&Path>, at: At<'_>) -> Result<Option<String>, Error> {
+    let Some(text) = path.map(path_text).filter(|text| !text.is_empty()) else {
+        return Ok(None);
+    };
+    if text.contains('\0') {
+        return Err(at.refuse(format!("{} holds a NUL byte", Shown(text))));
+    }
+    if climbs(text) {
+        return Err(at.refuse(format!("{} has a `..` component", Shown(text))));
+    }
+    Ok(Some(text.to_owned()))
+}
+
+fn propagation(text: Option<&str>, at: At<'_>) -> Result<Option<Propagation>, Error> {
+    let Some(text) = text.filter(|text| !text.is_empty()) else {
+        return Ok(None);
+    };
+    options::propagation(text).map(Some).ok_or_else(|| {
+        at.refuse(format!(
+            "{} is not one of shared, slave, private, unbindable, rshared, rslave, rprivate, \
+             runbindable",
+            Shown(text)
+        ))
+    })
+}
+
+/// Masked or read-only paths: these are mounts, so they must not be the host's.
+fn paths(raw: Option<&[String]>, mount: &Namespace, at: At<'_>) -> Result<Vec<PathBuf>, Error> {
+    let raw = raw.unwrap_or_default();
+    if *mount == Namespace::Inherit && !raw.is_empty() {
+        return Err(at.refuse("given, but linux.namespaces has no mount entry"));
+    }
+    let mut seen = HashSet::with_capacity(raw.len());
+    let mut paths = Vec::with_capacity(raw.len());
+    for (index, text) in raw.iter().enumerate() {
+        check_absolute(text, at.index(index))?;
+        let path = clean(text);
+        if seen.insert(path.clone()) {
+            paths.push(path);
+        }
+    }
+    Ok(paths)
+}
+
+fn personality(raw: &oci::LinuxPersonality, at: At<'_>) -> Result<Personality, Error> {
+    if let Some(flag) = raw.flags().iter().flatten().next() {
+        return Err(at
+            .key("flags")
+            .refuse(format!("{}: no flag is supported", Shown(flag))));
+    }
+    Ok(match raw.domain() {
+        oci::LinuxPersonalityDomain::PerLinux => Personality::Linux,
+        oci::LinuxPersonalityDomain::PerLinux32 => Personality::Linux32,
+    })
+}

@@ -1,0 +1,80 @@
+//! `linux.memoryPolicy`: config-linux.md § Memory policy, set_mempolicy(2).
+
+use super::text::number_list;
+use crate::MemoryPolicy;
+use crate::error::{At, Error};
+use oci_spec::runtime as oci;
+use oci_spec::runtime::MemoryPolicyFlagType as Flag;
+use oci_spec::runtime::MemoryPolicyModeType as Mode;
+
+const NUMA_BALANCING: u32 = 1 << 13;
+const RELATIVE_NODES: u32 = 1 << 14;
+const STATIC_NODES: u32 = 1 << 15;
+
+/// Arguments that set_mempolicy(2) takes; how many nodes there are is the host's to say.
+pub(super) fn memory_policy(
+    raw: &oci::LinuxMemoryPolicy,
+    at: At<'_>,
+) -> Result<MemoryPolicy, Error> {
+    let (mode_name, mode) = match raw.mode() {
+        Mode::MpolDefault => ("MPOL_DEFAULT", 0),
+        Mode::MpolPreferred => ("MPOL_PREFERRED", 1),
+        Mode::MpolBind => ("MPOL_BIND", 2),
+        Mode::MpolInterleave => ("MPOL_INTERLEAVE", 3),
+        Mode::MpolLocal => ("MPOL_LOCAL", 4),
+        Mode::MpolPreferredMany => ("MPOL_PREFERRED_MANY", 5),
+        Mode::MpolWeightedInterleave => ("MPOL_WEIGHTED_INTERLEAVE", 6),
+    };
+    let nodes = match raw.nodes().as_deref() {
+        None | Some("") => Vec::new(),
+        Some(list) => number_list(list, at.key("nodes"))?,
+    };
+    match mode_name {
+        "MPOL_DEFAULT" | "MPOL_LOCAL" if !nodes.is_empty() => {
+            return Err(at.key("nodes").refuse(format!("{mode_name} takes none")));
+        }
+        "MPOL_DEFAULT" | "MPOL_LOCAL" | "MPOL_PREFERRED" => {}
+        _ if nodes.is_empty() => {
+            return Err(at
+                .key("nodes")
+                .refuse(format!("{mode_name} needs at least one")));
+        }
+        _ => {}
+    }
+    let flags = raw
+        .flags()
+        .iter()
+        .flatten()
+        .fold(0, |bits, flag| bits | flag_bit(flag));
+    check_flags(flags, mode_name, nodes.is_empty(), at.key("flags"))?;
+    Ok(MemoryPolicy {
+        mode,
+        mode_name,
+        flags,
+        nodes,
+    })
+}
+
+fn flag_bit(flag: &Flag) -> u32 {
+    match flag {
+        Flag::MpolFNumaBalancing => NUMA_BALANCING,
+        Flag::MpolFRelativeNodes => RELATIVE_NODES,
+        Flag::MpolFStaticNodes => STATIC_NODES,
+    }
+}
+
+fn check_flags(flags: u32, mode: &str, no_nodes: bool, at: At<'_>) -> Result<(), Error> {
+    let about_nodes = flags & (RELATIVE_NODES | STATIC_NODES);
+    if about_nodes == RELATIVE_NODES | STATIC_NODES {
+        return Err(at.refuse("MPOL_F_STATIC_NODES and MPOL_F_RELATIVE_NODES exclude each other"));
+    }
+    if flags & NUMA_BALANCING != 0 && !matches!(mode, "MPOL_BIND" | "MPOL_PREFERRED_MANY") {
+        return Err(at.refuse(format!(
+            "MPOL_F_NUMA_BALANCING goes with MPOL_BIND and MPOL_PREFERRED_MANY, not with {mode}"
+        )));
+    }
+    if about_nodes != 0 && no_nodes {
+        return Err(at.refuse(format!("{mode} without nodes takes no flag about nodes")));
+    }
+    Ok(())
+}

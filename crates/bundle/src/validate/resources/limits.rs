@@ -1,0 +1,138 @@
+//! `memory` and `cpu`.
+
+use crate::error::{At, Error, Shown};
+use crate::{Cpu, Memory};
+use oci_spec::runtime as oci;
+
+/// Memory limits. In an update the other half of a pair may be what the container has.
+pub(super) fn memory(raw: &oci::LinuxMemory, at: At<'_>, updates: bool) -> Result<Memory, Error> {
+    let bytes = |value: Option<i64>, key: &str| match value {
+        Some(bytes) if bytes < -1 => Err(at
+            .key(key)
+            .refuse(format!("{bytes} is below -1, which is unlimited"))),
+        value => Ok(value),
+    };
+    // Obsolete; read to warn of them, and to refuse the same nonsense.
+    #[allow(deprecated)]
+    let kernel = raw.kernel();
+    let memory = Memory {
+        limit: bytes(raw.limit(), "limit")?,
+        reservation: bytes(raw.reservation(), "reservation")?,
+        swap: bytes(raw.swap(), "swap")?,
+        kernel: bytes(kernel, "kernel")?,
+        kernel_tcp: bytes(raw.kernel_tcp(), "kernelTCP")?,
+        swappiness: raw.swappiness(),
+        disable_oom_killer: raw.disable_oom_killer(),
+        use_hierarchy: raw.use_hierarchy(),
+        check_before_update: raw.check_before_update(),
+    };
+    if let Some(value) = memory.swappiness.filter(|value| *value > 100) {
+        return Err(at.key("swappiness").refuse(format!("{value} is above 100")));
+    }
+    check_swap(&memory, at, updates)?;
+    Ok(memory)
+}
+
+/// `swap` is memory and swap together.
+fn check_swap(memory: &Memory, at: At<'_>, updates: bool) -> Result<(), Error> {
+    let Some(swap) = memory.swap.filter(|swap| *swap > 0) else {
+        return Ok(());
+    };
+    let at = at.key("swap");
+    match memory.limit {
+        Some(limit) if limit > swap => {
+            Err(at.refuse(format!("{swap} is below limit, {limit}, which it includes")))
+        }
+        Some(-1) => Err(at.refuse(format!("{swap} cannot include an unlimited limit"))),
+        None | Some(0) if !updates => {
+            Err(at.refuse(format!("{swap} is given without limit, which it includes")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// CPU limits.
+pub(super) fn cpu(raw: &oci::LinuxCpu, at: At<'_>) -> Result<Cpu, Error> {
+    let cpu = Cpu {
+        shares: raw.shares(),
+        quota: raw.quota(),
+        burst: raw.burst(),
+        period: raw.period(),
+        realtime_runtime: raw.realtime_runtime(),
+        realtime_period: raw.realtime_period(),
+        cpus: set(raw.cpus(), at.key("cpus"))?,
+        mems: set(raw.mems(), at.key("mems"))?,
+        idle: raw.idle(),
+    };
+    check_bandwidth(&cpu, at)?;
+    check_real_time(&cpu, at)?;
+    if let Some(idle) = cpu.idle.filter(|idle| !matches!(*idle, 0 | 1)) {
+        return Err(at.key("idle").refuse(format!("{idle} is neither 0 nor 1")));
+    }
+    Ok(cpu)
+}
+
+/// The kernel's `min_cfs_quota_period` and `max_cfs_quota_period`, in microseconds.
+const MIN_PERIOD: u64 = 1_000;
+const MAX_PERIOD: u64 = 1_000_000;
+
+fn check_bandwidth(cpu: &Cpu, at: At<'_>) -> Result<(), Error> {
+    if let Some(period) = cpu.period.filter(|period| *period != 0)
+        && !(MIN_PERIOD..=MAX_PERIOD).contains(&period)
+    {
+        return Err(at.key("period").refuse(format!(
+            "{period} is not from {MIN_PERIOD} to {MAX_PERIOD} microseconds"
+        )));
+    }
+    let Some(quota) = cpu.quota.and_then(|quota| u64::try_from(quota).ok()) else {
+        return Ok(());
+    };
+    if quota == 0 {
+        return Ok(());
+    }
+    if quota < MIN_PERIOD {
+        return Err(at
+            .key("quota")
+            .refuse(format!("{quota} is below {MIN_PERIOD} microseconds")));
+    }
+    match cpu.burst {
+        Some(burst) if burst > quota => Err(at
+            .key("burst")
+            .refuse(format!("{burst} is above quota, {quota}"))),
+        _ => Ok(()),
+    }
+}
+
+fn check_real_time(cpu: &Cpu, at: At<'_>) -> Result<(), Error> {
+    let Some(runtime) = cpu.realtime_runtime else {
+        return Ok(());
+    };
+    let at = at.key("realtimeRuntime");
+    match (u64::try_from(runtime), cpu.realtime_period) {
+        (Ok(runtime), Some(period)) if period != 0 && runtime > period => {
+            Err(at.refuse(format!("{runtime} is above realtimePeriod, {period}")))
+        }
+        (Err(_), _) if runtime < -1 => Err(at.refuse(format!("{runtime} is below -1"))),
+        _ => Ok(()),
+    }
+}
+
+/// A list for cpuset, which the kernel reads; empty is as good as absent.
+fn set(text: &Option<String>, at: At<'_>) -> Result<Option<String>, Error> {
+    let Some(list) = text
+        .as_deref()
+        .map(str::trim)
+        .filter(|list| !list.is_empty())
+    else {
+        return Ok(None);
+    };
+    let listed = |byte: u8| byte.is_ascii_alphanumeric() || b",-:/ ".contains(&byte);
+    if list.bytes().all(listed) {
+        Ok(Some(list.to_owned()))
+    } else {
+        Err(at.refuse(format!(
+            "{} is not a list of numbers and ranges like 0-3,7",
+            Shown(list)
+        )))
+    }
+}

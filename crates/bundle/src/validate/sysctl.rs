@@ -1,0 +1,102 @@
+//! `linux.sysctl`: config-linux.md § Sysctl.
+
+use crate::error::{At, Error, Shown};
+use crate::{Namespace, Namespaces};
+use std::collections::{BTreeMap, HashMap};
+
+/// Kernel parameters. Only those of a namespace that the container does not share with the host
+/// by default are let through: all others would change the host.
+pub(super) fn sysctl(
+    raw: Option<&HashMap<String, String>>,
+    namespaces: &Namespaces,
+    at: At<'_>,
+) -> Result<BTreeMap<String, String>, Error> {
+    let sysctl: BTreeMap<String, String> = raw
+        .into_iter()
+        .flatten()
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect();
+    for (key, value) in &sysctl {
+        let at = at.key(key);
+        check_key(key, namespaces, at)?;
+        if value.contains('\0') {
+            return Err(at.refuse(format!("{} holds a NUL byte", Shown(value))));
+        }
+    }
+    Ok(sysctl)
+}
+
+fn check_key(key: &str, namespaces: &Namespaces, at: At<'_>) -> Result<(), Error> {
+    let parts = parts(key);
+    let odd = |part: &String| part.is_empty() || part == "." || part == ".." || part.contains('\0');
+    if parts.len() < 2 || parts.iter().any(odd) {
+        return Err(at.refuse(format!("{} is no name of a kernel parameter", Shown(key))));
+    }
+    let names: Vec<&str> = parts.iter().map(String::as_str).collect();
+    let (owner, kind) = match names.as_slice() {
+        ["kernel", "hostname"] => {
+            return Err(at.refuse("conflicts with the hostname property, which is to be used"));
+        }
+        ["kernel", "domainname"] => (&namespaces.uts, "uts"),
+        ["kernel", name] if IPC.contains(name) => (&namespaces.ipc, "ipc"),
+        ["fs", "mqueue", ..] => (&namespaces.ipc, "ipc"),
+        ["net", ..] => (&namespaces.network, "network"),
+        ["user", ..] => (&namespaces.user, "user"),
+        _ => {
+            return Err(at.refuse(format!(
+                "{} is not in a separate kernel namespace",
+                Shown(key)
+            )));
+        }
+    };
+    if *owner == Namespace::Inherit {
+        return Err(at.refuse(format!(
+            "{} is not in a separate kernel namespace: linux.namespaces has no {kind} entry",
+            Shown(key)
+        )));
+    }
+    Ok(())
+}
+
+/// Of `kernel.*`, what an IPC namespace has of its own.
+const IPC: [&str; 8] = [
+    "msgmax",
+    "msgmnb",
+    "msgmni",
+    "sem",
+    "shmall",
+    "shmmax",
+    "shmmni",
+    "shm_rmid_forced",
+];
+
+/// The components of a key: sysctl(8) lets the first separator decide, and a part that holds the
+/// separator is written with the other one: `net.ipv4.conf.eno2/100.mtu`.
+fn parts(key: &str) -> Vec<String> {
+    let (separator, other) = match key.find(['.', '/']) {
+        Some(position)
+            if key
+                .get(position..)
+                .is_some_and(|rest| rest.starts_with('/')) =>
+        {
+            // Behind slashes a dot is a dot.
+            return key.split('/').map(str::to_owned).collect();
+        }
+        _ => ('.', '/'),
+    };
+    key.split(separator)
+        .map(|part| part.replace(other, "."))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_spellings_have_the_same_parts() {
+        let expected = ["net", "ipv4", "conf", "eno2.100", "rp_filter"];
+        assert_eq!(parts("net.ipv4.conf.eno2/100.rp_filter"), expected);
+        assert_eq!(parts("net/ipv4/conf/eno2.100/rp_filter"), expected);
+    }
+}

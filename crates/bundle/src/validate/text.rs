@@ -1,0 +1,177 @@
+//! Strings and paths as the kernel can take them.
+
+use crate::error::{At, Error, Shown};
+use std::ffi::CString;
+use std::path::{Path, PathBuf};
+
+/// The string for the kernel.
+pub(super) fn c_string(text: &str, at: At<'_>) -> Result<CString, Error> {
+    CString::new(text).map_err(|_| nul(text, at))
+}
+
+fn nul(text: &str, at: At<'_>) -> Error {
+    at.refuse(format!("{} holds a NUL byte", Shown(text)))
+}
+
+/// The string, where empty is as good as absent.
+pub(super) fn optional_c_string(text: Option<&str>, at: At<'_>) -> Result<Option<CString>, Error> {
+    text.filter(|text| !text.is_empty())
+        .map(|text| c_string(text, at))
+        .transpose()
+}
+
+/// A path as text: it came from JSON, so it is.
+pub(super) fn path_text(path: &Path) -> &str {
+    path.to_str().unwrap_or_default()
+}
+
+/// Refuses what is not a path at all.
+pub(super) fn check_path(text: &str, at: At<'_>) -> Result<(), Error> {
+    if text.is_empty() {
+        return Err(at.refuse("\"\" is not a path"));
+    }
+    if text.contains('\0') {
+        Err(nul(text, at))
+    } else {
+        Ok(())
+    }
+}
+
+/// Refuses what is not an absolute path.
+pub(super) fn check_absolute(text: &str, at: At<'_>) -> Result<(), Error> {
+    check_path(text, at)?;
+    if text.starts_with('/') {
+        Ok(())
+    } else {
+        Err(at.refuse(format!("{} is not an absolute path", Shown(text))))
+    }
+}
+
+/// The path without `.`, `..` and doubled slashes, as if from `/`: `..` cannot climb above it.
+pub(super) fn clean(text: &str) -> PathBuf {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in text.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    PathBuf::from(format!("/{}", parts.join("/")))
+}
+
+/// Whether a component of the path is `..`.
+pub(super) fn climbs(text: &str) -> bool {
+    text.split('/').any(|part| part == "..")
+}
+
+/// Numbers above this stand for no CPU and no memory node, and a range up to them would fill
+/// the memory of the runtime.
+const MAX_LISTED: u32 = 65_535;
+
+/// Numbers of the kernel's list format, `0-3,7`: sorted, each once.
+pub(super) fn number_list(text: &str, at: At<'_>) -> Result<Vec<u32>, Error> {
+    let mut numbers = Vec::new();
+    for part in text.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last) = match (number(first), number(last)) {
+            (Some(first), Some(last)) => (first, last),
+            _ => {
+                return Err(at.refuse(format!(
+                    "{} is not a list of numbers and ranges like 0-3,7",
+                    Shown(text)
+                )));
+            }
+        };
+        if first > last {
+            return Err(at.refuse(format!(
+                "{}: the range {} is empty",
+                Shown(text),
+                Shown(part)
+            )));
+        }
+        if last > MAX_LISTED {
+            return Err(at.refuse(format!("{last} is above {MAX_LISTED}")));
+        }
+        numbers.extend(first..=last);
+        // Many overlapping ranges must not add up.
+        if numbers.len() > 2 * 65_536 {
+            numbers.sort_unstable();
+            numbers.dedup();
+        }
+    }
+    numbers.sort_unstable();
+    numbers.dedup();
+    Ok(numbers)
+}
+
+/// Digits only: `u32::from_str` would also take a sign.
+fn number(text: &str) -> Option<u32> {
+    text.bytes()
+        .all(|byte| byte.is_ascii_digit())
+        .then(|| text.parse().ok())?
+}
+
+/// Checks the name of a network interface as the kernel's dev_valid_name does.
+pub(super) fn check_interface(name: &str, at: At<'_>) -> Result<(), Error> {
+    let forbidden = |character: char| {
+        character == '/' || character == ':' || character.is_whitespace() || character.is_control()
+    };
+    let valid = !name.is_empty()
+        && name.len() <= 15
+        && !matches!(name, "." | "..")
+        && !name.contains(forbidden);
+    if valid {
+        return Ok(());
+    }
+    Err(at.refuse(format!(
+        "{} is no name for a network interface: 1 to 15 bytes without `/`, `:` and blanks",
+        Shown(name)
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Document;
+
+    #[test]
+    fn clean_never_climbs() {
+        for (text, cleaned) in [
+            ("/a/./b//c/", "/a/b/c"),
+            ("a/b", "/a/b"),
+            ("/..", "/"),
+            ("/../../etc", "/etc"),
+            ("/proc/../proc/x/..", "/proc"),
+            ("", "/"),
+        ] {
+            assert_eq!(clean(text), Path::new(cleaned), "{text}");
+        }
+    }
+
+    #[test]
+    fn number_lists() {
+        let at = At::Root(Document::Config);
+        assert_eq!(number_list("0-3,7", at).unwrap(), [0, 1, 2, 3, 7]);
+        assert_eq!(number_list("7,1-2,2", at).unwrap(), [1, 2, 7]);
+        assert_eq!(number_list("0-2048", at).unwrap().len(), 2049);
+        for bad in [
+            "",
+            ",",
+            "1,",
+            "-1",
+            "1-",
+            "5-2",
+            "+1",
+            "0-4294967295",
+            "99999999999",
+            "1 ",
+        ] {
+            assert!(number_list(bad, at).is_err(), "{bad}");
+        }
+        let many = ["0-65535"; 100].join(",");
+        assert_eq!(number_list(&many, at).unwrap().len(), 65_536);
+    }
+}
