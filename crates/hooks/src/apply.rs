@@ -1,0 +1,6 @@
+//! Running the commands.
+
+pub(crate) mod init;
+mod launch;
+pub(crate) mod output;
+pub(crate) mod runtime;

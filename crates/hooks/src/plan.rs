@@ -1,0 +1,170 @@
+//! From `hooks` to command lines. Pure.
+
+use crate::Failure;
+use coracle_bundle::{Hook, HookPoint, Hooks};
+use coracle_sys::{Fault, StringArray};
+use std::ffi::{CStr, CString};
+use std::time::Duration;
+
+/// For a hook of the runtime's namespaces that asks for no environment. The caller's own may hold
+/// secrets, and what is in it should not decide what a hook does.
+const DEFAULT_ENVIRONMENT: &CStr =
+    c"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// One program to run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Command {
+    /// Absolute; not looked up anywhere.
+    pub path: CString,
+    /// With argv[0].
+    pub argv: StringArray,
+    /// All of it.
+    pub env: StringArray,
+    /// After which it is killed.
+    pub timeout: Option<Duration>,
+}
+
+/// The command lines of all hook points, each list in its order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    prestart: Vec<Command>,
+    create_runtime: Vec<Command>,
+    create_container: Vec<Command>,
+    start_container: Vec<Command>,
+    poststart: Vec<Command>,
+    poststop: Vec<Command>,
+}
+
+/// The plan for these hooks; `process_env` is `process.env`.
+///
+/// Source: config.md § POSIX-platform Hooks.
+#[must_use]
+pub fn plan(hooks: &Hooks, process_env: &[CString]) -> Plan {
+    let default = [DEFAULT_ENVIRONMENT.to_owned()];
+    let of = |point: HookPoint, env: &[CString]| {
+        hooks.at(point).iter().map(|hook| command(hook, env)).collect()
+    };
+    Plan {
+        prestart: of(HookPoint::Prestart, &default),
+        create_runtime: of(HookPoint::CreateRuntime, &default),
+        create_container: of(HookPoint::CreateContainer, &default),
+        start_container: of(HookPoint::StartContainer, process_env),
+        poststart: of(HookPoint::Poststart, &default),
+        poststop: of(HookPoint::Poststop, &default),
+    }
+}
+
+fn command(hook: &Hook, default_env: &[CString]) -> Command {
+    let env = hook.env.as_deref().unwrap_or(default_env);
+    Command {
+        path: hook.path.clone(),
+        argv: StringArray::new(hook.args.clone()),
+        env: StringArray::new(env.to_vec()),
+        timeout: hook.timeout_secs.map(|seconds| Duration::from_secs(seconds.into())),
+    }
+}
+
+impl Plan {
+    /// The commands of one point.
+    #[must_use]
+    pub fn at(&self, point: HookPoint) -> &[Command] {
+        match point {
+            HookPoint::Prestart => &self.prestart,
+            HookPoint::CreateRuntime => &self.create_runtime,
+            HookPoint::CreateContainer => &self.create_container,
+            HookPoint::StartContainer => &self.start_container,
+            HookPoint::Poststart => &self.poststart,
+            HookPoint::Poststop => &self.poststop,
+        }
+    }
+
+    /// Number of steps at a point: one a hook.
+    #[must_use]
+    pub fn steps(&self, point: HookPoint) -> u32 {
+        u32::try_from(self.at(point).len()).unwrap_or(u32::MAX)
+    }
+
+    /// A step's name: `hook startContainer[0] /bin/check`.
+    #[must_use]
+    pub fn describe(&self, point: HookPoint, step: u32) -> String {
+        let path = self.command(point, step).map(|command| command.path.to_string_lossy());
+        let path = path.unwrap_or_default();
+        describe(point, usize::try_from(step).unwrap_or(usize::MAX), &path)
+    }
+
+    /// What init reported as a sentence; `output` is [`crate::Output::text`] of the hooks' pipe.
+    #[must_use]
+    pub fn explain(&self, point: HookPoint, fault: &Fault, output: &str) -> String {
+        let timeout = self.command(point, fault.step).and_then(|command| command.timeout);
+        let failure = Failure::of_fault(fault, timeout);
+        let text = format!("{}: {failure}", self.describe(point, fault.step));
+        if output.is_empty() { text } else { format!("{text}: {output}") }
+    }
+
+    fn command(&self, point: HookPoint, step: u32) -> Option<&Command> {
+        self.at(point).get(usize::try_from(step).ok()?)
+    }
+}
+
+pub(crate) fn describe(point: HookPoint, index: usize, path: &str) -> String {
+    format!("hook {}[{index}] {path}", point.name())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use coracle_sys::Call;
+    use nix::errno::Errno;
+
+    fn hook(env: Option<Vec<CString>>) -> Hook {
+        let (path, args) = (c"/bin/check".to_owned(), vec![c"check".to_owned(), c"-v".to_owned()]);
+        Hook { path, args, env, timeout_secs: Some(2) }
+    }
+
+    fn env_at(point: HookPoint, env: Option<Vec<CString>>) -> Vec<CString> {
+        let list = vec![hook(env)];
+        let hooks = match point {
+            HookPoint::StartContainer => Hooks { start_container: list, ..Hooks::default() },
+            _ => Hooks { create_container: list, ..Hooks::default() },
+        };
+        let plan = plan(&hooks, &[c"TERM=xterm".to_owned()]);
+        let [command] = plan.at(point) else { panic!("one command") };
+        assert_eq!(command.argv.get(1), Some(c"-v"));
+        assert_eq!(command.timeout, Some(Duration::from_secs(2)));
+        command.env.iter().map(ToOwned::to_owned).collect()
+    }
+
+    #[test]
+    fn environment_by_point() {
+        let inside = env_at(HookPoint::StartContainer, None);
+        assert_eq!(inside, [c"TERM=xterm".to_owned()]);
+        let outside = env_at(HookPoint::CreateContainer, None);
+        assert_eq!(outside, [DEFAULT_ENVIRONMENT.to_owned()]);
+        for point in [HookPoint::StartContainer, HookPoint::CreateContainer] {
+            assert_eq!(env_at(point, Some(Vec::new())), Vec::<CString>::new());
+            let own = vec![c"A=1".to_owned()];
+            assert_eq!(env_at(point, Some(own.clone())), own);
+        }
+    }
+
+    #[test]
+    fn reports_of_init_become_sentences() {
+        let start_container = vec![hook(None), hook(None)];
+        let plan = plan(&Hooks { start_container, ..Hooks::default() }, &[]);
+        let point = HookPoint::StartContainer;
+        assert_eq!(plan.steps(point), 2);
+        let say = |failure: Failure, output: &str| {
+            let text = plan.explain(point, &failure.into_fault(1), output);
+            let rest = text.strip_prefix("hook startContainer[1] /bin/check: ");
+            rest.expect("the name of the step").to_owned()
+        };
+        assert_eq!(say(Failure::Start(Errno::ENOENT), ""), "not found (ENOENT)");
+        assert_eq!(say(Failure::Status(3), "no disk"), "exit status 3: no disk");
+        assert_eq!(say(Failure::Status(127), ""), "exit status 127");
+        assert_eq!(say(Failure::Status(200), ""), "exit status above 133");
+        assert_eq!(say(Failure::Signal(9), ""), "killed by signal 9");
+        assert_eq!(say(Failure::TimeOut(None), ""), "timed out after 2 s");
+        let failure = Failure::Call(Call::Clone, Errno::ENOMEM);
+        assert_eq!(say(failure, ""), "clone3: cannot allocate memory (ENOMEM)");
+    }
+}

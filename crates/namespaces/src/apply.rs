@@ -1,0 +1,6 @@
+//! Carrying out a plan.
+
+mod devices;
+pub(crate) mod init;
+mod netlink;
+pub(crate) mod runtime;

@@ -1,0 +1,83 @@
+//! The part of the intermediate and of init: no allocation here.
+
+use crate::{Plan, Slots, Step};
+use coracle_sys::{Call, Fault, NamespaceFlags};
+use nix::errno::Errno;
+use std::os::fd::{AsFd, OwnedFd};
+
+/// The intermediate's steps. Afterwards it clones init with `plan.final_clone` as a sibling.
+///
+/// With a user namespace in `plan.first_clone`, the id maps must be written before.
+///
+/// # Errors
+/// The step that failed.
+pub fn before_clone(plan: &Plan, slots: &Slots) -> Result<(), Fault> {
+    run(&plan.before, &slots.before, slots, 0)
+}
+
+/// Init's steps. With a user namespace in `plan.final_clone`, the id maps must be written before,
+/// and init must be in its cgroup where a new cgroup namespace is to have it as its root.
+///
+/// # Errors
+/// The step that failed.
+pub fn enter(plan: &Plan, slots: &Slots) -> Result<(), Fault> {
+    let first = plan.clone_step().saturating_add(1);
+    run(&plan.enter, &slots.enter, slots, first)
+}
+
+fn run(steps: &[Step], held: &[Option<OwnedFd>], slots: &Slots, first: u32) -> Result<(), Fault> {
+    for ((step, held), number) in steps.iter().zip(held).zip(first..) {
+        match (step, held) {
+            (Step::Join(join), Some(fd)) => {
+                coracle_sys::setns(fd.as_fd(), join.kind.flag()).map_err(Call::Setns.at(number))?;
+            }
+            (Step::JoinProcess(flags), Some(pidfd)) => {
+                coracle_sys::setns(pidfd.as_fd(), *flags).map_err(Call::Setns.at(number))?;
+            }
+            // The runtime's own user namespace: the kernel refuses to enter it once more.
+            (Step::Join(_) | Step::JoinProcess(_), None) => {}
+            (Step::BecomeRoot, _) => become_root(number)?,
+            (Step::Unshare(flags), _) => {
+                coracle_sys::unshare(*flags).map_err(Call::Unshare.at(number))?;
+            }
+            (Step::TimeOffsets(lines), _) => write_offsets(slots, lines, number)?,
+            (Step::Loopback, _) => {
+                coracle_sys::loopback_up().map_err(Call::Ioctl.at(number))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The kernel says where a namespace knows no root (EINVAL: 0 is not mapped) and where groups are
+/// pinned (EPERM: setgroups is denied); both leave the ids as they are.
+fn become_root(step: u32) -> Result<(), Fault> {
+    unless(coracle_sys::setgroups(&[]), Errno::EPERM).map_err(Call::Setgroups.at(step))?;
+    unless(coracle_sys::setresgid(0), Errno::EINVAL).map_err(Call::Setgid.at(step))?;
+    unless(coracle_sys::setresuid(0), Errno::EINVAL).map_err(Call::Setuid.at(step))
+}
+
+fn unless(answer: nix::Result<()>, fine: Errno) -> nix::Result<()> {
+    match answer {
+        Err(errno) if errno == fine => Ok(()),
+        answer => answer,
+    }
+}
+
+fn write_offsets(slots: &Slots, lines: &str, step: u32) -> Result<(), Fault> {
+    let Some(procfs) = &slots.procfs else {
+        return Err(Fault::new(step, Call::Check, Errno::EBADF));
+    };
+    procfs
+        .write_self(c"timens_offsets", lines.as_bytes())
+        .map_err(|(call, errno)| Fault::new(step, call, errno))
+}
+
+/// Joins the user namespace and stays until the other end of the socket is closed.
+pub(super) fn stay_in_user_namespace(user: &OwnedFd, socket: &OwnedFd) -> nix::Result<()> {
+    // From here on a process of that namespace may have power over us: nothing to see here.
+    coracle_sys::set_dumpable(coracle_sys::Dumpable::No)?;
+    coracle_sys::setns(user.as_fd(), NamespaceFlags::USER)?;
+    coracle_sys::send(socket.as_fd(), b"in", None)?;
+    coracle_sys::receive(socket.as_fd(), &mut [0; 1]).map(drop)
+}

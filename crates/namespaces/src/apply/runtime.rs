@@ -1,0 +1,365 @@
+//! The runtime's part: what needs its view of the machine or its privileges over init.
+
+use super::init::stay_in_user_namespace;
+use crate::{Error, How, IdMap, Join, Maps, Plan, Setgroups, Step};
+use coracle_bundle::{IdMapping, IdMappings};
+use coracle_sys::{Call, Cloned, NamespaceFlags, Parentage, ProcFs};
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open as open_path};
+use nix::sys::stat::{Mode, fstat};
+use nix::unistd::Pid;
+use std::ffi::CString;
+use std::io::Read;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+pub use super::devices::move_net_devices;
+
+/// What the steps of a plan need open; made before the clone, used by the clones.
+#[derive(Debug)]
+pub struct Slots {
+    /// For each step of `plan.before` its namespace or process. A join without one is done already.
+    pub(super) before: Vec<Option<OwnedFd>>,
+    /// The same for `plan.enter`.
+    pub(super) enter: Vec<Option<OwnedFd>>,
+    /// Of the runtime's pid namespace, in which the intermediate still is. For time offsets.
+    pub(super) procfs: Option<ProcFs>,
+}
+
+impl Slots {
+    /// The network namespace that is joined by path, for [`move_net_devices`].
+    #[must_use]
+    pub fn network(&self, plan: &Plan) -> Option<BorrowedFd<'_>> {
+        let before = plan.before.iter().zip(&self.before);
+        before
+            .chain(plan.enter.iter().zip(&self.enter))
+            .find(|(step, _)| step.joined() == NamespaceFlags::NETWORK)
+            .and_then(|(_, held)| held.as_ref().map(AsFd::as_fd))
+    }
+}
+
+/// Opens the namespaces that are joined by path, and looks whether they are what the config says.
+///
+/// # Errors
+/// A path that doesn't open, is no namespace or one of another type; maps that differ from those
+/// of the joined user namespace; a device of `linux.netDevices` that isn't there.
+pub fn open(plan: &Plan) -> Result<Slots, Error> {
+    let offsets = plan.before.iter().any(|step| matches!(step, Step::TimeOffsets(_)));
+    let slots = Slots {
+        before: open_each(&plan.before, plan)?,
+        enter: open_each(&plan.enter, plan)?,
+        procfs: if offsets { Some(procfs()?) } else { None },
+    };
+    super::devices::check_present(plan)?;
+    Ok(slots)
+}
+
+/// The slots of a plan of [`crate::plan_exec`]: the container's init joins them all.
+///
+/// # Errors
+/// No descriptor is left for the copy.
+pub fn open_exec(plan: &Plan, init: BorrowedFd<'_>) -> Result<Slots, Error> {
+    let copy = |step: &Step| match step {
+        Step::JoinProcess(_) => init.try_clone_to_owned().map(Some),
+        _ => Ok(None),
+    };
+    let each = |steps: &[Step]| -> Result<Vec<_>, Error> {
+        let copies = steps.iter().map(copy).collect::<Result<_, _>>();
+        copies.map_err(|error| Error::HoldProcess { errno: errno_of(&error) })
+    };
+    Ok(Slots { before: each(&plan.before)?, enter: each(&plan.enter)?, procfs: None })
+}
+
+fn open_each(steps: &[Step], plan: &Plan) -> Result<Vec<Option<OwnedFd>>, Error> {
+    steps
+        .iter()
+        .map(|step| match step {
+            Step::Join(join) => open_namespace(join, plan),
+            _ => Ok(None),
+        })
+        .collect()
+}
+
+fn open_namespace(join: &Join, plan: &Plan) -> Result<Option<OwnedFd>, Error> {
+    let (index, path) = (join.index, join.path.clone());
+    let failed = |errno| Error::OpenNamespace { index, path: path.clone(), errno };
+    // Non-blocking: a FIFO in this place must not hold the runtime.
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    let fd = open_path(&path, flags, Mode::empty()).map_err(failed)?;
+    match coracle_sys::namespace_type(fd.as_fd()) {
+        Ok(found) if found == join.kind.flag() => {}
+        Ok(found) => return Err(Error::WrongType { index, path, found, wanted: join.kind }),
+        Err(Errno::ENOTTY) => return Err(Error::NotNamespace { index, path }),
+        Err(errno) => return Err(failed(errno)),
+    }
+    if join.kind.flag() != NamespaceFlags::USER {
+        return Ok(Some(fd));
+    }
+    if let Some(expected) = &plan.expected_maps {
+        check_maps(&fd, expected)?;
+    }
+    let status = fstat(&fd).map_err(failed)?;
+    let is_own = (status.st_dev, status.st_ino) == plan.own_user;
+    Ok((!is_own).then_some(fd))
+}
+
+/// LNX-09: containerd and cri-o repeat the maps of a namespace that they give by path.
+fn check_maps(user: &OwnedFd, expected: &IdMappings) -> Result<(), Error> {
+    let [uid, gid] = maps_of(user)?;
+    for (list, map, expected) in
+        [("uidMappings", uid, &expected.uid), ("gidMappings", gid, &expected.gid)]
+    {
+        if !expected.is_empty() && parse_map(&map) != Some(merged(expected)) {
+            let lines = map.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
+            return Err(Error::MapDiffers { list, map: lines.collect::<Vec<_>>().join(", ") });
+        }
+    }
+    Ok(())
+}
+
+/// The kernel shows maps by process only, so a short-lived child goes in and is looked at.
+fn maps_of(user: &OwnedFd) -> Result<[String; 2], Error> {
+    let failed = |call: Call| move |errno| Error::ReadMaps { call: call.name(), errno };
+    let procfs = procfs()?;
+    let (ours, theirs) = coracle_sys::socket_pair().map_err(failed(Call::Socket))?;
+    let clone = coracle_sys::clone3(NamespaceFlags::empty(), None, Parentage::Own);
+    let (pid, pidfd) = match clone.map_err(failed(Call::Clone))? {
+        Cloned::Parent { pid, pidfd } => (pid, pidfd),
+        Cloned::Child => {
+            drop(ours);
+            let errno = stay_in_user_namespace(user, &theirs).err().map_or(0, |errno| errno as i32);
+            coracle_sys::exit(errno);
+        }
+    };
+    drop(theirs);
+    let ready = coracle_sys::receive(ours.as_fd(), &mut [0; 2]);
+    let maps = match ready {
+        Ok((2, _)) => read_map(&procfs, pid, "uid_map")
+            .and_then(|uid| Ok([uid, read_map(&procfs, pid, "gid_map")?])),
+        // It left without a word; its exit status says why.
+        Ok(_) => Err(Errno::UnknownErrno),
+        Err(errno) => Err(errno),
+    };
+    drop(ours);
+    let status = coracle_sys::wait_exit(pidfd.as_fd()).map_err(failed(Call::Wait))?;
+    maps.map_err(|errno| match (errno, status) {
+        (Errno::UnknownErrno, coracle_sys::ExitStatus::Code(code)) => {
+            failed(Call::Setns)(Errno::from_raw(code))
+        }
+        (errno, _) => failed(Call::Read)(errno),
+    })
+}
+
+fn read_map(procfs: &ProcFs, pid: Pid, name: &str) -> nix::Result<String> {
+    let path = proc_path(pid, name)?;
+    let file = procfs.open(&path, OFlag::O_RDONLY)?;
+    let mut text = String::new();
+    let read = std::fs::File::from(file).read_to_string(&mut text);
+    read.map_err(|error| errno_of(&error))?;
+    Ok(text)
+}
+
+fn parse_map(text: &str) -> Option<Vec<(u64, u64, u64)>> {
+    let mut lines = Vec::new();
+    for line in text.lines() {
+        let mut numbers = line.split_whitespace().map(|word| word.parse().ok());
+        lines.push((numbers.next()??, numbers.next()??, numbers.next()??));
+    }
+    Some(merge(lines))
+}
+
+fn merged(mappings: &[IdMapping]) -> Vec<(u64, u64, u64)> {
+    let line = |one: &IdMapping| (one.container_id.into(), one.host_id.into(), one.size.into());
+    merge(mappings.iter().map(line).collect())
+}
+
+/// In the order of the container's ids, with adjoining ranges made one: equal maps become equal.
+fn merge(mut lines: Vec<(u64, u64, u64)>) -> Vec<(u64, u64, u64)> {
+    lines.sort_unstable();
+    let mut merged: Vec<(u64, u64, u64)> = Vec::new();
+    for (container, host, size) in lines {
+        match merged.last_mut() {
+            Some(last) if last.0 + last.2 == container && last.1 + last.2 == host => last.2 += size,
+            _ => merged.push((container, host, size)),
+        }
+    }
+    merged
+}
+
+/// Writes the id maps of a new user namespace for its first process: the intermediate if
+/// `plan.first_clone` has `USER`, init if `plan.final_clone` has it. Nothing to do without.
+///
+/// # Errors
+/// The kernel or a helper refused a map.
+pub fn map_ids(plan: &Plan, pid: Pid) -> Result<(), Error> {
+    let Some(Maps { uid, gid, setgroups }) = &plan.maps else {
+        return Ok(());
+    };
+    let procfs = procfs()?;
+    if *setgroups == Setgroups::Deny {
+        write_map(&procfs, pid, "setgroups", b"deny")?;
+    }
+    for (file, map) in [("gid_map", gid), ("uid_map", uid)] {
+        let IdMap { lines, how } = map;
+        match how {
+            How::Direct => write_map(&procfs, pid, file, lines.as_bytes())?,
+            How::Helper { program, arguments } => run_helper(program, pid, arguments)?,
+        }
+    }
+    Ok(())
+}
+
+fn write_map(procfs: &ProcFs, pid: Pid, file: &'static str, data: &[u8]) -> Result<(), Error> {
+    let failed = |errno| {
+        let hint = match errno {
+            Errno::EPERM => {
+                ": a host id is not mapped in the runtime's own user namespace, or is its root \
+                 and CAP_SETFCAP is missing"
+            }
+            _ => "",
+        };
+        Error::WriteMap { pid: pid.as_raw(), file, errno, hint }
+    };
+    let path = proc_path(pid, file).map_err(failed)?;
+    procfs.write(&path, data).map_err(|(_, errno)| failed(errno))
+}
+
+/// The helper is set-uid or has file capabilities: it gets nothing of the caller's environment.
+fn run_helper(program: &Path, pid: Pid, arguments: &[String]) -> Result<(), Error> {
+    let output = Command::new(program)
+        .arg(pid.to_string())
+        .args(arguments)
+        .env_clear()
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| Error::StartHelper {
+            program: program.to_owned(),
+            errno: errno_of(&error),
+        })?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let status = match output.status.code() {
+        Some(code) => format!("exit status {code}"),
+        None => "killed by a signal".to_owned(),
+    };
+    let said = String::from_utf8_lossy(&output.stderr);
+    let output = said.trim().chars().take(500).flat_map(char::escape_debug).collect();
+    Err(Error::Helper { program: program.to_owned(), status, output })
+}
+
+fn procfs() -> Result<ProcFs, Error> {
+    ProcFs::private().map_err(|errno| Error::Procfs { errno })
+}
+
+fn proc_path(pid: Pid, file: &str) -> nix::Result<CString> {
+    CString::new(format!("{pid}/{file}")).map_err(|_| Errno::EINVAL)
+}
+
+fn errno_of(error: &std::io::Error) -> Errno {
+    error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Kind;
+    use coracle_bundle::{Linux, Namespace};
+    use expect_test::{Expect, expect};
+    use proptest::prelude::*;
+
+    fn check(path: &str, expected: Expect) {
+        let mut linux = Linux::default();
+        linux.namespaces.ipc = Namespace::Join { path: path.into(), index: 2 };
+        let plan = crate::plan(&linux, &coracle_host::fixture::v2()).expect("a plan");
+        expected.assert_eq(&match open(&plan) {
+            Ok(slots) => format!("{} open", slots.enter.iter().flatten().count()),
+            // Cut into lines that fit.
+            Err(error) => error.to_string().replace(": ", ":\n"),
+        });
+    }
+
+    #[test]
+    fn paths_are_looked_at() {
+        check("/proc/self/ns/ipc", expect!["1 open"]);
+        check("/proc/self/ns/uts", expect![[r#"
+            linux.namespaces[2].path:
+            /proc/self/ns/uts is a uts namespace, not ipc"#]]);
+        check("/proc/self/ns/none", expect![[r#"
+            linux.namespaces[2].path:
+            /proc/self/ns/none:
+            not found (ENOENT)"#]]);
+        check("/etc/passwd", expect![[r#"
+            linux.namespaces[2].path:
+            /etc/passwd is not a namespace"#]]);
+        check("/dev/null", expect![[r#"
+            linux.namespaces[2].path:
+            /dev/null is not a namespace"#]]);
+    }
+
+    #[test]
+    fn our_own_user_namespace_is_not_entered() {
+        let mut linux = Linux::default();
+        let path = "/proc/self/ns/user";
+        linux.namespaces.user = Namespace::Join { path: path.into(), index: 0 };
+        let mut host = coracle_host::fixture::v2();
+        let status = nix::sys::stat::stat(path).expect("a namespace");
+        host.namespaces.user = (status.st_dev, status.st_ino);
+        let plan = crate::plan(&linux, &host).expect("a plan");
+        let slots = open(&plan).expect("slots");
+        assert!(slots.before.iter().all(Option::is_none));
+    }
+
+    #[test]
+    fn helpers_speak_through_the_error() {
+        let check = |program: &str, expected: Expect| {
+            let error = run_helper(Path::new(program), Pid::from_raw(7), &["0".into()]);
+            let text = error.expect_err("a failure").to_string();
+            // Cut into lines that fit.
+            expected.assert_eq(&text.replace(": ", ":\n"));
+        };
+        check("/bin/false", expect![[r#"
+            /bin/false:
+            exit status 1:
+        "#]]);
+        check("/nonexistent/newuidmap", expect![[r#"
+            run /nonexistent/newuidmap:
+            not found (ENOENT)"#]]);
+        // Neither "7" nor "0" is a file here.
+        check("/bin/cat", expect![[r#"
+            /bin/cat:
+            exit status 1:
+            /bin/cat:
+            7:
+            No such file or directory\n/bin/cat:
+            0:
+            No such file or directory"#]]);
+    }
+
+    #[test]
+    fn procfs_text_of_a_map() {
+        let text = "         0     100000          5\n         5     100005      65531\n";
+        assert_eq!(parse_map(text), Some(vec![(0, 100_000, 65_536)]));
+        assert_eq!(parse_map("0 1\n"), None);
+        assert_eq!(Kind::User.name(), "user");
+    }
+
+    proptest! {
+        #[test]
+        fn cutting_a_map_into_pieces_changes_nothing(
+            first in 0..1000_u32,
+            host in 0..1000_u32,
+            sizes in proptest::collection::vec(1..50_u32, 1..9),
+        ) {
+            let mut pieces = Vec::new();
+            let mut sum = 0;
+            for size in sizes {
+                pieces.push(IdMapping { container_id: first + sum, host_id: host + sum, size });
+                sum += size;
+            }
+            pieces.reverse();
+            prop_assert_eq!(merged(&pieces), vec![(first.into(), host.into(), sum.into())]);
+        }
+    }
+}

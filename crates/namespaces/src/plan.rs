@@ -1,0 +1,743 @@
+//! From `linux.namespaces` to clones and steps. Pure.
+
+mod describe;
+mod maps;
+
+use crate::Error;
+use coracle_bundle::{IdMappings, Linux, Namespace, Namespaces, NetDevice, TimeOffsets};
+use coracle_host::{Host, NamespaceIds};
+use coracle_sys::NamespaceFlags;
+use std::path::PathBuf;
+
+pub use maps::{How, IdMap, Maps, Setgroups};
+
+const CAP_NET_ADMIN: u64 = 1 << 12;
+const CAP_SYS_ADMIN: u64 = 1 << 21;
+const NONE: NamespaceFlags = NamespaceFlags::empty();
+
+/// A kind of namespace, in the order in which kinds are joined; see namespaces(7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// pid_namespaces(7): joined for the children only.
+    Pid,
+    /// time_namespaces(7): created for the children only.
+    Time,
+    /// network_namespaces(7).
+    Network,
+    /// ipc_namespaces(7).
+    Ipc,
+    /// uts_namespaces(7).
+    Uts,
+    /// cgroup_namespaces(7).
+    Cgroup,
+    /// mount_namespaces(7).
+    Mount,
+    /// user_namespaces(7).
+    User,
+}
+
+/// All that is done about namespaces, by whom and in which order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// A process between the runtime and init is needed.
+    pub intermediate: bool,
+    /// Flags of the intermediate's clone: nothing or the user namespace. Empty without one.
+    pub first_clone: NamespaceFlags,
+    /// Flags of init's clone, made by the intermediate if there is one, else by the runtime.
+    pub final_clone: NamespaceFlags,
+    /// The intermediate's steps before it clones init.
+    pub before: Vec<Step>,
+    /// Init's steps, after its id maps are written and it has joined its cgroup.
+    pub enter: Vec<Step>,
+    /// The maps of a new user namespace. They are written for the process whose clone has `USER`.
+    pub maps: Option<Maps>,
+    /// What the maps of a joined user namespace must say, where the config repeats them.
+    pub expected_maps: Option<IdMappings>,
+    /// The runtime's own user namespace (device, inode), which cannot be joined again.
+    pub own_user: (u64, u64),
+    /// Devices to move into the container's network namespace, in order of their host names.
+    pub devices: Vec<NetDevice>,
+}
+
+/// One thing that the intermediate or init does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// setns(2) into a namespace given by path.
+    Join(Join),
+    /// setns(2) into these namespaces of the container's init, all or none.
+    JoinProcess(NamespaceFlags),
+    /// Take uid and gid 0 of the user namespace where it maps them, and drop the groups.
+    BecomeRoot,
+    /// unshare(2).
+    Unshare(NamespaceFlags),
+    /// Write these lines to timens_offsets.
+    TimeOffsets(String),
+    /// Bring up `lo` of a new network namespace.
+    Loopback,
+}
+
+/// A namespace that the config gives by path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Join {
+    /// What it must be.
+    pub kind: Kind,
+    /// Absolute.
+    pub path: PathBuf,
+    /// Its place in linux.namespaces.
+    pub index: usize,
+}
+
+/// Which process leaves the runtime's user namespace.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum User {
+    Kept,
+    /// A new one, by the clone of the intermediate.
+    NewFirst,
+    /// A new one, by the clone of init.
+    NewFinal,
+    Joined,
+}
+
+/// The plan for a container of this config. Source: config-linux.md § Namespaces.
+///
+/// # Errors
+/// What this caller may not do: namespaces without CAP_SYS_ADMIN and without a user namespace, ids
+/// that are not given to him, moving network devices; and a map that is too long for the kernel.
+pub fn plan(linux: &Linux, host: &Host) -> Result<Plan, Error> {
+    let wanted = &linux.namespaces;
+    let capable = host.capabilities & CAP_SYS_ADMIN != 0;
+    check_privilege(wanted, capable)?;
+    let user = whose_user_namespace(wanted);
+    let (early, late) = joins_by_path(wanted).partition(|join| is_early(join, user, capable));
+    let mut before = early_steps(wanted, user, early, capable);
+    before.extend(time_steps(wanted, &linux.time_offsets));
+    let created = created(wanted);
+    Ok(Plan {
+        intermediate: !before.is_empty(),
+        first_clone: if user == User::NewFirst { NamespaceFlags::USER } else { NONE },
+        final_clone: created & !later(user),
+        before,
+        enter: enter_steps(wanted, user, late),
+        maps: maps::plan(linux, host)?,
+        expected_maps: expected_maps(linux),
+        own_user: host.namespaces.user,
+        devices: devices(linux, host)?,
+    })
+}
+
+/// The plan for a further process in a running container: it joins what differs from our own.
+///
+/// Time is joined, never written: the offsets are frozen once a process lives there.
+#[must_use]
+pub fn plan_exec(target: &NamespaceIds, host: &Host) -> Plan {
+    let own = &host.namespaces;
+    let flags = Kind::ALL
+        .into_iter()
+        .filter(|kind| kind.id(target) != kind.id(own))
+        .fold(NONE, |all, kind| all | kind.flag());
+    let user = flags.contains(NamespaceFlags::USER);
+    let intermediate =
+        flags.intersects(NamespaceFlags::PID | NamespaceFlags::USER | NamespaceFlags::TIME);
+    let mut steps = Vec::new();
+    if !flags.is_empty() {
+        steps.push(Step::JoinProcess(flags));
+    }
+    if user {
+        steps.push(Step::BecomeRoot);
+    }
+    let (before, enter) = if intermediate { (steps, Vec::new()) } else { (Vec::new(), steps) };
+    Plan {
+        intermediate,
+        first_clone: NONE,
+        final_clone: NONE,
+        before,
+        enter,
+        maps: None,
+        expected_maps: None,
+        own_user: own.user,
+        devices: Vec::new(),
+    }
+}
+
+/// Without CAP_SYS_ADMIN the kernel lets nobody create or join anything but a user namespace, and
+/// what existed before a new user namespace is never owned by it.
+fn check_privilege(wanted: &Namespaces, capable: bool) -> Result<(), Error> {
+    if capable {
+        return Ok(());
+    }
+    let others = || Kind::ALL.into_iter().filter(|kind| *kind != Kind::User);
+    match &wanted.user {
+        Namespace::Join { .. } => Ok(()),
+        Namespace::Inherit if others().all(|kind| *kind.of(wanted) == Namespace::Inherit) => Ok(()),
+        Namespace::Inherit => Err(Error::NeedsUserNamespace),
+        Namespace::New => match joins_by_path(wanted).next() {
+            None => Ok(()),
+            Some(Join { kind, path, index }) => Err(Error::JoinBesideNewUser { kind, path, index }),
+        },
+    }
+}
+
+/// A new time namespace should belong to the new user namespace, so the intermediate is the first
+/// in it. But paths must be joined with the runtime's capabilities, and then init is the first.
+fn whose_user_namespace(wanted: &Namespaces) -> User {
+    match wanted.user {
+        Namespace::Inherit => User::Kept,
+        Namespace::Join { .. } => User::Joined,
+        Namespace::New => match (&wanted.time, joins_by_path(wanted).next()) {
+            (Namespace::New, None) => User::NewFirst,
+            _ => User::NewFinal,
+        },
+    }
+}
+
+/// All joins but the user namespace's, mount last.
+fn joins_by_path(wanted: &Namespaces) -> impl Iterator<Item = Join> {
+    Kind::ALL.into_iter().filter(|kind| *kind != Kind::User).filter_map(|kind| join(wanted, kind))
+}
+
+fn join(wanted: &Namespaces, kind: Kind) -> Option<Join> {
+    match kind.of(wanted) {
+        Namespace::Join { path, index } => Some(Join { kind, path: path.clone(), index: *index }),
+        Namespace::New | Namespace::Inherit => None,
+    }
+}
+
+/// Whether the intermediate joins it. A process with CAP_SYS_ADMIN in the runtime's user namespace
+/// has it in all below, where the owners of joinable namespaces are; inside the joined one it
+/// would have lost those owned by the runtime's. Without the capability only inside can work.
+fn is_early(join: &Join, user: User, capable: bool) -> bool {
+    let children_only = matches!(join.kind, Kind::Pid | Kind::Time);
+    match user {
+        User::Kept => children_only,
+        User::NewFirst | User::NewFinal => true,
+        User::Joined => capable || children_only,
+    }
+}
+
+fn early_steps(wanted: &Namespaces, user: User, early: Vec<Join>, capable: bool) -> Vec<Step> {
+    let joins = early.into_iter().map(Step::Join);
+    let enter_user = join(wanted, Kind::User).map(Step::Join).into_iter();
+    let root = std::iter::once(Step::BecomeRoot);
+    match user {
+        User::Kept | User::NewFinal => joins.collect(),
+        User::NewFirst => root.chain(joins).collect(),
+        User::Joined if capable => joins.chain(enter_user).chain(root).collect(),
+        User::Joined => enter_user.chain(root).chain(joins).collect(),
+    }
+}
+
+/// Offsets can be written only while nobody lives in the namespace, so it isn't made by a clone.
+fn time_steps(wanted: &Namespaces, offsets: &TimeOffsets) -> Vec<Step> {
+    if wanted.time != Namespace::New {
+        return Vec::new();
+    }
+    let mut lines = String::new();
+    for (clock, offset) in [("monotonic", offsets.monotonic), ("boottime", offsets.boottime)] {
+        if let Some((seconds, nanoseconds)) = offset {
+            lines.push_str(&format!("{clock} {seconds} {nanoseconds}\n"));
+        }
+    }
+    let mut steps = vec![Step::Unshare(NamespaceFlags::TIME)];
+    if !lines.is_empty() {
+        steps.push(Step::TimeOffsets(lines));
+    }
+    steps
+}
+
+fn created(wanted: &Namespaces) -> NamespaceFlags {
+    Kind::ALL
+        .into_iter()
+        .filter(|kind| *kind.of(wanted) == Namespace::New)
+        .fold(NONE, |all, kind| all | kind.flag())
+}
+
+/// What is new but not by init's clone. The cgroup namespace's root is the cgroup of the process
+/// that unshares it, so init joins its cgroup first. The inode of an ipc namespace's message queues
+/// belongs to the user who creates it, so init becomes root first.
+fn later(user: User) -> NamespaceFlags {
+    let always = NamespaceFlags::CGROUP | NamespaceFlags::TIME;
+    match user {
+        User::NewFirst => always | NamespaceFlags::USER,
+        User::NewFinal => always | NamespaceFlags::IPC,
+        User::Kept | User::Joined => always,
+    }
+}
+
+fn enter_steps(wanted: &Namespaces, user: User, late: Vec<Join>) -> Vec<Step> {
+    let mut steps = Vec::new();
+    if user == User::NewFinal {
+        steps.push(Step::BecomeRoot);
+    }
+    let (mount, others): (Vec<_>, Vec<_>) =
+        late.into_iter().map(Step::Join).partition(|step| step.joined() == NamespaceFlags::MOUNT);
+    steps.extend(others);
+    let unshare = created(wanted) & later(user) & (NamespaceFlags::CGROUP | NamespaceFlags::IPC);
+    if !unshare.is_empty() {
+        steps.push(Step::Unshare(unshare));
+    }
+    if wanted.network == Namespace::New {
+        steps.push(Step::Loopback);
+    }
+    // Last: from here on the root directory is the container's.
+    steps.extend(mount);
+    steps
+}
+
+fn expected_maps(linux: &Linux) -> Option<IdMappings> {
+    let joined = matches!(linux.namespaces.user, Namespace::Join { .. });
+    (joined && linux.id_mappings != IdMappings::default()).then(|| linux.id_mappings.clone())
+}
+
+fn devices(linux: &Linux, host: &Host) -> Result<Vec<NetDevice>, Error> {
+    if linux.net_devices.is_empty() || host.capabilities & CAP_NET_ADMIN != 0 {
+        Ok(linux.net_devices.clone())
+    } else {
+        Err(Error::DevicesWithoutPrivilege)
+    }
+}
+
+impl Step {
+    /// The namespaces that it joins.
+    pub(crate) fn joined(&self) -> NamespaceFlags {
+        match self {
+            Step::Join(join) => join.kind.flag(),
+            Step::JoinProcess(flags) => *flags,
+            _ => NONE,
+        }
+    }
+}
+
+impl Kind {
+    /// Every kind, in the order of joining.
+    pub const ALL: [Kind; 8] = [
+        Kind::Pid,
+        Kind::Time,
+        Kind::Network,
+        Kind::Ipc,
+        Kind::Uts,
+        Kind::Cgroup,
+        Kind::Mount,
+        Kind::User,
+    ];
+
+    /// The config's word for it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Pid => "pid",
+            Kind::Time => "time",
+            Kind::Network => "network",
+            Kind::Ipc => "ipc",
+            Kind::Uts => "uts",
+            Kind::Cgroup => "cgroup",
+            Kind::Mount => "mount",
+            Kind::User => "user",
+        }
+    }
+
+    /// Its `CLONE_NEW*` bit.
+    #[must_use]
+    pub fn flag(self) -> NamespaceFlags {
+        match self {
+            Kind::Pid => NamespaceFlags::PID,
+            Kind::Time => NamespaceFlags::TIME,
+            Kind::Network => NamespaceFlags::NETWORK,
+            Kind::Ipc => NamespaceFlags::IPC,
+            Kind::Uts => NamespaceFlags::UTS,
+            Kind::Cgroup => NamespaceFlags::CGROUP,
+            Kind::Mount => NamespaceFlags::MOUNT,
+            Kind::User => NamespaceFlags::USER,
+        }
+    }
+
+    fn of(self, wanted: &Namespaces) -> &Namespace {
+        match self {
+            Kind::Pid => &wanted.pid,
+            Kind::Time => &wanted.time,
+            Kind::Network => &wanted.network,
+            Kind::Ipc => &wanted.ipc,
+            Kind::Uts => &wanted.uts,
+            Kind::Cgroup => &wanted.cgroup,
+            Kind::Mount => &wanted.mount,
+            Kind::User => &wanted.user,
+        }
+    }
+
+    fn id(self, ids: &NamespaceIds) -> (u64, u64) {
+        match self {
+            Kind::Pid => ids.pid,
+            Kind::Time => ids.time,
+            Kind::Network => ids.network,
+            Kind::Ipc => ids.ipc,
+            Kind::Uts => ids.uts,
+            Kind::Cgroup => ids.cgroup,
+            Kind::Mount => ids.mount,
+            Kind::User => ids.user,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use coracle_bundle::IdMapping;
+    use coracle_host::fixture;
+    use expect_test::{Expect, expect};
+
+    fn ids(container_id: u32, host_id: u32, size: u32) -> Vec<IdMapping> {
+        vec![IdMapping { container_id, host_id, size }]
+    }
+
+    /// `+ipc` is new, `user=/proc/1/ns/user` is joined.
+    fn linux(words: &str) -> Linux {
+        let mut linux = Linux::default();
+        for (index, word) in words.split_whitespace().enumerate() {
+            let (name, asked) = match word.split_once('=') {
+                Some((name, path)) => (name, Namespace::Join { path: path.into(), index }),
+                None => (word.trim_start_matches('+'), Namespace::New),
+            };
+            let kind = Kind::ALL.into_iter().find(|kind| kind.name() == name).expect(name);
+            *kind.of_mut(&mut linux.namespaces) = asked;
+        }
+        if linux.namespaces.user == Namespace::New {
+            linux.id_mappings = IdMappings { uid: ids(0, 100_000, 9), gid: ids(0, 100_000, 9) };
+        }
+        linux
+    }
+
+    impl Kind {
+        fn of_mut(self, all: &mut Namespaces) -> &mut Namespace {
+            match self {
+                Kind::Pid => &mut all.pid,
+                Kind::Time => &mut all.time,
+                Kind::Network => &mut all.network,
+                Kind::Ipc => &mut all.ipc,
+                Kind::Uts => &mut all.uts,
+                Kind::Cgroup => &mut all.cgroup,
+                Kind::Mount => &mut all.mount,
+                Kind::User => &mut all.user,
+            }
+        }
+    }
+
+    fn show(plan: &Plan) -> String {
+        let mut text = String::new();
+        if plan.intermediate {
+            let what = if plan.first_clone.is_empty() { "a process" } else { "user" };
+            text.push_str(&format!("intermediate: {what}\n"));
+        }
+        for step in 0..plan.steps() {
+            let who = if step < plan.clone_step() { "  " } else { "" };
+            text.push_str(&format!("{who}{step} {}\n", plan.describe(step)));
+        }
+        text
+    }
+
+    fn check(linux: &Linux, host: &Host, expected: Expect) {
+        expected.assert_eq(&match plan(linux, host) {
+            Ok(plan) => show(&plan),
+            // Cut into lines that fit.
+            Err(error) => error.to_string().replace(": ", ":\n"),
+        });
+    }
+
+    #[test]
+    fn nothing_asked() {
+        check(&linux(""), &fixture::v2(), expect![[r#"
+            0 clone the process
+        "#]]);
+        check(&linux(""), &fixture::unprivileged(), expect![[r#"
+            0 clone the process
+        "#]]);
+    }
+
+    #[test]
+    fn what_docker_asks() {
+        let linux = linux("+mount +network +uts +pid +ipc +cgroup");
+        check(&linux, &fixture::v2(), expect![[r#"
+            0 create the pid, network, ipc, uts and mount namespaces
+            1 unshare the cgroup namespace
+            2 bring up loopback
+        "#]]);
+        check(&linux, &fixture::unprivileged(), expect![[r#"
+            linux.namespaces:
+            without CAP_SYS_ADMIN a user namespace is needed (type user, with mappings)"#]]);
+    }
+
+    #[test]
+    fn user_namespace_beside_all() {
+        let linux = linux("+mount +network +uts +pid +ipc +cgroup +user");
+        check(&linux, &fixture::v2(), expect![[r#"
+            0 create the pid, network, uts, mount and user namespaces
+            1 become root of the user namespace
+            2 unshare the ipc and cgroup namespaces
+            3 bring up loopback
+        "#]]);
+        check(&linux, &fixture::unprivileged(), expect![[r#"
+            0 create the pid, network, uts, mount and user namespaces
+            1 become root of the user namespace
+            2 unshare the ipc and cgroup namespaces
+            3 bring up loopback
+        "#]]);
+    }
+
+    #[test]
+    fn member_of_a_pod() {
+        let linux = linux("pid=/proc/7/ns/pid ipc=/i uts=/u +mount network=/n +cgroup");
+        check(&linux, &fixture::v2(), expect![[r#"
+            intermediate: a process
+              0 join the pid namespace /proc/7/ns/pid
+            1 create the mount namespace
+            2 join the network namespace /n
+            3 join the ipc namespace /i
+            4 join the uts namespace /u
+            5 unshare the cgroup namespace
+        "#]]);
+    }
+
+    #[test]
+    fn member_of_a_pod_with_a_user_namespace() {
+        let mut linux = linux("user=/proc/7/ns/user ipc=/i uts=/u +mount network=/n +pid");
+        linux.id_mappings = IdMappings { uid: ids(0, 5, 9), gid: ids(0, 5, 9) };
+        check(&linux, &fixture::v2(), expect![[r#"
+            intermediate: a process
+              0 join the network namespace /n
+              1 join the ipc namespace /i
+              2 join the uts namespace /u
+              3 join the user namespace /proc/7/ns/user
+              4 become root of the user namespace
+            5 create the pid and mount namespaces
+        "#]]);
+        check(&linux, &fixture::unprivileged(), expect![[r#"
+            intermediate: a process
+              0 join the user namespace /proc/7/ns/user
+              1 become root of the user namespace
+            2 create the pid and mount namespaces
+            3 join the network namespace /n
+            4 join the ipc namespace /i
+            5 join the uts namespace /u
+        "#]]);
+        let plan = plan(&linux, &fixture::v2()).expect("a plan");
+        assert_eq!((plan.maps, plan.expected_maps), (None, Some(linux.id_mappings)));
+    }
+
+    #[test]
+    fn new_user_namespace_with_a_network_of_the_host() {
+        let linux = linux("+user +mount +pid +ipc network=/run/netns/n");
+        check(&linux, &fixture::v2(), expect![[r#"
+            intermediate: a process
+              0 join the network namespace /run/netns/n
+            1 create the pid, mount and user namespaces
+            2 become root of the user namespace
+            3 unshare the ipc namespace
+        "#]]);
+        check(&linux, &fixture::unprivileged(), expect![[r#"
+            linux.namespaces[4].path:
+            /run/netns/n:
+            without CAP_SYS_ADMIN the network namespace cannot be joined beside a new user namespace"#]]);
+    }
+
+    #[test]
+    fn new_time_namespace() {
+        let mut linux = linux("+time +pid +ipc");
+        linux.time_offsets.monotonic = Some((5, 0));
+        linux.time_offsets.boottime = Some((-7, 250));
+        check(&linux, &fixture::v2(), expect![[r#"
+            intermediate: a process
+              0 unshare the time namespace
+              1 write time offsets monotonic 5 0, boottime -7 250
+            2 create the pid and ipc namespaces
+        "#]]);
+        linux.namespaces.user = Namespace::New;
+        linux.id_mappings = IdMappings { uid: ids(0, 1000, 1), gid: ids(0, 1000, 1) };
+        check(&linux, &fixture::unprivileged(), expect![[r#"
+            intermediate: user
+              0 become root of the user namespace
+              1 unshare the time namespace
+              2 write time offsets monotonic 5 0, boottime -7 250
+            3 create the pid and ipc namespaces
+        "#]]);
+    }
+
+    #[test]
+    fn network_devices() {
+        let mut linux = linux("+network +user");
+        let device = NetDevice { host_name: "eth1".to_owned(), name: "x%d".to_owned() };
+        linux.net_devices = vec![device];
+        let plan = plan(&linux, &fixture::v2()).expect("a plan");
+        assert_eq!(plan.devices, linux.net_devices);
+        linux.id_mappings = IdMappings { uid: ids(0, 1000, 1), gid: ids(0, 1000, 1) };
+        check(&linux, &fixture::unprivileged(), expect![[r#"
+            linux.netDevices:
+            moving devices needs CAP_NET_ADMIN"#]]);
+    }
+
+    #[test]
+    fn further_process() {
+        let host = fixture::v2();
+        let same = host.namespaces;
+        assert_eq!(show(&plan_exec(&same, &host)), "0 clone the process\n");
+        let other = NamespaceIds { mount: (4, 9), network: (4, 10), ..same };
+        expect![[r#"
+            0 clone the process
+            1 join the container's network and mount namespaces
+        "#]].assert_eq(&show(&plan_exec(&other, &host)));
+        let other = NamespaceIds { pid: (4, 11), user: (4, 12), time: (4, 13), ..other };
+        expect![[r#"
+            intermediate: a process
+              0 join the container's pid, time, network, mount and user namespaces
+              1 become root of the user namespace
+            2 clone the process
+        "#]].assert_eq(&show(&plan_exec(&other, &host)));
+    }
+
+    #[test]
+    fn faults_as_sentences() {
+        let mut linux = linux("pid=/p +user +time network=/n");
+        linux.time_offsets.boottime = Some((-9, 0));
+        let plan = plan(&linux, &fixture::v2()).expect("a plan");
+        let say = |step, call, errno| plan.explain(&coracle_sys::Fault::new(step, call, errno));
+        use coracle_sys::Call;
+        use nix::errno::Errno;
+        let text = [
+            say(0, Call::Setns, Errno::EINVAL),
+            say(1, Call::Setns, Errno::EPERM),
+            say(2, Call::Unshare, Errno::EINVAL),
+            say(3, Call::Write, Errno::ERANGE),
+            say(4, Call::Clone, Errno::ENOSPC),
+            say(5, Call::Setgid, Errno::EPERM),
+            plan.explain_clone(NamespaceFlags::USER, Errno::EPERM),
+        ];
+        expect![[r#"
+            join the pid namespace /p:
+            invalid argument (EINVAL):
+            it is neither our own pid namespace nor below it
+            join the network namespace /n:
+            operation not permitted (EPERM):
+            no CAP_SYS_ADMIN in the user namespace that owns it
+            unshare the time namespace:
+            invalid argument (EINVAL):
+            the kernel is built without one of them
+            write time offsets boottime -9 0:
+            numerical result out of range (ERANGE):
+            a clock would be negative or too far in the future
+            create the user namespace:
+            no space left on device (ENOSPC):
+            a limit in /proc/sys/user/max_*_namespaces is reached, or 32 levels
+            become root of the user namespace:
+            setresgid:
+            operation not permitted (EPERM)
+            create the user namespace:
+            operation not permitted (EPERM):
+            user namespaces are switched off here (sysctl kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns), or the caller is in a chroot"#]].assert_eq(&text.join("\n").replace(": ", ":\n"));
+    }
+
+    /// Every way to ask for the eight kinds.
+    fn combinations() -> impl Iterator<Item = Linux> {
+        (0..3_usize.pow(8)).map(|number| {
+            let mut words = String::new();
+            for (place, kind) in (0..).zip(Kind::ALL) {
+                match number / 3_usize.pow(place) % 3 {
+                    0 => {}
+                    1 => words.push_str(&format!("+{} ", kind.name())),
+                    _ => words.push_str(&format!("{0}=/{0} ", kind.name())),
+                }
+            }
+            linux(&words)
+        })
+    }
+
+    #[test]
+    fn laws_of_all_combinations() {
+        let (root, user) = (fixture::v2(), fixture::unprivileged());
+        let mut refused = 0;
+        for linux in combinations() {
+            for host in [&root, &user] {
+                match plan(&linux, host) {
+                    Ok(plan) => check_laws(&linux, host, &plan),
+                    Err(_) => refused += usize::from(std::ptr::eq(host, &root)) + 1,
+                }
+            }
+        }
+        // Unprivileged without a user namespace: all but "nothing". With a new one: where any of
+        // the seven others is joined. With privilege never.
+        assert_eq!(refused, (2187 - 1) + (2187 - 128));
+    }
+
+    fn check_laws(linux: &Linux, host: &Host, plan: &Plan) {
+        let steps: Vec<&Step> = plan.before.iter().chain(&plan.enter).collect();
+        let unshared = |step: &&&Step| match step {
+            Step::Unshare(flags) => Some(*flags),
+            _ => None,
+        };
+        for kind in Kind::ALL {
+            let asked = kind.of(&linux.namespaces);
+            let flag = kind.flag();
+            let created = [plan.first_clone, plan.final_clone];
+            let new = created.into_iter().chain(steps.iter().filter_map(|step| unshared(&step)));
+            let new = new.filter(|flags| flags.contains(flag)).count();
+            let joins = steps.iter().filter(|step| step.joined() == flag).count();
+            let expected = match asked {
+                Namespace::Inherit => (0, 0),
+                Namespace::New => (1, 0),
+                Namespace::Join { .. } => (0, 1),
+            };
+            assert_eq!((new, joins), expected, "{kind:?} in {plan:?}");
+        }
+        check_order(linux, host, plan);
+        check_clones(linux, plan);
+    }
+
+    fn place(steps: &[Step], wanted: impl Fn(&Step) -> bool) -> Option<usize> {
+        steps.iter().position(wanted)
+    }
+
+    fn check_order(linux: &Linux, host: &Host, plan: &Plan) {
+        let capable = host.capabilities != 0;
+        let user = |step: &Step| step.joined() == NamespaceFlags::USER;
+        for steps in [&plan.before, &plan.enter] {
+            let mount = place(steps, |step| step.joined() == NamespaceFlags::MOUNT);
+            let other = |step: &Step| {
+                !step.joined().is_empty() && !user(step) && step.joined() != NamespaceFlags::MOUNT
+            };
+            let last = steps.iter().rposition(other);
+            assert!(mount.is_none() || last < mount, "mount is joined last: {plan:?}");
+            if let Some(user) = place(steps, user) {
+                let joined = |step: &Step| other(step) || step.joined() == NamespaceFlags::MOUNT;
+                let (first, last) = (place(steps, joined), steps.iter().rposition(joined));
+                let around = if capable { last < Some(user) } else { first > Some(user) };
+                assert!(first.is_none() || around, "the user namespace's turn: {plan:?}");
+                let unshare = place(steps, |step| matches!(step, Step::Unshare(_)));
+                assert!(unshare.is_none_or(|unshare| unshare > user), "{plan:?}");
+            }
+        }
+        let root = plan.before.iter().chain(&plan.enter).filter(|step| **step == Step::BecomeRoot);
+        let inside = usize::from(linux.namespaces.user != Namespace::Inherit);
+        assert_eq!(root.count(), inside, "{plan:?}");
+        assert!(!plan.enter.iter().any(user), "init is born in its user namespace: {plan:?}");
+    }
+
+    fn check_clones(linux: &Linux, plan: &Plan) {
+        let asked = &linux.namespaces;
+        let is = |kind: Kind, what: fn(&Namespace) -> bool| what(kind.of(asked));
+        let new = |one: &Namespace| *one == Namespace::New;
+        let join = |one: &Namespace| matches!(one, Namespace::Join { .. });
+        let needed = is(Kind::Pid, join)
+            || is(Kind::User, join)
+            || !is(Kind::Time, |one| *one == Namespace::Inherit)
+            || is(Kind::User, new) && Kind::ALL.into_iter().any(|kind| is(kind, join));
+        assert_eq!(plan.intermediate, needed, "{plan:?}");
+        assert!(plan.intermediate || plan.before.is_empty() && plan.first_clone.is_empty());
+        assert!(NamespaceFlags::USER.contains(plan.first_clone));
+        let later = NamespaceFlags::CGROUP | NamespaceFlags::TIME;
+        assert!(!plan.final_clone.intersects(later), "{plan:?}");
+        let unshares = |steps: &[Step], flag| {
+            place(steps, |step| matches!(step, Step::Unshare(flags) if flags.contains(flag)))
+        };
+        assert_eq!(unshares(&plan.enter, NamespaceFlags::CGROUP).is_some(), is(Kind::Cgroup, new));
+        assert_eq!(unshares(&plan.before, NamespaceFlags::TIME).is_some(), is(Kind::Time, new));
+        assert_eq!(plan.maps.is_some(), is(Kind::User, new));
+        let lo = plan.enter.contains(&Step::Loopback);
+        assert_eq!(lo, is(Kind::Network, new));
+    }
+}

@@ -1,0 +1,141 @@
+//! What the steps are called, and what their failures mean.
+
+use super::{Join, Kind, Plan, Step};
+use coracle_sys::{Call, Fault, NamespaceFlags, errno_text};
+use nix::errno::Errno;
+
+impl Plan {
+    /// Number of steps: the intermediate's, init's clone, init's.
+    #[must_use]
+    pub fn steps(&self) -> u32 {
+        self.clone_step().saturating_add(1).saturating_add(count(&self.enter))
+    }
+
+    /// The step that is init's clone; what comes after is in `enter`.
+    #[must_use]
+    pub fn clone_step(&self) -> u32 {
+        count(&self.before)
+    }
+
+    /// What a step does, e.g. `join the ipc namespace /proc/1/ns/ipc`.
+    #[must_use]
+    pub fn describe(&self, step: u32) -> String {
+        match self.step(step) {
+            Some(step) => step.describe(),
+            None => describe_clone(self.final_clone),
+        }
+    }
+
+    /// A fault of a step as a sentence, with the likely cause where the errno alone hides it.
+    #[must_use]
+    pub fn explain(&self, fault: &Fault) -> String {
+        let what = self.describe(fault.step);
+        let hint = match self.step(fault.step) {
+            None => clone_hint(self.final_clone, fault.errno),
+            Some(Step::Unshare(flags)) => clone_hint(*flags, fault.errno),
+            Some(Step::Join(join)) => join_hint(join, fault.errno),
+            Some(Step::JoinProcess(_)) if fault.errno == Errno::EPERM => FOREIGN,
+            Some(Step::TimeOffsets(_)) => offsets_hint(fault.errno),
+            Some(_) => "",
+        };
+        // Every call but these is what the description says already.
+        let call = match fault.call {
+            Call::Setuid | Call::Setgid | Call::Setgroups => format!("{}: ", fault.call.name()),
+            _ => String::new(),
+        };
+        format!("{what}: {call}{}{hint}", errno_text(fault.errno))
+    }
+
+    /// The runtime's own clone with these flags failed: the sentence.
+    #[must_use]
+    pub fn explain_clone(&self, flags: NamespaceFlags, errno: Errno) -> String {
+        let hint = clone_hint(flags, errno);
+        format!("{}: {}{hint}", describe_clone(flags), errno_text(errno))
+    }
+
+    fn step(&self, step: u32) -> Option<&Step> {
+        let step = usize::try_from(step).ok()?;
+        match step.checked_sub(self.before.len()) {
+            None => self.before.get(step),
+            Some(0) => None,
+            Some(later) => self.enter.get(later - 1),
+        }
+    }
+}
+
+impl Step {
+    fn describe(&self) -> String {
+        match self {
+            Step::Join(Join { kind, path, .. }) => {
+                format!("join the {} namespace {}", kind.name(), path.display())
+            }
+            Step::JoinProcess(flags) => {
+                format!("join the container's {}", namespaces(*flags))
+            }
+            Step::BecomeRoot => "become root of the user namespace".to_owned(),
+            Step::Unshare(flags) => format!("unshare the {}", namespaces(*flags)),
+            Step::TimeOffsets(lines) => {
+                format!("write time offsets {}", lines.trim_end().replace('\n', ", "))
+            }
+            Step::Loopback => "bring up loopback".to_owned(),
+        }
+    }
+}
+
+const FOREIGN: &str = ": no CAP_SYS_ADMIN in the user namespace that owns it";
+
+fn count(steps: &[Step]) -> u32 {
+    u32::try_from(steps.len()).unwrap_or(u32::MAX)
+}
+
+fn describe_clone(flags: NamespaceFlags) -> String {
+    if flags.is_empty() {
+        "clone the process".to_owned()
+    } else {
+        format!("create the {}", namespaces(flags))
+    }
+}
+
+/// `pid, ipc and mount namespaces`, in the order of the kinds.
+fn namespaces(flags: NamespaceFlags) -> String {
+    let names: Vec<&str> = Kind::ALL
+        .into_iter()
+        .filter(|kind| flags.contains(kind.flag()))
+        .map(Kind::name)
+        .collect();
+    match names.as_slice() {
+        [one] => format!("{one} namespace"),
+        [rest @ .., last] => format!("{} and {last} namespaces", rest.join(", ")),
+        [] => "no namespace".to_owned(),
+    }
+}
+
+fn clone_hint(flags: NamespaceFlags, errno: Errno) -> &'static str {
+    match errno {
+        Errno::ENOSPC => ": a limit in /proc/sys/user/max_*_namespaces is reached, or 32 levels",
+        Errno::EINVAL => ": the kernel is built without one of them",
+        Errno::EPERM if flags.contains(NamespaceFlags::USER) => {
+            ": user namespaces are switched off here (sysctl kernel.unprivileged_userns_clone, \
+             kernel.apparmor_restrict_unprivileged_userns), or the caller is in a chroot"
+        }
+        Errno::EPERM if !flags.is_empty() => ": no CAP_SYS_ADMIN",
+        _ => "",
+    }
+}
+
+fn join_hint(join: &Join, errno: Errno) -> &'static str {
+    match (errno, join.kind) {
+        (Errno::EPERM, _) => FOREIGN,
+        (Errno::EINVAL, Kind::Pid) => ": it is neither our own pid namespace nor below it",
+        (Errno::EINVAL, Kind::User) => ": it is our own, or not below it",
+        _ => "",
+    }
+}
+
+fn offsets_hint(errno: Errno) -> &'static str {
+    match errno {
+        Errno::ERANGE => ": a clock would be negative or too far in the future",
+        Errno::EPERM => ": no CAP_SYS_TIME",
+        _ => "",
+    }
+}

@@ -1,0 +1,281 @@
+//! The id maps of a new user namespace and who may write them; see user_namespaces(7).
+
+use crate::Error;
+use coracle_bundle::{IdMapping, Linux, Namespace};
+use coracle_host::Host;
+use std::path::PathBuf;
+
+const CAP_SETGID: u64 = 1 << 6;
+const CAP_SETUID: u64 = 1 << 7;
+/// The kernel takes a map in one write of less than a page.
+const BYTES: usize = 4095;
+
+/// The maps of a new user namespace, in the order of writing: setgroups, gid, uid.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Maps {
+    /// uid_map.
+    pub uid: IdMap,
+    /// gid_map.
+    pub gid: IdMap,
+    /// What is done to /proc/PID/setgroups before.
+    pub setgroups: Setgroups,
+}
+
+/// One map.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdMap {
+    /// `container host size` a line: what is written.
+    pub lines: String,
+    /// Who writes.
+    pub how: How,
+}
+
+/// Who writes a map.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum How {
+    /// The runtime, to /proc/PID/uid_map or gid_map.
+    Direct,
+    /// newuidmap(1) or newgidmap(1), by absolute path; the pid goes before the arguments.
+    Helper {
+        /// Absolute.
+        program: PathBuf,
+        /// `container host size` of each line.
+        arguments: Vec<String>,
+    },
+}
+
+/// Whether setgroups(2) stays allowed in the new user namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Setgroups {
+    /// Nothing is written.
+    Keep,
+    /// `deny`: the kernel's condition for an unprivileged gid map, since dropping a group could
+    /// give access (CVE-2014-8989).
+    Deny,
+}
+
+/// What differs between users and groups.
+struct Ids<'a> {
+    list: &'static str,
+    helper_name: &'static str,
+    file: &'static str,
+    mappings: &'a [IdMapping],
+    privileged: bool,
+    own: u32,
+    subordinate: &'a [(u32, u32)],
+    helper: Option<&'a PathBuf>,
+}
+
+/// The maps, if the config makes a user namespace.
+pub(super) fn plan(linux: &Linux, host: &Host) -> Result<Option<Maps>, Error> {
+    if linux.namespaces.user != Namespace::New {
+        return Ok(None);
+    }
+    let [uid, gid] = both(linux, host);
+    let deny = !gid.privileged && gid.is_own();
+    Ok(Some(Maps {
+        uid: uid.map()?,
+        gid: gid.map()?,
+        setgroups: if deny { Setgroups::Deny } else { Setgroups::Keep },
+    }))
+}
+
+fn both<'a>(linux: &'a Linux, host: &'a Host) -> [Ids<'a>; 2] {
+    let subordinate = &host.subordinate_ids;
+    [
+        Ids {
+            list: "uidMappings",
+            helper_name: "newuidmap",
+            file: "/etc/subuid",
+            mappings: &linux.id_mappings.uid,
+            privileged: host.capabilities & CAP_SETUID != 0,
+            own: host.euid,
+            subordinate: &subordinate.uid,
+            helper: subordinate.newuidmap.as_ref(),
+        },
+        Ids {
+            list: "gidMappings",
+            helper_name: "newgidmap",
+            file: "/etc/subgid",
+            mappings: &linux.id_mappings.gid,
+            privileged: host.capabilities & CAP_SETGID != 0,
+            own: host.egid,
+            subordinate: &subordinate.gid,
+            helper: subordinate.newgidmap.as_ref(),
+        },
+    ]
+}
+
+impl Ids<'_> {
+    fn map(&self) -> Result<IdMap, Error> {
+        let lines: String = self.mappings.iter().map(|mapping| line(mapping) + "\n").collect();
+        let how = if self.privileged || self.is_own() { How::Direct } else { self.by_helper()? };
+        if how == How::Direct && lines.len() > BYTES {
+            return Err(Error::MapTooLong { list: self.list, bytes: lines.len() });
+        }
+        Ok(IdMap { lines, how })
+    }
+
+    /// The one map that anybody may write for his own process.
+    fn is_own(&self) -> bool {
+        matches!(self.mappings, [one] if one.size == 1 && one.host_id == self.own)
+    }
+
+    fn by_helper(&self) -> Result<How, Error> {
+        for (index, mapping) in self.mappings.iter().enumerate() {
+            if !self.is_covered(mapping) {
+                return Err(Error::NotSubordinate {
+                    list: self.list,
+                    index,
+                    first: mapping.host_id,
+                    size: mapping.size,
+                    own: self.own,
+                    file: self.file,
+                });
+            }
+        }
+        let Some(program) = self.helper else {
+            return Err(Error::HelperMissing { list: self.list, helper: self.helper_name });
+        };
+        let arguments = self
+            .mappings
+            .iter()
+            .flat_map(|one| [one.container_id, one.host_id, one.size])
+            .map(|number| number.to_string())
+            .collect();
+        Ok(How::Helper { program: program.clone(), arguments })
+    }
+
+    /// As the helpers see it: the caller's own id, or ids of his ranges, which may adjoin.
+    fn is_covered(&self, mapping: &IdMapping) -> bool {
+        if mapping.size == 1 && mapping.host_id == self.own {
+            return true;
+        }
+        let end = u64::from(mapping.host_id) + u64::from(mapping.size);
+        let mut next = u64::from(mapping.host_id);
+        let reach = |(first, count): &(u32, u32), next: u64| {
+            let (first, last) = (u64::from(*first), u64::from(*first) + u64::from(*count));
+            (first <= next && next < last).then_some(last)
+        };
+        while next < end {
+            match self.subordinate.iter().find_map(|range| reach(range, next)) {
+                Some(last) => next = last,
+                None => return false,
+            }
+        }
+        true
+    }
+}
+
+fn line(mapping: &IdMapping) -> String {
+    format!("{} {} {}", mapping.container_id, mapping.host_id, mapping.size)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use coracle_bundle::IdMappings;
+    use coracle_host::fixture;
+    use expect_test::{Expect, expect};
+
+    fn mappings(map: &[(u32, u32, u32)]) -> Vec<IdMapping> {
+        let one = |&(container_id, host_id, size)| IdMapping { container_id, host_id, size };
+        map.iter().map(one).collect()
+    }
+
+    fn check(map: &[(u32, u32, u32)], host: &Host, expected: Expect) {
+        let uid = mappings(map);
+        let mut linux = Linux::default();
+        linux.namespaces.user = Namespace::New;
+        linux.id_mappings = IdMappings { gid: uid.clone(), uid };
+        expected.assert_eq(&match plan(&linux, host) {
+            Ok(Some(maps)) => show(&maps),
+            Ok(None) => "no maps".to_owned(),
+            // Cut into lines that fit.
+            Err(error) => error.to_string().replace(": ", ":\n"),
+        });
+    }
+
+    fn show(maps: &Maps) -> String {
+        let mut text = format!("setgroups: {:?}\n", maps.setgroups);
+        for map in [&maps.uid, &maps.gid] {
+            text.push_str(&match &map.how {
+                How::Direct => map.lines.clone(),
+                How::Helper { program, arguments } => {
+                    format!("{} PID {}\n", program.display(), arguments.join(" "))
+                }
+            });
+        }
+        text
+    }
+
+    #[test]
+    fn root_writes_what_it_likes() {
+        check(&[(0, 100_000, 65_536)], &fixture::v2(), expect![[r#"
+            setgroups: Keep
+            0 100000 65536
+            0 100000 65536
+        "#]]);
+        check(&[(0, 1, 1), (1, 0, 1)], &fixture::v2(), expect![[r#"
+            setgroups: Keep
+            0 1 1
+            1 0 1
+            0 1 1
+            1 0 1
+        "#]]);
+    }
+
+    #[test]
+    fn users_write_their_own_id() {
+        check(&[(0, 1000, 1)], &fixture::unprivileged(), expect![[r#"
+            setgroups: Deny
+            0 1000 1
+            0 1000 1
+        "#]]);
+    }
+
+    #[test]
+    fn users_have_helpers_for_more() {
+        let mut host = fixture::unprivileged();
+        check(&[(0, 1000, 1), (1, 100_000, 65_536)], &host, expect![[r#"
+            setgroups: Keep
+            /usr/bin/newuidmap PID 0 1000 1 1 100000 65536
+            /usr/bin/newgidmap PID 0 1000 1 1 100000 65536
+        "#]]);
+        check(&[(0, 1000, 1), (1, 100_000, 65_537)], &host, expect![[r#"
+            linux.uidMappings[1]:
+            host ids 100000+65537 are not all given to id 1000 in /etc/subuid"#]]);
+        host.subordinate_ids.uid.push((165_536, 1));
+        host.subordinate_ids.gid.push((165_536, 1));
+        check(&[(0, 1000, 1), (1, 100_000, 65_537)], &host, expect![[r#"
+            setgroups: Keep
+            /usr/bin/newuidmap PID 0 1000 1 1 100000 65537
+            /usr/bin/newgidmap PID 0 1000 1 1 100000 65537
+        "#]]);
+        host.subordinate_ids.newgidmap = None;
+        check(&[(0, 1000, 1), (1, 100_000, 9)], &host, expect![[r#"
+            linux.gidMappings:
+            more than the caller's own id needs newgidmap, which is not installed (package uidmap)"#]]);
+    }
+
+    #[test]
+    fn longest_map() {
+        let map = |step: u32| (0..340).map(|id| (id, id * step + 70_000, 1)).collect::<Vec<_>>();
+        let mut linux = Linux::default();
+        linux.namespaces.user = Namespace::New;
+        linux.id_mappings = IdMappings { uid: mappings(&map(1)), gid: mappings(&map(1)) };
+        assert!(plan(&linux, &fixture::v2()).is_ok());
+        check(&map(90_000), &fixture::v2(), expect![[r#"
+            linux.uidMappings:
+            the map is 4867 bytes of text, the kernel takes at most 4095"#]]);
+    }
+
+    #[test]
+    fn maps_belong_to_a_new_namespace() {
+        let mut linux = Linux::default();
+        assert!(matches!(plan(&linux, &fixture::v2()), Ok(None)));
+        linux.namespaces.user = Namespace::Join { path: "/u".into(), index: 0 };
+        linux.id_mappings.uid = mappings(&[(0, 0, 1)]);
+        assert!(matches!(plan(&linux, &fixture::v2()), Ok(None)));
+    }
+}
