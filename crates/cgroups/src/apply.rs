@@ -1,0 +1,21 @@
+//! Carries the plan out, and everything later in the container's life that is done by its cgroup.
+
+mod device;
+mod files;
+mod freeze;
+mod hint;
+mod init;
+mod kill;
+mod processes;
+mod remove;
+mod resctrl;
+mod runtime;
+mod v1;
+mod v2;
+
+pub use freeze::{freeze, is_frozen, thaw};
+pub use init::join;
+pub use kill::kill;
+pub use processes::processes;
+pub use remove::{remove, undo};
+pub use runtime::{Created, Joining, create, oom_killed, open};

@@ -1,0 +1,206 @@
+//! Pause and resume: cgroup-v2.rst, cgroup.freeze; cgroup-v1/freezer-subsystem.rst.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::files;
+use crate::record::Directory;
+use crate::{Error, Record, Result};
+
+/// How long tasks may take to come to rest, in seconds.
+const LIMIT_SECONDS: u64 = 10;
+/// v1: how often FROZEN is written before tasks get air. A task that forks while it is being frozen
+/// can keep a cgroup in FREEZING for good.
+const WRITES_BEFORE_THAW: u32 = 50;
+
+/// Stops every process of the container and waits until they stand still.
+///
+/// # Errors
+/// No freezer; the kernel's; processes that don't stop in 10 s, which are then let go again.
+pub fn freeze(record: &Record) -> Result<()> {
+    match (&record.unified, record.hierarchy("freezer")) {
+        (Some(unified), _) => freeze_v2(&unified.path),
+        (None, Some(freezer)) => freeze_v1(&freezer.path),
+        (None, None) => Err(Error::Lacking {
+            verb: "pause",
+            what: "freezer cgroup",
+        }),
+    }
+}
+
+/// Lets every process of the container run on. A container that isn't frozen, or gone, stays so.
+///
+/// # Errors
+/// No freezer; the kernel's.
+pub fn thaw(record: &Record) -> Result<()> {
+    let freezer = record.hierarchy("freezer");
+    if record.unified.is_none() && freezer.is_none() {
+        return Err(Error::Lacking {
+            verb: "resume",
+            what: "freezer cgroup",
+        });
+    }
+    if let Some(unified) = &record.unified {
+        set(&unified.path, "cgroup.freeze", "0")?;
+        await_event(&unified.path, "frozen", false).map_err(|_| late("thaw", &unified.path))?;
+    }
+    // Other tools freeze there on a hybrid host, and who resumes wants it to run.
+    if let Some(freezer) = freezer
+        && is_frozen_v1(freezer)?
+    {
+        set(&freezer.path, "freezer.state", "THAWED")?;
+    }
+    Ok(())
+}
+
+/// Whether the container is frozen, by us or by others, itself or by a parent.
+///
+/// # Errors
+/// The kernel's on reading; a cgroup that is gone is not frozen.
+pub fn is_frozen(record: &Record) -> Result<bool> {
+    if let Some(unified) = &record.unified {
+        let events = get(&unified.path, "cgroup.events")?;
+        if files::is_set(&events, "frozen") {
+            return Ok(true);
+        }
+    }
+    record.hierarchy("freezer").map_or(Ok(false), is_frozen_v1)
+}
+
+/// Whether v1's freezer holds it. FREEZING counts: what hasn't stopped will.
+pub(super) fn is_frozen_v1(freezer: &Directory) -> Result<bool> {
+    let state = get(&freezer.path, "freezer.state")?;
+    Ok(matches!(state.trim(), "FROZEN" | "FREEZING"))
+}
+
+fn freeze_v2(path: &Path) -> Result<()> {
+    set_there(path, "cgroup.freeze", "1")?;
+    await_event(path, "frozen", true).or_else(|_| {
+        set(path, "cgroup.freeze", "0")?;
+        Err(late("freeze", path))
+    })
+}
+
+fn freeze_v1(path: &Path) -> Result<()> {
+    let result = try_freeze_v1(path);
+    if result.is_err() {
+        // Half frozen is the worst of all; what went wrong first is what matters.
+        let _ = set(path, "freezer.state", "THAWED");
+    }
+    result
+}
+
+fn try_freeze_v1(path: &Path) -> Result<()> {
+    let end = deadline();
+    let mut pause = Duration::from_micros(100);
+    for attempt in 1u32.. {
+        if attempt.is_multiple_of(WRITES_BEFORE_THAW) {
+            set_there(path, "freezer.state", "THAWED")?;
+            std::thread::sleep(pause);
+        }
+        set_there(path, "freezer.state", "FROZEN")?;
+        if get(path, "freezer.state")?.trim() == "FROZEN" {
+            return Ok(());
+        }
+        if Instant::now() > end {
+            break;
+        }
+        // The file tells no one of a change.
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(10));
+    }
+    Err(late("freeze", path))
+}
+
+/// Waits until `key` of cgroup.events is as wanted; the kernel wakes who polls the file.
+pub(super) fn await_event(path: &Path, key: &str, wanted: bool) -> nix::Result<()> {
+    await_event_until(path, key, wanted, deadline())
+}
+
+/// The same with a time limit of the caller's; ETIMEDOUT when it is over, and a cgroup that is gone
+/// counts as "not".
+pub(super) fn await_event_until(
+    path: &Path,
+    key: &str,
+    wanted: bool,
+    end: Instant,
+) -> nix::Result<()> {
+    let events = match open_events(path) {
+        Ok(events) => events,
+        Err(errno) if files::is_gone(errno) && !wanted => return Ok(()),
+        Err(errno) => return Err(errno),
+    };
+    loop {
+        let content = match files::read_open(&events) {
+            Ok(content) => content,
+            Err(errno) if files::is_gone(errno) && !wanted => return Ok(()),
+            Err(errno) => return Err(errno),
+        };
+        if files::is_set(&content, key) == wanted {
+            return Ok(());
+        }
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(Errno::ETIMEDOUT);
+        }
+        wait_change(events.as_fd(), left)?;
+    }
+}
+
+fn open_events(path: &Path) -> nix::Result<OwnedFd> {
+    let directory = files::open_path(path)?;
+    files::open_to_read(directory.as_fd(), "cgroup.events")
+}
+
+fn wait_change(file: BorrowedFd, left: Duration) -> nix::Result<()> {
+    let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+    let mut watched = [PollFd::new(file, PollFlags::POLLPRI)];
+    match poll(&mut watched, timeout) {
+        Ok(_) | Err(Errno::EINTR) => Ok(()),
+        Err(errno) => Err(errno),
+    }
+}
+
+fn deadline() -> Instant {
+    Instant::now() + Duration::from_secs(LIMIT_SECONDS)
+}
+
+fn late(verb: &'static str, path: &Path) -> Error {
+    Error::Freeze {
+        verb,
+        path: path.to_owned(),
+        seconds: LIMIT_SECONDS,
+    }
+}
+
+/// Reads a file; of a cgroup that is gone, nothing.
+fn get(path: &Path, file: &str) -> Result<String> {
+    let read = files::open_path(path).and_then(|dir| files::read(dir.as_fd(), file));
+    match read {
+        Err(errno) if files::is_gone(errno) => Ok(String::new()),
+        other => other.map_err(|errno| Error::Read {
+            path: path.join(file),
+            errno,
+        }),
+    }
+}
+
+/// Writes a file; of a cgroup that is gone, nothing.
+pub(super) fn set(path: &Path, file: &str, value: &str) -> Result<()> {
+    match set_there(path, file, value) {
+        Err(Error::Open { errno, .. }) if files::is_gone(errno) => Ok(()),
+        other => other,
+    }
+}
+
+fn set_there(path: &Path, file: &str, value: &str) -> Result<()> {
+    let written = files::open_path(path).and_then(|dir| files::write(dir.as_fd(), file, value));
+    written.map_err(|errno| Error::Open {
+        path: path.join(file),
+        errno,
+    })
+}

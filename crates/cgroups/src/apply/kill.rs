@@ -1,0 +1,119 @@
+//! A signal to every process of the container.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use coracle_sys::{pidfd_open, pidfd_send_signal};
+use nix::errno::Errno;
+use nix::unistd::Pid;
+
+use super::files;
+use super::freeze::{freeze, is_frozen, is_frozen_v1, set, thaw};
+use super::processes::processes;
+use crate::record::Directory;
+use crate::{Error, Record, Result};
+
+/// Rounds of looking for processes that were forked meanwhile. Each round gets all that were there
+/// at its beginning, so who wins this many had a scheduler on its side.
+const ROUNDS: usize = 32;
+
+/// Sends `signal` to every process of the container, those in cgroups below its own included. No
+/// process, or no cgroup left, is success. It does not wait for their end.
+///
+/// SIGKILL works on a paused container, too, and lets it run on to its death; other signals wait for
+/// the resume.
+///
+/// # Errors
+/// The container has no cgroup; the kernel's answer to a signal.
+pub fn kill(record: &Record, signal: i32) -> Result<()> {
+    if record.hierarchies.is_empty() && record.unified.is_none() {
+        return Err(Error::Lacking {
+            verb: "kill",
+            what: "cgroup that tells its processes",
+        });
+    }
+    if signal != libc::SIGKILL {
+        return signal_frozen(record, signal);
+    }
+    let done = match &record.unified {
+        Some(unified) => kill_cgroup(unified)?,
+        None => false,
+    };
+    if done {
+        // A process of the container that is in its v1 cgroups alone: nobody should be, and whoever
+        // is was not killed.
+        if !record.hierarchies.is_empty() {
+            signal_all(record, signal)?;
+        }
+    } else {
+        signal_frozen(record, signal)?;
+    }
+    // v1's freezer holds even the killed.
+    match record.hierarchy("freezer") {
+        Some(freezer) if is_frozen_v1(freezer)? => set(&freezer.path, "freezer.state", "THAWED"),
+        _ => Ok(()),
+    }
+}
+
+/// One write that the kernel carries out on all at once, forks included (Linux 5.14). `false` if it
+/// cannot.
+fn kill_cgroup(unified: &Directory) -> Result<bool> {
+    let directory = files::open_path(&unified.path);
+    match directory.and_then(|directory| files::write(directory.as_fd(), "cgroup.kill", "1")) {
+        Ok(()) => Ok(true),
+        Err(errno) if files::is_gone(errno) => Ok(!unified.path.exists()),
+        // A threaded cgroup cannot be killed so.
+        Err(Errno::EOPNOTSUPP | Errno::EPERM | Errno::EACCES) => Ok(false),
+        Err(errno) => Err(Error::Open {
+            path: unified.path.join("cgroup.kill"),
+            errno,
+        }),
+    }
+}
+
+/// Stops all, signals all, and lets them run on, unless they were stopped before. What cannot be
+/// stopped is signalled in rounds.
+fn signal_frozen(record: &Record, signal: i32) -> Result<()> {
+    if is_frozen(record)? {
+        return signal_all(record, signal);
+    }
+    let frozen = freeze(record).is_ok();
+    let result = signal_all(record, signal);
+    if frozen {
+        thaw(record)?;
+    }
+    result
+}
+
+/// Signals each process once, and those that come meanwhile.
+fn signal_all(record: &Record, signal: i32) -> Result<()> {
+    let mut signalled: Vec<i32> = Vec::new();
+    for _ in 0..ROUNDS {
+        let mut open: Vec<(i32, OwnedFd)> = Vec::new();
+        for pid in processes(record)? {
+            if signalled.contains(&pid) {
+                continue;
+            }
+            match pidfd_open(Pid::from_raw(pid)) {
+                Ok(descriptor) => open.push((pid, descriptor)),
+                Err(Errno::ESRCH) => signalled.push(pid),
+                Err(errno) => return Err(Error::Signal { signal, pid, errno }),
+            }
+        }
+        if open.is_empty() {
+            break;
+        }
+        // Who is still listed now is who the descriptor is of: a number that was given anew before
+        // it was opened isn't in this cgroup.
+        let listed = processes(record)?;
+        for (pid, descriptor) in open {
+            if listed.binary_search(&pid).is_ok() {
+                match pidfd_send_signal(descriptor.as_fd(), signal) {
+                    Ok(()) | Err(Errno::ESRCH) => {}
+                    Err(errno) => return Err(Error::Signal { signal, pid, errno }),
+                }
+            }
+            signalled.push(pid);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,76 @@
+//! Who is in a cgroup and in those below it.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+
+use nix::errno::Errno;
+
+use super::files;
+use crate::record::Directory;
+use crate::{Error, Record, Result};
+
+/// Deeper than any cgroup that a container can sensibly have; the recursion ends.
+const DEPTH_MAX: usize = 64;
+
+/// Processes of the container by the runtime's pid namespace, those in cgroups below its own
+/// included; sorted. A container without cgroup has none here.
+///
+/// # Errors
+/// The kernel's on reading; a cgroup that is gone has no processes.
+pub fn processes(record: &Record) -> Result<Vec<i32>> {
+    match listing(record) {
+        Some(directory) => processes_below(&directory.path),
+        None => Ok(Vec::new()),
+    }
+}
+
+/// The cgroup whose processes are the container's: on v1 the freezer's, so that what is signalled
+/// is what was frozen; it is the one that nested service managers leave alone.
+pub(super) fn listing(record: &Record) -> Option<&Directory> {
+    let named = ["freezer", "pids", "devices"].iter();
+    named
+        .filter_map(|controller| record.hierarchy(controller))
+        .next()
+        .or(record.hierarchies.first())
+        .or(record.unified.as_ref())
+}
+
+/// Processes in the cgroup at `path` and below.
+pub(super) fn processes_below(path: &Path) -> Result<Vec<i32>> {
+    let mut found = Vec::new();
+    let result = files::open_path(path)
+        .and_then(|directory| collect(directory.as_fd(), DEPTH_MAX, &mut found));
+    match result {
+        Ok(()) => {}
+        Err(errno) if files::is_gone(errno) => {}
+        Err(errno) => {
+            let path = path.join("cgroup.procs");
+            return Err(Error::Read { path, errno });
+        }
+    }
+    // 0 stands for processes of a foreign pid namespace; the file isn't promised to be sorted.
+    found.retain(|pid| *pid > 0);
+    found.sort_unstable();
+    found.dedup();
+    Ok(found)
+}
+
+fn collect(directory: BorrowedFd, depth: usize, found: &mut Vec<i32>) -> nix::Result<()> {
+    let list = match files::read(directory, "cgroup.procs") {
+        // A threaded cgroup has no processes of its own, only threads.
+        Err(Errno::EOPNOTSUPP) => files::read(directory, "cgroup.threads")?,
+        other => other?,
+    };
+    found.extend(list.lines().filter_map(|line| line.parse::<i32>().ok()));
+    let Some(depth) = depth.checked_sub(1) else {
+        return Ok(());
+    };
+    for name in files::children(directory)? {
+        let child = files::open_below(directory, Path::new(&name));
+        match child.and_then(|child| collect(child.as_fd(), depth, found)) {
+            Err(errno) if !files::is_gone(errno) => return Err(errno),
+            _ => {}
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,231 @@
+//! Making the container's cgroup in the v2 tree. cgroup-v2.rst § Organizing Processes and Threads.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::AtFlags;
+use nix::unistd::{Uid, fchownat};
+
+use super::processes::processes_below;
+use super::v1::{self, Age};
+use super::{device, files};
+use crate::plan::{Denied, Enable, UnifiedPlan, unified_directory};
+use crate::record::Directory;
+use crate::{Error, Result};
+
+/// Controllers that a threaded cgroup can have; all others belong to a domain.
+const THREADED: [&str; 4] = ["cpu", "cpuset", "perf_event", "pids"];
+
+/// Makes the cgroup with all that the plan puts into it, and opens its directory. What was made is
+/// noted in `record` at once. `None` if the plan forgives that it may not be made.
+pub(super) fn make(
+    plan: &UnifiedPlan,
+    denied: &Denied,
+    record: &mut Option<Directory>,
+) -> Result<Option<OwnedFd>> {
+    let top = files::open_top(&plan.mount)?;
+    let mut noted = unified_directory(plan);
+    noted.made.clear();
+    let mut blocked = Vec::new();
+    let path = noted.path.clone();
+    let made = make_path(top.as_fd(), plan, &mut noted, &mut blocked);
+    let made = made.and_then(|age| Ok((age, files::open_below(top.as_fd(), &plan.path)?)));
+    *record = Some(noted);
+    let (age, leaf) = match made {
+        Ok(made) => made,
+        Err(_) if plan.side && plan.required.is_empty() => return forgo(record),
+        Err(errno) if files::is_denied(errno) && *denied == Denied::Skip => return forgo(record),
+        Err(errno) => return Err(v1::cannot_make(path, errno, denied)),
+    };
+    check_required(leaf.as_fd(), plan, &blocked)?;
+    check_type(leaf.as_fd(), &path, plan)?;
+    if age == Age::Old {
+        check_unused(leaf.as_fd(), &path)?;
+    }
+    v1::write_all(leaf.as_fd(), &path, &plan.writes)?;
+    if let Some(program) = &plan.devices {
+        device::attach(leaf.as_fd(), &path, program, age)?;
+    }
+    if let Some(uid) = plan.owner {
+        give(leaf.as_fd(), &path, uid)?;
+    }
+    Ok(Some(leaf))
+}
+
+/// The container goes without; nothing of an attempt stays.
+fn forgo(record: &mut Option<Directory>) -> Result<Option<OwnedFd>> {
+    if let Some(noted) = record.take() {
+        super::remove::undo_directory(&noted);
+    }
+    Ok(None)
+}
+
+/// A controller that a parent refused to hand down.
+struct Blocked {
+    controller: String,
+    directory: PathBuf,
+    errno: Errno,
+}
+
+/// Level by level, since a controller is there only if all parents hand it down.
+fn make_path(
+    top: BorrowedFd,
+    plan: &UnifiedPlan,
+    noted: &mut Directory,
+    blocked: &mut Vec<Blocked>,
+) -> nix::Result<Age> {
+    if plan.enable == Enable::Required && plan.required.is_empty() {
+        return v1::make_path(top, &plan.path, noted);
+    }
+    let mut age = Age::Old;
+    let mut parent = top.try_clone_to_owned().map_err(|_| Errno::EMFILE)?;
+    let mut parent_path = plan.mount.clone();
+    let levels = v1::levels(&plan.path);
+    for (index, level) in levels.iter().enumerate() {
+        enable(parent.as_fd(), &parent_path, plan, blocked)?;
+        age = v1::make_level(top, level, noted)?;
+        parent = files::open_below(top, level)?;
+        parent_path = plan.mount.join(level);
+        if index + 1 < levels.len() {
+            make_threaded(parent.as_fd(), plan)?;
+        }
+    }
+    Ok(age)
+}
+
+/// Hands controllers down from `directory`: all at once, else one by one, and notes what fails: a
+/// controller may be unavailable while nobody needs it.
+fn enable(
+    directory: BorrowedFd,
+    path: &Path,
+    plan: &UnifiedPlan,
+    blocked: &mut Vec<Blocked>,
+) -> nix::Result<()> {
+    let enabled = files::read(directory, "cgroup.subtree_control")?;
+    let is_enabled = |name: &str| enabled.split_whitespace().any(|other| other == name);
+    let available = files::read(directory, "cgroup.controllers")?;
+    let wanted = |name: &&str| match plan.enable {
+        Enable::Available => !is_enabled(name),
+        Enable::Required => {
+            plan.required.iter().any(|(needed, _)| needed == name) && !is_enabled(name)
+        }
+    };
+    let missing: Vec<&str> = available.split_whitespace().filter(wanted).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let all: Vec<String> = missing.iter().map(|name| format!("+{name}")).collect();
+    if files::write(directory, "cgroup.subtree_control", &all.join(" ")).is_ok() {
+        return Ok(());
+    }
+    for (name, value) in missing.iter().zip(&all) {
+        if let Err(errno) = files::write(directory, "cgroup.subtree_control", value) {
+            blocked.push(Blocked {
+                controller: (*name).to_owned(),
+                directory: path.to_owned(),
+                errno,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Below a threaded cgroup everything is invalid until it says that it is threaded, too.
+fn make_threaded(directory: BorrowedFd, plan: &UnifiedPlan) -> nix::Result<()> {
+    let kind = files::read(directory, "cgroup.type")?;
+    if kind.trim() == "domain invalid" && !needs_domain(plan) {
+        files::write(directory, "cgroup.type", "threaded")?;
+    }
+    Ok(())
+}
+
+fn needs_domain(plan: &UnifiedPlan) -> bool {
+    let mut required = plan.required.iter();
+    required.any(|(controller, _)| !THREADED.contains(&controller.as_str()))
+}
+
+/// A limit without its controller is an error that tells where the way down ends.
+fn check_required(leaf: BorrowedFd, plan: &UnifiedPlan, blocked: &[Blocked]) -> Result<()> {
+    if plan.required.is_empty() {
+        return Ok(());
+    }
+    let path = plan.mount.join(&plan.path);
+    let available = files::read(leaf, "cgroup.controllers").map_err(|errno| Error::Read {
+        path: path.join("cgroup.controllers"),
+        errno,
+    })?;
+    for (controller, source) in &plan.required {
+        if available.split_whitespace().any(|name| name == controller) {
+            continue;
+        }
+        let cause = blocked
+            .iter()
+            .find(|blocked| blocked.controller == *controller);
+        let parent = path.parent().unwrap_or(&path);
+        return Err(Error::Enable {
+            path: source.clone(),
+            controller: controller.clone(),
+            directory: cause.map_or(parent, |cause| &cause.directory).to_owned(),
+            errno: cause.map(|cause| cause.errno),
+        });
+    }
+    Ok(())
+}
+
+/// The cgroup must be able to hold a process, and the limits that are asked.
+fn check_type(leaf: BorrowedFd, path: &Path, plan: &UnifiedPlan) -> Result<()> {
+    let failed = |errno| Error::Make {
+        path: path.to_owned(),
+        errno,
+    };
+    let kind = files::read(leaf, "cgroup.type").map_err(failed)?;
+    match kind.trim() {
+        kind @ ("domain invalid" | "threaded") if needs_domain(plan) => Err(Error::Threaded {
+            path: path.to_owned(),
+            kind: kind.to_owned(),
+        }),
+        "domain invalid" => files::write(leaf, "cgroup.type", "threaded").map_err(failed),
+        _ => Ok(()),
+    }
+}
+
+/// A cgroup that was there must not hold processes, nor stop init from running.
+fn check_unused(leaf: BorrowedFd, path: &Path) -> Result<()> {
+    let events = match files::read(leaf, "cgroup.events") {
+        Ok(events) => events,
+        Err(errno) if files::is_gone(errno) => return Ok(()),
+        Err(errno) => {
+            let path = path.join("cgroup.events");
+            return Err(Error::Read { path, errno });
+        }
+    };
+    let path = path.to_owned();
+    if files::is_set(&events, "populated") {
+        let count = processes_below(&path)?.len();
+        if count > 0 {
+            return Err(Error::NotEmpty { path, count });
+        }
+    }
+    if files::is_set(&events, "frozen") {
+        return Err(Error::Frozen { path });
+    }
+    Ok(())
+}
+
+/// Gives the cgroup to `uid`: the directory and the files that the kernel lists as safe to delegate.
+fn give(leaf: BorrowedFd, path: &Path, uid: u32) -> Result<()> {
+    let listed = std::fs::read_to_string("/sys/kernel/cgroup/delegate")
+        .unwrap_or_else(|_| "cgroup.procs\ncgroup.subtree_control\ncgroup.threads\n".to_owned());
+    for file in std::iter::once(".").chain(listed.lines()) {
+        let owner = Some(Uid::from_raw(uid));
+        match fchownat(leaf, file, owner, None, AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Ok(()) | Err(Errno::ENOENT) => {}
+            Err(errno) => {
+                let path = path.join(file);
+                return Err(Error::Own { path, uid, errno });
+            }
+        }
+    }
+    Ok(())
+}

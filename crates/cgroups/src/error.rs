@@ -1,0 +1,226 @@
+//! What can go wrong with control groups, one variant by what was attempted.
+
+use std::path::PathBuf;
+
+use coracle_sys::errno_text;
+use nix::errno::Errno;
+
+/// A failure of planning or carrying out: one lower-case line.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The manager that was asked for is not part of this build.
+    #[error("--systemd-cgroup: not built yet")]
+    SystemdManager,
+    /// A value of the config that cannot be meant, or cannot be had on this machine.
+    #[error("{path}: {reason}")]
+    Config {
+        /// JSON path of the value.
+        path: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A limit needs a controller that no mounted hierarchy has.
+    #[error("{path}: cgroup {controller} is required, but {place}")]
+    Controller {
+        /// JSON path of the first value that needs it.
+        path: String,
+        /// The controller's name.
+        controller: String,
+        /// Where it is missing.
+        place: String,
+    },
+    /// Opening a directory or file of the cgroup file system.
+    #[error("open {}: {}", path.display(), errno_text(*errno))]
+    Open {
+        /// What was opened.
+        path: PathBuf,
+        /// The kernel's answer.
+        errno: Errno,
+    },
+    /// What is mounted there is not a cgroup file system.
+    #[error("{}: not a cgroup file system", path.display())]
+    NotCgroup {
+        /// The mount point by mountinfo.
+        path: PathBuf,
+    },
+    /// Making a cgroup.
+    #[error("make cgroup {}: {}", path.display(), errno_text(*errno))]
+    Make {
+        /// The directory.
+        path: PathBuf,
+        /// The kernel's answer.
+        errno: Errno,
+    },
+    /// No right to make a cgroup, though the config needs one.
+    #[error(
+        "{path}: no right to make cgroup {} ({}): delegate a cgroup to this user, \
+         or leave {path} out",
+        directory.display(), errno_text(*errno)
+    )]
+    Delegation {
+        /// JSON path of what needs the cgroup.
+        path: String,
+        /// The directory that could not be made.
+        directory: PathBuf,
+        /// The kernel's answer.
+        errno: Errno,
+    },
+    /// Enabling a controller for the children of a v2 cgroup.
+    #[error(
+        "{path}: enable controller {controller} in {}: {}",
+        directory.display(), enable_text(*errno)
+    )]
+    Enable {
+        /// JSON path of the first value that needs it.
+        path: String,
+        /// The controller's name.
+        controller: String,
+        /// The cgroup whose `cgroup.subtree_control` was written.
+        directory: PathBuf,
+        /// The kernel's answer; `None` if the controller isn't handed down that far.
+        errno: Option<Errno>,
+    },
+    /// A threaded or invalid v2 domain cannot hold what is asked.
+    #[error("cgroup {}: its type is `{kind}`, which allows no limits on memory, io or hugetlb", path.display())]
+    Threaded {
+        /// The cgroup.
+        path: PathBuf,
+        /// `cgroup.type`.
+        kind: String,
+    },
+    /// Writing a value.
+    #[error("{source_path}: write `{value}` to {}: {}{hint}", path.display(), errno_text(*errno))]
+    Write {
+        /// JSON path of what is written.
+        source_path: String,
+        /// The file.
+        path: PathBuf,
+        /// The value.
+        value: String,
+        /// The kernel's answer.
+        errno: Errno,
+        /// Cause, where it is known: `: …` or empty.
+        hint: String,
+    },
+    /// Reading a file.
+    #[error("read {}: {}", path.display(), errno_text(*errno))]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The kernel's answer.
+        errno: Errno,
+    },
+    /// The container's cgroup is in use by others.
+    #[error("container's cgroup is not empty: {count} process(es) found in {}", path.display())]
+    NotEmpty {
+        /// The cgroup.
+        path: PathBuf,
+        /// How many processes.
+        count: usize,
+    },
+    /// The container's cgroup exists and is frozen: init would never run.
+    #[error("container's cgroup unexpectedly frozen: {}", path.display())]
+    Frozen {
+        /// The cgroup.
+        path: PathBuf,
+    },
+    /// Giving the cgroup to the container's root user.
+    #[error("give {} to uid {uid}: {}", path.display(), errno_text(*errno))]
+    Own {
+        /// The file or directory.
+        path: PathBuf,
+        /// The owner in the host's ids.
+        uid: u32,
+        /// The kernel's answer.
+        errno: Errno,
+    },
+    /// Loading or attaching the device program.
+    #[error("linux.resources.devices: {call} for {}: {}", path.display(), errno_text(*errno))]
+    Devices {
+        /// `bpf BPF_PROG_LOAD` or `bpf BPF_PROG_ATTACH`.
+        call: &'static str,
+        /// The cgroup.
+        path: PathBuf,
+        /// The kernel's answer.
+        errno: Errno,
+    },
+    /// The container has no cgroup that could do what is asked.
+    #[error("{verb}: the container has no {what}")]
+    Lacking {
+        /// `pause`, `resume`, `kill`.
+        verb: &'static str,
+        /// What is missing.
+        what: &'static str,
+    },
+    /// The freezer did not come to rest in time.
+    #[error("{verb} {}: not done after {seconds} s", path.display())]
+    Freeze {
+        /// `freeze` or `thaw`.
+        verb: &'static str,
+        /// The cgroup.
+        path: PathBuf,
+        /// The limit.
+        seconds: u64,
+    },
+    /// Signalling a process of the container.
+    #[error("signal {signal} to process {pid}: {}", errno_text(*errno))]
+    Signal {
+        /// The signal's number.
+        signal: i32,
+        /// The process in the runtime's pid namespace.
+        pid: i32,
+        /// The kernel's answer.
+        errno: Errno,
+    },
+    /// Removing a cgroup that stays busy.
+    #[error("remove cgroup {}: {}{}", path.display(), errno_text(*errno), left_text(*pid))]
+    Remove {
+        /// The directory.
+        path: PathBuf,
+        /// The kernel's last answer.
+        errno: Errno,
+        /// A process that is still in it.
+        pid: Option<i32>,
+    },
+    /// A group of resctrl.
+    #[error("linux.intelRdt: {what} {}: {}{hint}", path.display(), errno_text(*errno))]
+    Resctrl {
+        /// `make`, `write schemata of` …
+        what: &'static str,
+        /// The directory or file.
+        path: PathBuf,
+        /// The kernel's answer.
+        errno: Errno,
+        /// The kernel's own words from `info/last_cmd_status`, or empty.
+        hint: String,
+    },
+}
+
+/// Result of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// A wrong value at a JSON path.
+    pub(crate) fn config(path: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::Config {
+            path: path.into(),
+            reason: reason.into(),
+        }
+    }
+}
+
+fn enable_text(errno: Option<Errno>) -> String {
+    match errno {
+        None => "it is not handed down to this cgroup (Delegate=)".to_owned(),
+        Some(Errno::EBUSY) => format!(
+            "{}: the cgroup holds processes itself, and cgroup v2 has limits only below cgroups \
+             without processes",
+            errno_text(Errno::EBUSY)
+        ),
+        Some(errno) => errno_text(errno),
+    }
+}
+
+fn left_text(pid: Option<i32>) -> String {
+    pid.map_or_else(String::new, |pid| format!(": process {pid} is left in it"))
+}

@@ -1,0 +1,49 @@
+//! The container's control groups: where they are, what is written into them, and what can be done
+//! to a whole container by them. config-linux.md § Control groups, § IntelRdt; cgroups(7).
+//!
+//! [`plan()`] turns `linux.cgroupsPath`, `linux.resources` and `linux.intelRdt` into directories,
+//! values and a device program. [`create`] makes them before the container's init is there; init is
+//! cloned into the v2 cgroup, or writes itself into the v1 ones by [`join`]. What was made is in the
+//! [`Record`], and [`open`] (for exec), [`freeze`], [`thaw`], [`kill`], [`processes`] and [`remove`]
+//! need nothing else.
+//!
+//! ```no_run
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let (config, host): (coracle_bundle::Config, coracle_host::Host) = todo!();
+//! use coracle_cgroups::{Manager, Options, Rootless};
+//!
+//! let options = Options { id: "web1", manager: Manager::Cgroupfs, rootless: Rootless::Auto };
+//! let plan = coracle_cgroups::plan(&config, &host, &options)?;
+//! let created = coracle_cgroups::create(&plan)?;
+//! // … clone3 into created.into; in the child: coracle_cgroups::join(&created.tasks)
+//! coracle_cgroups::kill(&created.record, libc::SIGKILL)?;
+//! coracle_cgroups::remove(&created.record)?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Invariants
+//! - Limits and the device filter are in force before any process of the container is in the cgroup.
+//! - A failed [`create`] leaves no directory; a directory that was there before is never removed.
+//! - No path leads out of a hierarchy's mount: `..` ends at its top, and the mount must be a cgroup
+//!   file system.
+//! - The device list begins with deny-all, whatever the config says.
+//! - No pid is ever written to `cgroup.procs`.
+//! - Every wait has an end, and whatever was frozen on the way runs again.
+//! - Absent: systemd as the manager, statistics, update of a running container.
+
+mod apply;
+mod error;
+mod plan;
+mod record;
+
+pub use apply::{
+    Created, Joining, create, freeze, is_frozen, join, kill, oom_killed, open, processes, remove,
+    thaw, undo,
+};
+pub use error::{Error, Result};
+pub use plan::{
+    Absent, Denied, Driver, Enable, Files, HierarchyPlan, Manager, Missing, Options, Plan, Program,
+    Refused, ResctrlPlan, Rootless, UnifiedPlan, Write, plan,
+};
+pub use record::{Directory, Group, Mode, Record};

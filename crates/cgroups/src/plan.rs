@@ -1,0 +1,353 @@
+//! What to make and to write, decided before anything is touched. Pure: no file is read here.
+
+mod block_io;
+mod bpf;
+mod cpu;
+mod describe;
+mod devices;
+mod hugetlb;
+mod limits;
+mod memory;
+mod network;
+mod owner;
+mod path;
+mod pids;
+mod rdma;
+mod resctrl;
+mod unified;
+mod write;
+
+pub use bpf::Program;
+pub use resctrl::{Missing, ResctrlPlan};
+pub use write::{Absent, Refused, Write};
+
+use std::path::PathBuf;
+
+use coracle_bundle::Config;
+use coracle_host::{CgroupLayout, CgroupMode, Host};
+
+use crate::record::{Directory, Group, Mode, Record};
+use crate::{Error, Result};
+use limits::Limits;
+use path::Asked;
+
+/// Who makes the container's cgroup.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Manager {
+    /// The runtime itself, by files.
+    #[default]
+    Cgroupfs,
+    /// systemd, over D-Bus.
+    Systemd,
+    /// Nobody: the container stays in the caller's cgroup, limits are not applied.
+    Disabled,
+}
+
+/// Whether a missing right to make cgroups is forgiven when no limit and no path is asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Rootless {
+    /// Forgiven if the runtime isn't root of the initial user namespace.
+    #[default]
+    Auto,
+    /// Forgiven.
+    True,
+    /// An error.
+    False,
+}
+
+/// What the caller chose.
+#[derive(Clone, Copy, Debug)]
+pub struct Options<'a> {
+    /// The container's id: the cgroup's name if `linux.cgroupsPath` is absent.
+    pub id: &'a str,
+    /// `--systemd-cgroup`, `--cgroup-manager`.
+    pub manager: Manager,
+    /// `--rootless`.
+    pub rootless: Rootless,
+}
+
+/// Everything about the container's control groups, ready to be carried out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// Who makes the cgroup, and how.
+    pub driver: Driver,
+    /// `linux.intelRdt`.
+    pub resctrl: Option<ResctrlPlan>,
+    /// Values of the config that this machine has no place for, one line each.
+    pub warnings: Vec<String>,
+}
+
+/// The way in which the container's cgroup comes to be.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Driver {
+    /// No cgroup of its own.
+    #[default]
+    None,
+    /// Directories and files of the cgroup file systems.
+    Files(Files),
+}
+
+/// A container's directories in every mounted hierarchy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Files {
+    /// The world they are in.
+    pub mode: Mode,
+    /// v1, in the order in which init joins them.
+    pub hierarchies: Vec<HierarchyPlan>,
+    /// The v2 tree: the only one on v2, beside the others on a hybrid host.
+    pub unified: Option<UnifiedPlan>,
+    /// What a missing right to make a cgroup means.
+    pub denied: Denied,
+}
+
+/// What EPERM, EACCES and EROFS mean when a cgroup is made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Denied {
+    /// An error, which names the JSON path that needs the cgroup.
+    Fail {
+        /// JSON path of a limit or of `linux.cgroupsPath`; `None` if the caller insists.
+        needed_by: Option<String>,
+    },
+    /// The container goes without this cgroup.
+    Skip,
+}
+
+/// The container's cgroup in one v1 hierarchy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HierarchyPlan {
+    /// What the hierarchy is mounted with.
+    pub controllers: Vec<String>,
+    /// Mount point.
+    pub mount: PathBuf,
+    /// Which directory of the hierarchy the mount shows.
+    pub root: PathBuf,
+    /// The cgroup, relative to the mount point; at least one component, no `..`.
+    pub path: PathBuf,
+    /// Files whose content comes from the parent, level by level, where they are empty: a v1 cpuset
+    /// without cpus and mems cannot be joined.
+    pub inherit: Vec<String>,
+    /// In order.
+    pub writes: Vec<Write>,
+}
+
+/// The container's cgroup in the v2 tree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnifiedPlan {
+    /// Mount point.
+    pub mount: PathBuf,
+    /// Which directory of the tree the mount shows.
+    pub root: PathBuf,
+    /// The cgroup, relative to the mount point; at least one component, no `..`.
+    pub path: PathBuf,
+    /// Whether all available controllers are enabled down to the cgroup, or the required ones only.
+    pub enable: Enable,
+    /// Controllers that limits need, each with the JSON path of the first one.
+    pub required: Vec<(String, String)>,
+    /// In order.
+    pub writes: Vec<Write>,
+    /// The device filter; `None` allows everything.
+    pub devices: Option<Program>,
+    /// Who gets the cgroup, in the host's ids: a container that may manage it itself.
+    pub owner: Option<u32>,
+    /// A hybrid host's v2 cgroup is of use, but nobody depends on it.
+    pub side: bool,
+}
+
+/// Which controllers the parents hand down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Enable {
+    /// All that there are.
+    Available,
+    /// Those that a limit needs.
+    Required,
+}
+
+/// The plan for a new container, from `linux.{cgroupsPath,resources,intelRdt}`.
+///
+/// # Errors
+/// Values without sense or without a place on this machine, named by JSON path; the systemd manager.
+pub fn plan(config: &Config, host: &Host, options: &Options) -> Result<Plan> {
+    let resctrl = resctrl::plan(config.linux.intel_rdt.as_ref(), host, options.id)?;
+    match options.manager {
+        Manager::Systemd => Err(Error::SystemdManager),
+        Manager::Disabled => Ok(Plan {
+            driver: Driver::None,
+            resctrl,
+            warnings: Vec::new(),
+        }),
+        Manager::Cgroupfs => {
+            let (driver, warnings) = files(config, host, options)?;
+            Ok(Plan {
+                driver,
+                resctrl,
+                warnings,
+            })
+        }
+    }
+}
+
+/// The cgroupfs driver's part.
+fn files(config: &Config, host: &Host, options: &Options) -> Result<(Driver, Vec<String>)> {
+    let layout = &host.cgroups;
+    let asked = path::asked(config.linux.cgroups_path.as_deref(), options.id)?;
+    let mut limits = limits::plan(&config.linux.resources, layout)?;
+    let denied = denied(config, host, options, &limits);
+    if layout.mode == CgroupMode::None {
+        return match denied {
+            Denied::Skip => Ok((Driver::None, limits.warnings)),
+            Denied::Fail { needed_by } => {
+                let path = needed_by.unwrap_or_else(|| "linux.cgroupsPath".to_owned());
+                Err(Error::config(path, "no cgroup file system is mounted"))
+            }
+        };
+    }
+    let devices = devices::plan(&config.linux.resources.devices, host)?;
+    let hierarchies = hierarchies(layout, &asked, &mut limits, &devices);
+    let unified = unified_tree(config, layout, &asked, &mut limits, devices);
+    let files = Files {
+        mode: layout.mode.into(),
+        hierarchies,
+        unified,
+        denied,
+    };
+    Ok((Driver::Files(files), limits.warnings))
+}
+
+/// CGR-19: who has no right and asks for nothing goes without.
+fn denied(config: &Config, host: &Host, options: &Options, limits: &Limits) -> Denied {
+    let forgiving = match options.rootless {
+        Rootless::Auto => host.euid != 0 || host.in_user_namespace,
+        Rootless::True => true,
+        Rootless::False => false,
+    };
+    let needed_by = match (limits.first_source(), &config.linux.cgroups_path) {
+        (Some(source), _) => Some(source),
+        (None, Some(_)) => Some("linux.cgroupsPath"),
+        (None, None) if forgiving => return Denied::Skip,
+        (None, None) => None,
+    };
+    Denied::Fail {
+        needed_by: needed_by.map(str::to_owned),
+    }
+}
+
+fn hierarchies(
+    layout: &CgroupLayout,
+    asked: &Asked,
+    limits: &mut Limits,
+    devices: &devices::Devices,
+) -> Vec<HierarchyPlan> {
+    let mut plans = Vec::new();
+    for (index, hierarchy) in layout.hierarchies.iter().enumerate() {
+        let has = |name: &str| hierarchy.controllers.iter().any(|c| c == name);
+        let mut writes = limits.take_hierarchy(index);
+        if has("devices") {
+            writes.extend(devices.lines.iter().cloned());
+        }
+        let inherit = if has("cpuset") {
+            let name = |file| cpu::cpuset_file(file, hierarchy.noprefix);
+            vec![name("cpus"), name("mems")]
+        } else {
+            Vec::new()
+        };
+        plans.push(HierarchyPlan {
+            controllers: hierarchy.controllers.clone(),
+            mount: hierarchy.mount.clone(),
+            root: hierarchy.root.clone(),
+            path: path::in_hierarchy(asked, &hierarchy.own, &hierarchy.root),
+            inherit,
+            writes,
+        });
+    }
+    plans
+}
+
+fn unified_tree(
+    config: &Config,
+    layout: &CgroupLayout,
+    asked: &Asked,
+    limits: &mut Limits,
+    devices: devices::Devices,
+) -> Option<UnifiedPlan> {
+    let tree = layout.unified.as_ref()?;
+    let main = layout.mode == CgroupMode::V2;
+    let path = if main {
+        path::in_unified(asked, &tree.own, &tree.root)
+    } else {
+        path::in_hierarchy(asked, &tree.own, &tree.root)
+    };
+    let enable = if main {
+        Enable::Available
+    } else {
+        Enable::Required
+    };
+    // A v1 hierarchy has the say over devices where there is one: two filters would only cost twice.
+    let filtered = layout
+        .hierarchies
+        .iter()
+        .any(|hierarchy| hierarchy.controllers.iter().any(|c| c == "devices"));
+    Some(UnifiedPlan {
+        mount: tree.mount.clone(),
+        root: tree.root.clone(),
+        path,
+        enable,
+        required: std::mem::take(&mut limits.required),
+        writes: std::mem::take(&mut limits.unified),
+        devices: if filtered { None } else { devices.program },
+        owner: if main { owner::plan(config) } else { None },
+        side: !main,
+    })
+}
+
+impl Plan {
+    /// What the state file must know before the first side effect: every directory that may come to
+    /// be. A runtime that is killed in between leaves nothing that [`crate::remove`] doesn't find.
+    #[must_use]
+    pub fn record(&self) -> Record {
+        let mut record = Record {
+            resctrl: self.resctrl.as_ref().map_or_else(Vec::new, groups),
+            ..Record::default()
+        };
+        if let Driver::Files(files) = &self.driver {
+            record.mode = files.mode;
+            record.hierarchies = files.hierarchies.iter().map(directory).collect();
+            record.unified = files.unified.as_ref().map(unified_directory);
+        }
+        record
+    }
+}
+
+/// All of the groups, with the removal that a successful create would record.
+fn groups(plan: &ResctrlPlan) -> Vec<Group> {
+    let monitoring = plan.monitoring.iter().map(|path| (path, true));
+    std::iter::once((&plan.group, plan.remove))
+        .chain(monitoring)
+        .map(|(path, remove)| Group {
+            path: path.clone(),
+            made: remove,
+            remove,
+        })
+        .collect()
+}
+
+pub(crate) fn directory(plan: &HierarchyPlan) -> Directory {
+    let path = plan.mount.join(&plan.path);
+    Directory {
+        controllers: plan.controllers.clone(),
+        mount: plan.mount.clone(),
+        root: plan.root.clone(),
+        made: vec![path.clone()],
+        path,
+    }
+}
+
+pub(crate) fn unified_directory(plan: &UnifiedPlan) -> Directory {
+    let path = plan.mount.join(&plan.path);
+    Directory {
+        controllers: Vec::new(),
+        mount: plan.mount.clone(),
+        root: plan.root.clone(),
+        made: vec![path.clone()],
+        path,
+    }
+}

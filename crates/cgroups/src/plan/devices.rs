@@ -1,0 +1,623 @@
+//! `linux.resources.devices`: which devices the container may use. config-linux.md § Allowed
+//! Device list, cgroup-v1/devices.rst.
+//!
+//! The list begins with a deny-all of ours, since the config's list allows and does not only
+//! forbid, and ends with what every container may use. For each device and each way to use it the
+//! last entry that speaks of it decides.
+
+use coracle_bundle::{DeviceAccess, DeviceRule, DeviceRuleKind};
+use coracle_host::Host;
+
+use super::bpf::Program;
+use super::write::{Refused, Write};
+use crate::{Error, Result};
+
+/// The device filter for both worlds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Devices {
+    /// For `devices.allow` and `devices.deny` of v1.
+    pub(super) lines: Vec<Write>,
+    /// For v2; `None` allows everything.
+    pub(super) program: Option<Program>,
+}
+
+const ALL: DeviceAccess = DeviceAccess {
+    read: true,
+    write: true,
+    mknod: true,
+};
+
+/// The filter for the config's `rules`.
+pub(super) fn plan(rules: &[DeviceRule], host: &Host) -> Result<Devices> {
+    let rules = effective(rules)?;
+    // A process that owns no device cgroup of its own can neither change the filter nor make or
+    // open device nodes in its user namespace: the container has only what was bound into it.
+    let unprivileged = host.euid != 0 || host.in_user_namespace;
+    let on_v1 = |h: &coracle_host::Hierarchy| h.controllers.iter().any(|c| c == "devices");
+    if host.cgroups.hierarchies.iter().any(on_v1) {
+        let mut lines = v1_lines(&rules)?;
+        if unprivileged {
+            lines = lines.into_iter().map(Write::if_permitted).collect();
+        }
+        return Ok(Devices {
+            lines,
+            program: None,
+        });
+    }
+    let rules: Vec<DeviceRule> = rules.into_iter().map(|entry| entry.rule).collect();
+    let refused = if unprivileged {
+        Refused::Skip
+    } else {
+        Refused::Fail
+    };
+    Ok(Devices {
+        lines: Vec::new(),
+        program: Program::new(&reduce(&rules), refused),
+    })
+}
+
+/// A rule and where it comes from.
+#[derive(Clone, Debug)]
+struct Entry {
+    rule: DeviceRule,
+    /// JSON path; `None` for what we add at the end.
+    source: Option<String>,
+}
+
+/// The whole list: our deny-all, the config's entries, the defaults.
+fn effective(rules: &[DeviceRule]) -> Result<Vec<Entry>> {
+    let list = "linux.resources.devices";
+    let mut entries = Vec::with_capacity(rules.len() + 16);
+    if !rules.first().is_some_and(is_everything) {
+        let rule = any(false, DeviceRuleKind::All, ALL);
+        let source = Some(list.to_owned());
+        entries.push(Entry { rule, source });
+    }
+    for (index, rule) in rules.iter().enumerate() {
+        let source = format!("{list}[{index}]");
+        if rule.access == DeviceAccess::default() {
+            let path = format!("{source}.access");
+            return Err(Error::config(path, "needs at least one of r, w and m"));
+        }
+        let numbered = rule.major.is_some() || rule.minor.is_some();
+        if rule.kind == DeviceRuleKind::All && numbered {
+            // The kernel would take `a 1:3` for everything.
+            let reason = "type a means all devices, so it takes no major and minor";
+            return Err(Error::config(source, reason));
+        }
+        // Nor does it look at the access of an `a` line: two lines say what is meant.
+        let kinds: &[DeviceRuleKind] = match rule.kind {
+            DeviceRuleKind::All if rule.access != ALL => {
+                &[DeviceRuleKind::Char, DeviceRuleKind::Block]
+            }
+            ref kind => std::slice::from_ref(kind),
+        };
+        for kind in kinds {
+            let rule = DeviceRule {
+                kind: *kind,
+                ..*rule
+            };
+            let source = Some(source.clone());
+            entries.push(Entry { rule, source });
+        }
+    }
+    entries.extend(defaults().map(|rule| Entry { rule, source: None }));
+    Ok(entries)
+}
+
+/// What every container may use: mknod of anything (a node alone opens nothing), the devices of
+/// config-linux.md § Default Devices, pseudo terminals, and tun, which engines count on.
+fn defaults() -> impl Iterator<Item = DeviceRule> {
+    let mknod = DeviceAccess {
+        mknod: true,
+        ..DeviceAccess::default()
+    };
+    let numbers = [
+        (1, Some(3)),    // null
+        (1, Some(5)),    // zero
+        (1, Some(7)),    // full
+        (1, Some(8)),    // random
+        (1, Some(9)),    // urandom
+        (5, Some(0)),    // tty
+        (5, Some(1)),    // console
+        (5, Some(2)),    // ptmx
+        (136, None),     // pts
+        (10, Some(200)), // tun
+    ];
+    let nodes = numbers.into_iter().map(|(major, minor)| DeviceRule {
+        major: Some(major),
+        minor,
+        ..any(true, DeviceRuleKind::Char, ALL)
+    });
+    [
+        any(true, DeviceRuleKind::Char, mknod),
+        any(true, DeviceRuleKind::Block, mknod),
+    ]
+    .into_iter()
+    .chain(nodes)
+}
+
+fn any(allow: bool, kind: DeviceRuleKind, access: DeviceAccess) -> DeviceRule {
+    DeviceRule {
+        allow,
+        kind,
+        major: None,
+        minor: None,
+        access,
+    }
+}
+
+fn is_everything(rule: &DeviceRule) -> bool {
+    rule.kind == DeviceRuleKind::All && rule.access == ALL
+}
+
+/// `1:3`, `136:*`.
+pub(super) fn numbers_text(rule: &DeviceRule) -> String {
+    let number = |number: Option<u32>| number.map_or("*".to_owned(), |n| n.to_string());
+    format!("{}:{}", number(rule.major), number(rule.minor))
+}
+
+/// A line as the v1 files have it: `c 1:3 rwm`.
+pub(super) fn line(rule: &DeviceRule) -> String {
+    let kind = match rule.kind {
+        DeviceRuleKind::All => 'a',
+        DeviceRuleKind::Char => 'c',
+        DeviceRuleKind::Block => 'b',
+    };
+    let mut line = format!("{kind} {} ", numbers_text(rule));
+    let access = rule.access;
+    for (set, letter) in [(access.read, 'r'), (access.write, 'w'), (access.mknod, 'm')] {
+        if set {
+            line.push(letter);
+        }
+    }
+    line
+}
+
+/// The entries as lines in their order, and a few more where the kernel's memory needs them.
+///
+/// The kernel keeps a default verdict and exceptions from it, and takes an exception back by its
+/// exact numbers only. A `deny` of a part of what was allowed cannot be said and would be lost.
+fn v1_lines(entries: &[Entry]) -> Result<Vec<Write>> {
+    let mut lines = Vec::new();
+    let mut default = true;
+    let mut exceptions: Vec<DeviceRule> = Vec::new();
+    for entry in entries {
+        let rule = &entry.rule;
+        if is_everything(rule) {
+            default = rule.allow;
+            exceptions.clear();
+            lines.push(v1_write(rule, entry));
+            continue;
+        }
+        if rule.allow != default {
+            let known = exceptions.iter().any(|exception| covers(exception, rule));
+            if !(known && entry.source.is_none()) {
+                exceptions.push(*rule);
+                lines.push(v1_write(rule, entry));
+            }
+            continue;
+        }
+        let touched = || {
+            exceptions
+                .iter()
+                .filter(|exception| overlap(exception, rule))
+        };
+        let part = DeviceRule {
+            access: ALL,
+            ..*rule
+        };
+        if touched().any(|exception| {
+            !covers(
+                &part,
+                &DeviceRule {
+                    access: ALL,
+                    ..*exception
+                },
+            )
+        }) {
+            match &entry.source {
+                Some(source) => return Err(v1_cannot(source, rule)),
+                None => continue,
+            }
+        }
+        if entry.source.is_none() && touched().next().is_none() {
+            continue;
+        }
+        lines.push(v1_write(rule, entry));
+        for exception in touched().filter(|exception| !same_numbers(exception, rule)) {
+            let narrowed = DeviceRule {
+                allow: rule.allow,
+                access: rule.access,
+                ..*exception
+            };
+            lines.push(v1_write(&narrowed, entry));
+        }
+        for exception in &mut exceptions {
+            if covers(
+                &part,
+                &DeviceRule {
+                    access: ALL,
+                    ..*exception
+                },
+            ) {
+                exception.access = without(exception.access, rule.access);
+            }
+        }
+    }
+    Ok(lines)
+}
+
+fn v1_write(rule: &DeviceRule, entry: &Entry) -> Write {
+    let file = if rule.allow {
+        "devices.allow"
+    } else {
+        "devices.deny"
+    };
+    match &entry.source {
+        Some(source) => Write::new(file, line(rule), source),
+        // A parent that lacks it cannot be asked for it.
+        None => Write::new(file, line(rule), "linux.resources.devices").if_permitted(),
+    }
+}
+
+fn v1_cannot(source: &str, rule: &DeviceRule) -> Error {
+    let (verb, past) = if rule.allow {
+        ("allow", "deny")
+    } else {
+        ("deny", "allow")
+    };
+    let reason = format!(
+        "cgroup v1 cannot {verb} {}, a part of what an earlier entry does {past}",
+        line(rule)
+    );
+    Error::config(source, reason)
+}
+
+/// The shortest list with the same verdicts, by two simple rules; it begins with an entry for
+/// everything.
+fn reduce(rules: &[DeviceRule]) -> Vec<DeviceRule> {
+    let mut kept: Vec<DeviceRule> = Vec::new();
+    for rule in rules {
+        if is_everything(rule) {
+            kept.clear();
+            kept.push(*rule);
+        } else if kept
+            .iter()
+            .any(|k| k.allow != rule.allow && overlap(k, rule))
+        {
+            // Where all earlier entries agree with this one it changes nothing.
+            kept.push(*rule);
+        }
+    }
+    let mut reduced: Vec<DeviceRule> = Vec::with_capacity(kept.len());
+    for rule in kept.iter().rev() {
+        if !reduced.iter().any(|later| covers(later, rule)) {
+            reduced.push(*rule);
+        }
+    }
+    reduced.reverse();
+    reduced
+}
+
+/// Whether `wide` speaks of all that `narrow` speaks of.
+fn covers(wide: &DeviceRule, narrow: &DeviceRule) -> bool {
+    let number = |wide: Option<u32>, narrow: Option<u32>| wide.is_none() || wide == narrow;
+    (wide.kind == DeviceRuleKind::All || wide.kind == narrow.kind)
+        && number(wide.major, narrow.major)
+        && number(wide.minor, narrow.minor)
+        && without(narrow.access, wide.access) == DeviceAccess::default()
+}
+
+/// Whether there is a device and a use of it that both speak of.
+fn overlap(one: &DeviceRule, other: &DeviceRule) -> bool {
+    let all = DeviceRuleKind::All;
+    let number = |a: Option<u32>, b: Option<u32>| a.is_none() || b.is_none() || a == b;
+    (one.kind == all || other.kind == all || one.kind == other.kind)
+        && number(one.major, other.major)
+        && number(one.minor, other.minor)
+        && without(one.access, other.access) != one.access
+}
+
+fn same_numbers(one: &DeviceRule, other: &DeviceRule) -> bool {
+    (one.kind, one.major, one.minor) == (other.kind, other.major, other.minor)
+}
+
+fn without(access: DeviceAccess, taken: DeviceAccess) -> DeviceAccess {
+    DeviceAccess {
+        read: access.read && !taken.read,
+        write: access.write && !taken.write,
+        mknod: access.mknod && !taken.mknod,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::bpf::interpreter;
+    use super::super::write::text;
+    use super::*;
+    use expect_test::{Expect, expect};
+    use proptest::prelude::*;
+
+    const USES: [(i32, fn(DeviceAccess) -> bool); 3] = [
+        (1, |access| access.mknod),
+        (2, |access| access.read),
+        (4, |access| access.write),
+    ];
+
+    /// `deny a rwm`, `allow c 1:3 rw`.
+    fn rule(text: &str) -> DeviceRule {
+        let mut words = text.split(' ');
+        let allow = words.next() == Some("allow");
+        let kind = match words.next() {
+            Some("a") => DeviceRuleKind::All,
+            Some("c") => DeviceRuleKind::Char,
+            _ => DeviceRuleKind::Block,
+        };
+        let rest: Vec<&str> = words.collect();
+        let (numbers, access) = match rest.as_slice() {
+            [numbers, access] => (*numbers, *access),
+            _ => ("*:*", rest[0]),
+        };
+        let (major, minor) = numbers.split_once(':').unwrap();
+        DeviceRule {
+            allow,
+            kind,
+            major: major.parse().ok(),
+            minor: minor.parse().ok(),
+            access: DeviceAccess {
+                read: access.contains('r'),
+                write: access.contains('w'),
+                mknod: access.contains('m'),
+            },
+        }
+    }
+
+    fn rules(texts: &[&str]) -> Vec<DeviceRule> {
+        texts.iter().map(|text| rule(text)).collect()
+    }
+
+    fn v1(texts: &[&str]) -> String {
+        let lines = effective(&rules(texts)).and_then(|entries| v1_lines(&entries));
+        text(&lines).replace(" devices.", "\ndevices.")
+    }
+
+    fn v2(texts: &[&str]) -> Option<Program> {
+        let entries = effective(&rules(texts)).unwrap();
+        let rules: Vec<DeviceRule> = entries.iter().map(|entry| entry.rule).collect();
+        Program::new(&reduce(&rules), Refused::Fail)
+    }
+
+    fn check(actual: &str, expected: Expect) {
+        expected.assert_eq(actual);
+    }
+
+    #[test]
+    fn the_usual_list_on_v1() {
+        let list = ["deny a rwm", "allow c 1:5 rwm", "deny c 10:229 rwm"];
+        check(
+            &v1(&list),
+            expect![[r#"
+                devices.deny=a *:* rwm
+                devices.allow=c 1:5 rwm
+                devices.deny=c 10:229 rwm
+                devices.allow=c *:* m (if permitted)
+                devices.allow=b *:* m (if permitted)
+                devices.allow=c 1:3 rwm (if permitted)
+                devices.allow=c 1:7 rwm (if permitted)
+                devices.allow=c 1:8 rwm (if permitted)
+                devices.allow=c 1:9 rwm (if permitted)
+                devices.allow=c 5:0 rwm (if permitted)
+                devices.allow=c 5:1 rwm (if permitted)
+                devices.allow=c 5:2 rwm (if permitted)
+                devices.allow=c 136:* rwm (if permitted)
+                devices.allow=c 10:200 rwm (if permitted)"#]],
+        );
+    }
+
+    #[test]
+    fn an_empty_list_denies_by_default() {
+        assert!(v1(&[]).starts_with("devices.deny=a *:* rwm\ndevices.allow=c *:* m"));
+        assert_eq!(v1(&[]), v1(&["deny a rwm"]));
+        let entries = v2(&[]).unwrap().rules;
+        assert_eq!(entries.first().unwrap(), "deny a *:* rwm");
+        assert_eq!(entries.len(), 13);
+    }
+
+    #[test]
+    fn a_privileged_container_has_no_filter() {
+        assert_eq!(v1(&["allow a rwm"]), "devices.allow=a *:* rwm");
+        assert_eq!(v2(&["allow a rwm"]), None);
+        assert_eq!(v2(&["deny a rwm", "allow c 1:3 r", "allow a rwm"]), None);
+    }
+
+    #[test]
+    fn v1_takes_back_exceptions_by_their_numbers() {
+        let list = [
+            "allow b 8:0 rwm",
+            "allow b 8:1 r",
+            "deny b 8:* w",
+            "deny b 8:0 r",
+        ];
+        let text = v1(&list);
+        let own: Vec<&str> = text.lines().filter(|line| line.contains("b 8")).collect();
+        assert_eq!(
+            own,
+            [
+                "devices.allow=b 8:0 rwm",
+                "devices.allow=b 8:1 r",
+                "devices.deny=b 8:* w",
+                "devices.deny=b 8:0 w",
+                "devices.deny=b 8:0 r",
+            ]
+        );
+    }
+
+    #[test]
+    fn v1_refuses_what_it_cannot_hold() {
+        assert_eq!(
+            v1(&["deny a rwm", "allow b *:* rwm", "deny b 8:0 w"]),
+            "error: linux.resources.devices[2]: \
+             cgroup v1 cannot deny b 8:0 w, a part of what an earlier entry does allow"
+        );
+    }
+
+    #[test]
+    fn entries_without_sense() {
+        let check = |text: &str, expected: &str| {
+            let error = effective(&[rule(text)]).unwrap_err().to_string();
+            assert_eq!(error, expected);
+        };
+        check(
+            "allow c 1:3 ",
+            "linux.resources.devices[0].access: needs at least one of r, w and m",
+        );
+        check(
+            "allow a 1:3 rwm",
+            "linux.resources.devices[0]: type a means all devices, so it takes no major and minor",
+        );
+    }
+
+    #[test]
+    fn the_program_reads() {
+        let program = Program::new(
+            &rules(&["deny a rwm", "allow c 1:3 rw", "deny b 8:* m"]),
+            Refused::Fail,
+        );
+        check(
+            &program.unwrap().disassembly().join("\n"),
+            expect![[r#"
+                0: r2 = *(u32 *)(r1 +0)
+                1: w3 = w2
+                2: w3 >>= 16
+                3: w2 &= 0xffff
+                4: r4 = *(u32 *)(r1 +4)
+                5: r5 = *(u32 *)(r1 +8)
+                6: if w2 != 1 goto +6
+                7: if w4 != 8 goto +5
+                8: w0 = w3
+                9: w0 &= 0x1
+                10: if w0 == 0 goto +2
+                11: w0 = 0
+                12: exit
+                13: if w2 != 2 goto +6
+                14: if w4 != 1 goto +5
+                15: if w5 != 3 goto +4
+                16: w3 &= 0x1
+                17: if w3 != 0 goto +2
+                18: w0 = 1
+                19: exit
+                20: w0 = 0
+                21: exit"#]],
+        );
+    }
+
+    /// What the list says of one use of one device: the last entry that speaks of it.
+    fn meant(rules: &[DeviceRule], kind: DeviceRuleKind, bit: usize, numbers: (u32, u32)) -> bool {
+        let speaks = |rule: &&DeviceRule| {
+            (rule.kind == DeviceRuleKind::All || rule.kind == kind)
+                && rule.major.is_none_or(|major| major == numbers.0)
+                && rule.minor.is_none_or(|minor| minor == numbers.1)
+                && USES[bit].1(rule.access)
+        };
+        rules.iter().rev().find(speaks).unwrap().allow
+    }
+
+    /// What the kernel's v1 code makes of lines: security/device_cgroup.c in a few words.
+    fn v1_kernel(lines: &[Write], kind: DeviceRuleKind, bit: usize, numbers: (u32, u32)) -> bool {
+        let (mut default, mut exceptions) = (true, Vec::<DeviceRule>::new());
+        for write in lines {
+            let verb = if write.file == "devices.allow" {
+                "allow"
+            } else {
+                "deny"
+            };
+            let rule = rule(&format!("{verb} {}", write.value));
+            if rule.kind == DeviceRuleKind::All {
+                default = rule.allow;
+                exceptions.clear();
+            } else if rule.allow != default {
+                exceptions.push(rule);
+            } else {
+                for exception in &mut exceptions {
+                    if same_numbers(exception, &rule) {
+                        exception.access = without(exception.access, rule.access);
+                    }
+                }
+            }
+        }
+        let speaks = |exception: &DeviceRule| {
+            exception.kind == kind
+                && exception.major.is_none_or(|major| major == numbers.0)
+                && exception.minor.is_none_or(|minor| minor == numbers.1)
+                && USES[bit].1(exception.access)
+        };
+        exceptions.iter().any(speaks) != default
+    }
+
+    fn classes() -> Vec<(DeviceRuleKind, i32, (u32, u32))> {
+        let mut classes = Vec::new();
+        for (kind, number) in [(DeviceRuleKind::Block, 1), (DeviceRuleKind::Char, 2)] {
+            for major in [0, 1, 2, 5, 10, 136, u32::MAX] {
+                for minor in [0, 1, 2, 3, 200, u32::MAX] {
+                    classes.push((kind, number, (major, minor)));
+                }
+            }
+        }
+        classes
+    }
+
+    prop_compose! {
+        fn a_rule()(
+            allow: bool,
+            kind in prop_oneof![Just("a"), Just("b"), Just("c")],
+            major in prop::option::of(0u32..3),
+            minor in prop::option::of(0u32..3),
+            access in prop_oneof![Just("r"), Just("w"), Just("m"), Just("rw"), Just("rwm")],
+        ) -> DeviceRule {
+            let numbered = kind != "a";
+            DeviceRule {
+                major: major.filter(|_| numbered),
+                minor: minor.filter(|_| numbered),
+                ..rule(&format!("{} {kind} {access}", if allow { "allow" } else { "deny" }))
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_program_says_what_the_list_means(list in prop::collection::vec(a_rule(), 0..8)) {
+            let entries = effective(&list).unwrap();
+            let list: Vec<DeviceRule> = entries.iter().map(|entry| entry.rule).collect();
+            let reduced = reduce(&list);
+            prop_assert!(reduced.len() <= list.len());
+            let program = Program::new(&reduced, Refused::Fail);
+            for (kind, number, pair) in classes() {
+                for uses in 1..8 {
+                    let each = (0..3).filter(|bit| uses & USES[*bit].0 != 0);
+                    let expected = each.clone().all(|bit| meant(&list, kind, bit, pair));
+                    let answer = program.as_ref().is_none_or(|program| {
+                        interpreter::run(program, number, uses, pair)
+                    });
+                    prop_assert_eq!(answer, expected, "{:?} {} {:?}", kind, uses, pair);
+                }
+            }
+        }
+
+        #[test]
+        fn v1_lines_mean_the_list_or_are_refused(list in prop::collection::vec(a_rule(), 0..6)) {
+            let entries = effective(&list).unwrap();
+            let own = entries.iter().filter(|entry| entry.source.is_some()).cloned();
+            let own: Vec<Entry> = own.collect();
+            if let Ok(lines) = v1_lines(&own) {
+                let list: Vec<DeviceRule> = own.iter().map(|entry| entry.rule).collect();
+                for (kind, _, pair) in classes() {
+                    for bit in 0..3 {
+                        let expected = meant(&list, kind, bit, pair);
+                        prop_assert_eq!(v1_kernel(&lines, kind, bit, pair), expected);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! Who owns the container's v2 cgroup: config-linux.md § Cgroup ownership.
+
+use std::path::Path;
+
+use coracle_bundle::{Config, IdMapping, Namespace};
+
+/// The host's uid of the container's user, if the container may manage its own cgroup: its own
+/// cgroup namespace, and a cgroup mount that isn't read-only. `None` leaves the owner as it is.
+pub(super) fn plan(config: &Config) -> Option<u32> {
+    let namespaces = &config.linux.namespaces;
+    let writable = config.mounts.iter().any(|mount| {
+        let kind = mount.fs_type.as_deref().map(|kind| kind.to_bytes());
+        let read_only = mount.options.attributes.set & libc::MOUNT_ATTR_RDONLY != 0;
+        matches!(kind, Some(b"cgroup" | b"cgroup2"))
+            && mount.destination == Path::new("/sys/fs/cgroup")
+            && !read_only
+    });
+    if namespaces.cgroup != Namespace::New || !writable {
+        return None;
+    }
+    let uid = config.process.as_ref()?.user.uid;
+    match namespaces.user {
+        Namespace::Inherit => Some(uid),
+        Namespace::New | Namespace::Join { .. } => on_host(uid, &config.linux.id_mappings.uid),
+    }
+}
+
+fn on_host(uid: u32, mappings: &[IdMapping]) -> Option<u32> {
+    mappings.iter().find_map(|mapping| {
+        let offset = uid.checked_sub(mapping.container_id)?;
+        (offset < mapping.size).then(|| mapping.host_id.checked_add(offset))?
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mapped_ids() {
+        let line = |container_id, host_id, size| IdMapping {
+            container_id,
+            host_id,
+            size,
+        };
+        let mappings = [line(0, 1000, 1), line(1, 100_000, 65_536)];
+        assert_eq!(on_host(0, &mappings), Some(1000));
+        assert_eq!(on_host(5, &mappings), Some(100_004));
+        assert_eq!(on_host(65_537, &mappings), None);
+        assert_eq!(on_host(0, &[]), None);
+    }
+}

@@ -1,0 +1,139 @@
+//! `linux.cgroupsPath` in each hierarchy: config-linux.md § Cgroups Path.
+
+use std::path::{Component, Path, PathBuf};
+
+use crate::{Error, Result};
+
+/// The path as the config means it: relative, clean, not empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// From the mount point of each hierarchy.
+    Absolute(PathBuf),
+    /// From the runtime's own cgroup: below it on v1, beside it on v2.
+    Relative(PathBuf),
+}
+
+/// What the config asks for; absent or empty means the container's id, beside or below our own.
+pub(super) fn asked(path: Option<&str>, id: &str) -> Result<Asked> {
+    let given = path.unwrap_or_default();
+    let text = if given.is_empty() { id } else { given };
+    let cleaned = clean(text);
+    if cleaned.as_os_str().is_empty() {
+        let reason = format!("`{text}` names no cgroup below the top");
+        return Err(Error::config("linux.cgroupsPath", reason));
+    }
+    Ok(if text.starts_with('/') {
+        Asked::Absolute(cleaned)
+    } else {
+        Asked::Relative(cleaned)
+    })
+}
+
+/// Where the cgroup is in a v1 hierarchy, relative to the mount point.
+pub(super) fn in_hierarchy(asked: &Asked, own: &Path, root: &Path) -> PathBuf {
+    match asked {
+        Asked::Absolute(path) => path.clone(),
+        Asked::Relative(path) => shown(own, root).join(path),
+    }
+}
+
+/// Where the cgroup is in the v2 tree. Below our own it could get no limits: a v2 cgroup with
+/// processes, as ours is, hands down no controllers.
+pub(super) fn in_unified(asked: &Asked, own: &Path, root: &Path) -> PathBuf {
+    match asked {
+        Asked::Absolute(path) => path.clone(),
+        Asked::Relative(path) => {
+            let mut parent = shown(own, root);
+            parent.pop();
+            parent.join(path)
+        }
+    }
+}
+
+/// Our own cgroup relative to the mount point. In a container the mount may show a part of the
+/// hierarchy only; what lies outside counts as its top.
+fn shown(own: &Path, root: &Path) -> PathBuf {
+    own.strip_prefix(root)
+        .map(|inside| clean(&inside.to_string_lossy()))
+        .unwrap_or_default()
+}
+
+/// Resolves `.` and `..` by text alone. A `..` at the top stays there, so nothing leaves the tree.
+fn clean(path: &str) -> PathBuf {
+    let mut cleaned = PathBuf::new();
+    for component in Path::new(path).components() {
+        match component {
+            Component::Normal(name) => cleaned.push(name),
+            Component::ParentDir => {
+                cleaned.pop();
+            }
+            Component::CurDir | Component::RootDir | Component::Prefix(_) => {}
+        }
+    }
+    cleaned
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn check(path: Option<&str>, own: &str, root: &str) -> (String, String) {
+        let asked = asked(path, "web1").unwrap();
+        let (own, root) = (Path::new(own), Path::new(root));
+        let text = |path: PathBuf| path.to_str().unwrap().to_owned();
+        (
+            text(in_hierarchy(&asked, own, root)),
+            text(in_unified(&asked, own, root)),
+        )
+    }
+
+    fn pair(v1: &str, v2: &str) -> (String, String) {
+        (v1.to_owned(), v2.to_owned())
+    }
+
+    #[test]
+    fn absolute_paths_start_at_the_mount_point() {
+        assert_eq!(check(Some("/a/b"), "/own", "/"), pair("a/b", "a/b"));
+        assert_eq!(check(Some("/a/b"), "/own/x", "/own"), pair("a/b", "a/b"));
+    }
+
+    #[test]
+    fn relative_paths_are_below_our_own_on_v1_and_beside_it_on_v2() {
+        assert_eq!(check(Some("a"), "/u/s", "/"), pair("u/s/a", "u/a"));
+        assert_eq!(check(Some("a"), "/", "/"), pair("a", "a"));
+        assert_eq!(check(None, "/u/s", "/"), pair("u/s/web1", "u/web1"));
+        assert_eq!(check(Some(""), "/u/s", "/"), pair("u/s/web1", "u/web1"));
+    }
+
+    #[test]
+    fn the_mounts_root_is_taken_off() {
+        assert_eq!(check(Some("a"), "/d/c1", "/d/c1"), pair("a", "a"));
+        assert_eq!(check(Some("a"), "/d/c1/x", "/d/c1"), pair("x/a", "a"));
+        assert_eq!(check(Some("a"), "/../other", "/"), pair("other/a", "a"));
+        assert_eq!(check(Some("a"), "/elsewhere", "/d/c1"), pair("a", "a"));
+    }
+
+    #[test]
+    fn a_path_without_a_name_is_refused() {
+        for path in ["/", ".", "..", "/..", "a/.."] {
+            let error = asked(Some(path), "web1").unwrap_err().to_string();
+            assert!(error.starts_with("linux.cgroupsPath: "), "{error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_leads_out(path in "[./a]{1,12}", own in "/[./b]{0,8}") {
+            if let Ok(asked) = asked(Some(&path), "web1") {
+                for found in [
+                    in_hierarchy(&asked, Path::new(&own), Path::new("/")),
+                    in_unified(&asked, Path::new(&own), Path::new("/")),
+                ] {
+                    prop_assert!(found.components().all(|c| matches!(c, Component::Normal(_))));
+                    prop_assert!(found.components().next().is_some());
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! `linux.intelRdt`: groups of the resctrl file system. config-linux.md § IntelRdt, x86/resctrl.rst.
+
+use std::path::PathBuf;
+
+use coracle_bundle::IntelRdt;
+use coracle_host::Host;
+
+use crate::{Error, Result};
+
+/// The container's control group, and maybe a monitoring group in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResctrlPlan {
+    /// The control group's directory, absolute.
+    pub group: PathBuf,
+    /// Where a missing control group is made, or may not be missing.
+    pub missing: Missing,
+    /// What is written into a new group's `schemata`, and must stand in an existing one's: lines
+    /// that end in a newline. Empty: neither.
+    pub schemata: String,
+    /// The monitoring group's directory, absolute.
+    pub monitoring: Option<PathBuf>,
+    /// A control group that we made is ours to remove: nobody else knows its name.
+    pub remove: bool,
+}
+
+/// What to do if the control group isn't there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// Make it.
+    Make,
+    /// An error: the config names a group, but not what it should be.
+    Fail,
+}
+
+const CLOS: &str = "linux.intelRdt.closID";
+
+/// The groups of a container; `None` without `linux.intelRdt`.
+pub(super) fn plan(asked: Option<&IntelRdt>, host: &Host, id: &str) -> Result<Option<ResctrlPlan>> {
+    let Some(asked) = asked else {
+        return Ok(None);
+    };
+    let Some(mount) = &host.resctrl else {
+        return Err(Error::config("linux.intelRdt", "resctrl is not mounted"));
+    };
+    let group = match asked.clos_id.as_deref() {
+        None => mount.join(name(id, "linux.intelRdt")?),
+        Some("/") => mount.clone(),
+        Some(clos) => mount.join(name(clos, CLOS)?),
+    };
+    let mut schemata = String::new();
+    for line in &asked.schemata {
+        if line.contains('\n') {
+            return Err(Error::config(
+                "linux.intelRdt",
+                format!("{line:?} has a newline"),
+            ));
+        }
+        schemata.push_str(line);
+        schemata.push('\n');
+    }
+    let named = asked.clos_id.is_some();
+    let missing = if named && schemata.is_empty() {
+        Missing::Fail
+    } else {
+        Missing::Make
+    };
+    let monitoring = if asked.enable_monitoring {
+        Some(group.join("mon_groups").join(name(id, "linux.intelRdt")?))
+    } else {
+        None
+    };
+    Ok(Some(ResctrlPlan {
+        group,
+        missing,
+        schemata,
+        monitoring,
+        remove: !named,
+    }))
+}
+
+/// A directory's name in resctrl: the kernel's own directories beside it are no groups.
+fn name<'a>(text: &'a str, path: &str) -> Result<&'a str> {
+    let own = ["", ".", "..", "info", "mon_groups", "mon_data"];
+    if own.contains(&text) || text.contains(['/', '\n']) {
+        return Err(Error::config(
+            path,
+            format!("{text:?} is no name of a group"),
+        ));
+    }
+    Ok(text)
+}

@@ -1,0 +1,124 @@
+//! What the state file remembers of a container's cgroups.
+
+use std::path::PathBuf;
+
+use coracle_host::CgroupMode;
+use coracle_sys::{Fault, errno_text};
+use nix::errno::Errno;
+use serde::{Deserialize, Serialize};
+
+/// Where the container's cgroups are. The default value is "no cgroup at all".
+///
+/// Fields may come, so a record of an older version reads with defaults in their place.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Record {
+    /// The world at the time of create.
+    pub mode: Mode,
+    /// v1, in the order in which init joins them.
+    pub hierarchies: Vec<Directory>,
+    /// The v2 cgroup: the container's only one, or the side cgroup of a hybrid host.
+    pub unified: Option<Directory>,
+    /// Groups of resctrl, the control group before its monitoring group.
+    pub resctrl: Vec<Group>,
+}
+
+/// Which cgroup world a record was made in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// No cgroup was asked for or could be had.
+    #[default]
+    None,
+    /// v1 hierarchies only.
+    V1,
+    /// v1 hierarchies rule, with a v2 cgroup beside.
+    Hybrid,
+    /// One v2 cgroup.
+    V2,
+}
+
+/// One cgroup of the container.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Directory {
+    /// v1: what the hierarchy is mounted with, `name=systemd` for a named one. Empty on v2.
+    pub controllers: Vec<String>,
+    /// Mount point of the hierarchy.
+    pub mount: PathBuf,
+    /// Which directory of the hierarchy the mount shows.
+    pub root: PathBuf,
+    /// The container's cgroup, absolute.
+    pub path: PathBuf,
+    /// The directories that we made, outermost first; only these are ever removed.
+    pub made: Vec<PathBuf>,
+}
+
+/// One group of resctrl that the container is in.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Group {
+    /// Absolute.
+    pub path: PathBuf,
+    /// Made by us: gone again if create fails later.
+    pub made: bool,
+    /// Ours to remove at delete, too: the config didn't name the group, so nobody else uses it.
+    pub remove: bool,
+}
+
+impl Record {
+    /// Whether the container has no cgroup.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.hierarchies.is_empty() && self.unified.is_none() && self.resctrl.is_empty()
+    }
+
+    /// The v1 cgroup of `controller`.
+    #[must_use]
+    pub fn hierarchy(&self, controller: &str) -> Option<&Directory> {
+        let has = |directory: &&Directory| directory.controllers.iter().any(|c| c == controller);
+        self.hierarchies.iter().find(has)
+    }
+
+    /// Number of init-side steps: one for each file that [`crate::join`] writes.
+    #[must_use]
+    pub fn steps(&self) -> u32 {
+        u32::try_from(self.hierarchies.len() + self.resctrl.len()).unwrap_or(u32::MAX)
+    }
+
+    /// What init does in `step`: `join cgroup /sys/fs/cgroup/pids/web1`.
+    #[must_use]
+    pub fn describe(&self, step: u32) -> String {
+        let cgroups = self.hierarchies.iter().map(|directory| &directory.path);
+        let groups = self.resctrl.iter().map(|group| &group.path);
+        let step = usize::try_from(step).unwrap_or(usize::MAX);
+        match cgroups.chain(groups).nth(step) {
+            Some(path) => format!("join cgroup {}", path.display()),
+            None => "join cgroup".to_owned(),
+        }
+    }
+
+    /// The sentence for a fault of [`crate::join`].
+    #[must_use]
+    pub fn explain(&self, fault: &Fault) -> String {
+        let hint = match fault.errno {
+            // cpuset_can_attach of the kernel; nobody else answers a join this way.
+            Errno::ENOSPC => ": its cpuset has no cpus or no mems",
+            Errno::ENOENT | Errno::ENODEV => ": the cgroup was removed meanwhile",
+            _ => "",
+        };
+        let step = self.describe(fault.step);
+        format!("{step}: {}{hint}", errno_text(fault.errno))
+    }
+}
+
+impl From<CgroupMode> for Mode {
+    fn from(mode: CgroupMode) -> Self {
+        match mode {
+            CgroupMode::None => Self::None,
+            CgroupMode::V1 => Self::V1,
+            CgroupMode::Hybrid => Self::Hybrid,
+            CgroupMode::V2 => Self::V2,
+        }
+    }
+}
