@@ -1,0 +1,21 @@
+//! Carrying the plan out: [`open`] by the runtime before the clone, the rest by the container's init.
+
+mod attach;
+mod cgroup;
+mod console;
+mod copy;
+mod device;
+pub(crate) mod fault;
+mod fresh;
+mod id_map;
+mod mask;
+mod open;
+mod pivot;
+mod source;
+mod target;
+
+pub use attach::mounts;
+pub use console::console;
+pub use mask::finish;
+pub use open::{Slots, open};
+pub use pivot::pivot;

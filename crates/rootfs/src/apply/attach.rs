@@ -1,0 +1,162 @@
+//! The first phase in init: the root, the mounts, the devices.
+
+use super::device::Nodes;
+use super::open::{Slot, Slots};
+use super::source::{self, Failure};
+use super::target::{self, Make};
+use super::{cgroup, fault, fresh};
+use crate::plan::{Bind, Plan, Remount, Step};
+use coracle_sys::{AT_FDCWD, Call, Fault, move_mount, read_link};
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat};
+use nix::mount::{MsFlags, mount};
+use nix::sys::stat::{Mode, umask};
+use nix::sys::statvfs::{FsFlags, fstatvfs};
+use nix::unistd::{fchdir, symlinkat};
+use std::ffi::CStr;
+use std::os::fd::{AsFd, BorrowedFd};
+
+/// Attaches the root, the mounts, and makes the devices and links. For init, in its new namespaces
+/// and with its ids mapped. Closes every descriptor that leads to the host. Does not allocate.
+///
+/// # Errors
+/// The step that failed; [`Plan::explain`] has the words.
+pub fn mounts(plan: &Plan, slots: &mut Slots) -> Result<(), Fault> {
+    if plan.root.is_none() {
+        return Ok(());
+    }
+    // Modes are exact while the set-up runs, whatever umask the runtime was started with.
+    let mask = umask(Mode::empty());
+    open_late(plan, slots)?;
+    let mut nodes = Nodes::default();
+    for (number, step) in plan.phase(0, plan.ends.mounts) {
+        carry_out(plan, slots, &mut nodes, step)
+            .map_err(|(call, errno)| Fault::new(number, call, errno))?;
+    }
+    for (index, slot) in slots.sources.iter_mut().enumerate() {
+        if matches!(slot, Slot::Tree(_)) && plan.null_device != Some(index) {
+            *slot = Slot::Gone;
+        }
+    }
+    slots.restore_limit().map_err(Call::Setrlimit.at(0))?;
+    umask(mask);
+    Ok(())
+}
+
+/// Sources that only a copy of the mount namespace in an own user namespace may clone; all of them
+/// before the first mount covers anything.
+fn open_late(plan: &Plan, slots: &mut Slots) -> Result<(), Fault> {
+    for (source, slot) in plan.sources.iter().zip(&mut slots.sources) {
+        if matches!(slot, Slot::Later) {
+            *slot = match source::clone(source, &slots.id_maps) {
+                Ok(tree) => Slot::Tree(tree),
+                Err((Call::OpenTree, Errno::ENOENT)) if source.optional => Slot::Gone,
+                Err((call, errno)) => return Err(Fault::new(source.step, call, errno)),
+            };
+        }
+    }
+    Ok(())
+}
+
+fn carry_out<'a>(
+    plan: &Plan,
+    slots: &mut Slots,
+    nodes: &mut Nodes<'a>,
+    step: &'a Step,
+) -> Result<(), Failure> {
+    match step {
+        Step::Propagation(change) => {
+            let flags = MsFlags::from_bits_truncate(change.propagation) | MsFlags::MS_REC;
+            mount(None::<&CStr>, c"/", None::<&CStr>, flags, None::<&CStr>)
+                .map_err(|errno| (Call::Mount, errno))
+        }
+        Step::Root => attach_root(plan, slots),
+        Step::Bind(bind) => attach_bind(slots, bind),
+        Step::Fresh(fresh) => fresh::attach(slots, fresh),
+        Step::Cgroup(cgroup) => cgroup::attach(slots, cgroup),
+        Step::Remount(remount) => change_flags(slots, remount),
+        Step::Device(device) => nodes.device(slots, device),
+        Step::Link(link) => nodes.link(slots, link),
+        // The other phases' steps.
+        _ => Ok(()),
+    }
+}
+
+/// Hooks look for the container at the root's path, so it goes there; where a user namespace cannot
+/// walk to it, over `/`, which pivot_root(2) accepts as well.
+fn attach_root(plan: &Plan, slots: &mut Slots) -> Result<(), Failure> {
+    let missing = (Call::Check, fault::NO_SLOT);
+    let root = plan.root.as_ref().ok_or(missing)?;
+    let tree = root.source.and_then(|index| slots.take(index)).ok_or(missing)?;
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let attached = match openat(AT_FDCWD, root.path_c.as_c_str(), flags, Mode::empty()) {
+        Ok(place) => move_mount(tree.as_fd(), place.as_fd(), c""),
+        Err(_) => move_mount(tree.as_fd(), AT_FDCWD, c"/"),
+    };
+    attached.map_err(|errno| (Call::MoveMount, errno))?;
+    slots.root = Some(tree);
+    Ok(())
+}
+
+fn attach_bind(slots: &mut Slots, bind: &Bind) -> Result<(), Failure> {
+    if let Some(Slot::Link(text)) = slots.sources.get(bind.source) {
+        return copy_link(slots.root()?, &bind.target.path, text);
+    }
+    let tree = slots.take(bind.source).ok_or((Call::OpenTree, Errno::ENOENT))?;
+    let base = slots.base(bind.target.base)?;
+    let found = target::resolve(base, &bind.target, Make::Like(tree.as_fd()))?;
+    target::attach(base, &bind.target, found.place.as_fd(), tree.as_fd())?;
+    slots.keep(bind.keep, tree);
+    Ok(())
+}
+
+/// The source is a link: the destination becomes the same link.
+fn copy_link(root: BorrowedFd<'_>, path: &CStr, text: &CStr) -> Result<(), Failure> {
+    let (parent, name) = target::parent(root, path)?;
+    match symlinkat(text, &parent, name) {
+        Err(Errno::EEXIST) if says(parent.as_fd(), name, text) => Ok(()),
+        Err(Errno::EEXIST) => Err((Call::Check, fault::OTHER_INODE)),
+        answer => answer.map_err(|errno| (Call::Symlink, errno)),
+    }
+}
+
+/// Whether `name` is a link with this text.
+pub(super) fn says(directory: BorrowedFd<'_>, name: &CStr, text: &CStr) -> bool {
+    // Longer ones differ from any of ours.
+    let mut buffer = [0; 4096];
+    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let length = openat(directory, name, flags, Mode::empty())
+        .and_then(|link| read_link(link.as_fd(), &mut buffer));
+    length.is_ok_and(|length| buffer.get(..length) == Some(text.to_bytes()))
+}
+
+fn change_flags(slots: &Slots, remount: &Remount) -> Result<(), Failure> {
+    let base = slots.base(remount.target.base)?;
+    let place = coracle_sys::open_in_root(base, &remount.target.path, OFlag::O_PATH, Mode::empty())
+        .map_err(|errno| (Call::Openat2, errno))?;
+    for change in &remount.changes {
+        source::apply(place.as_fd(), change, &slots.id_maps)
+            .map_err(|errno| (Call::MountSetattr, errno))?;
+    }
+    let Some(data) = &remount.data else { return Ok(()) };
+    // mount(2) sets the mount's flags along with the superblock's options: hand it what there is.
+    let now = fstatvfs(&place).map_err(|errno| (Call::Statfs, errno))?.flags();
+    fchdir(&place).map_err(|errno| (Call::Fchdir, errno))?;
+    let flags = MsFlags::MS_REMOUNT | mount_flags(now);
+    mount(None::<&CStr>, c".", None::<&CStr>, flags, Some(data.as_c_str()))
+        .map_err(|errno| (Call::Mount, errno))
+}
+
+fn mount_flags(flags: FsFlags) -> MsFlags {
+    let pairs = [
+        (FsFlags::ST_RDONLY, MsFlags::MS_RDONLY),
+        (FsFlags::ST_NOSUID, MsFlags::MS_NOSUID),
+        (FsFlags::ST_NODEV, MsFlags::MS_NODEV),
+        (FsFlags::ST_NOEXEC, MsFlags::MS_NOEXEC),
+        (FsFlags::ST_SYNCHRONOUS, MsFlags::MS_SYNCHRONOUS),
+        (FsFlags::ST_NOATIME, MsFlags::MS_NOATIME),
+        (FsFlags::ST_NODIRATIME, MsFlags::MS_NODIRATIME),
+        (FsFlags::ST_RELATIME, MsFlags::MS_RELATIME),
+    ];
+    pairs.into_iter().filter(|(set, _)| flags.contains(*set)).map(|(_, flag)| flag).collect()
+}

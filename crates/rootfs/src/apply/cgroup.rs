@@ -1,0 +1,80 @@
+//! A `type: cgroup` mount on v1 and hybrid hosts: a tmpfs with the hierarchies in it.
+
+use super::fresh::set;
+use super::open::Slots;
+use super::source::{self, Failure};
+use super::target::{self, Make};
+use crate::plan::{Cgroup, CgroupEntry, CgroupFill, Change};
+use coracle_sys::{Call, fsconfig_create, fsmount, fsopen, mount_attribute, move_mount};
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::{Mode, mkdirat};
+use nix::unistd::symlinkat;
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+pub(super) fn attach(slots: &mut Slots, cgroup: &Cgroup) -> Result<(), Failure> {
+    let base = slots.base(cgroup.target.base)?;
+    let found = target::resolve(base, &cgroup.target, Make::Directory)?;
+    let context = fsopen(c"tmpfs").map_err(|errno| (Call::Fsopen, errno))?;
+    for (key, value) in &cgroup.parameters {
+        set(context.as_fd(), key, Some(value))?;
+    }
+    fsconfig_create(context.as_fd()).map_err(|errno| (Call::Fsconfig, errno))?;
+    let top = fsmount(context.as_fd(), cgroup.attributes);
+    let top = top.map_err(|errno| (Call::Fsmount, errno))?;
+    // Before Linux 6.15 nothing can be attached to a detached mount, so the frame goes first. It is
+    // ours alone, and is filled through its descriptor.
+    target::attach(base, &cgroup.target, found.place.as_fd(), top.as_fd())?;
+    for entry in &cgroup.entries {
+        fill(slots, top.as_fd(), entry)?;
+    }
+    for (name, target) in &cgroup.links {
+        symlinkat(target.as_c_str(), &top, name.as_c_str())
+            .map_err(|errno| (Call::Symlink, errno))?;
+    }
+    if cgroup.read_only {
+        let change = Change { set: mount_attribute::RDONLY, ..Change::default() };
+        source::apply(top.as_fd(), &change, &[]).map_err(|errno| (Call::MountSetattr, errno))?;
+    }
+    for change in &cgroup.propagation {
+        source::apply(top.as_fd(), change, &[]).map_err(|errno| (Call::MountSetattr, errno))?;
+    }
+    Ok(())
+}
+
+fn fill(slots: &mut Slots, top: BorrowedFd<'_>, entry: &CgroupEntry) -> Result<(), Failure> {
+    let mount = match &entry.fill {
+        CgroupFill::Bind { source } => slots.take(*source),
+        CgroupFill::Fresh { fs_type, parameters, attributes, fallback } => {
+            match fresh(fs_type, parameters, *attributes) {
+                Ok(mount) => Some(mount),
+                Err((_, Errno::EPERM | Errno::EBUSY)) if fallback.is_some() => {
+                    fallback.and_then(|index| slots.take(index))
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+    };
+    // The container has no cgroup in this hierarchy.
+    let Some(mount) = mount else { return Ok(()) };
+    let name = entry.name.as_c_str();
+    let mode = Mode::from_bits_truncate(0o755);
+    mkdirat(top, name, mode).map_err(|errno| (Call::Mkdir, errno))?;
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let place = openat(top, name, flags, Mode::empty()).map_err(|errno| (Call::Open, errno))?;
+    move_mount(mount.as_fd(), place.as_fd(), c"").map_err(|errno| (Call::MoveMount, errno))
+}
+
+fn fresh(
+    fs_type: &CStr,
+    parameters: &[(CString, Option<CString>)],
+    attributes: u64,
+) -> Result<OwnedFd, Failure> {
+    let context = fsopen(fs_type).map_err(|errno| (Call::Fsopen, errno))?;
+    for (key, value) in parameters {
+        set(context.as_fd(), key, value.as_deref())?;
+    }
+    fsconfig_create(context.as_fd()).map_err(|errno| (Call::Fsconfig, errno))?;
+    fsmount(context.as_fd(), attributes).map_err(|errno| (Call::Fsmount, errno))
+}

@@ -1,0 +1,183 @@
+//! Device nodes and the links beside them.
+
+use super::attach::says;
+use super::fault;
+use super::open::Slots;
+use super::source::{self, Failure};
+use super::target;
+use crate::plan::{Device, HowMade, Link, LinkRule, Node};
+use coracle_bundle::DeviceKind;
+use coracle_sys::{AT_FDCWD, Call, OpenTreeFlags, move_mount, open_in_root, open_tree};
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, openat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat, mknodat};
+use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, symlinkat, unlinkat};
+use std::ffi::CStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// The directory that the last node was made in: resolved once, and used through its descriptor, so
+/// that an image whose /dev is a link elsewhere gains nothing (CVE-2026-41579).
+#[derive(Default)]
+pub(super) struct Nodes<'a> {
+    directory: Option<(&'a CStr, OwnedFd)>,
+}
+
+impl<'a> Nodes<'a> {
+    fn enter(&mut self, slots: &Slots, path: &'a CStr) -> Result<BorrowedFd<'_>, Failure> {
+        let known = self.directory.take().filter(|(known, _)| *known == path);
+        let directory = match known {
+            Some((_, directory)) => directory,
+            None => target::directory(slots.root()?, path)?,
+        };
+        Ok(self.directory.insert((path, directory)).1.as_fd())
+    }
+
+    pub(super) fn device(
+        &mut self,
+        slots: &mut Slots,
+        device: &'a Device,
+    ) -> Result<(), Failure> {
+        let directory = self.enter(slots, &device.directory)?;
+        match device.how {
+            HowMade::Bind { source } => {
+                let tree = slots.take(source).ok_or((Call::OpenTree, Errno::ENOENT))?;
+                bind(directory, device, tree.as_fd())
+            }
+            HowMade::Mknod => make(directory, device),
+        }
+    }
+
+    pub(super) fn link(&mut self, slots: &Slots, link: &'a Link) -> Result<(), Failure> {
+        if let LinkRule::IfThere(path) = link.rule {
+            match open_in_root(slots.root()?, path, OFlag::O_PATH, Mode::empty()) {
+                Err(Errno::ENOENT) => return Ok(()),
+                answer => drop(answer.map_err(|errno| (Call::Openat2, errno))?),
+            }
+        }
+        let directory = self.enter(slots, c"/dev")?;
+        match symlinkat(link.target, directory, link.name) {
+            Err(Errno::EEXIST) if link.rule == LinkRule::Replace => replace(directory, link),
+            Err(Errno::EEXIST) => Ok(()),
+            answer => answer.map_err(|errno| (Call::Symlink, errno)),
+        }
+    }
+}
+
+fn replace(directory: BorrowedFd<'_>, link: &Link) -> Result<(), Failure> {
+    if says(directory, link.name, link.target) {
+        return Ok(());
+    }
+    unlinkat(directory, link.name, UnlinkatFlags::NoRemoveDir)
+        .map_err(|errno| (Call::Unlink, errno))?;
+    symlinkat(link.target, directory, link.name).map_err(|errno| (Call::Symlink, errno))
+}
+
+fn make(directory: BorrowedFd<'_>, device: &Device) -> Result<(), Failure> {
+    match create(directory, device) {
+        Ok(()) => verify(directory, device),
+        Err(Errno::EEXIST) => keep_or_remake(directory, device),
+        Err(Errno::EPERM) if device.node.kind != DeviceKind::Fifo => {
+            // In a container of another runtime, say: its own node is as good.
+            let tree = open_tree(AT_FDCWD, &device.host_path, OpenTreeFlags::CLONE)
+                .map_err(|errno| (Call::OpenTree, errno))?;
+            let stat = fstat(&tree).map_err(|errno| (Call::Stat, errno))?;
+            if !source::is_node(&stat, device.node) {
+                return Err((Call::Check, fault::OTHER_NODE));
+            }
+            bind(directory, device, tree.as_fd())
+        }
+        Err(errno) => Err((Call::Mknod, errno)),
+    }
+}
+
+fn create(directory: BorrowedFd<'_>, device: &Device) -> Result<(), Errno> {
+    let kind = match device.node.kind {
+        DeviceKind::Char => SFlag::S_IFCHR,
+        DeviceKind::Block => SFlag::S_IFBLK,
+        DeviceKind::Fifo => SFlag::S_IFIFO,
+    };
+    let mode = Mode::from_bits_truncate(device.mode);
+    mknodat(directory, device.name.as_c_str(), kind, mode, number(device.node))
+}
+
+fn number(node: Node) -> libc::dev_t {
+    match node.kind {
+        DeviceKind::Fifo => 0,
+        DeviceKind::Char | DeviceKind::Block => libc::makedev(node.major, node.minor),
+    }
+}
+
+/// What was made is looked at once more: the directory may be shared with somebody hostile.
+fn verify(directory: BorrowedFd<'_>, device: &Device) -> Result<(), Failure> {
+    if (device.uid, device.gid) == (0, 0) {
+        let stat = look(directory, &device.name).map_err(|errno| (Call::Stat, errno))?;
+        return same_node(&stat, device);
+    }
+    let node = path_of(directory, &device.name)?;
+    let stat = fstat(&node).map_err(|errno| (Call::Stat, errno))?;
+    same_node(&stat, device)?;
+    let (uid, gid) = (Uid::from_raw(device.uid), Gid::from_raw(device.gid));
+    fchownat(&node, c"", Some(uid), Some(gid), AtFlags::AT_EMPTY_PATH)
+        .map_err(|errno| (Call::Chown, errno))
+}
+
+fn same_node(stat: &FileStat, device: &Device) -> Result<(), Failure> {
+    if source::is_node(stat, device.node) {
+        return Ok(());
+    }
+    Err((Call::Check, fault::OTHER_NODE))
+}
+
+fn look(directory: BorrowedFd<'_>, name: &CStr) -> Result<FileStat, Errno> {
+    fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW)
+}
+
+fn path_of(directory: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Failure> {
+    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    openat(directory, name, flags, Mode::empty()).map_err(|errno| (Call::Open, errno))
+}
+
+/// The image has something of this name: the same device may stay, with the mode and owner asked for;
+/// anything else is an error (config-linux.md § Devices).
+fn keep_or_remake(directory: BorrowedFd<'_>, device: &Device) -> Result<(), Failure> {
+    let stat = look(directory, &device.name).map_err(|errno| (Call::Stat, errno))?;
+    if !source::is_node(&stat, device.node) {
+        return Err((Call::Check, fault::OTHER_INODE));
+    }
+    let permissions = stat.st_mode & 0o7777;
+    if (permissions, stat.st_uid, stat.st_gid) == (device.mode, device.uid, device.gid) {
+        return Ok(());
+    }
+    // A mode cannot be changed without following a link that was put in its place, so remake it.
+    match unlinkat(directory, device.name.as_c_str(), UnlinkatFlags::NoRemoveDir) {
+        Err(Errno::EROFS | Errno::EBUSY) => return Ok(()),
+        answer => answer.map_err(|errno| (Call::Unlink, errno))?,
+    }
+    create(directory, device).map_err(|errno| (Call::Mknod, errno))?;
+    verify(directory, device)
+}
+
+/// Binds the host's node on a file of this name.
+fn bind(directory: BorrowedFd<'_>, device: &Device, tree: BorrowedFd<'_>) -> Result<(), Failure> {
+    let name = device.name.as_c_str();
+    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let place = match openat(directory, name, flags, Mode::empty()) {
+        Ok(place) => {
+            let stat = fstat(&place).map_err(|errno| (Call::Stat, errno))?;
+            // The file that an earlier container of this image was given as a target.
+            let left_over = source::is(&stat, SFlag::S_IFREG) && stat.st_size == 0;
+            if !left_over && !source::is_node(&stat, device.node) {
+                return Err((Call::Check, fault::OTHER_INODE));
+            }
+            place
+        }
+        Err(Errno::ENOENT) => {
+            let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+            let mode = Mode::from_bits_truncate(0o644);
+            openat(directory, name, flags, mode).map_err(|errno| (Call::Open, errno))?
+        }
+        Err(errno) => return Err((Call::Open, errno)),
+    };
+    move_mount(tree, place.as_fd(), c"").map_err(|errno| (Call::MoveMount, errno))?;
+    target::same_mount(path_of(directory, name)?.as_fd(), tree)
+}

@@ -1,0 +1,77 @@
+//! The user namespaces of id-mapped mounts: mount_setattr(2), `MOUNT_ATTR_IDMAP`.
+
+use crate::Error;
+use crate::plan::IdMap;
+use coracle_sys::{
+    Call, Cloned, NamespaceFlags, Parentage, ProcFs, clone3, exit, pidfd_send_signal,
+    set_parent_death_signal, wait_exit,
+};
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::signal::Signal;
+use nix::sys::stat::Mode;
+use std::ffi::CString;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+/// One namespace a map. For the runtime.
+pub(super) fn open(maps: &[IdMap]) -> Result<Vec<OwnedFd>, Error> {
+    maps.iter().map(namespace).collect()
+}
+
+fn namespace(map: &IdMap) -> Result<OwnedFd, Error> {
+    match map {
+        IdMap::Path { at, path } => {
+            by_path(path).map_err(|errno| error(at, Call::Open, errno))
+        }
+        IdMap::Lines { at, uid, gid } => {
+            by_lines(uid, gid).map_err(|(call, errno)| error(at, call, errno))
+        }
+    }
+}
+
+fn error(at: &str, call: Call, errno: Errno) -> Error {
+    Error::IdMap { at: at.to_owned(), call: call.name(), errno }
+}
+
+fn by_path(path: &Path) -> Result<OwnedFd, Errno> {
+    nix::fcntl::open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
+}
+
+/// A namespace is made with a process; its descriptor outlives the process.
+fn by_lines(uid: &str, gid: &str) -> Result<OwnedFd, (Call, Errno)> {
+    let made = clone3(NamespaceFlags::USER, None, Parentage::Own);
+    match made.map_err(|errno| (Call::Clone, errno))? {
+        Cloned::Child => wait_for_the_end(),
+        Cloned::Parent { pid, pidfd } => {
+            let namespace = map(&pid.to_string(), uid, gid);
+            end(pidfd.as_fd()).map_err(|errno| (Call::Kill, errno))?;
+            namespace
+        }
+    }
+}
+
+fn wait_for_the_end() -> ! {
+    if set_parent_death_signal(Some(Signal::SIGKILL)).is_err() {
+        exit(1);
+    }
+    loop {
+        nix::unistd::pause();
+    }
+}
+
+fn end(child: BorrowedFd<'_>) -> Result<(), Errno> {
+    pidfd_send_signal(child, libc::SIGKILL)?;
+    wait_exit(child).map(drop)
+}
+
+fn map(pid: &str, uid: &str, gid: &str) -> Result<OwnedFd, (Call, Errno)> {
+    let path = |file: &str| {
+        CString::new(format!("{pid}/{file}")).map_err(|_| (Call::Check, Errno::EINVAL))
+    };
+    let procfs = ProcFs::private().map_err(|errno| (Call::Open, errno))?;
+    procfs.write(&path("uid_map")?, uid.as_bytes())?;
+    procfs.write(&path("gid_map")?, gid.as_bytes())?;
+    let namespace = procfs.open_target(&path("ns/user")?, OFlag::O_RDONLY);
+    namespace.map_err(|errno| (Call::Open, errno))
+}

@@ -1,0 +1,122 @@
+//! The last phase in init: read-only and masked paths, and what becomes read-only at the end.
+
+use super::fresh::nothing;
+use super::open::Slots;
+use super::source::{self, Failure};
+use super::{fault, target};
+use crate::plan::{Covered, Plan, Step};
+use coracle_sys::{
+    Call, Depth, Fault, MountAttributes, OpenTreeFlags, mount_attribute, mount_setattr, move_mount,
+    open_in_root, open_tree,
+};
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::stat::{Mode, SFlag, fstat};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// Covers what the container must not see or change, and makes the root read-only if asked. For init,
+/// after the sysctls were written. Leaves no descriptor of `slots` open. Does not allocate.
+///
+/// # Errors
+/// The step that failed: a path that exists and cannot be covered is one.
+pub fn finish(plan: &Plan, slots: &mut Slots) -> Result<(), Fault> {
+    for (number, step) in plan.phase(plan.ends.console, plan.steps.len()) {
+        let done = match step {
+            Step::ReadOnlyPath(path) => read_only(slots, path),
+            Step::Mask(path) => mask(plan, slots, path),
+            Step::Seal { kept, .. } => {
+                slots.base(Some(*kept)).and_then(|mount| make_read_only(mount, Depth::Single))
+            }
+            Step::ReadOnlyRoot => {
+                slots.root().and_then(|root| make_read_only(root, Depth::Single))
+            }
+            _ => Ok(()),
+        };
+        done.map_err(|(call, errno)| Fault::new(number, call, errno))?;
+    }
+    slots.close();
+    Ok(())
+}
+
+impl Slots {
+    /// Closes all that is left, without freeing anything.
+    fn close(&mut self) {
+        self.root = None;
+        self.null = None;
+        self.empty = None;
+        for kept in &mut self.kept {
+            *kept = None;
+        }
+        for index in 0..self.sources.len() {
+            drop(self.take(index));
+        }
+    }
+}
+
+/// The path's inode below its base; `None` if there is none.
+fn find(slots: &Slots, path: &Covered) -> Result<Option<OwnedFd>, Failure> {
+    match open_in_root(slots.base(path.base)?, &path.path, OFlag::O_PATH, Mode::empty()) {
+        Ok(found) => Ok(Some(found)),
+        Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(None),
+        Err(errno) => Err((Call::Openat2, errno)),
+    }
+}
+
+/// Attaches the cover, and looks again where somebody else could have exchanged the path: procfs and
+/// sysfs themselves are reached through our own mount and have no names that anybody changes.
+fn cover(
+    slots: &Slots,
+    path: &Covered,
+    place: BorrowedFd<'_>,
+    mount: BorrowedFd<'_>,
+) -> Result<(), Failure> {
+    move_mount(mount, place, c"").map_err(|errno| (Call::MoveMount, errno))?;
+    if path.base.is_some() {
+        return Ok(());
+    }
+    let again = find(slots, path)?.ok_or((Call::Check, fault::SWAPPED))?;
+    target::same_mount(again.as_fd(), mount)
+}
+
+/// A recursive bind of the path on itself, which keeps its other flags.
+fn read_only(slots: &Slots, path: &Covered) -> Result<(), Failure> {
+    let Some(place) = find(slots, path)? else { return Ok(()) };
+    let flags = OpenTreeFlags::EMPTY_PATH | OpenTreeFlags::CLONE | OpenTreeFlags::RECURSIVE;
+    let tree = open_tree(place.as_fd(), c"", flags).map_err(|errno| (Call::OpenTree, errno))?;
+    make_read_only(tree.as_fd(), Depth::Recursive)?;
+    cover(slots, path, place.as_fd(), tree.as_fd())
+}
+
+fn make_read_only(mount: BorrowedFd<'_>, depth: Depth) -> Result<(), Failure> {
+    let set = mount_attribute::RDONLY;
+    let attributes = MountAttributes { set, ..MountAttributes::default() };
+    mount_setattr(mount, &attributes, depth).map_err(|errno| (Call::MountSetattr, errno))
+}
+
+fn mask(plan: &Plan, slots: &mut Slots, path: &Covered) -> Result<(), Failure> {
+    let Some(place) = find(slots, path)? else { return Ok(()) };
+    // Looked at first: a mount that fails for its kind costs the kernel a grace period.
+    let stat = fstat(&place).map_err(|errno| (Call::Stat, errno))?;
+    let directory = source::is(&stat, SFlag::S_IFDIR);
+    let known = if directory { &slots.empty } else { &slots.null };
+    if let Some(attached) = known {
+        // One mount serves all: each further place gets a clone of the first.
+        let flags = OpenTreeFlags::EMPTY_PATH | OpenTreeFlags::CLONE;
+        let clone = open_tree(attached.as_fd(), c"", flags);
+        let clone = clone.map_err(|errno| (Call::OpenTree, errno))?;
+        return cover(slots, path, place.as_fd(), clone.as_fd());
+    }
+    let first = if directory {
+        nothing()?
+    } else {
+        let null = plan.null_device.and_then(|index| slots.take(index));
+        null.ok_or((Call::Check, fault::NO_SLOT))?
+    };
+    cover(slots, path, place.as_fd(), first.as_fd())?;
+    if directory {
+        slots.empty = Some(first);
+    } else {
+        slots.null = Some(first);
+    }
+    Ok(())
+}

@@ -1,0 +1,148 @@
+//! Leaving the host's tree.
+
+use super::open::Slots;
+use super::source::{self, Failure};
+use crate::Error;
+use crate::plan::{Change, Plan, Step};
+use coracle_sys::{AT_FDCWD, Call, Fault, move_mount};
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::stat::Mode;
+use nix::unistd::{chdir, chroot, fchdir, pivot_root};
+use std::ffi::{CStr, CString};
+use std::os::fd::AsFd;
+use std::path::Path;
+
+/// Makes the container's root the root of this process, and the host's tree unreachable. For init,
+/// after the createContainer hooks. The working directory is `/` afterwards. Does not allocate.
+///
+/// # Errors
+/// The step that failed.
+pub fn pivot(plan: &Plan, slots: &mut Slots) -> Result<(), Fault> {
+    for (number, step) in plan.phase(plan.ends.mounts, plan.ends.pivot) {
+        let done = match step {
+            Step::Pivot => enter(slots),
+            Step::Move => move_root(slots),
+            Step::Chroot => change_root(slots),
+            Step::RootPropagation(change) => slots.root().and_then(|root| {
+                source::apply(root, change, &[]).map_err(|errno| (Call::MountSetattr, errno))
+            }),
+            _ => Ok(()),
+        };
+        done.map_err(|(call, errno)| Fault::new(number, call, errno))?;
+    }
+    Ok(())
+}
+
+fn enter(slots: &Slots) -> Result<(), Failure> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let old = openat(AT_FDCWD, c"/", flags, Mode::empty()).map_err(|errno| (Call::Open, errno))?;
+    fchdir(slots.root()?).map_err(|errno| (Call::Fchdir, errno))?;
+    // The old root ends up over the new one, so that no directory is needed for it: pivot_root(2).
+    pivot_root(c".", c".").map_err(|errno| (Call::PivotRoot, errno))?;
+    // A hook may have made the old tree shared again: its end must not be the host's. By descriptor,
+    // since "." is the new root here, which keeps its own propagation.
+    let slave = Change { propagation: libc::MS_SLAVE, recursive: true, ..Change::default() };
+    source::apply(old.as_fd(), &slave, &[]).map_err(|errno| (Call::MountSetattr, errno))?;
+    umount2(c".", MntFlags::MNT_DETACH).map_err(|errno| (Call::Umount, errno))?;
+    chdir(c"/").map_err(|errno| (Call::Chdir, errno))
+}
+
+/// On an initramfs the old root cannot go, and a process with enough capabilities finds the way back
+/// to it. At least no procfs or sysfs without masks is left there.
+fn move_root(slots: &Slots) -> Result<(), Failure> {
+    for path in &slots.outside {
+        hide(path)?;
+    }
+    let root = slots.root()?;
+    fchdir(root).map_err(|errno| (Call::Fchdir, errno))?;
+    move_mount(root, AT_FDCWD, c"/").map_err(|errno| (Call::MoveMount, errno))?;
+    change_root(slots)
+}
+
+fn hide(path: &CStr) -> Result<(), Failure> {
+    match umount2(path, MntFlags::MNT_DETACH) {
+        // A user namespace may not uncover what is below: cover it in turn.
+        Err(Errno::EINVAL | Errno::EPERM) => {
+            let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+            mount(Some(c"tmpfs"), path, Some(c"tmpfs"), flags, Some(c"size=4k,nr_inodes=2"))
+                .map_err(|errno| (Call::Mount, errno))
+        }
+        // Went with another one.
+        Err(Errno::ENOENT) => Ok(()),
+        answer => answer.map_err(|errno| (Call::Umount, errno)),
+    }
+}
+
+fn change_root(slots: &Slots) -> Result<(), Failure> {
+    fchdir(slots.root()?).map_err(|errno| (Call::Fchdir, errno))?;
+    chroot(c".").map_err(|errno| (Call::Chroot, errno))?;
+    chdir(c"/").map_err(|errno| (Call::Chdir, errno))
+}
+
+/// The full procfs and sysfs mounts that do not lie in the root. For the runtime.
+pub(super) fn outside(root: &Path) -> Result<Vec<CString>, Error> {
+    let text = std::fs::read("/proc/self/mountinfo").map_err(|error| Error::HostMounts {
+        errno: Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)),
+    })?;
+    Ok(full_instances(&text, root))
+}
+
+/// proc_pid_mountinfo(5): of each line the fourth field (the part shown) and the fifth (where), and
+/// the type behind the dash.
+fn full_instances(mountinfo: &[u8], root: &Path) -> Vec<CString> {
+    let mut found = Vec::new();
+    for line in mountinfo.split(|byte| *byte == b'\n') {
+        let mut fields = line.split(|byte| *byte == b' ');
+        let (Some(shown), Some(place)) = (fields.nth(3), fields.next()) else { continue };
+        let fs_type = fields.skip_while(|field| *field != b"-").nth(1);
+        let place = unescape(place);
+        if shown == b"/" && matches!(fs_type, Some(b"proc" | b"sysfs")) && !below(&place, root) {
+            found.extend(CString::new(place));
+        }
+    }
+    found
+}
+
+fn below(place: &[u8], root: &Path) -> bool {
+    use std::os::unix::ffi::OsStrExt;
+    Path::new(std::ffi::OsStr::from_bytes(place)).starts_with(root)
+}
+
+/// Blanks and the like are written as `\040`.
+fn unescape(field: &[u8]) -> Vec<u8> {
+    let mut text = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((byte, more)) = rest.split_first() {
+        let code = more.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
+        let code = code.and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        match (byte, code) {
+            (b'\\', Some(code)) => {
+                text.push(code);
+                rest = more.get(3..).unwrap_or_default();
+            }
+            _ => {
+                text.push(*byte);
+                rest = more;
+            }
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn full_instances_outside_the_root_are_found() {
+        let text = b"22 27 0:21 / /proc rw,relatime - proc proc rw\n\
+            23 27 0:22 / /a\\040b rw shared:1 master:2 - sysfs sysfs rw\n\
+            24 27 0:22 /kernel /part rw - sysfs sysfs rw\n\
+            25 27 0:21 / /b/rootfs/proc rw - proc proc rw\n\
+            26 27 0:5 / /tmp rw - tmpfs tmpfs rw\n";
+        let found = full_instances(text, Path::new("/b/rootfs"));
+        assert_eq!(found, [c"/proc".to_owned(), c"/a b".to_owned()]);
+    }
+}

@@ -1,0 +1,146 @@
+//! What can fail before the container's init takes over.
+
+use coracle_sys::errno_text;
+use nix::errno::Errno;
+use std::path::PathBuf;
+
+/// A config that cannot be carried out, or a source on the host that cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A string of the config that no system call can take.
+    #[error("{at}: contains a NUL byte")]
+    Nul {
+        /// JSON path.
+        at: String,
+    },
+    /// The host's own root directory would be changed.
+    #[error("root.path: the host's / cannot be the root of a container with a mount namespace")]
+    RootIsHost,
+    /// The host's own root directory would be changed.
+    #[error("root.path: mounts and readonly need a root other than / or a mount namespace")]
+    HostRootChanged,
+    /// MS_MOVE needs what `private` takes away.
+    #[error("linux.rootfsPropagation: private cannot be had with --no-pivot")]
+    PrivateWithoutPivot,
+    /// A mount that is neither a bind nor a file system.
+    #[error("{at}: neither a type nor one of the options bind and rbind")]
+    NoType {
+        /// JSON path.
+        at: String,
+    },
+    /// A bind of nothing.
+    #[error("{at}: missing, and a bind needs it")]
+    NoSource {
+        /// JSON path.
+        at: String,
+    },
+    /// `tmpcopyup` on something else than tmpfs.
+    #[error("{at}.options: tmpcopyup is for tmpfs only")]
+    CopyUp {
+        /// JSON path.
+        at: String,
+    },
+    /// The kernel would ignore them in silence.
+    #[error("{at}.options: bind mounts cannot have any filesystem-specific options applied: {options}")]
+    BindData {
+        /// JSON path.
+        at: String,
+        /// The first of them.
+        options: String,
+    },
+    /// Something would hide parts of procfs.
+    #[error("{at}: {} cannot be mounted because it is inside /proc", destination.display())]
+    InProc {
+        /// JSON path.
+        at: String,
+        /// Where it was to go.
+        destination: PathBuf,
+    },
+    /// An id that means nothing in the container.
+    #[error("{at}: {option} is not mapped in the container's user namespace")]
+    UnmappedId {
+        /// JSON path.
+        at: String,
+        /// `gid=5`
+        option: String,
+    },
+    /// `idmap` without anything to map by.
+    #[error("{at}.options: idmap needs uidMappings and gidMappings, or a user namespace to take them from")]
+    IdMapMissing {
+        /// JSON path.
+        at: String,
+    },
+    /// The kernel leaves this to the owner of the file system.
+    #[error("{at}: id-mapped mounts need CAP_SYS_ADMIN on the host")]
+    IdMapUnprivileged {
+        /// JSON path.
+        at: String,
+    },
+    /// SELinux has four kinds of label options.
+    #[error("annotations: run.oci.mount_context_type: {value:?} is none of context, fscontext, defcontext, rootcontext")]
+    ContextType {
+        /// As given.
+        value: String,
+    },
+    /// A cgroup mount on a host without cgroups.
+    #[error("{at}: the host has no cgroup file system mounted")]
+    NoCgroups {
+        /// JSON path.
+        at: String,
+    },
+    /// A device without a name.
+    #[error("{at}.path: names no file")]
+    DevicePath {
+        /// JSON path.
+        at: String,
+    },
+    /// open_tree(2) of a source.
+    #[error("{at}: {path}: {}", errno_text(*errno))]
+    Source {
+        /// JSON path.
+        at: String,
+        /// On the host.
+        path: String,
+        /// The kernel's answer.
+        errno: Errno,
+    },
+    /// The source is there, and is not what the config says.
+    #[error("{at}: {path}: {expected}")]
+    SourceKind {
+        /// JSON path.
+        at: String,
+        /// On the host.
+        path: String,
+        /// What it should have been.
+        expected: String,
+    },
+    /// mount_setattr(2) on the detached clone of a source.
+    #[error("{at}: {path}: {cause}: {}", errno_text(*errno))]
+    Attributes {
+        /// JSON path.
+        at: String,
+        /// On the host.
+        path: String,
+        /// What the kernel was asked for, or why it refused.
+        cause: &'static str,
+        /// The kernel's answer.
+        errno: Errno,
+    },
+    /// The user namespace of an id-mapped mount.
+    #[error("{at}: make the user namespace of the id map: {call}: {}", errno_text(*errno))]
+    IdMap {
+        /// JSON path.
+        at: String,
+        /// The call that failed.
+        call: &'static str,
+        /// The kernel's answer.
+        errno: Errno,
+    },
+    /// The host's mounts, which `--no-pivot` has to cover, could not be listed.
+    #[error("list the host's mounts: {}", errno_text(*errno))]
+    HostMounts {
+        /// The kernel's answer.
+        errno: Errno,
+    },
+}

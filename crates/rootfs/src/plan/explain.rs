@@ -1,0 +1,178 @@
+//! What a step does, and what its failure means, in words.
+
+use super::mounts::Fresh;
+use super::{Plan, Step, UserNamespace, propagation};
+use crate::apply::fault;
+use coracle_sys::{Call, Fault, errno_text};
+use nix::errno::Errno;
+
+impl Plan {
+    /// What the step does: `mount proc on /proc (nosuid,nodev,noexec)`; empty for no step of this plan.
+    #[must_use]
+    pub fn describe(&self, step: u32) -> String {
+        let step = usize::try_from(step).ok().and_then(|step| self.steps.get(step));
+        match step {
+            None => String::new(),
+            Some(Step::Propagation(change)) => {
+                format!("make mounts {}", propagation::name(change))
+            }
+            Some(Step::Root) => format!("bind {} as the root", self.root_path()),
+            Some(Step::Bind(bind)) => bind.text.clone(),
+            Some(Step::Fresh(fresh)) => fresh.text.clone(),
+            Some(Step::Cgroup(cgroup)) => cgroup.text.clone(),
+            Some(Step::Remount(remount)) => remount.text.clone(),
+            Some(Step::Device(device)) => {
+                let verb = match device.how {
+                    super::HowMade::Mknod => "make",
+                    super::HowMade::Bind { .. } => "bind",
+                };
+                let (path, node) = (device.host_path.to_string_lossy(), device.node.describe());
+                format!("{verb} device {path} {node}")
+            }
+            Some(Step::Link(link)) => {
+                let (name, target) = (link.name.to_string_lossy(), link.target.to_string_lossy());
+                format!("link /dev/{name} to {target}")
+            }
+            Some(Step::Pivot) => "pivot_root".to_owned(),
+            Some(Step::Move) => "move the root over / and chroot".to_owned(),
+            Some(Step::Chroot) => format!("chroot into {}", self.root_path()),
+            Some(Step::RootPropagation(change)) => {
+                format!("make the root {}", propagation::name(change))
+            }
+            Some(Step::Console) => "bind the terminal on /dev/console".to_owned(),
+            Some(Step::ReadOnlyPath(path)) => format!("make {} read-only", path.shown),
+            Some(Step::Mask(path)) => format!("mask {}", path.shown),
+            Some(Step::Seal { destination, .. }) => format!("make {destination} read-only"),
+            Some(Step::ReadOnlyRoot) => "make the root read-only".to_owned(),
+        }
+    }
+
+    /// The failure as one line: what was attempted, why it failed, and what helps where we know.
+    #[must_use]
+    pub fn explain(&self, fault: &Fault) -> String {
+        let what = self.describe(fault.step);
+        let step = usize::try_from(fault.step).ok().and_then(|step| self.steps.get(step));
+        let cause = step.and_then(|step| self.cause(step, fault));
+        if let Some(cause) = cause {
+            return format!("{what}: {cause}");
+        }
+        let errno = errno_text(fault.errno);
+        match fault.call {
+            Call::Check => format!("{what}: {errno}"),
+            call => format!("{what}: {}: {errno}", call.name()),
+        }
+    }
+
+    fn root_path(&self) -> String {
+        self.root.as_ref().map(|root| root.path.display().to_string()).unwrap_or_default()
+    }
+
+    fn cause(&self, step: &Step, fault: &Fault) -> Option<String> {
+        let text = errno_text(fault.errno);
+        if fault.call == Call::Check {
+            return Some(check_cause(step, fault.errno)?.to_owned());
+        }
+        if fault.errno == Errno::EROFS {
+            return Some(format!("its place cannot be made in a read-only file system: {text}"));
+        }
+        let cause = match (step, fault.call, fault.errno) {
+            (Step::Fresh(fresh), call, errno) => return self.fresh_cause(fresh, call, errno),
+            (Step::Bind(_), Call::OpenTree, Errno::EINVAL) => {
+                "the source has mounts below it that a user namespace must not uncover; use rbind"
+            }
+            (Step::Bind(_), Call::OpenTree, Errno::ENOENT) => "the source is missing",
+            (Step::Bind(_) | Step::Remount(_), Call::MountSetattr, Errno::EPERM) => {
+                "cannot clear locked flags: the source belongs to a more privileged namespace"
+            }
+            (Step::Remount(_), Call::MountSetattr, Errno::EINVAL) => "nothing is mounted there",
+            (Step::Bind(_), Call::MoveMount, Errno::ENOTDIR) => {
+                "a directory cannot be bound on a file, nor a file on a directory"
+            }
+            (Step::Device(_), Call::OpenTree | Call::Stat, _) => {
+                "the host has no such node to bind"
+            }
+            (Step::Pivot, Call::PivotRoot, Errno::EINVAL) => {
+                "the root cannot be changed: on an initramfs --no-pivot is needed"
+            }
+            _ => return None,
+        };
+        Some(format!("{cause}: {}: {text}", fault.call.name()))
+    }
+
+    fn fresh_cause(&self, fresh: &Fresh, call: Call, errno: Errno) -> Option<String> {
+        let text = errno_text(errno);
+        let name = fresh.fs_type.to_string_lossy();
+        let in_user_namespace = self.context.user_namespace != UserNamespace::Initial;
+        Some(match (call, errno) {
+            (Call::Fsopen, Errno::ENODEV) => {
+                format!("unknown file system type {name:?}: {text}")
+            }
+            (Call::Fsconfig, Errno::EINVAL) => {
+                format!("{name} does not accept the options {}: {text}", options(fresh))
+            }
+            (Call::Fsopen | Call::Fsconfig | Call::Fsmount, Errno::EPERM) if in_user_namespace => {
+                format!("{}: {text}", refused(fresh.fs_type.to_bytes()))
+            }
+            (Call::Fsopen | Call::Fsconfig | Call::Fsmount, _) => text,
+            _ => return None,
+        })
+    }
+}
+
+/// Why a user namespace was refused a fresh file system.
+fn refused(fs_type: &[u8]) -> &'static str {
+    match fs_type {
+        b"proc" => {
+            "in a user namespace the kernel allows it only with an own pid namespace, and where \
+             the runtime's /proc has no other mounts over it"
+        }
+        b"sysfs" => {
+            "in a user namespace the kernel allows it only with an own network namespace, and where \
+             the runtime's /sys has no other mounts over it"
+        }
+        b"mqueue" => "in a user namespace the kernel allows it only with an own ipc namespace",
+        b"cgroup" | b"cgroup2" => {
+            "in a user namespace the kernel allows it only with an own cgroup namespace"
+        }
+        _ => "the kernel does not allow this file system in a user namespace",
+    }
+}
+
+fn options(fresh: &Fresh) -> String {
+    let mut list = String::new();
+    for (key, value) in fresh.parameters.iter().filter(|(key, _)| key.as_c_str() != c"source") {
+        if !list.is_empty() {
+            list.push(',');
+        }
+        list.push_str(&key.to_string_lossy());
+        if let Some(value) = value {
+            list.push('=');
+            list.push_str(&value.to_string_lossy());
+        }
+    }
+    list
+}
+
+/// Our own checks, by the errno that marks each.
+fn check_cause(step: &Step, errno: Errno) -> Option<&'static str> {
+    Some(match (step, errno) {
+        (Step::Fresh(_) | Step::Bind(_), fault::NOT_ORDINARY) => {
+            "must be mounted on ordinary directory, not a link or a file"
+        }
+        (_, fault::IN_PROC) => "cannot be mounted because it is inside /proc",
+        (_, fault::SWAPPED) => "the path leads elsewhere than a moment before",
+        (Step::Device(_), fault::OTHER_INODE) => {
+            "a file that is not this device is there already"
+        }
+        (Step::Device(_), fault::OTHER_NODE) => "the node is not the one that was made",
+        (Step::Bind(_), fault::OTHER_INODE) => "something else is there already",
+        (Step::Bind(_), fault::OTHER_NODE) => {
+            "cannot be mounted because it is inside /proc: the source is no procfs"
+        }
+        (Step::Console, fault::OTHER_INODE) => {
+            "what the image has there is neither a file nor a device"
+        }
+        (Step::Mask(_), fault::OTHER_NODE) => "the host's /dev/null is not c 1:3",
+        _ => return None,
+    })
+}

@@ -1,0 +1,65 @@
+//! Mount propagation: mount_namespaces(7), config-linux.md § Rootfs Mount Propagation.
+
+use super::Change;
+use coracle_bundle::{Propagation, PropagationKind};
+
+/// The mount_setattr(2) for one propagation option.
+pub(super) fn change(propagation: Propagation) -> Change {
+    let bit = match propagation.kind {
+        PropagationKind::Private => libc::MS_PRIVATE,
+        PropagationKind::Shared => libc::MS_SHARED,
+        PropagationKind::Slave => libc::MS_SLAVE,
+        PropagationKind::Unbindable => libc::MS_UNBINDABLE,
+    };
+    Change { propagation: bit, recursive: propagation.recursive, ..Change::default() }
+}
+
+/// What a new mount namespace becomes before the first mount in it: never a peer of the host's, so
+/// that nothing that is attached travels out; a slave unless the config wants it private.
+pub(super) fn of_namespace(wanted: Option<Propagation>) -> Change {
+    let kind = match wanted.map(|wanted| wanted.kind) {
+        Some(PropagationKind::Private) => PropagationKind::Private,
+        _ => PropagationKind::Slave,
+    };
+    change(Propagation { kind, recursive: true })
+}
+
+/// The same for the detached clone of the root. On the host's own mount namespace it is private: there
+/// the container's mounts must not travel to the other namespaces.
+pub(super) fn of_root(wanted: Option<Propagation>, on_host: bool) -> Change {
+    if on_host {
+        return change(Propagation { kind: PropagationKind::Private, recursive: true });
+    }
+    of_namespace(wanted)
+}
+
+/// `shared` and `unbindable` come after pivot_root(2), which refuses a shared root.
+pub(super) fn after_pivot(wanted: Option<Propagation>) -> Option<Change> {
+    let wanted = wanted?;
+    let late = matches!(wanted.kind, PropagationKind::Shared | PropagationKind::Unbindable);
+    late.then(|| change(wanted))
+}
+
+/// Binds without a propagation option of their own: rprivate, or what the root is asked to be.
+pub(super) fn of_bind(root: Option<Propagation>) -> Propagation {
+    root.unwrap_or(Propagation { kind: PropagationKind::Private, recursive: true })
+}
+
+pub(super) fn is_private(wanted: Option<Propagation>) -> bool {
+    wanted.is_some_and(|wanted| wanted.kind == PropagationKind::Private)
+}
+
+/// `rslave` and so on.
+pub(super) fn name(change: &Change) -> &'static str {
+    match (change.propagation, change.recursive) {
+        (libc::MS_PRIVATE, false) => "private",
+        (libc::MS_PRIVATE, true) => "rprivate",
+        (libc::MS_SHARED, false) => "shared",
+        (libc::MS_SHARED, true) => "rshared",
+        (libc::MS_SLAVE, false) => "slave",
+        (libc::MS_SLAVE, true) => "rslave",
+        (libc::MS_UNBINDABLE, false) => "unbindable",
+        (libc::MS_UNBINDABLE, true) => "runbindable",
+        _ => "as it is",
+    }
+}
