@@ -1,0 +1,16 @@
+//! Carries a plan out: the runtime's part before the clone, and init's after it, without heap.
+
+mod cage;
+mod console;
+mod exec;
+mod home;
+mod lookup;
+mod machine;
+mod runtime;
+mod working_directory;
+
+pub use cage::{Confined, Ready, become_user, cage, confine};
+pub use console::{Console, console, session};
+pub use exec::exec;
+pub use machine::machine;
+pub use runtime::{Before, after_clone, before_clone};

@@ -1,0 +1,156 @@
+//! Session, terminal and standard streams: config.md § Process, `terminal`.
+
+use crate::plan::steps::{StreamSource, Streams};
+use crate::plan::{Plan, Section};
+use coracle_bundle::ConsoleSize;
+use coracle_sys::{
+    AT_FDCWD, Call, DEVPTS_MAGIC, Fault, STDERR, STDIN, STDOUT, WindowSize, file_system_magic,
+    open_beneath, open_in_root, pty_peer, set_controlling_terminal, set_window_size, unlock_pty,
+};
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, ResolveFlag};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstat, major, minor};
+use nix::unistd::{Uid, dup2_stderr, dup2_stdin, dup2_stdout, fchown};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// Major and minor number of the null device and of the pty multiplexer: devices.txt.
+const NULL: (u64, u64) = (1, 3);
+const PTMX: (u64, u64) = (5, 2);
+
+/// A terminal of the container. Descriptors 0 to 2 are copies of the slave.
+#[derive(Debug)]
+pub struct Console {
+    /// The end that the runtime gets.
+    pub master: OwnedFd,
+    /// The end that the process has; `/dev/console` shows it.
+    pub slave: OwnedFd,
+}
+
+/// Leaves the caller's session: its terminal would take characters from us as if they had been
+/// typed (CVE-2017-5226).
+///
+/// # Errors
+///
+/// The kernel's, for a process that leads a group already.
+pub fn session(plan: &Plan) -> Result<(), Fault> {
+    let step = plan.first(Section::Session);
+    nix::unistd::setsid()
+        .map(drop)
+        .map_err(Call::Setsid.at(step))
+}
+
+/// Opens a terminal where the config wants one, and makes descriptors 0 to 2 the process's own.
+/// After the jail and [`session`].
+///
+/// # Errors
+///
+/// The call that failed; see [`Plan::explain`].
+pub fn console(plan: &Plan) -> Result<Option<Console>, Fault> {
+    let step = plan.first(Section::Streams);
+    let Streams { source, uid } = &plan.streams;
+    match source {
+        StreamSource::Inherited => inherit(*uid, step).map(|()| None),
+        StreamSource::Terminal { window } => open_terminal(*window, *uid, step).map(Some),
+    }
+}
+
+fn open_terminal(window: Option<ConsoleSize>, uid: u32, step: u32) -> Result<Console, Fault> {
+    let master = open_multiplexer(step)?;
+    unlock_pty(master.as_fd()).map_err(Call::Ioctl.at(step))?;
+    // Not by the name /dev/pts/N, which is the image's to cover (CVE-2025-52565).
+    let slave = pty_peer(master.as_fd()).map_err(Call::Ioctl.at(step))?;
+    if let Some(ConsoleSize { height, width }) = window {
+        let size = WindowSize {
+            rows: height,
+            columns: width,
+        };
+        set_window_size(master.as_fd(), size).map_err(Call::Ioctl.at(step))?;
+    }
+    hand_over(slave.as_fd(), uid, step)?;
+    set_controlling_terminal(slave.as_fd()).map_err(Call::Ioctl.at(step))?;
+    for number in 0..3 {
+        replace(number, slave.as_fd()).map_err(Call::Dup.at(step))?;
+    }
+    Ok(Console { master, slave })
+}
+
+/// `/dev/pts/ptmx` of the container's devpts. `/dev/ptmx` may be any inode of the image; below a
+/// directory that the kernel says is devpts, without crossing a mount, there are terminals only.
+fn open_multiplexer(step: u32) -> Result<OwnedFd, Fault> {
+    let root = open_root().map_err(Call::Openat2.at(step))?;
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
+    let terminals = open_in_root(root.as_fd(), c"/dev/pts", flags, Mode::empty())
+        .map_err(Call::Openat2.at(step))?;
+    let magic = file_system_magic(terminals.as_fd()).map_err(Call::Statfs.at(step))?;
+    if magic != DEVPTS_MAGIC {
+        return Err(Fault::new(step, Call::Check, Errno::ENOTTY));
+    }
+    let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_NOFOLLOW;
+    let resolve = ResolveFlag::RESOLVE_NO_XDEV
+        | ResolveFlag::RESOLVE_NO_SYMLINKS
+        | ResolveFlag::RESOLVE_BENEATH;
+    let master = open_beneath(terminals.as_fd(), c"ptmx", flags, Mode::empty(), resolve)
+        .map_err(Call::Openat2.at(step))?;
+    let status = fstat(&master).map_err(Call::Stat.at(step))?;
+    match is_device(&status, PTMX) {
+        true => Ok(master),
+        false => Err(Fault::new(step, Call::Check, Errno::ENODEV)),
+    }
+}
+
+fn open_root() -> nix::Result<OwnedFd> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
+    open_beneath(AT_FDCWD, c"/", flags, Mode::empty(), ResolveFlag::empty())
+}
+
+fn is_device(status: &FileStat, number: (u64, u64)) -> bool {
+    // A regular file has the number 0:0; only the type makes it a device.
+    let kind = SFlag::from_bits_truncate(status.st_mode) & SFlag::S_IFMT;
+    kind == SFlag::S_IFCHR && (major(status.st_rdev), minor(status.st_rdev)) == number
+}
+
+/// The caller's streams: the host's null device becomes the container's, anything else the user's.
+fn inherit(uid: u32, step: u32) -> Result<(), Fault> {
+    let mut null = None;
+    for (number, stream) in [STDIN, STDOUT, STDERR].iter().enumerate() {
+        // Closed ones stay closed; the runtime has opened what its caller left out.
+        let Ok(status) = fstat(stream) else { continue };
+        if !is_device(&status, NULL) {
+            hand_over(*stream, uid, step)?;
+        } else if let Some(null) = null.get_or_insert_with(open_null) {
+            replace(number, null.as_fd()).map_err(Call::Dup.at(step))?;
+        }
+    }
+    Ok(())
+}
+
+/// The container's null device. `None`, which leaves the host's, where its `/dev/null` is anything
+/// else: opening a link, FIFO or other device of the image would do it a favour.
+fn open_null() -> Option<OwnedFd> {
+    let root = open_root().ok()?;
+    let open = |flags| {
+        let flags = flags | OFlag::O_NOFOLLOW;
+        let file = open_in_root(root.as_fd(), c"/dev/null", flags, Mode::empty()).ok()?;
+        let status = fstat(&file).ok()?;
+        is_device(&status, NULL).then_some(file)
+    };
+    open(OFlag::O_PATH)?;
+    open(OFlag::O_RDWR | OFlag::O_NOCTTY)
+}
+
+/// Lets the user open its streams again by `/dev/stdout`; the group stays. Without the right to
+/// give files away, or on what has no owner, it goes without.
+fn hand_over(stream: BorrowedFd, uid: u32, step: u32) -> Result<(), Fault> {
+    match fchown(stream, Some(Uid::from_raw(uid)), None) {
+        Ok(()) | Err(Errno::EPERM | Errno::EROFS | Errno::EINVAL) => Ok(()),
+        Err(errno) => Err(Fault::new(step, Call::Chown, errno)),
+    }
+}
+
+fn replace(number: usize, with: BorrowedFd) -> nix::Result<()> {
+    match number {
+        0 => dup2_stdin(with),
+        1 => dup2_stdout(with),
+        _ => dup2_stderr(with),
+    }
+}

@@ -1,0 +1,32 @@
+//! The last step.
+
+use super::cage::Ready;
+use super::lookup;
+use crate::plan::{Plan, Section};
+use coracle_sys::{Call, Fault, execve, execve_adding};
+use nix::errno::Errno;
+
+/// Becomes the program. Returns only when that fails.
+///
+/// # Errors
+///
+/// `ENOENT` of [`Call::Exec`] when the program is there and its interpreter is not, `ENOEXEC` for
+/// a script without `#!` too: no shell is tried.
+#[must_use]
+pub fn exec(plan: &Plan, ready: &Ready) -> Fault {
+    let step = plan.first(Section::Exec);
+    let program = &plan.program;
+    let Some(path) = program.candidates.get(ready.program) else {
+        // A config without process: it was created, and now it is started.
+        return Fault::new(step, Call::Check, Errno::ENOEXEC);
+    };
+    let home = ready.home.as_ref().and_then(|home| home.variable());
+    let errno = match home {
+        Some(home) => execve_adding(path, &program.args, &program.env, home),
+        None => execve(path, &program.args, &program.env),
+    };
+    match errno {
+        Errno::ENOENT if !lookup::exists(path) => Fault::new(step, Call::Access, errno),
+        errno => Fault::new(step, Call::Exec, errno),
+    }
+}

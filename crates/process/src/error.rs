@@ -1,0 +1,108 @@
+//! Everything that can be wrong before the clone.
+
+use coracle_sys::errno_text;
+use nix::errno::Errno;
+
+/// Why a process cannot be planned, or the runtime's part of its setup failed.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum Error {
+    /// A user or group id that the container's mappings do not hold.
+    #[error("{field}: {id} is not mapped in the user namespace")]
+    UnmappedId {
+        /// JSON path of the id.
+        field: String,
+        /// The id as given.
+        id: u32,
+    },
+    /// Supplementary groups where `setgroups(2)` is not allowed.
+    #[error("process.user.additionalGids: {groups:?} cannot be set, setgroups is not allowed here")]
+    GroupsDenied {
+        /// The groups as given.
+        groups: Vec<u32>,
+    },
+    /// An AppArmor profile on a host without AppArmor.
+    #[error("process.apparmorProfile: {profile:?}: AppArmor is not enabled on this host")]
+    AppArmorDisabled {
+        /// The profile's name.
+        profile: String,
+    },
+    /// An SELinux label on a host without SELinux; callers know the text from other runtimes.
+    #[error(
+        "process.selinuxLabel: {label:?}: selinux label is specified in config, \
+         but selinux is disabled or not supported"
+    )]
+    SelinuxDisabled {
+        /// The label as given.
+        label: String,
+    },
+    /// A sysctl key that names no file below `/proc/sys`.
+    #[error("linux.sysctl: {key:?} is not a valid key: {reason}")]
+    SysctlKey {
+        /// The key as given.
+        key: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// A sysctl that would change the host.
+    #[error("linux.sysctl: {key:?} is not in a separate kernel namespace")]
+    SysctlNotSeparate {
+        /// The key as given.
+        key: String,
+    },
+    /// A sysctl that says the same as another field.
+    #[error("linux.sysctl: {key:?} conflicts with `{field}`")]
+    SysctlConflict {
+        /// The key as given.
+        key: String,
+        /// The field that owns the setting.
+        field: &'static str,
+    },
+    /// A string that the kernel would cut at its NUL byte.
+    #[error("{field}: {value:?} holds a NUL byte")]
+    NulByte {
+        /// Where the string comes from.
+        field: &'static str,
+        /// The string as given.
+        value: String,
+    },
+    /// A joined namespace could not be looked at.
+    #[error("look at namespace {path}: {}", errno_text(*errno))]
+    StatNamespace {
+        /// The namespace's path.
+        path: String,
+        /// The kernel's answer.
+        errno: Errno,
+    },
+    /// A resource limit could not be read or its hard value not be raised.
+    #[error("process.rlimits: {name} {soft}:{hard}: {what}: {}", errno_text(*errno))]
+    RaiseLimit {
+        /// The limit's name in the config.
+        name: &'static str,
+        /// The soft value asked for.
+        soft: u64,
+        /// The hard value asked for.
+        hard: u64,
+        /// What was being done.
+        what: String,
+        /// The kernel's answer.
+        errno: Errno,
+    },
+    /// `/proc/self/oom_score_adj` of the runtime could not be read or written.
+    #[error("process.oomScoreAdj: {value}: {what}: {}", errno_text(*errno))]
+    OomScoreAdj {
+        /// The value asked for.
+        value: i32,
+        /// What was being done.
+        what: &'static str,
+        /// The kernel's answer.
+        errno: Errno,
+    },
+    /// `process.execCPUAffinity.initial` was refused.
+    #[error("process.execCPUAffinity.initial: {cpus}: {}", errno_text(*errno))]
+    InitialAffinity {
+        /// The CPUs in list format.
+        cpus: String,
+        /// The kernel's answer.
+        errno: Errno,
+    },
+}

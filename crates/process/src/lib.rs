@@ -1,0 +1,50 @@
+//! What `process` of `config.json` says about the process in the container, and what the machine
+//! around it shows: user, capabilities, limits, scheduling, security labels, terminal, working
+//! directory, environment and program; host name, domain name, sysctls, personality and memory
+//! policy (config.md § Process, config-linux.md).
+//!
+//! [`plan`] computes a list of steps from the config and the facts of the host; the functions of
+//! the init side carry them out in order, and a [`coracle_sys::Fault`] names the step that failed.
+//!
+//! ```
+//! use coracle_process::{GroupsControl, Keyring, Options};
+//!
+//! let options = Options {
+//!     id: "web1",
+//!     keyring: Keyring::New,
+//!     groups: GroupsControl::Allowed,
+//!     environment: &[],
+//!     window: None,
+//!     parent_death_signal: None,
+//!     preserved_fds: 0,
+//! };
+//! assert_eq!(options.id, "web1");
+//! ```
+//!
+//! # Order
+//!
+//! Runtime: [`before_clone`], the clone, [`after_clone`]. Init: [`machine`] after the jail,
+//! [`session`], [`console`], [`cage`] (or [`confine`] and [`become_user`] with a seccomp filter
+//! between or after them), [`exec`].
+//!
+//! # Invariants
+//!
+//! * No init-side function allocates; all that they need is in the [`Plan`] or on the stack.
+//! * No name of the image is followed out of the root, and none is opened before its type is known.
+//! * Capabilities are never more than the config lists; what the runtime lacks is left out and
+//!   told in [`Plan::warnings`].
+//! * Nothing of the runtime's own environment, groups, umask or ambient set reaches the process.
+//! * This crate does not load seccomp filters, does not close descriptors and does not reset
+//!   signals.
+
+mod apply;
+mod error;
+mod plan;
+
+pub use apply::{
+    Before, Confined, Console, Ready, after_clone, become_user, before_clone, cage, confine,
+    console, exec, machine, session,
+};
+pub use error::Error;
+pub use plan::explain::explain_exec;
+pub use plan::{GroupsControl, Keyring, Options, Plan, plan, plan_exec};

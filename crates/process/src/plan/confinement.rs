@@ -1,0 +1,116 @@
+//! What is done with the privilege of the container's root, before it is given up.
+
+use super::affinity::{list, mask};
+use super::steps::{Affinity, Confinement, Label, MemoryPolicy, SessionKeyring, text};
+use super::{Keyring, Subject};
+use crate::Error;
+use coracle_bundle::Personality;
+use std::ffi::CString;
+
+/// When the config gives none. Engines start us with odd masks, so that theirs is no default.
+const UMASK: u32 = 0o022;
+
+/// The steps in order.
+///
+/// Limits come last: a low `RLIMIT_NOFILE` would break the steps that open files. Labels are
+/// written before them but take effect at exec only.
+pub(super) fn steps(subject: &Subject) -> Result<Vec<Confinement>, Error> {
+    let process = subject.process;
+    let linux = &subject.config.linux;
+    let mut steps = Vec::new();
+    steps.extend(keyring(subject)?);
+    steps.extend(process.scheduler.map(Confinement::Scheduler));
+    steps.extend(process.io_priority.map(Confinement::IoPriority));
+    steps.push(Confinement::Affinity(Affinity::All));
+    steps.extend(linux.memory_policy.as_ref().map(memory_policy));
+    steps.extend(linux.personality.map(personality));
+    if super::environment::lacks_home(&process.env, subject.options.environment) {
+        steps.push(Confinement::Home {
+            uid: process.user.uid,
+        });
+    }
+    steps.push(Confinement::WorkingDirectory);
+    // After the working directory, whose missing parts get mode 0755 whatever this mask says.
+    steps.push(Confinement::Umask(process.user.umask.unwrap_or(UMASK)));
+    steps.extend(labels(subject)?.into_iter().map(Confinement::Label));
+    steps.extend(process.rlimits.iter().cloned().map(Confinement::Limit));
+    Ok(steps)
+}
+
+fn keyring(subject: &Subject) -> Result<Option<Confinement>, Error> {
+    if subject.options.keyring == Keyring::Inherited {
+        return Ok(None);
+    }
+    let name = format!("_ses.{}", subject.options.id);
+    let name = CString::new(name).map_err(|_| Error::NulByte {
+        field: "container id",
+        value: subject.options.id.to_owned(),
+    })?;
+    let label = subject
+        .process
+        .selinux_label
+        .clone()
+        .filter(|label| !label.is_empty());
+    Ok(Some(Confinement::Keyring(SessionKeyring { name, label })))
+}
+
+fn memory_policy(policy: &coracle_bundle::MemoryPolicy) -> Confinement {
+    Confinement::MemoryPolicy(MemoryPolicy {
+        name: policy.mode_name,
+        mode: policy.mode | policy.flags,
+        list: list(&policy.nodes),
+        nodes: mask(&policy.nodes),
+    })
+}
+
+fn personality(personality: Personality) -> Confinement {
+    let (name, domain) = match personality {
+        Personality::Linux => ("LINUX", 0x0000),
+        Personality::Linux32 => ("LINUX32", 0x0008),
+    };
+    Confinement::Personality { name, domain }
+}
+
+/// An empty label asks for nothing: engines write one when labelling is off.
+fn labels(subject: &Subject) -> Result<Vec<Label>, Error> {
+    let mut labels = Vec::new();
+    let process = subject.process;
+    if let Some(profile) = process
+        .apparmor_profile
+        .as_ref()
+        .filter(|name| !name.is_empty())
+    {
+        if !subject.host.apparmor {
+            return Err(Error::AppArmorDisabled {
+                profile: text(profile).into_owned(),
+            });
+        }
+        labels.push(apparmor(profile));
+    }
+    if let Some(label) = process
+        .selinux_label
+        .as_ref()
+        .filter(|label| !label.is_empty())
+    {
+        if !subject.host.selinux {
+            return Err(Error::SelinuxDisabled {
+                label: text(label).into_owned(),
+            });
+        }
+        labels.push(Label::Selinux {
+            label: label.clone(),
+        });
+    }
+    Ok(labels)
+}
+
+fn apparmor(profile: &std::ffi::CStr) -> Label {
+    let mut text = b"exec ".to_vec();
+    text.extend_from_slice(profile.to_bytes());
+    // Taken from a C string, the text holds no NUL.
+    let text = CString::new(text).unwrap_or_default();
+    Label::AppArmor {
+        profile: profile.to_owned(),
+        text,
+    }
+}

@@ -1,0 +1,223 @@
+//! From a step's number back to a sentence.
+
+use super::steps::{Confinement, Descent, Label, Setting, StreamSource, Sysctl, limit_to, text};
+use super::{Plan, Section};
+use coracle_sys::{Call, Fault, errno_text};
+use nix::errno::Errno;
+use std::ffi::CStr;
+
+/// One step, found again by its number.
+enum Step<'a> {
+    Inheritance(&'a super::Inheritance),
+    Setting(&'a Setting),
+    Session,
+    Streams,
+    Confinement(&'a Confinement),
+    Descent(&'a Descent),
+    Exec,
+}
+
+impl Plan {
+    /// What a step does, in a line: `set hostname web1`.
+    #[must_use]
+    pub fn describe(&self, step: u32) -> String {
+        let cwd = &self.cwd.path;
+        match self.step(step) {
+            None => format!("step {step}"),
+            Some(Step::Inheritance(step)) => step.describe(),
+            Some(Step::Setting(setting)) => setting.describe(cwd),
+            Some(Step::Session) => "start a new session".to_owned(),
+            Some(Step::Streams) => self.streams.describe(),
+            Some(Step::Confinement(step)) => step.describe(cwd),
+            Some(Step::Descent(Descent::Lookup)) => format!("look up {}", self.quoted_name()),
+            Some(Step::Descent(step)) => step.describe(cwd),
+            Some(Step::Exec) => self.describe_exec(),
+        }
+    }
+
+    /// Why a step failed, in a line.
+    ///
+    /// Engines match the sentences about `args[0]` to tell "not found" (127) from "not permitted"
+    /// (126), so that nothing stands before them.
+    #[must_use]
+    pub fn explain(&self, fault: &Fault) -> String {
+        let cause = match self.step(fault.step) {
+            Some(Step::Descent(Descent::Lookup) | Step::Exec) => return self.explain_exec(fault),
+            Some(Step::Setting(Setting::Sysctl(sysctl))) => sysctl_cause(sysctl, fault),
+            Some(Step::Setting(Setting::WorkingDirectory)) => self.directory_cause(fault),
+            Some(Step::Streams) => self.streams_cause(fault),
+            Some(Step::Confinement(step)) => self.confinement_cause(step, fault),
+            Some(Step::Descent(step)) => self.descent_cause(step, fault),
+            _ => None,
+        };
+        cause.unwrap_or_else(|| {
+            let (call, errno) = (fault.call.name(), errno_text(fault.errno));
+            format!("{}: {call}: {errno}", self.describe(fault.step))
+        })
+    }
+
+    fn step(&self, step: u32) -> Option<Step<'_>> {
+        let within = |section: Section| {
+            let offset = step.checked_sub(self.first(section))?;
+            usize::try_from(offset).ok()
+        };
+        let inheritance = within(Section::Inheritance).and_then(|at| self.inheritance.get(at));
+        let setting = || self.machine.get(within(Section::Machine)?);
+        let confinement = || self.confinement.get(within(Section::Confinement)?);
+        let descent = || self.descent.get(within(Section::Descent)?);
+        let single = |section: Section| (within(section) == Some(0)).then_some(());
+        inheritance
+            .map(Step::Inheritance)
+            .or_else(|| setting().map(Step::Setting))
+            .or_else(|| single(Section::Session).map(|()| Step::Session))
+            .or_else(|| single(Section::Streams).map(|()| Step::Streams))
+            .or_else(|| confinement().map(Step::Confinement))
+            .or_else(|| descent().map(Step::Descent))
+            .or_else(|| single(Section::Exec).map(|()| Step::Exec))
+    }
+
+    fn quoted_name(&self) -> String {
+        format!("{:?}", text(self.program.name()))
+    }
+
+    fn describe_exec(&self) -> String {
+        let args: Vec<_> = self.program.args.iter().map(text).collect();
+        let mut line = format!("execute {}", args.join(" "));
+        if self.preserved_fds > 0 {
+            line.push_str(&format!(
+                ", keeping {} descriptors after 2",
+                self.preserved_fds
+            ));
+        }
+        line
+    }
+
+    fn explain_exec(&self, fault: &Fault) -> String {
+        match self.program.args.get(0) {
+            Some(program) => explain_exec(program, fault),
+            None => "process: missing in config.json, there is nothing to start".to_owned(),
+        }
+    }
+
+    fn streams_cause(&self, fault: &Fault) -> Option<String> {
+        let StreamSource::Terminal { .. } = self.streams.source else {
+            return None;
+        };
+        let cause = match (fault.call, fault.errno) {
+            (Call::Openat2, Errno::ENOENT) => "/dev/pts/ptmx is not there: is devpts mounted?",
+            (Call::Check, Errno::ENOTTY) => "/dev/pts is not a devpts of the container",
+            (Call::Check, _) => "/dev/pts/ptmx is not the device 5:2",
+            _ => return None,
+        };
+        Some(format!("process.terminal: {cause}"))
+    }
+
+    fn confinement_cause(&self, step: &Confinement, fault: &Fault) -> Option<String> {
+        let errno = errno_text(fault.errno);
+        let what = self.describe(fault.step);
+        let cause = match (step, fault.errno) {
+            (Confinement::Keyring(_), Errno::EDQUOT) => {
+                "the user's quota of keys is used up, see kernel.keys.maxkeys and \
+                 /proc/key-users, or run with --no-new-keyring"
+            }
+            (Confinement::Limit(limit), Errno::EPERM) => {
+                return Some(format!(
+                    "process.rlimits: {}: above what the runtime may give: {errno}",
+                    limit_to(limit)
+                ));
+            }
+            (Confinement::Scheduler(scheduler), Errno::EPERM) if scheduler.deadline != 0 => {
+                "SCHED_DEADLINE takes CAP_SYS_NICE and a cpuset of all CPUs"
+            }
+            (Confinement::Scheduler(_) | Confinement::IoPriority(_), Errno::EPERM) => {
+                "this takes CAP_SYS_NICE outside the user namespace"
+            }
+            (Confinement::MemoryPolicy(_), Errno::EINVAL) => {
+                "the kernel knows no such policy, or none of the nodes is allowed here"
+            }
+            (Confinement::MemoryPolicy(_), Errno::ENOSYS) => "the kernel has no NUMA support",
+            (Confinement::Label(Label::AppArmor { .. }), Errno::ENOENT) => {
+                "the profile is not loaded"
+            }
+            (Confinement::Label(Label::Selinux { .. }), Errno::EINVAL) => {
+                "the policy knows no such label"
+            }
+            (Confinement::WorkingDirectory, _) => return self.directory_cause(fault),
+            _ => return None,
+        };
+        Some(format!("{what}: {cause}: {errno}"))
+    }
+
+    fn descent_cause(&self, step: &Descent, fault: &Fault) -> Option<String> {
+        let Descent::Identity(identity) = step else {
+            return match step {
+                Descent::WorkingDirectoryAgain => self.directory_cause(fault),
+                _ => None,
+            };
+        };
+        let (uid, gid) = (identity.uid, identity.gid);
+        match (fault.call, fault.errno) {
+            (Call::Setuid, Errno::EINVAL) => Some(format!(
+                "process.user.uid: {uid} is not mapped in the user namespace"
+            )),
+            (Call::Setgid, Errno::EINVAL) => Some(format!(
+                "process.user.gid: {gid} is not mapped in the user namespace"
+            )),
+            (Call::Setgroups, Errno::EINVAL) => Some(format!(
+                "process.user.additionalGids: {:?} are not all mapped in the user namespace",
+                identity.groups.as_deref().unwrap_or_default()
+            )),
+            _ => None,
+        }
+    }
+
+    fn directory_cause(&self, fault: &Fault) -> Option<String> {
+        let cwd = text(&self.cwd.path);
+        let cause = match (fault.call, fault.errno) {
+            // CVE-2024-21626: a working directory through a descriptor leads out of the root.
+            (Call::Check, _) => "is not below the root: possible container breakout".to_owned(),
+            (Call::Openat2, Errno::ELOOP) => {
+                "goes through a magic link or a loop: possible container breakout".to_owned()
+            }
+            (Call::Mkdir, errno) => format!("cannot be made: {}", errno_text(errno)),
+            (_, errno) => errno_text(errno),
+        };
+        Some(format!("process.cwd: {cwd:?}: {cause}"))
+    }
+}
+
+fn sysctl_cause(sysctl: &Sysctl, fault: &Fault) -> Option<String> {
+    let cause = match (fault.call, fault.errno) {
+        (Call::Openat2 | Call::Open, Errno::ENOENT) => {
+            "this kernel has no such key, or not in this namespace"
+        }
+        (_, Errno::EPERM | Errno::EACCES) => {
+            "the key belongs to the host's root, not to this user namespace"
+        }
+        (Call::Write, Errno::EINVAL) if sysctl.key.ends_with("ping_group_range") => {
+            "the group ids must be mapped in the user namespace"
+        }
+        (Call::Write, Errno::EINVAL) => "the kernel does not take this value",
+        _ => return None,
+    };
+    let Sysctl { key, value, .. } = sysctl;
+    Some(format!(
+        "linux.sysctl: {key}={value}: {cause}: {}",
+        errno_text(fault.errno)
+    ))
+}
+/// Why `program`, the process's `args[0]`, could not be found or executed. The texts are those that
+/// engines look for.
+#[must_use]
+pub fn explain_exec(program: &CStr, fault: &Fault) -> String {
+    let cause = match (fault.call, fault.errno) {
+        (Call::Exec, Errno::ENOENT) => "no such file or directory (its interpreter is missing)",
+        (_, Errno::ENOENT) if program.to_bytes().contains(&b'/') => "no such file or directory",
+        (_, Errno::ENOENT) => "executable file not found in $PATH",
+        (_, Errno::EISDIR) => "permission denied (is a directory)",
+        (_, Errno::EACCES) => "permission denied",
+        (_, Errno::ENOEXEC) => "exec format error",
+        (_, errno) => &errno_text(errno),
+    };
+    format!("exec: {:?}: {cause}", text(program))
+}
