@@ -1,0 +1,306 @@
+//! How a bundle becomes a container: the sequence behind `create` and `run`.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use coracle_bundle::{Bundle, HookPoint, Mount, MountOptions, Namespace};
+use coracle_launch::{Launch, Plan, Released};
+use nix::unistd::Uid;
+
+use crate::build::{self, Built, Site};
+use crate::error::Error;
+use crate::handoff::{self, Socket};
+use crate::identity::Identity;
+use crate::lock;
+use crate::notify::{self, Proxy};
+use crate::options::{Attachment, CreateOptions};
+use crate::record::Record;
+use crate::state;
+use crate::status::Status;
+use crate::store::{Directory, Store};
+use crate::timestamp::rfc3339;
+use crate::undo::{Made, Undo};
+
+/// How the launch ends: `create` leaves init waiting, `run` starts it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Goal {
+    Created,
+    Started,
+}
+
+/// What was asked, read and planned: nothing is touched yet.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub(crate) bundle: Bundle,
+    pub(crate) plan: Plan,
+    /// The caller waits for notifications of the service.
+    pub(crate) notify: bool,
+}
+
+/// A container whose init waits for its start, or runs.
+#[derive(Debug)]
+pub(crate) struct Container {
+    pub(crate) directory: Directory,
+    pub(crate) record: Record,
+    pub(crate) init: Released,
+    /// The pty's master, where nobody else was sent it.
+    pub(crate) console: Option<OwnedFd>,
+    /// The container's notify socket, when it was started.
+    pub(crate) proxy: Option<Proxy>,
+}
+
+/// Makes a container and leaves its init waiting for `start`. Returns warnings, one line each.
+///
+/// # Errors
+/// [`Error`]; nothing is left behind then.
+pub fn create(store: &Store, options: &CreateOptions) -> Result<Vec<String>, Error> {
+    let prepared = prepare(store, options, Attachment::Detached)?;
+    make(store, options, &prepared, Goal::Created)?;
+    Ok(prepared.plan.warnings)
+}
+
+/// Reads the bundle and the machine and plans: all that can be refused is refused here.
+pub(crate) fn prepare(
+    store: &Store,
+    options: &CreateOptions,
+    attachment: Attachment,
+) -> Result<Prepared, Error> {
+    let mut bundle = coracle_bundle::load(&options.bundle)?;
+    let terminal = bundle
+        .config
+        .process
+        .as_ref()
+        .is_some_and(|process| process.terminal);
+    check_terminal(terminal, attachment, options.console_socket.as_deref())?;
+    let listen_fds = notify::listen_fds();
+    handoff::check_preserved(3 + listen_fds, options.preserve_fds)?;
+    let preserved_fds = listen_fds + options.preserve_fds;
+    let mut environment = notify::listen_environment(listen_fds);
+    let notify = notify::asked() && bundle.config.process.is_some();
+    if notify {
+        let source = store.root().join(options.id.as_ref()).join("notify");
+        bundle.config.mounts.push(notify_mount(source));
+        environment.push(notify::ENVIRONMENT.to_owned());
+    }
+    let host = coracle_host::probe(coracle_launch::needs(&bundle.config))?;
+    let plan = coracle_launch::plan(
+        &bundle,
+        &host,
+        &coracle_launch::Options {
+            id: options.id.clone(),
+            manager: options.cgroup_manager,
+            rootless: options.rootless,
+            jail: options.jail,
+            keyring: options.keyring,
+            environment,
+            preserved_fds,
+        },
+    )?;
+    Ok(Prepared {
+        bundle,
+        plan,
+        notify,
+    })
+}
+
+/// The rules of terminals: who detaches needs a socket for it, and nobody else may name one.
+pub(crate) fn check_terminal(
+    terminal: bool,
+    attachment: Attachment,
+    socket: Option<&Path>,
+) -> Result<(), Error> {
+    let text = match (terminal, attachment, socket) {
+        (true, Attachment::Detached, None) => {
+            "cannot allocate tty if coracle will detach without setting console socket"
+        }
+        (false, _, Some(_)) | (true, Attachment::Foreground, Some(_)) => {
+            "cannot use console socket if coracle will not detach or allocate tty"
+        }
+        _ => return Ok(()),
+    };
+    Err(Error::Terminal(text))
+}
+
+/// The directory of the notify socket, read-only at /run/notify.
+fn notify_mount(source: PathBuf) -> Mount {
+    let mut options = MountOptions::default();
+    options.given = ["bind", "ro", "nosuid", "nodev", "noexec"]
+        .map(str::to_owned)
+        .to_vec();
+    options.bind = Some(coracle_bundle::Bind::Plain);
+    options.attributes.set = coracle_sys::mount_attribute::RDONLY
+        | coracle_sys::mount_attribute::NOSUID
+        | coracle_sys::mount_attribute::NODEV
+        | coracle_sys::mount_attribute::NOEXEC;
+    Mount {
+        destination: notify::DIRECTORY.into(),
+        source: Some(source),
+        fs_type: None,
+        options,
+        id_mappings: None,
+    }
+}
+
+/// Carries the plan out. On failure everything made is taken back, and poststop hooks run if hooks
+/// of the creation could have run.
+pub(crate) fn make(
+    store: &Store,
+    options: &CreateOptions,
+    prepared: &Prepared,
+    goal: Goal,
+) -> Result<Container, Error> {
+    let handoff = Handoff::open(options)?;
+    let directory = store.claim(&options.id)?;
+    let mut undo = Undo::default();
+    undo.push(Made::Directory);
+    let claimed = lock::acquire(&directory)
+        .and_then(|lock| first_record(&directory, prepared).map(|record| (lock, record)));
+    let (_lock, mut record) = match claimed {
+        Ok(claimed) => claimed,
+        Err(error) => {
+            undo.run(&directory);
+            return Err(error);
+        }
+    };
+    let mut site = Site {
+        directory: &directory,
+        prepared,
+        record: &mut record,
+        undo: &mut undo,
+    };
+    let made = build::build(&mut site, handoff, goal);
+    match made {
+        Ok(Built {
+            init,
+            console,
+            proxy,
+        }) => Ok(Container {
+            directory,
+            record,
+            init,
+            console,
+            proxy,
+        }),
+        Err(error) => {
+            let error = explain_oom(error, &record);
+            undo.run(&directory);
+            if record.init.is_some() && prepared.plan.hooks_during_create() {
+                let state = state::for_hook(&record, Status::Stopped, 0);
+                let poststop = prepared.plan.hooks.at(HookPoint::Poststop);
+                let _ = coracle_hooks::run_all(HookPoint::Poststop, poststop, &state);
+            }
+            Err(error)
+        }
+    }
+}
+
+/// A small memory limit ends init before it can say a word.
+fn explain_oom(error: Error, record: &Record) -> Error {
+    let killed = || {
+        record
+            .cgroup
+            .as_ref()
+            .is_some_and(coracle_cgroups::oom_killed)
+    };
+    match error {
+        Error::Launch(coracle_launch::Error::InitGone { .. }) if killed() => Error::OutOfMemory,
+        error => error,
+    }
+}
+
+/// Where the caller wants what.
+#[derive(Debug)]
+pub(crate) struct Handoff<'a> {
+    console: Option<Socket>,
+    pidfd: Option<Socket>,
+    pid_file: Option<&'a Path>,
+}
+
+impl<'a> Handoff<'a> {
+    fn open(options: &'a CreateOptions) -> Result<Self, Error> {
+        Self::of(
+            options.console_socket.as_deref(),
+            options.pidfd_socket.as_deref(),
+            options.pid_file.as_deref(),
+        )
+    }
+
+    /// Connects the sockets before anything is made.
+    pub(crate) fn of(
+        console: Option<&Path>,
+        pidfd: Option<&Path>,
+        pid_file: Option<&'a Path>,
+    ) -> Result<Self, Error> {
+        Ok(Self {
+            console: console
+                .map(|path| Socket::connect("--console-socket", path))
+                .transpose()?,
+            pidfd: pidfd
+                .map(|path| Socket::connect("--pidfd-socket", path))
+                .transpose()?,
+            pid_file,
+        })
+    }
+
+    /// Hands everything over; returns the pty's master where no socket took it.
+    pub(crate) fn deliver(
+        self,
+        launch: &mut Launch,
+        payload: &[u8],
+    ) -> Result<Option<OwnedFd>, Error> {
+        let mut console = launch.take_console();
+        if let Some(socket) = self.console
+            && let Some(master) = console.take()
+        {
+            socket.send(b"/dev/ptmx", master.as_fd())?;
+        }
+        if let Some(socket) = self.pidfd {
+            socket.send(payload, launch.pidfd())?;
+        }
+        if let Some(path) = self.pid_file {
+            handoff::write_pid_file(path, launch.pid().as_raw())?;
+        }
+        Ok(console)
+    }
+}
+
+fn first_record(directory: &Directory, prepared: &Prepared) -> Result<Record, Error> {
+    let Bundle { dir, config, .. } = &prepared.bundle;
+    for (what, path) in [("bundle", dir), ("root.path", &config.root.path)] {
+        if path.to_str().is_none() {
+            return Err(Error::NotUtf8 {
+                what,
+                path: path.clone(),
+            });
+        }
+    }
+    let own = i32::try_from(std::process::id())
+        .ok()
+        .and_then(Identity::of);
+    Ok(Record {
+        version: Record::current_version(),
+        id: directory.id.as_ref().to_owned(),
+        bundle: dir.clone(),
+        rootfs: config.root.path.clone(),
+        created: rfc3339(SystemTime::now()),
+        owner: Uid::effective().as_raw(),
+        complete: false,
+        creator: own,
+        init: None,
+        cgroup: prepared
+            .plan
+            .cgroups
+            .as_ref()
+            .map(coracle_cgroups::Plan::record),
+        own_pid_namespace: config.linux.namespaces.pid == Namespace::New,
+        host_mount: prepared
+            .plan
+            .rootfs
+            .as_ref()
+            .and_then(|plan| plan.host_mount())
+            .map(Path::to_owned),
+        has_process: config.process.is_some(),
+        annotations: config.annotations.clone(),
+    })
+}

@@ -1,0 +1,146 @@
+//! `delete`: nothing of the container is left.
+
+use std::os::fd::AsFd;
+
+use coracle_bundle::{ContainerId, HookPoint};
+
+use crate::error::Error;
+use crate::lock;
+use crate::options::Force;
+use crate::record::Record;
+use crate::state;
+use crate::status::{Status, Verb, refusal};
+use crate::store::{Directory, Store};
+use crate::undo;
+
+/// How long a killed init may take to end, in milliseconds.
+const PATIENCE_MS: u32 = 10_000;
+
+/// With this variable set to `1`, a container that is only created is not deleted without force, as
+/// runtime.md § Delete says. Without it such a container is ended and deleted: engines rely on that.
+const STRICT: &str = "CORACLE_STRICT_DELETE";
+
+/// Deletes a container: its processes, cgroup and directory, then the poststop hooks run.
+///
+/// Returns what the poststop hooks that failed had to say: warnings, since the container is gone.
+///
+/// # Errors
+/// [`Error::Status`] when it still runs and `force` is no, [`Error::Absent`] likewise;
+/// [`Error::StillRunning`] when init does not end within 10 s. What is left can be deleted again.
+pub fn delete(store: &Store, id: &ContainerId, force: Force) -> Result<Vec<String>, Error> {
+    let Some(directory) = store.find(id)? else {
+        return match force {
+            Force::Yes => Ok(Vec::new()),
+            Force::No => Err(Error::Absent { id: id.clone() }),
+        };
+    };
+    if force == Force::Yes {
+        // Before the lock: whoever holds it may be waiting for this very process.
+        if let Ok(Some(record)) = directory.record() {
+            let _ = end_processes(id, &record);
+        }
+    }
+    let _lock = lock::acquire(&directory)?;
+    let record = match directory.record() {
+        Ok(Some(record)) => record,
+        // A creation that was killed before its first word, or a deletion before its last.
+        Ok(None) if force == Force::Yes => {
+            directory.remove()?;
+            return Ok(Vec::new());
+        }
+        Err(Error::Corrupt { .. }) if force == Force::Yes => {
+            directory.remove()?;
+            return Ok(Vec::new());
+        }
+        Ok(None) => return Err(Error::Absent { id: id.clone() }),
+        Err(error) => return Err(error),
+    };
+    check(id, &directory, &record, force)?;
+    end(&directory, &record)
+}
+
+fn check(
+    id: &ContainerId,
+    directory: &Directory,
+    record: &Record,
+    force: Force,
+) -> Result<(), Error> {
+    let status = state::status(directory, record);
+    let verb = match force {
+        Force::Yes => Verb::DeleteForce,
+        Force::No => Verb::Delete,
+    };
+    let strict = std::env::var_os(STRICT).is_some_and(|value| value == "1");
+    let refusal = match refusal(verb, status) {
+        None if strict && status == Status::Created && force == Force::No => {
+            Some("cannot delete a container that is not stopped")
+        }
+        refusal => refusal,
+    };
+    match refusal {
+        Some(_) => Err(Error::NotStopped {
+            id: id.clone(),
+            status,
+        }),
+        None => Ok(()),
+    }
+}
+
+/// Ends what runs and removes what there is. The caller holds the lock.
+pub(crate) fn end(directory: &Directory, record: &Record) -> Result<Vec<String>, Error> {
+    end_processes(&directory.id, record)?;
+    if let Some(cgroup) = &record.cgroup {
+        coracle_cgroups::remove(cgroup)?;
+    }
+    if let Some(mount) = &record.host_mount {
+        undo::detach(mount)?;
+    }
+    let hooks = directory
+        .config()
+        .ok()
+        .and_then(|text| coracle_bundle::parse(&record.bundle, &text).ok())
+        .map(|config| coracle_hooks::plan(&config.hooks, &[]));
+    directory.remove()?;
+    let Some(hooks) = hooks else {
+        return Ok(Vec::new());
+    };
+    let poststop = hooks.at(HookPoint::Poststop);
+    if poststop.is_empty() {
+        return Ok(Vec::new());
+    }
+    let state = state::for_hook(record, Status::Stopped, 0);
+    let failures = coracle_hooks::run_all(HookPoint::Poststop, poststop, &state);
+    Ok(failures.iter().map(ToString::to_string).collect())
+}
+
+/// Kills init and, by the cgroup, whatever else there is, and waits for init's end.
+fn end_processes(id: &ContainerId, record: &Record) -> Result<(), Error> {
+    let pidfd = match &record.init {
+        Some(init) => init.open().map_err(|errno| Error::System {
+            attempted: "open init's pidfd",
+            errno,
+        })?,
+        None => None,
+    };
+    if let Some(pidfd) = &pidfd {
+        let _ = coracle_sys::pidfd_send_signal(pidfd.as_fd(), nix::libc::SIGKILL);
+    }
+    if let Some(cgroup) = &record.cgroup {
+        coracle_cgroups::kill(cgroup, nix::libc::SIGKILL)?;
+    }
+    let Some(pidfd) = pidfd else { return Ok(()) };
+    let ended =
+        coracle_sys::poll_readable(&[pidfd.as_fd()], Some(PATIENCE_MS)).map_err(|errno| {
+            Error::System {
+                attempted: "wait for init's end",
+                errno,
+            }
+        })?;
+    match (ended, &record.init) {
+        (0, Some(init)) => Err(Error::StillRunning {
+            id: id.clone(),
+            pid: init.pid,
+        }),
+        _ => Ok(()),
+    }
+}

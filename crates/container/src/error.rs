@@ -1,0 +1,172 @@
+//! Why a verb failed, in one line.
+
+use std::path::PathBuf;
+
+use coracle_bundle::ContainerId;
+use coracle_sys::errno_text;
+use nix::errno::Errno;
+use thiserror::Error;
+
+use crate::status::Status;
+
+/// What a verb attempted and why it did not come about.
+///
+/// The texts `does not exist`, `container not running` and `container with given ID already exists`
+/// are matched by engines.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The bundle or its config is refused; nothing was touched.
+    #[error(transparent)]
+    Bundle(#[from] coracle_bundle::Error),
+    /// A fact of the machine could not be read, or the kernel is too old.
+    #[error(transparent)]
+    Host(#[from] coracle_host::Error),
+    /// The plan was refused, or carrying it out failed.
+    #[error(transparent)]
+    Launch(#[from] coracle_launch::Error),
+    /// A cgroup operation on an existing container failed.
+    #[error(transparent)]
+    Cgroups(#[from] coracle_cgroups::Error),
+    /// A hook failed.
+    #[error(transparent)]
+    Hooks(#[from] coracle_hooks::Error),
+    /// The id is taken.
+    #[error("container with given ID already exists: {id}")]
+    Exists {
+        /// The id asked for.
+        id: ContainerId,
+    },
+    /// There is no such container.
+    #[error("container {id}: container does not exist")]
+    Absent {
+        /// The id asked for.
+        id: ContainerId,
+    },
+    /// The container's status forbids the verb.
+    #[error("container {id}: {refusal}: {status}")]
+    Status {
+        /// The container.
+        id: ContainerId,
+        /// What the verb says of the status.
+        refusal: &'static str,
+        /// The status found.
+        status: Status,
+    },
+    /// Only a stopped container is deleted without force.
+    #[error("cannot delete container {id} that is not stopped: {status}")]
+    NotStopped {
+        /// The container.
+        id: ContainerId,
+        /// The status found.
+        status: Status,
+    },
+    /// Another verb works on the container for longer than one waits.
+    #[error("container {id} is locked by {}", match holder {
+        Some(pid) => format!("process {pid}"),
+        None => "another process".to_owned(),
+    })]
+    Busy {
+        /// The container.
+        id: ContainerId,
+        /// Who holds the lock, where the kernel tells.
+        holder: Option<i32>,
+    },
+    /// A file of the state root could not be handled.
+    #[error("{call} {path:?}: {}", errno_text(*errno))]
+    Store {
+        /// What was attempted.
+        call: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The kernel's answer.
+        errno: Errno,
+    },
+    /// The record on disk cannot be read.
+    #[error("{path:?}: {reason}")]
+    Corrupt {
+        /// The record's file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// `start` of a container without `process`.
+    #[error("container {id}: config.json has no process: nothing to start")]
+    NoProcess {
+        /// The container.
+        id: ContainerId,
+    },
+    /// A path that the state file must hold is not UTF-8.
+    #[error("{what}: {path:?} is not UTF-8")]
+    NotUtf8 {
+        /// Whose path it is.
+        what: &'static str,
+        /// The path.
+        path: PathBuf,
+    },
+    /// A terminal was asked for where there can be none, or the reverse.
+    #[error("{0}")]
+    Terminal(&'static str),
+    /// A flag's file could not be handled.
+    #[error("{flag} {path:?}: {call}: {}", errno_text(*errno))]
+    Flag {
+        /// The flag.
+        flag: &'static str,
+        /// Its value.
+        path: PathBuf,
+        /// The call that failed.
+        call: &'static str,
+        /// The kernel's answer.
+        errno: Errno,
+    },
+    /// A flag's value cannot be served.
+    #[error("{flag}: {reason}")]
+    Value {
+        /// The flag.
+        flag: &'static str,
+        /// What was found and what was expected.
+        reason: String,
+    },
+    /// The signal could not be delivered.
+    #[error("container {id}: send signal {signal} to init: {}", errno_text(*errno))]
+    Signal {
+        /// The container.
+        id: ContainerId,
+        /// The signal's number.
+        signal: i32,
+        /// The kernel's answer.
+        errno: Errno,
+    },
+    /// Init did not end in time.
+    #[error("container {id}: container init still running: process {pid}")]
+    StillRunning {
+        /// The container.
+        id: ContainerId,
+        /// Init.
+        pid: i32,
+    },
+    /// The container has no cgroup that the verb could use.
+    #[error("container {id} has no cgroup of its own: cannot {verb}")]
+    NoCgroup {
+        /// The container.
+        id: ContainerId,
+        /// The verb.
+        verb: &'static str,
+    },
+    /// The kernel ended init for its memory limit.
+    #[error("container init was OOM-killed (memory limit too low?)")]
+    OutOfMemory,
+    /// Waiting on descriptors or on the foreground process failed.
+    #[error("{attempted}: {}", errno_text(*errno))]
+    System {
+        /// What was attempted.
+        attempted: &'static str,
+        /// The kernel's answer.
+        errno: Errno,
+    },
+}
+
+/// The errno behind an error of the standard library.
+pub(crate) fn io_errno(error: &std::io::Error) -> Errno {
+    error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
+}

@@ -1,0 +1,265 @@
+//! `exec`: one more process in a container, in the full cage of its stored config.
+
+use std::ffi::{CString, OsString};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
+
+use coracle_bundle::{Config, Namespace, Process};
+use coracle_launch::{Gate, Given, Launch, Slots};
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
+use nix::unistd::Pid;
+
+use crate::create::{Handoff, check_terminal};
+use crate::error::{Error, io_errno};
+use crate::foreground::Signals;
+use crate::handoff;
+use crate::identity::Identity;
+use crate::notify;
+use crate::options::{Attachment, ExecOptions, ExecProcess, Keyring};
+use crate::record::Record;
+use crate::run::Ended;
+use crate::state;
+use crate::status::{Verb, refusal};
+use crate::store::Store;
+
+/// Executes a process in a running (or created) container. In the foreground, returns its exit code.
+///
+/// # Errors
+/// [`Error`]; the container is as it was.
+pub fn exec(store: &Store, options: &ExecOptions) -> Result<Ended, Error> {
+    let id = &options.id;
+    let directory = store.open(id)?;
+    let record = directory
+        .record()?
+        .ok_or_else(|| Error::Absent { id: id.clone() })?;
+    let status = state::status(&directory, &record);
+    let verb = if options.ignore_paused {
+        Verb::ExecIgnorePaused
+    } else {
+        Verb::Exec
+    };
+    if let Some(refusal) = refusal(verb, status) {
+        return Err(Error::Status {
+            id: id.clone(),
+            refusal,
+            status,
+        });
+    }
+    let config = coracle_bundle::parse(&record.bundle, &directory.config()?)?;
+    let process = process(options, &config)?;
+    check_terminal(
+        process.terminal,
+        options.attachment,
+        options.console_socket.as_deref(),
+    )?;
+    let console = options.console_socket.as_deref();
+    let pidfd_socket = options.pidfd_socket.as_deref();
+    let handoff = Handoff::of(console, pidfd_socket, options.pid_file.as_deref())?;
+    launch(options, &record, &config, (&process, handoff))
+}
+
+fn launch(
+    options: &ExecOptions,
+    record: &Record,
+    config: &Config,
+    (process, handoff): (&Process, Handoff),
+) -> Result<Ended, Error> {
+    let (init, pidfd) = find_init(options, record)?;
+    let plan = plan(options, config, process, &init)?;
+    let cgroup = record.cgroup.clone().unwrap_or_default();
+    let joining = coracle_cgroups::open(&cgroup, Pid::from_raw(init.pid))?;
+    let signals = (options.attachment == Attachment::Foreground)
+        .then(Signals::catch)
+        .transpose()?;
+    let slots = Slots::open(
+        &plan,
+        Given {
+            cgroup,
+            into: joining.into,
+            fallback: joining.fallback,
+            tasks: joining.tasks,
+            exec_root: chroot_of(config, init.pid)?,
+            init: Some(pidfd),
+            gate: Gate::Link,
+        },
+    )?;
+    let mut launch: Launch = coracle_launch::spawn(&plan, slots)?;
+    launch.admit()?;
+    launch.created()?;
+    let console = handoff.deliver(&mut launch, b"setns")?;
+    launch.start()?;
+    let released = launch.release()?;
+    let code = match signals {
+        Some(signals) => signals.wait(&released, console, None)?,
+        None => 0,
+    };
+    Ok(Ended {
+        code,
+        warnings: plan.warnings,
+    })
+}
+
+/// Init and a pidfd of it that is checked to be of the process that the record means.
+fn find_init(options: &ExecOptions, record: &Record) -> Result<(Identity, OwnedFd), Error> {
+    let stopped = || Error::Status {
+        id: options.id.clone(),
+        refusal: "cannot exec in a stopped container: container not running",
+        status: crate::status::Status::Stopped,
+    };
+    let init = record.init.ok_or_else(stopped)?;
+    let pidfd = init
+        .open()
+        .map_err(|errno| Error::System {
+            attempted: "open init's pidfd",
+            errno,
+        })?
+        .ok_or_else(stopped)?;
+    Ok((init, pidfd))
+}
+
+fn plan(
+    options: &ExecOptions,
+    config: &Config,
+    process: &Process,
+    init: &Identity,
+) -> Result<coracle_launch::Plan, Error> {
+    let listen_fds = notify::listen_fds();
+    handoff::check_preserved(3 + listen_fds, options.preserve_fds)?;
+    let host = coracle_host::probe(coracle_launch::needs(config))?;
+    let namespaces = coracle_host::namespaces_of(init.pid)?;
+    let options = coracle_launch::Options {
+        id: options.id.clone(),
+        manager: Default::default(),
+        rootless: Default::default(),
+        jail: Default::default(),
+        keyring: Keyring::New,
+        environment: Vec::new(),
+        preserved_fds: listen_fds + options.preserve_fds,
+    };
+    Ok(coracle_launch::plan_exec(
+        process,
+        config,
+        &namespaces,
+        &host,
+        &options,
+    )?)
+}
+
+/// A container without a mount namespace is confined by chroot(2) alone, which setns(2) does not
+/// enter.
+fn chroot_of(config: &Config, pid: i32) -> Result<Option<OwnedFd>, Error> {
+    if config.linux.namespaces.mount != Namespace::Inherit {
+        return Ok(None);
+    }
+    let path = format!("/proc/{pid}/root");
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    match open(path.as_str(), flags, Mode::empty()) {
+        Ok(root) => Ok(Some(root)),
+        Err(errno) => Err(Error::Store {
+            call: "open",
+            path: path.into(),
+            errno,
+        }),
+    }
+}
+
+/// The process to execute: a file's, or the config's with what the flags change.
+fn process(options: &ExecOptions, config: &Config) -> Result<Process, Error> {
+    let mut process = match &options.process {
+        ExecProcess::File(path) => coracle_bundle::parse_process(&read(path)?)?,
+        ExecProcess::Command(arguments) => {
+            let mut process = config.process.clone().ok_or_else(|| Error::NoProcess {
+                id: options.id.clone(),
+            })?;
+            process.args = arguments
+                .iter()
+                .map(|a| c_string("ARGS", a))
+                .collect::<Result<_, _>>()?;
+            process.terminal = options.tty;
+            // These concern the container's first process alone.
+            process.oom_score_adj = None;
+            process
+        }
+    };
+    if options.tty {
+        process.terminal = true;
+    }
+    apply_flags(options, &mut process)?;
+    Ok(process)
+}
+
+fn apply_flags(options: &ExecOptions, process: &mut Process) -> Result<(), Error> {
+    let invalid = |flag, reason: String| Error::Value { flag, reason };
+    if process.args.is_empty() {
+        return Err(invalid("ARGS", "a command is required".to_owned()));
+    }
+    if let Some(cwd) = &options.cwd {
+        if !cwd.as_bytes().starts_with(b"/") {
+            return Err(invalid("--cwd", format!("{cwd:?} is not an absolute path")));
+        }
+        process.cwd = c_string("--cwd", cwd)?;
+    }
+    for variable in &options.env {
+        let line = c_string("--env", variable)?;
+        let Some(end) = line
+            .as_bytes()
+            .iter()
+            .position(|byte| *byte == b'=')
+            .filter(|n| *n > 0)
+        else {
+            return Err(invalid("--env", format!("{variable:?} is not KEY=VALUE")));
+        };
+        let key = line.as_bytes().get(..=end).unwrap_or_default().to_vec();
+        process
+            .env
+            .retain(|other| !other.as_bytes().starts_with(&key));
+        process.env.push(line);
+    }
+    if let Some((uid, gid)) = options.user {
+        process.user.uid = uid;
+        process.user.gid = gid.unwrap_or(process.user.gid);
+    }
+    process
+        .user
+        .additional_gids
+        .extend(&options.additional_gids);
+    if let Some(label) = &options.process_label {
+        process.selinux_label = Some(c_string("--process-label", &OsString::from(label))?);
+    }
+    if let Some(profile) = &options.apparmor {
+        process.apparmor_profile = Some(c_string("--apparmor", &OsString::from(profile))?);
+    }
+    process.no_new_privileges |= options.no_new_privs;
+    for number in &options.capabilities {
+        add_capability(process, 1 << *number);
+    }
+    Ok(())
+}
+
+/// `--cap`: bounding, effective and permitted; ambient only where the config made it inheritable.
+/// The inheritable set itself is never touched (CVE-2022-29162).
+fn add_capability(process: &mut Process, bit: u64) {
+    let sets = &mut process.capabilities;
+    sets.bounding.0 |= bit;
+    sets.effective.0 |= bit;
+    sets.permitted.0 |= bit;
+    sets.ambient.0 |= bit & sets.inheritable.0;
+}
+
+fn c_string(flag: &'static str, value: &OsString) -> Result<CString, Error> {
+    CString::new(value.clone().into_vec()).map_err(|_| Error::Value {
+        flag,
+        reason: format!("{value:?} holds a NUL byte"),
+    })
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Error> {
+    std::fs::read(path).map_err(|error| Error::Flag {
+        flag: "--process",
+        path: path.to_owned(),
+        call: "read",
+        errno: io_errno(&error),
+    })
+}

@@ -1,0 +1,61 @@
+//! `explain`: the plan of a bundle as text or JSON. Needs no privilege and touches nothing.
+
+use std::fmt;
+use std::path::Path;
+
+use coracle_bundle::ContainerId;
+use serde::Serialize;
+
+use crate::error::Error;
+use crate::options::{CgroupManager, Jail, Keyring, Rootless};
+
+/// What would be done, stage by stage.
+#[derive(Clone, Debug, Serialize)]
+pub struct Explanation {
+    /// The bundle's directory.
+    pub bundle: String,
+    /// In order.
+    pub stages: Vec<coracle_launch::StageText>,
+    /// What the user should know though it is no error.
+    pub warnings: Vec<String>,
+}
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.bundle)?;
+        for stage in &self.stages {
+            writeln!(f, "\n{} ({})", stage.name, stage.actor)?;
+            for step in &stage.steps {
+                writeln!(f, "  {step}")?;
+            }
+        }
+        for warning in &self.warnings {
+            writeln!(f, "\nwarning: {warning}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Plans the bundle in `directory` as `create` would.
+///
+/// # Errors
+/// As `create` refuses the bundle.
+pub fn explain(directory: &Path, manager: CgroupManager) -> Result<Explanation, Error> {
+    let bundle = coracle_bundle::load(directory)?;
+    let host = coracle_host::probe(coracle_launch::needs(&bundle.config))?;
+    let asked = coracle_launch::Options {
+        id: ContainerId::parse("ID")?,
+        manager,
+        rootless: Rootless::Auto,
+        jail: Jail::PivotRoot,
+        keyring: Keyring::New,
+        environment: Vec::new(),
+        preserved_fds: 0,
+    };
+    let plan = coracle_launch::plan(&bundle, &host, &asked)?;
+    Ok(Explanation {
+        bundle: bundle.dir.display().to_string(),
+        stages: plan.stages(),
+        warnings: plan.warnings,
+    })
+}

@@ -1,0 +1,100 @@
+//! What callers ask to be handed: the pid file, the pty's master, a pidfd.
+
+use std::ffi::CString;
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use coracle_sys::errno_text;
+use nix::errno::Errno;
+
+use crate::error::{Error, io_errno};
+
+/// A stream socket of the caller's, connected before anything is made.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    flag: &'static str,
+    path: PathBuf,
+    connection: OwnedFd,
+}
+
+impl Socket {
+    /// Connects to `path`.
+    pub(crate) fn connect(flag: &'static str, path: &Path) -> Result<Self, Error> {
+        let failed = |errno| Error::Flag {
+            flag,
+            path: path.to_owned(),
+            call: "connect",
+            errno,
+        };
+        let name = CString::new(path.as_os_str().as_bytes()).map_err(|_| failed(Errno::EINVAL))?;
+        let connection = coracle_sys::connect_unix(&name).map_err(failed)?;
+        Ok(Self {
+            flag,
+            path: path.to_owned(),
+            connection,
+        })
+    }
+
+    /// Sends `payload` with one descriptor attached and closes.
+    pub(crate) fn send(self, payload: &[u8], attached: BorrowedFd) -> Result<(), Error> {
+        coracle_sys::send(self.connection.as_fd(), payload, Some(attached))
+            .map(|_| ())
+            .map_err(|errno| Error::Flag {
+                flag: self.flag,
+                path: self.path,
+                call: "sendmsg",
+                errno,
+            })
+    }
+}
+
+/// Writes the pid in decimal, without a newline, and so that no reader sees half of it.
+pub(crate) fn write_pid_file(path: &Path, pid: i32) -> Result<(), Error> {
+    let failed = |call, error: &std::io::Error| Error::Flag {
+        flag: "--pid-file",
+        path: path.to_owned(),
+        call,
+        errno: io_errno(error),
+    };
+    let Some(name) = path.file_name() else {
+        let reason = format!("{path:?} names no file");
+        return Err(Error::Value {
+            flag: "--pid-file",
+            reason,
+        });
+    };
+    let mut hidden = std::ffi::OsString::from(".");
+    hidden.push(name);
+    let temporary = path.with_file_name(hidden);
+    // What an interrupted command left behind is no reason to fail.
+    let _ = std::fs::remove_file(&temporary);
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o644)
+        .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_CLOEXEC)
+        .open(&temporary)
+        .and_then(|mut file| file.write_all(pid.to_string().as_bytes()))
+        .map_err(|error| failed("write", &error))?;
+    std::fs::rename(&temporary, path).map_err(|error| failed("rename", &error))
+}
+
+/// Checks that `count` descriptors from `first` on are open.
+pub(crate) fn check_preserved(first: u32, count: u32) -> Result<(), Error> {
+    for number in first..first.saturating_add(count) {
+        let link = format!("/proc/self/fd/{number}");
+        if let Err(error) = std::fs::symlink_metadata(&link) {
+            let errno = errno_text(io_errno(&error));
+            let reason = format!("unable to stat preserved-fd {number}: {errno}");
+            return Err(Error::Value {
+                flag: "--preserve-fds",
+                reason,
+            });
+        }
+    }
+    Ok(())
+}

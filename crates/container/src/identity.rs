@@ -1,0 +1,73 @@
+//! Which process a stored pid means.
+
+use std::fs::File;
+
+use nix::errno::Errno;
+use nix::unistd::Pid;
+use procfs::FromRead;
+use procfs::process::Stat;
+use serde::{Deserialize, Serialize};
+use std::os::fd::OwnedFd;
+
+/// A process that cannot be mistaken for a later one with the same pid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Identity {
+    /// In the pid namespace of the runtime.
+    pub(crate) pid: i32,
+    /// Field 22 of /proc/PID/stat: clock ticks since boot. proc_pid_stat(5).
+    pub(crate) start_time: u64,
+}
+
+impl Identity {
+    /// The process that has `pid` now; `None` when there is none.
+    pub(crate) fn of(pid: i32) -> Option<Self> {
+        stat(pid).map(|stat| Self {
+            pid,
+            start_time: stat.starttime,
+        })
+    }
+
+    /// Whether the process still runs; a zombie does not.
+    pub(crate) fn is_alive(&self) -> bool {
+        stat(self.pid).is_some_and(|stat| self.is(&stat) && !matches!(stat.state, 'Z' | 'X' | 'x'))
+    }
+
+    /// A pidfd of the process, or `None` when it is gone. The start time is compared after the open,
+    /// so that the descriptor cannot be of a later process.
+    ///
+    /// # Errors
+    /// The errno of pidfd_open(2), but `ESRCH` and `EINVAL` (not a thread group leader): gone.
+    pub(crate) fn open(&self) -> nix::Result<Option<OwnedFd>> {
+        match coracle_sys::pidfd_open(Pid::from_raw(self.pid)) {
+            Ok(pidfd) => Ok(stat(self.pid).filter(|stat| self.is(stat)).map(|_| pidfd)),
+            Err(Errno::ESRCH | Errno::EINVAL) => Ok(None),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    fn is(&self, stat: &Stat) -> bool {
+        stat.starttime == self.start_time
+    }
+}
+
+fn stat(pid: i32) -> Option<Stat> {
+    Stat::from_read(File::open(format!("/proc/{pid}/stat")).ok()?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_is_alive_and_another_start_time_is_not() {
+        let own = Identity::of(i32::try_from(std::process::id()).unwrap()).unwrap();
+        assert!(own.is_alive());
+        assert!(own.open().unwrap().is_some());
+        let other = Identity {
+            start_time: own.start_time + 1,
+            ..own
+        };
+        assert!(!other.is_alive());
+        assert!(other.open().unwrap().is_none());
+    }
+}

@@ -1,0 +1,118 @@
+//! `state`, `list`, `ps`, `pause` and `resume`: what is there, and holding it still.
+
+use coracle_bundle::ContainerId;
+
+use crate::error::Error;
+use crate::lock;
+use crate::record::Record;
+use crate::state::{self, State};
+use crate::status::{Verb, refusal};
+use crate::store::{Directory, Store};
+
+/// All containers of a state root, and a line for each that could not be read.
+#[derive(Clone, Debug, Default)]
+pub struct Listing {
+    /// Sorted by id.
+    pub containers: Vec<State>,
+    /// One line each.
+    pub broken: Vec<String>,
+}
+
+/// The container's state. Takes no lock and writes nothing.
+///
+/// # Errors
+/// [`Error::Absent`], [`Error::Corrupt`].
+pub fn state(store: &Store, id: &ContainerId) -> Result<State, Error> {
+    let (directory, record) = read(store, id)?;
+    Ok(state::current(&directory, &record))
+}
+
+/// The states of all containers.
+///
+/// # Errors
+/// [`Error::Store`] when the state root cannot be read; a missing one is empty.
+pub fn list(store: &Store) -> Result<Listing, Error> {
+    let mut listing = Listing::default();
+    for id in store.ids()? {
+        match state(store, &id) {
+            Ok(state) => listing.containers.push(state),
+            Err(Error::Absent { .. }) => {}
+            Err(error) => listing.broken.push(format!("{id}: {error}")),
+        }
+    }
+    Ok(listing)
+}
+
+/// The pids of all processes of the container, in the runtime's pid namespace.
+///
+/// Without a cgroup only init is known.
+///
+/// # Errors
+/// [`Error::Status`] when the container is stopped.
+pub fn processes(store: &Store, id: &ContainerId) -> Result<Vec<i32>, Error> {
+    let (directory, record) = read(store, id)?;
+    allow(Verb::Ps, &directory, &record)?;
+    match &record.cgroup {
+        Some(cgroup) if !cgroup.is_empty() => Ok(coracle_cgroups::processes(cgroup)?),
+        _ => Ok(record.init.map(|init| init.pid).into_iter().collect()),
+    }
+}
+
+/// Freezes the container's processes.
+///
+/// # Errors
+/// [`Error::Status`], [`Error::NoCgroup`], or the freezer's answer; the container runs on then.
+pub fn pause(store: &Store, id: &ContainerId) -> Result<(), Error> {
+    freezer(store, id, Verb::Pause)
+}
+
+/// Lets the container's processes go on.
+///
+/// # Errors
+/// As [`pause`].
+pub fn resume(store: &Store, id: &ContainerId) -> Result<(), Error> {
+    freezer(store, id, Verb::Resume)
+}
+
+fn freezer(store: &Store, id: &ContainerId, verb: Verb) -> Result<(), Error> {
+    let directory = store.open(id)?;
+    let _lock = lock::acquire(&directory)?;
+    let record = directory
+        .record()?
+        .ok_or_else(|| Error::Absent { id: id.clone() })?;
+    allow(verb, &directory, &record)?;
+    let (name, apply): (
+        _,
+        fn(&coracle_cgroups::Record) -> coracle_cgroups::Result<()>,
+    ) = match verb {
+        Verb::Resume => ("resume", coracle_cgroups::thaw),
+        _ => ("pause", coracle_cgroups::freeze),
+    };
+    match &record.cgroup {
+        Some(cgroup) if !cgroup.is_empty() => Ok(apply(cgroup)?),
+        _ => Err(Error::NoCgroup {
+            id: id.clone(),
+            verb: name,
+        }),
+    }
+}
+
+fn read(store: &Store, id: &ContainerId) -> Result<(Directory, Record), Error> {
+    let directory = store.open(id)?;
+    let record = directory
+        .record()?
+        .ok_or_else(|| Error::Absent { id: id.clone() })?;
+    Ok((directory, record))
+}
+
+fn allow(verb: Verb, directory: &Directory, record: &Record) -> Result<(), Error> {
+    let status = state::status(directory, record);
+    match refusal(verb, status) {
+        Some(refusal) => Err(Error::Status {
+            id: directory.id.clone(),
+            refusal,
+            status,
+        }),
+        None => Ok(()),
+    }
+}

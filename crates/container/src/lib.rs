@@ -1,0 +1,70 @@
+//! The state machine of a container and its memory on disk: what `create`, `start`, `kill`,
+//! `delete` and the other verbs mean (runtime.md § Runtime and Lifecycle).
+//!
+//! ```
+//! use coracle_container::{Store, list};
+//! use std::path::Path;
+//!
+//! let store = Store::new(Path::new("/nonexistent"));
+//! assert!(list(&store).unwrap().containers.is_empty());
+//! ```
+//!
+//! # Invariants
+//!
+//! - Facts are stored, the status is derived: from the record, the process with its start time, the
+//!   FIFOs and the freezer.
+//! - The record is replaced as a whole; readers take no lock, writers hold one for a bounded time.
+//! - The record names the cgroup before it is made and init before it does anything: a runtime that
+//!   is killed anywhere leaves what `delete --force` clears.
+//! - A failed creation takes back what it made, last first.
+//! - The bundle's config is read once: later verbs read the private copy.
+
+mod build;
+mod create;
+mod delete;
+mod error;
+mod exec;
+mod explain;
+mod foreground;
+mod handoff;
+mod identity;
+mod inspect;
+mod kill;
+mod lock;
+mod notify;
+mod options;
+mod record;
+mod run;
+mod start;
+mod state;
+mod status;
+mod store;
+mod timestamp;
+mod undo;
+
+pub use create::create;
+pub use delete::delete;
+pub use error::Error;
+pub use exec::exec;
+pub use explain::{Explanation, explain};
+pub use inspect::{Listing, list, pause, processes, resume, state};
+pub use kill::kill;
+pub use options::{
+    After, Attachment, CgroupManager, CreateOptions, ExecOptions, ExecProcess, Force, Jail,
+    Keyring, Rootless, RunOptions, Scope, Subreaper,
+};
+pub use run::{Ended, run};
+pub use start::start;
+pub use state::{OCI_VERSION, State};
+pub use status::Status;
+pub use store::Store;
+pub use timestamp::rfc3339;
+
+/// Returns when the runtime's own file cannot be written from a container; else executes it once
+/// more from a protected copy. To be called first by the verbs that clone.
+///
+/// # Errors
+/// [`Error::Launch`] when no protection works.
+pub fn seal() -> Result<(), Error> {
+    Ok(coracle_launch::seal()?)
+}

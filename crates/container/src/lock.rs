@@ -1,0 +1,86 @@
+//! One writer at a time: flock(2) on the container's directory, for a bounded time.
+
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+
+use crate::error::Error;
+use crate::store::Directory;
+
+/// How long a verb waits for another one on the same container.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// The lock of one container, held until it is dropped or the process ends.
+#[derive(Debug)]
+pub(crate) struct Lock {
+    _held: Flock<OwnedFd>,
+}
+
+/// Takes the container's lock.
+///
+/// # Errors
+/// [`Error::Busy`] with the pid of the holder when it is not free in time.
+pub(crate) fn acquire(directory: &Directory) -> Result<Lock, Error> {
+    let failed = |errno| Error::Store {
+        call: "lock",
+        path: directory.path().to_owned(),
+        errno,
+    };
+    let deadline = Instant::now() + LIMIT;
+    let mut pause = Duration::from_millis(1);
+    let mut handle = directory
+        .handle()
+        .try_clone_to_owned()
+        .map_err(|e| failed(crate::error::io_errno(&e)))?;
+    loop {
+        match Flock::lock(handle, FlockArg::LockExclusiveNonblock) {
+            Ok(held) => return Ok(Lock { _held: held }),
+            Err((back, Errno::EWOULDBLOCK)) => handle = back,
+            Err((back, Errno::EINTR)) => handle = back,
+            Err((_, errno)) => return Err(failed(errno)),
+        }
+        if Instant::now() >= deadline {
+            let holder = holder(directory);
+            return Err(Error::Busy {
+                id: directory.id.clone(),
+                holder,
+            });
+        }
+        // flock(2) has no time limit of its own, and a signal handler would be process-wide state.
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(50));
+    }
+}
+
+/// The pid that /proc/locks names for the directory, for the message only.
+fn holder(directory: &Directory) -> Option<i32> {
+    let inode = nix::sys::stat::fstat(directory.handle()).ok()?.st_ino;
+    let locks = std::fs::read_to_string("/proc/locks").ok()?;
+    holder_in(&locks, inode)
+}
+
+fn holder_in(locks: &str, inode: u64) -> Option<i32> {
+    let ending = format!(":{inode}");
+    locks.lines().find_map(|line| {
+        let mut fields = line.split_whitespace();
+        (fields.nth(1)? == "FLOCK").then_some(())?;
+        let pid = fields.nth(2)?.parse().ok()?;
+        fields.next()?.ends_with(&ending).then_some(pid)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_holder_is_read_from_proc_locks() {
+        let locks = "1: POSIX  ADVISORY  WRITE 700 00:18:900 0 EOF\n\
+                     2: FLOCK  ADVISORY  WRITE 701 00:18:900 0 EOF\n\
+                     2: -> FLOCK  ADVISORY  WRITE 702 00:18:900 0 EOF\n";
+        assert_eq!(holder_in(locks, 900), Some(701));
+        assert_eq!(holder_in(locks, 90), None);
+    }
+}

@@ -1,0 +1,187 @@
+//! NOTIFY_SOCKET and LISTEN_FDS: what the service manager above us says, passed on. sd_notify(3),
+//! sd_listen_fds(3).
+
+use std::ffi::{CStr, CString, OsString};
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::path::Path;
+
+use crate::error::{Error, io_errno};
+use crate::store::Directory;
+
+/// Where the container finds the directory of the socket.
+pub(crate) const DIRECTORY: &str = "/run/notify";
+
+/// What the container's process has in its environment.
+pub(crate) const ENVIRONMENT: &CStr = c"NOTIFY_SOCKET=/run/notify/notify.sock";
+
+const NAME: &str = "notify.sock";
+
+/// Whether our caller waits for notifications.
+pub(crate) fn asked() -> bool {
+    std::env::var_os("NOTIFY_SOCKET").is_some_and(|value| !value.is_empty())
+}
+
+/// How many sockets our caller passes on from descriptor 3 on.
+pub(crate) fn listen_fds() -> u32 {
+    let number = |name| {
+        std::env::var(name)
+            .ok()
+            .and_then(|value| value.parse::<u32>().ok())
+    };
+    match (number("LISTEN_FDS"), number("LISTEN_PID")) {
+        (Some(count), None) => count,
+        (Some(count), Some(pid)) if pid == std::process::id() => count,
+        _ => 0,
+    }
+}
+
+/// What the container's process is told of the sockets.
+pub(crate) fn listen_environment(count: u32) -> Vec<CString> {
+    if count == 0 {
+        return Vec::new();
+    }
+    let mut lines = vec![
+        format!("LISTEN_FDS={count}").into_bytes(),
+        b"LISTEN_PID=1".to_vec(),
+    ];
+    if let Some(names) = std::env::var_os("LISTEN_FDNAMES") {
+        lines.push([b"LISTEN_FDNAMES=", names.as_bytes()].concat());
+    }
+    lines
+        .into_iter()
+        .filter_map(|line| CString::new(line).ok())
+        .collect()
+}
+
+/// Our end of the container's notify socket.
+#[derive(Debug)]
+pub(crate) struct Proxy {
+    socket: UnixDatagram,
+    upstream: OsString,
+    init: i32,
+}
+
+/// What one datagram meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Heard {
+    Ready,
+    Else,
+}
+
+impl Proxy {
+    /// Binds the socket in the container's notify directory, where there is one.
+    pub(crate) fn bind(directory: &Directory, init: i32) -> Result<Option<Self>, Error> {
+        let Some(upstream) = std::env::var_os("NOTIFY_SOCKET").filter(|value| !value.is_empty())
+        else {
+            return Ok(None);
+        };
+        let path = directory.notify().join(NAME);
+        let failed = |error: std::io::Error| Error::Store {
+            call: "bind",
+            path: path.clone(),
+            errno: io_errno(&error),
+        };
+        // Socket paths end at 107 bytes; the directory's descriptor makes this one short.
+        let short = format!(
+            "/proc/self/fd/{}/notify/{NAME}",
+            directory.handle().as_raw_fd()
+        );
+        if !directory.notify().is_dir() {
+            return Ok(None);
+        }
+        let _ = std::fs::remove_file(&short);
+        let socket = UnixDatagram::bind(&short).map_err(failed)?;
+        // The container's process may be any user of its user namespace.
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+        std::fs::set_permissions(&short, mode).map_err(failed)?;
+        Ok(Some(Self {
+            socket,
+            upstream,
+            init,
+        }))
+    }
+
+    pub(crate) fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    /// Receives one datagram and passes on the lines that concern the service manager.
+    pub(crate) fn forward(&self) -> Result<Heard, Error> {
+        let mut buffer = [0_u8; 4096];
+        let failed = |attempted| {
+            move |error: std::io::Error| Error::System {
+                attempted,
+                errno: io_errno(&error),
+            }
+        };
+        let length = self
+            .socket
+            .recv(&mut buffer)
+            .map_err(failed("receive a notification"))?;
+        let (lines, heard) = translate(buffer.get(..length).unwrap_or_default(), self.init);
+        if !lines.is_empty() {
+            self.send(&lines)?;
+        }
+        Ok(heard)
+    }
+
+    fn send(&self, lines: &[u8]) -> Result<(), Error> {
+        let failed = |error: std::io::Error| Error::System {
+            attempted: "notify the service manager",
+            errno: io_errno(&error),
+        };
+        let upstream = UnixDatagram::unbound().map_err(failed)?;
+        let name = self.upstream.as_bytes();
+        let address = match name.strip_prefix(b"@") {
+            Some(name) => SocketAddr::from_abstract_name(name),
+            None => SocketAddr::from_pathname(Path::new(&self.upstream)),
+        };
+        upstream
+            .send_to_addr(lines, &address.map_err(failed)?)
+            .map(|_| ())
+            .map_err(failed)
+    }
+}
+
+/// The lines that are passed on. MAINPID becomes init's pid here: the container cannot know it.
+fn translate(datagram: &[u8], init: i32) -> (Vec<u8>, Heard) {
+    const KEYS: [&[u8]; 5] = [
+        b"READY=",
+        b"STATUS=",
+        b"ERRNO=",
+        b"EXTEND_TIMEOUT_USEC=",
+        b"WATCHDOG=",
+    ];
+    let mut lines = Vec::new();
+    let mut heard = Heard::Else;
+    for line in datagram.split(|byte| *byte == b'\n') {
+        if KEYS.iter().any(|key| line.starts_with(key)) {
+            lines.extend_from_slice(line);
+            lines.push(b'\n');
+        }
+        if line == b"READY=1" {
+            lines.extend_from_slice(format!("MAINPID={init}\n").as_bytes());
+            heard = Heard::Ready;
+        }
+    }
+    (lines, heard)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_concerns_the_service_manager_is_passed_on() {
+        let (lines, heard) = translate(b"FDSTORE=1\nSTATUS=up\nREADY=1\nMAINPID=1\n", 700);
+        assert_eq!(
+            String::from_utf8(lines).unwrap(),
+            "STATUS=up\nREADY=1\nMAINPID=700\n"
+        );
+        assert_eq!(heard, Heard::Ready);
+        assert_eq!(translate(b"FDSTORE=1", 700), (Vec::new(), Heard::Else));
+    }
+}

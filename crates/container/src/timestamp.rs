@@ -1,0 +1,75 @@
+//! Points in time as RFC 3339 writes them.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// `2026-03-21T09:05:07.000000123Z`: UTC, with nanoseconds.
+///
+/// A time before 1970 is written as 1970.
+#[must_use]
+pub fn rfc3339(time: SystemTime) -> String {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let (days, rest) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
+    let (year, month, day) = civil_from_days(days);
+    format!(
+        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{:09}Z",
+        rest / 3600,
+        rest / 60 % 60,
+        rest % 60,
+        since.subsec_nanos()
+    )
+}
+
+/// Year, month and day of the proleptic Gregorian calendar, `days` after 1970-01-01.
+///
+/// Years are counted from March, so that the leap day is the last day of a year: 146,097 days make
+/// an era of 400 years.
+fn civil_from_days(days: u64) -> (u64, u64, u64) {
+    let shifted = days + 719_468;
+    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
+    let leap_days = day_of_era / 1_460 + day_of_era / 146_096;
+    let year_of_era = (day_of_era - leap_days + day_of_era / 36_524) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 {
+        month_from_march + 3
+    } else {
+        month_from_march - 9
+    };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    (year, month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn known_points() {
+        for (seconds, text) in [
+            (0, "1970-01-01T00:00:00.000000007Z"),
+            (951_782_399, "2000-02-28T23:59:59.000000007Z"),
+            (951_782_400, "2000-02-29T00:00:00.000000007Z"),
+            (1_709_251_199, "2024-02-29T23:59:59.000000007Z"),
+            (4_107_542_400, "2100-03-01T00:00:00.000000007Z"),
+        ] {
+            assert_eq!(rfc3339(UNIX_EPOCH + Duration::new(seconds, 7)), text);
+        }
+    }
+
+    #[test]
+    fn every_day_follows_the_one_before() {
+        let mut last = civil_from_days(0);
+        for days in 1..200_000 {
+            let next = civil_from_days(days);
+            let stepped = match next {
+                (y, 1, 1) => (last == (y - 1, 12, 31), true),
+                (y, m, 1) => (last.0 == y && last.1 == m - 1, last.2 >= 28),
+                (y, m, d) => (last == (y, m, d - 1), d <= 31),
+            };
+            assert_eq!(stepped, (true, true), "{last:?} then {next:?}");
+            last = next;
+        }
+    }
+}

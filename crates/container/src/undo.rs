@@ -1,0 +1,63 @@
+//! What a failed creation takes back, last first.
+
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::mount::{MntFlags, umount2};
+
+use crate::error::Error;
+use crate::store::Directory;
+
+/// Something that was made outside this process.
+#[derive(Debug)]
+pub(crate) enum Made {
+    /// The container's directory in the state root.
+    Directory,
+    /// The container's cgroup. Boxed: it is large and there is one.
+    Cgroup(Box<coracle_cgroups::Record>),
+    /// The root's mount in the runtime's own mount namespace, with all below it.
+    HostMount(PathBuf),
+}
+
+/// The list of what was made, taken back by [`Undo::run`]; forgotten by dropping it.
+#[derive(Debug, Default)]
+pub(crate) struct Undo {
+    made: Vec<Made>,
+}
+
+impl Undo {
+    pub(crate) fn push(&mut self, made: Made) {
+        self.made.push(made);
+    }
+
+    /// Takes everything back, as far as it goes: what is left is found by `delete --force`, since
+    /// the directory goes only when the rest has gone.
+    pub(crate) fn run(self, directory: &Directory) {
+        for made in self.made.into_iter().rev() {
+            let done = match made {
+                Made::Cgroup(record) => {
+                    let _ = coracle_cgroups::kill(&record, nix::libc::SIGKILL);
+                    coracle_cgroups::undo(&record).is_ok()
+                }
+                Made::HostMount(path) => detach(&path).is_ok(),
+                Made::Directory => directory.remove().is_ok(),
+            };
+            if !done {
+                return;
+            }
+        }
+    }
+}
+
+/// Unmounts what a container without a mount namespace has left on the host.
+pub(crate) fn detach(path: &Path) -> Result<(), Error> {
+    match umount2(path, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
+        // EINVAL: init had not come as far as mounting it.
+        Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => Ok(()),
+        Err(errno) => Err(Error::Store {
+            call: "umount2",
+            path: path.to_owned(),
+            errno,
+        }),
+    }
+}

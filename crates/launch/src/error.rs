@@ -1,0 +1,66 @@
+//! Why a plan was refused or could not be carried out.
+
+use coracle_sys::errno_text;
+use nix::errno::Errno;
+use thiserror::Error;
+
+/// What was attempted between reading the bundle and the running program, and why it failed.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The config asks for something that this release does not build yet.
+    #[error("{property}: not built yet")]
+    NotBuilt {
+        /// The property's JSON path.
+        property: &'static str,
+    },
+    /// The namespaces cannot be made as asked.
+    #[error(transparent)]
+    Namespaces(#[from] coracle_namespaces::Error),
+    /// The cgroup cannot be made as asked.
+    #[error(transparent)]
+    Cgroups(#[from] coracle_cgroups::Error),
+    /// The root file system cannot be made as asked.
+    #[error(transparent)]
+    Rootfs(#[from] coracle_rootfs::Error),
+    /// The process cannot be made as asked.
+    #[error(transparent)]
+    Process(#[from] coracle_process::Error),
+    /// What hooks read or write could not be set up.
+    #[error(transparent)]
+    Hooks(#[from] coracle_hooks::Error),
+    /// The runtime's own file could not be protected.
+    #[error("protect the runtime's own file: {call}: {}", errno_text(*errno))]
+    Seal {
+        /// The call that failed.
+        call: &'static str,
+        /// The kernel's answer.
+        errno: Errno,
+    },
+    /// A call on the runtime's side failed.
+    #[error("{attempted}: {}", errno_text(*errno))]
+    Runtime {
+        /// What was attempted.
+        attempted: &'static str,
+        /// The kernel's answer.
+        errno: Errno,
+    },
+    /// Init reported a failure; the plan made a sentence of it.
+    #[error("{sentence}")]
+    Init {
+        /// What init attempted and why it failed.
+        sentence: String,
+    },
+    /// Init ended without a word.
+    #[error("init was ended by {cause} before it was ready")]
+    InitGone {
+        /// The signal or exit code.
+        cause: String,
+    },
+    /// Init did not answer in time.
+    #[error("init did not answer within {seconds} s")]
+    InitSilent {
+        /// The limit.
+        seconds: u32,
+    },
+}

@@ -1,0 +1,112 @@
+//! The plan in words: all of it for `explain`, one step of it for an error.
+
+use coracle_bundle::{Config, HookPoint};
+use coracle_sys::{Fault, errno_text};
+use serde::Serialize;
+
+use crate::message::Stage;
+use crate::plan::Plan;
+
+/// One part of the plan, its steps in order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct StageText {
+    /// What the steps are about.
+    pub name: &'static str,
+    /// Who carries them out: `runtime` or `init`.
+    pub actor: &'static str,
+    /// A sentence a step.
+    pub steps: Vec<String>,
+}
+
+impl Plan {
+    /// The whole plan in the order in which it is carried out; parts without steps are left out.
+    #[must_use]
+    pub fn stages(&self) -> Vec<StageText> {
+        let hooks = |point| {
+            (0..self.hooks.steps(point))
+                .map(|step| self.hooks.describe(point, step))
+                .collect()
+        };
+        let each =
+            |steps: u32, describe: &dyn Fn(u32) -> String| (0..steps).map(describe).collect();
+        let namespaces = each(self.namespaces.steps(), &|step| {
+            self.namespaces.describe(step)
+        });
+        let rootfs = self
+            .rootfs
+            .as_ref()
+            .map(|plan| each(plan.steps(), &|step| plan.describe(step)))
+            .unwrap_or_default();
+        let process = each(self.process.steps(), &|step| self.process.describe(step));
+        let cgroups = self.cgroups.as_ref().map(coracle_cgroups::Plan::describe);
+        let runtime = |name, steps: Vec<String>| StageText {
+            name,
+            actor: "runtime",
+            steps,
+        };
+        let init = |name, steps: Vec<String>| StageText {
+            name,
+            actor: "init",
+            steps,
+        };
+        let mut stages = vec![
+            runtime("cgroup", cgroups.unwrap_or_default()),
+            init("namespaces", namespaces),
+            init("rootfs", rootfs),
+            runtime("prestart hooks", hooks(HookPoint::Prestart)),
+            runtime("createRuntime hooks", hooks(HookPoint::CreateRuntime)),
+            init("createContainer hooks", hooks(HookPoint::CreateContainer)),
+            init("process", process),
+            init("startContainer hooks", hooks(HookPoint::StartContainer)),
+            runtime("poststart hooks", hooks(HookPoint::Poststart)),
+            runtime("poststop hooks", hooks(HookPoint::Poststop)),
+        ];
+        stages.retain(|stage| !stage.steps.is_empty());
+        stages
+    }
+
+    /// What init reported, as a sentence. `output` is what its hooks printed.
+    #[must_use]
+    pub fn explain(&self, stage: Stage, fault: &Fault, output: &str) -> String {
+        let point = match stage {
+            Stage::CreateContainer => HookPoint::CreateContainer,
+            Stage::StartContainer => HookPoint::StartContainer,
+            Stage::Namespaces => return self.namespaces.explain(fault),
+            Stage::Process => return self.process.explain(fault),
+            Stage::Rootfs => {
+                return match &self.rootfs {
+                    Some(rootfs) => rootfs.explain(fault),
+                    None => plain("the root file system", fault),
+                };
+            }
+            Stage::Cgroup => return plain("join the container's cgroup", fault),
+            Stage::Session => return plain("prepare init", fault),
+        };
+        self.hooks.explain(point, fault, output)
+    }
+}
+
+fn plain(what: &str, fault: &Fault) -> String {
+    format!("{what}: {}: {}", fault.call.name(), errno_text(fault.errno))
+}
+
+/// The sentence for what init reported after it was created, when only the stored config is left of
+/// the plan: a hook in the container, or execve(2).
+#[must_use]
+pub fn explain_start(config: &Config, stage: Stage, fault: &Fault, output: &str) -> String {
+    match stage {
+        Stage::StartContainer => coracle_hooks::plan(&config.hooks, &[]).explain(
+            HookPoint::StartContainer,
+            fault,
+            output,
+        ),
+        _ => match config
+            .process
+            .as_ref()
+            .and_then(|process| process.args.first())
+        {
+            Some(program) => coracle_process::explain_exec(program, fault),
+            None => plain("start", fault),
+        },
+    }
+}

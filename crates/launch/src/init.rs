@@ -1,0 +1,198 @@
+//! Init's half of a launch: the clone carries out its stages in the plan's order and becomes the
+//! container's process.
+//!
+//! Nothing here allocates: the plan and the slots were made before the clone and are only read. A
+//! build with debug assertions aborts on any allocation. What fails is reported as coordinates.
+
+use std::convert::Infallible;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use coracle_bundle::HookPoint;
+use coracle_process::Ready;
+use coracle_sys::{Call, Cloned, CloseRange, Dumpable, Fault, NamespaceFlags, Parentage};
+use nix::errno::Errno;
+use nix::sys::signal::Signal;
+
+use crate::message::{self, Message, Stage};
+use crate::plan::Plan;
+use crate::slots::{Gate, Slots};
+
+type Staged<T> = Result<T, (Stage, Fault)>;
+
+/// Attaches the stage to a fault.
+fn at(stage: Stage) -> impl Fn(Fault) -> (Stage, Fault) {
+    move |fault| (stage, fault)
+}
+
+/// A fault of the session stage, where the steps are the calls themselves.
+fn session(call: Call) -> impl Fn(Errno) -> (Stage, Fault) {
+    move |errno| (Stage::Session, Fault::new(0, call, errno))
+}
+
+/// Runs as the cloned child: init, or the intermediate that clones init. Never returns.
+pub(crate) fn run(plan: &Plan, mut slots: Slots, link: BorrowedFd) -> ! {
+    #[cfg(debug_assertions)]
+    coracle_sys::allocation::forbid();
+    let ready = match prepare(plan, &mut slots, link) {
+        Ok(ready) => ready,
+        Err((stage, fault)) => {
+            let _ = message::send(link, Message::Failed(stage, fault), None);
+            coracle_sys::exit(1)
+        }
+    };
+    let Err((stage, fault)) = start(plan, &slots, link, &ready);
+    let report = Message::Failed(stage, fault);
+    let _ = match &slots.gate {
+        Gate::Link => message::send(link, report, None),
+        Gate::Fifos { started, .. } => nix::unistd::write(started, &report.encode()).map(|_| ()),
+    };
+    coracle_sys::exit(1)
+}
+
+/// Everything up to the point where only the start is missing.
+fn prepare(plan: &Plan, slots: &mut Slots, link: BorrowedFd) -> Staged<Ready> {
+    orphaned_dies()?;
+    coracle_sys::reset_signals();
+    if plan.namespaces.intermediate {
+        fork_init(plan, slots, link)?;
+        orphaned_dies()?;
+    }
+    await_grant(link)?;
+    // From here on nobody of the container may trace us or open our descriptors (CVE-2016-9962).
+    coracle_sys::set_dumpable(Dumpable::No).map_err(session(Call::Prctl))?;
+    if !plan.namespaces.intermediate {
+        coracle_cgroups::join(&slots.tasks).map_err(at(Stage::Cgroup))?;
+    }
+    coracle_namespaces::enter(&plan.namespaces, &slots.namespaces)
+        .map_err(at(Stage::Namespaces))?;
+    coracle_process::session(&plan.process).map_err(at(Stage::Process))?;
+    jail(plan, slots, link)?;
+    keep_only_preserved(plan, slots, link)?;
+    let ready = coracle_process::cage(&plan.process).map_err(at(Stage::Process))?;
+    // The runtime ends after this word, and init shall outlive it.
+    coracle_sys::set_parent_death_signal(None).map_err(session(Call::Prctl))?;
+    message::send(link, Message::Created, None).map_err(session(Call::Send))?;
+    Ok(ready)
+}
+
+/// A runtime that is killed takes init with it: the kernel sends the signal, and the first wait for a
+/// grant sees the end of file where the runtime died before this call.
+fn orphaned_dies() -> Staged<()> {
+    coracle_sys::set_parent_death_signal(Some(Signal::SIGKILL)).map_err(session(Call::Prctl))
+}
+
+/// The intermediate: joins what init must be born into, clones init as its sibling, and ends.
+/// Returns in init.
+fn fork_init(plan: &Plan, slots: &Slots, link: BorrowedFd) -> Staged<()> {
+    await_grant(link)?;
+    coracle_cgroups::join(&slots.tasks).map_err(at(Stage::Cgroup))?;
+    coracle_sys::set_dumpable(Dumpable::No).map_err(session(Call::Prctl))?;
+    coracle_namespaces::before_clone(&plan.namespaces, &slots.namespaces)
+        .map_err(at(Stage::Namespaces))?;
+    let flags: NamespaceFlags = plan.namespaces.final_clone;
+    match coracle_sys::clone3(flags, None, Parentage::Sibling).map_err(session(Call::Clone))? {
+        Cloned::Child => Ok(()),
+        Cloned::Parent { pid, .. } => {
+            let told = message::send(link, Message::Forked(pid.as_raw()), None);
+            coracle_sys::exit(i32::from(told.is_err()))
+        }
+    }
+}
+
+/// Waits for the runtime. Its end means that nobody would ever clean up after us.
+fn await_grant(link: BorrowedFd) -> Staged<()> {
+    match message::receive(link) {
+        Ok(Some((Message::Grant, _))) => Ok(()),
+        Ok(Some(_)) => Err(session(Call::Receive)(Errno::EPROTO)),
+        Ok(None) => coracle_sys::exit(1),
+        Err(errno) => Err(session(Call::Receive)(errno)),
+    }
+}
+
+/// The root file system and the machine's names: empty plans for `exec`.
+fn jail(plan: &Plan, slots: &mut Slots, link: BorrowedFd) -> Staged<()> {
+    if let Some(root) = &slots.exec_root {
+        nix::unistd::fchdir(root).map_err(session(Call::Fchdir))?;
+        nix::unistd::chroot(c".").map_err(session(Call::Chroot))?;
+    }
+    let output = slots.print.as_ref().map(AsFd::as_fd);
+    let mut rootfs = plan.rootfs.as_ref().zip(slots.rootfs.as_mut());
+    if let Some((rootfs, open)) = &mut rootfs {
+        coracle_rootfs::mounts(rootfs, open).map_err(at(Stage::Rootfs))?;
+        if plan.stops_for_hooks() {
+            message::send(link, Message::MountsReached, None).map_err(session(Call::Send))?;
+            await_grant(link)?;
+        }
+        let hooks = plan.hooks.at(HookPoint::CreateContainer);
+        run_hooks(hooks, &slots.create_container, output).map_err(at(Stage::CreateContainer))?;
+        coracle_rootfs::pivot(rootfs, open).map_err(at(Stage::Rootfs))?;
+    }
+    coracle_process::machine(&plan.process).map_err(at(Stage::Process))?;
+    if let Some(console) = coracle_process::console(&plan.process).map_err(at(Stage::Process))? {
+        if let Some((rootfs, open)) = &mut rootfs {
+            coracle_rootfs::console(rootfs, open, console.slave.as_fd())
+                .map_err(at(Stage::Rootfs))?;
+        }
+        message::send(link, Message::Console, Some(console.master.as_fd()))
+            .map_err(session(Call::Send))?;
+    }
+    if let Some((rootfs, open)) = &mut rootfs {
+        coracle_rootfs::finish(rootfs, open).map_err(at(Stage::Rootfs))?;
+    }
+    Ok(())
+}
+
+/// Closes every descriptor but stdio, what the config passes on, and what init itself still needs:
+/// the container's process could otherwise reach the host through one (CVE-2024-21626), and here it
+/// is still impossible that the working directory is one of them.
+fn keep_only_preserved(plan: &Plan, slots: &Slots, link: BorrowedFd) -> Staged<()> {
+    let mut next = plan.first_own_descriptor();
+    while let Some(kept) = slots.least_needed(link, next) {
+        if let Some(before) = kept.checked_sub(1).filter(|last| *last >= next) {
+            coracle_sys::close_range(next..=before, CloseRange::Close)
+                .map_err(session(Call::CloseRange))?;
+        }
+        next = kept.saturating_add(1);
+    }
+    coracle_sys::close_range(next..=u32::MAX, CloseRange::Close).map_err(session(Call::CloseRange))
+}
+
+fn run_hooks(
+    commands: &[coracle_hooks::Command],
+    stdin: &[OwnedFd],
+    output: Option<BorrowedFd>,
+) -> Result<(), Fault> {
+    if commands.is_empty() {
+        return Ok(());
+    }
+    coracle_hooks::run_in_container(commands, stdin, output)
+}
+
+/// Waits for the start, runs the container's own hooks and executes the program.
+fn start(plan: &Plan, slots: &Slots, link: BorrowedFd, ready: &Ready) -> Staged<Infallible> {
+    let output = match &slots.gate {
+        Gate::Link => {
+            await_grant(link)?;
+            slots.print.as_ref().map(AsFd::as_fd)
+        }
+        Gate::Fifos { start, started } => {
+            // The runtime that hears of it next is another one: `start`.
+            let mut byte = [0_u8; 1];
+            loop {
+                match nix::unistd::read(start, &mut byte) {
+                    Ok(_) => break,
+                    Err(Errno::EINTR) => {}
+                    Err(errno) => return Err(session(Call::Read)(errno)),
+                }
+            }
+            Some(started.as_fd())
+        }
+    };
+    run_hooks(
+        plan.hooks.at(HookPoint::StartContainer),
+        &slots.start_container,
+        output,
+    )
+    .map_err(at(Stage::StartContainer))?;
+    Err((Stage::Process, coracle_process::exec(&plan.process, ready)))
+}

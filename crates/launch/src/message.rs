@@ -1,0 +1,195 @@
+//! The protocol between the runtime and init: fixed messages of sixteen bytes on one
+//! `SOCK_SEQPACKET` pair.
+//!
+//! ```text
+//!  runtime                                   intermediate / init
+//!     ───── Grant ───────────────────────────▶  namespaces are mapped: go on
+//!     ◀──── Forked { pid } ──────────────────   (only where an intermediate clones init)
+//!     ───── Grant ───────────────────────────▶  (only then) init may go on
+//!     ◀──── Reached(Mounts) ─────────────────   (only if hooks or a network wait for it)
+//!     ───── Grant ───────────────────────────▶  hooks are done
+//!     ◀──── Console + fd ────────────────────   (only with a terminal)
+//!     ◀──── Reached(Created) ────────────────   everything but exec is done
+//!     ───── Grant ───────────────────────────▶  (run and exec) start; create leaves it to the FIFO
+//!     ◀──── Failed { stage, step, call, errno }  at any time, and the last word
+//! ```
+//!
+//! End of file without a word means that init was killed, or, after `Created`, that it executed.
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use coracle_sys::{Call, Fault};
+use nix::errno::Errno;
+
+/// Length of every message in bytes.
+pub(crate) const LENGTH: usize = 16;
+
+/// Whose plan a step belongs to. Together with a [`Fault`] it is a coordinate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Stage {
+    /// The process itself: signals, descriptors, waiting, the clone of init by the intermediate.
+    Session,
+    /// Joining the container's cgroup.
+    Cgroup,
+    /// Steps of the namespaces' plan.
+    Namespaces,
+    /// Steps of the root file system's plan.
+    Rootfs,
+    /// Steps of the process's plan.
+    Process,
+    /// `createContainer` hooks.
+    CreateContainer,
+    /// `startContainer` hooks.
+    StartContainer,
+}
+
+impl Stage {
+    /// All stages by their numbers.
+    pub const ALL: [Stage; 7] = [
+        Stage::Session,
+        Stage::Cgroup,
+        Stage::Namespaces,
+        Stage::Rootfs,
+        Stage::Process,
+        Stage::CreateContainer,
+        Stage::StartContainer,
+    ];
+
+    fn from_number(number: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(number)).copied()
+    }
+}
+
+/// One message, either way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// Runtime to init: go on.
+    Grant,
+    /// Intermediate to runtime: init has this pid in the runtime's pid namespace.
+    Forked(i32),
+    /// Init to runtime: the mounts are attached, hooks may run.
+    MountsReached,
+    /// Init to runtime, with the pty master attached.
+    Console,
+    /// Init to runtime: everything but the start is done.
+    Created,
+    /// Init to runtime, its last word.
+    Failed(Stage, Fault),
+}
+
+impl Message {
+    /// The message as it travels. Heap-free.
+    #[must_use]
+    pub fn encode(self) -> [u8; LENGTH] {
+        let mut bytes = [0_u8; LENGTH];
+        let (kind, stage, call, first, second) = match self {
+            Message::Grant => (1, 0, 0, 0, 0),
+            Message::Forked(pid) => (2, 0, 0, 0, pid),
+            Message::MountsReached => (3, 0, 0, 0, 0),
+            Message::Console => (4, 0, 0, 0, 0),
+            Message::Created => (5, 0, 0, 0, 0),
+            Message::Failed(stage, fault) => (
+                6,
+                stage as u8,
+                fault.call.number(),
+                fault.step,
+                fault.errno as i32,
+            ),
+        };
+        let [call_low, call_high] = u16::to_le_bytes(call);
+        let [a, b, c, d] = u32::to_le_bytes(first);
+        let [e, f, g, h] = i32::to_le_bytes(second);
+        bytes[..LENGTH - 4]
+            .copy_from_slice(&[kind, stage, call_low, call_high, a, b, c, d, e, f, g, h]);
+        bytes
+    }
+
+    /// The message in `bytes`, or `None` when they are none. Heap-free.
+    #[must_use]
+    pub fn decode(bytes: &[u8; LENGTH]) -> Option<Self> {
+        let [kind, stage, call_low, call_high, a, b, c, d, e, f, g, h, ..] = *bytes;
+        let call = u16::from_le_bytes([call_low, call_high]);
+        let first = u32::from_le_bytes([a, b, c, d]);
+        let second = i32::from_le_bytes([e, f, g, h]);
+        Some(match kind {
+            1 => Message::Grant,
+            2 => Message::Forked(second),
+            3 => Message::MountsReached,
+            4 => Message::Console,
+            5 => Message::Created,
+            6 => Message::Failed(
+                Stage::from_number(stage)?,
+                Fault::new(first, Call::from_number(call)?, Errno::from_raw(second)),
+            ),
+            _ => return None,
+        })
+    }
+}
+
+/// Sends one message, with a descriptor where the kind carries one. Heap-free.
+///
+/// # Errors
+/// The errno of sendmsg(2); `EPIPE` when the other side is gone.
+pub(crate) fn send(
+    link: BorrowedFd,
+    message: Message,
+    attached: Option<BorrowedFd>,
+) -> nix::Result<()> {
+    coracle_sys::send(link, &message.encode(), attached).map(|_| ())
+}
+
+/// Receives one message, waiting for it; `None` at the end of file. Heap-free.
+///
+/// # Errors
+/// The errno of recvmsg(2); `EPROTO` for a message that is none.
+pub(crate) fn receive(link: BorrowedFd) -> nix::Result<Option<(Message, Option<OwnedFd>)>> {
+    let mut bytes = [0_u8; LENGTH];
+    let (length, attached) = coracle_sys::receive(link, &mut bytes)?;
+    match length {
+        0 => Ok(None),
+        LENGTH => Message::decode(&bytes)
+            .map(|m| Some((m, attached)))
+            .ok_or(Errno::EPROTO),
+        _ => Err(Errno::EPROTO),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn decode_after_encode_is_the_message(
+            kind in 0..6_u8, stage in 0..7_usize, call in 0..60_u16, step: u32, errno in 1..130_i32,
+            pid in 1..i32::MAX,
+        ) {
+            let message = match kind {
+                0 => Message::Grant,
+                1 => Message::Forked(pid),
+                2 => Message::MountsReached,
+                3 => Message::Console,
+                4 => Message::Created,
+                _ => Message::Failed(
+                    Stage::ALL[stage],
+                    Fault::new(step, Call::from_number(call).unwrap(), Errno::from_raw(errno)),
+                ),
+            };
+            prop_assert_eq!(Message::decode(&message.encode()), Some(message));
+        }
+
+        #[test]
+        fn any_bytes_are_a_message_or_none(bytes: [u8; LENGTH]) {
+            let _ = Message::decode(&bytes);
+        }
+    }
+
+    #[test]
+    fn stages_are_numbered_as_listed() {
+        for (number, stage) in Stage::ALL.iter().enumerate() {
+            assert_eq!(*stage as usize, number);
+        }
+    }
+}

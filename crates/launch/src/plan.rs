@@ -1,0 +1,193 @@
+//! The plan of one launch: the subsystems' plans side by side, composed in one screen.
+
+use std::ffi::CString;
+
+use coracle_bundle::{Bundle, Config, ContainerId, HookPoint, Namespace, Process};
+use coracle_cgroups::{Manager, Rootless};
+use coracle_host::{Host, NamespaceIds, Needs};
+use coracle_namespaces::Setgroups;
+use coracle_process::GroupsControl;
+
+use crate::context;
+use crate::error::Error;
+
+/// How the root file system becomes the root.
+pub use coracle_rootfs::Jail;
+
+/// Whether the container gets a session keyring of its own.
+pub use coracle_process::Keyring;
+
+/// What the caller asks besides the config.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The container's id.
+    pub id: ContainerId,
+    /// Who manages the cgroup.
+    pub manager: Manager,
+    /// Whether missing rights on cgroups are forgiven.
+    pub rootless: Rootless,
+    /// How the root is changed.
+    pub jail: Jail,
+    /// The session keyring.
+    pub keyring: Keyring,
+    /// `KEY=VALUE` entries added to the process's environment: LISTEN_FDS, NOTIFY_SOCKET.
+    pub environment: Vec<CString>,
+    /// Descriptors from 3 on that the process keeps.
+    pub preserved_fds: u32,
+}
+
+/// Everything that will be done, before anything is done.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Namespaces, id maps, network devices.
+    pub namespaces: coracle_namespaces::Plan,
+    /// The cgroup; `None` for `exec`, which joins one that exists.
+    pub cgroups: Option<coracle_cgroups::Plan>,
+    /// The root file system; `None` for `exec`.
+    pub rootfs: Option<coracle_rootfs::Plan>,
+    /// The process.
+    pub process: coracle_process::Plan,
+    /// The hooks of all six points; empty for `exec`.
+    pub hooks: coracle_hooks::Plan,
+    /// What the user should know though it is no error, one line each.
+    pub warnings: Vec<String>,
+    preserved_fds: u32,
+}
+
+/// The facts of the machine that planning this config needs.
+#[must_use]
+pub fn needs(config: &Config) -> Needs {
+    let linux = &config.linux;
+    let process = config.process.as_ref();
+    Needs {
+        cgroups: true,
+        id_maps: linux.namespaces.user == Namespace::New,
+        resctrl: linux.intel_rdt.is_some(),
+        lsm: linux.mount_label.is_some()
+            || process.is_some_and(|p| p.apparmor_profile.is_some() || p.selinux_label.is_some()),
+        nodes: linux.memory_policy.is_some(),
+    }
+}
+
+/// Plans the creation of a container. Pure: the bundle and the facts decide.
+///
+/// # Errors
+/// [`Error`] naming the property that cannot be served.
+pub fn plan(bundle: &Bundle, host: &Host, options: &Options) -> Result<Plan, Error> {
+    let config = &bundle.config;
+    if config.linux.seccomp {
+        return Err(Error::NotBuilt {
+            property: "linux.seccomp",
+        });
+    }
+    let namespaces = coracle_namespaces::plan(&config.linux, host)?;
+    let cgroups = coracle_cgroups::plan(config, host, &cgroup_options(options))?;
+    let groups = groups_control(&namespaces, host);
+    let process = coracle_process::plan(config, host, &process_options(options, groups))?;
+    let context = context::rootfs(config, host, options.jail, &cgroups);
+    let rootfs = coracle_rootfs::plan(bundle, host, &context)?;
+    let environment = config
+        .process
+        .as_ref()
+        .map_or(&[][..], |process| &process.env);
+    let hooks = coracle_hooks::plan(&config.hooks, environment);
+    let warnings = [&config.warnings[..], &process.warnings, &cgroups.warnings].concat();
+    Ok(Plan {
+        namespaces,
+        cgroups: Some(cgroups),
+        rootfs: Some(rootfs),
+        process,
+        hooks,
+        warnings,
+        preserved_fds: options.preserved_fds,
+    })
+}
+
+/// Plans the execution of one more process in a running container.
+///
+/// `config` is the container's stored config, `init` its init's namespaces.
+///
+/// # Errors
+/// [`Error`] naming the property that cannot be served.
+pub fn plan_exec(
+    process: &Process,
+    config: &Config,
+    init: &NamespaceIds,
+    host: &Host,
+    options: &Options,
+) -> Result<Plan, Error> {
+    let namespaces = coracle_namespaces::plan_exec(init, host);
+    let options = process_options(options, GroupsControl::Allowed);
+    let process = coracle_process::plan_exec(process, config, host, &options)?;
+    let warnings = process.warnings.clone();
+    Ok(Plan {
+        namespaces,
+        cgroups: None,
+        rootfs: None,
+        process,
+        hooks: coracle_hooks::Plan::default(),
+        warnings,
+        preserved_fds: options.preserved_fds,
+    })
+}
+
+fn cgroup_options(options: &Options) -> coracle_cgroups::Options<'_> {
+    coracle_cgroups::Options {
+        id: options.id.as_ref(),
+        manager: options.manager,
+        rootless: options.rootless,
+    }
+}
+
+fn process_options(options: &Options, groups: GroupsControl) -> coracle_process::Options<'_> {
+    coracle_process::Options {
+        id: options.id.as_ref(),
+        keyring: options.keyring,
+        groups,
+        environment: &options.environment,
+        window: None,
+        parent_death_signal: None,
+        preserved_fds: options.preserved_fds,
+    }
+}
+
+/// What setgroups(2) will answer in the container's user namespace.
+fn groups_control(namespaces: &coracle_namespaces::Plan, host: &Host) -> GroupsControl {
+    let denied = match &namespaces.maps {
+        Some(maps) => maps.setgroups == Setgroups::Deny,
+        None => !host.setgroups_allowed,
+    };
+    if denied {
+        GroupsControl::Denied
+    } else {
+        GroupsControl::Allowed
+    }
+}
+
+impl Plan {
+    /// Whether init stops once the mounts are attached, for hooks in the runtime's namespaces.
+    #[must_use]
+    pub fn stops_for_hooks(&self) -> bool {
+        let any = |point| !self.hooks.at(point).is_empty();
+        any(HookPoint::Prestart) || any(HookPoint::CreateRuntime)
+    }
+
+    /// Whether init runs hooks itself.
+    #[must_use]
+    pub fn hooks_in_init(&self) -> bool {
+        let any = |point| !self.hooks.at(point).is_empty();
+        any(HookPoint::CreateContainer) || any(HookPoint::StartContainer)
+    }
+
+    /// Whether any hook runs before the container is created: poststop hooks then run even if the
+    /// creation fails.
+    #[must_use]
+    pub fn hooks_during_create(&self) -> bool {
+        self.stops_for_hooks() || !self.hooks.at(HookPoint::CreateContainer).is_empty()
+    }
+
+    /// The lowest descriptor that the process does not get.
+    pub(crate) fn first_own_descriptor(&self) -> u32 {
+        self.preserved_fds.saturating_add(3)
+    }
+}

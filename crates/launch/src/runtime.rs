@@ -1,0 +1,353 @@
+//! The runtime's half of a launch: clones init, maps its ids, grants its stages and hears its
+//! reports. It decides nothing: what happens and in which order is in the [`Plan`].
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use coracle_sys::{Cloned, ExitStatus, Fault, NamespaceFlags, Parentage};
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
+use nix::unistd::Pid;
+
+use crate::error::Error;
+use crate::init;
+use crate::message::{self, Message, Stage};
+use crate::plan::Plan;
+use crate::slots::Slots;
+
+/// How long init may be silent between two messages, where no hook of the config takes its time.
+const SILENCE: Duration = Duration::from_secs(300);
+
+/// A cloned init under way. Dropped before [`Launch::release`], it kills init.
+#[derive(Debug)]
+pub struct Launch<'p> {
+    plan: &'p Plan,
+    slots: Slots,
+    link: OwnedFd,
+    pid: Pid,
+    pidfd: OwnedFd,
+    console: Option<OwnedFd>,
+    /// What the user should know though it is no error, one line each.
+    pub warnings: Vec<String>,
+    released: bool,
+}
+
+/// What is left to do after the launch: init's descriptor, and the pty's master if there is one.
+#[derive(Debug)]
+pub struct Released {
+    /// Init in the runtime's pid namespace.
+    pub pid: Pid,
+    /// Its pidfd.
+    pub pidfd: OwnedFd,
+}
+
+/// Clones init, by way of an intermediate where the plan asks for one. Init waits for
+/// [`Launch::admit`].
+///
+/// The caller blocked all signals; init starts with an empty mask.
+///
+/// # Errors
+/// [`Error`], and no process is left.
+pub fn spawn<'p>(plan: &'p Plan, slots: Slots) -> Result<Launch<'p>, Error> {
+    let failed = |attempted| move |errno| Error::Runtime { attempted, errno };
+    let (link, theirs) = coracle_sys::socket_pair().map_err(failed("make a socket pair"))?;
+    let before = coracle_process::before_clone(&plan.process)?;
+    let namespaces = &plan.namespaces;
+    let flags = match namespaces.intermediate {
+        true => namespaces.first_clone,
+        false => namespaces.final_clone,
+    };
+    let into = |cgroup: &Option<OwnedFd>| {
+        coracle_sys::clone3(flags, cgroup.as_ref().map(AsFd::as_fd), Parentage::Own)
+    };
+    let cloned = match into(&slots.into) {
+        // "No internal processes": the container's own manager moved itself down (CGR-13).
+        Err(Errno::EBUSY) if slots.fallback.is_some() => into(&slots.fallback),
+        cloned => cloned,
+    };
+    let (pid, pidfd) = match cloned {
+        Ok(Cloned::Parent { pid, pidfd }) => (pid, pidfd),
+        Ok(Cloned::Child) => {
+            drop(link);
+            init::run(plan, slots, theirs.as_fd())
+        }
+        Err(errno) => {
+            let sentence = plan.namespaces.explain_clone(flags, errno);
+            return Err(Error::Init { sentence });
+        }
+    };
+    drop(theirs);
+    let warnings = before.warnings.clone();
+    coracle_process::after_clone(before);
+    let console = None;
+    let mut launch = Launch {
+        plan,
+        slots,
+        link,
+        pid,
+        pidfd,
+        console,
+        warnings,
+        released: false,
+    };
+    if plan.namespaces.intermediate {
+        launch.await_fork()?;
+    }
+    launch.slots.close_after_clone();
+    Ok(launch)
+}
+
+impl Launch<'_> {
+    /// Init's pid in the runtime's pid namespace.
+    #[must_use]
+    pub fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// Init's pidfd.
+    #[must_use]
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
+    /// The pty's master, once [`Launch::created`] has returned, if the process has a terminal.
+    pub fn take_console(&mut self) -> Option<OwnedFd> {
+        self.console.take()
+    }
+
+    /// The intermediate has its ids mapped, joins what only it can, clones init and ends.
+    fn await_fork(&mut self) -> Result<(), Error> {
+        if self
+            .plan
+            .namespaces
+            .first_clone
+            .contains(NamespaceFlags::USER)
+        {
+            coracle_namespaces::map_ids(&self.plan.namespaces, self.pid)?;
+        }
+        self.grant()?;
+        let Message::Forked(pid) = self.hear()? else {
+            return Err(self.protocol());
+        };
+        let pid = Pid::from_raw(pid);
+        let pidfd = coracle_sys::pidfd_open(pid).map_err(|errno| Error::Runtime {
+            attempted: "open init's pidfd",
+            errno,
+        })?;
+        let intermediate = std::mem::replace(&mut self.pidfd, pidfd);
+        self.pid = pid;
+        coracle_sys::wait_exit(intermediate.as_fd()).map_err(|errno| Error::Runtime {
+            attempted: "wait for the intermediate",
+            errno,
+        })?;
+        Ok(())
+    }
+
+    /// Maps init's ids, moves network devices in, and lets init go on.
+    ///
+    /// # Errors
+    /// [`Error`] of the mapping or of a device.
+    pub fn admit(&mut self) -> Result<(), Error> {
+        let plan = &self.plan.namespaces;
+        if plan.final_clone.contains(NamespaceFlags::USER) {
+            coracle_namespaces::map_ids(plan, self.pid)?;
+        }
+        if !plan.devices.is_empty() {
+            let new;
+            let network = match self.slots.namespaces.network(plan) {
+                Some(joined) => joined,
+                None => {
+                    new = self.network_of_init()?;
+                    new.as_fd()
+                }
+            };
+            coracle_namespaces::move_net_devices(plan, network)?;
+        }
+        self.grant()
+    }
+
+    fn network_of_init(&self) -> Result<OwnedFd, Error> {
+        let path = format!("/proc/{}/ns/net", self.pid);
+        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+        open(path.as_str(), flags, Mode::empty()).map_err(|errno| Error::Runtime {
+            attempted: "open init's network namespace",
+            errno,
+        })
+    }
+
+    /// Hands the state to the hooks that init runs itself: their standard input.
+    ///
+    /// # Errors
+    /// [`Error::Runtime`] when it cannot be written.
+    pub fn tell_hooks(&mut self, create: &[u8], start: &[u8]) -> Result<(), Error> {
+        coracle_hooks::fill_stdin(&self.slots.create_container, create)?;
+        coracle_hooks::fill_stdin(&self.slots.start_container, start)?;
+        Ok(())
+    }
+
+    /// Waits until the mounts are attached: only where the plan stops there for hooks.
+    ///
+    /// # Errors
+    /// What init reported.
+    pub fn mounts_reached(&mut self) -> Result<(), Error> {
+        match self.hear()? {
+            Message::MountsReached => Ok(()),
+            _ => Err(self.protocol()),
+        }
+    }
+
+    /// Lets init go on.
+    ///
+    /// # Errors
+    /// [`Error::Runtime`], or what init reported instead of waiting.
+    pub fn grant(&mut self) -> Result<(), Error> {
+        match message::send(self.link.as_fd(), Message::Grant, None) {
+            Ok(()) => Ok(()),
+            // Init is gone: its last word is in the socket.
+            Err(Errno::EPIPE | Errno::ECONNRESET) => match self.hear() {
+                Ok(_) => Err(self.protocol()),
+                Err(error) => Err(error),
+            },
+            Err(errno) => Err(Error::Runtime {
+                attempted: "send a grant to init",
+                errno,
+            }),
+        }
+    }
+
+    /// Waits until everything but the start is done.
+    ///
+    /// # Errors
+    /// What init reported.
+    pub fn created(&mut self) -> Result<(), Error> {
+        loop {
+            match self.hear()? {
+                Message::Console => {}
+                Message::Created => return Ok(()),
+                _ => return Err(self.protocol()),
+            }
+        }
+    }
+
+    /// Starts the program and waits until it was executed (`run` and `exec`, where the grant goes
+    /// over the link).
+    ///
+    /// # Errors
+    /// What init reported: a startContainer hook, or execve(2).
+    pub fn start(&mut self) -> Result<(), Error> {
+        self.grant()?;
+        match self.next()? {
+            None => Ok(()),
+            Some(Message::Failed(stage, fault)) => Err(self.failed(stage, &fault)),
+            Some(_) => Err(self.protocol()),
+        }
+    }
+
+    /// Init stays when the value goes.
+    ///
+    /// # Errors
+    /// [`Error::Runtime`] when no descriptor is left; init is killed then.
+    pub fn release(mut self) -> Result<Released, Error> {
+        let pidfd = self.pidfd.try_clone().map_err(|_| Error::Runtime {
+            attempted: "duplicate init's pidfd",
+            errno: Errno::EMFILE,
+        })?;
+        self.released = true;
+        Ok(Released {
+            pid: self.pid,
+            pidfd,
+        })
+    }
+
+    fn hear(&mut self) -> Result<Message, Error> {
+        match self.next()? {
+            Some(Message::Failed(stage, fault)) => Err(self.failed(stage, &fault)),
+            Some(message) => Ok(message),
+            None => Err(self.gone()),
+        }
+    }
+
+    /// The next message; `None` when init's end was closed by its exec or its death.
+    fn next(&mut self) -> Result<Option<Message>, Error> {
+        let failed = |errno| Error::Runtime {
+            attempted: "hear init",
+            errno,
+        };
+        let deadline = Instant::now() + SILENCE;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() && !self.plan.hooks_in_init() {
+                let seconds = u32::try_from(SILENCE.as_secs()).unwrap_or(u32::MAX);
+                return Err(Error::InitSilent { seconds });
+            }
+            let wait_ms = u32::try_from(left.as_millis())
+                .unwrap_or(u32::MAX)
+                .max(1000);
+            let output = self
+                .slots
+                .output
+                .as_ref()
+                .filter(|output| !output.is_ended());
+            let mut watched = vec![self.link.as_fd()];
+            watched.extend(output.map(AsFd::as_fd));
+            let ready = coracle_sys::poll_readable(&watched, Some(wait_ms)).map_err(failed)?;
+            if ready & 0b10 != 0
+                && let Some(output) = &mut self.slots.output
+            {
+                output.read();
+            }
+            if ready & 0b01 == 0 {
+                continue;
+            }
+            let Some((message, attached)) = message::receive(self.link.as_fd()).map_err(failed)?
+            else {
+                return Ok(None);
+            };
+            if message == Message::Console {
+                self.console = attached;
+            }
+            return Ok(Some(message));
+        }
+    }
+
+    fn failed(&mut self, stage: Stage, fault: &Fault) -> Error {
+        let output = self.slots.output.as_mut().map(|output| {
+            output.read();
+            output.text()
+        });
+        let sentence = match stage {
+            Stage::Cgroup => self.slots.cgroup.explain(fault),
+            stage => self.plan.explain(stage, fault, &output.unwrap_or_default()),
+        };
+        Error::Init { sentence }
+    }
+
+    fn protocol(&self) -> Error {
+        Error::Runtime {
+            attempted: "hear init",
+            errno: Errno::EPROTO,
+        }
+    }
+
+    fn gone(&self) -> Error {
+        let cause = match coracle_sys::wait_exit(self.pidfd.as_fd()) {
+            Ok(ExitStatus::Signal(signal)) => nix::sys::signal::Signal::try_from(signal)
+                .map_or_else(|_| format!("signal {signal}"), |signal| signal.to_string()),
+            Ok(ExitStatus::Code(code)) => format!("exit code {code}"),
+            Err(errno) => errno.to_string(),
+        };
+        Error::InitGone { cause }
+    }
+}
+
+impl Drop for Launch<'_> {
+    fn drop(&mut self) {
+        if self.released {
+            return;
+        }
+        // SIGKILL to init ends its pid namespace too; a process that is gone needs nothing.
+        let _ = coracle_sys::pidfd_send_signal(self.pidfd.as_fd(), nix::libc::SIGKILL);
+        let _ = coracle_sys::wait_exit(self.pidfd.as_fd());
+    }
+}

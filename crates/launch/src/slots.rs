@@ -1,0 +1,125 @@
+//! Descriptors that the runtime opens before the clone and init inherits.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use coracle_bundle::HookPoint;
+
+use crate::error::Error;
+use crate::plan::Plan;
+
+/// How init learns of its start, and where it reports a failure after that.
+#[derive(Debug)]
+pub enum Gate {
+    /// The runtime that launched it grants the start: `run` and `exec`.
+    Link,
+    /// `start` writes a byte into one FIFO and reads the other: `create`.
+    Fifos {
+        /// Read by init.
+        start: OwnedFd,
+        /// Written by init; closed by its exec.
+        started: OwnedFd,
+    },
+}
+
+/// All descriptors of one launch.
+#[derive(Debug)]
+pub struct Slots {
+    pub(crate) namespaces: coracle_namespaces::Slots,
+    pub(crate) rootfs: Option<coracle_rootfs::Slots>,
+    pub(crate) cgroup: coracle_cgroups::Record,
+    /// v2: the directory that the clone is born into, and a second choice.
+    pub(crate) into: Option<OwnedFd>,
+    pub(crate) fallback: Option<OwnedFd>,
+    /// v1: the `tasks` file of each hierarchy.
+    pub(crate) tasks: Vec<OwnedFd>,
+    /// exec into a container that was jailed by chroot alone: its root.
+    pub(crate) exec_root: Option<OwnedFd>,
+    /// Standard input of each hook that init runs.
+    pub(crate) create_container: Vec<OwnedFd>,
+    pub(crate) start_container: Vec<OwnedFd>,
+    /// What the hooks in init print, for the runtime to read.
+    pub(crate) output: Option<coracle_hooks::Output>,
+    /// Where they print it.
+    pub(crate) print: Option<OwnedFd>,
+    pub(crate) gate: Gate,
+}
+
+/// What the caller has opened already.
+#[derive(Debug)]
+pub struct Given {
+    /// The cgroup that is joined, for the sentence where that fails.
+    pub cgroup: coracle_cgroups::Record,
+    /// v2: the directory that the clone is born into.
+    pub into: Option<OwnedFd>,
+    /// v2: where a clone is born if the kernel refuses `into`, since controllers were handed down
+    /// from there.
+    pub fallback: Option<OwnedFd>,
+    /// v1: the `tasks` file of each hierarchy.
+    pub tasks: Vec<OwnedFd>,
+    /// exec into a container that was jailed by chroot alone: its root.
+    pub exec_root: Option<OwnedFd>,
+    /// exec: a pidfd of the container's init, to join its namespaces.
+    pub init: Option<OwnedFd>,
+    /// How init learns of its start.
+    pub gate: Gate,
+}
+
+impl Slots {
+    /// Opens everything that the plan names. Nothing outside this process changes.
+    ///
+    /// # Errors
+    /// [`Error`] naming the property whose file, namespace or mount source cannot be opened.
+    pub fn open(plan: &Plan, given: Given) -> Result<Self, Error> {
+        let rootfs = plan.rootfs.as_ref().map(coracle_rootfs::open).transpose()?;
+        let namespaces = match &given.init {
+            Some(init) => coracle_namespaces::open_exec(&plan.namespaces, init.as_fd())?,
+            None => coracle_namespaces::open(&plan.namespaces)?,
+        };
+        let (output, print) = match plan.hooks_in_init() {
+            true => coracle_hooks::Output::pipe().map(|(read, write)| (Some(read), Some(write)))?,
+            false => (None, None),
+        };
+        let stdin = |point| coracle_hooks::stdin_files(plan.hooks.at(point));
+        Ok(Self {
+            namespaces,
+            rootfs,
+            cgroup: given.cgroup,
+            into: given.into,
+            fallback: given.fallback,
+            tasks: given.tasks,
+            exec_root: given.exec_root,
+            create_container: stdin(HookPoint::CreateContainer)?,
+            start_container: stdin(HookPoint::StartContainer)?,
+            output,
+            print,
+            gate: given.gate,
+        })
+    }
+
+    /// The runtime's copies that would keep a pipe or a mount alive behind init's back.
+    pub(crate) fn close_after_clone(&mut self) {
+        self.rootfs = None;
+        self.into = None;
+        self.fallback = None;
+        self.tasks.clear();
+        self.exec_root = None;
+        self.print = None;
+        self.gate = Gate::Link;
+    }
+
+    /// The lowest descriptor from `first` on that init needs once the jail is closed. Heap-free.
+    pub(crate) fn least_needed(&self, link: BorrowedFd, first: u32) -> Option<u32> {
+        let (start, started) = match &self.gate {
+            Gate::Link => (None, None),
+            Gate::Fifos { start, started } => (Some(start), Some(started)),
+        };
+        let owned = [start, started, self.print.as_ref()].into_iter().flatten();
+        owned
+            .chain(&self.start_container)
+            .map(AsRawFd::as_raw_fd)
+            .chain([link.as_raw_fd()])
+            .filter_map(|number| u32::try_from(number).ok())
+            .filter(|number| *number >= first)
+            .min()
+    }
+}
