@@ -1,0 +1,174 @@
+//! The flags before the verb.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::Command;
+use coracle_container::{CgroupManager, Rootless};
+
+use super::flag::{command, switch, value};
+use super::given::Given;
+use super::spelling::{Order, parse_boolean};
+use super::usage::Usage;
+use crate::log::{Format, Level, Settings};
+
+/// What holds for every verb.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Global {
+    pub(crate) log: Settings,
+    /// As given; `None` is the caller's default.
+    pub(crate) root: Option<PathBuf>,
+    pub(crate) cgroup_manager: CgroupManager,
+    pub(crate) rootless: Rootless,
+    /// `--criu` of old go-runc, which nothing reads.
+    pub(crate) names_criu: bool,
+}
+
+/// What the line asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Called {
+    Help,
+    Version,
+    Verb { name: String, rest: Vec<OsString> },
+}
+
+/// The table of the global flags.
+pub(crate) fn table() -> Command {
+    command(
+        "",
+        "COMMAND",
+        "Runs containers by the OCI runtime specification",
+    )
+    .override_usage("coracle [OPTIONS] COMMAND [ARGUMENT...]")
+    .arg(value("root", "DIR", "Keep the containers' state here"))
+    .arg(value(
+        "log",
+        "FILE",
+        "Append records to this file, not to stderr",
+    ))
+    .arg(value(
+        "log-format",
+        "FORMAT",
+        "Write records as text or json [default: text]",
+    ))
+    .arg(value(
+        "log-level",
+        "LEVEL",
+        "Write error, warning, info or debug and what is above it",
+    ))
+    .arg(switch("debug", "The same as --log-level debug"))
+    .arg(value(
+        "cgroup-manager",
+        "NAME",
+        "Use cgroupfs, systemd or disabled",
+    ))
+    .arg(switch(
+        "systemd-cgroup",
+        "The same as --cgroup-manager systemd",
+    ))
+    .arg(value(
+        "rootless",
+        "WHEN",
+        "Tolerate missing rights on cgroups: auto, true or false",
+    ))
+    .arg(value("criu", "PATH", "Ignored").hide(true))
+}
+
+/// Reads the global flags and finds the verb.
+pub(crate) fn read(line: Vec<OsString>) -> Result<(Global, Called), Usage> {
+    let none = Global::default();
+    let given = Given::read(&mut table(), "", &none, (line, Order::First))?;
+    if given.is_on("version") {
+        return Ok((none, Called::Version));
+    }
+    if given.is_on("help") || given.arguments.is_empty() {
+        return Ok((none, Called::Help));
+    }
+    let global = Global {
+        log: Settings {
+            file: given.path("log"),
+            format: given
+                .parsed("log-format", "text or json", parse_format)?
+                .unwrap_or_default(),
+            level: level(&given)?,
+        },
+        root: given.path("root"),
+        cgroup_manager: cgroup_manager(&given)?,
+        rootless: given
+            .parsed("rootless", "auto, true or false", parse_rootless)?
+            .unwrap_or(Rootless::Auto),
+        names_criu: given.value("criu").is_some(),
+    };
+    let mut arguments = given.arguments.into_iter();
+    let name = arguments
+        .next()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
+    Ok((
+        global,
+        Called::Verb {
+            name,
+            rest: arguments.collect(),
+        },
+    ))
+}
+
+fn level(given: &Given) -> Result<Level, Usage> {
+    let named = given.parsed("log-level", "error, warning, info or debug", parse_level)?;
+    let default = if given.is_on("debug") {
+        Level::Debug
+    } else {
+        Level::Error
+    };
+    Ok(named.unwrap_or(default))
+}
+
+fn cgroup_manager(given: &Given) -> Result<CgroupManager, Usage> {
+    let expected = "cgroupfs, systemd or disabled";
+    let named = given.parsed("cgroup-manager", expected, parse_cgroup_manager)?;
+    let systemd = given.is_on("systemd-cgroup");
+    let default = if systemd {
+        CgroupManager::Systemd
+    } else {
+        CgroupManager::Cgroupfs
+    };
+    Ok(named.unwrap_or(default))
+}
+
+fn parse_format(text: &[u8]) -> Option<Format> {
+    match text {
+        b"text" => Some(Format::Text),
+        b"json" => Some(Format::Json),
+        _ => None,
+    }
+}
+
+fn parse_level(text: &[u8]) -> Option<Level> {
+    match text.to_ascii_lowercase().as_slice() {
+        b"error" => Some(Level::Error),
+        b"warning" | b"warn" => Some(Level::Warning),
+        b"info" => Some(Level::Info),
+        b"debug" | b"trace" => Some(Level::Debug),
+        _ => None,
+    }
+}
+
+fn parse_cgroup_manager(text: &[u8]) -> Option<CgroupManager> {
+    match text {
+        b"cgroupfs" => Some(CgroupManager::Cgroupfs),
+        b"systemd" => Some(CgroupManager::Systemd),
+        b"disabled" => Some(CgroupManager::Disabled),
+        _ => None,
+    }
+}
+
+fn parse_rootless(text: &[u8]) -> Option<Rootless> {
+    match text {
+        b"auto" => Some(Rootless::Auto),
+        _ => match parse_boolean(text)? {
+            true => Some(Rootless::True),
+            false => Some(Rootless::False),
+        },
+    }
+}

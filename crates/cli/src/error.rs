@@ -1,0 +1,79 @@
+//! Why the command failed, in one line.
+
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use crate::arguments::Usage;
+
+/// Everything that ends the command with a failure.
+#[derive(Debug, Error)]
+pub(crate) enum Error {
+    /// The arguments are refused; nothing was touched.
+    #[error(transparent)]
+    Usage(#[from] Usage),
+    /// The verb itself failed.
+    #[error(transparent)]
+    Container(#[from] coracle_container::Error),
+    /// Our own file cannot be sealed.
+    #[error(transparent)]
+    Seal(#[from] coracle_launch::Error),
+    /// `--log` cannot be written.
+    #[error("--log {path:?}: {}", lower_case(source))]
+    Log {
+        /// The flag's value.
+        path: PathBuf,
+        /// The kernel's answer.
+        source: std::io::Error,
+    },
+    /// The state root cannot be used.
+    #[error("{0}")]
+    Root(&'static str),
+    /// A given state root is not there to be listed.
+    #[error("--root {path:?}: {}", lower_case(source))]
+    NoRoot {
+        /// The flag's value.
+        path: PathBuf,
+        /// The kernel's answer.
+        source: std::io::Error,
+    },
+    /// stdout cannot be written.
+    #[error("write to standard output: {}", lower_case(.0))]
+    Output(std::io::Error),
+    /// A value has no JSON form.
+    #[error("write JSON: {0}")]
+    Json(#[from] serde_json::Error),
+    /// `spec` never overwrites.
+    #[error("{0:?} exists: remove it first")]
+    SpecExists(PathBuf),
+    /// `spec` cannot write its file.
+    #[error("write {path:?}: {}", lower_case(source))]
+    SpecWrite {
+        /// The file.
+        path: PathBuf,
+        /// The kernel's answer.
+        source: std::io::Error,
+    },
+    /// The `ps` program could not be run.
+    #[error("run ps: {}", lower_case(.0))]
+    RunPs(std::io::Error),
+    /// The `ps` program refused its options.
+    #[error("ps ended with {status}: {text}")]
+    PsFailed {
+        /// How it ended.
+        status: std::process::ExitStatus,
+        /// What it wrote to stderr.
+        text: String,
+    },
+    /// The table has no column to filter by.
+    #[error("ps printed no PID column: choose options that do, such as -ef")]
+    NoPidColumn,
+}
+
+/// The errno's text as the rest of the program writes it: engines look for Go's lower case.
+fn lower_case(error: &std::io::Error) -> String {
+    match error.raw_os_error() {
+        Some(errno) => coracle_sys::errno_text(nix::errno::Errno::from_raw(errno)),
+        None => error.to_string(),
+    }
+}

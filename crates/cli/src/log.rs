@@ -1,0 +1,289 @@
+//! What the caller hears of a failure.
+//!
+//! Engines read the log back: containerd's shim takes the last record whose level is `error`, and
+//! podman parses the *whole file* as one record. So a failure is exactly one record, in one write,
+//! and nothing comes before it unless a lower level was asked for.
+
+use std::fmt::Write as _;
+use std::fs::{File, OpenOptions};
+use std::io::{IsTerminal, Write as _};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use crate::error::Error;
+
+/// Longest message, in bytes: what conmon's buffer takes along with the record around it.
+const LONGEST: usize = 4096;
+
+/// Severity, in logrus' words.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Level {
+    #[default]
+    Error,
+    Warning,
+    Info,
+    Debug,
+}
+
+/// The form of a record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Format {
+    #[default]
+    Text,
+    Json,
+}
+
+/// What the flags say of logging.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Settings {
+    pub(crate) file: Option<PathBuf>,
+    pub(crate) format: Format,
+    pub(crate) level: Level,
+}
+
+/// An open log.
+#[derive(Debug, Default)]
+pub(crate) struct Log {
+    /// `None`: records go to stderr.
+    file: Option<File>,
+    format: Format,
+    level: Level,
+}
+
+impl Log {
+    /// Opens the log.
+    ///
+    /// The last component may not be a link: the directory can belong to somebody else. The names
+    /// of our own streams are links by nature and stand for stderr.
+    pub(crate) fn open(settings: &Settings) -> Result<Self, Error> {
+        let file = match settings.file.as_deref() {
+            None => None,
+            Some(path) if is_own_stream(path) => None,
+            Some(path) => Some(open(path)?),
+        };
+        Ok(Self {
+            file,
+            format: settings.format,
+            level: settings.level,
+        })
+    }
+
+    /// The one record of a failure; with a log file the bare message goes to stderr as well.
+    pub(crate) fn error(&self, message: &str) {
+        let message = one_line(message);
+        self.write(Level::Error, &message);
+        if self.file.is_some() {
+            // conmon passes stderr on, and conformance suites look for the word "error" there.
+            to_stderr(&format!("error: {message}\n"));
+        }
+    }
+
+    /// A record that is only written when its level was asked for.
+    pub(crate) fn say(&self, level: Level, message: &str) {
+        if level <= self.level {
+            self.write(level, &one_line(message));
+        }
+    }
+
+    /// The same for each message.
+    pub(crate) fn say_all(&self, level: Level, messages: &[String]) {
+        messages.iter().for_each(|message| self.say(level, message));
+    }
+
+    /// A record that the specification wants whatever the level.
+    pub(crate) fn warn_always(&self, message: &str) {
+        self.write(Level::Warning, &one_line(message));
+    }
+
+    fn write(&self, level: Level, message: &str) {
+        let terminal = self.file.is_none() && std::io::stderr().is_terminal();
+        let record = if terminal && self.format == Format::Text {
+            format!("{}[0000] {message}\n", short_name(level))
+        } else {
+            let time = coracle_container::rfc3339(SystemTime::now());
+            render(self.format, level, &time, message)
+        };
+        match self.file.as_ref() {
+            // A log that cannot be written must not turn a success into a failure.
+            Some(mut file) => drop(file.write_all(record.as_bytes())),
+            None => to_stderr(&record),
+        }
+    }
+}
+
+fn open(path: &Path) -> Result<File, Error> {
+    OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o644)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NOCTTY)
+        .open(path)
+        .map_err(|source| Error::Log {
+            path: path.to_owned(),
+            source,
+        })
+}
+
+fn is_own_stream(path: &Path) -> bool {
+    ["/dev/stderr", "/dev/fd/2", "/proc/self/fd/2"]
+        .iter()
+        .any(|own| path == Path::new(own))
+}
+
+fn to_stderr(text: &str) {
+    // Nobody is left to tell when stderr is gone.
+    drop(std::io::stderr().write_all(text.as_bytes()));
+}
+
+fn name(level: Level) -> &'static str {
+    match level {
+        Level::Error => "error",
+        Level::Warning => "warning",
+        Level::Info => "info",
+        Level::Debug => "debug",
+    }
+}
+
+fn short_name(level: Level) -> &'static str {
+    match level {
+        Level::Error => "ERRO",
+        Level::Warning => "WARN",
+        Level::Info => "INFO",
+        Level::Debug => "DEBU",
+    }
+}
+
+/// A whole record with its newline. `message` is one line already.
+fn render(format: Format, level: Level, time: &str, message: &str) -> String {
+    let message = quoted(message);
+    let level = name(level);
+    match format {
+        Format::Text => format!("time=\"{time}\" level={level} msg={message}\n"),
+        Format::Json => {
+            format!("{{\"level\":\"{level}\",\"msg\":{message},\"time\":\"{time}\"}}\n")
+        }
+    }
+}
+
+/// The message as a JSON string, which is also how logrus' text form quotes printable text.
+fn quoted(message: &str) -> String {
+    let mut quoted = String::with_capacity(message.len() + 2);
+    quoted.push('"');
+    for character in message.chars() {
+        if matches!(character, '"' | '\\') {
+            quoted.push('\\');
+        }
+        quoted.push(character);
+    }
+    quoted.push('"');
+    quoted
+}
+
+/// The message without a control character and at most [`LONGEST`] bytes long.
+///
+/// Names in it come from images: a newline would forge a record, an escape sequence would reach the
+/// terminal of whoever reads the log.
+fn one_line(message: &str) -> String {
+    let mut line = String::with_capacity(message.len().min(LONGEST));
+    for character in message.trim_end().chars() {
+        if line.len() >= LONGEST {
+            line.push('…');
+            break;
+        }
+        match character {
+            '\n' => line.push_str("\\n"),
+            '\t' => line.push(' '),
+            character if character.is_control() => {
+                // Writing to a String cannot fail.
+                let _ = write!(line, "\\u{:04x}", u32::from(character));
+            }
+            character => line.push(character),
+        }
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIME: &str = "2026-08-02T10:00:00Z";
+
+    #[test]
+    fn a_record_is_what_logrus_writes() {
+        assert_eq!(
+            render(Format::Text, Level::Error, TIME, "container \"a\" is gone"),
+            "time=\"2026-08-02T10:00:00Z\" level=error msg=\"container \\\"a\\\" is gone\"\n"
+        );
+        assert_eq!(
+            render(Format::Json, Level::Warning, TIME, "back\\slash"),
+            "{\"level\":\"warning\",\"msg\":\"back\\\\slash\",\"time\":\"2026-08-02T10:00:00Z\"}\n"
+        );
+    }
+
+    #[test]
+    fn a_hostile_message_stays_one_json_line() {
+        let hostile = "a\nb\r\u{1b}[31m\u{7f}\u{9b}\"\\\u{0}é\t.\n";
+        let line = one_line(hostile);
+        assert_eq!(line, "a\\nb\\u000d\\u001b[31m\\u007f\\u009b\"\\\\u0000é .");
+        let record = render(Format::Json, Level::Error, TIME, &line);
+        assert_eq!(record.matches('\n').count(), 1);
+        let parsed: serde_json::Value = serde_json::from_str(&record).unwrap();
+        assert_eq!(parsed["msg"], line);
+        assert_eq!(parsed["level"], "error");
+    }
+
+    #[test]
+    fn a_long_message_is_cut_at_a_character() {
+        for filler in ["x", "é", "🐳", "\u{1}"] {
+            let line = one_line(&filler.repeat(10_000));
+            assert!(line.ends_with('…'));
+            assert!(
+                (LONGEST..LONGEST + 10).contains(&line.len()),
+                "{}",
+                line.len()
+            );
+        }
+        assert_eq!(one_line(&"x".repeat(LONGEST)).len(), LONGEST);
+    }
+
+    #[test]
+    fn failures_are_appended_to_the_file_and_lesser_things_are_not() {
+        let path = std::env::temp_dir().join(format!("coracle-log-{}", std::process::id()));
+        let settings = Settings {
+            file: Some(path.clone()),
+            format: Format::Json,
+            level: Level::Error,
+        };
+        for message in ["first", "second"] {
+            let log = Log::open(&settings).unwrap();
+            log.say(Level::Warning, "not asked for");
+            log.write(Level::Error, message);
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let messages: Vec<serde_json::Value> = text
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        assert_eq!(messages.len(), 2);
+        assert_eq!(
+            (&messages[0]["msg"], &messages[1]["msg"]),
+            (&"first".into(), &"second".into())
+        );
+    }
+
+    #[test]
+    fn a_link_is_not_followed() {
+        let path = std::env::temp_dir().join(format!("coracle-link-{}", std::process::id()));
+        std::os::unix::fs::symlink("/tmp/coracle-target", &path).unwrap();
+        let settings = Settings {
+            file: Some(path.clone()),
+            ..Settings::default()
+        };
+        let refused = Log::open(&settings);
+        std::fs::remove_file(&path).unwrap();
+        assert!(matches!(refused, Err(Error::Log { .. })));
+    }
+}

@@ -1,0 +1,35 @@
+//! Standard output, written in one go.
+
+use std::io::{ErrorKind, Write};
+
+use serde::Serialize;
+
+use crate::error::Error;
+
+/// Writes the text to stdout. A reader that went away (`coracle list | head -1`) is no failure.
+///
+/// SIGPIPE stays ignored, as Rust's start-up leaves it: were it fatal, a caller that closes our
+/// stderr could end `create` or `delete` half-way.
+pub(crate) fn text(text: &str) -> Result<(), Error> {
+    let mut stdout = std::io::stdout().lock();
+    match stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+    {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Error::Output(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Writes the value as JSON, indented by two spaces.
+pub(crate) fn json(value: &impl Serialize) -> Result<(), Error> {
+    let mut rendered = serde_json::to_string_pretty(value)?;
+    rendered.push('\n');
+    text(&rendered)
+}
+
+/// Writes a line to stderr that is neither result nor failure.
+pub(crate) fn aside(line: &str) {
+    // Nobody is left to tell when stderr is gone.
+    drop(writeln!(std::io::stderr(), "{line}"));
+}

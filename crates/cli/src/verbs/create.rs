@@ -1,0 +1,72 @@
+//! `create ID`: runtime.md § Create.
+
+use std::path::PathBuf;
+
+use clap::Command;
+use coracle_container::{CreateOptions, Jail, Keyring, Store};
+
+use super::{Request, Verb};
+use crate::arguments::flag::{handover, switch, value};
+use crate::arguments::{Expected, Given, Order, Usage};
+use crate::error::Error;
+use crate::log::{Level, Log};
+use crate::root::{self, Root};
+
+pub(super) const VERB: Verb = Verb {
+    name: "create",
+    synopsis: "ID",
+    about: "Create a container that waits for `start`",
+    order: Order::Anywhere,
+    flags,
+    read: |given| read(given).map(Request::Create),
+};
+
+/// The flags of `create`, which are also `run`'s.
+pub(super) fn flags(command: Command) -> Command {
+    command
+        .arg(value("bundle", "DIR", "Find config.json here [default: .]").short('b'))
+        .args(handover())
+        .arg(switch(
+            "no-pivot",
+            "Change the root without pivot_root, as on a ramdisk",
+        ))
+        .arg(switch(
+            "no-new-keyring",
+            "Let the container inherit the session keyring",
+        ))
+}
+
+pub(super) fn read(given: &Given) -> Result<CreateOptions, Usage> {
+    given.expect(Expected::Exactly(1))?;
+    let keyring = if given.is_on("no-new-keyring") {
+        Keyring::Inherited
+    } else {
+        Keyring::New
+    };
+    Ok(CreateOptions {
+        bundle: given.path("bundle").unwrap_or_else(|| PathBuf::from(".")),
+        id: given.id()?,
+        console_socket: given.path("console-socket"),
+        pidfd_socket: given.path("pidfd-socket"),
+        pid_file: given.path("pid-file"),
+        jail: if given.is_on("no-pivot") {
+            Jail::NoPivot
+        } else {
+            Jail::PivotRoot
+        },
+        keyring,
+        preserve_fds: given.preserve_fds()?,
+        cgroup_manager: given.global.cgroup_manager,
+        rootless: given.global.rootless,
+    })
+}
+
+pub(super) fn run(root: &Root, options: &CreateOptions, log: &Log) -> Result<(), Error> {
+    root::prepare(root);
+    log.say_all(
+        Level::Warning,
+        &coracle_container::create(&Store::new(&root.path), options)?,
+    );
+
+    Ok(())
+}

@@ -1,0 +1,61 @@
+//! `explain`: what `create` would do, without doing it.
+
+use std::path::{Path, PathBuf};
+
+use clap::Command;
+use coracle_container::CgroupManager;
+
+use super::{Request, Verb};
+use crate::arguments::flag::value;
+use crate::arguments::{Expected, Given, Order, Usage};
+use crate::error::Error;
+use crate::output;
+
+pub(super) const VERB: Verb = Verb {
+    name: "explain",
+    synopsis: "[BUNDLE]",
+    about: "Print the steps that create and start would take",
+    order: Order::Anywhere,
+    flags,
+    read,
+};
+
+/// How the plan is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    Text,
+    Json,
+}
+
+fn flags(command: Command) -> Command {
+    command
+        .arg(value("bundle", "DIR", "The same as BUNDLE [default: .]").short('b'))
+        .arg(value("format", "FORMAT", "Print text or json [default: text]").short('f'))
+}
+
+fn read(given: &Given) -> Result<Request, Usage> {
+    given.expect(Expected::Maximum(1))?;
+    let form = given.parsed("format", "text or json", |text| match text {
+        b"text" => Some(Form::Text),
+        b"json" => Some(Form::Json),
+        _ => None,
+    })?;
+    let bundle = given
+        .arguments
+        .first()
+        .map(PathBuf::from)
+        .or_else(|| given.path("bundle"));
+    Ok(Request::Explain {
+        bundle: bundle.unwrap_or_else(|| PathBuf::from(".")),
+        manager: given.global.cgroup_manager,
+        form: form.unwrap_or(Form::Text),
+    })
+}
+
+pub(super) fn run(bundle: &Path, manager: CgroupManager, form: Form) -> Result<(), Error> {
+    let explanation = coracle_container::explain(bundle, manager)?;
+    match form {
+        Form::Text => output::text(&explanation.to_string()),
+        Form::Json => output::json(&explanation),
+    }
+}

@@ -1,0 +1,201 @@
+//! `features`: features.md and features-linux.md of the runtime specification.
+//!
+//! What this build can do, whatever the machine it runs on can: engines ask once and remember.
+
+use serde_json::{Value, json};
+
+use super::{Request, Verb, help};
+use crate::arguments::{Expected, Order};
+use crate::error::Error;
+use crate::output;
+
+pub(super) const VERB: Verb = Verb {
+    name: "features",
+    synopsis: "",
+    about: "Print what this runtime supports, as JSON",
+    order: Order::Anywhere,
+    flags: |command| command,
+    read: |given| {
+        given
+            .expect(Expected::Exactly(0))
+            .map(|()| Request::Features)
+    },
+};
+
+const HOOKS: [&str; 6] = [
+    "createContainer",
+    "createRuntime",
+    "poststart",
+    "poststop",
+    "prestart",
+    "startContainer",
+];
+
+const NAMESPACES: [&str; 8] = [
+    "cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts",
+];
+
+const CAPABILITIES: &[&str] = &[
+    "CAP_AUDIT_CONTROL",
+    "CAP_AUDIT_READ",
+    "CAP_AUDIT_WRITE",
+    "CAP_BLOCK_SUSPEND",
+    "CAP_BPF",
+    "CAP_CHECKPOINT_RESTORE",
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_DAC_READ_SEARCH",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_IPC_LOCK",
+    "CAP_IPC_OWNER",
+    "CAP_KILL",
+    "CAP_LEASE",
+    "CAP_LINUX_IMMUTABLE",
+    "CAP_MAC_ADMIN",
+    "CAP_MAC_OVERRIDE",
+    "CAP_MKNOD",
+    "CAP_NET_ADMIN",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_NET_BROADCAST",
+    "CAP_NET_RAW",
+    "CAP_PERFMON",
+    "CAP_SETFCAP",
+    "CAP_SETGID",
+    "CAP_SETPCAP",
+    "CAP_SETUID",
+    "CAP_SYSLOG",
+    "CAP_SYS_ADMIN",
+    "CAP_SYS_BOOT",
+    "CAP_SYS_CHROOT",
+    "CAP_SYS_MODULE",
+    "CAP_SYS_NICE",
+    "CAP_SYS_PACCT",
+    "CAP_SYS_PTRACE",
+    "CAP_SYS_RAWIO",
+    "CAP_SYS_RESOURCE",
+    "CAP_SYS_TIME",
+    "CAP_SYS_TTY_CONFIG",
+    "CAP_WAKE_ALARM",
+];
+
+const MEMORY_MODES: [&str; 7] = [
+    "MPOL_BIND",
+    "MPOL_DEFAULT",
+    "MPOL_INTERLEAVE",
+    "MPOL_LOCAL",
+    "MPOL_PREFERRED",
+    "MPOL_PREFERRED_MANY",
+    "MPOL_WEIGHTED_INTERLEAVE",
+];
+
+const MEMORY_FLAGS: [&str; 3] = [
+    "MPOL_F_NUMA_BALANCING",
+    "MPOL_F_RELATIVE_NODES",
+    "MPOL_F_STATIC_NODES",
+];
+
+/// Annotations of config.json that change what the runtime does.
+const OBEYED_ANNOTATIONS: [&str; 2] =
+    ["run.oci.keep_original_groups", "run.oci.mount_context_type"];
+
+pub(super) fn run() -> Result<(), Error> {
+    output::json(&features())
+}
+
+fn features() -> Value {
+    let mut mount_options = coracle_bundle::mount_options();
+    mount_options.sort_unstable();
+    mount_options.dedup();
+    json!({
+        "ociVersionMin": "1.0.0",
+        "ociVersionMax": coracle_container::OCI_VERSION,
+        "hooks": HOOKS,
+        "mountOptions": mount_options,
+        "linux": linux(),
+        "annotations": annotations(),
+        "potentiallyUnsafeConfigAnnotations": OBEYED_ANNOTATIONS,
+    })
+}
+
+fn linux() -> Value {
+    json!({
+        "namespaces": NAMESPACES,
+        "capabilities": CAPABILITIES,
+        "cgroup": {
+            "v1": true,
+            "v2": true,
+            "systemd": false,
+            "systemdUser": false,
+            "rdma": true,
+        },
+        "seccomp": { "enabled": false },
+        "apparmor": { "enabled": true },
+        "selinux": { "enabled": true },
+        "intelRdt": { "enabled": true, "schemata": true, "monitoring": true },
+        "memoryPolicy": { "modes": MEMORY_MODES, "flags": MEMORY_FLAGS },
+        "mountExtensions": { "idmap": { "enabled": true } },
+        "netDevices": { "enabled": true },
+    })
+}
+
+fn annotations() -> Value {
+    let version = env!("CARGO_PKG_VERSION");
+    match help::COMMIT {
+        Some(commit) => json!({ "run.coracle.version": version, "run.coracle.commit": commit }),
+        None => json!({ "run.coracle.version": version }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_list_is_sorted_and_holds_nothing_twice() {
+        fn check(value: &Value) {
+            match value {
+                Value::Array(items) => {
+                    let texts: Vec<&str> =
+                        items.iter().map(|item| item.as_str().unwrap()).collect();
+                    assert!(texts.is_sorted_by(|a, b| a < b), "{texts:?}");
+                    assert!(!texts.is_empty());
+                }
+                Value::Object(members) => members.values().for_each(check),
+                Value::String(text) => assert_eq!(text.trim(), text),
+                _ => {}
+            }
+        }
+        check(&features());
+    }
+
+    #[test]
+    fn all_listed_capabilities_are_known_and_none_is_left_out() {
+        let mut numbers: Vec<u8> = CAPABILITIES
+            .iter()
+            .map(|name| coracle_bundle::parse_capability(name).unwrap())
+            .collect();
+        numbers.sort_unstable();
+        assert_eq!(numbers, (0..=40).collect::<Vec<u8>>());
+    }
+
+    #[test]
+    fn containerd_finds_what_it_needs_for_user_namespaces() {
+        let features = features();
+        assert_eq!(
+            features["linux"]["mountExtensions"]["idmap"]["enabled"],
+            true
+        );
+        for option in ["rro", "rbind", "idmap", "ridmap", "tmpcopyup"] {
+            assert!(
+                features["mountOptions"]
+                    .as_array()
+                    .unwrap()
+                    .contains(&option.into())
+            );
+        }
+        for hook in features["hooks"].as_array().unwrap() {
+            assert!(HOOKS.contains(&hook.as_str().unwrap()));
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! `list`: all containers below the state root.
+
+use std::collections::BTreeMap;
+
+use clap::Command;
+use coracle_container::{State, Store};
+use serde::Serialize;
+
+use super::{Request, Verb};
+use crate::arguments::flag::{switch, value};
+use crate::arguments::{Expected, Given, Order, Usage};
+use crate::error::Error;
+use crate::output;
+use crate::root::{Origin, Root};
+
+pub(super) const VERB: Verb = Verb {
+    name: "list",
+    synopsis: "",
+    about: "List the containers",
+    order: Order::Anywhere,
+    flags,
+    read,
+};
+
+/// What is printed of the containers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    Table,
+    Json,
+    /// Ids, one a line.
+    Ids,
+}
+
+/// A container's state and who created it.
+#[derive(Serialize)]
+struct Row {
+    #[serde(flatten)]
+    state: State,
+    owner: String,
+}
+
+fn flags(command: Command) -> Command {
+    command
+        .arg(value("format", "FORMAT", "Print a table or json [default: table]").short('f'))
+        .arg(switch("quiet", "Print only the ids").short('q'))
+}
+
+fn read(given: &Given) -> Result<Request, Usage> {
+    given.expect(Expected::Exactly(0))?;
+    let format = given.parsed("format", "table or json", |text| match text {
+        b"table" => Some(Form::Table),
+        b"json" => Some(Form::Json),
+        _ => None,
+    })?;
+    let form = if given.is_on("quiet") {
+        Form::Ids
+    } else {
+        format.unwrap_or(Form::Table)
+    };
+    Ok(Request::List(form))
+}
+
+pub(super) fn run(root: &Root, form: Form) -> Result<(), Error> {
+    if root.origin == Origin::Flag {
+        // Who names a root means one that is there; the default one is made by the first `create`.
+        std::fs::metadata(&root.path).map_err(|source| Error::NoRoot {
+            path: root.path.clone(),
+            source,
+        })?;
+    }
+    let listing = coracle_container::list(&Store::new(&root.path))?;
+    for line in &listing.broken {
+        output::aside(line);
+    }
+    if form == Form::Ids {
+        let ids: String = listing
+            .containers
+            .iter()
+            .map(|state| state.id.clone() + "\n")
+            .collect();
+        return output::text(&ids);
+    }
+    let users = user_names();
+    let owner = |uid| {
+        users
+            .get(&uid)
+            .cloned()
+            .unwrap_or_else(|| format!("#{uid}"))
+    };
+    let rows: Vec<Row> = listing
+        .containers
+        .into_iter()
+        .map(|state| Row {
+            owner: owner(state.owner),
+            state,
+        })
+        .collect();
+    match form {
+        Form::Json => output::json(&rows),
+        _ => output::text(&table(&rows)),
+    }
+}
+
+/// Names by uid. Read here since the C library's look-up loads shared objects, which a static
+/// program cannot.
+fn user_names() -> BTreeMap<u32, String> {
+    let Ok(passwd) = std::fs::read("/etc/passwd") else {
+        return BTreeMap::new();
+    };
+    parse_passwd(&String::from_utf8_lossy(&passwd))
+}
+
+/// Of several names for a uid the first counts: passwd(5).
+fn parse_passwd(passwd: &str) -> BTreeMap<u32, String> {
+    let mut names = BTreeMap::new();
+    for line in passwd.lines() {
+        let mut fields = line.split(':');
+        if let (Some(name), Some(Ok(uid))) = (fields.next(), fields.nth(1).map(str::parse)) {
+            names.entry(uid).or_insert_with(|| name.to_owned());
+        }
+    }
+    names
+}
+
+/// runc's table: columns at least 12 wide with three blanks between, the last one as it is.
+fn table(rows: &[Row]) -> String {
+    let mut lines = vec![["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(str::to_owned)];
+    lines.extend(rows.iter().map(|Row { state, owner }| {
+        [
+            state.id.clone(),
+            state.pid.to_string(),
+            state.status.to_string(),
+            state.bundle.display().to_string(),
+            state.created.clone(),
+            owner.clone(),
+        ]
+    }));
+    let mut widths = [12; 6];
+    for line in &lines {
+        for (width, cell) in widths.iter_mut().zip(line) {
+            *width = (*width).max(cell.chars().count() + 3);
+        }
+    }
+    let mut text = String::new();
+    for line in &lines {
+        let [cells @ .., last] = line;
+        for (cell, width) in cells.iter().zip(widths) {
+            text.push_str(&format!("{cell:<width$}"));
+        }
+        text.push_str(last);
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_table_is_runcs() {
+        let header = "ID          PID         STATUS      BUNDLE      CREATED     OWNER\n";
+        assert_eq!(table(&[]), header);
+    }
+
+    #[test]
+    fn the_first_name_of_a_uid_counts() {
+        let names = parse_passwd("root:x:0:0::/:\ntoor:x:0:0\n\nbroken\nann:x:7:7\nbad:x:y:1\n");
+        assert_eq!(
+            names,
+            BTreeMap::from([(0, "root".to_owned()), (7, "ann".to_owned())])
+        );
+    }
+}

@@ -1,0 +1,180 @@
+//! The verbs: one file each, with its flags, its reading and its running.
+
+mod create;
+mod delete;
+mod exec;
+mod explain;
+mod features;
+mod help;
+mod kill;
+#[cfg(test)]
+mod lines;
+mod list;
+mod pause;
+mod ps;
+mod resume;
+mod run;
+mod spec;
+mod start;
+mod state;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::Command;
+use coracle_bundle::ContainerId;
+use coracle_container::{
+    CgroupManager, CreateOptions, ExecOptions, Force, RunOptions, Scope, Store,
+};
+
+use crate::arguments::{Given, Global, Order, Usage, flag};
+use crate::error::Error;
+use crate::log::{Level, Log};
+use crate::{output, root};
+
+pub(crate) use help::{overview, version};
+
+/// A verb of the command line.
+struct Verb {
+    name: &'static str,
+    /// What comes after the options, in `--help`.
+    synopsis: &'static str,
+    about: &'static str,
+    order: Order,
+    /// Adds the verb's own flags.
+    flags: fn(Command) -> Command,
+    read: fn(&Given) -> Result<Request, Usage>,
+}
+
+/// In the order of `help`: the life of a container, then the rest.
+const VERBS: [Verb; 15] = [
+    create::VERB,
+    start::VERB,
+    state::VERB,
+    kill::VERB,
+    delete::VERB,
+    run::VERB,
+    exec::VERB,
+    list::VERB,
+    ps::VERB,
+    pause::VERB,
+    resume::VERB,
+    spec::VERB,
+    features::VERB,
+    explain::VERB,
+    help::VERB,
+];
+
+/// Verbs of runc that are refused by name, so that nobody mistakes them for a typing error, and
+/// whose `--help` fails, so that podman does not offer them.
+const NOT_BUILT: [&str; 4] = ["checkpoint", "restore", "update", "events"];
+
+/// A verb with its arguments, valid in form.
+#[derive(Clone, Debug)]
+pub(crate) enum Request {
+    Create(CreateOptions),
+    Start(ContainerId),
+    State(ContainerId),
+    Kill {
+        id: ContainerId,
+        signal: i32,
+        scope: Scope,
+    },
+    Delete {
+        id: ContainerId,
+        force: Force,
+    },
+    Run(RunOptions),
+    Exec(ExecOptions),
+    List(list::Form),
+    Ps {
+        id: ContainerId,
+        form: ps::Form,
+    },
+    Pause(ContainerId),
+    Resume(ContainerId),
+    Spec {
+        bundle: PathBuf,
+        kind: spec::Kind,
+    },
+    Features,
+    Explain {
+        bundle: PathBuf,
+        manager: CgroupManager,
+        form: explain::Form,
+    },
+    /// Help or the version.
+    Print(String),
+}
+
+/// Whether the verb lets a container's process come near ours, so that our own file must be sealed.
+pub(crate) fn needs_seal(name: &str) -> bool {
+    matches!(name, "create" | "run" | "exec")
+}
+
+/// Reads the words after the verb.
+pub(crate) fn read(name: &str, global: &Global, line: Vec<OsString>) -> Result<Request, Usage> {
+    let verb = find(name)?;
+    let mut table = table(verb);
+    let given = Given::read(&mut table, verb.name, global, (line, verb.order))?;
+    if given.is_on("help") {
+        return Ok(Request::Print(help::rendered(&mut table)));
+    }
+    if given.is_on("version") {
+        return Ok(Request::Print(version()));
+    }
+    (verb.read)(&given)
+}
+
+/// How the verb is used, in a line; of the program when there is no such verb.
+pub(crate) fn usage(name: &str) -> String {
+    let mut table = find(name).map_or_else(|_| crate::arguments::global_table(), table);
+    table.render_usage().to_string()
+}
+
+/// Does what was asked and gives the exit status.
+pub(crate) fn perform(request: Request, global: &Global, log: &Log) -> Result<i32, Error> {
+    if global.names_criu {
+        log.say(Level::Warning, "--criu is ignored");
+    }
+    // Looked for only where it is used: `features` and the like work without one.
+    let root = || root::find(global.root.as_deref());
+    let store = || Ok::<Store, Error>(Store::new(&root()?.path));
+    match request {
+        Request::Create(options) => create::run(&root()?, &options, log)?,
+        Request::Run(options) => return run::run(&root()?, &options, log),
+        Request::Exec(options) => return exec::run(&store()?, &options, log),
+        Request::Start(id) => coracle_container::start(&store()?, &id)?,
+        Request::State(id) => output::json(&coracle_container::state(&store()?, &id)?)?,
+        Request::Kill { id, signal, scope } => {
+            coracle_container::kill(&store()?, &id, signal, scope)?
+        }
+        Request::Delete { id, force } => delete::run(&store()?, &id, force, log)?,
+        Request::List(form) => list::run(&root()?, form)?,
+        Request::Ps { id, form } => ps::run(&store()?, &id, &form)?,
+        Request::Pause(id) => coracle_container::pause(&store()?, &id)?,
+        Request::Resume(id) => coracle_container::resume(&store()?, &id)?,
+        Request::Spec { bundle, kind } => spec::run(&bundle, kind)?,
+        Request::Features => features::run()?,
+        Request::Explain {
+            bundle,
+            manager,
+            form,
+        } => explain::run(&bundle, manager, form)?,
+        Request::Print(text) => output::text(&text)?,
+    }
+    Ok(0)
+}
+
+fn find(name: &str) -> Result<&'static Verb, Usage> {
+    if let Some(known) = NOT_BUILT.iter().find(|known| **known == name) {
+        return Err(Usage::NotBuilt(known));
+    }
+    let found = VERBS.iter().find(|verb| verb.name == name);
+    found.ok_or_else(|| Usage::NoHelpTopic(name.to_owned()))
+}
+
+/// The verb's table of flags, for reading and for help.
+fn table(verb: &Verb) -> Command {
+    (verb.flags)(flag::command(verb.name, verb.synopsis, verb.about))
+}

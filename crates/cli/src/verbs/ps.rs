@@ -1,0 +1,120 @@
+//! `ps ID`: the processes of a container.
+
+use std::ffi::OsString;
+use std::process::{Command as Program, Stdio};
+
+use clap::Command;
+use coracle_bundle::ContainerId;
+use coracle_container::Store;
+
+use super::{Request, Verb};
+use crate::arguments::flag::value;
+use crate::arguments::{Expected, Given, Order, Usage};
+use crate::error::Error;
+use crate::output;
+
+pub(super) const VERB: Verb = Verb {
+    name: "ps",
+    synopsis: "ID [OPTION OF ps...]",
+    about: "Show the processes of a container",
+    order: Order::First,
+    flags,
+    read,
+};
+
+/// How the processes are shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// The lines of ps(1) with these options.
+    Table(Vec<OsString>),
+    /// The host's pids.
+    Json,
+}
+
+fn flags(command: Command) -> Command {
+    let help = "Print ps' table, or the pids as json [default: table]";
+    command.arg(value("format", "FORMAT", help).short('f'))
+}
+
+fn read(given: &Given) -> Result<Request, Usage> {
+    given.expect(Expected::Minimum(1))?;
+    let is_json = given.parsed("format", "table or json", |text| match text {
+        b"table" => Some(false),
+        b"json" => Some(true),
+        _ => None,
+    })?;
+    let form = match (is_json, given.arguments.get(1..)) {
+        (Some(true), _) => Form::Json,
+        (_, Some(options @ [_, ..])) => Form::Table(options.to_vec()),
+        _ => Form::Table(vec!["-ef".into()]),
+    };
+    Ok(Request::Ps {
+        id: given.id()?,
+        form,
+    })
+}
+
+pub(super) fn run(store: &Store, id: &ContainerId, form: &Form) -> Result<(), Error> {
+    let pids = coracle_container::processes(store, id)?;
+    match form {
+        Form::Json => output::json(&pids),
+        Form::Table(options) => output::text(&filter(&ps(options)?, &pids)?),
+    }
+}
+
+/// What ps(1) prints. Engines call us without PATH.
+fn ps(options: &[OsString]) -> Result<String, Error> {
+    let has_path = std::env::var_os("PATH").is_some_and(|path| !path.is_empty());
+    let printed = Program::new(if has_path { "ps" } else { "/bin/ps" })
+        .args(options)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(Error::RunPs)?;
+    if !printed.status.success() {
+        let text = String::from_utf8_lossy(&printed.stderr).into_owned();
+        return Err(Error::PsFailed {
+            status: printed.status,
+            text,
+        });
+    }
+    Ok(String::from_utf8_lossy(&printed.stdout).into_owned())
+}
+
+/// The header and the lines of the given processes.
+fn filter(table: &str, pids: &[i32]) -> Result<String, Error> {
+    let mut lines = table.lines();
+    let header = lines.next().unwrap_or_default();
+    let column = header.split_whitespace().position(|title| title == "PID");
+    let column = column.ok_or(Error::NoPidColumn)?;
+    let is_wanted = |line: &&str| {
+        let pid = line
+            .split_whitespace()
+            .nth(column)
+            .and_then(|pid| pid.parse().ok());
+        pid.is_some_and(|pid: i32| pids.contains(&pid))
+    };
+    let wanted = std::iter::once(header).chain(lines.filter(is_wanted));
+    Ok(wanted.map(|line| line.to_owned() + "\n").collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_containers_lines_are_kept() {
+        let table =
+            "UID   PID  PPID CMD\nroot    1     0 init\nann    12     1 sh 5\nann   5 1 x\n";
+        let kept = filter(table, &[12, 5, 99]).unwrap();
+        assert_eq!(
+            kept,
+            "UID   PID  PPID CMD\nann    12     1 sh 5\nann   5 1 x\n"
+        );
+        assert_eq!(filter(table, &[]).unwrap(), "UID   PID  PPID CMD\n");
+        assert!(matches!(
+            filter("COMMAND\nsh\n", &[1]),
+            Err(Error::NoPidColumn)
+        ));
+        assert!(matches!(filter("", &[1]), Err(Error::NoPidColumn)));
+    }
+}

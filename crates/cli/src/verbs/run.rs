@@ -1,0 +1,68 @@
+//! `run ID`: create, start, and wait unless detached.
+
+use clap::Command;
+use coracle_container::{After, Attachment, RunOptions, Store, Subreaper};
+
+use super::{Request, Verb, create};
+use crate::arguments::flag::switch;
+use crate::arguments::{Given, Order, Usage};
+use crate::error::Error;
+use crate::log::{Level, Log};
+use crate::root::{self, Root};
+
+pub(super) const VERB: Verb = Verb {
+    name: "run",
+    synopsis: "ID",
+    about: "Create and start a container, and wait for its end",
+    order: Order::Anywhere,
+    flags,
+    read,
+};
+
+fn flags(command: Command) -> Command {
+    create::flags(command)
+        .arg(switch("detach", "Return once the container runs").short('d'))
+        .arg(switch(
+            "keep",
+            "Do not delete the container once it has ended",
+        ))
+        .arg(switch(
+            "no-subreaper",
+            "Do not adopt the container's orphans while waiting",
+        ))
+}
+
+fn read(given: &Given) -> Result<Request, Usage> {
+    let subreaper = if given.is_on("no-subreaper") {
+        Subreaper::No
+    } else {
+        Subreaper::Yes
+    };
+    Ok(Request::Run(RunOptions {
+        create: create::read(given)?,
+        attachment: attachment(given),
+        after: if given.is_on("keep") {
+            After::Keep
+        } else {
+            After::Delete
+        },
+        subreaper,
+    }))
+}
+
+/// What `--detach` says, here and in `exec`.
+pub(super) fn attachment(given: &Given) -> Attachment {
+    if given.is_on("detach") {
+        Attachment::Detached
+    } else {
+        Attachment::Foreground
+    }
+}
+
+/// Gives the container's exit code, or 0 when detached.
+pub(super) fn run(root: &Root, options: &RunOptions, log: &Log) -> Result<i32, Error> {
+    root::prepare(root);
+    let ended = coracle_container::run(&Store::new(&root.path), options)?;
+    log.say_all(Level::Warning, &ended.warnings);
+    Ok(ended.code)
+}

@@ -1,0 +1,155 @@
+//! `spec`: a config.json to begin with.
+
+use std::fs::OpenOptions;
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use clap::Command;
+
+use super::{Request, Verb};
+use crate::arguments::flag::{switch, value};
+use crate::arguments::{Expected, Given, Order, Usage};
+use crate::error::Error;
+
+pub(super) const VERB: Verb = Verb {
+    name: "spec",
+    synopsis: "",
+    about: "Write a config.json to begin with",
+    order: Order::Anywhere,
+    flags,
+    read,
+};
+
+/// For whom the config is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Root,
+    /// In a user namespace where the caller is root, without a network namespace, resources or
+    /// anything else that a user may not make.
+    Rootless,
+}
+
+const ROOT: &str = include_str!("../spec/root.json");
+/// With `UID` and `GID` where the caller's go.
+const ROOTLESS: &str = include_str!("../spec/rootless.json");
+
+fn flags(command: Command) -> Command {
+    command
+        .arg(value("bundle", "DIR", "Write it here [default: .]").short('b'))
+        .arg(switch(
+            "rootless",
+            "Write one that works without root's rights",
+        ))
+}
+
+fn read(given: &Given) -> Result<Request, Usage> {
+    given.expect(Expected::Exactly(0))?;
+    let bundle = given.path("bundle").unwrap_or_else(|| PathBuf::from("."));
+    let kind = if given.is_on("rootless") {
+        Kind::Rootless
+    } else {
+        Kind::Root
+    };
+    Ok(Request::Spec { bundle, kind })
+}
+
+pub(super) fn run(bundle: &Path, kind: Kind) -> Result<(), Error> {
+    let caller = (
+        nix::unistd::geteuid().as_raw(),
+        nix::unistd::getegid().as_raw(),
+    );
+    let path = bundle.join("config.json");
+    let write = |source| Error::SpecWrite {
+        path: path.clone(),
+        source,
+    };
+    let mut file = match OpenOptions::new().write(true).create_new(true).open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            return Err(Error::SpecExists(path));
+        }
+        Err(error) => return Err(write(error)),
+    };
+    file.write_all(config(kind, caller).as_bytes())
+        .map_err(write)
+}
+
+/// The config's text for a caller's uid and gid.
+fn config(kind: Kind, (uid, gid): (u32, u32)) -> String {
+    match kind {
+        Kind::Root => ROOT.to_owned(),
+        Kind::Rootless => ROOTLESS
+            .replace("\"UID\"", &uid.to_string())
+            .replace("\"GID\"", &gid.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use coracle_bundle::{IdMapping, Namespace};
+
+    fn parsed(kind: Kind) -> coracle_bundle::Config {
+        let text = config(kind, (1000, 100));
+        coracle_bundle::parse(Path::new("/bundle"), text.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn both_forms_are_valid_and_raise_no_warning() {
+        for kind in [Kind::Root, Kind::Rootless] {
+            let config = parsed(kind);
+            assert_eq!(config.warnings, Vec::<String>::new());
+            assert_eq!(config.oci_version, coracle_container::OCI_VERSION);
+            assert_eq!(config.root.path, Path::new("/bundle/rootfs"));
+            let process = config.process.unwrap();
+            assert!(process.terminal && process.no_new_privileges);
+            assert_eq!(process.args, [c"sh".to_owned()]);
+            assert_eq!(process.capabilities.ambient.0, 0);
+        }
+    }
+
+    #[test]
+    fn root_has_every_namespace_but_user_and_time() {
+        let all = parsed(Kind::Root).linux.namespaces;
+        for new in [
+            all.pid,
+            all.network,
+            all.mount,
+            all.ipc,
+            all.uts,
+            all.cgroup,
+        ] {
+            assert_eq!(new, Namespace::New);
+        }
+        assert_eq!(
+            (all.user, all.time),
+            (Namespace::Inherit, Namespace::Inherit)
+        );
+    }
+
+    #[test]
+    fn rootless_maps_the_caller_and_asks_for_nothing_more() {
+        let linux = parsed(Kind::Rootless).linux;
+        let only = |host_id| {
+            vec![IdMapping {
+                container_id: 0,
+                host_id,
+                size: 1,
+            }]
+        };
+        assert_eq!(linux.id_mappings.uid, only(1000));
+        assert_eq!(linux.id_mappings.gid, only(100));
+        assert_eq!(linux.namespaces.user, Namespace::New);
+        assert_eq!(linux.namespaces.network, Namespace::Inherit);
+        assert_eq!(linux.resources, coracle_bundle::Resources::default());
+    }
+
+    #[test]
+    fn the_text_is_indented_by_tabs_and_ends_its_line() {
+        for kind in [Kind::Root, Kind::Rootless] {
+            let text = config(kind, (0, 0));
+            assert!(text.starts_with("{\n\t\"ociVersion\": \"1.3.0\",\n") && text.ends_with("}\n"));
+            assert!(!text.contains("  ") && !text.contains("ID\","));
+        }
+    }
+}
