@@ -2,7 +2,7 @@
 
 use nix::errno::Errno;
 use std::fmt::{self, Display, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Why a bundle was refused. Each message is one line without control characters.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -15,13 +15,13 @@ pub enum Error {
     )]
     ContainerId(String),
     /// The bundle's directory is not there, or has no `config.json`.
-    #[error("config.json not found in {}", Shown(&.0.to_string_lossy()))]
+    #[error("config.json not found in {}", ShownPath(.0))]
     NotFound(PathBuf),
     /// The bundle's path could not be made absolute.
-    #[error("bundle {}: the path cannot be made absolute", Shown(&.0.to_string_lossy()))]
+    #[error("bundle {}: the path cannot be made absolute", ShownPath(.0))]
     NotAbsolute(PathBuf),
     /// `config.json` is there and cannot be opened or read.
-    #[error("read {}: {}", Shown(&.path.to_string_lossy()), coracle_sys::errno_text(*.errno))]
+    #[error("read {}: {}", ShownPath(.path), coracle_sys::errno_text(*.errno))]
     Read {
         /// The file.
         path: PathBuf,
@@ -29,7 +29,7 @@ pub enum Error {
         errno: Errno,
     },
     /// `config.json` is a directory, a fifo, a device.
-    #[error("read {}: not a regular file", Shown(&.0.to_string_lossy()))]
+    #[error("read {}: not a regular file", ShownPath(.0))]
     NotRegular(PathBuf),
     /// A document above [`crate::MAX_CONFIG_BYTES`].
     #[error("{document}: larger than {limit} bytes")]
@@ -170,6 +170,21 @@ impl Display for Shown<'_> {
     }
 }
 
+/// A path that the caller typed: as it stands, where nothing in it could mislead.
+struct ShownPath<'a>(&'a Path);
+
+impl Display for ShownPath<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = self.0.to_string_lossy();
+        let odd = |character: char| character.is_control() || character.is_whitespace();
+        if text.is_empty() || text.contains(odd) || text.len() > SHOWN_CHARACTERS {
+            write!(f, "{}", Shown(&text))
+        } else {
+            f.write_str(&text)
+        }
+    }
+}
+
 /// A parser's sentence, which may quote the document as it stands: one line of bounded length.
 pub(crate) fn one_line(text: &str) -> String {
     let mut line = String::new();
@@ -186,4 +201,55 @@ pub(crate) fn one_line(text: &str) -> String {
         let _ = line.write_str("...");
     }
     line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_read_like_paths() {
+        let config = At::Root(Document::Config);
+        let process = At::Root(Document::Process);
+        assert_eq!(config.to_string(), "config.json");
+        assert_eq!(
+            config.key("linux").key("devices").index(2).to_string(),
+            "config.json: linux.devices[2]"
+        );
+        assert_eq!(
+            config.key("a").key("b.c").to_string(),
+            "config.json: a[\"b.c\"]"
+        );
+        assert_eq!(
+            process.key("user").key("uid").to_string(),
+            "process.user.uid"
+        );
+        assert_eq!(process.index(0).to_string(), "process[0]");
+    }
+
+    #[test]
+    fn messages_are_one_line() {
+        let errors = [
+            Error::NotFound("/a\nb".into()),
+            Error::NotAbsolute("".into()),
+            Error::ContainerId("\u{1b}[2J".to_owned()),
+            Error::Read {
+                path: "/b/config.json".into(),
+                errno: Errno::EACCES,
+            },
+            config_error("a\nb"),
+        ];
+        let lines: Vec<String> = errors.iter().map(Error::to_string).collect();
+        assert!(
+            lines.iter().all(|line| !line.contains(char::is_control)),
+            "{lines:?}"
+        );
+        assert_eq!(lines[0], "config.json not found in \"/a\\nb\"");
+        assert_eq!(lines[3], "read /b/config.json: permission denied (EACCES)");
+        assert_eq!(one_line(&"x".repeat(5000)).len(), 803);
+    }
+
+    fn config_error(text: &str) -> Error {
+        At::Root(Document::Config).key(text).refuse(Shown(text))
+    }
 }

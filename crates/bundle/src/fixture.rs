@@ -48,26 +48,30 @@ pub(crate) fn set(tree: &mut Value, pointer: &str, value: Value) {
     let mut place = tree;
     for token in pointer.split('/').skip(1) {
         let token = token.replace("~1", "/").replace("~0", "~");
-        if token == "-" && place.is_null() {
+        let appends = token == "-";
+        if appends && place.is_null() {
             *place = json!([]);
         }
-        place = match place {
-            Value::Array(list) if token == "-" => {
+        if let Value::Array(list) = place {
+            if appends {
                 list.push(Value::Null);
-                list.last_mut().unwrap()
             }
-            Value::Array(list) => &mut list[token.parse::<usize>().unwrap()],
-            place => {
-                if !place.is_object() {
-                    *place = json!({});
-                }
-                place
-                    .as_object_mut()
-                    .unwrap()
-                    .entry(token)
-                    .or_insert(Value::Null)
-            }
-        };
+            let index = if appends {
+                list.len() - 1
+            } else {
+                token.parse().unwrap()
+            };
+            place = &mut list[index];
+            continue;
+        }
+        if !place.is_object() {
+            *place = json!({});
+        }
+        place = place
+            .as_object_mut()
+            .unwrap()
+            .entry(token)
+            .or_insert(Value::Null);
     }
     *place = value;
 }

@@ -139,7 +139,7 @@ mod tests {
             (b"7", "found a number, expected an object"),
             (b"\"x\"", "found a string, expected an object"),
             (b"{\"a\":1,}", "line 1, column 8: trailing comma"),
-            (b"{\n  \"a\": tru\n}", "line 2, column 11: expected ident"),
+            (b"{\n  \"a\": tru}", "line 2, column 11: expected ident"),
             (b"{} {}", "line 1, column 4: trailing characters"),
             (b"{}\0", "line 1, column 3: trailing characters"),
             (b"{\"a\": \"\xff\"}", "line 1, column 8: not UTF-8"),
@@ -446,17 +446,17 @@ mod tests {
         let scratch = Scratch::new("bad");
         let shown = scratch.0.display();
         let message = || load(&scratch.0).unwrap_err().to_string();
-        assert_eq!(message(), format!("config.json not found in \"{shown}\""));
+        assert_eq!(message(), format!("config.json not found in {shown}"));
         std::fs::create_dir(scratch.0.join("config.json")).unwrap();
         assert_eq!(
             message(),
-            format!("read \"{shown}/config.json\": not a regular file")
+            format!("read {shown}/config.json: not a regular file")
         );
         std::fs::remove_dir(scratch.0.join("config.json")).unwrap();
         nix::unistd::mkfifo(&scratch.0.join("config.json"), Mode::S_IRWXU).unwrap();
         assert_eq!(
             message(),
-            format!("read \"{shown}/config.json\": not a regular file")
+            format!("read {shown}/config.json: not a regular file")
         );
         std::fs::remove_file(scratch.0.join("config.json")).unwrap();
         let file = File::create(scratch.0.join("config.json")).unwrap();

@@ -128,7 +128,7 @@ pub struct IoPriority {
 /// CPU numbers, each list sorted; at most 65535.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ExecCpuAffinity {
-    /// While the helper is not yet in the cgroup.
+    /// Of the process that enters, before it is in the cgroup.
     pub initial: Option<Vec<u32>>,
     /// Of the process.
     pub r#final: Option<Vec<u32>>,

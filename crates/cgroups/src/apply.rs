@@ -18,4 +18,4 @@ pub use init::join;
 pub use kill::kill;
 pub use processes::processes;
 pub use remove::{remove, undo};
-pub use runtime::{Created, Joining, create, oom_killed, open};
+pub use runtime::{Created, Joining, create, oom_killed, open, open_procs};

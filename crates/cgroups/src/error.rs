@@ -81,7 +81,10 @@ pub enum Error {
         errno: Option<Errno>,
     },
     /// A threaded or invalid v2 domain cannot hold what is asked.
-    #[error("cgroup {}: its type is `{kind}`, which allows no limits on memory, io or hugetlb", path.display())]
+    #[error(
+        "cgroup {}: its type is `{kind}`, which allows no limits on memory, io or hugetlb",
+        path.display()
+    )]
     Threaded {
         /// The cgroup.
         path: PathBuf,
@@ -216,6 +219,10 @@ fn enable_text(errno: Option<Errno>) -> String {
             "{}: the cgroup holds processes itself, and cgroup v2 has limits only below cgroups \
              without processes",
             errno_text(Errno::EBUSY)
+        ),
+        Some(Errno::EOPNOTSUPP) => format!(
+            "{}: it is threaded, which allows no limits on memory, io or hugetlb",
+            errno_text(Errno::EOPNOTSUPP)
         ),
         Some(errno) => errno_text(errno),
     }

@@ -3,27 +3,27 @@
 //!
 //! [`plan()`] turns `linux.cgroupsPath`, `linux.resources` and `linux.intelRdt` into directories,
 //! values and a device program. [`create`] makes them before the container's init is there; init is
-//! cloned into the v2 cgroup, or writes itself into the v1 ones by [`join`]. What was made is in the
-//! [`Record`], and [`open`] (for exec), [`freeze`], [`thaw`], [`kill`], [`processes`] and [`remove`]
-//! need nothing else.
+//! cloned into the v2 cgroup, or writes itself into the v1 ones by [`join`]. What was made is in
+//! the [`Record`], and [`open`] (for exec), [`freeze`], [`thaw`], [`kill`], [`processes`] and
+//! [`remove`] need nothing else.
 //!
 //! ```no_run
-//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! # let (config, host): (coracle_bundle::Config, coracle_host::Host) = todo!();
+//! use coracle_bundle::Config;
 //! use coracle_cgroups::{Manager, Options, Rootless};
+//! use coracle_host::Host;
 //!
-//! let options = Options { id: "web1", manager: Manager::Cgroupfs, rootless: Rootless::Auto };
-//! let plan = coracle_cgroups::plan(&config, &host, &options)?;
-//! let created = coracle_cgroups::create(&plan)?;
-//! // … clone3 into created.into; in the child: coracle_cgroups::join(&created.tasks)
-//! coracle_cgroups::kill(&created.record, libc::SIGKILL)?;
-//! coracle_cgroups::remove(&created.record)?;
-//! # Ok(())
-//! # }
+//! fn life(config: &Config, host: &Host) -> coracle_cgroups::Result<()> {
+//!     let options = Options { id: "web1", manager: Manager::Cgroupfs, rootless: Rootless::Auto };
+//!     let plan = coracle_cgroups::plan(config, host, &options)?;
+//!     let created = coracle_cgroups::create(&plan)?;
+//!     // … clone3 into created.into; in the child: coracle_cgroups::join(&created.tasks)
+//!     coracle_cgroups::kill(&created.record, libc::SIGKILL)?;
+//!     coracle_cgroups::remove(&created.record)
+//! }
 //! ```
 //!
 //! # Invariants
-//! - Limits and the device filter are in force before any process of the container is in the cgroup.
+//! - Limits and the device filter are in force before any process is in the cgroup.
 //! - A failed [`create`] leaves no directory; a directory that was there before is never removed.
 //! - No path leads out of a hierarchy's mount: `..` ends at its top, and the mount must be a cgroup
 //!   file system.
@@ -38,12 +38,12 @@ mod plan;
 mod record;
 
 pub use apply::{
-    Created, Joining, create, freeze, is_frozen, join, kill, oom_killed, open, processes, remove,
-    thaw, undo,
+    Created, Joining, create, freeze, is_frozen, join, kill, oom_killed, open, open_procs,
+    processes, remove, thaw, undo,
 };
 pub use error::{Error, Result};
 pub use plan::{
     Absent, Denied, Driver, Enable, Files, HierarchyPlan, Manager, Missing, Options, Plan, Program,
-    Refused, ResctrlPlan, Rootless, UnifiedPlan, Write, plan,
+    Refused, ResctrlPlan, Rootless, UnifiedPlan, Write, plan, sub_cgroup,
 };
 pub use record::{Directory, Group, Mode, Record};

@@ -14,11 +14,13 @@ mod path;
 mod pids;
 mod rdma;
 mod resctrl;
+mod sub_cgroup;
 mod unified;
 mod write;
 
 pub use bpf::Program;
 pub use resctrl::{Missing, ResctrlPlan};
+pub use sub_cgroup::sub_cgroup;
 pub use write::{Absent, Refused, Write};
 
 use std::path::PathBuf;
@@ -84,7 +86,7 @@ pub enum Driver {
     #[default]
     None,
     /// Directories and files of the cgroup file systems.
-    Files(Files),
+    Files(Box<Files>),
 }
 
 /// A container's directories in every mounted hierarchy.
@@ -165,7 +167,8 @@ pub enum Enable {
 /// The plan for a new container, from `linux.{cgroupsPath,resources,intelRdt}`.
 ///
 /// # Errors
-/// Values without sense or without a place on this machine, named by JSON path; the systemd manager.
+/// Values without sense or without a place on this machine, named by JSON path; the systemd
+/// manager.
 pub fn plan(config: &Config, host: &Host, options: &Options) -> Result<Plan> {
     let resctrl = resctrl::plan(config.linux.intel_rdt.as_ref(), host, options.id)?;
     match options.manager {
@@ -210,7 +213,7 @@ fn files(config: &Config, host: &Host, options: &Options) -> Result<(Driver, Vec
         unified,
         denied,
     };
-    Ok((Driver::Files(files), limits.warnings))
+    Ok((Driver::Files(Box::new(files)), limits.warnings))
 }
 
 /// CGR-19: who has no right and asks for nothing goes without.
@@ -281,7 +284,7 @@ fn unified_tree(
     } else {
         Enable::Required
     };
-    // A v1 hierarchy has the say over devices where there is one: two filters would only cost twice.
+    // A v1 hierarchy has the say over devices where there is one: two filters only cost twice.
     let filtered = layout
         .hierarchies
         .iter()
@@ -302,6 +305,8 @@ fn unified_tree(
 impl Plan {
     /// What the state file must know before the first side effect: every directory that may come to
     /// be. A runtime that is killed in between leaves nothing that [`crate::remove`] doesn't find.
+    /// It may name a cgroup that belongs to others, on which create then fails: nobody in it is to
+    /// be killed by this record, only by the one of [`crate::create`].
     #[must_use]
     pub fn record(&self) -> Record {
         let mut record = Record {
@@ -349,5 +354,148 @@ pub(crate) fn unified_directory(plan: &UnifiedPlan) -> Directory {
         root: plan.root.clone(),
         made: vec![path.clone()],
         path,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use coracle_host::fixture;
+    use expect_test::{Expect, expect};
+
+    const OPTIONS: Options = Options {
+        id: "web1",
+        manager: Manager::Cgroupfs,
+        rootless: Rootless::Auto,
+    };
+
+    /// The config with this `linux` object.
+    fn config(linux: &str) -> Config {
+        let text = format!(
+            r#"{{"ociVersion": "1.2.0", "root": {{"path": "rootfs"}}, "linux": {linux},
+            "process": {{"user": {{"uid": 0, "gid": 0}}, "args": ["sh"], "cwd": "/"}}}}"#
+        );
+        coracle_bundle::parse(std::path::Path::new("/bundle"), text.as_bytes()).unwrap()
+    }
+
+    fn check(linux: &str, host: &Host, expected: Expect) {
+        let text = match plan(&config(linux), host, &OPTIONS) {
+            Ok(plan) => plan.describe().join("\n"),
+            Err(error) => error.to_string(),
+        };
+        expected.assert_eq(&text);
+    }
+
+    fn unprivileged(host: Host) -> Host {
+        Host { euid: 1000, ..host }
+    }
+
+    #[test]
+    fn limits_on_v2() {
+        let linux = r#"{"cgroupsPath": "/a/b", "resources": {
+            "devices": [{"allow": true, "access": "rwm"}],
+            "memory": {"limit": 64000000, "swap": 128000000}, "cpu": {"cpus": "0-1"}}}"#;
+        let expected = expect![[r#"
+            make cgroup /sys/fs/cgroup/a/b (v2)
+              enable memory down to it (linux.resources.memory.swap)
+              enable cpuset down to it (linux.resources.cpu.cpus)
+              memory.swap.max: 64000000 (linux.resources.memory.swap)
+              memory.max: 64000000 (linux.resources.memory.limit)
+              cpuset.cpus: 0-1 (linux.resources.cpu.cpus)"#]];
+        check(linux, &fixture::v2(), expected);
+    }
+
+    #[test]
+    fn an_absent_path_is_beside_our_own_on_v2() {
+        let linux = r#"{"resources": {"devices": [{"allow": true, "access": "rwm"}]}}"#;
+        let expected = expect!["make cgroup /sys/fs/cgroup/system.slice/web1 (v2)"];
+        check(linux, &fixture::v2(), expected);
+    }
+
+    #[test]
+    fn every_v1_hierarchy_is_joined() {
+        let linux = r#"{"cgroupsPath": "/a", "resources": {"pids": {"limit": 5},
+            "devices": [{"allow": true, "access": "rwm"}]}}"#;
+        let host = fixture::v1();
+        let plan = plan(&config(linux), &host, &OPTIONS).unwrap();
+        let record = plan.record();
+        assert_eq!(record.mode, Mode::V1);
+        assert_eq!(record.hierarchies.len(), host.cgroups.hierarchies.len());
+        let pids = record.hierarchy("pids").unwrap();
+        assert_eq!(pids.made, std::slice::from_ref(&pids.path));
+        let lines = plan.describe();
+        assert!(lines.contains(&"  pids.max: 5 (linux.resources.pids.limit)".to_owned()));
+        assert!(lines.contains(&"  cpuset.mems: from the parent, where empty".to_owned()));
+    }
+
+    #[test]
+    fn who_has_no_right_goes_without_only_if_nothing_is_asked() {
+        let denied = |linux: &str, rootless| {
+            let options = Options {
+                rootless,
+                ..OPTIONS
+            };
+            let host = unprivileged(fixture::v2());
+            match plan(&config(linux), &host, &options).unwrap().driver {
+                Driver::Files(files) => files.denied,
+                Driver::None => panic!("a driver is planned"),
+            }
+        };
+        let fail = |path: &str| Denied::Fail {
+            needed_by: Some(path.to_owned()),
+        };
+        assert_eq!(denied("{}", Rootless::Auto), Denied::Skip);
+        assert_eq!(
+            denied("{}", Rootless::False),
+            Denied::Fail { needed_by: None }
+        );
+        let path = r#"{"cgroupsPath": "/a"}"#;
+        assert_eq!(denied(path, Rootless::Auto), fail("linux.cgroupsPath"));
+        let limit = r#"{"resources": {"pids": {"limit": 5}}}"#;
+        assert_eq!(
+            denied(limit, Rootless::True),
+            fail("linux.resources.pids.limit")
+        );
+    }
+
+    #[test]
+    fn a_limit_without_its_controller_is_refused() {
+        let linux = r#"{"resources": {"memory": {"limit": 64000000}}}"#;
+        let mut host = fixture::v2();
+        if let Some(tree) = &mut host.cgroups.unified {
+            tree.controllers.clear();
+        }
+        let error = |host| {
+            plan(&config(linux), host, &OPTIONS)
+                .unwrap_err()
+                .to_string()
+        };
+        let required = "linux.resources.memory.limit: cgroup memory is required, but";
+        let place = "/sys/fs/cgroup does not have it";
+        assert_eq!(error(&host), format!("{required} {place}"));
+        let mut host = fixture::v1();
+        host.cgroups.hierarchies.clear();
+        assert_eq!(error(&host), format!("{required} it is not mounted"));
+    }
+
+    #[test]
+    fn managers() {
+        let with = |manager| {
+            let options = Options { manager, ..OPTIONS };
+            plan(&config("{}"), &fixture::v2(), &options)
+        };
+        let error = with(Manager::Systemd).unwrap_err().to_string();
+        assert_eq!(error, "--systemd-cgroup: not built yet");
+        assert_eq!(with(Manager::Disabled).unwrap(), Plan::default());
+    }
+
+    #[test]
+    fn no_cgroup_file_system() {
+        let mut host = unprivileged(fixture::v2());
+        host.cgroups = CgroupLayout::default();
+        check("{}", &host, expect!["no cgroup of its own"]);
+        host.euid = 0;
+        let expected = expect!["linux.cgroupsPath: no cgroup file system is mounted"];
+        check("{}", &host, expected);
     }
 }

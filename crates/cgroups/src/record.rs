@@ -92,7 +92,9 @@ impl Record {
         let cgroups = self.hierarchies.iter().map(|directory| &directory.path);
         let groups = self.resctrl.iter().map(|group| &group.path);
         let step = usize::try_from(step).unwrap_or(usize::MAX);
-        match cgroups.chain(groups).nth(step) {
+        // After them may come the file of `open_procs`.
+        let last = self.unified.iter().map(|directory| &directory.path);
+        match cgroups.chain(groups).chain(last).nth(step) {
             Some(path) => format!("join cgroup {}", path.display()),
             None => "join cgroup".to_owned(),
         }
@@ -112,6 +114,27 @@ impl Record {
     }
 }
 
+impl Record {
+    /// The sentence for a clone3(2) that failed with `CLONE_INTO_CGROUP`; `errno` may have another
+    /// cause than the cgroup, which has then no hint.
+    #[must_use]
+    pub fn explain_clone(&self, errno: Errno) -> String {
+        let path = self.unified.as_ref().map(|unified| unified.path.display());
+        let Some(path) = path else {
+            return format!("clone: {}", errno_text(errno));
+        };
+        let hint = match errno {
+            Errno::EACCES => ": no right to move processes from our own cgroup to there",
+            Errno::EBUSY => ": the cgroup hands controllers down, so it takes no processes itself",
+            Errno::EOPNOTSUPP => ": the cgroup is threaded or an invalid domain",
+            Errno::EAGAIN => ": its pids limit is reached",
+            Errno::ENODEV => ": the cgroup was removed meanwhile",
+            _ => "",
+        };
+        format!("clone into cgroup {path}: {}{hint}", errno_text(errno))
+    }
+}
+
 impl From<CgroupMode> for Mode {
     fn from(mode: CgroupMode) -> Self {
         match mode {
@@ -120,5 +143,39 @@ impl From<CgroupMode> for Mode {
             CgroupMode::Hybrid => Self::Hybrid,
             CgroupMode::V2 => Self::V2,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use coracle_sys::Call;
+    use serde::de::value::{Error, MapDeserializer};
+
+    #[test]
+    fn an_older_record_reads_with_defaults() {
+        let fields = [("mode", "hybrid"), ("of a later version", "x")];
+        let old: MapDeserializer<_, Error> = MapDeserializer::new(fields.into_iter());
+        let record = Record::deserialize(old).unwrap();
+        assert_eq!(record.mode, Mode::Hybrid);
+        assert!(record.is_empty());
+    }
+
+    #[test]
+    fn faults_become_sentences() {
+        let directory = Directory {
+            path: "/sys/fs/cgroup/cpuset/web1".into(),
+            ..Directory::default()
+        };
+        let record = Record {
+            hierarchies: vec![directory],
+            ..Record::default()
+        };
+        assert_eq!(record.steps(), 1);
+        assert_eq!(
+            record.explain(&Fault::new(0, Call::Write, Errno::ENOSPC)),
+            "join cgroup /sys/fs/cgroup/cpuset/web1: no space left on device (ENOSPC): \
+             its cpuset has no cpus or no mems"
+        );
     }
 }

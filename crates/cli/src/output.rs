@@ -21,11 +21,14 @@ pub(crate) fn text(text: &str) -> Result<(), Error> {
     }
 }
 
-/// Writes the value as JSON, indented by two spaces.
+/// Writes the value as JSON for people too, indented by two spaces.
 pub(crate) fn json(value: &impl Serialize) -> Result<(), Error> {
-    let mut rendered = serde_json::to_string_pretty(value)?;
-    rendered.push('\n');
-    text(&rendered)
+    text(&(serde_json::to_string_pretty(value)? + "\n"))
+}
+
+/// Writes the value as JSON on one line, for those who read by lines.
+pub(crate) fn json_line(value: &impl Serialize) -> Result<(), Error> {
+    text(&(serde_json::to_string(value)? + "\n"))
 }
 
 /// Writes a line to stderr that is neither result nor failure.

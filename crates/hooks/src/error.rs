@@ -95,5 +95,9 @@ impl fmt::Display for Failure {
 }
 
 fn after_colon(output: &str) -> String {
-    if output.is_empty() { String::new() } else { format!(": {output}") }
+    if output.is_empty() {
+        String::new()
+    } else {
+        format!(": {output}")
+    }
 }

@@ -16,7 +16,7 @@ const DEFAULT_ENVIRONMENT: &CStr =
 pub struct Command {
     /// Absolute; not looked up anywhere.
     pub path: CString,
-    /// With argv[0].
+    /// With `argv[0]`.
     pub argv: StringArray,
     /// All of it.
     pub env: StringArray,
@@ -42,7 +42,11 @@ pub struct Plan {
 pub fn plan(hooks: &Hooks, process_env: &[CString]) -> Plan {
     let default = [DEFAULT_ENVIRONMENT.to_owned()];
     let of = |point: HookPoint, env: &[CString]| {
-        hooks.at(point).iter().map(|hook| command(hook, env)).collect()
+        hooks
+            .at(point)
+            .iter()
+            .map(|hook| command(hook, env))
+            .collect()
     };
     Plan {
         prestart: of(HookPoint::Prestart, &default),
@@ -60,7 +64,9 @@ fn command(hook: &Hook, default_env: &[CString]) -> Command {
         path: hook.path.clone(),
         argv: StringArray::new(hook.args.clone()),
         env: StringArray::new(env.to_vec()),
-        timeout: hook.timeout_secs.map(|seconds| Duration::from_secs(seconds.into())),
+        timeout: hook
+            .timeout_secs
+            .map(|seconds| Duration::from_secs(seconds.into())),
     }
 }
 
@@ -87,7 +93,9 @@ impl Plan {
     /// A step's name: `hook startContainer[0] /bin/check`.
     #[must_use]
     pub fn describe(&self, point: HookPoint, step: u32) -> String {
-        let path = self.command(point, step).map(|command| command.path.to_string_lossy());
+        let path = self
+            .command(point, step)
+            .map(|command| command.path.to_string_lossy());
         let path = path.unwrap_or_default();
         describe(point, usize::try_from(step).unwrap_or(usize::MAX), &path)
     }
@@ -95,10 +103,16 @@ impl Plan {
     /// What init reported as a sentence; `output` is [`crate::Output::text`] of the hooks' pipe.
     #[must_use]
     pub fn explain(&self, point: HookPoint, fault: &Fault, output: &str) -> String {
-        let timeout = self.command(point, fault.step).and_then(|command| command.timeout);
+        let timeout = self
+            .command(point, fault.step)
+            .and_then(|command| command.timeout);
         let failure = Failure::of_fault(fault, timeout);
         let text = format!("{}: {failure}", self.describe(point, fault.step));
-        if output.is_empty() { text } else { format!("{text}: {output}") }
+        if output.is_empty() {
+            text
+        } else {
+            format!("{text}: {output}")
+        }
     }
 
     fn command(&self, point: HookPoint, step: u32) -> Option<&Command> {
@@ -117,18 +131,34 @@ mod tests {
     use nix::errno::Errno;
 
     fn hook(env: Option<Vec<CString>>) -> Hook {
-        let (path, args) = (c"/bin/check".to_owned(), vec![c"check".to_owned(), c"-v".to_owned()]);
-        Hook { path, args, env, timeout_secs: Some(2) }
+        let (path, args) = (
+            c"/bin/check".to_owned(),
+            vec![c"check".to_owned(), c"-v".to_owned()],
+        );
+        Hook {
+            path,
+            args,
+            env,
+            timeout_secs: Some(2),
+        }
     }
 
     fn env_at(point: HookPoint, env: Option<Vec<CString>>) -> Vec<CString> {
         let list = vec![hook(env)];
         let hooks = match point {
-            HookPoint::StartContainer => Hooks { start_container: list, ..Hooks::default() },
-            _ => Hooks { create_container: list, ..Hooks::default() },
+            HookPoint::StartContainer => Hooks {
+                start_container: list,
+                ..Hooks::default()
+            },
+            _ => Hooks {
+                create_container: list,
+                ..Hooks::default()
+            },
         };
         let plan = plan(&hooks, &[c"TERM=xterm".to_owned()]);
-        let [command] = plan.at(point) else { panic!("one command") };
+        let [command] = plan.at(point) else {
+            panic!("one command")
+        };
         assert_eq!(command.argv.get(1), Some(c"-v"));
         assert_eq!(command.timeout, Some(Duration::from_secs(2)));
         command.env.iter().map(ToOwned::to_owned).collect()
@@ -150,7 +180,13 @@ mod tests {
     #[test]
     fn reports_of_init_become_sentences() {
         let start_container = vec![hook(None), hook(None)];
-        let plan = plan(&Hooks { start_container, ..Hooks::default() }, &[]);
+        let plan = plan(
+            &Hooks {
+                start_container,
+                ..Hooks::default()
+            },
+            &[],
+        );
         let point = HookPoint::StartContainer;
         assert_eq!(plan.steps(point), 2);
         let say = |failure: Failure, output: &str| {

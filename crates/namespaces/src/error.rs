@@ -16,8 +16,8 @@ pub enum Error {
     NeedsUserNamespace,
     /// An unprivileged caller's new user namespace has no power over an older namespace.
     #[error(
-        "linux.namespaces[{index}].path: {path}: without CAP_SYS_ADMIN the {} namespace \
-         cannot be joined beside a new user namespace", .kind.name()
+        "linux.namespaces[{index}].path: {path}: no CAP_SYS_ADMIN to join the {} namespace \
+         beside a new user namespace", .kind.name()
     )]
     JoinBesideNewUser {
         /// What would be joined.
@@ -58,7 +58,7 @@ pub enum Error {
     },
     /// The set-uid program that writes unprivileged maps is not installed.
     #[error(
-        "linux.{list}: more than the caller's own id needs {helper}, which is not installed \
+        "linux.{list}: more than the caller's own id needs {helper}, missing here \
          (package uidmap)"
     )]
     HelperMissing {
@@ -166,7 +166,8 @@ pub enum Error {
     },
     /// The container's network namespace has a device of that name.
     #[error(
-        "linux.netDevices.{host_name}: the container's network namespace already has a device {name}"
+        "linux.netDevices.{host_name}: the container's network namespace already has a device \
+         {name}"
     )]
     DeviceExists {
         /// The config's key.
@@ -195,5 +196,8 @@ pub enum Error {
 }
 
 fn kind_name(flags: NamespaceFlags) -> &'static str {
-    Kind::ALL.into_iter().find(|kind| kind.flag() == flags).map_or("strange", Kind::name)
+    Kind::ALL
+        .into_iter()
+        .find(|kind| kind.flag() == flags)
+        .map_or("strange", Kind::name)
 }

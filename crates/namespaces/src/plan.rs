@@ -109,12 +109,15 @@ pub fn plan(linux: &Linux, host: &Host) -> Result<Plan, Error> {
     check_privilege(wanted, capable)?;
     let user = whose_user_namespace(wanted);
     let (early, late) = joins_by_path(wanted).partition(|join| is_early(join, user, capable));
-    let mut before = early_steps(wanted, user, early, capable);
-    before.extend(time_steps(wanted, &linux.time_offsets));
+    let before = early_steps(linux, user, early, capable);
     let created = created(wanted);
     Ok(Plan {
         intermediate: !before.is_empty(),
-        first_clone: if user == User::NewFirst { NamespaceFlags::USER } else { NONE },
+        first_clone: if user == User::NewFirst {
+            NamespaceFlags::USER
+        } else {
+            NONE
+        },
         final_clone: created & !later(user),
         before,
         enter: enter_steps(wanted, user, late),
@@ -145,7 +148,11 @@ pub fn plan_exec(target: &NamespaceIds, host: &Host) -> Plan {
     if user {
         steps.push(Step::BecomeRoot);
     }
-    let (before, enter) = if intermediate { (steps, Vec::new()) } else { (Vec::new(), steps) };
+    let (before, enter) = if intermediate {
+        (steps, Vec::new())
+    } else {
+        (Vec::new(), steps)
+    };
     Plan {
         intermediate,
         first_clone: NONE,
@@ -192,12 +199,19 @@ fn whose_user_namespace(wanted: &Namespaces) -> User {
 
 /// All joins but the user namespace's, mount last.
 fn joins_by_path(wanted: &Namespaces) -> impl Iterator<Item = Join> {
-    Kind::ALL.into_iter().filter(|kind| *kind != Kind::User).filter_map(|kind| join(wanted, kind))
+    Kind::ALL
+        .into_iter()
+        .filter(|kind| *kind != Kind::User)
+        .filter_map(|kind| join(wanted, kind))
 }
 
 fn join(wanted: &Namespaces, kind: Kind) -> Option<Join> {
     match kind.of(wanted) {
-        Namespace::Join { path, index } => Some(Join { kind, path: path.clone(), index: *index }),
+        Namespace::Join { path, index } => Some(Join {
+            kind,
+            path: path.clone(),
+            index: *index,
+        }),
         Namespace::New | Namespace::Inherit => None,
     }
 }
@@ -214,25 +228,31 @@ fn is_early(join: &Join, user: User, capable: bool) -> bool {
     }
 }
 
-fn early_steps(wanted: &Namespaces, user: User, early: Vec<Join>, capable: bool) -> Vec<Step> {
-    let joins = early.into_iter().map(Step::Join);
+/// Root comes last: who was another user before could not open its own timens_offsets any more.
+fn early_steps(linux: &Linux, user: User, joins: Vec<Join>, capable: bool) -> Vec<Step> {
+    let wanted = &linux.namespaces;
+    let joins = joins.into_iter().map(Step::Join);
+    let time = time_steps(&wanted.time, &linux.time_offsets).into_iter();
     let enter_user = join(wanted, Kind::User).map(Step::Join).into_iter();
     let root = std::iter::once(Step::BecomeRoot);
     match user {
-        User::Kept | User::NewFinal => joins.collect(),
-        User::NewFirst => root.chain(joins).collect(),
-        User::Joined if capable => joins.chain(enter_user).chain(root).collect(),
-        User::Joined => enter_user.chain(root).chain(joins).collect(),
+        User::Kept | User::NewFinal => joins.chain(time).collect(),
+        User::NewFirst => time.chain(root).collect(),
+        User::Joined if capable => joins.chain(enter_user).chain(time).chain(root).collect(),
+        User::Joined => enter_user.chain(joins).chain(time).chain(root).collect(),
     }
 }
 
 /// Offsets can be written only while nobody lives in the namespace, so it isn't made by a clone.
-fn time_steps(wanted: &Namespaces, offsets: &TimeOffsets) -> Vec<Step> {
-    if wanted.time != Namespace::New {
+fn time_steps(time: &Namespace, offsets: &TimeOffsets) -> Vec<Step> {
+    if *time != Namespace::New {
         return Vec::new();
     }
     let mut lines = String::new();
-    for (clock, offset) in [("monotonic", offsets.monotonic), ("boottime", offsets.boottime)] {
+    for (clock, offset) in [
+        ("monotonic", offsets.monotonic),
+        ("boottime", offsets.boottime),
+    ] {
         if let Some((seconds, nanoseconds)) = offset {
             lines.push_str(&format!("{clock} {seconds} {nanoseconds}\n"));
         }
@@ -268,8 +288,10 @@ fn enter_steps(wanted: &Namespaces, user: User, late: Vec<Join>) -> Vec<Step> {
     if user == User::NewFinal {
         steps.push(Step::BecomeRoot);
     }
-    let (mount, others): (Vec<_>, Vec<_>) =
-        late.into_iter().map(Step::Join).partition(|step| step.joined() == NamespaceFlags::MOUNT);
+    let (mount, others): (Vec<_>, Vec<_>) = late
+        .into_iter()
+        .map(Step::Join)
+        .partition(|step| step.joined() == NamespaceFlags::MOUNT);
     steps.extend(others);
     let unshare = created(wanted) & later(user) & (NamespaceFlags::CGROUP | NamespaceFlags::IPC);
     if !unshare.is_empty() {
@@ -385,7 +407,11 @@ mod tests {
     use expect_test::{Expect, expect};
 
     fn ids(container_id: u32, host_id: u32, size: u32) -> Vec<IdMapping> {
-        vec![IdMapping { container_id, host_id, size }]
+        vec![IdMapping {
+            container_id,
+            host_id,
+            size,
+        }]
     }
 
     /// `+ipc` is new, `user=/proc/1/ns/user` is joined.
@@ -393,14 +419,26 @@ mod tests {
         let mut linux = Linux::default();
         for (index, word) in words.split_whitespace().enumerate() {
             let (name, asked) = match word.split_once('=') {
-                Some((name, path)) => (name, Namespace::Join { path: path.into(), index }),
+                Some((name, path)) => (
+                    name,
+                    Namespace::Join {
+                        path: path.into(),
+                        index,
+                    },
+                ),
                 None => (word.trim_start_matches('+'), Namespace::New),
             };
-            let kind = Kind::ALL.into_iter().find(|kind| kind.name() == name).expect(name);
+            let kind = Kind::ALL
+                .into_iter()
+                .find(|kind| kind.name() == name)
+                .expect(name);
             *kind.of_mut(&mut linux.namespaces) = asked;
         }
         if linux.namespaces.user == Namespace::New {
-            linux.id_mappings = IdMappings { uid: ids(0, 100_000, 9), gid: ids(0, 100_000, 9) };
+            linux.id_mappings = IdMappings {
+                uid: ids(0, 100_000, 9),
+                gid: ids(0, 100_000, 9),
+            };
         }
         linux
     }
@@ -423,7 +461,11 @@ mod tests {
     fn show(plan: &Plan) -> String {
         let mut text = String::new();
         if plan.intermediate {
-            let what = if plan.first_clone.is_empty() { "a process" } else { "user" };
+            let what = if plan.first_clone.is_empty() {
+                "a process"
+            } else {
+                "user"
+            };
             text.push_str(&format!("intermediate: {what}\n"));
         }
         for step in 0..plan.steps() {
@@ -443,48 +485,75 @@ mod tests {
 
     #[test]
     fn nothing_asked() {
-        check(&linux(""), &fixture::v2(), expect![[r#"
+        check(
+            &linux(""),
+            &fixture::v2(),
+            expect![[r#"
             0 clone the process
-        "#]]);
-        check(&linux(""), &fixture::unprivileged(), expect![[r#"
+        "#]],
+        );
+        check(
+            &linux(""),
+            &fixture::unprivileged(),
+            expect![[r#"
             0 clone the process
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn what_docker_asks() {
         let linux = linux("+mount +network +uts +pid +ipc +cgroup");
-        check(&linux, &fixture::v2(), expect![[r#"
+        check(
+            &linux,
+            &fixture::v2(),
+            expect![[r#"
             0 create the pid, network, ipc, uts and mount namespaces
             1 unshare the cgroup namespace
             2 bring up loopback
-        "#]]);
-        check(&linux, &fixture::unprivileged(), expect![[r#"
+        "#]],
+        );
+        check(
+            &linux,
+            &fixture::unprivileged(),
+            expect![[r#"
             linux.namespaces:
-            without CAP_SYS_ADMIN a user namespace is needed (type user, with mappings)"#]]);
+            without CAP_SYS_ADMIN a user namespace is needed (type user, with mappings)"#]],
+        );
     }
 
     #[test]
     fn user_namespace_beside_all() {
         let linux = linux("+mount +network +uts +pid +ipc +cgroup +user");
-        check(&linux, &fixture::v2(), expect![[r#"
+        check(
+            &linux,
+            &fixture::v2(),
+            expect![[r#"
             0 create the pid, network, uts, mount and user namespaces
             1 become root of the user namespace
             2 unshare the ipc and cgroup namespaces
             3 bring up loopback
-        "#]]);
-        check(&linux, &fixture::unprivileged(), expect![[r#"
+        "#]],
+        );
+        check(
+            &linux,
+            &fixture::unprivileged(),
+            expect![[r#"
             0 create the pid, network, uts, mount and user namespaces
             1 become root of the user namespace
             2 unshare the ipc and cgroup namespaces
             3 bring up loopback
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn member_of_a_pod() {
         let linux = linux("pid=/proc/7/ns/pid ipc=/i uts=/u +mount network=/n +cgroup");
-        check(&linux, &fixture::v2(), expect![[r#"
+        check(
+            &linux,
+            &fixture::v2(),
+            expect![[r#"
             intermediate: a process
               0 join the pid namespace /proc/7/ns/pid
             1 create the mount namespace
@@ -492,14 +561,21 @@ mod tests {
             3 join the ipc namespace /i
             4 join the uts namespace /u
             5 unshare the cgroup namespace
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn member_of_a_pod_with_a_user_namespace() {
         let mut linux = linux("user=/proc/7/ns/user ipc=/i uts=/u +mount network=/n +pid");
-        linux.id_mappings = IdMappings { uid: ids(0, 5, 9), gid: ids(0, 5, 9) };
-        check(&linux, &fixture::v2(), expect![[r#"
+        linux.id_mappings = IdMappings {
+            uid: ids(0, 5, 9),
+            gid: ids(0, 5, 9),
+        };
+        check(
+            &linux,
+            &fixture::v2(),
+            expect![[r#"
             intermediate: a process
               0 join the network namespace /n
               1 join the ipc namespace /i
@@ -507,8 +583,12 @@ mod tests {
               3 join the user namespace /proc/7/ns/user
               4 become root of the user namespace
             5 create the pid and mount namespaces
-        "#]]);
-        check(&linux, &fixture::unprivileged(), expect![[r#"
+        "#]],
+        );
+        check(
+            &linux,
+            &fixture::unprivileged(),
+            expect![[r#"
             intermediate: a process
               0 join the user namespace /proc/7/ns/user
               1 become root of the user namespace
@@ -516,25 +596,37 @@ mod tests {
             3 join the network namespace /n
             4 join the ipc namespace /i
             5 join the uts namespace /u
-        "#]]);
+        "#]],
+        );
         let plan = plan(&linux, &fixture::v2()).expect("a plan");
-        assert_eq!((plan.maps, plan.expected_maps), (None, Some(linux.id_mappings)));
+        assert_eq!(
+            (plan.maps, plan.expected_maps),
+            (None, Some(linux.id_mappings))
+        );
     }
 
     #[test]
     fn new_user_namespace_with_a_network_of_the_host() {
         let linux = linux("+user +mount +pid +ipc network=/run/netns/n");
-        check(&linux, &fixture::v2(), expect![[r#"
+        check(
+            &linux,
+            &fixture::v2(),
+            expect![[r#"
             intermediate: a process
               0 join the network namespace /run/netns/n
             1 create the pid, mount and user namespaces
             2 become root of the user namespace
             3 unshare the ipc namespace
-        "#]]);
-        check(&linux, &fixture::unprivileged(), expect![[r#"
-            linux.namespaces[4].path:
-            /run/netns/n:
-            without CAP_SYS_ADMIN the network namespace cannot be joined beside a new user namespace"#]]);
+        "#]],
+        );
+        check(
+            &linux,
+            &fixture::unprivileged(),
+            expect![[r#"
+                linux.namespaces[4].path:
+                /run/netns/n:
+                no CAP_SYS_ADMIN to join the network namespace beside a new user namespace"#]],
+        );
     }
 
     #[test]
@@ -542,34 +634,55 @@ mod tests {
         let mut linux = linux("+time +pid +ipc");
         linux.time_offsets.monotonic = Some((5, 0));
         linux.time_offsets.boottime = Some((-7, 250));
-        check(&linux, &fixture::v2(), expect![[r#"
+        check(
+            &linux,
+            &fixture::v2(),
+            expect![[r#"
             intermediate: a process
               0 unshare the time namespace
               1 write time offsets monotonic 5 0, boottime -7 250
             2 create the pid and ipc namespaces
-        "#]]);
+        "#]],
+        );
         linux.namespaces.user = Namespace::New;
-        linux.id_mappings = IdMappings { uid: ids(0, 1000, 1), gid: ids(0, 1000, 1) };
-        check(&linux, &fixture::unprivileged(), expect![[r#"
-            intermediate: user
-              0 become root of the user namespace
-              1 unshare the time namespace
-              2 write time offsets monotonic 5 0, boottime -7 250
-            3 create the pid and ipc namespaces
-        "#]]);
+        linux.id_mappings = IdMappings {
+            uid: ids(0, 1000, 1),
+            gid: ids(0, 1000, 1),
+        };
+        check(
+            &linux,
+            &fixture::unprivileged(),
+            expect![[r#"
+                intermediate: user
+                  0 unshare the time namespace
+                  1 write time offsets monotonic 5 0, boottime -7 250
+                  2 become root of the user namespace
+                3 create the pid and ipc namespaces
+            "#]],
+        );
     }
 
     #[test]
     fn network_devices() {
         let mut linux = linux("+network +user");
-        let device = NetDevice { host_name: "eth1".to_owned(), name: "x%d".to_owned() };
+        let device = NetDevice {
+            host_name: "eth1".to_owned(),
+            name: "x%d".to_owned(),
+        };
         linux.net_devices = vec![device];
         let plan = plan(&linux, &fixture::v2()).expect("a plan");
         assert_eq!(plan.devices, linux.net_devices);
-        linux.id_mappings = IdMappings { uid: ids(0, 1000, 1), gid: ids(0, 1000, 1) };
-        check(&linux, &fixture::unprivileged(), expect![[r#"
+        linux.id_mappings = IdMappings {
+            uid: ids(0, 1000, 1),
+            gid: ids(0, 1000, 1),
+        };
+        check(
+            &linux,
+            &fixture::unprivileged(),
+            expect![[r#"
             linux.netDevices:
-            moving devices needs CAP_NET_ADMIN"#]]);
+            moving devices needs CAP_NET_ADMIN"#]],
+        );
     }
 
     #[test]
@@ -577,18 +690,29 @@ mod tests {
         let host = fixture::v2();
         let same = host.namespaces;
         assert_eq!(show(&plan_exec(&same, &host)), "0 clone the process\n");
-        let other = NamespaceIds { mount: (4, 9), network: (4, 10), ..same };
+        let other = NamespaceIds {
+            mount: (4, 9),
+            network: (4, 10),
+            ..same
+        };
         expect![[r#"
             0 clone the process
             1 join the container's network and mount namespaces
-        "#]].assert_eq(&show(&plan_exec(&other, &host)));
-        let other = NamespaceIds { pid: (4, 11), user: (4, 12), time: (4, 13), ..other };
+        "#]]
+        .assert_eq(&show(&plan_exec(&other, &host)));
+        let other = NamespaceIds {
+            pid: (4, 11),
+            user: (4, 12),
+            time: (4, 13),
+            ..other
+        };
         expect![[r#"
             intermediate: a process
               0 join the container's pid, time, network, mount and user namespaces
               1 become root of the user namespace
             2 clone the process
-        "#]].assert_eq(&show(&plan_exec(&other, &host)));
+        "#]]
+        .assert_eq(&show(&plan_exec(&other, &host)));
     }
 
     #[test]
@@ -599,7 +723,7 @@ mod tests {
         let say = |step, call, errno| plan.explain(&coracle_sys::Fault::new(step, call, errno));
         use coracle_sys::Call;
         use nix::errno::Errno;
-        let text = [
+        let said = [
             say(0, Call::Setns, Errno::EINVAL),
             say(1, Call::Setns, Errno::EPERM),
             say(2, Call::Unshare, Errno::EINVAL),
@@ -608,6 +732,8 @@ mod tests {
             say(5, Call::Setgid, Errno::EPERM),
             plan.explain_clone(NamespaceFlags::USER, Errno::EPERM),
         ];
+        let cut = said.join("\n").replace(": ", ":\n");
+        let cut = cut.replace(", ", ",\n");
         expect![[r#"
             join the pid namespace /p:
             invalid argument (EINVAL):
@@ -623,13 +749,17 @@ mod tests {
             a clock would be negative or too far in the future
             create the user namespace:
             no space left on device (ENOSPC):
-            a limit in /proc/sys/user/max_*_namespaces is reached, or 32 levels
+            a limit in /proc/sys/user/max_*_namespaces is reached,
+            or 32 levels
             become root of the user namespace:
             setresgid:
             operation not permitted (EPERM)
             create the user namespace:
             operation not permitted (EPERM):
-            user namespaces are switched off here (sysctl kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns), or the caller is in a chroot"#]].assert_eq(&text.join("\n").replace(": ", ":\n"));
+            user namespaces are switched off (kernel.unprivileged_userns_clone,
+            kernel.apparmor_restrict_unprivileged_userns),
+            or this is a chroot"#]]
+        .assert_eq(&cut);
     }
 
     /// Every way to ask for the eight kinds.
@@ -674,7 +804,9 @@ mod tests {
             let asked = kind.of(&linux.namespaces);
             let flag = kind.flag();
             let created = [plan.first_clone, plan.final_clone];
-            let new = created.into_iter().chain(steps.iter().filter_map(|step| unshared(&step)));
+            let new = created
+                .into_iter()
+                .chain(steps.iter().filter_map(|step| unshared(&step)));
             let new = new.filter(|flags| flags.contains(flag)).count();
             let joins = steps.iter().filter(|step| step.joined() == flag).count();
             let expected = match asked {
@@ -701,20 +833,37 @@ mod tests {
                 !step.joined().is_empty() && !user(step) && step.joined() != NamespaceFlags::MOUNT
             };
             let last = steps.iter().rposition(other);
-            assert!(mount.is_none() || last < mount, "mount is joined last: {plan:?}");
+            assert!(
+                mount.is_none() || last < mount,
+                "mount is joined last: {plan:?}"
+            );
             if let Some(user) = place(steps, user) {
                 let joined = |step: &Step| other(step) || step.joined() == NamespaceFlags::MOUNT;
                 let (first, last) = (place(steps, joined), steps.iter().rposition(joined));
-                let around = if capable { last < Some(user) } else { first > Some(user) };
-                assert!(first.is_none() || around, "the user namespace's turn: {plan:?}");
+                let around = if capable {
+                    last < Some(user)
+                } else {
+                    first > Some(user)
+                };
+                assert!(
+                    first.is_none() || around,
+                    "the user namespace's turn: {plan:?}"
+                );
                 let unshare = place(steps, |step| matches!(step, Step::Unshare(_)));
                 assert!(unshare.is_none_or(|unshare| unshare > user), "{plan:?}");
             }
         }
-        let root = plan.before.iter().chain(&plan.enter).filter(|step| **step == Step::BecomeRoot);
+        let root = plan
+            .before
+            .iter()
+            .chain(&plan.enter)
+            .filter(|step| **step == Step::BecomeRoot);
         let inside = usize::from(linux.namespaces.user != Namespace::Inherit);
         assert_eq!(root.count(), inside, "{plan:?}");
-        assert!(!plan.enter.iter().any(user), "init is born in its user namespace: {plan:?}");
+        assert!(
+            !plan.enter.iter().any(user),
+            "init is born in its user namespace: {plan:?}"
+        );
     }
 
     fn check_clones(linux: &Linux, plan: &Plan) {
@@ -732,10 +881,19 @@ mod tests {
         let later = NamespaceFlags::CGROUP | NamespaceFlags::TIME;
         assert!(!plan.final_clone.intersects(later), "{plan:?}");
         let unshares = |steps: &[Step], flag| {
-            place(steps, |step| matches!(step, Step::Unshare(flags) if flags.contains(flag)))
+            place(
+                steps,
+                |step| matches!(step, Step::Unshare(flags) if flags.contains(flag)),
+            )
         };
-        assert_eq!(unshares(&plan.enter, NamespaceFlags::CGROUP).is_some(), is(Kind::Cgroup, new));
-        assert_eq!(unshares(&plan.before, NamespaceFlags::TIME).is_some(), is(Kind::Time, new));
+        assert_eq!(
+            unshares(&plan.enter, NamespaceFlags::CGROUP).is_some(),
+            is(Kind::Cgroup, new)
+        );
+        assert_eq!(
+            unshares(&plan.before, NamespaceFlags::TIME).is_some(),
+            is(Kind::Time, new)
+        );
         assert_eq!(plan.maps.is_some(), is(Kind::User, new));
         let lo = plan.enter.contains(&Step::Loopback);
         assert_eq!(lo, is(Kind::Network, new));

@@ -35,28 +35,17 @@ pub enum Error {
         /// The label as given.
         label: String,
     },
-    /// A sysctl key that names no file below `/proc/sys`.
-    #[error("linux.sysctl: {key:?} is not a valid key: {reason}")]
-    SysctlKey {
-        /// The key as given.
-        key: String,
-        /// What is wrong with it.
-        reason: &'static str,
-    },
-    /// A sysctl that would change the host.
-    #[error("linux.sysctl: {key:?} is not in a separate kernel namespace")]
+    /// A sysctl of a joined namespace that turned out to be the host's.
+    #[error("linux.sysctl[{key:?}]: {path} is the host's own, not a separate kernel namespace")]
     SysctlNotSeparate {
         /// The key as given.
         key: String,
+        /// The namespace's path.
+        path: String,
     },
-    /// A sysctl that says the same as another field.
-    #[error("linux.sysctl: {key:?} conflicts with `{field}`")]
-    SysctlConflict {
-        /// The key as given.
-        key: String,
-        /// The field that owns the setting.
-        field: &'static str,
-    },
+    /// The NIS domain name is given twice.
+    #[error("linux.sysctl[\"kernel.domainname\"]: conflicts with the domainname property")]
+    DomainnameTwice,
     /// A string that the kernel would cut at its NUL byte.
     #[error("{field}: {value:?} holds a NUL byte")]
     NulByte {
@@ -74,14 +63,10 @@ pub enum Error {
         errno: Errno,
     },
     /// A resource limit could not be read or its hard value not be raised.
-    #[error("process.rlimits: {name} {soft}:{hard}: {what}: {}", errno_text(*errno))]
+    #[error("process.rlimits: {limit}: {what}: {}", errno_text(*errno))]
     RaiseLimit {
-        /// The limit's name in the config.
-        name: &'static str,
-        /// The soft value asked for.
-        soft: u64,
-        /// The hard value asked for.
-        hard: u64,
+        /// The limit's name with the soft and the hard value asked for.
+        limit: String,
         /// What was being done.
         what: String,
         /// The kernel's answer.

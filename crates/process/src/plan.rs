@@ -5,6 +5,8 @@ pub(crate) mod capabilities;
 mod confinement;
 pub(crate) mod environment;
 pub(crate) mod explain;
+#[cfg(test)]
+pub(crate) mod fixture;
 mod identity;
 pub(crate) mod steps;
 mod sysctl;
@@ -33,7 +35,8 @@ pub struct Options<'a> {
     pub environment: &'a [CString],
     /// Size of a terminal where the config's `consoleSize` gives none.
     pub window: Option<ConsoleSize>,
-    /// The signal that the caller had set with `PR_SET_PDEATHSIG` on the runtime.
+    /// The signal that the caller had set with `PR_SET_PDEATHSIG` on the runtime. It is not sent for
+    /// a parent that has ended before it is set: the caller of [`crate::cage`] looks after it.
     pub parent_death_signal: Option<Signal>,
     /// How many descriptors after 2 stay open for the process.
     pub preserved_fds: u32,
@@ -112,7 +115,9 @@ pub fn plan(config: &Config, host: &Host, options: &Options) -> Result<Plan, Err
     })?;
     plan.machine = machine;
     // Before the root becomes read-only; `exec` makes it in its turn.
-    plan.machine.push(Setting::WorkingDirectory);
+    if !plan.cwd.levels.is_empty() {
+        plan.machine.push(Setting::WorkingDirectory);
+    }
     plan.separate = separate;
     Ok(plan)
 }
@@ -257,5 +262,231 @@ impl Plan {
         let before = lengths.iter().take_while(|(each, _)| *each != section);
         let steps: usize = before.map(|(_, length)| length).sum();
         u32::try_from(steps).unwrap_or(u32::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fixture::{config, config_in_user_namespace, options, planned, text};
+    use super::*;
+    use coracle_host::fixture::{unprivileged, v2};
+    use expect_test::{Expect, expect};
+
+    fn check(config: &Config, host: &Host, expected: &Expect) {
+        expected.assert_eq(&planned(config, host, &options()));
+    }
+
+    #[test]
+    fn a_bare_process() {
+        check(
+            &config("", ""),
+            &v2(),
+            &expect![[r#"
+                set hostname web1
+                start a new session
+                hand standard streams to uid 0
+                join session keyring _ses.web1
+                run on all CPUs
+                set HOME from /etc/passwd for uid 0
+                change directory to /
+                set umask 0022
+                bound capabilities to none
+                become 0:0
+                clear the parent-death signal
+                keep capabilities none
+                make ambient none
+                change directory to / if root could not
+                look up "sh"
+                execute sh
+            "#]],
+        );
+    }
+
+    #[test]
+    fn everything_in_order() {
+        let process = r#",
+            "env": ["PATH=/bin", "HOME=/root"],
+            "terminal": true, "consoleSize": {"height": 24, "width": 80},
+            "user": {"uid": 1000, "gid": 100, "umask": 63, "additionalGids": [10, 20]},
+            "capabilities": {
+                "bounding": ["CAP_CHOWN", "CAP_KILL"], "permitted": ["CAP_CHOWN", "CAP_KILL"],
+                "effective": ["CAP_KILL"], "inheritable": ["CAP_KILL"], "ambient": ["CAP_KILL"]
+            },
+            "rlimits": [{"type": "RLIMIT_NOFILE", "soft": 1024, "hard": 4096}],
+            "noNewPrivileges": true, "oomScoreAdj": 500,
+            "scheduler": {"policy": "SCHED_BATCH", "nice": 5},
+            "ioPriority": {"class": "IOPRIO_CLASS_BE", "priority": 7}
+        "#;
+        let linux = r#",
+            "sysctl": {"net.ipv4.ip_forward": "1"},
+            "personality": {"domain": "LINUX32"},
+            "memoryPolicy": {"mode": "MPOL_BIND", "nodes": "0-1"}
+        "#;
+        check(
+            &config(process, linux),
+            &v2(),
+            &expect![[r#"
+                set OOM score adjustment 500
+                make room for limits RLIMIT_NOFILE 4096
+                set hostname web1
+                set sysctl net.ipv4.ip_forward=1
+                start a new session
+                open a terminal of 80x24 for uid 1000
+                join session keyring _ses.web1
+                run on all CPUs
+                set scheduler SCHED_BATCH, nice 5
+                set I/O priority best effort 7
+                set memory policy MPOL_BIND on nodes 0-1
+                set personality LINUX32
+                change directory to /
+                set umask 0077
+                limit RLIMIT_NOFILE to 1024:4096
+                bound capabilities to cap_chown,cap_kill
+                become 1000:100 (groups 10,20)
+                clear the parent-death signal
+                keep capabilities cap_chown,cap_kill, effective cap_kill, inheritable cap_kill
+                make ambient cap_kill
+                change directory to / if root could not
+                look up "sh"
+                set no_new_privs
+                execute sh
+            "#]],
+        );
+    }
+
+    #[test]
+    fn a_user_namespace_grants_what_its_runtime_lacks() {
+        let process = r#", "capabilities": {"bounding": ["CAP_SYS_ADMIN"]}, "oomScoreAdj": -5"#;
+        check(
+            &config_in_user_namespace(process),
+            &unprivileged(),
+            &expect![[r#"
+                set OOM score adjustment -5
+                set hostname web1
+                start a new session
+                hand standard streams to uid 0
+                join session keyring _ses.web1
+                run on all CPUs
+                set HOME from /etc/passwd for uid 0
+                change directory to /
+                set umask 0022
+                bound capabilities to cap_sys_admin
+                become 0:0
+                clear the parent-death signal
+                keep capabilities none
+                make ambient none
+                change directory to / if root could not
+                look up "sh"
+                execute sh
+            "#]],
+        );
+    }
+
+    #[test]
+    fn exec_leaves_the_machine_alone() {
+        let process = r#", "execCPUAffinity": {"initial": "0-3,8", "final": "2"}"#;
+        let config = config(process, r#", "sysctl": {"net.ipv4.ip_forward": "1"}"#);
+        let process = config.process.clone().expect("a process");
+        let plan = plan_exec(&process, &config, &v2(), &options()).expect("a plan");
+        expect![[r#"
+            start on CPUs 0-3,8
+            start a new session
+            hand standard streams to uid 0
+            join session keyring _ses.web1
+            run on CPUs 2
+            set HOME from /etc/passwd for uid 0
+            change directory to /
+            set umask 0022
+            bound capabilities to none
+            become 0:0
+            clear the parent-death signal
+            keep capabilities none
+            make ambient none
+            change directory to / if root could not
+            look up "sh"
+            execute sh
+        "#]]
+        .assert_eq(&text(&plan));
+    }
+
+    #[test]
+    fn a_config_without_process_can_be_created() {
+        let mut config = config("", "");
+        config.process = None;
+        check(
+            &config,
+            &v2(),
+            &expect![[r#"
+                set hostname web1
+                start a new session
+                hand standard streams to uid 0
+                join session keyring _ses.web1
+                run on all CPUs
+                set HOME from /etc/passwd for uid 0
+                change directory to /
+                set umask 0022
+                bound capabilities to none
+                become 0:0
+                clear the parent-death signal
+                keep capabilities none
+                make ambient none
+                change directory to / if root could not
+                execute 
+            "#]],
+        );
+    }
+
+    #[test]
+    fn a_labelled_process_needs_its_module() {
+        let apparmor = config(r#", "apparmorProfile": "docker-default""#, "");
+        let selinux = config(r#", "selinuxLabel": "a:b:c""#, "");
+        assert_eq!(
+            planned(&apparmor, &v2(), &options()),
+            "error: process.apparmorProfile: \"docker-default\": \
+             AppArmor is not enabled on this host\n"
+        );
+        assert_eq!(
+            planned(&selinux, &v2(), &options()),
+            "error: process.selinuxLabel: \"a:b:c\": selinux label is specified in config, \
+             but selinux is disabled or not supported\n"
+        );
+        let host = Host {
+            apparmor: true,
+            selinux: true,
+            ..v2()
+        };
+        assert!(planned(&apparmor, &host, &options()).contains("set AppArmor profile docker-"));
+        assert!(planned(&selinux, &host, &options()).contains("set SELinux label a:b:c"));
+    }
+
+    #[test]
+    fn a_terminal_has_the_callers_size_where_the_config_has_none() {
+        let config = config(
+            r#", "terminal": true, "consoleSize": {"height": 0, "width": 9}"#,
+            "",
+        );
+        let unset = planned(&config, &v2(), &options());
+        assert!(unset.contains("open a terminal for uid 0"), "{unset}");
+        let window = Some(ConsoleSize {
+            height: 50,
+            width: 132,
+        });
+        let process = config.process.as_ref().map(|process| Process {
+            console_size: None,
+            ..process.clone()
+        });
+        let config = Config { process, ..config };
+        let given = planned(
+            &config,
+            &v2(),
+            &Options {
+                window,
+                ..options()
+            },
+        );
+        assert!(
+            given.contains("open a terminal of 132x50 for uid 0"),
+            "{given}"
+        );
     }
 }

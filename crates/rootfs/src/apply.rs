@@ -1,4 +1,5 @@
-//! Carrying the plan out: [`open`] by the runtime before the clone, the rest by the container's init.
+//! Carrying the plan out: [`open`] by the runtime before the clone, the rest by the container's
+//! init.
 
 mod attach;
 mod cgroup;

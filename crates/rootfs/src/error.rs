@@ -35,20 +35,6 @@ pub enum Error {
         /// JSON path.
         at: String,
     },
-    /// `tmpcopyup` on something else than tmpfs.
-    #[error("{at}.options: tmpcopyup is for tmpfs only")]
-    CopyUp {
-        /// JSON path.
-        at: String,
-    },
-    /// The kernel would ignore them in silence.
-    #[error("{at}.options: bind mounts cannot have any filesystem-specific options applied: {options}")]
-    BindData {
-        /// JSON path.
-        at: String,
-        /// The first of them.
-        options: String,
-    },
     /// Something would hide parts of procfs.
     #[error("{at}: {} cannot be mounted because it is inside /proc", destination.display())]
     InProc {
@@ -57,17 +43,15 @@ pub enum Error {
         /// Where it was to go.
         destination: PathBuf,
     },
-    /// An id that means nothing in the container.
-    #[error("{at}: {option} is not mapped in the container's user namespace")]
-    UnmappedId {
+    /// `idmap` without anything to map by.
+    #[error("{at}.options: idmap needs uidMappings and gidMappings, or a user namespace with them")]
+    IdMapMissing {
         /// JSON path.
         at: String,
-        /// `gid=5`
-        option: String,
     },
-    /// `idmap` without anything to map by.
-    #[error("{at}.options: idmap needs uidMappings and gidMappings, or a user namespace to take them from")]
-    IdMapMissing {
+    /// Only mount(2) takes such a long value, which knows less than fsconfig(2).
+    #[error("{at}.options: a value above 255 bytes cannot be combined with propagation or id maps")]
+    LongOption {
         /// JSON path.
         at: String,
     },
@@ -78,7 +62,10 @@ pub enum Error {
         at: String,
     },
     /// SELinux has four kinds of label options.
-    #[error("annotations: run.oci.mount_context_type: {value:?} is none of context, fscontext, defcontext, rootcontext")]
+    #[error(
+        "annotations: run.oci.mount_context_type: {value:?} is none of context, fscontext, \
+         defcontext, rootcontext"
+    )]
     ContextType {
         /// As given.
         value: String,

@@ -2,9 +2,9 @@
 //! and pivot_root (config.md § Root and Mounts, config-linux.md § Devices, Masked Paths, Readonly
 //! Paths, Rootfs Mount Propagation; config-linux.md § Default Devices).
 //!
-//! [`plan`] turns the config into an ordered list of steps. The runtime then [`open`]s what needs the
-//! host's view (detached clones of the root and of every bind source, with their flags already set),
-//! and the container's init carries out the steps:
+//! [`plan`] turns the config into an ordered list of steps. The runtime then [`open`]s what needs
+//! the host's view (detached clones of the root and of every bind source, with their flags already
+//! set), and the container's init carries out the steps:
 //!
 //! ```text
 //! runtime   open                       before the clone, after the container's cgroups were made
@@ -36,13 +36,13 @@
 //! - The image is hostile, at rest and in motion. A path below the root is resolved once, by
 //!   openat2(2) in the root, and used through its descriptor; what was attached is looked up again.
 //! - No mount is ever visible without its flags: they are set on the detached tree.
-//! - proc and sysfs go onto real directories only, and nothing else goes into procfs but a short list
-//!   of information files. Masks inside them are reached through the very mount that was made.
+//! - proc and sysfs go onto real directories only, and nothing else goes into procfs but a short
+//!   list of information files. Masks inside them are reached through the very mount that was made.
 //! - Nothing of the image is ever bound over something else: masks use the host's null device,
 //!   checked to be `c 1:3`, and an empty tmpfs of our own.
-//! - [`mounts`], [`pivot`], [`console`] and [`finish`] neither allocate nor free: [`Slots`] must not be
-//!   dropped in the child. They close each descriptor as soon as it has served, and after `finish`
-//!   none is left open.
+//! - [`mounts`], [`pivot`], [`console`] and [`finish`] neither allocate nor free: [`Slots`] must
+//!   not be dropped in the child. They close each descriptor as soon as it has served, and after
+//!   `finish` none is left open.
 //! - Nothing here unmounts on the host: only a container without a mount namespace leaves a mount
 //!   there, and [`Plan::host_mount`] names it.
 

@@ -1,8 +1,10 @@
 //! What to mount, make and cover, in which order. Pure: nothing here asks the kernel.
 
+mod bind;
 mod cgroup;
 mod devices;
 mod explain;
+mod fresh;
 mod mounts;
 mod paths;
 mod propagation;
@@ -14,9 +16,11 @@ use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+pub(crate) use bind::Bind;
 pub(crate) use cgroup::{Cgroup, CgroupEntry, CgroupFill};
 pub(crate) use devices::{Device, HowMade, Link, LinkRule, Node};
-pub(crate) use mounts::{Bind, Fresh, Remount, Target, Want};
+pub(crate) use fresh::{Fresh, Long};
+pub(crate) use mounts::{Remount, Target, Want};
 pub(crate) use paths::Covered;
 
 /// What the other subsystems' plans say that a mount depends on.
@@ -153,8 +157,8 @@ pub(crate) struct Root {
     pub(crate) source: Option<usize>,
 }
 
-/// Who opens the sources: the runtime, which has the host's view, or (an ordinary user's) init in its
-/// own copy of the mount namespace, since only there it may clone mounts.
+/// Who opens the sources: the runtime, which has the host's view, or (an ordinary user's) init in
+/// its own copy of the mount namespace, since only there it may clone mounts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SourceBy {
     Runtime,
@@ -207,7 +211,11 @@ pub(crate) struct Change {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum IdMap {
     /// A throw-away namespace with these uid_map and gid_map.
-    Lines { at: String, uid: String, gid: String },
+    Lines {
+        at: String,
+        uid: String,
+        gid: String,
+    },
     /// A namespace by path.
     Path { at: String, path: PathBuf },
 }
@@ -230,7 +238,10 @@ pub(crate) enum Step {
     ReadOnlyPath(Covered),
     Mask(Covered),
     /// A tmpfs that was filled becomes read-only: index of the kept mount and its destination.
-    Seal { kept: usize, destination: String },
+    Seal {
+        kept: usize,
+        destination: String,
+    },
     ReadOnlyRoot,
 }
 
@@ -279,7 +290,8 @@ impl Plan {
     }
 
     /// The mount that a container without a mount namespace leaves on the host: to be unmounted
-    /// (`umount2(path, MNT_DETACH)`, with all that is mounted below it) when the container is deleted.
+    /// (`umount2(path, MNT_DETACH)`, with all that is mounted below it) when the container is
+    /// deleted.
     #[must_use]
     pub fn host_mount(&self) -> Option<&Path> {
         let root = self.root.as_ref()?;
@@ -294,7 +306,10 @@ impl Plan {
 
     /// The steps of one phase with their numbers.
     pub(crate) fn phase(&self, from: usize, to: usize) -> impl Iterator<Item = (u32, &Step)> {
-        (0_u32..).zip(&self.steps).skip(from).take(to.saturating_sub(from))
+        (0_u32..)
+            .zip(&self.steps)
+            .skip(from)
+            .take(to.saturating_sub(from))
     }
 }
 
@@ -320,7 +335,15 @@ impl<'a> Planner<'a> {
         if host.capabilities & CAP_SYS_ADMIN == 0 {
             plan.source_by = SourceBy::Init;
         }
-        Self { config, host, context, plan, proc: None, sys: None, seals: Vec::new() }
+        Self {
+            config,
+            host,
+            context,
+            plan,
+            proc: None,
+            sys: None,
+            seals: Vec::new(),
+        }
     }
 
     /// The number that the next step will have.
@@ -357,14 +380,21 @@ impl<'a> Planner<'a> {
             self.plan.steps.push(Step::Propagation(change));
         }
         let source = Source {
-            changes: vec![propagation::of_root(self.config.linux.rootfs_propagation, on_host)],
+            changes: vec![propagation::of_root(
+                self.config.linux.rootfs_propagation,
+                on_host,
+            )],
             recursive: true,
             check: SourceCheck::Root,
             ..Source::new("root.path".to_owned(), path_c.clone(), self.next_step())
         };
         let source = Some(self.add_source(source));
         self.plan.steps.push(Step::Root);
-        self.plan.root = Some(Root { path, path_c, source });
+        self.plan.root = Some(Root {
+            path,
+            path_c,
+            source,
+        });
         Ok(())
     }
 
@@ -376,7 +406,11 @@ impl<'a> Planner<'a> {
         if !self.config.mounts.is_empty() || self.config.root.readonly {
             return Err(Error::HostRootChanged);
         }
-        self.plan.root = Some(Root { path, path_c, source: None });
+        self.plan.root = Some(Root {
+            path,
+            path_c,
+            source: None,
+        });
         Ok(())
     }
 
@@ -394,9 +428,6 @@ impl<'a> Planner<'a> {
                 }
                 self.plan.steps.push(Step::Move);
             }
-        }
-        if let Some(change) = propagation::after_pivot(wanted) {
-            self.plan.steps.push(Step::RootPropagation(change));
         }
         Ok(())
     }
@@ -422,4 +453,583 @@ impl Source {
 /// The text as the kernel takes it.
 pub(crate) fn c_string(text: &OsStr, at: &str) -> Result<CString, Error> {
     CString::new(text.as_bytes()).map_err(|_| Error::Nul { at: at.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use coracle_host::fixture;
+    use coracle_sys::{Call, Fault, mount_attribute};
+    use expect_test::{Expect, expect};
+    use nix::errno::Errno;
+    use std::fmt::Write as _;
+
+    /// A bundle with this `mounts` list and these further members of the config and of `linux`.
+    fn bundle(mounts: &str, members: &str, linux: &str) -> Bundle {
+        let text = format!(
+            r#"{{"ociVersion": "1.2.0", "root": {{"path": "rootfs"}}, "mounts": [{mounts}],
+                "process": {{"cwd": "/", "args": ["sh"], "user": {{"uid": 0, "gid": 0}}}}{members},
+                "linux": {{{linux}}}}}"#
+        );
+        let dir = Path::new("/b");
+        let config = coracle_bundle::parse(dir, text.as_bytes()).expect("a valid config");
+        Bundle {
+            dir: dir.to_owned(),
+            raw: text.into_bytes(),
+            config,
+        }
+    }
+
+    const NEW_MOUNT: &str = r#""namespaces": [{"type": "mount"}]"#;
+    const NEW_USER: &str = r#""namespaces": [{"type": "mount"}, {"type": "user"}],
+        "uidMappings": [{"containerID": 0, "hostID": 1000, "size": 10}],
+        "gidMappings": [{"containerID": 0, "hostID": 1000, "size": 10}]"#;
+
+    const PROC: &str = r#"{"destination": "/proc", "type": "proc", "source": "proc"}"#;
+
+    fn user() -> Context {
+        Context {
+            user_namespace: UserNamespace::New,
+            ..Context::default()
+        }
+    }
+
+    fn text(plan: &Plan) -> String {
+        let mut text = String::new();
+        for step in 0..plan.steps() {
+            writeln!(text, "{}", plan.describe(step)).expect("a string takes all");
+        }
+        text
+    }
+
+    fn check(bundle: &Bundle, host: &Host, context: &Context, expected: Expect) {
+        let text = match plan(bundle, host, context) {
+            Ok(plan) => text(&plan),
+            Err(error) => format!("{error}\n"),
+        };
+        expected.assert_eq(&text);
+    }
+
+    /// The sources with the changes that are made on them before anything is attached.
+    fn check_sources(bundle: &Bundle, host: &Host, context: &Context, expected: Expect) {
+        let plan = plan(bundle, host, context).expect("a plan");
+        let mut text = format!("by {:?}\n", plan.source_by);
+        for source in &plan.sources {
+            let depth = if source.recursive { "tree" } else { "mount" };
+            let path = source.path.to_string_lossy();
+            write!(text, "{} {depth} {path} step {}:", source.at, source.step).expect("a string");
+            for change in &source.changes {
+                let depth = if change.recursive { "all" } else { "top" };
+                write!(text, " {depth}").expect("a string");
+                if change.propagation != 0 {
+                    write!(text, " {}", propagation::name(change)).expect("a string");
+                }
+                write!(text, " +{:x} -{:x};", change.set, change.clear).expect("a string");
+            }
+            text.push('\n');
+        }
+        expected.assert_eq(&text);
+    }
+
+    #[test]
+    fn an_ordinary_container() {
+        let mounts = r#"
+            {"destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid"]},
+            {"destination": "/dev", "type": "tmpfs", "options": ["ro", "size=1m"]},
+            {"destination": "/dev/pts", "type": "devpts", "source": "devpts"},
+            {"destination": "/etc/hosts", "source": "/h", "options": ["rbind", "ro"]}"#;
+        let linux = format!(
+            r#"{NEW_MOUNT}, "maskedPaths": ["/proc/kcore"], "readonlyPaths": ["/proc/sys"],
+               "devices": [{{"path": "/dev/net/tun", "type": "c", "major": 10, "minor": 200}}]"#
+        );
+        let context = Context {
+            terminal: Terminal::Pty,
+            ..Context::default()
+        };
+        let bundle = bundle(mounts, "", &linux);
+        check(
+            &bundle,
+            &fixture::v2(),
+            &context,
+            expect![[r#"
+            make mounts rslave
+            bind /b/rootfs as the root
+            mount proc on /proc (nosuid)
+            mount tmpfs on /dev (ro,size=1m)
+            mount devpts on /dev/pts
+            bind /h on /etc/hosts (ro)
+            make device /dev/null c 1:3
+            make device /dev/zero c 1:5
+            make device /dev/full c 1:7
+            make device /dev/random c 1:8
+            make device /dev/urandom c 1:9
+            make device /dev/tty c 5:0
+            make device /dev/net/tun c 10:200
+            link /dev/fd to /proc/self/fd
+            link /dev/stdin to /proc/self/fd/0
+            link /dev/stdout to /proc/self/fd/1
+            link /dev/stderr to /proc/self/fd/2
+            link /dev/core to /proc/kcore
+            link /dev/ptmx to pts/ptmx
+            pivot_root
+            bind the terminal on /dev/console
+            make /proc/sys read-only
+            mask /proc/kcore
+            make /dev read-only
+        "#]],
+        );
+    }
+
+    #[test]
+    fn options_of_binds_become_few_calls() {
+        let mounts = r#"
+            {"destination": "/a", "source": "/a", "options": ["rbind", "rprivate"]},
+            {"destination": "/b", "source": "b", "options": ["bind", "ro", "rslave"]},
+            {"destination": "/c", "source": "/c", "options": ["rbind", "ro", "noatime"]},
+            {"destination": "/d", "source": "/d", "options": ["rbind", "rro", "rshared"]},
+            {"destination": "/e", "source": "/e", "options": ["rbind", "slave", "shared"]}"#;
+        let bundle = bundle(mounts, "", NEW_MOUNT);
+        check_sources(
+            &bundle,
+            &fixture::v2(),
+            &Context::default(),
+            expect![[r#"
+            by Runtime
+            root.path tree /b/rootfs step 1: all rslave +0 -0;
+            mounts[0].source tree /a step 2: all rprivate +0 -0;
+            mounts[1].source mount /b/b step 3: top slave +1 -0;
+            mounts[2].source tree /c step 4: all rprivate +0 -0; top +11 -70;
+            mounts[3].source tree /d step 5: all rshared +1 -0;
+            mounts[4].source tree /e step 6: top slave +0 -0; top shared +0 -0;
+        "#]],
+        );
+    }
+
+    #[test]
+    fn root_propagation_decides_for_binds_without_their_own() {
+        let mounts = r#"{"destination": "/a", "source": "/a", "options": ["rbind"]}"#;
+        let linux = format!(r#"{NEW_MOUNT}, "rootfsPropagation": "rshared""#);
+        let bundle = bundle(mounts, "", &linux);
+        check_sources(
+            &bundle,
+            &fixture::v2(),
+            &Context::default(),
+            expect![[r#"
+            by Runtime
+            root.path tree /b/rootfs step 1: all rslave +0 -0;
+            mounts[0].source tree /a step 2: all rshared +0 -0;
+        "#]],
+        );
+        check(
+            &bundle,
+            &fixture::v2(),
+            &Context::default(),
+            expect![[r#"
+            make mounts rslave
+            bind /b/rootfs as the root
+            bind /a on /a
+            make device /dev/null c 1:3
+            make device /dev/zero c 1:5
+            make device /dev/full c 1:7
+            make device /dev/random c 1:8
+            make device /dev/urandom c 1:9
+            make device /dev/tty c 5:0
+            link /dev/ptmx to pts/ptmx
+            pivot_root
+            make the root rshared
+        "#]],
+        );
+    }
+
+    #[test]
+    fn a_user_namespace_binds_devices_and_the_hosts_sysfs() {
+        let mounts = r#"{"destination": "/sys", "type": "sysfs", "options": ["ro", "nosuid"]}"#;
+        let bundle = bundle(mounts, "", NEW_USER);
+        check(
+            &bundle,
+            &fixture::v2(),
+            &user(),
+            expect![[r#"
+            make mounts rslave
+            bind /b/rootfs as the root
+            bind /sys on /sys (ro,nosuid)
+            bind device /dev/null c 1:3
+            bind device /dev/zero c 1:5
+            bind device /dev/full c 1:7
+            bind device /dev/random c 1:8
+            bind device /dev/urandom c 1:9
+            bind device /dev/tty c 5:0
+            link /dev/ptmx to pts/ptmx
+            pivot_root
+        "#]],
+        );
+        check_sources(
+            &bundle,
+            &fixture::v2(),
+            &user(),
+            expect![[r#"
+            by Runtime
+            root.path tree /b/rootfs step 1: all rslave +0 -0;
+            mounts[0] tree /sys step 2: all rprivate +3 -0;
+            /dev/null mount /dev/null step 3: top private +a -0;
+            /dev/zero mount /dev/zero step 4: top private +a -0;
+            /dev/full mount /dev/full step 5: top private +a -0;
+            /dev/random mount /dev/random step 6: top private +a -0;
+            /dev/urandom mount /dev/urandom step 7: top private +a -0;
+            /dev/tty mount /dev/tty step 8: top private +a -0;
+        "#]],
+        );
+    }
+
+    #[test]
+    fn an_ordinary_user_leaves_the_sources_to_init() {
+        let mounts = r#"{"destination": "/a", "source": "/a", "options": ["bind"]}"#;
+        let bundle = bundle(mounts, "", NEW_MOUNT);
+        let host = fixture::unprivileged();
+        let plan = plan(&bundle, &host, &Context::default()).expect("a plan");
+        assert_eq!(plan.source_by, SourceBy::Init);
+    }
+
+    #[test]
+    fn cgroups_of_v1_are_mounted_one_by_one() {
+        let mounts = r#"{"destination": "/sys/fs/cgroup", "type": "cgroup", "options": ["ro"]}"#;
+        let bundle = bundle(mounts, "", NEW_MOUNT);
+        let host = fixture::v1();
+        let namespace = CgroupNamespace::New;
+        let context = Context {
+            cgroup_namespace: namespace,
+            ..Context::default()
+        };
+        let plan = plan(&bundle, &host, &context).expect("a plan");
+        let Some(Step::Cgroup(cgroup)) = plan.steps.get(2) else {
+            panic!("{:?}", plan.steps)
+        };
+        assert_eq!(cgroup.entries.len(), host.cgroups.hierarchies.len());
+        assert!(cgroup.read_only);
+        for entry in &cgroup.entries {
+            let CgroupFill::Fresh { attributes, .. } = &entry.fill else {
+                panic!("{entry:?}")
+            };
+            assert_eq!(
+                *attributes,
+                mount_attribute::RDONLY,
+                "CVE-2022-0492: {entry:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn without_a_cgroup_namespace_only_the_own_cgroup_is_shown() {
+        let mounts = r#"{"destination": "/sys/fs/cgroup", "type": "cgroup", "options": ["ro"]}"#;
+        let bundle = bundle(mounts, "", NEW_MOUNT);
+        let host = fixture::v1();
+        let own = host
+            .cgroups
+            .hierarchies
+            .iter()
+            .take(2)
+            .map(|hierarchy| CgroupDirectory {
+                names: hierarchy.controllers.clone(),
+                mount: hierarchy.mount.clone(),
+                directory: hierarchy.mount.join("web1"),
+            });
+        let context = Context {
+            cgroup_directories: own.collect(),
+            ..Context::default()
+        };
+        check_sources(
+            &bundle,
+            &host,
+            &context,
+            expect![[r#"
+            by Runtime
+            root.path tree /b/rootfs step 1: all rslave +0 -0;
+            mounts[0] tree /sys/fs/cgroup/systemd/web1 step 2: all rprivate +1 -0;
+            mounts[0] tree /sys/fs/cgroup/cpu,cpuacct/web1 step 2: all rprivate +1 -0;
+        "#]],
+        );
+    }
+
+    #[test]
+    fn cgroup2_in_a_user_namespace_has_a_way_out() {
+        let mounts = r#"{"destination": "/sys/fs/cgroup", "type": "cgroup", "options": ["ro"]}"#;
+        let bundle = bundle(mounts, "", NEW_USER);
+        let context = Context {
+            unified_directory: Some("/sys/fs/cgroup/web1".into()),
+            ..user()
+        };
+        check_sources(
+            &bundle,
+            &fixture::v2(),
+            &context,
+            expect![[r#"
+            by Runtime
+            root.path tree /b/rootfs step 1: all rslave +0 -0;
+            mounts[0] tree /sys/fs/cgroup/web1 step 2: all rprivate +1 -0;
+            /dev/null mount /dev/null step 3: top private +a -0;
+            /dev/zero mount /dev/zero step 4: top private +a -0;
+            /dev/full mount /dev/full step 5: top private +a -0;
+            /dev/random mount /dev/random step 6: top private +a -0;
+            /dev/urandom mount /dev/urandom step 7: top private +a -0;
+            /dev/tty mount /dev/tty step 8: top private +a -0;
+        "#]],
+        );
+    }
+
+    #[test]
+    fn jails() {
+        let bundle = bundle("", "", NEW_MOUNT);
+        let jail = Context {
+            jail: Jail::NoPivot,
+            ..Context::default()
+        };
+        let plan_of = |context: &Context| plan(&bundle, &fixture::v2(), context).expect("a plan");
+        let last = |plan: &Plan| plan.describe(plan.steps() - 1);
+        assert_eq!(last(&plan_of(&Context::default())), "pivot_root");
+        assert_eq!(last(&plan_of(&jail)), "move the root over / and chroot");
+        let host = Context {
+            mount_namespace: MountNamespace::Host,
+            ..Context::default()
+        };
+        let on_host = plan_of(&host);
+        assert_eq!(last(&on_host), "chroot into /b/rootfs");
+        assert_eq!(on_host.host_mount(), Some(Path::new("/b/rootfs")));
+        assert_eq!(plan_of(&jail).host_mount(), None);
+    }
+
+    #[test]
+    fn a_bound_dev_is_left_alone() {
+        let mounts = r#"{"destination": "/dev", "source": "/dev", "options": ["rbind"]}"#;
+        let bundle = bundle(mounts, "", NEW_MOUNT);
+        check(
+            &bundle,
+            &fixture::v2(),
+            &Context::default(),
+            expect![[r#"
+            make mounts rslave
+            bind /b/rootfs as the root
+            bind /dev on /dev
+            pivot_root
+        "#]],
+        );
+    }
+
+    #[test]
+    fn files_of_procfs_are_reached_through_the_mount_that_was_made() {
+        let mounts = format!(
+            r#"{PROC}, {{"destination": "/proc/cpuinfo", "source": "/c", "options": ["bind"]}}"#
+        );
+        let linux = format!(r#"{NEW_MOUNT}, "maskedPaths": ["/proc/kcore", "/etc/shadow"]"#);
+        let bundle = bundle(&mounts, "", &linux);
+        let plan = plan(&bundle, &fixture::v2(), &Context::default()).expect("a plan");
+        let bases = plan.steps.iter().filter_map(|step| match step {
+            Step::Bind(bind) => Some((bind.target.path.clone(), bind.target.base)),
+            Step::Mask(path) => Some((path.path.clone(), path.base)),
+            _ => None,
+        });
+        let expected = [
+            (c"/cpuinfo".to_owned(), Some(0)),
+            (c"/kcore".to_owned(), Some(0)),
+            (c"/etc/shadow".to_owned(), None),
+        ];
+        assert_eq!(bases.collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn long_options_go_through_mount() {
+        let layers = "/l".repeat(200);
+        let mounts = format!(
+            r#"{{"destination": "/o", "type": "overlay", "source": "overlay",
+                "options": ["lowerdir={layers}", "ro", "noatime", "nodiratime"]}}"#
+        );
+        let bundle = bundle(&mounts, "", NEW_MOUNT);
+        let plan = plan(&bundle, &fixture::v2(), &Context::default()).expect("a plan");
+        let Some(Step::Fresh(fresh)) = plan.steps.get(2) else {
+            panic!("{:?}", plan.steps)
+        };
+        let long = fresh.long.as_ref().expect("too long for fsconfig");
+        assert_eq!(
+            long.data.to_bytes(),
+            format!("lowerdir={layers}").as_bytes()
+        );
+        assert_eq!(
+            long.flags,
+            libc::MS_RDONLY | libc::MS_NOATIME | libc::MS_NODIRATIME
+        );
+    }
+
+    #[test]
+    fn refusals_name_the_place() {
+        let refused = |mounts: &str, linux: &str, context: &Context, expected: Expect| {
+            check(
+                &bundle(mounts, "", linux),
+                &fixture::v2(),
+                context,
+                expected,
+            );
+        };
+        let none = Context::default();
+        let private = format!(r#"{NEW_MOUNT}, "rootfsPropagation": "rprivate""#);
+        let jail = Context {
+            jail: Jail::NoPivot,
+            ..Context::default()
+        };
+        refused(
+            "",
+            &private,
+            &jail,
+            expect![[r#"
+            linux.rootfsPropagation: private cannot be had with --no-pivot
+        "#]],
+        );
+        let mounts = r#"{"destination": "/a", "source": "/a", "options": ["bind"],
+            "uidMappings": [{"containerID": 0, "hostID": 1, "size": 1}],
+            "gidMappings": [{"containerID": 0, "hostID": 1, "size": 1}]}"#;
+        let host = fixture::unprivileged();
+        check(
+            &bundle(mounts, "", NEW_MOUNT),
+            &host,
+            &none,
+            expect![[r#"
+            mounts[0]: id-mapped mounts need CAP_SYS_ADMIN on the host
+        "#]],
+        );
+    }
+
+    #[test]
+    fn faults_become_sentences() {
+        let mounts = format!(
+            r#"{PROC}, {{"destination": "/x", "type": "nosuchfs", "options": ["size=1"]}},
+               {{"destination": "/y", "source": "/y", "options": ["bind"]}}"#
+        );
+        let bundle = bundle(&mounts, "", NEW_USER);
+        let plan = plan(&bundle, &fixture::v2(), &user()).expect("a plan");
+        let mut text = String::new();
+        let faults = [
+            (2, Call::Fsmount, Errno::EPERM),
+            (2, Call::Check, Errno::ENOTDIR),
+            (3, Call::Fsopen, Errno::ENODEV),
+            (3, Call::Fsconfig, Errno::EINVAL),
+            (3, Call::Mkdir, Errno::EROFS),
+            (4, Call::MoveMount, Errno::EINVAL),
+            (4, Call::Check, Errno::EXDEV),
+            (4, Call::Check, Errno::ESTALE),
+            (4, Call::Openat2, Errno::ELOOP),
+            (99, Call::Open, Errno::EIO),
+        ];
+        for (step, call, errno) in faults {
+            let line = plan.explain(&Fault::new(step, call, errno));
+            // Only the test breaks the line.
+            let line = line.replace(": ", ":\n  ").replace(", and", ",\n  and");
+            writeln!(text, "{line}").expect("a string takes all");
+        }
+        expect![[r#"
+            mount proc on /proc:
+              in a user namespace the kernel allows it only with an own pid namespace,
+              and where the runtime's /proc has no other mounts over it:
+              operation not permitted (EPERM)
+            mount proc on /proc:
+              must be mounted on ordinary directory, not a link or a file
+            mount nosuchfs on /x (size=1):
+              unknown file system type "nosuchfs":
+              no such device (ENODEV)
+            mount nosuchfs on /x (size=1):
+              nosuchfs does not accept the options size=1:
+              invalid argument (EINVAL)
+            mount nosuchfs on /x (size=1):
+              its place cannot be made in a read-only file system:
+              read-only file system (EROFS)
+            bind /y on /y:
+              not a directory:
+              are you trying to mount a directory onto a file (or vice-versa)?:
+              move_mount:
+              invalid argument (EINVAL)
+            bind /y on /y:
+              cannot be mounted because it is inside /proc
+            bind /y on /y:
+              the path leads elsewhere than a moment before
+            bind /y on /y:
+              openat2:
+              too many levels of symbolic links (ELOOP)
+            :
+              open:
+              input/output error (EIO)
+        "#]]
+        .assert_eq(&text);
+    }
+
+    #[test]
+    fn an_empty_plan_has_no_steps() {
+        let plan = Plan::empty();
+        assert_eq!(
+            (plan.steps(), plan.describe(0), plan.host_mount()),
+            (0, String::new(), None)
+        );
+    }
+
+    proptest::proptest! {
+        /// Whatever a destination says, what is inside /proc is refused unless it is on the list,
+        /// and every target is absolute below its base, without a part that climbs.
+        #[test]
+        fn targets_stay_in_the_root(
+            parts in proptest::collection::vec("[a-z.]{1,4}|proc|sys", 1..5),
+        ) {
+            let path = format!("/{}", parts.join("/"));
+            let mounts = format!(
+                r#"{PROC}, {{"destination": "{path}", "type": "tmpfs", "source": "t"}}"#
+            );
+            let text = format!(
+                r#"{{"ociVersion": "1.2.0", "root": {{"path": "r"}}, "mounts": [{mounts}],
+                    "linux": {{{NEW_MOUNT}}}}}"#
+            );
+            let Ok(config) = coracle_bundle::parse(Path::new("/b"), text.as_bytes()) else {
+                return Ok(());
+            };
+            let bundle = Bundle { dir: "/b".into(), raw: Vec::new(), config };
+            let destination = bundle.config.mounts[1].destination.clone();
+            match plan(&bundle, &fixture::v2(), &Context::default()) {
+                Ok(plan) => {
+                    proptest::prop_assert!(!destination.starts_with("/proc"));
+                    let climbs = |step: &Step| match step {
+                        Step::Fresh(fresh) => fresh.target.path.to_bytes().split(|b| *b == b'/')
+                            .any(|part| part == b".."),
+                        _ => false,
+                    };
+                    proptest::prop_assert!(!plan.steps.iter().any(climbs));
+                }
+                Err(error) => {
+                    proptest::prop_assert!(destination.starts_with("/proc"), "{error}");
+                }
+            }
+        }
+
+        /// A masked path is looked up below the mount that it lies in, or below the root: never
+        /// beside.
+        #[test]
+        fn masks_stay_where_they_belong(name in "[a-z]{1,8}", top in "/proc|/sys|/etc|/process") {
+            let mounts = format!(
+                r#"{PROC}, {{"destination": "/sys", "type": "sysfs", "source": "sysfs"}}"#
+            );
+            let path = format!("{top}/{name}");
+            let linux = format!(
+                r#"{NEW_MOUNT}, "maskedPaths": ["{path}"], "readonlyPaths": ["{path}"]"#
+            );
+            let bundle = bundle(&mounts, "", &linux);
+            let plan = plan(&bundle, &fixture::v2(), &Context::default()).expect("a plan");
+            let covered = plan.steps.iter().filter_map(|step| match step {
+                Step::Mask(path) | Step::ReadOnlyPath(path) => Some(path),
+                _ => None,
+            });
+            for covered in covered {
+                let below = covered.path.to_str().expect("UTF-8");
+                match top.as_str() {
+                    "/proc" => proptest::prop_assert_eq!(covered.base, Some(0)),
+                    "/sys" => proptest::prop_assert_eq!(covered.base, Some(1)),
+                    _ => proptest::prop_assert_eq!(below, path.as_str()),
+                }
+                let end = format!("/{name}");
+                proptest::prop_assert!(below.ends_with(&end));
+            }
+        }
+    }
 }

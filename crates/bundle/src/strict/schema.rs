@@ -5,7 +5,7 @@
 //! objects and arrays, and which properties must be there. What is not named may be anything.
 
 use super::shape::{Need, Property, Shape};
-use Shape::{Capability, DeviceType, List, Map, Object, PidsLimit, Scalar, SchedulerFlag};
+use Shape::{Capability, CpuList, DeviceType, List, Map, Object, PidsLimit, Scalar, SchedulerFlag};
 
 const fn optional(name: &'static str, shape: Shape) -> Property {
     Property {
@@ -108,7 +108,7 @@ const PROCESS_PROPERTIES: &[Property] = &[
     ),
     optional(
         "execCPUAffinity",
-        Object(&[optional("initial", Scalar), optional("final", Scalar)]),
+        Object(&[optional("initial", CpuList), optional("final", CpuList)]),
     ),
 ];
 

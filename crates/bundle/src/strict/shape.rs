@@ -7,6 +7,7 @@
 use super::syntax;
 use crate::capability::parse_prefixed;
 use crate::error::{At, Document, Error, Shown};
+use crate::validate::parse_number_list;
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use std::borrow::Cow;
 use std::fmt;
@@ -27,6 +28,8 @@ pub(crate) enum Shape {
     SchedulerFlag,
     /// `pids.limit`; oci-spec takes its absence for zero.
     PidsLimit,
+    /// A list of CPUs; oci-spec's sentence about a wrong one is not ours.
+    CpuList,
     /// The type of a device to make.
     DeviceType,
 }
@@ -188,6 +191,10 @@ impl<'de> Visitor<'de> for Walk<'_> {
                 let known = super::schema::SCHEDULER_FLAGS.join(", ");
                 Err(self.refuse(format!("{} is not one of {known}", Shown(text))))
             }
+            Shape::CpuList if !text.is_empty() => match parse_number_list(text) {
+                Ok(_) => Ok(()),
+                Err(problem) => Err(self.refuse(problem)),
+            },
             Shape::DeviceType => {
                 self.found.fifo = text == "p";
                 Ok(())

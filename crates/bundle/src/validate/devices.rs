@@ -44,7 +44,7 @@ fn device(raw: &oci::LinuxDevice, at: At<'_>) -> Result<Device, Error> {
     if mode > 0o7777 {
         return Err(at
             .key("fileMode")
-            .refuse(format!("{mode:#o} ({mode}) is above 07777")));
+            .refuse(format!("0{mode:o} ({mode}) is above 07777")));
     }
     Ok(Device {
         path: clean(path),
@@ -65,5 +65,146 @@ fn number(value: i64, max: u32, at: At<'_>) -> Result<u32, Error> {
     match u32::try_from(value) {
         Ok(number) if number <= max => Ok(number),
         _ => Err(at.refuse(format!("{value} is not from 0 to {max}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::{accepted, refused, with};
+    use serde_json::{Value, json};
+
+    fn device(path: &str, kind: &str, major: i64, minor: i64) -> Value {
+        json!({"path": path, "type": kind, "major": major, "minor": minor})
+    }
+
+    fn with_key(key: &str, value: Value) -> Value {
+        let mut device = device("/dev/x", "c", 1, 3);
+        device[key] = value;
+        device
+    }
+
+    #[test]
+    fn wrong_devices() {
+        let at = "/linux/devices/-";
+        refused(&[
+            (
+                at,
+                device("/dev/x", "a", 1, 3),
+                "linux.devices[0].type: \"a\" is not one of c, b, u, p",
+            ),
+            (
+                at,
+                device("/dev/x", "d", 1, 3),
+                "linux.devices[0].type: unknown variant `d`, expected one of `a`, `b`, `c`, `u`, \
+                 `p`",
+            ),
+            (
+                at,
+                json!({"path": "/dev/x"}),
+                "linux.devices[0].type: required, but missing",
+            ),
+            (
+                at,
+                json!({"type": "p"}),
+                "linux.devices[0].path: required, but missing",
+            ),
+            (
+                at,
+                json!({"path": "/dev/x", "type": "c", "major": 1}),
+                "linux.devices[0].minor: required, but missing",
+            ),
+            (
+                at,
+                json!({"minor": 1, "path": "/dev/x", "type": "b"}),
+                "linux.devices[0].major: required, but missing",
+            ),
+            (
+                at,
+                device("/dev/x", "c", -1, 3),
+                "linux.devices[0].major: -1 is not from 0 to 4095",
+            ),
+            (
+                at,
+                device("/dev/x", "u", 4096, 3),
+                "linux.devices[0].major: 4096 is not from 0 to 4095",
+            ),
+            (
+                at,
+                device("/dev/x", "b", 8, 1 << 20),
+                "linux.devices[0].minor: 1048576 is not from 0 to 1048575",
+            ),
+            (
+                at,
+                device("dev/x", "c", 1, 3),
+                "linux.devices[0].path: \"dev/x\" is not an absolute path",
+            ),
+            (
+                at,
+                device("", "c", 1, 3),
+                "linux.devices[0].path: \"\" is not a path",
+            ),
+            (
+                at,
+                device("/dev/../x", "c", 1, 3),
+                "linux.devices[0].path: \"/dev/../x\" cannot be a device",
+            ),
+            (
+                at,
+                device("/", "c", 1, 3),
+                "linux.devices[0].path: \"/\" cannot be a device",
+            ),
+            (
+                at,
+                device("/x\0", "c", 1, 3),
+                "linux.devices[0].path: \"/x\\0\" holds a NUL byte",
+            ),
+            (
+                at,
+                with_key("fileMode", json!(0o1_000_666)),
+                "linux.devices[0].fileMode: 01000666 (262582) is above 07777",
+            ),
+            (
+                at,
+                with_key("uid", json!(u32::MAX)),
+                "linux.devices[0].uid: 4294967295 (-1) is not an id",
+            ),
+            (
+                at,
+                with_key("gid", json!("0")),
+                "linux.devices[0].gid: invalid type: string \"0\", expected a whole number from 0 \
+                 to 4294967295",
+            ),
+        ]);
+    }
+
+    #[test]
+    fn right_devices() {
+        accepted(&[
+            (
+                "/linux/devices/-",
+                json!({"path": "/dev/fifo", "type": "p"}),
+            ),
+            ("/linux/devices/-", with_key("uid", json!(null))),
+        ]);
+        let list = json!([
+            {"path": "/dev/a/", "type": "u", "major": 5, "minor": 0, "fileMode": 0o020_620},
+            {"path": "/dev/b", "type": "p", "major": 7, "minor": 7, "uid": 3, "gid": 4}
+        ]);
+        let devices = with("/linux/devices", list).linux.devices;
+        let first = Device {
+            path: "/dev/a".into(),
+            kind: DeviceKind::Char,
+            major: 5,
+            minor: 0,
+            mode: 0o620,
+            uid: 0,
+            gid: 0,
+        };
+        assert_eq!(devices[0], first);
+        assert_eq!(
+            (devices[1].kind, devices[1].major, devices[1].mode),
+            (DeviceKind::Fifo, 0, 0o666)
+        );
     }
 }

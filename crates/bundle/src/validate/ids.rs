@@ -140,3 +140,149 @@ pub(super) fn check_user(user: &User, mappings: &IdMappings, at: At<'_>) -> Resu
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::{
+        accepted_from, base, base_with_user, parse_tree, refused, refused_from, remove, set,
+    };
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    fn ranges(list: &[(u32, u32, u32)]) -> Value {
+        let one = |&(container, host, size): &(u32, u32, u32)| {
+            let mut range = json!({"containerID": container, "hostID": host});
+            range["size"] = json!(size);
+            range
+        };
+        Value::Array(list.iter().map(one).collect())
+    }
+
+    #[test]
+    fn maps_of_the_container() {
+        let (uid, gid) = ("/linux/uidMappings", "/linux/gidMappings");
+        let many: Vec<_> = (0..341).map(|index| (index, index, 1)).collect();
+        refused_from(
+            &base_with_user(),
+            &[
+                (
+                    uid,
+                    ranges(&[(0, 1000, 0)]),
+                    "linux.uidMappings[0].size: 0: a range has at least one id",
+                ),
+                (
+                    uid,
+                    ranges(&[(0, 1000, 10), (9, 5000, 5)]),
+                    "linux.uidMappings[1].containerID: 9 to 13 overlaps with entry 0",
+                ),
+                (
+                    gid,
+                    ranges(&[(0, 1000, 10), (50, 1, 1), (10, 995, 6)]),
+                    "linux.gidMappings[2].hostID: 995 to 1000 overlaps with entry 0",
+                ),
+                (
+                    gid,
+                    ranges(&[(u32::MAX, 0, 1)]),
+                    "linux.gidMappings[0].containerID: 4294967295 + 1 is above 4294967295",
+                ),
+                (
+                    gid,
+                    ranges(&[(0, 2, u32::MAX - 1)]),
+                    "linux.gidMappings[0].hostID: 2 + 4294967294 is above 4294967295",
+                ),
+                (
+                    uid,
+                    ranges(&many),
+                    "linux.uidMappings: 341 ranges, above 340",
+                ),
+                (
+                    uid,
+                    json!([]),
+                    "linux.uidMappings: required for a new user namespace, but missing",
+                ),
+                (
+                    gid,
+                    json!(null),
+                    "linux.gidMappings: required for a new user namespace, but missing",
+                ),
+                (
+                    uid,
+                    json!([{"containerID": 0, "size": 1}]),
+                    "linux.uidMappings[0].hostID: required, but missing",
+                ),
+                (
+                    uid,
+                    json!([{"containerID": 0, "hostID": -1, "size": 1}]),
+                    "linux.uidMappings[0].hostID: invalid value: integer `-1`, expected a whole \
+                     number from 0 to 4294967295",
+                ),
+            ],
+        );
+        accepted_from(
+            &base_with_user(),
+            &[
+                (uid, ranges(&many[..340])),
+                (uid, ranges(&[(0, 0, u32::MAX)])),
+                (uid, ranges(&[(10, 5, 5), (0, 10, 10), (15, 0, 5)])),
+            ],
+        );
+    }
+
+    #[test]
+    fn maps_need_a_user_namespace() {
+        let one = ranges(&[(0, 1000, 1)]);
+        let problem = "given, but linux.namespaces has no user entry";
+        refused(&[
+            (
+                "/linux/uidMappings",
+                one.clone(),
+                &format!("linux.uidMappings: {problem}"),
+            ),
+            (
+                "/linux/gidMappings",
+                one.clone(),
+                &format!("linux.gidMappings: {problem}"),
+            ),
+        ]);
+        let mut tree = base();
+        set(
+            &mut tree,
+            "/linux/namespaces/-",
+            json!({"type": "user", "path": "/proc/1/ns/user"}),
+        );
+        accepted_from(&tree, &[("/linux/uidMappings", json!([]))]);
+        refused_from(
+            &tree,
+            &[(
+                "/linux/uidMappings",
+                one,
+                "linux.gidMappings: missing beside its twin",
+            )],
+        );
+        let mut tree = base_with_user();
+        remove(&mut tree, "/linux/gidMappings");
+        assert!(parse_tree(&tree).is_err());
+    }
+
+    proptest! {
+        /// What is taken is what the kernel would take: every id has at most one counterpart.
+        #[test]
+        fn a_valid_map_is_injective(
+            list in proptest::collection::vec((0..40_u32, 0..40_u32, 0..12_u32), 0..5),
+            id in 0..60_u32,
+        ) {
+            let map: Vec<_> = list
+                .iter()
+                .map(|&(container_id, host_id, size)| IdMapping { container_id, host_id, size })
+                .collect();
+            let at = At::Root(crate::Document::Config);
+            let Ok(map) = check(map, at) else { return Ok(()) };
+            let within = |first: u32, size: u32| (first..first + size).contains(&id);
+            let inside = map.iter().filter(|range| within(range.container_id, range.size));
+            let outside = map.iter().filter(|range| within(range.host_id, range.size));
+            prop_assert!(outside.count() <= 1);
+            prop_assert_eq!(inside.count(), usize::from(to_host(&map, id, 1).is_some()));
+        }
+    }
+}

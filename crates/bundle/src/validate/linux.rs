@@ -121,3 +121,165 @@ fn personality(raw: &oci::LinuxPersonality, at: At<'_>) -> Result<Personality, E
         oci::LinuxPersonalityDomain::PerLinux32 => Personality::Linux32,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::fixture::{accepted, base, refused, refused_from, remove, set, with};
+    use crate::{Personality, PropagationKind};
+    use serde_json::json;
+    use std::path::Path;
+
+    #[test]
+    fn masked_and_read_only_paths() {
+        for key in ["maskedPaths", "readonlyPaths"] {
+            let at = format!("/linux/{key}");
+            let place = format!("linux.{key}");
+            refused(&[
+                (
+                    &at,
+                    json!(["/a", "proc/kcore"]),
+                    &format!("{place}[1]: \"proc/kcore\" is not an absolute path"),
+                ),
+                (&at, json!([""]), &format!("{place}[0]: \"\" is not a path")),
+                (
+                    &at,
+                    json!(["/a\0"]),
+                    &format!("{place}[0]: \"/a\\0\" holds a NUL byte"),
+                ),
+                (
+                    &at,
+                    json!("/a"),
+                    &format!("{place}: found a string, expected an array"),
+                ),
+            ]);
+            let mut tree = base();
+            set(&mut tree, "/linux/namespaces", json!([{"type": "uts"}]));
+            let missing = format!("{place}: given, but linux.namespaces has no mount entry");
+            refused_from(&tree, &[(&at, json!(["/a"]), &missing)]);
+            crate::fixture::accepted_from(&tree, &[(&at, json!([]))]);
+        }
+        let masked = with("/linux/maskedPaths", json!(["/b", "/a/../b/", "/a"]))
+            .linux
+            .masked_paths;
+        assert_eq!(masked, [Path::new("/b"), Path::new("/a")]);
+    }
+
+    #[test]
+    fn root_propagation() {
+        let at = "/linux/rootfsPropagation";
+        let words = "is not one of shared, slave, private, unbindable, rshared, rslave, rprivate, \
+                     runbindable";
+        refused(&[
+            (
+                at,
+                json!("ro"),
+                &format!("linux.rootfsPropagation: \"ro\" {words}"),
+            ),
+            (
+                at,
+                json!("Shared"),
+                &format!("linux.rootfsPropagation: \"Shared\" {words}"),
+            ),
+        ]);
+        let propagation = with(at, json!("rslave")).linux.rootfs_propagation.unwrap();
+        assert_eq!(
+            (propagation.kind, propagation.recursive),
+            (PropagationKind::Slave, true)
+        );
+        assert_eq!(with(at, json!("")).linux.rootfs_propagation, None);
+    }
+
+    #[test]
+    fn cgroup_paths() {
+        let at = "/linux/cgroupsPath";
+        refused(&[
+            (
+                at,
+                json!("/a/../../b"),
+                "linux.cgroupsPath: \"/a/../../b\" has a `..` component",
+            ),
+            (
+                at,
+                json!(".."),
+                "linux.cgroupsPath: \"..\" has a `..` component",
+            ),
+            (
+                at,
+                json!("/a\0"),
+                "linux.cgroupsPath: \"/a\\0\" holds a NUL byte",
+            ),
+        ]);
+        accepted(&[
+            (at, json!("/a..b/..c")),
+            (at, json!("a.slice:b:c")),
+            (at, json!("")),
+        ]);
+    }
+
+    #[test]
+    fn personalities() {
+        let at = "/linux/personality";
+        refused(&[
+            (
+                at,
+                json!({"domain": "LINUX", "flags": ["ADDR_NO_RANDOMIZE"]}),
+                "linux.personality.flags: \"ADDR_NO_RANDOMIZE\": no flag is supported",
+            ),
+            (
+                at,
+                json!({"domain": "BSD"}),
+                "linux.personality.domain: unknown variant `BSD`, expected `LINUX` or `LINUX32`",
+            ),
+            (
+                at,
+                json!({}),
+                "linux.personality.domain: required, but missing",
+            ),
+        ]);
+        let personality = with(at, json!({"domain": "LINUX32", "flags": []}))
+            .linux
+            .personality;
+        assert_eq!(personality, Some(Personality::Linux32));
+    }
+
+    #[test]
+    fn seccomp_is_there_or_not() {
+        let at = "/linux/seccomp";
+        for (value, there) in [
+            (json!(null), false),
+            (json!({}), false),
+            (
+                json!({"architectures": ["SCMP_ARCH_X86"], "syscalls": []}),
+                false,
+            ),
+            (json!({"defaultAction": "SCMP_ACT_ALLOW"}), true),
+        ] {
+            assert_eq!(with(at, value.clone()).linux.seccomp, there, "{value}");
+        }
+        let rule = json!({"names": ["read"], "action": "SCMP_ACT_ALLOW"});
+        refused(&[(
+            at,
+            json!({"syscalls": [rule]}),
+            "linux.seccomp: missing field `defaultAction`",
+        )]);
+        let mut tree = base();
+        remove(&mut tree, "/linux");
+        remove(&mut tree, "/hostname");
+        assert!(!crate::fixture::parse_tree(&tree).unwrap().linux.seccomp);
+    }
+
+    #[test]
+    fn labels() {
+        refused(&[(
+            "/linux/mountLabel",
+            json!("\0"),
+            "linux.mountLabel: \"\\0\" holds a NUL byte",
+        )]);
+        assert!(
+            with("/linux/mountLabel", json!("u:r:t:s0:c1,c2"))
+                .linux
+                .mount_label
+                .is_some()
+        );
+    }
+}

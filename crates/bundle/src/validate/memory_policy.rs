@@ -78,3 +78,107 @@ fn check_flags(flags: u32, mode: &str, no_nodes: bool, at: At<'_>) -> Result<(),
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::{accepted, refused, with};
+    use serde_json::{Value, json};
+
+    fn policy(mode: &str, nodes: &str, flags: &[&str]) -> Value {
+        json!({"mode": mode, "nodes": nodes, "flags": flags})
+    }
+
+    #[test]
+    fn policies() {
+        let at = "/linux/memoryPolicy";
+        let both: &[&str] = &["MPOL_F_STATIC_NODES", "MPOL_F_RELATIVE_NODES"];
+        refused(&[
+            (
+                at,
+                json!({"nodes": "0"}),
+                "linux.memoryPolicy.mode: required, but missing",
+            ),
+            (
+                at,
+                policy("MPOL_NONE", "", &[]),
+                "linux.memoryPolicy.mode: unknown variant `MPOL_NONE`, expected one of \
+                 `MPOL_DEFAULT`, `MPOL_BIND`, `MPOL_INTERLEAVE`, `MPOL_WEIGHTED_INTERLEAVE`, \
+                 `MPOL_PREFERRED`, `MPOL_PREFERRED_MANY`, `MPOL_LOCAL`",
+            ),
+            (
+                at,
+                policy("MPOL_DEFAULT", "0", &[]),
+                "linux.memoryPolicy.nodes: MPOL_DEFAULT takes none",
+            ),
+            (
+                at,
+                policy("MPOL_LOCAL", "0-1", &[]),
+                "linux.memoryPolicy.nodes: MPOL_LOCAL takes none",
+            ),
+            (
+                at,
+                policy("MPOL_BIND", "", &[]),
+                "linux.memoryPolicy.nodes: MPOL_BIND needs at least one",
+            ),
+            (
+                at,
+                json!({"mode": "MPOL_PREFERRED_MANY"}),
+                "linux.memoryPolicy.nodes: MPOL_PREFERRED_MANY needs at least one",
+            ),
+            (
+                at,
+                policy("MPOL_WEIGHTED_INTERLEAVE", "", &[]),
+                "linux.memoryPolicy.nodes: MPOL_WEIGHTED_INTERLEAVE needs at least one",
+            ),
+            (
+                at,
+                policy("MPOL_BIND", "1-0", &[]),
+                "linux.memoryPolicy.nodes: \"1-0\": the range \"1-0\" is empty",
+            ),
+            (
+                at,
+                policy("MPOL_BIND", "x", &[]),
+                "linux.memoryPolicy.nodes: \"x\" is not a list of numbers and ranges like 0-3,7",
+            ),
+            (
+                at,
+                policy("MPOL_BIND", "0", both),
+                "linux.memoryPolicy.flags: MPOL_F_STATIC_NODES and MPOL_F_RELATIVE_NODES exclude \
+                 each other",
+            ),
+            (
+                at,
+                policy("MPOL_INTERLEAVE", "0", &["MPOL_F_NUMA_BALANCING"]),
+                "linux.memoryPolicy.flags: MPOL_F_NUMA_BALANCING goes with MPOL_BIND and \
+                 MPOL_PREFERRED_MANY, not with MPOL_INTERLEAVE",
+            ),
+            (
+                at,
+                policy("MPOL_PREFERRED", "", &["MPOL_F_STATIC_NODES"]),
+                "linux.memoryPolicy.flags: MPOL_PREFERRED without nodes takes no flag about nodes",
+            ),
+            (
+                at,
+                policy("MPOL_BIND", "0", &["MPOL_F_X"]),
+                "linux.memoryPolicy.flags[0]: unknown variant `MPOL_F_X`, expected one of \
+                 `MPOL_F_NUMA_BALANCING`, `MPOL_F_RELATIVE_NODES`, `MPOL_F_STATIC_NODES`",
+            ),
+        ]);
+        accepted(&[
+            (at, policy("MPOL_PREFERRED", "", &[])),
+            (at, policy("MPOL_PREFERRED", "1", &["MPOL_F_STATIC_NODES"])),
+            (
+                at,
+                json!({"mode": "MPOL_DEFAULT", "nodes": null, "flags": null}),
+            ),
+        ]);
+        let flags = ["MPOL_F_NUMA_BALANCING", "MPOL_F_RELATIVE_NODES"];
+        let policy = with(at, policy("MPOL_BIND", "3,0-1", &flags))
+            .linux
+            .memory_policy
+            .unwrap();
+        assert_eq!((policy.mode, policy.nodes), (2, vec![0, 1, 3]));
+        assert_eq!(policy.flags, NUMA_BALANCING | RELATIVE_NODES);
+    }
+}

@@ -21,6 +21,7 @@ mod version;
 
 pub(crate) use process::process;
 pub(crate) use resources::resources;
+pub(crate) use text::parse_number_list;
 pub(crate) use version::version;
 
 use crate::error::{At, Document, Error};

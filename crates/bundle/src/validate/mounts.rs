@@ -315,3 +315,393 @@ fn triplet(text: &str) -> Option<IdMapping> {
     };
     numbers.next().is_none().then_some(range)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::{
+        accepted, accepted_from, base_with_user, parse_tree, refused, refused_from, set, with,
+    };
+    use crate::{AttributeChange, Bind, IdmapOption};
+    use expect_test::expect;
+    use serde_json::{Value, json};
+
+    const AT: &str = "/mounts/-";
+
+    fn bind(destination: &str, options: &[&str]) -> Value {
+        let options: Vec<&str> = [&["bind"], options].concat();
+        json!({"destination": destination, "source": "/src", "options": options})
+    }
+
+    fn fresh(destination: &str, kind: &str, options: &[&str]) -> Value {
+        json!({"destination": destination, "type": kind, "source": kind, "options": options})
+    }
+
+    fn last(mount: Value) -> Mount {
+        with(AT, mount).mounts.pop().unwrap()
+    }
+
+    #[test]
+    fn destinations() {
+        let root = "is the root file system itself";
+        refused(&[
+            (
+                AT,
+                json!({"type": "tmpfs"}),
+                "mounts[2].destination: required, but missing",
+            ),
+            (
+                AT,
+                fresh("", "tmpfs", &[]),
+                "mounts[2].destination: \"\" is not a path",
+            ),
+            (
+                AT,
+                fresh("/a\0", "tmpfs", &[]),
+                "mounts[2].destination: \"/a\\0\" holds a NUL byte",
+            ),
+            (
+                AT,
+                fresh("/", "tmpfs", &[]),
+                &format!("mounts[2].destination: \"/\" {root}"),
+            ),
+            (
+                AT,
+                bind("/a/..", &[]),
+                &format!("mounts[2].destination: \"/a/..\" {root}"),
+            ),
+            (
+                AT,
+                bind("..", &[]),
+                &format!("mounts[2].destination: \"..\" {root}"),
+            ),
+            (
+                "/mounts",
+                json!(vec![fresh("/t", "tmpfs", &[]); 10_001]),
+                "mounts: 10001 entries, above 10000",
+            ),
+        ]);
+        assert_eq!(
+            last(fresh("/../a//b/./c/", "tmpfs", &[])).destination,
+            Path::new("/a/b/c")
+        );
+        let config = with(AT, fresh("run/x\n", "tmpfs", &[]));
+        assert_eq!(config.mounts[2].destination, Path::new("/run/x\n"));
+        assert_eq!(
+            config.warnings,
+            ["config.json: mounts[2].destination: \"run/x\\n\" is relative, taken from /"]
+        );
+    }
+
+    #[test]
+    fn inside_proc() {
+        let refusal = |path: &str| {
+            format!("mounts[2].destination: {path:?} cannot be mounted because it is inside /proc")
+        };
+        for path in [
+            "/proc/sys",
+            "/proc/self/attr",
+            "/proc/sys/kernel",
+            "/proc/cpuinfo2",
+        ] {
+            refused(&[(AT, bind(path, &[]), &refusal(path))]);
+        }
+        refused(&[
+            (
+                AT,
+                bind("/proc/1/../sysrq-trigger", &[]),
+                &refusal("/proc/sysrq-trigger"),
+            ),
+            (AT, bind("/x/../proc//sys", &[]), &refusal("/proc/sys")),
+            (AT, bind("proc/sys", &[]), &refusal("/proc/sys")),
+            (AT, fresh("/proc/x", "proc", &[]), &refusal("/proc/x")),
+            (
+                AT,
+                fresh("/proc/stat", "tmpfs", &[]),
+                &refusal("/proc/stat"),
+            ),
+            (
+                AT,
+                fresh("/proc", "tmpfs", &[]),
+                &format!("{} (only a procfs may take its place)", refusal("/proc")),
+            ),
+        ]);
+        accepted(&[
+            (AT, bind("/proc", &[])),
+            (AT, fresh("/proc/", "proc", &["ro"])),
+        ]);
+        accepted(&[
+            (AT, bind("/procfs/sys", &[])),
+            (AT, bind("/a/proc/sys", &[])),
+        ]);
+        for path in PROC_FILES {
+            accepted(&[(AT, bind(path, &["ro"]))]);
+        }
+    }
+
+    #[test]
+    fn sources() {
+        let missing = "mounts[2].source: a bind mount needs a source";
+        refused(&[
+            (
+                AT,
+                json!({"destination": "/a", "options": ["bind"]}),
+                missing,
+            ),
+            (
+                AT,
+                json!({"destination": "/a", "source": "", "options": ["rbind"]}),
+                missing,
+            ),
+            (AT, json!({"destination": "/a", "type": "bind"}), missing),
+            (
+                AT,
+                json!({"destination": "/a", "source": "x\0", "options": ["bind"]}),
+                "mounts[2].source: \"x\\0\" holds a NUL byte",
+            ),
+            (
+                AT,
+                json!({"destination": "/a", "source": "x\0", "type": "tmpfs"}),
+                "mounts[2].source: \"x\\0\" holds a NUL byte",
+            ),
+            (
+                AT,
+                json!({"destination": "/a", "options": ["rslave"]}),
+                "mounts[2].type: required where the options have neither bind nor rbind, but \
+                 missing",
+            ),
+            (
+                AT,
+                json!({"destination": "/a", "type": "tm\0pfs"}),
+                "mounts[2].type: \"tm\\0pfs\" holds a NUL byte",
+            ),
+        ]);
+        let source = |mount: Value| last(mount).source;
+        let relative = json!({"destination": "/a", "source": "x/y", "options": ["bind"]});
+        assert_eq!(source(relative), Some(PathBuf::from("/b/x/y")));
+        assert_eq!(source(bind("/a", &[])), Some(PathBuf::from("/src")));
+        assert_eq!(
+            source(fresh("/a", "overlay", &[])),
+            Some(PathBuf::from("overlay"))
+        );
+        assert_eq!(
+            source(json!({"destination": "/a", "options": ["bind", "remount", "ro"]})),
+            None
+        );
+    }
+
+    #[test]
+    fn binds_by_option_or_type() {
+        let kind = |mount: Value| last(mount).options.bind;
+        let typed = json!({"destination": "/a", "source": "/x", "type": "bind"});
+        assert_eq!(kind(typed), Some(Bind::Plain));
+        let both =
+            json!({"destination": "/a", "source": "/x", "type": "bind", "options": ["rbind"]});
+        assert_eq!(kind(both), Some(Bind::Recursive));
+        assert_eq!(
+            kind(fresh("/a", "none", &["bind", "rbind"])),
+            Some(Bind::Recursive)
+        );
+        assert_eq!(kind(fresh("/a", "cgroup2", &["ro"])), None);
+        assert_eq!(last(bind("/a", &["sync"])).options.superblock.len(), 0);
+        assert_eq!(
+            last(fresh("/a", "tmpfs", &["sync"])).options.superblock,
+            [c"sync"]
+        );
+    }
+
+    #[test]
+    fn options_that_would_be_lost() {
+        let data = "mounts[2].options: bind mounts cannot have any filesystem-specific options \
+                    applied";
+        let tmpcopyup = "mounts[2].options: tmpcopyup needs a mount of type tmpfs";
+        let links = "mounts[2].options: copy-symlink and src-nofollow need a bind mount";
+        refused(&[
+            (AT, bind("/a", &["mode=755"]), &format!("{data}: \"mode\"")),
+            (AT, bind("/a", &["ro", "acl"]), &format!("{data}: \"acl\"")),
+            (AT, bind("/a", &["RO"]), &format!("{data}: \"RO\"")),
+            (AT, bind("/a", &["tmpcopyup"]), tmpcopyup),
+            (AT, fresh("/a", "ramfs", &["tmpcopyup"]), tmpcopyup),
+            (AT, fresh("/a", "tmpfs", &["copy-symlink"]), links),
+            (AT, fresh("/a", "tmpfs", &["src-nofollow"]), links),
+            (
+                AT,
+                fresh("/a", "tmpfs", &["a\0"]),
+                "mounts[2].options: an option holds a NUL byte",
+            ),
+        ]);
+        accepted(&[
+            (AT, fresh("/a", "tmpfs", &["tmpcopyup", "dest-nofollow"])),
+            (
+                AT,
+                bind("/a", &["copy-symlink", "src-nofollow", "", "defaults"]),
+            ),
+        ]);
+        let config = with(AT, bind("/a", &["rsync", "rnomand"]));
+        assert_eq!(config.warnings.len(), 2);
+        assert!(
+            config.warnings[0].ends_with("mounts[2].options: rsync means nothing and is ignored")
+        );
+    }
+
+    #[test]
+    fn ids_in_data_are_mapped() {
+        let wrong = "mounts[2].options: gid=65536 is not mapped by linux.gidMappings";
+        refused_from(
+            &base_with_user(),
+            &[
+                (AT, fresh("/a", "devpts", &["gid=65536"]), wrong),
+                (AT, fresh("/a", "tmpfs", &["size=1m,gid=65536"]), wrong),
+                (
+                    AT,
+                    fresh("/a", "tmpfs", &["uid=100000"]),
+                    "mounts[2].options: uid=100000 is not mapped by linux.uidMappings",
+                ),
+            ],
+        );
+        accepted_from(
+            &base_with_user(),
+            &[(AT, fresh("/a", "devpts", &["gid=5", "uid=65535"]))],
+        );
+        accepted(&[(AT, fresh("/a", "tmpfs", &["gid=65536"]))]);
+    }
+
+    fn mapped(options: &[&str], uid: Value, gid: Value) -> Value {
+        let mut mount = bind("/a", options);
+        mount["uidMappings"] = uid;
+        mount["gidMappings"] = gid;
+        mount
+    }
+
+    #[test]
+    fn mappings_of_mounts() {
+        let one = || json!([{"containerID": 0, "hostID": 1000, "size": 10}]);
+        let zero = || json!([{"containerID": 0, "hostID": 1000, "size": 0}]);
+        refused(&[
+            (
+                AT,
+                mapped(&[], one(), json!(null)),
+                "mounts[2].gidMappings: missing beside uidMappings",
+            ),
+            (
+                AT,
+                mapped(&[], json!(null), one()),
+                "mounts[2].uidMappings: missing beside gidMappings",
+            ),
+            (
+                AT,
+                mapped(&[], json!([]), one()),
+                "mounts[2].uidMappings: has no range",
+            ),
+            (
+                AT,
+                mapped(&["idmap"], json!([]), json!([])),
+                "mounts[2].uidMappings: has no range",
+            ),
+            (
+                AT,
+                mapped(&[], one(), zero()),
+                "mounts[2].gidMappings[0].size: 0: a range has at least one id",
+            ),
+            (
+                AT,
+                mapped(&["idmap=uids=0-1-1;gids=0-1-1"], one(), one()),
+                "mounts[2].options: a mapping behind idmap= and one in uidMappings or gidMappings \
+                 exclude each other",
+            ),
+        ]);
+        for option in ["idmap", "ridmap"] {
+            let expected = "mounts[2].options: idmap without uidMappings and gidMappings needs a \
+                            user namespace, and linux.namespaces has none";
+            refused(&[(AT, bind("/a", &[option]), expected)]);
+            accepted_from(&base_with_user(), &[(AT, bind("/a", &[option]))]);
+        }
+        let mount = last(mapped(&["ridmap"], one(), one()));
+        let range = IdMapping {
+            container_id: 0,
+            host_id: 1000,
+            size: 10,
+        };
+        assert_eq!(mount.id_mappings.unwrap().gid, [range]);
+        assert_eq!(mount.options.idmap, Some(IdmapOption::Recursive));
+        accepted(&[(AT, mapped(&[], one(), one()))]);
+    }
+
+    #[test]
+    fn mappings_in_an_option() {
+        let form = "is not of the form uids=0-1-10#10-11-10;gids=0-100-10";
+        for wrong in [
+            "",
+            "uids=0-1-10",
+            "uids=0-1;gids=0-1-1",
+            "uids=0-1-1-1;gids=0-1-1",
+            "x=0-1-1",
+            "uids=+0-1-1;gids=0-1-1",
+            "uids=0-1-1;gids=",
+            "uids=@;gids=0-1-1",
+        ] {
+            let expected = format!("mounts[2].options: idmap={wrong:?} {form}");
+            refused(&[(AT, bind("/a", &[&format!("idmap={wrong}")]), &expected)]);
+        }
+        refused(&[
+            (
+                AT,
+                bind("/a", &["idmap=uids=@0-0-1;gids=0-1-1"]),
+                "mounts[2].options: idmap=\"uids=@0-0-1;gids=0-1-1\": @0-0-1 is not within one \
+                 range of the container's mappings",
+            ),
+            (
+                AT,
+                bind("/a", &["idmap=uids=0-0-0;gids=0-1-1"]),
+                "mounts[2].options[0].size: 0: a range has at least one id",
+            ),
+        ]);
+        let mut tree = base_with_user();
+        let option = "idmap=uids=0-1-10#10-21-5;gids=@7-65535-1";
+        set(&mut tree, AT, bind("/a", &[option]));
+        let mount = parse_tree(&tree).unwrap().mounts.pop().unwrap();
+        let mappings = mount.id_mappings.unwrap();
+        let range = |container_id, host_id, size| IdMapping {
+            container_id,
+            host_id,
+            size,
+        };
+        assert_eq!(mappings.uid, [range(0, 1, 10), range(10, 21, 5)]);
+        assert_eq!(mappings.gid, [range(7, 165_535, 1)]);
+    }
+
+    #[test]
+    fn mounts_of_an_engine() {
+        let text = include_bytes!("../../tests/podman-userns.json");
+        let config = crate::parse(Path::new("/b"), text).unwrap();
+        let line = |mount: &Mount| {
+            let MountOptions {
+                attributes,
+                bind,
+                propagation,
+                data,
+                ..
+            } = &mount.options;
+            let AttributeChange { set, clear } = attributes;
+            let (kind, data) = (mount.fs_type.as_ref().unwrap(), data.len());
+            let words: Vec<_> = propagation
+                .iter()
+                .map(|word| (word.kind, word.recursive))
+                .collect();
+            format!(
+                "{} {kind:?} {bind:?} +{set:#x} -{clear:#x} {words:?} data {data}\n",
+                mount.destination.display()
+            )
+        };
+        let lines: String = config.mounts.iter().map(line).collect();
+        expect![[r#"
+            /proc "proc" None +0xe -0x0 [] data 0
+            /dev "tmpfs" None +0x2a -0x70 [] data 2
+            /dev/pts "devpts" None +0xa -0x0 [] data 4
+            /dev/shm "bind" Some(Plain) +0xe -0x0 [(Private, true)] data 0
+            /vol "bind" Some(Recursive) +0x0 -0x1 [(Slave, true)] data 0
+            /sys/fs/cgroup "cgroup" None +0xf -0x70 [(Private, true)] data 0
+        "#]]
+        .assert_eq(&lines);
+    }
+}

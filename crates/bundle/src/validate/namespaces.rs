@@ -83,3 +83,133 @@ pub(super) fn time_offsets(
     }
     Ok(result)
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::Namespace;
+    use crate::fixture::{accepted, accepted_from, base, refused, refused_from, set, with};
+    use serde_json::json;
+
+    #[test]
+    fn namespace_lists() {
+        let append = "/linux/namespaces/-";
+        refused(&[
+            (
+                append,
+                json!({"type": "pid"}),
+                "linux.namespaces[6].type: pid stands here twice",
+            ),
+            (
+                append,
+                json!({"type": "pid", "path": "/x"}),
+                "linux.namespaces[6].type: pid stands here twice",
+            ),
+            (
+                append,
+                json!({"path": "/x"}),
+                "linux.namespaces[6].type: required, but missing",
+            ),
+            (
+                append,
+                json!("user"),
+                "linux.namespaces[6]: found a string, expected an object",
+            ),
+            (
+                append,
+                json!({"type": "time", "path": "ns/time"}),
+                "linux.namespaces[6].path: \"ns/time\" is not an absolute path",
+            ),
+            (
+                append,
+                json!({"type": "time", "path": "/x\0"}),
+                "linux.namespaces[6].path: \"/x\\0\" holds a NUL byte",
+            ),
+        ]);
+        accepted(&[
+            (append, json!({"type": "time"})),
+            (append, json!({"type": "user", "path": "/proc/1/ns/user"})),
+            ("/linux/namespaces/0/path", json!("")),
+            ("/linux/namespaces/0/path", json!(null)),
+        ]);
+        let namespaces = with("/linux/namespaces/1/path", json!("/run/netns/a"))
+            .linux
+            .namespaces;
+        assert_eq!(
+            namespaces.network,
+            Namespace::Join {
+                path: "/run/netns/a".into(),
+                index: 1
+            }
+        );
+        assert_eq!(
+            (namespaces.pid, namespaces.user),
+            (Namespace::New, Namespace::Inherit)
+        );
+    }
+
+    #[test]
+    fn offsets_of_clocks() {
+        let at = "/linux/timeOffsets";
+        let offset = json!({"monotonic": {"secs": -5, "nanosecs": 999_999_999}});
+        refused(&[(
+            at,
+            offset.clone(),
+            "linux.timeOffsets: given, but linux.namespaces has no time entry",
+        )]);
+        let mut tree = base();
+        set(&mut tree, "/linux/namespaces/-", json!({"type": "time"}));
+        refused_from(
+            &tree,
+            &[
+                (
+                    at,
+                    json!({"realtime": {"secs": 1}}),
+                    "linux.timeOffsets.realtime: no such clock, expected monotonic or boottime",
+                ),
+                (
+                    at,
+                    json!({"boottime": {"nanosecs": 1_000_000_000}}),
+                    "linux.timeOffsets.boottime.nanosecs: 1000000000 is above 999999999",
+                ),
+                (
+                    at,
+                    json!({"boottime": {"nanosecs": -1}}),
+                    "linux.timeOffsets.boottime.nanosecs: invalid value: integer `-1`, expected a \
+                     whole number from 0 to 4294967295",
+                ),
+                (
+                    at,
+                    json!({"boottime": 5}),
+                    "linux.timeOffsets.boottime: found a number, expected an object",
+                ),
+            ],
+        );
+        accepted_from(
+            &tree,
+            &[
+                (at, json!({})),
+                (at, json!({"boottime": {}})),
+                (at, offset.clone()),
+            ],
+        );
+        set(&mut tree, at, offset);
+        let offsets = crate::fixture::parse_tree(&tree)
+            .unwrap()
+            .linux
+            .time_offsets;
+        assert_eq!(
+            (offsets.monotonic, offsets.boottime),
+            (Some((-5, 999_999_999)), None)
+        );
+        set(
+            &mut tree,
+            "/linux/namespaces/6/path",
+            json!("/proc/1/ns/time"),
+        );
+        let error = crate::fixture::parse_tree(&tree).unwrap_err().to_string();
+        assert!(
+            error.contains("linux.namespaces[6] joins a time namespace"),
+            "{error}"
+        );
+    }
+}

@@ -48,3 +48,79 @@ fn check_name(name: &str, at: At<'_>) -> Result<(), Error> {
     }
     Err(at.refuse(format!("{} may hold `%` only once, in `%d`", Shown(name))))
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::fixture::{base, parse_tree, refused, refused_from, remove, set, with};
+    use serde_json::json;
+
+    #[test]
+    fn names_of_devices() {
+        let at = "/linux/netDevices";
+        let rule = "is no name for a network interface: 1 to 15 bytes without `/`, `:` and blanks";
+        let name = |name: &str| json!({"eth0": {"name": name}});
+        for wrong in [
+            "",
+            ".",
+            "..",
+            "a/b",
+            "a:b",
+            "a b",
+            "sixteen-bytes-xx",
+            "a\u{b}b",
+        ] {
+            let expected = format!("linux.netDevices.eth0.name: {wrong:?} {rule}");
+            refused(&[(at, name(wrong), &expected)]);
+        }
+        refused(&[
+            (
+                at,
+                json!({"a b": {}}),
+                &format!("linux.netDevices[\"a b\"]: \"a b\" {rule}"),
+            ),
+            (
+                at,
+                json!({"x%d": {}}),
+                "linux.netDevices[\"x%d\"]: \"x%d\" is no name of a device",
+            ),
+            (
+                at,
+                name("a%s"),
+                "linux.netDevices.eth0.name: \"a%s\" may hold `%` only once, in `%d`",
+            ),
+            (
+                at,
+                name("a%d%d"),
+                "linux.netDevices.eth0.name: \"a%d%d\" may hold `%` only once, in `%d`",
+            ),
+            (
+                at,
+                json!({"eth0": {"name": "x"}, "eth1": {"name": "x"}}),
+                "linux.netDevices.eth1.name: \"x\" is taken twice",
+            ),
+        ]);
+        let list = json!({"eth1": {"name": "x%d"}, "eth0": {}, "eth2": {"name": "x%d"}});
+        let devices = with(at, list).linux.net_devices;
+        let names: Vec<_> = devices
+            .iter()
+            .map(|one| (&*one.host_name, &*one.name))
+            .collect();
+        assert_eq!(names, [("eth0", "eth0"), ("eth1", "x%d"), ("eth2", "x%d")]);
+    }
+
+    #[test]
+    fn devices_need_a_network_namespace() {
+        let mut tree = base();
+        remove(&mut tree, "/hostname");
+        set(&mut tree, "/linux/namespaces", json!([{"type": "mount"}]));
+        assert!(parse_tree(&tree).is_ok());
+        refused_from(
+            &tree,
+            &[(
+                "/linux/netDevices",
+                json!({"eth0": {}}),
+                "linux.netDevices: given, but linux.namespaces has no network entry",
+            )],
+        );
+    }
+}

@@ -2,7 +2,7 @@
 
 use super::scheduling;
 use super::text::{c_string, check_absolute, optional_c_string, path_text};
-use crate::capability::parse_capability;
+use crate::capability::parse_prefixed;
 use crate::error::{At, Error, Shown};
 use crate::{Capabilities, CapabilitySet, ConsoleSize, Process, Rlimit, User};
 use oci_spec::runtime as oci;
@@ -128,7 +128,7 @@ fn user(raw: &oci::User, at: At<'_>) -> Result<User, Error> {
     if let Some(umask) = raw.umask().filter(|umask| *umask > 0o777) {
         return Err(at
             .key("umask")
-            .refuse(format!("{umask:#06o} ({umask}) is above 0777")));
+            .refuse(format!("0{umask:o} ({umask}) is above 0777")));
     }
     let groups = raw.additional_gids().as_deref().unwrap_or_default();
     let at_groups = at.key("additionalGids");
@@ -158,10 +158,11 @@ pub(super) fn check_id(id: u32, at: At<'_>) -> Result<u32, Error> {
 
 fn capabilities(raw: &oci::LinuxCapabilities) -> Capabilities {
     let set = |names: &Option<oci::Capabilities>| {
+        // oci-spec prints them without the prefix.
         let numbers = names
             .iter()
             .flatten()
-            .filter_map(|name| parse_capability(&name.to_string()));
+            .filter_map(|name| parse_prefixed(&format!("CAP_{name}")));
         CapabilitySet(numbers.fold(0, |bits, number| bits | 1 << number))
     };
     Capabilities {
@@ -177,9 +178,7 @@ fn rlimits(raw: &[oci::PosixRlimit], at: At<'_>) -> Result<Vec<Rlimit>, Error> {
     let mut rlimits: Vec<Rlimit> = Vec::with_capacity(raw.len());
     for (index, limit) in raw.iter().enumerate() {
         let at = at.index(index);
-        let (name, number) = resource(limit.typ());
-        // The numbers are below 16, whichever integer this C library has for them.
-        let resource = i32::try_from(number).unwrap_or(i32::MAX);
+        let (name, resource) = resource(limit.typ());
         if rlimits.iter().any(|known| known.resource == resource) {
             return Err(at.key("type").refuse(format!("{name} stands here twice")));
         }
@@ -199,25 +198,30 @@ fn rlimits(raw: &[oci::PosixRlimit], at: At<'_>) -> Result<Vec<Rlimit>, Error> {
     Ok(rlimits)
 }
 
-fn resource(kind: Type) -> (&'static str, libc::__rlimit_resource_t) {
+fn resource(kind: Type) -> (&'static str, i32) {
     match kind {
-        Type::RlimitCpu => ("RLIMIT_CPU", libc::RLIMIT_CPU),
-        Type::RlimitFsize => ("RLIMIT_FSIZE", libc::RLIMIT_FSIZE),
-        Type::RlimitData => ("RLIMIT_DATA", libc::RLIMIT_DATA),
-        Type::RlimitStack => ("RLIMIT_STACK", libc::RLIMIT_STACK),
-        Type::RlimitCore => ("RLIMIT_CORE", libc::RLIMIT_CORE),
-        Type::RlimitRss => ("RLIMIT_RSS", libc::RLIMIT_RSS),
-        Type::RlimitNproc => ("RLIMIT_NPROC", libc::RLIMIT_NPROC),
-        Type::RlimitNofile => ("RLIMIT_NOFILE", libc::RLIMIT_NOFILE),
-        Type::RlimitMemlock => ("RLIMIT_MEMLOCK", libc::RLIMIT_MEMLOCK),
-        Type::RlimitAs => ("RLIMIT_AS", libc::RLIMIT_AS),
-        Type::RlimitLocks => ("RLIMIT_LOCKS", libc::RLIMIT_LOCKS),
-        Type::RlimitSigpending => ("RLIMIT_SIGPENDING", libc::RLIMIT_SIGPENDING),
-        Type::RlimitMsgqueue => ("RLIMIT_MSGQUEUE", libc::RLIMIT_MSGQUEUE),
-        Type::RlimitNice => ("RLIMIT_NICE", libc::RLIMIT_NICE),
-        Type::RlimitRtprio => ("RLIMIT_RTPRIO", libc::RLIMIT_RTPRIO),
-        Type::RlimitRttime => ("RLIMIT_RTTIME", libc::RLIMIT_RTTIME),
+        Type::RlimitCpu => ("RLIMIT_CPU", number(libc::RLIMIT_CPU)),
+        Type::RlimitFsize => ("RLIMIT_FSIZE", number(libc::RLIMIT_FSIZE)),
+        Type::RlimitData => ("RLIMIT_DATA", number(libc::RLIMIT_DATA)),
+        Type::RlimitStack => ("RLIMIT_STACK", number(libc::RLIMIT_STACK)),
+        Type::RlimitCore => ("RLIMIT_CORE", number(libc::RLIMIT_CORE)),
+        Type::RlimitRss => ("RLIMIT_RSS", number(libc::RLIMIT_RSS)),
+        Type::RlimitNproc => ("RLIMIT_NPROC", number(libc::RLIMIT_NPROC)),
+        Type::RlimitNofile => ("RLIMIT_NOFILE", number(libc::RLIMIT_NOFILE)),
+        Type::RlimitMemlock => ("RLIMIT_MEMLOCK", number(libc::RLIMIT_MEMLOCK)),
+        Type::RlimitAs => ("RLIMIT_AS", number(libc::RLIMIT_AS)),
+        Type::RlimitLocks => ("RLIMIT_LOCKS", number(libc::RLIMIT_LOCKS)),
+        Type::RlimitSigpending => ("RLIMIT_SIGPENDING", number(libc::RLIMIT_SIGPENDING)),
+        Type::RlimitMsgqueue => ("RLIMIT_MSGQUEUE", number(libc::RLIMIT_MSGQUEUE)),
+        Type::RlimitNice => ("RLIMIT_NICE", number(libc::RLIMIT_NICE)),
+        Type::RlimitRtprio => ("RLIMIT_RTPRIO", number(libc::RLIMIT_RTPRIO)),
+        Type::RlimitRttime => ("RLIMIT_RTTIME", number(libc::RLIMIT_RTTIME)),
     }
+}
+
+/// C libraries differ in the type of these numbers; all of them are small.
+fn number(resource: impl TryInto<i32>) -> i32 {
+    resource.try_into().unwrap_or(i32::MAX)
 }
 
 fn oom_score_adj(value: Option<i32>, at: At<'_>) -> Result<Option<i32>, Error> {

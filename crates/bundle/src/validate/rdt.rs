@@ -51,3 +51,52 @@ fn clos_id(text: &Option<String>, at: At<'_>) -> Result<Option<String>, Error> {
         Err(at.refuse(format!("{} is not a name of a directory", Shown(text))))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::fixture::{refused, with};
+    use serde_json::json;
+
+    #[test]
+    fn groups_and_schemata() {
+        let at = "/linux/intelRdt";
+        for name in [".", "..", "a/b", "/a", "a\n"] {
+            let expected = format!("linux.intelRdt.closID: {name:?} is not a name of a directory");
+            refused(&[(at, json!({"closID": name}), &expected)]);
+        }
+        refused(&[
+            (
+                at,
+                json!({"l3CacheSchema": "L3:0=f\nMB:0=20"}),
+                "linux.intelRdt.l3CacheSchema: \"L3:0=f\\nMB:0=20\" is not one line",
+            ),
+            (
+                at,
+                json!({"memBwSchema": "0=20"}),
+                "linux.intelRdt.memBwSchema: \"0=20\" does not start with MB:",
+            ),
+            (
+                at,
+                json!({"memBwSchema": "MB:0=20\n"}),
+                "linux.intelRdt.memBwSchema: \"MB:0=20\\n\" is not one line",
+            ),
+            (
+                at,
+                json!({"schemata": ["L3:0=f", ""]}),
+                "linux.intelRdt.schemata[1]: \"\" is not one line",
+            ),
+        ]);
+        let all = json!({
+            "closID": "/", "schemata": ["L2:0=1"], "memBwSchema": "MB:0=20",
+            "l3CacheSchema": "L3:0=f", "enableMonitoring": true
+        });
+        let rdt = with(at, all).linux.intel_rdt.unwrap();
+        assert_eq!(rdt.schemata, ["L3:0=f", "MB:0=20", "L2:0=1"]);
+        assert_eq!(
+            (rdt.clos_id.as_deref(), rdt.enable_monitoring),
+            (Some("/"), true)
+        );
+        let empty = with(at, json!({"closID": ""})).linux.intel_rdt.unwrap();
+        assert_eq!(empty, crate::IntelRdt::default());
+    }
+}

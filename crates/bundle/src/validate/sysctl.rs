@@ -92,6 +92,88 @@ fn parts(key: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fixture::{accepted, base, base_with_user, refused, refused_from, remove, set};
+    use serde_json::json;
+
+    #[test]
+    fn only_what_a_namespace_owns() {
+        let host = [
+            "kernel.panic",
+            "kernel/core_pattern",
+            "vm.swappiness",
+            "fs.file-max",
+            "kernel.shm_next_id",
+            "kernel.sem.x",
+            "fs.inotify.max_user_watches",
+        ];
+        for key in host {
+            let expected =
+                format!("linux.sysctl[{key:?}]: {key:?} is not in a separate kernel namespace");
+            refused(&[("/linux/sysctl", json!({key: "1"}), &expected)]);
+        }
+        for key in [
+            "kernel",
+            "net..x",
+            ".net",
+            "net.",
+            "net/ipv4/../x",
+            "net/../kernel/x",
+            "n\0.x",
+            "",
+        ] {
+            let place = if key == "kernel" {
+                ".kernel".to_owned()
+            } else {
+                format!("[{key:?}]")
+            };
+            let expected = format!("linux.sysctl{place}: {key:?} is no name of a kernel parameter");
+            refused(&[("/linux/sysctl", json!({key: "1"}), &expected)]);
+        }
+        for key in ["kernel.hostname", "kernel/hostname"] {
+            let expected = format!(
+                "linux.sysctl[{key:?}]: conflicts with the hostname property, which is to be used"
+            );
+            refused(&[("/linux/sysctl", json!({key: "a"}), &expected)]);
+        }
+        refused(&[(
+            "/linux/sysctl",
+            json!({"net.a": "\0"}),
+            "linux.sysctl[\"net.a\"]: \"\\0\" holds a NUL byte",
+        )]);
+    }
+
+    #[test]
+    fn each_needs_its_namespace() {
+        let owned = [
+            ("net.ipv4.ip_forward", "network"),
+            ("net/ipv4/conf/eno2.100/rp_filter", "network"),
+            ("kernel.msgmax", "ipc"),
+            ("kernel/shm_rmid_forced", "ipc"),
+            ("fs.mqueue.msg_max", "ipc"),
+            ("kernel.domainname", "uts"),
+        ];
+        let mut alone = base();
+        remove(&mut alone, "/hostname");
+        set(&mut alone, "/linux/namespaces", json!([{"type": "mount"}]));
+        for (key, kind) in owned {
+            accepted(&[("/linux/sysctl", json!({key: "1"}))]);
+            let expected = format!(
+                "linux.sysctl[{key:?}]: {key:?} is not in a separate kernel namespace: \
+                 linux.namespaces has no {kind} entry"
+            );
+            refused_from(&alone, &[("/linux/sysctl", json!({key: "1"}), &expected)]);
+        }
+        let user = json!({"user.max_user_namespaces": "5"});
+        crate::fixture::accepted_from(&base_with_user(), &[("/linux/sysctl", user.clone())]);
+        assert!(
+            crate::fixture::parse_tree(&{
+                let mut tree = base();
+                set(&mut tree, "/linux/sysctl", user);
+                tree
+            })
+            .is_err()
+        );
+    }
 
     #[test]
     fn both_spellings_have_the_same_parts() {

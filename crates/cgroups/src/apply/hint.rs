@@ -25,27 +25,28 @@ pub(super) fn refused(directory: BorrowedFd, path: &Path, write: &Write, errno: 
 
 fn cause(directory: BorrowedFd, write: &Write, errno: Errno) -> Option<String> {
     let file = write.file.as_str();
-    let sheet = |text: &str| Some(text.to_owned());
+    let text = |text: &str| Some(text.to_owned());
     match errno {
         Errno::ENOENT if file.starts_with("hugetlb.") => page_sizes(directory),
-        Errno::ENOENT => sheet("this kernel has no such file"),
+        Errno::ENOENT => text("this kernel has no such file"),
         Errno::EBUSY if file.starts_with("memory.") => {
             let usage = files::read(directory, "memory.usage_in_bytes").ok()?;
             Some(format!("current usage is {}", usage.trim()))
         }
         Errno::ENODEV if file.starts_with("blkio.") || file.starts_with("io.") => {
-            sheet("the device must be a whole disk, not a partition")
+            text("the device must be a whole disk, not a partition")
         }
+        Errno::ENODEV if file.starts_with("rdma.") => text("no rdma device has this name"),
         Errno::EINVAL | Errno::EACCES | Errno::ERANGE | Errno::ENODEV
             if file.ends_with("cpus") || file.ends_with("mems") =>
         {
-            sheet("not within what this machine or the parent cgroup has")
+            text("not within what this machine or the parent cgroup has")
         }
         Errno::EINVAL if file.starts_with("cpu.rt_") => {
-            sheet("above what the parent cgroup has for realtime scheduling")
+            text("above what the parent cgroup has for realtime scheduling")
         }
         Errno::EPERM if file == "devices.allow" => {
-            sheet("the parent cgroup does not have it itself")
+            text("the parent cgroup does not have it itself")
         }
         _ => None,
     }

@@ -19,8 +19,8 @@ const ROUNDS: usize = 32;
 /// Sends `signal` to every process of the container, those in cgroups below its own included. No
 /// process, or no cgroup left, is success. It does not wait for their end.
 ///
-/// SIGKILL works on a paused container, too, and lets it run on to its death; other signals wait for
-/// the resume.
+/// SIGKILL works on a paused container, too, and lets it run on to its death; other signals wait
+/// for the resume.
 ///
 /// # Errors
 /// The container has no cgroup; the kernel's answer to a signal.
@@ -35,8 +35,11 @@ pub fn kill(record: &Record, signal: i32) -> Result<()> {
         return signal_frozen(record, signal);
     }
     let done = match &record.unified {
-        Some(unified) => kill_cgroup(unified)?,
-        None => false,
+        // cgroup.kill spoils a cgroup that stays: the kernel compares its count of kills with that
+        // of the forking process's own cgroup, and so kills whatever is later cloned into it at
+        // birth (seen on Linux 6.18 and 7.2). One that we made goes after this.
+        Some(unified) if unified.made.contains(&unified.path) => kill_cgroup(unified)?,
+        _ => false,
     };
     if done {
         // A process of the container that is in its v1 cgroups alone: nobody should be, and whoever

@@ -111,12 +111,38 @@ pub fn open(record: &Record, init: Pid) -> Result<Joining> {
     }
     let (into, fallback) = match &record.unified {
         None => (None, None),
-        Some(unified) => (Some(open_directory(&unified.path)?), current(unified, init)),
+        Some(unified) => {
+            // Beside v1 nothing is handed down, so there is no EBUSY.
+            let moved = match record.mode {
+                Mode::V2 => current(unified, init),
+                _ => None,
+            };
+            (Some(open_directory(&unified.path)?), moved)
+        }
     };
     Ok(Joining {
         into,
         fallback,
         tasks,
+    })
+}
+
+/// Opens `cgroup.procs` of the v2 cgroup: one more file for [`crate::join`], which then waits some
+/// 10 ms. For a second try without `CLONE_INTO_CGROUP` when a child has died of SIGKILL at birth,
+/// which is what the kernel does if the two cgroups were killed by `cgroup.kill` a different number
+/// of times (seen on Linux 6.18 and 7.2). `None` without a v2 cgroup.
+///
+/// # Errors
+/// The kernel's on opening.
+pub fn open_procs(record: &Record) -> Result<Option<OwnedFd>> {
+    let Some(unified) = &record.unified else {
+        return Ok(None);
+    };
+    let directory = open_directory(&unified.path)?;
+    let file = files::open_to_write(directory.as_fd(), "cgroup.procs");
+    file.map(Some).map_err(|errno| Error::Open {
+        path: unified.path.join("cgroup.procs"),
+        errno,
     })
 }
 

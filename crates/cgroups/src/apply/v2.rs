@@ -103,32 +103,59 @@ fn enable(
     blocked: &mut Vec<Blocked>,
 ) -> nix::Result<()> {
     let enabled = files::read(directory, "cgroup.subtree_control")?;
-    let is_enabled = |name: &str| enabled.split_whitespace().any(|other| other == name);
     let available = files::read(directory, "cgroup.controllers")?;
-    let wanted = |name: &&str| match plan.enable {
-        Enable::Available => !is_enabled(name),
-        Enable::Required => {
-            plan.required.iter().any(|(needed, _)| needed == name) && !is_enabled(name)
-        }
+    let is_enabled = |name: &str| enabled.split_whitespace().any(|other| other == name);
+    let is_required = |name: &str| plan.required.iter().any(|(other, _)| other == name);
+    let missing = available
+        .split_whitespace()
+        .filter(|name| !is_enabled(name));
+    let missing: Vec<&str> = match plan.enable {
+        Enable::Available => missing.collect(),
+        Enable::Required => missing.filter(|name| is_required(name)).collect(),
     };
-    let missing: Vec<&str> = available.split_whitespace().filter(wanted).collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    let all: Vec<String> = missing.iter().map(|name| format!("+{name}")).collect();
-    if files::write(directory, "cgroup.subtree_control", &all.join(" ")).is_ok() {
-        return Ok(());
-    }
-    for (name, value) in missing.iter().zip(&all) {
-        if let Err(errno) = files::write(directory, "cgroup.subtree_control", value) {
-            blocked.push(Blocked {
-                controller: (*name).to_owned(),
-                directory: path.to_owned(),
-                errno,
-            });
+    let required = || {
+        missing
+            .iter()
+            .copied()
+            .filter(|name| is_required(name))
+            .collect()
+    };
+    let mut note = |names: &[&str], errno| {
+        blocked.extend(names.iter().map(|name| Blocked {
+            controller: (*name).to_owned(),
+            directory: path.to_owned(),
+            errno,
+        }));
+    };
+    match hand_down(directory, &missing) {
+        Ok(()) => {}
+        // It holds processes, or is threaded. One by one, cpu and pids would go through and turn
+        // somebody's cgroup into a threaded one, which then takes no memory limits any more: that
+        // may happen only to who asks for just these.
+        Err(Errno::EBUSY | Errno::EOPNOTSUPP) => {
+            let required: Vec<&str> = required();
+            if let Err(errno) = hand_down(directory, &required) {
+                note(&required, errno);
+            }
+        }
+        Err(_) => {
+            for name in &missing {
+                if let Err(errno) = hand_down(directory, &[name]) {
+                    note(&[name], errno);
+                }
+            }
         }
     }
     Ok(())
+}
+
+/// One write for all: the kernel enables them together or not at all.
+fn hand_down(directory: BorrowedFd, controllers: &[&str]) -> nix::Result<()> {
+    if controllers.is_empty() {
+        return Ok(());
+    }
+    let signed: Vec<String> = controllers.iter().map(|name| format!("+{name}")).collect();
+    files::write(directory, "cgroup.subtree_control", &signed.join(" "))
 }
 
 /// Below a threaded cgroup everything is invalid until it says that it is threaded, too.
@@ -213,7 +240,8 @@ fn check_unused(leaf: BorrowedFd, path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Gives the cgroup to `uid`: the directory and the files that the kernel lists as safe to delegate.
+/// Gives the cgroup to `uid`: the directory and the files that the kernel lists as safe to
+/// delegate.
 fn give(leaf: BorrowedFd, path: &Path, uid: u32) -> Result<()> {
     let listed = std::fs::read_to_string("/sys/kernel/cgroup/delegate")
         .unwrap_or_else(|_| "cgroup.procs\ncgroup.subtree_control\ncgroup.threads\n".to_owned());

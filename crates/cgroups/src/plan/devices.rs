@@ -175,77 +175,95 @@ pub(super) fn line(rule: &DeviceRule) -> String {
 }
 
 /// The entries as lines in their order, and a few more where the kernel's memory needs them.
-///
-/// The kernel keeps a default verdict and exceptions from it, and takes an exception back by its
-/// exact numbers only. A `deny` of a part of what was allowed cannot be said and would be lost.
 fn v1_lines(entries: &[Entry]) -> Result<Vec<Write>> {
-    let mut lines = Vec::new();
-    let mut default = true;
-    let mut exceptions: Vec<DeviceRule> = Vec::new();
+    let mut memory = V1Memory {
+        allows: true,
+        exceptions: Vec::new(),
+        lines: Vec::new(),
+    };
     for entry in entries {
+        memory.hear(entry)?;
+    }
+    Ok(memory.lines)
+}
+
+/// What the kernel remembers of the lines: a verdict and exceptions from it, which it takes back
+/// by their exact numbers only. A `deny` of a part of what was allowed cannot be said and would be
+/// lost.
+struct V1Memory {
+    allows: bool,
+    exceptions: Vec<DeviceRule>,
+    lines: Vec<Write>,
+}
+
+impl V1Memory {
+    fn hear(&mut self, entry: &Entry) -> Result<()> {
         let rule = &entry.rule;
+        let ours = entry.source.is_none();
         if is_everything(rule) {
-            default = rule.allow;
-            exceptions.clear();
-            lines.push(v1_write(rule, entry));
-            continue;
-        }
-        if rule.allow != default {
-            let known = exceptions.iter().any(|exception| covers(exception, rule));
-            if !(known && entry.source.is_none()) {
-                exceptions.push(*rule);
-                lines.push(v1_write(rule, entry));
+            self.allows = rule.allow;
+            self.exceptions.clear();
+            self.lines.push(v1_write(rule, entry));
+            Ok(())
+        } else if rule.allow == self.allows {
+            self.take_back(entry)
+        } else {
+            // Of the defaults only what the config hasn't said.
+            if !(ours && self.exceptions.iter().any(|known| covers(known, rule))) {
+                self.exceptions.push(*rule);
+                self.lines.push(v1_write(rule, entry));
             }
-            continue;
+            Ok(())
         }
-        let touched = || {
-            exceptions
-                .iter()
-                .filter(|exception| overlap(exception, rule))
-        };
-        let part = DeviceRule {
-            access: ALL,
-            ..*rule
-        };
-        if touched().any(|exception| {
-            !covers(
-                &part,
-                &DeviceRule {
-                    access: ALL,
-                    ..*exception
-                },
-            )
-        }) {
-            match &entry.source {
-                Some(source) => return Err(v1_cannot(source, rule)),
-                None => continue,
-            }
+    }
+
+    /// An entry with the general verdict ends exceptions.
+    fn take_back(&mut self, entry: &Entry) -> Result<()> {
+        let rule = &entry.rule;
+        let whole = any_use(rule);
+        let ended = |exception: &DeviceRule| covers(&whole, &any_use(exception));
+        let touched: Vec<DeviceRule> = self
+            .exceptions
+            .iter()
+            .filter(|exception| overlap(exception, rule))
+            .copied()
+            .collect();
+        let representable = touched.iter().all(ended);
+        match &entry.source {
+            Some(source) if !representable => return Err(v1_cannot(source, rule)),
+            // What every container may use gives way to what the config says.
+            None if !representable || touched.is_empty() => return Ok(()),
+            _ => {}
         }
-        if entry.source.is_none() && touched().next().is_none() {
-            continue;
-        }
-        lines.push(v1_write(rule, entry));
-        for exception in touched().filter(|exception| !same_numbers(exception, rule)) {
+        self.lines.push(v1_write(rule, entry));
+        for exception in touched
+            .iter()
+            .filter(|exception| !same_numbers(exception, rule))
+        {
             let narrowed = DeviceRule {
                 allow: rule.allow,
                 access: rule.access,
                 ..*exception
             };
-            lines.push(v1_write(&narrowed, entry));
+            self.lines.push(v1_write(&narrowed, entry));
         }
-        for exception in &mut exceptions {
-            if covers(
-                &part,
-                &DeviceRule {
-                    access: ALL,
-                    ..*exception
-                },
-            ) {
-                exception.access = without(exception.access, rule.access);
-            }
+        for exception in self
+            .exceptions
+            .iter_mut()
+            .filter(|exception| ended(exception))
+        {
+            exception.access = without(exception.access, rule.access);
         }
+        Ok(())
     }
-    Ok(lines)
+}
+
+/// The same devices, used in any way.
+fn any_use(rule: &DeviceRule) -> DeviceRule {
+    DeviceRule {
+        access: ALL,
+        ..*rule
+    }
 }
 
 fn v1_write(rule: &DeviceRule, entry: &Entry) -> Write {
@@ -339,7 +357,8 @@ mod tests {
     use expect_test::{Expect, expect};
     use proptest::prelude::*;
 
-    const USES: [(i32, fn(DeviceAccess) -> bool); 3] = [
+    type Use = (i32, fn(DeviceAccess) -> bool);
+    const USES: [Use; 3] = [
         (1, |access| access.mknod),
         (2, |access| access.read),
         (4, |access| access.write),

@@ -144,12 +144,12 @@ impl Limits {
         };
         let gone = "ignored: kernels since 5.16 have no such limit";
         warn(
-            memory.kernel.is_some_and(|value| value != 0),
+            memory.kernel.is_some_and(|value| value > 0),
             "memory.kernel",
             gone,
         );
         warn(
-            memory.kernel_tcp.is_some_and(|value| value != 0),
+            memory.kernel_tcp.is_some_and(|value| value > 0),
             "memory.kernelTCP",
             gone,
         );

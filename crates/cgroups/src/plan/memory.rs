@@ -215,7 +215,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn v2_swap_and_memory_add_up_to_the_configs_swap(limit in 1..i64::MAX, more in 0i64..1 << 40) {
+        fn v2_swap_and_memory_add_up(limit in 1..i64::MAX, more in 0i64..1 << 40) {
             let swap = limit.saturating_add(more);
             let (alone, _) = swap_alone(Some(limit), Some(swap)).unwrap();
             prop_assert_eq!(alone.parse::<i64>().unwrap() + limit, swap);

@@ -1,4 +1,5 @@
-//! `linux.intelRdt`: groups of the resctrl file system. config-linux.md § IntelRdt, x86/resctrl.rst.
+//! `linux.intelRdt`: groups of the resctrl file system. config-linux.md § IntelRdt,
+//! x86/resctrl.rst.
 
 use std::path::PathBuf;
 
@@ -88,4 +89,81 @@ fn name<'a>(text: &'a str, path: &str) -> Result<&'a str> {
         ));
     }
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use coracle_host::fixture;
+
+    fn check(clos: Option<&str>, schemata: &[&str], monitoring: bool) -> String {
+        let host = Host {
+            resctrl: Some("/sys/fs/resctrl".into()),
+            ..fixture::v2()
+        };
+        let asked = IntelRdt {
+            clos_id: clos.map(str::to_owned),
+            schemata: schemata.iter().map(|&line| line.to_owned()).collect(),
+            enable_monitoring: monitoring,
+        };
+        match plan(Some(&asked), &host, "web1") {
+            Ok(None) => "nothing".to_owned(),
+            Ok(Some(plan)) => {
+                let ResctrlPlan {
+                    group,
+                    missing,
+                    schemata,
+                    monitoring,
+                    remove,
+                } = plan;
+                let mut text = format!("{} {missing:?} {schemata:?}", group.display());
+                if let Some(path) = monitoring {
+                    text.push_str(&format!(" {}", path.display()));
+                }
+                text + if remove { " remove" } else { "" }
+            }
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn groups() {
+        let top = "/sys/fs/resctrl";
+        assert_eq!(
+            check(None, &["L3:0=f", "MB:0=50"], true),
+            format!("{top}/web1 Make \"L3:0=f\\nMB:0=50\\n\" {top}/web1/mon_groups/web1 remove")
+        );
+        assert_eq!(
+            check(None, &[], false),
+            format!("{top}/web1 Make \"\" remove")
+        );
+        assert_eq!(
+            check(Some("gold"), &[], false),
+            format!("{top}/gold Fail \"\"")
+        );
+        assert_eq!(
+            check(Some("gold"), &["L3:0=f"], false),
+            format!("{top}/gold Make \"L3:0=f\\n\"")
+        );
+        assert_eq!(
+            check(Some("/"), &[], true),
+            format!("{top} Fail \"\" {top}/mon_groups/web1")
+        );
+    }
+
+    #[test]
+    fn refusals() {
+        for name in ["..", ".", "a/b", "", "info", "mon_groups"] {
+            let expected = format!("linux.intelRdt.closID: {name:?} is no name of a group");
+            assert_eq!(check(Some(name), &[], false), expected);
+        }
+        let asked = IntelRdt::default();
+        assert_eq!(
+            plan(Some(&asked), &fixture::v2(), "web1")
+                .unwrap_err()
+                .to_string(),
+            "linux.intelRdt: resctrl is not mounted"
+        );
+        assert_eq!(plan(None, &fixture::v2(), "web1").unwrap(), None);
+    }
 }

@@ -74,7 +74,7 @@ impl<'a> Given<'a> {
         self.matches.get_flag(switch)
     }
 
-    /// The flag's value. An empty one counts as none, as in Go.
+    /// The value of a flag that takes any text. An empty one counts as none, as in Go.
     pub(crate) fn value(&self, flag: &str) -> Option<&OsStr> {
         let value = self.matches.get_one::<OsString>(flag)?;
         (!value.is_empty()).then_some(value)
@@ -91,19 +91,22 @@ impl<'a> Given<'a> {
 
     /// The flag's value as text.
     pub(crate) fn text(&self, flag: &'static str) -> Result<Option<String>, Usage> {
-        self.parsed(flag, "UTF-8", |value| {
-            std::str::from_utf8(value).ok().map(str::to_owned)
-        })
+        let text = self.parsed(flag, "UTF-8", |value| {
+            Some(std::str::from_utf8(value).ok()?.to_owned())
+        })?;
+        Ok(text.filter(|text| !text.is_empty()))
     }
 
-    /// The flag's value through `parse`, which says `None` to what is not `expected`.
+    /// The value through `parse`, which says `None` to what is not `expected`. An empty one is judged
+    /// too: `--user ""` must not fall back on root.
     pub(crate) fn parsed<T>(
         &self,
         flag: &'static str,
         expected: &'static str,
         parse: impl Fn(&[u8]) -> Option<T>,
     ) -> Result<Option<T>, Usage> {
-        self.value(flag)
+        let value = self.matches.get_one::<OsString>(flag);
+        value
             .map(|value| parse_one(flag, value, expected, &parse))
             .transpose()
     }

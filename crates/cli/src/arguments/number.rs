@@ -1,7 +1,7 @@
 //! Numbers and users: digits and nothing else.
 //!
-//! A user id that is read generously ends up as 0: a sign, an overflow or a blank did so in
-//! CVE-2024-40635 and CVE-2026-30892. So there is one reading, of the whole text, without a default.
+//! A user id that is read generously ends up as 0, as an overflow did in CVE-2024-40635 and a plain
+//! `1` in CVE-2026-30892. So there is one reading, of the whole text, without a default.
 
 /// A decimal number without sign, blank or leading zero (which some would read as octal).
 pub(crate) fn unsigned(text: &[u8]) -> Option<u32> {

@@ -122,13 +122,13 @@ fn show_request(shown: &mut Shown, request: &Request) {
 
 fn show_create(shown: &mut Shown, options: &CreateOptions) {
     shown.0 += &format!(" {}", options.id);
-    let other_bundle = Some(&options.bundle).filter(|bundle| **bundle != PathBuf::from("."));
+    let other_bundle = Some(&options.bundle).filter(|bundle| bundle.as_os_str() != ".");
     shown.value("bundle", other_bundle);
     shown.value("console", options.console_socket.as_ref());
     shown.value("pidfd", options.pidfd_socket.as_ref());
     shown.value("pid", options.pid_file.as_ref());
     shown.word("no-pivot", options.jail == Jail::NoPivot);
-    shown.word("no-new-keyring", options.keyring == Keyring::Inherit);
+    shown.word("no-new-keyring", options.keyring == Keyring::Inherited);
     shown.value("fds", Some(options.preserve_fds).filter(|fds| *fds != 0));
 }
 

@@ -96,7 +96,7 @@ pub(super) fn run(root: &Root, form: Form) -> Result<(), Error> {
         })
         .collect();
     match form {
-        Form::Json => output::json(&rows),
+        Form::Json => output::json_line(&rows),
         _ => output::text(&table(&rows)),
     }
 }

@@ -30,7 +30,8 @@ use coracle_container::{
 use crate::arguments::{Given, Global, Order, Usage, flag};
 use crate::error::Error;
 use crate::log::{Level, Log};
-use crate::{output, root};
+use crate::output;
+use crate::root::{self, Root};
 
 pub(crate) use help::{overview, version};
 
@@ -138,7 +139,14 @@ pub(crate) fn perform(request: Request, global: &Global, log: &Log) -> Result<i3
         log.say(Level::Warning, "--criu is ignored");
     }
     // Looked for only where it is used: `features` and the like work without one.
-    let root = || root::find(global.root.as_deref());
+    let root = || {
+        let root = root::find(global.root.as_deref())?;
+        log.say(
+            Level::Debug,
+            &format!("state root: {}", root.path.display()),
+        );
+        Ok::<Root, Error>(root)
+    };
     let store = || Ok::<Store, Error>(Store::new(&root()?.path));
     match request {
         Request::Create(options) => create::run(&root()?, &options, log)?,

@@ -57,7 +57,7 @@ fn read(given: &Given) -> Result<Request, Usage> {
 pub(super) fn run(store: &Store, id: &ContainerId, form: &Form) -> Result<(), Error> {
     let pids = coracle_container::processes(store, id)?;
     match form {
-        Form::Json => output::json(&pids),
+        Form::Json => output::json_line(&pids),
         Form::Table(options) => output::text(&filter(&ps(options)?, &pids)?),
     }
 }

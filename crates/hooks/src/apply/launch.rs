@@ -2,7 +2,7 @@
 
 use super::output::Output;
 use crate::{Command, Failure};
-use coracle_sys::{Call, CloseRange, Cloned, ExitStatus, NamespaceFlags, Parentage};
+use coracle_sys::{Call, Cloned, CloseRange, ExitStatus, NamespaceFlags, Parentage};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::signal::{Signal, killpg};
@@ -39,11 +39,7 @@ pub(super) fn start(
 }
 
 /// Returns only with the reason why not.
-fn become_hook(
-    command: &Command,
-    stdin: BorrowedFd<'_>,
-    output: Option<BorrowedFd<'_>>,
-) -> Errno {
+fn become_hook(command: &Command, stdin: BorrowedFd<'_>, output: Option<BorrowedFd<'_>>) -> Errno {
     // We may have signals blocked, and our caller may have had some ignored: both outlive an exec.
     coracle_sys::reset_signals();
     // A session of its own: no terminal of the caller's, and a process group to kill.
@@ -68,7 +64,7 @@ pub(super) fn wait(
     let failed = |call| move |errno| Failure::Call(call, errno);
     let deadline = timeout.and_then(|limit| Instant::now().checked_add(limit));
     loop {
-        let left = deadline.map(|end| left_ms(end));
+        let left = deadline.map(left_ms);
         let ready = match output.as_deref() {
             Some(output) if !output.is_ended() => {
                 coracle_sys::poll_readable(&[hook.pidfd.as_fd(), output.as_fd()], left)
@@ -82,7 +78,8 @@ pub(super) fn wait(
         if ready & 1 != 0 {
             break;
         }
-        if ready == 0 && left == Some(0) {
+        // Also of a hook that never stops writing.
+        if left == Some(0) {
             kill(hook);
             return Err(Failure::TimeOut(timeout));
         }

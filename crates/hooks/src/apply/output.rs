@@ -29,7 +29,14 @@ impl Output {
         let (reader, writer) = nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(failed)?;
         // Of this end alone: a hook expects writes that wait.
         fcntl(&reader, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(failed)?;
-        Ok((Self { reader, tail: Vec::new(), ended: false }, writer))
+        Ok((
+            Self {
+                reader,
+                tail: Vec::new(),
+                ended: false,
+            },
+            writer,
+        ))
     }
 
     /// Reads what is there, without waiting, up to 32 KiB.
@@ -64,8 +71,8 @@ impl Output {
     }
 }
 
-/// What a process printed, on one line: control characters are escaped, so that it can neither forge
-/// log lines nor talk to a terminal.
+/// What a process printed, on one line: control characters are escaped, so that it can neither
+/// forge log lines nor talk to a terminal.
 #[must_use]
 pub fn one_line(printed: &[u8]) -> String {
     let text = String::from_utf8_lossy(printed);

@@ -30,15 +30,12 @@ pub fn run(point: HookPoint, commands: &[Command], state: &[u8]) -> Result<(), E
 #[must_use]
 pub fn run_all(point: HookPoint, commands: &[Command], state: &[u8]) -> Vec<Error> {
     let hooks = commands.iter().enumerate();
-    hooks.filter_map(|(index, command)| run_one(point, index, command, state).err()).collect()
+    hooks
+        .filter_map(|(index, command)| run_one(point, index, command, state).err())
+        .collect()
 }
 
-fn run_one(
-    point: HookPoint,
-    index: usize,
-    command: &Command,
-    state: &[u8],
-) -> Result<(), Error> {
+fn run_one(point: HookPoint, index: usize, command: &Command, state: &[u8]) -> Result<(), Error> {
     let stdin = state_file(state)?;
     let (mut output, writer) = Output::pipe()?;
     let answer = run_command(command, &stdin, writer, &mut output);
@@ -66,8 +63,8 @@ fn run_command(
     answer
 }
 
-/// An empty stdin for each of `commands` of [`crate::run_in_container`], made before the clone. Each
-/// hook has its own, since each starts reading at the beginning.
+/// An empty stdin for each of `commands` of [`crate::run_in_container`], made before the clone.
+/// Each hook has its own, since each starts reading at the beginning.
 ///
 /// # Errors
 /// No memory or descriptor is left.
@@ -75,8 +72,8 @@ pub fn stdin_files(commands: &[Command]) -> Result<Vec<OwnedFd>, Error> {
     commands.iter().map(|_| empty_file()).collect()
 }
 
-/// Writes the state into files of [`stdin_files`], once: the clone has happened, init's pid is known,
-/// and init has not yet been let go on.
+/// Writes the state into files of [`stdin_files`], once: the clone has happened, init's pid is
+/// known, and init has not yet been let go on.
 ///
 /// # Errors
 /// No memory is left.
@@ -99,7 +96,10 @@ fn empty_file() -> Result<OwnedFd, Error> {
         Err(Errno::EINVAL) => memfd_create(c"state", flags),
         answer => answer,
     };
-    file.map_err(|errno| Error::State { call: Call::Open, errno })
+    file.map_err(|errno| Error::State {
+        call: Call::Open,
+        errno,
+    })
 }
 
 /// Sealed afterwards, so that a hook in the container has nothing to change.

@@ -1,13 +1,19 @@
 //! Moving network devices into the container; config-linux.md § Network Devices.
 
-use super::netlink::{Address, Socket, State, Which};
+use super::netlink::{Address, Socket, State};
 use crate::{Error, Plan};
 use coracle_bundle::NetDevice;
 use coracle_sys::{Cloned, NamespaceFlags, Parentage};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
+use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// As many numbers are tried for a template.
+const NUMBERS: i32 = 1000;
+/// IFNAMSIZ.
+const NAME_BYTES: usize = 16;
 
 /// A device on its way. Its addresses are lost when it goes down, so they are read before.
 struct Device<'a> {
@@ -15,6 +21,8 @@ struct Device<'a> {
     index: u32,
     was_up: bool,
     addresses: Vec<Address>,
+    /// In the container's network namespace.
+    name: String,
 }
 
 /// What the child inside the container's network namespace attempts.
@@ -23,19 +31,27 @@ struct Device<'a> {
 enum Action {
     Join = 1,
     Socket,
+    Name,
     Find,
     Address,
     Up,
 }
 
 impl Action {
-    const ALL: [Action; 5] =
-        [Action::Join, Action::Socket, Action::Find, Action::Address, Action::Up];
+    const ALL: [Action; 6] = [
+        Action::Join,
+        Action::Socket,
+        Action::Name,
+        Action::Find,
+        Action::Address,
+        Action::Up,
+    ];
 
     fn text(self) -> &'static str {
         match self {
             Action::Join => "join the container's network namespace",
             Action::Socket => "open a routing socket in the container's network namespace",
+            Action::Name => "look for its name in the container's network namespace",
             Action::Find => "find it in the container's network namespace",
             Action::Address => "add its address again",
             Action::Up => "bring it up in the container",
@@ -56,7 +72,9 @@ pub(super) fn check_present(plan: &Plan) -> Result<(), Error> {
         return Ok(());
     }
     let socket = open_socket()?;
-    plan.devices.iter().try_for_each(|device| find(&socket, device).map(drop))
+    plan.devices
+        .iter()
+        .try_for_each(|device| find(&socket, device).map(drop))
 }
 
 /// Moves the plan's devices into the network namespace `network`: down, moved and renamed in one
@@ -73,77 +91,113 @@ pub fn move_net_devices(plan: &Plan, network: BorrowedFd<'_>) -> Result<(), Erro
     }
     let socket = open_socket()?;
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
-    let home = open(c"/proc/self/ns/net", flags, Mode::empty())
-        .map_err(|errno| Error::Netlink { action: "open /proc/self/ns/net", errno })?;
-    let mut moved = Vec::new();
-    let sent = plan.devices.iter().try_for_each(|device| {
-        moved.push(send_off(&socket, device, network)?);
-        Ok(())
-    });
-    match sent.and_then(|()| in_network(network, &moved, set_up)) {
-        Ok(()) => Ok(()),
-        Err(error) => {
-            // Best effort: the first error is the one to tell.
-            let _ = in_network(network, &moved, |socket, devices| {
-                give_back(socket, devices, &home);
-                Ok(())
-            });
-            Err(error)
+    let home =
+        open(c"/proc/self/ns/net", flags, Mode::empty()).map_err(|errno| Error::Netlink {
+            action: "open /proc/self/ns/net",
+            errno,
+        })?;
+    let mut gone = Vec::new();
+    let mut devices = plan.devices.iter();
+    let moved = devices.try_for_each(|device| send_off(&socket, device, network, &mut gone));
+    let answer = moved.and_then(|()| in_network(network, &gone, |socket| set_up(socket, &gone)));
+    if answer.is_err() {
+        // Best effort: the first error is the one to tell.
+        let _ = in_network(network, &gone, |socket| Ok(give_back(socket, &gone, &home)));
+        for device in &gone {
+            restore(&socket, device);
         }
     }
+    answer.map(drop)
 }
 
 fn open_socket() -> Result<Socket, Error> {
-    Socket::open().map_err(|errno| Error::Netlink { action: "open a routing socket", errno })
+    Socket::open().map_err(|errno| Error::Netlink {
+        action: "open a routing socket",
+        errno,
+    })
 }
 
 fn find<'a>(socket: &Socket, plan: &'a NetDevice) -> Result<Device<'a>, Error> {
-    match socket.link(Which::Name(&plan.host_name)) {
-        Ok(link) => {
-            Ok(Device { plan, index: link.index, was_up: link.is_up, addresses: Vec::new() })
-        }
-        Err(Errno::ENODEV) => Err(Error::NoDevice { host_name: plan.host_name.clone() }),
+    match socket.link(&plan.host_name) {
+        Ok(link) => Ok(Device {
+            plan,
+            index: link.index,
+            was_up: link.is_up,
+            addresses: Vec::new(),
+            name: plan.name.clone(),
+        }),
+        Err(Errno::ENODEV) => Err(Error::NoDevice {
+            host_name: plan.host_name.clone(),
+        }),
         Err(errno) => Err(failed(plan, "look it up", errno)),
     }
 }
 
+/// What has left, whatever happened then, is added to `gone`.
 fn send_off<'a>(
     socket: &Socket,
     plan: &'a NetDevice,
     network: BorrowedFd<'_>,
-) -> Result<Device<'a>, Error> {
+    gone: &mut Vec<Device<'a>>,
+) -> Result<(), Error> {
     let mut device = find(socket, plan)?;
     let addresses = socket.addresses(device.index);
     device.addresses = addresses.map_err(|errno| failed(plan, "read its addresses", errno))?;
+    device.name = name_inside(network, &device)?;
     let down = socket.set(device.index, State::Down);
     down.map_err(|errno| failed(plan, "bring it down", errno))?;
-    match socket.move_link(device.index, network, &plan.name) {
-        Ok(()) => Ok(device),
-        Err(errno) => {
+    let answer = socket.move_link(device.index, network, &device.name);
+    if answer.is_err() {
+        if socket
+            .link(&plan.host_name)
+            .is_ok_and(|link| link.index == device.index)
+        {
             restore(socket, &device);
-            Err(match errno {
-                Errno::EEXIST => Error::DeviceExists {
-                    host_name: plan.host_name.clone(),
-                    name: plan.name.clone(),
-                },
-                _ => failed(plan, "move it to the container's network namespace", errno),
-            })
+            return answer.map_err(|errno| failed(plan, "move it", errno));
         }
+        // The kernel renames after the move: the name was taken in that moment.
+        device.name.clone_from(&plan.host_name);
+    }
+    gone.push(device);
+    answer.map_err(|errno| failed(plan, "move it", errno))
+}
+
+/// The kernel would pick a number for a template itself, but not say which.
+fn name_inside(network: BorrowedFd<'_>, device: &Device<'_>) -> Result<String, Error> {
+    let name = &device.plan.name;
+    let devices = std::slice::from_ref(device);
+    match in_network(network, devices, |socket| free_number(socket, name)) {
+        Ok(number) => Ok(name.replacen("%d", &number.to_string(), 1)),
+        Err(Error::Device {
+            host_name,
+            errno: Errno::EEXIST,
+            ..
+        }) => Err(Error::DeviceExists {
+            host_name,
+            name: name.clone(),
+        }),
+        Err(error) => Err(error),
     }
 }
 
-/// It stayed here: as it was, as far as that works.
+/// As it was, if it is here.
 fn restore(socket: &Socket, device: &Device<'_>) {
-    if device.was_up {
-        let _ = socket.set(device.index, State::Up);
+    if let Ok(link) = socket.link(&device.plan.host_name)
+        && device.was_up
+    {
         for address in &device.addresses {
-            let _ = socket.add(device.index, address);
+            let _ = socket.add(link.index, address);
         }
+        let _ = socket.set(link.index, State::Up);
     }
 }
 
 fn failed(plan: &NetDevice, action: &'static str, errno: Errno) -> Error {
-    Error::Device { host_name: plan.host_name.clone(), action, errno }
+    Error::Device {
+        host_name: plan.host_name.clone(),
+        action,
+        errno,
+    }
 }
 
 /// Runs `work` with a socket of the network namespace. A socket belongs to the namespace in which
@@ -151,18 +205,15 @@ fn failed(plan: &NetDevice, action: &'static str, errno: Errno) -> Error {
 fn in_network(
     network: BorrowedFd<'_>,
     devices: &[Device<'_>],
-    work: impl FnOnce(&Socket, &[Device<'_>]) -> Result<(), Report>,
-) -> Result<(), Error> {
-    if devices.is_empty() {
-        return Ok(());
-    }
+    work: impl FnOnce(&Socket) -> Result<i32, Report>,
+) -> Result<i32, Error> {
     let failed = |action| move |errno| Error::Netlink { action, errno };
     let (ours, theirs) = coracle_sys::socket_pair().map_err(failed("make a socket pair"))?;
     let clone = coracle_sys::clone3(NamespaceFlags::empty(), None, Parentage::Own);
     let pidfd = match clone.map_err(failed("clone a process"))? {
         Cloned::Parent { pidfd, .. } => pidfd,
         Cloned::Child => {
-            let answer = join(network).and_then(|socket| work(&socket, devices));
+            let answer = join(network).and_then(|socket| work(&socket));
             coracle_sys::exit(i32::from(tell(&theirs, answer).is_err()));
         }
     };
@@ -177,60 +228,121 @@ fn in_network(
 }
 
 fn join(network: BorrowedFd<'_>) -> Result<Socket, Report> {
-    let report = |action| move |errno| Report { device: 0, action, errno };
+    let report = |action| {
+        move |errno| Report {
+            device: 0,
+            action,
+            errno,
+        }
+    };
     coracle_sys::setns(network, NamespaceFlags::NETWORK).map_err(report(Action::Join))?;
     Socket::open().map_err(report(Action::Socket))
 }
 
-fn tell(socket: &OwnedFd, answer: Result<(), Report>) -> nix::Result<()> {
-    let mut bytes = [0; 6];
-    if let Err(Report { device, action, errno }) = answer {
-        let [a, b, c, d] = (errno as i32).to_ne_bytes();
-        bytes = [device, action as u8, a, b, c, d];
-    }
-    coracle_sys::send(socket.as_fd(), &bytes, None).map(drop)
+fn tell(socket: &OwnedFd, answer: Result<i32, Report>) -> nix::Result<()> {
+    let (device, action, number) = match answer {
+        Ok(number) => (0, 0, number),
+        Err(Report {
+            device,
+            action,
+            errno,
+        }) => (device, action as u8, errno as i32),
+    };
+    let [a, b, c, d] = number.to_ne_bytes();
+    coracle_sys::send(socket.as_fd(), &[device, action, a, b, c, d], None).map(drop)
 }
 
-fn read_report(bytes: [u8; 6], devices: &[Device<'_>]) -> Result<(), Error> {
-    let [device, number, errno @ ..] = bytes;
-    let errno = Errno::from_raw(i32::from_ne_bytes(errno));
-    let action = Action::ALL.into_iter().find(|action| *action as u8 == number);
+fn read_report(bytes: [u8; 6], devices: &[Device<'_>]) -> Result<i32, Error> {
+    let [device, action, number @ ..] = bytes;
+    let number = i32::from_ne_bytes(number);
+    let action = Action::ALL.into_iter().find(|known| *known as u8 == action);
     match (action, devices.get(usize::from(device))) {
-        (Some(action), Some(device)) => Err(failed(device.plan, action.text(), errno)),
-        _ => Ok(()),
+        (Some(action), Some(device)) => {
+            Err(failed(device.plan, action.text(), Errno::from_raw(number)))
+        }
+        _ => Ok(number),
     }
+}
+
+/// The child's work before the move: a number for the template that makes a free name.
+fn free_number(socket: &Socket, template: &str) -> Result<i32, Report> {
+    let report = |errno| Report {
+        device: 0,
+        action: Action::Name,
+        errno,
+    };
+    for number in 0..NUMBERS {
+        let mut buffer = [0; NAME_BYTES];
+        let name = fill_in(template, number, &mut buffer).map_err(report)?;
+        match socket.link(name) {
+            Err(Errno::ENODEV) => return Ok(number),
+            Err(errno) => return Err(report(errno)),
+            Ok(_) if name == template => break,
+            Ok(_) => {}
+        }
+    }
+    Err(report(Errno::EEXIST))
+}
+
+fn fill_in<'a>(
+    template: &'a str,
+    number: i32,
+    buffer: &'a mut [u8; NAME_BYTES],
+) -> nix::Result<&'a str> {
+    let Some((before, after)) = template.split_once("%d") else {
+        return Ok(template);
+    };
+    let mut rest = buffer.as_mut_slice();
+    write!(rest, "{before}{number}{after}").map_err(|_| Errno::ENAMETOOLONG)?;
+    let length = NAME_BYTES - rest.len();
+    let name = buffer.get(..length).unwrap_or(&[]);
+    std::str::from_utf8(name).map_err(|_| Errno::EINVAL)
 }
 
 /// The child's work after the move.
-fn set_up(socket: &Socket, devices: &[Device<'_>]) -> Result<(), Report> {
+fn set_up(socket: &Socket, devices: &[Device<'_>]) -> Result<i32, Report> {
     for (device, place) in devices.iter().zip(0..) {
-        let report = |action| move |errno| Report { device: place, action, errno };
-        let index = index_inside(socket, device).map_err(report(Action::Find))?;
+        let report = |action| {
+            move |errno| Report {
+                device: place,
+                action,
+                errno,
+            }
+        };
+        let link = socket.link(&device.name).map_err(report(Action::Find))?;
         for address in &device.addresses {
-            socket.add(index, address).map_err(report(Action::Address))?;
+            socket
+                .add(link.index, address)
+                .map_err(report(Action::Address))?;
         }
-        socket.set(index, State::Up).map_err(report(Action::Up))?;
+        socket
+            .set(link.index, State::Up)
+            .map_err(report(Action::Up))?;
     }
-    Ok(())
-}
-
-/// The index stays unless another device has it there. The name is known unless it is a template.
-fn index_inside(socket: &Socket, device: &Device<'_>) -> nix::Result<u32> {
-    let which = if device.plan.name.contains("%d") {
-        Which::Index(device.index)
-    } else {
-        Which::Name(&device.plan.name)
-    };
-    socket.link(which).map(|link| link.index)
+    Ok(0)
 }
 
 /// Namespaces that are joined by path outlive a failure, and a virtual device would die with one
 /// that doesn't: back they go.
-fn give_back(socket: &Socket, devices: &[Device<'_>], home: &OwnedFd) {
+fn give_back(socket: &Socket, devices: &[Device<'_>], home: &OwnedFd) -> i32 {
     for device in devices {
-        if let Ok(index) = index_inside(socket, device) {
-            let _ = socket.set(index, State::Down);
-            let _ = socket.move_link(index, home.as_fd(), &device.plan.host_name);
+        if let Ok(link) = socket.link(&device.name) {
+            let _ = socket.set(link.index, State::Down);
+            let _ = socket.move_link(link.index, home.as_fd(), &device.plan.host_name);
         }
+    }
+    0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn templates_are_filled_in() {
+        let name = |template, number| fill_in(template, number, &mut [0; 16]).map(str::to_owned);
+        assert_eq!(name("eth0", 7), Ok("eth0".to_owned()));
+        assert_eq!(name("x%dy", 12), Ok("x12y".to_owned()));
+        assert_eq!(name("abcdefghijklm%d", 1000), Err(Errno::ENAMETOOLONG));
     }
 }

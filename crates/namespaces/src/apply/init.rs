@@ -1,7 +1,7 @@
 //! The part of the intermediate and of init: no allocation here.
 
 use crate::{Plan, Slots, Step};
-use coracle_sys::{Call, Fault, NamespaceFlags};
+use coracle_sys::{Call, Dumpable, Fault, NamespaceFlags};
 use nix::errno::Errno;
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -68,15 +68,25 @@ fn write_offsets(slots: &Slots, lines: &str, step: u32) -> Result<(), Fault> {
     let Some(procfs) = &slots.procfs else {
         return Err(Fault::new(step, Call::Check, Errno::EBADF));
     };
-    procfs
-        .write_self(c"timens_offsets", lines.as_bytes())
-        .map_err(|(call, errno)| Fault::new(step, call, errno))
+    let write = || procfs.write_self(c"timens_offsets", lines.as_bytes());
+    let answer = match write() {
+        // The file of a process that cannot be dumped belongs to the machine's root, and joining a
+        // user namespace made us one: an unprivileged caller must be a normal process for it.
+        Err((Call::Openat2, Errno::EACCES)) => {
+            coracle_sys::set_dumpable(Dumpable::Yes).map_err(Call::Prctl.at(step))?;
+            let answer = write();
+            coracle_sys::set_dumpable(Dumpable::No).map_err(Call::Prctl.at(step))?;
+            answer
+        }
+        answer => answer,
+    };
+    answer.map_err(|(call, errno)| Fault::new(step, call, errno))
 }
 
 /// Joins the user namespace and stays until the other end of the socket is closed.
 pub(super) fn stay_in_user_namespace(user: &OwnedFd, socket: &OwnedFd) -> nix::Result<()> {
     // From here on a process of that namespace may have power over us: nothing to see here.
-    coracle_sys::set_dumpable(coracle_sys::Dumpable::No)?;
+    coracle_sys::set_dumpable(Dumpable::No)?;
     coracle_sys::setns(user.as_fd(), NamespaceFlags::USER)?;
     coracle_sys::send(socket.as_fd(), b"in", None)?;
     coracle_sys::receive(socket.as_fd(), &mut [0; 1]).map(drop)

@@ -16,12 +16,18 @@ const NLMSG_DONE: u16 = 3;
 const PIECE: usize = 32 * 1024;
 
 /// Kept of an address's flags; the kernel finds out the others itself.
-const KEPT_FLAGS: u32 =
-    libc::IFA_F_NODAD | libc::IFA_F_HOMEADDRESS | libc::IFA_F_MANAGETEMPADDR | libc::IFA_F_NOPREFIXROUTE;
+const KEPT_FLAGS: u32 = libc::IFA_F_NODAD
+    | libc::IFA_F_HOMEADDRESS
+    | libc::IFA_F_MANAGETEMPADDR
+    | libc::IFA_F_NOPREFIXROUTE;
 /// Permanent: the lifetimes (`IFA_CACHEINFO`) say nothing. The label (`IFA_LABEL`) holds the old
 /// name of the device.
-const KEPT_ATTRIBUTES: [u16; 4] =
-    [libc::IFA_ADDRESS, libc::IFA_LOCAL, libc::IFA_BROADCAST, IFA_RT_PRIORITY];
+const KEPT_ATTRIBUTES: [u16; 4] = [
+    libc::IFA_ADDRESS,
+    libc::IFA_LOCAL,
+    libc::IFA_BROADCAST,
+    IFA_RT_PRIORITY,
+];
 
 /// A routing socket of the network namespace in which it was made.
 pub(super) struct Socket(OwnedFd);
@@ -42,13 +48,6 @@ pub(super) struct Address {
     attributes: Vec<u8>,
 }
 
-/// Which device is asked for.
-#[derive(Clone, Copy)]
-pub(super) enum Which<'a> {
-    Name(&'a str),
-    Index(u32),
-}
-
 /// Up or down.
 #[derive(Clone, Copy)]
 pub(super) enum State {
@@ -59,15 +58,19 @@ pub(super) enum State {
 impl Socket {
     pub(super) fn open() -> nix::Result<Self> {
         let protocol = SockProtocol::NetlinkRoute;
-        socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol).map(Self)
+        socket(
+            AddressFamily::Netlink,
+            SockType::Raw,
+            SockFlag::SOCK_CLOEXEC,
+            protocol,
+        )
+        .map(Self)
     }
 
-    pub(super) fn link(&self, which: Which<'_>) -> nix::Result<Link> {
-        let index = if let Which::Index(index) = which { index } else { 0 };
-        let mut request = Message::link(libc::RTM_GETLINK, index, 0, 0)?;
-        if let Which::Name(name) = which {
-            request.attribute(libc::IFLA_IFNAME, &[name.as_bytes(), b"\0"])?;
-        }
+    /// The device of that name, `ENODEV` if there is none.
+    pub(super) fn link(&self, name: &str) -> nix::Result<Link> {
+        let mut request = Message::link(libc::RTM_GETLINK, 0, 0, 0)?;
+        request.attribute(libc::IFLA_IFNAME, &[name.as_bytes(), b"\0"])?;
         self.send(&mut request)?;
         // The answer may be longer, but what counts is at its start.
         let mut buffer = [0; 4096];
@@ -87,7 +90,8 @@ impl Socket {
         self.ask(&mut Message::link(libc::RTM_NEWLINK, index, flags, up)?)
     }
 
-    /// One message both moves and renames, so that no moment has the old name in the new place.
+    /// One message moves and renames. Where only the new name is taken, the kernel has moved the
+    /// device when it says so.
     pub(super) fn move_link(
         &self,
         index: u32,
@@ -166,7 +170,10 @@ struct Message {
 
 impl Message {
     fn new(kind: u16, flags: libc::c_int) -> nix::Result<Self> {
-        let mut message = Self { buffer: [0; 512], length: 0 };
+        let mut message = Self {
+            buffer: [0; 512],
+            length: 0,
+        };
         let flags = u16::try_from(flags | libc::NLM_F_REQUEST).map_err(|_| Errno::EINVAL)?;
         message.push(&[0; 4])?;
         message.push(&kind.to_ne_bytes())?;
@@ -198,7 +205,10 @@ impl Message {
 
     fn push(&mut self, bytes: &[u8]) -> nix::Result<()> {
         let end = self.length + bytes.len();
-        self.buffer.get_mut(self.length..end).ok_or(Errno::EMSGSIZE)?.copy_from_slice(bytes);
+        self.buffer
+            .get_mut(self.length..end)
+            .ok_or(Errno::EMSGSIZE)?
+            .copy_from_slice(bytes);
         self.length = end;
         Ok(())
     }
@@ -213,7 +223,10 @@ impl Message {
     }
 
     fn patch(&mut self, at: usize, bytes: &[u8]) -> nix::Result<()> {
-        let place = self.buffer.get_mut(at..at + bytes.len()).ok_or(Errno::EMSGSIZE)?;
+        let place = self
+            .buffer
+            .get_mut(at..at + bytes.len())
+            .ok_or(Errno::EMSGSIZE)?;
         place.copy_from_slice(bytes);
         Ok(())
     }
@@ -265,7 +278,10 @@ fn address_of(message: &[u8], index: u32) -> nix::Result<Option<Address>> {
         return Ok(None);
     }
     let mut flags = u32::from(flags);
-    let mut kept = Message { buffer: [0; 512], length: 0 };
+    let mut kept = Message {
+        buffer: [0; 512],
+        length: 0,
+    };
     let mut rest = message.get(HEADER + 8..).unwrap_or(&[]);
     while rest.len() >= 4 {
         let length = usize::from(u16::from_ne_bytes(array(rest, 0)?));
@@ -282,7 +298,11 @@ fn address_of(message: &[u8], index: u32) -> nix::Result<Option<Address>> {
         return Ok(None);
     }
     kept.attribute(libc::IFA_FLAGS, &[&(flags & KEPT_FLAGS).to_ne_bytes()])?;
-    Ok(Some(Address { family, prefix_length, attributes: kept.bytes().to_vec() }))
+    Ok(Some(Address {
+        family,
+        prefix_length,
+        attributes: kept.bytes().to_vec(),
+    }))
 }
 
 #[cfg(test)]
@@ -295,16 +315,24 @@ mod tests {
         let mut message = Message::new(libc::RTM_NEWADDR, 0).expect("room");
         message.push(&[2, 24, 0, scope]).expect("room");
         message.push(&7_u32.to_ne_bytes()).expect("room");
-        message.attribute(libc::IFA_LOCAL, &[&[10, 0, 0, 2]]).expect("room");
-        message.attribute(libc::IFA_LABEL, &[b"eth0:1\0"]).expect("room");
-        message.attribute(libc::IFA_FLAGS, &[&flags.to_ne_bytes()]).expect("room");
+        message
+            .attribute(libc::IFA_LOCAL, &[&[10, 0, 0, 2]])
+            .expect("room");
+        message
+            .attribute(libc::IFA_LABEL, &[b"eth0:1\0"])
+            .expect("room");
+        message
+            .attribute(libc::IFA_FLAGS, &[&flags.to_ne_bytes()])
+            .expect("room");
         message.bytes().to_vec()
     }
 
     #[test]
     fn addresses_to_keep() {
         let permanent = libc::IFA_F_PERMANENT | libc::IFA_F_SECONDARY;
-        let kept = address_of(&address(0, permanent), 7).expect("a message").expect("kept");
+        let kept = address_of(&address(0, permanent), 7)
+            .expect("a message")
+            .expect("kept");
         assert_eq!((kept.family, kept.prefix_length), (2, 24));
         let expected: &[u8] = &[8, 0, 2, 0, 10, 0, 0, 2, 8, 0, 8, 0, 0, 0, 0, 0];
         assert_eq!(kept.attributes, expected);
@@ -321,16 +349,19 @@ mod tests {
     fn lengths_do_not_wrap() {
         let mut message = Message::new(libc::RTM_GETLINK, 0).expect("room");
         let long = vec![b'x'; 65_536];
-        assert_eq!(message.attribute(libc::IFLA_IFNAME, &[&long]), Err(Errno::EMSGSIZE));
+        assert_eq!(
+            message.attribute(libc::IFLA_IFNAME, &[&long]),
+            Err(Errno::EMSGSIZE)
+        );
         assert_eq!(message.push(&long), Err(Errno::EMSGSIZE));
     }
 
     #[test]
     fn loopback_is_found() {
         let socket = Socket::open().expect("a routing socket");
-        let lo = socket.link(Which::Name("lo")).expect("lo");
-        assert_eq!(socket.link(Which::Index(lo.index)), Ok(lo));
-        assert_eq!(socket.link(Which::Name("no-such")), Err(Errno::ENODEV));
+        let lo = socket.link("lo").expect("lo");
+        assert_eq!(lo.index, 1);
+        assert_eq!(socket.link("no-such"), Err(Errno::ENODEV));
         // Its addresses have the scope of the host.
         assert_eq!(socket.addresses(lo.index), Ok(Vec::new()));
     }

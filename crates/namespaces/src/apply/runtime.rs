@@ -45,7 +45,10 @@ impl Slots {
 /// A path that doesn't open, is no namespace or one of another type; maps that differ from those
 /// of the joined user namespace; a device of `linux.netDevices` that isn't there.
 pub fn open(plan: &Plan) -> Result<Slots, Error> {
-    let offsets = plan.before.iter().any(|step| matches!(step, Step::TimeOffsets(_)));
+    let offsets = plan
+        .before
+        .iter()
+        .any(|step| matches!(step, Step::TimeOffsets(_)));
     let slots = Slots {
         before: open_each(&plan.before, plan)?,
         enter: open_each(&plan.enter, plan)?,
@@ -66,9 +69,15 @@ pub fn open_exec(plan: &Plan, init: BorrowedFd<'_>) -> Result<Slots, Error> {
     };
     let each = |steps: &[Step]| -> Result<Vec<_>, Error> {
         let copies = steps.iter().map(copy).collect::<Result<_, _>>();
-        copies.map_err(|error| Error::HoldProcess { errno: errno_of(&error) })
+        copies.map_err(|error| Error::HoldProcess {
+            errno: errno_of(&error),
+        })
     };
-    Ok(Slots { before: each(&plan.before)?, enter: each(&plan.enter)?, procfs: None })
+    Ok(Slots {
+        before: each(&plan.before)?,
+        enter: each(&plan.enter)?,
+        procfs: None,
+    })
 }
 
 fn open_each(steps: &[Step], plan: &Plan) -> Result<Vec<Option<OwnedFd>>, Error> {
@@ -83,36 +92,55 @@ fn open_each(steps: &[Step], plan: &Plan) -> Result<Vec<Option<OwnedFd>>, Error>
 
 fn open_namespace(join: &Join, plan: &Plan) -> Result<Option<OwnedFd>, Error> {
     let (index, path) = (join.index, join.path.clone());
-    let failed = |errno| Error::OpenNamespace { index, path: path.clone(), errno };
+    let failed = |errno| Error::OpenNamespace {
+        index,
+        path: path.clone(),
+        errno,
+    };
     // Non-blocking: a FIFO in this place must not hold the runtime.
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
     let fd = open_path(&path, flags, Mode::empty()).map_err(failed)?;
     match coracle_sys::namespace_type(fd.as_fd()) {
         Ok(found) if found == join.kind.flag() => {}
-        Ok(found) => return Err(Error::WrongType { index, path, found, wanted: join.kind }),
+        Ok(found) => {
+            return Err(Error::WrongType {
+                index,
+                path,
+                found,
+                wanted: join.kind,
+            });
+        }
         Err(Errno::ENOTTY) => return Err(Error::NotNamespace { index, path }),
         Err(errno) => return Err(failed(errno)),
     }
     if join.kind.flag() != NamespaceFlags::USER {
         return Ok(Some(fd));
     }
+    let status = fstat(&fd).map_err(failed)?;
+    if (status.st_dev, status.st_ino) == plan.own_user {
+        return Ok(None);
+    }
     if let Some(expected) = &plan.expected_maps {
         check_maps(&fd, expected)?;
     }
-    let status = fstat(&fd).map_err(failed)?;
-    let is_own = (status.st_dev, status.st_ino) == plan.own_user;
-    Ok((!is_own).then_some(fd))
+    Ok(Some(fd))
 }
 
 /// LNX-09: containerd and cri-o repeat the maps of a namespace that they give by path.
 fn check_maps(user: &OwnedFd, expected: &IdMappings) -> Result<(), Error> {
     let [uid, gid] = maps_of(user)?;
-    for (list, map, expected) in
-        [("uidMappings", uid, &expected.uid), ("gidMappings", gid, &expected.gid)]
-    {
+    for (list, map, expected) in [
+        ("uidMappings", uid, &expected.uid),
+        ("gidMappings", gid, &expected.gid),
+    ] {
         if !expected.is_empty() && parse_map(&map) != Some(merged(expected)) {
-            let lines = map.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
-            return Err(Error::MapDiffers { list, map: lines.collect::<Vec<_>>().join(", ") });
+            let lines = map
+                .lines()
+                .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
+            return Err(Error::MapDiffers {
+                list,
+                map: lines.collect::<Vec<_>>().join(", "),
+            });
         }
     }
     Ok(())
@@ -120,7 +148,12 @@ fn check_maps(user: &OwnedFd, expected: &IdMappings) -> Result<(), Error> {
 
 /// The kernel shows maps by process only, so a short-lived child goes in and is looked at.
 fn maps_of(user: &OwnedFd) -> Result<[String; 2], Error> {
-    let failed = |call: Call| move |errno| Error::ReadMaps { call: call.name(), errno };
+    let failed = |call: Call| {
+        move |errno| Error::ReadMaps {
+            call: call.name(),
+            errno,
+        }
+    };
     let procfs = procfs()?;
     let (ours, theirs) = coracle_sys::socket_pair().map_err(failed(Call::Socket))?;
     let clone = coracle_sys::clone3(NamespaceFlags::empty(), None, Parentage::Own);
@@ -128,7 +161,9 @@ fn maps_of(user: &OwnedFd) -> Result<[String; 2], Error> {
         Cloned::Parent { pid, pidfd } => (pid, pidfd),
         Cloned::Child => {
             drop(ours);
-            let errno = stay_in_user_namespace(user, &theirs).err().map_or(0, |errno| errno as i32);
+            let errno = stay_in_user_namespace(user, &theirs)
+                .err()
+                .map_or(0, |errno| errno as i32);
             coracle_sys::exit(errno);
         }
     };
@@ -193,7 +228,12 @@ fn merge(mut lines: Vec<(u64, u64, u64)>) -> Vec<(u64, u64, u64)> {
 /// # Errors
 /// The kernel or a helper refused a map.
 pub fn map_ids(plan: &Plan, pid: Pid) -> Result<(), Error> {
-    let Some(Maps { uid, gid, setgroups }) = &plan.maps else {
+    let Some(Maps {
+        uid,
+        gid,
+        setgroups,
+    }) = &plan.maps
+    else {
         return Ok(());
     };
     let procfs = procfs()?;
@@ -219,10 +259,17 @@ fn write_map(procfs: &ProcFs, pid: Pid, file: &'static str, data: &[u8]) -> Resu
             }
             _ => "",
         };
-        Error::WriteMap { pid: pid.as_raw(), file, errno, hint }
+        Error::WriteMap {
+            pid: pid.as_raw(),
+            file,
+            errno,
+            hint,
+        }
     };
     let path = proc_path(pid, file).map_err(failed)?;
-    procfs.write(&path, data).map_err(|(_, errno)| failed(errno))
+    procfs
+        .write(&path, data)
+        .map_err(|(_, errno)| failed(errno))
 }
 
 /// The helper is set-uid or has file capabilities: it gets nothing of the caller's environment.
@@ -245,8 +292,17 @@ fn run_helper(program: &Path, pid: Pid, arguments: &[String]) -> Result<(), Erro
         None => "killed by a signal".to_owned(),
     };
     let said = String::from_utf8_lossy(&output.stderr);
-    let output = said.trim().chars().take(500).flat_map(char::escape_debug).collect();
-    Err(Error::Helper { program: program.to_owned(), status, output })
+    let output = said
+        .trim()
+        .chars()
+        .take(500)
+        .flat_map(char::escape_debug)
+        .collect();
+    Err(Error::Helper {
+        program: program.to_owned(),
+        status,
+        output,
+    })
 }
 
 fn procfs() -> Result<ProcFs, Error> {
@@ -271,7 +327,10 @@ mod tests {
 
     fn check(path: &str, expected: Expect) {
         let mut linux = Linux::default();
-        linux.namespaces.ipc = Namespace::Join { path: path.into(), index: 2 };
+        linux.namespaces.ipc = Namespace::Join {
+            path: path.into(),
+            index: 2,
+        };
         let plan = crate::plan(&linux, &coracle_host::fixture::v2()).expect("a plan");
         expected.assert_eq(&match open(&plan) {
             Ok(slots) => format!("{} open", slots.enter.iter().flatten().count()),
@@ -283,26 +342,41 @@ mod tests {
     #[test]
     fn paths_are_looked_at() {
         check("/proc/self/ns/ipc", expect!["1 open"]);
-        check("/proc/self/ns/uts", expect![[r#"
+        check(
+            "/proc/self/ns/uts",
+            expect![[r#"
             linux.namespaces[2].path:
-            /proc/self/ns/uts is a uts namespace, not ipc"#]]);
-        check("/proc/self/ns/none", expect![[r#"
+            /proc/self/ns/uts is a uts namespace, not ipc"#]],
+        );
+        check(
+            "/proc/self/ns/none",
+            expect![[r#"
             linux.namespaces[2].path:
             /proc/self/ns/none:
-            not found (ENOENT)"#]]);
-        check("/etc/passwd", expect![[r#"
+            not found (ENOENT)"#]],
+        );
+        check(
+            "/etc/passwd",
+            expect![[r#"
             linux.namespaces[2].path:
-            /etc/passwd is not a namespace"#]]);
-        check("/dev/null", expect![[r#"
+            /etc/passwd is not a namespace"#]],
+        );
+        check(
+            "/dev/null",
+            expect![[r#"
             linux.namespaces[2].path:
-            /dev/null is not a namespace"#]]);
+            /dev/null is not a namespace"#]],
+        );
     }
 
     #[test]
     fn our_own_user_namespace_is_not_entered() {
         let mut linux = Linux::default();
         let path = "/proc/self/ns/user";
-        linux.namespaces.user = Namespace::Join { path: path.into(), index: 0 };
+        linux.namespaces.user = Namespace::Join {
+            path: path.into(),
+            index: 0,
+        };
         let mut host = coracle_host::fixture::v2();
         let status = nix::sys::stat::stat(path).expect("a namespace");
         host.namespaces.user = (status.st_dev, status.st_ino);
@@ -319,22 +393,31 @@ mod tests {
             // Cut into lines that fit.
             expected.assert_eq(&text.replace(": ", ":\n"));
         };
-        check("/bin/false", expect![[r#"
+        check(
+            "/bin/false",
+            expect![[r#"
             /bin/false:
             exit status 1:
-        "#]]);
-        check("/nonexistent/newuidmap", expect![[r#"
+        "#]],
+        );
+        check(
+            "/nonexistent/newuidmap",
+            expect![[r#"
             run /nonexistent/newuidmap:
-            not found (ENOENT)"#]]);
+            not found (ENOENT)"#]],
+        );
         // Neither "7" nor "0" is a file here.
-        check("/bin/cat", expect![[r#"
+        check(
+            "/bin/cat",
+            expect![[r#"
             /bin/cat:
             exit status 1:
             /bin/cat:
             7:
             No such file or directory\n/bin/cat:
             0:
-            No such file or directory"#]]);
+            No such file or directory"#]],
+        );
     }
 
     #[test]

@@ -8,7 +8,9 @@ impl Plan {
     /// Number of steps: the intermediate's, init's clone, init's.
     #[must_use]
     pub fn steps(&self) -> u32 {
-        self.clone_step().saturating_add(1).saturating_add(count(&self.enter))
+        self.clone_step()
+            .saturating_add(1)
+            .saturating_add(count(&self.enter))
     }
 
     /// The step that is init's clone; what comes after is in `enter`.
@@ -75,7 +77,10 @@ impl Step {
             Step::BecomeRoot => "become root of the user namespace".to_owned(),
             Step::Unshare(flags) => format!("unshare the {}", namespaces(*flags)),
             Step::TimeOffsets(lines) => {
-                format!("write time offsets {}", lines.trim_end().replace('\n', ", "))
+                format!(
+                    "write time offsets {}",
+                    lines.trim_end().replace('\n', ", ")
+                )
             }
             Step::Loopback => "bring up loopback".to_owned(),
         }
@@ -115,8 +120,8 @@ fn clone_hint(flags: NamespaceFlags, errno: Errno) -> &'static str {
         Errno::ENOSPC => ": a limit in /proc/sys/user/max_*_namespaces is reached, or 32 levels",
         Errno::EINVAL => ": the kernel is built without one of them",
         Errno::EPERM if flags.contains(NamespaceFlags::USER) => {
-            ": user namespaces are switched off here (sysctl kernel.unprivileged_userns_clone, \
-             kernel.apparmor_restrict_unprivileged_userns), or the caller is in a chroot"
+            ": user namespaces are switched off (kernel.unprivileged_userns_clone, \
+             kernel.apparmor_restrict_unprivileged_userns), or this is a chroot"
         }
         Errno::EPERM if !flags.is_empty() => ": no CAP_SYS_ADMIN",
         _ => "",

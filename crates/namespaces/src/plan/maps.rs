@@ -76,7 +76,11 @@ pub(super) fn plan(linux: &Linux, host: &Host) -> Result<Option<Maps>, Error> {
     Ok(Some(Maps {
         uid: uid.map()?,
         gid: gid.map()?,
-        setgroups: if deny { Setgroups::Deny } else { Setgroups::Keep },
+        setgroups: if deny {
+            Setgroups::Deny
+        } else {
+            Setgroups::Keep
+        },
     }))
 }
 
@@ -108,10 +112,21 @@ fn both<'a>(linux: &'a Linux, host: &'a Host) -> [Ids<'a>; 2] {
 
 impl Ids<'_> {
     fn map(&self) -> Result<IdMap, Error> {
-        let lines: String = self.mappings.iter().map(|mapping| line(mapping) + "\n").collect();
-        let how = if self.privileged || self.is_own() { How::Direct } else { self.by_helper()? };
+        let lines: String = self
+            .mappings
+            .iter()
+            .map(|mapping| line(mapping) + "\n")
+            .collect();
+        let how = if self.privileged || self.is_own() {
+            How::Direct
+        } else {
+            self.by_helper()?
+        };
         if how == How::Direct && lines.len() > BYTES {
-            return Err(Error::MapTooLong { list: self.list, bytes: lines.len() });
+            return Err(Error::MapTooLong {
+                list: self.list,
+                bytes: lines.len(),
+            });
         }
         Ok(IdMap { lines, how })
     }
@@ -135,7 +150,10 @@ impl Ids<'_> {
             }
         }
         let Some(program) = self.helper else {
-            return Err(Error::HelperMissing { list: self.list, helper: self.helper_name });
+            return Err(Error::HelperMissing {
+                list: self.list,
+                helper: self.helper_name,
+            });
         };
         let arguments = self
             .mappings
@@ -143,7 +161,10 @@ impl Ids<'_> {
             .flat_map(|one| [one.container_id, one.host_id, one.size])
             .map(|number| number.to_string())
             .collect();
-        Ok(How::Helper { program: program.clone(), arguments })
+        Ok(How::Helper {
+            program: program.clone(),
+            arguments,
+        })
     }
 
     /// As the helpers see it: the caller's own id, or ids of his ranges, which may adjoin.
@@ -168,7 +189,10 @@ impl Ids<'_> {
 }
 
 fn line(mapping: &IdMapping) -> String {
-    format!("{} {} {}", mapping.container_id, mapping.host_id, mapping.size)
+    format!(
+        "{} {} {}",
+        mapping.container_id, mapping.host_id, mapping.size
+    )
 }
 
 #[cfg(test)]
@@ -179,7 +203,11 @@ mod tests {
     use expect_test::{Expect, expect};
 
     fn mappings(map: &[(u32, u32, u32)]) -> Vec<IdMapping> {
-        let one = |&(container_id, host_id, size)| IdMapping { container_id, host_id, size };
+        let one = |&(container_id, host_id, size)| IdMapping {
+            container_id,
+            host_id,
+            size,
+        };
         map.iter().map(one).collect()
     }
 
@@ -187,7 +215,10 @@ mod tests {
         let uid = mappings(map);
         let mut linux = Linux::default();
         linux.namespaces.user = Namespace::New;
-        linux.id_mappings = IdMappings { gid: uid.clone(), uid };
+        linux.id_mappings = IdMappings {
+            gid: uid.clone(),
+            uid,
+        };
         expected.assert_eq(&match plan(&linux, host) {
             Ok(Some(maps)) => show(&maps),
             Ok(None) => "no maps".to_owned(),
@@ -211,70 +242,112 @@ mod tests {
 
     #[test]
     fn root_writes_what_it_likes() {
-        check(&[(0, 100_000, 65_536)], &fixture::v2(), expect![[r#"
+        check(
+            &[(0, 100_000, 65_536)],
+            &fixture::v2(),
+            expect![[r#"
             setgroups: Keep
             0 100000 65536
             0 100000 65536
-        "#]]);
-        check(&[(0, 1, 1), (1, 0, 1)], &fixture::v2(), expect![[r#"
+        "#]],
+        );
+        check(
+            &[(0, 1, 1), (1, 0, 1)],
+            &fixture::v2(),
+            expect![[r#"
             setgroups: Keep
             0 1 1
             1 0 1
             0 1 1
             1 0 1
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn users_write_their_own_id() {
-        check(&[(0, 1000, 1)], &fixture::unprivileged(), expect![[r#"
+        check(
+            &[(0, 1000, 1)],
+            &fixture::unprivileged(),
+            expect![[r#"
             setgroups: Deny
             0 1000 1
             0 1000 1
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn users_have_helpers_for_more() {
         let mut host = fixture::unprivileged();
-        check(&[(0, 1000, 1), (1, 100_000, 65_536)], &host, expect![[r#"
+        check(
+            &[(0, 1000, 1), (1, 100_000, 65_536)],
+            &host,
+            expect![[r#"
             setgroups: Keep
             /usr/bin/newuidmap PID 0 1000 1 1 100000 65536
             /usr/bin/newgidmap PID 0 1000 1 1 100000 65536
-        "#]]);
-        check(&[(0, 1000, 1), (1, 100_000, 65_537)], &host, expect![[r#"
+        "#]],
+        );
+        check(
+            &[(0, 1000, 1), (1, 100_000, 65_537)],
+            &host,
+            expect![[r#"
             linux.uidMappings[1]:
-            host ids 100000+65537 are not all given to id 1000 in /etc/subuid"#]]);
+            host ids 100000+65537 are not all given to id 1000 in /etc/subuid"#]],
+        );
         host.subordinate_ids.uid.push((165_536, 1));
         host.subordinate_ids.gid.push((165_536, 1));
-        check(&[(0, 1000, 1), (1, 100_000, 65_537)], &host, expect![[r#"
+        check(
+            &[(0, 1000, 1), (1, 100_000, 65_537)],
+            &host,
+            expect![[r#"
             setgroups: Keep
             /usr/bin/newuidmap PID 0 1000 1 1 100000 65537
             /usr/bin/newgidmap PID 0 1000 1 1 100000 65537
-        "#]]);
+        "#]],
+        );
         host.subordinate_ids.newgidmap = None;
-        check(&[(0, 1000, 1), (1, 100_000, 9)], &host, expect![[r#"
-            linux.gidMappings:
-            more than the caller's own id needs newgidmap, which is not installed (package uidmap)"#]]);
+        check(
+            &[(0, 1000, 1), (1, 100_000, 9)],
+            &host,
+            expect![[r#"
+                linux.gidMappings:
+                more than the caller's own id needs newgidmap, missing here (package uidmap)"#]],
+        );
     }
 
     #[test]
     fn longest_map() {
-        let map = |step: u32| (0..340).map(|id| (id, id * step + 70_000, 1)).collect::<Vec<_>>();
+        let map = |step: u32| {
+            (0..340)
+                .map(|id| (id, id * step + 70_000, 1))
+                .collect::<Vec<_>>()
+        };
         let mut linux = Linux::default();
         linux.namespaces.user = Namespace::New;
-        linux.id_mappings = IdMappings { uid: mappings(&map(1)), gid: mappings(&map(1)) };
+        linux.id_mappings = IdMappings {
+            uid: mappings(&map(1)),
+            gid: mappings(&map(1)),
+        };
         assert!(plan(&linux, &fixture::v2()).is_ok());
-        check(&map(90_000), &fixture::v2(), expect![[r#"
+        check(
+            &map(90_000),
+            &fixture::v2(),
+            expect![[r#"
             linux.uidMappings:
-            the map is 4867 bytes of text, the kernel takes at most 4095"#]]);
+            the map is 4867 bytes of text, the kernel takes at most 4095"#]],
+        );
     }
 
     #[test]
     fn maps_belong_to_a_new_namespace() {
         let mut linux = Linux::default();
         assert!(matches!(plan(&linux, &fixture::v2()), Ok(None)));
-        linux.namespaces.user = Namespace::Join { path: "/u".into(), index: 0 };
+        linux.namespaces.user = Namespace::Join {
+            path: "/u".into(),
+            index: 0,
+        };
         linux.id_mappings.uid = mappings(&[(0, 0, 1)]);
         assert!(matches!(plan(&linux, &fixture::v2()), Ok(None)));
     }

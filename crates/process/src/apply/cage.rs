@@ -6,7 +6,9 @@ use super::working_directory::{self, Entered};
 use crate::plan::steps::{Affinity, Confinement, Descent, Identity, Label, SessionKeyring, Sets};
 use crate::plan::{Plan, Section};
 use coracle_bundle::Scheduler;
-use coracle_sys::{Call, Capabilities, Fault, KeepCapabilities, ProcFs, SchedulerAttributes};
+use coracle_sys::{
+    Call, Capabilities, Dumpable, Fault, KeepCapabilities, ProcFs, SchedulerAttributes,
+};
 use nix::errno::Errno;
 use nix::sys::stat::{Mode, umask};
 
@@ -143,15 +145,7 @@ fn write_label(label: &Label) -> Result<(), Failure> {
     let procfs = ProcFs::private().map_err(in_call(Call::Fsmount))?;
     match label {
         Label::Selinux { label } => procfs.write_self(c"attr/exec", label.to_bytes()),
-        Label::AppArmor { text, .. } => {
-            match procfs.write_self(c"attr/apparmor/exec", text.to_bytes()) {
-                // Kernels before 5.8 have the file that all modules share.
-                Err((Call::Openat2, Errno::ENOENT)) => {
-                    procfs.write_self(c"attr/exec", text.to_bytes())
-                }
-                other => other,
-            }
-        }
+        Label::AppArmor { text, .. } => procfs.write_self(c"attr/apparmor/exec", text.to_bytes()),
     }
 }
 
@@ -213,7 +207,10 @@ fn change_identity(identity: &Identity, step: u32) -> Result<(), Fault> {
         coracle_sys::setgroups(groups).map_err(Call::Setgroups.at(step))?;
     }
     coracle_sys::setresgid(identity.gid).map_err(Call::Setgid.at(step))?;
-    coracle_sys::setresuid(identity.uid).map_err(Call::Setuid.at(step))
+    coracle_sys::setresuid(identity.uid).map_err(Call::Setuid.at(step))?;
+    // The change put fs.suid_dumpable in force, and where that is 1 others of the user could now
+    // trace us with all that we still hold (CVE-2016-9962).
+    coracle_sys::set_dumpable(Dumpable::No).map_err(Call::Prctl.at(step))
 }
 
 /// The caller's own go; of the config's the kernel may refuse one by its securebits.

@@ -66,7 +66,7 @@ fn open_terminal(window: Option<ConsoleSize>, uid: u32, step: u32) -> Result<Con
         };
         set_window_size(master.as_fd(), size).map_err(Call::Ioctl.at(step))?;
     }
-    hand_over(slave.as_fd(), uid, step)?;
+    hand_over(slave.as_fd(), uid);
     set_controlling_terminal(slave.as_fd()).map_err(Call::Ioctl.at(step))?;
     for number in 0..3 {
         replace(number, slave.as_fd()).map_err(Call::Dup.at(step))?;
@@ -116,7 +116,7 @@ fn inherit(uid: u32, step: u32) -> Result<(), Fault> {
         // Closed ones stay closed; the runtime has opened what its caller left out.
         let Ok(status) = fstat(stream) else { continue };
         if !is_device(&status, NULL) {
-            hand_over(*stream, uid, step)?;
+            hand_over(*stream, uid);
         } else if let Some(null) = null.get_or_insert_with(open_null) {
             replace(number, null.as_fd()).map_err(Call::Dup.at(step))?;
         }
@@ -140,11 +140,8 @@ fn open_null() -> Option<OwnedFd> {
 
 /// Lets the user open its streams again by `/dev/stdout`; the group stays. Without the right to
 /// give files away, or on what has no owner, it goes without.
-fn hand_over(stream: BorrowedFd, uid: u32, step: u32) -> Result<(), Fault> {
-    match fchown(stream, Some(Uid::from_raw(uid)), None) {
-        Ok(()) | Err(Errno::EPERM | Errno::EROFS | Errno::EINVAL) => Ok(()),
-        Err(errno) => Err(Fault::new(step, Call::Chown, errno)),
-    }
+fn hand_over(stream: BorrowedFd, uid: u32) {
+    let _ = fchown(stream, Some(Uid::from_raw(uid)), None);
 }
 
 fn replace(number: usize, with: BorrowedFd) -> nix::Result<()> {

@@ -1,7 +1,7 @@
 //! The runtime's part: what a child gets by inheritance, and a look at joined namespaces.
 
 use crate::Error;
-use crate::plan::steps::{Inheritance, Refusal};
+use crate::plan::steps::{Inheritance, Refusal, limit_to};
 use crate::plan::{Plan, SeparateNamespace};
 use coracle_bundle::Rlimit;
 use nix::errno::Errno;
@@ -31,12 +31,22 @@ pub struct Before {
 /// A hard limit above what the runtime may give, an OOM score or a CPU set that the kernel
 /// refuses, and a sysctl whose joined namespace is the host's.
 pub fn before_clone(plan: &Plan) -> Result<Before, Error> {
-    let mut before = Before::default();
     plan.separate.iter().try_for_each(check_separate)?;
+    let mut before = Before::default();
+    match prepare(plan, &mut before) {
+        Ok(()) => Ok(before),
+        Err(error) => {
+            after_clone(before);
+            Err(error)
+        }
+    }
+}
+
+fn prepare(plan: &Plan, before: &mut Before) -> Result<(), Error> {
     for step in &plan.inheritance {
         match step {
             Inheritance::OomScoreAdj { value, refusal } => {
-                set_oom_score_adj(*value, *refusal, &mut before)?;
+                set_oom_score_adj(*value, *refusal, before)?;
             }
             Inheritance::HardLimits(limits) => {
                 for limit in limits {
@@ -51,7 +61,7 @@ pub fn before_clone(plan: &Plan) -> Result<Before, Error> {
             }
         }
     }
-    Ok(before)
+    Ok(())
 }
 
 /// Takes back what [`before_clone`] set, except an affinity: the runtime only waits from here on.
@@ -74,7 +84,10 @@ fn check_separate(namespace: &SeparateNamespace) -> Result<(), Error> {
         errno,
     })?;
     match (found.st_dev, found.st_ino) == *host {
-        true => Err(Error::SysctlNotSeparate { key: key.clone() }),
+        true => Err(Error::SysctlNotSeparate {
+            key: key.clone(),
+            path: path.display().to_string(),
+        }),
         false => Ok(()),
     }
 }
@@ -114,17 +127,10 @@ fn is_refusal(errno: Errno) -> bool {
 
 /// Raises the runtime's own hard limit where the config's is higher, and returns the old values.
 fn raise(limit: &Rlimit) -> Result<Option<(i32, u64, u64)>, Error> {
-    let Rlimit {
-        name,
-        resource,
-        soft,
-        hard,
-    } = *limit;
+    let Rlimit { resource, hard, .. } = *limit;
     let failed = |what: String| {
         move |errno| Error::RaiseLimit {
-            name,
-            soft,
-            hard,
+            limit: limit_to(limit),
             what,
             errno,
         }

@@ -59,3 +59,32 @@ pub(crate) fn list(numbers: &[u32]) -> String {
     };
     ranges.into_iter().map(range).collect::<Vec<_>>().join(",")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn lists_and_masks() {
+        assert_eq!((list(&[]), mask(&[])), (String::new(), vec![]));
+        assert_eq!(list(&[0, 1, 2, 3, 8, 10, 11]), "0-3,8,10-11");
+        assert_eq!(mask(&[0, 63, 64, 2000])[..2], [1 << 63 | 1, 1]);
+        assert_eq!(mask(&[2000]).len(), 32);
+    }
+
+    proptest! {
+        #[test]
+        fn a_mask_has_just_the_bits_of_its_numbers(numbers: BTreeSet<u16>) {
+            let numbers: Vec<u32> = numbers.into_iter().map(u32::from).collect();
+            let words = mask(&numbers);
+            let ones: u32 = words.iter().map(|word| word.count_ones()).sum();
+            prop_assert_eq!(usize::try_from(ones), Ok(numbers.len()));
+            for number in numbers {
+                let word = words[usize::try_from(number / 64).expect("a small number")];
+                prop_assert_eq!(word >> (number % 64) & 1, 1);
+            }
+        }
+    }
+}

@@ -62,40 +62,42 @@ pub(crate) struct Granted {
     pub(crate) ambient: CapabilitySet,
 }
 
-/// The config's sets as far as the kernel will take them, and a warning for each that was clipped.
+/// The config's sets as far as the kernel will take them, and a warning for what was left out.
 ///
 /// `capset(2)` refuses a set as a whole; the spec wants the rest granted and the caller warned.
 pub(crate) fn grant(subject: &Subject, warnings: &mut Vec<String>) -> Granted {
     let asked = subject.process.capabilities;
     let available = subject.available_capabilities();
-    let mut clip = |field: &str, asked: CapabilitySet, limit: u64, why: &str| {
-        let missing = CapabilitySet(asked.0 & !limit);
-        if missing.0 != 0 {
-            let names = names(missing);
-            warnings.push(format!(
-                "process.capabilities.{field}: {why}, left out: {names}"
-            ));
+    let mut warn = |what: &str, missing: u64| {
+        if missing != 0 {
+            let names = names(CapabilitySet(missing));
+            warnings.push(format!("process.capabilities{what}, left out: {names}"));
         }
-        CapabilitySet(asked.0 & limit)
     };
-    let bounding = clip("bounding", asked.bounding, available, "not available here");
-    let permitted = clip(
-        "permitted",
-        asked.permitted,
-        available,
-        "not available here",
-    );
-    let effective = clip("effective", asked.effective, permitted.0, "not permitted");
+    let wanted = asked.bounding.0 | asked.permitted.0 | asked.effective.0 | asked.inheritable.0;
+    warn(": not available here", wanted & !available);
+    let bounding = asked.bounding.0 & available;
+    let permitted = asked.permitted.0 & available;
+    let mut clip = |what: &str, asked: u64, limit: u64| {
+        warn(what, asked & !limit);
+        CapabilitySet(asked & limit)
+    };
+    let effective = asked.effective.0 & available;
+    let effective = clip(".effective: not permitted", effective, permitted);
+    let inheritable = asked.inheritable.0 & available;
     let inheritable = clip(
-        "inheritable",
-        asked.inheritable,
-        bounding.0,
-        "not in the bounding set",
+        ".inheritable: not in the bounding set",
+        inheritable,
+        bounding,
     );
     // A capability whose inheritable bit the config left out cannot be ambient. Generated configs
     // are full of these, so that this is no news to anyone.
-    let inherited = CapabilitySet(asked.ambient.0 & inheritable.0);
-    let ambient = clip("ambient", inherited, permitted.0, "not permitted");
+    let ambient = clip(
+        ".ambient: not permitted",
+        asked.ambient.0 & inheritable.0,
+        permitted,
+    );
+    let (bounding, permitted) = (CapabilitySet(bounding), CapabilitySet(permitted));
     let sets = Sets {
         effective,
         permitted,
@@ -137,4 +139,111 @@ pub(crate) fn names(set: CapabilitySet) -> String {
         .map(name)
         .collect::<Vec<_>>()
         .join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{config, config_in_user_namespace, options};
+    use super::*;
+    use coracle_bundle::{Capabilities, Config};
+    use coracle_host::Host;
+    use coracle_host::fixture::{unprivileged, v2};
+    use proptest::prelude::*;
+
+    fn granted(asked: Capabilities, mut config: Config, host: &Host) -> (Granted, Vec<String>) {
+        let mut process = config.process.take().expect("a process");
+        process.capabilities = asked;
+        let (mut warnings, options) = (Vec::new(), options());
+        let subject = Subject {
+            process: &process,
+            config: &config,
+            host,
+            options: &options,
+        };
+        (grant(&subject, &mut warnings), warnings)
+    }
+
+    fn all(set: u64) -> Capabilities {
+        let set = CapabilitySet(set);
+        Capabilities {
+            bounding: set,
+            effective: set,
+            inheritable: set,
+            permitted: set,
+            ambient: set,
+        }
+    }
+
+    #[test]
+    fn what_the_runtime_lacks_is_left_out_and_told() {
+        let host = Host {
+            capabilities: up_to(40) & !(1 << SYS_RESOURCE),
+            ..v2()
+        };
+        let (granted, warnings) = granted(all(1 << SYS_RESOURCE | 1), config("", ""), &host);
+        assert_eq!(granted.sets.effective, CapabilitySet(1));
+        let warning = "process.capabilities: not available here, left out: cap_sys_resource";
+        assert_eq!(warnings, [warning]);
+    }
+
+    #[test]
+    fn sets_that_contradict_each_other_are_clipped() {
+        let asked = Capabilities {
+            permitted: CapabilitySet(1),
+            bounding: CapabilitySet(2),
+            ..all(3)
+        };
+        let (granted, warnings) = granted(asked, config("", ""), &v2());
+        let expected = [
+            "process.capabilities.effective: not permitted, left out: cap_dac_override",
+            "process.capabilities.inheritable: not in the bounding set, left out: cap_chown",
+            "process.capabilities.ambient: not permitted, left out: cap_dac_override",
+        ];
+        assert_eq!(warnings, expected);
+        assert_eq!(granted.ambient, CapabilitySet(0));
+    }
+
+    #[test]
+    fn in_a_new_user_namespace_everything_is_there() {
+        let config = config_in_user_namespace("");
+        let (granted, warnings) = granted(all(up_to(40)), config, &unprivileged());
+        assert_eq!(granted.sets.permitted.0, up_to(40));
+        assert_eq!(warnings, Vec::<String>::new());
+    }
+
+    #[test]
+    fn ambient_without_inheritable_is_no_news() {
+        let asked = Capabilities {
+            inheritable: CapabilitySet(0),
+            ..all(1)
+        };
+        let (granted, warnings) = granted(asked, config("", ""), &v2());
+        assert_eq!((granted.ambient.0, warnings), (0, Vec::new()));
+    }
+
+    proptest! {
+        #[test]
+        fn the_kernel_takes_what_is_granted(
+            asked in prop::array::uniform5(any::<u64>()),
+            own: u64,
+        ) {
+            let [bounding, effective, inheritable, permitted, ambient] = asked.map(CapabilitySet);
+            let asked = Capabilities { bounding, effective, inheritable, permitted, ambient };
+            let host = Host { capabilities: own & up_to(40), ..v2() };
+            let (granted, _) = granted(asked, config("", ""), &host);
+            let within = |set: CapabilitySet, limit: u64| set.0 & !limit == 0;
+            let Sets { effective, permitted, inheritable } = granted.sets;
+            prop_assert!(within(permitted, asked.permitted.0 & host.capabilities));
+            prop_assert!(within(effective, asked.effective.0 & permitted.0));
+            prop_assert!(within(inheritable, asked.inheritable.0 & granted.bounding.0));
+            prop_assert!(within(granted.bounding, asked.bounding.0));
+            prop_assert!(within(granted.ambient, asked.ambient.0 & permitted.0 & inheritable.0));
+        }
+
+        #[test]
+        fn numbers_are_the_bits(set: u64) {
+            let sum = numbers(CapabilitySet(set)).iter().map(|number| 1_u64 << number).sum::<u64>();
+            prop_assert_eq!(sum, set);
+        }
+    }
 }

@@ -19,9 +19,10 @@ pub(super) fn steps(subject: &Subject) -> Result<Vec<Confinement>, Error> {
     let linux = &subject.config.linux;
     let mut steps = Vec::new();
     steps.extend(keyring(subject)?);
+    // Before the scheduler: SCHED_DEADLINE is refused to a process on some of the CPUs only.
+    steps.push(Confinement::Affinity(Affinity::All));
     steps.extend(process.scheduler.map(Confinement::Scheduler));
     steps.extend(process.io_priority.map(Confinement::IoPriority));
-    steps.push(Confinement::Affinity(Affinity::All));
     steps.extend(linux.memory_policy.as_ref().map(memory_policy));
     steps.extend(linux.personality.map(personality));
     if super::environment::lacks_home(&process.env, subject.options.environment) {

@@ -98,3 +98,53 @@ fn value<'a>(variables: &'a [CString], name: &[u8]) -> Option<&'a [u8]> {
     let value = |variable: &'a CString| variable.to_bytes().strip_prefix(name)?.strip_prefix(b"=");
     variables.iter().rev().find_map(value)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn strings(texts: &[&str]) -> Vec<CString> {
+        texts.iter().map(|text| c(text)).collect()
+    }
+
+    fn c(text: &str) -> CString {
+        CString::new(text).expect("no NUL")
+    }
+
+    #[test]
+    fn ours_replace_the_configs() {
+        let given = strings(&["PATH=/bin", "LISTEN_FDS=9", "HOME=", "X=1=2", "odd"]);
+        let added = strings(&["LISTEN_FDS=1"]);
+        let expected = strings(&["PATH=/bin", "X=1=2", "odd", "LISTEN_FDS=1"]);
+        assert_eq!(environment(&given, &added), expected);
+    }
+
+    #[test]
+    fn home_is_looked_for_when_missing_or_empty() {
+        let lacks = |given: &[&str]| lacks_home(&strings(given), &[]);
+        assert!(lacks(&[]) && lacks(&["HOME="]) && lacks(&["HOMES=/x"]));
+        assert!(!lacks(&["HOME=/root"]));
+        assert!(!lacks_home(&[], &strings(&["HOME=/x"])));
+    }
+
+    #[test]
+    fn an_empty_name_is_nowhere() {
+        assert!(candidates(c"", b"/bin").is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn a_path_stands_for_itself(name in "[a-z.]{0,3}/[a-z./]{0,6}", path in "[a-z/:]{0,9}") {
+            prop_assert_eq!(candidates(&c(&name), path.as_bytes()), vec![c(&name)]);
+        }
+
+        #[test]
+        fn each_entry_is_tried_in_order(name in "[a-z]{1,5}", path in "[a-z/:]{0,20}") {
+            let found = candidates(&c(&name), path.as_bytes());
+            let entry = |entry: &str| if entry.is_empty() { "." } else { entry }.to_owned();
+            let expected = path.split(':').map(|each| c(&format!("{}/{name}", entry(each))));
+            prop_assert_eq!(found, expected.collect::<Vec<_>>());
+        }
+    }
+}

@@ -105,6 +105,7 @@ impl Plan {
         };
         let cause = match (fault.call, fault.errno) {
             (Call::Openat2, Errno::ENOENT) => "/dev/pts/ptmx is not there: is devpts mounted?",
+            (Call::Openat2, Errno::EXDEV) => "/dev/pts/ptmx is covered by a mount",
             (Call::Check, Errno::ENOTTY) => "/dev/pts is not a devpts of the container",
             (Call::Check, _) => "/dev/pts/ptmx is not the device 5:2",
             _ => return None,
@@ -119,6 +120,9 @@ impl Plan {
             (Confinement::Keyring(_), Errno::EDQUOT) => {
                 "the user's quota of keys is used up, see kernel.keys.maxkeys and \
                  /proc/key-users, or run with --no-new-keyring"
+            }
+            (Confinement::Keyring(_), _) if fault.call == Call::Write => {
+                "its label, write to `/proc/self/attr/keycreate`"
             }
             (Confinement::Limit(limit), Errno::EPERM) => {
                 return Some(format!(
@@ -136,12 +140,7 @@ impl Plan {
                 "the kernel knows no such policy, or none of the nodes is allowed here"
             }
             (Confinement::MemoryPolicy(_), Errno::ENOSYS) => "the kernel has no NUMA support",
-            (Confinement::Label(Label::AppArmor { .. }), Errno::ENOENT) => {
-                "the profile is not loaded"
-            }
-            (Confinement::Label(Label::Selinux { .. }), Errno::EINVAL) => {
-                "the policy knows no such label"
-            }
+            (Confinement::Label(label), _) => return Some(label_cause(label, &what, fault)),
             (Confinement::WorkingDirectory, _) => return self.directory_cause(fault),
             _ => return None,
         };
@@ -186,6 +185,21 @@ impl Plan {
     }
 }
 
+/// Engines look for the file in backquotes to tell that a security label was the trouble.
+fn label_cause(label: &Label, what: &str, fault: &Fault) -> String {
+    let file = match label {
+        Label::AppArmor { .. } => "attr/apparmor/exec",
+        Label::Selinux { .. } => "attr/exec",
+    };
+    let hint = match (label, fault.call, fault.errno) {
+        (Label::AppArmor { .. }, Call::Write, Errno::ENOENT) => "the profile is not loaded: ",
+        (Label::Selinux { .. }, Call::Write, Errno::EINVAL) => "the policy knows no such label: ",
+        _ => "",
+    };
+    let errno = errno_text(fault.errno);
+    format!("{what}: write to `/proc/self/{file}`: {hint}{errno}")
+}
+
 fn sysctl_cause(sysctl: &Sysctl, fault: &Fault) -> Option<String> {
     let cause = match (fault.call, fault.errno) {
         (Call::Openat2 | Call::Open, Errno::ENOENT) => {
@@ -220,4 +234,185 @@ pub fn explain_exec(program: &CStr, fault: &Fault) -> String {
         (_, errno) => &errno_text(errno),
     };
     format!("exec: {:?}: {cause}", text(program))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{config, options};
+    use super::super::plan;
+    use super::*;
+    use coracle_host::fixture::v2;
+
+    const PROCESS: &str = r#",
+        "terminal": true, "user": {"uid": 7, "gid": 8, "additionalGids": [9]},
+        "rlimits": [{"type": "RLIMIT_NOFILE", "soft": 1024, "hard": 4096}],
+        "scheduler": {
+            "policy": "SCHED_DEADLINE", "runtime": 2000, "deadline": 3000, "period": 4000
+        },
+        "apparmorProfile": "strict"
+    "#;
+    const LINUX: &str = r#",
+        "sysctl": {"net.ipv4.ping_group_range": "0 1"}, "memoryPolicy": {"mode": "MPOL_LOCAL"}
+    "#;
+
+    /// The sentence for a fault of the first step whose description begins so.
+    fn check(step: &str, (call, errno): (Call, Errno), expected: &str) {
+        let host = coracle_host::Host {
+            apparmor: true,
+            ..v2()
+        };
+        let plan = plan(&config(PROCESS, LINUX), &host, &options()).expect("a plan");
+        let number = (0..plan.steps()).find(|number| plan.describe(*number).starts_with(step));
+        let fault = Fault::new(number.expect("such a step"), call, errno);
+        assert_eq!(plan.explain(&fault), expected);
+    }
+
+    #[test]
+    fn programs_in_the_words_that_engines_look_for() {
+        let check = |program: &std::ffi::CStr, call, errno, expected: &str| {
+            assert_eq!(explain_exec(program, &Fault::new(0, call, errno)), expected);
+        };
+        let (access, exec) = (Call::Access, Call::Exec);
+        let missing = r#"exec: "foo": executable file not found in $PATH"#;
+        check(c"foo", access, Errno::ENOENT, missing);
+        check(
+            c"/foo",
+            access,
+            Errno::ENOENT,
+            r#"exec: "/foo": no such file or directory"#,
+        );
+        let directory = r#"exec: "/etc": permission denied (is a directory)"#;
+        check(c"/etc", access, Errno::EISDIR, directory);
+        check(
+            c"/x",
+            access,
+            Errno::EACCES,
+            r#"exec: "/x": permission denied"#,
+        );
+        check(
+            c"/x",
+            exec,
+            Errno::EACCES,
+            r#"exec: "/x": permission denied"#,
+        );
+        check(
+            c"./x",
+            exec,
+            Errno::ENOEXEC,
+            r#"exec: "./x": exec format error"#,
+        );
+        let script = r#"exec: "x": no such file or directory (its interpreter is missing)"#;
+        check(c"x", exec, Errno::ENOENT, script);
+        check(
+            c"/x/y",
+            access,
+            Errno::ENOTDIR,
+            r#"exec: "/x/y": not a directory (ENOTDIR)"#,
+        );
+    }
+
+    #[test]
+    fn sysctls_with_key_value_and_cause() {
+        let check = |fault, cause| {
+            let key = "linux.sysctl: net.ipv4.ping_group_range=0 1";
+            check("set sysctl", fault, &format!("{key}: {cause}"));
+        };
+        check(
+            (Call::Write, Errno::EINVAL),
+            "the group ids must be mapped in the user namespace: invalid argument (EINVAL)",
+        );
+        check(
+            (Call::Openat2, Errno::ENOENT),
+            "this kernel has no such key, or not in this namespace: not found (ENOENT)",
+        );
+        check(
+            (Call::Write, Errno::EPERM),
+            "the key belongs to the host's root, not to this user namespace: \
+             operation not permitted (EPERM)",
+        );
+    }
+
+    #[test]
+    fn what_the_user_cannot_know() {
+        check(
+            "join session",
+            (Call::Keyctl, Errno::EDQUOT),
+            "join session keyring _ses.web1: the user's quota of keys is used up, see \
+             kernel.keys.maxkeys and /proc/key-users, or run with --no-new-keyring: \
+             disk quota exceeded (EDQUOT)",
+        );
+        check(
+            "limit",
+            (Call::Setrlimit, Errno::EPERM),
+            "process.rlimits: RLIMIT_NOFILE to 1024:4096: above what the runtime may give: \
+             operation not permitted (EPERM)",
+        );
+        check(
+            "set scheduler",
+            (Call::Scheduler, Errno::EPERM),
+            "set scheduler SCHED_DEADLINE, runtime 2000, deadline 3000, period 4000 ns: \
+             SCHED_DEADLINE takes CAP_SYS_NICE and a cpuset of all CPUs: \
+             operation not permitted (EPERM)",
+        );
+        check(
+            "set memory",
+            (Call::MemoryPolicy, Errno::ENOSYS),
+            "set memory policy MPOL_LOCAL: the kernel has no NUMA support: \
+             function not implemented (ENOSYS)",
+        );
+        check(
+            "set AppArmor",
+            (Call::Write, Errno::ENOENT),
+            "set AppArmor profile strict: write to `/proc/self/attr/apparmor/exec`: \
+             the profile is not loaded: not found (ENOENT)",
+        );
+        check(
+            "open a terminal",
+            (Call::Check, Errno::ENOTTY),
+            "process.terminal: /dev/pts is not a devpts of the container",
+        );
+    }
+
+    #[test]
+    fn ids_that_are_not_mapped() {
+        check(
+            "become",
+            (Call::Setuid, Errno::EINVAL),
+            "process.user.uid: 7 is not mapped in the user namespace",
+        );
+        check(
+            "become",
+            (Call::Setgroups, Errno::EINVAL),
+            "process.user.additionalGids: [9] are not all mapped in the user namespace",
+        );
+    }
+
+    #[test]
+    fn a_directory_outside_is_a_breakout() {
+        // CVE-2024-21626.
+        check(
+            "change directory",
+            (Call::Check, Errno::EXDEV),
+            r#"process.cwd: "/": is not below the root: possible container breakout"#,
+        );
+        check(
+            "change directory",
+            (Call::Openat2, Errno::ELOOP),
+            "process.cwd: \"/\": goes through a magic link or a loop: possible container breakout",
+        );
+        check(
+            "change directory",
+            (Call::Mkdir, Errno::EROFS),
+            r#"process.cwd: "/": cannot be made: read-only file system (EROFS)"#,
+        );
+    }
+
+    #[test]
+    fn anything_else_names_the_step_and_the_call() {
+        check(
+            "start a new",
+            (Call::Setsid, Errno::EPERM),
+            "start a new session: setsid: operation not permitted (EPERM)",
+        );
+    }
 }

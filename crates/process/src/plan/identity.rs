@@ -24,7 +24,10 @@ pub(super) fn descent(
     let (raise, keep) = (numbers(granted.ambient), granted.ambient);
     steps.push(Descent::Ambient { raise, keep });
     steps.push(Descent::WorkingDirectoryAgain);
-    steps.push(Descent::Lookup);
+    // Without a program the container can be created; only its start fails.
+    if !subject.process.args.is_empty() {
+        steps.push(Descent::Lookup);
+    }
     if subject.process.no_new_privileges {
         steps.push(Descent::NoNewPrivileges);
     }
@@ -35,6 +38,9 @@ fn bounding(subject: &Subject, keep: CapabilitySet, warnings: &mut Vec<String>) 
     let available = subject.available_capabilities();
     // Also those that the runtime does not have itself: the bounding set may hold them still.
     let drop = CapabilitySet(capabilities::up_to(subject.host.last_capability) & !keep.0);
+    if drop.0 == 0 {
+        return None;
+    }
     if capabilities::holds(available, SETPCAP) {
         return Some(Descent::Bounding {
             drop: numbers(drop),
@@ -105,4 +111,82 @@ fn can_set_groups(subject: &Subject) -> bool {
     subject.options.groups == GroupsControl::Allowed
         && subject.host.setgroups_allowed
         && capabilities::holds(subject.available_capabilities(), SETGID)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{config, config_in_user_namespace, options, planned};
+    use super::*;
+    use coracle_bundle::Config;
+    use coracle_host::Host;
+    use coracle_host::fixture::v2;
+
+    fn check(config: &Config, host: &Host, groups: GroupsControl, expected: &[&str]) {
+        let text = planned(
+            config,
+            host,
+            &super::super::Options {
+                groups,
+                ..options()
+            },
+        );
+        let told = |line: &&str| {
+            let starts = ["error", "warning", "become"];
+            starts.iter().any(|start| line.starts_with(start))
+        };
+        assert_eq!(text.lines().filter(told).collect::<Vec<_>>(), expected);
+    }
+
+    fn user(uid: u32, gid: u32, groups: &str) -> String {
+        format!(r#", "user": {{"uid": {uid}, "gid": {gid}, "additionalGids": [{groups}]}}"#)
+    }
+
+    #[test]
+    fn ids_must_be_mapped() {
+        let check = |user: String, expected: &str| {
+            let config = config_in_user_namespace(&user);
+            check(&config, &v2(), GroupsControl::Allowed, &[expected]);
+        };
+        check(user(999, 999, "1, 999"), "become 999:999 (groups 1,999)");
+        let unmapped =
+            |field, id| format!("error: {field}: {id} is not mapped in the user namespace");
+        check(user(1000, 0, ""), &unmapped("process.user.uid", 1000));
+        check(user(0, 1000, ""), &unmapped("process.user.gid", 1000));
+        let second = "process.user.additionalGids[1]";
+        check(user(0, 0, "1, 2000"), &unmapped(second, 2000));
+    }
+
+    #[test]
+    fn groups_are_the_configs_or_an_error() {
+        let with_groups = config(&user(0, 0, "10, 20"), "");
+        let denied = "error: process.user.additionalGids: [10, 20] cannot be set, \
+                      setgroups is not allowed here";
+        check(&with_groups, &v2(), GroupsControl::Denied, &[denied]);
+        let without = config(&user(0, 0, ""), "");
+        let kept = "become 0:0 (keeping groups)";
+        check(&without, &v2(), GroupsControl::Denied, &[kept]);
+        check(&without, &v2(), GroupsControl::Allowed, &["become 0:0"]);
+    }
+
+    #[test]
+    fn an_annotation_keeps_the_callers_groups() {
+        let mut config = config(&user(0, 0, "10"), "");
+        let annotation = "run.oci.keep_original_groups".to_owned();
+        config.annotations.insert(annotation, "1".to_owned());
+        let kept = "become 0:0 (keeping groups)";
+        check(&config, &v2(), GroupsControl::Denied, &[kept]);
+    }
+
+    #[test]
+    fn a_runtime_that_cannot_narrow_says_so() {
+        let host = Host {
+            capabilities: 1,
+            ..v2()
+        };
+        let config = config(r#", "capabilities": {"bounding": ["CAP_CHOWN"]}"#, "");
+        let warning = "warning: process.capabilities.bounding: cannot be narrowed to cap_chown \
+                       without CAP_SETPCAP";
+        let kept = "become 0:0 (keeping groups)";
+        check(&config, &host, GroupsControl::Allowed, &[warning, kept]);
+    }
 }

@@ -1,32 +1,13 @@
 //! Host name, domain name and sysctls: config.md § Hostname, config-linux.md § Sysctl.
+//!
+//! The config holds sysctls of listed namespaces only; which of them, is seen from the key.
 
 use super::SeparateNamespace;
 use super::steps::{Setting, Sysctl};
 use crate::Error;
-use coracle_bundle::{Config, Namespace, Namespaces};
-use coracle_host::{Host, NamespaceIds};
+use coracle_bundle::{Config, Namespace};
+use coracle_host::Host;
 use std::ffi::CString;
-
-/// The kernel's list of IPC sysctls outside `fs.mqueue`.
-const IPC_KEYS: [&str; 8] = [
-    "kernel/msgmax",
-    "kernel/msgmnb",
-    "kernel/msgmni",
-    "kernel/sem",
-    "kernel/shmall",
-    "kernel/shmmax",
-    "kernel/shmmni",
-    "kernel/shm_rmid_forced",
-];
-
-/// The namespace that owns a sysctl.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Owner {
-    Ipc,
-    Network,
-    Uts,
-    User,
-}
 
 /// The settings in order, and the joined namespaces that must not be the host's own.
 pub(super) fn machine(
@@ -38,56 +19,27 @@ pub(super) fn machine(
     settings.extend(config.hostname.clone().map(Setting::Hostname));
     settings.extend(config.domainname.clone().map(Setting::Domainname));
     for (key, value) in &config.linux.sysctl {
-        let path = path(key).map_err(|reason| Error::SysctlKey {
-            key: key.clone(),
-            reason,
-        })?;
-        refuse_conflict(key, &path, config)?;
-        let not_separate = || Error::SysctlNotSeparate { key: key.clone() };
-        let owner = owner(&path).ok_or_else(not_separate)?;
-        let (namespace, host) = owner.of(&config.linux.namespaces, &host.namespaces);
-        match namespace {
-            Namespace::Inherit => return Err(not_separate()),
-            Namespace::New => {}
-            Namespace::Join { path, .. } => {
-                separate.push(SeparateNamespace {
-                    key: key.clone(),
-                    path: path.clone(),
-                    host,
-                });
-            }
+        let path = path(key);
+        if path == "kernel/domainname" && config.domainname.is_some() {
+            return Err(Error::DomainnameTwice);
         }
-        // A key with a NUL byte is none, see `path`.
+        separate.extend(joined(key, &path, config, host));
+        // The config's strings hold no NUL.
         let path = CString::new(format!("sys/{path}")).unwrap_or_default();
-        settings.push(Setting::Sysctl(Sysctl {
-            key: key.clone(),
-            path,
-            value: value.clone(),
-        }));
+        let (key, value) = (key.clone(), value.clone());
+        settings.push(Setting::Sysctl(Sysctl { key, path, value }));
     }
     Ok((settings, separate))
 }
 
-/// The key as a path below `/proc/sys`, or why it is none.
+/// The key as a path below `/proc/sys`.
 ///
 /// The first separator decides, as for sysctl(8): in `net.ipv4.conf.eno2/100.rp_filter` the dots
 /// separate and the slash stands for the interface's own dot; after a first slash all is literal.
-fn path(key: &str) -> Result<String, &'static str> {
-    let path: String = match key.find(['.', '/']).and_then(|at| key.get(at..)) {
-        None => return Err("no separator"),
+fn path(key: &str) -> String {
+    match key.find(['.', '/']).and_then(|at| key.get(at..)) {
         Some(rest) if rest.starts_with('/') => key.to_owned(),
-        Some(_) => key.chars().map(swap_separator).collect(),
-    };
-    if path.contains('\0') {
-        return Err("NUL byte");
-    }
-    match path
-        .split('/')
-        .find(|part| matches!(*part, "" | "." | ".."))
-    {
-        Some("") => Err("empty part"),
-        Some(_) => Err("`.` or `..` as a part"),
-        None => Ok(path),
+        _ => key.chars().map(swap_separator).collect(),
     }
 }
 
@@ -99,37 +51,73 @@ fn swap_separator(letter: char) -> char {
     }
 }
 
-fn refuse_conflict(key: &str, path: &str, config: &Config) -> Result<(), Error> {
-    let field = match path {
-        "kernel/hostname" => "hostname",
-        "kernel/domainname" if config.domainname.is_some() => "domainname",
-        _ => return Ok(()),
+/// The namespace that owns the sysctl, if the container joins one.
+fn joined(key: &str, path: &str, config: &Config, host: &Host) -> Option<SeparateNamespace> {
+    let asked = &config.linux.namespaces;
+    let own = &host.namespaces;
+    let (namespace, host) = match path.split('/').next() {
+        Some("net") => (&asked.network, own.network),
+        Some("user") => (&asked.user, own.user),
+        _ if path == "kernel/domainname" => (&asked.uts, own.uts),
+        _ => (&asked.ipc, own.ipc),
     };
-    Err(Error::SysctlConflict {
-        key: key.to_owned(),
-        field,
-    })
-}
-
-/// `None` for what is the whole machine's.
-fn owner(path: &str) -> Option<Owner> {
-    let (tree, _) = path.split_once('/')?;
-    match tree {
-        "net" => Some(Owner::Network),
-        "user" => Some(Owner::User),
-        _ if path.starts_with("fs/mqueue/") || IPC_KEYS.contains(&path) => Some(Owner::Ipc),
-        _ if path == "kernel/domainname" => Some(Owner::Uts),
-        _ => None,
+    match namespace {
+        Namespace::Join { path, .. } => Some(SeparateNamespace {
+            key: key.to_owned(),
+            path: path.clone(),
+            host,
+        }),
+        Namespace::New | Namespace::Inherit => None,
     }
 }
 
-impl Owner {
-    fn of<'a>(self, asked: &'a Namespaces, host: &NamespaceIds) -> (&'a Namespace, (u64, u64)) {
-        match self {
-            Self::Ipc => (&asked.ipc, host.ipc),
-            Self::Network => (&asked.network, host.network),
-            Self::Uts => (&asked.uts, host.uts),
-            Self::User => (&asked.user, host.user),
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::config;
+    use super::*;
+    use coracle_host::fixture::v2;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_joined_namespace_is_looked_at_later() {
+        let mut config = config("", r#", "sysctl": {"net.core.somaxconn": "1"}"#);
+        let path = std::path::PathBuf::from("/run/netns/x");
+        config.linux.namespaces.network = Namespace::Join {
+            path: path.clone(),
+            index: 0,
+        };
+        let (_, separate) = machine(&config, &v2()).expect("a plan");
+        let (key, host) = ("net.core.somaxconn".to_owned(), v2().namespaces.network);
+        assert_eq!(separate, [SeparateNamespace { key, path, host }]);
+    }
+
+    #[test]
+    fn a_domainname_is_set_once() {
+        let mut config = config("", r#", "sysctl": {"kernel.domainname": "a"}"#);
+        assert!(machine(&config, &v2()).is_ok());
+        config.domainname = Some(c"b".to_owned());
+        assert_eq!(machine(&config, &v2()).err(), Some(Error::DomainnameTwice));
+    }
+
+    #[test]
+    fn separators_may_be_swapped() {
+        let with_a_dot = "net/ipv4/conf/eno2.100/rp_filter";
+        assert_eq!(path("net.ipv4.conf.eno2/100.rp_filter"), with_a_dot);
+        assert_eq!(path(with_a_dot), with_a_dot);
+        assert_eq!(path("kernel.shmmax"), "kernel/shmmax");
+    }
+
+    proptest! {
+        #[test]
+        fn a_path_and_its_dotted_spelling_are_one_key(
+            parts in prop::collection::vec("[a-z_0-9]{1,4}(\\.[a-z_0-9]{1,4})?", 2..6)
+        ) {
+            // The first separator decides, so that the first part holds none.
+            let first = parts[0].replace('.', "_");
+            let slashed = [&[first], &parts[1..]].concat().join("/");
+            let dotted: String = slashed.chars().map(swap_separator).collect();
+            prop_assert_eq!(path(&slashed), slashed.clone());
+            prop_assert_eq!(path(&dotted), slashed);
         }
     }
 }

@@ -44,3 +44,17 @@ impl WorkingDirectory {
 fn c_string(bytes: &[u8]) -> CString {
     CString::new(bytes).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_grow_from_the_root() {
+        let levels = WorkingDirectory::new(c"//srv/./data/").levels;
+        let paths: Vec<_> = levels.iter().map(|level| level.path.as_c_str()).collect();
+        assert_eq!(paths, [c"/srv", c"/srv/.", c"/srv/./data"]);
+        assert_eq!(levels[2].name.as_c_str(), c"data");
+        assert_eq!(WorkingDirectory::new(c"/").levels, []);
+    }
+}

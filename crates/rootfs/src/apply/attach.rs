@@ -38,6 +38,8 @@ pub fn mounts(plan: &Plan, slots: &mut Slots) -> Result<(), Fault> {
             *slot = Slot::Gone;
         }
     }
+    // Closes them; the memory stays.
+    slots.id_maps.clear();
     slots.restore_limit().map_err(Call::Setrlimit.at(0))?;
     umask(mask);
     Ok(())
@@ -87,13 +89,27 @@ fn carry_out<'a>(
 fn attach_root(plan: &Plan, slots: &mut Slots) -> Result<(), Failure> {
     let missing = (Call::Check, fault::NO_SLOT);
     let root = plan.root.as_ref().ok_or(missing)?;
-    let tree = root.source.and_then(|index| slots.take(index)).ok_or(missing)?;
+    let tree = root
+        .source
+        .and_then(|index| slots.take(index))
+        .ok_or(missing)?;
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let attached = match openat(AT_FDCWD, root.path_c.as_c_str(), flags, Mode::empty()) {
         Ok(place) => move_mount(tree.as_fd(), place.as_fd(), c""),
         Err(_) => move_mount(tree.as_fd(), AT_FDCWD, c"/"),
     };
     attached.map_err(|errno| (Call::MoveMount, errno))?;
+    if plan.host_mount().is_some() {
+        // Under a shared parent it has become shared, and what follows would travel.
+        let source = root
+            .source
+            .and_then(|index| plan.sources.get(index))
+            .ok_or(missing)?;
+        for change in &source.changes {
+            source::apply(tree.as_fd(), change, &[])
+                .map_err(|errno| (Call::MountSetattr, errno))?;
+        }
+    }
     slots.root = Some(tree);
     Ok(())
 }
@@ -102,7 +118,9 @@ fn attach_bind(slots: &mut Slots, bind: &Bind) -> Result<(), Failure> {
     if let Some(Slot::Link(text)) = slots.sources.get(bind.source) {
         return copy_link(slots.root()?, &bind.target.path, text);
     }
-    let tree = slots.take(bind.source).ok_or((Call::OpenTree, Errno::ENOENT))?;
+    let tree = slots
+        .take(bind.source)
+        .ok_or((Call::OpenTree, Errno::ENOENT))?;
     let base = slots.base(bind.target.base)?;
     let found = target::resolve(base, &bind.target, Make::Like(tree.as_fd()))?;
     target::attach(base, &bind.target, found.place.as_fd(), tree.as_fd())?;
@@ -138,13 +156,23 @@ fn change_flags(slots: &Slots, remount: &Remount) -> Result<(), Failure> {
         source::apply(place.as_fd(), change, &slots.id_maps)
             .map_err(|errno| (Call::MountSetattr, errno))?;
     }
-    let Some(data) = &remount.data else { return Ok(()) };
+    let Some(data) = &remount.data else {
+        return Ok(());
+    };
     // mount(2) sets the mount's flags along with the superblock's options: hand it what there is.
-    let now = fstatvfs(&place).map_err(|errno| (Call::Statfs, errno))?.flags();
+    let now = fstatvfs(&place)
+        .map_err(|errno| (Call::Statfs, errno))?
+        .flags();
     fchdir(&place).map_err(|errno| (Call::Fchdir, errno))?;
     let flags = MsFlags::MS_REMOUNT | mount_flags(now);
-    mount(None::<&CStr>, c".", None::<&CStr>, flags, Some(data.as_c_str()))
-        .map_err(|errno| (Call::Mount, errno))
+    mount(
+        None::<&CStr>,
+        c".",
+        None::<&CStr>,
+        flags,
+        Some(data.as_c_str()),
+    )
+    .map_err(|errno| (Call::Mount, errno))
 }
 
 fn mount_flags(flags: FsFlags) -> MsFlags {
@@ -158,5 +186,9 @@ fn mount_flags(flags: FsFlags) -> MsFlags {
         (FsFlags::ST_NODIRATIME, MsFlags::MS_NODIRATIME),
         (FsFlags::ST_RELATIME, MsFlags::MS_RELATIME),
     ];
-    pairs.into_iter().filter(|(set, _)| flags.contains(*set)).map(|(_, flag)| flag).collect()
+    pairs
+        .into_iter()
+        .filter(|(set, _)| flags.contains(*set))
+        .map(|(_, flag)| flag)
+        .collect()
 }

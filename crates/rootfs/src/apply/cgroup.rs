@@ -34,7 +34,10 @@ pub(super) fn attach(slots: &mut Slots, cgroup: &Cgroup) -> Result<(), Failure> 
             .map_err(|errno| (Call::Symlink, errno))?;
     }
     if cgroup.read_only {
-        let change = Change { set: mount_attribute::RDONLY, ..Change::default() };
+        let change = Change {
+            set: mount_attribute::RDONLY,
+            ..Change::default()
+        };
         source::apply(top.as_fd(), &change, &[]).map_err(|errno| (Call::MountSetattr, errno))?;
     }
     for change in &cgroup.propagation {
@@ -46,15 +49,18 @@ pub(super) fn attach(slots: &mut Slots, cgroup: &Cgroup) -> Result<(), Failure> 
 fn fill(slots: &mut Slots, top: BorrowedFd<'_>, entry: &CgroupEntry) -> Result<(), Failure> {
     let mount = match &entry.fill {
         CgroupFill::Bind { source } => slots.take(*source),
-        CgroupFill::Fresh { fs_type, parameters, attributes, fallback } => {
-            match fresh(fs_type, parameters, *attributes) {
-                Ok(mount) => Some(mount),
-                Err((_, Errno::EPERM | Errno::EBUSY)) if fallback.is_some() => {
-                    fallback.and_then(|index| slots.take(index))
-                }
-                Err(failure) => return Err(failure),
+        CgroupFill::Fresh {
+            fs_type,
+            parameters,
+            attributes,
+            fallback,
+        } => match fresh(fs_type, parameters, *attributes) {
+            Ok(mount) => Some(mount),
+            Err((_, Errno::EPERM | Errno::EBUSY)) if fallback.is_some() => {
+                fallback.and_then(|index| slots.take(index))
             }
-        }
+            Err(failure) => return Err(failure),
+        },
     };
     // The container has no cgroup in this hierarchy.
     let Some(mount) = mount else { return Ok(()) };

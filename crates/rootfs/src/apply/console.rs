@@ -12,14 +12,15 @@ use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{Mode, SFlag, fstat};
 use std::os::fd::{AsFd, BorrowedFd};
 
-/// Binds the pty's `slave` on /dev/console, from descriptor to descriptor. For init, between [`pivot`]
-/// and [`finish`]; without effect if the plan has no terminal. Does not allocate.
+/// Binds the pty's `slave` on /dev/console, from descriptor to descriptor. For init, between
+/// [`pivot`] and [`finish`]; without effect if the plan has no terminal. Does not allocate.
 ///
 /// [`pivot`]: crate::pivot
 /// [`finish`]: crate::finish
 ///
 /// # Errors
-/// The image has something there that is neither a file nor a character device; the kernel's answers.
+/// The image has something there that is neither a file nor a character device; the kernel's
+/// answers.
 pub fn console(plan: &Plan, slots: &mut Slots, slave: BorrowedFd<'_>) -> Result<(), Fault> {
     for (number, step) in plan.phase(plan.ends.pivot, plan.ends.console) {
         if matches!(step, Step::Console) {
@@ -29,8 +30,8 @@ pub fn console(plan: &Plan, slots: &mut Slots, slave: BorrowedFd<'_>) -> Result<
     Ok(())
 }
 
-/// An image may have made /dev/console a link to some file of procfs (CVE-2025-52565): the directory
-/// is resolved in the root, and the name is taken as it is.
+/// An image may have made /dev/console a link to some file of procfs (CVE-2025-52565): the
+/// directory is resolved in the root, and the name is taken as it is.
 fn bind(slots: &Slots, slave: BorrowedFd<'_>) -> Result<(), Failure> {
     let magic = file_system_magic(slave).map_err(|errno| (Call::Statfs, errno))?;
     if magic != DEVPTS_MAGIC {
@@ -48,7 +49,12 @@ fn bind(slots: &Slots, slave: BorrowedFd<'_>) -> Result<(), Failure> {
         }
         Err(Errno::ENOENT) => {
             let make = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-            let made = openat(&directory, c"console", make, Mode::from_bits_truncate(0o600));
+            let made = openat(
+                &directory,
+                c"console",
+                make,
+                Mode::from_bits_truncate(0o600),
+            );
             made.map_err(|errno| (Call::Open, errno))?
         }
         Err(errno) => return Err((Call::Open, errno)),
@@ -57,5 +63,8 @@ fn bind(slots: &Slots, slave: BorrowedFd<'_>) -> Result<(), Failure> {
     let tree = open_tree(slave, c"", clone).map_err(|errno| (Call::OpenTree, errno))?;
     move_mount(tree.as_fd(), place.as_fd(), c"").map_err(|errno| (Call::MoveMount, errno))?;
     let again = openat(&directory, c"console", flags, Mode::empty());
-    target::same_mount(again.map_err(|errno| (Call::Open, errno))?.as_fd(), tree.as_fd())
+    target::same_mount(
+        again.map_err(|errno| (Call::Open, errno))?.as_fd(),
+        tree.as_fd(),
+    )
 }

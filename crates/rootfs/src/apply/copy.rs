@@ -6,7 +6,9 @@ use coracle_sys::{
 };
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
-use nix::sys::stat::{FchmodatFlags, FileStat, Mode, SFlag, fchmod, fchmodat, fstat, mkdirat, mknodat};
+use nix::sys::stat::{
+    FchmodatFlags, FileStat, Mode, SFlag, fchmod, fchmodat, fstat, mkdirat, mknodat,
+};
 use nix::unistd::{Gid, Uid, fchown, fchownat, read, symlinkat, write};
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -116,8 +118,12 @@ fn attributes(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<(), Failure> {
     };
     let names = names.get(..length).unwrap_or_default();
     for name in names.split_inclusive(|byte| *byte == 0) {
-        let Ok(name) = CStr::from_bytes_with_nul(name) else { continue };
-        let Ok(length) = getxattr(from, name, &mut value) else { continue };
+        let Ok(name) = CStr::from_bytes_with_nul(name) else {
+            continue;
+        };
+        let Ok(length) = getxattr(from, name, &mut value) else {
+            continue;
+        };
         match setxattr(to, name, value.get(..length).unwrap_or_default()) {
             Ok(()) | Err(Errno::EOPNOTSUPP | Errno::EPERM | Errno::EACCES | Errno::EINVAL) => {}
             Err(errno) => return Err((Call::Xattr, errno)),

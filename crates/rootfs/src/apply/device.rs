@@ -32,11 +32,7 @@ impl<'a> Nodes<'a> {
         Ok(self.directory.insert((path, directory)).1.as_fd())
     }
 
-    pub(super) fn device(
-        &mut self,
-        slots: &mut Slots,
-        device: &'a Device,
-    ) -> Result<(), Failure> {
+    pub(super) fn device(&mut self, slots: &mut Slots, device: &'a Device) -> Result<(), Failure> {
         let directory = self.enter(slots, &device.directory)?;
         match device.how {
             HowMade::Bind { source } => {
@@ -97,7 +93,13 @@ fn create(directory: BorrowedFd<'_>, device: &Device) -> Result<(), Errno> {
         DeviceKind::Fifo => SFlag::S_IFIFO,
     };
     let mode = Mode::from_bits_truncate(device.mode);
-    mknodat(directory, device.name.as_c_str(), kind, mode, number(device.node))
+    mknodat(
+        directory,
+        device.name.as_c_str(),
+        kind,
+        mode,
+        number(device.node),
+    )
 }
 
 fn number(node: Node) -> libc::dev_t {
@@ -137,8 +139,8 @@ fn path_of(directory: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Failure> {
     openat(directory, name, flags, Mode::empty()).map_err(|errno| (Call::Open, errno))
 }
 
-/// The image has something of this name: the same device may stay, with the mode and owner asked for;
-/// anything else is an error (config-linux.md § Devices).
+/// The image has something of this name: the same device may stay, with the mode and owner asked
+/// for; anything else is an error (config-linux.md § Devices).
 fn keep_or_remake(directory: BorrowedFd<'_>, device: &Device) -> Result<(), Failure> {
     let stat = look(directory, &device.name).map_err(|errno| (Call::Stat, errno))?;
     if !source::is_node(&stat, device.node) {
@@ -149,7 +151,11 @@ fn keep_or_remake(directory: BorrowedFd<'_>, device: &Device) -> Result<(), Fail
         return Ok(());
     }
     // A mode cannot be changed without following a link that was put in its place, so remake it.
-    match unlinkat(directory, device.name.as_c_str(), UnlinkatFlags::NoRemoveDir) {
+    match unlinkat(
+        directory,
+        device.name.as_c_str(),
+        UnlinkatFlags::NoRemoveDir,
+    ) {
         Err(Errno::EROFS | Errno::EBUSY) => return Ok(()),
         answer => answer.map_err(|errno| (Call::Unlink, errno))?,
     }

@@ -1,4 +1,5 @@
-//! The errnos that stand for our own checks, under `Call::Check`: what `Plan::explain` puts in words.
+//! The errnos that stand for our own checks, under `Call::Check`: what `Plan::explain` puts in
+//! words.
 
 use nix::errno::Errno;
 

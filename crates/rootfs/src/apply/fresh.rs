@@ -3,21 +3,26 @@
 use super::open::Slots;
 use super::source::{self, Failure};
 use super::target::{self, Found, Make};
-use super::copy;
-use crate::plan::{Change, Fresh};
+use super::{copy, fault};
+use crate::plan::{Change, Fresh, Long};
 use coracle_sys::{
     Call, fsconfig_create, fsconfig_flag, fsconfig_string, fsmount, fsopen, mount_attribute,
     setxattr,
 };
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
+use nix::mount::{MsFlags, mount};
 use nix::sys::stat::{Mode, fstat};
+use nix::unistd::fchdir;
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 pub(super) fn attach(slots: &mut Slots, fresh: &Fresh) -> Result<(), Failure> {
     let base = slots.base(fresh.target.base)?;
     let found = target::resolve(base, &fresh.target, Make::Directory)?;
+    if let Some(long) = &fresh.long {
+        return by_mount(base, fresh, long, &found);
+    }
     let mount = match instance(fresh, &found) {
         Ok(mount) => mount,
         Err((Call::Fsopen | Call::Fsconfig | Call::Fsmount, Errno::EPERM | Errno::EBUSY))
@@ -44,6 +49,28 @@ pub(super) fn attach(slots: &mut Slots, fresh: &Fresh) -> Result<(), Failure> {
     Ok(())
 }
 
+/// mount(2) on the working directory, which is the resolved place.
+fn by_mount(
+    base: BorrowedFd<'_>,
+    fresh: &Fresh,
+    long: &Long,
+    found: &Found,
+) -> Result<(), Failure> {
+    fchdir(&found.place).map_err(|errno| (Call::Fchdir, errno))?;
+    let (source, data) = (Some(long.source.as_c_str()), Some(long.data.as_c_str()));
+    let flags = MsFlags::from_bits_retain(long.flags);
+    mount(source, c".", Some(fresh.fs_type.as_c_str()), flags, data)
+        .map_err(|errno| (Call::Mount, errno))?;
+    match target::same_mount(
+        target::again(base, &fresh.target)?.as_fd(),
+        found.place.as_fd(),
+    ) {
+        Ok(()) => Err((Call::Check, fault::SWAPPED)),
+        Err((Call::Check, _)) => Ok(()),
+        Err(failure) => Err(failure),
+    }
+}
+
 /// The detached mount with its options, flags and first content.
 fn instance(fresh: &Fresh, found: &Found) -> Result<OwnedFd, Failure> {
     let context = fsopen(&fresh.fs_type).map_err(|errno| (Call::Fsopen, errno))?;
@@ -51,20 +78,29 @@ fn instance(fresh: &Fresh, found: &Found) -> Result<OwnedFd, Failure> {
         set(context.as_fd(), key, value.as_deref())?;
     }
     if fresh.mode_of_target && !found.made {
-        let mode = fstat(&found.place).map_err(|errno| (Call::Stat, errno))?.st_mode;
+        let mode = fstat(&found.place)
+            .map_err(|errno| (Call::Stat, errno))?
+            .st_mode;
         let digits = octal(mode);
         let digits = CStr::from_bytes_until_nul(&digits).map_err(|_| (Call::Check, Errno::EINVAL));
         set(context.as_fd(), c"mode", Some(digits?))?;
     }
     fsconfig_create(context.as_fd()).map_err(|errno| (Call::Fsconfig, errno))?;
-    let late = if fresh.copy_up { fresh.attributes & mount_attribute::RDONLY } else { 0 };
+    let late = if fresh.copy_up {
+        fresh.attributes & mount_attribute::RDONLY
+    } else {
+        0
+    };
     let mount = fsmount(context.as_fd(), fresh.attributes & !late)
         .map_err(|errno| (Call::Fsmount, errno))?;
     if fresh.copy_up && !found.made {
         copy::contents(found.place.as_fd(), mount.as_fd())?;
     }
     if late != 0 {
-        let change = Change { set: late, ..Change::default() };
+        let change = Change {
+            set: late,
+            ..Change::default()
+        };
         source::apply(mount.as_fd(), &change, &[]).map_err(|errno| (Call::MountSetattr, errno))?;
     }
     Ok(mount)
@@ -83,8 +119,12 @@ pub(super) fn set(
     answer.map_err(|errno| (Call::Fsconfig, errno))
 }
 
-const OPTIONS: [(&CStr, &CStr); 4] =
-    [(c"source", c"tmpfs"), (c"mode", c"555"), (c"size", c"4k"), (c"nr_inodes", c"2")];
+const OPTIONS: [(&CStr, &CStr); 4] = [
+    (c"source", c"tmpfs"),
+    (c"mode", c"555"),
+    (c"size", c"4k"),
+    (c"nr_inodes", c"2"),
+];
 
 /// An empty directory that stays so: a read-only tmpfs as small as there is.
 pub(super) fn nothing() -> Result<OwnedFd, Failure> {

@@ -21,9 +21,7 @@ pub(super) fn open(maps: &[IdMap]) -> Result<Vec<OwnedFd>, Error> {
 
 fn namespace(map: &IdMap) -> Result<OwnedFd, Error> {
     match map {
-        IdMap::Path { at, path } => {
-            by_path(path).map_err(|errno| error(at, Call::Open, errno))
-        }
+        IdMap::Path { at, path } => by_path(path).map_err(|errno| error(at, Call::Open, errno)),
         IdMap::Lines { at, uid, gid } => {
             by_lines(uid, gid).map_err(|(call, errno)| error(at, call, errno))
         }
@@ -31,7 +29,11 @@ fn namespace(map: &IdMap) -> Result<OwnedFd, Error> {
 }
 
 fn error(at: &str, call: Call, errno: Errno) -> Error {
-    Error::IdMap { at: at.to_owned(), call: call.name(), errno }
+    Error::IdMap {
+        at: at.to_owned(),
+        call: call.name(),
+        errno,
+    }
 }
 
 fn by_path(path: &Path) -> Result<OwnedFd, Errno> {

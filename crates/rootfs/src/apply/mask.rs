@@ -14,8 +14,8 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, SFlag, fstat};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-/// Covers what the container must not see or change, and makes the root read-only if asked. For init,
-/// after the sysctls were written. Leaves no descriptor of `slots` open. Does not allocate.
+/// Covers what the container must not see or change, and makes the root read-only if asked. For
+/// init, after the sysctls were written. Leaves no descriptor of `slots` open. Does not allocate.
 ///
 /// # Errors
 /// The step that failed: a path that exists and cannot be covered is one.
@@ -24,12 +24,15 @@ pub fn finish(plan: &Plan, slots: &mut Slots) -> Result<(), Fault> {
         let done = match step {
             Step::ReadOnlyPath(path) => read_only(slots, path),
             Step::Mask(path) => mask(plan, slots, path),
-            Step::Seal { kept, .. } => {
-                slots.base(Some(*kept)).and_then(|mount| make_read_only(mount, Depth::Single))
-            }
-            Step::ReadOnlyRoot => {
-                slots.root().and_then(|root| make_read_only(root, Depth::Single))
-            }
+            Step::Seal { kept, .. } => slots
+                .base(Some(*kept))
+                .and_then(|mount| make_read_only(mount, Depth::Single)),
+            Step::RootPropagation(change) => slots.root().and_then(|root| {
+                source::apply(root, change, &[]).map_err(|errno| (Call::MountSetattr, errno))
+            }),
+            Step::ReadOnlyRoot => slots
+                .root()
+                .and_then(|root| make_read_only(root, Depth::Single)),
             _ => Ok(()),
         };
         done.map_err(|(call, errno)| Fault::new(number, call, errno))?;
@@ -55,15 +58,20 @@ impl Slots {
 
 /// The path's inode below its base; `None` if there is none.
 fn find(slots: &Slots, path: &Covered) -> Result<Option<OwnedFd>, Failure> {
-    match open_in_root(slots.base(path.base)?, &path.path, OFlag::O_PATH, Mode::empty()) {
+    match open_in_root(
+        slots.base(path.base)?,
+        &path.path,
+        OFlag::O_PATH,
+        Mode::empty(),
+    ) {
         Ok(found) => Ok(Some(found)),
         Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(None),
         Err(errno) => Err((Call::Openat2, errno)),
     }
 }
 
-/// Attaches the cover, and looks again where somebody else could have exchanged the path: procfs and
-/// sysfs themselves are reached through our own mount and have no names that anybody changes.
+/// Attaches the cover, and looks again where somebody else could have exchanged the path: procfs
+/// and sysfs themselves are reached through our own mount and have no names that anybody changes.
 fn cover(
     slots: &Slots,
     path: &Covered,
@@ -80,7 +88,9 @@ fn cover(
 
 /// A recursive bind of the path on itself, which keeps its other flags.
 fn read_only(slots: &Slots, path: &Covered) -> Result<(), Failure> {
-    let Some(place) = find(slots, path)? else { return Ok(()) };
+    let Some(place) = find(slots, path)? else {
+        return Ok(());
+    };
     let flags = OpenTreeFlags::EMPTY_PATH | OpenTreeFlags::CLONE | OpenTreeFlags::RECURSIVE;
     let tree = open_tree(place.as_fd(), c"", flags).map_err(|errno| (Call::OpenTree, errno))?;
     make_read_only(tree.as_fd(), Depth::Recursive)?;
@@ -89,12 +99,17 @@ fn read_only(slots: &Slots, path: &Covered) -> Result<(), Failure> {
 
 fn make_read_only(mount: BorrowedFd<'_>, depth: Depth) -> Result<(), Failure> {
     let set = mount_attribute::RDONLY;
-    let attributes = MountAttributes { set, ..MountAttributes::default() };
+    let attributes = MountAttributes {
+        set,
+        ..MountAttributes::default()
+    };
     mount_setattr(mount, &attributes, depth).map_err(|errno| (Call::MountSetattr, errno))
 }
 
 fn mask(plan: &Plan, slots: &mut Slots, path: &Covered) -> Result<(), Failure> {
-    let Some(place) = find(slots, path)? else { return Ok(()) };
+    let Some(place) = find(slots, path)? else {
+        return Ok(());
+    };
     // Looked at first: a mount that fails for its kind costs the kernel a grace period.
     let stat = fstat(&place).map_err(|errno| (Call::Stat, errno))?;
     let directory = source::is(&stat, SFlag::S_IFDIR);

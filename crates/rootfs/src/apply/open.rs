@@ -16,8 +16,8 @@ use std::os::unix::ffi::OsStringExt;
 /// another.
 ///
 /// Both sides hold a copy after the clone. The runtime drops its own right away. Init must not drop
-/// it, for that would free memory: the phases close each descriptor when it has served, `mounts` all
-/// that lead to the host, `finish` the rest.
+/// it, for that would free memory: the phases close each descriptor when it has served, `mounts`
+/// all that lead to the host, `finish` the rest.
 #[derive(Debug)]
 pub struct Slots {
     /// The container's root, from `mounts` on.
@@ -54,8 +54,8 @@ const MANY: usize = 256;
 
 const NUMBER_OF_FILES: i32 = libc::RLIMIT_NOFILE.cast_signed();
 
-/// Opens the sources of the plan. For the runtime, before the clone and after the container's cgroups
-/// were made, which a cgroup mount may bind.
+/// Opens the sources of the plan. For the runtime, before the clone and after the container's
+/// cgroups were made, which a cgroup mount may bind.
 ///
 /// # Errors
 /// The first source that is missing, of the wrong kind, or refuses its flags, by its JSON path.
@@ -70,7 +70,9 @@ pub fn open(plan: &Plan) -> Result<Slots, Error> {
         outside: Vec::new(),
         limit: None,
     };
-    let Some(root) = &plan.root else { return Ok(slots) };
+    let Some(root) = &plan.root else {
+        return Ok(slots);
+    };
     if plan.sources.len() > MANY {
         slots.raise_limit();
     }
@@ -119,7 +121,9 @@ fn link(source: &Source) -> Result<Option<CString>, Error> {
         return Ok(None);
     }
     let target = readlink(source.path.as_c_str()).map_err(failed)?;
-    CString::new(target.into_vec()).map(Some).map_err(|_| failed(Errno::EINVAL))
+    CString::new(target.into_vec())
+        .map(Some)
+        .map_err(|_| failed(Errno::EINVAL))
 }
 
 fn error(source: &Source, (call, errno): Failure) -> Error {
@@ -133,12 +137,19 @@ fn error(source: &Source, (call, errno): Failure) -> Error {
                 Errno::EPERM => "cannot clear locked flags",
                 _ => "set the mount's flags",
             };
-            Error::Attributes { at, path, cause, errno }
+            Error::Attributes {
+                at,
+                path,
+                cause,
+                errno,
+            }
         }
         (Call::Check, SourceCheck::Root) if errno == fault::HOST_ROOT => Error::RootIsHost,
-        (Call::Check, SourceCheck::Root) => {
-            Error::SourceKind { at, path, expected: "not a directory".to_owned() }
-        }
+        (Call::Check, SourceCheck::Root) => Error::SourceKind {
+            at,
+            path,
+            expected: "not a directory".to_owned(),
+        },
         (Call::Check, SourceCheck::Procfs) => {
             let expected = "only a procfs can be mounted on /proc".to_owned();
             Error::SourceKind { at, path, expected }
@@ -181,7 +192,10 @@ impl Slots {
 
     /// The container's root.
     pub(super) fn root(&self) -> Result<BorrowedFd<'_>, Failure> {
-        self.root.as_ref().map(AsFd::as_fd).ok_or((Call::Check, fault::NO_SLOT))
+        self.root
+            .as_ref()
+            .map(AsFd::as_fd)
+            .ok_or((Call::Check, fault::NO_SLOT))
     }
 
     /// Where a target is resolved: the root, or the kept mount.

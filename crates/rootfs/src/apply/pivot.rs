@@ -25,9 +25,6 @@ pub fn pivot(plan: &Plan, slots: &mut Slots) -> Result<(), Fault> {
             Step::Pivot => enter(slots),
             Step::Move => move_root(slots),
             Step::Chroot => change_root(slots),
-            Step::RootPropagation(change) => slots.root().and_then(|root| {
-                source::apply(root, change, &[]).map_err(|errno| (Call::MountSetattr, errno))
-            }),
             _ => Ok(()),
         };
         done.map_err(|(call, errno)| Fault::new(number, call, errno))?;
@@ -41,16 +38,20 @@ fn enter(slots: &Slots) -> Result<(), Failure> {
     fchdir(slots.root()?).map_err(|errno| (Call::Fchdir, errno))?;
     // The old root ends up over the new one, so that no directory is needed for it: pivot_root(2).
     pivot_root(c".", c".").map_err(|errno| (Call::PivotRoot, errno))?;
-    // A hook may have made the old tree shared again: its end must not be the host's. By descriptor,
-    // since "." is the new root here, which keeps its own propagation.
-    let slave = Change { propagation: libc::MS_SLAVE, recursive: true, ..Change::default() };
+    // A hook may have made the old tree shared again: its end must not be the host's. By
+    // descriptor, since "." is the new root here, which keeps its own propagation.
+    let slave = Change {
+        propagation: libc::MS_SLAVE,
+        recursive: true,
+        ..Change::default()
+    };
     source::apply(old.as_fd(), &slave, &[]).map_err(|errno| (Call::MountSetattr, errno))?;
     umount2(c".", MntFlags::MNT_DETACH).map_err(|errno| (Call::Umount, errno))?;
     chdir(c"/").map_err(|errno| (Call::Chdir, errno))
 }
 
-/// On an initramfs the old root cannot go, and a process with enough capabilities finds the way back
-/// to it. At least no procfs or sysfs without masks is left there.
+/// On an initramfs the old root cannot go, and a process with enough capabilities finds the way
+/// back to it. At least no procfs or sysfs without masks is left there.
 fn move_root(slots: &Slots) -> Result<(), Failure> {
     for path in &slots.outside {
         hide(path)?;
@@ -66,8 +67,14 @@ fn hide(path: &CStr) -> Result<(), Failure> {
         // A user namespace may not uncover what is below: cover it in turn.
         Err(Errno::EINVAL | Errno::EPERM) => {
             let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-            mount(Some(c"tmpfs"), path, Some(c"tmpfs"), flags, Some(c"size=4k,nr_inodes=2"))
-                .map_err(|errno| (Call::Mount, errno))
+            mount(
+                Some(c"tmpfs"),
+                path,
+                Some(c"tmpfs"),
+                flags,
+                Some(c"size=4k,nr_inodes=2"),
+            )
+            .map_err(|errno| (Call::Mount, errno))
         }
         // Went with another one.
         Err(Errno::ENOENT) => Ok(()),
@@ -95,7 +102,9 @@ fn full_instances(mountinfo: &[u8], root: &Path) -> Vec<CString> {
     let mut found = Vec::new();
     for line in mountinfo.split(|byte| *byte == b'\n') {
         let mut fields = line.split(|byte| *byte == b' ');
-        let (Some(shown), Some(place)) = (fields.nth(3), fields.next()) else { continue };
+        let (Some(shown), Some(place)) = (fields.nth(3), fields.next()) else {
+            continue;
+        };
         let fs_type = fields.skip_while(|field| *field != b"-").nth(1);
         let place = unescape(place);
         if shown == b"/" && matches!(fs_type, Some(b"proc" | b"sysfs")) && !below(&place, root) {
@@ -115,7 +124,9 @@ fn unescape(field: &[u8]) -> Vec<u8> {
     let mut text = Vec::with_capacity(field.len());
     let mut rest = field;
     while let Some((byte, more)) = rest.split_first() {
-        let code = more.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
+        let code = more
+            .get(..3)
+            .and_then(|digits| std::str::from_utf8(digits).ok());
         let code = code.and_then(|digits| u8::from_str_radix(digits, 8).ok());
         match (byte, code) {
             (b'\\', Some(code)) => {

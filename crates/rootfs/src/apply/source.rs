@@ -41,9 +41,9 @@ pub(super) fn look(source: &Source) -> Result<(), Failure> {
     match (found, &source.alternative) {
         (Ok(_), _) => Ok(()),
         (Err(failure), None) => Err(failure),
-        (Err(failure), Some(path)) => {
-            find(source, OpenTreeFlags::empty(), path).map(drop).map_err(|_| failure)
-        }
+        (Err(failure), Some(path)) => find(source, OpenTreeFlags::empty(), path)
+            .map(drop)
+            .map_err(|_| failure),
     }
 }
 
@@ -55,7 +55,11 @@ fn find(source: &Source, how: OpenTreeFlags, path: &CStr) -> Result<OwnedFd, Fai
     let tree = if path.to_bytes().starts_with(b"/proc/") {
         // Its magic links lead out of any tree: into the runtime's own descriptors, for one.
         let resolve = ResolveFlag::RESOLVE_NO_MAGICLINKS;
-        let last = if source.no_follow { OFlag::O_NOFOLLOW } else { OFlag::empty() };
+        let last = if source.no_follow {
+            OFlag::O_NOFOLLOW
+        } else {
+            OFlag::empty()
+        };
         let found = open_beneath(AT_FDCWD, path, OFlag::O_PATH | last, Mode::empty(), resolve)
             .map_err(|errno| (Call::Openat2, errno))?;
         open_tree(found.as_fd(), c"", flags | OpenTreeFlags::EMPTY_PATH)
@@ -115,7 +119,11 @@ pub(super) fn apply(
         propagation: change.propagation,
         user_namespace,
     };
-    let depth = if change.recursive { Depth::Recursive } else { Depth::Single };
+    let depth = if change.recursive {
+        Depth::Recursive
+    } else {
+        Depth::Single
+    };
     mount_setattr(mount, &attributes, depth)
 }
 

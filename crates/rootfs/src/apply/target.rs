@@ -40,7 +40,10 @@ pub(super) fn resolve(
 ) -> Result<Found, Failure> {
     let found = match open_in_root(base, &target.path, flags(target.want), Mode::empty()) {
         Ok(place) => Found { place, made: false },
-        Err(Errno::ENOENT) => Found { place: create(base, &target.path, make)?, made: true },
+        Err(Errno::ENOENT) => Found {
+            place: create(base, &target.path, make)?,
+            made: true,
+        },
         Err(Errno::ENOTDIR | Errno::ELOOP) if target.want == Want::OrdinaryDirectory => {
             return Err((Call::Check, fault::NOT_ORDINARY));
         }
@@ -55,8 +58,9 @@ pub(super) fn resolve(
     Ok(found)
 }
 
-/// Attaches a detached mount on the resolved place, and looks the target up again: whoever exchanged a
-/// part of the path in between must not make us go on with another directory there (CVE-2021-30465).
+/// Attaches a detached mount on the resolved place, and looks the target up again: whoever
+/// exchanged a part of the path in between must not make us go on with another directory there
+/// (CVE-2021-30465).
 pub(super) fn attach(
     base: BorrowedFd<'_>,
     target: &Target,
@@ -64,8 +68,16 @@ pub(super) fn attach(
     mount: BorrowedFd<'_>,
 ) -> Result<(), Failure> {
     move_mount(mount, place, c"").map_err(|errno| (Call::MoveMount, errno))?;
-    let again = open_in_root(base, &target.path, flags(target.want), Mode::empty());
-    same_mount(again.map_err(|errno| (Call::Openat2, errno))?.as_fd(), mount)
+    same_mount(again(base, target)?.as_fd(), mount)
+}
+
+/// The target after something was attached on it.
+pub(super) fn again(base: BorrowedFd<'_>, target: &Target) -> Result<OwnedFd, Failure> {
+    let found = open_in_root(base, &target.path, flags(target.want), Mode::empty());
+    found.map_err(|errno| match errno {
+        Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP => (Call::Check, fault::SWAPPED),
+        errno => (Call::Openat2, errno),
+    })
 }
 
 /// The first descriptor is on the mount that the second one is on.
@@ -87,7 +99,12 @@ fn flags(want: Want) -> OFlag {
 
 /// The directory at `path` below the root, made where it is missing.
 pub(super) fn directory(root: BorrowedFd<'_>, path: &CStr) -> Result<OwnedFd, Failure> {
-    match open_in_root(root, path, OFlag::O_PATH | OFlag::O_DIRECTORY, Mode::empty()) {
+    match open_in_root(
+        root,
+        path,
+        OFlag::O_PATH | OFlag::O_DIRECTORY,
+        Mode::empty(),
+    ) {
         Err(Errno::ENOENT) => create(root, path, Make::Directory),
         answer => answer.map_err(|errno| (Call::Openat2, errno)),
     }
@@ -193,11 +210,7 @@ fn walk(root: BorrowedFd<'_>, path: &CStr, make: Make<'_>) -> Result<OwnedFd, Fa
 }
 
 /// Puts what a link says before the rest of the path.
-fn follow(
-    link: BorrowedFd<'_>,
-    done: &mut StackPath,
-    rest: &mut StackPath,
-) -> Result<(), Failure> {
+fn follow(link: BorrowedFd<'_>, done: &mut StackPath, rest: &mut StackPath) -> Result<(), Failure> {
     let mut text = [0; LENGTH];
     let length = read_link(link, &mut text).map_err(|errno| (Call::Readlink, errno))?;
     let text = text.get(..length).unwrap_or_default();
@@ -209,25 +222,37 @@ fn follow(
     rest.push_front(text)
 }
 
-fn make_last(
-    root: BorrowedFd<'_>,
-    done: &StackPath,
-    make: Make<'_>,
-) -> Result<OwnedFd, Failure> {
+fn make_last(root: BorrowedFd<'_>, done: &StackPath, make: Make<'_>) -> Result<OwnedFd, Failure> {
     let (above, name) = split(done.text()?)?;
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
     let parent = open_in_root(root, above.text()?, flags, Mode::empty());
-    make_in(parent.map_err(|errno| (Call::Openat2, errno))?.as_fd(), name, make)
+    make_in(
+        parent.map_err(|errno| (Call::Openat2, errno))?.as_fd(),
+        name,
+        make,
+    )
 }
 
 /// The path of the directory, and the last name.
 fn split(path: &CStr) -> Result<(StackPath, &CStr), Failure> {
     let bytes = path.to_bytes_with_nul();
-    let at = bytes.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
-    let name = bytes.get(at..).and_then(|name| CStr::from_bytes_with_nul(name).ok());
-    let name = name.filter(|name| !name.is_empty()).ok_or((Call::Check, Errno::EINVAL))?;
+    let at = bytes
+        .iter()
+        .rposition(|byte| *byte == b'/')
+        .map_or(0, |slash| slash + 1);
+    let name = bytes
+        .get(at..)
+        .and_then(|name| CStr::from_bytes_with_nul(name).ok());
+    let name = name
+        .filter(|name| !name.is_empty())
+        .ok_or((Call::Check, Errno::EINVAL))?;
     let mut above = StackPath::new();
-    above.push(bytes.get(..at).unwrap_or_default())?;
+    if let Some(directory) = bytes
+        .get(..at.saturating_sub(1))
+        .filter(|path| !path.is_empty())
+    {
+        above.push(directory)?;
+    }
     Ok((above, name))
 }
 
@@ -239,7 +264,10 @@ struct StackPath {
 
 impl StackPath {
     fn new() -> Self {
-        Self { bytes: [0; LENGTH], length: 0 }
+        Self {
+            bytes: [0; LENGTH],
+            length: 0,
+        }
     }
 
     fn bytes(&self) -> &[u8] {
@@ -266,7 +294,10 @@ impl StackPath {
         if let Some(byte) = self.bytes.get_mut(self.length) {
             *byte = b'/';
         }
-        self.bytes.get_mut(start..end).ok_or(too_long)?.copy_from_slice(more);
+        self.bytes
+            .get_mut(start..end)
+            .ok_or(too_long)?
+            .copy_from_slice(more);
         self.end_at(end);
         Ok(())
     }
@@ -293,9 +324,15 @@ impl StackPath {
     fn take_first(&mut self) -> (StackPath, bool) {
         let mut part = Self::new();
         let bytes = self.bytes();
-        let start = bytes.iter().position(|byte| *byte != b'/').unwrap_or(bytes.len());
+        let start = bytes
+            .iter()
+            .position(|byte| *byte != b'/')
+            .unwrap_or(bytes.len());
         let tail = bytes.get(start..).unwrap_or_default();
-        let length = tail.iter().position(|byte| *byte == b'/').unwrap_or(tail.len());
+        let length = tail
+            .iter()
+            .position(|byte| *byte == b'/')
+            .unwrap_or(tail.len());
         let (first, rest) = tail.split_at_checked(length).unwrap_or_default();
         let more = rest.iter().any(|byte| *byte != b'/');
         if let Some(place) = part.bytes.get_mut(..length) {
@@ -313,6 +350,112 @@ impl StackPath {
         self.length = length;
         if let Some(byte) = self.bytes.get_mut(length) {
             *byte = 0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::CString;
+    use std::fs;
+    use std::os::fd::AsRawFd;
+    use std::os::unix::fs::symlink;
+    use std::path::{Path, PathBuf};
+
+    /// A directory with a root in it and a neighbour that nobody may touch.
+    struct Tree(PathBuf);
+
+    impl Tree {
+        fn new(name: &str) -> Self {
+            let top = std::env::temp_dir();
+            let top = top.join(format!("coracle-target-{}-{name}", std::process::id()));
+            let _ = fs::remove_dir_all(&top);
+            fs::create_dir_all(top.join("root/dir")).expect("a directory");
+            fs::create_dir(top.join("outside")).expect("a directory");
+            Self(top)
+        }
+
+        /// Makes the directory, and says where it is within the tree.
+        fn directory(&self, path: &str) -> Result<String, Errno> {
+            let root = fs::File::open(self.0.join("root")).expect("the root");
+            let path = CString::new(path).expect("no NUL");
+            let found = directory(root.as_fd(), &path).map_err(|(_, errno)| errno)?;
+            let number = found.as_raw_fd();
+            let place = fs::read_link(format!("/proc/self/fd/{number}")).expect("a path");
+            let top = fs::read_link(format!("/proc/self/fd/{}", root.as_raw_fd()));
+            let below = place
+                .strip_prefix(top.expect("a path"))
+                .expect("inside the root");
+            Ok(format!("/{}", below.display()))
+        }
+
+        fn untouched(&self) -> bool {
+            let entries = |path: &Path| fs::read_dir(path).expect("a directory").count();
+            entries(&self.0.join("outside")) == 0 && entries(&self.0) == 2
+        }
+    }
+
+    impl Drop for Tree {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn missing_parts_are_made_where_links_lead_within_the_root() {
+        let tree = Tree::new("links");
+        let outside = tree.0.join("outside");
+        let root = |name: &str| tree.0.join("root").join(name);
+        symlink("../run/new", root("dir/dangling")).expect("a link");
+        symlink(&outside, root("absolute")).expect("a link");
+        symlink("../../outside", root("climbing")).expect("a link");
+        symlink("loop/x", root("loop")).expect("a link");
+        fs::write(root("file"), "").expect("a file");
+        let made = |path| tree.directory(path);
+        assert_eq!(made("/dir"), Ok("/dir".to_owned()));
+        assert_eq!(made("/a/b/c"), Ok("/a/b/c".to_owned()));
+        assert_eq!(made("/dir/dangling/deep"), Ok("/run/new/deep".to_owned()));
+        assert_eq!(made("/climbing/x"), Ok("/outside/x".to_owned()));
+        assert_eq!(made("/absolute/x"), Ok(format!("{}/x", outside.display())));
+        assert_eq!(made("/loop/a"), Err(Errno::ELOOP));
+        assert_eq!(made("/file/a"), Err(Errno::ENOTDIR));
+        assert_eq!(made("/"), Ok("/".to_owned()));
+        assert!(tree.untouched());
+    }
+
+    #[test]
+    fn paths_on_the_stack_have_an_end() {
+        let mut path = StackPath::new();
+        assert_eq!(path.push(&[b'a'; LENGTH - 2]), Ok(()));
+        assert!(path.text().is_ok());
+        assert_eq!(path.push(b"b"), Err((Call::Check, Errno::ENAMETOOLONG)));
+    }
+
+    /// Names of links, and what they say: absolute, climbing, dangling, looping.
+    const NAME: &str = "[abc](/[abc])?";
+    const TEXT: &str = r"(/|\.\./){0,3}[abc](/[abc.]{1,2})?";
+
+    proptest::proptest! {
+        #![proptest_config(proptest::test_runner::Config::with_cases(64))]
+
+        /// Whatever links an image has, a target is made within the root or not at all.
+        #[test]
+        fn targets_stay_in_the_root(
+            links in proptest::collection::vec((NAME, TEXT), 0..6),
+            path in "(/[abc]){1,4}",
+        ) {
+            let tree = Tree::new("law");
+            for (name, target) in links {
+                let place = tree.0.join("root").join(name);
+                let parent = place.parent().expect("below the root");
+                if parent.symlink_metadata().is_ok_and(|data| data.is_dir()) {
+                    let _ = symlink(target, place);
+                }
+            }
+            // The method itself asserts that the place is inside.
+            let _ = tree.directory(&path);
+            proptest::prop_assert!(tree.untouched());
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Mounts of `type: cgroup`: the whole set of hierarchies under one destination.
 
-use super::mounts::{Fresh, Target, Want, context_type, label, target, text_of_fresh};
-use super::{Change, CgroupNamespace, Planner, Source, Step, c_string, propagation};
+use super::fresh::{Fresh, context_type, label, text_of_fresh};
+use super::mounts::{Target, Want, target};
+use super::{CgroupNamespace, Change, Planner, Source, Step, c_string, propagation};
 use crate::Error;
 use coracle_bundle::{Mount, PropagationKind};
 use coracle_host::{CgroupMode, Hierarchy};
@@ -62,14 +63,22 @@ fn has_namespace(planner: &Planner) -> bool {
 }
 
 /// The v2 tree. A user namespace without a cgroup namespace of its own may not mount it: then the
-/// host's is bound; read-only as asked, in every mount below (CVE-2023-25809).
+/// container's own cgroup is bound, or the host's tree if it has none; read-only as asked, in every
+/// mount below (CVE-2023-25809).
 fn unified(planner: &mut Planner, mount: &Mount, at: &str) -> Result<Step, Error> {
     let target = target(planner, mount, at, Want::Any)?;
     let set = mount.options.attributes.set | mount.options.recursive.set;
     let fallback = if planner.in_user_namespace() {
-        let own = planner.context.unified_directory.clone().filter(|_| has_namespace(planner));
-        let host = planner.host.cgroups.unified.as_ref().map(|tree| tree.mount.clone());
-        own.or(host).map(|path| source(planner, &path, set, at)).transpose()?
+        let own = planner.context.unified_directory.clone();
+        let host = planner
+            .host
+            .cgroups
+            .unified
+            .as_ref()
+            .map(|tree| tree.mount.clone());
+        own.or(host)
+            .map(|path| source(planner, &path, set, at))
+            .transpose()?
     } else {
         None
     };
@@ -81,12 +90,19 @@ fn unified(planner: &mut Planner, mount: &Mount, at: &str) -> Result<Step, Error
         fs_type: c"cgroup2".to_owned(),
         parameters,
         attributes: set,
-        changes: mount.options.propagation.iter().copied().map(propagation::change).collect(),
+        changes: mount
+            .options
+            .propagation
+            .iter()
+            .copied()
+            .map(propagation::change)
+            .collect(),
         mode_of_target: false,
         copy_up: false,
         keep: None,
         fallback,
         label: None,
+        long: None,
     }))
 }
 
@@ -103,7 +119,9 @@ fn hierarchies(planner: &mut Planner, mount: &Mount, at: &str) -> Result<Step, E
     let mut entries = Vec::new();
     let mut links = Vec::new();
     for hierarchy in planner.host.cgroups.hierarchies.clone() {
-        let Some(name) = hierarchy.mount.file_name() else { continue };
+        let Some(name) = hierarchy.mount.file_name() else {
+            continue;
+        };
         let name = c_string(name, at)?;
         for controller in &hierarchy.controllers {
             let bytes = controller.as_bytes();
@@ -125,7 +143,13 @@ fn hierarchies(planner: &mut Planner, mount: &Mount, at: &str) -> Result<Step, E
         parameters,
         attributes: set & !mount_attribute::RDONLY,
         read_only: set & mount_attribute::RDONLY != 0,
-        propagation: mount.options.propagation.iter().copied().map(propagation::change).collect(),
+        propagation: mount
+            .options
+            .propagation
+            .iter()
+            .copied()
+            .map(propagation::change)
+            .collect(),
         entries,
         links,
     }))
@@ -140,7 +164,10 @@ fn fill(
     at: &str,
 ) -> Result<Option<CgroupFill>, Error> {
     let own = planner.context.cgroup_directories.iter();
-    let own = own.filter(|own| own.mount == hierarchy.mount).map(|own| own.directory.clone()).next();
+    let own = own
+        .filter(|own| own.mount == hierarchy.mount)
+        .map(|own| own.directory.clone())
+        .next();
     if !has_namespace(planner) {
         let bound = own.map(|own| source(planner, &own, set, at)).transpose()?;
         return Ok(bound.map(|source| CgroupFill::Bind { source }));
@@ -163,13 +190,22 @@ fn fill(
         _ => None,
     };
     let fs_type = c"cgroup".to_owned();
-    Ok(Some(CgroupFill::Fresh { fs_type, parameters, attributes: set, fallback }))
+    Ok(Some(CgroupFill::Fresh {
+        fs_type,
+        parameters,
+        attributes: set,
+        fallback,
+    }))
 }
 
 /// The v2 mount beside v1 hierarchies.
 fn side_tree(planner: &mut Planner, set: u64, at: &str) -> Result<Option<CgroupEntry>, Error> {
-    let Some(tree) = &planner.host.cgroups.unified else { return Ok(None) };
-    let Some(name) = tree.mount.file_name() else { return Ok(None) };
+    let Some(tree) = &planner.host.cgroups.unified else {
+        return Ok(None);
+    };
+    let Some(name) = tree.mount.file_name() else {
+        return Ok(None);
+    };
     let name = c_string(name, at)?;
     let own = planner.context.unified_directory.clone();
     let bound = match own {
@@ -192,12 +228,22 @@ fn side_tree(planner: &mut Planner, set: u64, at: &str) -> Result<Option<CgroupE
 }
 
 fn source(planner: &mut Planner, path: &Path, set: u64, at: &str) -> Result<usize, Error> {
-    let private = coracle_bundle::Propagation { kind: PropagationKind::Private, recursive: true };
+    let private = coracle_bundle::Propagation {
+        kind: PropagationKind::Private,
+        recursive: true,
+    };
     let source = Source {
         recursive: true,
-        changes: vec![Change { set, ..propagation::change(private) }],
+        changes: vec![Change {
+            set,
+            ..propagation::change(private)
+        }],
         optional: true,
-        ..Source::new(at.to_owned(), c_string(path.as_os_str(), at)?, planner.next_step())
+        ..Source::new(
+            at.to_owned(),
+            c_string(path.as_os_str(), at)?,
+            planner.next_step(),
+        )
     };
     Ok(planner.add_source(source))
 }

@@ -84,10 +84,17 @@ pub(super) fn plan(planner: &mut Planner) -> Result<(), Error> {
     let proc_is_mounted = planner.proc.is_some();
     for (name, target, rule) in LINKS {
         if proc_is_mounted {
-            planner.plan.steps.push(Step::Link(Link { name, target, rule }));
+            planner
+                .plan
+                .steps
+                .push(Step::Link(Link { name, target, rule }));
         }
     }
-    let ptmx = Link { name: c"ptmx", target: c"pts/ptmx", rule: LinkRule::Replace };
+    let ptmx = Link {
+        name: c"ptmx",
+        target: c"pts/ptmx",
+        rule: LinkRule::Replace,
+    };
     planner.plan.steps.push(Step::Link(ptmx));
     Ok(())
 }
@@ -97,7 +104,10 @@ pub(super) fn places(planner: &Planner) -> Vec<PathBuf> {
     if !are_made(planner) {
         return Vec::new();
     }
-    devices(planner).into_iter().map(|(_, device)| device.path).collect()
+    devices(planner)
+        .into_iter()
+        .map(|(_, device)| device.path)
+        .collect()
 }
 
 /// The host's /dev as the container's is complete, and must not be written to; nor must the host's
@@ -106,7 +116,11 @@ fn are_made(planner: &Planner) -> bool {
     let bound = |mount: &coracle_bundle::Mount| {
         mount.destination == Path::new("/dev") && mount.options.bind.is_some()
     };
-    let own_root = planner.plan.root.as_ref().is_some_and(|root| root.source.is_some());
+    let own_root = planner
+        .plan
+        .root
+        .as_ref()
+        .is_some_and(|root| root.source.is_some());
     own_root && !planner.config.mounts.iter().any(bound)
 }
 
@@ -119,7 +133,18 @@ fn devices(planner: &Planner) -> Vec<(String, Asked)> {
         .map(|(path, major, minor)| {
             let kind = DeviceKind::Char;
             let path = PathBuf::from(path);
-            (path.display().to_string(), Asked { path, kind, major, minor, mode: 0o666, uid: 0, gid: 0 })
+            (
+                path.display().to_string(),
+                Asked {
+                    path,
+                    kind,
+                    major,
+                    minor,
+                    mode: 0o666,
+                    uid: 0,
+                    gid: 0,
+                },
+            )
         })
         .collect();
     let own = asked.iter().enumerate();
@@ -134,11 +159,17 @@ fn device_step(planner: &mut Planner, at: &str, device: &Asked) -> Result<Step, 
         return Err(Error::DevicePath { at: at.to_owned() });
     };
     let host_path = c_string(device.path.as_os_str(), at)?;
-    let node = Node { kind: device.kind, major: device.major, minor: device.minor };
-    let bound = device.kind != DeviceKind::Fifo
-        && planner.context.user_namespace != UserNamespace::Initial;
+    let node = Node {
+        kind: device.kind,
+        major: device.major,
+        minor: device.minor,
+    };
+    let bound =
+        device.kind != DeviceKind::Fifo && planner.context.user_namespace != UserNamespace::Initial;
     let how = if bound {
-        HowMade::Bind { source: node_source(planner, at, &host_path, node) }
+        HowMade::Bind {
+            source: node_source(planner, at, &host_path, node),
+        }
     } else {
         HowMade::Mknod
     };
@@ -155,7 +186,11 @@ fn device_step(planner: &mut Planner, at: &str, device: &Asked) -> Result<Step, 
 }
 
 fn node_source(planner: &mut Planner, at: &str, path: &CStr, node: Node) -> usize {
-    let kind = if node.kind == DeviceKind::Block { "block" } else { "char" };
+    let kind = if node.kind == DeviceKind::Block {
+        "block"
+    } else {
+        "char"
+    };
     let by_number = format!("/dev/{kind}/{}:{}", node.major, node.minor);
     let source = Source {
         changes: vec![Change {

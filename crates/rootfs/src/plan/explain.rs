@@ -1,16 +1,19 @@
 //! What a step does, and what its failure means, in words.
 
-use super::mounts::Fresh;
+use super::fresh::Fresh;
 use super::{Plan, Step, UserNamespace, propagation};
 use crate::apply::fault;
 use coracle_sys::{Call, Fault, errno_text};
 use nix::errno::Errno;
 
 impl Plan {
-    /// What the step does: `mount proc on /proc (nosuid,nodev,noexec)`; empty for no step of this plan.
+    /// What the step does: `mount proc on /proc (nosuid,nodev,noexec)`; empty for no step of this
+    /// plan.
     #[must_use]
     pub fn describe(&self, step: u32) -> String {
-        let step = usize::try_from(step).ok().and_then(|step| self.steps.get(step));
+        let step = usize::try_from(step)
+            .ok()
+            .and_then(|step| self.steps.get(step));
         match step {
             None => String::new(),
             Some(Step::Propagation(change)) => {
@@ -51,7 +54,9 @@ impl Plan {
     #[must_use]
     pub fn explain(&self, fault: &Fault) -> String {
         let what = self.describe(fault.step);
-        let step = usize::try_from(fault.step).ok().and_then(|step| self.steps.get(step));
+        let step = usize::try_from(fault.step)
+            .ok()
+            .and_then(|step| self.steps.get(step));
         let cause = step.and_then(|step| self.cause(step, fault));
         if let Some(cause) = cause {
             return format!("{what}: {cause}");
@@ -64,7 +69,10 @@ impl Plan {
     }
 
     fn root_path(&self) -> String {
-        self.root.as_ref().map(|root| root.path.display().to_string()).unwrap_or_default()
+        self.root
+            .as_ref()
+            .map(|root| root.path.display().to_string())
+            .unwrap_or_default()
     }
 
     fn cause(&self, step: &Step, fault: &Fault) -> Option<String> {
@@ -73,7 +81,9 @@ impl Plan {
             return Some(check_cause(step, fault.errno)?.to_owned());
         }
         if fault.errno == Errno::EROFS {
-            return Some(format!("its place cannot be made in a read-only file system: {text}"));
+            return Some(format!(
+                "its place cannot be made in a read-only file system: {text}"
+            ));
         }
         let cause = match (step, fault.call, fault.errno) {
             (Step::Fresh(fresh), call, errno) => return self.fresh_cause(fresh, call, errno),
@@ -85,8 +95,9 @@ impl Plan {
                 "cannot clear locked flags: the source belongs to a more privileged namespace"
             }
             (Step::Remount(_), Call::MountSetattr, Errno::EINVAL) => "nothing is mounted there",
-            (Step::Bind(_), Call::MoveMount, Errno::ENOTDIR) => {
-                "a directory cannot be bound on a file, nor a file on a directory"
+            // The kernel says EINVAL since Linux 5.2, engines look for the words of ENOTDIR.
+            (Step::Bind(_), Call::MoveMount, Errno::ENOTDIR | Errno::EINVAL) => {
+                "not a directory: are you trying to mount a directory onto a file (or vice-versa)?"
             }
             (Step::Device(_), Call::OpenTree | Call::Stat, _) => {
                 "the host has no such node to bind"
@@ -108,7 +119,10 @@ impl Plan {
                 format!("unknown file system type {name:?}: {text}")
             }
             (Call::Fsconfig, Errno::EINVAL) => {
-                format!("{name} does not accept the options {}: {text}", options(fresh))
+                format!(
+                    "{name} does not accept the options {}: {text}",
+                    options(fresh)
+                )
             }
             (Call::Fsopen | Call::Fsconfig | Call::Fsmount, Errno::EPERM) if in_user_namespace => {
                 format!("{}: {text}", refused(fresh.fs_type.to_bytes()))
@@ -127,8 +141,8 @@ fn refused(fs_type: &[u8]) -> &'static str {
              the runtime's /proc has no other mounts over it"
         }
         b"sysfs" => {
-            "in a user namespace the kernel allows it only with an own network namespace, and where \
-             the runtime's /sys has no other mounts over it"
+            "in a user namespace the kernel allows it only with an own network namespace, and \
+             where the runtime's /sys has no other mounts over it"
         }
         b"mqueue" => "in a user namespace the kernel allows it only with an own ipc namespace",
         b"cgroup" | b"cgroup2" => {
@@ -140,7 +154,11 @@ fn refused(fs_type: &[u8]) -> &'static str {
 
 fn options(fresh: &Fresh) -> String {
     let mut list = String::new();
-    for (key, value) in fresh.parameters.iter().filter(|(key, _)| key.as_c_str() != c"source") {
+    for (key, value) in fresh
+        .parameters
+        .iter()
+        .filter(|(key, _)| key.as_c_str() != c"source")
+    {
         if !list.is_empty() {
             list.push(',');
         }
@@ -161,9 +179,7 @@ fn check_cause(step: &Step, errno: Errno) -> Option<&'static str> {
         }
         (_, fault::IN_PROC) => "cannot be mounted because it is inside /proc",
         (_, fault::SWAPPED) => "the path leads elsewhere than a moment before",
-        (Step::Device(_), fault::OTHER_INODE) => {
-            "a file that is not this device is there already"
-        }
+        (Step::Device(_), fault::OTHER_INODE) => "a file that is not this device is there already",
         (Step::Device(_), fault::OTHER_NODE) => "the node is not the one that was made",
         (Step::Bind(_), fault::OTHER_INODE) => "something else is there already",
         (Step::Bind(_), fault::OTHER_NODE) => {

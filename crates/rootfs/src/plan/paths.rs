@@ -1,6 +1,8 @@
 //! `linux.maskedPaths`, `linux.readonlyPaths`, `root.readonly`: what the last phase covers.
 
-use super::{Change, Node, Planner, Source, SourceCheck, Step, c_string};
+use super::{
+    Change, MountNamespace, Node, Planner, Source, SourceCheck, Step, c_string, propagation,
+};
 use crate::Error;
 use coracle_bundle::DeviceKind;
 use std::ffi::CString;
@@ -13,8 +15,8 @@ pub(crate) struct Covered {
     pub(crate) shown: String,
     /// Absolute, below the root or below the kept mount `base`.
     pub(crate) path: CString,
-    /// The mount on /proc or /sys: what is reached through it is what the kernel shows there, whatever
-    /// became of the directory that it lies on.
+    /// The mount on /proc or /sys: what is reached through it is what the kernel shows there,
+    /// whatever became of the directory that it lies on.
     pub(crate) base: Option<usize>,
 }
 
@@ -34,6 +36,12 @@ pub(super) fn plan(planner: &mut Planner) -> Result<(), Error> {
     for (kept, destination) in std::mem::take(&mut planner.seals) {
         planner.plan.steps.push(Step::Seal { kept, destination });
     }
+    if planner.context.mount_namespace != MountNamespace::Host
+        && let Some(change) = propagation::after_pivot(linux.rootfs_propagation)
+    {
+        // Not earlier: what is unbindable cannot be cloned to be made read-only.
+        planner.plan.steps.push(Step::RootPropagation(change));
+    }
     if planner.config.root.readonly {
         planner.plan.steps.push(Step::ReadOnlyRoot);
     }
@@ -42,19 +50,32 @@ pub(super) fn plan(planner: &mut Planner) -> Result<(), Error> {
 
 /// What files are masked with: the host's own null device, never the image's (CVE-2025-31133).
 fn null_device(planner: &mut Planner) -> usize {
-    let node = Node { kind: DeviceKind::Char, major: 1, minor: 3 };
+    let node = Node {
+        kind: DeviceKind::Char,
+        major: 1,
+        minor: 3,
+    };
     let source = Source {
         check: SourceCheck::Node(node),
         // A clone of a shared mount would let what happens on it travel to the host.
-        changes: vec![Change { propagation: libc::MS_PRIVATE, ..Change::default() }],
-        ..Source::new("linux.maskedPaths".to_owned(), c"/dev/null".to_owned(), first_mask(planner))
+        changes: vec![Change {
+            propagation: libc::MS_PRIVATE,
+            ..Change::default()
+        }],
+        ..Source::new(
+            "linux.maskedPaths".to_owned(),
+            c"/dev/null".to_owned(),
+            first_mask(planner),
+        )
     };
     planner.add_source(source)
 }
 
 fn first_mask(planner: &Planner) -> u32 {
     let mut steps = (0_u32..).zip(&planner.plan.steps);
-    steps.find(|(_, step)| matches!(step, Step::Mask(_))).map_or(0, |(number, _)| number)
+    steps
+        .find(|(_, step)| matches!(step, Step::Mask(_)))
+        .map_or(0, |(number, _)| number)
 }
 
 fn covered(planner: &Planner, path: &Path, at: &str) -> Result<Covered, Error> {
@@ -63,8 +84,16 @@ fn covered(planner: &Planner, path: &Path, at: &str) -> Result<Covered, Error> {
         if let (Some(base), Ok(below)) = (base, path.strip_prefix(top)) {
             let below = Path::new("/").join(below);
             let path = c_string(below.as_os_str(), at)?;
-            return Ok(Covered { shown, path, base: Some(base) });
+            return Ok(Covered {
+                shown,
+                path,
+                base: Some(base),
+            });
         }
     }
-    Ok(Covered { shown, path: c_string(path.as_os_str(), at)?, base: None })
+    Ok(Covered {
+        shown,
+        path: c_string(path.as_os_str(), at)?,
+        base: None,
+    })
 }

@@ -11,7 +11,11 @@ pub(super) fn change(propagation: Propagation) -> Change {
         PropagationKind::Slave => libc::MS_SLAVE,
         PropagationKind::Unbindable => libc::MS_UNBINDABLE,
     };
-    Change { propagation: bit, recursive: propagation.recursive, ..Change::default() }
+    Change {
+        propagation: bit,
+        recursive: propagation.recursive,
+        ..Change::default()
+    }
 }
 
 /// What a new mount namespace becomes before the first mount in it: never a peer of the host's, so
@@ -21,14 +25,20 @@ pub(super) fn of_namespace(wanted: Option<Propagation>) -> Change {
         Some(PropagationKind::Private) => PropagationKind::Private,
         _ => PropagationKind::Slave,
     };
-    change(Propagation { kind, recursive: true })
+    change(Propagation {
+        kind,
+        recursive: true,
+    })
 }
 
-/// The same for the detached clone of the root. On the host's own mount namespace it is private: there
-/// the container's mounts must not travel to the other namespaces.
+/// The same for the detached clone of the root. On the host's own mount namespace it is private:
+/// there the container's mounts must not travel to the other namespaces.
 pub(super) fn of_root(wanted: Option<Propagation>, on_host: bool) -> Change {
     if on_host {
-        return change(Propagation { kind: PropagationKind::Private, recursive: true });
+        return change(Propagation {
+            kind: PropagationKind::Private,
+            recursive: true,
+        });
     }
     of_namespace(wanted)
 }
@@ -36,13 +46,19 @@ pub(super) fn of_root(wanted: Option<Propagation>, on_host: bool) -> Change {
 /// `shared` and `unbindable` come after pivot_root(2), which refuses a shared root.
 pub(super) fn after_pivot(wanted: Option<Propagation>) -> Option<Change> {
     let wanted = wanted?;
-    let late = matches!(wanted.kind, PropagationKind::Shared | PropagationKind::Unbindable);
+    let late = matches!(
+        wanted.kind,
+        PropagationKind::Shared | PropagationKind::Unbindable
+    );
     late.then(|| change(wanted))
 }
 
 /// Binds without a propagation option of their own: rprivate, or what the root is asked to be.
 pub(super) fn of_bind(root: Option<Propagation>) -> Propagation {
-    root.unwrap_or(Propagation { kind: PropagationKind::Private, recursive: true })
+    root.unwrap_or(Propagation {
+        kind: PropagationKind::Private,
+        recursive: true,
+    })
 }
 
 pub(super) fn is_private(wanted: Option<Propagation>) -> bool {

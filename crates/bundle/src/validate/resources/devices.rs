@@ -74,3 +74,91 @@ fn access(text: &str, at: At<'_>) -> Result<DeviceAccess, Error> {
     }
     Ok(access)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::{refused, with};
+    use serde_json::json;
+
+    #[test]
+    fn rules() {
+        let at = "/linux/resources/devices";
+        let place = "linux.resources.devices[0]";
+        refused(&[
+            (
+                at,
+                json!([{"access": "rwm"}]),
+                &format!("{place}.allow: required, but missing"),
+            ),
+            (
+                at,
+                json!([{"allow": false}]),
+                &format!("{place}.access: empty, expected some of the letters rwm"),
+            ),
+            (
+                at,
+                json!([{"allow": false, "access": ""}]),
+                &format!("{place}.access: empty, expected some of the letters rwm"),
+            ),
+            (
+                at,
+                json!([{"allow": false, "access": "rwx"}]),
+                &format!("{place}.access: \"rwx\" has other letters than rwm"),
+            ),
+            (
+                at,
+                json!([{"allow": true, "access": "r", "type": "u"}]),
+                &format!("{place}.type: \"u\" is not one of a, b, c"),
+            ),
+            (
+                at,
+                json!([{"allow": true, "access": "r", "type": "p"}]),
+                &format!("{place}.type: \"p\" is not one of a, b, c"),
+            ),
+            (
+                at,
+                json!([{"allow": true, "access": "r", "type": "a", "major": 1}]),
+                &format!("{place}.major: 1: type a covers all numbers"),
+            ),
+            (
+                at,
+                json!([{"allow": true, "access": "r", "minor": 0}]),
+                &format!("{place}.minor: 0: type a covers all numbers"),
+            ),
+            (
+                at,
+                json!([{"allow": true, "access": "r", "type": "c", "major": -2}]),
+                &format!("{place}.major: -2 is neither a device number nor -1"),
+            ),
+            (
+                at,
+                json!([{"allow": true, "access": "r", "type": "c", "minor": 4_294_967_296_u64}]),
+                &format!("{place}.minor: 4294967296 is neither a device number nor -1"),
+            ),
+        ]);
+        let list = json!([
+            {"allow": false, "access": "rwm"},
+            {"allow": true, "type": "b", "major": 8, "minor": -1, "access": "mr"}
+        ]);
+        let rules = with(at, list).linux.resources.devices;
+        let all = DeviceAccess {
+            read: true,
+            write: true,
+            mknod: true,
+        };
+        let deny = DeviceRule {
+            allow: false,
+            kind: DeviceRuleKind::All,
+            major: None,
+            minor: None,
+            access: all,
+        };
+        assert_eq!(rules[0], deny);
+        assert_eq!(
+            (rules[1].kind, rules[1].major),
+            (DeviceRuleKind::Block, Some(8))
+        );
+        assert_eq!((rules[1].minor, rules[1].access.write), (None, false));
+    }
+}

@@ -136,3 +136,147 @@ fn set(text: &Option<String>, at: At<'_>) -> Result<Option<String>, Error> {
         )))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::fixture::{accepted, refused, with};
+    use serde_json::json;
+
+    #[test]
+    fn memory_limits() {
+        let at = "/linux/resources/memory";
+        for key in ["limit", "reservation", "swap", "kernel", "kernelTCP"] {
+            let expected =
+                format!("linux.resources.memory.{key}: -2 is below -1, which is unlimited");
+            refused(&[(at, json!({key: -2}), &expected)]);
+        }
+        refused(&[
+            (
+                at,
+                json!({"swappiness": 101}),
+                "linux.resources.memory.swappiness: 101 is above 100",
+            ),
+            (
+                at,
+                json!({"limit": 100, "swap": 99}),
+                "linux.resources.memory.swap: 99 is below limit, 100, which it includes",
+            ),
+            (
+                at,
+                json!({"swap": 99}),
+                "linux.resources.memory.swap: 99 is given without limit, which it includes",
+            ),
+            (
+                at,
+                json!({"limit": 0, "swap": 99}),
+                "linux.resources.memory.swap: 99 is given without limit, which it includes",
+            ),
+            (
+                at,
+                json!({"limit": -1, "swap": 99}),
+                "linux.resources.memory.swap: 99 cannot include an unlimited limit",
+            ),
+            (
+                at,
+                json!({"limit": 9_223_372_036_854_775_808_u64}),
+                "linux.resources.memory.limit: invalid value: integer `9223372036854775808`, \
+                 expected a whole number from -9223372036854775808 to 9223372036854775807",
+            ),
+        ]);
+        accepted(&[
+            (at, json!({"limit": 100, "swap": 100})),
+            (at, json!({"limit": 100, "swap": -1})),
+            (at, json!({"limit": -1, "swap": -1})),
+            (at, json!({"swap": 0})),
+            (at, json!({"limit": null, "swap": null})),
+        ]);
+        let memory = with(at, json!({"swappiness": 0, "limit": 0}))
+            .linux
+            .resources
+            .memory;
+        assert_eq!(
+            (memory.swappiness, memory.limit, memory.swap),
+            (Some(0), Some(0), None)
+        );
+    }
+
+    #[test]
+    fn cpu_limits() {
+        let at = "/linux/resources/cpu";
+        refused(&[
+            (
+                at,
+                json!({"period": 999}),
+                "linux.resources.cpu.period: 999 is not from 1000 to 1000000 microseconds",
+            ),
+            (
+                at,
+                json!({"period": 1_000_001}),
+                "linux.resources.cpu.period: 1000001 is not from 1000 to 1000000 microseconds",
+            ),
+            (
+                at,
+                json!({"quota": 999}),
+                "linux.resources.cpu.quota: 999 is below 1000 microseconds",
+            ),
+            (
+                at,
+                json!({"quota": 5000, "burst": 5001}),
+                "linux.resources.cpu.burst: 5001 is above quota, 5000",
+            ),
+            (
+                at,
+                json!({"realtimeRuntime": 11, "realtimePeriod": 10}),
+                "linux.resources.cpu.realtimeRuntime: 11 is above realtimePeriod, 10",
+            ),
+            (
+                at,
+                json!({"realtimeRuntime": -2}),
+                "linux.resources.cpu.realtimeRuntime: -2 is below -1",
+            ),
+            (
+                at,
+                json!({"idle": 2}),
+                "linux.resources.cpu.idle: 2 is neither 0 nor 1",
+            ),
+            (
+                at,
+                json!({"idle": -1}),
+                "linux.resources.cpu.idle: -1 is neither 0 nor 1",
+            ),
+            (
+                at,
+                json!({"cpus": "0\n1"}),
+                "linux.resources.cpu.cpus: \"0\\n1\" is not a list of numbers and ranges like \
+                 0-3,7",
+            ),
+            (
+                at,
+                json!({"mems": "0\0"}),
+                "linux.resources.cpu.mems: \"0\\0\" is not a list of numbers and ranges like 0-3,7",
+            ),
+            (
+                at,
+                json!({"shares": -1}),
+                "linux.resources.cpu.shares: invalid value: integer `-1`, expected a whole number \
+                 from 0 to 18446744073709551615",
+            ),
+        ]);
+        accepted(&[
+            (at, json!({"quota": -1, "period": 0, "burst": 5})),
+            (
+                at,
+                json!({"quota": 0, "realtimeRuntime": 0, "realtimePeriod": 0, "idle": 0}),
+            ),
+            (at, json!({"quota": 1000, "period": 1000, "burst": 1000})),
+        ]);
+        let cpu = with(at, json!({"cpus": " 0-3,7\n", "mems": "", "idle": 0}))
+            .linux
+            .resources
+            .cpu;
+        assert_eq!(
+            (cpu.cpus.as_deref(), cpu.mems, cpu.idle),
+            (Some("0-3,7"), None, Some(0))
+        );
+    }
+}

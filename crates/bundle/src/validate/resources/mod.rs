@@ -164,3 +164,164 @@ fn unified(
     }
     Ok(unified)
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::Resources;
+    use crate::fixture::{accepted, refused, with};
+    use serde_json::{Value, json};
+
+    fn resources(pointer: &str, value: Value) -> Resources {
+        with(&format!("/linux/resources{pointer}"), value)
+            .linux
+            .resources
+    }
+
+    #[test]
+    fn limits_of_processes() {
+        let pids = |value: Value| resources("/pids", value).pids;
+        assert_eq!(pids(json!({"limit": 0})), Some(0));
+        assert_eq!(pids(json!({"limit": 7})), Some(7));
+        assert_eq!(pids(json!({"limit": -1})), Some(-1));
+        assert_eq!(pids(json!({"limit": -7})), Some(-1));
+        assert_eq!(pids(json!({"limit": null})), None);
+        assert_eq!(pids(json!({})), None);
+        assert_eq!(pids(json!(null)), None);
+        refused(&[(
+            "/linux/resources/pids/limit",
+            json!("7"),
+            "linux.resources.pids.limit: invalid type: string \"7\", expected a whole number from \
+             -9223372036854775808 to 9223372036854775807",
+        )]);
+    }
+
+    #[test]
+    fn huge_pages() {
+        let at = "/linux/resources/hugepageLimits";
+        let limit = |size: &str, limit: Value| json!([{"pageSize": size, "limit": limit}]);
+        for size in [
+            "", "2", "MB", "2mb", "02MB", "2.5MB", "-2MB", "2 MB", "2MiB", "../2MB",
+        ] {
+            let expected = format!(
+                "linux.resources.hugepageLimits[0].pageSize: {size:?} is not a size like 64KB, \
+                 2MB or 1GB"
+            );
+            refused(&[(at, limit(size, json!(0)), &expected)]);
+        }
+        refused(&[
+            (
+                at,
+                limit("2MB", json!(-1)),
+                "linux.resources.hugepageLimits[0].limit: -1 is below 0",
+            ),
+            (
+                at,
+                json!([{"pageSize": "2MB"}]),
+                "linux.resources.hugepageLimits[0].limit: required, but missing",
+            ),
+            (
+                at,
+                limit("2MB", json!(2e20)),
+                "linux.resources.hugepageLimits[0].limit: invalid type: floating point \
+                 `2e+20`, expected a whole number from -9223372036854775808 to \
+                 9223372036854775807",
+            ),
+        ]);
+        let limits = json!([
+            {"pageSize": "2MB", "limit": 5},
+            {"pageSize": "1GB", "limit": u64::MAX},
+            {"pageSize": "64KB", "limit": 0}
+        ]);
+        let limits = resources("/hugepageLimits", limits).hugepage_limits;
+        let numbers: Vec<u64> = limits.iter().map(|limit| limit.limit).collect();
+        assert_eq!(numbers, [5, u64::MAX, 0]);
+    }
+
+    #[test]
+    fn network_and_rdma() {
+        let at = "/linux/resources";
+        refused(&[
+            (
+                at,
+                json!({"network": {"priorities": [{"name": "a b", "priority": 1}]}}),
+                "linux.resources.network.priorities[0].name: \"a b\" is no name for a network \
+                 interface: 1 to 15 bytes without `/`, `:` and blanks",
+            ),
+            (
+                at,
+                json!({"network": {"priorities": [{"name": "eth0"}]}}),
+                "linux.resources.network.priorities[0].priority: required, but missing",
+            ),
+            (
+                at,
+                json!({"network": {"classID": -1}}),
+                "linux.resources.network.classID: invalid value: integer `-1`, expected a whole \
+                 number from 0 to 4294967295",
+            ),
+            (
+                at,
+                json!({"rdma": {"mlx5_1": {}}}),
+                "linux.resources.rdma[\"mlx5_1\"]: neither hcaHandles nor hcaObjects is given",
+            ),
+            (
+                at,
+                json!({"rdma": {"a\nb": {"hcaHandles": 1}}}),
+                "linux.resources.rdma[\"a\\nb\"]: \"a\\nb\" is no name of a device",
+            ),
+            (
+                at,
+                json!({"rdma": {"": {"hcaHandles": 1}}}),
+                "linux.resources.rdma[\"\"]: \"\" is no name of a device",
+            ),
+        ]);
+        let both = json!({
+            "network": {"classID": 7, "priorities": [{"name": "eth0", "priority": 3}]},
+            "rdma": {"mlx5_1": {"hcaHandles": 0}}
+        });
+        let limits = resources("", both);
+        assert_eq!(limits.network.class_id, Some(7));
+        assert_eq!(limits.network.priorities, [("eth0".to_owned(), 3)]);
+        assert_eq!(limits.rdma["mlx5_1"].hca_handles, Some(0));
+    }
+
+    #[test]
+    fn unified_files() {
+        for key in [
+            "memory",
+            "../x.max",
+            "a/memory.max",
+            ".max",
+            "memory.",
+            "a.\n",
+            "",
+        ] {
+            let place = if key == "memory" {
+                ".memory".to_owned()
+            } else {
+                format!("[{key:?}]")
+            };
+            let expected = format!(
+                "linux.resources.unified{place}: {key:?} is not a file name of the form \
+                 controller.name"
+            );
+            refused(&[("/linux/resources/unified", json!({key: "1"}), &expected)]);
+        }
+        refused(&[
+            (
+                "/linux/resources/unified",
+                json!({"memory.max": "\0"}),
+                "linux.resources.unified[\"memory.max\"]: \"\\0\" holds a NUL byte",
+            ),
+            (
+                "/linux/resources/unified",
+                json!({"memory.max": 5}),
+                "linux.resources.unified[\"memory.max\"]: invalid type: integer `5`, expected a \
+                 string",
+            ),
+        ]);
+        accepted(&[(
+            "/linux/resources/unified",
+            json!({"x.y.z": "a\nb", "hugetlb.2MB.max": ""}),
+        )]);
+    }
+}

@@ -1,0 +1,162 @@
+//! `exec --cgroup`: a cgroup below the container's own.
+
+use std::path::{Component, Path};
+
+use crate::record::{Directory, Mode};
+use crate::{Error, Record, Result};
+
+/// A record whose cgroups are those that `asked` names below the container's own, for
+/// [`crate::open`] alone. Its `fallback` is not to be used then: who names a cgroup means it.
+///
+/// `asked` has one path on v2. On v1 and hybrid hosts it has any number of `controller,…:path`,
+/// or one path for all hierarchies.
+///
+/// # Errors
+/// A path that leads elsewhere, an unknown controller, one that is named twice. Whether the cgroup
+/// is there, [`crate::open`] finds out.
+pub fn sub_cgroup(record: &Record, asked: &[String]) -> Result<Record> {
+    let mut record = record.clone();
+    let mut moved: Vec<usize> = Vec::new();
+    for text in asked {
+        let (controllers, path) = match text.split_once(':') {
+            Some((controllers, path)) if record.mode != Mode::V2 => (Some(controllers), path),
+            _ => (None, text.as_str()),
+        };
+        let path = inside(path, text)?;
+        let Some(controllers) = controllers else {
+            if asked.len() > 1 {
+                return Err(refused(text, "a path for all cannot stand beside others"));
+            }
+            descend_all(&mut record, path);
+            continue;
+        };
+        let mut here = hierarchies(&record, controllers, text)?;
+        // Names that share a hierarchy share its path.
+        here.sort_unstable();
+        here.dedup();
+        if here.iter().any(|index| moved.contains(index)) {
+            return Err(refused(text, "the same cgroup is named twice"));
+        }
+        for index in here {
+            if let Some(directory) = record.hierarchies.get_mut(index) {
+                directory.path.push(path);
+            }
+            moved.push(index);
+        }
+    }
+    Ok(record)
+}
+
+/// Where each of the `controllers` is.
+fn hierarchies(record: &Record, controllers: &str, text: &str) -> Result<Vec<usize>> {
+    let position = |name: &str| {
+        let has = |directory: &Directory| directory.controllers.iter().any(|c| c == name);
+        let found = record.hierarchies.iter().position(has);
+        found.ok_or_else(|| refused(text, &format!("no cgroup of {name}")))
+    };
+    controllers.split(',').map(position).collect()
+}
+
+fn descend_all(record: &mut Record, path: &Path) {
+    for directory in &mut record.hierarchies {
+        directory.path.push(path);
+    }
+    // Beside v1, the v2 cgroup has children only where the container made them there, too.
+    if let (Mode::V2, Some(unified)) = (record.mode, &mut record.unified) {
+        unified.path.push(path);
+    }
+}
+
+/// The path without its leading slash, if it stays below.
+fn inside<'a>(path: &'a str, text: &str) -> Result<&'a Path> {
+    let path = Path::new(path.trim_start_matches('/'));
+    if path
+        .components()
+        .all(|component| matches!(component, Component::Normal(_)))
+    {
+        Ok(path)
+    } else {
+        Err(refused(text, "does not stay below the container's cgroup"))
+    }
+}
+
+fn refused(text: &str, reason: &str) -> Error {
+    Error::config(format!("--cgroup {text}"), reason)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(mode: Mode, asked: &[&str]) -> String {
+        let directory = |controllers: &[&str], path: &str| Directory {
+            controllers: controllers.iter().map(|&name| name.to_owned()).collect(),
+            path: path.into(),
+            ..Directory::default()
+        };
+        let record = match mode {
+            Mode::V2 => Record {
+                mode,
+                unified: Some(directory(&[], "/u")),
+                ..Record::default()
+            },
+            _ => Record {
+                mode,
+                hierarchies: vec![
+                    directory(&["cpu", "cpuacct"], "/c"),
+                    directory(&["pids"], "/p"),
+                ],
+                unified: Some(directory(&[], "/u")),
+                ..Record::default()
+            },
+        };
+        let asked: Vec<String> = asked.iter().map(|&text| text.to_owned()).collect();
+        match sub_cgroup(&record, &asked) {
+            Err(error) => error.to_string(),
+            Ok(record) => {
+                let all = record.hierarchies.iter().chain(&record.unified);
+                let paths: Vec<_> = all
+                    .map(|directory| directory.path.to_str().unwrap())
+                    .collect();
+                paths.join(" ")
+            }
+        }
+    }
+
+    #[test]
+    fn paths() {
+        assert_eq!(check(Mode::V2, &["a/b"]), "/u/a/b");
+        assert_eq!(check(Mode::V2, &["/a"]), "/u/a");
+        assert_eq!(check(Mode::Hybrid, &["a"]), "/c/a /p/a /u");
+        assert_eq!(
+            check(Mode::Hybrid, &["cpu,cpuacct:a", "pids:b"]),
+            "/c/a /p/b /u"
+        );
+        assert_eq!(check(Mode::V1, &[]), "/c /p /u");
+    }
+
+    #[test]
+    fn refusals() {
+        let below = "does not stay below the container's cgroup";
+        assert_eq!(
+            check(Mode::V2, &["../x"]),
+            format!("--cgroup ../x: {below}")
+        );
+        assert_eq!(
+            check(Mode::V1, &["pids:a", "pids:b"]),
+            "--cgroup pids:b: the same cgroup is named twice"
+        );
+        assert_eq!(
+            check(Mode::V1, &["cpu:a", "cpuacct:b"]),
+            "--cgroup cpuacct:b: the same cgroup is named twice"
+        );
+        assert_eq!(
+            check(Mode::V1, &["gpu:a"]),
+            "--cgroup gpu:a: no cgroup of gpu"
+        );
+        assert_eq!(
+            check(Mode::V2, &["a", "b"]),
+            "--cgroup a: a path for all cannot stand beside others"
+        );
+    }
+}

@@ -1,0 +1,70 @@
+//! Configs for the planner's tests: JSON in, a plan's text out.
+
+use super::{GroupsControl, Keyring, Options, Plan, plan};
+use coracle_bundle::Config;
+use coracle_host::Host;
+use std::path::Path;
+
+/// A config of all new namespaces but the user's, whose `process` and `linux` get these members.
+pub(crate) fn config(process: &str, linux: &str) -> Config {
+    let text = format!(
+        r#"{{
+            "ociVersion": "1.2.0",
+            "root": {{"path": "rootfs"}},
+            "hostname": "web1",
+            "process": {{"cwd": "/", "args": ["sh"] {process}}},
+            "linux": {{
+                "namespaces": [
+                    {{"type": "pid"}}, {{"type": "mount"}}, {{"type": "uts"}}, {{"type": "ipc"}},
+                    {{"type": "network"}}
+                ] {linux}
+            }}
+        }}"#
+    );
+    coracle_bundle::parse(Path::new("/bundle"), text.as_bytes()).expect("a valid config")
+}
+
+/// The same in a user namespace that maps the first thousand ids.
+pub(crate) fn config_in_user_namespace(process: &str) -> Config {
+    let mut config = config(process, "");
+    let mapping = coracle_bundle::IdMapping {
+        container_id: 0,
+        host_id: 100_000,
+        size: 1000,
+    };
+    config.linux.namespaces.user = coracle_bundle::Namespace::New;
+    config.linux.id_mappings.uid = vec![mapping];
+    config.linux.id_mappings.gid = vec![mapping];
+    config
+}
+
+/// No wishes of the command line.
+pub(crate) fn options() -> Options<'static> {
+    Options {
+        id: "web1",
+        keyring: Keyring::New,
+        groups: GroupsControl::Allowed,
+        environment: &[],
+        window: None,
+        parent_death_signal: None,
+        preserved_fds: 0,
+    }
+}
+
+/// What [`plan`] says: the steps and warnings, or the error.
+pub(crate) fn planned(config: &Config, host: &Host, options: &Options) -> String {
+    match plan(config, host, options) {
+        Ok(plan) => text(&plan),
+        Err(error) => format!("error: {error}\n"),
+    }
+}
+
+/// The warnings of a plan, then its steps.
+pub(crate) fn text(plan: &Plan) -> String {
+    let warnings = plan
+        .warnings
+        .iter()
+        .map(|line| format!("warning: {line}\n"));
+    let steps = (0..plan.steps()).map(|step| format!("{}\n", plan.describe(step)));
+    warnings.chain(steps).collect()
+}

@@ -1,0 +1,317 @@
+//! New instances of file systems: their options, and what stands in where one is refused.
+
+use super::mounts::{Target, Want, kept, shown, target};
+use super::{
+    Change, NetworkNamespace, Planner, Source, Step, UserNamespace, bind, c_string, devices,
+    propagation,
+};
+use crate::Error;
+use coracle_bundle::Mount;
+use coracle_sys::mount_attribute;
+use std::ffi::{CStr, CString, OsStr};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// A new instance of a file system.
+#[derive(Clone, Debug)]
+pub(crate) struct Fresh {
+    /// `mount proc on /proc (nosuid)`
+    pub(crate) text: String,
+    pub(crate) target: Target,
+    pub(crate) fs_type: CString,
+    pub(crate) parameters: Vec<(CString, Option<CString>)>,
+    pub(crate) attributes: u64,
+    pub(crate) changes: Vec<Change>,
+    /// tmpfs without `mode=`: the mode of the directory it covers.
+    pub(crate) mode_of_target: bool,
+    pub(crate) copy_up: bool,
+    pub(crate) keep: Option<usize>,
+    /// The source to bind when the kernel does not permit a fresh instance.
+    pub(crate) fallback: Option<usize>,
+    /// mqueue takes its label as an attribute of its root, not as an option.
+    pub(crate) label: Option<CString>,
+    /// The options as mount(2) takes them, where one is too long for fsconfig(2).
+    pub(crate) long: Option<Long>,
+}
+
+/// Arguments of mount(2).
+#[derive(Clone, Debug)]
+pub(crate) struct Long {
+    pub(crate) source: CString,
+    pub(crate) flags: u64,
+    pub(crate) data: CString,
+}
+
+/// fsconfig(2) takes strings of less than 256 bytes; the layers of an overlay may need more.
+const LONGEST_VALUE: usize = 255;
+
+/// File systems without a device behind: `ro` is a matter of the mount alone.
+const PSEUDO: [&CStr; 12] = [
+    c"proc",
+    c"sysfs",
+    c"tmpfs",
+    c"ramfs",
+    c"devpts",
+    c"mqueue",
+    c"cgroup",
+    c"cgroup2",
+    c"devtmpfs",
+    c"bpf",
+    c"overlay",
+    c"hugetlbfs",
+];
+
+pub(super) fn plan(
+    planner: &mut Planner,
+    mount: &Mount,
+    fs_type: &CStr,
+    (at, later): (&str, &[Mount]),
+) -> Result<Step, Error> {
+    let options = &mount.options;
+    let ordinary = matches!(
+        fs_type.to_bytes(),
+        b"proc" | b"sysfs" | b"mqueue" | b"devpts"
+    );
+    let want = match (ordinary, options.dest_nofollow) {
+        (true, _) => Want::OrdinaryDirectory,
+        (false, true) => Want::NoFollow,
+        (false, false) => Want::Any,
+    };
+    let target = target(planner, mount, at, want)?;
+    if fs_type == c"sysfs" && sysfs_is_refused(planner) {
+        return bound_sysfs(planner, mount, at, target);
+    }
+    let mut set = options.attributes.set | options.recursive.set;
+    let mut changes: Vec<Change> = options
+        .propagation
+        .iter()
+        .copied()
+        .map(propagation::change)
+        .collect();
+    changes.extend(bind::id_map(planner, mount, at)?);
+    let mut keep = kept(planner, mount);
+    if set & mount_attribute::RDONLY != 0 && is_filled(planner, mount, fs_type, later) {
+        // Read-only from the start it could not be filled: the last phase makes it so.
+        set &= !mount_attribute::RDONLY;
+        let slot = *keep.get_or_insert_with(|| planner.keep());
+        planner
+            .seals
+            .push((slot, mount.destination.display().to_string()));
+    }
+    let fallback = (fs_type == c"sysfs" && sysfs_may_be_refused(planner))
+        .then(|| sysfs_source(planner, mount, at));
+    let mqueue = fs_type == c"mqueue";
+    let parameters = parameters(planner, mount, fs_type, at)?;
+    let long = long(&parameters, set)?;
+    if long.is_some() && (keep.is_some() || !changes.is_empty()) {
+        return Err(Error::LongOption { at: at.to_owned() });
+    }
+    Ok(Step::Fresh(Fresh {
+        text: text_of_fresh(mount),
+        target,
+        fs_type: fs_type.to_owned(),
+        parameters,
+        attributes: set,
+        changes,
+        mode_of_target: fs_type == c"tmpfs" && !has_key(mount, c"mode"),
+        copy_up: options.tmpcopyup,
+        keep,
+        fallback,
+        label: if mqueue { label(planner) } else { None },
+        long,
+    }))
+}
+
+fn long(parameters: &[(CString, Option<CString>)], set: u64) -> Result<Option<Long>, Error> {
+    let length = |value: &CString| value.to_bytes().len();
+    if parameters
+        .iter()
+        .all(|(_, value)| value.as_ref().map_or(0, length) <= LONGEST_VALUE)
+    {
+        return Ok(None);
+    }
+    let mut source = c"none".to_owned();
+    let mut data = Vec::new();
+    for (key, value) in parameters {
+        match (key.to_bytes(), value) {
+            (b"source", Some(value)) => source = value.clone(),
+            // A flag of mount(2).
+            (b"ro", None) => {}
+            (key, value) => {
+                data.extend_from_slice(if data.is_empty() { b"" } else { b"," });
+                data.extend_from_slice(key);
+                if let Some(value) = value {
+                    data.push(b'=');
+                    data.extend_from_slice(value.to_bytes());
+                }
+            }
+        }
+    }
+    let data = c_string(OsStr::from_bytes(&data), "mounts")?;
+    Ok(Some(Long {
+        source,
+        flags: mount_flags(set),
+        data,
+    }))
+}
+
+/// The attributes as mount(2) has them; the lowest four are the same.
+fn mount_flags(set: u64) -> u64 {
+    let access_time = match set & mount_attribute::ATIME_MASK {
+        mount_attribute::NOATIME => libc::MS_NOATIME,
+        mount_attribute::STRICTATIME => libc::MS_STRICTATIME,
+        _ => libc::MS_RELATIME,
+    };
+    let mut flags = set & 0xf | access_time;
+    if set & mount_attribute::NODIRATIME != 0 {
+        flags |= libc::MS_NODIRATIME;
+    }
+    if set & mount_attribute::NOSYMFOLLOW != 0 {
+        flags |= MS_NOSYMFOLLOW;
+    }
+    flags
+}
+
+/// linux/mount.h; since Linux 5.10.
+const MS_NOSYMFOLLOW: u64 = 256;
+
+pub(super) fn text_of_fresh(mount: &Mount) -> String {
+    let fs_type = mount
+        .fs_type
+        .as_deref()
+        .unwrap_or_default()
+        .to_string_lossy();
+    format!(
+        "mount {fs_type} on {}{}",
+        mount.destination.display(),
+        shown(mount)
+    )
+}
+
+fn has_key(mount: &Mount, wanted: &CStr) -> bool {
+    mount
+        .options
+        .data
+        .iter()
+        .any(|(key, _)| key.as_c_str() == wanted)
+}
+
+/// Something is put below the destination later on.
+fn is_filled(planner: &Planner, mount: &Mount, fs_type: &CStr, later: &[Mount]) -> bool {
+    let below = |path: &Path| path != mount.destination && path.starts_with(&mount.destination);
+    matches!(fs_type.to_bytes(), b"tmpfs" | b"ramfs")
+        && (later.iter().any(|later| below(&later.destination))
+            || devices::places(planner).iter().any(|path| below(path)))
+}
+
+/// What fsconfig(2) is told, in order: the source, then the options of the file system.
+fn parameters(
+    planner: &Planner,
+    mount: &Mount,
+    fs_type: &CStr,
+    at: &str,
+) -> Result<Vec<(CString, Option<CString>)>, Error> {
+    let mut parameters = Vec::new();
+    if let Some(source) = &mount.source {
+        let source = c_string(source.as_os_str(), at)?;
+        parameters.push((c"source".to_owned(), Some(source)));
+    }
+    for flag in &mount.options.superblock {
+        // fsconfig(2) has no word for these two, and mount(2) gave them no effect here.
+        if !matches!(flag.to_bytes(), b"silent" | b"loud" | b"iversion") {
+            parameters.push(((*flag).to_owned(), None));
+        }
+    }
+    let set = mount.options.attributes.set | mount.options.recursive.set;
+    if set & mount_attribute::RDONLY != 0 && !PSEUDO.contains(&fs_type) {
+        parameters.push((c"ro".to_owned(), None));
+    }
+    for (key, value) in &mount.options.data {
+        parameters.push((key.clone(), value.clone()));
+    }
+    if !matches!(fs_type.to_bytes(), b"proc" | b"sysfs" | b"mqueue")
+        && let Some(label) = label(planner)
+    {
+        parameters.push((context_type(planner)?, Some(label)));
+    }
+    Ok(parameters)
+}
+
+pub(super) fn label(planner: &Planner) -> Option<CString> {
+    planner
+        .host
+        .selinux
+        .then(|| planner.config.linux.mount_label.clone())
+        .flatten()
+}
+
+/// podman may ask for another of SELinux's four mount options.
+pub(super) fn context_type(planner: &Planner) -> Result<CString, Error> {
+    match planner
+        .config
+        .annotations
+        .get("run.oci.mount_context_type")
+        .map(String::as_str)
+    {
+        None | Some("context") => Ok(c"context".to_owned()),
+        Some("fscontext") => Ok(c"fscontext".to_owned()),
+        Some("defcontext") => Ok(c"defcontext".to_owned()),
+        Some("rootcontext") => Ok(c"rootcontext".to_owned()),
+        Some(other) => Err(Error::ContextType {
+            value: other.to_owned(),
+        }),
+    }
+}
+
+/// sysfs shows a network namespace, so only who owns that may mount it.
+fn sysfs_is_refused(planner: &Planner) -> bool {
+    matches!(
+        planner.context.user_namespace,
+        UserNamespace::New | UserNamespace::Joined
+    ) && planner.context.network_namespace == NetworkNamespace::Inherit
+}
+
+fn sysfs_may_be_refused(planner: &Planner) -> bool {
+    planner.in_user_namespace() && planner.context.network_namespace != NetworkNamespace::New
+}
+
+/// The host's /sys with the mounts below it, since a user namespace must not uncover them.
+fn sysfs_source(planner: &mut Planner, mount: &Mount, at: &str) -> usize {
+    let set = mount.options.attributes.set | mount.options.recursive.set;
+    let safe = mount_attribute::RDONLY
+        | mount_attribute::NOSUID
+        | mount_attribute::NODEV
+        | mount_attribute::NOEXEC;
+    let source = Source {
+        recursive: true,
+        changes: vec![Change {
+            set: set & safe,
+            propagation: libc::MS_PRIVATE,
+            recursive: true,
+            ..Change::default()
+        }],
+        ..Source::new(at.to_owned(), c"/sys".to_owned(), planner.next_step())
+    };
+    planner.add_source(source)
+}
+
+fn bound_sysfs(
+    planner: &mut Planner,
+    mount: &Mount,
+    at: &str,
+    target: Target,
+) -> Result<Step, Error> {
+    let source = sysfs_source(planner, mount, at);
+    let keep = kept(planner, mount);
+    let text = format!(
+        "bind /sys on {}{}",
+        mount.destination.display(),
+        shown(mount)
+    );
+    Ok(Step::Bind(bind::Bind {
+        text,
+        target,
+        source,
+        keep,
+    }))
+}
