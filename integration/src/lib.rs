@@ -1,0 +1,60 @@
+//! What the tests that need root and a kernel are written with: a [`Runtime`] to command, the
+//! [`Bundle`]s it runs, the facts of the [`machine()`], and the [`runner`] that prints the verdicts.
+//!
+//! A test is five to ten lines:
+//!
+//! ```no_run
+//! use coracle_integration::Runtime;
+//!
+//! let runtime = Runtime::new();
+//! let bundle = runtime.bundle().shell("exit 7");
+//! assert_eq!(runtime.run(&bundle).code, 7);
+//! ```
+//!
+//! # Invariants
+//!
+//! - Every command has a time limit; nothing here waits for ever.
+//! - Each [`Runtime`] has a state root and a folder of its own. Dropping it deletes its containers and
+//!   then *looks*: a process, mount, control group or state file left behind fails the test.
+//! - A fact that the machine lacks is reported by [`skip!`] with its reason, never passed in silence.
+//! - No unsafe code: what only a system call could do is left to `setpriv`, `setsid` and the shell.
+
+mod bundle;
+mod command;
+mod container;
+mod folder;
+mod leftovers;
+mod machine;
+pub mod runner;
+mod runtime;
+pub mod terminal;
+
+pub use bundle::Bundle;
+pub use command::{Command, Output, Running, wait_until};
+pub use container::{Child, Container};
+pub use folder::Folder;
+pub use leftovers::groups;
+pub use machine::{Layout, Machine, control_file, has_controller, machine, needs, status_field};
+pub use runtime::{Runtime, build_folder, program};
+pub use serde_json::{Value, json};
+
+/// Ends the test as skipped: `skip!("no cgroup v2 here")`. The runner prints the reason.
+#[macro_export]
+macro_rules! skip {
+    ($($reason:tt)*) => {
+        $crate::runner::skip(format!($($reason)*))
+    };
+}
+
+/// The table of a module's tests; the compiler names a function that was forgotten in it.
+#[macro_export]
+macro_rules! tests {
+    ($($name:ident),* $(,)?) => {
+        /// This module's tests.
+        pub(crate) const TESTS: &[$crate::runner::Test] = &[$($crate::runner::Test {
+            module: module_path!(),
+            name: stringify!($name),
+            run: $name,
+        }),*];
+    };
+}

@@ -1,0 +1,183 @@
+//! Drives the validation programs of the OCI runtime-tools: `conformance [FILTER]...`.
+//!
+//! The programs are built by `integration/conformance/build` from Debian's packages, on first use.
+//! Each runs with a time limit against a wrapper that gives the runtime a private state root; what
+//! it prints is read strictly. Programs that fail for a reason that is not ours stand in
+//! `integration/conformance/expected.txt`; one of them that passes fails the run.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use coracle_integration::runner::{self, Verdict};
+use coracle_integration::{
+    Command, Folder, Output, build_folder, groups, has_controller, machine, program,
+};
+
+/// Seconds for one program; the slowest takes about ten.
+const LIMIT_S: u64 = 60;
+/// Files of the suite that are no programs.
+const OTHERS: [&str; 4] = [
+    "complete",
+    "runtimetest",
+    "rootfs-386.tar.gz",
+    "rootfs-amd64.tar.gz",
+];
+
+/// Programs that print nothing if all is well, and end with 1 otherwise.
+const SILENT: [&str; 2] = ["process_rlimits_fail", "process_capabilities_fail"];
+
+fn main() -> ExitCode {
+    if !nix::unistd::geteuid().is_root() {
+        let verdict = match std::env::var_os("CORACLE_TEST_NEEDS_ROOT") {
+            Some(_) => Verdict::Failed("needs root".to_owned()),
+            None => Verdict::Skipped("needs root".to_owned()),
+        };
+        return runner::report(vec![("conformance".to_owned(), verdict)]);
+    }
+    let suite = suite();
+    let expected = expected();
+    let filters: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|a| !a.starts_with('-'))
+        .collect();
+    let mut verdicts = Vec::new();
+    for name in programs(&suite) {
+        if filters.is_empty() || filters.iter().any(|filter| name.contains(filter)) {
+            let verdict = judge(&name, &run(&suite, &name), expected.get(&name));
+            verdicts.push(runner::told(name, verdict));
+        }
+    }
+    runner::report(verdicts)
+}
+
+/// The folder of the built suite.
+fn suite() -> PathBuf {
+    let folder = build_folder()
+        .ancestors()
+        .nth(2)
+        .expect("the target folder")
+        .join("conformance");
+    let build = Path::new(env!("CARGO_MANIFEST_DIR")).join("conformance/build");
+    Command::new(build).arg(&folder).limit(600).output().ok();
+    folder.join("suite")
+}
+
+fn programs(suite: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(suite).expect("the suite").flatten();
+    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let mut names: Vec<String> = names
+        .filter(|name| !OTHERS.contains(&name.as_str()))
+        .collect();
+    names.sort();
+    names
+}
+
+/// A program that is expected to fail.
+struct Expected {
+    reason: String,
+    /// False if it depends on who is faster.
+    is_certain: bool,
+}
+
+/// Lines `NAME: REASON` or `NAME [CONDITION]: REASON`; only those whose condition holds.
+fn expected() -> BTreeMap<String, Expected> {
+    let text = include_str!("../conformance/expected.txt");
+    let lines = text
+        .lines()
+        .filter(|line| !line.starts_with('#') && !line.is_empty());
+    let entries = lines.filter_map(|line| {
+        let (name, reason) = line.split_once(": ").expect("NAME: REASON");
+        let (name, condition) = name.split_once(" [").unwrap_or((name, ""));
+        let condition = condition.trim_end_matches(']');
+        let entry = Expected {
+            reason: reason.to_owned(),
+            is_certain: condition != "sometimes",
+        };
+        holds(condition).then(|| (name.to_owned(), entry))
+    });
+    entries.collect()
+}
+
+fn holds(condition: &str) -> bool {
+    let machine = machine();
+    match condition {
+        "" | "sometimes" => true,
+        "no AppArmor" => !machine.has_apparmor,
+        "no SELinux" => !machine.has_selinux,
+        "no CAP_SYS_RESOURCE" => machine.capabilities & (1 << 24) == 0,
+        other => match other.strip_prefix("no controller ") {
+            Some(name) => !has_controller(name),
+            None => panic!("expected.txt: unknown condition {other:?}"),
+        },
+    }
+}
+
+fn run(suite: &Path, name: &str) -> Output {
+    let folder = Folder::new();
+    let state = folder.folder("state");
+    let line = format!(
+        "exec {} --root {} \"$@\"",
+        program().display(),
+        state.display()
+    );
+    let wrapper = folder.script("runtime", &line);
+    let command = Command::new(suite.join(name)).folder(suite).limit(LIMIT_S);
+    // By default an engine may delete a created container; the specification forbids it.
+    let command = command
+        .env("RUNTIME", &wrapper)
+        .env("CORACLE_STRICT_DELETE", "1");
+    let output = command.env("TMPDIR", folder.folder("tmp")).output_or_kill();
+    for entry in std::fs::read_dir(&state).into_iter().flatten().flatten() {
+        let delete = Command::new(program()).arg("--root").arg(&state);
+        delete
+            .args(["delete", "--force"])
+            .arg(entry.file_name())
+            .output();
+    }
+    // The suite's own names; it never removes the parent of the second.
+    for group in ["/cgrouptest", "/testdir"]
+        .iter()
+        .flat_map(|name| groups(name))
+    {
+        let _ = std::fs::remove_dir(group);
+    }
+    output
+}
+
+fn judge(name: &str, output: &Output, expected: Option<&Expected>) -> Verdict {
+    match (complaint(name, output), expected) {
+        (None, None) => Verdict::Passed,
+        (None, Some(expected)) if !expected.is_certain => Verdict::Passed,
+        (None, Some(expected)) => Verdict::Failed(format!("passed: {}", expected.reason)),
+        (Some(_), Some(expected)) => Verdict::Skipped(format!("should fail: {}", expected.reason)),
+        (Some(complaint), None) => Verdict::Failed(format!("{complaint}\n{output}")),
+    }
+}
+
+/// What is wrong with a program's output, by the rules of the Test Anything Protocol; some programs
+/// never print an `ok` line, but a plan of none and a block with an error, and exit with 0.
+fn complaint(name: &str, output: &Output) -> Option<String> {
+    if output.code != 0 {
+        return Some(format!("exit code {}", output.code));
+    }
+    let (mut plan, mut count) = (None, 0);
+    for line in output.stdout.lines() {
+        if let Some(number) = line.strip_prefix("1..") {
+            // Programs of several parts announce each part's, an empty one last.
+            plan = plan.max(number.trim().parse::<u32>().ok());
+        } else if line.starts_with("not ok") && !line.contains("# TODO") {
+            return Some(line.to_owned());
+        } else if line.starts_with("ok ") || line.starts_with("not ok") {
+            count += 1;
+        } else if count == 0 && line.trim_start().starts_with("\"error\":") {
+            return Some(line.trim().to_owned());
+        }
+    }
+    match plan {
+        None if output.stdout.is_empty() && SILENT.contains(&name) => None,
+        None => Some("no plan".to_owned()),
+        Some(plan) if plan != count => Some(format!("plan of {plan}, but {count} results")),
+        Some(_) => None,
+    }
+}

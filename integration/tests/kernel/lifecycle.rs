@@ -1,0 +1,640 @@
+//! The operations of the specification's life cycle, and what a runtime leaves behind.
+
+use std::fs;
+
+use coracle_integration::runner::{is_full, times};
+use coracle_integration::{Bundle, Output, Runtime, json, needs, status_field, wait_until};
+
+coracle_integration::tests![
+    create_waits_for_start,
+    state_tells_what_the_specification_wants,
+    status_follows_the_life,
+    annotations_are_in_the_state,
+    start_runs_the_program_once,
+    a_second_start_fails,
+    start_of_a_stopped_container_fails,
+    start_of_a_dead_init_fails_at_once,
+    start_of_an_absent_container_fails,
+    kill_sends_the_signal,
+    kill_takes_names_and_numbers,
+    kill_defaults_to_term,
+    kill_of_a_stopped_container_fails,
+    kill_all_of_a_stopped_container_succeeds,
+    kill_of_an_absent_container_fails,
+    kill_of_a_created_container_ends_it,
+    delete_of_a_running_container_fails,
+    delete_of_a_created_container_kills_it,
+    delete_of_an_absent_container_fails,
+    forced_delete_of_an_absent_container_succeeds,
+    forced_delete_kills,
+    forced_delete_kills_a_paused_container,
+    an_id_is_unique,
+    an_id_can_be_used_again,
+    bad_ids_are_refused,
+    exit_codes_are_passed_on,
+    signals_are_passed_on,
+    init_becomes_the_child_of_the_caller,
+    run_deletes_the_container,
+    run_with_keep_does_not,
+    run_detached_returns_while_it_runs,
+    run_forwards_signals,
+    list_tells_all,
+    list_of_nothing_is_an_empty_array,
+    ps_tells_host_pids,
+    pause_and_resume,
+    pause_of_a_stopped_container_fails,
+    resume_of_a_running_container_fails,
+    kill_reaches_a_paused_container,
+    edits_of_the_bundle_have_no_effect,
+    an_unwaited_zombie_counts_as_stopped,
+    many_runs_leave_nothing,
+    creates_at_once_do_not_disturb_one_another,
+    starts_at_once_start_once,
+    a_failed_create_frees_the_id,
+    a_killed_runtime_leaves_nothing_that_delete_cannot_remove,
+    every_failing_call_is_undone,
+];
+
+fn create_waits_for_start() {
+    let runtime = Runtime::new();
+    let container = runtime.create(&runtime.bundle().shell("echo ran"));
+    assert_eq!(container.status(), "created");
+    assert_eq!(container.stdout(), "");
+    container.start().ok();
+    container.wait_for("ran\n");
+}
+
+fn state_tells_what_the_specification_wants() {
+    let runtime = Runtime::new();
+    let bundle = runtime.bundle();
+    let container = runtime.create(&bundle);
+    let state = container.state();
+    assert_eq!(state["id"], container.id.as_str());
+    assert_eq!(state["bundle"], bundle.dir.to_str().unwrap());
+    assert_eq!(state["rootfs"], bundle.rootfs().to_str().unwrap());
+    let (version, created) = (state["ociVersion"].as_str(), state["created"].as_str());
+    assert!(version.unwrap().starts_with("1."), "{state}");
+    assert!(created.unwrap().ends_with('Z'), "{state}");
+    assert!(state["pid"].as_i64().unwrap() > 1, "{state}");
+}
+
+fn status_follows_the_life() {
+    let runtime = Runtime::new();
+    let container = runtime.create(&runtime.bundle().args(["sleep", "1000"]));
+    assert_eq!(container.status(), "created");
+    container.start().ok();
+    assert_eq!(container.status(), "running");
+    container.kill("KILL").ok();
+    container.exit_code();
+    assert_eq!(container.status(), "stopped");
+    assert_eq!(container.state()["pid"].as_i64().unwrap_or(0), 0);
+    container.delete().ok();
+    container.verb("state").fails(["does not exist"]);
+}
+
+fn annotations_are_in_the_state() {
+    let runtime = Runtime::new();
+    let annotations = json!({"org.example.name": "value", "empty": ""});
+    let bundle = runtime.bundle().set("/annotations", annotations.clone());
+    assert_eq!(runtime.create(&bundle).state()["annotations"], annotations);
+    assert!(
+        runtime
+            .create(&runtime.bundle())
+            .state()
+            .get("annotations")
+            .is_none()
+    );
+}
+
+fn start_runs_the_program_once() {
+    let runtime = Runtime::new();
+    let bundle = runtime.bundle().shell("echo once >>/tmp/log");
+    let container = runtime.create(&bundle);
+    assert!(!bundle.path("/tmp/log").exists());
+    container.start().ok();
+    assert_eq!(container.exit_code(), 0);
+    assert_eq!(
+        fs::read_to_string(bundle.path("/tmp/log")).unwrap(),
+        "once\n"
+    );
+}
+
+fn a_second_start_fails() {
+    let runtime = Runtime::new();
+    runtime
+        .sleeper()
+        .start()
+        .fails(["cannot start an already running container"]);
+}
+
+fn start_of_a_stopped_container_fails() {
+    let runtime = Runtime::new();
+    let container = runtime.start(&runtime.bundle());
+    container.wait_for_status("stopped");
+    container
+        .start()
+        .fails(["cannot start a container that has stopped"]);
+}
+
+fn start_of_a_dead_init_fails_at_once() {
+    let runtime = Runtime::new();
+    let container = runtime.create(&runtime.bundle());
+    let pid = container.pid();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGKILL).unwrap();
+    container.exit_code();
+    let output = container.start().fails(["stopped"]);
+    assert!(output.time.as_secs() < 5, "{output}");
+}
+
+fn start_of_an_absent_container_fails() {
+    let runtime = Runtime::new();
+    runtime
+        .command(["start", &runtime.id()])
+        .output()
+        .fails(["does not exist"]);
+}
+
+fn kill_sends_the_signal() {
+    let runtime = Runtime::new();
+    let script = "trap 'echo got; exit 9' USR1; echo ready; while :; do sleep 0.01; done";
+    let container = runtime.start(&runtime.bundle().shell(script));
+    container.wait_for("ready");
+    container.kill("USR1").ok();
+    assert_eq!(container.exit_code(), 9);
+    assert_eq!(container.stdout(), "ready\ngot\n");
+}
+
+fn kill_takes_names_and_numbers() {
+    let runtime = Runtime::new();
+    for signal in ["9", "KILL", "SIGKILL", "kill", "SigKill"] {
+        let container = runtime.sleeper();
+        container.kill("0").ok();
+        container.kill(signal).ok();
+        assert_eq!(container.exit_code(), 128 + 9, "{signal}");
+    }
+    let container = runtime.sleeper();
+    for bad in ["NOSUCH", "-1", "99", "", "9x", "1e1"] {
+        container.kill(bad).fails([]);
+    }
+    assert_eq!(container.status(), "running");
+}
+
+fn kill_defaults_to_term() {
+    let runtime = Runtime::new();
+    let script = "trap 'exit 5' TERM; echo ready; while :; do sleep 0.01; done";
+    let container = runtime.start(&runtime.bundle().shell(script));
+    container.wait_for("ready");
+    container.verb("kill").ok();
+    assert_eq!(container.exit_code(), 5);
+}
+
+fn kill_of_a_stopped_container_fails() {
+    let runtime = Runtime::new();
+    let container = runtime.start(&runtime.bundle());
+    container.wait_for_status("stopped");
+    container.kill("TERM").fails(["container not running"]);
+}
+
+fn kill_all_of_a_stopped_container_succeeds() {
+    let runtime = Runtime::new();
+    let container = runtime.start(&runtime.bundle());
+    container.wait_for_status("stopped");
+    runtime
+        .command(["kill", "--all", &container.id, "9"])
+        .output()
+        .ok();
+}
+
+fn kill_of_an_absent_container_fails() {
+    let runtime = Runtime::new();
+    runtime
+        .command(["kill", &runtime.id(), "TERM"])
+        .output()
+        .fails(["does not exist"]);
+}
+
+fn kill_of_a_created_container_ends_it() {
+    let runtime = Runtime::new();
+    let container = runtime.create(&runtime.bundle());
+    container.kill("KILL").ok();
+    assert_eq!(container.exit_code(), 128 + 9);
+    container.delete().ok();
+}
+
+fn delete_of_a_running_container_fails() {
+    let runtime = Runtime::new();
+    let container = runtime.sleeper();
+    container.delete().fails(["that is not stopped: running"]);
+    assert_eq!(container.status(), "running");
+}
+
+fn delete_of_a_created_container_kills_it() {
+    let runtime = Runtime::new();
+    runtime.create(&runtime.bundle()).delete().ok();
+    runtime.is_clean();
+}
+
+fn delete_of_an_absent_container_fails() {
+    let runtime = Runtime::new();
+    runtime
+        .command(["delete", &runtime.id()])
+        .output()
+        .fails(["does not exist"]);
+}
+
+fn forced_delete_of_an_absent_container_succeeds() {
+    let runtime = Runtime::new();
+    let output = runtime
+        .command(["delete", "--force", &runtime.id()])
+        .output()
+        .ok();
+    assert_eq!(output.stdout + &output.stderr, "");
+}
+
+fn forced_delete_kills() {
+    let runtime = Runtime::new();
+    let container = runtime.start(&runtime.bundle().shell("trap '' TERM; sleep 1000 & wait"));
+    container.delete_by_force().ok();
+    runtime.is_clean();
+}
+
+fn forced_delete_kills_a_paused_container() {
+    let runtime = Runtime::new();
+    let container = runtime.sleeper();
+    container.verb("pause").ok();
+    container.delete_by_force().ok();
+    runtime.is_clean();
+}
+
+fn an_id_is_unique() {
+    let runtime = Runtime::new();
+    let bundle = runtime.bundle();
+    let container = runtime.create(&bundle);
+    let again = runtime
+        .with_bundle("create", &bundle)
+        .arg(&container.id)
+        .output();
+    again.fails(["already exists"]);
+    assert_eq!(container.status(), "created");
+    container.start().ok();
+}
+
+fn an_id_can_be_used_again() {
+    let runtime = Runtime::new();
+    let (bundle, id) = (runtime.bundle(), runtime.id());
+    for _ in 0..3 {
+        runtime.with_bundle("run", &bundle).arg(&id).output().ok();
+    }
+}
+
+fn bad_ids_are_refused() {
+    let runtime = Runtime::new();
+    let bundle = runtime.bundle();
+    let long = "x".repeat(5000);
+    let marker = runtime.marker().to_owned();
+    for id in [
+        "", ".", "..", "../x", "a/b", "a b", "a\nb", "ä", "/", "a:b", "$x", &long,
+    ] {
+        runtime
+            .with_bundle("create", &bundle)
+            .arg(id)
+            .output()
+            .fails([]);
+        runtime
+            .with_bundle("run", &bundle)
+            .arg(id)
+            .output()
+            .fails([]);
+        for verb in ["state", "start", "delete", "pause", "ps"] {
+            runtime.command([verb, id]).output().fails([]);
+        }
+        runtime.command(["kill", id, "9"]).output().fails([]);
+        runtime
+            .command(["exec", id, "true"])
+            .output()
+            .fails_as(255, []);
+    }
+    for id in ["a-b_c+d.e", "0", "_", &"y".repeat(100)] {
+        let id = format!("{marker}{id}");
+        runtime.with_bundle("run", &bundle).arg(&id).output().ok();
+    }
+}
+
+fn exit_codes_are_passed_on() {
+    let runtime = Runtime::new();
+    for code in [0, 1, 7, 127, 255] {
+        let output = runtime
+            .run(&runtime.bundle().shell(&format!("exit {code}")))
+            .exits(code);
+        assert_eq!(output.stderr, "");
+    }
+}
+
+fn signals_are_passed_on() {
+    let runtime = Runtime::new();
+    // A process that is 1 of its namespace is not ended by signals of its own.
+    let bundle = runtime.bundle().without_namespace("pid");
+    for (name, number) in [("TERM", 15), ("KILL", 9), ("SEGV", 11)] {
+        let output = runtime.run(&bundle.clone().shell(&format!("kill -{name} $$")));
+        assert_eq!(output.exits(128 + number).signal, None);
+    }
+}
+
+fn init_becomes_the_child_of_the_caller() {
+    let runtime = Runtime::new();
+    let container = runtime.create(&runtime.bundle().shell("exit 33"));
+    let parent = status_field(container.pid(), "PPid");
+    assert_eq!(parent, std::process::id().to_string());
+    container.start().ok();
+    assert_eq!(container.exit_code(), 33);
+}
+
+fn run_deletes_the_container() {
+    let runtime = Runtime::new();
+    runtime.run(&runtime.bundle()).ok();
+    runtime.is_clean();
+}
+
+fn run_with_keep_does_not() {
+    let runtime = Runtime::new();
+    let (bundle, id) = (runtime.bundle(), runtime.id());
+    if runtime
+        .with_bundle("run", &bundle)
+        .args(["--keep", &id])
+        .output()
+        .code
+        != 0
+    {
+        // The reference before 1.1.? has no such flag.
+        runtime.command(["run", "--help"]).output().ok();
+    }
+    let state = runtime.command(["state", &id]).output().ok();
+    assert!(state.stdout.contains("\"stopped\""), "{state}");
+    runtime.command(["delete", &id]).output().ok();
+}
+
+fn run_detached_returns_while_it_runs() {
+    let runtime = Runtime::new();
+    let id = runtime.id();
+    let bundle = runtime.bundle().args(["sleep", "1000"]);
+    let output = runtime
+        .with_bundle("run", &bundle)
+        .args(["--detach", &id])
+        .output()
+        .ok();
+    assert_eq!(output.stdout + &output.stderr, "");
+    let state = runtime.command(["state", &id]).output().ok();
+    assert!(state.stdout.contains("\"running\""), "{state}");
+}
+
+fn run_forwards_signals() {
+    let runtime = Runtime::new();
+    let script = "trap 'exit 3' HUP; echo ready; while :; do sleep 0.01; done";
+    let bundle = runtime.bundle().shell(script);
+    let running = runtime
+        .with_bundle("run", &bundle)
+        .arg(runtime.id())
+        .spawn();
+    wait_until("the container", || running.stdout.text().contains("ready"));
+    running.signal(nix::sys::signal::SIGHUP);
+    running.wait().exits(3);
+}
+
+fn list_tells_all() {
+    let runtime = Runtime::new();
+    let (one, two) = (runtime.sleeper(), runtime.create(&runtime.bundle()));
+    let quiet = runtime.command(["list", "--quiet"]).output().ok();
+    assert_eq!(quiet.stdout, format!("{}\n{}\n", one.id, two.id));
+    let json = runtime
+        .command(["list", "--format", "json"])
+        .output()
+        .ok()
+        .stdout;
+    let list: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(list[0]["status"], "running");
+    assert_eq!(list[1]["status"], "created");
+    assert_eq!(list[1]["owner"], "root");
+    let table = runtime.command(["list"]).output().ok().stdout;
+    assert!(table.starts_with("ID "), "{table}");
+    assert_eq!(table.lines().count(), 3, "{table}");
+}
+
+fn list_of_nothing_is_an_empty_array() {
+    let runtime = Runtime::new();
+    let root = runtime.folder().folder("empty");
+    let list = runtime
+        .bare()
+        .arg("--root")
+        .arg(root)
+        .args(["list", "-f", "json"])
+        .output()
+        .ok();
+    assert_eq!(list.line(), "[]");
+}
+
+fn ps_tells_host_pids() {
+    let runtime = Runtime::new();
+    let container = runtime.start(&runtime.bundle().shell("sleep 1000 & echo ready; wait"));
+    container.wait_for("ready");
+    let output = runtime
+        .command(["ps", "--format", "json", &container.id])
+        .output()
+        .ok();
+    let pids: Vec<i32> = serde_json::from_str(&output.stdout).expect("a bare array");
+    assert_eq!(pids.len(), 2, "{output}");
+    assert!(pids.contains(&container.pid()), "{output}");
+    let table = container.verb("ps").ok();
+    assert!(
+        table.stdout.contains("PID") && table.stdout.contains("sleep 1000"),
+        "{table}"
+    );
+    let chosen = runtime
+        .command(["ps", &container.id, "-o", "pid,comm"])
+        .output()
+        .ok();
+    assert_eq!(chosen.stdout.lines().count(), 3, "{chosen}");
+}
+
+fn pause_and_resume() {
+    let runtime = Runtime::new();
+    let script = "while :; do echo tick; sleep 0.01; done";
+    let container = runtime.start(&runtime.bundle().shell(script));
+    container.wait_for("tick");
+    container.verb("pause").ok();
+    assert_eq!(container.status(), "paused");
+    let ticks = container.stdout().len();
+    container
+        .verb("start")
+        .fails(["cannot start a container in the paused state"]);
+    assert_eq!(container.stdout().len(), ticks);
+    container.verb("resume").ok();
+    assert_eq!(container.status(), "running");
+    wait_until("more ticks", || container.stdout().len() > ticks);
+}
+
+fn pause_of_a_stopped_container_fails() {
+    let runtime = Runtime::new();
+    let container = runtime.start(&runtime.bundle());
+    container.wait_for_status("stopped");
+    container.verb("pause").fails(["not running"]);
+}
+
+fn resume_of_a_running_container_fails() {
+    let runtime = Runtime::new();
+    runtime.sleeper().verb("resume").fails(["not paused"]);
+}
+
+fn kill_reaches_a_paused_container() {
+    let runtime = Runtime::new();
+    let container = runtime.sleeper();
+    container.verb("pause").ok();
+    container.kill("KILL").ok();
+    assert_eq!(container.exit_code(), 128 + 9);
+    container.delete().ok();
+}
+
+fn edits_of_the_bundle_have_no_effect() {
+    let runtime = Runtime::new();
+    let bundle = runtime
+        .bundle()
+        .shell("umask; sleep 1000")
+        .set("/process/user/umask", json!(7));
+    let container = runtime.create(&bundle);
+    fs::write(bundle.dir.join("config.json"), "{").unwrap();
+    container.start().ok();
+    container.wait_for("0007");
+    assert_eq!(container.shell("umask").ok().line(), "0007");
+    fs::remove_file(bundle.dir.join("config.json")).unwrap();
+    assert_eq!(container.shell("umask").ok().line(), "0007");
+    container.delete_by_force().ok();
+}
+
+fn an_unwaited_zombie_counts_as_stopped() {
+    let runtime = Runtime::new();
+    let container = runtime.create_unwaited(&runtime.bundle());
+    let pid = container.pid();
+    container.start().ok();
+    wait_until("a zombie", || container_is_zombie(pid));
+    assert_eq!(container.status(), "stopped");
+    container.delete().ok();
+    assert!(
+        container_is_zombie(pid),
+        "somebody else collected our child"
+    );
+}
+
+fn container_is_zombie(pid: i32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") Z "))
+}
+
+fn many_runs_leave_nothing() {
+    let runtime = Runtime::new();
+    let bundle = runtime.bundle().args(["true"]);
+    for _ in 0..times(100, 1000) {
+        runtime.run(&bundle).ok();
+    }
+    runtime.is_clean();
+}
+
+fn creates_at_once_do_not_disturb_one_another() {
+    let runtime = Runtime::new();
+    let bundle = runtime.bundle().shell("echo fine");
+    bundle.write();
+    let commands: Vec<_> = (0..times(10, 50))
+        .map(|_| {
+            runtime
+                .with_bundle("run", &bundle)
+                .arg(runtime.id())
+                .spawn()
+        })
+        .collect();
+    for command in commands {
+        assert_eq!(command.wait().ok().stdout, "fine\n");
+    }
+}
+
+fn starts_at_once_start_once() {
+    let runtime = Runtime::new();
+    let container = runtime.create(&runtime.bundle().shell("echo ran; sleep 1000"));
+    let starts: Vec<_> = (0..5)
+        .map(|_| runtime.command(["start", &container.id]).spawn())
+        .collect();
+    let good = starts.iter().filter(|start| start.wait().code == 0).count();
+    assert_eq!(good, 1);
+    container.wait_for("ran\n");
+}
+
+fn a_failed_create_frees_the_id() {
+    let runtime = Runtime::new();
+    let (bundle, id) = (runtime.bundle(), runtime.id());
+    let bad = bundle.clone().args(["/no/such/program"]);
+    runtime
+        .with_bundle("create", &bad)
+        .arg(&id)
+        .output()
+        .fails(["no such file or directory"]);
+    runtime.is_clean();
+    runtime.with_bundle("run", &bundle).arg(&id).output().ok();
+}
+
+/// The runtime is killed at its Nth system call, for many N: the states of a crash.
+fn a_killed_runtime_leaves_nothing_that_delete_cannot_remove() {
+    let runtime = Runtime::new();
+    let bundle = runtime.bundle().args(["sleep", "1000"]);
+    for call in system_calls(&runtime, &bundle) {
+        let (id, output) = create_with(&runtime, &bundle, &format!("signal=KILL:when={call}"));
+        runtime.command(["delete", "--force", &id]).output().ok();
+        let left = runtime.leftovers();
+        assert!(
+            left.is_empty(),
+            "killed at call {call}: {}\n{output}",
+            left.join("\n")
+        );
+    }
+}
+
+/// Each system call of the runtime fails once: it either goes on or undoes all it did.
+fn every_failing_call_is_undone() {
+    let runtime = Runtime::new();
+    let bundle = runtime.bundle().args(["sleep", "1000"]);
+    for call in system_calls(&runtime, &bundle) {
+        let (id, output) = create_with(&runtime, &bundle, &format!("error=EIO:when={call}"));
+        if output.code != 1 {
+            // It went on, or could not even report: memory that is refused ends the process.
+            runtime.command(["delete", "--force", &id]).output().ok();
+        }
+        let left = runtime.leftovers();
+        assert!(
+            left.is_empty(),
+            "call {call} failed: {}\n{output}",
+            left.join("\n")
+        );
+    }
+}
+
+/// Numbers of the system calls that `create` makes: some in a quick run, all in a full one.
+fn system_calls(runtime: &Runtime, bundle: &Bundle) -> impl Iterator<Item = usize> {
+    needs::program("strace");
+    let (trace, id) = (runtime.folder().join("trace"), runtime.id());
+    let strace = ["-o", trace.to_str().unwrap()];
+    runtime
+        .with_bundle("create", bundle)
+        .arg(&id)
+        .under("strace", strace)
+        .output()
+        .ok();
+    runtime.command(["delete", "--force", &id]).output().ok();
+    let count = fs::read_to_string(trace).unwrap().lines().count();
+    let step = if is_full() { 1 } else { count.div_ceil(40) };
+    (1..count).step_by(step)
+}
+
+fn create_with(runtime: &Runtime, bundle: &Bundle, fault: &str) -> (String, Output) {
+    let id = runtime.id();
+    let options = ["-o", "/dev/null", "-e", &format!("inject=all:{fault}")].map(str::to_owned);
+    let create = runtime
+        .with_bundle("create", bundle)
+        .arg(&id)
+        .under("strace", options);
+    (id, create.output())
+}

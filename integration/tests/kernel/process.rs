@@ -1,0 +1,649 @@
+//! `process` of config.json, and what belongs to the process from elsewhere: hostname, sysctl,
+//! personality, memory policy.
+
+use std::fs;
+
+use coracle_integration::{Runtime, json, machine, needs};
+
+coracle_integration::tests![
+    arguments_are_passed_verbatim,
+    the_program_is_found_by_the_containers_path,
+    a_relative_program_is_relative_to_cwd,
+    a_missing_program_fails_create,
+    a_missing_path_fails_create,
+    a_folder_is_no_program,
+    a_file_without_permission_is_no_program,
+    a_script_without_interpreter_fails,
+    environment_is_exactly_the_configs,
+    the_last_of_equal_variables_counts,
+    home_comes_from_passwd,
+    home_without_passwd_is_the_root,
+    passwd_out_of_the_root_is_not_read,
+    cwd_is_set,
+    a_missing_cwd_is_made,
+    cwd_may_be_the_users_alone,
+    user_and_group_are_set,
+    additional_groups_are_exactly_the_configs,
+    the_callers_groups_are_dropped,
+    umask_is_0022_whatever_the_callers,
+    umask_is_set,
+    capabilities_are_exactly_the_configs,
+    omitted_capabilities_are_none,
+    ambient_capabilities_are_raised,
+    ambient_without_inheritable_is_no_failure,
+    an_unknown_capability_is_no_failure,
+    a_user_keeps_no_capabilities_but_ambient_ones,
+    no_new_privileges_is_set,
+    no_new_privileges_is_not_set,
+    limits_are_set,
+    a_limit_that_cannot_be_raised_is_named,
+    oom_score_adjustment_is_set,
+    oom_score_adjustment_is_kept,
+    the_scheduler_is_set,
+    the_io_priority_is_set,
+    the_callers_affinity_is_forgotten,
+    signals_are_reset,
+    no_descriptor_but_stdio_is_open,
+    standard_streams_to_null_are_the_containers,
+    the_process_leads_a_session,
+    a_session_keyring_is_made,
+    no_new_keyring_keeps_the_callers,
+    hostname_and_domainname_are_set,
+    sysctls_are_written,
+    sysctls_of_the_host_are_refused,
+    personality_is_set,
+    a_memory_policy_is_set,
+    create_without_process_works_and_start_fails,
+    an_apparmor_profile_without_apparmor_is_refused,
+    an_selinux_label_without_selinux_is_refused,
+    init_is_not_traceable_before_start,
+];
+
+fn arguments_are_passed_verbatim() {
+    let runtime = Runtime::new();
+    let bundle = runtime
+        .bundle()
+        .args(["/bin/printf", "<%s>", "a b", "", "$HOME", "-x", "ä\n"]);
+    assert_eq!(runtime.run(&bundle).ok().stdout, "<a b><><$HOME><-x><ä\n>");
+}
+
+fn the_program_is_found_by_the_containers_path() {
+    let runtime = Runtime::new();
+    let bundle = runtime
+        .bundle()
+        .script("/opt/own/tool", "echo found")
+        .args(["tool"]);
+    runtime
+        .run(&bundle)
+        .fails(["tool", "executable file not found in $PATH"]);
+    let bundle = bundle.set("/process/env", json!(["PATH=/nowhere:/opt/own"]));
+    assert_eq!(runtime.run(&bundle).ok().line(), "found");
+}
+
+fn a_relative_program_is_relative_to_cwd() {
+    let runtime = Runtime::new();
+    let bundle = runtime
+        .bundle()
+        .script("/opt/own/tool", "echo found")
+        .args(["./own/tool"]);
+    runtime.run(&bundle).fails(["./own/tool"]);
+    assert_eq!(
+        runtime
+            .run(&bundle.set("/process/cwd", json!("/opt")))
+            .ok()
+            .line(),
+        "found"
+    );
+}
+
+fn a_missing_program_fails_create() {
+    let runtime = Runtime::new();
+    let output = runtime.try_create(&runtime.bundle().args(["missing"]));
+    output.fails(["missing", "executable file not found in $PATH"]);
+    runtime.is_clean();
+}
+
+fn a_missing_path_fails_create() {
+    let runtime = Runtime::new();
+    let output = runtime.try_create(&runtime.bundle().args(["/bin/missing"]));
+    output.fails(["/bin/missing", "no such file or directory"]);
+    runtime.is_clean();
+}
+
+fn a_folder_is_no_program() {
+    let runtime = Runtime::new();
+    let output = runtime.try_create(&runtime.bundle().args(["/etc"]));
+    output.fails(["/etc", "permission denied", "is a directory"]);
+}
+
+fn a_file_without_permission_is_no_program() {
+    let runtime = Runtime::new();
+    let bundle = runtime
+        .bundle()
+        .file("/bin/plain", "text")
+        .args(["/bin/plain"]);
+    runtime
+        .try_create(&bundle)
+        .fails(["/bin/plain", "permission denied"]);
+    // Another one earlier in PATH without permission does not hide a good one.
+    let bundle = bundle.script("/sbin/plain", "echo fine").args(["plain"]);
+    assert_eq!(runtime.run(&bundle).ok().line(), "fine");
+}
+
+fn a_script_without_interpreter_fails() {
+    let runtime = Runtime::new();
+    let bundle = runtime
+        .bundle()
+        .script("/bin/script", "")
+        .file("/bin/script", "echo no\n");
+    let output = runtime.run(&bundle.args(["/bin/script"]));
+    assert_ne!(output.code, 0, "{output}");
+    assert!(output.stderr.contains("exec format error"), "{output}");
+}
+
+fn environment_is_exactly_the_configs() {
+    let runtime = Runtime::new();
+    let env = ["B=2", "PATH=/bin", "A=1=1", "EMPTY=", "HOME=/h"];
+    let bundle = runtime
+        .bundle()
+        .args(["env"])
+        .set("/process/env", json!(env));
+    let command = runtime
+        .with_bundle("run", &bundle)
+        .arg(runtime.id())
+        .env("SECRET", "x");
+    assert_eq!(command.output().ok().stdout, env.join("\n") + "\n");
+}
+
+fn the_last_of_equal_variables_counts() {
+    let runtime = Runtime::new();
+    let env = json!(["PATH=/bin", "A=1", "B=x", "A=2"]);
+    let bundle = runtime.bundle().shell("echo $A$B").set("/process/env", env);
+    assert_eq!(runtime.run(&bundle).ok().line(), "2x");
+}
+
+fn home_comes_from_passwd() {
+    let runtime = Runtime::new();
+    let passwd = "x:x:1:1::/bad:\nme:x:1000:1000::/home/me:/bin/sh\n";
+    let bundle = runtime
+        .bundle()
+        .file("/etc/passwd", passwd)
+        .shell("echo $HOME");
+    assert_eq!(
+        runtime.run(&bundle.clone().user(1000, 1000)).ok().line(),
+        "/home/me"
+    );
+    let set = bundle.set("/process/env", json!(["PATH=/bin", "HOME=/own"]));
+    assert_eq!(runtime.run(&set).ok().line(), "/own");
+}
+
+fn home_without_passwd_is_the_root() {
+    let runtime = Runtime::new();
+    let bundle = runtime.bundle().shell("echo $HOME").user(4321, 0);
+    assert_eq!(runtime.run(&bundle).ok().line(), "/");
+}
+
+fn passwd_out_of_the_root_is_not_read() {
+    let runtime = Runtime::new();
+    let outside = runtime.folder().file("passwd", "x:x:0:0::/outside:\n");
+    let bundle = runtime
+        .bundle()
+        .link("/etc/passwd", &outside)
+        .shell("echo $HOME");
+    assert_eq!(runtime.run(&bundle).ok().line(), "/");
+}
+
+fn cwd_is_set() {
+    let runtime = Runtime::new();
+    let bundle = runtime
+        .bundle()
+        .args(["pwd"])
+        .set("/process/cwd", json!("/usr/bin"));
+    assert_eq!(runtime.run(&bundle).ok().line(), "/usr/bin");
+}
+
+fn a_missing_cwd_is_made() {
+    let runtime = Runtime::new();
+    let bundle = runtime
+        .bundle()
+        .shell("pwd; stat -c %a .")
+        .set("/process/cwd", json!("/a/b/c"));
+    assert_eq!(runtime.run(&bundle).ok().line(), "/a/b/c\n755");
+}
+
+fn cwd_may_be_the_users_alone() {
+    let runtime = Runtime::new();
+    let own = runtime.folder().folder("own");
+    std::os::unix::fs::chown(&own, Some(1000), Some(1000)).unwrap();
+    fs::set_permissions(&own, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    let bundle = runtime
+        .bundle()
+        .args(["pwd"])
+        .user(1000, 1000)
+        .bind(&own, "/own", []);
+    let bundle = bundle.capabilities([]).set("/process/cwd", json!("/own"));
+    assert_eq!(runtime.run(&bundle).ok().line(), "/own");
+}
+
+fn user_and_group_are_set() {
+    let runtime = Runtime::new();
+    let bundle = runtime
+        .bundle()
+        .args(["grep", "-E", "^[UG]id", "/proc/self/status"]);
+    let output = runtime.run(&bundle.user(1000, 2000)).ok();
+    assert_eq!(
+        output.stdout,
+        "Uid:\t1000\t1000\t1000\t1000\nGid:\t2000\t2000\t2000\t2000\n"
+    );
+}
+
+fn additional_groups_are_exactly_the_configs() {
+    let runtime = Runtime::new();
+    let bundle = runtime
+        .bundle()
+        .args(["grep", "^Groups", "/proc/self/status"]);
+    let groups = bundle.clone().set(
+        "/process/user/additionalGids",
+        json!([10, 4_000_000_000_u32]),
+    );
+    assert_eq!(runtime.run(&groups).ok().line(), "Groups:\t10 4000000000");
+    assert_eq!(runtime.run(&bundle).ok().line(), "Groups:");
+}
+
+fn the_callers_groups_are_dropped() {
+    let runtime = Runtime::new();
+    let bundle = runtime
+        .bundle()
+        .args(["grep", "^Groups", "/proc/self/status"]);
+    let run = runtime.with_bundle("run", &bundle).arg(runtime.id());
+    let output = run
+        .under("setpriv", ["--groups=4,27,44", "--"])
+        .output()
+        .ok();
+    assert_eq!(output.line(), "Groups:");
+}
+
+fn umask_is_0022_whatever_the_callers() {
+    let runtime = Runtime::new();
+    let bundle = runtime.bundle().shell("umask");
+    let run = runtime.with_bundle("run", &bundle).arg(runtime.id());
+    assert_eq!(run.after("umask 0177").output().ok().line(), "0022");
+}
+
+fn umask_is_set() {
+    let runtime = Runtime::new();
+    let bundle = runtime
+        .bundle()
+        .shell("umask")
+        .set("/process/user/umask", json!(0o27));
+    assert_eq!(runtime.run(&bundle).ok().line(), "0027");
+}
+
+/// The five capability sets of a process inside, as `/proc` writes them, without leading zeros.
+const SETS: [&str; 3] = [
+    "sh",
+    "-c",
+    "grep ^Cap /proc/self/status | sed 's/\t0*/ /;s/Cap//'",
+];
+
+fn capabilities_are_exactly_the_configs() {
+    let runtime = Runtime::new();
+    let sets = json!({"bounding": ["CAP_KILL", "CAP_CHOWN"], "permitted": ["CAP_KILL"],
+        "effective": ["CAP_KILL"], "inheritable": [], "ambient": []});
+    let bundle = runtime
+        .bundle()
+        .args(SETS)
+        .set("/process/capabilities", sets)
+        .set("/process/noNewPrivileges", json!(false));
+    let output = runtime.run(&bundle).ok();
+    // An exec by root turns the bounding set into the permitted one: that is the kernel's rule.
+    assert_eq!(output.stdout, "Inh: \nPrm: 21\nEff: 21\nBnd: 21\nAmb: \n");
+    let output = runtime.run(&bundle.user(1000, 1000)).ok();
+    assert_eq!(output.stdout, "Inh: \nPrm: \nEff: \nBnd: 21\nAmb: \n");
+}
+
+fn omitted_capabilities_are_none() {
+    let runtime = Runtime::new();
+    let bundle = runtime.bundle().args(SETS).remove("/process/capabilities");
+    let output = runtime.run(&bundle).ok();
+    assert_eq!(output.stdout, "Inh: \nPrm: \nEff: \nBnd: \nAmb: \n");
+}
+
+fn ambient_capabilities_are_raised() {
+    let runtime = Runtime::new();
+    let names = json!(["CAP_NET_BIND_SERVICE"]);
+    let sets = json!({"bounding": names, "permitted": names, "effective": names,
+        "inheritable": names, "ambient": names});
+    let bundle = runtime
+        .bundle()
+        .args(SETS)
+        .user(1000, 1000)
+        .set("/process/capabilities", sets);
+    let output = runtime.run(&bundle).ok();
+    assert_eq!(
+        output.stdout,
+        "Inh: 400\nPrm: 400\nEff: 400\nBnd: 400\nAmb: 400\n"
+    );
+}
+
+fn ambient_without_inheritable_is_no_failure() {
+    let runtime = Runtime::new();
+    let bundle = runtime.bundle().args(SETS).capabilities(["CAP_KILL"]);
+    let output = runtime
+        .run(&bundle.set("/process/capabilities/ambient", json!(["CAP_KILL"])))
+        .ok();
+    assert!(output.stdout.ends_with("Amb: \n"), "{output}");
+}
+
+fn an_unknown_capability_is_no_failure() {
+    let runtime = Runtime::new();
+    let bundle = runtime
+        .bundle()
+        .args(SETS)
+        .capabilities(["CAP_KILL", "CAP_TIME_TRAVEL"]);
+    let output = runtime.run(&bundle).ok();
+    assert!(output.stdout.contains("Bnd: 20\n"), "{output}");
+}
+
+fn a_user_keeps_no_capabilities_but_ambient_ones() {
+    let runtime = Runtime::new();
+    let bundle = runtime
+        .bundle()
+        .args(SETS)
+        .user(1000, 0)
+        .capabilities(["CAP_KILL"]);
+    assert_eq!(
+        runtime.run(&bundle).ok().stdout,
+        "Inh: \nPrm: \nEff: \nBnd: 20\nAmb: \n"
+    );
+}
+
+fn no_new_privileges_is_set() {
+    let runtime = Runtime::new();
+    let bundle = runtime
+        .bundle()
+        .args(["grep", "NoNewPrivs", "/proc/self/status"]);
+    assert_eq!(runtime.run(&bundle).ok().line(), "NoNewPrivs:\t1");
+}
+
+fn no_new_privileges_is_not_set() {
+    let runtime = Runtime::new();
+    let bundle = runtime
+        .bundle()
+        .args(["grep", "NoNewPrivs", "/proc/self/status"]);
+    let bundle = bundle.set("/process/noNewPrivileges", json!(false));
+    assert_eq!(runtime.run(&bundle).ok().line(), "NoNewPrivs:\t0");
+}
+
+fn limits_are_set() {
+    let runtime = Runtime::new();
+    let bundle = runtime.bundle().args(["cat", "/proc/self/limits"]);
+    let limits = json!([{"type": "RLIMIT_NOFILE", "soft": 100, "hard": 200},
+        {"type": "RLIMIT_CORE", "soft": 0, "hard": u64::MAX}]);
+    let output = runtime.run(&bundle.set("/process/rlimits", limits)).ok();
+    let line = |name: &str| {
+        output
+            .stdout
+            .lines()
+            .find(|line| line.starts_with(name))
+            .unwrap()
+    };
+    let words = |name: &str| {
+        line(name)
+            .split_whitespace()
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(words("Max open files")[3..5], ["100", "200"]);
+    assert_eq!(words("Max core file size")[4..6], ["0", "unlimited"]);
+}
+
+fn a_limit_that_cannot_be_raised_is_named() {
+    if machine().capabilities & (1 << 24) != 0 {
+        coracle_integration::skip!("needs a root without CAP_SYS_RESOURCE");
+    }
+    let runtime = Runtime::new();
+    let limits = json!([{"type": "RLIMIT_NOFILE", "soft": 1000, "hard": 1_000_000_000}]);
+    let bundle = runtime.bundle().set("/process/rlimits", limits);
+    runtime
+        .run(&bundle)
+        .fails(["RLIMIT_NOFILE", "1000000000", "operation not permitted"]);
+}
+
+fn oom_score_adjustment_is_set() {
+    let runtime = Runtime::new();
+    let bundle = runtime.bundle().args(["cat", "/proc/self/oom_score_adj"]);
+    for value in [500, 0] {
+        // The caller's is lower, so that no privilege is needed.
+        let bundle = bundle.clone().set("/process/oomScoreAdj", json!(value));
+        assert_eq!(runtime.run(&bundle).ok().line(), value.to_string());
+    }
+}
+
+fn oom_score_adjustment_is_kept() {
+    let runtime = Runtime::new();
+    let bundle = runtime.bundle().args(["cat", "/proc/self/oom_score_adj"]);
+    let run = runtime.with_bundle("run", &bundle).arg(runtime.id());
+    let run = run.after("echo 77 >/proc/self/oom_score_adj");
+    assert_eq!(run.output().ok().line(), "77");
+}
+
+fn the_scheduler_is_set() {
+    let runtime = Runtime::new();
+    let bundle = runtime.bundle().shell("cut -d' ' -f19,41 /proc/self/stat");
+    let batch = json!({"policy": "SCHED_BATCH", "nice": 5});
+    assert_eq!(
+        runtime
+            .run(&bundle.clone().set("/process/scheduler", batch))
+            .ok()
+            .line(),
+        "5 3"
+    );
+    let idle = json!({"policy": "SCHED_IDLE"});
+    let output = runtime.run(&bundle.set("/process/scheduler", idle)).ok();
+    assert!(output.line().ends_with(" 5"), "{output}");
+}
+
+fn the_io_priority_is_set() {
+    let runtime = Runtime::new();
+    let priority = json!({"class": "IOPRIO_CLASS_BE", "priority": 6});
+    let bundle = runtime.bundle().args(["ionice", "-p", "1"]);
+    let output = runtime
+        .run(&bundle.set("/process/ioPriority", priority))
+        .ok();
+    assert_eq!(output.line(), "best-effort: prio 6");
+}
+
+fn the_callers_affinity_is_forgotten() {
+    let runtime = Runtime::new();
+    let bundle = runtime
+        .bundle()
+        .args(["grep", "Cpus_allowed_list", "/proc/self/status"]);
+    let all = runtime.run(&bundle).ok().stdout;
+    let run = runtime.with_bundle("run", &bundle).arg(runtime.id());
+    let output = run.under("taskset", ["-c", "0"]).output().ok();
+    assert_eq!(output.stdout, all);
+}
+
+fn signals_are_reset() {
+    let runtime = Runtime::new();
+    let bundle = runtime
+        .bundle()
+        .args(["grep", "-E", "^Sig(Blk|Ign|Cgt)", "/proc/self/status"]);
+    let run = runtime.with_bundle("run", &bundle).arg(runtime.id());
+    let run = run.under(
+        "env",
+        ["--block-signal=USR1,TERM", "--ignore-signal=PIPE,HUP,USR2"],
+    );
+    let zero = "0000000000000000";
+    let expected = format!("SigBlk:\t{zero}\nSigIgn:\t{zero}\nSigCgt:\t{zero}\n");
+    assert_eq!(run.output().ok().stdout, expected);
+}
+
+fn no_descriptor_but_stdio_is_open() {
+    let runtime = Runtime::new();
+    // 3 is the folder that ls itself reads.
+    let bundle = runtime.bundle().args(["ls", "/proc/self/fd"]);
+    let run = runtime.with_bundle("run", &bundle).arg(runtime.id());
+    let leak = "exec 3</ 4</etc/passwd 5>/dev/null 9</dev/zero";
+    assert_eq!(run.after(leak).output().ok().stdout, "0\n1\n2\n3\n");
+}
+
+fn standard_streams_to_null_are_the_containers() {
+    let runtime = Runtime::new();
+    let script = "stat -L -c %d /proc/self/fd/0 /dev/null";
+    let output = runtime.run(&runtime.bundle().shell(script)).ok();
+    let devices: Vec<&str> = output.stdout.lines().collect();
+    assert_eq!(devices[0], devices[1], "the host's /dev/null is still open");
+}
+
+fn the_process_leads_a_session() {
+    let runtime = Runtime::new();
+    let bundle = runtime.bundle().shell("cut -d' ' -f1,5,6,7 /proc/$$/stat");
+    assert_eq!(runtime.run(&bundle).ok().line(), "1 1 1 0");
+}
+
+fn a_session_keyring_is_made() {
+    let runtime = Runtime::new();
+    let bundle = runtime
+        .bundle()
+        .shell("cat /proc/keys; sleep 1000")
+        .remove("/linux/maskedPaths");
+    let container = runtime.start(&bundle);
+    container.wait_for(&format!("_ses.{}", container.id));
+    let keys = container.exec(["cat", "/proc/keys"]).ok();
+    assert!(
+        keys.stdout.contains(&format!("_ses.{}", container.id)),
+        "{keys}"
+    );
+}
+
+fn no_new_keyring_keeps_the_callers() {
+    let runtime = Runtime::new();
+    let id = runtime.id();
+    let bundle = runtime
+        .bundle()
+        .args(["cat", "/proc/keys"])
+        .remove("/linux/maskedPaths");
+    let run = runtime
+        .with_bundle("run", &bundle)
+        .args(["--no-new-keyring", &id]);
+    let output = run.output().ok();
+    assert!(!output.stdout.contains(&format!("_ses.{id}")), "{output}");
+}
+
+fn hostname_and_domainname_are_set() {
+    let runtime = Runtime::new();
+    let bundle = runtime
+        .bundle()
+        .shell("hostname; cat /proc/sys/kernel/domainname");
+    let bundle = bundle
+        .set("/hostname", json!("box"))
+        .set("/domainname", json!("example.org"));
+    assert_eq!(runtime.run(&bundle).ok().line(), "box\nexample.org");
+}
+
+fn sysctls_are_written() {
+    let runtime = Runtime::new();
+    let sysctl = json!({"net.ipv4.ip_forward": "1", "kernel/msgmax": "9000",
+        "net.ipv4.conf.lo.rp_filter": "2", "fs.mqueue.msg_max": "20"});
+    let files = [
+        "net/ipv4/ip_forward",
+        "kernel/msgmax",
+        "net/ipv4/conf/lo/rp_filter",
+        "fs/mqueue/msg_max",
+    ];
+    let script = format!("cd /proc/sys && cat {}", files.join(" "));
+    let bundle = runtime.bundle().shell(&script).set("/linux/sysctl", sysctl);
+    assert_eq!(runtime.run(&bundle).ok().stdout, "1\n9000\n2\n20\n");
+}
+
+fn sysctls_of_the_host_are_refused() {
+    let runtime = Runtime::new();
+    let before = fs::read_to_string("/proc/sys/vm/swappiness").unwrap();
+    for key in [
+        "vm.swappiness",
+        "kernel.panic",
+        "kernel.hostname",
+        "net.ipv4..x",
+        "net.ipv4.conf/../x",
+    ] {
+        let bundle = runtime.bundle().set("/linux/sysctl", json!({key: "1"}));
+        runtime.try_create(&bundle).fails([key]);
+    }
+    let sysctl = json!({"net.ipv4.ip_forward": "1"});
+    let bundle = runtime
+        .bundle()
+        .without_namespace("network")
+        .set("/linux/sysctl", sysctl);
+    runtime.try_create(&bundle).fails(["net.ipv4.ip_forward"]);
+    assert_eq!(
+        fs::read_to_string("/proc/sys/vm/swappiness").unwrap(),
+        before
+    );
+}
+
+fn personality_is_set() {
+    let runtime = Runtime::new();
+    let bundle = runtime.bundle().shell("uname -m; sleep 1000");
+    let bundle = bundle.set("/linux/personality", json!({"domain": "LINUX32"}));
+    let container = runtime.start(&bundle);
+    container.wait_for("i686\n");
+    assert_eq!(container.exec(["uname", "-m"]).ok().line(), "i686");
+}
+
+fn a_memory_policy_is_set() {
+    let runtime = Runtime::new();
+    let bundle = runtime.bundle().shell("head -n 1 /proc/self/numa_maps");
+    if !runtime.run(&bundle).ok().stdout.contains("default") {
+        coracle_integration::skip!("needs a kernel with NUMA");
+    }
+    let policy = json!({"mode": "MPOL_BIND", "nodes": "0"});
+    let output = runtime.run(&bundle.set("/linux/memoryPolicy", policy)).ok();
+    assert!(output.stdout.contains("bind:0"), "{output}");
+}
+
+fn create_without_process_works_and_start_fails() {
+    let runtime = Runtime::new();
+    let container = runtime.create(&runtime.bundle().remove("/process"));
+    container.start().fails(["process"]);
+    assert_eq!(container.status(), "created");
+    container.delete().ok();
+}
+
+fn an_apparmor_profile_without_apparmor_is_refused() {
+    let runtime = Runtime::new();
+    let bundle = runtime
+        .bundle()
+        .set("/process/apparmorProfile", json!("no-such-profile"));
+    runtime.try_create(&bundle).fails(["no-such-profile"]);
+    if machine().has_apparmor {
+        let bundle = bundle.set("/process/apparmorProfile", json!("unconfined"));
+        runtime.run(&bundle).ok();
+    }
+}
+
+fn an_selinux_label_without_selinux_is_refused() {
+    if machine().has_selinux {
+        coracle_integration::skip!("SELinux is on");
+    }
+    let runtime = Runtime::new();
+    let label = json!("system_u:system_r:container_t:s0");
+    let bundle = runtime.bundle().set("/process/selinuxLabel", label);
+    runtime.try_create(&bundle).fails(["selinux"]);
+}
+
+fn init_is_not_traceable_before_start() {
+    needs::program("runuser");
+    let runtime = Runtime::new();
+    let container = runtime.create(&runtime.bundle().user(1000, 1000).args(["sleep", "1000"]));
+    // /proc/PID belongs to root while the process is not dumpable, to its user otherwise.
+    let owner = || {
+        std::os::unix::fs::MetadataExt::uid(
+            &fs::metadata(format!("/proc/{}/environ", container.pid())).unwrap(),
+        )
+    };
+    assert_eq!(owner(), 0);
+    container.start().ok();
+    coracle_integration::wait_until("exec", || owner() == 1000);
+}
