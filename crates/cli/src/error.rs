@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use coracle_bundle::ContainerId;
 use thiserror::Error;
 
 use crate::arguments::Usage;
@@ -15,6 +16,16 @@ pub(crate) enum Error {
     /// The verb itself failed.
     #[error(transparent)]
     Container(#[from] coracle_container::Error),
+    /// The verb failed on a container.
+    #[error("{verb} {id}: {source}")]
+    Verb {
+        /// The verb.
+        verb: &'static str,
+        /// The container.
+        id: ContainerId,
+        /// What was attempted and why it failed.
+        source: Box<coracle_container::Error>,
+    },
     /// Our own file cannot be sealed.
     #[error(transparent)]
     Seal(#[from] coracle_launch::Error),

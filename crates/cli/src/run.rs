@@ -15,6 +15,7 @@ const EXEC_FAILED: u8 = 255;
 
 /// Carries the command line out.
 pub(crate) fn run(arguments: Vec<OsString>) -> ExitCode {
+    coracle_sys::expect_children();
     let unlogged = Log::default();
     let (global, name, rest) = match arguments::read_global(arguments) {
         Ok((global, Called::Verb { name, rest })) => (global, name, rest),

@@ -79,6 +79,7 @@ fn open_slots(site: &mut Site, goal: Goal) -> Result<Slots, Error> {
         site.undo.push(Made::Cgroup(Box::new(made.record.clone())));
         (cgroup, into, tasks) = (made.record, made.into, made.tasks);
         site.record.cgroup = Some(cgroup.clone());
+        site.record.cgroup_made = true;
     }
     let gate = match goal {
         Goal::Started => Gate::Link,

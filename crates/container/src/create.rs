@@ -4,8 +4,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use coracle_bundle::{Bundle, HookPoint, Mount, MountOptions, Namespace};
+use coracle_bundle::{AttributeChange, Bind, Bundle, HookPoint, Mount, MountOptions, Namespace};
 use coracle_launch::{Launch, Plan, Released};
+use coracle_sys::mount_attribute;
 use nix::unistd::Uid;
 
 use crate::build::{self, Built, Site};
@@ -124,15 +125,20 @@ pub(crate) fn check_terminal(
 
 /// The directory of the notify socket, read-only at /run/notify.
 fn notify_mount(source: PathBuf) -> Mount {
-    let mut options = MountOptions::default();
-    options.given = ["bind", "ro", "nosuid", "nodev", "noexec"]
-        .map(str::to_owned)
-        .to_vec();
-    options.bind = Some(coracle_bundle::Bind::Plain);
-    options.attributes.set = coracle_sys::mount_attribute::RDONLY
-        | coracle_sys::mount_attribute::NOSUID
-        | coracle_sys::mount_attribute::NODEV
-        | coracle_sys::mount_attribute::NOEXEC;
+    let given = ["bind", "ro", "nosuid", "nodev", "noexec"].map(str::to_owned);
+    let attributes = AttributeChange {
+        set: mount_attribute::RDONLY
+            | mount_attribute::NOSUID
+            | mount_attribute::NODEV
+            | mount_attribute::NOEXEC,
+        clear: 0,
+    };
+    let options = MountOptions {
+        given: given.to_vec(),
+        bind: Some(Bind::Plain),
+        attributes,
+        ..MountOptions::default()
+    };
     Mount {
         destination: notify::DIRECTORY.into(),
         source: Some(source),
@@ -293,6 +299,7 @@ fn first_record(directory: &Directory, prepared: &Prepared) -> Result<Record, Er
             .cgroups
             .as_ref()
             .map(coracle_cgroups::Plan::record),
+        cgroup_made: false,
         own_pid_namespace: config.linux.namespaces.pid == Namespace::New,
         host_mount: prepared
             .plan
@@ -300,6 +307,8 @@ fn first_record(directory: &Directory, prepared: &Prepared) -> Result<Record, Er
             .as_ref()
             .and_then(|plan| plan.host_mount())
             .map(Path::to_owned),
+        poststart_hooks: !config.hooks.poststart.is_empty(),
+        poststop_hooks: !config.hooks.poststop.is_empty(),
         has_process: config.process.is_some(),
         annotations: config.annotations.clone(),
     })

@@ -17,7 +17,8 @@ use crate::undo;
 const PATIENCE_MS: u32 = 10_000;
 
 /// With this variable set to `1`, a container that is only created is not deleted without force, as
-/// runtime.md § Delete says. Without it such a container is ended and deleted: engines rely on that.
+/// runtime.md § Delete says. Without it such a container is ended and deleted: engines rely on
+/// that.
 const STRICT: &str = "CORACLE_STRICT_DELETE";
 
 /// Deletes a container: its processes, cgroup and directory, then the poststop hooks run.
@@ -95,22 +96,25 @@ pub(crate) fn end(directory: &Directory, record: &Record) -> Result<Vec<String>,
     if let Some(mount) = &record.host_mount {
         undo::detach(mount)?;
     }
-    let hooks = directory
-        .config()
-        .ok()
-        .and_then(|text| coracle_bundle::parse(&record.bundle, &text).ok())
-        .map(|config| coracle_hooks::plan(&config.hooks, &[]));
+    let hooks = poststop_hooks(directory, record);
     directory.remove()?;
-    let Some(hooks) = hooks else {
-        return Ok(Vec::new());
+    let (hooks, mut warnings) = match hooks {
+        Ok(hooks) => (hooks, Vec::new()),
+        Err(error) => (coracle_hooks::Plan::default(), vec![error.to_string()]),
     };
-    let poststop = hooks.at(HookPoint::Poststop);
-    if poststop.is_empty() {
-        return Ok(Vec::new());
-    }
     let state = state::for_hook(record, Status::Stopped, 0);
-    let failures = coracle_hooks::run_all(HookPoint::Poststop, poststop, &state);
-    Ok(failures.iter().map(ToString::to_string).collect())
+    let failures =
+        coracle_hooks::run_all(HookPoint::Poststop, hooks.at(HookPoint::Poststop), &state);
+    warnings.extend(failures.iter().map(ToString::to_string));
+    Ok(warnings)
+}
+
+fn poststop_hooks(directory: &Directory, record: &Record) -> Result<coracle_hooks::Plan, Error> {
+    if !record.poststop_hooks {
+        return Ok(coracle_hooks::Plan::default());
+    }
+    let config = coracle_bundle::parse(&record.bundle, &directory.config()?)?;
+    Ok(coracle_hooks::plan(&config.hooks, &[]))
 }
 
 /// Kills init and, by the cgroup, whatever else there is, and waits for init's end.
@@ -125,7 +129,7 @@ fn end_processes(id: &ContainerId, record: &Record) -> Result<(), Error> {
     if let Some(pidfd) = &pidfd {
         let _ = coracle_sys::pidfd_send_signal(pidfd.as_fd(), nix::libc::SIGKILL);
     }
-    if let Some(cgroup) = &record.cgroup {
+    if let Some(cgroup) = record.own_cgroup() {
         coracle_cgroups::kill(cgroup, nix::libc::SIGKILL)?;
     }
     let Some(pidfd) = pidfd else { return Ok(()) };

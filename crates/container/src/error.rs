@@ -9,7 +9,8 @@ use thiserror::Error;
 
 use crate::status::Status;
 
-/// What a verb attempted and why it did not come about.
+/// What a verb attempted and why it did not come about. Whoever shows it names the verb and the
+/// container before it: `start web1: container does not exist`.
 ///
 /// The texts `does not exist`, `container not running` and `container with given ID already exists`
 /// are matched by engines.
@@ -32,19 +33,19 @@ pub enum Error {
     #[error(transparent)]
     Hooks(#[from] coracle_hooks::Error),
     /// The id is taken.
-    #[error("container with given ID already exists: {id}")]
+    #[error("container with given ID already exists")]
     Exists {
         /// The id asked for.
         id: ContainerId,
     },
     /// There is no such container.
-    #[error("container {id}: container does not exist")]
+    #[error("container does not exist")]
     Absent {
         /// The id asked for.
         id: ContainerId,
     },
     /// The container's status forbids the verb.
-    #[error("container {id}: {refusal}: {status}")]
+    #[error("{refusal}")]
     Status {
         /// The container.
         id: ContainerId,
@@ -62,7 +63,7 @@ pub enum Error {
         status: Status,
     },
     /// Another verb works on the container for longer than one waits.
-    #[error("container {id} is locked by {}", match holder {
+    #[error("container is locked by {}", match holder {
         Some(pid) => format!("process {pid}"),
         None => "another process".to_owned(),
     })]
@@ -91,7 +92,7 @@ pub enum Error {
         reason: String,
     },
     /// `start` of a container without `process`.
-    #[error("container {id}: config.json has no process: nothing to start")]
+    #[error("config.json has no process: nothing to start")]
     NoProcess {
         /// The container.
         id: ContainerId,
@@ -128,7 +129,7 @@ pub enum Error {
         reason: String,
     },
     /// The signal could not be delivered.
-    #[error("container {id}: send signal {signal} to init: {}", errno_text(*errno))]
+    #[error("send signal {signal} to init: {}", errno_text(*errno))]
     Signal {
         /// The container.
         id: ContainerId,
@@ -138,7 +139,7 @@ pub enum Error {
         errno: Errno,
     },
     /// Init did not end in time.
-    #[error("container {id}: container init still running: process {pid}")]
+    #[error("container init still running: process {pid}")]
     StillRunning {
         /// The container.
         id: ContainerId,
@@ -146,7 +147,7 @@ pub enum Error {
         pid: i32,
     },
     /// The container has no cgroup that the verb could use.
-    #[error("container {id} has no cgroup of its own: cannot {verb}")]
+    #[error("container has no cgroup of its own: cannot {verb}")]
     NoCgroup {
         /// The container.
         id: ContainerId,

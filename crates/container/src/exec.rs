@@ -24,7 +24,8 @@ use crate::state;
 use crate::status::{Verb, refusal};
 use crate::store::Store;
 
-/// Executes a process in a running (or created) container. In the foreground, returns its exit code.
+/// Executes a process in a running (or created) container. In the foreground, returns its exit
+/// code.
 ///
 /// # Errors
 /// [`Error`]; the container is as it was.
@@ -69,7 +70,19 @@ fn launch(
     let (init, pidfd) = find_init(options, record)?;
     let plan = plan(options, config, process, &init)?;
     let cgroup = record.cgroup.clone().unwrap_or_default();
-    let joining = coracle_cgroups::open(&cgroup, Pid::from_raw(init.pid))?;
+    let init_pid = Pid::from_raw(init.pid);
+    let joining = match options.cgroup.is_empty() {
+        true => coracle_cgroups::open(&cgroup, init_pid)?,
+        false => {
+            let below = coracle_cgroups::sub_cgroup(&cgroup, &options.cgroup)?;
+            // Who names a cgroup means it: no second choice.
+            let joining = coracle_cgroups::open(&below, init_pid)?;
+            coracle_cgroups::Joining {
+                fallback: None,
+                ..joining
+            }
+        }
+    };
     let signals = (options.attachment == Attachment::Foreground)
         .then(Signals::catch)
         .transpose()?;
@@ -178,8 +191,6 @@ fn process(options: &ExecOptions, config: &Config) -> Result<Process, Error> {
                 .map(|a| c_string("ARGS", a))
                 .collect::<Result<_, _>>()?;
             process.terminal = options.tty;
-            // These concern the container's first process alone.
-            process.oom_score_adj = None;
             process
         }
     };

@@ -8,7 +8,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use coracle_sys::errno_text;
 use nix::errno::Errno;
 
 use crate::error::{Error, io_errno};
@@ -83,13 +82,15 @@ pub(crate) fn write_pid_file(path: &Path, pid: i32) -> Result<(), Error> {
     std::fs::rename(&temporary, path).map_err(|error| failed("rename", &error))
 }
 
-/// Checks that `count` descriptors from `first` on are open.
+/// Checks that the caller left `count` descriptors from `first` on open for us.
+///
+/// Ours are all close-on-exec, and what the caller passed on over an exec is not.
 pub(crate) fn check_preserved(first: u32, count: u32) -> Result<(), Error> {
     for number in first..first.saturating_add(count) {
-        let link = format!("/proc/self/fd/{number}");
-        if let Err(error) = std::fs::symlink_metadata(&link) {
-            let errno = errno_text(io_errno(&error));
-            let reason = format!("unable to stat preserved-fd {number}: {errno}");
+        let facts = std::fs::read_to_string(format!("/proc/self/fdinfo/{number}"));
+        if !facts.is_ok_and(|facts| is_inherited(&facts)) {
+            let reason =
+                format!("unable to stat preserved-fd {number}: the caller has not opened it");
             return Err(Error::Value {
                 flag: "--preserve-fds",
                 reason,
@@ -97,4 +98,26 @@ pub(crate) fn check_preserved(first: u32, count: u32) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// From the flags of /proc/PID/fdinfo/N, in octal: proc_pid_fdinfo(5).
+fn is_inherited(facts: &str) -> bool {
+    let flags = facts.lines().find_map(|line| line.strip_prefix("flags:"));
+    flags
+        .and_then(|flags| i64::from_str_radix(flags.trim(), 8).ok())
+        .is_some_and(|flags| flags & i64::from(nix::libc::O_CLOEXEC) == 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_descriptor_of_our_own_is_not_the_callers() {
+        assert!(is_inherited("pos:\t0\nflags:\t0100002\nmnt_id:\t1\n"));
+        assert!(!is_inherited("pos:\t0\nflags:\t02100002\nmnt_id:\t1\n"));
+        assert!(!is_inherited(""));
+        assert!(check_preserved(900, 1).is_err());
+        assert!(check_preserved(900, 0).is_ok());
+    }
 }

@@ -32,8 +32,8 @@ impl Identity {
         stat(self.pid).is_some_and(|stat| self.is(&stat) && !matches!(stat.state, 'Z' | 'X' | 'x'))
     }
 
-    /// A pidfd of the process, or `None` when it is gone. The start time is compared after the open,
-    /// so that the descriptor cannot be of a later process.
+    /// A pidfd of the process, or `None` when it is gone. The start time is compared after the
+    /// open, so that the descriptor cannot be of a later process.
     ///
     /// # Errors
     /// The errno of pidfd_open(2), but `ESRCH` and `EINVAL` (not a thread group leader): gone.

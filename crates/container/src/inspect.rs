@@ -52,9 +52,9 @@ pub fn list(store: &Store) -> Result<Listing, Error> {
 pub fn processes(store: &Store, id: &ContainerId) -> Result<Vec<i32>, Error> {
     let (directory, record) = read(store, id)?;
     allow(Verb::Ps, &directory, &record)?;
-    match &record.cgroup {
-        Some(cgroup) if !cgroup.is_empty() => Ok(coracle_cgroups::processes(cgroup)?),
-        _ => Ok(record.init.map(|init| init.pid).into_iter().collect()),
+    match record.own_cgroup() {
+        Some(cgroup) => Ok(coracle_cgroups::processes(cgroup)?),
+        None => Ok(record.init.map(|init| init.pid).into_iter().collect()),
     }
 }
 
@@ -88,9 +88,9 @@ fn freezer(store: &Store, id: &ContainerId, verb: Verb) -> Result<(), Error> {
         Verb::Resume => ("resume", coracle_cgroups::thaw),
         _ => ("pause", coracle_cgroups::freeze),
     };
-    match &record.cgroup {
-        Some(cgroup) if !cgroup.is_empty() => Ok(apply(cgroup)?),
-        _ => Err(Error::NoCgroup {
+    match record.own_cgroup() {
+        Some(cgroup) => Ok(apply(cgroup)?),
+        None => Err(Error::NoCgroup {
             id: id.clone(),
             verb: name,
         }),

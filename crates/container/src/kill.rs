@@ -43,7 +43,7 @@ pub fn kill(store: &Store, id: &ContainerId, signal: i32, scope: Scope) -> Resul
     signal_init(id, &record, signal)?;
     if signal == nix::libc::SIGKILL && status == Status::Paused {
         // A frozen v1 cgroup delivers nothing; v2 kills frozen processes by itself.
-        if let Some(cgroup) = &record.cgroup {
+        if let Some(cgroup) = record.own_cgroup() {
             coracle_cgroups::thaw(cgroup)?;
         }
     }
@@ -52,13 +52,11 @@ pub fn kill(store: &Store, id: &ContainerId, signal: i32, scope: Scope) -> Resul
 
 /// Signals every process of the cgroup; whether there is a cgroup for that.
 fn signal_cgroup(record: &Record, signal: i32) -> Result<bool, Error> {
-    match &record.cgroup {
-        Some(cgroup) if !cgroup.is_empty() => {
-            coracle_cgroups::kill(cgroup, signal)?;
-            Ok(true)
-        }
-        _ => Ok(false),
-    }
+    let Some(cgroup) = record.own_cgroup() else {
+        return Ok(false);
+    };
+    coracle_cgroups::kill(cgroup, signal)?;
+    Ok(true)
 }
 
 /// Signals init through a pidfd whose start time was checked.

@@ -26,18 +26,32 @@ pub(crate) struct Record {
     /// The runtime that creates the container.
     pub(crate) creator: Option<Identity>,
     pub(crate) init: Option<Identity>,
+    /// Before `create` made it: what it will be, to be removed but never signalled, since the
+    /// name may be somebody else's still.
     pub(crate) cgroup: Option<coracle_cgroups::Record>,
+    /// The cgroup is the container's own.
+    pub(crate) cgroup_made: bool,
     /// The container has a pid namespace of its own: the kernel ends all its processes with init.
     pub(crate) own_pid_namespace: bool,
     /// The mount that the container has on the host, since it has no mount namespace.
     #[serde(default)]
     pub(crate) host_mount: Option<PathBuf>,
+    /// The config has hooks for these points: verbs that find none need not read it again.
+    pub(crate) poststart_hooks: bool,
+    pub(crate) poststop_hooks: bool,
     /// The config has a process: the container can be started.
     pub(crate) has_process: bool,
     pub(crate) annotations: BTreeMap<String, String>,
 }
 
 impl Record {
+    /// The container's own cgroup with processes in it, if it has one.
+    pub(crate) fn own_cgroup(&self) -> Option<&coracle_cgroups::Record> {
+        self.cgroup
+            .as_ref()
+            .filter(|cgroup| self.cgroup_made && !cgroup.is_empty())
+    }
+
     pub(crate) fn current_version() -> u32 {
         VERSION
     }

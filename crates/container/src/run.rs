@@ -18,8 +18,8 @@ pub struct Ended {
     pub warnings: Vec<String>,
 }
 
-/// Creates and starts a container. In the foreground, returns its exit code once it has ended and is
-/// deleted.
+/// Creates and starts a container. In the foreground, returns its exit code once it has ended and
+/// is deleted.
 ///
 /// # Errors
 /// [`Error`]; nothing is left behind then.

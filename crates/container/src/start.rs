@@ -146,11 +146,10 @@ fn explain(directory: &Directory, record: &Record, failure: Failure) -> Error {
 
 /// Runs the poststart hooks. One that fails stops the container (runtime.md § Lifecycle, step 10).
 pub(crate) fn poststart(directory: &Directory, record: &Record) -> Result<(), Error> {
-    let text = directory.config()?;
-    let config = coracle_bundle::parse(&record.bundle, &text)?;
-    if config.hooks.poststart.is_empty() {
+    if !record.poststart_hooks {
         return Ok(());
     }
+    let config = coracle_bundle::parse(&record.bundle, &directory.config()?)?;
     let hooks = coracle_hooks::plan(&config.hooks, &[]);
     let pid = record.init.map_or(0, |init| init.pid);
     let state = state::for_hook(record, Status::Running, pid);

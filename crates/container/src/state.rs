@@ -54,11 +54,8 @@ pub(crate) fn status(directory: &Directory, record: &Record) -> Status {
     if !record.complete {
         return Status::Creating;
     }
-    if record
-        .cgroup
-        .as_ref()
-        .is_some_and(|cgroup| coracle_cgroups::is_frozen(cgroup).unwrap_or(false))
-    {
+    let frozen = record.own_cgroup().map(coracle_cgroups::is_frozen);
+    if matches!(frozen, Some(Ok(true))) {
         return Status::Paused;
     }
     if directory.has_fifo() {
@@ -93,8 +90,8 @@ pub(crate) fn with(record: &Record, status: Status, pid: i32) -> State {
     }
 }
 
-/// What a hook gets on its standard input: the spec's members only, on one line. runtime.md § State,
-/// config.md § POSIX-platform Hooks.
+/// What a hook gets on its standard input: the spec's members only, on one line. runtime.md §
+/// State, config.md § POSIX-platform Hooks.
 pub(crate) fn for_hook(record: &Record, status: Status, pid: i32) -> Vec<u8> {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]

@@ -1,7 +1,8 @@
 //! The memory on disk: one directory a container below the state root.
 //!
 //! ```text
-//! <root>/<id>/          0700, made by mkdir(2): whoever makes it owns the id; its flock(2) is the lock
+//! <root>/<id>/          0700, made by mkdir(2): whoever makes it owns the id; its flock(2) is the
+//! lock
 //!     state.json        the record: facts only, replaced as a whole by rename(2)
 //!     config.json       a private copy of the bundle's file, byte for byte
 //!     start  started    FIFOs between `start` and init, gone once the container was started

@@ -36,7 +36,9 @@ impl Undo {
         for made in self.made.into_iter().rev() {
             let done = match made {
                 Made::Cgroup(record) => {
-                    let _ = coracle_cgroups::kill(&record, nix::libc::SIGKILL);
+                    if !record.is_empty() {
+                        let _ = coracle_cgroups::kill(&record, nix::libc::SIGKILL);
+                    }
                     coracle_cgroups::undo(&record).is_ok()
                 }
                 Made::HostMount(path) => detach(&path).is_ok(),

@@ -65,18 +65,21 @@ fn prepare(plan: &Plan, slots: &mut Slots, link: BorrowedFd) -> Staged<Ready> {
     }
     coracle_namespaces::enter(&plan.namespaces, &slots.namespaces)
         .map_err(at(Stage::Namespaces))?;
+    // A change of user ids puts fs.suid_dumpable in force and takes the parent-death signal away.
+    coracle_sys::set_dumpable(Dumpable::No).map_err(session(Call::Prctl))?;
+    orphaned_dies()?;
     coracle_process::session(&plan.process).map_err(at(Stage::Process))?;
     jail(plan, slots, link)?;
     keep_only_preserved(plan, slots, link)?;
+    // The cage's last step clears the parent-death signal: the runtime ends after our next word,
+    // and init shall outlive it.
     let ready = coracle_process::cage(&plan.process).map_err(at(Stage::Process))?;
-    // The runtime ends after this word, and init shall outlive it.
-    coracle_sys::set_parent_death_signal(None).map_err(session(Call::Prctl))?;
     message::send(link, Message::Created, None).map_err(session(Call::Send))?;
     Ok(ready)
 }
 
-/// A runtime that is killed takes init with it: the kernel sends the signal, and the first wait for a
-/// grant sees the end of file where the runtime died before this call.
+/// A runtime that is killed takes init with it: the kernel sends the signal, and the first wait for
+/// a grant sees the end of file where the runtime died before this call.
 fn orphaned_dies() -> Staged<()> {
     coracle_sys::set_parent_death_signal(Some(Signal::SIGKILL)).map_err(session(Call::Prctl))
 }
@@ -90,7 +93,10 @@ fn fork_init(plan: &Plan, slots: &Slots, link: BorrowedFd) -> Staged<()> {
     coracle_namespaces::before_clone(&plan.namespaces, &slots.namespaces)
         .map_err(at(Stage::Namespaces))?;
     let flags: NamespaceFlags = plan.namespaces.final_clone;
-    match coracle_sys::clone3(flags, None, Parentage::Sibling).map_err(session(Call::Clone))? {
+    let step = plan.namespaces.clone_step();
+    let cloned = coracle_sys::clone3(flags, None, Parentage::Sibling)
+        .map_err(|errno| (Stage::Namespaces, Fault::new(step, Call::Clone, errno)))?;
+    match cloned {
         Cloned::Child => Ok(()),
         Cloned::Parent { pid, .. } => {
             let told = message::send(link, Message::Forked(pid.as_raw()), None);

@@ -1,4 +1,5 @@
-//! One launch: the subsystems' plans composed, init cloned, its stages granted and its reports heard.
+//! One launch: the subsystems' plans composed, init cloned, its stages granted and its reports
+//! heard.
 //!
 //! ```text
 //! plan / plan_exec        pure: a bundle and the machine's facts become a Plan

@@ -1,10 +1,11 @@
 //! The runtime's own file cannot be written from a container.
 //!
-//! A process that enters a container can be reached there as /proc/PID/exe, and that link opened for
-//! writing was CVE-2019-5736. So the verbs that clone first execute themselves again from a file that
-//! nobody can write: a detached read-only mount of the same file, or, without the privilege for
-//! that, a sealed copy in memory. The mount shares the page cache and costs two calls; the copy
-//! costs the binary's size, so it is the second choice and made before any cgroup is joined.
+//! A process that enters a container can be reached there as /proc/PID/exe, and that link opened
+//! for writing was CVE-2019-5736. So the verbs that clone first execute themselves again from a
+//! file that nobody can write: a detached read-only mount of the same file, or, without the
+//! privilege for that, a sealed copy in memory. The mount shares the page cache and costs two
+//! calls; the copy costs the binary's size, so it is the second choice and made before any cgroup
+//! is joined.
 
 use std::ffi::{CString, OsString};
 use std::os::fd::{AsFd, OwnedFd};
@@ -23,7 +24,8 @@ const OWN: &std::ffi::CStr = c"/proc/self/exe";
 /// Returns when the process runs from a sealed file; else executes it once more from one, and does
 /// not return.
 ///
-/// Descriptors, arguments and environment stay as they are, so this comes before anything is opened.
+/// Descriptors, arguments and environment stay as they are, so this comes before anything is
+/// opened.
 ///
 /// # Errors
 /// [`Error::Seal`] when neither way works: the process must not go near a container then.

@@ -45,6 +45,7 @@ mod path;
 mod process;
 mod procfs;
 mod schedule;
+mod seccomp;
 mod signal;
 mod terminal;
 mod wait;
@@ -89,7 +90,11 @@ pub use procfs::ProcFs;
 pub use schedule::{
     SchedulerAttributes, sched_setattr, set_affinity, set_io_priority, set_memory_policy,
 };
-pub use signal::{SignalMask, block_all_signals, reset_signals, restore_signals};
+pub use seccomp::{
+    FilterFlags, FilterInstruction, knows_filter_action, knows_filter_flags, load_filter,
+    pidfd_getfd,
+};
+pub use signal::{SignalMask, block_all_signals, expect_children, reset_signals, restore_signals};
 pub use terminal::{
     WindowSize, pty_number, pty_peer, set_controlling_terminal, set_window_size, unlock_pty,
     window_size,

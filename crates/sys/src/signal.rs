@@ -31,26 +31,35 @@ pub fn restore_signals(mask: SignalMask) {
 /// survive the exec. All 64 are reset, also the two that the C library keeps to itself and
 /// refuses to touch.
 pub fn reset_signals() {
-    let action = DefaultAction([0; 4]);
     for signal in 1..=64_i32 {
-        if signal == libc::SIGKILL || signal == libc::SIGSTOP {
-            continue;
+        if signal != libc::SIGKILL && signal != libc::SIGSTOP {
+            reset_signal(signal);
         }
-        // SAFETY: the kernel reads a `sigaction`, on no machine larger than this one; no handler is
-        // installed, so no code of ours can run at an odd moment.
-        let answer = done(unsafe {
-            let old = std::ptr::null_mut::<DefaultAction>();
-            libc::syscall(
-                libc::SYS_rt_sigaction,
-                signal,
-                &raw const action,
-                old,
-                MASK_BYTES,
-            )
-        });
-        debug_assert!(matches!(answer, Ok(()) | Err(Errno::EINVAL)));
     }
     exchange_mask(SignalMask::default());
+}
+
+/// SIGCHLD gets its default action: a caller may have left it ignored, and then the kernel reaps
+/// children by itself and waitid(2) finds none. For the start of a command that has children.
+pub fn expect_children() {
+    reset_signal(libc::SIGCHLD);
+}
+
+fn reset_signal(signal: i32) {
+    let action = DefaultAction([0; 4]);
+    // SAFETY: the kernel reads a `sigaction`, on no machine larger than this one; no handler is
+    // installed, so no code of ours can run at an odd moment.
+    let answer = done(unsafe {
+        let old = std::ptr::null_mut::<DefaultAction>();
+        libc::syscall(
+            libc::SYS_rt_sigaction,
+            signal,
+            &raw const action,
+            old,
+            MASK_BYTES,
+        )
+    });
+    debug_assert!(matches!(answer, Ok(()) | Err(Errno::EINVAL)));
 }
 
 /// `int rt_sigprocmask(SIG_SETMASK, const sigset_t *new, sigset_t *old, size_t size)`,

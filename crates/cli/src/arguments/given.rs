@@ -97,8 +97,8 @@ impl<'a> Given<'a> {
         Ok(text.filter(|text| !text.is_empty()))
     }
 
-    /// The value through `parse`, which says `None` to what is not `expected`. An empty one is judged
-    /// too: `--user ""` must not fall back on root.
+    /// The value through `parse`, which says `None` to what is not `expected`. An empty one is
+    /// judged too: `--user ""` must not fall back on root.
     pub(crate) fn parsed<T>(
         &self,
         flag: &'static str,

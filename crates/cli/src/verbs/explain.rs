@@ -6,7 +6,7 @@ use clap::Command;
 use coracle_container::CgroupManager;
 
 use super::{Request, Verb};
-use crate::arguments::flag::value;
+use crate::arguments::flag::{switch, value};
 use crate::arguments::{Expected, Given, Order, Usage};
 use crate::error::Error;
 use crate::output;
@@ -31,6 +31,7 @@ fn flags(command: Command) -> Command {
     command
         .arg(value("bundle", "DIR", "The same as BUNDLE [default: .]").short('b'))
         .arg(value("format", "FORMAT", "Print text or json [default: text]").short('f'))
+        .arg(switch("json", "The same as --format json"))
 }
 
 fn read(given: &Given) -> Result<Request, Usage> {
@@ -48,7 +49,11 @@ fn read(given: &Given) -> Result<Request, Usage> {
     Ok(Request::Explain {
         bundle: bundle.unwrap_or_else(|| PathBuf::from(".")),
         manager: given.global.cgroup_manager,
-        form: form.unwrap_or(Form::Text),
+        form: if given.is_on("json") {
+            Form::Json
+        } else {
+            form.unwrap_or(Form::Text)
+        },
     })
 }
 

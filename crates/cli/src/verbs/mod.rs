@@ -108,6 +108,45 @@ pub(crate) enum Request {
     Print(String),
 }
 
+impl Request {
+    /// The container that the request is about.
+    fn container(&self) -> Option<&ContainerId> {
+        match self {
+            Self::Create(options) => Some(&options.id),
+            Self::Run(options) => Some(&options.create.id),
+            Self::Exec(options) => Some(&options.id),
+            Self::Start(id) | Self::State(id) | Self::Pause(id) | Self::Resume(id) => Some(id),
+            Self::Kill { id, .. } | Self::Delete { id, .. } | Self::Ps { id, .. } => Some(id),
+            Self::List(_)
+            | Self::Spec { .. }
+            | Self::Features
+            | Self::Explain { .. }
+            | Self::Print(_) => None,
+        }
+    }
+
+    /// The verb's name, for messages about its container.
+    fn verb(&self) -> &'static str {
+        match self {
+            Self::Create(_) => "create",
+            Self::Run(_) => "run",
+            Self::Exec(_) => "exec",
+            Self::Start(_) => "start",
+            Self::State(_) => "state",
+            Self::Pause(_) => "pause",
+            Self::Resume(_) => "resume",
+            Self::Kill { .. } => "kill",
+            Self::Delete { .. } => "delete",
+            Self::Ps { .. } => "ps",
+            Self::List(_) => "list",
+            Self::Spec { .. } => "spec",
+            Self::Features => "features",
+            Self::Explain { .. } => "explain",
+            Self::Print(_) => "help",
+        }
+    }
+}
+
 /// Whether the verb lets a container's process come near ours, so that our own file must be sealed.
 pub(crate) fn needs_seal(name: &str) -> bool {
     matches!(name, "create" | "run" | "exec")
@@ -135,6 +174,18 @@ pub(crate) fn usage(name: &str) -> String {
 
 /// Does what was asked and gives the exit status.
 pub(crate) fn perform(request: Request, global: &Global, log: &Log) -> Result<i32, Error> {
+    let (verb, whom) = (request.verb(), request.container().cloned());
+    carry_out(request, global, log).map_err(|error| match (error, whom) {
+        (Error::Container(source), Some(id)) => Error::Verb {
+            verb,
+            id,
+            source: Box::new(source),
+        },
+        (error, _) => error,
+    })
+}
+
+fn carry_out(request: Request, global: &Global, log: &Log) -> Result<i32, Error> {
     if global.names_criu {
         log.say(Level::Warning, "--criu is ignored");
     }
