@@ -23,8 +23,10 @@ mod bundle;
 mod command;
 mod container;
 mod folder;
+mod host_mount;
 mod leftovers;
 mod machine;
+mod receiver;
 pub mod runner;
 mod runtime;
 pub mod terminal;
@@ -33,9 +35,11 @@ pub use bundle::Bundle;
 pub use command::{Command, Output, Running, wait_until};
 pub use container::{Child, Container};
 pub use folder::Folder;
+pub use host_mount::HostMount;
 pub use leftovers::groups;
 pub use machine::{Layout, Machine, control_file, has_controller, machine, needs, status_field};
-pub use runtime::{Runtime, build_folder, program};
+pub use receiver::Receiver;
+pub use runtime::{Runtime, build_folder, copy_program, program};
 pub use serde_json::{Value, json};
 
 /// Ends the test as skipped: `skip!("no cgroup v2 here")`. The runner prints the reason.

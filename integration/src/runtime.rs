@@ -35,6 +35,14 @@ pub fn program() -> &'static Path {
     })
 }
 
+/// Copies a program that is to be executed right away. By `cp`: a descriptor of our own for writing
+/// would be inherited by what other tests start at this moment, and the copy be "busy".
+pub fn copy_program(from: &Path, to: &Path) {
+    let copy = Command::new("cp").arg(from).arg(to);
+    copy.output().ok();
+    set_mode(to, 0o755);
+}
+
 /// Where this build puts programs: tests lie in its folder `deps`.
 pub fn build_folder() -> PathBuf {
     let test = std::env::current_exe().expect("path of the test program");
@@ -67,8 +75,7 @@ impl Runtime {
     pub fn for_user(uid: u32) -> Self {
         let mut runtime = Self::new();
         let program = runtime.folder.join("runtime");
-        fs::copy(&runtime.program, &program).expect("a copy of the program under test");
-        set_mode(&program, 0o755);
+        copy_program(&runtime.program, &program);
         runtime.program = program;
         runtime.root = runtime.folder.folder("user").join("state");
         let owned = runtime.folder.join("user");

@@ -24,7 +24,8 @@ pub struct Terminal {
 impl Terminal {
     /// A new one of 24 rows and 80 columns.
     pub fn new() -> Self {
-        let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+        // Not blocking: a runtime that does not read must not stop the test for ever.
+        let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
         let master = posix_openpt(flags).expect("a pseudo-terminal");
         grantpt(&master).expect("grantpt");
         unlockpt(&master).expect("unlockpt");
@@ -83,8 +84,17 @@ impl Terminal {
     }
 
     /// Types.
+    #[track_caller]
     pub fn send(&self, text: &str) {
-        write(&self.master, text.as_bytes()).expect("write to the terminal");
+        let mut left = text.as_bytes();
+        while !left.is_empty() {
+            let limit = u16::try_from(patience(10).as_millis()).unwrap_or(u16::MAX);
+            let mut wanted = [PollFd::new(self.master.as_fd(), PollFlags::POLLOUT)];
+            let ready = poll(&mut wanted, PollTimeout::from(limit)).unwrap_or(0);
+            assert!(ready > 0, "nobody reads what is typed");
+            let written = write(&self.master, left).unwrap_or(0);
+            left = &left[written..];
+        }
     }
 
     /// Waits until the text appears after what was expected before, and returns what came up to it.

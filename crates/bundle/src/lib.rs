@@ -53,6 +53,7 @@ mod mount;
 mod options;
 mod process;
 mod resources;
+mod seccomp;
 mod strict;
 mod validate;
 
@@ -69,6 +70,7 @@ pub use mount::*;
 pub use options::mount_options;
 pub use process::*;
 pub use resources::*;
+pub use seccomp::*;
 
 use std::collections::BTreeMap;
 use std::ffi::CString;

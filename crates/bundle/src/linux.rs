@@ -1,6 +1,6 @@
 //! `linux`: config-linux.md.
 
-use crate::{IdMappings, Propagation, Resources};
+use crate::{IdMappings, Propagation, Resources, Seccomp};
 use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::path::PathBuf;
@@ -40,6 +40,8 @@ pub struct Linux {
     pub intel_rdt: Option<IntelRdt>,
     /// Whether `linux.seccomp` is there with anything to filter (its own crate reads it later).
     pub seccomp: bool,
+    /// The filter for system calls; `None` too for an object without an action and without rules.
+    pub seccomp_profile: Option<Seccomp>,
 }
 
 /// `linux.namespaces` by kind: config-linux.md § Namespaces.

@@ -1,10 +1,12 @@
 //! The side effects of a creation, in order. Each that leaves something outside this process is
 //! noted in the undo list before the next one begins.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{OwnedFd, RawFd};
 
 use coracle_bundle::HookPoint;
+use coracle_cgroups::{Created, Joining};
 use coracle_launch::{Gate, Given, Launch, Released, Slots};
+use nix::unistd::Pid;
 
 use crate::create::{Goal, Handoff, Prepared};
 use crate::error::Error;
@@ -13,7 +15,7 @@ use crate::notify::Proxy;
 use crate::record::Record;
 use crate::state;
 use crate::status::Status;
-use crate::store::{Directory, Fifos};
+use crate::store::{Directory, Fifos, HookOutput};
 use crate::undo::{Made, Undo};
 
 /// What the creation of one container works on.
@@ -22,6 +24,8 @@ pub(crate) struct Site<'a> {
     pub(crate) prepared: &'a Prepared,
     pub(crate) record: &'a mut Record,
     pub(crate) undo: &'a mut Undo,
+    /// Our descriptors that init has no business with.
+    pub(crate) private: Vec<RawFd>,
 }
 
 /// A container that reached the goal.
@@ -29,20 +33,93 @@ pub(crate) struct Built {
     pub(crate) init: Released,
     pub(crate) console: Option<OwnedFd>,
     pub(crate) proxy: Option<Proxy>,
+    pub(crate) warnings: Vec<String>,
 }
 
 /// Carries the plan out up to the goal. The record on disk is complete when this returns.
 pub(crate) fn build(site: &mut Site, handoff: Handoff, goal: Goal) -> Result<Built, Error> {
-    let plan = &site.prepared.plan;
     site.directory.write_record(site.record)?;
     site.directory.write_config(&site.prepared.bundle.raw)?;
     if site.prepared.notify {
         site.directory.make_notify()?;
     }
-    let slots = open_slots(site, goal)?;
-    if let Some(mount) = &site.record.host_mount {
-        site.undo.push(Made::HostMount(mount.clone()));
+    let joining = make_cgroup(site)?;
+    let mut launch = match create_init(site, goal, joining) {
+        Err(error) if born_dead(&error, site.record.own_cgroup()) => {
+            let joining = rejoin(site.record.own_cgroup(), Pid::this())?;
+            create_init(site, goal, joining)?
+        }
+        launch => launch?,
+    };
+    site.record.complete = true;
+    site.directory.write_record(site.record)?;
+    if let Some(path) = handoff.pid_file() {
+        site.undo.push(Made::PidFile(path.to_owned()));
     }
+    let console = handoff.deliver(&mut launch, b"standard")?;
+    let mut proxy = None;
+    if goal == Goal::Started {
+        proxy = Proxy::bind(site.directory, launch.pid().as_raw())?;
+        launch.start()?;
+    }
+    let warnings = std::mem::take(&mut launch.warnings);
+    let init = launch.release()?;
+    Ok(Built {
+        init,
+        console,
+        proxy,
+        warnings,
+    })
+}
+
+/// Makes the cgroup, open for init to join.
+fn make_cgroup(site: &mut Site) -> Result<Joining, Error> {
+    let Some(cgroups) = &site.prepared.plan.cgroups else {
+        return Ok(Joining::default());
+    };
+    let Created {
+        record,
+        into,
+        tasks,
+    } = coracle_cgroups::create(cgroups)?;
+    site.undo.push(Made::Cgroup(Box::new(record.clone())));
+    site.record.cgroup = Some(record);
+    site.record.cgroup_made = true;
+    Ok(Joining {
+        into,
+        tasks,
+        fallback: None,
+    })
+}
+
+/// Whether the kernel killed init at its birth into the cgroup, which is worth a second try.
+pub(crate) fn born_dead(error: &Error, cgroup: Option<&coracle_cgroups::Record>) -> bool {
+    matches!(error, Error::Launch(coracle_launch::Error::KilledAtBirth))
+        && !cgroup.is_some_and(coracle_cgroups::oom_killed)
+}
+
+/// The cgroup, open for a process that joins by itself in every hierarchy. That waits some 10 ms for
+/// the kernel where being born there does not.
+pub(crate) fn rejoin(
+    cgroup: Option<&coracle_cgroups::Record>,
+    init: Pid,
+) -> Result<Joining, Error> {
+    let Some(cgroup) = cgroup else {
+        return Ok(Joining::default());
+    };
+    let mut joining = coracle_cgroups::open(cgroup, init)?;
+    joining.tasks.extend(coracle_cgroups::open_procs(cgroup)?);
+    Ok(Joining {
+        into: None,
+        fallback: None,
+        ..joining
+    })
+}
+
+/// Clones init and sees it through to the point where only its start is missing.
+fn create_init<'a>(site: &mut Site<'a>, goal: Goal, joining: Joining) -> Result<Launch<'a>, Error> {
+    let plan = &site.prepared.plan;
+    let slots = open_slots(site, goal, joining)?;
     let mut launch = coracle_launch::spawn(plan, slots)?;
     // On disk before init does anything, so that `delete --force` finds it whatever happens to us.
     site.record.init = Identity::of(launch.pid().as_raw());
@@ -55,49 +132,47 @@ pub(crate) fn build(site: &mut Site, handoff: Handoff, goal: Goal) -> Result<Bui
         launch.grant()?;
     }
     launch.created()?;
-    site.record.complete = true;
-    site.directory.write_record(site.record)?;
-    let console = handoff.deliver(&mut launch, b"standard")?;
-    let mut proxy = None;
-    if goal == Goal::Started {
-        proxy = Proxy::bind(site.directory, launch.pid().as_raw())?;
-        launch.start()?;
-    }
-    Ok(Built {
-        init: launch.release()?,
-        console,
-        proxy,
-    })
+    Ok(launch)
 }
 
-/// Makes the cgroup and opens what init inherits.
-fn open_slots(site: &mut Site, goal: Goal) -> Result<Slots, Error> {
-    let plan = &site.prepared.plan;
-    let (mut cgroup, mut into, mut tasks) = Default::default();
-    if let Some(cgroups) = &plan.cgroups {
-        let made = coracle_cgroups::create(cgroups)?;
-        site.undo.push(Made::Cgroup(Box::new(made.record.clone())));
-        (cgroup, into, tasks) = (made.record, made.into, made.tasks);
-        site.record.cgroup = Some(cgroup.clone());
-        site.record.cgroup_made = true;
-    }
+/// Opens what init inherits.
+fn open_slots(site: &mut Site, goal: Goal, joining: Joining) -> Result<Slots, Error> {
     let gate = match goal {
         Goal::Started => Gate::Link,
         Goal::Created => {
-            let Fifos { start, started } = site.directory.make_fifos()?;
-            Gate::Fifos { start, started }
+            let hooks = site.prepared.plan.hooks.at(HookPoint::StartContainer);
+            let output = if hooks.is_empty() {
+                HookOutput::None
+            } else {
+                HookOutput::Fifo
+            };
+            let Fifos {
+                start,
+                started,
+                output,
+            } = site.directory.make_fifos(output)?;
+            Gate::Fifos {
+                start,
+                started,
+                output,
+            }
         }
     };
     let given = Given {
-        cgroup,
-        into,
-        fallback: None,
-        tasks,
+        cgroup: site.record.own_cgroup().cloned().unwrap_or_default(),
+        into: joining.into,
+        fallback: joining.fallback,
+        tasks: joining.tasks,
         exec_root: None,
         init: None,
         gate,
+        private: site.private.clone(),
     };
-    Ok(Slots::open(plan, given)?)
+    let slots = Slots::open(&site.prepared.plan, given)?;
+    if let Some(mount) = &site.record.host_mount {
+        site.undo.push(Made::HostMount(mount.clone()));
+    }
+    Ok(slots)
 }
 
 /// The hooks that init runs itself read their state from files that init inherited.
@@ -116,7 +191,7 @@ fn run_hooks(site: &Site, launch: &Launch) -> Result<(), Error> {
     let state = state::for_hook(site.record, Status::Creating, launch.pid().as_raw());
     let hooks = &site.prepared.plan.hooks;
     for point in [HookPoint::Prestart, HookPoint::CreateRuntime] {
-        coracle_hooks::run(point, hooks.at(point), &state)?;
+        coracle_hooks::run(point, hooks.at(point), &state, Some(launch.pidfd()))?;
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! How a bundle becomes a container: the sequence behind `create` and `run`.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -49,6 +49,8 @@ pub(crate) struct Container {
     pub(crate) console: Option<OwnedFd>,
     /// The container's notify socket, when it was started.
     pub(crate) proxy: Option<Proxy>,
+    /// What could not be granted, one line each.
+    pub(crate) warnings: Vec<String>,
 }
 
 /// Makes a container and leaves its init waiting for `start`. Returns warnings, one line each.
@@ -57,8 +59,8 @@ pub(crate) struct Container {
 /// [`Error`]; nothing is left behind then.
 pub fn create(store: &Store, options: &CreateOptions) -> Result<Vec<String>, Error> {
     let prepared = prepare(store, options, Attachment::Detached)?;
-    make(store, options, &prepared, Goal::Created)?;
-    Ok(prepared.plan.warnings)
+    let made = make(store, options, &prepared, Goal::Created)?;
+    Ok([prepared.plan.warnings, made.warnings].concat())
 }
 
 /// Reads the bundle and the machine and plans: all that can be refused is refused here.
@@ -75,8 +77,7 @@ pub(crate) fn prepare(
         .is_some_and(|process| process.terminal);
     check_terminal(terminal, attachment, options.console_socket.as_deref())?;
     let listen_fds = notify::listen_fds();
-    handoff::check_preserved(3 + listen_fds, options.preserve_fds)?;
-    let preserved_fds = listen_fds + options.preserve_fds;
+    let preserved_fds = handoff::preserved(listen_fds, options.preserve_fds)?;
     let mut environment = notify::listen_environment(listen_fds);
     let notify = notify::asked() && bundle.config.process.is_some();
     if notify {
@@ -162,14 +163,19 @@ pub(crate) fn make(
     undo.push(Made::Directory);
     let claimed = lock::acquire(&directory)
         .and_then(|lock| first_record(&directory, prepared).map(|record| (lock, record)));
-    let (_lock, mut record) = match claimed {
+    let (lock, mut record) = match claimed {
         Ok(claimed) => claimed,
         Err(error) => {
             undo.run(&directory);
             return Err(error);
         }
     };
+    let private = [directory.handle().as_raw_fd(), lock.as_raw_fd()]
+        .into_iter()
+        .chain(handoff.descriptors())
+        .collect();
     let mut site = Site {
+        private,
         directory: &directory,
         prepared,
         record: &mut record,
@@ -181,17 +187,19 @@ pub(crate) fn make(
             init,
             console,
             proxy,
+            warnings,
         }) => Ok(Container {
             directory,
             record,
             init,
             console,
             proxy,
+            warnings,
         }),
         Err(error) => {
             let error = explain_oom(error, &record);
             undo.run(&directory);
-            if record.init.is_some() && prepared.plan.hooks_during_create() {
+            if record.init.is_some() && prepared.plan.stops_for_hooks() {
                 let state = state::for_hook(&record, Status::Stopped, 0);
                 let poststop = prepared.plan.hooks.at(HookPoint::Poststop);
                 let _ = coracle_hooks::run_all(HookPoint::Poststop, poststop, &state);
@@ -210,7 +218,9 @@ fn explain_oom(error: Error, record: &Record) -> Error {
             .is_some_and(coracle_cgroups::oom_killed)
     };
     match error {
-        Error::Launch(coracle_launch::Error::InitGone { .. }) if killed() => Error::OutOfMemory,
+        Error::Launch(
+            coracle_launch::Error::InitGone { .. } | coracle_launch::Error::KilledAtBirth,
+        ) if killed() => Error::OutOfMemory,
         error => error,
     }
 }
@@ -247,6 +257,19 @@ impl<'a> Handoff<'a> {
                 .transpose()?,
             pid_file,
         })
+    }
+
+    /// The connections' numbers.
+    fn descriptors(&self) -> impl Iterator<Item = RawFd> {
+        [&self.console, &self.pidfd]
+            .into_iter()
+            .flatten()
+            .map(Socket::as_raw_fd)
+    }
+
+    /// The file that a failed start must not leave.
+    pub(crate) fn pid_file(&self) -> Option<&Path> {
+        self.pid_file
     }
 
     /// Hands everything over; returns the pty's master where no socket took it.

@@ -50,8 +50,7 @@ pub fn delete(store: &Store, id: &ContainerId, force: Force) -> Result<Vec<Strin
             return Ok(Vec::new());
         }
         Err(Error::Corrupt { .. }) if force == Force::Yes => {
-            directory.remove()?;
-            return Ok(Vec::new());
+            return end(&directory, &directory.salvaged_record());
         }
         Ok(None) => return Err(Error::Absent { id: id.clone() }),
         Err(error) => return Err(error),

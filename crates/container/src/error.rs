@@ -91,6 +91,20 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// A newer release made the container: what its record means is not known here.
+    #[error("{path:?}: version {version} was written by a newer release than this one")]
+    Newer {
+        /// The record's file.
+        path: PathBuf,
+        /// Its version.
+        version: u32,
+    },
+    /// Init ended between its release and its exec.
+    #[error("container init ended before it executed the program")]
+    Ended {
+        /// The container.
+        id: ContainerId,
+    },
     /// `start` of a container without `process`.
     #[error("config.json has no process: nothing to start")]
     NoProcess {

@@ -6,11 +6,14 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
 use coracle_bundle::{Config, Namespace, Process};
+use coracle_cgroups::Joining;
 use coracle_launch::{Gate, Given, Launch, Slots};
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use nix::unistd::Pid;
+use serde::de::IgnoredAny;
 
+use crate::build;
 use crate::create::{Handoff, check_terminal};
 use crate::error::{Error, io_errno};
 use crate::foreground::Signals;
@@ -69,38 +72,30 @@ fn launch(
 ) -> Result<Ended, Error> {
     let (init, pidfd) = find_init(options, record)?;
     let plan = plan(options, config, process, &init)?;
-    let cgroup = record.cgroup.clone().unwrap_or_default();
-    let init_pid = Pid::from_raw(init.pid);
-    let joining = match options.cgroup.is_empty() {
-        true => coracle_cgroups::open(&cgroup, init_pid)?,
+    let cgroup = match options.cgroup.is_empty() {
+        true => record.own_cgroup().cloned(),
+        // Of a container without a cgroup, an empty record: then the path is refused.
         false => {
-            let below = coracle_cgroups::sub_cgroup(&cgroup, &options.cgroup)?;
-            // Who names a cgroup means it: no second choice.
-            let joining = coracle_cgroups::open(&below, init_pid)?;
-            coracle_cgroups::Joining {
-                fallback: None,
-                ..joining
-            }
+            let own = record.own_cgroup().cloned().unwrap_or_default();
+            Some(coracle_cgroups::sub_cgroup(&own, &options.cgroup)?)
         }
     };
     let signals = (options.attachment == Attachment::Foreground)
         .then(Signals::catch)
         .transpose()?;
-    let slots = Slots::open(
-        &plan,
-        Given {
-            cgroup,
-            into: joining.into,
-            fallback: joining.fallback,
-            tasks: joining.tasks,
-            exec_root: chroot_of(config, init.pid)?,
-            init: Some(pidfd),
-            gate: Gate::Link,
-        },
-    )?;
-    let mut launch: Launch = coracle_launch::spawn(&plan, slots)?;
-    launch.admit()?;
-    launch.created()?;
+    let site = Site {
+        plan: &plan,
+        config,
+        init,
+        pidfd,
+        cgroup,
+    };
+    let mut launch = match site.launch(site.joining(options)?) {
+        Err(error) if build::born_dead(&error, site.cgroup.as_ref()) => site.launch(
+            build::rejoin(site.cgroup.as_ref(), Pid::from_raw(init.pid))?,
+        )?,
+        launch => launch?,
+    };
     let console = handoff.deliver(&mut launch, b"setns")?;
     launch.start()?;
     let released = launch.release()?;
@@ -112,6 +107,53 @@ fn launch(
         code,
         warnings: plan.warnings,
     })
+}
+
+/// Where the process goes.
+struct Site<'a> {
+    plan: &'a coracle_launch::Plan,
+    config: &'a Config,
+    init: Identity,
+    pidfd: OwnedFd,
+    cgroup: Option<coracle_cgroups::Record>,
+}
+
+impl<'a> Site<'a> {
+    /// The cgroup, open for the process to be born into.
+    fn joining(&self, options: &ExecOptions) -> Result<Joining, Error> {
+        let Some(cgroup) = &self.cgroup else {
+            return Ok(Joining::default());
+        };
+        let mut joining = coracle_cgroups::open(cgroup, Pid::from_raw(self.init.pid))?;
+        if !options.cgroup.is_empty() {
+            // Who names a cgroup means it: no second choice.
+            joining.fallback = None;
+        }
+        Ok(joining)
+    }
+
+    /// Clones the process and sees it through to the point where only its start is missing.
+    fn launch(&self, joining: Joining) -> Result<Launch<'a>, Error> {
+        let pidfd = self.pidfd.try_clone().map_err(|error| Error::System {
+            attempted: "duplicate init's pidfd",
+            errno: io_errno(&error),
+        })?;
+        let given = Given {
+            cgroup: self.cgroup.clone().unwrap_or_default(),
+            into: joining.into,
+            fallback: joining.fallback,
+            tasks: joining.tasks,
+            exec_root: chroot_of(self.config, self.init.pid)?,
+            init: Some(pidfd),
+            gate: Gate::Link,
+            private: Vec::new(),
+        };
+        let slots = Slots::open(self.plan, given)?;
+        let mut launch = coracle_launch::spawn(self.plan, slots)?;
+        launch.admit()?;
+        launch.created()?;
+        Ok(launch)
+    }
 }
 
 /// Init and a pidfd of it that is checked to be of the process that the record means.
@@ -139,7 +181,7 @@ fn plan(
     init: &Identity,
 ) -> Result<coracle_launch::Plan, Error> {
     let listen_fds = notify::listen_fds();
-    handoff::check_preserved(3 + listen_fds, options.preserve_fds)?;
+    let preserved_fds = handoff::preserved(listen_fds, options.preserve_fds)?;
     let host = coracle_host::probe(coracle_launch::needs(config))?;
     let namespaces = coracle_host::namespaces_of(init.pid)?;
     let options = coracle_launch::Options {
@@ -149,7 +191,7 @@ fn plan(
         jail: Default::default(),
         keyring: Keyring::New,
         environment: Vec::new(),
-        preserved_fds: listen_fds + options.preserve_fds,
+        preserved_fds,
     };
     Ok(coracle_launch::plan_exec(
         process,
@@ -181,7 +223,11 @@ fn chroot_of(config: &Config, pid: i32) -> Result<Option<OwnedFd>, Error> {
 /// The process to execute: a file's, or the config's with what the flags change.
 fn process(options: &ExecOptions, config: &Config) -> Result<Process, Error> {
     let mut process = match &options.process {
-        ExecProcess::File(path) => coracle_bundle::parse_process(&read(path)?)?,
+        ExecProcess::File(path) => {
+            let text = read(path)?;
+            let process = coracle_bundle::parse_process(&text)?;
+            inherit(process, &text, config)
+        }
         ExecProcess::Command(arguments) => {
             let mut process = config.process.clone().ok_or_else(|| Error::NoProcess {
                 id: options.id.clone(),
@@ -199,6 +245,44 @@ fn process(options: &ExecOptions, config: &Config) -> Result<Process, Error> {
     }
     apply_flags(options, &mut process)?;
     Ok(process)
+}
+
+/// What the file does not mention of the cage is the config's: a caller who leaves a wall out does not
+/// tear it down (CMD-10).
+fn inherit(mut process: Process, text: &[u8], config: &Config) -> Process {
+    #[derive(Default, serde::Deserialize)]
+    #[serde(default, rename_all = "camelCase")]
+    struct Mentioned {
+        no_new_privileges: Option<IgnoredAny>,
+        rlimits: Option<IgnoredAny>,
+        capabilities: Option<IgnoredAny>,
+        apparmor_profile: Option<IgnoredAny>,
+        selinux_label: Option<IgnoredAny>,
+        oom_score_adj: Option<IgnoredAny>,
+    }
+    let Some(base) = &config.process else {
+        return process;
+    };
+    let mentioned: Mentioned = serde_json::from_slice(text).unwrap_or_default();
+    if mentioned.no_new_privileges.is_none() {
+        process.no_new_privileges = base.no_new_privileges;
+    }
+    if mentioned.rlimits.is_none() {
+        process.rlimits.clone_from(&base.rlimits);
+    }
+    if mentioned.capabilities.is_none() {
+        process.capabilities = base.capabilities;
+    }
+    if mentioned.apparmor_profile.is_none() {
+        process.apparmor_profile.clone_from(&base.apparmor_profile);
+    }
+    if mentioned.selinux_label.is_none() {
+        process.selinux_label.clone_from(&base.selinux_label);
+    }
+    if mentioned.oom_score_adj.is_none() {
+        process.oom_score_adj = base.oom_score_adj;
+    }
+    process
 }
 
 fn apply_flags(options: &ExecOptions, process: &mut Process) -> Result<(), Error> {

@@ -1,23 +1,19 @@
-//! Waiting for a process in the foreground: signals and terminal are passed on, and its end is
-//! ours.
+//! Waiting for a process in the foreground: signals and terminal are passed on, and its end is ours.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
 use coracle_launch::Released;
-use coracle_sys::{ExitStatus, WindowSize};
+use coracle_sys::ExitStatus;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::termios::{self, OutputFlags, SetArg, Termios};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{Pid, read, write};
+use nix::unistd::Pid;
 
 use crate::error::Error;
 use crate::notify::Proxy;
-
-const STDIN: BorrowedFd<'static> = coracle_sys::STDIN;
-const STDOUT: BorrowedFd<'static> = coracle_sys::STDOUT;
+use crate::relay::{End, Relay};
 
 fn failed(attempted: &'static str) -> impl Fn(Errno) -> Error {
     move |errno| Error::System { attempted, errno }
@@ -31,9 +27,19 @@ pub(crate) struct Signals {
 
 impl Signals {
     /// Blocks all signals and queues them. The clone starts with an empty mask of its own.
+    ///
+    /// Not those that the kernel sends us for what we did ourselves with our own streams: they are
+    /// ignored or answered by an errno, and are not the container's.
     pub(crate) fn catch() -> Result<Self, Error> {
         let mut set = SigSet::all();
-        set.remove(Signal::SIGURG);
+        for own in [
+            Signal::SIGURG,
+            Signal::SIGPIPE,
+            Signal::SIGTTIN,
+            Signal::SIGTTOU,
+        ] {
+            set.remove(own);
+        }
         set.thread_block().map_err(failed("block signals"))?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         let queue = SignalFd::with_flags(&set, flags).map_err(failed("queue signals"))?;
@@ -74,92 +80,71 @@ struct Watch<'a> {
     ended: Option<ExitStatus>,
 }
 
+/// Whose descriptor is ready.
+#[derive(Clone, Copy)]
+enum Source {
+    Signals,
+    Proxy,
+    Relay(End),
+}
+
 impl Watch<'_> {
-    /// Waits for the next event and serves it.
+    /// Waits for the next events and serves them.
     fn step(&mut self) -> Result<(), Error> {
-        let (signals, notified, events) = self.poll()?;
-        if signals {
-            self.take_signals()?;
-        }
-        if notified && let Some(proxy) = self.proxy {
-            proxy.forward()?;
-        }
-        if let Some(relay) = &mut self.relay {
-            relay.serve(events);
+        for (source, ready) in self.poll()? {
+            match source {
+                Source::Signals => self.take_signals()?,
+                Source::Proxy => {
+                    if let Some(proxy) = self.proxy {
+                        // A service manager that cannot be reached is no reason to leave.
+                        let _ = proxy.forward();
+                    }
+                }
+                Source::Relay(end) => {
+                    if let Some(relay) = &mut self.relay {
+                        relay.serve(end, ready);
+                    }
+                }
+            }
         }
         Ok(())
     }
 
-    fn poll(&self) -> Result<(bool, bool, Events), Error> {
-        let wanted = |flags: PollFlags, when: bool| if when { flags } else { PollFlags::empty() };
-        let mut fds = vec![PollFd::new(self.signals.queue.as_fd(), PollFlags::POLLIN)];
-        if let Some(proxy) = self.proxy {
-            fds.push(PollFd::new(proxy.as_fd(), PollFlags::POLLIN));
-        }
-        let relayed = fds.len();
-        if let Some(relay) = &self.relay {
-            let master = wanted(
-                PollFlags::POLLIN,
-                relay.output.is_empty() && relay.master_open,
-            ) | wanted(PollFlags::POLLOUT, !relay.input.is_empty());
-            // A descriptor without wanted events still reports a hang-up: leave it out instead.
-            let stdin = relay.stdin_open && relay.input.is_empty();
-            let entries = [
-                (relay.master.as_fd(), master),
-                (STDIN, wanted(PollFlags::POLLIN, stdin)),
-                (STDOUT, wanted(PollFlags::POLLOUT, !relay.output.is_empty())),
-            ];
-            fds.extend(
-                entries
-                    .iter()
-                    .filter(|(_, f)| !f.is_empty())
-                    .map(|(fd, f)| PollFd::new(*fd, *f)),
-            );
-        }
+    fn poll(&self) -> Result<Vec<(Source, PollFlags)>, Error> {
+        let signals = PollFd::new(self.signals.queue.as_fd(), PollFlags::POLLIN);
+        let mut watched = vec![(Source::Signals, signals)];
+        watched.extend(
+            self.proxy
+                .map(|proxy| (Source::Proxy, PollFd::new(proxy.as_fd(), PollFlags::POLLIN))),
+        );
+        let relayed = self.relay.iter().flat_map(Relay::wanted);
+        watched.extend(relayed.map(|(end, fd)| (Source::Relay(end), fd)));
+        let (sources, mut fds): (Vec<_>, Vec<_>) = watched.into_iter().unzip();
         match poll(&mut fds, PollTimeout::NONE) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => return Err(failed("wait for the process")(errno)),
         }
-        let happened = |fd: &PollFd| fd.any().unwrap_or_default();
-        let signals = fds.first().is_some_and(happened);
-        let notified = relayed > 1 && fds.get(1).is_some_and(happened);
-        let events = fds.iter().skip(relayed).filter(|fd| happened(fd)).fold(
-            Events::default(),
-            |mut events, fd| {
-                use std::os::fd::AsRawFd;
-                let number = fd.as_fd().as_raw_fd();
-                if number == STDIN.as_raw_fd() {
-                    events.stdin = true;
-                } else if number == STDOUT.as_raw_fd() {
-                    events.stdout = true;
-                } else {
-                    events.master = true;
-                }
-                events
-            },
-        );
-        Ok((signals, notified, events))
+        let ready = fds
+            .iter()
+            .map(|fd| fd.revents().unwrap_or(PollFlags::empty()));
+        Ok(sources
+            .into_iter()
+            .zip(ready)
+            .filter(|(_, ready)| !ready.is_empty())
+            .collect())
     }
 
     fn take_signals(&mut self) -> Result<(), Error> {
-        while let Some(info) = self
-            .signals
-            .queue
-            .read_signal()
-            .map_err(failed("read a signal"))?
-        {
-            match i32::try_from(info.ssi_signo) {
-                Ok(nix::libc::SIGCHLD) => self.reap()?,
-                Ok(nix::libc::SIGWINCH) if self.relay.is_some() => {
-                    if let Some(relay) = &self.relay {
-                        relay.resize();
-                    }
-                }
-                Ok(signal) => {
+        let failed = failed("read a signal");
+        while let Some(info) = self.signals.queue.read_signal().map_err(&failed)? {
+            match (i32::try_from(info.ssi_signo), &self.relay) {
+                (Ok(nix::libc::SIGCHLD), _) => self.reap()?,
+                (Ok(nix::libc::SIGWINCH), Some(relay)) => relay.resize(),
+                (Ok(signal), _) => {
                     // The process may be gone: its end is in the queue then.
                     let _ = coracle_sys::pidfd_send_signal(self.process.pidfd.as_fd(), signal);
                 }
-                Err(_) => {}
+                (Err(_), _) => {}
             }
         }
         Ok(())
@@ -181,123 +166,5 @@ impl Watch<'_> {
                 self.ended = Some(status);
             }
         }
-    }
-}
-
-/// Which of the relay's descriptors can be served.
-#[derive(Clone, Copy, Debug, Default)]
-struct Events {
-    master: bool,
-    stdin: bool,
-    stdout: bool,
-}
-
-/// Copies between our terminal and the container's, each way through one small buffer, so that a
-/// stopped reader stops only its own direction.
-struct Relay {
-    master: OwnedFd,
-    master_open: bool,
-    stdin_open: bool,
-    input: Vec<u8>,
-    output: Vec<u8>,
-    original: Option<Termios>,
-}
-
-impl Relay {
-    /// Puts our terminal into raw mode, where stdin is one, and gives its size to the container's.
-    fn begin(master: OwnedFd) -> Result<Self, Error> {
-        if let Ok(mut attributes) = termios::tcgetattr(&master) {
-            // Our own terminal still turns a newline into both characters.
-            attributes.output_flags.remove(OutputFlags::ONLCR);
-            let _ = termios::tcsetattr(&master, SetArg::TCSANOW, &attributes);
-        }
-        let original = termios::tcgetattr(STDIN).ok();
-        if let Some(original) = &original {
-            let mut raw = original.clone();
-            termios::cfmakeraw(&mut raw);
-            raw.output_flags.insert(OutputFlags::OPOST);
-            termios::tcsetattr(STDIN, SetArg::TCSANOW, &raw)
-                .map_err(failed("put the terminal into raw mode"))?;
-        }
-        let relay = Self {
-            master,
-            master_open: true,
-            stdin_open: true,
-            input: Vec::new(),
-            output: Vec::new(),
-            original,
-        };
-        if relay.original.is_some() {
-            relay.resize();
-        }
-        Ok(relay)
-    }
-
-    fn resize(&self) {
-        if let Ok(size @ WindowSize { .. }) = coracle_sys::window_size(STDIN) {
-            let _ = coracle_sys::set_window_size(self.master.as_fd(), size);
-        }
-    }
-
-    fn serve(&mut self, events: Events) {
-        if events.stdin && self.input.is_empty() {
-            self.stdin_open = fill(STDIN, &mut self.input);
-        }
-        if events.master && self.output.is_empty() {
-            // EIO: nobody has the other end open.
-            self.master_open = fill(self.master.as_fd(), &mut self.output);
-        }
-        if !self.input.is_empty() && events.master {
-            empty(self.master.as_fd(), &mut self.input);
-        }
-        if events.stdout {
-            empty(STDOUT, &mut self.output);
-        }
-    }
-
-    /// After the process's end: what it wrote is still in the pty.
-    fn drain(&mut self) {
-        while !self.output.is_empty() {
-            empty(STDOUT, &mut self.output);
-        }
-        while coracle_sys::poll_readable(&[self.master.as_fd()], Some(0)).is_ok_and(|r| r != 0) {
-            if !fill(self.master.as_fd(), &mut self.output) {
-                return;
-            }
-            while !self.output.is_empty() {
-                empty(STDOUT, &mut self.output);
-            }
-        }
-    }
-}
-
-impl Drop for Relay {
-    fn drop(&mut self) {
-        if let Some(original) = &self.original {
-            let _ = termios::tcsetattr(STDIN, SetArg::TCSANOW, original);
-        }
-    }
-}
-
-/// Reads once; whether more can come.
-fn fill(from: BorrowedFd, buffer: &mut Vec<u8>) -> bool {
-    let mut chunk = [0_u8; 4096];
-    match read(from, &mut chunk) {
-        Ok(0) => false,
-        Ok(length) => {
-            buffer.extend(chunk.iter().take(length));
-            true
-        }
-        Err(Errno::EINTR | Errno::EAGAIN) => true,
-        Err(_) => false,
-    }
-}
-
-/// Writes once. What cannot be written any more is dropped.
-fn empty(to: BorrowedFd, buffer: &mut Vec<u8>) {
-    match write(to, buffer) {
-        Ok(length) => drop(buffer.drain(..length)),
-        Err(Errno::EINTR | Errno::EAGAIN) => {}
-        Err(_) => buffer.clear(),
     }
 }

@@ -3,11 +3,12 @@
 use std::ffi::CString;
 use std::fs::OpenOptions;
 use std::io::Write;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use coracle_sys::CloseRange;
 use nix::errno::Errno;
 
 use crate::error::{Error, io_errno};
@@ -36,6 +37,10 @@ impl Socket {
             path: path.to_owned(),
             connection,
         })
+    }
+
+    pub(crate) fn as_raw_fd(&self) -> RawFd {
+        self.connection.as_raw_fd()
     }
 
     /// Sends `payload` with one descriptor attached and closes.
@@ -82,22 +87,35 @@ pub(crate) fn write_pid_file(path: &Path, pid: i32) -> Result<(), Error> {
     std::fs::rename(&temporary, path).map_err(|error| failed("rename", &error))
 }
 
-/// Checks that the caller left `count` descriptors from `first` on open for us.
+/// How many descriptors from 3 on the process keeps: those of LISTEN_FDS, then `count` more. All others
+/// of the caller's are marked to be closed by any exec from here on.
 ///
 /// Ours are all close-on-exec, and what the caller passed on over an exec is not.
-pub(crate) fn check_preserved(first: u32, count: u32) -> Result<(), Error> {
-    for number in first..first.saturating_add(count) {
+pub(crate) fn preserved(listen_fds: u32, count: u32) -> Result<u32, Error> {
+    let limit = listen_fds.saturating_add(count);
+    for (place, number) in (3..)
+        .take(usize::try_from(limit).unwrap_or(usize::MAX))
+        .enumerate()
+    {
         let facts = std::fs::read_to_string(format!("/proc/self/fdinfo/{number}"));
-        if !facts.is_ok_and(|facts| is_inherited(&facts)) {
-            let reason =
-                format!("unable to stat preserved-fd {number}: the caller has not opened it");
-            return Err(Error::Value {
-                flag: "--preserve-fds",
-                reason,
-            });
+        if facts.is_ok_and(|facts| is_inherited(&facts)) {
+            continue;
         }
+        let of_listen = u32::try_from(place).is_ok_and(|place| place < listen_fds);
+        let (flag, what) = match of_listen {
+            true => ("LISTEN_FDS", "descriptor"),
+            false => ("--preserve-fds", "unable to stat preserved-fd"),
+        };
+        let reason = format!("{what} {number}: the caller has not opened it");
+        return Err(Error::Value { flag, reason });
     }
-    Ok(())
+    coracle_sys::close_range(limit.saturating_add(3)..=u32::MAX, CloseRange::CloseOnExec).map_err(
+        |errno| Error::System {
+            attempted: "mark descriptors",
+            errno,
+        },
+    )?;
+    Ok(limit)
 }
 
 /// From the flags of /proc/PID/fdinfo/N, in octal: proc_pid_fdinfo(5).
@@ -117,7 +135,13 @@ mod tests {
         assert!(is_inherited("pos:\t0\nflags:\t0100002\nmnt_id:\t1\n"));
         assert!(!is_inherited("pos:\t0\nflags:\t02100002\nmnt_id:\t1\n"));
         assert!(!is_inherited(""));
-        assert!(check_preserved(900, 1).is_err());
-        assert!(check_preserved(900, 0).is_ok());
+        let text = |error: Error| error.to_string();
+        let none = preserved(0, 900).map_err(text).unwrap_err();
+        assert!(
+            none.starts_with("--preserve-fds: unable to stat preserved-fd"),
+            "{none}"
+        );
+        let none = preserved(u32::MAX, 1).map_err(text).unwrap_err();
+        assert!(none.starts_with("LISTEN_FDS: descriptor"), "{none}");
     }
 }

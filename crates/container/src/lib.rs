@@ -34,6 +34,7 @@ mod lock;
 mod notify;
 mod options;
 mod record;
+mod relay;
 mod run;
 mod start;
 mod state;

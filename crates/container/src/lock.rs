@@ -1,6 +1,6 @@
 //! One writer at a time: flock(2) on the container's directory, for a bounded time.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -15,7 +15,13 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// The lock of one container, held until it is dropped or the process ends.
 #[derive(Debug)]
 pub(crate) struct Lock {
-    _held: Flock<OwnedFd>,
+    held: Flock<OwnedFd>,
+}
+
+impl AsRawFd for Lock {
+    fn as_raw_fd(&self) -> RawFd {
+        self.held.as_raw_fd()
+    }
 }
 
 /// Takes the container's lock.
@@ -36,7 +42,7 @@ pub(crate) fn acquire(directory: &Directory) -> Result<Lock, Error> {
         .map_err(|e| failed(crate::error::io_errno(&e)))?;
     loop {
         match Flock::lock(handle, FlockArg::LockExclusiveNonblock) {
-            Ok(held) => return Ok(Lock { _held: held }),
+            Ok(held) => return Ok(Lock { held }),
             Err((back, Errno::EWOULDBLOCK)) => handle = back,
             Err((back, Errno::EINTR)) => handle = back,
             Err((_, errno)) => return Err(failed(errno)),

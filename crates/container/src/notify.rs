@@ -2,7 +2,7 @@
 //! sd_listen_fds(3).
 
 use std::ffi::{CStr, CString, OsString};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -102,6 +102,25 @@ impl Proxy {
             upstream,
             init,
         }))
+    }
+
+    /// Forwards notifications until the container says that it is ready, or its init ends.
+    pub(crate) fn await_ready(&self, init: BorrowedFd<'_>) -> Result<(), Error> {
+        loop {
+            let ready =
+                coracle_sys::poll_readable(&[self.as_fd(), init], None).map_err(|errno| {
+                    Error::System {
+                        attempted: "wait for READY=1",
+                        errno,
+                    }
+                })?;
+            if ready & 0b01 != 0 && self.forward()? == Heard::Ready {
+                return Ok(());
+            }
+            if ready & 0b10 != 0 {
+                return Ok(());
+            }
+        }
     }
 
     pub(crate) fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {

@@ -10,8 +10,10 @@ use crate::identity::Identity;
 /// The version that this release writes. Readers take it and older ones.
 const VERSION: u32 = 1;
 
-/// What one container is. Unknown fields of later releases are ignored.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+/// What one container is. Unknown fields of later releases are ignored, and absent ones of earlier
+/// releases have their default.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct Record {
     pub(crate) version: u32,
     pub(crate) id: String,
@@ -34,7 +36,6 @@ pub(crate) struct Record {
     /// The container has a pid namespace of its own: the kernel ends all its processes with init.
     pub(crate) own_pid_namespace: bool,
     /// The mount that the container has on the host, since it has no mount namespace.
-    #[serde(default)]
     pub(crate) host_mount: Option<PathBuf>,
     /// The config has hooks for these points: verbs that find none need not read it again.
     pub(crate) poststart_hooks: bool,
@@ -42,6 +43,15 @@ pub(crate) struct Record {
     /// The config has a process: the container can be started.
     pub(crate) has_process: bool,
     pub(crate) annotations: BTreeMap<String, String>,
+}
+
+/// Why a record cannot be used.
+#[derive(Debug)]
+pub(crate) enum Unreadable {
+    /// It is none.
+    Corrupt(String),
+    /// A newer release wrote it: its facts may mean something else.
+    Newer(u32),
 }
 
 impl Record {
@@ -56,18 +66,67 @@ impl Record {
         VERSION
     }
 
-    pub(crate) fn parse(text: &[u8]) -> Result<Self, String> {
-        let record: Self = serde_json::from_slice(text).map_err(|error| error.to_string())?;
-        if record.version > VERSION {
-            let found = record.version;
-            return Err(format!(
-                "version {found} was written by a newer release than this one"
-            ));
+    pub(crate) fn parse(text: &[u8]) -> Result<Self, Unreadable> {
+        let record: Self =
+            serde_json::from_slice(text).map_err(|error| Unreadable::Corrupt(error.to_string()))?;
+        match record.version {
+            1..=VERSION => Ok(record),
+            0 => Err(Unreadable::Corrupt("it has no version".to_owned())),
+            found => Err(Unreadable::Newer(found)),
         }
-        Ok(record)
+    }
+
+    /// What can still be read of a corrupt record, for `delete --force`: what there is to end and to
+    /// remove.
+    pub(crate) fn salvage(text: &[u8]) -> Self {
+        let tree: serde_json::Value = serde_json::from_slice(text).unwrap_or_default();
+        fn member<T: serde::de::DeserializeOwned>(
+            tree: &serde_json::Value,
+            name: &str,
+        ) -> Option<T> {
+            serde_json::from_value(tree.get(name)?.clone()).ok()
+        }
+        Self {
+            init: member(&tree, "init"),
+            cgroup: member(&tree, "cgroup"),
+            cgroup_made: member(&tree, "cgroup_made").unwrap_or_default(),
+            host_mount: member(&tree, "host_mount"),
+            ..Self::default()
+        }
     }
 
     pub(crate) fn to_bytes(&self) -> Result<Vec<u8>, String> {
         serde_json::to_vec(self).map_err(|error| error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_of_an_earlier_release_reads_and_of_a_newer_one_does_not() {
+        let record = Record::parse(br#"{"version":1,"id":"a"}"#).unwrap();
+        assert_eq!((record.id.as_str(), record.complete), ("a", false));
+        let newer = Record::parse(br#"{"version":2,"id":"a"}"#);
+        assert!(matches!(newer, Err(Unreadable::Newer(2))));
+        assert!(matches!(Record::parse(b"{"), Err(Unreadable::Corrupt(_))));
+        assert!(matches!(Record::parse(b"{}"), Err(Unreadable::Corrupt(_))));
+    }
+
+    #[test]
+    fn what_there_is_to_end_is_salvaged() {
+        let text = br#"{"version":1,"id":7,"init":{"pid":5,"start_time":6},"cgroup_made":true}"#;
+        assert!(matches!(Record::parse(text), Err(Unreadable::Corrupt(_))));
+        let record = Record::salvage(text);
+        assert_eq!(
+            record.init,
+            Some(Identity {
+                pid: 5,
+                start_time: 6
+            })
+        );
+        assert!(record.cgroup_made);
+        assert!(Record::salvage(b"{").init.is_none());
     }
 }

@@ -1,13 +1,15 @@
 //! `run`: create and start in one, and, in the foreground, wait and delete.
 
+use std::os::fd::AsFd;
+
 use crate::create::{self, Container, Goal};
 use crate::delete;
 use crate::error::Error;
 use crate::foreground::Signals;
-use crate::notify::Proxy;
+use crate::lock;
 use crate::options::{After, Attachment, RunOptions, Subreaper};
 use crate::start;
-use crate::store::Store;
+use crate::store::{Directory, Store};
 
 /// What came of a `run`.
 #[derive(Clone, Debug, Default)]
@@ -38,21 +40,38 @@ pub fn run(store: &Store, options: &RunOptions) -> Result<Ended, Error> {
     }
     let signals = foreground.then(Signals::catch).transpose()?;
     let container = create::make(store, &options.create, &prepared, Goal::Started)?;
-    start::poststart(&container.directory, &container.record)?;
-    let mut warnings = prepared.plan.warnings;
-    let Some(signals) = signals else {
-        return Ok(Ended { code: 0, warnings });
-    };
     let Container {
         directory,
         record,
         init,
         console,
         proxy,
+        warnings,
     } = container;
-    let code = signals.wait(&init, console, proxy.as_ref().map(|p: &Proxy| p))?;
+    start::poststart(&directory, &record, init.pidfd.as_fd())?;
+    let mut warnings = [prepared.plan.warnings, warnings].concat();
+    let Some(signals) = signals else {
+        if let Some(proxy) = proxy {
+            proxy.await_ready(init.pidfd.as_fd())?;
+        }
+        return Ok(Ended { code: 0, warnings });
+    };
+    let code = signals.wait(&init, console, proxy.as_ref())?;
     if options.after == After::Delete {
-        warnings.extend(delete::end(&directory, &record)?);
+        // The container has ended, whatever comes of its remains: its exit code is the answer.
+        match remove(&directory) {
+            Ok(said) => warnings.extend(said),
+            Err(error) => warnings.push(error.to_string()),
+        }
     }
     Ok(Ended { code, warnings })
+}
+
+/// Deletes the container, unless somebody else has meanwhile.
+fn remove(directory: &Directory) -> Result<Vec<String>, Error> {
+    let _lock = lock::acquire(directory)?;
+    match directory.record()? {
+        Some(record) => delete::end(directory, &record),
+        None => Ok(Vec::new()),
+    }
 }

@@ -1,23 +1,21 @@
 //! `start`: init is told to execute the program.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use coracle_bundle::HookPoint;
-use coracle_launch::Message;
+use coracle_launch::{Message, Stage};
+use coracle_sys::Fault;
 use nix::errno::Errno;
 
 use crate::error::Error;
 use crate::identity::Identity;
 use crate::lock;
-use crate::notify::{Heard, Proxy};
+use crate::notify::Proxy;
 use crate::record::Record;
 use crate::state;
 use crate::status::{Status, Verb, refusal};
 use crate::store::{Directory, Fifos, Store};
 use coracle_bundle::ContainerId;
-
-/// How much output of the container's own hooks is kept for the message, in bytes.
-const OUTPUT_LIMIT: usize = 32 * 1024;
 
 /// Starts a created container; returns once the program was executed and poststart hooks ran.
 ///
@@ -57,15 +55,19 @@ pub fn start(store: &Store, id: &ContainerId) -> Result<(), Error> {
             errno,
         },
     })?;
-    let failure = await_exec(&fifos, &pidfd)?;
+    let ended = await_exec(fifos, &pidfd)?;
     directory.remove_fifos()?;
-    if let Some(failure) = failure {
-        return Err(explain(&directory, &record, failure));
+    match ended.word {
+        Some(Message::Executing) => {}
+        Some(Message::Failed(stage, fault)) => {
+            return Err(explain(&directory, &record, (stage, fault), &ended.output));
+        }
+        _ => return Err(Error::Ended { id: id.clone() }),
     }
-    poststart(&directory, &record)?;
+    poststart(&directory, &record, pidfd.as_fd())?;
     drop(lock);
     match proxy {
-        Some(proxy) => await_ready(&proxy, &pidfd),
+        Some(proxy) => proxy.await_ready(pidfd.as_fd()),
         None => Ok(()),
     }
 }
@@ -81,63 +83,67 @@ fn release(start: &OwnedFd) -> nix::Result<()> {
     nix::unistd::write(start, b"s").map(|_| ())
 }
 
-/// What init said after its release: the output of hooks, and its last word.
-struct Failure {
-    output: Vec<u8>,
-    word: Message,
+/// What init said after its release.
+struct Ended {
+    word: Option<Message>,
+    /// What its hooks printed, on one line.
+    output: String,
 }
 
-/// Reads until init's exec closes the FIFO. A word of failure comes last.
-fn await_exec(fifos: &Fifos, pidfd: &OwnedFd) -> Result<Option<Failure>, Error> {
+/// Reads until init's exec or its end closes the FIFO. What hooks print comes another way, since
+/// one that stays in the background keeps that open.
+fn await_exec(fifos: Fifos, pidfd: &OwnedFd) -> Result<Ended, Error> {
     let failed = |errno| Error::System {
         attempted: "hear of init's exec",
         errno,
     };
+    let Fifos {
+        started, output, ..
+    } = fifos;
+    let mut output = output.map(coracle_hooks::Output::of);
     let mut heard = Vec::new();
     loop {
-        let watched = [fifos.started.as_fd(), pidfd.as_fd()];
-        coracle_sys::poll_readable(&watched, None).map_err(failed)?;
-        let mut chunk = [0_u8; 4096];
-        match nix::unistd::read(&fifos.started, &mut chunk) {
+        let printing = output.as_ref().filter(|output| !output.is_ended());
+        let mut watched = vec![started.as_fd(), pidfd.as_fd()];
+        watched.extend(printing.map(AsFd::as_fd));
+        let ready = coracle_sys::poll_readable(&watched, None).map_err(failed)?;
+        if let Some(output) = &mut output {
+            output.read();
+        }
+        let mut chunk = [0_u8; 256];
+        match nix::unistd::read(&started, &mut chunk) {
             Ok(0) => break,
-            Ok(length) => {
-                heard.extend(chunk.iter().take(length));
-                // The last word is at the end: what is dropped is the middle.
-                let surplus = heard.len().saturating_sub(OUTPUT_LIMIT);
-                heard.drain(..surplus);
-            }
+            Ok(length) => heard.extend(chunk.iter().take(length)),
+            // Init is gone, and somebody else has the other end: nothing comes any more.
+            Err(Errno::EAGAIN) if ready & 0b10 != 0 => break,
             Err(Errno::EAGAIN | Errno::EINTR) => {}
             Err(errno) => return Err(failed(errno)),
         }
     }
-    let Some((output, word)) = heard.split_last_chunk() else {
-        return Ok(None);
-    };
-    Ok(match Message::decode(word) {
-        Some(word @ Message::Failed(..)) => Some(Failure {
-            output: output.to_vec(),
-            word,
-        }),
-        _ => None,
+    if let Some(output) = &mut output {
+        output.read();
+    }
+    let word = heard.last_chunk().and_then(Message::decode);
+    Ok(Ended {
+        word,
+        output: output.map(|output| output.text()).unwrap_or_default(),
     })
 }
 
-/// The sentence for a failure: the plan is made again from the stored config, since its coordinates
-/// point into it.
-fn explain(directory: &Directory, record: &Record, failure: Failure) -> Error {
-    let Message::Failed(stage, fault) = failure.word else {
-        return Error::System {
-            attempted: "hear of init's exec",
-            errno: Errno::EPROTO,
-        };
-    };
+/// The sentence for a failure. Its coordinates point into a plan of which only the stored config is
+/// left.
+fn explain(
+    directory: &Directory,
+    record: &Record,
+    (stage, fault): (Stage, Fault),
+    output: &str,
+) -> Error {
     let config = directory
         .config()
         .and_then(|text| Ok(coracle_bundle::parse(&record.bundle, &text)?));
     match config {
         Ok(config) => {
-            let output = coracle_hooks::one_line(&failure.output);
-            let sentence = coracle_launch::explain_start(&config, stage, &fault, &output);
+            let sentence = coracle_launch::explain_start(&config, stage, &fault, output);
             Error::Launch(coracle_launch::Error::Init { sentence })
         }
         Err(error) => error,
@@ -145,7 +151,11 @@ fn explain(directory: &Directory, record: &Record, failure: Failure) -> Error {
 }
 
 /// Runs the poststart hooks. One that fails stops the container (runtime.md § Lifecycle, step 10).
-pub(crate) fn poststart(directory: &Directory, record: &Record) -> Result<(), Error> {
+pub(crate) fn poststart(
+    directory: &Directory,
+    record: &Record,
+    init: BorrowedFd<'_>,
+) -> Result<(), Error> {
     if !record.poststart_hooks {
         return Ok(());
     }
@@ -153,27 +163,9 @@ pub(crate) fn poststart(directory: &Directory, record: &Record) -> Result<(), Er
     let hooks = coracle_hooks::plan(&config.hooks, &[]);
     let pid = record.init.map_or(0, |init| init.pid);
     let state = state::for_hook(record, Status::Running, pid);
-    coracle_hooks::run(HookPoint::Poststart, hooks.at(HookPoint::Poststart), &state).map_err(
-        |error| {
-            let _ = crate::delete::end(directory, record);
-            Error::Hooks(error)
-        },
-    )
-}
-
-/// Forwards notifications until the container says that it is ready, or ends.
-fn await_ready(proxy: &Proxy, pidfd: &OwnedFd) -> Result<(), Error> {
-    loop {
-        let watched = [proxy.as_fd(), pidfd.as_fd()];
-        let ready = coracle_sys::poll_readable(&watched, None).map_err(|errno| Error::System {
-            attempted: "wait for READY=1",
-            errno,
-        })?;
-        if ready & 0b01 != 0 && proxy.forward()? == Heard::Ready {
-            return Ok(());
-        }
-        if ready & 0b10 != 0 {
-            return Ok(());
-        }
-    }
+    let poststart = hooks.at(HookPoint::Poststart);
+    coracle_hooks::run(HookPoint::Poststart, poststart, &state, Some(init)).map_err(|error| {
+        let _ = crate::delete::end(directory, record);
+        Error::Hooks(error)
+    })
 }

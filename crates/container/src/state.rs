@@ -52,13 +52,19 @@ pub(crate) fn status(directory: &Directory, record: &Record) -> Status {
         return Status::Stopped;
     }
     if !record.complete {
-        return Status::Creating;
+        // An init whose creator was killed is being killed by the kernel.
+        let creating = record.creator.is_some_and(|creator| creator.is_alive());
+        return if creating {
+            Status::Creating
+        } else {
+            Status::Stopped
+        };
     }
     let frozen = record.own_cgroup().map(coracle_cgroups::is_frozen);
     if matches!(frozen, Some(Ok(true))) {
         return Status::Paused;
     }
-    if directory.has_fifo() {
+    if directory.is_awaiting_start() {
         Status::Created
     } else {
         Status::Running

@@ -6,6 +6,7 @@
 //!     state.json        the record: facts only, replaced as a whole by rename(2)
 //!     config.json       a private copy of the bundle's file, byte for byte
 //!     start  started    FIFOs between `start` and init, gone once the container was started
+//!     output            a third one, for what hooks of the container print
 //!     notify/           the directory of NOTIFY_SOCKET's proxy, if there is one
 //! ```
 
@@ -17,16 +18,17 @@ use std::path::{Path, PathBuf};
 use coracle_bundle::ContainerId;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
-use nix::sys::stat::{Mode, fstatat, mkdirat};
+use nix::sys::stat::{FileStat, Mode, fstat, fstatat, mkdirat, umask};
 use nix::unistd::{UnlinkatFlags, mkfifoat, unlinkat};
 
 use crate::error::{Error, io_errno};
-use crate::record::Record;
+use crate::record::{Record, Unreadable};
 
 const RECORD: &str = "state.json";
 const CONFIG: &str = "config.json";
 const START: &str = "start";
 const STARTED: &str = "started";
+const OUTPUT: &str = "output";
 const NOTIFY: &str = "notify";
 
 /// A state root, where each container has its directory.
@@ -71,12 +73,15 @@ impl Store {
             Err(errno) => return Err(make("open", &self.root, errno)),
         };
         let path = self.root.join(id.as_ref());
-        match mkdirat(&root, id.as_ref(), Mode::S_IRWXU) {
+        match private_modes(|| mkdirat(&root, id.as_ref(), Mode::S_IRWXU)) {
             Ok(()) => {}
             Err(Errno::EEXIST) => return Err(Error::Exists { id: id.clone() }),
             Err(errno) => return Err(make("make", &path, errno)),
         }
-        let handle = open_below(&root, id.as_ref()).map_err(|errno| make("open", &path, errno))?;
+        let handle = open_below(&root, id.as_ref()).map_err(|errno| {
+            let _ = unlinkat(&root, id.as_ref(), UnlinkatFlags::RemoveDir);
+            make("open", &path, errno)
+        })?;
         Ok(Directory {
             id: id.clone(),
             path,
@@ -134,6 +139,15 @@ impl Store {
     }
 }
 
+/// Runs `make` so that its inode gets the mode it says, for the owner alone, whatever the caller's
+/// umask; hooks and the log keep that one.
+fn private_modes<T>(make: impl FnOnce() -> T) -> T {
+    let mask = umask(Mode::S_IRWXG | Mode::S_IRWXO);
+    let made = make();
+    umask(mask);
+    made
+}
+
 fn open_directory(path: &Path) -> nix::Result<OwnedFd> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     openat(coracle_sys::AT_FDCWD, path, flags, Mode::empty())
@@ -152,13 +166,22 @@ pub(crate) struct Directory {
     handle: OwnedFd,
 }
 
-/// The two FIFOs that init keeps while it waits for `start`.
+/// The FIFOs that init keeps while it waits for `start`.
 #[derive(Debug)]
 pub(crate) struct Fifos {
     /// `start` writes one byte, init reads it.
     pub(crate) start: OwnedFd,
-    /// Init writes its failure; its end of file says that init executed.
+    /// Init writes its last word; the end of file that follows says that it executed or ended.
     pub(crate) started: OwnedFd,
+    /// Hooks of the container print here, where there are any.
+    pub(crate) output: Option<OwnedFd>,
+}
+
+/// What a container's own hooks need.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HookOutput {
+    Fifo,
+    None,
 }
 
 impl Directory {
@@ -175,12 +198,25 @@ impl Directory {
         let Some(text) = self.read(RECORD)? else {
             return Ok(None);
         };
+        let path = || self.path.join(RECORD);
         Record::parse(&text)
             .map(Some)
-            .map_err(|reason| Error::Corrupt {
-                path: self.path.join(RECORD),
-                reason,
+            .map_err(|unreadable| match unreadable {
+                Unreadable::Corrupt(reason) => Error::Corrupt {
+                    path: path(),
+                    reason,
+                },
+                Unreadable::Newer(version) => Error::Newer {
+                    path: path(),
+                    version,
+                },
             })
+    }
+
+    /// What can be read of a corrupt record.
+    pub(crate) fn salvaged_record(&self) -> Record {
+        let text = self.read(RECORD).ok().flatten();
+        text.map(|text| Record::salvage(&text)).unwrap_or_default()
     }
 
     /// Replaces the record as a whole: a reader sees the old one or the new one.
@@ -205,31 +241,44 @@ impl Directory {
     }
 
     /// Makes the FIFOs and opens both ends of each, so that no open blocks.
-    pub(crate) fn make_fifos(&self) -> Result<Fifos, Error> {
+    pub(crate) fn make_fifos(&self, output: HookOutput) -> Result<Fifos, Error> {
         let make = |name: &str| {
-            mkfifoat(&self.handle, name, Mode::S_IRUSR | Mode::S_IWUSR)
-                .and_then(|()| self.open_fifo(name, OFlag::O_RDWR))
-                .map_err(|errno| self.failed("make", name, errno))
+            let made =
+                private_modes(|| mkfifoat(&self.handle, name, Mode::S_IRUSR | Mode::S_IWUSR));
+            match made {
+                // From a first launch whose init was killed at its birth.
+                Ok(()) | Err(Errno::EEXIST) => self.open_fifo(name, OFlag::O_RDWR),
+                Err(errno) => Err(errno),
+            }
+            .map_err(|errno| self.failed("make", name, errno))
+        };
+        let output = match output {
+            HookOutput::Fifo => Some(make(OUTPUT)?),
+            HookOutput::None => None,
         };
         Ok(Fifos {
-            start: make(START)?,
             started: make(STARTED)?,
+            start: make(START)?,
+            output,
         })
     }
 
-    /// The ends that `start` needs: to write, and to read. `None` when there are no FIFOs;
-    /// `ENXIO` in the error when nobody reads.
+    /// The ends that `start` needs: to write, and to read. `None` when the container was started:
+    /// there are no FIFOs, or nobody reads.
     pub(crate) fn open_fifos(&self) -> Result<Option<Fifos>, Error> {
-        let started = match self.open_fifo(STARTED, OFlag::O_RDONLY | OFlag::O_NONBLOCK) {
-            Ok(fd) => fd,
-            Err(Errno::ENOENT) => return Ok(None),
-            Err(errno) => return Err(self.failed("open", STARTED, errno)),
+        let open = |name, flags| match self.open_fifo(name, flags | OFlag::O_NONBLOCK) {
+            Ok(fd) => Ok(Some(fd)),
+            Err(Errno::ENOENT | Errno::ENXIO) => Ok(None),
+            Err(errno) => Err(self.failed("open", name, errno)),
         };
-        match self.open_fifo(START, OFlag::O_WRONLY | OFlag::O_NONBLOCK) {
-            Ok(start) => Ok(Some(Fifos { start, started })),
-            Err(Errno::ENOENT) => Ok(None),
-            Err(errno) => Err(self.failed("open", START, errno)),
-        }
+        let output = open(OUTPUT, OFlag::O_RDONLY)?;
+        let started = open(STARTED, OFlag::O_RDONLY)?;
+        let start = open(START, OFlag::O_WRONLY)?;
+        Ok(start.zip(started).map(|(start, started)| Fifos {
+            start,
+            started,
+            output,
+        }))
     }
 
     fn open_fifo(&self, name: &str, flags: OFlag) -> nix::Result<OwnedFd> {
@@ -237,15 +286,18 @@ impl Directory {
         openat(&self.handle, name, flags, Mode::empty())
     }
 
-    /// Whether init still waits for `start`.
-    pub(crate) fn has_fifo(&self) -> bool {
-        fstatat(&self.handle, START, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok()
+    /// Whether init still waits for `start`: it holds the FIFO open until its exec, and a `start`
+    /// that was killed may have left the name.
+    pub(crate) fn is_awaiting_start(&self) -> bool {
+        self.open_fifo(START, OFlag::O_WRONLY | OFlag::O_NONBLOCK)
+            .is_ok()
     }
 
     /// The container was started: its FIFOs go.
     pub(crate) fn remove_fifos(&self) -> Result<(), Error> {
-        self.unlink(START)?;
-        self.unlink(STARTED)
+        [START, STARTED, OUTPUT]
+            .into_iter()
+            .try_for_each(|name| self.unlink(name))
     }
 
     /// Makes the directory that is bound into the container for NOTIFY_SOCKET.
@@ -266,6 +318,7 @@ impl Directory {
         for name in [
             START,
             STARTED,
+            OUTPUT,
             CONFIG,
             ".config.json",
             ".state.json",
@@ -278,6 +331,9 @@ impl Directory {
             Err(errno) => return Err(self.failed("remove", NOTIFY, errno)),
         }
         self.unlink(RECORD)?;
+        if !self.is_in_place() {
+            return Ok(());
+        }
         match unlinkat(coracle_sys::AT_FDCWD, &self.path, UnlinkatFlags::RemoveDir) {
             Ok(()) | Err(Errno::ENOENT) => Ok(()),
             Err(errno) => Err(Error::Store {
@@ -286,6 +342,18 @@ impl Directory {
                 errno,
             }),
         }
+    }
+
+    /// Whether the path still leads here: the id may be a later container's by now.
+    fn is_in_place(&self) -> bool {
+        let inode = |status: FileStat| (status.st_dev, status.st_ino);
+        let there = fstatat(
+            coracle_sys::AT_FDCWD,
+            &self.path,
+            AtFlags::AT_SYMLINK_NOFOLLOW,
+        );
+        let here = fstat(&self.handle);
+        matches!((there, here), (Ok(there), Ok(here)) if inode(there) == inode(here))
     }
 
     fn unlink(&self, name: &str) -> Result<(), Error> {
@@ -311,13 +379,9 @@ impl Directory {
 
     fn write(&self, name: &str, text: &[u8]) -> Result<(), Error> {
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_CLOEXEC;
-        let file = openat(
-            &self.handle,
-            name,
-            flags | OFlag::O_NOFOLLOW,
-            Mode::S_IRUSR | Mode::S_IWUSR,
-        )
-        .map_err(|errno| self.failed("open", name, errno))?;
+        let mode = Mode::S_IRUSR | Mode::S_IWUSR;
+        let file = private_modes(|| openat(&self.handle, name, flags | OFlag::O_NOFOLLOW, mode))
+            .map_err(|errno| self.failed("open", name, errno))?;
         File::from(file)
             .write_all(text)
             .map_err(|error| self.failed("write", name, io_errno(&error)))

@@ -15,6 +15,8 @@ pub(crate) enum Made {
     Directory,
     /// The container's cgroup. Boxed: it is large and there is one.
     Cgroup(Box<coracle_cgroups::Record>),
+    /// The caller's pid file.
+    PidFile(PathBuf),
     /// The root's mount in the runtime's own mount namespace, with all below it.
     HostMount(PathBuf),
 }
@@ -40,6 +42,11 @@ impl Undo {
                         let _ = coracle_cgroups::kill(&record, nix::libc::SIGKILL);
                     }
                     coracle_cgroups::undo(&record).is_ok()
+                }
+                // Gone, or never written.
+                Made::PidFile(path) => {
+                    let _ = std::fs::remove_file(path);
+                    true
                 }
                 Made::HostMount(path) => detach(&path).is_ok(),
                 Made::Directory => directory.remove().is_ok(),

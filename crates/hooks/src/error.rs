@@ -51,6 +51,8 @@ pub enum Failure {
     Signal(i32),
     /// It took longer than its `timeout`, if known, and was killed.
     TimeOut(Option<Duration>),
+    /// The container ended meanwhile, so the hook was ended, too.
+    ContainerGone,
     /// A call of ours failed.
     Call(Call, Errno),
 }
@@ -64,6 +66,7 @@ impl Failure {
             Failure::Status(status) => Fault::new(step, Call::ExitStatus, Errno::from_raw(status)),
             Failure::Signal(signal) => Fault::new(step, Call::Kill, Errno::from_raw(signal)),
             Failure::TimeOut(_) => Fault::new(step, Call::TimeOut, Errno::ETIMEDOUT),
+            Failure::ContainerGone => Fault::new(step, Call::Check, Errno::ESRCH),
             Failure::Call(call, errno) => Fault::new(step, call, errno),
         }
     }
@@ -89,6 +92,7 @@ impl fmt::Display for Failure {
             Failure::Signal(signal) => write!(f, "killed by signal {signal}"),
             Failure::TimeOut(Some(limit)) => write!(f, "timed out after {} s", limit.as_secs()),
             Failure::TimeOut(None) => f.write_str("timed out"),
+            Failure::ContainerGone => f.write_str("ended, since the container was"),
             Failure::Call(call, errno) => write!(f, "{}: {}", call.name(), errno_text(*errno)),
         }
     }

@@ -9,7 +9,7 @@
 //! ```
 //! use coracle_bundle::{HookPoint, Hooks};
 //! let plan = coracle_hooks::plan(&Hooks::default(), &[]);
-//! coracle_hooks::run(HookPoint::Prestart, plan.at(HookPoint::Prestart), b"{}")?;
+//! coracle_hooks::run(HookPoint::Prestart, plan.at(HookPoint::Prestart), b"{}", None)?;
 //! # Ok::<(), coracle_hooks::Error>(())
 //! ```
 //!

@@ -65,7 +65,7 @@ fn shell(script: &str) -> Command {
 
 /// The error's text without its beginning.
 fn failure(command: Command, state: &[u8]) -> String {
-    let error = run(HookPoint::CreateRuntime, &[command], state).expect_err("a failure");
+    let error = run(HookPoint::CreateRuntime, &[command], state, None).expect_err("a failure");
     let text = error.to_string();
     let rest = text
         .strip_prefix("hook createRuntime[0] ")
@@ -74,23 +74,35 @@ fn failure(command: Command, state: &[u8]) -> String {
 }
 
 fn run_shell(script: &str) -> Result<(), Error> {
-    run(HookPoint::CreateRuntime, &[shell(script)], b"{}")
+    run(HookPoint::CreateRuntime, &[shell(script)], b"{}", None)
 }
 
 fn state_is_read_to_its_end() {
     let state = [b"{".as_slice(), &vec![b' '; 100_000], b"}"].concat();
     let script = "test $(wc -c) = 100002";
-    run(HookPoint::Prestart, &[shell(script), shell(script)], &state).expect("success");
+    run(
+        HookPoint::Prestart,
+        &[shell(script), shell(script)],
+        &state,
+        None,
+    )
+    .expect("success");
 }
 
 fn state_may_be_ignored() {
     run_shell("exec <&-; exit 0").expect("success");
-    run(HookPoint::Prestart, &[shell("exit 0")], &[b'x'; 200_000]).expect("success");
+    run(
+        HookPoint::Prestart,
+        &[shell("exit 0")],
+        &[b'x'; 200_000],
+        None,
+    )
+    .expect("success");
 }
 
 fn environment_is_the_given_one() {
     let env = command(c"/usr/bin/env", &["env"], None);
-    run(HookPoint::Prestart, std::slice::from_ref(&env), b"").expect("success");
+    run(HookPoint::Prestart, std::slice::from_ref(&env), b"", None).expect("success");
     let script = "test \"$A\" = b && test $(env | wc -l) -le 5 && exit 9";
     assert_eq!(failure(shell(script), b""), "/bin/sh: exit status 9");
 }
@@ -188,7 +200,7 @@ fn no_other_descriptor_signal_or_session() {
 
 fn the_first_failure_ends_a_run_and_not_a_run_of_all() {
     let hooks = ["exit 0", "exit 5", "echo x; exit 6"].map(shell);
-    let error = run(HookPoint::Poststop, &hooks, b"").expect_err("a failure");
+    let error = run(HookPoint::Poststop, &hooks, b"", None).expect_err("a failure");
     assert_eq!(error.to_string(), "hook poststop[1] /bin/sh: exit status 5");
     let all = run_all(HookPoint::Poststop, &hooks, b"");
     let all: Vec<String> = all.iter().map(ToString::to_string).collect();

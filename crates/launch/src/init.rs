@@ -41,18 +41,26 @@ pub(crate) fn run(plan: &Plan, mut slots: Slots, link: BorrowedFd) -> ! {
         }
     };
     let Err((stage, fault)) = start(plan, &slots, link, &ready);
-    let report = Message::Failed(stage, fault);
-    let _ = match &slots.gate {
-        Gate::Link => message::send(link, report, None),
-        Gate::Fifos { started, .. } => nix::unistd::write(started, &report.encode()).map(|_| ()),
-    };
+    let _ = report(&slots, link, Message::Failed(stage, fault));
     coracle_sys::exit(1)
+}
+
+/// Says a word to whoever starts us, once we are created.
+fn report(slots: &Slots, link: BorrowedFd, word: Message) -> nix::Result<()> {
+    match &slots.gate {
+        Gate::Link => message::send(link, word, None),
+        Gate::Fifos { started, .. } => nix::unistd::write(started, &word.encode()).map(drop),
+    }
 }
 
 /// Everything up to the point where only the start is missing.
 fn prepare(plan: &Plan, slots: &mut Slots, link: BorrowedFd) -> Staged<Ready> {
     orphaned_dies()?;
     coracle_sys::reset_signals();
+    for descriptor in &slots.private {
+        // Whoever shares our pid namespace to be could reach the host through them.
+        let _ = nix::unistd::close(*descriptor);
+    }
     if plan.namespaces.intermediate {
         fork_init(plan, slots, link)?;
         orphaned_dies()?;
@@ -92,6 +100,14 @@ fn fork_init(plan: &Plan, slots: &Slots, link: BorrowedFd) -> Staged<()> {
     coracle_sys::set_dumpable(Dumpable::No).map_err(session(Call::Prctl))?;
     coracle_namespaces::before_clone(&plan.namespaces, &slots.namespaces)
         .map_err(at(Stage::Namespaces))?;
+    // The joined user namespace put fs.suid_dumpable in force.
+    coracle_sys::set_dumpable(Dumpable::No).map_err(session(Call::Prctl))?;
+    if plan.rootfs.is_none() {
+        // The container's processes see the clone from its first moment, and some may trace it
+        // whatever its dumpable flag says: it is born without a descriptor of the host
+        // (CVE-2016-9962).
+        keep_only_preserved(plan, slots, link)?;
+    }
     let flags: NamespaceFlags = plan.namespaces.final_clone;
     let step = plan.namespaces.clone_step();
     let cloned = coracle_sys::clone3(flags, None, Parentage::Sibling)
@@ -181,7 +197,7 @@ fn start(plan: &Plan, slots: &Slots, link: BorrowedFd, ready: &Ready) -> Staged<
             await_grant(link)?;
             slots.print.as_ref().map(AsFd::as_fd)
         }
-        Gate::Fifos { start, started } => {
+        Gate::Fifos { start, output, .. } => {
             // The runtime that hears of it next is another one: `start`.
             let mut byte = [0_u8; 1];
             loop {
@@ -191,7 +207,7 @@ fn start(plan: &Plan, slots: &Slots, link: BorrowedFd, ready: &Ready) -> Staged<
                     Err(errno) => return Err(session(Call::Read)(errno)),
                 }
             }
-            Some(started.as_fd())
+            output.as_ref().map(AsFd::as_fd)
         }
     };
     run_hooks(
@@ -200,5 +216,6 @@ fn start(plan: &Plan, slots: &Slots, link: BorrowedFd, ready: &Ready) -> Staged<
         output,
     )
     .map_err(at(Stage::StartContainer))?;
+    report(slots, link, Message::Executing).map_err(session(Call::Send))?;
     Err((Stage::Process, coracle_process::exec(&plan.process, ready)))
 }

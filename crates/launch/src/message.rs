@@ -11,10 +11,12 @@
 //!     ◀──── Console + fd ────────────────────   (only with a terminal)
 //!     ◀──── Reached(Created) ────────────────   everything but exec is done
 //!     ───── Grant ───────────────────────────▶  (run and exec) start; create leaves it to the FIFO
+//!     ◀──── Executing ───────────────────────   hooks in the container are done
 //!     ◀──── Failed { stage, step, call, errno }  at any time, and the last word
 //! ```
 //!
-//! End of file without a word means that init was killed, or, after `Created`, that it executed.
+//! End of file after `Executing` means that init executed the program; anywhere else, that it was
+//! killed.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 
@@ -74,6 +76,9 @@ pub enum Message {
     Console,
     /// Init to runtime: everything but the start is done.
     Created,
+    /// Init to whoever starts it: the next call is execve(2). The end of file that follows means
+    /// that it executed; without this word, that init was killed.
+    Executing,
     /// Init to runtime, its last word.
     Failed(Stage, Fault),
 }
@@ -89,6 +94,7 @@ impl Message {
             Message::MountsReached => (3, 0, 0, 0, 0),
             Message::Console => (4, 0, 0, 0, 0),
             Message::Created => (5, 0, 0, 0, 0),
+            Message::Executing => (7, 0, 0, 0, 0),
             Message::Failed(stage, fault) => (
                 6,
                 stage as u8,
@@ -118,6 +124,7 @@ impl Message {
             3 => Message::MountsReached,
             4 => Message::Console,
             5 => Message::Created,
+            7 => Message::Executing,
             6 => Message::Failed(
                 Stage::from_number(stage)?,
                 Fault::new(first, Call::from_number(call)?, Errno::from_raw(second)),
@@ -145,7 +152,11 @@ pub(crate) fn send(
 /// The errno of recvmsg(2); `EPROTO` for a message that is none.
 pub(crate) fn receive(link: BorrowedFd) -> nix::Result<Option<(Message, Option<OwnedFd>)>> {
     let mut bytes = [0_u8; LENGTH];
-    let (length, attached) = coracle_sys::receive(link, &mut bytes)?;
+    let (length, attached) = match coracle_sys::receive(link, &mut bytes) {
+        // The other side ended with something of ours unread.
+        Err(Errno::ECONNRESET) => return Ok(None),
+        received => received?,
+    };
     match length {
         0 => Ok(None),
         LENGTH => Message::decode(&bytes)
@@ -163,7 +174,7 @@ mod tests {
     proptest! {
         #[test]
         fn decode_after_encode_is_the_message(
-            kind in 0..6_u8, stage in 0..7_usize, call in 0..60_u16, step: u32, errno in 1..130_i32,
+            kind in 0..7_u8, stage in 0..7_usize, call in 0..60_u16, step: u32, errno in 1..130_i32,
             pid in 1..i32::MAX,
         ) {
             let message = match kind {
@@ -172,6 +183,7 @@ mod tests {
                 2 => Message::MountsReached,
                 3 => Message::Console,
                 4 => Message::Created,
+                5 => Message::Executing,
                 _ => Message::Failed(
                     Stage::ALL[stage],
                     Fault::new(step, Call::from_number(call).unwrap(), Errno::from_raw(errno)),

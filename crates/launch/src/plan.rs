@@ -117,7 +117,9 @@ pub fn plan_exec(
     options: &Options,
 ) -> Result<Plan, Error> {
     let namespaces = coracle_namespaces::plan_exec(init, host);
-    let options = process_options(options, GroupsControl::Allowed);
+    // Whether setgroups(2) was denied when the container was created follows from the same facts.
+    let groups = groups_control(&coracle_namespaces::plan(&config.linux, host)?, host);
+    let options = process_options(options, groups);
     let process = coracle_process::plan_exec(process, config, host, &options)?;
     let warnings = process.warnings.clone();
     Ok(Plan {
@@ -165,11 +167,14 @@ fn groups_control(namespaces: &coracle_namespaces::Plan, host: &Host) -> GroupsC
 }
 
 impl Plan {
-    /// Whether init stops once the mounts are attached, for hooks in the runtime's namespaces.
+    /// Whether any hook runs before the container is created. Init then stops once the mounts are
+    /// attached, and poststop hooks run even if the creation fails.
+    ///
+    /// It stops for its own hooks, too: an init that ends without a word has run none.
     #[must_use]
     pub fn stops_for_hooks(&self) -> bool {
         let any = |point| !self.hooks.at(point).is_empty();
-        any(HookPoint::Prestart) || any(HookPoint::CreateRuntime)
+        any(HookPoint::Prestart) || any(HookPoint::CreateRuntime) || any(HookPoint::CreateContainer)
     }
 
     /// Whether init runs hooks itself.
@@ -177,13 +182,6 @@ impl Plan {
     pub fn hooks_in_init(&self) -> bool {
         let any = |point| !self.hooks.at(point).is_empty();
         any(HookPoint::CreateContainer) || any(HookPoint::StartContainer)
-    }
-
-    /// Whether any hook runs before the container is created: poststop hooks then run even if the
-    /// creation fails.
-    #[must_use]
-    pub fn hooks_during_create(&self) -> bool {
-        self.stops_for_hooks() || !self.hooks.at(HookPoint::CreateContainer).is_empty()
     }
 
     /// The lowest descriptor that the process does not get.

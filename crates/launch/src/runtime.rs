@@ -30,6 +30,8 @@ pub struct Launch<'p> {
     console: Option<OwnedFd>,
     /// What the user should know though it is no error, one line each.
     pub warnings: Vec<String>,
+    /// Cloned into a cgroup, and not heard of since.
+    unborn: bool,
     released: bool,
 }
 
@@ -45,13 +47,14 @@ pub struct Released {
 /// Clones init, by way of an intermediate where the plan asks for one. Init waits for
 /// [`Launch::admit`].
 ///
-/// The caller blocked all signals; init starts with an empty mask.
+/// Init starts with default dispositions and an empty mask, whatever ours are.
 ///
 /// # Errors
 /// [`Error`], and no process is left.
 pub fn spawn<'p>(plan: &'p Plan, slots: Slots) -> Result<Launch<'p>, Error> {
     let failed = |attempted| move |errno| Error::Runtime { attempted, errno };
     let (link, theirs) = coracle_sys::socket_pair().map_err(failed("make a socket pair"))?;
+    coracle_sys::assert_single_threaded();
     let before = coracle_process::before_clone(&plan.process)?;
     let namespaces = &plan.namespaces;
     let flags = match namespaces.intermediate {
@@ -81,6 +84,7 @@ pub fn spawn<'p>(plan: &'p Plan, slots: Slots) -> Result<Launch<'p>, Error> {
     let warnings = before.warnings.clone();
     coracle_process::after_clone(before);
     let console = None;
+    let unborn = slots.into.is_some();
     let mut launch = Launch {
         plan,
         slots,
@@ -89,6 +93,7 @@ pub fn spawn<'p>(plan: &'p Plan, slots: Slots) -> Result<Launch<'p>, Error> {
         pidfd,
         console,
         warnings,
+        unborn,
         released: false,
     };
     if plan.namespaces.intermediate {
@@ -237,6 +242,9 @@ impl Launch<'_> {
     /// What init reported: a startContainer hook, or execve(2).
     pub fn start(&mut self) -> Result<(), Error> {
         self.grant()?;
+        let Message::Executing = self.hear()? else {
+            return Err(self.protocol());
+        };
         match self.next()? {
             None => Ok(()),
             Some(Message::Failed(stage, fault)) => Err(self.failed(stage, &fault)),
@@ -307,6 +315,7 @@ impl Launch<'_> {
             if message == Message::Console {
                 self.console = attached;
             }
+            self.unborn = false;
             return Ok(Some(message));
         }
     }
@@ -332,6 +341,9 @@ impl Launch<'_> {
 
     fn gone(&self) -> Error {
         let cause = match coracle_sys::wait_exit(self.pidfd.as_fd()) {
+            Ok(ExitStatus::Signal(nix::libc::SIGKILL)) if self.unborn => {
+                return Error::KilledAtBirth;
+            }
             Ok(ExitStatus::Signal(signal)) => nix::sys::signal::Signal::try_from(signal)
                 .map_or_else(|_| format!("signal {signal}"), |signal| signal.to_string()),
             Ok(ExitStatus::Code(code)) => format!("exit code {code}"),

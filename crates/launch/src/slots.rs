@@ -1,6 +1,6 @@
 //! Descriptors that the runtime opens before the clone and init inherits.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use coracle_bundle::HookPoint;
 
@@ -16,8 +16,10 @@ pub enum Gate {
     Fifos {
         /// Read by init.
         start: OwnedFd,
-        /// Written by init; closed by its exec.
+        /// Written by init alone; closed by its exec.
         started: OwnedFd,
+        /// Where hooks of the container print, if there are any: they may keep it open.
+        output: Option<OwnedFd>,
     },
 }
 
@@ -42,6 +44,8 @@ pub struct Slots {
     /// Where they print it.
     pub(crate) print: Option<OwnedFd>,
     pub(crate) gate: Gate,
+    /// The caller's own descriptors: init closes them first.
+    pub(crate) private: Vec<RawFd>,
 }
 
 /// What the caller has opened already.
@@ -62,6 +66,8 @@ pub struct Given {
     pub init: Option<OwnedFd>,
     /// How init learns of its start.
     pub gate: Gate,
+    /// Descriptors of the caller's own, which init closes before anything else.
+    pub private: Vec<RawFd>,
 }
 
 impl Slots {
@@ -93,6 +99,7 @@ impl Slots {
             output,
             print,
             gate: given.gate,
+            private: given.private,
         })
     }
 
@@ -109,11 +116,22 @@ impl Slots {
 
     /// The lowest descriptor from `first` on that init needs once the jail is closed. Heap-free.
     pub(crate) fn least_needed(&self, link: BorrowedFd, first: u32) -> Option<u32> {
-        let (start, started) = match &self.gate {
-            Gate::Link => (None, None),
-            Gate::Fifos { start, started } => (Some(start), Some(started)),
+        let (start, started, output) = match &self.gate {
+            Gate::Link => (None, None, None),
+            Gate::Fifos {
+                start,
+                started,
+                output,
+            } => (Some(start), Some(started), output.as_ref()),
         };
-        let owned = [start, started, self.print.as_ref()].into_iter().flatten();
+        let owned = [
+            start,
+            started,
+            output,
+            self.print.as_ref(),
+            self.exec_root.as_ref(),
+        ];
+        let owned = owned.into_iter().flatten();
         owned
             .chain(&self.start_container)
             .map(AsRawFd::as_raw_fd)

@@ -35,8 +35,8 @@ pub struct Options<'a> {
     pub environment: &'a [CString],
     /// Size of a terminal where the config's `consoleSize` gives none.
     pub window: Option<ConsoleSize>,
-    /// The signal that the caller had set with `PR_SET_PDEATHSIG` on the runtime. It is not sent for
-    /// a parent that has ended before it is set: the caller of [`crate::cage`] looks after it.
+    /// The signal that the caller had set with `PR_SET_PDEATHSIG` on the runtime. It is not sent
+    /// for a parent that has ended before it is set: the caller of [`crate::cage`] looks after it.
     pub parent_death_signal: Option<Signal>,
     /// How many descriptors after 2 stay open for the process.
     pub preserved_fds: u32,

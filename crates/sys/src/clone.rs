@@ -61,21 +61,14 @@ const SIGCHLD: u64 = 17;
 /// The kernel's: `EINVAL` for a sibling of pid 1 of a pid namespace, `EBUSY` for a cgroup that
 /// may hold no process, `ENOSPC` at a limit on namespaces, `EPERM`.
 ///
-/// # Panics
-///
-/// If the process has other threads: their locks (of the allocator for one) would stay taken for
-/// ever in the child. Not checked where `/proc` is not to be read.
+/// The process must have no other thread: their locks (of the allocator for one) would stay taken for
+/// ever in the child. [`assert_single_threaded`] makes sure of it; it is not called here, since init
+/// clones too, where `/proc` is the container's and nothing to rely on, least of all to panic for.
 pub fn clone3(
     namespaces: NamespaceFlags,
     cgroup: Option<BorrowedFd<'_>>,
     parentage: Parentage,
 ) -> Result<Cloned> {
-    // A sibling is cloned by a child of ours, which has never made a thread, and whose `/proc` may
-    // be a container's: what it says of `task` is nothing to rely on, least of all to panic for.
-    assert!(
-        parentage == Parentage::Sibling || is_single_threaded(),
-        "a process with more than one thread must not be cloned"
-    );
     let mut pidfd: libc::c_int = -1;
     let mut arguments = CloneArguments {
         flags: u64::from(namespaces.bits()) | CLONE_PIDFD,
@@ -110,6 +103,18 @@ pub fn clone3(
     // close-on-exec descriptor there, which belongs to nobody else.
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
     Ok(Cloned::Parent { pid, pidfd })
+}
+
+/// To be called before a clone, where `/proc` is the host's.
+///
+/// # Panics
+///
+/// If the process has other threads. Not checked where `/proc` is not to be read.
+pub fn assert_single_threaded() {
+    assert!(
+        is_single_threaded(),
+        "a process with more than one thread must not be cloned"
+    );
 }
 
 /// A directory's link count is two and one for each subdirectory: procfs keeps to that for `task`.

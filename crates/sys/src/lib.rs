@@ -62,7 +62,7 @@ pub use capability::{
     Capabilities, KeepCapabilities, ambient_clear, ambient_raise, capget, capset, drop_bounding,
     read_bounding, set_keep_capabilities,
 };
-pub use clone::{Cloned, Parentage, clone3, exit};
+pub use clone::{Cloned, Parentage, assert_single_threaded, clone3, exit};
 pub use descriptor::{
     CloseRange, STDERR, STDIN, STDOUT, close_range, is_sealed, poll_readable, sealed_copy,
 };

@@ -5,19 +5,49 @@ use std::process::ExitCode;
 
 use coracle_integration::runner;
 
+mod bad_config;
+mod cgroups;
+mod cli;
+mod devices;
+mod examples;
 mod exec;
+mod explain;
+mod hooks;
+mod io;
 mod lifecycle;
 mod mounts;
 mod namespaces;
+mod notify;
+mod podman;
 mod process;
+mod regression;
+mod rootfs;
+mod rootless;
+mod security;
+mod terminal;
 
 fn main() -> ExitCode {
     let modules = [
+        bad_config::TESTS,
+        cgroups::TESTS,
+        cli::TESTS,
+        devices::TESTS,
+        examples::TESTS,
         exec::TESTS,
+        explain::TESTS,
+        hooks::TESTS,
+        io::TESTS,
         lifecycle::TESTS,
         mounts::TESTS,
         namespaces::TESTS,
+        notify::TESTS,
+        podman::TESTS,
         process::TESTS,
+        regression::TESTS,
+        rootfs::TESTS,
+        rootless::TESTS,
+        security::TESTS,
+        terminal::TESTS,
     ];
     runner::main(&modules.concat())
 }

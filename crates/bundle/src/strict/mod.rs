@@ -7,6 +7,7 @@
 //! 3. Only if that fails is it parsed to a tree, [`repair`]ed where oci-spec refuses what the
 //!    spec allows, and tried again; what still fails is reported with its path.
 
+mod place;
 mod repair;
 mod schema;
 mod shape;
@@ -78,8 +79,8 @@ fn read_text<T: DeserializeOwned>(
     }
     let mut tree: Value = serde_json::from_str(text).map_err(|error| syntax(document, &error))?;
     repair::repair(document, &mut tree, &mut notes);
-    let spec =
-        serde_path_to_error::deserialize(tree).map_err(|error| type_error(document, error))?;
+    let text = tree.to_string();
+    let spec = serde_json::from_str(&text).map_err(|error| type_error(document, &text, &error))?;
     Ok(Read { spec, notes })
 }
 
@@ -113,18 +114,10 @@ fn sentence(error: &serde_json::Error) -> String {
     text.strip_suffix(&place).unwrap_or(&text).to_owned()
 }
 
-fn type_error(document: Document, error: serde_path_to_error::Error<serde_json::Error>) -> Error {
-    use serde_path_to_error::Segment;
-    let path: Vec<shape::Step> = error
-        .path()
-        .iter()
-        .filter_map(|segment| match segment {
-            Segment::Seq { index } => Some(shape::Step::Index(*index)),
-            Segment::Map { key } => Some(shape::Step::Key(key.clone())),
-            Segment::Enum { .. } | Segment::Unknown => None,
-        })
-        .collect();
-    let problem = in_plain_words(&one_line(&sentence(error.inner())));
+/// `text` is one line, so the error's column is the offset after the value that was refused.
+fn type_error(document: Document, text: &str, error: &serde_json::Error) -> Error {
+    let path = place::path_at(text, error.column());
+    let problem = in_plain_words(&one_line(&sentence(error)));
     shape::refuse_at(At::Root(document), &path, &problem)
 }
 

@@ -1,7 +1,7 @@
 //! `linux`: config-linux.md.
 
 use super::text::{check_absolute, clean, climbs, optional_c_string, path_text};
-use super::{devices, ids, memory_policy, namespaces, network, rdt, resources, sysctl};
+use super::{devices, ids, memory_policy, namespaces, network, rdt, resources, seccomp, sysctl};
 use crate::error::{At, Error, Shown};
 use crate::strict::Notes;
 use crate::{Linux, Namespace, Personality, Propagation, options};
@@ -60,6 +60,10 @@ pub(super) fn linux(raw: Option<&oci::Linux>, at: At<'_>, notes: &Notes) -> Resu
             None => None,
         },
         seccomp: raw.seccomp().is_some(),
+        seccomp_profile: match raw.seccomp() {
+            Some(raw) => Some(seccomp::seccomp(raw, at.key("seccomp"))?),
+            None => None,
+        },
         namespaces,
         id_mappings,
     })

@@ -15,6 +15,7 @@ mod rdt;
 mod resources;
 mod root;
 mod scheduling;
+mod seccomp;
 mod sysctl;
 mod text;
 mod version;

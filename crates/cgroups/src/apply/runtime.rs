@@ -27,8 +27,8 @@ pub struct Created {
     pub tasks: Vec<OwnedFd>,
 }
 
-/// The container's cgroups, open for one more process.
-#[derive(Debug)]
+/// The container's cgroups, open for one more process. The default value joins none.
+#[derive(Debug, Default)]
 pub struct Joining {
     /// The v2 cgroup for `CLONE_INTO_CGROUP`.
     pub into: Option<OwnedFd>,

@@ -26,7 +26,7 @@ pub fn run_in_container(
             let missing = Failure::Call(Call::Check, Errno::EBADF);
             let stdin = stdin.get(index).ok_or(missing)?;
             let hook = start(command, stdin.as_fd(), output)?;
-            wait(&hook, command.timeout, None)
+            wait(&hook, command.timeout, None, None)
         };
         run().map_err(|failure| failure.into_fault(step))?;
     }

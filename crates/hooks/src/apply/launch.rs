@@ -56,20 +56,26 @@ fn become_hook(command: &Command, stdin: BorrowedFd<'_>, output: Option<Borrowed
 
 /// Waits for the hook's own process alone: what it leaves in the background may keep the pipe open.
 /// Output is read meanwhile, so that a full pipe stops nobody.
+///
+/// The hook is killed when `container` becomes readable, the pidfd of the container's init: what the
+/// hook works on is gone, and whoever ended it may be waiting for us.
 pub(super) fn wait(
     hook: &Started,
     timeout: Option<Duration>,
     mut output: Option<&mut Output>,
+    container: Option<BorrowedFd<'_>>,
 ) -> Result<(), Failure> {
     let failed = |call| move |errno| Failure::Call(call, errno);
     let deadline = timeout.and_then(|limit| Instant::now().checked_add(limit));
     loop {
         let left = deadline.map(left_ms);
+        let own = hook.pidfd.as_fd();
+        let container = container.unwrap_or(own);
         let ready = match output.as_deref() {
             Some(output) if !output.is_ended() => {
-                coracle_sys::poll_readable(&[hook.pidfd.as_fd(), output.as_fd()], left)
+                coracle_sys::poll_readable(&[own, container, output.as_fd()], left)
             }
-            _ => coracle_sys::poll_readable(&[hook.pidfd.as_fd()], left),
+            _ => coracle_sys::poll_readable(&[own, container], left),
         };
         let ready = ready.map_err(failed(Call::Poll))?;
         if let Some(output) = output.as_deref_mut() {
@@ -77,6 +83,10 @@ pub(super) fn wait(
         }
         if ready & 1 != 0 {
             break;
+        }
+        if ready & 2 != 0 {
+            kill(hook);
+            return Err(Failure::ContainerGone);
         }
         // Also of a hook that never stops writing.
         if left == Some(0) {

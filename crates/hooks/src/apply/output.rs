@@ -5,8 +5,9 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-/// Kept and shown: the end, where the reason of a failure is.
-const SHOWN_BYTES: usize = 4096;
+/// Kept and shown: the end, where the reason of a failure is. Half of what a log record holds, lest
+/// the record be cut, which is done at its end.
+const SHOWN_BYTES: usize = 2048;
 /// Read in one go at most, so that a process that never stops writing does not hold us.
 const READ_BYTES: usize = 32 * 1024;
 
@@ -39,6 +40,16 @@ impl Output {
         ))
     }
 
+    /// The reading end of a pipe or FIFO that was opened with `O_NONBLOCK`.
+    #[must_use]
+    pub fn of(reader: OwnedFd) -> Self {
+        Self {
+            reader,
+            tail: Vec::new(),
+            ended: false,
+        }
+    }
+
     /// Reads what is there, without waiting, up to 32 KiB.
     pub fn read(&mut self) {
         let mut total = 0;
@@ -64,18 +75,19 @@ impl Output {
         self.ended
     }
 
-    /// The end of what was read, at most 4 KiB, as [`one_line`].
+    /// The end of what was read, as [`one_line`].
     #[must_use]
     pub fn text(&self) -> String {
         one_line(&self.tail)
     }
 }
 
-/// What a process printed, on one line: control characters are escaped, so that it can neither
-/// forge log lines nor talk to a terminal.
+/// The end of what a process printed, at most 2 KiB, on one line: control characters are escaped,
+/// so that it can neither forge log lines nor talk to a terminal.
 #[must_use]
 pub fn one_line(printed: &[u8]) -> String {
-    let text = String::from_utf8_lossy(printed);
+    let surplus = printed.len().saturating_sub(SHOWN_BYTES);
+    let text = String::from_utf8_lossy(printed.get(surplus..).unwrap_or_default());
     let mut line = String::with_capacity(text.len());
     for letter in text.trim().chars() {
         match letter {
@@ -117,5 +129,12 @@ mod tests {
         let text = output.text();
         assert!(text.ends_with("x\\u{1b}[31mlast\\nline \u{fffd}"), "{text}");
         assert!(output.tail.len() <= SHOWN_BYTES);
+    }
+
+    #[test]
+    fn long_output_is_cut_at_its_beginning() {
+        let line = one_line(&[&[b'x'; 100_000], &b"the reason\n"[..]].concat());
+        assert!(line.ends_with("xthe reason"), "{line}");
+        assert!(line.len() < SHOWN_BYTES);
     }
 }

@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::uio::pwrite;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// MFD_NOEXEC_SEAL of linux/memfd.h, since 6.3.
 const NOEXEC_SEAL: libc::c_uint = 0x8;
@@ -20,25 +20,36 @@ const NOEXEC_SEAL: libc::c_uint = 0x8;
 /// JSON.
 ///
 /// # Errors
-/// The hook that failed, how, and the end of its output.
-pub fn run(point: HookPoint, commands: &[Command], state: &[u8]) -> Result<(), Error> {
-    let mut hooks = commands.iter().enumerate();
-    hooks.try_for_each(|(index, command)| run_one(point, index, command, state))
+/// The hook that failed, how, and the end of its output. With `init`, a pidfd, a hook is
+/// killed and fails when the container's init ends.
+pub fn run(
+    point: HookPoint,
+    commands: &[Command],
+    state: &[u8],
+    init: Option<BorrowedFd<'_>>,
+) -> Result<(), Error> {
+    let mut hooks = (0..).zip(commands);
+    hooks.try_for_each(|hook| run_one(point, hook, state, init))
 }
 
 /// Runs all hooks, also after one failed, as `poststop` demands. Returns the failures.
 #[must_use]
 pub fn run_all(point: HookPoint, commands: &[Command], state: &[u8]) -> Vec<Error> {
-    let hooks = commands.iter().enumerate();
+    let hooks = (0..).zip(commands);
     hooks
-        .filter_map(|(index, command)| run_one(point, index, command, state).err())
+        .filter_map(|hook| run_one(point, hook, state, None).err())
         .collect()
 }
 
-fn run_one(point: HookPoint, index: usize, command: &Command, state: &[u8]) -> Result<(), Error> {
+fn run_one(
+    point: HookPoint,
+    (index, command): (usize, &Command),
+    state: &[u8],
+    init: Option<BorrowedFd<'_>>,
+) -> Result<(), Error> {
     let stdin = state_file(state)?;
     let (mut output, writer) = Output::pipe()?;
-    let answer = run_command(command, &stdin, writer, &mut output);
+    let answer = run_command(command, &stdin, (writer, &mut output), init);
     answer.map_err(|failure| Error::Hook {
         point,
         index,
@@ -51,13 +62,13 @@ fn run_one(point: HookPoint, index: usize, command: &Command, state: &[u8]) -> R
 fn run_command(
     command: &Command,
     stdin: &OwnedFd,
-    writer: OwnedFd,
-    output: &mut Output,
+    (writer, output): (OwnedFd, &mut Output),
+    init: Option<BorrowedFd<'_>>,
 ) -> Result<(), Failure> {
     let hook = start(command, stdin.as_fd(), Some(writer.as_fd()))?;
     // Else the pipe would never end.
     drop(writer);
-    let answer = wait(&hook, command.timeout, Some(&mut *output));
+    let answer = wait(&hook, command.timeout, Some(&mut *output), init);
     // What it wrote between our last look and its end.
     output.read();
     answer

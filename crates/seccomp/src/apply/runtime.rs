@@ -1,0 +1,184 @@
+//! The runtime's part: may allocate.
+
+use crate::Error;
+use crate::plan::{ACTION, FLAGS, Listener, Plan, describe_verdict};
+use coracle_sys::FilterFlags;
+use nix::errno::Errno;
+use std::collections::BTreeSet;
+use std::os::fd::{AsFd, BorrowedFd};
+
+/// Asks the running kernel for all that the filter needs. Call it before anything is created.
+///
+/// # Errors
+///
+/// [`Error::UnsupportedFlag`], [`Error::UnsupportedAction`], [`Error::Ask`] without seccomp.
+pub fn check(plan: &Plan) -> Result<(), Error> {
+    let ask = |errno| Error::Ask { errno };
+    for (flag, name) in FLAGS {
+        // The kernel refuses this one without a listener, as if it were unknown.
+        let beside = match flag {
+            FilterFlags::WAIT_KILLABLE_RECV => FilterFlags::NEW_LISTENER,
+            _ => FilterFlags::empty(),
+        };
+        if plan.flags.contains(flag)
+            && !coracle_sys::knows_filter_flags(flag | beside).map_err(ask)?
+        {
+            return Err(Error::UnsupportedFlag { flag: name });
+        }
+    }
+    const RETURN: u16 = 0x06;
+    let returns = plan.program.iter().filter(|i| i.code == RETURN);
+    let actions: BTreeSet<u32> = returns.map(|i| i.constant & ACTION).collect();
+    for action in actions {
+        if !coracle_sys::knows_filter_action(action).map_err(ask)? {
+            let action = describe_verdict(action);
+            return Err(Error::UnsupportedAction { action });
+        }
+    }
+    Ok(())
+}
+
+/// The container process state: config-linux.md § Seccomp.
+#[derive(Clone, Copy, Debug)]
+pub struct ProcessState<'a> {
+    /// `ociVersion`.
+    pub oci_version: &'a str,
+    /// Of the process, in the runtime's pid namespace.
+    pub pid: i32,
+    /// The container's state as JSON text; its status is `creating`, or `running` for `exec`.
+    pub state: &'a str,
+}
+
+/// Hands the listener to whoever listens at its path, with one message, and hangs up.
+///
+/// # Errors
+///
+/// [`Error::Connect`], [`Error::Send`]: then the container must not go on, for its calls would
+/// never be answered.
+pub fn send_listener(
+    listener: &Listener,
+    process: &ProcessState<'_>,
+    descriptor: BorrowedFd<'_>,
+) -> Result<(), Error> {
+    let path = || listener.path.to_string_lossy().into_owned();
+    let failed = |errno| Error::Send {
+        path: path(),
+        errno,
+    };
+    let socket = coracle_sys::connect_unix(&listener.path).map_err(|errno| Error::Connect {
+        path: path(),
+        errno,
+    })?;
+    let text = message(listener, process);
+    let mut rest = text.as_bytes();
+    // The descriptor travels with the first part alone.
+    let mut attached = Some(descriptor);
+    while !rest.is_empty() {
+        let sent = match coracle_sys::send(socket.as_fd(), rest, attached) {
+            Err(Errno::EINTR) => continue,
+            other => other.map_err(failed)?,
+        };
+        attached = None;
+        rest = rest.get(sent..).unwrap_or_default();
+    }
+    Ok(())
+}
+
+fn message(listener: &Listener, process: &ProcessState<'_>) -> String {
+    let quoted = |text: &str| serde_json::Value::from(text).to_string();
+    let metadata = match &listener.metadata {
+        Some(metadata) => format!("\"metadata\":{},", quoted(metadata)),
+        None => String::new(),
+    };
+    format!(
+        "{{\"ociVersion\":{},\"fds\":[\"seccompFd\"],\"pid\":{},{metadata}\"state\":{}}}",
+        quoted(process.oci_version),
+        process.pid,
+        process.state
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Abi;
+    use coracle_sys::FilterInstruction;
+    use std::os::unix::net::UnixListener;
+
+    fn plan(flags: FilterFlags, constant: u32) -> Plan {
+        let instruction = FilterInstruction {
+            code: 0x06,
+            constant,
+            ..FilterInstruction::default()
+        };
+        Plan {
+            program: vec![instruction],
+            flags,
+            listener: None,
+            abis: vec![Abi::X86_64],
+            default: constant,
+            unknown_names: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn the_kernel_is_asked() {
+        let all = FilterFlags::TSYNC | FilterFlags::LOG | FilterFlags::SPEC_ALLOW;
+        assert_eq!(check(&plan(all, 0x7fff_0000)), Ok(()));
+        let both = FilterFlags::TSYNC | FilterFlags::TSYNC_ESRCH | FilterFlags::NEW_LISTENER;
+        assert_eq!(check(&plan(both, 0x0005_0026)), Ok(()));
+        let unknown = check(&plan(all, 0x1234_0001)).unwrap_err();
+        assert!(
+            matches!(unknown, Error::UnsupportedAction { .. }),
+            "{unknown}"
+        );
+    }
+
+    #[test]
+    fn messages_are_the_specs() {
+        let process = ProcessState {
+            oci_version: "1.2.0",
+            pid: 42,
+            state: "{\"id\":\"a\"}",
+        };
+        let mut listener = Listener {
+            path: c"/agent".to_owned(),
+            metadata: Some("a\"b\n".to_owned()),
+        };
+        let expected = concat!(
+            r#"{"ociVersion":"1.2.0","fds":["seccompFd"],"pid":42,"metadata":"a\"b\n","#,
+            r#""state":{"id":"a"}}"#
+        );
+        assert_eq!(message(&listener, &process), expected);
+        listener.metadata = None;
+        let text = message(&listener, &process);
+        let parsed: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert!(parsed.get("metadata").is_none());
+    }
+
+    #[test]
+    fn a_listener_is_handed_over() {
+        let name = format!("coracle-listener-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let listener = Listener {
+            path: std::ffi::CString::new(path.to_str().unwrap()).unwrap(),
+            metadata: Some("m".to_owned()),
+        };
+        let process = ProcessState {
+            oci_version: "1.2.0",
+            pid: 1,
+            state: "{}",
+        };
+        let nobody = send_listener(&listener, &process, coracle_sys::STDIN).unwrap_err();
+        assert!(matches!(nobody, Error::Connect { .. }), "{nobody}");
+        let server = UnixListener::bind(&path).unwrap();
+        send_listener(&listener, &process, coracle_sys::STDIN).unwrap();
+        let (client, _) = server.accept().unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let mut buffer = [0; 256];
+        let (length, descriptor) = coracle_sys::receive(client.as_fd(), &mut buffer).unwrap();
+        assert!(descriptor.is_some());
+        assert_eq!(buffer[..length], *message(&listener, &process).as_bytes());
+    }
+}

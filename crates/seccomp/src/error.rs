@@ -1,0 +1,79 @@
+//! Everything that can be wrong before the filter is loaded.
+
+use coracle_sys::errno_text;
+use nix::errno::Errno;
+
+/// Why a filter cannot be made, or its listener not be handed on.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum Error {
+    /// Built for a machine whose filters are not written here.
+    #[error("linux.seccomp: filters for this machine's architecture are not supported")]
+    Machine,
+    /// More than the kernel takes.
+    #[error(
+        "linux.seccomp: the filter has {instructions} instructions, more than the kernel's {}",
+        crate::plan::MAX_INSTRUCTIONS
+    )]
+    TooLong {
+        /// How many it would be.
+        instructions: usize,
+    },
+    /// Conditions that cannot be translated.
+    #[error("linux.seccomp: {0}")]
+    Rule(String),
+    /// Calls are to be notified, and nobody would ever hear of them.
+    #[error(
+        "linux.seccomp.listenerPath: missing, though linux.seccomp.syscalls[{rule}].action is \
+         SCMP_ACT_NOTIFY"
+    )]
+    NoListener {
+        /// The first such rule.
+        rule: usize,
+    },
+    /// The call that tells the runtime where the listener is would itself wait for the listener.
+    #[error("linux.seccomp.syscalls[{rule}]: SCMP_ACT_NOTIFY cannot be used for the write syscall")]
+    NotifiedWrite {
+        /// The rule's place.
+        rule: usize,
+    },
+    /// A path that cannot be handed to the kernel.
+    #[error("linux.seccomp.listenerPath: {path:?} holds a NUL byte")]
+    ListenerPath {
+        /// As given.
+        path: String,
+    },
+    /// A flag that the running kernel does not have.
+    #[error("linux.seccomp.flags: the kernel does not support {flag}")]
+    UnsupportedFlag {
+        /// By the spec's name.
+        flag: &'static str,
+    },
+    /// An action that the running kernel does not have.
+    #[error("linux.seccomp: the kernel does not support the action \"{action}\"")]
+    UnsupportedAction {
+        /// In words.
+        action: String,
+    },
+    /// The kernel could not be asked what it supports.
+    #[error("linux.seccomp: seccomp: {}", errno_text(*errno))]
+    Ask {
+        /// The kernel's answer.
+        errno: Errno,
+    },
+    /// Nobody listens there.
+    #[error("linux.seccomp.listenerPath: connect to {path:?}: {}", errno_text(*errno))]
+    Connect {
+        /// As given.
+        path: String,
+        /// The kernel's answer.
+        errno: Errno,
+    },
+    /// The listener's new owner did not take it.
+    #[error("linux.seccomp.listenerPath: send the listener to {path:?}: {}", errno_text(*errno))]
+    Send {
+        /// As given.
+        path: String,
+        /// The kernel's answer.
+        errno: Errno,
+    },
+}

@@ -1,0 +1,66 @@
+//! `linux.seccomp`: from a profile to a program for the kernel, and its loading (config-linux.md
+//! § Seccomp, seccomp(2)).
+//!
+//! [`plan`] looks up the profile's names on every machine that the profile lists, decides what
+//! happens to each number, and lays that out as one balanced search over ranges of numbers with the
+//! same decision: the kernel tries a new filter on every number, so that a list would cost at each
+//! start. [`load`] is init's only step.
+//!
+//! ```
+//! use coracle_bundle::{Seccomp, SeccompAction, SeccompRule};
+//! use coracle_seccomp::{Abi, plan};
+//!
+//! let profile = Seccomp {
+//!     default_action: SeccompAction::Allow,
+//!     architectures: Vec::new(),
+//!     flags: None,
+//!     listener_path: None,
+//!     listener_metadata: None,
+//!     rules: vec![SeccompRule {
+//!         names: vec!["reboot".to_owned(), "brew_coffee".to_owned()],
+//!         action: SeccompAction::Errno(1),
+//!         conditions: Vec::new(),
+//!     }],
+//! };
+//! let plan = plan(&profile, Some(Abi::X86_64))?;
+//! assert_eq!(plan.unknown_names, ["brew_coffee"]);
+//! assert!(plan.program.len() < 16);
+//! # Ok::<(), coracle_seccomp::Error>(())
+//! ```
+//!
+//! # Which rule counts
+//!
+//! As with libseccomp, which profiles are written for: a rule that says the same as the default is
+//! none; a rule without conditions beats those with conditions; of several without, the first
+//! counts. Of several whose conditions hold the first counts; libseccomp refuses some such profiles
+//! and sorts the others by argument and value. Two conditions on the same argument make all
+//! conditions of their rule alternatives. 32-bit machines compare the lower halves. A rule for a
+//! socket or System V IPC call of 32-bit x86 is also one for `socketcall(2)` or `ipc(2)`.
+//!
+//! If the default is an errno other than `ENOSYS`, calls newer than the newest one that the profile
+//! names do not exist (`ENOSYS`): the C library then falls back to an older call, where after
+//! `EPERM` it would fail.
+//!
+//! # Where it is loaded
+//!
+//! With `process.noNewPrivileges` as the last step before the exec; without, while init still has
+//! `CAP_SYS_ADMIN`. In either case the filter binds the runtime's own calls from there on. They are
+//! few, but a profile must allow them: until the start `read`, `write` and `close`, then `execve`
+//! (`execveat`), `exit_group`; without no_new_privs those that give up privileges as well (`prctl`,
+//! `setgroups`, `setresgid`, `setresuid`, `capset`, and what finds the program: `openat2`, `fstat`,
+//! `faccessat2`).
+//!
+//! # Invariants
+//!
+//! * No profile is loaded in part: what cannot be translated is an error.
+//! * Machines that the profile does not list are killed, x32 among them.
+//! * [`plan`] asks nobody; [`load`] allocates nothing.
+//! * The table of system calls is made from the kernel's headers by `examples/generate_table.rs`.
+
+mod apply;
+mod error;
+mod plan;
+
+pub use apply::{ProcessState, check, load, send_listener};
+pub use error::Error;
+pub use plan::{Abi, Listener, Plan, plan};

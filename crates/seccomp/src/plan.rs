@@ -1,0 +1,157 @@
+//! From the profile to the program: pure.
+
+mod abi;
+mod describe;
+mod multiplex;
+mod program;
+mod resolve;
+mod table;
+mod verdict;
+
+pub use abi::Abi;
+pub(crate) use describe::FLAGS;
+pub(crate) use program::MAX_INSTRUCTIONS;
+pub(crate) use verdict::{ACTION, NOTIFY, describe as describe_verdict};
+
+use crate::Error;
+use coracle_bundle::{Seccomp, SeccompAction, SeccompFlag, SeccompRule};
+use coracle_sys::{FilterFlags, FilterInstruction};
+use std::ffi::CString;
+use std::os::unix::ffi::OsStrExt;
+
+/// The filter, ready to be loaded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// At most 4096 instructions.
+    pub program: Vec<FilterInstruction>,
+    /// With [`FilterFlags::NEW_LISTENER`] if and only if there is a [`Plan::listener`].
+    pub flags: FilterFlags,
+    /// Who is told of notified calls; `None` if none is.
+    pub listener: Option<Listener>,
+    /// The machines whose calls the filter judges, the native one first; others are killed.
+    pub abis: Vec<Abi>,
+    /// The return value for calls that no rule matches.
+    pub default: u32,
+    /// Names that are no system call of any machine, each once: for a debug message, since engines
+    /// list calls that are newer than we.
+    pub unknown_names: Vec<String>,
+    /// What else of the profile has no effect here, one line each.
+    pub notes: Vec<String>,
+}
+
+/// `linux.seccomp.listenerPath` and `listenerMetadata`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// Of an `AF_UNIX` stream socket in the runtime's namespaces.
+    pub path: CString,
+    /// Opaque.
+    pub metadata: Option<String>,
+}
+
+/// Makes the filter of a profile. `native` is [`Abi::native`] of the runtime.
+///
+/// Pure: whether the running kernel has the flags and actions is for [`crate::check`] to ask.
+///
+/// # Errors
+///
+/// [`Error::TooLong`]; [`Error::NoListener`] and [`Error::NotifiedWrite`] of a profile that would
+/// stop the container for ever; [`Error::Machine`].
+pub fn plan(profile: &Seccomp, native: Option<Abi>) -> Result<Plan, Error> {
+    let native = native.ok_or(Error::Machine)?;
+    let mut notes = Vec::new();
+    let abis = abis(profile, native, &mut notes);
+    let resolved = resolve::resolve(profile);
+    let default = verdict::verdict(profile.default_action);
+    let program = program::program(&resolved, &abis, default)?;
+    let listener = listener(profile, &program)?;
+    Ok(Plan {
+        flags: flags(profile, listener.is_some(), &mut notes),
+        listener,
+        program,
+        abis,
+        default,
+        unknown_names: resolved
+            .unknown
+            .iter()
+            .map(|&name| name.to_owned())
+            .collect(),
+        notes,
+    })
+}
+
+/// Those that are listed, and the native one in any case.
+fn abis(profile: &Seccomp, native: Abi, notes: &mut Vec<String>) -> Vec<Abi> {
+    let mut abis = vec![native];
+    for (index, architecture) in profile.architectures.iter().enumerate() {
+        match Abi::of(*architecture, native) {
+            Some(abi) if abis.contains(&abi) => {}
+            Some(abi) if abi.is_kin_of(native) => abis.push(abi),
+            _ => notes.push(format!(
+                "linux.seccomp.architectures[{index}]: {architecture:?} does not run on {}",
+                native.name()
+            )),
+        }
+    }
+    abis
+}
+
+fn flags(profile: &Seccomp, has_listener: bool, notes: &mut Vec<String>) -> FilterFlags {
+    let mut flags = FilterFlags::empty();
+    if has_listener {
+        flags |= FilterFlags::NEW_LISTENER;
+    }
+    // Without a word in the config other runtimes allow speculation, and the
+    // mitigation would make every filtered process slower.
+    let listed = profile
+        .flags
+        .as_deref()
+        .unwrap_or(&[SeccompFlag::SpecAllow]);
+    for flag in listed {
+        flags |= match flag {
+            // Else a thread that cannot follow would be a number in place of an error.
+            SeccompFlag::Tsync => FilterFlags::TSYNC | FilterFlags::TSYNC_ESRCH,
+            SeccompFlag::Log => FilterFlags::LOG,
+            SeccompFlag::SpecAllow => FilterFlags::SPEC_ALLOW,
+            SeccompFlag::WaitKillableRecv if has_listener => FilterFlags::WAIT_KILLABLE_RECV,
+            // The kernel refuses it where there is nobody to wait for.
+            SeccompFlag::WaitKillableRecv => {
+                notes.push(
+                    "linux.seccomp.flags: SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV has no effect, \
+                     no call is notified"
+                        .to_owned(),
+                );
+                FilterFlags::empty()
+            }
+        };
+    }
+    flags
+}
+
+/// Who is told, if the program ever notifies: rules may be for calls of other machines.
+fn listener(profile: &Seccomp, program: &[FilterInstruction]) -> Result<Option<Listener>, Error> {
+    const RETURN: u16 = 0x06;
+    let notifies = |i: &FilterInstruction| i.code == RETURN && i.constant == NOTIFY;
+    if !program.iter().any(notifies) {
+        return Ok(None);
+    }
+    let rules = profile.rules.iter();
+    let notified = |rule: &SeccompRule| rule.action == SeccompAction::Notify;
+    let writes = |rule: &SeccompRule| rule.names.iter().any(|name| name == "write");
+    if let Some(rule) = rules
+        .clone()
+        .position(|rule| notified(rule) && writes(rule))
+    {
+        return Err(Error::NotifiedWrite { rule });
+    }
+    let Some(path) = &profile.listener_path else {
+        let rule = rules.clone().position(notified).unwrap_or_default();
+        return Err(Error::NoListener { rule });
+    };
+    let path = CString::new(path.as_os_str().as_bytes()).map_err(|_| Error::ListenerPath {
+        path: path.display().to_string(),
+    })?;
+    Ok(Some(Listener {
+        path,
+        metadata: profile.listener_metadata.clone(),
+    }))
+}

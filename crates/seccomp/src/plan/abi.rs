@@ -1,0 +1,157 @@
+//! The machines that a filter can tell apart.
+
+use coracle_bundle::SeccompArchitecture;
+
+/// A way into the kernel: a set of system call numbers and a width of arguments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Abi {
+    /// 64-bit x86.
+    X86_64,
+    /// 64-bit x86 with 32-bit pointers. The kernel tells it from the former by a bit of the number.
+    X32,
+    /// 32-bit x86, which 64-bit kernels run as well.
+    X86,
+    /// 64-bit ARM, little endian.
+    Aarch64,
+    /// 32-bit ARM, which 64-bit kernels run as well.
+    Arm,
+    /// 64-bit RISC-V.
+    Riscv64,
+}
+
+/// `__X32_SYSCALL_BIT` of asm/unistd.h.
+pub(crate) const X32_BIT: u32 = 0x4000_0000;
+
+/// `__ARM_NR_BASE` of arm's asm/unistd.h: from here on are calls of that machine alone, far from
+/// where new calls of all machines get their numbers.
+const ARM_PRIVATE: u32 = 0x000f_0000;
+
+impl Abi {
+    /// All of them, in the order of the table's columns.
+    pub const ALL: [Abi; 6] = [
+        Abi::X86_64,
+        Abi::X32,
+        Abi::X86,
+        Abi::Aarch64,
+        Abi::Arm,
+        Abi::Riscv64,
+    ];
+
+    /// The runtime's own, on the machines that filters can be made for.
+    #[must_use]
+    pub const fn native() -> Option<Abi> {
+        if cfg!(all(target_arch = "x86_64", target_pointer_width = "64")) {
+            Some(Abi::X86_64)
+        } else if cfg!(target_arch = "x86") {
+            Some(Abi::X86)
+        } else if cfg!(all(target_arch = "aarch64", target_endian = "little")) {
+            Some(Abi::Aarch64)
+        } else if cfg!(all(target_arch = "arm", target_endian = "little")) {
+            Some(Abi::Arm)
+        } else if cfg!(target_arch = "riscv64") {
+            Some(Abi::Riscv64)
+        } else {
+            None
+        }
+    }
+
+    /// `x86_64`, …
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Abi::X86_64 => "x86_64",
+            Abi::X32 => "x32",
+            Abi::X86 => "x86",
+            Abi::Aarch64 => "aarch64",
+            Abi::Arm => "arm",
+            Abi::Riscv64 => "riscv64",
+        }
+    }
+
+    /// `AUDIT_ARCH_…` of linux/audit.h, as in `struct seccomp_data`.
+    #[must_use]
+    pub fn audit_arch(self) -> u32 {
+        match self {
+            Abi::X86_64 | Abi::X32 => 0xc000_003e,
+            Abi::X86 => 0x4000_0003,
+            Abi::Aarch64 => 0xc000_00b7,
+            Abi::Arm => 0x4000_0028,
+            Abi::Riscv64 => 0xc000_00f3,
+        }
+    }
+
+    /// Whether the kernel takes all 64 bits of an argument.
+    pub(crate) fn has_wide_arguments(self) -> bool {
+        matches!(self, Abi::X86_64 | Abi::Aarch64 | Abi::Riscv64)
+    }
+
+    pub(crate) fn column(self) -> usize {
+        match self {
+            Abi::X86_64 => 0,
+            Abi::X32 => 1,
+            Abi::X86 => 2,
+            Abi::Aarch64 => 3,
+            Abi::Arm => 4,
+            Abi::Riscv64 => 5,
+        }
+    }
+
+    /// What all numbers of this machine have set.
+    pub(crate) fn number_bit(self) -> u32 {
+        match self {
+            Abi::X32 => X32_BIT,
+            _ => 0,
+        }
+    }
+
+    /// The last number among which the kernel gives out new ones.
+    pub(crate) fn last_number(self) -> u32 {
+        match self {
+            Abi::X86_64 => X32_BIT - 1,
+            Abi::Arm => ARM_PRIVATE - 1,
+            _ => u32::MAX,
+        }
+    }
+
+    /// Whether one kernel may run both.
+    pub(crate) fn is_kin_of(self, other: Abi) -> bool {
+        let family = |abi| match abi {
+            Abi::X86_64 | Abi::X32 | Abi::X86 => 0,
+            Abi::Aarch64 | Abi::Arm => 1,
+            Abi::Riscv64 => 2,
+        };
+        family(self) == family(other)
+    }
+
+    /// `None` for machines that filters cannot be made for.
+    pub(crate) fn of(architecture: SeccompArchitecture, native: Abi) -> Option<Abi> {
+        match architecture {
+            SeccompArchitecture::Native => Some(native),
+            SeccompArchitecture::X86_64 => Some(Abi::X86_64),
+            SeccompArchitecture::X32 => Some(Abi::X32),
+            SeccompArchitecture::X86 => Some(Abi::X86),
+            SeccompArchitecture::Aarch64 => Some(Abi::Aarch64),
+            SeccompArchitecture::Arm => Some(Abi::Arm),
+            SeccompArchitecture::Riscv64 => Some(Abi::Riscv64),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_in_order() {
+        for (place, abi) in Abi::ALL.into_iter().enumerate() {
+            assert_eq!(abi.column(), place);
+        }
+    }
+
+    #[test]
+    fn kin() {
+        assert!(Abi::X86_64.is_kin_of(Abi::X86) && Abi::Arm.is_kin_of(Abi::Aarch64));
+        assert!(!Abi::Riscv64.is_kin_of(Abi::Aarch64));
+    }
+}

@@ -1,0 +1,65 @@
+//! What the one step is called, and what its failure means.
+
+use super::{Abi, Plan, verdict};
+use coracle_sys::{Fault, FilterFlags, errno_text};
+use nix::errno::Errno;
+
+/// By the spec's names.
+pub(crate) const FLAGS: [(FilterFlags, &str); 4] = [
+    (FilterFlags::TSYNC, "SECCOMP_FILTER_FLAG_TSYNC"),
+    (FilterFlags::LOG, "SECCOMP_FILTER_FLAG_LOG"),
+    (FilterFlags::SPEC_ALLOW, "SECCOMP_FILTER_FLAG_SPEC_ALLOW"),
+    (
+        FilterFlags::WAIT_KILLABLE_RECV,
+        "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV",
+    ),
+];
+
+impl Plan {
+    /// Number of init-side steps.
+    #[must_use]
+    pub fn steps(&self) -> u32 {
+        1
+    }
+
+    /// What the step does: `load the seccomp filter (182 instructions for x86_64, else EPERM)`.
+    #[must_use]
+    pub fn describe(&self, _step: u32) -> String {
+        let machines: Vec<&str> = self.abis.iter().map(|abi| Abi::name(*abi)).collect();
+        let mut text = format!(
+            "load the seccomp filter ({} instructions for {}, by default {}",
+            self.program.len(),
+            machines.join(", "),
+            verdict::describe(self.default)
+        );
+        for (flag, name) in FLAGS {
+            if self.flags.contains(flag) {
+                text.push_str(", ");
+                text.push_str(name.strip_prefix("SECCOMP_FILTER_FLAG_").unwrap_or(name));
+            }
+        }
+        if let Some(listener) = &self.listener {
+            text.push_str(", listener to ");
+            text.push_str(&listener.path.to_string_lossy());
+        }
+        text.push(')');
+        text
+    }
+
+    /// A fault of the step as a sentence, with the likely cause where the errno alone hides it.
+    #[must_use]
+    pub fn explain(&self, fault: &Fault) -> String {
+        let hint = match fault.errno {
+            Errno::EACCES => {
+                ": no CAP_SYS_ADMIN, which it takes while process.noNewPrivileges is false"
+            }
+            Errno::EINVAL | Errno::ENOSYS => ": the kernel lacks seccomp filters, or a flag",
+            Errno::EBUSY => ": a filter that the runtime inherited has a listener already",
+            Errno::ENOMEM => ": it is too long beside the filters that the runtime inherited",
+            Errno::ESRCH => ": another thread has a filter of its own",
+            _ => "",
+        };
+        let what = self.describe(fault.step);
+        format!("{what}: {}{hint}", errno_text(fault.errno))
+    }
+}

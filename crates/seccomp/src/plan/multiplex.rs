@@ -1,0 +1,128 @@
+//! 32-bit x86 has two doors to its sockets and its System V IPC: a call of their own for most, and
+//! the old `socketcall(2)` and `ipc(2)`, whose first argument says which call is meant.
+//!
+//! A rule for `socket` that left the old door open would not deny anything, so it is a rule for
+//! both, as with libseccomp. The old door's other arguments are one pointer to the real ones, which
+//! a filter cannot follow: a condition on the first real argument falls away there, and those on
+//! later ones are compared with what happens to stand in the registers.
+
+use coracle_bundle::{SeccompCondition, SeccompOperator};
+
+const SOCKETCALL: u32 = 102;
+const IPC: u32 = 117;
+
+/// A call behind the old door.
+pub(crate) struct Multiplexed {
+    /// Of the door.
+    pub(crate) number: u32,
+    which: SeccompCondition,
+}
+
+impl Multiplexed {
+    /// The conditions at the old door, for those of the call itself.
+    pub(crate) fn conditions(&self, own: &[SeccompCondition]) -> Vec<SeccompCondition> {
+        let others = own.iter().filter(|condition| condition.index != 0);
+        std::iter::once(&self.which)
+            .chain(others)
+            .copied()
+            .collect()
+    }
+}
+
+/// `SYS_…` of linux/net.h and the numbers of linux/ipc.h.
+pub(crate) fn multiplexed(name: &str) -> Option<Multiplexed> {
+    let (number, operator, value) = match socket(name) {
+        Some(value) => (SOCKETCALL, SeccompOperator::Equal, value),
+        // The upper half is a version, which the kernel looks at after it has cut it off.
+        None => (IPC, SeccompOperator::MaskedEqual(0xffff), ipc(name)?),
+    };
+    let which = SeccompCondition {
+        index: 0,
+        operator,
+        value,
+    };
+    Some(Multiplexed { number, which })
+}
+
+fn socket(name: &str) -> Option<u64> {
+    Some(match name {
+        "socket" => 1,
+        "bind" => 2,
+        "connect" => 3,
+        "listen" => 4,
+        "accept" => 5,
+        "getsockname" => 6,
+        "getpeername" => 7,
+        "socketpair" => 8,
+        "send" => 9,
+        "recv" => 10,
+        "sendto" => 11,
+        "recvfrom" => 12,
+        "shutdown" => 13,
+        "setsockopt" => 14,
+        "getsockopt" => 15,
+        "sendmsg" => 16,
+        "recvmsg" => 17,
+        "accept4" => 18,
+        "recvmmsg" => 19,
+        "sendmmsg" => 20,
+        _ => return None,
+    })
+}
+
+fn ipc(name: &str) -> Option<u64> {
+    Some(match name {
+        "semop" => 1,
+        "semget" => 2,
+        "semctl" => 3,
+        "semtimedop" => 4,
+        "msgsnd" => 11,
+        "msgrcv" => 12,
+        "msgget" => 13,
+        "msgctl" => 14,
+        "shmat" => 21,
+        "shmdt" => 22,
+        "shmget" => 23,
+        "shmctl" => 24,
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::table::Table;
+
+    #[test]
+    fn every_call_behind_the_old_doors_has_a_number_somewhere() {
+        let table = Table::new();
+        for name in [
+            "send",
+            "recv",
+            "accept",
+            "socket",
+            "semtimedop",
+            "shmctl",
+            "msgget",
+        ] {
+            assert!(
+                table.find(name).is_some() && multiplexed(name).is_some(),
+                "{name}"
+            );
+        }
+        assert!(multiplexed("socketcall").is_none() && multiplexed("ipc").is_none());
+    }
+
+    #[test]
+    fn the_first_condition_makes_room() {
+        let on = |index| SeccompCondition {
+            index,
+            operator: SeccompOperator::Equal,
+            value: 16,
+        };
+        let door = multiplexed("socket").unwrap();
+        let conditions = door.conditions(&[on(0), on(2)]);
+        assert_eq!(conditions[1..], [on(2)]);
+        assert_eq!((conditions[0].index, conditions[0].value), (0, 1));
+    }
+}

@@ -1,0 +1,877 @@
+//! The command line as callers use it: refusals, records, spellings, and the shapes of output.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::path::Path;
+
+use coracle_integration::{Command, Output, Runtime, Value, json, needs};
+
+coracle_integration::tests![
+    bad_lines_are_refused_in_one_record,
+    bad_lines_are_logged_as_one_record,
+    bad_lines_touch_nothing,
+    failures_are_one_record_of_json,
+    failures_are_appended,
+    a_success_logs_nothing,
+    the_log_is_text_by_default,
+    on_a_terminal_the_record_is_short,
+    a_log_that_cannot_be_opened_is_told,
+    a_log_is_not_opened_through_a_link,
+    a_log_may_be_stderr,
+    debug_says_more,
+    log_levels_are_obeyed,
+    a_message_is_one_line,
+    flags_are_spelled_in_every_way,
+    a_switch_can_be_off,
+    a_double_dash_ends_the_flags,
+    help_is_printed,
+    the_version_is_what_engines_read,
+    an_unknown_verb_is_told,
+    verbs_that_are_not_built_are_told,
+    features_are_json,
+    features_need_nothing,
+    a_written_spec_runs,
+    a_written_spec_is_not_overwritten,
+    a_spec_can_be_rootless,
+    state_has_the_keys_that_engines_read,
+    list_has_the_columns_that_people_read,
+    list_survives_a_broken_container,
+    list_of_a_missing_root_fails,
+    ps_filters_by_the_containers_pids,
+    ps_of_a_stopped_container_fails,
+    the_root_is_relative_to_the_callers_folder,
+    a_root_is_made_private,
+    bad_roots_are_refused,
+    one_failure_of_each_verb,
+    the_criu_flag_is_ignored,
+    output_to_a_full_disk_fails,
+    output_to_nobody_is_no_failure,
+    a_strict_delete_refuses_a_created_container,
+];
+
+/// The table of `coracle-cli`'s own tests: `ARGUMENTS => MESSAGE`.
+const BAD: &str = include_str!("../../../crates/cli/src/verbs/lines/bad.txt");
+
+/// Arguments and message of each line.
+fn bad_lines() -> Vec<(Vec<&'static str>, &'static str)> {
+    let lines = BAD
+        .lines()
+        .filter(|line| !line.is_empty() && !line.starts_with("# "));
+    let parse = |line: &'static str| {
+        let (arguments, message) = line.split_once(" => ").expect("a line of the table");
+        let words = arguments.split(' ').filter(|word| !word.is_empty());
+        (
+            words
+                .map(|word| if word == "''" { "" } else { word })
+                .collect(),
+            message,
+        )
+    };
+    let parsed: Vec<_> = lines.map(parse).collect();
+    assert!(parsed.len() >= 60, "only {} lines", parsed.len());
+    parsed
+}
+
+/// The exit code of a refusal.
+fn code_of(arguments: &[&str], message: &str) -> i32 {
+    match arguments.first() {
+        _ if message.starts_with("No help topic") => 3,
+        Some(&"exec") => 255,
+        _ => 1,
+    }
+}
+
+fn bad_lines_are_refused_in_one_record() {
+    let runtime = Runtime::new();
+    for (arguments, message) in bad_lines() {
+        let output = runtime.bare().args(&arguments).output();
+        let quoted = message.replace('\\', "\\\\").replace('"', "\\\"");
+        let record = format!("level=error msg=\"{quoted}\"");
+        let output = output.fails_as(code_of(&arguments, message), [record.as_str()]);
+        let usage = output.stdout.lines().next().unwrap_or_default();
+        assert!(usage.is_empty() || usage == "Incorrect Usage.", "{output}");
+    }
+}
+
+/// The records of a log, parsed.
+fn records(log: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(log).unwrap_or_default();
+    text.lines()
+        .map(|line| line.parse().expect("a record of JSON"))
+        .collect()
+}
+
+#[track_caller]
+fn only_record(log: &Path) -> Value {
+    let records = records(log);
+    assert_eq!(records.len(), 1, "{records:?}");
+    let record = records[0].clone();
+    let keys: Vec<_> = record.as_object().unwrap().keys().cloned().collect();
+    assert_eq!(keys, ["level", "msg", "time"]);
+    assert_eq!(record["level"], "error");
+    let time = record["time"].as_str().unwrap();
+    assert!(
+        time.len() >= 20 && time.ends_with('Z') && time.contains('T'),
+        "{time}"
+    );
+    record
+}
+
+fn bad_lines_are_logged_as_one_record() {
+    let runtime = Runtime::new();
+    let log = runtime.folder().join("log");
+    for (arguments, message) in bad_lines() {
+        // What is wrong before the verb is found before the log is opened.
+        if arguments[0].starts_with('-') {
+            continue;
+        }
+        let command = runtime
+            .bare()
+            .arg("--log")
+            .arg(&log)
+            .args(["--log-format", "json"]);
+        let output = command.args(&arguments).output();
+        assert_eq!(output.code, code_of(&arguments, message), "{output}");
+        assert_eq!(output.stderr, format!("error: {message}\n"), "{output}");
+        assert_eq!(only_record(&log)["msg"], message);
+        fs::remove_file(&log).unwrap();
+    }
+}
+
+fn bad_lines_touch_nothing() {
+    let runtime = Runtime::new();
+    for (arguments, _) in bad_lines() {
+        runtime
+            .bare()
+            .arg("--root")
+            .arg(runtime.root())
+            .args(&arguments)
+            .output();
+    }
+    assert!(!runtime.root().exists());
+    runtime.is_clean();
+}
+
+fn logged(runtime: &Runtime, log: &Path) -> Command {
+    let command = runtime.bare().arg("--root").arg(runtime.root());
+    command.arg("--log").arg(log).arg("--log-format=json")
+}
+
+fn failures_are_one_record_of_json() {
+    let runtime = Runtime::new();
+    let hook = json!({"path": "/bin/false"});
+    let warned = runtime
+        .bundle()
+        .set("/process/capabilities/bounding", json!(["CAP_FUTURE"]));
+    for (bundle, text) in [
+        (
+            runtime.bundle().args(["/missing"]),
+            "no such file or directory",
+        ),
+        (
+            runtime.bundle().args(["missing"]),
+            "executable file not found in $PATH",
+        ),
+        (runtime.bundle().args(["/etc/passwd"]), "permission denied"),
+        (
+            runtime.bundle().hook("createRuntime", hook.clone()),
+            "hook createRuntime[0]",
+        ),
+        (
+            runtime.bundle().hook("startContainer", hook),
+            "hook startContainer[0]",
+        ),
+        (
+            runtime.bundle().set("/ociVersion", json!("9.9")),
+            "ociVersion",
+        ),
+        (warned.args(["/missing"]), "no such file or directory"),
+    ] {
+        let log = runtime.folder().join("log");
+        let command = logged(&runtime, &log)
+            .args(["run", "--bundle"])
+            .arg(&bundle.write().dir);
+        let output = command.arg(runtime.id()).output().fails([text]);
+        let message = only_record(&log)["msg"].as_str().unwrap().to_owned();
+        assert_eq!(output.stderr, format!("error: {message}\n"));
+        assert_eq!(output.stdout, "");
+        fs::remove_file(log).unwrap();
+    }
+}
+
+fn failures_are_appended() {
+    let runtime = Runtime::new();
+    let log = runtime.folder().file(
+        "log",
+        "{\"level\":\"info\",\"msg\":\"before\",\"time\":\"\"}\n",
+    );
+    for _ in 0..2 {
+        logged(&runtime, &log)
+            .args(["state", "absent"])
+            .output()
+            .fails(["does not exist"]);
+    }
+    let records = records(&log);
+    assert_eq!(records.len(), 3);
+    assert_eq!(records[0]["msg"], "before");
+    assert_eq!(fs::metadata(log).unwrap().mode() & 0o777, 0o644);
+}
+
+fn a_success_logs_nothing() {
+    let runtime = Runtime::new();
+    let (log, id) = (runtime.folder().join("log"), runtime.id());
+    let bundle = runtime.bundle().args(["sleep", "1000"]);
+    let create = logged(&runtime, &log)
+        .args(["create", "-b"])
+        .arg(&bundle.write().dir);
+    create.arg(&id).output().ok();
+    for arguments in [
+        vec!["start", &id],
+        vec!["state", &id],
+        vec!["exec", &id, "true"],
+        vec!["kill", &id, "9"],
+        vec!["delete", "--force", &id],
+        vec!["delete", "--force", &id],
+    ] {
+        let output = logged(&runtime, &log).args(&arguments).output().ok();
+        assert!(output.stderr.is_empty(), "{output}");
+    }
+    assert_eq!(fs::read_to_string(log).unwrap(), "");
+}
+
+fn the_log_is_text_by_default() {
+    let runtime = Runtime::new();
+    let log = runtime.folder().join("log");
+    let command = runtime
+        .bare()
+        .arg("--log")
+        .arg(&log)
+        .args(["state", "absent"]);
+    command.output().fails(["error: "]);
+    let text = fs::read_to_string(log).unwrap();
+    assert!(
+        text.starts_with("time=\"") && text.contains(" level=error msg=\""),
+        "{text}"
+    );
+    assert!(text.ends_with("\"\n"), "{text}");
+}
+
+fn on_a_terminal_the_record_is_short() {
+    let runtime = Runtime::new();
+    let mut terminal = coracle_integration::terminal::Terminal::new();
+    terminal
+        .attach(runtime.command(["state", "absent"]))
+        .output()
+        .exits(1);
+    terminal.expect("ERRO[0000] ");
+    terminal.expect("does not exist\r\n");
+}
+
+fn a_log_that_cannot_be_opened_is_told() {
+    let runtime = Runtime::new();
+    for path in ["/no/such/folder/log", "/", "/etc/passwd/log"] {
+        let command = runtime.bare().args(["--log", path, "features"]);
+        let output = command.output().fails(["--log", path]);
+        assert_eq!(output.stdout, "");
+    }
+}
+
+fn a_log_is_not_opened_through_a_link() {
+    let runtime = Runtime::new();
+    let precious = runtime.folder().file("precious", "data");
+    let log = runtime.folder().join("log");
+    symlink(&precious, &log).unwrap();
+    logged(&runtime, &log)
+        .args(["state", "absent"])
+        .output()
+        .fails(["--log"]);
+    assert_eq!(fs::read_to_string(precious).unwrap(), "data");
+}
+
+fn a_log_may_be_stderr() {
+    let runtime = Runtime::new();
+    for path in ["/dev/stderr", "/proc/self/fd/2"] {
+        let output = logged(&runtime, Path::new(path))
+            .args(["state", "absent"])
+            .output();
+        assert!(output.fails(["does not exist"]).stderr.starts_with('{'));
+    }
+}
+
+fn debug_says_more() {
+    let runtime = Runtime::new();
+    let log = runtime.folder().join("log");
+    logged(&runtime, &log)
+        .args(["--debug", "state", "absent"])
+        .output()
+        .fails([]);
+    let records = records(&log);
+    assert!(records.len() > 1, "{records:?}");
+    assert!(
+        records.iter().any(|record| record["level"] == "debug"),
+        "{records:?}"
+    );
+    // The last one is what engines take.
+    assert_eq!(records.last().unwrap()["level"], "error");
+}
+
+fn log_levels_are_obeyed() {
+    let runtime = Runtime::new();
+    for (level, count) in [("error", 1), ("warning", 1), ("info", 1), ("debug", 2)] {
+        let log = runtime.folder().join(level);
+        let command = logged(&runtime, &log).args(["--log-level", level, "state", "absent"]);
+        command.output().fails([]);
+        assert_eq!(records(&log).len(), count, "{level}");
+    }
+    let log = runtime.folder().join("both");
+    let command = logged(&runtime, &log).args(["--debug", "--log-level", "error"]);
+    command.args(["state", "absent"]).output().fails([]);
+    only_record(&log);
+}
+
+fn a_message_is_one_line() {
+    let runtime = Runtime::new();
+    let log = runtime.folder().join("log");
+    let hostile = "/a\nb\u{1b}[31m\"\\\u{7f}é";
+    let bundle = runtime.bundle().args([hostile]);
+    let command = logged(&runtime, &log)
+        .args(["run", "-b"])
+        .arg(&bundle.write().dir);
+    let output = command.arg(runtime.id()).output().fails(["/a"]);
+    assert!(!output.stderr.contains('\u{1b}'), "{output}");
+    only_record(&log);
+}
+
+/// The command that ends a created container's life succeeds in every spelling.
+fn flags_are_spelled_in_every_way() {
+    let runtime = Runtime::new();
+    let (log, bundle) = (runtime.folder().join("log"), runtime.bundle());
+    let (dir, log) = (bundle.write().dir.to_str().unwrap(), log.to_str().unwrap());
+    let root = runtime.root().to_str().unwrap();
+    for (global, verb) in [
+        (
+            vec!["--root", root, "--log", log],
+            vec!["create", "--bundle", dir, "ID"],
+        ),
+        (
+            vec!["-root", root, "-log", log],
+            vec!["create", "-bundle", dir, "ID"],
+        ),
+        (
+            vec![&format!("--root={root}"), &format!("--log={log}")],
+            vec!["create", "-b", dir, "ID"],
+        ),
+        (
+            vec![&format!("-root={root}"), "--log-format=json"],
+            vec!["create", &format!("-b={dir}"), "ID"],
+        ),
+        (
+            vec!["--log-format", "json", "--root", root],
+            vec!["create", "ID", "--bundle", dir],
+        ),
+        (
+            vec!["--debug=false", "--root", root],
+            vec!["create", &format!("--bundle={dir}"), "ID"],
+        ),
+        (
+            vec!["--systemd-cgroup=false", "--root", root],
+            vec!["create", "--no-pivot=false", "-b", dir, "ID"],
+        ),
+        (
+            vec!["--rootless", "auto", "--root", root],
+            vec!["create", "-b", dir, "--", "ID"],
+        ),
+        (
+            vec!["--rootless=true", "--root", root],
+            vec!["create", "--preserve-fds=0", "-b", dir, "ID"],
+        ),
+        (
+            vec!["--cgroup-manager=cgroupfs", "--root", root],
+            vec!["create", "--no-new-keyring", "-b", dir, "ID"],
+        ),
+    ] {
+        let id = runtime.id();
+        let verb = verb
+            .iter()
+            .map(|word| if *word == "ID" { id.as_str() } else { word });
+        runtime.bare().args(&global).args(verb).output().ok();
+        for delete in [
+            ["delete", &id, "-f"],
+            ["delete", "-force", &id],
+            ["delete", "--force=true", &id],
+        ] {
+            runtime.bare().args(&global).args(delete).output().ok();
+        }
+    }
+}
+
+fn a_switch_can_be_off() {
+    let runtime = Runtime::new();
+    let container = runtime.sleeper();
+    let off = |flag: &str| runtime.command(["delete", flag, &container.id]).output();
+    off("--force=false").fails(["running"]);
+    off("-f=0").fails(["running"]);
+    off("--force=F").fails(["running"]);
+    off("--force=1").ok();
+}
+
+fn a_double_dash_ends_the_flags() {
+    let runtime = Runtime::new();
+    let container = runtime.sleeper();
+    let command = runtime.command(["kill", &container.id, "--", "-9"]);
+    command.output().fails(["unknown signal \\\"-9\\\""]);
+    let command = runtime.command(["exec", "--", &container.id, "echo", "-n", "x"]);
+    assert_eq!(command.output().ok().stdout, "x");
+}
+
+fn help_is_printed() {
+    let runtime = Runtime::new();
+    for arguments in [vec![], vec!["--help"], vec!["-h"], vec!["help"]] {
+        let output = runtime.bare().args(&arguments).output().ok();
+        for verb in [
+            "create", "start", "state", "kill", "delete", "exec", "features",
+        ] {
+            assert!(
+                output.stdout.contains(&format!("\n  {verb} ")),
+                "{verb}: {output}"
+            );
+        }
+    }
+    for verb in [
+        "create", "start", "state", "kill", "delete", "run", "exec", "list", "ps", "spec",
+    ] {
+        let by_flag = runtime.bare().args([verb, "--help"]).output().ok();
+        let by_verb = runtime.bare().args(["help", verb]).output().ok();
+        assert_eq!(by_flag.stdout, by_verb.stdout);
+        assert!(by_flag.stdout.contains("Usage: "), "{by_flag}");
+        assert_eq!(
+            runtime.bare().args([verb, "-h"]).output().ok().stdout,
+            by_flag.stdout
+        );
+    }
+}
+
+fn the_version_is_what_engines_read() {
+    let runtime = Runtime::new();
+    for flags in [
+        ["--version", "--debug"],
+        ["-v", "--debug"],
+        ["--root=/no/such", "--version"],
+    ] {
+        let text = runtime.bare().args(flags).output().ok().stdout;
+        assert!(text.starts_with("coracle version "), "{text}");
+        assert!(
+            text.lines().any(|line| line.starts_with("spec: 1.")),
+            "{text}"
+        );
+    }
+}
+
+fn an_unknown_verb_is_told() {
+    let runtime = Runtime::new();
+    runtime
+        .bare()
+        .arg("frobnicate")
+        .output()
+        .fails_as(3, ["No help topic for 'frobnicate'"]);
+}
+
+/// podman offers checkpoints if `checkpoint --help` succeeds.
+fn verbs_that_are_not_built_are_told() {
+    let runtime = Runtime::new();
+    for verb in ["checkpoint", "restore", "update", "events"] {
+        let known = runtime.bare().args(["help"]).output().ok().stdout;
+        if known.contains(&format!("\n  {verb} ")) {
+            continue;
+        }
+        runtime
+            .bare()
+            .args([verb, "--help"])
+            .output()
+            .fails(["not built yet"]);
+        runtime
+            .bare()
+            .args([verb, "absent"])
+            .output()
+            .fails(["not built yet"]);
+    }
+}
+
+fn parsed(output: &Output) -> Value {
+    output
+        .stdout
+        .parse()
+        .unwrap_or_else(|error| panic!("{error}\n{output}"))
+}
+
+fn features_are_json() {
+    let runtime = Runtime::new();
+    let output = runtime.bare().arg("features").output().ok();
+    assert_eq!(output.stderr, "");
+    let features = parsed(&output);
+    assert!(features["ociVersionMin"].is_string() && features["ociVersionMax"].is_string());
+    let texts = |place: &Value| -> Vec<String> {
+        let list = place
+            .as_array()
+            .unwrap_or_else(|| panic!("no list: {output}"));
+        list.iter()
+            .map(|text| text.as_str().unwrap().to_owned())
+            .collect()
+    };
+    for (place, some) in [
+        (&features["hooks"], "createRuntime"),
+        (&features["mountOptions"], "rro"),
+        (&features["linux"]["namespaces"], "user"),
+        (&features["linux"]["capabilities"], "CAP_SYS_ADMIN"),
+    ] {
+        let list = texts(place);
+        assert!(
+            list.is_sorted() && list.iter().any(|text| text == some),
+            "{list:?}"
+        );
+    }
+    assert_eq!(
+        features["linux"]["mountExtensions"]["idmap"]["enabled"],
+        true
+    );
+    for version in ["v1", "v2"] {
+        assert_eq!(features["linux"]["cgroup"][version], true);
+    }
+}
+
+/// Asked by engines with no flag, as whoever they run as.
+fn features_need_nothing() {
+    let runtime = Runtime::for_user(1234);
+    let all = Runtime::new().bare().arg("features").output().ok().stdout;
+    let bare = runtime
+        .bare()
+        .arg("features")
+        .under("env", ["-i"])
+        .output()
+        .ok();
+    assert_eq!(bare.stdout, all);
+    let hidden = runtime
+        .bare()
+        .arg("features")
+        .under("chroot", ["--userspec=1:1", "/"])
+        .output();
+    assert_ne!(hidden.code, 101, "{hidden}");
+}
+
+fn a_written_spec_runs() {
+    let runtime = Runtime::new();
+    let bundle = runtime.bundle();
+    runtime
+        .bare()
+        .args(["spec", "-b"])
+        .arg(&bundle.dir)
+        .output()
+        .ok();
+    let path = bundle.dir.join("config.json");
+    let text = fs::read_to_string(&path).unwrap();
+    assert!(text.starts_with("{\n\t\""), "{text}");
+    let mut config: Value = text.parse().unwrap();
+    assert_eq!(config["process"]["args"], json!(["sh"]));
+    config["process"]["terminal"] = json!(false);
+    config["process"]["args"] = json!(["echo", "it runs"]);
+    // More than this root may have.
+    let limits = config["process"].as_object_mut().unwrap().remove("rlimits");
+    assert!(limits.is_some());
+    fs::write(path, config.to_string()).unwrap();
+    let command = runtime
+        .command(["run", "--bundle"])
+        .arg(&bundle.dir)
+        .arg(runtime.id());
+    let output = command.output().ok();
+    assert_eq!(
+        (output.stdout.as_str(), output.stderr.as_str()),
+        ("it runs\n", "")
+    );
+}
+
+fn a_written_spec_is_not_overwritten() {
+    let runtime = Runtime::new();
+    let folder = runtime.folder().folder("bundle");
+    let spec = || runtime.bare().arg("spec").folder(&folder).output();
+    spec().ok();
+    let first = fs::read_to_string(folder.join("config.json")).unwrap();
+    spec().fails(["config.json", "exists"]);
+    assert_eq!(
+        fs::read_to_string(folder.join("config.json")).unwrap(),
+        first
+    );
+    runtime
+        .bare()
+        .args(["spec", "-b", "/no/such/folder"])
+        .output()
+        .fails(["/no/such/folder"]);
+    fs::remove_file(folder.join("config.json")).unwrap();
+    symlink("elsewhere", folder.join("config.json")).unwrap();
+    spec().fails(["exists"]);
+    assert!(!folder.join("elsewhere").exists());
+}
+
+fn a_spec_can_be_rootless() {
+    let runtime = Runtime::new();
+    let folder = runtime.folder().folder("bundle");
+    runtime
+        .bare()
+        .args(["spec", "--rootless"])
+        .folder(&folder)
+        .output()
+        .ok();
+    let config: Value = fs::read_to_string(folder.join("config.json"))
+        .unwrap()
+        .parse()
+        .unwrap();
+    assert!(config["linux"]["uidMappings"].is_array());
+    assert!(config["linux"]["namespaces"].to_string().contains("user"));
+}
+
+fn state_has_the_keys_that_engines_read() {
+    let runtime = Runtime::new();
+    let container = runtime.create(&runtime.bundle());
+    let state = container.state();
+    for key in [
+        "ociVersion",
+        "id",
+        "pid",
+        "status",
+        "bundle",
+        "rootfs",
+        "created",
+    ] {
+        assert!(!state[key].is_null(), "{key}: {state}");
+    }
+    let list = runtime.command(["list", "--format=json"]).output().ok();
+    let list = parsed(&list);
+    for (key, value) in state
+        .as_object()
+        .unwrap()
+        .iter()
+        .filter(|(key, _)| *key != "owner")
+    {
+        assert_eq!(list[0][key], *value, "{key}");
+    }
+}
+
+fn list_has_the_columns_that_people_read() {
+    let runtime = Runtime::new();
+    let container = runtime.sleeper();
+    let text = runtime.command(["list"]).output().ok().stdout;
+    let lines: Vec<Vec<&str>> = text
+        .lines()
+        .map(|l| l.split_whitespace().collect())
+        .collect();
+    assert_eq!(
+        lines[0],
+        ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"]
+    );
+    assert_eq!(lines[1].len(), 6, "{text}");
+    assert_eq!(
+        lines[1][..3],
+        [&container.id, &container.pid().to_string(), "running"]
+    );
+    assert_eq!(lines[1][5], "root");
+    let column = |line: &str, word: &str| line.find(word);
+    let mut rows = text.lines();
+    let (head, row) = (rows.next().unwrap(), rows.next().unwrap());
+    assert_eq!(column(head, "STATUS"), column(row, "running"));
+    runtime.command(["list", "-q", "-f", "json"]).output().ok();
+}
+
+fn list_survives_a_broken_container() {
+    let runtime = Runtime::new();
+    let container = runtime.sleeper();
+    for (name, text) in [("broken", "{"), ("empty", ""), ("other", "[]")] {
+        let folder = runtime.root().join(name);
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join("state.json"), text).unwrap();
+    }
+    fs::create_dir(runtime.root().join("bare")).unwrap();
+    fs::write(runtime.root().join("file"), "").unwrap();
+    let output = runtime.command(["list", "-q"]).output().ok();
+    assert_eq!(output.stdout, format!("{}\n", container.id));
+    let json = runtime.command(["list", "-f", "json"]).output().ok();
+    assert_eq!(parsed(&json).as_array().unwrap().len(), 1);
+    runtime
+        .command(["state", "broken"])
+        .output()
+        .fails(["broken"]);
+    for name in ["broken", "empty", "other", "bare"] {
+        runtime.command(["delete", "--force", name]).output().ok();
+        assert!(!runtime.root().join(name).exists(), "{name}");
+    }
+    fs::remove_file(runtime.root().join("file")).unwrap();
+}
+
+fn list_of_a_missing_root_fails() {
+    let runtime = Runtime::new();
+    let root = runtime.folder().join("no");
+    let command = runtime.bare().arg("--root").arg(&root).arg("list");
+    command.output().fails(["--root"]);
+    assert!(!root.exists());
+}
+
+fn ps_filters_by_the_containers_pids() {
+    needs::program("ps");
+    let runtime = Runtime::new();
+    let container = runtime.sleeper();
+    let by = |arguments: &[&str]| runtime.command(arguments.iter()).output();
+    let table = by(&["ps", "--format", "table", &container.id, "-ef"]).ok();
+    assert_eq!(table.stdout.lines().count(), 2, "{table}");
+    let table = by(&["ps", &container.id, "-eo", "comm,pid"]).ok();
+    assert!(
+        table.stdout.contains(&format!(" {}\n", container.pid())),
+        "{table}"
+    );
+    by(&["ps", &container.id, "-eo", "args"]).fails(["PID"]);
+    by(&["ps", &container.id, "--no-such-option"]).fails(["ps"]);
+}
+
+fn ps_of_a_stopped_container_fails() {
+    let runtime = Runtime::new();
+    let container = runtime.start(&runtime.bundle());
+    container.wait_for_status("stopped");
+    container.verb("ps").fails(["not running"]);
+}
+
+fn the_root_is_relative_to_the_callers_folder() {
+    let runtime = Runtime::new();
+    let folder = runtime.folder().folder("here");
+    let command = runtime
+        .bare()
+        .args(["--root", "sub/state", "create", "--bundle"]);
+    let id = runtime.id();
+    command
+        .arg(&runtime.bundle().write().dir)
+        .arg(&id)
+        .folder(&folder)
+        .output()
+        .ok();
+    assert!(folder.join("sub/state").join(&id).is_dir());
+    let delete = runtime.bare().arg("--root").arg(folder.join("sub/state"));
+    delete.args(["delete", &id]).output().ok();
+}
+
+fn a_root_is_made_private() {
+    let runtime = Runtime::new();
+    let container = runtime.create(&runtime.bundle());
+    let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o7777;
+    assert_eq!(mode(runtime.root()), 0o700);
+    // Others may at most pass through.
+    assert_eq!(mode(&runtime.root().join(&container.id)) & !0o011, 0o700);
+}
+
+fn bad_roots_are_refused() {
+    let runtime = Runtime::new();
+    let bundle = runtime.bundle();
+    let file = runtime.folder().file("file", "");
+    for root in [
+        "/",
+        "//",
+        "/..",
+        file.to_str().unwrap(),
+        "/proc/state",
+        "/dev/null/x",
+    ] {
+        let command = runtime.bare().args(["--root", root, "create", "--bundle"]);
+        command
+            .arg(&bundle.write().dir)
+            .arg(runtime.id())
+            .output()
+            .fails([]);
+    }
+    runtime.is_clean();
+}
+
+fn one_failure_of_each_verb() {
+    let runtime = Runtime::new();
+    for arguments in [
+        vec!["start", "absent"],
+        vec!["state", "absent"],
+        vec!["kill", "absent"],
+        vec!["kill", "absent", "9"],
+        vec!["kill", "--all", "absent", "9"],
+        vec!["delete", "absent"],
+        vec!["pause", "absent"],
+        vec!["resume", "absent"],
+        vec!["ps", "absent"],
+        vec!["ps", "-f", "json", "absent"],
+    ] {
+        let output = runtime
+            .command(&arguments)
+            .output()
+            .fails(["does not exist", "absent"]);
+        assert_eq!(output.stdout, "", "{output}");
+    }
+    let exec = runtime.command(["exec", "absent", "true"]).output();
+    exec.fails_as(255, ["does not exist"]);
+    for verb in ["create", "run"] {
+        let command = runtime
+            .command([verb, "--bundle", "/no/bundle", "x"])
+            .output();
+        command.fails(["/no/bundle"]);
+        let empty = runtime.folder().folder("empty");
+        let command = runtime
+            .command([verb, "--bundle"])
+            .arg(empty)
+            .arg("x")
+            .output();
+        command.fails(["config.json"]);
+    }
+    runtime.is_clean();
+}
+
+fn the_criu_flag_is_ignored() {
+    let runtime = Runtime::new().options(["--criu", "/no/criu"]);
+    let output = runtime.run(&runtime.bundle()).ok();
+    assert_eq!(output.stderr, "");
+}
+
+fn output_to_a_full_disk_fails() {
+    let runtime = Runtime::new();
+    let container = runtime.create(&runtime.bundle());
+    let full = || {
+        fs::OpenOptions::new()
+            .write(true)
+            .open("/dev/full")
+            .unwrap()
+    };
+    for arguments in [
+        vec!["state", &container.id],
+        vec!["list"],
+        vec!["ps", "-f", "json", &container.id],
+    ] {
+        runtime
+            .command(&arguments)
+            .stdout(full())
+            .output()
+            .fails(["standard output"]);
+    }
+    runtime
+        .bare()
+        .arg("features")
+        .stdout(full())
+        .output()
+        .fails(["standard output"]);
+}
+
+fn output_to_nobody_is_no_failure() {
+    let runtime = Runtime::new();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    runtime.bare().arg("features").stdout(writer).output().ok();
+}
+
+/// For those who want the specification to the letter.
+fn a_strict_delete_refuses_a_created_container() {
+    let runtime = Runtime::new();
+    let container = runtime.create(&runtime.bundle());
+    let delete = runtime
+        .command(["delete", &container.id])
+        .env("CORACLE_STRICT_DELETE", "1");
+    delete.output().fails(["not stopped"]);
+    assert_eq!(container.status(), "created");
+    container.delete().ok();
+}

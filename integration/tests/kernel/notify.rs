@@ -1,0 +1,286 @@
+//! `NOTIFY_SOCKET`: what the container tells the service manager above the runtime.
+
+use std::fs;
+use std::io::{Read, pipe};
+use std::os::fd::AsFd;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use coracle_integration::{Runtime, wait_until};
+
+coracle_integration::tests![
+    the_container_is_told_of_a_socket,
+    without_a_manager_there_is_none,
+    start_waits_for_readiness,
+    readiness_comes_with_the_host_pid,
+    only_known_lines_are_passed_on,
+    start_ends_with_the_container,
+    run_passes_on_as_long_as_it_lives,
+    run_detached_waits_for_readiness,
+    an_abstract_socket_works,
+    a_barrier_is_passed,
+    a_long_state_root_works,
+    an_empty_name_is_none,
+];
+
+/// A service manager's socket.
+struct Manager {
+    socket: UnixDatagram,
+    path: PathBuf,
+}
+
+impl Manager {
+    fn new(runtime: &Runtime) -> Self {
+        let path = runtime.folder().join("manager");
+        let socket = UnixDatagram::bind(&path).unwrap();
+        let limit = Some(coracle_integration::runner::patience(10));
+        socket.set_read_timeout(limit).unwrap();
+        Self { socket, path }
+    }
+
+    #[track_caller]
+    fn hears(&self, text: &str) {
+        let mut bytes = [0; 4096];
+        let length = self.socket.recv(&mut bytes).expect("a notification");
+        assert_eq!(String::from_utf8_lossy(&bytes[..length]).trim_end(), text);
+    }
+}
+
+/// The container's socket, as its init sees it.
+fn inside(pid: i32) -> PathBuf {
+    format!("/proc/{pid}/root/run/notify/notify.sock").into()
+}
+
+#[track_caller]
+fn tell(pid: i32, text: &str) {
+    wait_until("the container's socket", || inside(pid).exists());
+    let socket = UnixDatagram::unbound().unwrap();
+    socket
+        .send_to(text.as_bytes(), inside(pid))
+        .expect("somebody listens");
+}
+
+/// The pid of the only container, once it runs.
+fn pid_of(runtime: &Runtime, id: &str) -> i32 {
+    let mut pid = 0;
+    wait_until("the container", || {
+        let state = runtime.command(["state", id]).output().stdout;
+        let state: coracle_integration::Value = state.parse().unwrap_or_default();
+        pid = state["pid"]
+            .as_i64()
+            .and_then(|pid| i32::try_from(pid).ok())
+            .unwrap_or(0);
+        pid > 0 && state["status"] == "running"
+    });
+    pid
+}
+
+fn the_container_is_told_of_a_socket() {
+    let runtime = Runtime::new();
+    let manager = Manager::new(&runtime);
+    let script = "echo $NOTIFY_SOCKET; ls /run/notify; touch /run/notify/x; test -S $NOTIFY_SOCKET";
+    let command = runtime.with_bundle("run", &runtime.bundle().shell(script));
+    let output = command
+        .arg(runtime.id())
+        .env("NOTIFY_SOCKET", &manager.path)
+        .output();
+    assert_eq!(
+        output.stdout, "/run/notify/notify.sock\nnotify.sock\n",
+        "{output}"
+    );
+    assert!(output.stderr.contains("Read-only file system"), "{output}");
+    output.ok();
+}
+
+fn without_a_manager_there_is_none() {
+    let runtime = Runtime::new();
+    let bundle = runtime
+        .bundle()
+        .shell("echo ${NOTIFY_SOCKET-none}; ls /run");
+    assert_eq!(runtime.run(&bundle).ok().stdout, "none\n");
+}
+
+fn start_waits_for_readiness() {
+    let runtime = Runtime::new();
+    let manager = Manager::new(&runtime);
+    let (id, bundle) = (runtime.id(), runtime.bundle().args(["sleep", "1000"]));
+    let create = runtime.with_bundle("create", &bundle).arg(&id);
+    create.env("NOTIFY_SOCKET", &manager.path).output().ok();
+    let start = runtime
+        .command(["start", &id])
+        .env("NOTIFY_SOCKET", &manager.path)
+        .spawn();
+    let pid = pid_of(&runtime, &id);
+    tell(pid, "STATUS=loading");
+    manager.hears("STATUS=loading");
+    assert!(
+        !start.wait_briefly(Duration::from_millis(20)),
+        "start did not wait"
+    );
+    tell(pid, "READY=1\nSTATUS=up\n");
+    start.wait().ok();
+    manager.hears(&format!("READY=1\nMAINPID={pid}\nSTATUS=up"));
+}
+
+fn readiness_comes_with_the_host_pid() {
+    let runtime = Runtime::new();
+    let manager = Manager::new(&runtime);
+    let (id, bundle) = (runtime.id(), runtime.bundle().args(["sleep", "1000"]));
+    let command = runtime.with_bundle("run", &bundle).arg(&id);
+    let run = command.env("NOTIFY_SOCKET", &manager.path).spawn();
+    let pid = pid_of(&runtime, &id);
+    tell(pid, "MAINPID=1\nREADY=1");
+    manager.hears(&format!("READY=1\nMAINPID={pid}"));
+    runtime.delete_all();
+    run.wait().exits(128 + 9);
+}
+
+fn only_known_lines_are_passed_on() {
+    let runtime = Runtime::new();
+    let manager = Manager::new(&runtime);
+    let (id, bundle) = (runtime.id(), runtime.bundle().args(["sleep", "1000"]));
+    let command = runtime.with_bundle("run", &bundle).arg(&id);
+    let run = command.env("NOTIFY_SOCKET", &manager.path).spawn();
+    let pid = pid_of(&runtime, &id);
+    // Descriptors kept by the manager, and a main process of the container's choice.
+    tell(
+        pid,
+        "FDSTORE=1\nFDNAME=x\nMAINPID=1\nX=y\nRELOADING=0\nREADY=0",
+    );
+    tell(pid, "ERRNO=5\nWATCHDOG=1\nEXTEND_TIMEOUT_USEC=7");
+    let mut bytes = [0; 4096];
+    let mut heard = String::new();
+    while !heard.contains("EXTEND") {
+        let length = manager.socket.recv(&mut bytes).expect("a notification");
+        heard += &String::from_utf8_lossy(&bytes[..length]);
+    }
+    for bad in ["FDSTORE", "FDNAME", "MAINPID", "X="] {
+        assert!(!heard.contains(bad), "{heard}");
+    }
+    assert!(
+        heard.contains("ERRNO=5\nWATCHDOG=1\nEXTEND_TIMEOUT_USEC=7"),
+        "{heard}"
+    );
+    runtime.delete_all();
+    run.wait().exits(128 + 9);
+}
+
+fn start_ends_with_the_container() {
+    let runtime = Runtime::new();
+    let manager = Manager::new(&runtime);
+    let (id, bundle) = (runtime.id(), runtime.bundle().args(["sleep", "1000"]));
+    let create = runtime.with_bundle("create", &bundle).arg(&id);
+    create.env("NOTIFY_SOCKET", &manager.path).output().ok();
+    let start = runtime
+        .command(["start", &id])
+        .env("NOTIFY_SOCKET", &manager.path)
+        .spawn();
+    pid_of(&runtime, &id);
+    runtime.command(["kill", &id, "KILL"]).output().ok();
+    let output = start.wait();
+    assert!(output.time.as_secs() < 10, "{output}");
+}
+
+fn run_passes_on_as_long_as_it_lives() {
+    let runtime = Runtime::new();
+    let manager = Manager::new(&runtime);
+    let (id, bundle) = (runtime.id(), runtime.bundle().args(["sleep", "1000"]));
+    let command = runtime.with_bundle("run", &bundle).arg(&id);
+    let run = command.env("NOTIFY_SOCKET", &manager.path).spawn();
+    let pid = pid_of(&runtime, &id);
+    tell(pid, "READY=1");
+    manager.hears(&format!("READY=1\nMAINPID={pid}"));
+    for status in ["STATUS=one", "WATCHDOG=1", "STATUS=two"] {
+        tell(pid, status);
+        manager.hears(status);
+    }
+    runtime.delete_all();
+    run.wait().exits(128 + 9);
+}
+
+fn run_detached_waits_for_readiness() {
+    let runtime = Runtime::new();
+    let manager = Manager::new(&runtime);
+    let (id, bundle) = (runtime.id(), runtime.bundle().args(["sleep", "1000"]));
+    let command = runtime.with_bundle("run", &bundle).args(["--detach", &id]);
+    let run = command.env("NOTIFY_SOCKET", &manager.path).spawn();
+    let pid = pid_of(&runtime, &id);
+    tell(pid, "STATUS=loading");
+    manager.hears("STATUS=loading");
+    assert!(
+        !run.wait_briefly(Duration::from_millis(20)),
+        "run did not wait"
+    );
+    tell(pid, "READY=1");
+    run.wait().ok();
+    manager.hears(&format!("READY=1\nMAINPID={pid}"));
+}
+
+fn an_abstract_socket_works() {
+    let runtime = Runtime::new();
+    let name = format!("coracle-{}", runtime.marker());
+    let address = SocketAddr::from_abstract_name(&name).unwrap();
+    let socket = UnixDatagram::bind_addr(&address).unwrap();
+    let manager = Manager {
+        socket,
+        path: format!("@{name}").into(),
+    };
+    let (id, bundle) = (runtime.id(), runtime.bundle().args(["sleep", "1000"]));
+    let command = runtime.with_bundle("run", &bundle).arg(&id);
+    let run = command.env("NOTIFY_SOCKET", &manager.path).spawn();
+    let pid = pid_of(&runtime, &id);
+    tell(pid, "READY=1");
+    manager.hears(&format!("READY=1\nMAINPID={pid}"));
+    runtime.delete_all();
+    run.wait().exits(128 + 9);
+}
+
+/// `systemd-notify` sends one end of a pipe and waits for the other to be closed.
+fn a_barrier_is_passed() {
+    let runtime = Runtime::new();
+    let manager = Manager::new(&runtime);
+    let (id, bundle) = (runtime.id(), runtime.bundle().args(["sleep", "1000"]));
+    let command = runtime.with_bundle("run", &bundle).arg(&id);
+    let run = command.env("NOTIFY_SOCKET", &manager.path).spawn();
+    let pid = pid_of(&runtime, &id);
+    let (mut reader, writer) = pipe().unwrap();
+    let socket = UnixDatagram::unbound().unwrap();
+    wait_until("the socket", || socket.connect(inside(pid)).is_ok());
+    coracle_sys::send(socket.as_fd(), b"BARRIER=1", Some(writer.as_fd())).unwrap();
+    drop(writer);
+    reader.read_to_string(&mut String::new()).unwrap();
+    runtime.delete_all();
+    run.wait().exits(128 + 9);
+}
+
+fn a_long_state_root_works() {
+    let runtime = Runtime::new();
+    let manager = Manager::new(&runtime);
+    let root = runtime.folder().folder("x".repeat(150));
+    let (id, bundle) = (
+        runtime.id(),
+        runtime
+            .bundle()
+            .args(["test", "-S", "/run/notify/notify.sock"]),
+    );
+    let command = runtime
+        .bare()
+        .arg("--root")
+        .arg(root)
+        .args(["run", "--bundle"]);
+    let command = command.arg(&bundle.write().dir).arg(&id);
+    command.env("NOTIFY_SOCKET", &manager.path).output().ok();
+}
+
+fn an_empty_name_is_none() {
+    let runtime = Runtime::new();
+    let bundle = runtime.bundle().shell("echo ${NOTIFY_SOCKET-none}");
+    let command = runtime.with_bundle("run", &bundle).arg(runtime.id());
+    assert_eq!(
+        command.env("NOTIFY_SOCKET", "").output().ok().line(),
+        "none"
+    );
+    assert!(fs::read_dir(runtime.root()).unwrap().next().is_none());
+}

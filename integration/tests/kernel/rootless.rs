@@ -1,0 +1,453 @@
+//! The runtime in the hands of an ordinary user, who has no account even.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use coracle_integration::terminal::Terminal;
+use coracle_integration::{Bundle, Command, Runtime, Value, json, needs, skip, status_field};
+use nix::unistd::User;
+
+coracle_integration::tests![
+    the_written_config_maps_the_caller,
+    the_written_config_works,
+    the_written_config_works_on_a_terminal,
+    the_whole_life,
+    a_process_can_join,
+    without_a_user_namespace_it_is_refused,
+    the_own_id_can_be_any_inside,
+    an_unmapped_user_is_refused,
+    anothers_id_is_refused,
+    anothers_id_names_the_helper_or_its_file,
+    subordinate_ids_are_mapped_by_the_helpers,
+    additional_groups_are_refused,
+    devices_are_bound,
+    sysfs_is_there_and_read_only,
+    control_groups_are_there_or_hidden,
+    masks_lie,
+    unmapped_ids_of_mounts_are_refused,
+    id_mapped_mounts_are_refused,
+    network_devices_are_refused,
+    limits_without_a_control_group_are_refused,
+    a_named_control_group_without_the_right_is_refused,
+    pausing_without_a_control_group_is_refused,
+    no_control_groups_are_no_failure,
+    a_lower_oom_score_is_no_failure,
+    the_state_root_is_in_the_runtime_folder,
+    without_a_runtime_folder_the_root_must_be_named,
+    anothers_containers_are_out_of_reach,
+    cve_2016_8659_no_process_has_the_hosts_capabilities,
+    cve_2020_5291_no_process_is_traceable_before_start,
+    root_of_a_user_namespace_needs_no_other,
+    failures_leave_nothing,
+];
+
+const USER: u32 = 54_321;
+
+/// A runtime for the user.
+fn user() -> Runtime {
+    let limit = fs::read_to_string("/proc/sys/user/max_user_namespaces").unwrap_or_default();
+    if limit.trim() == "0" {
+        skip!("ordinary users may make no user namespace here");
+    }
+    Runtime::for_user(USER)
+}
+
+/// The config that `spec --rootless` writes, without its terminal.
+fn written(runtime: &Runtime) -> Bundle {
+    let mut bundle = runtime.bundle();
+    let spec = runtime.bare().args(["spec", "--rootless", "--bundle"]);
+    spec.arg(&bundle.dir).output().ok();
+    let text = fs::read_to_string(bundle.dir.join("config.json")).unwrap();
+    bundle.config = text.parse().unwrap();
+    bundle.set("/process/terminal", json!(false))
+}
+
+fn map(inside: u32, outside: u32, size: u32) -> Value {
+    json!([{"containerID": inside, "hostID": outside, "size": size}])
+}
+
+fn with_maps(bundle: Bundle, maps: &Value) -> Bundle {
+    let bundle = bundle.set("/linux/uidMappings", maps.clone());
+    bundle.set("/linux/gidMappings", maps.clone())
+}
+
+fn the_written_config_maps_the_caller() {
+    let runtime = user();
+    let config = written(&runtime).config;
+    assert_eq!(config["linux"]["uidMappings"], map(0, USER, 1));
+    assert_eq!(config["linux"]["gidMappings"], map(0, USER, 1));
+}
+
+fn the_written_config_works() {
+    let runtime = user();
+    let bundle = written(&runtime).shell("id -u; id -g; cat /proc/self/uid_map | xargs; echo $$");
+    let output = runtime.run(&bundle).ok();
+    assert_eq!(output.line(), format!("0\n0\n0 {USER} 1\n1"));
+}
+
+fn the_written_config_works_on_a_terminal() {
+    let runtime = user();
+    let bundle = written(&runtime).set("/process/terminal", json!(true));
+    let bundle = bundle.shell("tty; [ -t 0 ] && echo is a terminal");
+    let mut terminal = Terminal::new();
+    let run = runtime.with_bundle("run", &bundle).arg(runtime.id());
+    let running = terminal.attach(run).spawn();
+    terminal.expect("is a terminal");
+    running.wait().ok();
+}
+
+fn the_whole_life() {
+    let runtime = user();
+    let container = runtime.create(&written(&runtime).args(["sleep", "1000"]));
+    assert_eq!(container.status(), "created");
+    container.start().ok();
+    assert_eq!(container.status(), "running");
+    assert_eq!(
+        status_field(container.pid(), "Uid").split('\t').next(),
+        Some("54321")
+    );
+    container.delete().fails(["running"]);
+    container.kill("KILL").ok();
+    assert_eq!(container.exit_code(), 128 + 9);
+    assert_eq!(container.status(), "stopped");
+    container.delete().ok();
+    runtime.is_clean();
+}
+
+fn a_process_can_join() {
+    let runtime = user();
+    let container = runtime.start(&written(&runtime).args(["sleep", "1000"]));
+    let output =
+        container.shell("id -u; readlink /proc/self/ns/user; grep CapEff /proc/self/status");
+    let namespace = fs::read_link(format!("/proc/{}/ns/user", container.pid())).unwrap();
+    let expected = format!("0\n{}\nCapEff:\t0000000020000420", namespace.display());
+    assert_eq!(output.ok().line(), expected);
+    container
+        .exec_with(["--user", "7"], ["true"])
+        .fails_as(255, []);
+}
+
+fn without_a_user_namespace_it_is_refused() {
+    let runtime = user();
+    let bundle = written(&runtime)
+        .without_namespace("user")
+        .remove("/linux/uidMappings")
+        .remove("/linux/gidMappings");
+    runtime.try_create(&bundle).fails(["user namespace"]);
+    runtime.is_clean();
+}
+
+fn the_own_id_can_be_any_inside() {
+    let runtime = user();
+    let bundle = with_maps(written(&runtime), &map(1000, USER, 1)).user(1000, 1000);
+    let bundle = bundle.shell("id -u; id -g; stat -c %u /bin");
+    assert_eq!(runtime.run(&bundle).ok().line(), "1000\n1000\n1000");
+}
+
+fn an_unmapped_user_is_refused() {
+    let runtime = user();
+    let bundle = written(&runtime).user(5, 0);
+    runtime.try_create(&bundle).fails(["process.user.uid"]);
+    let bundle = written(&runtime).user(0, 5);
+    runtime.try_create(&bundle).fails(["process.user.gid"]);
+}
+
+fn anothers_id_is_refused() {
+    let runtime = user();
+    for maps in [map(0, 0, 1), map(0, USER, 2), map(0, USER + 1, 1)] {
+        let bundle = with_maps(written(&runtime), &maps);
+        runtime.try_create(&bundle).fails(["uid"]);
+    }
+    runtime.is_clean();
+}
+
+fn anothers_id_names_the_helper_or_its_file() {
+    let runtime = user();
+    let bundle = with_maps(written(&runtime), &map(0, USER, 2));
+    let output = runtime.try_create(&bundle);
+    match fs::exists("/usr/bin/newuidmap") {
+        Ok(true) => output.fails(["linux.uidMappings[0]", "/etc/subuid"]),
+        _ => output.fails(["newuidmap", "uidmap"]),
+    };
+}
+
+/// The first user with subordinate ids: his id, and the first of them.
+fn user_with_subordinates() -> Option<(u32, u32)> {
+    let text = fs::read_to_string("/etc/subuid").ok()?;
+    let line = text.lines().find(|line| !line.starts_with("root:"))?;
+    let (name, range) = line.split_once(':')?;
+    let uid = name.parse().ok().or_else(|| {
+        let user = User::from_name(name).ok()??;
+        Some(user.uid.as_raw())
+    })?;
+    Some((uid, range.split(':').next()?.parse().ok()?))
+}
+
+fn subordinate_ids_are_mapped_by_the_helpers() {
+    needs::program("newuidmap");
+    let Some((uid, first)) = user_with_subordinates() else {
+        skip!("needs a user with subordinate ids in /etc/subuid");
+    };
+    let runtime = Runtime::for_user(uid);
+    let maps = json!([{"containerID": 0, "hostID": uid, "size": 1},
+        {"containerID": 1, "hostID": first, "size": 1000}]);
+    let bundle = with_maps(written(&runtime), &maps).user(500, 500);
+    let bundle = bundle.set("/process/user/additionalGids", json!([7]));
+    let bundle = bundle.shell("id -u; grep Groups /proc/self/status; wc -l </proc/self/uid_map");
+    assert_eq!(runtime.run(&bundle).ok().line(), "500\nGroups:\t7\n2");
+}
+
+fn additional_groups_are_refused() {
+    let runtime = user();
+    let bundle = written(&runtime).set("/process/user/additionalGids", json!([0]));
+    runtime.try_create(&bundle).fails(["additionalGids"]);
+    let look = written(&runtime).args(["cat", "/proc/self/setgroups"]);
+    assert_eq!(runtime.run(&look).ok().line(), "deny");
+}
+
+fn devices_are_bound() {
+    let runtime = user();
+    let own = json!({"path": "/dev/zero", "type": "c", "major": 1, "minor": 5});
+    let bundle = written(&runtime).push("/linux/devices", own);
+    let script = "stat -c %t:%T /dev/null /dev/zero /dev/tty; echo x >/dev/null; \
+        head -c2 /dev/zero | wc -c; grep -c ' /dev/zero ' /proc/self/mountinfo";
+    assert_eq!(
+        runtime.run(&bundle.shell(script)).ok().line(),
+        "1:3\n1:5\n5:0\n2\n1"
+    );
+}
+
+fn sysfs_is_there_and_read_only() {
+    let runtime = user();
+    let script = "ls /sys/class/net; touch /sys/x 2>&1; ls -A /sys/firmware";
+    let output = runtime.run(&written(&runtime).shell(script)).ok();
+    assert!(
+        output.stdout.starts_with("lo\n") || output.stdout.contains("\nlo\n"),
+        "{output}"
+    );
+    assert!(output.stdout.contains("Read-only"), "{output}");
+}
+
+fn control_groups_are_there_or_hidden() {
+    let runtime = user();
+    let script = "find /sys/fs/cgroup -maxdepth 2 -type d | while read d; do \
+        mkdir $d/x 2>/dev/null && echo MADE $d; done; true";
+    assert_eq!(
+        runtime.run(&written(&runtime).shell(script)).ok().stdout,
+        ""
+    );
+}
+
+fn masks_lie() {
+    let runtime = user();
+    let script = "stat -c %t:%T /proc/keys; echo 1 2>&1 >/proc/sys/kernel/domainname";
+    let output = runtime.run(&written(&runtime).shell(script));
+    assert!(output.stdout.starts_with("1:3\n"), "{output}");
+    assert!(
+        output.stdout.contains("Read-only") || output.stderr.contains("Read-only"),
+        "{output}"
+    );
+}
+
+fn unmapped_ids_of_mounts_are_refused() {
+    let runtime = user();
+    for option in ["uid=5", "gid=5"] {
+        let bundle = written(&runtime).mount("/x", "tmpfs", "tmpfs", [option]);
+        runtime
+            .try_create(&bundle)
+            .fails(["mounts[7].options", option]);
+    }
+    let twin = written(&runtime).mount("/x", "tmpfs", "tmpfs", ["uid=0", "gid=0"]);
+    runtime.run(&twin).ok();
+}
+
+fn id_mapped_mounts_are_refused() {
+    let runtime = user();
+    let mount = json!({"destination": "/x", "source": "/usr", "options": ["bind", "idmap"],
+        "uidMappings": map(0, USER, 1), "gidMappings": map(0, USER, 1)});
+    let bundle = written(&runtime).push("/mounts", mount);
+    runtime.try_create(&bundle).fails(["mounts[7]"]);
+    runtime.is_clean();
+}
+
+fn network_devices_are_refused() {
+    let runtime = user();
+    let bundle = written(&runtime).new_namespace("network");
+    let bundle = bundle.set("/linux/netDevices", json!({"lo": {"name": "x"}}));
+    runtime.try_create(&bundle).fails(["linux.netDevices"]);
+    runtime.is_clean();
+}
+
+fn limits_without_a_control_group_are_refused() {
+    let runtime = user();
+    let bundle = written(&runtime);
+    for (name, limit) in [
+        ("memory", json!({"limit": 100_000_000})),
+        ("pids", json!({"limit": 50})),
+        ("cpu", json!({"shares": 512})),
+    ] {
+        let bundle = bundle
+            .clone()
+            .set(&format!("/linux/resources/{name}"), limit);
+        runtime.try_create(&bundle).fails(["cgroup"]);
+        runtime.is_clean();
+    }
+}
+
+fn a_named_control_group_without_the_right_is_refused() {
+    let runtime = user();
+    let path = json!(format!("/{}x", runtime.marker()));
+    let bundle = written(&runtime).set("/linux/cgroupsPath", path);
+    runtime
+        .try_create(&bundle)
+        .fails(["cgroup", "permission denied"]);
+    runtime.is_clean();
+}
+
+fn pausing_without_a_control_group_is_refused() {
+    let runtime = user();
+    let container = runtime.start(&written(&runtime).args(["sleep", "1000"]));
+    container.verb("pause").fails(["cgroup"]);
+    assert_eq!(container.status(), "running");
+}
+
+fn no_control_groups_are_no_failure() {
+    for option in ["auto", "true"] {
+        let runtime = user().options(["--rootless", option]);
+        runtime.run(&written(&runtime)).ok();
+    }
+}
+
+fn a_lower_oom_score_is_no_failure() {
+    let runtime = user();
+    let bundle = written(&runtime).args(["cat", "/proc/self/oom_score_adj"]);
+    let before = fs::read_to_string("/proc/self/oom_score_adj").unwrap();
+    let lower = bundle.clone().set("/process/oomScoreAdj", json!(-1000));
+    assert_eq!(runtime.run(&lower).ok().line(), before.trim());
+    let higher = bundle.set("/process/oomScoreAdj", json!(1000));
+    assert_eq!(runtime.run(&higher).ok().line(), "1000");
+}
+
+fn the_state_root_is_in_the_runtime_folder() {
+    let runtime = user();
+    let folder = runtime.folder().join("user");
+    let bundle = written(&runtime).args(["sleep", "1000"]);
+    let id = runtime.id();
+    let command = |verb: &[&str]| {
+        let command = runtime.bare().env("XDG_RUNTIME_DIR", &folder);
+        command.args(verb)
+    };
+    let dir = bundle.write().dir.to_str().unwrap();
+    command(&["create", "--bundle", dir, &id]).output().ok();
+    let root = folder.join("coracle");
+    assert!(root.join(&id).exists());
+    let mode = fs::metadata(&root).unwrap().permissions().mode() & 0o7777;
+    assert_eq!(mode, 0o1700, "{mode:o}");
+    command(&["delete", "--force", &id]).output().ok();
+    assert!(!root.join(&id).exists());
+}
+
+fn without_a_runtime_folder_the_root_must_be_named() {
+    let runtime = user();
+    let output = runtime.bare().arg("list").output();
+    output.fails(["XDG_RUNTIME_DIR", "--root"]);
+}
+
+fn anothers_containers_are_out_of_reach() {
+    let runtime = user();
+    let container = runtime.start(&written(&runtime).args(["sleep", "1000"]));
+    let as_another = |verb: &[&str]| {
+        let command = Command::new("setpriv").args(["--reuid=54322", "--regid=54322"]);
+        let command = command.args(["--clear-groups", "--"]);
+        let command = command.arg(runtime.folder().join("runtime"));
+        command
+            .arg("--root")
+            .arg(runtime.root())
+            .args(verb)
+            .output()
+    };
+    for verb in ["state", "start", "delete", "pause"] {
+        as_another(&[verb, &container.id]).fails(["permission denied"]);
+    }
+    as_another(&["kill", &container.id, "KILL"]).fails(["permission denied"]);
+    as_another(&["exec", &container.id, "true"]).fails_as(255, ["permission denied"]);
+    assert_eq!(container.status(), "running");
+}
+
+/// Whatever was needed for the set-up: afterwards no process of the container holds a capability in
+/// the host's user namespace or another's id.
+fn cve_2016_8659_no_process_has_the_hosts_capabilities() {
+    let runtime = user();
+    let container = runtime.create(&written(&runtime).args(["sleep", "1000"]));
+    let host = fs::read_link("/proc/self/ns/user").unwrap();
+    for is_started in [false, true] {
+        if is_started {
+            container.start().ok();
+        }
+        let pid = container.pid();
+        assert_ne!(fs::read_link(format!("/proc/{pid}/ns/user")).unwrap(), host);
+        for field in ["Uid", "Gid"] {
+            let ids = status_field(pid, field);
+            assert!(ids.split('\t').all(|id| id == "54321"), "{field}: {ids}");
+        }
+    }
+}
+
+/// Another process of the same user must not get at init while it is set up.
+fn cve_2020_5291_no_process_is_traceable_before_start() {
+    let runtime = user();
+    let container = runtime.create(&written(&runtime).args(["sleep", "1000"]));
+    let look = |pid: i32| {
+        let command = Command::new("setpriv").args([
+            &format!("--reuid={USER}"),
+            &format!("--regid={USER}"),
+            "--clear-groups",
+            "--inh-caps=-all",
+        ]);
+        command
+            .args(["ls", &format!("/proc/{pid}/fd")])
+            .output()
+            .code
+    };
+    assert_ne!(look(container.pid()), 0);
+    let twin = Command::new("setpriv").args([&format!("--reuid={USER}"), "--clear-groups"]);
+    let twin = twin.args(["--regid=54321", "sleep", "1000"]).spawn();
+    coracle_integration::wait_until("a process to look at", || look(twin.pid.as_raw()) == 0);
+    twin.signal(nix::sys::signal::SIGKILL);
+}
+
+/// As podman does it: root of a namespace that the user made, and no further one.
+fn root_of_a_user_namespace_needs_no_other() {
+    let runtime = user();
+    let bundle = written(&runtime)
+        .without_namespace("user")
+        .remove("/linux/uidMappings")
+        .remove("/linux/gidMappings")
+        .shell("id -u; stat -c %t:%T /dev/null; cat /proc/self/uid_map | xargs");
+    let user = [format!("--reuid={USER}"), format!("--regid={USER}")];
+    let command = Command::new("setpriv")
+        .args(user)
+        .args(["--clear-groups", "--"]);
+    let command = command.args(["unshare", "--user", "--map-root-user", "--mount", "--"]);
+    let command = command.arg(runtime.folder().join("runtime")).arg("--root");
+    let command = command.arg(runtime.root()).args(["run", "--bundle"]);
+    let command = command.arg(&bundle.write().dir).arg(runtime.id());
+    let output = command.env("CORACLE_TEST", runtime.marker()).output().ok();
+    assert_eq!(output.line(), format!("0\n1:3\n0 {USER} 1"));
+}
+
+fn failures_leave_nothing() {
+    let runtime = user();
+    let bundle = written(&runtime);
+    let rows = [
+        bundle.clone().args(["/no/such/program"]),
+        bundle.clone().mount("/x", "nosuchfs", "x", []),
+        bundle.clone().bind("/no/such/source", "/x", []),
+        bundle.clone().set("/process/cwd", json!("/bin/sh")),
+        bundle.set("/root/path", json!("missing")),
+    ];
+    for bundle in rows {
+        runtime.try_create(&bundle).fails([]);
+        runtime.is_clean();
+    }
+}

@@ -1,0 +1,51 @@
+# Short names for lines of shell that work as well by themselves.
+
+program := env_var_or_default("CARGO_TARGET_DIR", "target") / "*/release/coracle"
+
+# List the recipes
+default:
+    @just --list
+
+# Build the program: one static file below target
+build:
+    cargo build --release
+
+# Unit tests, examples in the documentation, rules of style (no root)
+test:
+    integration/test unit tidy
+
+# Test the release build against this kernel (root)
+kernel *FILTER:
+    CORACLE="$(realpath {{program}})" cargo test -p coracle-integration --test kernel -- {{FILTER}}
+
+# Run all kernel tests in a guest with cgroup v2 and systemd (root, x86_64): 5 minutes and, once, 5 to make it
+guest-kernel:
+    CORACLE_TEST_FULL=1 integration/test release guest
+
+# Run the validation programs of the OCI runtime-tools (root): 3 minutes, and some more the first time
+conformance:
+    integration/test release conformance
+
+# Compare the time of `run` with runc and crun, if they are installed (root)
+bench *RUNS: build
+    CORACLE="$(realpath {{program}})" cargo test -q -p coracle-integration --test bench -- {{RUNS}}
+
+# Clippy, all warnings as errors
+lint:
+    integration/test lint
+
+# Format the source
+fmt:
+    cargo fmt --all
+
+# Write the documentation of all crates
+doc:
+    cargo doc --workspace --no-deps --document-private-items
+
+# Print what would be done for a bundle
+explain BUNDLE: build
+    "$(realpath {{program}})" explain --bundle {{BUNDLE}}
+
+# What must be green (root)
+ci:
+    .ci/run
