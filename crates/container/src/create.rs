@@ -17,6 +17,7 @@ use crate::lock;
 use crate::notify::{self, Proxy};
 use crate::options::{Attachment, CreateOptions};
 use crate::record::Record;
+use crate::relay;
 use crate::state;
 use crate::status::Status;
 use crate::store::{Directory, Store};
@@ -199,7 +200,7 @@ pub(crate) fn make(
         Err(error) => {
             let error = explain_oom(error, &record);
             undo.run(&directory);
-            if record.init.is_some() && prepared.plan.stops_for_hooks() {
+            if record.complete || (record.init.is_some() && prepared.plan.stops_for_hooks()) {
                 let state = state::for_hook(&record, Status::Stopped, 0);
                 let poststop = prepared.plan.hooks.at(HookPoint::Poststop);
                 let _ = coracle_hooks::run_all(HookPoint::Poststop, poststop, &state);
@@ -283,6 +284,9 @@ impl<'a> Handoff<'a> {
             && let Some(master) = console.take()
         {
             socket.send(b"/dev/ptmx", master.as_fd())?;
+        }
+        if let Some(master) = &console {
+            relay::prepare(master.as_fd());
         }
         if let Some(socket) = self.pidfd {
             socket.send(payload, launch.pidfd())?;

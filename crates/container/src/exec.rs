@@ -106,6 +106,7 @@ fn launch(
     Ok(Ended {
         code,
         warnings: plan.warnings,
+        ..Ended::default()
     })
 }
 

@@ -38,8 +38,7 @@ pub(crate) enum End {
 }
 
 impl Relay {
-    /// Puts our terminal into raw mode, where stdin is one, and gives its size to the container's
-    /// unless the config gave one.
+    /// Puts our terminal into raw mode, where stdin is one, from here on.
     pub(crate) fn begin(master: OwnedFd) -> Result<Self, Error> {
         let failed = |attempted| move |errno| Error::System { attempted, errno };
         // The description is ours alone: nobody else sees the flag.
@@ -48,11 +47,6 @@ impl Relay {
             FcntlArg::F_SETFL(OFlag::O_RDWR | OFlag::O_NONBLOCK),
         )
         .map_err(failed("prepare the terminal"))?;
-        if let Ok(mut attributes) = termios::tcgetattr(&master) {
-            // Our own terminal still turns a newline into both characters.
-            attributes.output_flags.remove(OutputFlags::ONLCR);
-            let _ = termios::tcsetattr(&master, SetArg::TCSANOW, &attributes);
-        }
         let original = termios::tcgetattr(STDIN).ok();
         if let Some(original) = &original {
             let mut raw = original.clone();
@@ -61,26 +55,19 @@ impl Relay {
             termios::tcsetattr(STDIN, SetArg::TCSANOW, &raw)
                 .map_err(failed("put the terminal into raw mode"))?;
         }
-        let relay = Self {
+        Ok(Self {
             master,
             master_open: true,
             stdin_open: true,
             input: Vec::new(),
             output: Vec::new(),
             original,
-        };
-        let given = coracle_sys::window_size(relay.master.as_fd());
-        if given.is_ok_and(|size| size.rows == 0 && size.columns == 0) {
-            relay.resize();
-        }
-        Ok(relay)
+        })
     }
 
     /// Our terminal's size becomes the container's.
     pub(crate) fn resize(&self) {
-        if let Ok(size) = coracle_sys::window_size(STDIN) {
-            let _ = coracle_sys::set_window_size(self.master.as_fd(), size);
-        }
+        resize(self.master.as_fd());
     }
 
     /// What to wait for. A descriptor without wanted events would still report a hang-up, for ever:
@@ -155,6 +142,25 @@ impl Drop for Relay {
         if let Some(original) = &self.original {
             let _ = termios::tcsetattr(STDIN, SetArg::TCSANOW, original);
         }
+    }
+}
+
+/// Makes the container's terminal ready for the relay, before its process can write a byte: our own
+/// terminal still turns a newline into both characters, and its size is the container's unless the
+/// config gave one.
+pub(crate) fn prepare(master: BorrowedFd) {
+    if let Ok(mut attributes) = termios::tcgetattr(master) {
+        attributes.output_flags.remove(OutputFlags::ONLCR);
+        let _ = termios::tcsetattr(master, SetArg::TCSANOW, &attributes);
+    }
+    if coracle_sys::window_size(master).is_ok_and(|size| size.rows == 0 && size.columns == 0) {
+        resize(master);
+    }
+}
+
+fn resize(master: BorrowedFd) {
+    if let Ok(size) = coracle_sys::window_size(STDIN) {
+        let _ = coracle_sys::set_window_size(master, size);
     }
 }
 

@@ -18,6 +18,8 @@ pub struct Ended {
     pub code: i32,
     /// What the user should know though it is no error, one line each.
     pub warnings: Vec<String>,
+    /// What failed when the container was deleted, poststop hooks among it: always to be told.
+    pub failures: Vec<String>,
 }
 
 /// Creates and starts a container. In the foreground, returns its exit code once it has ended and
@@ -48,23 +50,31 @@ pub fn run(store: &Store, options: &RunOptions) -> Result<Ended, Error> {
         proxy,
         warnings,
     } = container;
-    start::poststart(&directory, &record, init.pidfd.as_fd())?;
-    let mut warnings = [prepared.plan.warnings, warnings].concat();
+    start::poststart(&directory, &record)?;
+    let warnings = [prepared.plan.warnings, warnings].concat();
     let Some(signals) = signals else {
         if let Some(proxy) = proxy {
             proxy.await_ready(init.pidfd.as_fd())?;
         }
-        return Ok(Ended { code: 0, warnings });
+        return Ok(Ended {
+            warnings,
+            ..Ended::default()
+        });
     };
     let code = signals.wait(&init, console, proxy.as_ref())?;
+    let mut failures = Vec::new();
     if options.after == After::Delete {
         // The container has ended, whatever comes of its remains: its exit code is the answer.
         match remove(&directory) {
-            Ok(said) => warnings.extend(said),
-            Err(error) => warnings.push(error.to_string()),
+            Ok(said) => failures = said,
+            Err(error) => failures.push(error.to_string()),
         }
     }
-    Ok(Ended { code, warnings })
+    Ok(Ended {
+        code,
+        warnings,
+        failures,
+    })
 }
 
 /// Deletes the container, unless somebody else has meanwhile.

@@ -1,6 +1,6 @@
 //! `start`: init is told to execute the program.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
 use coracle_bundle::HookPoint;
 use coracle_launch::{Message, Stage};
@@ -64,7 +64,7 @@ pub fn start(store: &Store, id: &ContainerId) -> Result<(), Error> {
         }
         _ => return Err(Error::Ended { id: id.clone() }),
     }
-    poststart(&directory, &record, pidfd.as_fd())?;
+    poststart(&directory, &record)?;
     drop(lock);
     match proxy {
         Some(proxy) => proxy.await_ready(pidfd.as_fd()),
@@ -151,11 +151,7 @@ fn explain(
 }
 
 /// Runs the poststart hooks. One that fails stops the container (runtime.md § Lifecycle, step 10).
-pub(crate) fn poststart(
-    directory: &Directory,
-    record: &Record,
-    init: BorrowedFd<'_>,
-) -> Result<(), Error> {
+pub(crate) fn poststart(directory: &Directory, record: &Record) -> Result<(), Error> {
     if !record.poststart_hooks {
         return Ok(());
     }
@@ -164,7 +160,7 @@ pub(crate) fn poststart(
     let pid = record.init.map_or(0, |init| init.pid);
     let state = state::for_hook(record, Status::Running, pid);
     let poststart = hooks.at(HookPoint::Poststart);
-    coracle_hooks::run(HookPoint::Poststart, poststart, &state, Some(init)).map_err(|error| {
+    coracle_hooks::run(HookPoint::Poststart, poststart, &state, None).map_err(|error| {
         let _ = crate::delete::end(directory, record);
         Error::Hooks(error)
     })

@@ -1,5 +1,7 @@
 //! The plan in words: all of it for `explain`, one step of it for an error.
 
+use std::ops::Range;
+
 use coracle_bundle::{Config, HookPoint};
 use coracle_sys::{Fault, errno_text};
 use serde::Serialize;
@@ -27,17 +29,18 @@ impl Plan {
                 .map(|step| self.hooks.describe(point, step))
                 .collect()
         };
-        let each =
-            |steps: u32, describe: &dyn Fn(u32) -> String| (0..steps).map(describe).collect();
-        let namespaces = each(self.namespaces.steps(), &|step| {
-            self.namespaces.describe(step)
-        });
-        let rootfs = self
-            .rootfs
-            .as_ref()
-            .map(|plan| each(plan.steps(), &|step| plan.describe(step)))
-            .unwrap_or_default();
-        let process = each(self.process.steps(), &|step| self.process.describe(step));
+        let namespaces = (0..self.namespaces.steps()).map(|step| self.namespaces.describe(step));
+        let rootfs = |phase: usize| {
+            let plan = self.rootfs.as_ref();
+            let steps = plan.and_then(|plan| plan.phases().get(phase).cloned());
+            let steps = steps.unwrap_or_default();
+            steps
+                .filter_map(|step| Some(plan?.describe(step)))
+                .collect()
+        };
+        let process = |steps: Range<u32>| steps.map(|step| self.process.describe(step)).collect();
+        let machine = self.process.machine_steps();
+        let last = self.process.steps().saturating_sub(1);
         let cgroups = self.cgroups.as_ref().map(coracle_cgroups::Plan::describe);
         let runtime = |name, steps: Vec<String>| StageText {
             name,
@@ -51,13 +54,18 @@ impl Plan {
         };
         let mut stages = vec![
             runtime("cgroup", cgroups.unwrap_or_default()),
-            init("namespaces", namespaces),
-            init("rootfs", rootfs),
+            runtime("inherited", process(0..machine.start)),
+            init("namespaces", namespaces.collect()),
+            init("mounts", rootfs(0)),
             runtime("prestart hooks", hooks(HookPoint::Prestart)),
             runtime("createRuntime hooks", hooks(HookPoint::CreateRuntime)),
             init("createContainer hooks", hooks(HookPoint::CreateContainer)),
-            init("process", process),
+            init("root", rootfs(1)),
+            init("machine", process(machine.clone())),
+            init("paths", rootfs(2)),
+            init("process", process(machine.end..last)),
             init("startContainer hooks", hooks(HookPoint::StartContainer)),
+            init("program", process(last..last.saturating_add(1))),
             runtime("poststart hooks", hooks(HookPoint::Poststart)),
             runtime("poststop hooks", hooks(HookPoint::Poststop)),
         ];

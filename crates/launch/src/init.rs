@@ -146,6 +146,9 @@ fn jail(plan: &Plan, slots: &mut Slots, link: BorrowedFd) -> Staged<()> {
             await_grant(link)?;
         }
         let hooks = plan.hooks.at(HookPoint::CreateContainer);
+        if !hooks.is_empty() {
+            coracle_rootfs::stand_in_root(rootfs, open).map_err(at(Stage::Rootfs))?;
+        }
         run_hooks(hooks, &slots.create_container, output).map_err(at(Stage::CreateContainer))?;
         coracle_rootfs::pivot(rootfs, open).map_err(at(Stage::Rootfs))?;
     }

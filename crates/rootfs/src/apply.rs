@@ -19,4 +19,4 @@ pub use attach::mounts;
 pub use console::console;
 pub use mask::finish;
 pub use open::{Slots, open};
-pub use pivot::pivot;
+pub use pivot::{pivot, stand_in_root};

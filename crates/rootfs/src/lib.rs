@@ -50,7 +50,7 @@ mod apply;
 mod error;
 mod plan;
 
-pub use apply::{Slots, console, finish, mounts, open, pivot};
+pub use apply::{Slots, console, finish, mounts, open, pivot, stand_in_root};
 pub use error::Error;
 pub use plan::{
     CgroupDirectory, CgroupNamespace, Context, Jail, MountNamespace, NetworkNamespace, Plan,

@@ -289,6 +289,15 @@ impl Plan {
         u32::try_from(self.steps.len()).unwrap_or(u32::MAX)
     }
 
+    /// The steps of [`crate::mounts`], of [`crate::pivot`], and of [`crate::console`] and
+    /// [`crate::finish`].
+    #[must_use]
+    pub fn phases(&self) -> [std::ops::Range<u32>; 3] {
+        let number = |end: usize| u32::try_from(end).unwrap_or(u32::MAX);
+        let (mounts, pivot) = (number(self.ends.mounts), number(self.ends.pivot));
+        [0..mounts, mounts..pivot, pivot..self.steps()]
+    }
+
     /// The mount that a container without a mount namespace leaves on the host: to be unmounted
     /// (`umount2(path, MNT_DETACH)`, with all that is mounted below it) when the container is
     /// deleted.

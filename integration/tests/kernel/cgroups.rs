@@ -913,7 +913,16 @@ fn kill_of_all_reaches_execs() {
     let runtime = Runtime::new();
     let container = runtime.sleeper();
     let exec = container.exec_command([], ["sleep", "1000"]).spawn();
-    wait_until("the exec", || pids_of(&container).len() == 2);
+    let is_sleep = |pid: &i32| {
+        fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "sleep\n")
+    };
+    wait_until("the exec", || {
+        pids_of(&container)
+            .iter()
+            .filter(|pid| is_sleep(pid))
+            .count()
+            == 2
+    });
     runtime
         .command(["kill", "--all", &container.id, "9"])
         .output()

@@ -64,5 +64,8 @@ pub(super) fn run(root: &Root, options: &RunOptions, log: &Log) -> Result<i32, E
     root::prepare(root);
     let ended = coracle_container::run(&Store::new(&root.path), options)?;
     log.say_all(Level::Warning, &ended.warnings);
+    for failure in &ended.failures {
+        log.warn_always(failure);
+    }
     Ok(ended.code)
 }

@@ -32,6 +32,17 @@ pub fn pivot(plan: &Plan, slots: &mut Slots) -> Result<(), Fault> {
     Ok(())
 }
 
+/// Makes the container's root the working directory: createContainer hooks start there.
+///
+/// # Errors
+/// The step of the change of roots, which could not succeed either.
+pub fn stand_in_root(plan: &Plan, slots: &Slots) -> Result<(), Fault> {
+    let number = u32::try_from(plan.ends.mounts).unwrap_or(u32::MAX);
+    let stand = |root| fchdir(root).map_err(|errno| (Call::Fchdir, errno));
+    let stood = slots.root().and_then(stand);
+    stood.map_err(|(call, errno)| Fault::new(number, call, errno))
+}
+
 fn enter(slots: &Slots) -> Result<(), Failure> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let old = openat(AT_FDCWD, c"/", flags, Mode::empty()).map_err(|errno| (Call::Open, errno))?;
