@@ -98,8 +98,8 @@ pub(crate) fn born_dead(error: &Error, cgroup: Option<&coracle_cgroups::Record>)
         && !cgroup.is_some_and(coracle_cgroups::oom_killed)
 }
 
-/// The cgroup, open for a process that joins by itself in every hierarchy. That waits some 10 ms for
-/// the kernel where being born there does not.
+/// The cgroup, open for a process that joins by itself in every hierarchy. That waits some 10 ms
+/// for the kernel where being born there does not.
 pub(crate) fn rejoin(
     cgroup: Option<&coracle_cgroups::Record>,
     init: Pid,

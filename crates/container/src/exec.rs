@@ -248,8 +248,8 @@ fn process(options: &ExecOptions, config: &Config) -> Result<Process, Error> {
     Ok(process)
 }
 
-/// What the file does not mention of the cage is the config's: a caller who leaves a wall out does not
-/// tear it down (CMD-10).
+/// What the file does not mention of the cage is the config's: a caller who leaves a wall out does
+/// not tear it down (CMD-10).
 fn inherit(mut process: Process, text: &[u8], config: &Config) -> Process {
     #[derive(Default, serde::Deserialize)]
     #[serde(default, rename_all = "camelCase")]

@@ -1,4 +1,5 @@
-//! Waiting for a process in the foreground: signals and terminal are passed on, and its end is ours.
+//! Waiting for a process in the foreground: signals and terminal are passed on, and its end is
+//! ours.
 
 use std::os::fd::{AsFd, OwnedFd};
 

@@ -87,8 +87,8 @@ pub(crate) fn write_pid_file(path: &Path, pid: i32) -> Result<(), Error> {
     std::fs::rename(&temporary, path).map_err(|error| failed("rename", &error))
 }
 
-/// How many descriptors from 3 on the process keeps: those of LISTEN_FDS, then `count` more. All others
-/// of the caller's are marked to be closed by any exec from here on.
+/// How many descriptors from 3 on the process keeps: those of LISTEN_FDS, then `count` more. All
+/// others of the caller's are marked to be closed by any exec from here on.
 ///
 /// Ours are all close-on-exec, and what the caller passed on over an exec is not.
 pub(crate) fn preserved(listen_fds: u32, count: u32) -> Result<u32, Error> {

@@ -59,8 +59,8 @@ pub enum Error {
     },
     /// Init was killed before it said a word, and it was cloned into a cgroup. Some kernels (seen
     /// on 6.18 and 7.2) do that themselves: after `cgroup.kill` on the runtime's own cgroup or on
-    /// the container's, they kill every clone from the one into the other. Nothing has been done, so
-    /// it can be launched again, joining by itself.
+    /// the container's, they kill every clone from the one into the other. Nothing has been done,
+    /// so it can be launched again, joining by itself.
     #[error("init was killed at its birth into the container's cgroup")]
     KilledAtBirth,
     /// Init did not answer in time.

@@ -250,8 +250,8 @@ impl Plan {
     }
 
     /// The number of a section's first step.
-    /// The steps that init carries out between its new root and the last touches to it, and the last
-    /// step, which executes the program: between them and beside them is what others do.
+    /// The steps that init carries out between its new root and the last touches to it, and the
+    /// last step, which executes the program: between them and beside them is what others do.
     #[must_use]
     pub fn machine_steps(&self) -> std::ops::Range<u32> {
         self.first(Section::Machine)..self.first(Section::Session)

@@ -61,9 +61,10 @@ const SIGCHLD: u64 = 17;
 /// The kernel's: `EINVAL` for a sibling of pid 1 of a pid namespace, `EBUSY` for a cgroup that
 /// may hold no process, `ENOSPC` at a limit on namespaces, `EPERM`.
 ///
-/// The process must have no other thread: their locks (of the allocator for one) would stay taken for
-/// ever in the child. [`assert_single_threaded`] makes sure of it; it is not called here, since init
-/// clones too, where `/proc` is the container's and nothing to rely on, least of all to panic for.
+/// The process must have no other thread: their locks (of the allocator for one) would stay taken
+/// for ever in the child. [`assert_single_threaded`] makes sure of it; it is not called here, since
+/// init clones too, where `/proc` is the container's and nothing to rely on, least of all to panic
+/// for.
 pub fn clone3(
     namespaces: NamespaceFlags,
     cgroup: Option<BorrowedFd<'_>>,

@@ -708,8 +708,8 @@ fn a_daemon_of_a_container_hook_holds_nobody() {
         let runtime = Runtime::new();
         let bundle = runtime.bundle().hook(point, shell("sleep 1000 &"));
         // The daemon may not have become `sleep` yet.
-        let look = "n=0; until ps | grep -q '[s]leep 1000' || [ $n = 300 ]; do n=$((n+1)); \
-                    usleep 10000; done; ps | grep -c '[s]leep 1000'";
+        let look = "n=0; until ps -o comm | grep -qx sleep || [ $n = 300 ]; do n=$((n+1)); \
+                    usleep 10000; done; ps -o comm | grep -cx sleep";
         let output = runtime.run(&bundle.shell(look)).ok();
         assert_eq!(output.line(), "1", "{point}");
         assert!(output.time.as_secs() < 10, "{point}");

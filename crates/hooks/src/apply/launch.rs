@@ -57,8 +57,8 @@ fn become_hook(command: &Command, stdin: BorrowedFd<'_>, output: Option<Borrowed
 /// Waits for the hook's own process alone: what it leaves in the background may keep the pipe open.
 /// Output is read meanwhile, so that a full pipe stops nobody.
 ///
-/// The hook is killed when `container` becomes readable, the pidfd of the container's init: what the
-/// hook works on is gone, and whoever ended it may be waiting for us.
+/// The hook is killed when `container` becomes readable, the pidfd of the container's init: what
+/// the hook works on is gone, and whoever ended it may be waiting for us.
 pub(super) fn wait(
     hook: &Started,
     timeout: Option<Duration>,
