@@ -353,7 +353,7 @@ impl Directory {
             AtFlags::AT_SYMLINK_NOFOLLOW,
         );
         let here = fstat(&self.handle);
-        matches!((there, here), (Ok(there), Ok(here)) if inode(there) == inode(here))
+        !matches!((there, here), (Ok(there), Ok(here)) if inode(there) != inode(here))
     }
 
     fn unlink(&self, name: &str) -> Result<(), Error> {

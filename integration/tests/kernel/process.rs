@@ -584,6 +584,7 @@ fn sysctls_of_the_host_are_refused() {
 }
 
 fn personality_is_set() {
+    super::exec::needs_personality();
     let runtime = Runtime::new();
     let bundle = runtime.bundle().shell("uname -m; sleep 1000");
     let bundle = bundle.set("/linux/personality", json!({"domain": "LINUX32"}));
