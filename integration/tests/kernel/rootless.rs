@@ -5,7 +5,6 @@ use std::os::unix::fs::PermissionsExt;
 
 use coracle_integration::terminal::Terminal;
 use coracle_integration::{Bundle, Command, Runtime, Value, json, needs, skip, status_field};
-use nix::unistd::User;
 
 coracle_integration::tests![
     the_written_config_maps_the_caller,
@@ -171,30 +170,36 @@ fn anothers_id_names_the_helper_or_its_file() {
     };
 }
 
-/// The first user with subordinate ids: his id, and the first of them.
-fn user_with_subordinates() -> Option<(u32, u32)> {
-    let text = fs::read_to_string("/etc/subuid").ok()?;
-    let line = text.lines().find(|line| !line.starts_with("root:"))?;
-    let (name, range) = line.split_once(':')?;
-    let uid = name.parse().ok().or_else(|| {
-        let user = User::from_name(name).ok()??;
-        Some(user.uid.as_raw())
-    })?;
-    Some((uid, range.split(':').next()?.parse().ok()?))
+/// Executes the command where the user has an account and ids 300000 to 300999: in a mount
+/// namespace with other account files.
+fn with_subordinate_ids(runtime: &Runtime, command: Command) -> Command {
+    let folder = runtime.folder().folder("accounts");
+    let line = format!("subordinate:x:{USER}:{USER}::/:/bin/sh\n");
+    let accounts = fs::read_to_string("/etc/passwd").unwrap() + &line;
+    fs::write(folder.join("passwd"), accounts).unwrap();
+    for name in ["subuid", "subgid"] {
+        fs::write(folder.join(name), "subordinate:300000:1000\n").unwrap();
+    }
+    let script = r#"
+        for name in passwd subuid subgid; do
+            mount --bind "$0/$name" "/etc/$name" || exit 9
+        done
+        exec "$@""#;
+    let folder = folder.to_str().unwrap();
+    command.under("unshare", ["--mount", "sh", "-c", script, folder])
 }
 
 fn subordinate_ids_are_mapped_by_the_helpers() {
     needs::program("newuidmap");
-    let Some((uid, first)) = user_with_subordinates() else {
-        skip!("needs a user with subordinate ids in /etc/subuid");
-    };
-    let runtime = Runtime::for_user(uid);
-    let maps = json!([{"containerID": 0, "hostID": uid, "size": 1},
-        {"containerID": 1, "hostID": first, "size": 1000}]);
+    let runtime = user();
+    let maps = json!([{"containerID": 0, "hostID": USER, "size": 1},
+        {"containerID": 1, "hostID": 300_000, "size": 1000}]);
     let bundle = with_maps(written(&runtime), &maps).user(500, 500);
     let bundle = bundle.set("/process/user/additionalGids", json!([7]));
-    let bundle = bundle.shell("id -u; grep Groups /proc/self/status; wc -l </proc/self/uid_map");
-    assert_eq!(runtime.run(&bundle).ok().line(), "500\nGroups:\t7\n2");
+    let bundle = bundle.shell("id -u; id -G; wc -l </proc/self/uid_map");
+    let command = runtime.with_bundle("run", &bundle).arg(runtime.id());
+    let output = with_subordinate_ids(&runtime, command).output().ok();
+    assert_eq!(output.line(), "500\n500 7\n2");
 }
 
 fn additional_groups_are_refused() {

@@ -137,6 +137,12 @@ impl Ids<'_> {
     }
 
     fn by_helper(&self) -> Result<How, Error> {
+        let Some(program) = self.helper else {
+            return Err(Error::HelperMissing {
+                list: self.list,
+                helper: self.helper_name,
+            });
+        };
         for (index, mapping) in self.mappings.iter().enumerate() {
             if !self.is_covered(mapping) {
                 return Err(Error::NotSubordinate {
@@ -149,12 +155,6 @@ impl Ids<'_> {
                 });
             }
         }
-        let Some(program) = self.helper else {
-            return Err(Error::HelperMissing {
-                list: self.list,
-                helper: self.helper_name,
-            });
-        };
         let arguments = self
             .mappings
             .iter()
