@@ -844,8 +844,9 @@ fn control_groups_are_mounted() {
             "cgroup",
             ["nosuid", "noexec", "nodev"],
         );
-        let script =
-            "find /sys/fs/cgroup -name cgroup.procs -maxdepth 2 -exec cat {} +; ls /sys/fs/cgroup";
+        // On version 2 a mount without a namespace shows the whole tree, whose groups come and go.
+        let script = "find /sys/fs/cgroup -name cgroup.procs -exec cat {} + 2>/dev/null; \
+            ls /sys/fs/cgroup";
         let output = runtime.run(&bundle.shell(script)).ok();
         assert!(
             output.stdout.lines().any(|line| line == "1"),
@@ -861,9 +862,10 @@ fn control_groups_can_be_read_only() {
         let script =
             "find /sys/fs/cgroup -maxdepth 2 -type d | while read d; do mkdir $d/x 2>&1; done";
         let output = runtime.run(&bundle.shell(script));
-        let bad = output.stdout.lines().filter(|line| {
-            !line.contains("Read-only file system") && !line.contains("Permission denied")
-        });
+        // Without a namespace, groups of others are seen, and may go meanwhile.
+        let refusals = ["Read-only file system", "Permission denied", "No such file"];
+        let refused = |line: &str| refusals.iter().any(|refusal| line.contains(refusal));
+        let bad = output.stdout.lines().filter(|line| !refused(line));
         assert_eq!(bad.count(), 0, "{output}");
         assert!(output.stdout.contains("Read-only"), "{output}");
     }

@@ -331,7 +331,7 @@ fn attack_the_binary(capabilities: &[&str], seize: &str) {
     // While the attacker waits for the end of one he may miss another.
     let caught = format!("caught {} bytes", before.len());
     wait_until("a successful attack on what nobody guards", || {
-        container.exec(["/tmp/sleep", "0.02"]);
+        container.exec(["/tmp/sleep", "0.2"]);
         fs::read(&victim).unwrap().ends_with(b"evil")
     });
     wait_until("an attack on the runtime", || {
