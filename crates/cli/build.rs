@@ -1,0 +1,15 @@
+//! How the program is linked: a panic of a release aborts, nobody reads its unwind tables, and the
+//! linker script beside this file leaves them out. They are a twelfth of the file.
+
+#![allow(clippy::print_stdout, reason = "it is how cargo is told")]
+
+use std::env;
+
+fn main() {
+    println!("cargo::rerun-if-changed=release.ld");
+    // `release`, and the profiles that inherit from it.
+    let release = env::var("PROFILE").is_ok_and(|profile| profile == "release");
+    if release && let Ok(folder) = env::var("CARGO_MANIFEST_DIR") {
+        println!("cargo::rustc-link-arg-bins=-Wl,-T,{folder}/release.ld");
+    }
+}
