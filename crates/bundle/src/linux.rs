@@ -38,10 +38,8 @@ pub struct Linux {
     pub memory_policy: Option<MemoryPolicy>,
     /// Cache and memory bandwidth.
     pub intel_rdt: Option<IntelRdt>,
-    /// Whether `linux.seccomp` is there with anything to filter (its own crate reads it later).
-    pub seccomp: bool,
     /// The filter for system calls; `None` too for an object without an action and without rules.
-    pub seccomp_profile: Option<Seccomp>,
+    pub seccomp: Option<Seccomp>,
 }
 
 /// `linux.namespaces` by kind: config-linux.md § Namespaces.

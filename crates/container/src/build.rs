@@ -131,7 +131,8 @@ fn create_init<'a>(site: &mut Site<'a>, goal: Goal, joining: Joining) -> Result<
         run_hooks(site, &launch)?;
         launch.grant()?;
     }
-    launch.created()?;
+    let state = state::for_hook(site.record, Status::Creating, launch.pid().as_raw());
+    launch.created(&state::told(&state))?;
     Ok(launch)
 }
 

@@ -86,7 +86,10 @@ pub(crate) fn prepare(
         bundle.config.mounts.push(notify_mount(source));
         environment.push(notify::ENVIRONMENT.to_owned());
     }
-    let host = coracle_host::probe(coracle_launch::needs(&bundle.config))?;
+    let host = coracle_host::probe(coracle_launch::needs(
+        &bundle.config,
+        bundle.config.process.as_ref(),
+    ))?;
     let plan = coracle_launch::plan(
         &bundle,
         &host,
@@ -100,6 +103,7 @@ pub(crate) fn prepare(
             preserved_fds,
         },
     )?;
+    coracle_launch::check(&plan)?;
     Ok(Prepared {
         bundle,
         plan,

@@ -24,7 +24,7 @@ use crate::options::{Attachment, ExecOptions, ExecProcess, Keyring};
 use crate::record::Record;
 use crate::run::Ended;
 use crate::state;
-use crate::status::{Verb, refusal};
+use crate::status::{Status, Verb, refusal};
 use crate::store::Store;
 
 /// Executes a process in a running (or created) container. In the foreground, returns its exit
@@ -61,12 +61,12 @@ pub fn exec(store: &Store, options: &ExecOptions) -> Result<Ended, Error> {
     let console = options.console_socket.as_deref();
     let pidfd_socket = options.pidfd_socket.as_deref();
     let handoff = Handoff::of(console, pidfd_socket, options.pid_file.as_deref())?;
-    launch(options, &record, &config, (&process, handoff))
+    launch(options, (&record, status), &config, (&process, handoff))
 }
 
 fn launch(
     options: &ExecOptions,
-    record: &Record,
+    (record, status): (&Record, Status),
     config: &Config,
     (process, handoff): (&Process, Handoff),
 ) -> Result<Ended, Error> {
@@ -85,6 +85,7 @@ fn launch(
         .transpose()?;
     let site = Site {
         plan: &plan,
+        state: state::for_hook(record, status, init.pid),
         config,
         init,
         pidfd,
@@ -113,6 +114,8 @@ fn launch(
 /// Where the process goes.
 struct Site<'a> {
     plan: &'a coracle_launch::Plan,
+    /// The container's.
+    state: Vec<u8>,
     config: &'a Config,
     init: Identity,
     pidfd: OwnedFd,
@@ -152,7 +155,7 @@ impl<'a> Site<'a> {
         let slots = Slots::open(self.plan, given)?;
         let mut launch = coracle_launch::spawn(self.plan, slots)?;
         launch.admit()?;
-        launch.created()?;
+        launch.created(&state::told(&self.state))?;
         Ok(launch)
     }
 }
@@ -162,7 +165,7 @@ fn find_init(options: &ExecOptions, record: &Record) -> Result<(Identity, OwnedF
     let stopped = || Error::Status {
         id: options.id.clone(),
         refusal: "cannot exec in a stopped container: container not running",
-        status: crate::status::Status::Stopped,
+        status: Status::Stopped,
     };
     let init = record.init.ok_or_else(stopped)?;
     let pidfd = init
@@ -183,7 +186,7 @@ fn plan(
 ) -> Result<coracle_launch::Plan, Error> {
     let listen_fds = notify::listen_fds();
     let preserved_fds = handoff::preserved(listen_fds, options.preserve_fds)?;
-    let host = coracle_host::probe(coracle_launch::needs(config))?;
+    let host = coracle_host::probe(coracle_launch::needs(config, Some(process)))?;
     let namespaces = coracle_host::namespaces_of(init.pid)?;
     let options = coracle_launch::Options {
         id: options.id.clone(),
@@ -194,13 +197,9 @@ fn plan(
         environment: Vec::new(),
         preserved_fds,
     };
-    Ok(coracle_launch::plan_exec(
-        process,
-        config,
-        &namespaces,
-        &host,
-        &options,
-    )?)
+    let plan = coracle_launch::plan_exec(process, config, &namespaces, &host, &options)?;
+    coracle_launch::check(&plan)?;
+    Ok(plan)
 }
 
 /// A container without a mount namespace is confined by chroot(2) alone, which setns(2) does not

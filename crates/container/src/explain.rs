@@ -42,7 +42,10 @@ impl fmt::Display for Explanation {
 /// As `create` refuses the bundle.
 pub fn explain(directory: &Path, manager: CgroupManager) -> Result<Explanation, Error> {
     let bundle = coracle_bundle::load(directory)?;
-    let host = coracle_host::probe(coracle_launch::needs(&bundle.config))?;
+    let host = coracle_host::probe(coracle_launch::needs(
+        &bundle.config,
+        bundle.config.process.as_ref(),
+    ))?;
     let asked = coracle_launch::Options {
         id: ContainerId::parse("ID")?,
         manager,
@@ -53,6 +56,7 @@ pub fn explain(directory: &Path, manager: CgroupManager) -> Result<Explanation, 
         preserved_fds: 0,
     };
     let plan = coracle_launch::plan(&bundle, &host, &asked)?;
+    coracle_launch::check(&plan)?;
     Ok(Explanation {
         bundle: bundle.dir.display().to_string(),
         stages: plan.stages(),

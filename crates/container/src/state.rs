@@ -96,6 +96,15 @@ pub(crate) fn with(record: &Record, status: Status, pid: i32) -> State {
     }
 }
 
+/// What [`for_hook`] made, for whoever listens to a seccomp filter: config-linux.md § Seccomp, the
+/// container process state.
+pub(crate) fn told(json: &[u8]) -> coracle_launch::ContainerState<'_> {
+    coracle_launch::ContainerState {
+        oci_version: OCI_VERSION,
+        json,
+    }
+}
+
 /// What a hook gets on its standard input: the spec's members only, on one line. runtime.md §
 /// State, config.md § POSIX-platform Hooks.
 pub(crate) fn for_hook(record: &Record, status: Status, pid: i32) -> Vec<u8> {

@@ -8,12 +8,6 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The config asks for something that this release does not build yet.
-    #[error("{property}: not built yet")]
-    NotBuilt {
-        /// The property's JSON path.
-        property: &'static str,
-    },
     /// The namespaces cannot be made as asked.
     #[error(transparent)]
     Namespaces(#[from] coracle_namespaces::Error),
@@ -26,6 +20,18 @@ pub enum Error {
     /// The process cannot be made as asked.
     #[error(transparent)]
     Process(#[from] coracle_process::Error),
+    /// The filter of system calls cannot be made as asked, or its listener not be handed on.
+    #[error(transparent)]
+    Seccomp(#[from] coracle_seccomp::Error),
+    /// A call that gives up privileges would seem to succeed.
+    #[error(
+        "linux.seccomp: errnoRet 0 for {call}, which gives up privileges after the filter is \
+         loaded, would keep them; set process.noNewPrivileges, or use another errno"
+    )]
+    FakedCall {
+        /// Its name.
+        call: &'static str,
+    },
     /// What hooks read or write could not be set up.
     #[error(transparent)]
     Hooks(#[from] coracle_hooks::Error),
@@ -52,10 +58,12 @@ pub enum Error {
         sentence: String,
     },
     /// Init ended without a word.
-    #[error("init was ended by {cause} before it was ready")]
+    #[error("init was ended by {cause} before it was ready{hint}")]
     InitGone {
         /// The signal or exit code.
         cause: String,
+        /// What may be behind it; empty, or with punctuation before it.
+        hint: &'static str,
     },
     /// Init was killed before it said a word, and it was cloned into a cgroup. Some kernels (seen
     /// on 6.18 and 7.2) do that themselves: after `cgroup.kill` on the runtime's own cgroup or on

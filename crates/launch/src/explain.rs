@@ -6,6 +6,7 @@ use coracle_bundle::{Config, HookPoint};
 use coracle_sys::{Fault, errno_text};
 use serde::Serialize;
 
+use crate::filter::{Filter, Moment};
 use crate::message::Stage;
 use crate::plan::Plan;
 
@@ -40,6 +41,7 @@ impl Plan {
         };
         let process = |steps: Range<u32>| steps.map(|step| self.process.describe(step)).collect();
         let machine = self.process.machine_steps();
+        let descent = self.process.descent_steps();
         let last = self.process.steps().saturating_sub(1);
         let cgroups = self.cgroups.as_ref().map(coracle_cgroups::Plan::describe);
         let runtime = |name, steps: Vec<String>| StageText {
@@ -63,7 +65,10 @@ impl Plan {
             init("root", rootfs(1)),
             init("machine", process(machine.clone())),
             init("paths", rootfs(2)),
-            init("process", process(machine.end..last)),
+            init("process", process(machine.end..descent.start)),
+            init("system calls", self.filter_steps(Moment::Privileged)),
+            init("user", process(descent)),
+            init("system calls", self.filter_steps(Moment::Last)),
             init("startContainer hooks", hooks(HookPoint::StartContainer)),
             init("program", process(last..last.saturating_add(1))),
             runtime("poststart hooks", hooks(HookPoint::Poststart)),
@@ -71,6 +76,19 @@ impl Plan {
         ];
         stages.retain(|stage| !stage.steps.is_empty());
         stages
+    }
+
+    /// The filter's steps, if it is loaded at that moment.
+    fn filter_steps(&self, moment: Moment) -> Vec<String> {
+        match &self.filter {
+            Some(Filter {
+                program,
+                moment: own,
+            }) if *own == moment => (0..program.steps())
+                .map(|step| program.describe(step))
+                .collect(),
+            _ => Vec::new(),
+        }
     }
 
     /// What init reported, as a sentence. `output` is what its hooks printed.
@@ -81,6 +99,12 @@ impl Plan {
             Stage::StartContainer => HookPoint::StartContainer,
             Stage::Namespaces => return self.namespaces.explain(fault),
             Stage::Process => return self.process.explain(fault),
+            Stage::Seccomp => {
+                return match &self.filter {
+                    Some(filter) => filter.program.explain(fault),
+                    None => plain("the seccomp filter", fault),
+                };
+            }
             Stage::Rootfs => {
                 return match &self.rootfs {
                     Some(rootfs) => rootfs.explain(fault),

@@ -5,7 +5,7 @@
 //! build with debug assertions aborts on any allocation. What fails is reported as coordinates.
 
 use std::convert::Infallible;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use coracle_bundle::HookPoint;
 use coracle_process::Ready;
@@ -13,6 +13,7 @@ use coracle_sys::{Call, Cloned, CloseRange, Dumpable, Fault, NamespaceFlags, Par
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 
+use crate::filter::Moment;
 use crate::message::{self, Message, Stage};
 use crate::plan::Plan;
 use crate::slots::{Gate, Slots};
@@ -36,7 +37,7 @@ pub(crate) fn run(plan: &Plan, mut slots: Slots, link: BorrowedFd) -> ! {
     let ready = match prepare(plan, &mut slots, link) {
         Ok(ready) => ready,
         Err((stage, fault)) => {
-            let _ = message::send(link, Message::Failed(stage, fault), None);
+            let _ = message::say(link, Message::Failed(stage, fault));
             coracle_sys::exit(1)
         }
     };
@@ -48,7 +49,7 @@ pub(crate) fn run(plan: &Plan, mut slots: Slots, link: BorrowedFd) -> ! {
 /// Says a word to whoever starts us, once we are created.
 fn report(slots: &Slots, link: BorrowedFd, word: Message) -> nix::Result<()> {
     match &slots.gate {
-        Gate::Link => message::send(link, word, None),
+        Gate::Link => message::say(link, word),
         Gate::Fifos { started, .. } => nix::unistd::write(started, &word.encode()).map(drop),
     }
 }
@@ -81,9 +82,51 @@ fn prepare(plan: &Plan, slots: &mut Slots, link: BorrowedFd) -> Staged<Ready> {
     keep_only_preserved(plan, slots, link)?;
     // The cage's last step clears the parent-death signal: the runtime ends after our next word,
     // and init shall outlive it.
-    let ready = coracle_process::cage(&plan.process).map_err(at(Stage::Process))?;
-    message::send(link, Message::Created, None).map_err(session(Call::Send))?;
+    let ready = cage(plan, link)?;
+    message::say(link, Message::Created).map_err(session(Call::Write))?;
     Ok(ready)
+}
+
+/// The process's cage, and the filter where the plan has it. From then on each call of ours is one
+/// that every profile has to allow: `docs/seccomp.md` lists them.
+fn cage(plan: &Plan, link: BorrowedFd) -> Staged<Ready> {
+    let confined = coracle_process::confine(&plan.process).map_err(at(Stage::Process))?;
+    load_filter(plan, Moment::Privileged, link)?;
+    let ready =
+        coracle_process::become_user(&plan.process, confined).map_err(at(Stage::Process))?;
+    load_filter(plan, Moment::Last, link)?;
+    Ok(ready)
+}
+
+fn load_filter(plan: &Plan, moment: Moment, link: BorrowedFd) -> Staged<()> {
+    let Some(filter) = plan
+        .filter
+        .as_ref()
+        .filter(|filter| filter.moment == moment)
+    else {
+        return Ok(());
+    };
+    match coracle_seccomp::load(&filter.program).map_err(at(Stage::Seccomp))? {
+        Some(listener) => hand_over(&listener, link),
+        None => Ok(()),
+    }
+}
+
+/// Waits until the runtime has the listener and somebody answers: the next call may be a notified
+/// one. It only says which descriptor it is, since sendmsg(2) may be notified as well.
+fn hand_over(listener: &OwnedFd, link: BorrowedFd) -> Staged<()> {
+    let word = Message::Listener(listener.as_raw_fd());
+    message::say(link, word).map_err(session(Call::Write))?;
+    loop {
+        match message::listen(link) {
+            Ok(Some(Message::Grant)) => return Ok(()),
+            Ok(Some(Message::Attach)) => message::send(link, word, Some(listener.as_fd()))
+                .map_err(|errno| (Stage::Seccomp, Fault::new(0, Call::Send, errno)))?,
+            Ok(Some(_)) => return Err(session(Call::Read)(Errno::EPROTO)),
+            Ok(None) => coracle_sys::exit(1),
+            Err(errno) => return Err(session(Call::Read)(errno)),
+        }
+    }
 }
 
 /// A runtime that is killed takes init with it: the kernel sends the signal, and the first wait for
@@ -115,7 +158,7 @@ fn fork_init(plan: &Plan, slots: &Slots, link: BorrowedFd) -> Staged<()> {
     match cloned {
         Cloned::Child => Ok(()),
         Cloned::Parent { pid, .. } => {
-            let told = message::send(link, Message::Forked(pid.as_raw()), None);
+            let told = message::say(link, Message::Forked(pid.as_raw()));
             coracle_sys::exit(i32::from(told.is_err()))
         }
     }
@@ -123,11 +166,11 @@ fn fork_init(plan: &Plan, slots: &Slots, link: BorrowedFd) -> Staged<()> {
 
 /// Waits for the runtime. Its end means that nobody would ever clean up after us.
 fn await_grant(link: BorrowedFd) -> Staged<()> {
-    match message::receive(link) {
-        Ok(Some((Message::Grant, _))) => Ok(()),
-        Ok(Some(_)) => Err(session(Call::Receive)(Errno::EPROTO)),
+    match message::listen(link) {
+        Ok(Some(Message::Grant)) => Ok(()),
+        Ok(Some(_)) => Err(session(Call::Read)(Errno::EPROTO)),
         Ok(None) => coracle_sys::exit(1),
-        Err(errno) => Err(session(Call::Receive)(errno)),
+        Err(errno) => Err(session(Call::Read)(errno)),
     }
 }
 
@@ -142,7 +185,7 @@ fn jail(plan: &Plan, slots: &mut Slots, link: BorrowedFd) -> Staged<()> {
     if let Some((rootfs, open)) = &mut rootfs {
         coracle_rootfs::mounts(rootfs, open).map_err(at(Stage::Rootfs))?;
         if plan.stops_for_hooks() {
-            message::send(link, Message::MountsReached, None).map_err(session(Call::Send))?;
+            message::say(link, Message::MountsReached).map_err(session(Call::Write))?;
             await_grant(link)?;
         }
         let hooks = plan.hooks.at(HookPoint::CreateContainer);
@@ -219,6 +262,6 @@ fn start(plan: &Plan, slots: &Slots, link: BorrowedFd, ready: &Ready) -> Staged<
         output,
     )
     .map_err(at(Stage::StartContainer))?;
-    report(slots, link, Message::Executing).map_err(session(Call::Send))?;
+    report(slots, link, Message::Executing).map_err(session(Call::Write))?;
     Err((Stage::Process, coracle_process::exec(&plan.process, ready)))
 }

@@ -25,6 +25,7 @@
 mod context;
 mod error;
 mod explain;
+mod filter;
 mod init;
 mod message;
 mod plan;
@@ -34,8 +35,9 @@ mod slots;
 
 pub use error::Error;
 pub use explain::{StageText, explain_start};
+pub use filter::{Filter, Moment, check};
 pub use message::{Message, Stage};
 pub use plan::{Jail, Keyring, Options, Plan, needs, plan, plan_exec};
-pub use runtime::{Launch, Released, spawn};
+pub use runtime::{ContainerState, Launch, Released, spawn};
 pub use seal::seal;
 pub use slots::{Gate, Given, Slots};

@@ -9,6 +9,10 @@
 //!     ◀──── Reached(Mounts) ─────────────────   (only if hooks or a network wait for it)
 //!     ───── Grant ───────────────────────────▶  hooks are done
 //!     ◀──── Console + fd ────────────────────   (only with a terminal)
+//!     ◀──── Listener { number } ─────────────   (only if calls are notified) the filter is loaded
+//!     ───── Attach ──────────────────────────▶  (only if the runtime may not fetch the descriptor)
+//!     ◀──── Listener + fd ───────────────────   (only then)
+//!     ───── Grant ───────────────────────────▶  (only if calls are notified) somebody answers them
 //!     ◀──── Reached(Created) ────────────────   everything but exec is done
 //!     ───── Grant ───────────────────────────▶  (run and exec) start; create leaves it to the FIFO
 //!     ◀──── Executing ───────────────────────   hooks in the container are done
@@ -17,6 +21,9 @@
 //!
 //! End of file after `Executing` means that init executed the program; anywhere else, that it was
 //! killed.
+//!
+//! Init writes and reads with write(2) and read(2) where no descriptor travels: a seccomp filter
+//! that lets the program do anything lets them pass.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 
@@ -40,6 +47,8 @@ pub enum Stage {
     Rootfs,
     /// Steps of the process's plan.
     Process,
+    /// The seccomp filter's plan.
+    Seccomp,
     /// `createContainer` hooks.
     CreateContainer,
     /// `startContainer` hooks.
@@ -48,12 +57,13 @@ pub enum Stage {
 
 impl Stage {
     /// All stages by their numbers.
-    pub const ALL: [Stage; 7] = [
+    pub const ALL: [Stage; 8] = [
         Stage::Session,
         Stage::Cgroup,
         Stage::Namespaces,
         Stage::Rootfs,
         Stage::Process,
+        Stage::Seccomp,
         Stage::CreateContainer,
         Stage::StartContainer,
     ];
@@ -74,6 +84,11 @@ pub enum Message {
     MountsReached,
     /// Init to runtime, with the pty master attached.
     Console,
+    /// Init to runtime: the filter is loaded, and its listener is this descriptor of init's; it is
+    /// attached if the runtime asked for that.
+    Listener(i32),
+    /// Runtime to init: attach the listener, it may not be fetched.
+    Attach,
     /// Init to runtime: everything but the start is done.
     Created,
     /// Init to whoever starts it: the next call is execve(2). The end of file that follows means
@@ -95,6 +110,8 @@ impl Message {
             Message::Console => (4, 0, 0, 0, 0),
             Message::Created => (5, 0, 0, 0, 0),
             Message::Executing => (7, 0, 0, 0, 0),
+            Message::Listener(number) => (8, 0, 0, 0, number),
+            Message::Attach => (9, 0, 0, 0, 0),
             Message::Failed(stage, fault) => (
                 6,
                 stage as u8,
@@ -125,6 +142,8 @@ impl Message {
             4 => Message::Console,
             5 => Message::Created,
             7 => Message::Executing,
+            8 => Message::Listener(second),
+            9 => Message::Attach,
             6 => Message::Failed(
                 Stage::from_number(stage)?,
                 Fault::new(first, Call::from_number(call)?, Errno::from_raw(second)),
@@ -144,6 +163,38 @@ pub(crate) fn send(
     attached: Option<BorrowedFd>,
 ) -> nix::Result<()> {
     coracle_sys::send(link, &message.encode(), attached).map(|_| ())
+}
+
+/// Writes one message. Heap-free.
+///
+/// # Errors
+/// The errno of write(2). Nobody would hear a process that the end of the other side kills.
+pub(crate) fn say(link: BorrowedFd, message: Message) -> nix::Result<()> {
+    retried(|| nix::unistd::write(link, &message.encode())).map(|_| ())
+}
+
+/// Reads one message, waiting for it; `None` at the end of file. Heap-free.
+///
+/// # Errors
+/// The errno of read(2); `EPROTO` for a message that is none.
+pub(crate) fn listen(link: BorrowedFd) -> nix::Result<Option<Message>> {
+    let mut bytes = [0_u8; LENGTH];
+    match retried(|| nix::unistd::read(link, &mut bytes)) {
+        // The other side ended with something of ours unread.
+        Ok(0) | Err(Errno::ECONNRESET) => Ok(None),
+        Ok(LENGTH) => Message::decode(&bytes).map(Some).ok_or(Errno::EPROTO),
+        Ok(_) => Err(Errno::EPROTO),
+        Err(errno) => Err(errno),
+    }
+}
+
+fn retried(mut call: impl FnMut() -> nix::Result<usize>) -> nix::Result<usize> {
+    loop {
+        match call() {
+            Err(Errno::EINTR) => {}
+            answer => return answer,
+        }
+    }
 }
 
 /// Receives one message, waiting for it; `None` at the end of file. Heap-free.
@@ -174,7 +225,7 @@ mod tests {
     proptest! {
         #[test]
         fn decode_after_encode_is_the_message(
-            kind in 0..7_u8, stage in 0..7_usize, call in 0..60_u16, step: u32, errno in 1..130_i32,
+            kind in 0..9_u8, stage in 0..8_usize, call in 0..60_u16, step: u32, errno in 1..130_i32,
             pid in 1..i32::MAX,
         ) {
             let message = match kind {
@@ -184,6 +235,8 @@ mod tests {
                 3 => Message::Console,
                 4 => Message::Created,
                 5 => Message::Executing,
+                6 => Message::Listener(pid),
+                7 => Message::Attach,
                 _ => Message::Failed(
                     Stage::ALL[stage],
                     Fault::new(step, Call::from_number(call).unwrap(), Errno::from_raw(errno)),

@@ -10,6 +10,7 @@ use coracle_process::GroupsControl;
 
 use crate::context;
 use crate::error::Error;
+use crate::filter::{self, Filter};
 
 /// How the root file system becomes the root.
 pub use coracle_rootfs::Jail;
@@ -47,6 +48,8 @@ pub struct Plan {
     pub rootfs: Option<coracle_rootfs::Plan>,
     /// The process.
     pub process: coracle_process::Plan,
+    /// The filter of its system calls, if it has one.
+    pub filter: Option<Filter>,
     /// The hooks of all six points; empty for `exec`.
     pub hooks: coracle_hooks::Plan,
     /// What the user should know though it is no error, one line each.
@@ -54,11 +57,10 @@ pub struct Plan {
     preserved_fds: u32,
 }
 
-/// The facts of the machine that planning this config needs.
+/// The facts of the machine that planning this process in this config needs.
 #[must_use]
-pub fn needs(config: &Config) -> Needs {
+pub fn needs(config: &Config, process: Option<&Process>) -> Needs {
     let linux = &config.linux;
-    let process = config.process.as_ref();
     Needs {
         cgroups: true,
         id_maps: linux.namespaces.user == Namespace::New,
@@ -75,15 +77,12 @@ pub fn needs(config: &Config) -> Needs {
 /// [`Error`] naming the property that cannot be served.
 pub fn plan(bundle: &Bundle, host: &Host, options: &Options) -> Result<Plan, Error> {
     let config = &bundle.config;
-    if config.linux.seccomp {
-        return Err(Error::NotBuilt {
-            property: "linux.seccomp",
-        });
-    }
     let namespaces = coracle_namespaces::plan(&config.linux, host)?;
     let cgroups = coracle_cgroups::plan(config, host, &cgroup_options(options))?;
     let groups = groups_control(&namespaces, host);
     let process = coracle_process::plan(config, host, &process_options(options, groups))?;
+    let no_new_privileges = config.process.as_ref().is_some_and(|p| p.no_new_privileges);
+    let filter = filter::plan(config, no_new_privileges)?;
     let context = context::rootfs(config, host, options.jail, &cgroups);
     let rootfs = coracle_rootfs::plan(bundle, host, &context)?;
     let environment = config
@@ -91,12 +90,19 @@ pub fn plan(bundle: &Bundle, host: &Host, options: &Options) -> Result<Plan, Err
         .as_ref()
         .map_or(&[][..], |process| &process.env);
     let hooks = coracle_hooks::plan(&config.hooks, environment);
-    let warnings = [&config.warnings[..], &process.warnings, &cgroups.warnings].concat();
+    let warnings = [
+        &config.warnings[..],
+        &process.warnings,
+        &cgroups.warnings,
+        notes(&filter),
+    ]
+    .concat();
     Ok(Plan {
         namespaces,
         cgroups: Some(cgroups),
         rootfs: Some(rootfs),
         process,
+        filter,
         hooks,
         warnings,
         preserved_fds: options.preserved_fds,
@@ -120,17 +126,26 @@ pub fn plan_exec(
     // Whether setgroups(2) was denied when the container was created follows from the same facts.
     let groups = groups_control(&coracle_namespaces::plan(&config.linux, host)?, host);
     let options = process_options(options, groups);
+    let filter = filter::plan(config, process.no_new_privileges)?;
     let process = coracle_process::plan_exec(process, config, host, &options)?;
-    let warnings = process.warnings.clone();
+    let warnings = [&process.warnings, notes(&filter)].concat();
     Ok(Plan {
         namespaces,
         cgroups: None,
         rootfs: None,
         process,
+        filter,
         hooks: coracle_hooks::Plan::default(),
         warnings,
         preserved_fds: options.preserved_fds,
     })
+}
+
+/// What of the profile has no effect here.
+fn notes(filter: &Option<Filter>) -> &[String] {
+    filter
+        .as_ref()
+        .map_or(&[], |filter| &filter.program.notes[..])
 }
 
 fn cgroup_options(options: &Options) -> coracle_cgroups::Options<'_> {

@@ -19,6 +19,10 @@ use crate::slots::Slots;
 /// How long init may be silent between two messages, where no hook of the config takes its time.
 const SILENCE: Duration = Duration::from_secs(300);
 
+/// What may be behind an init that ends without a word once its filter is loaded.
+const DENIED: &str = "; the seccomp profile must allow what the runtime calls after loading it: \
+    read, write, close, execve, exit_group, and without noNewPrivileges what gives up privileges";
+
 /// A cloned init under way. Dropped before [`Launch::release`], it kills init.
 #[derive(Debug)]
 pub struct Launch<'p> {
@@ -28,11 +32,22 @@ pub struct Launch<'p> {
     pid: Pid,
     pidfd: OwnedFd,
     console: Option<OwnedFd>,
+    /// Of the filter, where init had to send it.
+    listener: Option<OwnedFd>,
     /// What the user should know though it is no error, one line each.
     pub warnings: Vec<String>,
     /// Cloned into a cgroup, and not heard of since.
     unborn: bool,
     released: bool,
+}
+
+/// What whoever answers notified calls is told of the container.
+#[derive(Clone, Copy, Debug)]
+pub struct ContainerState<'a> {
+    /// The version of the specification that we speak.
+    pub oci_version: &'a str,
+    /// The state as JSON: runtime.md § State.
+    pub json: &'a [u8],
 }
 
 /// What is left to do after the launch: init's descriptor, and the pty's master if there is one.
@@ -83,7 +98,7 @@ pub fn spawn<'p>(plan: &'p Plan, slots: Slots) -> Result<Launch<'p>, Error> {
     drop(theirs);
     let warnings = before.warnings.clone();
     coracle_process::after_clone(before);
-    let console = None;
+    let (console, listener) = (None, None);
     let unborn = slots.into.is_some();
     let mut launch = Launch {
         plan,
@@ -92,6 +107,7 @@ pub fn spawn<'p>(plan: &'p Plan, slots: Slots) -> Result<Launch<'p>, Error> {
         pid,
         pidfd,
         console,
+        listener,
         warnings,
         unborn,
         released: false,
@@ -207,7 +223,11 @@ impl Launch<'_> {
     /// # Errors
     /// [`Error::Runtime`], or what init reported instead of waiting.
     pub fn grant(&mut self) -> Result<(), Error> {
-        match message::send(self.link.as_fd(), Message::Grant, None) {
+        self.tell(Message::Grant)
+    }
+
+    fn tell(&mut self, message: Message) -> Result<(), Error> {
+        match message::send(self.link.as_fd(), message, None) {
             Ok(()) => Ok(()),
             // Init is gone: its last word is in the socket.
             Err(Errno::EPIPE | Errno::ECONNRESET) => match self.hear() {
@@ -215,23 +235,55 @@ impl Launch<'_> {
                 Err(error) => Err(error),
             },
             Err(errno) => Err(Error::Runtime {
-                attempted: "send a grant to init",
+                attempted: "tell init to go on",
                 errno,
             }),
         }
     }
 
-    /// Waits until everything but the start is done.
+    /// Waits until everything but the start is done. Where the filter notifies, its listener goes
+    /// to whoever the config names, with the container's state.
     ///
     /// # Errors
-    /// What init reported.
-    pub fn created(&mut self) -> Result<(), Error> {
+    /// What init reported; [`Error::Seccomp`] when nobody takes the listener.
+    pub fn created(&mut self, container: &ContainerState) -> Result<(), Error> {
         loop {
             match self.hear()? {
                 Message::Console => {}
+                Message::Listener(number) => self.forward_listener(number, container)?,
                 Message::Created => return Ok(()),
                 _ => return Err(self.protocol()),
             }
+        }
+    }
+
+    fn forward_listener(&mut self, number: i32, container: &ContainerState) -> Result<(), Error> {
+        let filter = self.plan.filter.as_ref();
+        let Some(listener) = filter.and_then(|filter| filter.program.listener.as_ref()) else {
+            return Err(self.protocol());
+        };
+        let descriptor = match coracle_sys::pidfd_getfd(self.pidfd.as_fd(), number) {
+            // It takes the right to trace init, which a runtime without privileges does not have.
+            Err(Errno::EPERM) => self.ask_for_listener()?,
+            fetched => fetched.map_err(|errno| Error::Runtime {
+                attempted: "fetch the seccomp listener from init",
+                errno,
+            })?,
+        };
+        let process = coracle_seccomp::ProcessState {
+            oci_version: container.oci_version,
+            pid: self.pid.as_raw(),
+            state: container.json,
+        };
+        coracle_seccomp::send_listener(listener, &process, descriptor.as_fd())?;
+        self.grant()
+    }
+
+    fn ask_for_listener(&mut self) -> Result<OwnedFd, Error> {
+        self.tell(Message::Attach)?;
+        match (self.hear()?, self.listener.take()) {
+            (Message::Listener(_), Some(listener)) => Ok(listener),
+            _ => Err(self.protocol()),
         }
     }
 
@@ -312,8 +364,10 @@ impl Launch<'_> {
             else {
                 return Ok(None);
             };
-            if message == Message::Console {
-                self.console = attached;
+            match message {
+                Message::Console => self.console = attached,
+                Message::Listener(_) => self.listener = attached,
+                _ => {}
             }
             self.unborn = false;
             return Ok(Some(message));
@@ -340,7 +394,12 @@ impl Launch<'_> {
     }
 
     fn gone(&self) -> Error {
-        let cause = match coracle_sys::wait_exit(self.pidfd.as_fd()) {
+        let ended = coracle_sys::wait_exit(self.pidfd.as_fd());
+        let hint = match (&self.plan.filter, &ended) {
+            (Some(_), Ok(ExitStatus::Signal(nix::libc::SIGSYS) | ExitStatus::Code(_))) => DENIED,
+            _ => "",
+        };
+        let cause = match ended {
             Ok(ExitStatus::Signal(nix::libc::SIGKILL)) if self.unborn => {
                 return Error::KilledAtBirth;
             }
@@ -349,7 +408,7 @@ impl Launch<'_> {
             Ok(ExitStatus::Code(code)) => format!("exit code {code}"),
             Err(errno) => errno.to_string(),
         };
-        Error::InitGone { cause }
+        Error::InitGone { cause, hint }
     }
 }
 

@@ -9,7 +9,7 @@ mod machine;
 mod runtime;
 mod working_directory;
 
-pub use cage::{Confined, Ready, become_user, cage, confine};
+pub use cage::{Confined, Ready, become_user, confine};
 pub use console::{Console, console, session};
 pub use exec::exec;
 pub use machine::machine;

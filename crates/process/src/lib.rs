@@ -24,7 +24,7 @@
 //! # Order
 //!
 //! Runtime: [`before_clone`], the clone, [`after_clone`]. Init: [`machine`] after the jail,
-//! [`session`], [`console`], [`cage`] (or [`confine`] and [`become_user`] with a seccomp filter
+//! [`session`], [`console`], [`confine`] and [`become_user`] (with a seccomp filter
 //! between or after them), [`exec`].
 //!
 //! # Invariants
@@ -42,8 +42,8 @@ mod error;
 mod plan;
 
 pub use apply::{
-    Before, Confined, Console, Ready, after_clone, become_user, before_clone, cage, confine,
-    console, exec, machine, session,
+    Before, Confined, Console, Ready, after_clone, become_user, before_clone, confine, console,
+    exec, machine, session,
 };
 pub use error::Error;
 pub use plan::explain::explain_exec;

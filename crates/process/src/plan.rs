@@ -36,7 +36,8 @@ pub struct Options<'a> {
     /// Size of a terminal where the config's `consoleSize` gives none.
     pub window: Option<ConsoleSize>,
     /// The signal that the caller had set with `PR_SET_PDEATHSIG` on the runtime. It is not sent
-    /// for a parent that has ended before it is set: the caller of [`crate::cage`] looks after it.
+    /// for a parent that has ended before it is set: the caller of [`crate::become_user`] looks
+    /// after it.
     pub parent_death_signal: Option<Signal>,
     /// How many descriptors after 2 stay open for the process.
     pub preserved_fds: u32,
@@ -249,7 +250,6 @@ impl Plan {
         self.first(Section::Exec).saturating_add(1)
     }
 
-    /// The number of a section's first step.
     /// The steps that init carries out between its new root and the last touches to it, and the
     /// last step, which executes the program: between them and beside them is what others do.
     #[must_use]
@@ -257,6 +257,13 @@ impl Plan {
         self.first(Section::Machine)..self.first(Section::Session)
     }
 
+    /// The steps of [`crate::become_user`]: a seccomp filter loads before or after them.
+    #[must_use]
+    pub fn descent_steps(&self) -> std::ops::Range<u32> {
+        self.first(Section::Descent)..self.first(Section::Exec)
+    }
+
+    /// The number of a section's first step.
     pub(crate) fn first(&self, section: Section) -> u32 {
         let lengths = [
             (Section::Inheritance, self.inheritance.len()),

@@ -5,4 +5,4 @@ mod init;
 mod runtime;
 
 pub use init::load;
-pub use runtime::{ProcessState, check, send_listener};
+pub use runtime::{ProcessState, check, send_listener, supported_flags};

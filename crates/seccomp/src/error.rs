@@ -21,6 +21,16 @@ pub enum Error {
     /// Conditions that cannot be translated.
     #[error("linux.seccomp: {0}")]
     Rule(String),
+    /// A name that is no system call of any machine, where an annotation asks for an error.
+    #[error("linux.seccomp.syscalls[{rule}].names[{index}]: {name:?} is not a system call")]
+    UnknownName {
+        /// The rule's place.
+        rule: usize,
+        /// The name's place in it.
+        index: usize,
+        /// As given.
+        name: String,
+    },
     /// Calls are to be notified, and nobody would ever hear of them.
     #[error(
         "linux.seccomp.listenerPath: missing, though linux.seccomp.syscalls[{rule}].action is \

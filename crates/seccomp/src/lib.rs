@@ -8,7 +8,7 @@
 //!
 //! ```
 //! use coracle_bundle::{Seccomp, SeccompAction, SeccompRule};
-//! use coracle_seccomp::{Abi, plan};
+//! use coracle_seccomp::{Abi, UnknownNames, plan};
 //!
 //! let profile = Seccomp {
 //!     default_action: SeccompAction::Allow,
@@ -22,7 +22,7 @@
 //!         conditions: Vec::new(),
 //!     }],
 //! };
-//! let plan = plan(&profile, Some(Abi::X86_64))?;
+//! let plan = plan(&profile, Some(Abi::X86_64), UnknownNames::Skipped)?;
 //! assert_eq!(plan.unknown_names, ["brew_coffee"]);
 //! assert!(plan.program.len() < 16);
 //! # Ok::<(), coracle_seccomp::Error>(())
@@ -45,10 +45,8 @@
 //!
 //! With `process.noNewPrivileges` as the last step before the exec; without, while init still has
 //! `CAP_SYS_ADMIN`. In either case the filter binds the runtime's own calls from there on. They are
-//! few, but a profile must allow them: until the start `read`, `write` and `close`, then `execve`
-//! (`execveat`), `exit_group`; without no_new_privs those that give up privileges as well (`prctl`,
-//! `setgroups`, `setresgid`, `setresuid`, `capset`, and what finds the program: `openat2`, `fstat`,
-//! `faccessat2`).
+//! few, but a profile must allow them: `write`, `read` and `execve`; without no_new_privs also those
+//! that give up privileges. `docs/seccomp.md` has the whole list.
 //!
 //! # Invariants
 //!
@@ -61,6 +59,6 @@ mod apply;
 mod error;
 mod plan;
 
-pub use apply::{ProcessState, check, load, send_listener};
+pub use apply::{ProcessState, check, load, send_listener, supported_flags};
 pub use error::Error;
-pub use plan::{Abi, Listener, Plan, plan};
+pub use plan::{Abi, Listener, Plan, UnknownNames, plan};

@@ -48,6 +48,16 @@ pub struct Listener {
     pub metadata: Option<String>,
 }
 
+/// What becomes of names that are no system call of any machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UnknownNames {
+    /// They are left out, as the specification wants: they may be newer than this runtime.
+    #[default]
+    Skipped,
+    /// The annotation `run.oci.seccomp_fail_unknown_syscall` asks for an error.
+    Refused,
+}
+
 /// Makes the filter of a profile. `native` is [`Abi::native`] of the runtime.
 ///
 /// Pure: whether the running kernel has the flags and actions is for [`crate::check`] to ask.
@@ -55,12 +65,19 @@ pub struct Listener {
 /// # Errors
 ///
 /// [`Error::TooLong`]; [`Error::NoListener`] and [`Error::NotifiedWrite`] of a profile that would
-/// stop the container for ever; [`Error::Machine`].
-pub fn plan(profile: &Seccomp, native: Option<Abi>) -> Result<Plan, Error> {
+/// stop the container for ever; [`Error::UnknownName`] where they are refused; [`Error::Machine`].
+pub fn plan(
+    profile: &Seccomp,
+    native: Option<Abi>,
+    unknown_names: UnknownNames,
+) -> Result<Plan, Error> {
     let native = native.ok_or(Error::Machine)?;
     let mut notes = Vec::new();
     let abis = abis(profile, native, &mut notes);
     let resolved = resolve::resolve(profile);
+    if let (UnknownNames::Refused, Some(name)) = (unknown_names, resolved.unknown.first()) {
+        return Err(unknown_name(profile, name));
+    }
     let default = verdict::verdict(profile.default_action);
     let program = program::program(&resolved, &abis, default)?;
     let listener = listener(profile, &program)?;
@@ -77,6 +94,20 @@ pub fn plan(profile: &Seccomp, native: Option<Abi>) -> Result<Plan, Error> {
             .collect(),
         notes,
     })
+}
+
+/// Where a name that is none stands first.
+fn unknown_name(profile: &Seccomp, name: &str) -> Error {
+    let place = profile.rules.iter().enumerate().find_map(|(rule, each)| {
+        let index = each.names.iter().position(|other| other == name)?;
+        Some((rule, index))
+    });
+    let (rule, index) = place.unwrap_or_default();
+    Error::UnknownName {
+        rule,
+        index,
+        name: name.to_owned(),
+    }
 }
 
 /// Those that are listed, and the native one in any case.

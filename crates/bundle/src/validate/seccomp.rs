@@ -210,7 +210,7 @@ mod tests {
     }
 
     fn taken(profile: Value) -> Seccomp {
-        with(AT, profile).linux.seccomp_profile.unwrap()
+        with(AT, profile).linux.seccomp.unwrap()
     }
 
     #[test]

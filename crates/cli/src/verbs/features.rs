@@ -1,6 +1,8 @@
 //! `features`: features.md and features-linux.md of the runtime specification.
 //!
-//! What this build can do, whatever the machine it runs on can: engines ask once and remember.
+//! What this build can do, whatever the machine it runs on can: engines ask once and remember. The
+//! seccomp flags alone are also told as far as the running kernel has them, as the specification
+//! wants.
 
 use serde_json::{Value, json};
 
@@ -95,9 +97,51 @@ const MEMORY_FLAGS: [&str; 3] = [
     "MPOL_F_STATIC_NODES",
 ];
 
+const SECCOMP_ACTIONS: [&str; 9] = [
+    "SCMP_ACT_ALLOW",
+    "SCMP_ACT_ERRNO",
+    "SCMP_ACT_KILL",
+    "SCMP_ACT_KILL_PROCESS",
+    "SCMP_ACT_KILL_THREAD",
+    "SCMP_ACT_LOG",
+    "SCMP_ACT_NOTIFY",
+    "SCMP_ACT_TRACE",
+    "SCMP_ACT_TRAP",
+];
+
+const SECCOMP_OPERATORS: [&str; 7] = [
+    "SCMP_CMP_EQ",
+    "SCMP_CMP_GE",
+    "SCMP_CMP_GT",
+    "SCMP_CMP_LE",
+    "SCMP_CMP_LT",
+    "SCMP_CMP_MASKED_EQ",
+    "SCMP_CMP_NE",
+];
+
+/// Those that filters can be made for; the others of the specification are known, and left out.
+const SECCOMP_ARCHITECTURES: [&str; 6] = [
+    "SCMP_ARCH_AARCH64",
+    "SCMP_ARCH_ARM",
+    "SCMP_ARCH_RISCV64",
+    "SCMP_ARCH_X32",
+    "SCMP_ARCH_X86",
+    "SCMP_ARCH_X86_64",
+];
+
+const SECCOMP_FLAGS: [&str; 4] = [
+    "SECCOMP_FILTER_FLAG_LOG",
+    "SECCOMP_FILTER_FLAG_SPEC_ALLOW",
+    "SECCOMP_FILTER_FLAG_TSYNC",
+    "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV",
+];
+
 /// Annotations of config.json that change what the runtime does.
-const OBEYED_ANNOTATIONS: [&str; 2] =
-    ["run.oci.keep_original_groups", "run.oci.mount_context_type"];
+const OBEYED_ANNOTATIONS: [&str; 3] = [
+    "run.oci.keep_original_groups",
+    "run.oci.mount_context_type",
+    "run.oci.seccomp_fail_unknown_syscall",
+];
 
 pub(super) fn run() -> Result<(), Error> {
     output::json(&features())
@@ -129,13 +173,27 @@ fn linux() -> Value {
             "systemdUser": false,
             "rdma": true,
         },
-        "seccomp": { "enabled": false },
+        "seccomp": seccomp(),
         "apparmor": { "enabled": true },
         "selinux": { "enabled": true },
         "intelRdt": { "enabled": true, "schemata": true, "monitoring": true },
         "memoryPolicy": { "modes": MEMORY_MODES, "flags": MEMORY_FLAGS },
         "mountExtensions": { "idmap": { "enabled": true } },
         "netDevices": { "enabled": true },
+    })
+}
+
+fn seccomp() -> Value {
+    // A kernel without seccomp has none.
+    let mut supported = coracle_seccomp::supported_flags().unwrap_or_default();
+    supported.sort_unstable();
+    json!({
+        "enabled": true,
+        "actions": SECCOMP_ACTIONS,
+        "operators": SECCOMP_OPERATORS,
+        "archs": SECCOMP_ARCHITECTURES,
+        "knownFlags": SECCOMP_FLAGS,
+        "supportedFlags": supported,
     })
 }
 
@@ -150,6 +208,7 @@ fn annotations() -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
 
     #[test]
     fn every_list_is_sorted_and_holds_nothing_twice() {
@@ -177,6 +236,35 @@ mod tests {
             .collect();
         numbers.sort_unstable();
         assert_eq!(numbers, (0..=40).collect::<Vec<u8>>());
+    }
+
+    #[test]
+    fn all_that_is_listed_of_seccomp_is_understood() {
+        let rules = SECCOMP_ACTIONS.map(|action| json!({"names": ["read"], "action": action}));
+        let arguments = SECCOMP_OPERATORS.map(|op| json!({"index": 0, "value": 0, "op": op}));
+        let mut config = json!({
+            "ociVersion": "1.3.0",
+            "root": {"path": "rootfs"},
+            "linux": {"seccomp": {
+                "defaultAction": "SCMP_ACT_ALLOW",
+                "architectures": SECCOMP_ARCHITECTURES,
+                "flags": SECCOMP_FLAGS,
+                "syscalls": rules
+            }}
+        });
+        config["linux"]["seccomp"]["syscalls"][0]["args"] = json!(arguments);
+        let text = config.to_string();
+        let config = coracle_bundle::parse(Path::new("/b"), text.as_bytes()).unwrap();
+        let profile = config.linux.seccomp.unwrap();
+        assert_eq!(profile.rules.len(), SECCOMP_ACTIONS.len());
+        assert_eq!(profile.flags.unwrap().len(), SECCOMP_FLAGS.len());
+        // This kernel's, whatever they are, are of the known.
+        let features = features();
+        let supported = features["linux"]["seccomp"]["supportedFlags"]
+            .as_array()
+            .unwrap();
+        let known = |flag: &Value| SECCOMP_FLAGS.contains(&flag.as_str().unwrap());
+        assert!(supported.iter().all(known) && !supported.is_empty());
     }
 
     #[test]

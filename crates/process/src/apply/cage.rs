@@ -34,15 +34,6 @@ pub struct Ready {
     pub(crate) home: Option<Home>,
 }
 
-/// [`confine`], then [`become_user`].
-///
-/// # Errors
-///
-/// The step that failed; see [`Plan::explain`].
-pub fn cage(plan: &Plan) -> Result<Ready, Fault> {
-    become_user(plan, confine(plan)?)
-}
-
 /// What takes the privilege of the container's root: keyring, scheduling, personality, memory
 /// policy, working directory, umask, security labels, limits.
 ///

@@ -15,14 +15,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 pub fn check(plan: &Plan) -> Result<(), Error> {
     let ask = |errno| Error::Ask { errno };
     for (flag, name) in FLAGS {
-        // The kernel refuses this one without a listener, as if it were unknown.
-        let beside = match flag {
-            FilterFlags::WAIT_KILLABLE_RECV => FilterFlags::NEW_LISTENER,
-            _ => FilterFlags::empty(),
-        };
-        if plan.flags.contains(flag)
-            && !coracle_sys::knows_filter_flags(flag | beside).map_err(ask)?
-        {
+        if plan.flags.contains(flag) && !is_known(flag).map_err(ask)? {
             return Err(Error::UnsupportedFlag { flag: name });
         }
     }
@@ -38,6 +31,30 @@ pub fn check(plan: &Plan) -> Result<(), Error> {
     Ok(())
 }
 
+/// The spec's names of the flags that the running kernel has.
+///
+/// # Errors
+///
+/// [`Error::Ask`] without seccomp.
+pub fn supported_flags() -> Result<Vec<&'static str>, Error> {
+    let mut names = Vec::new();
+    for (flag, name) in FLAGS {
+        if is_known(flag).map_err(|errno| Error::Ask { errno })? {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
+fn is_known(flag: FilterFlags) -> nix::Result<bool> {
+    // The kernel refuses this one without a listener, as if it were unknown.
+    let beside = match flag {
+        FilterFlags::WAIT_KILLABLE_RECV => FilterFlags::NEW_LISTENER,
+        _ => FilterFlags::empty(),
+    };
+    coracle_sys::knows_filter_flags(flag | beside)
+}
+
 /// The container process state: config-linux.md § Seccomp.
 #[derive(Clone, Copy, Debug)]
 pub struct ProcessState<'a> {
@@ -45,8 +62,8 @@ pub struct ProcessState<'a> {
     pub oci_version: &'a str,
     /// Of the process, in the runtime's pid namespace.
     pub pid: i32,
-    /// The container's state as JSON text; its status is `creating`, or `running` for `exec`.
-    pub state: &'a str,
+    /// The container's state as JSON; its status is `creating`, or `running` for `exec`.
+    pub state: &'a [u8],
 }
 
 /// Hands the listener to whoever listens at its path, with one message, and hangs up.
@@ -70,7 +87,7 @@ pub fn send_listener(
         errno,
     })?;
     let text = message(listener, process);
-    let mut rest = text.as_bytes();
+    let mut rest = &text[..];
     // The descriptor travels with the first part alone.
     let mut attached = Some(descriptor);
     while !rest.is_empty() {
@@ -84,18 +101,18 @@ pub fn send_listener(
     Ok(())
 }
 
-fn message(listener: &Listener, process: &ProcessState<'_>) -> String {
+fn message(listener: &Listener, process: &ProcessState<'_>) -> Vec<u8> {
     let quoted = |text: &str| serde_json::Value::from(text).to_string();
     let metadata = match &listener.metadata {
         Some(metadata) => format!("\"metadata\":{},", quoted(metadata)),
         None => String::new(),
     };
-    format!(
-        "{{\"ociVersion\":{},\"fds\":[\"seccompFd\"],\"pid\":{},{metadata}\"state\":{}}}",
+    let start = format!(
+        "{{\"ociVersion\":{},\"fds\":[\"seccompFd\"],\"pid\":{},{metadata}\"state\":",
         quoted(process.oci_version),
         process.pid,
-        process.state
-    )
+    );
+    [start.as_bytes(), process.state, b"}"].concat()
 }
 
 #[cfg(test)]
@@ -140,7 +157,7 @@ mod tests {
         let process = ProcessState {
             oci_version: "1.2.0",
             pid: 42,
-            state: "{\"id\":\"a\"}",
+            state: b"{\"id\":\"a\"}",
         };
         let mut listener = Listener {
             path: c"/agent".to_owned(),
@@ -150,10 +167,10 @@ mod tests {
             r#"{"ociVersion":"1.2.0","fds":["seccompFd"],"pid":42,"metadata":"a\"b\n","#,
             r#""state":{"id":"a"}}"#
         );
-        assert_eq!(message(&listener, &process), expected);
+        assert_eq!(message(&listener, &process), expected.as_bytes());
         listener.metadata = None;
         let text = message(&listener, &process);
-        let parsed: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let parsed: serde_json::Value = serde_json::from_slice(&text).unwrap();
         assert!(parsed.get("metadata").is_none());
     }
 
@@ -168,7 +185,7 @@ mod tests {
         let process = ProcessState {
             oci_version: "1.2.0",
             pid: 1,
-            state: "{}",
+            state: b"{}",
         };
         let nobody = send_listener(&listener, &process, coracle_sys::STDIN).unwrap_err();
         assert!(matches!(nobody, Error::Connect { .. }), "{nobody}");
@@ -179,6 +196,6 @@ mod tests {
         let mut buffer = [0; 256];
         let (length, descriptor) = coracle_sys::receive(client.as_fd(), &mut buffer).unwrap();
         assert!(descriptor.is_some());
-        assert_eq!(buffer[..length], *message(&listener, &process).as_bytes());
+        assert_eq!(buffer[..length], message(&listener, &process));
     }
 }

@@ -1,7 +1,7 @@
 //! What the one step is called, and what its failure means.
 
 use super::{Abi, Plan, verdict};
-use coracle_sys::{Fault, FilterFlags, errno_text};
+use coracle_sys::{Call, Fault, FilterFlags, errno_text};
 use nix::errno::Errno;
 
 /// By the spec's names.
@@ -49,6 +49,14 @@ impl Plan {
     /// A fault of the step as a sentence, with the likely cause where the errno alone hides it.
     #[must_use]
     pub fn explain(&self, fault: &Fault) -> String {
+        if fault.call == Call::Send {
+            // Only a runtime that may not trace init has to be sent it.
+            return format!(
+                "linux.seccomp.listenerPath: the runtime has too few privileges to fetch the \
+                 listener, and the profile keeps init from sending it: sendmsg: {}",
+                errno_text(fault.errno)
+            );
+        }
         let hint = match fault.errno {
             Errno::EACCES => {
                 ": no CAP_SYS_ADMIN, which it takes while process.noNewPrivileges is false"

@@ -6,7 +6,7 @@ use crate::model::{self, Model, NAMES};
 use crate::oracle::Oracle;
 use crate::profiles::{self, Random};
 use coracle_bundle::{Seccomp, SeccompArchitecture as Architecture};
-use coracle_seccomp::{Abi, Error, plan};
+use coracle_seccomp::{Abi, Error, UnknownNames, plan};
 
 /// How many profiles are made up for each family of machines.
 const PROFILES: u64 = 60;
@@ -33,7 +33,7 @@ fn shared_names(oracle: &mut Oracle, abis: &[Abi]) -> Vec<&'static str> {
 /// Compares all calls; how many libseccomp had a say in.
 fn compare(oracle: &mut Oracle, profile: &Seccomp, abis: &[Abi], calls: &[Call]) -> Option<usize> {
     let native = abis[0];
-    let ours = match plan(profile, Some(native)) {
+    let ours = match plan(profile, Some(native), UnknownNames::Skipped) {
         Ok(plan) => plan.program,
         Err(Error::TooLong { .. }) => return None,
         Err(error) => panic!("{error}"),

@@ -3,13 +3,13 @@
 
 use crate::profiles::{self, parsed};
 use coracle_bundle::Seccomp;
-use coracle_seccomp::{Abi, load, plan};
+use coracle_seccomp::{Abi, UnknownNames, load, plan};
 use nix::errno::Errno;
 use serde_json::json;
 use std::os::fd::AsFd;
 
 fn filtered<T: Send>(profile: &Seccomp, body: impl FnOnce() -> T + Send) -> Option<T> {
-    let plan = plan(profile, Some(Abi::native()?)).unwrap();
+    let plan = plan(profile, Some(Abi::native()?), UnknownNames::Skipped).unwrap();
     coracle_seccomp::check(&plan).unwrap();
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
@@ -60,7 +60,7 @@ fn listeners_are_new_descriptors() {
         "syscalls": [{"names": ["personality"], "action": "SCMP_ACT_NOTIFY"}]}),
     );
     let Some(native) = Abi::native() else { return };
-    let plan = plan(&profile, Some(native)).unwrap();
+    let plan = plan(&profile, Some(native), UnknownNames::Skipped).unwrap();
     assert_eq!(plan.listener.as_ref().unwrap().path.as_c_str(), c"/agent");
     std::thread::scope(|scope| {
         scope.spawn(|| {

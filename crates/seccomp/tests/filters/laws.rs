@@ -4,7 +4,7 @@ use crate::interpreter::{Call, run};
 use crate::model::{self, Model, NAMES};
 use crate::profiles::{self, Random, parsed};
 use coracle_bundle::{Seccomp, SeccompArchitecture as Architecture};
-use coracle_seccomp::{Abi, Error, plan};
+use coracle_seccomp::{Abi, Error, UnknownNames, plan};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -13,7 +13,7 @@ const ENOSYS: u32 = model::NO_SUCH_CALL;
 const ALLOW: u32 = 0x7fff_0000;
 
 fn check(profile: &Seccomp, native: Abi, calls: &[Call]) {
-    let program = match plan(profile, Some(native)) {
+    let program = match plan(profile, Some(native), UnknownNames::Skipped) {
         Ok(plan) => plan.program,
         Err(Error::TooLong { .. }) => return,
         Err(error) => panic!("{error}"),
@@ -86,7 +86,7 @@ fn on(abi: Abi, number: u32, args: [u64; 6]) -> Call {
 /// The verdict on a call by name, `first` and `second` its arguments.
 fn verdict(seccomp: &serde_json::Value, abi: Abi, name: &str, first: u64, second: u64) -> u32 {
     let number = model::number(abi, name).unwrap();
-    let plan = plan(&parsed(seccomp), Some(Abi::X86_64)).unwrap();
+    let plan = plan(&parsed(seccomp), Some(Abi::X86_64), UnknownNames::Skipped).unwrap();
     run(&plan.program, &on(abi, number, [first, second, 0, 0, 0, 0])).0
 }
 
@@ -209,7 +209,7 @@ fn newer_calls_do_not_exist() {
 #[test]
 fn foreign_machines_are_killed() {
     let profile = json!({"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_ARM"]});
-    let plan = plan(&parsed(&profile), Some(Abi::X86_64)).unwrap();
+    let plan = plan(&parsed(&profile), Some(Abi::X86_64), UnknownNames::Skipped).unwrap();
     let verdict = |abi, number| run(&plan.program, &on(abi, number, [0; 6])).0;
     assert_eq!(verdict(Abi::X86_64, 0), ALLOW);
     // A tracer's way to skip a call.
@@ -240,13 +240,13 @@ fn what_would_not_fit_is_refused() {
         let rules: Vec<_> = rules.collect();
         parsed(&json!({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": rules}))
     };
-    let most = plan(&conditions(800), Some(Abi::X86_64)).unwrap();
+    let most = plan(&conditions(800), Some(Abi::X86_64), UnknownNames::Skipped).unwrap();
     assert!(
         (4000..=4096).contains(&most.program.len()),
         "{}",
         most.program.len()
     );
-    let error = plan(&conditions(900), Some(Abi::X86_64)).unwrap_err();
+    let error = plan(&conditions(900), Some(Abi::X86_64), UnknownNames::Skipped).unwrap_err();
     assert_eq!(
         error.to_string(),
         "linux.seccomp: the filter has 4514 instructions, more than the kernel's 4096"
@@ -256,7 +256,10 @@ fn what_would_not_fit_is_refused() {
         .map(|n| on(Abi::X86_64, n, [0, u64::from(n), 0, 0, 0, 0]))
         .collect();
     check(&conditions(800), Abi::X86_64, &calls);
-    assert_eq!(plan(&conditions(1), None), Err(Error::Machine));
+    assert_eq!(
+        plan(&conditions(1), None, UnknownNames::Skipped),
+        Err(Error::Machine)
+    );
 }
 
 #[test]
@@ -266,7 +269,7 @@ fn listeners_and_flags() {
             "flags": flags,
             "syscalls": [{"names": ["read"], "action": "SCMP_ACT_ERRNO"},
                 {"names": [name], "action": "SCMP_ACT_NOTIFY"}]});
-        plan(&parsed(&profile), Some(Abi::X86_64))
+        plan(&parsed(&profile), Some(Abi::X86_64), UnknownNames::Skipped)
     };
     let text = |result: Result<_, Error>| result.map(drop).unwrap_err().to_string();
     assert_eq!(
@@ -294,6 +297,7 @@ fn listeners_and_flags() {
     let usual = plan(
         &parsed(&json!({"defaultAction": "SCMP_ACT_ERRNO"})),
         Some(Abi::X86_64),
+        UnknownNames::Skipped,
     );
     expect_test::expect![
         "load the seccomp filter (7 instructions for x86_64, by default EPERM, SPEC_ALLOW)"

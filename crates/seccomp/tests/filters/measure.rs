@@ -6,7 +6,7 @@ use crate::interpreter::{Call, run};
 use crate::oracle::Oracle;
 use crate::profiles;
 use coracle_bundle::{Seccomp, SeccompArchitecture as Architecture};
-use coracle_seccomp::{Abi, Plan, load, plan};
+use coracle_seccomp::{Abi, Plan, UnknownNames, load, plan};
 use std::time::{Duration, Instant};
 
 fn least(runs: usize, mut body: impl FnMut() -> Duration) -> Duration {
@@ -16,7 +16,7 @@ fn least(runs: usize, mut body: impl FnMut() -> Duration) -> Duration {
 fn made(profile: &Seccomp) -> Duration {
     least(30, || {
         let start = Instant::now();
-        plan(profile, Some(Abi::X86_64)).unwrap();
+        plan(profile, Some(Abi::X86_64), UnknownNames::Skipped).unwrap();
         start.elapsed()
     })
 }
@@ -66,7 +66,7 @@ fn measure() {
         };
         for architectures in [vec![], vec![Architecture::X86, Architecture::X32]] {
             profile.architectures = architectures;
-            let plan = plan(&profile, Some(Abi::X86_64)).unwrap();
+            let plan = plan(&profile, Some(Abi::X86_64), UnknownNames::Skipped).unwrap();
             eprintln!(
                 "{name}, {} machines: {} instructions, at most {} a call, made in {:?}, loaded in \
                  {:?}",

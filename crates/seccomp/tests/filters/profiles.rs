@@ -21,7 +21,7 @@ pub(crate) fn parsed(seccomp: &Value) -> Seccomp {
     coracle_bundle::parse(Path::new("/b"), config.to_string().as_bytes())
         .unwrap()
         .linux
-        .seccomp_profile
+        .seccomp
         .unwrap()
 }
 

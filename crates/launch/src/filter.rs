@@ -1,0 +1,141 @@
+//! The filter of system calls: when it is loaded, and by which rules it was made.
+
+use coracle_bundle::{Config, Seccomp, SeccompAction, SeccompRule};
+use coracle_seccomp::{Abi, UnknownNames};
+
+use crate::error::Error;
+use crate::plan::Plan;
+
+/// Annotation of crun's: unless it is `0`, names that are no system call are an error.
+const FAIL_UNKNOWN: &str = "run.oci.seccomp_fail_unknown_syscall";
+
+/// What init calls to give up privileges.
+const DESCENT: [&str; 5] = ["prctl", "setgroups", "setresgid", "setresuid", "capset"];
+
+/// `linux.seccomp`, and when init loads it.
+#[derive(Clone, Debug)]
+pub struct Filter {
+    /// The program and its flags.
+    pub program: coracle_seccomp::Plan,
+    /// When.
+    pub moment: Moment,
+}
+
+/// What the kernel takes for the right to load a filter, seccomp(2), decides when it is loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// `CAP_SYS_ADMIN`: before init gives up what the container's root may.
+    Privileged,
+    /// `no_new_privs`: after all else but the exec, so that it binds as few calls as can be.
+    Last,
+}
+
+/// Makes the config's filter for a process. Pure.
+pub(crate) fn plan(config: &Config, no_new_privileges: bool) -> Result<Option<Filter>, Error> {
+    let Some(profile) = &config.linux.seccomp else {
+        return Ok(None);
+    };
+    if !no_new_privileges && let Some(call) = faked(profile) {
+        return Err(Error::FakedCall { call });
+    }
+    let unknown = match config.annotations.get(FAIL_UNKNOWN).map(String::as_str) {
+        None | Some("0") => UnknownNames::Skipped,
+        Some(_) => UnknownNames::Refused,
+    };
+    Ok(Some(Filter {
+        program: coracle_seccomp::plan(profile, Abi::native(), unknown)?,
+        moment: match no_new_privileges {
+            true => Moment::Last,
+            false => Moment::Privileged,
+        },
+    }))
+}
+
+/// A call that gives up privileges after the filter is loaded, and that the filter would answer
+/// with success without doing it (`errnoRet` 0): the program would run with what init has.
+fn faked(profile: &Seccomp) -> Option<&'static str> {
+    let is_faked = |call: &&&str| {
+        let mut rules = profile
+            .rules
+            .iter()
+            .filter(|rule| rule.names.iter().any(|name| name == **call));
+        let is_fake = |rule: &SeccompRule| rule.action == SeccompAction::Errno(0);
+        rules.clone().any(is_fake)
+            || profile.default_action == SeccompAction::Errno(0)
+                && !rules.any(|rule| rule.conditions.is_empty())
+    };
+    DESCENT.iter().find(is_faked).copied()
+}
+
+/// Asks the running kernel for what the plan's filter needs, before anything is made.
+///
+/// # Errors
+/// [`Error::Seccomp`] naming the flag or action that the kernel does not have.
+pub fn check(plan: &Plan) -> Result<(), Error> {
+    match &plan.filter {
+        Some(filter) => Ok(coracle_seccomp::check(&filter.program)?),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(seccomp: &str, annotations: &str) -> Config {
+        let text = format!(
+            r#"{{"ociVersion": "1.3.0", "root": {{"path": "r"}},
+                "annotations": {{{annotations}}}, "linux": {{"seccomp": {seccomp}}}}}"#
+        );
+        coracle_bundle::parse(std::path::Path::new("/b"), text.as_bytes()).unwrap()
+    }
+
+    fn check(seccomp: &str, annotations: &str, no_new_privileges: bool) -> String {
+        match plan(&config(seccomp, annotations), no_new_privileges) {
+            Ok(None) => "none".to_owned(),
+            Ok(Some(filter)) => format!("{:?}", filter.moment),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn the_right_to_load_decides_when() {
+        let profile = r#"{"defaultAction": "SCMP_ACT_ALLOW"}"#;
+        assert_eq!(check(profile, "", true), "Last");
+        assert_eq!(check(profile, "", false), "Privileged");
+        assert_eq!(check("{}", "", false), "none");
+    }
+
+    #[test]
+    fn an_annotation_refuses_unknown_names() {
+        let profile = r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+            {"names": ["read", "brew"], "action": "SCMP_ACT_ERRNO"}]}"#;
+        let refused = "linux.seccomp.syscalls[0].names[1]: \"brew\" is not a system call";
+        for (value, expected) in [("1", refused), ("", refused), ("0", "Last")] {
+            let annotation = format!(r#""{FAIL_UNKNOWN}": "{value}""#);
+            assert_eq!(check(profile, &annotation, true), expected, "{value:?}");
+        }
+        assert_eq!(check(profile, "", true), "Last");
+    }
+
+    #[test]
+    fn privileges_are_not_given_up_in_appearance_only() {
+        let refused = |call: &str| {
+            format!(
+                "linux.seccomp: errnoRet 0 for {call}, which gives up privileges after the filter \
+                 is loaded, would keep them; set process.noNewPrivileges, or use another errno"
+            )
+        };
+        let fake = r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+            {"names": ["chown", "setresuid"], "action": "SCMP_ACT_ERRNO", "errnoRet": 0}]}"#;
+        assert_eq!(check(fake, "", false), refused("setresuid"));
+        assert_eq!(check(fake, "", true), "Last");
+        let all = r#"{"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 0, "syscalls": [
+            {"names": ["prctl"], "action": "SCMP_ACT_ALLOW"},
+            {"names": ["setgroups"], "action": "SCMP_ACT_ALLOW",
+             "args": [{"index": 0, "op": "SCMP_CMP_EQ", "value": 0}]}]}"#;
+        assert_eq!(check(all, "", false), refused("setgroups"));
+        let denied = r#"{"defaultAction": "SCMP_ACT_ERRNO"}"#;
+        assert_eq!(check(denied, "", false), "Privileged");
+    }
+}
