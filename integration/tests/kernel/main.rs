@@ -23,6 +23,7 @@ mod process;
 mod regression;
 mod rootfs;
 mod rootless;
+mod seccomp;
 mod security;
 mod terminal;
 
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         regression::TESTS,
         rootfs::TESTS,
         rootless::TESTS,
+        seccomp::TESTS,
         security::TESTS,
         terminal::TESTS,
     ];

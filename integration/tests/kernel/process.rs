@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use coracle_integration::{Runtime, json, machine, needs};
+use coracle_integration::{Bundle, Runtime, json, machine, needs};
 
 coracle_integration::tests![
     arguments_are_passed_verbatim,
@@ -55,6 +55,9 @@ coracle_integration::tests![
     a_memory_policy_is_set,
     create_without_process_works_and_start_fails,
     an_apparmor_profile_without_apparmor_is_refused,
+    an_apparmor_profile_confines,
+    an_apparmor_profile_that_is_not_loaded_is_named,
+    exec_has_the_apparmor_profile,
     an_selinux_label_without_selinux_is_refused,
     init_is_not_traceable_before_start,
 ];
@@ -624,6 +627,64 @@ fn an_apparmor_profile_without_apparmor_is_refused() {
         let bundle = bundle.set("/process/apparmorProfile", json!("unconfined"));
         runtime.run(&bundle).ok();
     }
+}
+
+/// Of the guest: it allows everything but writing to `/tmp/denied`.
+const APPARMOR_PROFILE: &str = "guest-test";
+
+/// A bundle under that profile, which must be loaded.
+fn confined(runtime: &Runtime) -> Bundle {
+    let loaded = fs::read_to_string("/sys/kernel/security/apparmor/profiles").unwrap_or_default();
+    if !loaded.contains(APPARMOR_PROFILE) {
+        coracle_integration::skip!("needs the AppArmor profile {APPARMOR_PROFILE}");
+    }
+    let profile = json!(APPARMOR_PROFILE);
+    let bundle = runtime.bundle().folder("/tmp");
+    bundle.set("/process/apparmorProfile", profile)
+}
+
+const LOOK: &str = "cat /proc/self/attr/current; echo x >/tmp/allowed && cat /tmp/allowed; \
+                    echo x >/tmp/denied || echo denied";
+
+fn an_apparmor_profile_confines() {
+    let runtime = Runtime::new();
+    let bundle = confined(&runtime).shell(LOOK);
+    for flag in [false, true] {
+        let bundle = bundle.clone().set("/process/noNewPrivileges", json!(flag));
+        let output = runtime.run(&bundle).ok();
+        assert_eq!(output.line(), "guest-test (enforce)\nx\ndenied", "{output}");
+    }
+}
+
+fn an_apparmor_profile_that_is_not_loaded_is_named() {
+    let runtime = Runtime::new();
+    let bundle = confined(&runtime).set("/process/apparmorProfile", json!("no-such-profile"));
+    let texts = [
+        "no-such-profile",
+        "attr/apparmor/exec",
+        "the profile is not loaded",
+        "ENOENT",
+    ];
+    runtime.try_create(&bundle).fails(texts);
+    runtime.is_clean();
+}
+
+fn exec_has_the_apparmor_profile() {
+    let runtime = Runtime::new();
+    let container = runtime.start(&confined(&runtime).args(["sleep", "1000"]));
+    let output = container.shell(LOOK).ok();
+    assert_eq!(output.line(), "guest-test (enforce)\nx\ndenied", "{output}");
+    let current = ["cat", "/proc/self/attr/current"];
+    let output = container
+        .exec_with(["--apparmor", "unconfined"], current)
+        .ok();
+    assert_eq!(output.line(), "unconfined");
+    // The config names none, the command line does.
+    let container = runtime.sleeper();
+    let output = container
+        .exec_with(["--apparmor", APPARMOR_PROFILE], current)
+        .ok();
+    assert_eq!(output.line(), "guest-test (enforce)");
 }
 
 fn an_selinux_label_without_selinux_is_refused() {

@@ -43,7 +43,7 @@ coracle_integration::tests![
 const USER: u32 = 54_321;
 
 /// A runtime for the user.
-fn user() -> Runtime {
+pub(crate) fn user() -> Runtime {
     let limit = fs::read_to_string("/proc/sys/user/max_user_namespaces").unwrap_or_default();
     if limit.trim() == "0" {
         skip!("ordinary users may make no user namespace here");
@@ -52,7 +52,7 @@ fn user() -> Runtime {
 }
 
 /// The config that `spec --rootless` writes, without its terminal.
-fn written(runtime: &Runtime) -> Bundle {
+pub(crate) fn written(runtime: &Runtime) -> Bundle {
     let mut bundle = runtime.bundle();
     let spec = runtime.bare().args(["spec", "--rootless", "--bundle"]);
     spec.arg(&bundle.dir).output().ok();

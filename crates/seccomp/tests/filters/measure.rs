@@ -54,16 +54,7 @@ fn measure() {
         eprintln!("skipped: the figures are of x86_64");
         return;
     }
-    let engines = profiles::of_engines();
-    let all = [
-        ("like moby's", Some(profiles::like_moby())),
-        ("engines'", engines),
-    ];
-    for (name, profile) in all {
-        let Some(mut profile) = profile else {
-            eprintln!("skipped: {} is not installed", profiles::ENGINE_PROFILE);
-            continue;
-        };
+    for (name, mut profile) in profiles::of_engines() {
         for architectures in [vec![], vec![Architecture::X86, Architecture::X32]] {
             profile.architectures = architectures;
             let plan = plan(&profile, Some(Abi::X86_64), UnknownNames::Skipped).unwrap();

@@ -1,15 +1,13 @@
 //! Profiles: those of engines, and made-up ones; and the calls to try them with.
 
 use crate::interpreter::Call;
-use crate::model::{self, NAMES};
+use crate::model;
 use coracle_bundle::{
     Seccomp, SeccompAction, SeccompArchitecture, SeccompCondition, SeccompOperator, SeccompRule,
 };
 use coracle_seccomp::Abi;
 use serde_json::{Value, json};
 use std::path::Path;
-
-pub(crate) const ENGINE_PROFILE: &str = "/usr/share/containers/seccomp.json";
 
 /// A config's `linux.seccomp`, by way of the parser.
 pub(crate) fn parsed(seccomp: &Value) -> Seccomp {
@@ -25,85 +23,17 @@ pub(crate) fn parsed(seccomp: &Value) -> Seccomp {
         .unwrap()
 }
 
-/// The profile that podman and others ship, as they would put it into the config of a container
-/// with their default capabilities; `None` where it is not installed.
-pub(crate) fn of_engines() -> Option<Seccomp> {
-    const CAPABILITIES: &str = "CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER CAP_FSETID CAP_KILL \
-        CAP_NET_BIND_SERVICE CAP_SETFCAP CAP_SETGID CAP_SETPCAP CAP_SETUID CAP_SYS_CHROOT";
-    let text = std::fs::read_to_string(ENGINE_PROFILE).ok()?;
-    let file: Value = serde_json::from_str(&text).unwrap();
-    let held = |names: &Value, all: &str| {
-        let names = names.as_array().map_or(&[][..], Vec::as_slice);
-        let mut words = all.split_whitespace();
-        names.iter().any(|name| words.any(|word| name == word))
-    };
-    let listed = |rule: &Value| {
-        let (includes, excludes) = (&rule["includes"], &rule["excludes"]);
-        let met = |side: &Value, key: &str, all: &str| {
-            side[key].as_array().is_none_or(|list| list.is_empty()) || held(&side[key], all)
-        };
-        met(includes, "caps", CAPABILITIES)
-            && met(includes, "arches", "amd64 x32 x86")
-            && !held(&excludes["caps"], CAPABILITIES)
-            && !held(&excludes["arches"], "amd64 x32 x86")
-    };
-    let rules = file["syscalls"].as_array().unwrap().iter();
-    let rules: Vec<Value> = rules
-        .filter(|rule| listed(rule))
-        .map(|rule| {
-            let keys = ["names", "action", "args", "errnoRet"];
-            let kept = keys.map(|key| (key.to_owned(), rule[key].clone()));
-            kept.into_iter().collect::<serde_json::Map<_, _>>().into()
-        })
-        .collect();
-    Some(parsed(&json!({
-        "defaultAction": file["defaultAction"],
-        "defaultErrnoRet": file["defaultErrnoRet"],
-        "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"],
-        "syscalls": rules
-    })))
-}
-
-/// A profile of the shape that moby's default has: nearly everything allowed, the rest `EPERM`,
-/// `personality` by value, `clone` by flags, `clone3` not there, `socket` but for one family.
-pub(crate) fn like_moby() -> Seccomp {
-    const DENIED: &str = "acct add_key bpf clone clone3 delete_module fanotify_init finit_module \
-        fsconfig fsmount fsopen fspick init_module ioperm iopl kcmp kexec_file_load kexec_load \
-        keyctl lookup_dcookie mbind mount mount_setattr move_mount move_pages nfsservctl \
-        open_by_handle_at open_tree perf_event_open personality pivot_root quotactl reboot \
-        request_key set_mempolicy setns settimeofday socket swapoff swapon sysfs syslog umount \
-        umount2 unshare uselib userfaultfd ustat vm86 vm86old create_module get_kernel_syms \
-        query_module _sysctl socketcall open_tree_attr file_setattr removexattrat";
-    let denied: Vec<&str> = DENIED.split_whitespace().collect();
-    let allowed: Vec<&&str> = NAMES.keys().filter(|name| !denied.contains(name)).collect();
-    let personality = [0_u64, 8, 0x2_0000, 0x2_0008, 0xffff_ffff].map(|value| {
-        json!({
-            "names": ["personality"],
-            "action": "SCMP_ACT_ALLOW",
-            "args": [{"index": 0, "value": value, "op": "SCMP_CMP_EQ"}]
-        })
-    });
-    let mut rules = vec![
-        json!({"names": allowed, "action": "SCMP_ACT_ALLOW"}),
-        json!({
-            "names": ["clone"],
-            "action": "SCMP_ACT_ALLOW",
-            "args": [{"index": 0, "value": 2_114_060_288_u64, "op": "SCMP_CMP_MASKED_EQ"}]
-        }),
-        json!({"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38}),
-        json!({
-            "names": ["socket"],
-            "action": "SCMP_ACT_ALLOW",
-            "args": [{"index": 0, "value": 40, "op": "SCMP_CMP_NE"}]
-        }),
-    ];
-    rules.extend(personality);
-    parsed(&json!({
-        "defaultAction": "SCMP_ACT_ERRNO",
-        "defaultErrnoRet": 1,
-        "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"],
-        "syscalls": rules
-    }))
+/// The default profiles of engines, by name.
+pub(crate) fn of_engines() -> [(&'static str, Seccomp); 3] {
+    [
+        ("moby", include_str!("../profiles/moby.json")),
+        ("containerd", include_str!("../profiles/containerd.json")),
+        (
+            "containers-common",
+            include_str!("../profiles/containers-common.json"),
+        ),
+    ]
+    .map(|(name, text)| (name, parsed(&serde_json::from_str(text).unwrap())))
 }
 
 /// Numbers from a seed: SplitMix64.
