@@ -45,8 +45,8 @@
 //!
 //! With `process.noNewPrivileges` as the last step before the exec; without, while init still has
 //! `CAP_SYS_ADMIN`. In either case the filter binds the runtime's own calls from there on. They are
-//! few, but a profile must allow them: `write`, `read` and `execve`; without no_new_privs also those
-//! that give up privileges. `docs/seccomp.md` has the whole list.
+//! few, but a profile must allow them: `write`, `read` and `execve`; without no_new_privs those
+//! that give up privileges as well. `docs/seccomp.md` has the whole list.
 //!
 //! # Invariants
 //!
