@@ -15,7 +15,7 @@ use crate::handoff::{self, Socket};
 use crate::identity::Identity;
 use crate::lock;
 use crate::notify::{self, Proxy};
-use crate::options::{Attachment, CreateOptions};
+use crate::options::{Attachment, CreateOptions, Keyring};
 use crate::record::Record;
 use crate::relay;
 use crate::state;
@@ -36,6 +36,7 @@ pub(crate) enum Goal {
 pub(crate) struct Prepared {
     pub(crate) bundle: Bundle,
     pub(crate) plan: Plan,
+    pub(crate) keyring: Keyring,
     /// The caller waits for notifications of the service.
     pub(crate) notify: bool,
 }
@@ -107,6 +108,7 @@ pub(crate) fn prepare(
     Ok(Prepared {
         bundle,
         plan,
+        keyring: options.keyring,
         notify,
     })
 }
@@ -341,6 +343,7 @@ fn first_record(directory: &Directory, prepared: &Prepared) -> Result<Record, Er
         poststart_hooks: !config.hooks.poststart.is_empty(),
         poststop_hooks: !config.hooks.poststop.is_empty(),
         has_process: config.process.is_some(),
+        no_new_keyring: prepared.keyring == Keyring::Inherited,
         annotations: config.annotations.clone(),
     })
 }

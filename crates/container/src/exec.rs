@@ -71,7 +71,11 @@ fn launch(
     (process, handoff): (&Process, Handoff),
 ) -> Result<Ended, Error> {
     let (init, pidfd) = find_init(options, record)?;
-    let plan = plan(options, config, process, &init)?;
+    let keyring = match record.no_new_keyring {
+        true => Keyring::Inherited,
+        false => Keyring::New,
+    };
+    let plan = plan(options, keyring, config, (process, &init))?;
     let cgroup = match options.cgroup.is_empty() {
         true => record.own_cgroup().cloned(),
         // Of a container without a cgroup, an empty record: then the path is refused.
@@ -180,9 +184,9 @@ fn find_init(options: &ExecOptions, record: &Record) -> Result<(Identity, OwnedF
 
 fn plan(
     options: &ExecOptions,
+    keyring: Keyring,
     config: &Config,
-    process: &Process,
-    init: &Identity,
+    (process, init): (&Process, &Identity),
 ) -> Result<coracle_launch::Plan, Error> {
     let listen_fds = notify::listen_fds();
     let preserved_fds = handoff::preserved(listen_fds, options.preserve_fds)?;
@@ -193,7 +197,7 @@ fn plan(
         manager: Default::default(),
         rootless: Default::default(),
         jail: Default::default(),
-        keyring: Keyring::New,
+        keyring,
         environment: Vec::new(),
         preserved_fds,
     };

@@ -42,6 +42,8 @@ pub(crate) struct Record {
     pub(crate) poststop_hooks: bool,
     /// The config has a process: the container can be started.
     pub(crate) has_process: bool,
+    /// `--no-new-keyring`, which `exec` obeys as well.
+    pub(crate) no_new_keyring: bool,
     pub(crate) annotations: BTreeMap<String, String>,
 }
 

@@ -533,6 +533,10 @@ fn no_new_keyring_keeps_the_callers() {
         .args(["--no-new-keyring", &id]);
     let output = run.output().ok();
     assert!(!output.stdout.contains(&format!("_ses.{id}")), "{output}");
+    let bundle = bundle.args(["sleep", "1000"]);
+    let container = runtime.create_with(&bundle, ["--no-new-keyring"]);
+    let output = container.exec(["cat", "/proc/keys"]).ok();
+    assert!(!output.stdout.contains(&container.id), "{output}");
 }
 
 fn hostname_and_domainname_are_set() {
