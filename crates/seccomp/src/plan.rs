@@ -32,8 +32,8 @@ pub struct Plan {
     pub abis: Vec<Abi>,
     /// The return value for calls that no rule matches.
     pub default: u32,
-    /// Names that are no system call of any machine, each once: for a debug message, since engines
-    /// list calls that are newer than we.
+    /// Names that are no system call of any machine, each once: told by [`Plan::describe`] alone,
+    /// since engines list calls that are newer than we.
     pub unknown_names: Vec<String>,
     /// What else of the profile has no effect here, one line each.
     pub notes: Vec<String>,

@@ -42,6 +42,10 @@ impl Plan {
             text.push_str(", listener to ");
             text.push_str(&listener.path.to_string_lossy());
         }
+        for name in &self.unknown_names {
+            text.push_str(", without ");
+            text.extend(name.escape_debug());
+        }
         text.push(')');
         text
     }
