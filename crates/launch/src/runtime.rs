@@ -264,6 +264,9 @@ impl Launch<'_> {
         };
         let descriptor = match coracle_sys::pidfd_getfd(self.pidfd.as_fd(), number) {
             // It takes the right to trace init, which a runtime without privileges does not have.
+            Err(Errno::EPERM) if listener.notifies_sendmsg => {
+                return Err(coracle_seccomp::Error::OutOfReach.into());
+            }
             Err(Errno::EPERM) => self.ask_for_listener()?,
             fetched => fetched.map_err(|errno| Error::Runtime {
                 attempted: "fetch the seccomp listener from init",

@@ -46,6 +46,12 @@ pub enum Error {
         /// The rule's place.
         rule: usize,
     },
+    /// Neither can the runtime fetch the listener from init nor init send it.
+    #[error(
+        "linux.seccomp.listenerPath: the runtime has too few privileges to fetch the listener, and \
+         init cannot send it, since sendmsg is notified as well"
+    )]
+    OutOfReach,
     /// A path that cannot be handed to the kernel.
     #[error("linux.seccomp.listenerPath: {path:?} holds a NUL byte")]
     ListenerPath {

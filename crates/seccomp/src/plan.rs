@@ -46,6 +46,8 @@ pub struct Listener {
     pub path: CString,
     /// Opaque.
     pub metadata: Option<String>,
+    /// `sendmsg` is notified as well: init cannot send the listener before somebody has it.
+    pub notifies_sendmsg: bool,
 }
 
 /// What becomes of names that are no system call of any machine.
@@ -167,11 +169,11 @@ fn listener(profile: &Seccomp, program: &[FilterInstruction]) -> Result<Option<L
     }
     let rules = profile.rules.iter();
     let notified = |rule: &SeccompRule| rule.action == SeccompAction::Notify;
-    let writes = |rule: &SeccompRule| rule.names.iter().any(|name| name == "write");
-    if let Some(rule) = rules
-        .clone()
-        .position(|rule| notified(rule) && writes(rule))
-    {
+    let notified_of = |call: &str| {
+        let names = |rule: &SeccompRule| rule.names.iter().any(|name| name == call);
+        rules.clone().position(|rule| notified(rule) && names(rule))
+    };
+    if let Some(rule) = notified_of("write") {
         return Err(Error::NotifiedWrite { rule });
     }
     let Some(path) = &profile.listener_path else {
@@ -184,5 +186,6 @@ fn listener(profile: &Seccomp, program: &[FilterInstruction]) -> Result<Option<L
     Ok(Some(Listener {
         path,
         metadata: profile.listener_metadata.clone(),
+        notifies_sendmsg: notified_of("sendmsg").is_some(),
     }))
 }

@@ -678,6 +678,9 @@ fn a_user_without_privileges_has_a_listener() {
     copy_program(calls(), &bundle.path("/bin/calls"));
     let output = runtime.run(&bundle).ok();
     assert_eq!(output.line(), "42\n-16\n1", "{output}");
+    let bundle = bundle.set("/linux/seccomp", agent.profile("mkdir sendmsg"));
+    let texts = ["listenerPath", "since sendmsg is notified as well"];
+    runtime.run(&bundle).fails(texts);
     let mut denied = agent.profile("mkdir");
     let rules = denied["syscalls"].as_array_mut().expect("rules");
     rules.push(json!({"names": ["sendmsg"], "action": "SCMP_ACT_ERRNO"}));

@@ -162,6 +162,7 @@ mod tests {
         let mut listener = Listener {
             path: c"/agent".to_owned(),
             metadata: Some("a\"b\n".to_owned()),
+            notifies_sendmsg: false,
         };
         let expected = concat!(
             r#"{"ociVersion":"1.2.0","fds":["seccompFd"],"pid":42,"metadata":"a\"b\n","#,
@@ -181,6 +182,7 @@ mod tests {
         let listener = Listener {
             path: std::ffi::CString::new(path.to_str().unwrap()).unwrap(),
             metadata: Some("m".to_owned()),
+            notifies_sendmsg: false,
         };
         let process = ProcessState {
             oci_version: "1.2.0",
