@@ -10,6 +10,7 @@ mod processes;
 mod remove;
 mod resctrl;
 mod runtime;
+mod update;
 mod v1;
 mod v2;
 
@@ -19,3 +20,4 @@ pub use kill::kill;
 pub use processes::processes;
 pub use remove::{remove, undo};
 pub use runtime::{Created, Joining, create, oom_killed, open, open_procs};
+pub use update::{Undo, survey, update};

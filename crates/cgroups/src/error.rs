@@ -37,6 +37,17 @@ pub enum Error {
         /// The kernel's answer.
         errno: Errno,
     },
+    /// No right to write to a file of the container's cgroup.
+    #[error(
+        "write {}: {}: the container's cgroup is not delegated to this user",
+        path.display(), errno_text(*errno)
+    )]
+    Rights {
+        /// The file.
+        path: PathBuf,
+        /// The kernel's answer.
+        errno: Errno,
+    },
     /// What is mounted there is not a cgroup file system.
     #[error("{}: not a cgroup file system", path.display())]
     NotCgroup {
@@ -147,6 +158,23 @@ pub enum Error {
         /// The kernel's answer.
         errno: Errno,
     },
+    /// The device program of a running container is no longer ours to replace.
+    #[error(
+        "linux.resources.devices: another tool has replaced the device program of {}",
+        path.display()
+    )]
+    Replaced {
+        /// The cgroup.
+        path: PathBuf,
+    },
+    /// An update failed, and not all of it could be taken back.
+    #[error("{source}; then, when its other values were taken back: {left}")]
+    Halfway {
+        /// Why it failed.
+        source: Box<Error>,
+        /// What is still as the update had it, and why.
+        left: String,
+    },
     /// The container has no cgroup that could do what is asked.
     #[error("{verb}: the container has no {what}")]
     Lacking {
@@ -203,6 +231,16 @@ pub enum Error {
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
+    /// The JSON path that the error speaks of, for callers who know the value by another name.
+    pub fn path_mut(&mut self) -> Option<&mut String> {
+        match self {
+            Self::Config { path, .. } | Self::Controller { path, .. } => Some(path),
+            Self::Write { source_path, .. } => Some(source_path),
+            Self::Halfway { source, .. } => source.path_mut(),
+            _ => None,
+        }
+    }
+
     /// A wrong value at a JSON path.
     pub(crate) fn config(path: impl Into<String>, reason: impl Into<String>) -> Self {
         Self::Config {

@@ -5,7 +5,7 @@
 //! values and a device program. [`create`] makes them before the container's init is there; init is
 //! cloned into the v2 cgroup, or writes itself into the v1 ones by [`join`]. What was made is in
 //! the [`Record`], and [`open`] (for exec), [`freeze`], [`thaw`], [`kill`], [`processes`] and
-//! [`remove`] need nothing else.
+//! [`remove`] need nothing else, nor do [`survey`] and [`update`].
 //!
 //! ```no_run
 //! use coracle_bundle::Config;
@@ -30,7 +30,8 @@
 //! - The device list begins with deny-all, whatever the config says.
 //! - No pid is ever written to `cgroup.procs`.
 //! - Every wait has an end, and whatever was frozen on the way runs again.
-//! - Absent: systemd as the manager, statistics, update of a running container.
+//! - An update is carried out as a whole or taken back.
+//! - Absent: systemd as the manager, statistics.
 
 mod apply;
 mod error;
@@ -38,12 +39,13 @@ mod plan;
 mod record;
 
 pub use apply::{
-    Created, Joining, create, freeze, is_frozen, join, kill, oom_killed, open, open_procs,
-    processes, remove, thaw, undo,
+    Created, Joining, Undo, create, freeze, is_frozen, join, kill, oom_killed, open, open_procs,
+    processes, remove, survey, thaw, undo, update,
 };
 pub use error::{Error, Result};
 pub use plan::{
-    Absent, Denied, Driver, Enable, Files, HierarchyPlan, Manager, Missing, Options, Plan, Program,
-    Refused, ResctrlPlan, Rootless, UnifiedPlan, Write, plan, sub_cgroup,
+    Absent, Change, Denied, DeviceUpdate, Driver, Enable, Files, HierarchyPlan, Manager, Missing,
+    Options, Plan, Program, Refused, ResctrlPlan, Rootless, Survey, UnifiedPlan, UpdatePlan, Write,
+    changes_devices, plan, plan_update, sub_cgroup,
 };
 pub use record::{Directory, Group, Mode, Record};

@@ -4,6 +4,7 @@ mod block_io;
 mod bpf;
 mod cpu;
 mod describe;
+mod device_update;
 mod devices;
 mod hugetlb;
 mod limits;
@@ -14,13 +15,18 @@ mod path;
 mod pids;
 mod rdma;
 mod resctrl;
+mod restore;
 mod sub_cgroup;
 mod unified;
+mod update;
 mod write;
 
 pub use bpf::Program;
+pub use device_update::DeviceUpdate;
 pub use resctrl::{Missing, ResctrlPlan};
+pub(crate) use restore::restore;
 pub use sub_cgroup::sub_cgroup;
+pub use update::{Change, Survey, UpdatePlan, changes_devices, plan_update};
 pub use write::{Absent, Refused, Write};
 
 use std::path::PathBuf;

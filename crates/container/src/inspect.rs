@@ -77,9 +77,7 @@ pub fn resume(store: &Store, id: &ContainerId) -> Result<(), Error> {
 fn freezer(store: &Store, id: &ContainerId, verb: Verb) -> Result<(), Error> {
     let directory = store.open(id)?;
     let _lock = lock::acquire(&directory)?;
-    let record = directory
-        .record()?
-        .ok_or_else(|| Error::Absent { id: id.clone() })?;
+    let record = directory.present_record()?;
     allow(verb, &directory, &record)?;
     let (name, apply): (
         _,
@@ -97,15 +95,13 @@ fn freezer(store: &Store, id: &ContainerId, verb: Verb) -> Result<(), Error> {
     }
 }
 
-fn read(store: &Store, id: &ContainerId) -> Result<(Directory, Record), Error> {
+pub(crate) fn read(store: &Store, id: &ContainerId) -> Result<(Directory, Record), Error> {
     let directory = store.open(id)?;
-    let record = directory
-        .record()?
-        .ok_or_else(|| Error::Absent { id: id.clone() })?;
+    let record = directory.present_record()?;
     Ok((directory, record))
 }
 
-fn allow(verb: Verb, directory: &Directory, record: &Record) -> Result<(), Error> {
+pub(crate) fn allow(verb: Verb, directory: &Directory, record: &Record) -> Result<(), Error> {
     let status = state::status(directory, record);
     match refusal(verb, status) {
         Some(refusal) => Err(Error::Status {

@@ -42,6 +42,7 @@ mod status;
 mod store;
 mod timestamp;
 mod undo;
+mod update;
 
 pub use create::create;
 pub use delete::delete;
@@ -60,6 +61,7 @@ pub use state::{OCI_VERSION, State};
 pub use status::Status;
 pub use store::Store;
 pub use timestamp::rfc3339;
+pub use update::{Kind as LimitKind, Limit, NewResources, UpdateOptions, update};
 
 /// Returns when the runtime's own file cannot be written from a container; else executes it once
 /// more from a protected copy. To be called first by the verbs that clone.

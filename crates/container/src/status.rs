@@ -53,6 +53,7 @@ pub(crate) enum Verb {
     Pause,
     Resume,
     Ps,
+    Update,
 }
 
 /// Total: what `verb` says in `status`, `None` when it is allowed. The texts are those that callers
@@ -89,6 +90,8 @@ pub(crate) fn refusal(verb: Verb, status: Status) -> Option<&'static str> {
         (Verb::Resume, _) => Some("container not paused"),
         (Verb::Ps, Stopped) => Some("container not running"),
         (Verb::Ps, _) => None,
+        (Verb::Update, Stopped | Creating) => Some("container not running"),
+        (Verb::Update, _) => None,
     }
 }
 

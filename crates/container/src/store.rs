@@ -213,6 +213,16 @@ impl Directory {
             })
     }
 
+    /// The record of a container that is there.
+    ///
+    /// # Errors
+    /// [`Error::Absent`] where there is none; as [`Self::record`].
+    pub(crate) fn present_record(&self) -> Result<Record, Error> {
+        self.record()?.ok_or_else(|| Error::Absent {
+            id: self.id.clone(),
+        })
+    }
+
     /// What can be read of a corrupt record.
     pub(crate) fn salvaged_record(&self) -> Record {
         let text = self.read(RECORD).ok().flatten();
@@ -238,6 +248,13 @@ impl Directory {
 
     pub(crate) fn write_config(&self, text: &[u8]) -> Result<(), Error> {
         self.write(CONFIG, text)
+    }
+
+    /// Replaces the private copy as a whole.
+    pub(crate) fn replace_config(&self, text: &[u8]) -> Result<(), Error> {
+        self.write(".config.json", text)?;
+        nix::fcntl::renameat(&self.handle, ".config.json", &self.handle, CONFIG)
+            .map_err(|errno| self.failed("rename", CONFIG, errno))
     }
 
     /// Makes the FIFOs and opens both ends of each, so that no open blocks.

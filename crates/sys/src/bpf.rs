@@ -43,11 +43,14 @@ const BPF_PROG_LOAD: libc::c_long = 5;
 const BPF_PROG_ATTACH: libc::c_long = 8;
 const BPF_PROG_DETACH: libc::c_long = 9;
 const BPF_PROG_GET_FD_BY_ID: libc::c_long = 13;
+const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const BPF_PROG_QUERY: libc::c_long = 16;
 const BPF_PROG_TYPE_CGROUP_DEVICE: u32 = 15;
 const BPF_CGROUP_DEVICE: u32 = 6;
 const BPF_F_ALLOW_MULTI: u32 = 1 << 1;
 const BPF_F_REPLACE: u32 = 1 << 2;
+/// What our programs are called, so that they are told from those of others on the same cgroup.
+const NAME: [u8; 16] = *b"coracle_devices\0";
 
 /// `union bpf_attr` for `BPF_PROG_LOAD`, up to the program's name.
 #[repr(C)]
@@ -94,6 +97,22 @@ struct ById {
     flags: u32,
 }
 
+/// `union bpf_attr` for `BPF_OBJ_GET_INFO_BY_FD`.
+#[repr(C)]
+struct InfoByFd {
+    program: u32,
+    length: u32,
+    info: u64,
+}
+
+/// `struct bpf_prog_info` up to the program's name.
+#[repr(C)]
+#[derive(Default)]
+struct Info {
+    before: [u64; 8],
+    name: [u8; 16],
+}
+
 /// `int bpf(BPF_PROG_LOAD, union bpf_attr *attr, unsigned int size)`, bpf(2).
 ///
 /// # Errors
@@ -101,10 +120,6 @@ struct ById {
 /// The kernel's: `EINVAL` or `EACCES` for a program that its verifier refuses, `EPERM`.
 pub fn bpf_load_device_program(instructions: &[Instruction]) -> Result<OwnedFd> {
     const LICENSE: &CStr = c"Apache";
-    let mut name = [0; 16];
-    for (to, from) in name.iter_mut().zip(b"coracle_devices") {
-        *to = *from;
-    }
     let mut attributes = Load {
         kind: BPF_PROG_TYPE_CGROUP_DEVICE,
         instruction_count: u32::try_from(instructions.len()).map_err(|_| Errno::E2BIG)?,
@@ -115,7 +130,7 @@ pub fn bpf_load_device_program(instructions: &[Instruction]) -> Result<OwnedFd> 
         log_buffer: 0,
         kernel_version: 0,
         flags: 0,
-        name,
+        name: NAME,
     };
     // SAFETY: the attributes are those of this command; they point to as many instructions as they
     // say and to a C string, which the kernel only reads and which outlive the call.
@@ -210,6 +225,25 @@ pub fn bpf_program_by_id(program: u32) -> Result<OwnedFd> {
     unsafe { new_descriptor(answer) }
 }
 
+/// `int bpf(BPF_OBJ_GET_INFO_BY_FD, union bpf_attr *attr, unsigned int size)`, bpf(2): whether the
+/// program is one of [`bpf_load_device_program`], of this release or another, by its name.
+///
+/// # Errors
+///
+/// The kernel's.
+pub fn bpf_is_ours(program: BorrowedFd<'_>) -> Result<bool> {
+    let mut info = Info::default();
+    let mut attributes = InfoByFd {
+        program: number(program),
+        length: u32::try_from(size_of::<Info>()).map_err(|_| Errno::EOVERFLOW)?,
+        info: (&raw mut info).expose_provenance() as u64,
+    };
+    // SAFETY: the attributes are those of this command; the kernel writes at most `length` bytes to
+    // `info`, a plain value of that size whose zeros ask for nothing else. It outlives the call.
+    done(unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attributes) })?;
+    Ok(info.name == NAME)
+}
+
 fn number(descriptor: BorrowedFd<'_>) -> u32 {
     descriptor.as_raw_fd().cast_unsigned()
 }
@@ -228,6 +262,7 @@ unsafe fn bpf<T>(command: libc::c_long, attributes: &mut T) -> libc::c_long {
 mod tests {
     use super::*;
     use std::mem::offset_of;
+    use std::os::fd::AsFd;
 
     #[test]
     fn attributes_are_laid_out_as_the_kernels() {
@@ -239,6 +274,8 @@ mod tests {
         );
         assert_eq!((size_of::<Query>(), offset_of!(Query, count)), (32, 24));
         assert_eq!(size_of::<ById>(), 12);
+        assert_eq!(size_of::<InfoByFd>(), 16);
+        assert_eq!((size_of::<Info>(), offset_of!(Info, name)), (80, 64));
     }
 
     #[test]
@@ -261,6 +298,9 @@ mod tests {
             matches!(answer, Ok(_) | Err(Errno::EPERM | Errno::ENOSYS)),
             "{answer:?}"
         );
+        if let Ok(program) = answer {
+            assert!(bpf_is_ours(program.as_fd()).unwrap());
+        }
         let no_exit = bpf_load_device_program(&yes[..1]).map(drop);
         assert!(no_exit.is_err());
     }

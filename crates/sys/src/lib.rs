@@ -55,8 +55,8 @@ mod xattr;
 pub type Result<T> = nix::Result<T>;
 
 pub use bpf::{
-    Instruction, bpf_attach_device, bpf_detach_device, bpf_load_device_program, bpf_program_by_id,
-    bpf_query_device,
+    Instruction, bpf_attach_device, bpf_detach_device, bpf_is_ours, bpf_load_device_program,
+    bpf_program_by_id, bpf_query_device,
 };
 pub use capability::{
     Capabilities, KeepCapabilities, ambient_clear, ambient_raise, capget, capset, drop_bounding,

@@ -26,6 +26,7 @@ mod rootless;
 mod seccomp;
 mod security;
 mod terminal;
+mod update;
 
 fn main() -> ExitCode {
     let modules = [
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
         seccomp::TESTS,
         security::TESTS,
         terminal::TESTS,
+        update::TESTS,
     ];
     runner::main(&modules.concat())
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use coracle_integration::terminal::Terminal;
-use coracle_integration::{Command, Output, Runtime, needs, program, wait_until};
+use coracle_integration::{Command, Output, Runtime, control_file, needs, program, wait_until};
 
 coracle_integration::tests![
     run_prints_and_exits,
@@ -22,6 +22,7 @@ coracle_integration::tests![
     kill_sends_a_signal,
     pause_and_unpause,
     limits_are_applied,
+    limits_are_updated,
     volumes_and_tmpfs_are_mounted,
     a_read_only_root,
     two_containers_share_namespaces,
@@ -371,6 +372,24 @@ fn limits_are_applied() {
         of(("memory", "memory.limit_in_bytes"), "memory.max"),
         "67108864\n"
     );
+}
+
+fn limits_are_updated() {
+    needs::controller("memory");
+    let podman = Podman::new();
+    let id = podman.start(&["--memory", "64m"], "sleep 1000");
+    let options = ["--memory", "32m", "--cpu-shares", "512"];
+    let command = podman.command(&["update"]).args(options).arg(&id);
+    command.output().ok();
+    let pid = podman.inspect(&id, "{{.State.Pid}}").parse().unwrap();
+    let read = |v1, v2| {
+        let text = fs::read_to_string(control_file(pid, v1, v2)).unwrap();
+        text.trim_end().to_owned()
+    };
+    let memory = read(("memory", "memory.limit_in_bytes"), "memory.max");
+    assert_eq!(memory, "33554432");
+    let weight = read(("cpu", "cpu.shares"), "cpu.weight");
+    assert!(["512", "59"].contains(&weight.as_str()), "{weight}");
 }
 
 fn volumes_and_tmpfs_are_mounted() {

@@ -199,8 +199,12 @@ pub(super) fn set(path: &Path, file: &str, value: &str) -> Result<()> {
 
 fn set_there(path: &Path, file: &str, value: &str) -> Result<()> {
     let written = files::open_path(path).and_then(|dir| files::write(dir.as_fd(), file, value));
-    written.map_err(|errno| Error::Open {
-        path: path.join(file),
-        errno,
+    written.map_err(|errno| {
+        let path = path.join(file);
+        if files::is_denied(errno) {
+            Error::Rights { path, errno }
+        } else {
+            Error::Open { path, errno }
+        }
     })
 }

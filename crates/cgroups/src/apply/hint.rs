@@ -42,6 +42,9 @@ fn cause(directory: BorrowedFd, write: &Write, errno: Errno) -> Option<String> {
         {
             text("not within what this machine or the parent cgroup has")
         }
+        Errno::EBUSY if file.ends_with("cpus") || file.ends_with("mems") => {
+            text("a cgroup below still has what is taken away")
+        }
         Errno::EINVAL if file.starts_with("cpu.rt_") => {
             text("above what the parent cgroup has for realtime scheduling")
         }

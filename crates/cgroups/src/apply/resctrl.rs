@@ -64,6 +64,15 @@ fn write_schemata(path: &Path, schemata: &str) -> Result<()> {
     written.map_err(|errno| failed("write schemata of", path, errno))
 }
 
+/// Writes new lines into a group's `schemata`; returns what its lines said before.
+pub(super) fn update(path: &Path, schemata: &str) -> Result<String> {
+    let before = files::open_path(path)
+        .and_then(|directory| files::read(directory.as_fd(), "schemata"))
+        .map_err(|errno| failed("read schemata of", path, errno))?;
+    write_schemata(path, schemata)?;
+    Ok(before)
+}
+
 /// An existing group must already be what the config asks: others share it.
 fn compare(path: &Path, schemata: &str) -> Result<()> {
     if schemata.is_empty() {

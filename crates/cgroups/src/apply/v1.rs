@@ -44,7 +44,7 @@ pub(super) fn make(
                 check_unused(&path)?;
             }
             inherit(top.as_fd(), plan)?;
-            write_all(leaf.as_fd(), &path, &plan.writes)?;
+            write_all(leaf.as_fd(), &path, &plan.writes, &mut |_| {})?;
             files::open_to_write(leaf.as_fd(), "tasks")
         }
         Err(errno) => Err(errno),
@@ -187,12 +187,18 @@ fn inherit_file(top: BorrowedFd, plan: &HierarchyPlan, file: &str) -> nix::Resul
     Ok(())
 }
 
-/// Writes the values in order, then those again that another one stood in the way of.
-pub(super) fn write_all(directory: BorrowedFd, path: &Path, writes: &[Write]) -> Result<()> {
+/// Writes the values in order, then those again that another one stood in the way of. `note` hears
+/// of each file right before it is written.
+pub(super) fn write_all(
+    directory: BorrowedFd,
+    path: &Path,
+    writes: &[Write],
+    note: &mut dyn FnMut(&Write),
+) -> Result<()> {
     let mut again = Vec::new();
     let mut open = None;
     for write in writes {
-        match (write_one(directory, write, &mut open), write.refused) {
+        match (write_one(directory, write, &mut open, note), write.refused) {
             (Ok(()), _) => {}
             (Err((write, Errno::EINVAL | Errno::EBUSY)), Refused::Again) => again.push(write),
             (Err((_, Errno::EPERM | Errno::EACCES)), Refused::Skip) => {}
@@ -200,7 +206,7 @@ pub(super) fn write_all(directory: BorrowedFd, path: &Path, writes: &[Write]) ->
         }
     }
     for write in again {
-        write_one(directory, write, &mut open)
+        write_one(directory, write, &mut open, note)
             .map_err(|(write, errno)| hint::refused(directory, path, write, errno))?;
     }
     Ok(())
@@ -212,9 +218,15 @@ type Attempt<'a> = std::result::Result<(), (&'a Write, Errno)>;
 type Open<'a> = Option<(&'a str, OwnedFd)>;
 
 /// Writes one value into the first of its files that is there.
-fn write_one<'a>(directory: BorrowedFd, write: &'a Write, open: &mut Open<'a>) -> Attempt<'a> {
+fn write_one<'a>(
+    directory: BorrowedFd,
+    write: &'a Write,
+    open: &mut Open<'a>,
+    note: &mut dyn FnMut(&Write),
+) -> Attempt<'a> {
     let mut write = write;
     loop {
+        note(write);
         match (write_open(directory, write, open), &write.absent) {
             (Ok(()), _) | (Err(Errno::ENOENT), Absent::Skip) => return Ok(()),
             (Err(Errno::ENOENT), Absent::Instead(other)) => write = other,

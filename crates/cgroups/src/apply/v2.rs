@@ -43,7 +43,7 @@ pub(super) fn make(
     if age == Age::Old {
         check_unused(leaf.as_fd(), &path)?;
     }
-    v1::write_all(leaf.as_fd(), &path, &plan.writes)?;
+    v1::write_all(leaf.as_fd(), &path, &plan.writes, &mut |_| {})?;
     if let Some(program) = &plan.devices {
         device::attach(leaf.as_fd(), &path, program, age)?;
     }

@@ -126,7 +126,8 @@ fn v2(cpu: &Cpu) -> Result<Vec<Write>> {
         (None, Some(period)) => (PERIOD, format!("max {period}")),
     };
     if !value.is_empty() {
-        writes.push(Write::new("cpu.max", value, source));
+        // Refused as long as a burst from before is above it.
+        writes.push(Write::new("cpu.max", value, source).again());
     }
     if let Some(burst) = cpu.burst {
         writes.push(burst_write("cpu.max.burst", burst));
@@ -223,14 +224,19 @@ mod tests {
             Some(50_000),
             Some(100_000),
             "cpu.cfs_period_us=100000 (again) cpu.cfs_quota_us=50000 (again)",
-            "cpu.max=50000 100000",
+            "cpu.max=50000 100000 (again)",
         );
-        check(Some(-1), None, "cpu.cfs_quota_us=-1 (again)", "cpu.max=max");
+        check(
+            Some(-1),
+            None,
+            "cpu.cfs_quota_us=-1 (again)",
+            "cpu.max=max (again)",
+        );
         check(
             None,
             Some(50_000),
             "cpu.cfs_period_us=50000 (again)",
-            "cpu.max=max 50000",
+            "cpu.max=max 50000 (again)",
         );
         check(Some(0), Some(0), "", "");
     }

@@ -21,7 +21,7 @@ pub(super) struct Devices {
     pub(super) program: Option<Program>,
 }
 
-const ALL: DeviceAccess = DeviceAccess {
+pub(super) const ALL: DeviceAccess = DeviceAccess {
     read: true,
     write: true,
     mknod: true,
@@ -30,13 +30,9 @@ const ALL: DeviceAccess = DeviceAccess {
 /// The filter for the config's `rules`.
 pub(super) fn plan(rules: &[DeviceRule], host: &Host) -> Result<Devices> {
     let rules = effective(rules)?;
-    // A process that owns no device cgroup of its own can neither change the filter nor make or
-    // open device nodes in its user namespace: the container has only what was bound into it.
-    let unprivileged = host.euid != 0 || host.in_user_namespace;
-    let on_v1 = |h: &coracle_host::Hierarchy| h.controllers.iter().any(|c| c == "devices");
-    if host.cgroups.hierarchies.iter().any(on_v1) {
-        let mut lines = v1_lines(&rules)?;
-        if unprivileged {
+    if is_on_v1(host) {
+        let mut lines = v1_memory(&rules)?.lines;
+        if is_unprivileged(host) {
             lines = lines.into_iter().map(Write::if_permitted).collect();
         }
         return Ok(Devices {
@@ -44,28 +40,45 @@ pub(super) fn plan(rules: &[DeviceRule], host: &Host) -> Result<Devices> {
             program: None,
         });
     }
-    let rules: Vec<DeviceRule> = rules.into_iter().map(|entry| entry.rule).collect();
-    let refused = if unprivileged {
+    Ok(Devices {
+        lines: Vec::new(),
+        program: program(&rules, host),
+    })
+}
+
+/// A process that owns no device cgroup of its own can neither change the filter nor make or open
+/// device nodes in its user namespace: the container has only what was bound into it.
+pub(super) fn is_unprivileged(host: &Host) -> bool {
+    host.euid != 0 || host.in_user_namespace
+}
+
+/// Whether a v1 hierarchy filters the devices.
+pub(super) fn is_on_v1(host: &Host) -> bool {
+    let has = |h: &coracle_host::Hierarchy| h.controllers.iter().any(|c| c == "devices");
+    host.cgroups.hierarchies.iter().any(has)
+}
+
+/// The program for the whole list; `None` if it allows everything.
+pub(super) fn program(entries: &[Entry], host: &Host) -> Option<Program> {
+    let rules: Vec<DeviceRule> = entries.iter().map(|entry| entry.rule).collect();
+    let refused = if is_unprivileged(host) {
         Refused::Skip
     } else {
         Refused::Fail
     };
-    Ok(Devices {
-        lines: Vec::new(),
-        program: Program::new(&reduce(&rules), refused),
-    })
+    Program::new(&reduce(&rules), refused)
 }
 
 /// A rule and where it comes from.
 #[derive(Clone, Debug)]
-struct Entry {
-    rule: DeviceRule,
+pub(super) struct Entry {
+    pub(super) rule: DeviceRule,
     /// JSON path; `None` for what we add at the end.
-    source: Option<String>,
+    pub(super) source: Option<String>,
 }
 
 /// The whole list: our deny-all, the config's entries, the defaults.
-fn effective(rules: &[DeviceRule]) -> Result<Vec<Entry>> {
+pub(super) fn effective(rules: &[DeviceRule]) -> Result<Vec<Entry>> {
     let list = "linux.resources.devices";
     let mut entries = Vec::with_capacity(rules.len() + 16);
     if !rules.first().is_some_and(is_everything) {
@@ -107,7 +120,7 @@ fn effective(rules: &[DeviceRule]) -> Result<Vec<Entry>> {
 
 /// What every container may use: mknod of anything (a node alone opens nothing), the devices of
 /// config-linux.md § Default Devices, pseudo terminals, and tun, which engines count on.
-fn defaults() -> impl Iterator<Item = DeviceRule> {
+pub(super) fn defaults() -> impl Iterator<Item = DeviceRule> {
     let mknod = DeviceAccess {
         mknod: true,
         ..DeviceAccess::default()
@@ -137,7 +150,7 @@ fn defaults() -> impl Iterator<Item = DeviceRule> {
     .chain(nodes)
 }
 
-fn any(allow: bool, kind: DeviceRuleKind, access: DeviceAccess) -> DeviceRule {
+pub(super) fn any(allow: bool, kind: DeviceRuleKind, access: DeviceAccess) -> DeviceRule {
     DeviceRule {
         allow,
         kind,
@@ -147,7 +160,7 @@ fn any(allow: bool, kind: DeviceRuleKind, access: DeviceAccess) -> DeviceRule {
     }
 }
 
-fn is_everything(rule: &DeviceRule) -> bool {
+pub(super) fn is_everything(rule: &DeviceRule) -> bool {
     rule.kind == DeviceRuleKind::All && rule.access == ALL
 }
 
@@ -174,8 +187,9 @@ pub(super) fn line(rule: &DeviceRule) -> String {
     line
 }
 
-/// The entries as lines in their order, and a few more where the kernel's memory needs them.
-fn v1_lines(entries: &[Entry]) -> Result<Vec<Write>> {
+/// The entries as lines in their order, and a few more where the kernel's memory needs them; and
+/// what it then remembers.
+pub(super) fn v1_memory(entries: &[Entry]) -> Result<V1Memory> {
     let mut memory = V1Memory {
         allows: true,
         exceptions: Vec::new(),
@@ -184,15 +198,16 @@ fn v1_lines(entries: &[Entry]) -> Result<Vec<Write>> {
     for entry in entries {
         memory.hear(entry)?;
     }
-    Ok(memory.lines)
+    Ok(memory)
 }
 
 /// What the kernel remembers of the lines: a verdict and exceptions from it, which it takes back
 /// by their exact numbers only. A `deny` of a part of what was allowed cannot be said and would be
 /// lost.
-struct V1Memory {
-    allows: bool,
-    exceptions: Vec<DeviceRule>,
+#[derive(Debug)]
+pub(super) struct V1Memory {
+    pub(super) allows: bool,
+    pub(super) exceptions: Vec<DeviceRule>,
     lines: Vec<Write>,
 }
 
@@ -337,11 +352,11 @@ fn overlap(one: &DeviceRule, other: &DeviceRule) -> bool {
         && without(one.access, other.access) != one.access
 }
 
-fn same_numbers(one: &DeviceRule, other: &DeviceRule) -> bool {
+pub(super) fn same_numbers(one: &DeviceRule, other: &DeviceRule) -> bool {
     (one.kind, one.major, one.minor) == (other.kind, other.major, other.minor)
 }
 
-fn without(access: DeviceAccess, taken: DeviceAccess) -> DeviceAccess {
+pub(super) fn without(access: DeviceAccess, taken: DeviceAccess) -> DeviceAccess {
     DeviceAccess {
         read: access.read && !taken.read,
         write: access.write && !taken.write,
@@ -397,8 +412,8 @@ mod tests {
     }
 
     fn v1(texts: &[&str]) -> String {
-        let lines = effective(&rules(texts)).and_then(|entries| v1_lines(&entries));
-        text(&lines).replace(" devices.", "\ndevices.")
+        let memory = effective(&rules(texts)).and_then(|entries| v1_memory(&entries));
+        text(&memory.map(|memory| memory.lines)).replace(" devices.", "\ndevices.")
     }
 
     fn v2(texts: &[&str]) -> Option<Program> {
@@ -628,7 +643,7 @@ mod tests {
             let entries = effective(&list).unwrap();
             let own = entries.iter().filter(|entry| entry.source.is_some()).cloned();
             let own: Vec<Entry> = own.collect();
-            if let Ok(lines) = v1_lines(&own) {
+            if let Ok(V1Memory { lines, .. }) = v1_memory(&own) {
                 let list: Vec<DeviceRule> = own.iter().map(|entry| entry.rule).collect();
                 for (kind, _, pair) in classes() {
                     for bit in 0..3 {

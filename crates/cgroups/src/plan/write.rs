@@ -39,7 +39,7 @@ pub enum Refused {
 
 impl Write {
     /// A value that must be written.
-    pub(super) fn new(file: impl Into<String>, value: impl ToString, source: &str) -> Self {
+    pub(crate) fn new(file: impl Into<String>, value: impl ToString, source: &str) -> Self {
         Self {
             file: file.into(),
             value: value.to_string(),

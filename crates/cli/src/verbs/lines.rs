@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use coracle_container::{
     After, Attachment, CgroupManager, CreateOptions, ExecOptions, ExecProcess, Force, Jail,
-    Keyring, Rootless, RunOptions, Scope, Subreaper,
+    Keyring, NewResources, Rootless, RunOptions, Scope, Subreaper,
 };
 
 use super::{Request, read};
@@ -97,6 +97,21 @@ fn show_request(shown: &mut Shown, request: &Request) {
         }
         Request::List(form) => shown.0 += &format!(" list {form:?}"),
         Request::Ps { id, form } => shown.0 += &format!(" ps {id} {form:?}").replace('"', ""),
+        Request::Update { options, ignored } => {
+            shown.0 += &format!(" update {}", options.id);
+            match &options.resources {
+                NewResources::File(file) => shown.value("file", Some(file)),
+                NewResources::StandardInput => shown.word("stdin", true),
+                NewResources::Flags(flags) => {
+                    for (limit, text) in flags {
+                        shown.value(limit.flag(), Some(text));
+                    }
+                }
+            }
+            shown.value("l3", options.l3_cache_schema.as_ref());
+            shown.value("mb", options.mem_bw_schema.as_ref());
+            shown.value("ignored", Some(ignored).filter(|names| !names.is_empty()));
+        }
         Request::Spec { bundle, kind } => {
             shown.0 += &format!(" spec {} {kind:?}", bundle.display())
         }

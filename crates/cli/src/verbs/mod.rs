@@ -17,6 +17,7 @@ mod run;
 mod spec;
 mod start;
 mod state;
+mod update;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -24,7 +25,7 @@ use std::path::PathBuf;
 use clap::Command;
 use coracle_bundle::ContainerId;
 use coracle_container::{
-    CgroupManager, CreateOptions, ExecOptions, Force, RunOptions, Scope, Store,
+    CgroupManager, CreateOptions, ExecOptions, Force, RunOptions, Scope, Store, UpdateOptions,
 };
 
 use crate::arguments::{Given, Global, Order, Usage, flag};
@@ -48,7 +49,7 @@ struct Verb {
 }
 
 /// In the order of `help`: the life of a container, then the rest.
-const VERBS: [Verb; 15] = [
+const VERBS: [Verb; 16] = [
     create::VERB,
     start::VERB,
     state::VERB,
@@ -60,6 +61,7 @@ const VERBS: [Verb; 15] = [
     ps::VERB,
     pause::VERB,
     resume::VERB,
+    update::VERB,
     spec::VERB,
     features::VERB,
     explain::VERB,
@@ -68,7 +70,7 @@ const VERBS: [Verb; 15] = [
 
 /// Verbs of runc that are refused by name, so that nobody mistakes them for a typing error, and
 /// whose `--help` fails, so that podman does not offer them.
-const NOT_BUILT: [&str; 4] = ["checkpoint", "restore", "update", "events"];
+const NOT_BUILT: [&str; 3] = ["checkpoint", "restore", "events"];
 
 /// A verb with its arguments, valid in form.
 #[derive(Clone, Debug)]
@@ -94,6 +96,11 @@ pub(crate) enum Request {
     },
     Pause(ContainerId),
     Resume(ContainerId),
+    Update {
+        options: UpdateOptions,
+        /// Flags of limits that no kernel has any more.
+        ignored: Vec<&'static str>,
+    },
     Spec {
         bundle: PathBuf,
         kind: spec::Kind,
@@ -115,6 +122,7 @@ impl Request {
             Self::Create(options) => Some(&options.id),
             Self::Run(options) => Some(&options.create.id),
             Self::Exec(options) => Some(&options.id),
+            Self::Update { options, .. } => Some(&options.id),
             Self::Start(id) | Self::State(id) | Self::Pause(id) | Self::Resume(id) => Some(id),
             Self::Kill { id, .. } | Self::Delete { id, .. } | Self::Ps { id, .. } => Some(id),
             Self::List(_)
@@ -135,6 +143,7 @@ impl Request {
             Self::State(_) => "state",
             Self::Pause(_) => "pause",
             Self::Resume(_) => "resume",
+            Self::Update { .. } => "update",
             Self::Kill { .. } => "kill",
             Self::Delete { .. } => "delete",
             Self::Ps { .. } => "ps",
@@ -213,6 +222,7 @@ fn carry_out(request: Request, global: &Global, log: &Log) -> Result<i32, Error>
         Request::Ps { id, form } => ps::run(&store()?, &id, &form)?,
         Request::Pause(id) => coracle_container::pause(&store()?, &id)?,
         Request::Resume(id) => coracle_container::resume(&store()?, &id)?,
+        Request::Update { options, ignored } => update::run(&store()?, &options, &ignored, log)?,
         Request::Spec { bundle, kind } => spec::run(&bundle, kind)?,
         Request::Features => features::run()?,
         Request::Explain {

@@ -1,0 +1,352 @@
+//! Writing new limits into the cgroups of a running container: all of them, or none.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use coracle_host::{CgroupLayout, CgroupMode, Hierarchy, UnifiedTree};
+
+use super::device::{self, Swapped};
+use super::{files, resctrl, v1};
+use crate::plan::{DeviceUpdate, Survey, UpdatePlan, Write, restore};
+use crate::record::{Directory, Mode};
+use crate::{Error, Record, Result};
+
+/// How to take an update back, as long as whoever asked for it may still fail.
+#[derive(Debug, Default)]
+pub struct Undo {
+    /// In the order of the writing.
+    taken: Vec<Taken>,
+}
+
+/// One value that was replaced.
+#[derive(Debug)]
+enum Taken {
+    File {
+        directory: PathBuf,
+        file: String,
+        value: String,
+    },
+    /// Lines of a v1 device list.
+    Lines {
+        directory: PathBuf,
+        back: Vec<Write>,
+    },
+    Program {
+        directory: PathBuf,
+        swapped: Swapped,
+    },
+}
+
+/// Looks at the container's cgroups for what an update must know of them.
+///
+/// # Errors
+/// A cgroup that cannot be read.
+pub fn survey(record: &Record) -> Result<Survey> {
+    let hierarchies = record.hierarchies.iter().map(|directory| Hierarchy {
+        controllers: directory.controllers.clone(),
+        mount: directory.path.clone(),
+        root: directory.root.clone(),
+        own: directory.path.clone(),
+        noprefix: is_without_prefix(directory),
+    });
+    let unified = record.unified.as_ref().map(|directory| {
+        let controllers = read(directory, "cgroup.controllers")?;
+        Ok(UnifiedTree {
+            mount: directory.path.clone(),
+            root: directory.root.clone(),
+            own: directory.path.clone(),
+            controllers: controllers.split_whitespace().map(str::to_owned).collect(),
+        })
+    });
+    let layout = CgroupLayout {
+        mode: match record.mode {
+            Mode::None => CgroupMode::None,
+            Mode::V1 => CgroupMode::V1,
+            Mode::Hybrid => CgroupMode::Hybrid,
+            Mode::V2 => CgroupMode::V2,
+        },
+        hierarchies: hierarchies.collect(),
+        unified: unified.transpose()?,
+    };
+    Ok(Survey {
+        layout,
+        memory_usage: memory_usage(record),
+        has_resctrl: !record.resctrl.is_empty(),
+    })
+}
+
+fn is_without_prefix(directory: &Directory) -> bool {
+    let is_cpuset = directory.controllers.iter().any(|name| name == "cpuset");
+    is_cpuset && read(directory, "cpuset.cpus").is_err()
+}
+
+/// Only for a check that is left to the kernel where there is no such file.
+fn memory_usage(record: &Record) -> Option<u64> {
+    let text = match (record.hierarchy("memory"), &record.unified) {
+        (Some(memory), _) => read(memory, "memory.usage_in_bytes"),
+        (None, Some(unified)) => read(unified, "memory.current"),
+        (None, None) => return None,
+    };
+    text.ok()?.trim().parse().ok()
+}
+
+fn read(directory: &Directory, file: &str) -> Result<String> {
+    let opened = files::open_path(&directory.path);
+    let content = opened.and_then(|opened| files::read(opened.as_fd(), file));
+    content.map_err(|errno| Error::Read {
+        path: directory.path.join(file),
+        errno,
+    })
+}
+
+/// Writes what the plan says. If something in the middle is refused, what was written before is
+/// taken back, last first.
+///
+/// # Errors
+/// The first refusal, by the JSON path of its value; [`Error::Halfway`] if not all of the rest
+/// could be taken back.
+pub fn update(record: &Record, plan: &UpdatePlan) -> Result<Undo> {
+    let mut undo = Undo::default();
+    match carry_out(record, plan, &mut undo) {
+        Ok(()) => Ok(undo),
+        Err(source) => match undo.take_back() {
+            Ok(()) => Err(source),
+            Err(left) => Err(Error::Halfway {
+                source: Box::new(source),
+                left: left.to_string(),
+            }),
+        },
+    }
+}
+
+/// A manager that keeps limits as properties of its own is told `plan.resources` before the files
+/// are written, since it may write them itself.
+fn carry_out(record: &Record, plan: &UpdatePlan, undo: &mut Undo) -> Result<()> {
+    for (directory, writes) in record.hierarchies.iter().zip(&plan.hierarchies) {
+        write_files(&directory.path, writes, undo)?;
+    }
+    if let Some(unified) = &record.unified {
+        write_files(&unified.path, &plan.unified, undo)?;
+    }
+    if let (Some(group), false) = (record.resctrl.first(), plan.schemata.is_empty()) {
+        let value = resctrl::update(&group.path, &plan.schemata)?;
+        undo.taken.push(Taken::File {
+            directory: group.path.clone(),
+            file: "schemata".to_owned(),
+            value,
+        });
+    }
+    change_devices(record, &plan.devices, undo)
+}
+
+/// Writes the values of one cgroup, each noted with what was there before.
+fn write_files(path: &Path, writes: &[Write], undo: &mut Undo) -> Result<()> {
+    if writes.is_empty() {
+        return Ok(());
+    }
+    let directory = open(path)?;
+    v1::write_all(directory.as_fd(), path, writes, &mut |write| {
+        // A file that cannot be read, such as memory.reclaim, is a request and no value.
+        let Ok(before) = files::read(directory.as_fd(), &write.file) else {
+            return;
+        };
+        if let Some(value) = restore(write, &before) {
+            undo.taken.push(Taken::File {
+                directory: path.to_owned(),
+                file: write.file.clone(),
+                value,
+            });
+        }
+    })
+}
+
+fn change_devices(record: &Record, devices: &DeviceUpdate, undo: &mut Undo) -> Result<()> {
+    match (devices, record.hierarchy("devices"), &record.unified) {
+        (DeviceUpdate::Lines { forth, back }, Some(Directory { path, .. }), _) => {
+            // Noted first: a list that breaks off is taken back from wherever it stands.
+            undo.taken.push(Taken::Lines {
+                directory: path.clone(),
+                back: back.clone(),
+            });
+            v1::write_all(open(path)?.as_fd(), path, forth, &mut |_| {})
+        }
+        (DeviceUpdate::Program { old, new }, _, Some(Directory { path, .. })) => {
+            let programs = (old.as_ref(), new.as_ref());
+            let swapped = device::swap(open(path)?.as_fd(), path, programs)?;
+            undo.taken.push(Taken::Program {
+                directory: path.clone(),
+                swapped,
+            });
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn open(path: &Path) -> Result<OwnedFd> {
+    files::open_path(path).map_err(|errno| Error::Open {
+        path: path.to_owned(),
+        errno,
+    })
+}
+
+impl Undo {
+    /// Writes again what was there before, last first.
+    ///
+    /// # Errors
+    /// The first value that could not be written; the others are all the same.
+    pub fn take_back(self) -> Result<()> {
+        // Two values may bound each other, and the way back may need the other order.
+        let mut refused = Vec::new();
+        for taken in self.taken.iter().rev() {
+            if taken.take_back().is_err() {
+                refused.push(taken);
+            }
+        }
+        refused
+            .into_iter()
+            .map(Taken::take_back)
+            .fold(Ok(()), Result::and)
+    }
+}
+
+impl Taken {
+    fn take_back(&self) -> Result<()> {
+        match self {
+            Taken::File {
+                directory,
+                file,
+                value,
+            } => match files::write(open(directory)?.as_fd(), file, value) {
+                Ok(()) => Ok(()),
+                Err(errno) if files::is_gone(errno) => Ok(()),
+                Err(errno) => Err(Error::Write {
+                    source_path: "linux.resources".to_owned(),
+                    path: directory.join(file),
+                    value: value.clone(),
+                    errno,
+                    hint: String::new(),
+                }),
+            },
+            Taken::Lines { directory, back } => {
+                v1::write_all(open(directory)?.as_fd(), directory, back, &mut |_| {})
+            }
+            Taken::Program { directory, swapped } => {
+                device::swap_back(open(directory)?.as_fd(), directory, swapped)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    const FILES: [&str; 4] = ["cpu.weight", "memory.max", "io.max", "cgroup.procs"];
+
+    /// A directory that takes writes as a cgroup does, if the values are of one length.
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Self {
+            let name = format!("coracle-update-{}-{name}", std::process::id());
+            let path = std::env::temp_dir().join(name);
+            fs::create_dir(&path).unwrap();
+            for file in FILES {
+                fs::write(path.join(file), "old").unwrap();
+            }
+            Self(path)
+        }
+
+        fn contents(&self) -> Vec<String> {
+            let read = |file| fs::read_to_string(self.0.join(file)).unwrap_or_default();
+            FILES.into_iter().map(read).collect()
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn plan() -> UpdatePlan {
+        UpdatePlan {
+            unified: FILES.map(|file| Write::new(file, "new", file)).to_vec(),
+            ..UpdatePlan::default()
+        }
+    }
+
+    fn record(folder: &Folder) -> Record {
+        Record {
+            mode: Mode::V2,
+            unified: Some(Directory {
+                path: folder.0.clone(),
+                ..Directory::default()
+            }),
+            ..Record::default()
+        }
+    }
+
+    #[test]
+    fn each_write_that_fails_takes_back_those_before_it() {
+        for failing in FILES {
+            let folder = Folder::new(failing);
+            fs::remove_file(folder.0.join(failing)).unwrap();
+            fs::create_dir(folder.0.join(failing)).unwrap();
+            let mut error = update(&record(&folder), &plan()).unwrap_err();
+            assert_eq!(error.path_mut().unwrap(), failing);
+            for (file, content) in FILES.iter().zip(folder.contents()) {
+                let expected = if *file == failing { "" } else { "old" };
+                assert_eq!(content, expected, "{file} when {failing} fails");
+            }
+        }
+    }
+
+    #[test]
+    fn a_whole_update_can_be_taken_back() {
+        let folder = Folder::new("whole");
+        let undo = update(&record(&folder), &plan()).unwrap();
+        assert_eq!(folder.contents(), ["new"; 4]);
+        undo.take_back().unwrap();
+        assert_eq!(folder.contents(), ["old"; 4]);
+    }
+
+    #[test]
+    fn schemata_are_written_to_the_group_and_taken_back() {
+        let folder = Folder::new("schemata");
+        fs::write(folder.0.join("schemata"), "L3:0=ff\n").unwrap();
+        let mut record = record(&folder);
+        record.resctrl.push(crate::Group {
+            path: folder.0.clone(),
+            ..crate::Group::default()
+        });
+        let plan = UpdatePlan {
+            schemata: "L3:0=0f\n".to_owned(),
+            ..plan()
+        };
+        let schemata = || fs::read_to_string(folder.0.join("schemata")).unwrap();
+        let undo = update(&record, &plan).unwrap();
+        assert_eq!(
+            (schemata().as_str(), folder.contents()),
+            ("L3:0=0f\n", vec!["new".to_owned(); 4])
+        );
+        undo.take_back().unwrap();
+        assert_eq!(
+            (schemata().as_str(), folder.contents()),
+            ("L3:0=ff\n", vec!["old".to_owned(); 4])
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_taken_back_is_told() {
+        let folder = Folder::new("halfway");
+        let undo = update(&record(&folder), &plan()).unwrap();
+        fs::remove_file(folder.0.join("memory.max")).unwrap();
+        fs::create_dir(folder.0.join("memory.max")).unwrap();
+        let text = undo.take_back().unwrap_err().to_string();
+        assert!(text.contains("memory.max: is a directory"), "{text}");
+        assert_eq!(folder.contents(), ["old", "", "old", "old"]);
+    }
+}

@@ -1,0 +1,235 @@
+//! A new device list for a running container: what changes, and how that is taken back.
+//!
+//! Only differences are written, so that a device which is in use and stays allowed is never denied
+//! for a moment. The one exception is a v1 list whose general verdict changes from allow to deny:
+//! the kernel forgets all exceptions then, and they come line by line.
+
+use coracle_bundle::{DeviceAccess, DeviceRule, DeviceRuleKind};
+use coracle_host::Host;
+
+use super::bpf::Program;
+use super::devices::{
+    ALL, V1Memory, any, defaults, effective, is_everything, is_on_v1, is_unprivileged, line,
+    program, same_numbers, v1_memory, without,
+};
+use super::write::Write;
+use crate::Result;
+
+const SOURCE: &str = "linux.resources.devices";
+
+/// What becomes of the device filter.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum DeviceUpdate {
+    /// It stays.
+    #[default]
+    Keep,
+    /// Lines for a v1 list.
+    Lines {
+        /// From the old list to the new one.
+        forth: Vec<Write>,
+        /// And back.
+        back: Vec<Write>,
+    },
+    /// The program of a v2 cgroup.
+    Program {
+        /// What was attached by us; `None` if all was allowed.
+        old: Option<Program>,
+        /// What comes in its place.
+        new: Option<Program>,
+    },
+}
+
+/// From the list `old` to the list `asked`.
+pub(super) fn plan(old: &[DeviceRule], asked: &[DeviceRule], host: &Host) -> Result<DeviceUpdate> {
+    if !speaks(asked) || old == asked {
+        return Ok(DeviceUpdate::Keep);
+    }
+    let (old, new) = (effective(old)?, effective(asked)?);
+    if is_on_v1(host) {
+        let (old, new) = (v1_memory(&old)?, v1_memory(&new)?);
+        let soften = |lines: Vec<Write>| match is_unprivileged(host) {
+            true => lines.into_iter().map(Write::if_permitted).collect(),
+            false => lines,
+        };
+        return Ok(DeviceUpdate::Lines {
+            forth: soften(transition(&old, &new)),
+            back: soften(transition(&new, &old)),
+        });
+    }
+    Ok(DeviceUpdate::Program {
+        old: program(&old, host),
+        new: program(&new, host),
+    })
+}
+
+/// Whether the list says anything. Kubernetes' engines send the bare deny-all that every list
+/// begins with along with each update of other limits; it is not meant to take devices away.
+pub(super) fn speaks(asked: &[DeviceRule]) -> bool {
+    asked.iter().any(|rule| !is_everything(rule) || rule.allow)
+}
+
+/// The lines that lead the kernel from one memory to the other.
+fn transition(from: &V1Memory, to: &V1Memory) -> Vec<Write> {
+    let before = if from.allows == to.allows {
+        merged(&from.exceptions)
+    } else {
+        Vec::new()
+    };
+    let after = merged(&to.exceptions);
+    let mut lines = Vec::new();
+    if from.allows != to.allows {
+        lines.push(write(&any(to.allows, DeviceRuleKind::All, ALL)));
+    }
+    let added = difference(&after, &before, !to.allows);
+    let ended = difference(&before, &after, to.allows);
+    // What allows comes first.
+    let (first, second) = if to.allows {
+        (ended, added)
+    } else {
+        (added, ended)
+    };
+    lines.extend(first.iter().chain(&second).map(write));
+    lines
+}
+
+/// One exception for each numbers, as the kernel keeps them.
+fn merged(exceptions: &[DeviceRule]) -> Vec<DeviceRule> {
+    let mut merged: Vec<DeviceRule> = Vec::new();
+    for exception in exceptions {
+        match merged
+            .iter_mut()
+            .find(|known| same_numbers(known, exception))
+        {
+            Some(known) => known.access = with(known.access, exception.access),
+            None => merged.push(*exception),
+        }
+    }
+    merged
+}
+
+/// The uses in `these` that are not in `those`, as entries with the verdict `allow`.
+fn difference(these: &[DeviceRule], those: &[DeviceRule], allow: bool) -> Vec<DeviceRule> {
+    let left = these.iter().map(|rule| {
+        let other = those.iter().find(|other| same_numbers(other, rule));
+        let known = other.map_or_else(DeviceAccess::default, |other| other.access);
+        DeviceRule {
+            allow,
+            access: without(rule.access, known),
+            ..*rule
+        }
+    });
+    left.filter(|rule| rule.access != DeviceAccess::default())
+        .collect()
+}
+
+fn with(access: DeviceAccess, more: DeviceAccess) -> DeviceAccess {
+    DeviceAccess {
+        read: access.read || more.read,
+        write: access.write || more.write,
+        mknod: access.mknod || more.mknod,
+    }
+}
+
+fn write(rule: &DeviceRule) -> Write {
+    let file = if rule.allow {
+        "devices.allow"
+    } else {
+        "devices.deny"
+    };
+    let write = Write::new(file, line(rule), SOURCE);
+    // A parent that lacks what every container may use cannot be asked for it.
+    if defaults().any(|default| same_numbers(&default, rule)) {
+        write.if_permitted()
+    } else {
+        write
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use coracle_host::fixture;
+
+    fn allow(kind: DeviceRuleKind, major: u32, minor: Option<u32>, access: &str) -> DeviceRule {
+        DeviceRule {
+            allow: true,
+            kind,
+            major: Some(major),
+            minor,
+            access: DeviceAccess {
+                read: access.contains('r'),
+                write: access.contains('w'),
+                mknod: access.contains('m'),
+            },
+        }
+    }
+
+    fn everything(allow: bool) -> DeviceRule {
+        any(allow, DeviceRuleKind::All, ALL)
+    }
+
+    /// Forth and back on v1, a line each.
+    fn v1(old: &[DeviceRule], asked: &[DeviceRule]) -> (String, String) {
+        let text = |lines: &[Write]| -> String {
+            let line = |write: &Write| {
+                let verb = write.file.strip_prefix("devices.").unwrap();
+                format!("{verb} {}; ", write.value)
+            };
+            lines.iter().map(line).collect()
+        };
+        match plan(old, asked, &fixture::hybrid()).unwrap() {
+            DeviceUpdate::Lines { forth, back } => (text(&forth), text(&back)),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn only_differences_are_written_and_what_allows_comes_first() {
+        let kind = DeviceRuleKind::Char;
+        let old = [
+            allow(kind, 240, Some(1), "rw"),
+            allow(kind, 240, Some(2), "r"),
+        ];
+        let new = [
+            allow(kind, 240, Some(2), "rw"),
+            allow(kind, 240, Some(3), "r"),
+        ];
+        let (forth, back) = v1(&old, &new);
+        assert_eq!(forth, "allow c 240:2 w; allow c 240:3 r; deny c 240:1 rw; ");
+        assert_eq!(back, "allow c 240:1 rw; deny c 240:2 w; deny c 240:3 r; ");
+    }
+
+    #[test]
+    fn a_new_verdict_begins_the_list_anew() {
+        let one = [allow(DeviceRuleKind::Block, 8, None, "r")];
+        let (forth, back) = v1(&one, &[everything(true)]);
+        assert_eq!(forth, "allow a *:* rwm; ");
+        assert!(
+            back.starts_with("deny a *:* rwm; allow b 8:* r; "),
+            "{back}"
+        );
+        assert!(back.ends_with("allow c 10:200 rwm; "), "{back}");
+    }
+
+    #[test]
+    fn a_list_that_says_nothing_keeps_the_filter() {
+        let one = allow(DeviceRuleKind::Char, 240, Some(1), "rw");
+        for host in [fixture::hybrid(), fixture::v2()] {
+            for asked in [&[][..], &[everything(false)], &[everything(false), one]] {
+                let old = [everything(false), one];
+                assert_eq!(plan(&old, asked, &host).unwrap(), DeviceUpdate::Keep);
+            }
+        }
+    }
+
+    #[test]
+    fn v2_has_a_program_before_and_after() {
+        let one = [allow(DeviceRuleKind::Char, 240, Some(1), "rw")];
+        let update = plan(&one, &[everything(true)], &fixture::v2()).unwrap();
+        let DeviceUpdate::Program { old, new } = update else {
+            panic!("{update:?}");
+        };
+        assert!(old.unwrap().rules.contains(&"allow c 240:1 rw".to_owned()));
+        assert_eq!(new, None);
+    }
+}

@@ -1,0 +1,113 @@
+//! How a value is taken back: from what its file said before, the write that says it again.
+
+use super::write::Write;
+
+/// What to write into `write.file` so that it is as it was when it read `before`; `None` if there
+/// is nothing to say.
+pub(crate) fn restore(write: &Write, before: &str) -> Option<String> {
+    let before = before.trim();
+    let key = |line: &str| line.split_whitespace().next().map(str::to_owned);
+    match write.file.as_str() {
+        // "quota period" is one value, as is a list for cpuset: an empty one takes a newline.
+        "cpu.max" => Some(before.to_owned()),
+        file if is_cpuset_list(file) => Some(match before {
+            "" => "\n".to_owned(),
+            list => list.to_owned(),
+        }),
+        // An idle cgroup shows no weight, and takes none.
+        "cpu.weight" if before == "0" => None,
+        "memory.oom_control" => {
+            let line = before.lines().next()?;
+            line.strip_prefix("oom_kill_disable ").map(str::to_owned)
+        }
+        // "root invalid (why)"
+        "cpuset.cpus.partition" => key(before),
+        file => {
+            let keyed = write.value.split_once(char::is_whitespace);
+            let Some(wanted) = keyed.map(|(key, _)| key) else {
+                return Some(plain(before));
+            };
+            let line = before
+                .lines()
+                .find(|line| key(line).as_deref() == Some(wanted));
+            match line {
+                Some(line) => Some(line.trim().to_owned()),
+                None => unset(file, wanted),
+            }
+        }
+    }
+}
+
+fn is_cpuset_list(file: &str) -> bool {
+    matches!(file, "cpuset.cpus" | "cpuset.mems" | "cpus" | "mems")
+}
+
+/// The value for everything, where single devices have others beside it.
+fn plain(before: &str) -> String {
+    let default = before.lines().find(|line| line.starts_with("default "));
+    default
+        .or(before.lines().next())
+        .unwrap_or_default()
+        .to_owned()
+}
+
+/// What an absent line means.
+fn unset(file: &str, key: &str) -> Option<String> {
+    match file {
+        "io.max" => Some(format!("{key} rbps=max wbps=max riops=max wiops=max")),
+        "io.latency" => Some(format!("{key} target=0")),
+        "io.weight" | "io.bfq.weight" => Some(format!("{key} default")),
+        file if file.starts_with("blkio.") => Some(format!("{key} 0")),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(file: &str, value: &str, before: &str, expected: Option<&str>) {
+        let write = Write::new(file, value, "x");
+        assert_eq!(restore(&write, before).as_deref(), expected, "{file}");
+    }
+
+    #[test]
+    fn single_values() {
+        check("memory.max", "7", "max\n", Some("max"));
+        check("memory.limit_in_bytes", "7", "4096\n", Some("4096"));
+        check("cpu.max", "5 6", "max 100000\n", Some("max 100000"));
+        check("cpu.max", "5", "20000 100000\n", Some("20000 100000"));
+        check("cpu.weight", "5", "100\n", Some("100"));
+        check("cpu.weight", "5", "0\n", None);
+        check("cpuset.cpus", "0", "\n", Some("\n"));
+        check("cpuset.cpus", "0", "0-1\n", Some("0-1"));
+        check(
+            "cpuset.cpus.partition",
+            "root",
+            "root invalid (x)\n",
+            Some("root"),
+        );
+        let oom = "oom_kill_disable 1\nunder_oom 0\noom_kill 0\n";
+        check("memory.oom_control", "0", oom, Some("1"));
+    }
+
+    #[test]
+    fn values_by_device() {
+        let max = "8:0 rbps=1 wbps=max riops=max wiops=max\n8:16 rbps=2\n";
+        check("io.max", "8:16 rbps=7", max, Some("8:16 rbps=2"));
+        let all = "7:0 rbps=max wbps=max riops=max wiops=max";
+        check("io.max", "7:0 rbps=7", max, Some(all));
+        let weights = "default 100\n8:0 50\n";
+        check("io.weight", "200", weights, Some("default 100"));
+        check("io.bfq.weight", "8:0 9", weights, Some("8:0 50"));
+        check("io.bfq.weight", "8:1 9", weights, Some("8:1 default"));
+        let throttle = "blkio.throttle.read_bps_device";
+        check(throttle, "8:0 600", "8:0 500\n", Some("8:0 500"));
+        check(throttle, "8:1 600", "8:0 500\n", Some("8:1 0"));
+        check("net_prio.ifpriomap", "lo 5", "lo 0\neth0 1\n", Some("lo 0"));
+        let rdma = "mlx hca_handle=max hca_object=3\n";
+        let line = "mlx hca_handle=max hca_object=3";
+        check("rdma.max", "mlx hca_handle=1", rdma, Some(line));
+        check("misc.max", "none 1", "res 2\n", None);
+    }
+}

@@ -1,0 +1,266 @@
+//! New limits for a running container. Pure: what its cgroups are like now arrives as a [`Survey`].
+
+use coracle_bundle::{Cpu, Memory, Resources};
+use coracle_host::{CgroupLayout, Host};
+
+use super::device_update::{self, DeviceUpdate};
+use super::limits;
+use super::write::Write;
+use crate::{Error, Result};
+
+/// The container's resources before, what is asked, and what they will be.
+#[derive(Clone, Copy, Debug)]
+pub struct Change<'a> {
+    /// Of the stored config.
+    pub old: &'a Resources,
+    /// What the caller gave; absent and zero values stay.
+    pub asked: &'a Resources,
+    /// Of the config that will be stored.
+    pub new: &'a Resources,
+    /// Lines for the `schemata` of the container's resctrl group.
+    pub schemata: &'a [String],
+}
+
+/// What an update must know of the container's cgroups as they are: [`crate::survey`] looks.
+#[derive(Clone, Debug, Default)]
+pub struct Survey {
+    /// The container's own cgroups in the place of the mount points, by index of the record's; of
+    /// the v2 one the controllers that it really has.
+    pub layout: CgroupLayout,
+    /// Memory in use, in bytes.
+    pub memory_usage: Option<u64>,
+    /// The container is in a group of resctrl.
+    pub has_resctrl: bool,
+}
+
+/// What an update writes, and where.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct UpdatePlan {
+    /// The limits that change, with the other halves of pairs: what a manager that keeps limits as
+    /// properties of its own has to be told before the files are written.
+    pub resources: Resources,
+    /// By index of the record's v1 hierarchies, in order.
+    pub hierarchies: Vec<Vec<Write>>,
+    /// In the v2 cgroup, in order.
+    pub unified: Vec<Write>,
+    /// What becomes of the device filter.
+    pub devices: DeviceUpdate,
+    /// Lines for the container's resctrl group, each with a newline; empty: none.
+    pub schemata: String,
+    /// Values that this machine has no place for, one line each.
+    pub warnings: Vec<String>,
+}
+
+/// Plans an update.
+///
+/// # Errors
+/// Values without sense or without a place in the container's cgroups, named by JSON path; a memory
+/// limit below the usage, where `checkBeforeUpdate` is asked.
+pub fn plan_update(change: &Change, host: &Host, now: &Survey) -> Result<UpdatePlan> {
+    let host = &Host {
+        cgroups: now.layout.clone(),
+        ..host.clone()
+    };
+    if !change.schemata.is_empty() && !now.has_resctrl {
+        let reason = "the container is in no group of resctrl";
+        return Err(Error::config("linux.intelRdt", reason));
+    }
+    let resources = affected(change);
+    check_usage(change, now.memory_usage)?;
+    let limits = limits::plan(&resources, &host.cgroups)?;
+    let schemata = change.schemata.iter().map(|line| format!("{line}\n"));
+    Ok(UpdatePlan {
+        hierarchies: limits.hierarchies,
+        unified: limits.unified,
+        devices: device_update::plan(&change.old.devices, &change.asked.devices, host)?,
+        schemata: schemata.collect(),
+        warnings: limits.warnings,
+        resources,
+    })
+}
+
+/// Whether a device list of an update says anything that is to be stored.
+#[must_use]
+pub fn changes_devices(asked: &Resources) -> bool {
+    device_update::speaks(&asked.devices)
+}
+
+/// What is asked, with those values beside that the kernel takes only together.
+fn affected(change: &Change) -> Resources {
+    Resources {
+        memory: memory(&change.asked.memory, &change.new.memory),
+        cpu: cpu(&change.asked.cpu, &change.new.cpu),
+        // Zero is "leave as it is", as engines send whole objects full of zeros.
+        pids: change.asked.pids.filter(|limit| *limit != 0),
+        devices: Vec::new(),
+        ..change.asked.clone()
+    }
+}
+
+/// v2 counts swap apart, so each of the two moves the other's file; v1 holds one below the other.
+fn memory(asked: &Memory, new: &Memory) -> Memory {
+    let is_set = |value: Option<i64>| value.is_some_and(|bytes| bytes != 0);
+    if !is_set(asked.limit) && !is_set(asked.swap) {
+        return Memory {
+            limit: None,
+            swap: None,
+            ..*asked
+        };
+    }
+    Memory {
+        limit: new.limit,
+        swap: new.swap,
+        ..*asked
+    }
+}
+
+fn cpu(asked: &Cpu, new: &Cpu) -> Cpu {
+    let mut cpu = asked.clone();
+    // One file on v2, and a burst is bounded by the quota.
+    if is_set(asked.quota) || is_set(asked.period) || asked.burst.is_some() {
+        (cpu.quota, cpu.period, cpu.burst) = (new.quota, new.period, new.burst);
+    }
+    // The kernel forgets the weight while the cgroup is idle, and takes none then.
+    if asked.idle.is_some() || is_set(asked.shares) {
+        (cpu.idle, cpu.shares) = (new.idle, new.shares);
+    }
+    if is_set(asked.realtime_runtime) || is_set(asked.realtime_period) {
+        cpu.realtime_runtime = new.realtime_runtime;
+        cpu.realtime_period = new.realtime_period;
+    }
+    cpu
+}
+
+fn is_set<T: Default + PartialEq>(value: Option<T>) -> bool {
+    value.is_some_and(|value| value != T::default())
+}
+
+/// v2 would kill until the limit is kept, v1 would try to reclaim first.
+fn check_usage(change: &Change, usage: Option<u64>) -> Result<()> {
+    let asked = &change.asked.memory;
+    if change.new.memory.check_before_update != Some(true) {
+        return Ok(());
+    }
+    let limit = asked.limit.and_then(|limit| u64::try_from(limit).ok());
+    match (limit.filter(|limit| *limit != 0), usage) {
+        (Some(limit), Some(usage)) if limit < usage => Err(Error::config(
+            "linux.resources.memory.limit",
+            format!("unable to set memory limit to {limit} (current usage: {usage})"),
+        )),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::write::text;
+    use super::*;
+    use coracle_host::fixture;
+
+    /// Old and new `memory` and `cpu`, and what is asked: the writes on v1 and on v2.
+    fn check(old: &Resources, asked: &Resources, new: &Resources) -> [String; 2] {
+        [fixture::hybrid(), fixture::v2()].map(|host| {
+            let change = Change {
+                old,
+                asked,
+                new,
+                schemata: &[],
+            };
+            let now = Survey {
+                layout: host.cgroups.clone(),
+                memory_usage: Some(5000),
+                has_resctrl: false,
+            };
+            match plan_update(&change, &host, &now) {
+                Ok(plan) => {
+                    let lists = plan.hierarchies.into_iter().chain([plan.unified]);
+                    let writes = lists.map(|list| text(&Ok(list)));
+                    let writes: Vec<String> = writes.filter(|text| !text.is_empty()).collect();
+                    writes
+                        .join(" ")
+                        .replace(" (again)", "")
+                        .replace(" (if there)", "")
+                }
+                Err(error) => error.to_string(),
+            }
+        })
+    }
+
+    fn of_memory(limit: Option<i64>, swap: Option<i64>) -> Resources {
+        let memory = Memory {
+            limit,
+            swap,
+            ..Memory::default()
+        };
+        Resources {
+            memory,
+            ..Resources::default()
+        }
+    }
+
+    #[test]
+    fn memory_and_swap_move_together() {
+        let old = of_memory(Some(100), Some(250));
+        let [v1, v2] = check(
+            &old,
+            &of_memory(Some(200), None),
+            &of_memory(Some(200), Some(250)),
+        );
+        assert_eq!(
+            v1,
+            "memory.limit_in_bytes=200 memory.memsw.limit_in_bytes=250"
+        );
+        assert_eq!(v2, "memory.swap.max=50 memory.max=200");
+        let [v1, v2] = check(&old, &of_memory(Some(0), Some(0)), &old);
+        assert_eq!((v1.as_str(), v2.as_str()), ("", ""));
+    }
+
+    #[test]
+    fn a_period_keeps_the_quota() {
+        let of = |quota, period| Resources {
+            cpu: Cpu {
+                quota,
+                period,
+                ..Cpu::default()
+            },
+            ..Resources::default()
+        };
+        let new = of(Some(3000), Some(5000));
+        let [v1, v2] = check(&of(Some(3000), None), &of(Some(0), Some(5000)), &new);
+        assert_eq!(v1, "cpu.cfs_period_us=5000 cpu.cfs_quota_us=3000");
+        assert_eq!(v2, "cpu.max=3000 5000");
+    }
+
+    #[test]
+    fn what_is_no_longer_idle_gets_its_weight_back() {
+        let of = |idle, shares| Resources {
+            cpu: Cpu {
+                idle,
+                shares,
+                ..Cpu::default()
+            },
+            ..Resources::default()
+        };
+        let old = of(Some(1), Some(1024));
+        let [v1, v2] = check(&old, &of(Some(0), None), &of(Some(0), Some(1024)));
+        assert_eq!(v1, "cpu.idle=0 cpu.shares=1024");
+        assert_eq!(v2, "cpu.idle=0 cpu.weight=100");
+        let [v1, v2] = check(&old, &of(None, Some(512)), &of(Some(1), Some(512)));
+        assert_eq!((v1.as_str(), v2.as_str()), ("cpu.idle=1", "cpu.idle=1"));
+    }
+
+    #[test]
+    fn a_limit_below_the_usage_is_refused_where_that_is_asked() {
+        let mut asked = of_memory(Some(4096), None);
+        let [_, v2] = check(&of_memory(None, None), &asked, &asked);
+        assert_eq!(v2, "memory.max=4096");
+        asked.memory.check_before_update = Some(true);
+        for text in check(&of_memory(None, None), &asked, &asked) {
+            assert_eq!(
+                text,
+                "linux.resources.memory.limit: \
+                 unable to set memory limit to 4096 (current usage: 5000)"
+            );
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! `update`: new limits for a container, in its cgroups and in its stored config; both or neither.
+
+mod limit;
+mod merge;
+
+use std::io::Read;
+use std::path::PathBuf;
+
+use coracle_bundle::{ContainerId, MAX_CONFIG_BYTES, Resources};
+use coracle_cgroups::Change;
+use coracle_host::Needs;
+use serde_json::Value;
+
+use crate::error::{Error, io_errno};
+use crate::inspect::allow;
+use crate::lock;
+use crate::status::Verb;
+use crate::store::{Directory, Store};
+pub use limit::{Kind, Limit};
+use merge::Extras;
+
+/// What `update` is asked.
+#[derive(Clone, Debug)]
+pub struct UpdateOptions {
+    /// The container.
+    pub id: ContainerId,
+    /// The new limits.
+    pub resources: NewResources,
+    /// A line for the `schemata` of the container's resctrl group.
+    pub l3_cache_schema: Option<String>,
+    /// The same, for memory bandwidth.
+    pub mem_bw_schema: Option<String>,
+}
+
+/// Where new limits come from.
+#[derive(Clone, Debug)]
+pub enum NewResources {
+    /// A file with an object like `linux.resources`.
+    File(PathBuf),
+    /// The same on standard input.
+    StandardInput,
+    /// Flags, each with a number or text of its [`Kind`].
+    Flags(Vec<(Limit, String)>),
+}
+
+/// Changes the limits of a container that is not stopped. Returns warnings, one line each.
+///
+/// # Errors
+/// [`Error`] naming the property or the flag; limits and config are as they were then, or
+/// [`coracle_cgroups::Error::Halfway`] says what is not.
+pub fn update(store: &Store, options: &UpdateOptions) -> Result<Vec<String>, Error> {
+    let text = text(&options.resources)?;
+    let result = coracle_bundle::parse_resources(&text)
+        .map_err(Error::from)
+        .and_then(|asked| change(store, options, &asked, &text));
+    result.map_err(|error| in_callers_words(error, &options.resources))
+}
+
+/// The resources object, as text.
+fn text(resources: &NewResources) -> Result<Vec<u8>, Error> {
+    let (path, mut source): (_, Box<dyn Read>) = match resources {
+        NewResources::Flags(flags) => return Ok(limit::object(flags).to_string().into_bytes()),
+        NewResources::StandardInput => (PathBuf::from("-"), Box::new(std::io::stdin())),
+        NewResources::File(path) => match std::fs::File::open(path) {
+            Ok(file) => (path.clone(), Box::new(file)),
+            Err(error) => return Err(failed("open", path.clone(), &error)),
+        },
+    };
+    // One byte beyond the limit tells that there is more.
+    let limit = u64::try_from(MAX_CONFIG_BYTES).unwrap_or(u64::MAX);
+    let mut text = Vec::new();
+    match source
+        .as_mut()
+        .take(limit.saturating_add(1))
+        .read_to_end(&mut text)
+    {
+        Ok(_) => Ok(text),
+        Err(error) => Err(failed("read", path, &error)),
+    }
+}
+
+fn failed(call: &'static str, path: PathBuf, error: &std::io::Error) -> Error {
+    Error::Flag {
+        flag: "--resources",
+        path,
+        call,
+        errno: io_errno(error),
+    }
+}
+
+fn change(
+    store: &Store,
+    options: &UpdateOptions,
+    asked: &Resources,
+    text: &[u8],
+) -> Result<Vec<String>, Error> {
+    let directory = store.open(&options.id)?;
+    let _lock = lock::acquire(&directory)?;
+    let record = directory.present_record()?;
+    allow(Verb::Update, &directory, &record)?;
+    let Some(cgroup) = record.own_cgroup() else {
+        return Err(Error::NoCgroup {
+            id: options.id.clone(),
+            verb: "update",
+        });
+    };
+    let stored = directory.config()?;
+    let old = coracle_bundle::parse(&record.bundle, &stored)?;
+    let replaces_devices = coracle_cgroups::changes_devices(asked);
+    let extras = Extras {
+        replaces_devices,
+        l3_cache_schema: options.l3_cache_schema.as_deref(),
+        mem_bw_schema: options.mem_bw_schema.as_deref(),
+    };
+    let merged = merge::merge(tree(&directory, &stored)?, &tree(&directory, text)?, extras);
+    let merged = merged.to_string().into_bytes();
+    let new = coracle_bundle::parse(&record.bundle, &merged).map_err(beside_the_old)?;
+    let schemata = [&options.l3_cache_schema, &options.mem_bw_schema];
+    let schemata: Vec<String> = schemata.into_iter().flatten().cloned().collect();
+    let change = Change {
+        old: &old.linux.resources,
+        asked,
+        new: &new.linux.resources,
+        schemata: &schemata,
+    };
+    let host = coracle_host::probe(Needs::default())?;
+    let now = coracle_cgroups::survey(cgroup)?;
+    let plan = coracle_cgroups::plan_update(&change, &host, &now)?;
+    let undo = coracle_cgroups::update(cgroup, &plan)?;
+    if let Err(error) = directory.replace_config(&merged) {
+        undo.take_back()?;
+        return Err(error);
+    }
+    Ok(plan.warnings)
+}
+
+/// The caller's values are sound by themselves, so what is wrong with them is an old one.
+fn beside_the_old(mut error: coracle_bundle::Error) -> coracle_bundle::Error {
+    if let coracle_bundle::Error::Invalid { problem, .. } = &mut error {
+        problem.push_str(" (with what the container has already)");
+    }
+    error
+}
+
+/// Both texts were parsed before, in stricter ways.
+fn tree(directory: &Directory, text: &[u8]) -> Result<Value, Error> {
+    serde_json::from_str(&String::from_utf8_lossy(text)).map_err(|error| Error::Corrupt {
+        path: directory.path().join("config.json"),
+        reason: error.to_string(),
+    })
+}
+
+/// Names the value as the caller gave it: by the path in his object, or by the flag.
+fn in_callers_words(mut error: Error, resources: &NewResources) -> Error {
+    let flags = match resources {
+        NewResources::Flags(flags) => &flags[..],
+        _ => &[],
+    };
+    match &mut error {
+        Error::Bundle(coracle_bundle::Error::Invalid { path, .. }) => *path = renamed(path, flags),
+        Error::Cgroups(error) => {
+            if let Some(path) = error.path_mut() {
+                *path = renamed(path, flags);
+            }
+        }
+        _ => {}
+    }
+    error
+}
+
+fn renamed(path: &str, flags: &[(Limit, String)]) -> String {
+    let path = path.strip_prefix("config.json: ").unwrap_or(path);
+    let inside = path.strip_prefix("linux.").unwrap_or(path);
+    if inside.starts_with("intelRdt") {
+        return path.to_owned();
+    }
+    let given = |limit: &Limit| flags.iter().any(|(flag, _)| flag == limit);
+    match Limit::at(inside).filter(given) {
+        Some(limit) => format!("--{}", limit.flag()),
+        None => inside.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_called_as_the_caller_called_them() {
+        let flags = [(Limit::CpuPeriod, "5".to_owned())];
+        for (path, flags, expected) in [
+            ("resources.cpu.period", &flags[..], "--cpu-period"),
+            (
+                "config.json: linux.resources.cpu.period",
+                &flags,
+                "--cpu-period",
+            ),
+            ("linux.resources.cpu.period", &[], "resources.cpu.period"),
+            ("linux.resources.cpu.burst", &flags, "resources.cpu.burst"),
+            ("linux.intelRdt", &flags, "linux.intelRdt"),
+        ] {
+            assert_eq!(renamed(path, flags), expected);
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! The stored config with new resources in it. Pure, on JSON, so that nothing else of the config
+//! changes.
+
+use serde_json::{Map, Value};
+
+type Object = Map<String, Value>;
+
+/// What else there is to know for a merge.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Extras<'a> {
+    /// The device list of the request says something and takes the place of the old one.
+    pub(super) replaces_devices: bool,
+    /// For `linux.intelRdt`.
+    pub(super) l3_cache_schema: Option<&'a str>,
+    /// For `linux.intelRdt`.
+    pub(super) mem_bw_schema: Option<&'a str>,
+}
+
+/// The config with `asked`, a resources object, merged in. What is absent or null stays; so does
+/// what is zero where the kernel knows no zero, since engines send whole objects full of zeros.
+pub(super) fn merge(mut config: Value, asked: &Value, extras: Extras) -> Value {
+    if let Some(linux) = section(&mut config, "linux") {
+        if let (Some(resources), Some(asked)) = (child(linux, "resources"), asked.as_object()) {
+            merge_resources(resources, asked, extras.replaces_devices);
+        }
+        for (key, schema) in [
+            ("l3CacheSchema", extras.l3_cache_schema),
+            ("memBwSchema", extras.mem_bw_schema),
+        ] {
+            let Some(schema) = schema else { continue };
+            if let Some(rdt) = child(linux, "intelRdt") {
+                rdt.insert(key.to_owned(), schema.into());
+            }
+        }
+    }
+    config
+}
+
+fn merge_resources(resources: &mut Object, asked: &Object, replaces_devices: bool) {
+    for (key, value) in asked {
+        match (key.as_str(), value) {
+            ("devices", list) if replaces_devices => {
+                resources.insert(key.clone(), list.clone());
+            }
+            ("memory", Value::Object(asked)) => {
+                if let Some(memory) = child(resources, key) {
+                    merge_memory(memory, asked);
+                }
+            }
+            ("cpu", Value::Object(asked)) => {
+                let zeros = [
+                    "shares",
+                    "quota",
+                    "period",
+                    "realtimeRuntime",
+                    "realtimePeriod",
+                ];
+                overlay_child(resources, key, asked, &zeros);
+            }
+            ("pids", Value::Object(asked)) => overlay_child(resources, key, asked, &["limit"]),
+            ("blockIO", Value::Object(asked)) => {
+                overlay_child(resources, key, asked, &["weight", "leafWeight"]);
+            }
+            ("network", Value::Object(asked)) => overlay_child(resources, key, asked, &["classID"]),
+            ("hugepageLimits", Value::Array(asked)) => upsert(resources, key, asked),
+            ("rdma", Value::Object(asked)) => {
+                if let Some(devices) = child(resources, key) {
+                    for (device, limits) in asked {
+                        if let Value::Object(limits) = limits {
+                            overlay_child(devices, device, limits, &[]);
+                        }
+                    }
+                }
+            }
+            ("unified", Value::Object(asked)) => overlay_child(resources, key, asked, &[]),
+            _ => {}
+        }
+    }
+}
+
+fn merge_memory(memory: &mut Object, asked: &Object) {
+    let zeros = ["limit", "reservation", "swap", "kernel", "kernelTCP"];
+    overlay(memory, asked, &zeros);
+    // Unlimited memory frees the swap, too, unless told otherwise: the old sum means nothing now.
+    let is_unlimited = asked.get("limit").and_then(Value::as_i64) == Some(-1);
+    let keeps_swap = asked.get("swap").is_none_or(is_zero);
+    if is_unlimited && keeps_swap {
+        memory.insert("swap".to_owned(), (-1).into());
+    }
+}
+
+fn overlay_child(parent: &mut Object, key: &str, asked: &Object, zeros: &[&str]) {
+    if let Some(target) = child(parent, key) {
+        overlay(target, asked, zeros);
+    }
+}
+
+/// Takes over what says something; of the keys in `zeros` zero doesn't.
+fn overlay(target: &mut Object, asked: &Object, zeros: &[&str]) {
+    for (key, value) in asked {
+        match value {
+            Value::Null => {}
+            value if zeros.contains(&key.as_str()) && is_zero(value) => {}
+            Value::String(text) if text.trim().is_empty() => {}
+            Value::Array(list) => upsert(target, key, list),
+            value => {
+                target.insert(key.clone(), value.clone());
+            }
+        }
+    }
+}
+
+/// What tells the entries of a list apart: a device's numbers, a page size, an interface.
+const IDENTITY: [&str; 4] = ["major", "minor", "pageSize", "name"];
+
+/// Each entry takes the place of the one about the same thing, or is added.
+fn upsert(parent: &mut Object, key: &str, asked: &[Value]) {
+    let list = parent.entry(key).or_insert(Value::Null);
+    if list.is_null() {
+        *list = Value::Array(Vec::new());
+    }
+    let Value::Array(list) = list else { return };
+    for entry in asked {
+        let is_same = |other: &&mut Value| {
+            let mut keys = IDENTITY.iter();
+            keys.all(|key| entry.get(key) == other.get(key))
+        };
+        match (list.iter_mut().find(is_same), entry) {
+            (Some(Value::Object(known)), Value::Object(entry)) => overlay(known, entry, &[]),
+            _ => list.push(entry.clone()),
+        }
+    }
+}
+
+fn is_zero(value: &Value) -> bool {
+    value.is_null() || value.as_i64() == Some(0)
+}
+
+fn section<'a>(tree: &'a mut Value, key: &str) -> Option<&'a mut Object> {
+    child(tree.as_object_mut()?, key)
+}
+
+/// The object at `key`, made where it is missing or null.
+fn child<'a>(parent: &'a mut Object, key: &str) -> Option<&'a mut Object> {
+    let value = parent.entry(key).or_insert(Value::Null);
+    if value.is_null() {
+        *value = Value::Object(Object::new());
+    }
+    value.as_object_mut()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[track_caller]
+    fn check(old: Value, asked: Value, new: Value) {
+        let config = json!({"hostname": "a", "linux": {"resources": old}});
+        let merged = merge(config, &asked, Extras::default());
+        assert_eq!(
+            merged,
+            json!({"hostname": "a", "linux": {"resources": new}})
+        );
+    }
+
+    #[test]
+    fn zeros_and_nulls_stay() {
+        let old = json!({"memory": {"limit": 5, "swap": 9}, "cpu": {"shares": 7, "cpus": "0"},
+            "pids": {"limit": 3}, "blockIO": {"weight": 10}});
+        let asked = json!({"memory": {"limit": 0, "swap": null, "kernel": 0}, "devices": null,
+            "cpu": {"shares": 0, "quota": 0, "cpus": "", "mems": " "}, "pids": {"limit": 0},
+            "blockIO": {"weight": 0}, "unknown": {"x": 1}});
+        check(old.clone(), asked, old);
+    }
+
+    #[test]
+    fn values_take_the_place_of_others() {
+        let old = json!({"memory": {"limit": 5, "swap": 9}, "cpu": {"shares": 7, "idle": 1}});
+        let asked = json!({"memory": {"limit": 6, "swappiness": 0}, "cpu": {"idle": 0, "burst": 0},
+            "pids": {"limit": -1}});
+        let new = json!({"memory": {"limit": 6, "swap": 9, "swappiness": 0},
+            "cpu": {"shares": 7, "idle": 0, "burst": 0}, "pids": {"limit": -1}});
+        check(old, asked, new);
+        check(
+            json!(null),
+            json!({"pids": {"limit": 5}}),
+            json!({"pids": {"limit": 5}}),
+        );
+    }
+
+    #[test]
+    fn unlimited_memory_frees_the_swap() {
+        let old = json!({"memory": {"limit": 5, "swap": 9}});
+        let all = json!({"memory": {"limit": -1, "swap": -1}});
+        check(old.clone(), json!({"memory": {"limit": -1}}), all.clone());
+        check(
+            old.clone(),
+            json!({"memory": {"limit": -1, "swap": 0}}),
+            all,
+        );
+        let asked = json!({"memory": {"limit": -1, "swap": 12}});
+        check(old, asked.clone(), asked);
+    }
+
+    #[test]
+    fn lists_are_merged_by_what_they_are_about() {
+        let entry = |minor, rate| json!({"major": 8, "minor": minor, "rate": rate});
+        check(
+            json!({"blockIO": {"throttleReadBpsDevice": [entry(0, 5), entry(1, 6)]}}),
+            json!({"blockIO": {"throttleReadBpsDevice": [entry(1, 7), entry(2, 8)]}}),
+            json!({"blockIO": {"throttleReadBpsDevice": [entry(0, 5), entry(1, 7), entry(2, 8)]}}),
+        );
+        check(
+            json!({"hugepageLimits": [{"pageSize": "2MB", "limit": 1}],
+                "rdma": {"a": {"hcaHandles": 1}}, "unified": {"memory.high": "1"}}),
+            json!({"hugepageLimits": [{"pageSize": "2MB", "limit": 2}],
+                "rdma": {"a": {"hcaObjects": 2}}, "unified": {"memory.low": "2"}}),
+            json!({"hugepageLimits": [{"pageSize": "2MB", "limit": 2}],
+                "rdma": {"a": {"hcaHandles": 1, "hcaObjects": 2}},
+                "unified": {"memory.high": "1", "memory.low": "2"}}),
+        );
+    }
+
+    #[test]
+    fn devices_and_schemata_are_extras() {
+        let config = json!({"linux": {"resources": {"devices": [1]}}});
+        let asked = json!({"devices": [2]});
+        let kept = merge(config.clone(), &asked, Extras::default());
+        assert_eq!(kept, config);
+        let extras = Extras {
+            replaces_devices: true,
+            l3_cache_schema: Some("L3:0=f"),
+            mem_bw_schema: None,
+        };
+        let expected = json!({"linux": {"resources": {"devices": [2]},
+            "intelRdt": {"l3CacheSchema": "L3:0=f"}}});
+        assert_eq!(merge(config, &asked, extras), expected);
+    }
+}

@@ -1,0 +1,777 @@
+//! `update`: new limits in a living container, all of them or none.
+
+use std::fs;
+
+use coracle_integration::{
+    Bundle, Command, Container, Layout, Output, Runtime, Value, has_controller, json, machine,
+    needs,
+};
+
+coracle_integration::tests![
+    flags_of_memory,
+    flags_of_cpu,
+    flags_of_cpusets,
+    flags_of_processes_and_disks,
+    obsolete_flags_are_ignored,
+    a_file_or_standard_input_is_read,
+    zeros_and_absent_values_stay,
+    what_engines_send,
+    halves_of_pairs_keep_the_other,
+    memory_moves_in_both_directions,
+    an_idle_container_gets_its_weight_back,
+    a_failing_value_takes_back_all_others,
+    a_config_that_cannot_be_stored_takes_the_limits_back,
+    a_usage_above_the_limit_is_refused_if_asked,
+    bad_values_are_named,
+    old_values_may_stand_in_the_way,
+    block_devices_are_added,
+    unified_files_are_written,
+    created_and_paused_containers_are_updated,
+    stopped_and_absent_containers_are_not,
+    a_container_without_a_group_is_not,
+    exec_and_delete_work_after,
+    devices_are_allowed_and_denied_in_a_living_container,
+    a_device_that_stays_allowed_is_never_denied,
+    the_bare_denial_of_devices_says_nothing,
+    devices_are_taken_back_with_the_rest,
+    programs_of_others_stay,
+    schemata_need_a_group,
+];
+
+fn is_v2() -> bool {
+    machine().layout == Layout::V2
+}
+
+/// Version 1's text, or version 2's.
+fn either<'a>(v1: &'a str, v2: &'a str) -> &'a str {
+    if is_v2() { v2 } else { v1 }
+}
+
+const MEMORY: ((&str, &str), &str) = (("memory", "memory.limit_in_bytes"), "memory.max");
+const SWAP: ((&str, &str), &str) = (("memory", "memory.memsw.limit_in_bytes"), "memory.swap.max");
+const SOFT: ((&str, &str), &str) = (("memory", "memory.soft_limit_in_bytes"), "memory.low");
+const PIDS: ((&str, &str), &str) = (("pids", "pids.max"), "pids.max");
+const WEIGHT: ((&str, &str), &str) = (("cpu", "cpu.shares"), "cpu.weight");
+const QUOTA: ((&str, &str), &str) = (("cpu", "cpu.cfs_quota_us"), "cpu.max");
+const PERIOD: ((&str, &str), &str) = (("cpu", "cpu.cfs_period_us"), "cpu.max");
+const BURST: ((&str, &str), &str) = (("cpu", "cpu.cfs_burst_us"), "cpu.max.burst");
+const IDLE: ((&str, &str), &str) = (("cpu", "cpu.idle"), "cpu.idle");
+const CPUS: ((&str, &str), &str) = (("cpuset", "cpuset.cpus"), "cpuset.cpus");
+
+fn update<const N: usize>(container: &Container, flags: [&str; N]) -> Output {
+    let command = container.runtime.command(["update"]).args(flags);
+    command.arg(&container.id).output()
+}
+
+/// `update` of a resources object on standard input.
+fn update_with(container: &Container, resources: &Value) -> Output {
+    let command = ["update", "--resources", "-", &container.id];
+    let command = container.runtime.command(command);
+    command.input(&resources.to_string()).output()
+}
+
+fn read(container: &Container, (v1, v2): ((&str, &str), &str)) -> String {
+    container.control(v1, v2)
+}
+
+/// The private copy of the config, which later verbs read.
+fn stored(container: &Container) -> Value {
+    let path = container
+        .runtime
+        .root()
+        .join(&container.id)
+        .join("config.json");
+    serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
+}
+
+fn resources(container: &Container) -> Value {
+    stored(container)["linux"]["resources"].clone()
+}
+
+fn limited(runtime: &Runtime, resources: Value) -> Bundle {
+    runtime
+        .bundle()
+        .args(["sleep", "1000"])
+        .set("/linux/resources", resources)
+}
+
+fn flags_of_memory() {
+    needs::controller("memory");
+    let runtime = Runtime::new();
+    let container = runtime.sleeper();
+    let flags = [
+        "--memory",
+        "64m",
+        "--memory-swap=96MiB",
+        "--memory-reservation",
+        "1.5g",
+    ];
+    assert_eq!(update(&container, flags).ok().stderr, "");
+    assert_eq!(read(&container, MEMORY), "67108864");
+    assert_eq!(read(&container, SWAP), either("100663296", "33554432"));
+    assert_eq!(read(&container, SOFT), "1610612736");
+    let memory = json!({"limit": 64 << 20, "swap": 96 << 20, "reservation": 3u32 << 29});
+    assert_eq!(resources(&container)["memory"], memory);
+    update(&container, ["--memory", "-1"]).ok();
+    for place in [MEMORY, SWAP] {
+        assert_eq!(
+            read(&container, place),
+            either("9223372036854771712", "max")
+        );
+    }
+    assert_eq!(resources(&container)["memory"]["swap"], json!(-1));
+}
+
+fn flags_of_cpu() {
+    needs::controller("cpu");
+    let runtime = Runtime::new();
+    let container = runtime.sleeper();
+    update(
+        &container,
+        [
+            "--cpu-share",
+            "512",
+            "--cpu-quota=20000",
+            "--cpu-period",
+            "50000",
+        ],
+    )
+    .ok();
+    assert_eq!(read(&container, WEIGHT), either("512", "59"));
+    assert_eq!(read(&container, QUOTA), either("20000", "20000 50000"));
+    assert_eq!(read(&container, PERIOD), either("50000", "20000 50000"));
+    update(&container, ["--cpu-burst", "10000"]).ok();
+    assert_eq!(read(&container, BURST), "10000");
+    // A burst above the new quota is in the way until it goes itself.
+    update(&container, ["--cpu-burst", "0", "--cpu-quota", "5000"]).ok();
+    assert_eq!(
+        (
+            read(&container, BURST),
+            read(&container, QUOTA).starts_with("5000")
+        ),
+        ("0".to_owned(), true)
+    );
+    update(&container, ["--cpu-quota", "-1"]).ok();
+    assert_eq!(read(&container, QUOTA), either("-1", "max 50000"));
+    update(&container, ["--cpu-idle", "1"]).ok();
+    assert_eq!(read(&container, IDLE), "1");
+}
+
+fn flags_of_cpusets() {
+    needs::controller("cpuset");
+    let runtime = Runtime::new();
+    let container = runtime.sleeper();
+    update(&container, ["--cpuset-cpus", "0", "--cpuset-mems", "0"]).ok();
+    assert_eq!(read(&container, CPUS), "0");
+    assert_eq!(
+        read(&container, (("cpuset", "cpuset.mems"), "cpuset.mems")),
+        "0"
+    );
+    let list = "sed -n 's/^Cpus_allowed_list:\\t//p' /proc/self/status";
+    assert_eq!(container.shell(list).ok().line(), "0");
+    let cpus = resources(&container)["cpu"]["cpus"].clone();
+    assert_eq!(cpus, json!("0"));
+    let all = fs::read_to_string("/sys/devices/system/cpu/online").unwrap();
+    update(&container, ["--cpuset-cpus", all.trim()]).ok();
+    assert_eq!(read(&container, CPUS), all.trim());
+}
+
+fn flags_of_processes_and_disks() {
+    needs::controller("pids");
+    let runtime = Runtime::new();
+    let container = runtime.sleeper();
+    update(&container, ["--pids-limit", "40"]).ok();
+    assert_eq!(read(&container, PIDS), "40");
+    update(&container, ["--pids-limit=-1"]).ok();
+    assert_eq!(read(&container, PIDS), "max");
+    let place = (("blkio", "blkio.bfq.weight"), "io.bfq.weight");
+    if has_controller(either("blkio", "io")) && container.control_file(place.0, place.1).exists() {
+        update(&container, ["--blkio-weight", "300"]).ok();
+        assert!(read(&container, place).ends_with("300"));
+    }
+}
+
+fn obsolete_flags_are_ignored() {
+    let runtime = Runtime::new().options(["--log-level", "warning"]);
+    let container = runtime.sleeper();
+    update(&container, []).ok();
+    let before = resources(&container);
+    let flags = ["--kernel-memory", "5m", "--kernel-memory-tcp", "5m"];
+    let output = update(&container, flags).ok();
+    assert!(
+        output.stderr.contains("--kernel-memory is ignored"),
+        "{output}"
+    );
+    assert_eq!(resources(&container), before);
+}
+
+fn a_file_or_standard_input_is_read() {
+    needs::controller("pids");
+    let runtime = Runtime::new();
+    let container = runtime.sleeper();
+    let file = runtime.folder().join("limits");
+    for (limit, flags) in [
+        ("31", vec!["-r".to_owned(), file.display().to_string()]),
+        ("32", vec![format!("--resources={}", file.display())]),
+        ("33", vec!["--resources=-".to_owned()]),
+        (
+            "34",
+            vec!["-r".to_owned(), "-".to_owned(), "--pids-limit=9".to_owned()],
+        ),
+    ] {
+        let text = format!("{{\"pids\": {{\"limit\": {limit}}}}}");
+        fs::write(&file, &text).unwrap();
+        let command = runtime.command(["update"]).args(flags).arg(&container.id);
+        command.input(&text).output().ok();
+        assert_eq!(read(&container, PIDS), limit);
+    }
+    update(&container, ["-r", "/no/such/file"]).fails(["--resources", "ENOENT"]);
+    for (text, expected) in [
+        ("", "resources: line 1"),
+        ("[]", "resources: found an array"),
+        (
+            "{\"pids\": {\"limit\": \"many\"}}",
+            "resources.pids.limit: ",
+        ),
+        (
+            "{\"cpu\": {\"period\": 5}}",
+            "resources.cpu.period: 5 is not from",
+        ),
+    ] {
+        let command = runtime.command(["update", "-r", "-", &container.id]);
+        command.input(text).output().fails([expected]);
+    }
+    assert_eq!(read(&container, PIDS), "34");
+}
+
+fn zeros_and_absent_values_stay() {
+    needs::controller("memory");
+    let runtime = Runtime::new();
+    let given = json!({"memory": {"limit": 64 << 20, "swap": 96 << 20}, "pids": {"limit": 50},
+        "cpu": {"shares": 512, "quota": 20000, "period": 50000}});
+    let container = runtime.start(&limited(&runtime, given.clone()));
+    let zeros = json!({"memory": {"limit": 0, "swap": 0, "reservation": 0, "kernel": 0},
+        "cpu": {"shares": 0, "quota": 0, "period": 0, "cpus": "", "mems": ""},
+        "pids": {"limit": 0}, "blockIO": {"weight": 0}, "devices": null});
+    for object in [zeros, json!({}), json!({"memory": null, "cpu": {}})] {
+        update_with(&container, &object).ok();
+        assert_eq!(read(&container, MEMORY), "67108864");
+        assert_eq!(read(&container, SWAP), either("100663296", "33554432"));
+        assert_eq!(read(&container, PIDS), "50");
+        assert_eq!(read(&container, WEIGHT), either("512", "59"));
+        assert_eq!(read(&container, QUOTA), either("20000", "20000 50000"));
+        assert_eq!(resources(&container)["memory"], given["memory"]);
+        assert_eq!(resources(&container)["cpu"], given["cpu"]);
+    }
+    update(&container, []).ok();
+    assert_eq!(read(&container, MEMORY), "67108864");
+}
+
+/// The objects that docker and Kubernetes' engine send.
+fn what_engines_send() {
+    needs::controller("memory");
+    let runtime = Runtime::new();
+    let container = runtime.sleeper();
+    let docker = json!({"memory": {"limit": 64 << 20, "reservation": 0, "swap": 128 << 20,
+        "kernel": 0}, "cpu": {"shares": 0, "quota": 20000, "period": 100_000},
+        "pids": {"limit": 60}, "blockIO": {"weight": 0}});
+    update_with(&container, &docker).ok();
+    assert_eq!(read(&container, PIDS), "60");
+    let kubernetes = json!({"devices": [{"allow": false, "access": "rwm"}],
+        "memory": {"limit": 32 << 20, "swap": 32 << 20}, "cpu": {"shares": 256, "quota": -1,
+        "period": 100_000, "cpus": "", "mems": ""}, "unified": null, "hugepageLimits": []});
+    update_with(&container, &kubernetes).ok();
+    assert_eq!(read(&container, MEMORY), "33554432");
+    assert_eq!(read(&container, SWAP), either("33554432", "0"));
+    assert_eq!(read(&container, QUOTA), either("-1", "max 100000"));
+    // The bare denial took nothing away.
+    container.shell("true </dev/zero").ok();
+}
+
+fn halves_of_pairs_keep_the_other() {
+    needs::controller("cpu");
+    let runtime = Runtime::new();
+    let cpu = json!({"cpu": {"quota": 20000, "period": 50000}});
+    let container = runtime.start(&limited(&runtime, cpu));
+    update(&container, ["--cpu-quota", "30000"]).ok();
+    assert_eq!(read(&container, QUOTA), either("30000", "30000 50000"));
+    update(&container, ["--cpu-period", "60000"]).ok();
+    assert_eq!(read(&container, QUOTA), either("30000", "30000 60000"));
+    assert_eq!(read(&container, PERIOD), either("60000", "30000 60000"));
+    assert_eq!(
+        resources(&container)["cpu"],
+        json!({"quota": 30000, "period": 60000})
+    );
+    needs::controller("memory");
+    update(&container, ["--memory", "64m", "--memory-swap", "128m"]).ok();
+    update(&container, ["--memory", "96m"]).ok();
+    assert_eq!(read(&container, SWAP), either("134217728", "33554432"));
+    update(&container, ["--memory-swap", "96m"]).ok();
+    assert_eq!(read(&container, SWAP), either("100663296", "0"));
+    assert_eq!(read(&container, MEMORY), "100663296");
+}
+
+fn memory_moves_in_both_directions() {
+    needs::controller("memory");
+    let runtime = Runtime::new();
+    let container = runtime.sleeper();
+    for (limit, swap) in [
+        (64, 64),
+        (128, 256),
+        (32, 40),
+        (40, 48),
+        (200, 200),
+        (16, 400),
+    ] {
+        let flags = [
+            &format!("--memory={limit}m"),
+            &format!("--memory-swap={swap}m"),
+        ];
+        update(&container, flags.map(String::as_str)).ok();
+        let megabytes = |count: u64| (count << 20).to_string();
+        assert_eq!(read(&container, MEMORY), megabytes(limit));
+        let (together, alone) = (megabytes(swap), megabytes(swap - limit));
+        assert_eq!(read(&container, SWAP), either(&together, &alone));
+    }
+}
+
+fn an_idle_container_gets_its_weight_back() {
+    needs::controller("cpu");
+    let runtime = Runtime::new();
+    let container = runtime.start(&limited(&runtime, json!({"cpu": {"shares": 512}})));
+    update(&container, ["--cpu-idle", "1"]).ok();
+    // The kernel takes no weight meanwhile; it comes with the end of the idleness.
+    update(&container, ["--cpu-share", "2048"]).ok();
+    assert_eq!(read(&container, IDLE), "1");
+    update(&container, ["--cpu-idle", "0"]).ok();
+    assert_eq!(read(&container, IDLE), "0");
+    assert_eq!(read(&container, WEIGHT), either("2048", "174"));
+}
+
+/// All limits that the test below sets.
+fn state(container: &Container) -> Vec<String> {
+    let mut state = vec![stored(container).to_string()];
+    for ((controller, file), v2) in [
+        MEMORY, SWAP, SOFT, PIDS, WEIGHT, QUOTA, PERIOD, BURST, IDLE, CPUS,
+    ] {
+        if has_controller(controller) {
+            state.push(format!(
+                "{file} {}",
+                read(container, ((controller, file), v2))
+            ));
+        }
+    }
+    state
+}
+
+/// Whatever value fails, be it the first or the last to be written.
+fn a_failing_value_takes_back_all_others() {
+    needs::controller("memory");
+    let runtime = Runtime::new();
+    let old = json!({"memory": {"limit": 64 << 20, "swap": 96 << 20},
+        "cpu": {"shares": 512, "quota": 20000, "period": 50000, "burst": 10000},
+        "pids": {"limit": 50}});
+    let good = json!({"memory": {"limit": 128 << 20, "swap": 256 << 20, "reservation": 1 << 20},
+        "cpu": {"shares": 2048, "quota": 40000, "period": 100_000, "burst": 30000},
+        "pids": {"limit": 70}});
+    let mut failing = vec![
+        (
+            "blkio",
+            "blockIO",
+            "throttleReadBpsDevice",
+            json!([{"major": 4000, "minor": 0, "rate": 1}]),
+        ),
+        (
+            "io",
+            "blockIO",
+            "throttleReadBpsDevice",
+            json!([{"major": 4000, "minor": 0, "rate": 1}]),
+        ),
+        ("cpuset", "cpu", "cpus", json!("9999")),
+        ("cpuset", "cpu", "mems", json!("9999")),
+    ];
+    if is_v2() {
+        failing.push(("cpu", "unified", "cpu.weight", json!("0")));
+        failing.push(("memory", "unified", "memory.oom.group", json!("7")));
+        failing.push(("pids", "unified", "pids.max", json!("many")));
+    } else {
+        // Below what it uses: the first value of all.
+        failing.push(("memory", "memory", "limit", json!(4096)));
+        failing.push(("memory", "memory", "swappiness", json!(100)));
+    }
+    let container = runtime.start(&limited(&runtime, old));
+    let before = state(&container);
+    for (controller, section, key, value) in failing {
+        if !has_controller(controller) || key == "swappiness" {
+            continue;
+        }
+        let mut asked = good.clone();
+        if asked[section].is_null() {
+            asked[section] = json!({});
+        }
+        asked[section][key] = value;
+        let place = format!("resources.{section}.{key}");
+        update_with(&container, &asked).fails([place.as_str()]);
+        assert_eq!(state(&container), before, "{place}");
+    }
+    update_with(&container, &good).ok();
+    assert_eq!(read(&container, PIDS), "70");
+}
+
+fn a_config_that_cannot_be_stored_takes_the_limits_back() {
+    needs::controller("pids");
+    let runtime = Runtime::new();
+    let container = runtime.start(&limited(&runtime, json!({"pids": {"limit": 50}})));
+    // Where the new config is written before it takes the old one's name.
+    let blocker = runtime.root().join(&container.id).join(".config.json");
+    fs::create_dir(&blocker).unwrap();
+    update(&container, ["--pids-limit", "60"]).fails([".config.json", "is a directory"]);
+    assert_eq!(read(&container, PIDS), "50");
+    assert_eq!(resources(&container)["pids"]["limit"], json!(50));
+    fs::remove_dir(&blocker).unwrap();
+    update(&container, ["--pids-limit", "60"]).ok();
+    assert_eq!(read(&container, PIDS), "60");
+    assert!(!blocker.exists());
+}
+
+fn a_usage_above_the_limit_is_refused_if_asked() {
+    needs::controller("memory");
+    let runtime = Runtime::new();
+    let container = runtime.sleeper();
+    let asked = json!({"memory": {"limit": 4096, "checkBeforeUpdate": true}});
+    let text = "resources.memory.limit: unable to set memory limit to 4096 (current usage: ";
+    update_with(&container, &asked).fails([text]);
+    assert_eq!(container.status(), "running");
+    assert_eq!(
+        read(&container, MEMORY),
+        either("9223372036854771712", "max")
+    );
+    // Once stored, it holds for later updates, too.
+    let asked = json!({"memory": {"limit": 64 << 20, "checkBeforeUpdate": true}});
+    update_with(&container, &asked).ok();
+    let text = "--memory: unable to set memory limit to 8192 (current usage: ";
+    update(&container, ["--memory", "8192"]).fails([text]);
+}
+
+fn bad_values_are_named() {
+    let runtime = Runtime::new();
+    let container = runtime.sleeper();
+    let before = stored(&container);
+    for (flag, value, text) in [
+        ("--memory", "lots", "expected bytes such as 64m, or -1"),
+        ("--memory", "-2", "expected bytes"),
+        (
+            "--cpu-period",
+            "1",
+            "1 is not from 1000 to 1000000 microseconds",
+        ),
+        ("--cpu-period", "-1", "expected a whole number"),
+        ("--cpu-quota", "5", "5 is below 1000 microseconds"),
+        ("--cpu-idle", "2", "2 is neither 0 nor 1"),
+        ("--cpuset-cpus", "0;1", "is not a list"),
+        ("--blkio-weight", "5", "5"),
+        ("--pids-limit", "x", "expected a whole number"),
+    ] {
+        let output = update(&container, [flag, value]);
+        output.fails([flag.trim_start_matches('-'), text]);
+    }
+    let both = ["--memory=64m", "--memory-swap=32m"];
+    update(&container, both).fails(["--memory-swap: 33554432 is below limit, 67108864"]);
+    if is_v2() {
+        update(&container, ["--cpu-rt-runtime", "5"]).fails(["--cpu-rt-runtime", "cgroup v2"]);
+    } else {
+        update(&container, ["--cpu-share", "1"]).fails(["--cpu-share: 1 is not within"]);
+    }
+    assert_eq!(stored(&container), before);
+}
+
+fn old_values_may_stand_in_the_way() {
+    needs::controller("memory");
+    let runtime = Runtime::new();
+    let memory = json!({"memory": {"limit": 64 << 20, "swap": 96 << 20}});
+    let container = runtime.start(&limited(&runtime, memory));
+    let text = "resources.memory.swap: 100663296 is below limit, 134217728, which it includes \
+                (with what the container has already)";
+    update(&container, ["--memory", "128m"]).fails([text]);
+    let runtime = Runtime::new();
+    let container = runtime.sleeper();
+    let text = "--memory-swap: 67108864 is given without limit";
+    update(&container, ["--memory-swap", "64m"]).fails([text]);
+}
+
+/// A disk that has a queue to throttle.
+fn disk() -> (u64, u64) {
+    for entry in fs::read_dir("/sys/block").into_iter().flatten().flatten() {
+        let numbers = fs::read_to_string(entry.path().join("dev")).unwrap_or_default();
+        if let Some((major, minor)) = numbers.trim().split_once(':') {
+            return (major.parse().unwrap(), minor.parse().unwrap());
+        }
+    }
+    coracle_integration::skip!("this machine has no disk")
+}
+
+fn block_devices_are_added() {
+    needs::controller(either("blkio", "io"));
+    let (major, minor) = disk();
+    let runtime = Runtime::new();
+    let entry = |rate: u64| json!([{"major": major, "minor": minor, "rate": rate}]);
+    let old = json!({"blockIO": {"throttleReadBpsDevice": entry(1 << 20)}});
+    let container = runtime.start(&limited(&runtime, old));
+    let written = json!({"blockIO": {"throttleWriteBpsDevice": entry(2 << 20)}});
+    update_with(&container, &written).ok();
+    let place = |name| read(&container, (("blkio", name), "io.max"));
+    let has = |text: String, v1: u64, key: &str| {
+        let (old, new) = (format!("{major}:{minor} {v1}"), format!("{key}={v1}"));
+        assert!(text.contains(either(&old, &new)), "{text}");
+    };
+    has(place("blkio.throttle.read_bps_device"), 1 << 20, "rbps");
+    has(place("blkio.throttle.write_bps_device"), 2 << 20, "wbps");
+    // The same device again, and back when something fails.
+    update_with(
+        &container,
+        &json!({"blockIO": {"throttleReadBpsDevice": entry(3 << 20)}}),
+    )
+    .ok();
+    has(place("blkio.throttle.read_bps_device"), 3 << 20, "rbps");
+    let stored = resources(&container)["blockIO"]["throttleReadBpsDevice"].clone();
+    assert_eq!(stored, entry(3 << 20));
+    let mut both = entry(4 << 20);
+    let unknown = json!({"major": 4000, "minor": 0, "rate": 5});
+    both.as_array_mut().unwrap().push(unknown);
+    let asked = json!({"blockIO": {"throttleReadBpsDevice": both}});
+    update_with(&container, &asked).fails(["resources.blockIO.throttleReadBpsDevice[1]"]);
+    has(place("blkio.throttle.read_bps_device"), 3 << 20, "rbps");
+}
+
+fn unified_files_are_written() {
+    let runtime = Runtime::new();
+    let container = runtime.sleeper();
+    let asked = json!({"unified": {"memory.high": "50000000", "pids.max": "55"}});
+    if !is_v2() {
+        update_with(&container, &asked).fails(["resources.unified", "cgroup v1"]);
+        return;
+    }
+    update_with(&container, &asked).ok();
+    assert_eq!(read(&container, (("", ""), "memory.high")), "49999872");
+    assert_eq!(read(&container, PIDS), "55");
+    update_with(&container, &json!({"unified": {"memory.low": "1048576"}})).ok();
+    let stored = json!({"memory.high": "50000000", "memory.low": "1048576", "pids.max": "55"});
+    assert_eq!(resources(&container)["unified"], stored);
+    update_with(&container, &json!({"unified": {"nothing.max": "1"}}))
+        .fails(["resources.unified.nothing.max", "nothing"]);
+}
+
+fn created_and_paused_containers_are_updated() {
+    needs::controller("pids");
+    let runtime = Runtime::new();
+    let container = runtime.create(&runtime.bundle().args(["sleep", "1000"]));
+    update(&container, ["--pids-limit", "60"]).ok();
+    assert_eq!(
+        (read(&container, PIDS), container.status()),
+        ("60".to_owned(), "created".to_owned())
+    );
+    container.start().ok();
+    container.verb("pause").ok();
+    update(&container, ["--pids-limit", "61"]).ok();
+    assert_eq!(
+        (read(&container, PIDS), container.status()),
+        ("61".to_owned(), "paused".to_owned())
+    );
+    container.verb("resume").ok();
+}
+
+fn stopped_and_absent_containers_are_not() {
+    let runtime = Runtime::new();
+    let container = runtime.start(&runtime.bundle().args(["true"]));
+    container.exit_code();
+    container.wait_for_status("stopped");
+    update(&container, ["--pids-limit", "60"]).fails(["container not running"]);
+    let absent = runtime.command(["update", "--pids-limit", "60", "absent"]);
+    absent
+        .output()
+        .fails(["update absent: container does not exist"]);
+}
+
+fn a_container_without_a_group_is_not() {
+    let runtime = Runtime::new().options(["--cgroup-manager", "disabled"]);
+    let container = runtime.sleeper();
+    update(&container, ["--pids-limit", "60"]).fails(["container has no cgroup of its own"]);
+}
+
+fn exec_and_delete_work_after() {
+    needs::controller("pids");
+    let runtime = Runtime::new();
+    let bundle = runtime.bundle().args(["sleep", "1000"]);
+    let container = runtime.start(&bundle.set("/process/env", json!(["PATH=/bin", "A=é\n"])));
+    let mut before = stored(&container);
+    update(&container, ["--pids-limit", "60"]).ok();
+    let after = stored(&container);
+    assert_eq!(
+        container.exec(["/bin/sh", "-c", "echo $A"]).ok().line(),
+        "é"
+    );
+    before["linux"]["resources"] = json!({"pids": {"limit": 60}});
+    assert_eq!(after, before);
+    container.delete_by_force().ok();
+    runtime.is_clean();
+}
+
+/// A device that nobody has: opening it tells EPERM if the group denies it, else ENXIO.
+fn odd_device(runtime: &Runtime, rules: Value) -> Bundle {
+    let device =
+        json!({"path": "/dev/odd", "type": "c", "major": 240, "minor": 77, "fileMode": 0o666});
+    limited(runtime, json!({"devices": rules})).set("/linux/devices", json!([device]))
+}
+
+/// Whether the device may be read in the container, and written.
+fn allowed(container: &Container) -> (bool, bool) {
+    let open = |how: &str| {
+        let output = container.shell(&format!("true {how}/dev/odd"));
+        let denied = output.stderr.contains("Operation not permitted");
+        assert!(
+            denied || output.stderr.contains("No such device"),
+            "{output}"
+        );
+        !denied
+    };
+    (open("<"), open(">"))
+}
+
+fn rules(access: &str) -> Value {
+    let one = json!({"allow": true, "type": "c", "major": 240, "minor": 77, "access": access});
+    json!([{"allow": false, "access": "rwm"}, one])
+}
+
+fn devices_are_allowed_and_denied_in_a_living_container() {
+    let runtime = Runtime::new();
+    let nothing = json!([{"allow": false, "access": "rwm"}]);
+    let container = runtime.start(&odd_device(&runtime, nothing));
+    assert_eq!(allowed(&container), (false, false));
+    let everything = json!([{"allow": true, "access": "rwm"}]);
+    // A list that says something else, so that it is no bare denial.
+    let other = json!([{"allow": true, "type": "c", "major": 241, "minor": 1, "access": "r"}]);
+    for (list, expected) in [
+        (rules("rw"), (true, true)),
+        (rules("r"), (true, false)),
+        (other.clone(), (false, false)),
+        (rules("w"), (false, true)),
+        (everything, (true, true)),
+        (other, (false, false)),
+    ] {
+        update_with(&container, &json!({"devices": list})).ok();
+        assert_eq!(allowed(&container), expected, "{list}");
+        assert_eq!(resources(&container)["devices"], list);
+        container.shell("true </dev/zero && true >/dev/null").ok();
+    }
+    let bad = json!({"devices": [{"allow": true, "access": "x"}]});
+    update_with(&container, &bad).fails(["resources.devices[0].access"]);
+    assert_eq!(allowed(&container), (false, false));
+}
+
+fn a_device_that_stays_allowed_is_never_denied() {
+    let runtime = Runtime::new();
+    let script = "while true; do true </dev/odd; done 2>&1 | grep -m1 permitted";
+    let container = runtime.start(&odd_device(&runtime, rules("r")));
+    let loops = container
+        .exec_command([], ["/bin/sh", "-c", script])
+        .spawn();
+    for _ in 0..20 {
+        update_with(&container, &json!({"devices": rules("rw")})).ok();
+        update_with(&container, &json!({"devices": rules("r")})).ok();
+    }
+    assert_eq!(loops.stdout.text(), "");
+    container.kill("KILL").ok();
+    loops.wait();
+}
+
+fn the_bare_denial_of_devices_says_nothing() {
+    let runtime = Runtime::new();
+    let container = runtime.start(&odd_device(&runtime, rules("r")));
+    let bare = json!([{"allow": false, "access": "rwm"}]);
+    for list in [bare, json!([]), json!(null), rules("r")] {
+        update_with(&container, &json!({"devices": list})).ok();
+        assert_eq!(allowed(&container), (true, false));
+        assert_eq!(resources(&container)["devices"], rules("r"));
+    }
+}
+
+fn devices_are_taken_back_with_the_rest() {
+    let runtime = Runtime::new();
+    let container = runtime.start(&odd_device(&runtime, rules("r")));
+    let blocker = runtime.root().join(&container.id).join(".config.json");
+    fs::create_dir(&blocker).unwrap();
+    for list in [rules("w"), json!([{"allow": true, "access": "rwm"}])] {
+        update_with(&container, &json!({"devices": list})).fails([".config.json"]);
+        assert_eq!(allowed(&container), (true, false), "{list}");
+    }
+    fs::remove_dir(&blocker).unwrap();
+}
+
+/// Attaches a program that allows everything to the group at argv[1], without a name, and tells
+/// how many there are then: bpf(2).
+const ATTACH: &str = r#"
+import ctypes, os, struct, sys
+libc = ctypes.CDLL(None, use_errno=True)
+def bpf(command, attributes):
+    memory = ctypes.create_string_buffer(attributes, len(attributes))
+    answer = libc.syscall(321, command, memory, len(attributes))
+    if answer < 0:
+        sys.exit(os.strerror(ctypes.get_errno()))
+    return answer, memory.raw
+group = os.open(sys.argv[1], os.O_RDONLY)
+if len(sys.argv) > 2:
+    code = ctypes.create_string_buffer(struct.pack("<BBhiBBhi", 0xb7, 0, 0, 1, 0x95, 0, 0, 0))
+    text = ctypes.create_string_buffer(b"GPL")
+    load = struct.pack("<IIQQIIQII", 15, 2, ctypes.addressof(code), ctypes.addressof(text), 0, 0, 0, 0, 0)
+    program, _ = bpf(5, load)
+    bpf(8, struct.pack("<IIIII", group, program, 6, 2, 0))
+ids = ctypes.create_string_buffer(256)
+_, raw = bpf(16, struct.pack("<IIIIQII", group, 6, 0, 0, ctypes.addressof(ids), 64, 0))
+print(struct.unpack("<IIIIQII", raw)[5])
+"#;
+
+fn programs_of_others_stay() {
+    needs::version_2();
+    needs::program("python3");
+    let runtime = Runtime::new();
+    let container = runtime.start(&odd_device(&runtime, rules("r")));
+    let group = container.control_file(("", ""), "");
+    let count = |more: &[&str]| {
+        let command = Command::new("python3").args(["-c", ATTACH]).arg(&group);
+        command.args(more).output().ok().line().to_owned()
+    };
+    assert_eq!(count(&[]), "1");
+    assert_eq!(count(&["attach"]), "2");
+    for _ in 0..3 {
+        update_with(&container, &json!({"devices": rules("rw")})).ok();
+        assert_eq!(
+            (allowed(&container), count(&[]).as_str()),
+            ((true, true), "2")
+        );
+        update_with(&container, &json!({"devices": rules("r")})).ok();
+        assert_eq!(
+            (allowed(&container), count(&[]).as_str()),
+            ((true, false), "2")
+        );
+    }
+    update_with(
+        &container,
+        &json!({"devices": [{"allow": true, "access": "rwm"}]}),
+    )
+    .ok();
+    assert_eq!(count(&[]), "1");
+    update_with(&container, &json!({"devices": rules("r")})).ok();
+    assert_eq!(
+        (allowed(&container), count(&[]).as_str()),
+        ((true, false), "2")
+    );
+}
+
+fn schemata_need_a_group() {
+    let runtime = Runtime::new();
+    let container = runtime.sleeper();
+    for flag in ["--l3-cache-schema=L3:0=f", "--mem-bw-schema=MB:0=20"] {
+        update(&container, [flag]).fails(["linux.intelRdt", "resctrl"]);
+    }
+    assert_eq!(stored(&container)["linux"]["intelRdt"], json!(null));
+}
