@@ -10,9 +10,11 @@ mod processes;
 mod remove;
 mod resctrl;
 mod runtime;
+mod statistics;
 mod update;
 mod v1;
 mod v2;
+mod watch;
 
 pub use freeze::{freeze, is_frozen, thaw};
 pub use init::join;
@@ -20,4 +22,6 @@ pub use kill::kill;
 pub use processes::processes;
 pub use remove::{remove, undo};
 pub use runtime::{Created, Joining, create, oom_killed, open, open_procs};
+pub use statistics::statistics;
 pub use update::{Undo, survey, update};
+pub use watch::{Happening, Watch, watch};

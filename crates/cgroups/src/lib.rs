@@ -5,7 +5,7 @@
 //! values and a device program. [`create`] makes them before the container's init is there; init is
 //! cloned into the v2 cgroup, or writes itself into the v1 ones by [`join`]. What was made is in
 //! the [`Record`], and [`open`] (for exec), [`freeze`], [`thaw`], [`kill`], [`processes`] and
-//! [`remove`] need nothing else, nor do [`survey`] and [`update`].
+//! [`remove`] need nothing else, nor do [`survey`] and [`update`], [`statistics`] and [`watch`].
 //!
 //! ```no_run
 //! use coracle_bundle::Config;
@@ -31,16 +31,17 @@
 //! - No pid is ever written to `cgroup.procs`.
 //! - Every wait has an end, and whatever was frozen on the way runs again.
 //! - An update is carried out as a whole or taken back.
-//! - Absent: systemd as the manager, statistics.
+//! - Absent: systemd as the manager.
 
 mod apply;
 mod error;
 mod plan;
 mod record;
+mod statistics;
 
 pub use apply::{
-    Created, Joining, Undo, create, freeze, is_frozen, join, kill, oom_killed, open, open_procs,
-    processes, remove, survey, thaw, undo, update,
+    Created, Happening, Joining, Undo, Watch, create, freeze, is_frozen, join, kill, oom_killed,
+    open, open_procs, processes, remove, statistics, survey, thaw, undo, update, watch,
 };
 pub use error::{Error, Result};
 pub use plan::{
@@ -49,3 +50,4 @@ pub use plan::{
     changes_devices, plan, plan_update, sub_cgroup,
 };
 pub use record::{Directory, Group, Mode, Record};
+pub use statistics::Statistics;

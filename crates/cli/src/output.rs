@@ -6,18 +6,33 @@ use serde::Serialize;
 
 use crate::error::Error;
 
+/// Whether anybody reads what we write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reader {
+    /// As far as one knows.
+    There,
+    /// It closed its end.
+    Gone,
+}
+
 /// Writes the text to stdout. A reader that went away (`coracle list | head -1`) is no failure.
 ///
 /// SIGPIPE stays ignored, as Rust's start-up leaves it: were it fatal, a caller that closes our
 /// stderr could end `create` or `delete` half-way.
 pub(crate) fn text(text: &str) -> Result<(), Error> {
+    write(text).map(drop)
+}
+
+/// The same, for those who would go on writing.
+pub(crate) fn write(text: &str) -> Result<Reader, Error> {
     let mut stdout = std::io::stdout().lock();
     match stdout
         .write_all(text.as_bytes())
         .and_then(|()| stdout.flush())
     {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Error::Output(error)),
-        _ => Ok(()),
+        Ok(()) => Ok(Reader::There),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(Reader::Gone),
+        Err(error) => Err(Error::Output(error)),
     }
 }
 

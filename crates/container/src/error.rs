@@ -54,6 +54,12 @@ pub enum Error {
         /// The status found.
         status: Status,
     },
+    /// Nothing happens to a container that is stopped.
+    #[error("container with id {id} is not running")]
+    NotRunning {
+        /// The container.
+        id: ContainerId,
+    },
     /// Only a stopped container is deleted without force.
     #[error("cannot delete container {id} that is not stopped: {status}")]
     NotStopped {

@@ -9,6 +9,7 @@ mod bad_config;
 mod cgroups;
 mod cli;
 mod devices;
+mod events;
 mod examples;
 mod exec;
 mod explain;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         cgroups::TESTS,
         cli::TESTS,
         devices::TESTS,
+        events::TESTS,
         examples::TESTS,
         exec::TESTS,
         explain::TESTS,

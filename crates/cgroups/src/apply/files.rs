@@ -112,12 +112,21 @@ pub(super) fn children(directory: BorrowedFd) -> nix::Result<Vec<String>> {
     if fstat(directory)?.st_nlink == 2 {
         return Ok(Vec::new());
     }
+    listed(directory, |kind| kind == Some(Type::Directory))
+}
+
+/// Names of the files.
+pub(super) fn names(directory: BorrowedFd) -> nix::Result<Vec<String>> {
+    listed(directory, |kind| kind != Some(Type::Directory))
+}
+
+fn listed(directory: BorrowedFd, wanted: fn(Option<Type>) -> bool) -> nix::Result<Vec<String>> {
     let mut listing = Dir::openat(directory, ".", DIRECTORY, Mode::empty())?;
     let mut names = Vec::new();
     for entry in listing.iter() {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        if entry.file_type() == Some(Type::Directory) && name != "." && name != ".." {
+        if wanted(entry.file_type()) && name != "." && name != ".." {
             names.push(name);
         }
     }

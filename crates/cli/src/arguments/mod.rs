@@ -16,7 +16,7 @@ mod usage;
 pub(crate) use given::Given;
 pub(crate) use global::{Called, Global, read as read_global, table as global_table};
 pub(crate) use number::{id as parse_id, user as parse_user};
-pub(crate) use quantity::bytes as parse_bytes;
+pub(crate) use quantity::{bytes as parse_bytes, duration as parse_duration};
 pub(crate) use signal::parse as parse_signal;
 pub(crate) use spelling::Order;
 pub(crate) use usage::{Expected, Usage};

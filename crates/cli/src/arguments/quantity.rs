@@ -1,4 +1,6 @@
-//! Amounts of bytes, as Go's flags take them.
+//! Amounts of bytes and of time, as Go's flags take them.
+
+use std::time::Duration;
 
 /// Bytes: `512`, `512m`, `1.5 GiB`, powers of 1024 all; `-1` is no limit.
 pub(crate) fn bytes(text: &[u8]) -> Option<i64> {
@@ -23,6 +25,33 @@ pub(crate) fn bytes(text: &[u8]) -> Option<i64> {
         _ => return None,
     };
     i64::try_from(scaled(number, 1024u128.pow(power))?).ok()
+}
+
+/// A length of time above nothing: `5s`, `1m30s`, `1.5h`, `200ms`.
+pub(crate) fn duration(text: &[u8]) -> Option<Duration> {
+    let mut rest = std::str::from_utf8(text).ok()?;
+    let mut nanoseconds = 0u128;
+    while !rest.is_empty() {
+        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let (number, after) = rest.split_at(end);
+        let end = after.find(|c: char| c.is_ascii_digit() || c == '.');
+        let (unit, after) = after.split_at(end.unwrap_or(after.len()));
+        let scale = match unit {
+            "ns" => 1,
+            "us" | "µs" => 1_000,
+            "ms" => 1_000_000,
+            "s" => 1_000_000_000,
+            "m" => 60_000_000_000,
+            "h" => 3_600_000_000_000,
+            _ => return None,
+        };
+        nanoseconds = nanoseconds.checked_add(scaled(number, scale)?)?;
+        rest = after;
+    }
+    // As long as Go's, some 292 years.
+    let nanoseconds = i64::try_from(nanoseconds).ok()?;
+    let nanoseconds = u64::try_from(nanoseconds).ok()?;
+    (nanoseconds > 0).then(|| Duration::from_nanos(nanoseconds))
 }
 
 /// A decimal number without sign, times `scale`, rounded down.
@@ -84,5 +113,39 @@ mod tests {
             assert_eq!(bytes(text.as_bytes()), None, "{text:?}");
         }
         assert_eq!(bytes(b"1\xff"), None);
+    }
+
+    #[test]
+    fn lengths_of_time() {
+        for (text, milliseconds) in [
+            ("5s", 5000),
+            ("1m", 60_000),
+            ("1m30s", 90_000),
+            ("1.5h", 5_400_000),
+            ("200ms", 200),
+            (".5s", 500),
+            ("1h2m3s4ms", 3_723_004),
+            ("1000us", 1),
+            ("1000000ns", 1),
+        ] {
+            let expected = Duration::from_millis(milliseconds);
+            assert_eq!(duration(text.as_bytes()), Some(expected), "{text}");
+        }
+        for text in [
+            "",
+            "0",
+            "5",
+            "s",
+            "-1s",
+            "5 s",
+            "1x",
+            "0s",
+            "1s-",
+            "1.2.3s",
+            "0.1ns",
+            "9999999999h",
+        ] {
+            assert_eq!(duration(text.as_bytes()), None, "{text:?}");
+        }
     }
 }

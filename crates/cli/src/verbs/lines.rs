@@ -112,6 +112,7 @@ fn show_request(shown: &mut Shown, request: &Request) {
             shown.value("mb", options.mem_bw_schema.as_ref());
             shown.value("ignored", Some(ignored).filter(|names| !names.is_empty()));
         }
+        Request::Events { id, listening } => shown.0 += &format!(" events {id} {listening:?}"),
         Request::Spec { bundle, kind } => {
             shown.0 += &format!(" spec {} {kind:?}", bundle.display())
         }

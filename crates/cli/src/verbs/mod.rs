@@ -2,6 +2,7 @@
 
 mod create;
 mod delete;
+mod events;
 mod exec;
 mod explain;
 mod features;
@@ -49,7 +50,7 @@ struct Verb {
 }
 
 /// In the order of `help`: the life of a container, then the rest.
-const VERBS: [Verb; 16] = [
+const VERBS: [Verb; 17] = [
     create::VERB,
     start::VERB,
     state::VERB,
@@ -62,6 +63,7 @@ const VERBS: [Verb; 16] = [
     pause::VERB,
     resume::VERB,
     update::VERB,
+    events::VERB,
     spec::VERB,
     features::VERB,
     explain::VERB,
@@ -70,7 +72,7 @@ const VERBS: [Verb; 16] = [
 
 /// Verbs of runc that are refused by name, so that nobody mistakes them for a typing error, and
 /// whose `--help` fails, so that podman does not offer them.
-const NOT_BUILT: [&str; 3] = ["checkpoint", "restore", "events"];
+const NOT_BUILT: [&str; 2] = ["checkpoint", "restore"];
 
 /// A verb with its arguments, valid in form.
 #[derive(Clone, Debug)]
@@ -101,6 +103,10 @@ pub(crate) enum Request {
         /// Flags of limits that no kernel has any more.
         ignored: Vec<&'static str>,
     },
+    Events {
+        id: ContainerId,
+        listening: events::Listening,
+    },
     Spec {
         bundle: PathBuf,
         kind: spec::Kind,
@@ -123,6 +129,7 @@ impl Request {
             Self::Run(options) => Some(&options.create.id),
             Self::Exec(options) => Some(&options.id),
             Self::Update { options, .. } => Some(&options.id),
+            Self::Events { id, .. } => Some(id),
             Self::Start(id) | Self::State(id) | Self::Pause(id) | Self::Resume(id) => Some(id),
             Self::Kill { id, .. } | Self::Delete { id, .. } | Self::Ps { id, .. } => Some(id),
             Self::List(_)
@@ -144,6 +151,7 @@ impl Request {
             Self::Pause(_) => "pause",
             Self::Resume(_) => "resume",
             Self::Update { .. } => "update",
+            Self::Events { .. } => "events",
             Self::Kill { .. } => "kill",
             Self::Delete { .. } => "delete",
             Self::Ps { .. } => "ps",
@@ -223,6 +231,7 @@ fn carry_out(request: Request, global: &Global, log: &Log) -> Result<i32, Error>
         Request::Pause(id) => coracle_container::pause(&store()?, &id)?,
         Request::Resume(id) => coracle_container::resume(&store()?, &id)?,
         Request::Update { options, ignored } => update::run(&store()?, &options, &ignored, log)?,
+        Request::Events { id, listening } => events::run(&store()?, &id, listening)?,
         Request::Spec { bundle, kind } => spec::run(&bundle, kind)?,
         Request::Features => features::run()?,
         Request::Explain {

@@ -1,0 +1,152 @@
+//! Hearing of what happens to a container: out of memory, and its end.
+//! cgroup-v1/memory.rst § OOM Control, cgroup-v2.rst, memory.events.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+
+use super::files;
+use crate::{Error, Record, Result};
+
+/// An open ear for one container.
+#[derive(Debug)]
+pub struct Watch {
+    memory: Memory,
+}
+
+/// Who tells that memory has run out.
+#[derive(Debug)]
+enum Memory {
+    /// v1: the kernel adds to it for each time, and once more when the cgroup is removed.
+    Notice(EventFd),
+    /// v2: the file `memory.events`, which wakes who polls it, and the kills that are known. v1
+    /// without notices: `memory.oom_control`, which has the same count and wakes nobody, so that it
+    /// is looked at whenever something else does.
+    Events { file: OwnedFd, kills: u64 },
+    /// Nobody.
+    Silent,
+}
+
+/// What has happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Happening {
+    /// The kernel killed for want of memory, or on v1 had to choose whom.
+    OutOfMemory,
+    /// Init has ended.
+    End,
+    /// Nothing, for as long as one wanted to wait.
+    Nothing,
+}
+
+/// Begins to listen.
+///
+/// # Errors
+/// A cgroup that cannot be read, or is gone.
+pub fn watch(record: &Record) -> Result<Watch> {
+    let (path, file, listen): (_, _, fn(&Path) -> nix::Result<Memory>) =
+        match (record.hierarchy("memory"), &record.unified) {
+            (Some(memory), _) => (&memory.path, "memory.oom_control", notice),
+            (None, Some(unified)) => (&unified.path, "memory.events", events),
+            (None, None) => {
+                let memory = Memory::Silent;
+                return Ok(Watch { memory });
+            }
+        };
+    match listen(path) {
+        Ok(memory) => Ok(Watch { memory }),
+        Err(errno) => Err(Error::Read {
+            path: path.join(file),
+            errno,
+        }),
+    }
+}
+
+fn notice(path: &Path) -> nix::Result<Memory> {
+    let directory = files::open_path(path)?;
+    let control = files::open_to_read(directory.as_fd(), "memory.oom_control")?;
+    let notice = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
+    let line = format!("{} {}", notice.as_fd().as_raw_fd(), control.as_raw_fd());
+    match files::write(directory.as_fd(), "cgroup.event_control", &line) {
+        Ok(()) => Ok(Memory::Notice(notice)),
+        // A kernel for real time has none.
+        Err(Errno::EOPNOTSUPP | Errno::ENOENT) => {
+            let kills = kills(&control)?;
+            Ok(Memory::Events {
+                file: control,
+                kills,
+            })
+        }
+        Err(errno) => Err(errno),
+    }
+}
+
+fn events(path: &Path) -> nix::Result<Memory> {
+    let directory = files::open_path(path)?;
+    // Without the memory controller nobody kills for want of memory here.
+    match files::open_to_read(directory.as_fd(), "memory.events") {
+        Ok(file) => {
+            let kills = kills(&file)?;
+            Ok(Memory::Events { file, kills })
+        }
+        Err(Errno::ENOENT) => Ok(Memory::Silent),
+        Err(errno) => Err(errno),
+    }
+}
+
+fn kills(file: &OwnedFd) -> nix::Result<u64> {
+    let text = files::read_open(file)?;
+    let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
+    Ok(count
+        .and_then(|count| count.trim().parse().ok())
+        .unwrap_or(0))
+}
+
+impl Watch {
+    /// Waits for something to happen, at most as long as `patience`. `init` is the pidfd of the
+    /// container's init. Being out of memory comes before the end that it causes.
+    ///
+    /// # Errors
+    /// The kernel's on waiting.
+    pub fn wait(&mut self, init: BorrowedFd, patience: Duration) -> nix::Result<Happening> {
+        let memory = match &self.memory {
+            Memory::Notice(notice) => Some((notice.as_fd(), PollFlags::POLLIN)),
+            Memory::Events { file, .. } => Some((file.as_fd(), PollFlags::POLLPRI)),
+            Memory::Silent => None,
+        };
+        let mut watched = vec![PollFd::new(init, PollFlags::POLLIN)];
+        watched.extend(memory.map(|(descriptor, flags)| PollFd::new(descriptor, flags)));
+        // Rounded up, so that what is left is never waited for in a circle without rest.
+        let timeout = patience.saturating_add(Duration::from_micros(999));
+        let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
+        match poll(&mut watched, timeout) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno),
+        }
+        let has_ended = watched.first().and_then(PollFd::any).unwrap_or(false);
+        if self.is_out_of_memory() {
+            Ok(Happening::OutOfMemory)
+        } else if has_ended {
+            Ok(Happening::End)
+        } else {
+            Ok(Happening::Nothing)
+        }
+    }
+
+    /// Whether memory has run out since it was asked last. A cgroup that is gone says no.
+    fn is_out_of_memory(&mut self) -> bool {
+        match &mut self.memory {
+            Memory::Notice(notice) => notice.read().is_ok(),
+            Memory::Events { file, kills: known } => {
+                let now = kills(file).unwrap_or(*known);
+                let grown = now > *known;
+                *known = now;
+                grown
+            }
+            Memory::Silent => false,
+        }
+    }
+}

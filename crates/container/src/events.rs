@@ -1,0 +1,90 @@
+//! `events`: what a container uses, and what happens to it.
+
+use std::ops::ControlFlow;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use coracle_bundle::ContainerId;
+use coracle_cgroups::{Happening, Statistics};
+
+use crate::error::Error;
+use crate::inspect::read;
+use crate::record::Record;
+use crate::state;
+use crate::status::Status;
+use crate::store::Store;
+
+/// Something to tell of a container.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// What it uses.
+    Statistics(Box<Statistics>),
+    /// It has run out of memory.
+    OutOfMemory,
+}
+
+/// One sample of what the container uses.
+///
+/// # Errors
+/// [`Error::NotRunning`], [`Error::NoCgroup`], or a cgroup that cannot be read.
+pub fn statistics(store: &Store, id: &ContainerId) -> Result<Statistics, Error> {
+    let record = living(store, id)?;
+    Ok(coracle_cgroups::statistics(cgroup(id, &record)?)?)
+}
+
+/// Tells what the container uses once every `interval`, and each time when it has run out of
+/// memory, until it ends or `tell` breaks off. Takes no lock.
+///
+/// # Errors
+/// As [`statistics`].
+pub fn events(
+    store: &Store,
+    id: &ContainerId,
+    interval: Duration,
+    tell: &mut dyn FnMut(Event) -> ControlFlow<()>,
+) -> Result<(), Error> {
+    let gone = || Error::NotRunning { id: id.clone() };
+    let failed = |attempted| move |errno| Error::System { attempted, errno };
+    let record = living(store, id)?;
+    let cgroup = cgroup(id, &record)?;
+    let init = record.init.ok_or_else(gone)?;
+    let pidfd = init.open().map_err(failed("open init"))?.ok_or_else(gone)?;
+    let mut watch = coracle_cgroups::watch(cgroup)?;
+    let mut next = Instant::now() + interval;
+    loop {
+        let patience = next.saturating_duration_since(Instant::now());
+        let happening = watch.wait(pidfd.as_fd(), patience);
+        let event = match happening.map_err(failed("wait for events"))? {
+            Happening::OutOfMemory => Event::OutOfMemory,
+            Happening::End => return Ok(()),
+            Happening::Nothing if Instant::now() < next => continue,
+            Happening::Nothing => {
+                next = (next + interval).max(Instant::now());
+                match coracle_cgroups::statistics(cgroup) {
+                    Ok(sample) => Event::Statistics(Box::new(sample)),
+                    // It was deleted while we looked.
+                    Err(_) if !init.is_alive() => return Ok(()),
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        };
+        if tell(event).is_break() {
+            return Ok(());
+        }
+    }
+}
+
+fn living(store: &Store, id: &ContainerId) -> Result<Record, Error> {
+    let (directory, record) = read(store, id)?;
+    match state::status(&directory, &record) {
+        Status::Stopped => Err(Error::NotRunning { id: id.clone() }),
+        _ => Ok(record),
+    }
+}
+
+fn cgroup<'a>(id: &ContainerId, record: &'a Record) -> Result<&'a coracle_cgroups::Record, Error> {
+    record.own_cgroup().ok_or_else(|| Error::NoCgroup {
+        id: id.clone(),
+        verb: "tell its events",
+    })
+}
