@@ -16,6 +16,7 @@ mod explain;
 mod hooks;
 mod io;
 mod lifecycle;
+mod limits;
 mod mounts;
 mod namespaces;
 mod notify;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         hooks::TESTS,
         io::TESTS,
         lifecycle::TESTS,
+        limits::TESTS,
         mounts::TESTS,
         namespaces::TESTS,
         notify::TESTS,
