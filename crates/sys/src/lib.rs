@@ -44,6 +44,7 @@ mod namespace;
 mod path;
 mod process;
 mod procfs;
+mod program;
 mod schedule;
 mod seccomp;
 mod signal;
@@ -87,6 +88,7 @@ pub use process::{
     set_dumpable, set_name, set_no_new_privileges, set_parent_death_signal, set_rlimit,
 };
 pub use procfs::ProcFs;
+pub use program::{Execution, Program, start_program};
 pub use schedule::{
     SchedulerAttributes, sched_setattr, set_affinity, set_io_priority, set_memory_policy,
 };
