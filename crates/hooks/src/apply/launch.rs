@@ -40,12 +40,12 @@ pub(super) fn wait(
     loop {
         let left = deadline.map(left_ms);
         let own = hook.as_fd();
-        let container = container.unwrap_or(own);
+        let init = container.unwrap_or(own);
         let ready = match output.as_deref() {
             Some(output) if !output.is_ended() => {
-                coracle_sys::poll_readable(&[own, container, output.as_fd()], left)
+                coracle_sys::poll_readable(&[own, init, output.as_fd()], left)
             }
-            _ => coracle_sys::poll_readable(&[own, container], left),
+            _ => coracle_sys::poll_readable(&[own, init], left),
         };
         let ready = ready.map_err(failed(Call::Poll))?;
         if let Some(output) = output.as_deref_mut() {
@@ -54,7 +54,8 @@ pub(super) fn wait(
         if ready & 1 != 0 {
             break;
         }
-        if ready & 2 != 0 {
+        // The kernel looks at one after the other, so the same process may have ended in between.
+        if ready & 2 != 0 && container.is_some() {
             hook.kill();
             return Err(Failure::ContainerGone);
         }
