@@ -1,0 +1,212 @@
+//! The operations: each calls the plugins of a list one after the other.
+
+use std::ffi::CString;
+use std::os::fd::BorrowedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+use super::find::locate;
+use super::run::{Limits, run};
+use crate::error::{Error, Failure};
+use crate::plan::call::{Arguments, Call, call};
+use crate::plan::{Attachment, NetworkList, Plan, Plugin, Search, Verb, Version, answer};
+
+/// The container that is attached.
+#[derive(Clone, Copy, Debug)]
+pub struct Site<'a> {
+    /// Its id.
+    pub id: &'a str,
+    /// Path of its network namespace; `None` when that is gone.
+    pub namespace: Option<&'a Path>,
+    /// Its init's pidfd: once it is readable, plugins are killed.
+    pub init: Option<BorrowedFd<'a>>,
+}
+
+/// Attaches: ADD of each plugin in order, each told the result of the one before. Returns the
+/// last result. CNI SPEC § Section 3.
+///
+/// # Errors
+/// The first plugin that failed. What it and those before it made is there until [`del`].
+pub fn add(plan: &Plan, attachment: &Attachment, site: &Site) -> Result<Value, Error> {
+    let runner = Runner::of(plan, &attachment.network, site);
+    let mut previous = None;
+    for plugin in &attachment.network.plugins {
+        let arguments = runner.arguments(attachment, site);
+        let call = attachment.call(Verb::Add, plugin, previous.as_ref(), &arguments);
+        let printed = runner.run(Verb::Add, plugin, &call)?;
+        let result = answer::result(&printed, attachment.network.version);
+        previous = Some(result.map_err(|failure| runner.failed(Verb::Add, plugin, failure))?);
+    }
+    Ok(previous.unwrap_or_default())
+}
+
+/// Takes an attachment back: DEL of each plugin in reverse order. What is gone already is no
+/// failure to a plugin, so this can be repeated.
+///
+/// # Errors
+/// The first plugin that failed; the others are called all the same.
+pub fn del(plan: &Plan, attachment: &Attachment, site: &Site) -> Result<(), Error> {
+    let runner = Runner::of(plan, &attachment.network, site);
+    let mut failed = Ok(());
+    for plugin in attachment.network.plugins.iter().rev() {
+        let arguments = runner.arguments(attachment, site);
+        let previous = attachment.result.as_ref();
+        let call = attachment.call(Verb::Del, plugin, previous, &arguments);
+        let done = runner.run(Verb::Del, plugin, &call).map(drop);
+        failed = failed.and(done);
+    }
+    failed
+}
+
+/// Looks whether an attachment is as ADD left it: CHECK of each plugin in order.
+///
+/// # Errors
+/// The first plugin that misses something; [`Error::Refused`] where the network disables it.
+pub fn check(plan: &Plan, attachment: &Attachment, site: &Site) -> Result<(), Error> {
+    let network = &attachment.network;
+    if network.disable_check {
+        return Err(Error::Refused {
+            network: network.name.clone(),
+            problem: "its configuration says disableCheck",
+        });
+    }
+    let runner = Runner::of(plan, network, site);
+    for plugin in &network.plugins {
+        let arguments = runner.arguments(attachment, site);
+        let previous = attachment.result.as_ref();
+        let call = attachment.call(Verb::Check, plugin, previous, &arguments);
+        runner.run(Verb::Check, plugin, &call)?;
+    }
+    Ok(())
+}
+
+/// Whether [`gc`] means anything to the network's plugins.
+#[must_use]
+pub fn knows_gc(network: &NetworkList) -> bool {
+    network.version >= Version::V1_1 && !network.disable_gc
+}
+
+/// Has plugins take back whatever belongs to none of `valid`, pairs of container and interface: GC
+/// of each plugin. Only where [`knows_gc`].
+///
+/// # Errors
+/// The first plugin that failed; the others are called all the same.
+pub fn gc(network: &NetworkList, valid: &[(String, String)], search: &Search) -> Result<(), Error> {
+    let valid: Vec<Value> = valid
+        .iter()
+        .map(|(id, interface)| json!({"containerID": id, "ifname": interface}))
+        .collect();
+    let runner = Runner::without_container(network, search);
+    let mut failed = Ok(());
+    for plugin in &network.plugins {
+        let mut extra = Map::new();
+        let valid = Value::Array(valid.clone());
+        extra.insert("cni.dev/valid-attachments".to_owned(), valid);
+        let done = runner.ask(Verb::Gc, plugin, extra).map(drop);
+        failed = failed.and(done);
+    }
+    failed
+}
+
+/// Asks the network's plugins whether ADD could be served. Before 1.1.0 none can say.
+///
+/// # Errors
+/// The first plugin that says no.
+pub fn status(network: &NetworkList, search: &Search) -> Result<(), Error> {
+    if network.version < Version::V1_1 {
+        return Ok(());
+    }
+    let runner = Runner::without_container(network, search);
+    let mut plugins = network.plugins.iter();
+    plugins.try_for_each(|plugin| runner.ask(Verb::Status, plugin, Map::new()).map(drop))
+}
+
+/// The versions of the specification that a plugin speaks.
+///
+/// # Errors
+/// It cannot be found, fails, or says something else.
+pub fn versions(
+    network: &NetworkList,
+    plugin: &Plugin,
+    search: &Search,
+) -> Result<Vec<String>, Error> {
+    let runner = Runner::without_container(network, search);
+    let printed = runner.ask(Verb::Version, plugin, Map::new())?;
+    answer::versions(&printed).map_err(|failure| runner.failed(Verb::Version, plugin, failure))
+}
+
+/// Runs plugins of one network.
+struct Runner<'a> {
+    network: &'a NetworkList,
+    search: &'a Search,
+    limits: Limits<'a>,
+    unprivileged: bool,
+}
+
+impl<'a> Runner<'a> {
+    fn of(plan: &'a Plan, network: &'a NetworkList, site: &Site<'a>) -> Self {
+        let mut runner = Self::without_container(network, &plan.search);
+        runner.limits.container = site.init;
+        runner.unprivileged = plan.unprivileged;
+        runner
+    }
+
+    fn without_container(network: &'a NetworkList, search: &'a Search) -> Self {
+        Self {
+            network,
+            search,
+            limits: Limits {
+                timeout: Duration::from_secs(search.timeout_s.into()),
+                container: None,
+            },
+            unprivileged: false,
+        }
+    }
+
+    fn arguments<'b>(&'b self, attachment: &'b Attachment, site: &Site<'b>) -> Arguments<'b> {
+        Arguments {
+            id: site.id,
+            namespace: site.namespace,
+            interface: &attachment.interface,
+            bin_dirs: &self.search.bin_dirs,
+        }
+    }
+
+    /// Runs a plugin for a call that is about no container.
+    fn ask(
+        &self,
+        verb: Verb,
+        plugin: &Plugin,
+        extra: Map<String, Value>,
+    ) -> Result<Vec<u8>, Error> {
+        let arguments = Arguments {
+            bin_dirs: &self.search.bin_dirs,
+            ..Arguments::default()
+        };
+        let call = call(verb, (self.network, plugin), extra, &arguments);
+        self.run(verb, plugin, &call)
+    }
+
+    fn run(&self, verb: Verb, plugin: &Plugin, call: &Call) -> Result<Vec<u8>, Error> {
+        let path = locate(&self.network.name, plugin, self.search)?;
+        let path = CString::new(path.as_os_str().as_bytes()).map_err(|_| Error::Missing {
+            network: self.network.name.clone(),
+            plugin: plugin.kind().to_owned(),
+            dirs: self.search.bin_dirs.clone(),
+        })?;
+        run(&path, call, self.limits).map_err(|failure| self.failed(verb, plugin, failure))
+    }
+
+    fn failed(&self, verb: Verb, plugin: &Plugin, failure: Failure) -> Error {
+        Error::Plugin {
+            network: self.network.name.clone(),
+            plugin: plugin.kind().to_owned(),
+            verb,
+            failure,
+            unprivileged: self.unprivileged,
+        }
+    }
+}

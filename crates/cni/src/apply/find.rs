@@ -1,0 +1,165 @@
+//! What is on the machine: configurations and plugins.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+
+use crate::error::Error;
+use crate::plan::list::{NetworkList, Parsed, Plugin, parse, parse_plugin};
+use crate::plan::{Configured, Plan, Search};
+
+/// Files that are larger are no configurations.
+const MAX_FILE_BYTES: u64 = 1 << 20;
+
+/// The same folders by their absolute paths: what is done later is done from elsewhere.
+///
+/// # Errors
+/// [`Error::Asked`] for an empty path, one that cannot stand in `CNI_PATH` or in a record.
+pub fn absolute(search: &Search) -> Result<Search, Error> {
+    let absolute = |by: &str, dir: &PathBuf| {
+        let path = std::path::absolute(dir).ok();
+        path.filter(|path| path.to_str().is_some_and(|text| !text.contains(':')))
+            .ok_or_else(|| Error::Asked {
+                by: by.to_owned(),
+                problem: format!("{dir:?}: expected a folder, UTF-8 and without a colon"),
+            })
+    };
+    let bin_dirs = search.bin_dirs.iter();
+    Ok(Search {
+        conf_dir: absolute("--cni-conf-dir", &search.conf_dir)?,
+        bin_dirs: bin_dirs
+            .map(|dir| absolute("--cni-bin-dir", dir))
+            .collect::<Result<_, _>>()?,
+        timeout_s: search.timeout_s,
+    })
+}
+
+/// The networks of a folder. One that is missing configures none.
+///
+/// A file that is no configuration does not stand in the way of the others.
+///
+/// # Errors
+/// [`Error::Read`] when the folder cannot be listed.
+pub fn read(dir: &Path) -> Result<Configured, Error> {
+    let mut configured = Configured::default();
+    for file in files(dir, &["conflist", "conf", "json"])? {
+        match read_list(dir, &file) {
+            Ok(list) => configured.lists.push((file, list)),
+            Err(error) => configured.broken.push(error.to_string()),
+        }
+    }
+    Ok(configured)
+}
+
+fn read_list(dir: &Path, file: &Path) -> Result<NetworkList, Error> {
+    let Parsed {
+        mut list,
+        inlined_only,
+    } = parse(file, &contents(file)?)?;
+    if !inlined_only {
+        for file in files(&dir.join(&list.name), &["conf"])? {
+            list.plugins.push(parse_plugin(&file, &contents(&file)?)?);
+        }
+    }
+    match list.plugins.is_empty() {
+        true => Err(Error::Config {
+            file: file.to_owned(),
+            problem: "plugins: none are given".to_owned(),
+        }),
+        false => Ok(list),
+    }
+}
+
+/// The files of a folder with one of these extensions, sorted by name.
+fn files(dir: &Path, extensions: &[&str]) -> Result<BTreeSet<PathBuf>, Error> {
+    let failed = |error: &std::io::Error| Error::Read {
+        call: "list",
+        path: dir.to_owned(),
+        errno: errno(error),
+    };
+    let entries = match std::fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if matches!(errno(&error), Errno::ENOENT | Errno::ENOTDIR) => {
+            return Ok(BTreeSet::new());
+        }
+        Err(error) => return Err(failed(&error)),
+    };
+    let mut files = BTreeSet::new();
+    for entry in entries {
+        let path = entry.map_err(|error| failed(&error))?.path();
+        let extension = path.extension().and_then(|extension| extension.to_str());
+        if extension.is_some_and(|extension| extensions.contains(&extension)) {
+            files.insert(path);
+        }
+    }
+    Ok(files)
+}
+
+fn contents(file: &Path) -> Result<Vec<u8>, Error> {
+    let failed = |call| {
+        move |error: std::io::Error| Error::Read {
+            call,
+            path: file.to_owned(),
+            errno: errno(&error),
+        }
+    };
+    // Non-blocking: a FIFO in this place must not hold us.
+    let handle = File::options()
+        .read(true)
+        .custom_flags(nix::libc::O_NONBLOCK | nix::libc::O_CLOEXEC)
+        .open(file)
+        .map_err(failed("open"))?;
+    let mut text = Vec::new();
+    handle
+        .take(MAX_FILE_BYTES + 1)
+        .read_to_end(&mut text)
+        .map_err(failed("read"))?;
+    match u64::try_from(text.len()) {
+        Ok(length) if length <= MAX_FILE_BYTES => Ok(text),
+        _ => Err(Error::Config {
+            file: file.to_owned(),
+            problem: format!("larger than {MAX_FILE_BYTES} bytes"),
+        }),
+    }
+}
+
+/// Looks for the programs of all plugins, so that a missing one is told before anything is made.
+///
+/// # Errors
+/// [`Error::Missing`].
+pub fn locate_all(plan: &Plan) -> Result<(), Error> {
+    for attachment in &plan.attachments {
+        for plugin in &attachment.network.plugins {
+            locate(&attachment.network.name, plugin, &plan.search)?;
+        }
+    }
+    Ok(())
+}
+
+/// The program of a plugin: in the first folder that has one.
+///
+/// # Errors
+/// [`Error::Missing`].
+pub fn locate(network: &str, plugin: &Plugin, search: &Search) -> Result<PathBuf, Error> {
+    let is_program = |path: &PathBuf| {
+        std::fs::metadata(path).is_ok_and(|found| found.is_file() && found.mode() & 0o111 != 0)
+    };
+    let paths = search.bin_dirs.iter().map(|dir| dir.join(plugin.kind()));
+    paths
+        .into_iter()
+        .find(is_program)
+        .ok_or_else(|| Error::Missing {
+            network: network.to_owned(),
+            plugin: plugin.kind().to_owned(),
+            dirs: search.bin_dirs.clone(),
+        })
+}
+
+/// The errno behind an error of the standard library.
+fn errno(error: &std::io::Error) -> Errno {
+    error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
+}

@@ -1,0 +1,45 @@
+//! Networks by plugins of the Container Network Interface: CNI SPEC 1.1.0, with configurations of
+//! 1.0.0 and 0.4.0 too.
+//!
+//! ```text
+//! request          pure: flags and annotations become a Request
+//! read             the configurations of a folder
+//! plan             pure: a Request and the configurations become attachments
+//! add del check    the plugins of an attachment's list, one after the other
+//! gc status        the plugins of a network, without a container
+//! ```
+//!
+//! ```
+//! use coracle_cni::{Flags, Request, request};
+//! let flags = Flags { network: Some("none".to_owned()), ..Flags::default() };
+//! assert_eq!(request(&flags, &Default::default())?, Some(Request::Empty));
+//! # Ok::<(), coracle_cni::Error>(())
+//! ```
+//!
+//! # What a plugin gets
+//!
+//! * stdin: its configuration with `cniVersion`, `name`, `runtimeConfig` and `prevResult`, in a
+//!   file in memory. stdout: a pipe that takes a result of 1 MiB; stderr: one whose end is shown if
+//!   it fails. No other descriptor.
+//! * `CNI_COMMAND`, `CNI_CONTAINERID`, `CNI_NETNS`, `CNI_IFNAME`, `CNI_PATH` and a default `PATH`;
+//!   nothing of the caller's environment.
+//! * a session of its own, every signal at its default; SIGKILL when the runtime dies.
+//! * a time limit, then SIGKILL for its process group.
+//!
+//! # Invariants
+//!
+//! Where no network is asked for, nothing is read and nothing run. All that can be refused is
+//! refused before a plugin runs. The plan is also the record: what DEL and CHECK are told is what
+//! ADD was told, whatever became of the configuration. Nothing here knows where the record is kept.
+
+mod apply;
+mod error;
+mod plan;
+
+pub use apply::chain::{Site, add, check, del, gc, knows_gc, status, versions};
+pub use apply::find::{absolute, locate, locate_all, read};
+pub use error::{Error, Failure};
+pub use plan::{
+    ANNOTATIONS, Attachment, Configured, Flags, NetworkList, Networks, Plan, Plugin, Request,
+    Search, Verb, Version, Wanted, find, hosts, is_own_annotation, plan, request, resolv_conf,
+};

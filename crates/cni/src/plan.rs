@@ -1,0 +1,410 @@
+//! From what is asked and what is configured to attachments. Pure.
+
+pub(crate) mod answer;
+pub(crate) mod call;
+pub(crate) mod files;
+pub(crate) mod list;
+mod record;
+pub(crate) mod request;
+pub(crate) mod text;
+
+use std::path::{Path, PathBuf};
+
+use coracle_bundle::ContainerId;
+use coracle_host::Host;
+use serde_json::{Map, Value, json};
+
+pub use call::Verb;
+pub use files::{hosts, resolv_conf};
+pub use list::{NetworkList, Plugin, Version};
+pub use request::{ANNOTATIONS, Flags, Networks, Request, request};
+
+use crate::error::Error;
+use call::{Arguments, Call};
+use list::is_name;
+use request::{ANNOTATION, Argument};
+
+/// The annotation of `state` that holds what plugins answered.
+const RESULT_ANNOTATION: &str = "run.coracle.network.result";
+
+const CAP_NET_ADMIN: u64 = 1 << 12;
+
+/// Where configurations and plugins are, and how long a plugin may take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Search {
+    /// The folder of the configurations.
+    pub conf_dir: PathBuf,
+    /// The folders of plugins; the first that has one counts.
+    pub bin_dirs: Vec<PathBuf>,
+    /// After so many seconds a plugin is killed.
+    pub timeout_s: u32,
+}
+
+impl Default for Search {
+    fn default() -> Self {
+        Self {
+            conf_dir: "/etc/cni/net.d".into(),
+            bin_dirs: vec!["/opt/cni/bin".into(), "/usr/lib/cni".into()],
+            timeout_s: 60,
+        }
+    }
+}
+
+/// The networks that a folder configures.
+#[derive(Clone, Debug, Default)]
+pub struct Configured {
+    /// In the order of their files' names, each with its file.
+    pub lists: Vec<(PathBuf, NetworkList)>,
+    /// What is wrong with the files that cannot be read, one line each.
+    pub broken: Vec<String>,
+}
+
+/// What the caller wants, and what there is to choose from.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// The networks, and what plugins are asked besides.
+    pub networks: Networks,
+    /// What is configured.
+    pub configured: Configured,
+    /// Where that was read.
+    pub search: Search,
+}
+
+/// The networks of one container, first as they are planned, then as they became: this is also
+/// what the container's record remembers, since DEL and CHECK are told what ADD was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// In the order of ADD.
+    pub attachments: Vec<Attachment>,
+    /// Where plugins are.
+    pub search: Search,
+    /// Name servers that were asked for, before those of the results.
+    pub servers: Vec<String>,
+    /// `resolv.conf` and `hosts` are wanted in the container.
+    pub files: bool,
+    /// The caller has no power over networks of the host.
+    pub unprivileged: bool,
+}
+
+/// One interface of the container on one network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attachment {
+    /// The network as it was configured when the container was created.
+    pub network: NetworkList,
+    /// The interface's name in the container.
+    pub interface: String,
+    /// Capability arguments by capability.
+    pub arguments: Map<String, Value>,
+    /// ADD was called, or is about to be: DEL must be.
+    pub begun: bool,
+    /// What the last plugin of the list answered to ADD.
+    pub result: Option<Value>,
+}
+
+/// The container's attachments, none of them made yet.
+///
+/// # Errors
+/// A network that is not configured, or twice; an argument that no plugin takes; an id that plugins
+/// would refuse.
+pub fn plan(wanted: &Wanted, id: &ContainerId, host: &Host) -> Result<Plan, Error> {
+    let networks = &wanted.networks;
+    if !is_name(id.as_ref()) {
+        let id = id.as_ref();
+        return Err(Error::Asked {
+            by: format!("container ID {id:?}"),
+            problem: "plugins take letters, digits, `_`, `.` and `-`, the first a letter or digit"
+                .to_owned(),
+        });
+    }
+    let mut attachments = Vec::new();
+    for (index, name) in networks.names.iter().enumerate() {
+        attachments.push(Attachment {
+            network: find(&wanted.configured, &wanted.search.conf_dir, name)?.clone(),
+            interface: format!("eth{index}"),
+            arguments: Map::new(),
+            begun: false,
+            result: None,
+        });
+    }
+    for argument in &networks.arguments {
+        give(&mut attachments, argument, networks.files)?;
+    }
+    Ok(Plan {
+        attachments,
+        search: wanted.search.clone(),
+        servers: networks.servers.clone(),
+        files: networks.files,
+        unprivileged: host.capabilities & CAP_NET_ADMIN == 0,
+    })
+}
+
+/// The network of this name.
+///
+/// # Errors
+/// There is none, or there are two.
+pub fn find<'a>(
+    configured: &'a Configured,
+    dir: &Path,
+    name: &str,
+) -> Result<&'a NetworkList, Error> {
+    let mut found = configured
+        .lists
+        .iter()
+        .filter(|(_, list)| list.name == name);
+    match (found.next(), found.next()) {
+        (Some((_, list)), None) => Ok(list),
+        (Some((first, _)), Some((second, _))) => Err(Error::Twice {
+            network: name.to_owned(),
+            first: first.clone(),
+            second: second.clone(),
+        }),
+        (None, _) => Err(Error::Unknown {
+            network: name.to_owned(),
+            dir: dir.to_owned(),
+            broken: configured.broken.first().cloned(),
+        }),
+    }
+}
+
+/// An argument goes to the first network that has a plugin for it: a port of the host can lead to
+/// one address only.
+fn give(attachments: &mut [Attachment], argument: &Argument, files: bool) -> Result<(), Error> {
+    let takes = |attachment: &&mut Attachment| {
+        let plugins = &attachment.network.plugins;
+        plugins.iter().any(|plugin| plugin.has(argument.capability))
+    };
+    if let Some(attachment) = attachments.iter_mut().find(takes) {
+        let key = argument.capability.to_owned();
+        attachment.arguments.insert(key, argument.value.clone());
+        return Ok(());
+    }
+    // Name servers can do without a plugin: they stand in the file.
+    if argument.capability == "dns" && files {
+        return Ok(());
+    }
+    let names: Vec<&str> = attachments
+        .iter()
+        .map(|attachment| attachment.network.name.as_str())
+        .collect();
+    Err(Error::Asked {
+        by: argument.by.clone(),
+        problem: format!(
+            "no plugin of {} has the capability {:?}",
+            names.join(", "),
+            argument.capability
+        ),
+    })
+}
+
+impl Plan {
+    /// A sentence an attachment, for `explain`.
+    #[must_use]
+    pub fn describe(&self) -> Vec<String> {
+        let sentence = |attachment: &Attachment| {
+            let network = &attachment.network;
+            let plugins: Vec<&str> = network.plugins.iter().map(Plugin::kind).collect();
+            let mut text = format!(
+                "attach {} to network {} (CNI {}) by {}",
+                attachment.interface,
+                network.name,
+                network.version,
+                plugins.join(", ")
+            );
+            for (capability, value) in &attachment.arguments {
+                text.push_str(&format!(", {capability} {value}"));
+            }
+            text
+        };
+        self.attachments.iter().map(sentence).collect()
+    }
+
+    /// What `state` and hooks are told of the network: an annotation and its value. `None` while
+    /// there is no result.
+    #[must_use]
+    pub fn annotation(&self) -> Option<(&'static str, String)> {
+        let results: Vec<Value> = self
+            .attachments
+            .iter()
+            .filter_map(|attachment| {
+                let result = attachment.result.as_ref()?;
+                let (network, interface) = (&attachment.network.name, &attachment.interface);
+                Some(json!({"network": network, "interface": interface, "result": result}))
+            })
+            .collect();
+        match results.is_empty() {
+            true => None,
+            false => Some((RESULT_ANNOTATION, Value::Array(results).to_string())),
+        }
+    }
+}
+
+impl Attachment {
+    /// What each plugin of the list is told by `verb`. The arguments of a capability reach the
+    /// plugins that declare it: CNI SPEC § Section 3.
+    pub(crate) fn call(
+        &self,
+        verb: Verb,
+        plugin: &Plugin,
+        previous: Option<&Value>,
+        arguments: &Arguments,
+    ) -> Call {
+        let mut taken = self.arguments.clone();
+        taken.retain(|capability, _| plugin.has(capability));
+        let mut extra = Map::new();
+        if !taken.is_empty() {
+            extra.insert("runtimeConfig".to_owned(), Value::Object(taken));
+        }
+        if let Some(previous) = previous {
+            extra.insert("prevResult".to_owned(), previous.clone());
+        }
+        call::call(verb, (&self.network, plugin), extra, arguments)
+    }
+}
+
+/// Whether an annotation's key is one of ours.
+#[must_use]
+pub fn is_own_annotation(key: &str) -> bool {
+    key.strip_prefix(ANNOTATION)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use coracle_host::fixture;
+    use expect_test::{Expect, expect};
+    use std::collections::BTreeMap;
+
+    pub(super) fn list(config: &Value) -> NetworkList {
+        let text = config.to_string();
+        list::parse(Path::new("/n/x.conflist"), text.as_bytes())
+            .expect("a good list")
+            .list
+    }
+
+    fn wanted(flags: Flags) -> Wanted {
+        let bridge = json!({"cniVersion": "1.0.0", "name": "web", "plugins": [
+            {"type": "bridge", "capabilities": {"mac": true, "ips": true}},
+            {"type": "portmap", "capabilities": {"portMappings": true}},
+        ]});
+        let plain = json!({"cniVersion": "0.4.0", "name": "db", "plugins": [{"type": "ptp"}]});
+        let named = |config| (PathBuf::from("/n/x.conflist"), list(config));
+        let Ok(Some(Request::Networks(networks))) = request(&flags, &BTreeMap::new()) else {
+            panic!("names of networks")
+        };
+        Wanted {
+            networks,
+            configured: Configured {
+                lists: vec![named(&bridge), named(&plain)],
+                broken: vec!["\"/n/y.conf\": expected an object".to_owned()],
+            },
+            search: Search::default(),
+        }
+    }
+
+    fn check(id: &str, flags: Flags, expected: &Expect) {
+        let id = ContainerId::parse(id).unwrap();
+        let text = match plan(&wanted(flags), &id, &fixture::v2()) {
+            Ok(plan) => plan.describe().join("\n"),
+            Err(error) => error.to_string(),
+        };
+        expected.assert_eq(&text.replace(": ", ":\n").replace(", portM", ",\nportM"));
+    }
+
+    fn flags(network: &str) -> Flags {
+        Flags {
+            network: Some(network.to_owned()),
+            ..Flags::default()
+        }
+    }
+
+    #[test]
+    fn networks_in_their_order_and_arguments_where_they_are_taken() {
+        let asked = Flags {
+            publish: vec!["80:8080".to_owned()],
+            mac: Some("02:00:00:00:00:01".to_owned()),
+            ..flags("db,web")
+        };
+        check(
+            "a",
+            asked,
+            &expect![[r#"
+                attach eth0 to network db (CNI 0.4.0) by ptp
+                attach eth1 to network web (CNI 1.0.0) by bridge, portmap, mac "02:00:00:00:00:01",
+                portMappings [{"containerPort":8080,"hostPort":80,"protocol":"tcp"}]"#]],
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_served_is_refused() {
+        check(
+            "a",
+            flags("other"),
+            &expect![[r#"
+                network other:
+                no configuration of that name in "/etc/cni/net.d" ("/n/y.conf":
+                expected an object)"#]],
+        );
+        let asked = Flags {
+            ip: vec!["10.0.0.1".to_owned()],
+            ..flags("db")
+        };
+        check(
+            "a",
+            asked,
+            &expect![[r#"
+                --ip:
+                no plugin of db has the capability "ips""#]],
+        );
+        let dns = Flags {
+            dns: vec!["9.9.9.9".to_owned()],
+            ..flags("db")
+        };
+        check(
+            "a",
+            dns.clone(),
+            &expect![[r#"
+                --dns:
+                no plugin of db has the capability "dns""#]],
+        );
+        check(
+            "a",
+            Flags { files: true, ..dns },
+            &expect!["attach eth0 to network db (CNI 0.4.0) by ptp"],
+        );
+        check(
+            "+a",
+            flags("db"),
+            &expect![[r#"
+                container ID "+a":
+                plugins take letters, digits, `_`, `.` and `-`, the first a letter or digit"#]],
+        );
+    }
+
+    #[test]
+    fn a_name_that_stands_twice_is_nobodys() {
+        let mut wanted = wanted(flags("db"));
+        let again = (
+            PathBuf::from("/n/z.conf"),
+            wanted.configured.lists[1].1.clone(),
+        );
+        wanted.configured.lists.push(again);
+        let id = ContainerId::parse("a").unwrap();
+        let error = plan(&wanted, &id, &fixture::v2()).unwrap_err().to_string();
+        let expected = "network db: configured twice, in \"/n/x.conflist\" and \"/n/z.conf\"";
+        assert_eq!(error, expected);
+    }
+
+    #[test]
+    fn results_become_an_annotation() {
+        let id = ContainerId::parse("a").unwrap();
+        let mut plan = plan(&wanted(flags("db")), &id, &fixture::v2()).unwrap();
+        assert_eq!(plan.annotation(), None);
+        plan.attachments[0].result = Some(json!({"ips": []}));
+        let (key, value) = plan.annotation().unwrap();
+        assert!(is_own_annotation(key) && !is_own_annotation("run.coracle.networks"));
+        expect![[r#"[{"interface":"eth0","network":"db","result":{"ips":[]}}]"#]].assert_eq(&value);
+        assert_eq!(Plan::from_value(&plan.to_value()), Some(plan));
+        assert_eq!(Plan::from_value(&json!({"attachments": [{}]})), None);
+    }
+}

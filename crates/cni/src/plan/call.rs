@@ -1,0 +1,203 @@
+//! What one plugin is told: environment and standard input. CNI SPEC § Section 2 and 3.
+
+use std::ffi::{CString, OsStr, OsString};
+use std::fmt;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use coracle_sys::StringArray;
+use serde_json::{Map, Value, json};
+
+use super::list::{NetworkList, Plugin};
+
+/// Plugins look for `iptables` and the like. The caller's own path should not decide what they run.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// The operations of CNI SPEC § Section 2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    /// Attach.
+    Add,
+    /// Take an attachment back.
+    Del,
+    /// Look whether an attachment is as it should be.
+    Check,
+    /// Take back all attachments but the listed.
+    Gc,
+    /// Tell whether ADD could be served.
+    Status,
+    /// Tell the versions that are spoken.
+    Version,
+}
+
+impl Verb {
+    fn name(self) -> &'static str {
+        match self {
+            Verb::Add => "ADD",
+            Verb::Del => "DEL",
+            Verb::Check => "CHECK",
+            Verb::Gc => "GC",
+            Verb::Status => "STATUS",
+            Verb::Version => "VERSION",
+        }
+    }
+}
+
+impl fmt::Display for Verb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What the call is about, apart from the network.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Arguments<'a> {
+    /// Empty where the call is about no container.
+    pub(crate) id: &'a str,
+    /// Of the network namespace; `None` when it is gone.
+    pub(crate) namespace: Option<&'a Path>,
+    pub(crate) interface: &'a str,
+    pub(crate) bin_dirs: &'a [PathBuf],
+}
+
+/// One plugin to be run.
+#[derive(Debug)]
+pub(crate) struct Call {
+    pub(crate) environment: StringArray,
+    pub(crate) input: String,
+}
+
+/// The call of one plugin. `extra` are the members that the runtime adds to its configuration.
+pub(crate) fn call(
+    verb: Verb,
+    (network, plugin): (&NetworkList, &Plugin),
+    extra: Map<String, Value>,
+    arguments: &Arguments,
+) -> Call {
+    let mut config = plugin.config.clone();
+    // Ours to give, whatever the file says.
+    for reserved in ["capabilities", "runtimeConfig", "prevResult"] {
+        config.remove(reserved);
+    }
+    config.extend(extra);
+    config.insert("cniVersion".to_owned(), json!(network.version.text()));
+    config.insert("name".to_owned(), json!(network.name));
+    Call {
+        environment: environment(verb, arguments),
+        input: Value::Object(config).to_string(),
+    }
+}
+
+fn environment(verb: Verb, arguments: &Arguments) -> StringArray {
+    let dirs: Vec<&OsStr> = arguments
+        .bin_dirs
+        .iter()
+        .map(|dir| dir.as_os_str())
+        .collect();
+    let dirs: OsString = dirs.join(OsStr::new(":"));
+    let variables = [
+        ("CNI_COMMAND", OsStr::new(verb.name())),
+        ("CNI_CONTAINERID", OsStr::new(arguments.id)),
+        (
+            "CNI_NETNS",
+            arguments.namespace.unwrap_or(Path::new("")).as_os_str(),
+        ),
+        ("CNI_IFNAME", OsStr::new(arguments.interface)),
+        ("CNI_PATH", &dirs),
+        ("PATH", OsStr::new(PATH)),
+    ];
+    let given = variables.into_iter().filter(|(_, value)| !value.is_empty());
+    let bytes = given.map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes()].concat());
+    // Arguments of a command line and names of files have no NUL.
+    bytes.filter_map(|bytes| CString::new(bytes).ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::list;
+    use super::super::{Attachment, Verb};
+    use super::*;
+    use expect_test::{Expect, expect};
+
+    fn attachment() -> Attachment {
+        let config = json!({"cniVersion": "1.0.0", "name": "web", "plugins": [{
+            "type": "portmap", "snat": true, "capabilities": {"portMappings": true, "mac": true},
+            "runtimeConfig": {"of": "the file"}, "name": "wrong",
+        }]});
+        let ports = json!([{"hostPort": 80}]);
+        Attachment {
+            network: list(&config),
+            interface: "eth0".to_owned(),
+            arguments: Map::from_iter([
+                ("portMappings".to_owned(), ports),
+                ("ips".to_owned(), json!(["10.0.0.1"])),
+            ]),
+            begun: false,
+            result: None,
+        }
+    }
+
+    fn check(call: &Call, expected: &Expect) {
+        let lines = call
+            .environment
+            .iter()
+            .map(|line| line.to_string_lossy().into_owned());
+        let lines: Vec<String> = lines.chain([call.input.replace(",\"", ",\n\"")]).collect();
+        expected.assert_eq(&(lines.join("\n") + "\n"));
+    }
+
+    #[test]
+    fn a_plugin_is_told_its_part() {
+        let attachment = attachment();
+        let bin_dirs = ["/a".into(), "/b".into()];
+        let arguments = Arguments {
+            id: "c1",
+            namespace: Some(Path::new("/run/n")),
+            interface: "eth0",
+            bin_dirs: &bin_dirs,
+        };
+        let plugin = &attachment.network.plugins[0];
+        let previous = json!({"cniVersion": "1.0.0", "ips": []});
+        let call = attachment.call(Verb::Add, plugin, Some(&previous), &arguments);
+        check(
+            &call,
+            &expect![[r#"
+                CNI_COMMAND=ADD
+                CNI_CONTAINERID=c1
+                CNI_NETNS=/run/n
+                CNI_IFNAME=eth0
+                CNI_PATH=/a:/b
+                PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+                {"cniVersion":"1.0.0",
+                "name":"web",
+                "prevResult":{"cniVersion":"1.0.0",
+                "ips":[]},
+                "runtimeConfig":{"portMappings":[{"hostPort":80}]},
+                "snat":true,
+                "type":"portmap"}
+            "#]],
+        );
+    }
+
+    #[test]
+    fn a_namespace_that_is_gone_is_not_named() {
+        let attachment = attachment();
+        let arguments = Arguments {
+            id: "c1",
+            interface: "eth0",
+            ..Arguments::default()
+        };
+        let plugin = &attachment.network.plugins[0];
+        let call = attachment.call(Verb::Del, plugin, None, &arguments);
+        let lines = call
+            .environment
+            .iter()
+            .map(|line| line.to_string_lossy().into_owned());
+        let lines: Vec<String> = lines.collect();
+        assert_eq!(
+            lines[..3],
+            ["CNI_COMMAND=DEL", "CNI_CONTAINERID=c1", "CNI_IFNAME=eth0"]
+        );
+        assert!(!call.input.contains("prevResult"), "{}", call.input);
+    }
+}
