@@ -24,6 +24,7 @@ pub struct Runtime {
     count: AtomicU32,
     user: Option<u32>,
     options: Vec<String>,
+    network: Option<PathBuf>,
 }
 
 /// The program under test: `CORACLE`, else the build's own.
@@ -60,6 +61,7 @@ impl Runtime {
         let root = folder.join("state");
         let program = program().to_owned();
         let (count, user, options) = (AtomicU32::new(0), None, Vec::new());
+        let network = None;
         Self {
             program,
             root,
@@ -68,6 +70,7 @@ impl Runtime {
             count,
             user,
             options,
+            network,
         }
     }
 
@@ -87,6 +90,12 @@ impl Runtime {
     /// Adds global options to every command.
     pub fn options<const N: usize>(mut self, options: [&str; N]) -> Self {
         self.options.extend(options.map(str::to_owned));
+        self
+    }
+
+    /// Has every command run in this network namespace, which plays the host's.
+    pub fn in_network(mut self, path: PathBuf) -> Self {
+        self.network = Some(path);
         self
     }
 
@@ -138,6 +147,10 @@ impl Runtime {
     /// The program without any option, as the user of this runtime.
     pub fn bare(&self) -> Command {
         let command = Command::new(&self.program).env("CORACLE_TEST", &self.marker);
+        let command = match &self.network {
+            Some(path) => command.under("nsenter", [format!("--net={}", path.display())]),
+            None => command,
+        };
         match self.user {
             None => command,
             Some(uid) => {

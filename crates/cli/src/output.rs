@@ -46,6 +46,28 @@ pub(crate) fn json_line(value: &impl Serialize) -> Result<(), Error> {
     text(&(serde_json::to_string(value)? + "\n"))
 }
 
+/// runc's table: columns at least 12 wide with three blanks between, the last one as it is.
+pub(crate) fn columns<const N: usize>(lines: &[[String; N]]) -> String {
+    let mut widths = [12; N];
+    for line in lines {
+        for (width, cell) in widths.iter_mut().zip(line) {
+            *width = (*width).max(cell.chars().count() + 3);
+        }
+    }
+    let mut text = String::new();
+    for line in lines {
+        let mut cells = line.iter().zip(widths).peekable();
+        while let Some((cell, width)) = cells.next() {
+            match cells.peek() {
+                Some(_) => text.push_str(&format!("{cell:<width$}")),
+                None => text.push_str(cell),
+            }
+        }
+        text.push('\n');
+    }
+    text
+}
+
 /// Writes a line to stderr that is neither result nor failure.
 pub(crate) fn aside(line: &str) {
     // Nobody is left to tell when stderr is gone.

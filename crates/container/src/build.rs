@@ -11,6 +11,7 @@ use nix::unistd::Pid;
 use crate::create::{Goal, Handoff, Prepared};
 use crate::error::Error;
 use crate::identity::Identity;
+use crate::network;
 use crate::notify::Proxy;
 use crate::record::Record;
 use crate::state;
@@ -43,6 +44,7 @@ pub(crate) fn build(site: &mut Site, handoff: Handoff, goal: Goal) -> Result<Bui
     if site.prepared.notify {
         site.directory.make_notify()?;
     }
+    network::make_files(site.directory, site.prepared.plan.network.as_ref())?;
     let joining = make_cgroup(site)?;
     let mut launch = match create_init(site, goal, joining) {
         Err(error) if born_dead(&error, site.record.own_cgroup()) => {
@@ -124,6 +126,8 @@ fn create_init<'a>(site: &mut Site<'a>, goal: Goal, joining: Joining) -> Result<
     // On disk before init does anything, so that `delete --force` finds it whatever happens to us.
     site.record.init = Identity::of(launch.pid().as_raw());
     site.directory.write_record(site.record)?;
+    launch.map_ids()?;
+    network::attach(site, &mut launch)?;
     tell_hooks(site.record, &mut launch)?;
     launch.admit()?;
     if plan.stops_for_hooks() {

@@ -1,12 +1,11 @@
 //! How a bundle becomes a container: the sequence behind `create` and `run`.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::SystemTime;
 
-use coracle_bundle::{AttributeChange, Bind, Bundle, HookPoint, Mount, MountOptions, Namespace};
+use coracle_bundle::{Bundle, HookPoint, Namespace};
 use coracle_launch::{Launch, Plan, Released};
-use coracle_sys::mount_attribute;
 use nix::unistd::Uid;
 
 use crate::build::{self, Built, Site};
@@ -14,6 +13,8 @@ use crate::error::Error;
 use crate::handoff::{self, Socket};
 use crate::identity::Identity;
 use crate::lock;
+use crate::mounts;
+use crate::network::{self, Choice};
 use crate::notify::{self, Proxy};
 use crate::options::{Attachment, CreateOptions, Keyring};
 use crate::record::Record;
@@ -39,6 +40,8 @@ pub(crate) struct Prepared {
     pub(crate) keyring: Keyring,
     /// The caller waits for notifications of the service.
     pub(crate) notify: bool,
+    /// The other container's network namespace, open for init to join.
+    pub(crate) joined: Option<OwnedFd>,
 }
 
 /// A container whose init waits for its start, or runs.
@@ -78,13 +81,20 @@ pub(crate) fn prepare(
         .as_ref()
         .is_some_and(|process| process.terminal);
     check_terminal(terminal, attachment, options.console_socket.as_deref())?;
+    let asked = (&options.network, &options.search);
+    let join = |id: &_| network::join(store, id);
+    let Choice { wanted, joined } = network::choose(&mut bundle.config, asked, join)?;
+    let directory = store.root().join(options.id.as_ref());
+    if wanted.as_ref().is_some_and(|wanted| wanted.networks.files) {
+        network::push_mounts(&mut bundle.config, &directory);
+    }
     let listen_fds = notify::listen_fds();
     let preserved_fds = handoff::preserved(listen_fds, options.preserve_fds)?;
     let mut environment = notify::listen_environment(listen_fds);
     let notify = notify::asked() && bundle.config.process.is_some();
     if notify {
-        let source = store.root().join(options.id.as_ref()).join("notify");
-        bundle.config.mounts.push(notify_mount(source));
+        let mount = mounts::read_only(directory.join("notify"), notify::DIRECTORY.into());
+        bundle.config.mounts.push(mount);
         environment.push(notify::ENVIRONMENT.to_owned());
     }
     let host = coracle_host::probe(coracle_launch::needs(
@@ -102,14 +112,19 @@ pub(crate) fn prepare(
             keyring: options.keyring,
             environment,
             preserved_fds,
+            network: wanted,
         },
     )?;
     coracle_launch::check(&plan)?;
+    if let Some(network) = &plan.network {
+        coracle_cni::locate_all(network)?;
+    }
     Ok(Prepared {
         bundle,
         plan,
         keyring: options.keyring,
         notify,
+        joined,
     })
 }
 
@@ -129,31 +144,6 @@ pub(crate) fn check_terminal(
         _ => return Ok(()),
     };
     Err(Error::Terminal(text))
-}
-
-/// The directory of the notify socket, read-only at /run/notify.
-fn notify_mount(source: PathBuf) -> Mount {
-    let given = ["bind", "ro", "nosuid", "nodev", "noexec"].map(str::to_owned);
-    let attributes = AttributeChange {
-        set: mount_attribute::RDONLY
-            | mount_attribute::NOSUID
-            | mount_attribute::NODEV
-            | mount_attribute::NOEXEC,
-        clear: 0,
-    };
-    let options = MountOptions {
-        given: given.to_vec(),
-        bind: Some(Bind::Plain),
-        attributes,
-        ..MountOptions::default()
-    };
-    Mount {
-        destination: notify::DIRECTORY.into(),
-        source: Some(source),
-        fs_type: None,
-        options,
-        id_mappings: None,
-    }
 }
 
 /// Carries the plan out. On failure everything made is taken back, and poststop hooks run if hooks
@@ -180,6 +170,7 @@ pub(crate) fn make(
     let private = [directory.handle().as_raw_fd(), lock.as_raw_fd()]
         .into_iter()
         .chain(handoff.descriptors())
+        .chain(prepared.joined.as_ref().map(AsRawFd::as_raw_fd))
         .collect();
     let mut site = Site {
         private,
@@ -345,5 +336,6 @@ fn first_record(directory: &Directory, prepared: &Prepared) -> Result<Record, Er
         has_process: config.process.is_some(),
         no_new_keyring: prepared.keyring == Keyring::Inherited,
         annotations: config.annotations.clone(),
+        network: None,
     })
 }

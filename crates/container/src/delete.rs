@@ -6,6 +6,7 @@ use coracle_bundle::{ContainerId, HookPoint};
 
 use crate::error::Error;
 use crate::lock;
+use crate::network;
 use crate::options::Force;
 use crate::record::Record;
 use crate::state;
@@ -21,13 +22,15 @@ const PATIENCE_MS: u32 = 10_000;
 /// that.
 const STRICT: &str = "CORACLE_STRICT_DELETE";
 
-/// Deletes a container: its processes, cgroup and directory, then the poststop hooks run.
+/// Deletes a container: its processes, network, cgroup and directory, then the poststop hooks run.
 ///
-/// Returns what the poststop hooks that failed had to say: warnings, since the container is gone.
+/// Returns what failing poststop hooks had to say and, with force, failing network plugins:
+/// warnings, since the container is gone.
 ///
 /// # Errors
 /// [`Error::Status`] when it still runs and `force` is no, [`Error::Absent`] likewise;
-/// [`Error::StillRunning`] when init does not end within 10 s. What is left can be deleted again.
+/// [`Error::StillRunning`] when init does not end within 10 s; [`Error::Cni`] when a network plugin
+/// fails and `force` is no. What is left can be deleted again.
 pub fn delete(store: &Store, id: &ContainerId, force: Force) -> Result<Vec<String>, Error> {
     let Some(directory) = store.find(id)? else {
         return match force {
@@ -50,13 +53,13 @@ pub fn delete(store: &Store, id: &ContainerId, force: Force) -> Result<Vec<Strin
             return Ok(Vec::new());
         }
         Err(Error::Corrupt { .. }) if force == Force::Yes => {
-            return end(&directory, &directory.salvaged_record());
+            return end(&directory, &directory.salvaged_record(), force);
         }
         Ok(None) => return Err(Error::Absent { id: id.clone() }),
         Err(error) => return Err(error),
     };
     check(id, &directory, &record, force)?;
-    end(&directory, &record)
+    end(&directory, &record, force)
 }
 
 fn check(
@@ -87,8 +90,13 @@ fn check(
 }
 
 /// Ends what runs and removes what there is. The caller holds the lock.
-pub(crate) fn end(directory: &Directory, record: &Record) -> Result<Vec<String>, Error> {
+pub(crate) fn end(
+    directory: &Directory,
+    record: &Record,
+    force: Force,
+) -> Result<Vec<String>, Error> {
     end_processes(&directory.id, record)?;
+    let mut warnings = network::detach(directory, record, force)?;
     if let Some(cgroup) = &record.cgroup {
         coracle_cgroups::remove(cgroup)?;
     }
@@ -97,10 +105,10 @@ pub(crate) fn end(directory: &Directory, record: &Record) -> Result<Vec<String>,
     }
     let hooks = poststop_hooks(directory, record);
     directory.remove()?;
-    let (hooks, mut warnings) = match hooks {
-        Ok(hooks) => (hooks, Vec::new()),
-        Err(error) => (coracle_hooks::Plan::default(), vec![error.to_string()]),
-    };
+    let hooks = hooks.unwrap_or_else(|error| {
+        warnings.push(error.to_string());
+        coracle_hooks::Plan::default()
+    });
     let state = state::for_hook(record, Status::Stopped, 0);
     let failures =
         coracle_hooks::run_all(HookPoint::Poststop, hooks.at(HookPoint::Poststop), &state);

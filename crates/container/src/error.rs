@@ -32,6 +32,27 @@ pub enum Error {
     /// A hook failed.
     #[error(transparent)]
     Hooks(#[from] coracle_hooks::Error),
+    /// A network failed, or cannot be had as asked.
+    #[error(transparent)]
+    Cni(#[from] coracle_cni::Error),
+    /// The container whose network is to be shared has none that lives.
+    #[error("network container:{id}: there is no such container with a process")]
+    NoNetwork {
+        /// The other container.
+        id: ContainerId,
+    },
+    /// `network check` of a container that is attached to no network.
+    #[error("container is attached to no network")]
+    NotAttached {
+        /// The container.
+        id: ContainerId,
+    },
+    /// A creation with a network and `network gc` exclude one another.
+    #[error("networks of {root:?} are locked by another command")]
+    NetworksBusy {
+        /// The state root.
+        root: PathBuf,
+    },
     /// The id is taken.
     #[error("container with given ID already exists")]
     Exists {

@@ -200,6 +200,7 @@ fn plan(
         keyring,
         environment: Vec::new(),
         preserved_fds,
+        network: None,
     };
     let plan = coracle_launch::plan_exec(process, config, &namespaces, &host, &options)?;
     coracle_launch::check(&plan)?;

@@ -4,9 +4,11 @@ use std::fmt;
 use std::path::Path;
 
 use coracle_bundle::ContainerId;
+use coracle_cni::{Flags, Search};
 use serde::Serialize;
 
 use crate::error::Error;
+use crate::network;
 use crate::options::{CgroupManager, Jail, Keyring, Rootless};
 
 /// What would be done, stage by stage.
@@ -41,7 +43,11 @@ impl fmt::Display for Explanation {
 /// # Errors
 /// As `create` refuses the bundle.
 pub fn explain(directory: &Path, manager: CgroupManager) -> Result<Explanation, Error> {
-    let bundle = coracle_bundle::load(directory)?;
+    let mut bundle = coracle_bundle::load(directory)?;
+    // There is no state root to look the other container up in.
+    let join = |id: &ContainerId| Ok((format!("container:{id}").into(), None));
+    let asked = (&Flags::default(), &Search::default());
+    let choice = network::choose(&mut bundle.config, asked, join)?;
     let host = coracle_host::probe(coracle_launch::needs(
         &bundle.config,
         bundle.config.process.as_ref(),
@@ -54,6 +60,7 @@ pub fn explain(directory: &Path, manager: CgroupManager) -> Result<Explanation, 
         keyring: Keyring::New,
         environment: Vec::new(),
         preserved_fds: 0,
+        network: choice.wanted,
     };
     let plan = coracle_launch::plan(&bundle, &host, &asked)?;
     coracle_launch::check(&plan)?;

@@ -32,6 +32,9 @@ mod identity;
 mod inspect;
 mod kill;
 mod lock;
+mod mounts;
+mod network;
+mod networks;
 mod notify;
 mod options;
 mod record;
@@ -45,6 +48,7 @@ mod timestamp;
 mod undo;
 mod update;
 
+pub use coracle_cni::{ANNOTATIONS as NETWORK_ANNOTATIONS, Flags as NetworkFlags, Search};
 pub use create::create;
 pub use delete::delete;
 pub use error::Error;
@@ -53,6 +57,7 @@ pub use exec::exec;
 pub use explain::{Explanation, explain};
 pub use inspect::{Listing, list, pause, processes, resume, state};
 pub use kill::kill;
+pub use networks::{Network, Released, check_network, gc, inspect_network, networks};
 pub use options::{
     After, Attachment, CgroupManager, CreateOptions, ExecOptions, ExecProcess, Force, Jail,
     Keyring, Rootless, RunOptions, Scope, Subreaper,

@@ -1,6 +1,7 @@
 //! One writer at a time: flock(2) on the container's directory, for a bounded time.
 
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -11,6 +12,8 @@ use crate::store::Directory;
 
 /// How long a verb waits for another one on the same container.
 const LIMIT: Duration = Duration::from_secs(10);
+/// The same for networks, whose plugins may be slow.
+const NETWORKS_LIMIT: Duration = Duration::from_secs(120);
 
 /// The lock of one container, held until it is dropped or the process ends.
 #[derive(Debug)]
@@ -34,25 +37,48 @@ pub(crate) fn acquire(directory: &Directory) -> Result<Lock, Error> {
         path: directory.path().to_owned(),
         errno,
     };
-    let deadline = Instant::now() + LIMIT;
-    let mut pause = Duration::from_millis(1);
-    let mut handle = directory
+    let handle = directory
         .handle()
         .try_clone_to_owned()
         .map_err(|e| failed(crate::error::io_errno(&e)))?;
+    let lock = take(handle, FlockArg::LockExclusiveNonblock, LIMIT).map_err(failed)?;
+    lock.ok_or_else(|| Error::Busy {
+        id: directory.id.clone(),
+        holder: holder(directory),
+    })
+}
+
+/// Takes the lock of all networks of a state root: creations share it while plugins attach their
+/// containers, and `network gc` has it alone, since it takes back what it knows no container of.
+///
+/// # Errors
+/// [`Error::NetworksBusy`] when it is not free in time.
+pub(crate) fn networks(root: &Path, kind: FlockArg) -> Result<Lock, Error> {
+    let failed = |errno| Error::Store {
+        call: "lock",
+        path: root.to_owned(),
+        errno,
+    };
+    let handle = crate::store::open_directory(root).map_err(failed)?;
+    let lock = take(handle, kind, NETWORKS_LIMIT).map_err(failed)?;
+    lock.ok_or_else(|| Error::NetworksBusy {
+        root: root.to_owned(),
+    })
+}
+
+/// `None` when the lock is not free within the limit.
+fn take(mut handle: OwnedFd, kind: FlockArg, limit: Duration) -> nix::Result<Option<Lock>> {
+    let deadline = Instant::now() + limit;
+    let mut pause = Duration::from_millis(1);
     loop {
-        match Flock::lock(handle, FlockArg::LockExclusiveNonblock) {
-            Ok(held) => return Ok(Lock { held }),
+        match Flock::lock(handle, kind) {
+            Ok(held) => return Ok(Some(Lock { held })),
             Err((back, Errno::EWOULDBLOCK)) => handle = back,
             Err((back, Errno::EINTR)) => handle = back,
-            Err((_, errno)) => return Err(failed(errno)),
+            Err((_, errno)) => return Err(errno),
         }
         if Instant::now() >= deadline {
-            let holder = holder(directory);
-            return Err(Error::Busy {
-                id: directory.id.clone(),
-                holder,
-            });
+            return Ok(None);
         }
         // flock(2) has no time limit of its own, and a signal handler would be process-wide state.
         std::thread::sleep(pause);

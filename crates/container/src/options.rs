@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use coracle_bundle::ContainerId;
 pub use coracle_cgroups::{Manager as CgroupManager, Rootless};
+use coracle_cni::{Flags, Search};
 pub use coracle_launch::{Jail, Keyring};
 
 /// What `create` is asked.
@@ -30,6 +31,10 @@ pub struct CreateOptions {
     pub cgroup_manager: CgroupManager,
     /// Whether missing rights on cgroups are forgiven.
     pub rootless: Rootless,
+    /// The network, as the flags ask for it.
+    pub network: Flags,
+    /// Where networks and plugins are.
+    pub search: Search,
 }
 
 /// What `run` is asked.

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use coracle_cni::Plan;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::identity::Identity;
 
@@ -45,6 +47,9 @@ pub(crate) struct Record {
     /// `--no-new-keyring`, which `exec` obeys as well.
     pub(crate) no_new_keyring: bool,
     pub(crate) annotations: BTreeMap<String, String>,
+    /// The networks that it is attached to, and those that it is about to be: a
+    /// [`coracle_cni::Plan`].
+    pub(crate) network: Option<Value>,
 }
 
 /// Why a record cannot be used.
@@ -64,6 +69,16 @@ impl Record {
             .filter(|cgroup| self.cgroup_made && !cgroup.is_empty())
     }
 
+    /// The config's annotations, and what became of the network.
+    pub(crate) fn shown_annotations(&self) -> BTreeMap<String, String> {
+        let mut shown = self.annotations.clone();
+        let network = self.network.as_ref().and_then(Plan::from_value);
+        if let Some((key, value)) = network.as_ref().and_then(Plan::annotation) {
+            shown.insert(key.to_owned(), value);
+        }
+        shown
+    }
+
     pub(crate) fn current_version() -> u32 {
         VERSION
     }
@@ -81,11 +96,8 @@ impl Record {
     /// What can still be read of a corrupt record, for `delete --force`: what there is to end and
     /// to remove.
     pub(crate) fn salvage(text: &[u8]) -> Self {
-        let tree: serde_json::Value = serde_json::from_slice(text).unwrap_or_default();
-        fn member<T: serde::de::DeserializeOwned>(
-            tree: &serde_json::Value,
-            name: &str,
-        ) -> Option<T> {
+        let tree: Value = serde_json::from_slice(text).unwrap_or_default();
+        fn member<T: serde::de::DeserializeOwned>(tree: &Value, name: &str) -> Option<T> {
             serde_json::from_value(tree.get(name)?.clone()).ok()
         }
         Self {
@@ -93,6 +105,7 @@ impl Record {
             cgroup: member(&tree, "cgroup"),
             cgroup_made: member(&tree, "cgroup_made").unwrap_or_default(),
             host_mount: member(&tree, "host_mount"),
+            network: tree.get("network").filter(|it| !it.is_null()).cloned(),
             ..Self::default()
         }
     }
@@ -130,5 +143,7 @@ mod tests {
         );
         assert!(record.cgroup_made);
         assert!(Record::salvage(b"{").init.is_none());
+        let none = Record::salvage(br#"{"version":1,"id":7,"network":null}"#);
+        assert!(none.network.is_none());
     }
 }

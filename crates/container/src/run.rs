@@ -7,7 +7,7 @@ use crate::delete;
 use crate::error::Error;
 use crate::foreground::Signals;
 use crate::lock;
-use crate::options::{After, Attachment, RunOptions, Subreaper};
+use crate::options::{After, Attachment, Force, RunOptions, Subreaper};
 use crate::start;
 use crate::store::{Directory, Store};
 
@@ -81,7 +81,7 @@ pub fn run(store: &Store, options: &RunOptions) -> Result<Ended, Error> {
 fn remove(directory: &Directory) -> Result<Vec<String>, Error> {
     let _lock = lock::acquire(directory)?;
     match directory.record()? {
-        Some(record) => delete::end(directory, &record),
+        Some(record) => delete::end(directory, &record, Force::No),
         None => Ok(Vec::new()),
     }
 }

@@ -11,6 +11,7 @@ use crate::error::Error;
 use crate::identity::Identity;
 use crate::lock;
 use crate::notify::Proxy;
+use crate::options::Force;
 use crate::record::Record;
 use crate::state;
 use crate::status::{Status, Verb, refusal};
@@ -161,7 +162,7 @@ pub(crate) fn poststart(directory: &Directory, record: &Record) -> Result<(), Er
     let state = state::for_hook(record, Status::Running, pid);
     let poststart = hooks.at(HookPoint::Poststart);
     coracle_hooks::run(HookPoint::Poststart, poststart, &state, None).map_err(|error| {
-        let _ = crate::delete::end(directory, record);
+        let _ = crate::delete::end(directory, record, Force::Yes);
         Error::Hooks(error)
     })
 }

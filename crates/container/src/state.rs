@@ -30,7 +30,7 @@ pub struct State {
     pub rootfs: PathBuf,
     /// When the container was created, RFC 3339.
     pub created: String,
-    /// The config's annotations.
+    /// The config's annotations, and the results of network plugins.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
     /// Uid of whoever created the container: `list` turns it into a name.
@@ -91,7 +91,7 @@ pub(crate) fn with(record: &Record, status: Status, pid: i32) -> State {
         bundle: record.bundle.clone(),
         rootfs: record.rootfs.clone(),
         created: record.created.clone(),
-        annotations: record.annotations.clone(),
+        annotations: record.shown_annotations(),
         owner: record.owner,
     }
 }
@@ -118,7 +118,7 @@ pub(crate) fn for_hook(record: &Record, status: Status, pid: i32) -> Vec<u8> {
         pid: Option<i32>,
         bundle: &'a std::path::Path,
         #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-        annotations: &'a BTreeMap<String, String>,
+        annotations: BTreeMap<String, String>,
     }
     let state = HookState {
         oci_version: OCI_VERSION,
@@ -126,7 +126,7 @@ pub(crate) fn for_hook(record: &Record, status: Status, pid: i32) -> Vec<u8> {
         status,
         pid: (pid != 0).then_some(pid),
         bundle: &record.bundle,
-        annotations: &record.annotations,
+        annotations: record.shown_annotations(),
     };
     // Strings, numbers and paths that were checked to be UTF-8: this cannot fail.
     serde_json::to_vec(&state).unwrap_or_default()

@@ -8,6 +8,8 @@
 //!     start  started    FIFOs between `start` and init, gone once the container was started
 //!     output            a third one, for what hooks of the container print
 //!     notify/           the directory of NOTIFY_SOCKET's proxy, if there is one
+//!     netns             the network namespace, mounted, if it is attached to networks
+//!     resolv.conf hosts mounted into the container, where they were asked for
 //! ```
 
 use std::fs::File;
@@ -16,9 +18,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use coracle_bundle::ContainerId;
+use coracle_sys::OpenTreeFlags;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
-use nix::sys::stat::{FileStat, Mode, fstat, fstatat, mkdirat, umask};
+use nix::sys::stat::{FchmodatFlags, FileStat, Mode, fchmodat, fstat, fstatat, mkdirat, umask};
 use nix::unistd::{UnlinkatFlags, mkfifoat, unlinkat};
 
 use crate::error::{Error, io_errno};
@@ -30,6 +33,9 @@ const START: &str = "start";
 const STARTED: &str = "started";
 const OUTPUT: &str = "output";
 const NOTIFY: &str = "notify";
+const NETNS: &str = "netns";
+/// The files for the container's `/etc`, by their name in both directories.
+pub(crate) const SHARED: [&str; 2] = ["resolv.conf", "hosts"];
 
 /// A state root, where each container has its directory.
 #[derive(Clone, Debug)]
@@ -148,7 +154,7 @@ fn private_modes<T>(make: impl FnOnce() -> T) -> T {
     made
 }
 
-fn open_directory(path: &Path) -> nix::Result<OwnedFd> {
+pub(crate) fn open_directory(path: &Path) -> nix::Result<OwnedFd> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     openat(coracle_sys::AT_FDCWD, path, flags, Mode::empty())
 }
@@ -187,6 +193,11 @@ pub(crate) enum HookOutput {
 impl Directory {
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The state root.
+    pub(crate) fn root(&self) -> &Path {
+        self.path.parent().unwrap_or(&self.path)
     }
 
     pub(crate) fn handle(&self) -> BorrowedFd<'_> {
@@ -328,6 +339,48 @@ impl Directory {
         self.path.join(NOTIFY)
     }
 
+    /// Writes a file that is mounted into the container, where any user may read it. A file that is
+    /// there stays the same inode.
+    pub(crate) fn write_shared(&self, name: &str, text: &str) -> Result<(), Error> {
+        self.write(name, text.as_bytes())?;
+        let mode = Mode::from_bits_truncate(0o644);
+        fchmodat(&self.handle, name, mode, FchmodatFlags::NoFollowSymlink)
+            .map_err(|errno| self.failed("change the mode of", name, errno))
+    }
+
+    /// Mounts the network namespace here, so that plugins find it until it is unpinned, whatever
+    /// becomes of init. `None` if we have no right to mount.
+    pub(crate) fn pin_network(&self, namespace: BorrowedFd) -> Result<Option<PathBuf>, Error> {
+        self.write(NETNS, b"")?;
+        let flags = OpenTreeFlags::CLONE | OpenTreeFlags::EMPTY_PATH;
+        let mounted = coracle_sys::open_tree(namespace, c"", flags)
+            .and_then(|mount| coracle_sys::move_mount(mount.as_fd(), self.handle(), c"netns"));
+        match mounted {
+            Ok(()) => Ok(Some(self.path.join(NETNS))),
+            Err(Errno::EPERM) => Ok(None),
+            Err(errno) => Err(self.failed("mount", NETNS, errno)),
+        }
+    }
+
+    /// The path of the pinned network namespace, if it is there.
+    pub(crate) fn pinned_network(&self) -> Option<PathBuf> {
+        let flags = OFlag::O_PATH | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+        let file = openat(&self.handle, NETNS, flags, Mode::empty()).ok()?;
+        let magic = coracle_sys::file_system_magic(file.as_fd()).ok()?;
+        (magic == coracle_sys::NSFS_MAGIC).then(|| self.path.join(NETNS))
+    }
+
+    /// Lets go of the network namespace, if it was pinned.
+    pub(crate) fn unpin_network(&self) -> Result<(), Error> {
+        if !self.has(NETNS) {
+            return Ok(());
+        }
+        if let Some(path) = self.pinned_network() {
+            crate::undo::detach(&path)?;
+        }
+        self.unlink(NETNS)
+    }
+
     /// Removes the directory. The record goes last, so that a removal that was interrupted can be
     /// taken up again.
     pub(crate) fn remove(&self) -> Result<(), Error> {
@@ -342,6 +395,11 @@ impl Directory {
             socket.as_str(),
         ] {
             self.unlink(name)?;
+        }
+        // The first is made first and goes last: without it there is none.
+        if self.has(SHARED[0]) {
+            let mut shared = SHARED.into_iter().rev();
+            shared.try_for_each(|name| self.unlink(name))?;
         }
         match unlinkat(&self.handle, NOTIFY, UnlinkatFlags::RemoveDir) {
             Ok(()) | Err(Errno::ENOENT) => {}
@@ -359,6 +417,10 @@ impl Directory {
                 errno,
             }),
         }
+    }
+
+    fn has(&self, name: &str) -> bool {
+        fstatat(&self.handle, name, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok()
     }
 
     /// Whether the path still leads here: the id may be a later container's by now.

@@ -6,6 +6,8 @@ use nix::errno::Errno;
 use nix::mount::{MntFlags, umount2};
 
 use crate::error::Error;
+use crate::network;
+use crate::options::Force;
 use crate::store::Directory;
 
 /// Something that was made outside this process.
@@ -17,6 +19,8 @@ pub(crate) enum Made {
     Cgroup(Box<coracle_cgroups::Record>),
     /// The caller's pid file.
     PidFile(PathBuf),
+    /// What the record says of attachments to networks.
+    Network,
     /// The root's mount in the runtime's own mount namespace, with all below it.
     HostMount(PathBuf),
 }
@@ -48,6 +52,7 @@ impl Undo {
                     let _ = std::fs::remove_file(path);
                     true
                 }
+                Made::Network => detach_network(directory).is_ok(),
                 Made::HostMount(path) => detach(&path).is_ok(),
                 Made::Directory => directory.remove().is_ok(),
             };
@@ -56,6 +61,12 @@ impl Undo {
             }
         }
     }
+}
+
+/// The record on disk, since it knows how far the attachments came.
+fn detach_network(directory: &Directory) -> Result<(), Error> {
+    let record = directory.record()?.unwrap_or_default();
+    network::detach(directory, &record, Force::No).map(drop)
 }
 
 /// Unmounts what a container without a mount namespace has left on the host.

@@ -35,6 +35,9 @@ pub enum Error {
     /// What hooks read or write could not be set up.
     #[error(transparent)]
     Hooks(#[from] coracle_hooks::Error),
+    /// The networks cannot be had as asked.
+    #[error(transparent)]
+    Network(#[from] coracle_cni::Error),
     /// The runtime's own file could not be protected.
     #[error("protect the runtime's own file: {call}: {}", errno_text(*errno))]
     Seal {

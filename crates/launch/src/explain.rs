@@ -40,6 +40,7 @@ impl Plan {
                 .collect()
         };
         let process = |steps: Range<u32>| steps.map(|step| self.process.describe(step)).collect();
+        let network = self.network.as_ref().map(coracle_cni::Plan::describe);
         let machine = self.process.machine_steps();
         let descent = self.process.descent_steps();
         let last = self.process.steps().saturating_sub(1);
@@ -57,6 +58,7 @@ impl Plan {
         let mut stages = vec![
             runtime("cgroup", cgroups.unwrap_or_default()),
             runtime("inherited", process(0..machine.start)),
+            runtime("network", network.unwrap_or_default()),
             init("namespaces", namespaces.collect()),
             init("mounts", rootfs(0)),
             runtime("prestart hooks", hooks(HookPoint::Prestart)),

@@ -35,6 +35,8 @@ pub struct Options {
     pub environment: Vec<CString>,
     /// Descriptors from 3 on that the process keeps.
     pub preserved_fds: u32,
+    /// Networks to attach the container's new network namespace to.
+    pub network: Option<coracle_cni::Wanted>,
 }
 
 /// Everything that will be done, before anything is done.
@@ -52,6 +54,8 @@ pub struct Plan {
     pub filter: Option<Filter>,
     /// The hooks of all six points; empty for `exec`.
     pub hooks: coracle_hooks::Plan,
+    /// The networks, where any are asked for.
+    pub network: Option<coracle_cni::Plan>,
     /// What the user should know though it is no error, one line each.
     pub warnings: Vec<String>,
     preserved_fds: u32,
@@ -90,6 +94,8 @@ pub fn plan(bundle: &Bundle, host: &Host, options: &Options) -> Result<Plan, Err
         .as_ref()
         .map_or(&[][..], |process| &process.env);
     let hooks = coracle_hooks::plan(&config.hooks, environment);
+    let network = options.network.as_ref();
+    let network = network.map(|wanted| coracle_cni::plan(wanted, &options.id, host));
     let warnings = [
         &config.warnings[..],
         &process.warnings,
@@ -104,6 +110,7 @@ pub fn plan(bundle: &Bundle, host: &Host, options: &Options) -> Result<Plan, Err
         process,
         filter,
         hooks,
+        network: network.transpose()?,
         warnings,
         preserved_fds: options.preserved_fds,
     })
@@ -136,6 +143,7 @@ pub fn plan_exec(
         process,
         filter,
         hooks: coracle_hooks::Plan::default(),
+        network: None,
         warnings,
         preserved_fds: options.preserved_fds,
     })

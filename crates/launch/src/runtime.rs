@@ -165,21 +165,30 @@ impl Launch<'_> {
         Ok(())
     }
 
-    /// Maps init's ids, moves network devices in, and lets init go on.
+    /// Maps init's ids, where its own clone made the user namespace. Init waits on.
     ///
     /// # Errors
-    /// [`Error`] of the mapping or of a device.
-    pub fn admit(&mut self) -> Result<(), Error> {
+    /// [`Error`] of the mapping.
+    pub fn map_ids(&mut self) -> Result<(), Error> {
         let plan = &self.plan.namespaces;
         if plan.final_clone.contains(NamespaceFlags::USER) {
             coracle_namespaces::map_ids(plan, self.pid)?;
         }
+        Ok(())
+    }
+
+    /// Moves network devices in and lets init go on.
+    ///
+    /// # Errors
+    /// [`Error`] of a device.
+    pub fn admit(&mut self) -> Result<(), Error> {
+        let plan = &self.plan.namespaces;
         if !plan.devices.is_empty() {
             let new;
             let network = match self.slots.namespaces.network(plan) {
                 Some(joined) => joined,
                 None => {
-                    new = self.network_of_init()?;
+                    new = self.network_namespace()?;
                     new.as_fd()
                 }
             };
@@ -188,13 +197,26 @@ impl Launch<'_> {
         self.grant()
     }
 
-    fn network_of_init(&self) -> Result<OwnedFd, Error> {
+    /// The network namespace that init is in. Before [`Launch::admit`], since init can hide it
+    /// from an ordinary user afterwards.
+    ///
+    /// # Errors
+    /// [`Error::Runtime`], or why init is gone.
+    pub fn network_namespace(&mut self) -> Result<OwnedFd, Error> {
         let path = format!("/proc/{}/ns/net", self.pid);
         let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
-        open(path.as_str(), flags, Mode::empty()).map_err(|errno| Error::Runtime {
-            attempted: "open init's network namespace",
-            errno,
-        })
+        match open(path.as_str(), flags, Mode::empty()) {
+            Ok(namespace) => Ok(namespace),
+            // Init waits for us, so that it is gone is its last word.
+            Err(Errno::ENOENT | Errno::ESRCH) => match self.hear() {
+                Ok(_) => Err(self.protocol()),
+                Err(error) => Err(error),
+            },
+            Err(errno) => Err(Error::Runtime {
+                attempted: "open init's network namespace",
+                errno,
+            }),
+        }
     }
 
     /// Hands the state to the hooks that init runs itself: their standard input.

@@ -8,6 +8,8 @@ use coracle_integration::runner;
 mod bad_config;
 mod cgroups;
 mod cli;
+mod cni;
+mod cni_plugins;
 mod devices;
 mod events;
 mod examples;
@@ -35,6 +37,8 @@ fn main() -> ExitCode {
         bad_config::TESTS,
         cgroups::TESTS,
         cli::TESTS,
+        cni::TESTS,
+        cni_plugins::TESTS,
         devices::TESTS,
         events::TESTS,
         examples::TESTS,

@@ -1,8 +1,10 @@
-//! `linux.netDevices`: config-linux.md § Network Devices.
+//! `linux.netDevices`: config-linux.md § Network Devices; and a network namespace that is chosen
+//! by others than `linux.namespaces`.
 
+use super::sysctl;
 use super::text::check_interface;
-use crate::error::{At, Error, Shown};
-use crate::{Namespace, NetDevice};
+use crate::error::{At, Document, Error, Shown};
+use crate::{Config, Namespace, NetDevice};
 use oci_spec::runtime as oci;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -13,9 +15,7 @@ pub(super) fn net_devices(
     at: At<'_>,
 ) -> Result<Vec<NetDevice>, Error> {
     let raw: BTreeMap<_, _> = raw.into_iter().flatten().collect();
-    if !raw.is_empty() && *network == Namespace::Inherit {
-        return Err(at.refuse("given, but linux.namespaces has no network entry"));
-    }
+    check_owner(raw.is_empty(), network, at)?;
     let mut names = BTreeSet::new();
     let mut devices = Vec::with_capacity(raw.len());
     for (host_name, device) in raw {
@@ -38,6 +38,42 @@ pub(super) fn net_devices(
         });
     }
     Ok(devices)
+}
+
+/// Devices are not moved to where they are.
+fn check_owner(none_given: bool, network: &Namespace, at: At<'_>) -> Result<(), Error> {
+    if !none_given && *network == Namespace::Inherit {
+        return Err(at.refuse("given, but linux.namespaces has no network entry"));
+    }
+    Ok(())
+}
+
+impl Config {
+    /// Puts another network namespace in the place of that of `linux.namespaces`. What was checked
+    /// against the old one is checked against the new one: a sysctl must not reach the host.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a namespace that the config gives by path, for sysctls and devices
+    /// that need a namespace other than the host's.
+    pub fn replace_network(&mut self, network: Namespace) -> Result<(), Error> {
+        let root = At::Root(Document::Config);
+        let at = root.key("linux");
+        if let Namespace::Join { index, .. } = self.linux.namespaces.network {
+            let entry = at.key("namespaces");
+            let entry = entry.index(index);
+            return Err(entry
+                .key("path")
+                .refuse("given, but another network is asked for"));
+        }
+        self.linux.namespaces.network = network;
+        for key in self.linux.sysctl.keys() {
+            let parent = at.key("sysctl");
+            sysctl::check_key(key, &self.linux.namespaces, parent.key(key))?;
+        }
+        let devices = &self.linux.net_devices;
+        let network = &self.linux.namespaces.network;
+        check_owner(devices.is_empty(), network, at.key("netDevices"))
+    }
 }
 
 /// A name, or a template with one `%d` in it.
@@ -121,6 +157,50 @@ mod tests {
                 json!({"eth0": {}}),
                 "linux.netDevices: given, but linux.namespaces has no network entry",
             )],
+        );
+    }
+
+    #[test]
+    fn another_network_is_checked_anew() {
+        let change = |edits: &[(&str, serde_json::Value)], network: crate::Namespace| {
+            let mut tree = base();
+            for (pointer, value) in edits {
+                set(&mut tree, pointer, value.clone());
+            }
+            let mut config = parse_tree(&tree).expect("a good config");
+            let answer = config.replace_network(network);
+            answer.map_err(|error| error.to_string())
+        };
+        use crate::Namespace::{Inherit, New};
+        let own = (
+            "/linux/namespaces",
+            json!([{"type": "network"}, {"type": "mount"}, {"type": "uts"}]),
+        );
+        let sysctl = ("/linux/sysctl", json!({"net.core.somaxconn": "9"}));
+        assert_eq!(change(&[own.clone(), sysctl.clone()], New), Ok(()));
+        assert_eq!(
+            change(&[own.clone(), sysctl], Inherit),
+            Err(
+                "config.json: linux.sysctl[\"net.core.somaxconn\"]: \"net.core.somaxconn\" is not \
+                 in a separate kernel namespace: linux.namespaces has no network entry"
+                    .to_owned()
+            )
+        );
+        let device = ("/linux/netDevices", json!({"eth7": {}}));
+        assert_eq!(
+            change(&[own, device], Inherit),
+            Err(
+                "config.json: linux.netDevices: given, but linux.namespaces has no network entry"
+                    .to_owned()
+            )
+        );
+        let path = json!([{"type": "uts"}, {"type": "network", "path": "/n"}, {"type": "mount"}]);
+        assert_eq!(
+            change(&[("/linux/namespaces", path)], New),
+            Err(
+                "config.json: linux.namespaces[1].path: given, but another network is asked for"
+                    .to_owned()
+            )
         );
     }
 }

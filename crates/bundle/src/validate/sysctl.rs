@@ -26,7 +26,7 @@ pub(super) fn sysctl(
     Ok(sysctl)
 }
 
-fn check_key(key: &str, namespaces: &Namespaces, at: At<'_>) -> Result<(), Error> {
+pub(super) fn check_key(key: &str, namespaces: &Namespaces, at: At<'_>) -> Result<(), Error> {
     let parts = parts(key);
     let odd = |part: &String| part.is_empty() || part == "." || part == ".." || part.contains('\0');
     if parts.len() < 2 || parts.iter().any(odd) {

@@ -7,6 +7,7 @@
 pub(crate) mod flag;
 mod given;
 mod global;
+pub(crate) mod network;
 mod number;
 mod quantity;
 mod signal;

@@ -46,6 +46,11 @@ pub(crate) enum Usage {
         verb: &'static str,
         expected: Expected,
     },
+    #[error("\"{verb}\" requires one of: {expected}")]
+    Subcommand {
+        verb: &'static str,
+        expected: &'static str,
+    },
     #[error("--{flag}: {value:?}: expected {expected}")]
     Value {
         flag: &'static str,

@@ -7,7 +7,7 @@ use coracle_container::{CreateOptions, Jail, Keyring, Store};
 
 use super::{Request, Verb};
 use crate::arguments::flag::{handover, switch, value};
-use crate::arguments::{Expected, Given, Order, Usage};
+use crate::arguments::{Expected, Given, Order, Usage, network};
 use crate::error::Error;
 use crate::log::{Level, Log};
 use crate::root::{self, Root};
@@ -23,7 +23,7 @@ pub(super) const VERB: Verb = Verb {
 
 /// The flags of `create`, which are also `run`'s.
 pub(super) fn flags(command: Command) -> Command {
-    command
+    let command = command
         .arg(value("bundle", "DIR", "Find config.json here [default: .]").short('b'))
         .args(handover())
         .arg(switch(
@@ -33,7 +33,8 @@ pub(super) fn flags(command: Command) -> Command {
         .arg(switch(
             "no-new-keyring",
             "Let the container inherit the session keyring",
-        ))
+        ));
+    network::asking(command)
 }
 
 pub(super) fn read(given: &Given) -> Result<CreateOptions, Usage> {
@@ -58,6 +59,8 @@ pub(super) fn read(given: &Given) -> Result<CreateOptions, Usage> {
         preserve_fds: given.preserve_fds()?,
         cgroup_manager: given.global.cgroup_manager,
         rootless: given.global.rootless,
+        network: network::asked(given)?,
+        search: network::search(given)?,
     })
 }
 

@@ -136,7 +136,7 @@ const SECCOMP_FLAGS: [&str; 4] = [
     "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV",
 ];
 
-/// Annotations of config.json that change what the runtime does.
+/// Annotations of config.json that change what the runtime does, besides those of networks.
 const OBEYED_ANNOTATIONS: [&str; 3] = [
     "run.oci.keep_original_groups",
     "run.oci.mount_context_type",
@@ -158,8 +158,13 @@ fn features() -> Value {
         "mountOptions": mount_options,
         "linux": linux(),
         "annotations": annotations(),
-        "potentiallyUnsafeConfigAnnotations": OBEYED_ANNOTATIONS,
+        "potentiallyUnsafeConfigAnnotations": obeyed_annotations(),
     })
+}
+
+fn obeyed_annotations() -> Vec<&'static str> {
+    let networks = coracle_container::NETWORK_ANNOTATIONS.into_iter();
+    networks.chain(OBEYED_ANNOTATIONS).collect()
 }
 
 fn linux() -> Value {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use coracle_container::{
     After, Attachment, CgroupManager, CreateOptions, ExecOptions, ExecProcess, Force, Jail,
-    Keyring, NewResources, Rootless, RunOptions, Scope, Subreaper,
+    Keyring, NetworkFlags, NewResources, Rootless, RunOptions, Scope, Search, Subreaper,
 };
 
 use super::{Request, read};
@@ -52,7 +52,7 @@ impl Shown {
 
     fn value(&mut self, name: &str, value: Option<impl Debug>) {
         if let Some(value) = value {
-            let value = format!("{value:?}").replace('"', "");
+            let value = format!("{value:?}").replace(['"', '\\'], "");
             write!(self.0, " {name}={value}").unwrap();
         }
     }
@@ -113,6 +113,10 @@ fn show_request(shown: &mut Shown, request: &Request) {
             shown.value("ignored", Some(ignored).filter(|names| !names.is_empty()));
         }
         Request::Events { id, listening } => shown.0 += &format!(" events {id} {listening:?}"),
+        Request::Network { task, search } => {
+            shown.0 += &format!(" network {task:?}").replace('"', "");
+            show_search(shown, search);
+        }
         Request::Spec { bundle, kind } => {
             shown.0 += &format!(" spec {} {kind:?}", bundle.display())
         }
@@ -146,6 +150,37 @@ fn show_create(shown: &mut Shown, options: &CreateOptions) {
     shown.word("no-pivot", options.jail == Jail::NoPivot);
     shown.word("no-new-keyring", options.keyring == Keyring::Inherited);
     shown.value("fds", Some(options.preserve_fds).filter(|fds| *fds != 0));
+    show_network(shown, &options.network);
+    show_search(shown, &options.search);
+}
+
+/// What is not as it is by default.
+fn show_search(shown: &mut Shown, search: &Search) {
+    let default = Search::default();
+    let other = |is_other: bool, text: String| Some(text).filter(|_| is_other);
+    let conf_dir = search.conf_dir.display().to_string();
+    shown.value("conf", other(search.conf_dir != default.conf_dir, conf_dir));
+    let bin_dirs = format!("{:?}", search.bin_dirs);
+    shown.value("bin", other(search.bin_dirs != default.bin_dirs, bin_dirs));
+    let seconds = search.timeout_s.to_string();
+    shown.value(
+        "timeout",
+        other(search.timeout_s != default.timeout_s, seconds),
+    );
+}
+
+fn show_network(shown: &mut Shown, network: &NetworkFlags) {
+    shown.value("network", network.network.as_ref());
+    for (name, values) in [
+        ("publish", &network.publish),
+        ("ip", &network.ip),
+        ("dns", &network.dns),
+        ("bandwidth", &network.bandwidth),
+    ] {
+        shown.value(name, Some(values).filter(|values| !values.is_empty()));
+    }
+    shown.value("mac", network.mac.as_ref());
+    shown.word("files", network.files);
 }
 
 fn show_run(shown: &mut Shown, options: &RunOptions) {

@@ -122,7 +122,6 @@ fn parse_passwd(passwd: &str) -> BTreeMap<u32, String> {
     names
 }
 
-/// runc's table: columns at least 12 wide with three blanks between, the last one as it is.
 fn table(rows: &[Row]) -> String {
     let mut lines = vec![["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(str::to_owned)];
     lines.extend(rows.iter().map(|Row { state, owner }| {
@@ -135,22 +134,7 @@ fn table(rows: &[Row]) -> String {
             owner.clone(),
         ]
     }));
-    let mut widths = [12; 6];
-    for line in &lines {
-        for (width, cell) in widths.iter_mut().zip(line) {
-            *width = (*width).max(cell.chars().count() + 3);
-        }
-    }
-    let mut text = String::new();
-    for line in &lines {
-        let [cells @ .., last] = line;
-        for (cell, width) in cells.iter().zip(widths) {
-            text.push_str(&format!("{cell:<width$}"));
-        }
-        text.push_str(last);
-        text.push('\n');
-    }
-    text
+    output::columns(&lines)
 }
 
 #[cfg(test)]

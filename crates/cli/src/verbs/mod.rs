@@ -11,6 +11,7 @@ mod kill;
 #[cfg(test)]
 mod lines;
 mod list;
+mod network;
 mod pause;
 mod ps;
 mod resume;
@@ -26,7 +27,8 @@ use std::path::PathBuf;
 use clap::Command;
 use coracle_bundle::ContainerId;
 use coracle_container::{
-    CgroupManager, CreateOptions, ExecOptions, Force, RunOptions, Scope, Store, UpdateOptions,
+    CgroupManager, CreateOptions, ExecOptions, Force, RunOptions, Scope, Search, Store,
+    UpdateOptions,
 };
 
 use crate::arguments::{Given, Global, Order, Usage, flag};
@@ -50,7 +52,7 @@ struct Verb {
 }
 
 /// In the order of `help`: the life of a container, then the rest.
-const VERBS: [Verb; 17] = [
+const VERBS: [Verb; 18] = [
     create::VERB,
     start::VERB,
     state::VERB,
@@ -64,6 +66,7 @@ const VERBS: [Verb; 17] = [
     resume::VERB,
     update::VERB,
     events::VERB,
+    network::VERB,
     spec::VERB,
     features::VERB,
     explain::VERB,
@@ -107,6 +110,10 @@ pub(crate) enum Request {
         id: ContainerId,
         listening: events::Listening,
     },
+    Network {
+        task: network::Task,
+        search: Search,
+    },
     Spec {
         bundle: PathBuf,
         kind: spec::Kind,
@@ -132,7 +139,12 @@ impl Request {
             Self::Events { id, .. } => Some(id),
             Self::Start(id) | Self::State(id) | Self::Pause(id) | Self::Resume(id) => Some(id),
             Self::Kill { id, .. } | Self::Delete { id, .. } | Self::Ps { id, .. } => Some(id),
+            Self::Network {
+                task: network::Task::Check(id),
+                ..
+            } => Some(id),
             Self::List(_)
+            | Self::Network { .. }
             | Self::Spec { .. }
             | Self::Features
             | Self::Explain { .. }
@@ -156,6 +168,7 @@ impl Request {
             Self::Delete { .. } => "delete",
             Self::Ps { .. } => "ps",
             Self::List(_) => "list",
+            Self::Network { .. } => "network check",
             Self::Spec { .. } => "spec",
             Self::Features => "features",
             Self::Explain { .. } => "explain",
@@ -232,6 +245,7 @@ fn carry_out(request: Request, global: &Global, log: &Log) -> Result<i32, Error>
         Request::Resume(id) => coracle_container::resume(&store()?, &id)?,
         Request::Update { options, ignored } => update::run(&store()?, &options, &ignored, log)?,
         Request::Events { id, listening } => events::run(&store()?, &id, listening)?,
+        Request::Network { task, search } => network::run(store, &task, &search)?,
         Request::Spec { bundle, kind } => spec::run(&bundle, kind)?,
         Request::Features => features::run()?,
         Request::Explain {

@@ -1,0 +1,233 @@
+//! `network ls`, `inspect`, `check` and `gc`: networks as they are configured, and what the
+//! containers of a state root have of them.
+
+use std::path::{Path, PathBuf};
+
+use coracle_bundle::ContainerId;
+use coracle_cni::{Configured, NetworkList, Plan, Plugin, Search, Site};
+use nix::fcntl::FlockArg;
+use serde_json::{Value, json};
+
+use crate::error::Error;
+use crate::lock;
+use crate::network;
+use crate::options::Force;
+use crate::record::Record;
+use crate::state;
+use crate::status::Status;
+use crate::store::{Directory, Store};
+
+/// One configured network.
+#[derive(Clone, Debug)]
+pub struct Network {
+    /// Its name.
+    pub name: String,
+    /// The version of the specification that is spoken with its plugins.
+    pub cni_version: &'static str,
+    /// The file that configures it.
+    pub file: PathBuf,
+    /// The types of its plugins, in order.
+    pub plugins: Vec<String>,
+}
+
+impl Network {
+    /// For those who read JSON.
+    #[must_use]
+    pub fn to_value(&self) -> Value {
+        json!({
+            "name": self.name,
+            "cniVersion": self.cni_version,
+            "file": self.file.to_string_lossy(),
+            "plugins": self.plugins,
+        })
+    }
+}
+
+/// An attachment that `gc` took back.
+#[derive(Clone, Debug)]
+pub struct Released {
+    /// The container that was never completed.
+    pub id: String,
+    /// The network.
+    pub network: String,
+    /// The interface in the container.
+    pub interface: String,
+}
+
+/// The networks that are configured, and a line for each file that cannot be read.
+///
+/// # Errors
+/// [`Error::Cni`] when the folder cannot be read.
+pub fn networks(search: &Search) -> Result<(Vec<Network>, Vec<String>), Error> {
+    let Configured { lists, broken } = coracle_cni::read(&search.conf_dir)?;
+    let networks = lists.iter().map(|(file, list)| shown(file, list));
+    Ok((networks.collect(), broken))
+}
+
+fn shown(file: &Path, list: &NetworkList) -> Network {
+    Network {
+        name: list.name.clone(),
+        cni_version: list.version.text(),
+        file: file.to_owned(),
+        plugins: list.plugins.iter().map(|p| p.kind().to_owned()).collect(),
+    }
+}
+
+/// A network with the state of its plugins, and the containers that are attached to it, as JSON.
+///
+/// # Errors
+/// [`Error::Cni`] when there is no such network, or two.
+pub fn inspect_network(store: &Store, search: &Search, name: &str) -> Result<Value, Error> {
+    let configured = coracle_cni::read(&search.conf_dir)?;
+    let list = coracle_cni::find(&configured, &search.conf_dir, name)?;
+    let mut files = configured.lists.iter();
+    let file = files.find(|(_, known)| known.name == name);
+    let file = file.map_or(Path::new(""), |(file, _)| file);
+    let mut containers = Vec::new();
+    for (directory, _, plan) in attached(store)? {
+        let attachments = plan.attachments.iter();
+        for a in attachments.filter(|a| a.begun && a.network.name == name) {
+            containers.push(json!({
+                "id": directory.id.as_ref(),
+                "interface": a.interface,
+                "addresses": a.addresses(),
+            }));
+        }
+    }
+    let programs = list.plugins.iter();
+    let programs: Vec<Value> = programs
+        .map(|plugin| program(list, plugin, search))
+        .collect();
+    let problem = coracle_cni::status(list, search).err();
+    Ok(json!({
+        "name": list.name,
+        "cniVersion": list.version.text(),
+        "file": file.to_string_lossy(),
+        "disableCheck": list.disable_check,
+        "disableGC": list.disable_gc,
+        "problem": problem.map(|error| error.to_string()),
+        "programs": programs,
+        "containers": containers,
+    }))
+}
+
+fn program(list: &NetworkList, plugin: &Plugin, search: &Search) -> Value {
+    let (versions, problem) = match coracle_cni::versions(list, plugin, search) {
+        Ok(versions) => (versions, None),
+        Err(error) => (Vec::new(), Some(error.to_string())),
+    };
+    let path = coracle_cni::locate(&list.name, plugin, search).ok();
+    json!({
+        "type": plugin.kind(),
+        "path": path.as_ref().map(|path| path.to_string_lossy()),
+        "supportedVersions": versions,
+        "problem": problem,
+    })
+}
+
+/// All containers with a network, as far as they can be read.
+fn attached(store: &Store) -> Result<Vec<(Directory, Record, Plan)>, Error> {
+    let mut found = Vec::new();
+    for id in store.ids()? {
+        let Some(directory) = store.find(&id)? else {
+            continue;
+        };
+        if let Ok(Some(record)) = directory.record()
+            && let Ok(Some(plan)) = network::plan(&directory, &record)
+        {
+            found.push((directory, record, plan));
+        }
+    }
+    Ok(found)
+}
+
+/// Has plugins look whether the container's attachments are as they were made.
+///
+/// # Errors
+/// [`Error::Cni`] with what a plugin misses, [`Error::NotAttached`].
+pub fn check_network(store: &Store, id: &ContainerId) -> Result<(), Error> {
+    let directory = store.open(id)?;
+    let absent = || Error::Absent { id: id.clone() };
+    let record = directory.record()?.ok_or_else(absent)?;
+    let none = || Error::NotAttached { id: id.clone() };
+    let plan = network::plan(&directory, &record)?.ok_or_else(none)?;
+    let namespace = directory.pinned_network();
+    let container = Site {
+        id: id.as_ref(),
+        namespace: namespace.as_deref(),
+        init: None,
+    };
+    let mut attachments = plan.attachments.iter();
+    attachments.try_for_each(|attachment| coracle_cni::check(&plan, attachment, &container))?;
+    Ok(())
+}
+
+/// Takes back what belongs to no container: the attachments of creations that were killed, and
+/// whatever else the plugins of the named networks (of all, if none is named) find.
+///
+/// The containers of this state root are taken for all that there are.
+///
+/// # Errors
+/// The first failure; the rest is done all the same.
+pub fn gc(store: &Store, search: &Search, names: &[String]) -> Result<Vec<Released>, Error> {
+    let configured = coracle_cni::read(&search.conf_dir)?;
+    for name in names {
+        coracle_cni::find(&configured, &search.conf_dir, name)?;
+    }
+    let is_meant = |network: &NetworkList| names.is_empty() || names.contains(&network.name);
+    // Without a state root there is no creation to exclude.
+    let _alone = match store.root().exists() {
+        true => Some(lock::networks(
+            store.root(),
+            FlockArg::LockExclusiveNonblock,
+        )?),
+        false => None,
+    };
+    let (mut released, mut valid, mut failed) = (Vec::new(), Vec::new(), Ok(()));
+    for (directory, record, plan) in attached(store)? {
+        let begun: Vec<_> = plan.attachments.iter().filter(|a| a.begun).collect();
+        let is_dead = !record.complete && state::status(&directory, &record) == Status::Stopped;
+        if !is_dead || !begun.iter().any(|a| is_meant(&a.network)) {
+            valid.extend(begun.iter().map(|a| key(&directory, a)));
+            continue;
+        }
+        match release(&directory) {
+            Ok(()) => released.extend(begun.iter().map(|a| Released {
+                id: directory.id.as_ref().to_owned(),
+                network: a.network.name.clone(),
+                interface: a.interface.clone(),
+            })),
+            Err(error) => {
+                valid.extend(begun.iter().map(|a| key(&directory, a)));
+                failed = failed.and(Err(error));
+            }
+        }
+    }
+    for (_, network) in &configured.lists {
+        if !is_meant(network) || !coracle_cni::knows_gc(network) {
+            continue;
+        }
+        let ours = valid.iter().filter(|(name, _)| *name == network.name);
+        let ours: Vec<_> = ours.map(|(_, pair)| pair.clone()).collect();
+        let done = coracle_cni::gc(network, &ours, search).map_err(Error::from);
+        failed = failed.and(done);
+    }
+    failed.map(|()| released)
+}
+
+/// The network's name, and container and interface as plugins know them.
+fn key(directory: &Directory, a: &coracle_cni::Attachment) -> (String, (String, String)) {
+    let id = directory.id.as_ref().to_owned();
+    (a.network.name.clone(), (id, a.interface.clone()))
+}
+
+/// Takes the attachments of a creation back that was killed; the rest is `delete`'s.
+fn release(directory: &Directory) -> Result<(), Error> {
+    let _lock = lock::acquire(directory)?;
+    let Some(mut record) = directory.record()? else {
+        return Ok(());
+    };
+    network::detach(directory, &record, Force::No)?;
+    record.network = None;
+    directory.write_record(&record)
+}
