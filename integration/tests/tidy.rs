@@ -34,11 +34,12 @@ const LOG_MACROS: [&str; 8] = [
     "eprintln!",
 ];
 /// The floors of the house: a crate depends only on crates of lower ones.
-const FLOORS: [(u32, &[&str]); 6] = [
+const FLOORS: [(u32, &[&str]); 7] = [
     (1, &["sys"]),
-    (2, &["bundle", "host"]),
+    (2, &["dbus"]),
+    (3, &["bundle", "host"]),
     (
-        3,
+        4,
         &[
             "namespaces",
             "cgroups",
@@ -50,9 +51,9 @@ const FLOORS: [(u32, &[&str]); 6] = [
             "checkpoint",
         ],
     ),
-    (4, &["launch"]),
-    (5, &["container"]),
-    (6, &["cli"]),
+    (5, &["launch"]),
+    (6, &["container"]),
+    (7, &["cli"]),
 ];
 /// What of `coracle_sys` a plan may use besides types: tables of constants and of texts.
 const PURE_OF_SYS: [&str; 2] = ["errno_text", "mount_attribute"];

@@ -1,0 +1,529 @@
+//! One conversation: connect, be let in, call, wait for signals.
+
+use std::collections::VecDeque;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sys::socket::sockopt::{ReceiveTimeout, SendTimeout};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, recv, send, setsockopt, socket,
+};
+use nix::sys::time::TimeVal;
+
+use crate::address::{Place, places};
+use crate::message::{self, FIXED, Message, Type};
+use crate::{Error, Result, Value};
+
+/// Signals that wait to be asked for: more than a manager's jobs within the time of a call.
+const SIGNALS_MAX: usize = 4096;
+/// Longer than any line of the authentication.
+const LINE_MAX: usize = 4096;
+
+const DAEMON: &str = "org.freedesktop.DBus";
+const DAEMON_PATH: &str = "/org/freedesktop/DBus";
+
+/// Where to connect, and to whom.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bus {
+    /// A list of D-Bus addresses: `unix:path=/run/dbus/system_bus_socket`.
+    pub address: String,
+    /// Who listens there.
+    pub peer: Peer,
+}
+
+/// Who is at the other end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// A message bus, which hands messages on by their destination.
+    Daemon,
+    /// The service itself.
+    Service,
+}
+
+/// A method and its arguments.
+#[derive(Clone, Copy, Debug)]
+pub struct Call<'a> {
+    /// The service's name on the bus.
+    pub destination: &'a str,
+    /// The object.
+    pub path: &'a str,
+    /// The interface.
+    pub interface: &'a str,
+    /// The method.
+    pub member: &'a str,
+    /// Its arguments.
+    pub body: &'a [Value],
+}
+
+/// The answer to a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// What it says.
+    pub values: Vec<Value>,
+    /// Who said it: a name that the bus vouches for, empty without a bus.
+    pub sender: String,
+}
+
+/// A signal to listen to.
+#[derive(Clone, Copy, Debug)]
+pub struct Topic<'a> {
+    /// The service's name on the bus.
+    pub sender: &'a str,
+    /// The object.
+    pub path: &'a str,
+    /// The interface.
+    pub interface: &'a str,
+    /// The signal's name.
+    pub member: &'a str,
+}
+
+/// A signal that came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signal {
+    /// What it says.
+    pub values: Vec<Value>,
+    /// As in [`Reply::sender`].
+    pub sender: String,
+}
+
+/// A connection, closed when dropped.
+#[derive(Debug)]
+pub struct Connection {
+    socket: OwnedFd,
+    peer: Peer,
+    serial: u32,
+    /// Interface and member of the signals that are listened to; others are dropped.
+    topic: Option<(String, String)>,
+    signals: VecDeque<Message>,
+}
+
+/// The end of an operation.
+#[derive(Clone, Copy, Debug)]
+struct Limit {
+    end: Instant,
+    whole: Duration,
+}
+
+impl Connection {
+    /// Connects to the first socket of the bus that listens, and is let in as who we are.
+    ///
+    /// # Errors
+    /// An address that is none; what the kernel or the other side says.
+    pub fn open(bus: &Bus, limit: Duration) -> Result<Self> {
+        let limit = Limit::of(limit);
+        let mut result = Err(Error::Address {
+            address: bus.address.clone(),
+        });
+        for place in places(&bus.address) {
+            result = dial(&place, limit).map_err(|errno| Error::Connect {
+                address: bus.address.clone(),
+                errno,
+            });
+            if result.is_ok() {
+                break;
+            }
+        }
+        let mut connection = Self {
+            socket: result?,
+            peer: bus.peer,
+            serial: 0,
+            topic: None,
+            signals: VecDeque::new(),
+        };
+        connection.authenticate(&bus.address, limit)?;
+        if bus.peer == Peer::Daemon {
+            connection.call_daemon("Hello", &[], limit)?;
+        }
+        Ok(connection)
+    }
+
+    /// Sends the call and waits for its answer. Signals that come meanwhile are kept.
+    ///
+    /// # Errors
+    /// [`Error::Answer`] if the other side refuses; a limit that passes.
+    pub fn call(&mut self, call: &Call, limit: Duration) -> Result<Reply> {
+        self.call_until(call, Limit::of(limit))
+    }
+
+    /// Listens to this signal from now on, and to no other: a daemon is asked for it, a service
+    /// sends all of its own.
+    ///
+    /// # Errors
+    /// As for [`Connection::call`].
+    pub fn subscribe(&mut self, topic: &Topic, limit: Duration) -> Result<()> {
+        let Topic {
+            sender,
+            path,
+            interface,
+            member,
+        } = topic;
+        self.topic = Some(((*interface).to_owned(), (*member).to_owned()));
+        if self.peer == Peer::Service {
+            return Ok(());
+        }
+        let rule = format!(
+            "type='signal',sender='{sender}',path='{path}',interface='{interface}',\
+             member='{member}'"
+        );
+        self.call_daemon("AddMatch", &[Value::Text(rule)], Limit::of(limit))
+    }
+
+    /// The next signal that is listened to, in the order in which they came.
+    ///
+    /// # Errors
+    /// A limit that passes; a connection that breaks.
+    pub fn signal(&mut self, limit: Duration) -> Result<Signal> {
+        let limit = Limit::of(limit);
+        let message = loop {
+            if let Some(message) = self.signals.pop_front() {
+                break message;
+            }
+            let message = self.receive(limit)?;
+            self.keep(message)?;
+        };
+        Ok(Signal {
+            values: message.values()?,
+            sender: message.sender,
+        })
+    }
+
+    fn call_daemon(&mut self, member: &str, body: &[Value], limit: Limit) -> Result<()> {
+        let call = Call {
+            destination: DAEMON,
+            path: DAEMON_PATH,
+            interface: DAEMON,
+            member,
+            body,
+        };
+        self.call_until(&call, limit).map(drop)
+    }
+
+    fn call_until(&mut self, call: &Call, limit: Limit) -> Result<Reply> {
+        self.serial = self.serial.wrapping_add(1).max(1);
+        let destination = match self.peer {
+            Peer::Daemon => call.destination,
+            Peer::Service => "",
+        };
+        let bytes = message::encode_call(
+            self.serial,
+            (destination, call.path),
+            (call.interface, call.member),
+            call.body,
+        )?;
+        self.send(&bytes, limit)?;
+        loop {
+            let message = self.receive(limit)?;
+            match message.kind {
+                Type::Signal => self.keep(message)?,
+                _ if message.reply_serial != Some(self.serial) => {}
+                Type::Error => return Err(refusal(&message)),
+                Type::Return => {
+                    return Ok(Reply {
+                        values: message.values()?,
+                        sender: message.sender,
+                    });
+                }
+                Type::Other => {}
+            }
+        }
+    }
+
+    /// Puts a signal aside if somebody will ask for it.
+    fn keep(&mut self, message: Message) -> Result<()> {
+        let is_wanted = self.topic.as_ref().is_some_and(|(interface, member)| {
+            message.interface == *interface && message.member == *member
+        });
+        if message.kind != Type::Signal || !is_wanted {
+            return Ok(());
+        }
+        if self.signals.len() >= SIGNALS_MAX {
+            return Err(Error::malformed("too many signals"));
+        }
+        self.signals.push_back(message);
+        Ok(())
+    }
+
+    /// The mechanism EXTERNAL with an empty identity: the kernel tells the other side who we are,
+    /// by its own user namespace, of which we may not know.
+    fn authenticate(&mut self, address: &str, limit: Limit) -> Result<()> {
+        self.send(b"\0AUTH EXTERNAL\r\nDATA\r\n", limit)?;
+        let mut heard = Vec::new();
+        loop {
+            while let Some(end) = heard.windows(2).position(|pair| pair == b"\r\n") {
+                let line: Vec<u8> = heard.drain(..end + 2).collect();
+                let line = String::from_utf8_lossy(&line).trim_end().to_owned();
+                match line.split(' ').next() {
+                    Some("DATA") => {}
+                    Some("OK") => return self.send(b"BEGIN\r\n", limit),
+                    _ => {
+                        return Err(Error::Refused {
+                            address: address.to_owned(),
+                            answer: line.escape_default().to_string(),
+                        });
+                    }
+                }
+            }
+            if heard.len() > LINE_MAX {
+                return Err(Error::malformed("an endless line"));
+            }
+            let mut piece = [0; 256];
+            let count = self.receive_some(&mut piece, limit)?;
+            heard.extend(piece.get(..count).unwrap_or_default());
+        }
+    }
+
+    fn receive(&mut self, limit: Limit) -> Result<Message> {
+        let mut fixed = [0; FIXED];
+        self.receive_all(&mut fixed, limit)?;
+        let mut rest = vec![0; message::rest_of(&fixed)?];
+        self.receive_all(&mut rest, limit)?;
+        message::decode(&fixed, &rest)
+    }
+
+    fn receive_all(&self, buffer: &mut [u8], limit: Limit) -> Result<()> {
+        let mut filled = 0;
+        while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+            filled += self.receive_some(rest, limit)?;
+        }
+        Ok(())
+    }
+
+    fn receive_some(&self, buffer: &mut [u8], limit: Limit) -> Result<usize> {
+        let failed = |errno| Error::Socket {
+            call: "receive",
+            errno,
+        };
+        loop {
+            setsockopt(&self.socket, ReceiveTimeout, &limit.left()?).map_err(failed)?;
+            match recv(self.socket.as_raw_fd(), buffer, MsgFlags::empty()) {
+                Ok(0) => return Err(Error::Closed),
+                Ok(count) => return Ok(count),
+                Err(Errno::EAGAIN | Errno::EINTR) => {}
+                Err(Errno::ECONNRESET) => return Err(Error::Closed),
+                Err(errno) => return Err(failed(errno)),
+            }
+        }
+    }
+
+    fn send(&self, mut bytes: &[u8], limit: Limit) -> Result<()> {
+        let failed = |errno| Error::Socket {
+            call: "send",
+            errno,
+        };
+        while !bytes.is_empty() {
+            setsockopt(&self.socket, SendTimeout, &limit.left()?).map_err(failed)?;
+            match send(self.socket.as_raw_fd(), bytes, MsgFlags::MSG_NOSIGNAL) {
+                Ok(count) => bytes = bytes.get(count..).unwrap_or_default(),
+                Err(Errno::EAGAIN | Errno::EINTR) => {}
+                Err(Errno::EPIPE | Errno::ECONNRESET) => return Err(Error::Closed),
+                Err(errno) => return Err(failed(errno)),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn dial(place: &Place, limit: Limit) -> nix::Result<OwnedFd> {
+    let address = match place {
+        Place::Path(path) => UnixAddr::new(path)?,
+        Place::Abstract(name) => UnixAddr::new_abstract(name)?,
+    };
+    let (family, flags) = (AddressFamily::Unix, SockFlag::SOCK_CLOEXEC);
+    let socket = socket(family, SockType::Stream, flags, None)?;
+    // A full queue of the listener would hold connect(2) for good.
+    let left = limit.left().map_err(|_| Errno::ETIMEDOUT)?;
+    setsockopt(&socket, SendTimeout, &left)?;
+    connect(socket.as_raw_fd(), &address)?;
+    Ok(socket)
+}
+
+fn refusal(message: &Message) -> Error {
+    let values = message.values().unwrap_or_default();
+    let text = values.first().and_then(Value::text).unwrap_or("refused");
+    // One line, whatever the other side makes of it.
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    Error::Answer {
+        name: message.error_name.clone(),
+        text,
+    }
+}
+
+impl Limit {
+    fn of(whole: Duration) -> Self {
+        let end = Instant::now() + whole;
+        Self { end, whole }
+    }
+
+    /// What is left for one system call: never zero, which would be for ever.
+    fn left(self) -> Result<TimeVal> {
+        let left = self.end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            let seconds = self.whole.as_secs();
+            return Err(Error::Late { seconds });
+        }
+        let seconds = i64::try_from(left.as_secs()).unwrap_or(i64::MAX);
+        let micros = i64::from(left.subsec_micros());
+        Ok(match (seconds, micros) {
+            (0, 0) => TimeVal::new(0, 1),
+            (seconds, micros) => TimeVal::new(seconds, micros),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sys::socket::socketpair;
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// A connection whose other side has said all this already.
+    fn connection(said: &[u8]) -> (Connection, UnixStream) {
+        let (family, flags) = (AddressFamily::Unix, SockFlag::SOCK_CLOEXEC);
+        let (socket, other) = socketpair(family, SockType::Stream, None, flags).unwrap();
+        let mut other = UnixStream::from(other);
+        other.write_all(said).unwrap();
+        let connection = Connection {
+            socket,
+            peer: Peer::Service,
+            serial: 0,
+            topic: None,
+            signals: VecDeque::new(),
+        };
+        (connection, other)
+    }
+
+    /// A message of a service: fields are number and value.
+    fn message(kind: u8, fields: &[(u8, Value)], body: &[Value]) -> Vec<u8> {
+        let mut content = crate::wire::Writer::default();
+        content.values(body).unwrap();
+        let signature: String = body.iter().map(|value| value.kind().to_string()).collect();
+        let fields = fields
+            .iter()
+            .cloned()
+            .chain([(8, Value::Signature(signature))]);
+        let field = |(number, value)| {
+            Value::Struct(vec![Value::Byte(number), Value::Variant(Box::new(value))])
+        };
+        let fields: Vec<Value> = fields.map(field).collect();
+        let mut writer = crate::wire::Writer::default();
+        writer.bytes.extend([b'l', kind, 0, 1]);
+        writer.u32(u32::try_from(content.bytes.len()).unwrap());
+        writer.u32(9);
+        let list = Value::Array(fields[0].kind(), fields);
+        writer.values(&[list]).unwrap();
+        writer.align(8);
+        writer.bytes.extend(content.bytes);
+        writer.bytes
+    }
+
+    fn signal(member: &str, body: &[Value]) -> Vec<u8> {
+        let fields = [
+            (1, Value::Path("/o".into())),
+            (2, "i.f".into()),
+            (3, member.into()),
+        ];
+        message(4, &fields, body)
+    }
+
+    const CALL: Call = Call {
+        destination: "a.b",
+        path: "/o",
+        interface: "i.f",
+        member: "M",
+        body: &[],
+    };
+
+    const TOPIC: Topic = Topic {
+        sender: "a.b",
+        path: "/o",
+        interface: "i.f",
+        member: "Wanted",
+    };
+
+    #[test]
+    fn signals_before_the_answer_are_kept_and_others_dropped() {
+        let said = [
+            signal("Wanted", &["first".into()]),
+            signal("Other", &["dropped".into()]),
+            message(2, &[(5, Value::U32(7))], &["of another call".into()]),
+            message(
+                2,
+                &[(5, Value::U32(1)), (7, "x.y".into())],
+                &[Value::U32(42)],
+            ),
+            signal("Wanted", &["second".into()]),
+        ];
+        let (mut connection, _other) = connection(&said.concat());
+        connection.subscribe(&TOPIC, SECOND).unwrap();
+        let reply = connection.call(&CALL, SECOND).unwrap();
+        assert_eq!(reply.values, [Value::U32(42)]);
+        assert_eq!(reply.sender, "x.y");
+        for expected in ["first", "second"] {
+            assert_eq!(connection.signal(SECOND).unwrap().values, [expected.into()]);
+        }
+    }
+
+    #[test]
+    fn errors_are_told_in_one_line() {
+        let fields = [(4, "e.Name".into()), (5, Value::U32(1))];
+        let (mut connection, _other) = connection(&message(3, &fields, &["no\n such".into()]));
+        let error = connection.call(&CALL, SECOND).unwrap_err();
+        assert!(error.is("e.Name"));
+        assert_eq!(error.to_string(), "no such (e.Name)");
+    }
+
+    #[test]
+    fn silence_and_the_end_are_no_answers() {
+        let (mut connection, other) = connection(b"");
+        let error = connection
+            .call(&CALL, Duration::from_millis(20))
+            .unwrap_err();
+        assert_eq!(error, Error::Late { seconds: 0 });
+        drop(other);
+        assert_eq!(connection.call(&CALL, SECOND), Err(Error::Closed));
+    }
+
+    #[test]
+    fn half_a_message_and_none_are_refused() {
+        let whole = message(2, &[(5, Value::U32(1))], &[]);
+        for said in [&whole[..whole.len() - 3], &whole[..7]] {
+            let (mut connection, other) = connection(said);
+            other.shutdown(std::net::Shutdown::Write).unwrap();
+            assert_eq!(connection.call(&CALL, SECOND), Err(Error::Closed));
+        }
+        let (mut connection, _other) = connection(&[0xff; 64]);
+        let error = connection.call(&CALL, SECOND).unwrap_err();
+        assert!(matches!(error, Error::Malformed { .. }), "{error}");
+    }
+
+    #[test]
+    fn who_we_are_is_left_to_the_kernel() {
+        let (mut connection, mut other) = connection(b"DATA\r\nOK 0123\r\n");
+        connection
+            .authenticate("unix:path=/x", Limit::of(SECOND))
+            .unwrap();
+        drop(connection);
+        let mut heard = String::new();
+        other.read_to_string(&mut heard).unwrap();
+        assert_eq!(heard, "\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n");
+    }
+
+    #[test]
+    fn a_refusal_is_told() {
+        let (mut connection, _other) = connection(b"REJECTED KERBEROS\x1b\r\n");
+        let error = connection.authenticate("unix:path=/x", Limit::of(SECOND));
+        let expected = "unix:path=/x: access refused: REJECTED KERBEROS\\u{1b}";
+        assert_eq!(error.unwrap_err().to_string(), expected);
+        let (mut connection, _other) = connection_of_noise();
+        let error = connection.authenticate("unix:path=/x", Limit::of(SECOND));
+        assert!(matches!(error, Err(Error::Malformed { .. })));
+    }
+
+    fn connection_of_noise() -> (Connection, UnixStream) {
+        connection(&[b'x'; 2 * LINE_MAX])
+    }
+}
