@@ -48,6 +48,12 @@ pub enum Error {
         /// What was expected.
         problem: &'static str,
     },
+    /// systemd runs and does not answer.
+    #[error("--systemd-cgroup: {problem}")]
+    Systemd {
+        /// Why.
+        problem: coracle_dbus::Error,
+    },
     /// The namespaces of a process could not be told.
     #[error("namespaces of process {pid}: {}", errno_text(*.errno))]
     Namespaces {

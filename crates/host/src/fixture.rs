@@ -12,8 +12,8 @@
 //! ```
 
 use crate::{
-    CgroupLayout, CgroupMode, Hierarchy, Host, KernelVersion, NamespaceIds, SubordinateIds,
-    UnifiedTree,
+    Bus, CgroupLayout, CgroupMode, Hierarchy, Host, KernelVersion, NamespaceIds, Peer,
+    SubordinateIds, Systemd, SystemdManager, UnifiedTree,
 };
 use std::path::PathBuf;
 
@@ -122,6 +122,34 @@ fn root(cgroups: CgroupLayout) -> Host {
         resctrl: None,
         namespaces: INITIAL,
         online_nodes: vec![0],
+        systemd: None,
+    }
+}
+
+/// The host, with systemd 257 as its manager of units.
+#[must_use]
+pub fn with_systemd(host: Host) -> Host {
+    let (manager, cgroup, address) = if host.euid == 0 && !host.in_user_namespace {
+        (
+            SystemdManager::System,
+            "/",
+            "unix:path=/run/dbus/system_bus_socket",
+        )
+    } else {
+        let own = "/user.slice/user-1000.slice/user@1000.service";
+        (SystemdManager::User, own, "unix:path=/run/user/1000/bus")
+    };
+    Host {
+        systemd: Some(Systemd {
+            manager,
+            version: 257,
+            cgroup: PathBuf::from(cgroup),
+            bus: Bus {
+                address: address.to_owned(),
+                peer: Peer::Daemon,
+            },
+        }),
+        ..host
     }
 }
 

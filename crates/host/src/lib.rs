@@ -15,7 +15,7 @@
 //!
 //! # Invariants
 //!
-//! * Nothing is changed, created or joined, and no program is run.
+//! * Nothing is changed, created or joined, and no program is run. systemd is only asked.
 //! * Each file is read at most once, through a `/proc` that is checked to be one.
 //! * The parsers are functions from text to values; the files are opened in one module.
 //! * A fact that was not asked for has its empty value (`false`, an empty list).
@@ -27,9 +27,12 @@ pub mod fixture;
 mod identity;
 mod machine;
 mod probe;
+mod systemd;
 
 use std::fmt;
 use std::path::PathBuf;
+
+pub use coracle_dbus::{Bus, Peer};
 
 pub use error::Error;
 pub use probe::{namespaces_of, probe};
@@ -72,6 +75,31 @@ pub struct Host {
     pub namespaces: NamespaceIds,
     /// Memory nodes that are online, ascending; asked only when [`Needs::nodes`].
     pub online_nodes: Vec<u32>,
+    /// The manager of units that serves the caller; asked only when [`Needs::systemd`], and `None`
+    /// where systemd does not run.
+    pub systemd: Option<Systemd>,
+}
+
+/// A running systemd.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Systemd {
+    /// Which of its managers.
+    pub manager: SystemdManager,
+    /// 257; 0 if it does not tell.
+    pub version: u32,
+    /// The manager's own cgroup, below which its slices are, from the top of the hierarchy.
+    pub cgroup: PathBuf,
+    /// Where it listens.
+    pub bus: Bus,
+}
+
+/// Whose units a systemd manages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SystemdManager {
+    /// The machine's: for root of the initial user namespace.
+    System,
+    /// The user's own.
+    User,
 }
 
 /// A kernel's version as far as it decides what the kernel can do.
@@ -192,4 +220,6 @@ pub struct Needs {
     pub lsm: bool,
     /// [`Host::online_nodes`].
     pub nodes: bool,
+    /// [`Host::systemd`].
+    pub systemd: bool,
 }

@@ -1,7 +1,10 @@
 //! Opening the files and asking the kernel: the only module that touches the machine.
 
-use crate::{CgroupLayout, Error, Host, NamespaceIds, Needs, SubordinateIds};
-use crate::{cgroup, identity, machine};
+use crate::{
+    CgroupLayout, Error, Host, NamespaceIds, Needs, SubordinateIds, Systemd, SystemdManager,
+};
+use crate::{cgroup, identity, machine, systemd};
+use coracle_dbus::{Call, Connection, Value};
 use coracle_sys::ProcFs;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag};
@@ -12,6 +15,7 @@ use std::ffi::{CStr, CString};
 use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::time::Duration;
 
 /// The file systems whose mounts tell something.
 const TELLING: [&str; 4] = ["cgroup", "cgroup2", "resctrl", "selinuxfs"];
@@ -19,6 +23,9 @@ const TELLING: [&str; 4] = ["cgroup", "cgroup2", "resctrl", "selinuxfs"];
 /// The inode of the initial user namespace, `USER_NS_INIT_INO` of linux/nsfs.h: fixed since Linux
 /// 3.8. Its id map does not tell: another namespace may map every id to itself, too.
 const INITIAL_USER_NAMESPACE: u64 = 0xefff_fffd;
+
+/// A busy machine may be slow, but who asks is waiting.
+const BUS_LIMIT: Duration = Duration::from_secs(30);
 
 const APPARMOR: &str = "/sys/module/apparmor/parameters/enabled";
 
@@ -50,6 +57,7 @@ pub fn probe(needs: Needs) -> Result<Host, Error> {
         resctrl: None,
         namespaces,
         online_nodes: Vec::new(),
+        systemd: None,
     };
     if needs.cgroups {
         host.cgroups = cgroup_layout(&proc, &table)?;
@@ -68,6 +76,9 @@ pub fn probe(needs: Needs) -> Result<Host, Error> {
     if needs.resctrl {
         let mount = table.iter().find(|mount| mount.fs_type == "resctrl");
         host.resctrl = mount.map(machine::mount_point);
+    }
+    if needs.systemd {
+        host.systemd = find_systemd(&proc, &host)?;
     }
     Ok(host)
 }
@@ -156,6 +167,72 @@ fn cgroup_layout(proc: &ProcFs, table: &[MountInfo]) -> Result<CgroupLayout, Err
     Ok(layout)
 }
 
+/// The manager of units that serves us: root's is the machine's, everybody else's his own.
+fn find_systemd(proc: &ProcFs, host: &Host) -> Result<Option<Systemd>, Error> {
+    // As sd_booted(3) says.
+    if !Path::new("/run/systemd/system").is_dir() {
+        return Ok(None);
+    }
+    let manager = match host.euid == 0 && !host.in_user_namespace {
+        true => SystemdManager::System,
+        false => SystemdManager::User,
+    };
+    let variable = |name| std::env::var(name).ok();
+    let (session_bus, directory) = (
+        variable("DBUS_SESSION_BUS_ADDRESS"),
+        variable("XDG_RUNTIME_DIR"),
+    );
+    let buses = systemd::buses(&systemd::Surroundings {
+        manager,
+        session_bus: session_bus.as_deref(),
+        runtime_directory: directory.as_deref(),
+        uid: systemd::outer_uid(&text_of_self(proc, c"uid_map")?, host.euid),
+    });
+    let mut problem: Option<coracle_dbus::Error> = None;
+    for bus in buses {
+        let answers = Connection::open(&bus, BUS_LIMIT).and_then(|mut connection| {
+            let version = manager_property(&mut connection, "Version")?;
+            Ok((version, manager_property(&mut connection, "ControlGroup")?))
+        });
+        match answers {
+            Ok((version, cgroup)) => {
+                let cgroup = cgroup.as_ref().and_then(|value| value.inner().text());
+                let version = systemd::version(version.as_ref());
+                let cgroup = Path::new("/").join(cgroup.unwrap_or_default());
+                return Ok(Some(Systemd {
+                    manager,
+                    version,
+                    cgroup,
+                    bus,
+                }));
+            }
+            // The first is the one that should have worked; one that is there tells more.
+            Err(error) => {
+                problem = match problem {
+                    Some(first) if error.is_absence() || !first.is_absence() => Some(first),
+                    _ => Some(error),
+                };
+            }
+        }
+    }
+    problem.map_or(Ok(None), |problem| Err(Error::Systemd { problem }))
+}
+
+fn manager_property(
+    connection: &mut Connection,
+    name: &str,
+) -> coracle_dbus::Result<Option<Value>> {
+    let call = Call {
+        destination: "org.freedesktop.systemd1",
+        path: "/org/freedesktop/systemd1",
+        interface: "org.freedesktop.DBus.Properties",
+        member: "Get",
+        body: &["org.freedesktop.systemd1.Manager".into(), name.into()],
+    };
+    let reply = connection.call(&call, BUS_LIMIT)?;
+    Ok(reply.values.into_iter().next())
+}
+
 fn subordinate_ids(uid: u32) -> Result<SubordinateIds, Error> {
     let text = |path: &str| Ok(optional_text(Path::new(path))?.unwrap_or_default());
     let passwd = text("/etc/passwd")?;
@@ -238,6 +315,7 @@ mod tests {
         resctrl: true,
         lsm: true,
         nodes: true,
+        systemd: false,
     };
 
     #[test]
