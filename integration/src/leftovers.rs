@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use crate::Command;
 use crate::machine::mounts;
 
 /// Mount points of the host at or below a folder, in the order of mounting.
@@ -89,4 +90,12 @@ fn collect_groups(folder: &Path, marker: &str, found: &mut Vec<PathBuf>) {
             }
         }
     }
+}
+
+/// Units of systemd with the marker in their name, failed ones included.
+pub(crate) fn units(marker: &str) -> Vec<String> {
+    let list = ["list-units", "--all", "--plain", "--no-legend", "--full"];
+    let output = Command::new("systemctl").args(list).output().ok();
+    let units = output.stdout.lines().filter(|line| line.contains(marker));
+    units.map(|line| line.trim().to_owned()).collect()
 }

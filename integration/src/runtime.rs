@@ -25,6 +25,7 @@ pub struct Runtime {
     user: Option<u32>,
     options: Vec<String>,
     network: Option<PathBuf>,
+    variables: Vec<(String, String)>,
 }
 
 /// The program under test: `CORACLE`, else the build's own.
@@ -60,8 +61,8 @@ impl Runtime {
         let marker = format!("k.{}.{number}.", std::process::id());
         let root = folder.join("state");
         let program = program().to_owned();
-        let (count, user, options) = (AtomicU32::new(0), None, Vec::new());
-        let network = None;
+        let (count, user, network) = (AtomicU32::new(0), None, None);
+        let (options, variables) = (Vec::new(), Vec::new());
         Self {
             program,
             root,
@@ -71,6 +72,7 @@ impl Runtime {
             user,
             options,
             network,
+            variables,
         }
     }
 
@@ -96,6 +98,12 @@ impl Runtime {
     /// Has every command run in this network namespace, which plays the host's.
     pub fn in_network(mut self, path: PathBuf) -> Self {
         self.network = Some(path);
+        self
+    }
+
+    /// Sets a variable of the environment of every command.
+    pub fn variable(mut self, name: &str, value: &str) -> Self {
+        self.variables.push((name.to_owned(), value.to_owned()));
         self
     }
 
@@ -146,7 +154,10 @@ impl Runtime {
 
     /// The program without any option, as the user of this runtime.
     pub fn bare(&self) -> Command {
-        let command = Command::new(&self.program).env("CORACLE_TEST", &self.marker);
+        let mut command = Command::new(&self.program).env("CORACLE_TEST", &self.marker);
+        for (name, value) in &self.variables {
+            command = command.env(name, value);
+        }
         let command = match &self.network {
             Some(path) => command.under("nsenter", [format!("--net={}", path.display())]),
             None => command,
@@ -253,6 +264,14 @@ impl Runtime {
                 .iter()
                 .map(|group| format!("control group {}", group.display())),
         );
+        if self
+            .options
+            .iter()
+            .any(|option| option == "--systemd-cgroup")
+        {
+            let units = leftovers::units(&self.marker);
+            left.extend(units.iter().map(|unit| format!("unit {unit}")));
+        }
         let mounts = leftovers::mounts_below(self.folder.path());
         left.extend(
             mounts

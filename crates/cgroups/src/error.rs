@@ -8,9 +8,19 @@ use nix::errno::Errno;
 /// A failure of planning or carrying out: one lower-case line.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The manager that was asked for is not part of this build.
-    #[error("--systemd-cgroup: not built yet")]
-    SystemdManager,
+    /// The manager that was asked for is not there.
+    #[error("--systemd-cgroup: systemd not running on this host")]
+    NoSystemd,
+    /// systemd was asked for something and did not do it.
+    #[error("systemd: {attempted} {unit}: {problem}")]
+    Systemd {
+        /// `start`, `stop` …
+        attempted: &'static str,
+        /// The unit.
+        unit: String,
+        /// What came of it.
+        problem: UnitProblem,
+    },
     /// A value of the config that cannot be meant, or cannot be had on this machine.
     #[error("{path}: {reason}")]
     Config {
@@ -225,6 +235,20 @@ pub enum Error {
         /// The kernel's own words from `info/last_cmd_status`, or empty.
         hint: String,
     },
+}
+
+/// Why systemd did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum UnitProblem {
+    /// It refused, or could not be heard.
+    #[error("{0}")]
+    Bus(#[from] coracle_dbus::Error),
+    /// It tried, and this came of it.
+    #[error("the job's result is `{0}`")]
+    Job(String),
+    /// The unit's process is elsewhere than the unit's name says.
+    #[error("its process is in cgroup {}", .0.display())]
+    Elsewhere(PathBuf),
 }
 
 /// Result of this crate.

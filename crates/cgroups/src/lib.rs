@@ -23,15 +23,15 @@
 //! ```
 //!
 //! # Invariants
-//! - Limits and the device filter are in force before any process is in the cgroup.
+//! - Limits and the device filter are in force before any process is in the cgroup; with systemd,
+//!   which makes units around processes, before that process goes on.
 //! - A failed [`create`] leaves no directory; a directory that was there before is never removed.
 //! - No path leads out of a hierarchy's mount: `..` ends at its top, and the mount must be a cgroup
 //!   file system.
 //! - The device list begins with deny-all, whatever the config says.
-//! - No pid is ever written to `cgroup.procs`.
+//! - No pid is written to `cgroup.procs`, but of an init whose cgroup is a systemd slice by name.
 //! - Every wait has an end, and whatever was frozen on the way runs again.
 //! - An update is carried out as a whole or taken back.
-//! - Absent: systemd as the manager.
 
 mod apply;
 mod error;
@@ -40,14 +40,16 @@ mod record;
 mod statistics;
 
 pub use apply::{
-    Created, Happening, Joining, Undo, Watch, create, freeze, is_frozen, join, kill, oom_killed,
-    open, open_procs, processes, remove, statistics, survey, thaw, undo, update, watch,
+    Created, Happening, Joining, Place, Undo, Watch, at_init, create, descend, freeze, is_frozen,
+    join, kill, oom_killed, open, open_procs, place, processes, remove, statistics, survey, thaw,
+    undo, update, watch,
 };
-pub use error::{Error, Result};
+pub use error::{Error, Result, UnitProblem};
 pub use plan::{
     Absent, Change, Denied, DeviceUpdate, Driver, Enable, Files, HierarchyPlan, Manager, Missing,
-    Options, Plan, Program, Refused, ResctrlPlan, Rootless, Survey, UnifiedPlan, UpdatePlan, Write,
-    changes_devices, plan, plan_update, sub_cgroup,
+    Options, Plan, Program, Property, Refused, ResctrlPlan, Rootless, Survey, SystemdPlan,
+    UnifiedPlan, UnitKind, UnitPlan, UpdatePlan, Write, changes_devices, plan, plan_update,
+    sub_cgroup,
 };
-pub use record::{Directory, Group, Mode, Record};
+pub use record::{Directory, Group, Mode, Record, Unit};
 pub use statistics::Statistics;

@@ -7,6 +7,7 @@ mod describe;
 mod device_update;
 mod devices;
 mod hugetlb;
+mod leaf;
 mod limits;
 mod memory;
 mod network;
@@ -17,6 +18,7 @@ mod rdma;
 mod resctrl;
 mod restore;
 mod sub_cgroup;
+mod systemd;
 mod unified;
 mod update;
 mod write;
@@ -26,6 +28,8 @@ pub use device_update::DeviceUpdate;
 pub use resctrl::{Missing, ResctrlPlan};
 pub(crate) use restore::restore;
 pub use sub_cgroup::sub_cgroup;
+pub(crate) use systemd::{Moment, properties};
+pub use systemd::{Property, SystemdPlan, UnitKind, UnitPlan};
 pub use update::{Change, Survey, UpdatePlan, changes_devices, plan_update};
 pub use write::{Absent, Refused, Write};
 
@@ -93,6 +97,20 @@ pub enum Driver {
     None,
     /// Directories and files of the cgroup file systems.
     Files(Box<Files>),
+    /// A unit of systemd's, and files.
+    Systemd(Box<SystemdPlan>),
+}
+
+impl Driver {
+    /// The container's directories, whoever makes them.
+    #[must_use]
+    pub fn files(&self) -> Option<&Files> {
+        match self {
+            Self::None => None,
+            Self::Files(files) => Some(files),
+            Self::Systemd(plan) => Some(&plan.files),
+        }
+    }
 }
 
 /// A container's directories in every mounted hierarchy.
@@ -106,6 +124,13 @@ pub struct Files {
     pub unified: Option<UnifiedPlan>,
     /// What a missing right to make a cgroup means.
     pub denied: Denied,
+}
+
+impl Files {
+    /// The cgroup below the v2 one for init alone.
+    pub(crate) fn leaf(&self) -> Option<String> {
+        self.unified.as_ref()?.leaf.clone()
+    }
 }
 
 /// What EPERM, EACCES and EROFS mean when a cgroup is made.
@@ -157,6 +182,8 @@ pub struct UnifiedPlan {
     pub devices: Option<Program>,
     /// Who gets the cgroup, in the host's ids: a container that may manage it itself.
     pub owner: Option<u32>,
+    /// The cgroup below for init alone.
+    pub leaf: Option<String>,
     /// A hybrid host's v2 cgroup is of use, but nobody depends on it.
     pub side: bool,
 }
@@ -173,12 +200,19 @@ pub enum Enable {
 /// The plan for a new container, from `linux.{cgroupsPath,resources,intelRdt}`.
 ///
 /// # Errors
-/// Values without sense or without a place on this machine, named by JSON path; the systemd
-/// manager.
+/// Values without sense or without a place on this machine, named by JSON path; the systemd manager
+/// where systemd does not run.
 pub fn plan(config: &Config, host: &Host, options: &Options) -> Result<Plan> {
     let resctrl = resctrl::plan(config.linux.intel_rdt.as_ref(), host, options.id)?;
     match options.manager {
-        Manager::Systemd => Err(Error::SystemdManager),
+        Manager::Systemd => {
+            let (plan, warnings) = systemd::plan(config, host, options)?;
+            Ok(Plan {
+                driver: Driver::Systemd(Box::new(plan)),
+                resctrl,
+                warnings,
+            })
+        }
         Manager::Disabled => Ok(Plan {
             driver: Driver::None,
             resctrl,
@@ -197,29 +231,50 @@ pub fn plan(config: &Config, host: &Host, options: &Options) -> Result<Plan> {
 
 /// The cgroupfs driver's part.
 fn files(config: &Config, host: &Host, options: &Options) -> Result<(Driver, Vec<String>)> {
-    let layout = &host.cgroups;
     let asked = path::asked(config.linux.cgroups_path.as_deref(), options.id)?;
+    if host.cgroups.mode == CgroupMode::None {
+        let limits = limits::plan(&config.linux.resources, &host.cgroups)?;
+        if denied(config, host, options, &limits) == Denied::Skip {
+            return Ok((Driver::None, limits.warnings));
+        }
+    }
+    let (files, warnings) = files_at(config, host, options, &asked)?;
+    Ok((Driver::Files(Box::new(files)), warnings))
+}
+
+/// Directories and values for a cgroup at `asked`.
+fn files_at(
+    config: &Config,
+    host: &Host,
+    options: &Options,
+    asked: &Asked,
+) -> Result<(Files, Vec<String>)> {
+    let layout = &host.cgroups;
     let mut limits = limits::plan(&config.linux.resources, layout)?;
     let denied = denied(config, host, options, &limits);
     if layout.mode == CgroupMode::None {
-        return match denied {
-            Denied::Skip => Ok((Driver::None, limits.warnings)),
-            Denied::Fail { needed_by } => {
-                let path = needed_by.unwrap_or_else(|| "linux.cgroupsPath".to_owned());
-                Err(Error::config(path, "no cgroup file system is mounted"))
-            }
+        let path = match denied {
+            Denied::Fail {
+                needed_by: Some(path),
+            } => path,
+            _ => "linux.cgroupsPath".to_owned(),
         };
+        return Err(Error::config(path, "no cgroup file system is mounted"));
     }
     let devices = devices::plan(&config.linux.resources.devices, host)?;
-    let hierarchies = hierarchies(layout, &asked, &mut limits, &devices);
-    let unified = unified_tree(config, layout, &asked, &mut limits, devices);
+    let hierarchies = hierarchies(layout, asked, &mut limits, &devices);
+    let mut unified = unified_tree(config, layout, asked, &mut limits, devices);
+    let leaf = leaf::plan(&config.annotations, layout.mode)?;
+    if let Some(unified) = &mut unified {
+        unified.leaf = leaf;
+    }
     let files = Files {
         mode: layout.mode.into(),
         hierarchies,
         unified,
         denied,
     };
-    Ok((Driver::Files(Box::new(files)), limits.warnings))
+    Ok((files, limits.warnings))
 }
 
 /// CGR-19: who has no right and asks for nothing goes without.
@@ -304,6 +359,7 @@ fn unified_tree(
         writes: std::mem::take(&mut limits.unified),
         devices: if filtered { None } else { devices.program },
         owner: if main { owner::plan(config) } else { None },
+        leaf: None,
         side: !main,
     })
 }
@@ -319,10 +375,14 @@ impl Plan {
             resctrl: self.resctrl.as_ref().map_or_else(Vec::new, groups),
             ..Record::default()
         };
-        if let Driver::Files(files) = &self.driver {
+        if let Driver::Systemd(plan) = &self.driver {
+            record.unit = Some(plan.unit.record.clone());
+        }
+        if let Some(files) = self.driver.files() {
             record.mode = files.mode;
             record.hierarchies = files.hierarchies.iter().map(directory).collect();
             record.unified = files.unified.as_ref().map(unified_directory);
+            record.leaf = files.leaf();
         }
         record
     }
@@ -444,7 +504,7 @@ mod tests {
             let host = unprivileged(fixture::v2());
             match plan(&config(linux), &host, &options).unwrap().driver {
                 Driver::Files(files) => files.denied,
-                Driver::None => panic!("a driver is planned"),
+                _ => panic!("the cgroupfs driver is planned"),
             }
         };
         let fail = |path: &str| Denied::Fail {
@@ -491,7 +551,7 @@ mod tests {
             plan(&config("{}"), &fixture::v2(), &options)
         };
         let error = with(Manager::Systemd).unwrap_err().to_string();
-        assert_eq!(error, "--systemd-cgroup: not built yet");
+        assert_eq!(error, "--systemd-cgroup: systemd not running on this host");
         assert_eq!(with(Manager::Disabled).unwrap(), Plan::default());
     }
 

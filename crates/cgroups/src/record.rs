@@ -7,6 +7,9 @@ use coracle_sys::{Fault, errno_text};
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
+/// The step in which init goes down into its own cgroup.
+pub(crate) const LEAF_STEP: u32 = u32::MAX;
+
 /// Where the container's cgroups are. The default value is "no cgroup at all".
 ///
 /// Fields may come, so a record of an older version reads with defaults in their place.
@@ -19,6 +22,10 @@ pub struct Record {
     pub hierarchies: Vec<Directory>,
     /// The v2 cgroup: the container's only one, or the side cgroup of a hybrid host.
     pub unified: Option<Directory>,
+    /// The cgroup below the v2 one that init was put into.
+    pub leaf: Option<String>,
+    /// The systemd unit whose cgroup it is.
+    pub unit: Option<Unit>,
     /// Groups of resctrl, the control group before its monitoring group.
     pub resctrl: Vec<Group>,
 }
@@ -36,6 +43,22 @@ pub enum Mode {
     Hybrid,
     /// One v2 cgroup.
     V2,
+}
+
+/// A transient unit of systemd's: the container's cgroup is the unit's.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Unit {
+    /// `coracle-web1.scope`.
+    pub name: String,
+    /// D-Bus address at which the unit's manager answered.
+    pub address: String,
+    /// The manager itself listens there, and no bus.
+    pub private: bool,
+    /// The manager is a user's own.
+    pub user: bool,
+    /// The manager's version.
+    pub version: u32,
 }
 
 /// One cgroup of the container.
@@ -73,6 +96,20 @@ impl Record {
         self.hierarchies.is_empty() && self.unified.is_none() && self.resctrl.is_empty()
     }
 
+    /// The same without the systemd unit and the cgroup that only systemd makes.
+    #[must_use]
+    pub fn without_unit(&self) -> Self {
+        let unified = match (&self.unit, self.mode) {
+            (Some(_), Mode::V2) => None,
+            _ => self.unified.clone(),
+        };
+        Self {
+            unit: None,
+            unified,
+            ..self.clone()
+        }
+    }
+
     /// The v1 cgroup of `controller`.
     #[must_use]
     pub fn hierarchy(&self, controller: &str) -> Option<&Directory> {
@@ -89,6 +126,9 @@ impl Record {
     /// What init does in `step`: `join cgroup /sys/fs/cgroup/pids/web1`.
     #[must_use]
     pub fn describe(&self, step: u32) -> String {
+        if let (LEAF_STEP, Some(unified), Some(leaf)) = (step, &self.unified, &self.leaf) {
+            return format!("join cgroup {}", unified.path.join(leaf).display());
+        }
         let cgroups = self.hierarchies.iter().map(|directory| &directory.path);
         let groups = self.resctrl.iter().map(|group| &group.path);
         let step = usize::try_from(step).unwrap_or(usize::MAX);

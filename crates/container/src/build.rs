@@ -9,7 +9,7 @@ use coracle_launch::{Gate, Given, Launch, Released, Slots};
 use nix::unistd::Pid;
 
 use crate::create::{Goal, Handoff, Prepared};
-use crate::error::Error;
+use crate::error::{Error, io_errno};
 use crate::identity::Identity;
 use crate::network;
 use crate::notify::Proxy;
@@ -46,10 +46,15 @@ pub(crate) fn build(site: &mut Site, handoff: Handoff, goal: Goal) -> Result<Bui
     }
     network::make_files(site.directory, site.prepared.plan.network.as_ref())?;
     let joining = make_cgroup(site)?;
+    let leaf = joining.leaf.as_ref().map(OwnedFd::try_clone).transpose();
+    let leaf = leaf.map_err(|error| Error::System {
+        attempted: "duplicate the file of a cgroup",
+        errno: io_errno(&error),
+    })?;
     let mut launch = match create_init(site, goal, joining) {
         Err(error) if born_dead(&error, site.record.own_cgroup()) => {
-            let joining = rejoin(site.record.own_cgroup(), Pid::this())?;
-            create_init(site, goal, joining)?
+            let again = rejoin(site.record.own_cgroup(), Pid::this())?;
+            create_init(site, goal, Joining { leaf, ..again })?
         }
         launch => launch?,
     };
@@ -83,14 +88,22 @@ fn make_cgroup(site: &mut Site) -> Result<Joining, Error> {
         record,
         into,
         tasks,
+        leaf,
+        place,
     } = coracle_cgroups::create(cgroups)?;
-    site.undo.push(Made::Cgroup(Box::new(record.clone())));
+    let made = match place {
+        None => record.clone(),
+        Some(_) => record.without_unit(),
+    };
+    site.undo.push(Made::Cgroup(Box::new(made)));
+    site.record.cgroup_made = place.is_none();
     site.record.cgroup = Some(record);
-    site.record.cgroup_made = true;
     Ok(Joining {
         into,
         tasks,
         fallback: None,
+        leaf,
+        place,
     })
 }
 
@@ -123,6 +136,8 @@ fn create_init<'a>(site: &mut Site<'a>, goal: Goal, joining: Joining) -> Result<
     let plan = &site.prepared.plan;
     let slots = open_slots(site, goal, joining)?;
     let mut launch = coracle_launch::spawn(plan, slots)?;
+    own_cgroup(site);
+    launch.settle()?;
     // On disk before init does anything, so that `delete --force` finds it whatever happens to us.
     site.record.init = Identity::of(launch.pid().as_raw());
     site.directory.write_record(site.record)?;
@@ -138,6 +153,14 @@ fn create_init<'a>(site: &mut Site<'a>, goal: Goal, joining: Joining) -> Result<
     let state = state::for_hook(site.record, Status::Creating, launch.pid().as_raw());
     launch.created(&state::told(&state))?;
     Ok(launch)
+}
+
+/// The cgroup that systemd made around init is the container's now, to be killed and removed.
+fn own_cgroup(site: &mut Site) {
+    if let (false, Some(record)) = (site.record.cgroup_made, &site.record.cgroup) {
+        site.undo.push(Made::Cgroup(Box::new(record.clone())));
+        site.record.cgroup_made = true;
+    }
 }
 
 /// Opens what init inherits.
@@ -164,10 +187,12 @@ fn open_slots(site: &mut Site, goal: Goal, joining: Joining) -> Result<Slots, Er
         }
     };
     let given = Given {
-        cgroup: site.record.own_cgroup().cloned().unwrap_or_default(),
+        cgroup: site.record.cgroup.clone().unwrap_or_default(),
         into: joining.into,
         fallback: joining.fallback,
         tasks: joining.tasks,
+        leaf: joining.leaf,
+        place: joining.place,
         exec_root: None,
         init: None,
         gate,

@@ -100,6 +100,7 @@ pub(crate) fn prepare(
     let host = coracle_host::probe(coracle_launch::needs(
         &bundle.config,
         bundle.config.process.as_ref(),
+        options.cgroup_manager,
     ))?;
     let plan = coracle_launch::plan(
         &bundle,

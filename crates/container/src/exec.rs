@@ -20,7 +20,7 @@ use crate::foreground::Signals;
 use crate::handoff;
 use crate::identity::Identity;
 use crate::notify;
-use crate::options::{Attachment, ExecOptions, ExecProcess, Keyring};
+use crate::options::{Attachment, CgroupManager, ExecOptions, ExecProcess, Keyring};
 use crate::record::Record;
 use crate::run::Ended;
 use crate::state;
@@ -77,7 +77,7 @@ fn launch(
     };
     let plan = plan(options, keyring, config, (process, &init))?;
     let cgroup = match options.cgroup.is_empty() {
-        true => record.own_cgroup().cloned(),
+        true => record.own_cgroup().map(coracle_cgroups::at_init),
         // Of a container without a cgroup, an empty record: then the path is refused.
         false => {
             let own = record.own_cgroup().cloned().unwrap_or_default();
@@ -151,6 +151,8 @@ impl<'a> Site<'a> {
             into: joining.into,
             fallback: joining.fallback,
             tasks: joining.tasks,
+            leaf: None,
+            place: joining.place,
             exec_root: chroot_of(self.config, self.init.pid)?,
             init: Some(pidfd),
             gate: Gate::Link,
@@ -158,6 +160,7 @@ impl<'a> Site<'a> {
         };
         let slots = Slots::open(self.plan, given)?;
         let mut launch = coracle_launch::spawn(self.plan, slots)?;
+        launch.settle()?;
         launch.admit()?;
         launch.created(&state::told(&self.state))?;
         Ok(launch)
@@ -190,7 +193,11 @@ fn plan(
 ) -> Result<coracle_launch::Plan, Error> {
     let listen_fds = notify::listen_fds();
     let preserved_fds = handoff::preserved(listen_fds, options.preserve_fds)?;
-    let host = coracle_host::probe(coracle_launch::needs(config, Some(process)))?;
+    let host = coracle_host::probe(coracle_launch::needs(
+        config,
+        Some(process),
+        CgroupManager::default(),
+    ))?;
     let namespaces = coracle_host::namespaces_of(init.pid)?;
     let options = coracle_launch::Options {
         id: options.id.clone(),

@@ -51,6 +51,7 @@ pub fn explain(directory: &Path, manager: CgroupManager) -> Result<Explanation, 
     let host = coracle_host::probe(coracle_launch::needs(
         &bundle.config,
         bundle.config.process.as_ref(),
+        manager,
     ))?;
     let asked = coracle_launch::Options {
         id: ContainerId::parse("ID")?,

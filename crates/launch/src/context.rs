@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use coracle_bundle::{Config, Namespace};
-use coracle_cgroups::Driver;
 use coracle_host::Host;
 use coracle_rootfs::{
     CgroupDirectory, CgroupNamespace, Context, Jail, MountNamespace, NetworkNamespace, Terminal,
@@ -57,7 +56,7 @@ pub(crate) fn rootfs(
 
 /// The container's cgroups as absolute paths of the host.
 fn directories(plan: &coracle_cgroups::Plan) -> (Vec<CgroupDirectory>, Option<PathBuf>) {
-    let Driver::Files(files) = &plan.driver else {
+    let Some(files) = plan.driver.files() else {
         return (Vec::new(), None);
     };
     let hierarchies = files.hierarchies.iter().map(|hierarchy| CgroupDirectory {

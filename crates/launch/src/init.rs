@@ -66,7 +66,7 @@ fn prepare(plan: &Plan, slots: &mut Slots, link: BorrowedFd) -> Staged<Ready> {
         fork_init(plan, slots, link)?;
         orphaned_dies()?;
     }
-    await_grant(link)?;
+    let leaf = await_admission(link)?;
     // From here on nobody of the container may trace us or open our descriptors (CVE-2016-9962).
     coracle_sys::set_dumpable(Dumpable::No).map_err(session(Call::Prctl))?;
     if !plan.namespaces.intermediate {
@@ -74,6 +74,9 @@ fn prepare(plan: &Plan, slots: &mut Slots, link: BorrowedFd) -> Staged<Ready> {
     }
     coracle_namespaces::enter(&plan.namespaces, &slots.namespaces)
         .map_err(at(Stage::Namespaces))?;
+    if let Some(leaf) = leaf {
+        coracle_cgroups::descend(&leaf).map_err(at(Stage::Cgroup))?;
+    }
     // A change of user ids puts fs.suid_dumpable in force and takes the parent-death signal away.
     coracle_sys::set_dumpable(Dumpable::No).map_err(session(Call::Prctl))?;
     orphaned_dies()?;
@@ -161,6 +164,16 @@ fn fork_init(plan: &Plan, slots: &Slots, link: BorrowedFd) -> Staged<()> {
             let told = message::say(link, Message::Forked(pid.as_raw()));
             coracle_sys::exit(i32::from(told.is_err()))
         }
+    }
+}
+
+/// The first grant, which may come with the file of a cgroup below.
+fn await_admission(link: BorrowedFd) -> Staged<Option<OwnedFd>> {
+    match message::receive(link) {
+        Ok(Some((Message::Grant, attached))) => Ok(attached),
+        Ok(Some(_)) => Err(session(Call::Receive)(Errno::EPROTO)),
+        Ok(None) => coracle_sys::exit(1),
+        Err(errno) => Err(session(Call::Receive)(errno)),
     }
 }
 

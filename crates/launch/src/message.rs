@@ -76,7 +76,7 @@ impl Stage {
 /// One message, either way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Message {
-    /// Runtime to init: go on.
+    /// Runtime to init: go on. The first one may carry the file of a cgroup to go down into.
     Grant,
     /// Intermediate to runtime: init has this pid in the runtime's pid namespace.
     Forked(i32),

@@ -61,9 +61,10 @@ pub struct Plan {
     preserved_fds: u32,
 }
 
-/// The facts of the machine that planning this process in this config needs.
+/// The facts of the machine that planning this process in this config needs, with this manager of
+/// its cgroup.
 #[must_use]
-pub fn needs(config: &Config, process: Option<&Process>) -> Needs {
+pub fn needs(config: &Config, process: Option<&Process>, manager: Manager) -> Needs {
     let linux = &config.linux;
     Needs {
         cgroups: true,
@@ -72,6 +73,7 @@ pub fn needs(config: &Config, process: Option<&Process>) -> Needs {
         lsm: linux.mount_label.is_some()
             || process.is_some_and(|p| p.apparmor_profile.is_some() || p.selinux_label.is_some()),
         nodes: linux.memory_policy.is_some(),
+        systemd: manager == Manager::Systemd,
     }
 }
 

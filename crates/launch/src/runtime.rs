@@ -59,14 +59,14 @@ pub struct Released {
     pub pidfd: OwnedFd,
 }
 
-/// Clones init, by way of an intermediate where the plan asks for one. Init waits for
-/// [`Launch::admit`].
+/// Clones init, or an intermediate where the plan asks for one, and puts it into its cgroup. It
+/// waits for [`Launch::settle`].
 ///
 /// Init starts with default dispositions and an empty mask, whatever ours are.
 ///
 /// # Errors
 /// [`Error`], and no process is left.
-pub fn spawn<'p>(plan: &'p Plan, slots: Slots) -> Result<Launch<'p>, Error> {
+pub fn spawn<'p>(plan: &'p Plan, mut slots: Slots) -> Result<Launch<'p>, Error> {
     let failed = |attempted| move |errno| Error::Runtime { attempted, errno };
     let (link, theirs) = coracle_sys::socket_pair().map_err(failed("make a socket pair"))?;
     coracle_sys::assert_single_threaded();
@@ -82,6 +82,11 @@ pub fn spawn<'p>(plan: &'p Plan, slots: Slots) -> Result<Launch<'p>, Error> {
     let cloned = match into(&slots.into) {
         // "No internal processes": the container's own manager moved itself down (CGR-13).
         Err(Errno::EBUSY) if slots.fallback.is_some() => into(&slots.fallback),
+        // No right to move processes there from our own cgroup: systemd has it.
+        Err(Errno::EACCES | Errno::EPERM) if slots.place.is_some() && slots.into.is_some() => {
+            slots.into = None;
+            into(&None)
+        }
         cloned => cloned,
     };
     let (pid, pidfd) = match cloned {
@@ -100,6 +105,7 @@ pub fn spawn<'p>(plan: &'p Plan, slots: Slots) -> Result<Launch<'p>, Error> {
     coracle_process::after_clone(before);
     let (console, listener) = (None, None);
     let unborn = slots.into.is_some();
+    // Dropped on failure, it ends the child.
     let mut launch = Launch {
         plan,
         slots,
@@ -112,10 +118,9 @@ pub fn spawn<'p>(plan: &'p Plan, slots: Slots) -> Result<Launch<'p>, Error> {
         unborn,
         released: false,
     };
-    if plan.namespaces.intermediate {
-        launch.await_fork()?;
+    if let (Some(place), None) = (&launch.slots.place, &launch.slots.into) {
+        launch.slots.leaf = coracle_cgroups::place(place, pid)?;
     }
-    launch.slots.close_after_clone();
     Ok(launch)
 }
 
@@ -135,6 +140,18 @@ impl Launch<'_> {
     /// The pty's master, once [`Launch::created`] has returned, if the process has a terminal.
     pub fn take_console(&mut self) -> Option<OwnedFd> {
         self.console.take()
+    }
+
+    /// Sees to it that the process at hand is init. It waits for [`Launch::admit`].
+    ///
+    /// # Errors
+    /// What the intermediate reported.
+    pub fn settle(&mut self) -> Result<(), Error> {
+        if self.plan.namespaces.intermediate {
+            self.await_fork()?;
+        }
+        self.slots.close_after_clone();
+        Ok(())
     }
 
     /// The intermediate has its ids mapped, joins what only it can, clones init and ends.
@@ -194,7 +211,8 @@ impl Launch<'_> {
             };
             coracle_namespaces::move_net_devices(plan, network)?;
         }
-        self.grant()
+        let leaf = self.slots.leaf.take();
+        self.tell(Message::Grant, leaf.as_ref().map(AsFd::as_fd))
     }
 
     /// The network namespace that init is in. Before [`Launch::admit`], since init can hide it
@@ -245,11 +263,11 @@ impl Launch<'_> {
     /// # Errors
     /// [`Error::Runtime`], or what init reported instead of waiting.
     pub fn grant(&mut self) -> Result<(), Error> {
-        self.tell(Message::Grant)
+        self.tell(Message::Grant, None)
     }
 
-    fn tell(&mut self, message: Message) -> Result<(), Error> {
-        match message::send(self.link.as_fd(), message, None) {
+    fn tell(&mut self, message: Message, attached: Option<BorrowedFd>) -> Result<(), Error> {
+        match message::send(self.link.as_fd(), message, attached) {
             Ok(()) => Ok(()),
             // Init is gone: its last word is in the socket.
             Err(Errno::EPIPE | Errno::ECONNRESET) => match self.hear() {
@@ -305,7 +323,7 @@ impl Launch<'_> {
     }
 
     fn ask_for_listener(&mut self) -> Result<OwnedFd, Error> {
-        self.tell(Message::Attach)?;
+        self.tell(Message::Attach, None)?;
         match (self.hear()?, self.listener.take()) {
             (Message::Listener(_), Some(listener)) => Ok(listener),
             _ => Err(self.protocol()),

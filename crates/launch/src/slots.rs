@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use coracle_bundle::HookPoint;
+use coracle_cgroups::Place;
 
 use crate::error::Error;
 use crate::plan::Plan;
@@ -34,6 +35,10 @@ pub struct Slots {
     pub(crate) fallback: Option<OwnedFd>,
     /// v1: the `tasks` file of each hierarchy.
     pub(crate) tasks: Vec<OwnedFd>,
+    /// What init goes down into once its cgroup namespace is there.
+    pub(crate) leaf: Option<OwnedFd>,
+    /// What the runtime does with the clone before it goes on.
+    pub(crate) place: Option<Place>,
     /// exec into a container that was jailed by chroot alone: its root.
     pub(crate) exec_root: Option<OwnedFd>,
     /// Standard input of each hook that init runs.
@@ -60,6 +65,10 @@ pub struct Given {
     pub fallback: Option<OwnedFd>,
     /// v1: the `tasks` file of each hierarchy.
     pub tasks: Vec<OwnedFd>,
+    /// v2: the file of a cgroup below, which init goes down into once its namespaces are there.
+    pub leaf: Option<OwnedFd>,
+    /// systemd: what the runtime does with the clone before it goes on.
+    pub place: Option<Place>,
     /// exec into a container that was jailed by chroot alone: its root.
     pub exec_root: Option<OwnedFd>,
     /// exec: a pidfd of the container's init, to join its namespaces.
@@ -93,6 +102,8 @@ impl Slots {
             into: given.into,
             fallback: given.fallback,
             tasks: given.tasks,
+            leaf: given.leaf,
+            place: given.place,
             exec_root: given.exec_root,
             create_container: stdin(HookPoint::CreateContainer)?,
             start_container: stdin(HookPoint::StartContainer)?,

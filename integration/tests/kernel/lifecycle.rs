@@ -579,10 +579,13 @@ fn a_failed_create_frees_the_id() {
 
 /// The runtime is killed at its Nth system call, for many N: the states of a crash.
 fn a_killed_runtime_leaves_nothing_that_delete_cannot_remove() {
-    let runtime = Runtime::new();
+    kill_at_every_call(&Runtime::new());
+}
+
+pub(crate) fn kill_at_every_call(runtime: &Runtime) {
     let bundle = runtime.bundle().args(["sleep", "1000"]);
-    for call in system_calls(&runtime, &bundle) {
-        let (id, output) = create_with(&runtime, &bundle, &format!("signal=KILL:when={call}"));
+    for call in system_calls(runtime, &bundle) {
+        let (id, output) = create_with(runtime, &bundle, &format!("signal=KILL:when={call}"));
         runtime.command(["delete", "--force", &id]).output().ok();
         let left = runtime.leftovers();
         assert!(
@@ -595,10 +598,13 @@ fn a_killed_runtime_leaves_nothing_that_delete_cannot_remove() {
 
 /// Each system call of the runtime fails once: it either goes on or undoes all it did.
 fn every_failing_call_is_undone() {
-    let runtime = Runtime::new();
+    fail_every_call(&Runtime::new());
+}
+
+pub(crate) fn fail_every_call(runtime: &Runtime) {
     let bundle = runtime.bundle().args(["sleep", "1000"]);
-    for call in system_calls(&runtime, &bundle) {
-        let (id, output) = create_with(&runtime, &bundle, &format!("error=EIO:when={call}"));
+    for call in system_calls(runtime, &bundle) {
+        let (id, output) = create_with(runtime, &bundle, &format!("error=EIO:when={call}"));
         if output.code != 1 {
             // It went on, or could not even report: memory that is refused ends the process.
             runtime.command(["delete", "--force", &id]).output().ok();

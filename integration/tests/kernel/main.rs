@@ -29,6 +29,7 @@ mod rootfs;
 mod rootless;
 mod seccomp;
 mod security;
+mod systemd;
 mod terminal;
 mod update;
 
@@ -58,6 +59,7 @@ fn main() -> ExitCode {
         rootless::TESTS,
         seccomp::TESTS,
         security::TESTS,
+        systemd::TESTS,
         terminal::TESTS,
         update::TESTS,
     ];

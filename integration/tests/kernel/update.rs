@@ -366,8 +366,11 @@ fn state(container: &Container) -> Vec<String> {
 
 /// Whatever value fails, be it the first or the last to be written.
 fn a_failing_value_takes_back_all_others() {
+    fail_every_value(&Runtime::new());
+}
+
+pub(crate) fn fail_every_value(runtime: &Runtime) {
     needs::controller("memory");
-    let runtime = Runtime::new();
     let old = json!({"memory": {"limit": 64 << 20, "swap": 96 << 20},
         "cpu": {"shares": 512, "quota": 20000, "period": 50000, "burst": 10000},
         "pids": {"limit": 50}});
@@ -399,7 +402,7 @@ fn a_failing_value_takes_back_all_others() {
         failing.push(("memory", "memory", "limit", json!(4096)));
         failing.push(("memory", "memory", "swappiness", json!(100)));
     }
-    let container = runtime.start(&limited(&runtime, old));
+    let container = runtime.start(&limited(runtime, old));
     let before = state(&container);
     for (controller, section, key, value) in failing {
         if !has_controller(controller) || key == "swappiness" {

@@ -1,9 +1,13 @@
 //! Who is in a cgroup and in those below it.
 
+use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use coracle_sys::ProcFs;
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::unistd::Pid;
 
 use super::files;
 use crate::record::Directory;
@@ -33,6 +37,25 @@ pub(super) fn listing(record: &Record) -> Option<&Directory> {
         .next()
         .or(record.hierarchies.first())
         .or(record.unified.as_ref())
+}
+
+/// Where `pid` is in the hierarchy of `directory`, as our mount of it shows; `None` if it is gone,
+/// or is where the mount does not reach.
+pub(super) fn cgroup_of(directory: &Directory, pid: Pid) -> Option<PathBuf> {
+    let name = CString::new(format!("{pid}/cgroup")).ok()?;
+    let file = ProcFs::private().ok()?.open(&name, OFlag::O_RDONLY).ok()?;
+    let content = files::read_open(&file).ok()?;
+    let path = content.lines().find_map(|line| {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (controllers, path) = (fields.next()?, fields.next()?);
+        let is_it = match directory.controllers.first() {
+            None => controllers.is_empty(),
+            Some(first) => controllers.split(',').any(|name| name == first),
+        };
+        is_it.then_some(path)
+    })?;
+    let inside = Path::new(path).strip_prefix(&directory.root).ok()?;
+    Some(directory.mount.join(inside))
 }
 
 /// Processes in the cgroup at `path` and below.

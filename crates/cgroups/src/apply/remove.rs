@@ -9,7 +9,7 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::freeze::await_event_until;
 use super::processes::processes_below;
-use super::{files, resctrl};
+use super::{files, resctrl, systemd};
 use crate::record::Directory;
 use crate::{Error, Record, Result};
 
@@ -61,6 +61,10 @@ enum Watch {
 }
 
 fn remove_until(record: &Record, end: Instant) -> Result<()> {
+    if let Some(unit) = &record.unit {
+        // While the unit is there its cgroup is systemd's, not ours to remove.
+        systemd::stop(unit, record, end);
+    }
     // v2 first: its events tell when the last process is gone, and then it is so in v1, too.
     let mut result = Ok(());
     if let Some(unified) = &record.unified {

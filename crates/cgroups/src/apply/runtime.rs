@@ -1,19 +1,18 @@
 //! Create and exec: the runtime's side of joining.
 
-use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
-use coracle_sys::ProcFs;
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode as Permissions, umask};
 use nix::unistd::Pid;
 
-use super::{files, remove, resctrl, v1, v2};
-use crate::plan::{Driver, Files, Plan};
-use crate::record::{Directory, Mode};
+use super::processes::cgroup_of;
+use super::systemd::{self, Place};
+use super::{files, leaf, remove, resctrl, v1, v2};
+use crate::plan::{Driver, Files, Plan, SystemdPlan, unified_directory};
+use crate::record::{Directory, Mode, Unit};
 use crate::{Error, Record, Result};
 
 /// The container's cgroups, made, limited, and open for its init.
@@ -25,6 +24,11 @@ pub struct Created {
     pub into: Option<OwnedFd>,
     /// For [`crate::join`] in the child.
     pub tasks: Vec<OwnedFd>,
+    /// For [`crate::descend`] in the child.
+    pub leaf: Option<OwnedFd>,
+    /// What is left to be done once the child is there. Until then the record's systemd unit, and a
+    /// v2 cgroup of it, may be somebody else's.
+    pub place: Option<Place>,
 }
 
 /// The container's cgroups, open for one more process. The default value joins none.
@@ -38,6 +42,11 @@ pub struct Joining {
     pub fallback: Option<OwnedFd>,
     /// For [`crate::join`] in the child.
     pub tasks: Vec<OwnedFd>,
+    /// For [`crate::descend`] in the child.
+    pub leaf: Option<OwnedFd>,
+    /// After the clone: in any case for a new container, else where the kernel lets us not clone
+    /// into the cgroup.
+    pub place: Option<Place>,
 }
 
 /// Makes the cgroups of `plan` and writes limits and device filter into them, before anybody joins.
@@ -49,6 +58,8 @@ pub fn create(plan: &Plan) -> Result<Created> {
         record: Record::default(),
         into: None,
         tasks: Vec::new(),
+        leaf: None,
+        place: None,
     };
     // Engines look into the directories as other users.
     let mask = umask(Permissions::S_IWGRP | Permissions::S_IWOTH);
@@ -57,17 +68,19 @@ pub fn create(plan: &Plan) -> Result<Created> {
     match result {
         Ok(()) => Ok(created),
         Err(error) => {
-            drop((created.into, created.tasks));
+            drop((created.into, created.tasks, created.leaf));
             // The failure itself is what matters.
-            let _ = remove::undo_until(&created.record, Instant::now());
+            let _ = remove::undo_until(&created.record.without_unit(), Instant::now());
             Err(error)
         }
     }
 }
 
 fn build(plan: &Plan, created: &mut Created) -> Result<()> {
-    if let Driver::Files(files) = &plan.driver {
-        build_files(files, created)?;
+    match &plan.driver {
+        Driver::None => {}
+        Driver::Files(files) => build_files(files, created)?,
+        Driver::Systemd(plan) => build_unit(plan, created)?,
     }
     if let Some(resctrl) = &plan.resctrl {
         let tasks = resctrl::make(resctrl, &mut created.record.resctrl)?;
@@ -87,10 +100,33 @@ fn build_files(files: &Files, created: &mut Created) -> Result<()> {
     if let Some(unified) = &files.unified {
         let noted = &mut created.record.unified;
         created.into = v2::make(unified, &files.denied, noted)?;
+        if let Some(into) = &created.into {
+            created.leaf = leaf::make(unified, into.as_fd())?;
+            created.record.leaf = files.leaf();
+        }
     }
     if created.record.hierarchies.is_empty() && created.record.unified.is_none() {
         created.record.mode = Mode::None;
     }
+    Ok(())
+}
+
+/// What can be made before there is a process: cgroups of v1, which init joins by itself. systemd
+/// takes those that it uses for its own.
+fn build_unit(plan: &SystemdPlan, created: &mut Created) -> Result<()> {
+    systemd::check_free(&plan.files)?;
+    let record = &mut created.record;
+    record.mode = plan.files.mode;
+    record.unit = Some(plan.unit.record.clone());
+    for hierarchy in &plan.files.hierarchies {
+        let noted = &mut record.hierarchies;
+        created
+            .tasks
+            .extend(v1::make(hierarchy, &plan.files.denied, noted)?);
+    }
+    record.unified = plan.files.unified.as_ref().map(unified_directory);
+    record.leaf = plan.files.leaf();
+    created.place = Some(Place::Start(Box::new(plan.clone())));
     Ok(())
 }
 
@@ -124,7 +160,24 @@ pub fn open(record: &Record, init: Pid) -> Result<Joining> {
         into,
         fallback,
         tasks,
+        leaf: None,
+        place: record.unit.as_ref().and_then(|unit| attach(unit, record)),
     })
+}
+
+/// The record with the cgroup below into which init was put, for [`open`] alone: a process in the
+/// container's own one would keep the container from handing controllers down. It may have removed
+/// that one since, and then the record stays as it is.
+#[must_use]
+pub fn at_init(record: &Record) -> Record {
+    let mut record = record.clone();
+    if let (Some(leaf), Some(unified)) = (&record.leaf, &mut record.unified) {
+        let path = unified.path.join(leaf);
+        if path.is_dir() {
+            unified.path = path;
+        }
+    }
+    record
 }
 
 /// Opens `cgroup.procs` of the v2 cgroup: one more file for [`crate::join`], which then waits some
@@ -153,24 +206,34 @@ fn open_directory(path: &Path) -> Result<OwnedFd> {
     })
 }
 
+/// For who may not move processes himself: systemd knows its units' cgroups by their paths below.
+fn attach(unit: &Unit, record: &Record) -> Option<Place> {
+    let unified = record
+        .unified
+        .as_ref()
+        .filter(|_| record.mode == Mode::V2)?;
+    // A sub-cgroup is below the directory that was made.
+    let below = unified.path.strip_prefix(unified.made.last()?).ok()?;
+    let below = below.to_str()?;
+    Some(Place::Attach {
+        unit: unit.clone(),
+        below: match below {
+            "" => String::new(),
+            below => format!("/{below}"),
+        },
+    })
+}
+
 /// The v2 cgroup that `init` is in, unless it is the container's own. Only a second choice, so
 /// nothing about it is an error.
 fn current(unified: &Directory, init: Pid) -> Option<OwnedFd> {
-    let path = current_path(unified, init)?;
+    let path = cgroup_of(unified, init)?;
     // Never out of the container's own: its init may have been moved by somebody on the host.
-    if path == unified.path || !path.starts_with(&unified.path) {
+    let own = unified.made.last().unwrap_or(&unified.path);
+    if path == unified.path || !path.starts_with(own) {
         return None;
     }
     files::open_path(&path).ok()
-}
-
-fn current_path(unified: &Directory, init: Pid) -> Option<PathBuf> {
-    let name = CString::new(format!("{init}/cgroup")).ok()?;
-    let file = ProcFs::private().ok()?.open(&name, OFlag::O_RDONLY).ok()?;
-    let content = files::read_open(&file).ok()?;
-    let own = content.lines().find_map(|line| line.strip_prefix("0::"))?;
-    let inside = Path::new(own).strip_prefix(&unified.root).ok()?;
-    Some(unified.mount.join(inside))
 }
 
 /// Whether the kernel has killed a process of the container for want of memory. A cgroup that is

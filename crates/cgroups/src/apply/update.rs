@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use coracle_host::{CgroupLayout, CgroupMode, Hierarchy, UnifiedTree};
 
 use super::device::{self, Swapped};
-use super::{files, resctrl, v1};
-use crate::plan::{DeviceUpdate, Survey, UpdatePlan, Write, restore};
-use crate::record::{Directory, Mode};
+use super::{files, resctrl, systemd, v1};
+use crate::plan::{DeviceUpdate, Moment, Property, Survey, UpdatePlan, Write, properties, restore};
+use crate::record::{Directory, Mode, Unit};
 use crate::{Error, Record, Result};
 
 /// How to take an update back, as long as whoever asked for it may still fail.
@@ -26,6 +26,8 @@ enum Taken {
         file: String,
         value: String,
     },
+    /// Properties of a systemd unit.
+    Properties { unit: Unit, before: Vec<Property> },
     /// Lines of a v1 device list.
     Lines {
         directory: PathBuf,
@@ -71,6 +73,7 @@ pub fn survey(record: &Record) -> Result<Survey> {
     Ok(Survey {
         layout,
         memory_usage: memory_usage(record),
+        unit: record.unit.clone(),
         has_resctrl: !record.resctrl.is_empty(),
     })
 }
@@ -119,9 +122,10 @@ pub fn update(record: &Record, plan: &UpdatePlan) -> Result<Undo> {
     }
 }
 
-/// A manager that keeps limits as properties of its own is told `plan.resources` before the files
-/// are written, since it may write them itself.
 fn carry_out(record: &Record, plan: &UpdatePlan, undo: &mut Undo) -> Result<()> {
+    if let Some(unit) = &record.unit {
+        tell_systemd(unit, record, plan, undo)?;
+    }
     for (directory, writes) in record.hierarchies.iter().zip(&plan.hierarchies) {
         write_files(&directory.path, writes, undo)?;
     }
@@ -137,6 +141,30 @@ fn carry_out(record: &Record, plan: &UpdatePlan, undo: &mut Undo) -> Result<()> 
         });
     }
     change_devices(record, &plan.devices, undo)
+}
+
+/// The properties that systemd writes files for itself. Taken back last, since the files were noted
+/// after it had written them.
+fn tell_systemd(unit: &Unit, record: &Record, plan: &UpdatePlan, undo: &mut Undo) -> Result<()> {
+    let mut before = Vec::new();
+    let lists = record.hierarchies.iter().zip(&plan.hierarchies);
+    for (directory, writes) in lists.chain(record.unified.iter().zip([&plan.unified])) {
+        let old = |write: &Write| {
+            let value = restore(write, &read(directory, &write.file).ok()?)?;
+            Some(Write {
+                value,
+                ..write.clone()
+            })
+        };
+        let old: Vec<Write> = writes.iter().filter_map(old).collect();
+        before.extend(properties(&old, unit.version, Moment::Later));
+    }
+    before.extend(plan.devices_before.iter().cloned());
+    undo.taken.push(Taken::Properties {
+        unit: unit.clone(),
+        before,
+    });
+    systemd::set_properties(unit, &plan.properties)
 }
 
 /// Writes the values of one cgroup, each noted with what was there before.
@@ -228,6 +256,7 @@ impl Taken {
                     hint: String::new(),
                 }),
             },
+            Taken::Properties { unit, before } => systemd::set_properties(unit, before),
             Taken::Lines { directory, back } => {
                 v1::write_all(open(directory)?.as_fd(), directory, back, &mut |_| {})
             }

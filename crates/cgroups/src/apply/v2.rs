@@ -62,7 +62,7 @@ fn forgo(record: &mut Option<Directory>) -> Result<Option<OwnedFd>> {
 }
 
 /// A controller that a parent refused to hand down.
-struct Blocked {
+pub(super) struct Blocked {
     controller: String,
     directory: PathBuf,
     errno: Errno,
@@ -96,7 +96,7 @@ fn make_path(
 
 /// Hands controllers down from `directory`: all at once, else one by one, and notes what fails: a
 /// controller may be unavailable while nobody needs it.
-fn enable(
+pub(super) fn enable(
     directory: BorrowedFd,
     path: &Path,
     plan: &UnifiedPlan,
@@ -173,7 +173,11 @@ fn needs_domain(plan: &UnifiedPlan) -> bool {
 }
 
 /// A limit without its controller is an error that tells where the way down ends.
-fn check_required(leaf: BorrowedFd, plan: &UnifiedPlan, blocked: &[Blocked]) -> Result<()> {
+pub(super) fn check_required(
+    leaf: BorrowedFd,
+    plan: &UnifiedPlan,
+    blocked: &[Blocked],
+) -> Result<()> {
     if plan.required.is_empty() {
         return Ok(());
     }
@@ -201,7 +205,7 @@ fn check_required(leaf: BorrowedFd, plan: &UnifiedPlan, blocked: &[Blocked]) -> 
 }
 
 /// The cgroup must be able to hold a process, and the limits that are asked.
-fn check_type(leaf: BorrowedFd, path: &Path, plan: &UnifiedPlan) -> Result<()> {
+pub(super) fn check_type(leaf: BorrowedFd, path: &Path, plan: &UnifiedPlan) -> Result<()> {
     let failed = |errno| Error::Make {
         path: path.to_owned(),
         errno,
@@ -218,7 +222,7 @@ fn check_type(leaf: BorrowedFd, path: &Path, plan: &UnifiedPlan) -> Result<()> {
 }
 
 /// A cgroup that was there must not hold processes, nor stop init from running.
-fn check_unused(leaf: BorrowedFd, path: &Path) -> Result<()> {
+pub(super) fn check_unused(leaf: BorrowedFd, path: &Path) -> Result<()> {
     let events = match files::read(leaf, "cgroup.events") {
         Ok(events) => events,
         Err(errno) if files::is_gone(errno) => return Ok(()),
@@ -242,7 +246,7 @@ fn check_unused(leaf: BorrowedFd, path: &Path) -> Result<()> {
 
 /// Gives the cgroup to `uid`: the directory and the files that the kernel lists as safe to
 /// delegate.
-fn give(leaf: BorrowedFd, path: &Path, uid: u32) -> Result<()> {
+pub(super) fn give(leaf: BorrowedFd, path: &Path, uid: u32) -> Result<()> {
     let listed = std::fs::read_to_string("/sys/kernel/cgroup/delegate")
         .unwrap_or_else(|_| "cgroup.procs\ncgroup.subtree_control\ncgroup.threads\n".to_owned());
     for file in std::iter::once(".").chain(listed.lines()) {

@@ -1,7 +1,11 @@
 //! The plan as lines for people.
 
 use super::{Absent, Write};
-use super::{Denied, Driver, Files, HierarchyPlan, Plan, Program, ResctrlPlan, UnifiedPlan};
+use super::{
+    Denied, Driver, Files, HierarchyPlan, Plan, Program, Property, ResctrlPlan, UnifiedPlan,
+    UnitPlan,
+};
+use coracle_host::SystemdManager;
 
 impl Plan {
     /// What will be made and written, one line each.
@@ -11,11 +15,39 @@ impl Plan {
         match &self.driver {
             Driver::None => lines.push("no cgroup of its own".to_owned()),
             Driver::Files(files) => describe_files(files, &mut lines),
+            Driver::Systemd(plan) => {
+                describe_unit(&plan.unit, &mut lines);
+                describe_files(&plan.files, &mut lines);
+            }
         }
         if let Some(resctrl) = &self.resctrl {
             describe_resctrl(resctrl, &mut lines);
         }
         lines
+    }
+}
+
+fn describe_unit(unit: &UnitPlan, lines: &mut Vec<String>) {
+    let manager = match unit.manager {
+        SystemdManager::System => "system",
+        SystemdManager::User => "user's",
+    };
+    lines.push(format!(
+        "start unit {} by the {manager} systemd",
+        unit.record.name
+    ));
+    lines.extend(unit.properties.iter().map(describe_property));
+}
+
+fn describe_property(property: &Property) -> String {
+    let Property {
+        name,
+        value,
+        source,
+    } = property;
+    match source.as_str() {
+        "" => format!("  {name}={value}"),
+        source => format!("  {name}={value} ({source})"),
     }
 }
 
@@ -53,6 +85,9 @@ fn describe_unified(plan: &UnifiedPlan, lines: &mut Vec<String>) {
     }
     if let Some(uid) = plan.owner {
         lines.push(format!("  give it to uid {uid}"));
+    }
+    if let Some(name) = &plan.leaf {
+        lines.push(format!("  make {name} below it for init"));
     }
 }
 

@@ -69,6 +69,15 @@ pub(super) fn program(entries: &[Entry], host: &Host) -> Option<Program> {
     Program::new(&reduce(&rules), refused)
 }
 
+/// The config's list with what we add, made short: it begins with an entry for everything.
+pub(super) fn reduced(rules: &[DeviceRule]) -> Result<Vec<DeviceRule>> {
+    let rules: Vec<DeviceRule> = effective(rules)?
+        .into_iter()
+        .map(|entry| entry.rule)
+        .collect();
+    Ok(reduce(&rules))
+}
+
 /// A rule and where it comes from.
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
@@ -177,14 +186,17 @@ pub(super) fn line(rule: &DeviceRule) -> String {
         DeviceRuleKind::Char => 'c',
         DeviceRuleKind::Block => 'b',
     };
-    let mut line = format!("{kind} {} ", numbers_text(rule));
-    let access = rule.access;
-    for (set, letter) in [(access.read, 'r'), (access.write, 'w'), (access.mknod, 'm')] {
-        if set {
-            line.push(letter);
-        }
-    }
-    line
+    format!("{kind} {} {}", numbers_text(rule), access_text(rule.access))
+}
+
+/// `rwm`.
+pub(super) fn access_text(access: DeviceAccess) -> String {
+    let letters = [(access.read, 'r'), (access.write, 'w'), (access.mknod, 'm')];
+    letters
+        .iter()
+        .filter(|(set, _)| *set)
+        .map(|(_, letter)| *letter)
+        .collect()
 }
 
 /// The entries as lines in their order, and a few more where the kernel's memory needs them; and

@@ -11,6 +11,8 @@ pub(super) enum Asked {
     Absolute(PathBuf),
     /// From the runtime's own cgroup: below it on v1, beside it on v2.
     Relative(PathBuf),
+    /// From the top of each hierarchy, which its mount need not show.
+    InTree(PathBuf),
 }
 
 /// What the config asks for; absent or empty means the container's id, beside or below our own.
@@ -34,6 +36,7 @@ pub(super) fn in_hierarchy(asked: &Asked, own: &Path, root: &Path) -> PathBuf {
     match asked {
         Asked::Absolute(path) => path.clone(),
         Asked::Relative(path) => shown(own, root).join(path),
+        Asked::InTree(path) => shown(path, root),
     }
 }
 
@@ -47,6 +50,7 @@ pub(super) fn in_unified(asked: &Asked, own: &Path, root: &Path) -> PathBuf {
             parent.pop();
             parent.join(path)
         }
+        Asked::InTree(path) => shown(path, root),
     }
 }
 

@@ -5,7 +5,9 @@ use coracle_host::{CgroupLayout, Host};
 
 use super::device_update::{self, DeviceUpdate};
 use super::limits;
+use super::systemd::{self, Property};
 use super::write::Write;
+use crate::record::Unit;
 use crate::{Error, Result};
 
 /// The container's resources before, what is asked, and what they will be.
@@ -31,14 +33,17 @@ pub struct Survey {
     pub memory_usage: Option<u64>,
     /// The container is in a group of resctrl.
     pub has_resctrl: bool,
+    /// The systemd unit whose cgroup it is.
+    pub unit: Option<Unit>,
 }
 
 /// What an update writes, and where.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct UpdatePlan {
-    /// The limits that change, with the other halves of pairs: what a manager that keeps limits as
-    /// properties of its own has to be told before the files are written.
-    pub resources: Resources,
+    /// What the unit is told before the files are written: systemd writes them itself, too.
+    pub properties: Vec<Property>,
+    /// What takes the unit's device list back; the files tell the same of limits.
+    pub devices_before: Vec<Property>,
     /// By index of the record's v1 hierarchies, in order.
     pub hierarchies: Vec<Vec<Write>>,
     /// In the v2 cgroup, in order.
@@ -67,15 +72,25 @@ pub fn plan_update(change: &Change, host: &Host, now: &Survey) -> Result<UpdateP
     }
     let resources = affected(change);
     check_usage(change, now.memory_usage)?;
-    let limits = limits::plan(&resources, &host.cgroups)?;
+    let mut limits = limits::plan(&resources, &host.cgroups)?;
+    let devices = device_update::plan(&change.old.devices, &change.asked.devices, host)?;
+    let (mut properties, mut devices_before) = (Vec::new(), Vec::new());
+    if let Some(unit) = &now.unit {
+        properties = systemd::update(unit, &mut limits);
+        if devices != DeviceUpdate::Keep {
+            properties.extend(systemd::update_devices(unit, &change.asked.devices)?);
+            devices_before = systemd::update_devices(unit, &change.old.devices)?;
+        }
+    }
     let schemata = change.schemata.iter().map(|line| format!("{line}\n"));
     Ok(UpdatePlan {
         hierarchies: limits.hierarchies,
         unified: limits.unified,
-        devices: device_update::plan(&change.old.devices, &change.asked.devices, host)?,
+        devices,
         schemata: schemata.collect(),
         warnings: limits.warnings,
-        resources,
+        properties,
+        devices_before,
     })
 }
 
@@ -170,6 +185,7 @@ mod tests {
                 layout: host.cgroups.clone(),
                 memory_usage: Some(5000),
                 has_resctrl: false,
+                unit: None,
             };
             match plan_update(&change, &host, &now) {
                 Ok(plan) => {

@@ -137,7 +137,9 @@ const SECCOMP_FLAGS: [&str; 4] = [
 ];
 
 /// Annotations of config.json that change what the runtime does, besides those of networks.
-const OBEYED_ANNOTATIONS: [&str; 3] = [
+const OBEYED_ANNOTATIONS: [&str; 5] = [
+    "org.systemd.property.",
+    "run.coracle.init_cgroup",
     "run.oci.keep_original_groups",
     "run.oci.mount_context_type",
     "run.oci.seccomp_fail_unknown_syscall",
@@ -174,8 +176,8 @@ fn linux() -> Value {
         "cgroup": {
             "v1": true,
             "v2": true,
-            "systemd": false,
-            "systemdUser": false,
+            "systemd": true,
+            "systemdUser": true,
             "rdma": true,
         },
         "seccomp": seccomp(),

@@ -1,0 +1,46 @@
+//! Init's cgroup below the container's own.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use coracle_sys::{Call, Fault};
+use nix::errno::Errno;
+
+use super::{files, v2};
+use crate::plan::UnifiedPlan;
+use crate::record::LEAF_STEP;
+use crate::{Error, Result};
+
+/// Makes it below `directory`, the container's own cgroup, and opens its `cgroup.procs`, if there
+/// is to be one.
+pub(super) fn make(plan: &UnifiedPlan, directory: BorrowedFd) -> Result<Option<OwnedFd>> {
+    let Some(name) = &plan.leaf else {
+        return Ok(None);
+    };
+    let path = plan.mount.join(&plan.path).join(name);
+    match files::make(directory, Path::new(name)) {
+        Ok(()) | Err(Errno::EEXIST) => {}
+        Err(errno) => return Err(Error::Make { path, errno }),
+    }
+    let failed = |errno| Error::Open {
+        path: path.join("cgroup.procs"),
+        errno,
+    };
+    let leaf = files::open_below(directory, Path::new(name)).map_err(failed)?;
+    if let Some(uid) = plan.owner {
+        v2::give(leaf.as_fd(), &path, uid)?;
+    }
+    files::open_to_write(leaf.as_fd(), "cgroup.procs")
+        .map(Some)
+        .map_err(failed)
+}
+
+/// Init's own step, once its cgroup namespace is there: a file that the runtime opened takes it
+/// down. Waits some 10 ms for the kernel. Allocates nothing.
+///
+/// # Errors
+/// The write's; [`crate::Record::explain`] makes the sentence.
+pub fn descend(leaf: &OwnedFd) -> std::result::Result<(), Fault> {
+    nix::unistd::write(leaf, b"0").map_err(Call::Write.at(LEAF_STEP))?;
+    Ok(())
+}

@@ -1,0 +1,76 @@
+//! The manager's own object on the bus: org.freedesktop.systemd1(5).
+
+use std::time::{Duration, Instant};
+
+use coracle_dbus::{Bus, Call, Connection, Error, Peer, Reply, Result, Topic, Value};
+
+use crate::record::Unit;
+
+const SERVICE: &str = "org.freedesktop.systemd1";
+const PATH: &str = "/org/freedesktop/systemd1";
+const MANAGER: &str = "org.freedesktop.systemd1.Manager";
+const JOB_REMOVED: Topic = Topic {
+    sender: SERVICE,
+    path: PATH,
+    interface: MANAGER,
+    member: "JobRemoved",
+};
+/// How long a call, and a job, may take.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// A manager of units to talk to.
+pub(super) struct Client {
+    connection: Connection,
+}
+
+impl Client {
+    /// The manager of `unit`.
+    pub(super) fn open(unit: &Unit) -> Result<Self> {
+        let bus = Bus {
+            address: unit.address.clone(),
+            peer: match unit.private {
+                true => Peer::Service,
+                false => Peer::Daemon,
+            },
+        };
+        let mut connection = Connection::open(&bus, LIMIT)?;
+        connection.subscribe(&JOB_REMOVED, LIMIT)?;
+        Ok(Self { connection })
+    }
+
+    /// Calls a method of the manager.
+    pub(super) fn call(&mut self, member: &str, body: &[Value]) -> Result<Reply> {
+        let call = Call {
+            destination: SERVICE,
+            path: PATH,
+            interface: MANAGER,
+            member,
+            body,
+        };
+        self.connection.call(&call, LIMIT)
+    }
+
+    /// Calls a method that makes a job, and waits for the job's end. Returns its result: `done`.
+    pub(super) fn job(&mut self, member: &str, body: &[Value]) -> Result<String> {
+        let end = Instant::now() + LIMIT;
+        let reply = self.call(member, body)?;
+        let Some(Value::Path(job)) = reply.values.into_iter().next() else {
+            return Err(Error::Malformed {
+                problem: "the answer names no job",
+            });
+        };
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            let signal = self.connection.signal(left)?;
+            // Anybody on the bus can send us a signal, but not under systemd's name.
+            if signal.sender != reply.sender {
+                continue;
+            }
+            if let [_, Value::Path(path), _, Value::Text(result)] = signal.values.as_slice()
+                && *path == job
+            {
+                return Ok(result.clone());
+            }
+        }
+    }
+}
