@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::Command;
-use crate::machine::mounts;
+use crate::machine::{machine, mounts};
 
 /// Mount points of the host at or below a folder, in the order of mounting.
 pub(crate) fn mounts_below(folder: &Path) -> Vec<PathBuf> {
@@ -94,6 +94,9 @@ fn collect_groups(folder: &Path, marker: &str, found: &mut Vec<PathBuf>) {
 
 /// Units of systemd with the marker in their name, failed ones included.
 pub(crate) fn units(marker: &str) -> Vec<String> {
+    if !machine().has_systemd {
+        return Vec::new();
+    }
     let list = ["list-units", "--all", "--plain", "--no-legend", "--full"];
     let output = Command::new("systemctl").args(list).output().ok();
     let units = output.stdout.lines().filter(|line| line.contains(marker));
