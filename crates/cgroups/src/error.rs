@@ -286,6 +286,10 @@ fn enable_text(errno: Option<Errno>) -> String {
             "{}: it is threaded, which allows no limits on memory, io or hugetlb",
             errno_text(Errno::EOPNOTSUPP)
         ),
+        Some(errno @ (Errno::EACCES | Errno::EPERM | Errno::EROFS)) => format!(
+            "{}: it is not delegated to this user (Delegate=)",
+            errno_text(errno)
+        ),
         Some(errno) => errno_text(errno),
     }
 }
