@@ -166,7 +166,9 @@ fn features() -> Value {
 
 fn obeyed_annotations() -> Vec<&'static str> {
     let networks = coracle_container::NETWORK_ANNOTATIONS.into_iter();
-    networks.chain(OBEYED_ANNOTATIONS).collect()
+    let mut all: Vec<_> = networks.chain(OBEYED_ANNOTATIONS).collect();
+    all.sort_unstable();
+    all
 }
 
 fn linux() -> Value {
