@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;
 
-use coracle_integration::{Command, Output, Runtime, Value, json, needs};
+use coracle_integration::{Command, Output, Runtime, Value, copy_program, json, needs, program};
 
 coracle_integration::tests![
     bad_lines_are_refused_in_one_record,
@@ -26,6 +26,7 @@ coracle_integration::tests![
     a_double_dash_ends_the_flags,
     help_is_printed,
     the_version_is_what_engines_read,
+    the_version_goes_by_the_files_name,
     an_unknown_verb_is_told,
     verbs_that_are_not_built_are_told,
     features_are_json,
@@ -464,6 +465,19 @@ fn the_version_is_what_engines_read() {
             text.lines().any(|line| line.starts_with("spec: 1.")),
             "{text}"
         );
+    }
+}
+
+/// go-runc reads a version only after runc's name.
+fn the_version_goes_by_the_files_name() {
+    for (name, expected) in [("runc", "runc"), ("crun", "coracle"), ("other", "coracle")] {
+        let runtime = Runtime::new();
+        let copy = runtime.folder().join(name);
+        copy_program(program(), &copy);
+        let text = runtime.program(&copy).bare().arg("--version").output().ok();
+        let (first, version) = text.stdout.split_once(" version ").unwrap();
+        assert_eq!(first, expected, "{text}");
+        assert!(version.starts_with(char::is_numeric), "{text}");
     }
 }
 

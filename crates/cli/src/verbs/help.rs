@@ -1,6 +1,7 @@
 //! `help [COMMAND]`, and what `--help` and `--version` print.
 
 use std::fmt::Write;
+use std::path::Path;
 
 use clap::Command;
 
@@ -47,7 +48,32 @@ pub(crate) fn overview() -> String {
 
 /// Three lines that go-runc and podman read.
 pub(crate) fn version() -> String {
-    let mut text = format!("coracle version {}\n", env!("CARGO_PKG_VERSION"));
+    version_of(called_runc())
+}
+
+/// Who is told the version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Called {
+    Runc,
+    Otherwise,
+}
+
+/// Was this file started in runc's place?
+fn called_runc() -> Called {
+    let program = std::env::args_os().next().unwrap_or_default();
+    match Path::new(&program).file_name() {
+        Some(name) if name == "runc" => Called::Runc,
+        _ => Called::Otherwise,
+    }
+}
+
+/// go-runc reads a version only after runc's name, which whoever starts `runc` expects as well.
+fn version_of(called: Called) -> String {
+    let name = match called {
+        Called::Runc => "runc",
+        Called::Otherwise => "coracle",
+    };
+    let mut text = format!("{name} version {}\n", env!("CARGO_PKG_VERSION"));
     if let Some(commit) = COMMIT {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "commit: {commit}");
