@@ -22,6 +22,10 @@ kernel *FILTER:
 guest-kernel:
     CORACLE_TEST_FULL=1 integration/test release guest
 
+# Drive podman, buildah, containerd and docker with the release build (root): 1 minute
+engines:
+    integration/test release engines
+
 # Run the validation programs of the OCI runtime-tools (root): 3 minutes, and some more the first time
 conformance:
     integration/test release conformance

@@ -281,8 +281,9 @@ fn default_mounts() -> Value {
     ])
 }
 
-/// A fresh copy for each bundle (some three milliseconds): tests may spoil theirs.
-fn fill_rootfs(root: &Path) {
+/// Fills a folder with busybox and what a root filesystem needs besides. Each bundle gets a fresh
+/// copy (some three milliseconds): tests may spoil theirs.
+pub fn fill_rootfs(root: &Path) {
     for folder in [
         "bin", "dev", "etc", "proc", "root", "run", "sbin", "sys", "usr/bin", "var",
     ] {

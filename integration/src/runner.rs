@@ -6,11 +6,13 @@
 //! | variable | meaning |
 //! |---|---|
 //! | `CORACLE` | the program under test; default: the one of this build |
+//! | `CORACLE_TEST_CGROUPFS` | engines make control groups themselves, though there is systemd |
 //! | `CORACLE_TEST_DIR` | where temporary folders are made; default `/tmp` |
 //! | `CORACLE_TEST_FULL` | long variants of the tests |
 //! | `CORACLE_TEST_JOBS` | tests at once; default: twice the number of CPUs |
 //! | `CORACLE_TEST_PATIENCE` | factor for all time limits, for slow machines |
 //! | `CORACLE_TEST_NEEDS_ROOT` | fail instead of skipping when not root (CI) |
+//! | `CORACLE_TEST_V1` | hide version 2 from engines, as crun wants it on hybrid machines |
 
 use std::any::Any;
 use std::collections::HashMap;
@@ -83,41 +85,69 @@ pub fn patience(seconds: u64) -> Duration {
     Duration::from_secs(seconds) * factor
 }
 
+/// Tests that share something, which ends with the last of them.
+#[derive(Clone)]
+pub struct Suite {
+    /// The tests.
+    pub tests: Vec<Test>,
+    /// What comes after them, if any of them was run.
+    pub last: Option<Test>,
+}
+
 /// Runs the tests that the command line names and reports them.
 pub fn main(tests: &[Test]) -> ExitCode {
+    in_turn(vec![Suite {
+        tests: tests.to_vec(),
+        last: None,
+    }])
+}
+
+/// The same for suites, one after the other.
+pub fn in_turn(mut suites: Vec<Suite>) -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let is_exact = arguments.iter().any(|argument| argument == "--exact");
     let filters: Vec<&String> = arguments.iter().filter(|a| !a.starts_with("--")).collect();
-    let wanted = |test: &&Test| {
-        let matches = |filter: &&String| match is_exact {
-            true => test.title() == **filter,
-            false => test.title().contains(filter.as_str()),
-        };
-        filters.is_empty() || filters.iter().any(matches)
-    };
-    let chosen: Vec<Test> = tests.iter().filter(wanted).copied().collect();
+    for suite in &mut suites {
+        suite.tests.retain(|test| {
+            let matches = |filter: &&String| match is_exact {
+                true => test.title() == **filter,
+                false => test.title().contains(filter.as_str()),
+            };
+            filters.is_empty() || filters.iter().any(matches)
+        });
+    }
     if arguments.iter().any(|argument| argument == "--list") {
-        for test in &chosen {
+        for test in suites.iter().flat_map(|suite| &suite.tests) {
             println!("{}: test", test.title());
         }
         return ExitCode::SUCCESS;
     }
-    report(run_all(chosen))
+    report(run_suites(suites))
 }
 
-fn run_all(tests: Vec<Test>) -> Vec<(String, Verdict)> {
-    remember_panics();
+fn run_suites(suites: Vec<Suite>) -> Vec<(String, Verdict)> {
     if !nix::unistd::geteuid().is_root() {
-        return without_root(&tests);
+        return without_root(suites.iter().flat_map(|suite| &suite.tests));
     }
+    remember_panics();
     // As an engine does: init processes become our children, and we collect their exit status.
     nix::sys::prctl::set_child_subreaper(true).expect("become a subreaper");
     println!(
         "running {} tests, program {}",
-        tests.len(),
+        suites.iter().map(|suite| suite.tests.len()).sum::<usize>(),
         crate::runtime::program().display()
     );
     println!("machine: {}", crate::machine());
+    let mut verdicts = Vec::new();
+    for suite in suites {
+        let last = suite.last.filter(|_| !suite.tests.is_empty());
+        verdicts.extend(run_all(suite.tests));
+        verdicts.extend(run_all(last.into_iter().collect()));
+    }
+    verdicts
+}
+
+fn run_all(tests: Vec<Test>) -> Vec<(String, Verdict)> {
     let jobs = jobs();
     let (finished, results) = mpsc::channel();
     let mut waiting = tests.into_iter();
@@ -218,13 +248,12 @@ pub fn told(title: String, verdict: Verdict) -> (String, Verdict) {
     (title, verdict)
 }
 
-fn without_root(tests: &[Test]) -> Vec<(String, Verdict)> {
+fn without_root<'a>(tests: impl Iterator<Item = &'a Test>) -> Vec<(String, Verdict)> {
     let verdict = match std::env::var_os("CORACLE_TEST_NEEDS_ROOT") {
         Some(_) => Verdict::Failed("needs root, which CORACLE_TEST_NEEDS_ROOT demands".to_owned()),
         None => Verdict::Skipped("needs root".to_owned()),
     };
     tests
-        .iter()
         .map(|test| told(test.title(), verdict.clone()))
         .collect()
 }

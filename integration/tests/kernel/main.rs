@@ -22,7 +22,6 @@ mod limits;
 mod mounts;
 mod namespaces;
 mod notify;
-mod podman;
 mod process;
 mod regression;
 mod rootfs;
@@ -52,7 +51,6 @@ fn main() -> ExitCode {
         mounts::TESTS,
         namespaces::TESTS,
         notify::TESTS,
-        podman::TESTS,
         process::TESTS,
         regression::TESTS,
         rootfs::TESTS,

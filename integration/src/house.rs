@@ -1,0 +1,209 @@
+//! A house for an engine: the machine's programs in namespaces, storage and a cgroup of their own.
+
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::fcntl::OFlag;
+use nix::sys::wait::{WaitPidFlag, waitpid};
+use nix::unistd::{Pid, pipe2};
+
+use crate::folder::set_mode;
+use crate::runner::patience;
+use crate::{
+    Command, Folder, Running, copy_program, groups, machine, needs, program, status_field,
+    wait_until,
+};
+
+/// What a house is made with; see there.
+const SCRIPTS: [(&str, &str); 3] = [
+    ("house", include_str!("../engines/house")),
+    ("inside", include_str!("../engines/inside")),
+    ("enter", include_str!("../engines/enter")),
+];
+
+static COUNT: AtomicU32 = AtomicU32::new(0);
+
+/// Who makes the control groups of a house's containers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manager {
+    /// The runtime, below a group that is the house's.
+    Cgroupfs,
+    /// The machine's systemd. Processes of such a house are numbered as the machine numbers them,
+    /// and do not end with it by themselves.
+    Systemd,
+}
+
+impl Manager {
+    /// systemd where it is, unless `CORACLE_TEST_CGROUPFS` says otherwise.
+    pub fn of_machine() -> Self {
+        let is_unwanted = std::env::var_os("CORACLE_TEST_CGROUPFS").is_some();
+        match machine().has_systemd && !is_unwanted {
+            true => Self::Systemd,
+            false => Self::Cgroupfs,
+        }
+    }
+
+    /// Its name in the settings of engines.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cgroupfs => "cgroupfs",
+            Self::Systemd => "systemd",
+        }
+    }
+}
+
+/// A house. `/etc`, `/run`, `/var`, `/tmp`, `/home` and `/usr/local` are its own, so are networks,
+/// processes and control groups; the program under test is `/usr/local/bin/coracle`. When it is
+/// dropped, or the tests end however, the kernel kills all that runs in it.
+#[derive(Debug)]
+pub struct House {
+    folder: Folder,
+    name: String,
+    manager: Manager,
+    /// For one thread at a time, by its nature.
+    outside: Mutex<Running>,
+    inside: String,
+    /// Its end is the house's.
+    door: Option<OwnedFd>,
+}
+
+impl House {
+    /// Makes one.
+    pub fn new(manager: Manager) -> Self {
+        for program in ["unshare", "nsenter", "ip", "bash"] {
+            needs::program(program);
+        }
+        if manager == Manager::Systemd {
+            needs::systemd();
+        }
+        let folder = Folder::new();
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("coracle-house.{}.{number}.", std::process::id());
+        let (keyhole, door) = pipe2(OFlag::O_CLOEXEC).expect("a pipe");
+        for (name, text) in SCRIPTS {
+            set_mode(&folder.file(name, text), 0o755);
+        }
+        let command = Command::new(folder.join("house"));
+        let command = command.arg(folder.path()).arg(&name);
+        let command = match manager {
+            Manager::Cgroupfs => command,
+            Manager::Systemd => command.arg("systemd"),
+        };
+        let layout = std::env::var("CORACLE_TEST_V1").unwrap_or_default();
+        let command = command.env("CORACLE_TEST_V1", layout).stdin(keyhole);
+        let mut house = Self {
+            outside: Mutex::new(command.spawn()),
+            inside: String::new(),
+            door: Some(door),
+            folder,
+            name,
+            manager,
+        };
+        house.move_in();
+        house
+    }
+
+    fn move_in(&mut self) {
+        let ready = self.folder.join("ready");
+        let outside = self.outside.get_mut().expect("no other thread yet");
+        wait_until("a house", || {
+            let complaint = outside.stderr.text();
+            assert!(complaint.is_empty(), "house: {complaint}");
+            ready.exists()
+        });
+        let parent = outside.pid.to_string();
+        let list = Command::new("ps").args(["-o", "pid=", "--ppid", &parent]);
+        list.output()
+            .ok()
+            .line()
+            .trim()
+            .clone_into(&mut self.inside);
+        copy_program(program(), &self.folder.join("program"));
+        let install = "mkdir -p /usr/local/bin; cp \"$0/program\" /usr/local/bin/coracle";
+        let install = self.command("sh").args(["-c", install]);
+        install.arg(self.folder.path()).output().ok();
+    }
+
+    /// A folder that both sides see under the same name.
+    pub fn folder(&self) -> &Folder {
+        &self.folder
+    }
+
+    /// Who makes the control groups.
+    pub fn manager(&self) -> Manager {
+        self.manager
+    }
+
+    /// A command in the house.
+    pub fn command(&self, program: &str) -> Command {
+        self.enter(&[]).arg(program)
+    }
+
+    /// A command of an ordinary user in the house.
+    pub fn command_of(&self, uid: u32, program: &str) -> Command {
+        let runtime = format!("/run/user/{uid}");
+        let bus = format!("unix:path={runtime}/bus");
+        let command = self.enter(&["--user", &uid.to_string()]).arg(program);
+        command
+            .env("HOME", format!("/home/{uid}"))
+            .env("XDG_RUNTIME_DIR", runtime)
+            .env("DBUS_SESSION_BUS_ADDRESS", bus)
+    }
+
+    fn enter(&self, options: &[&str]) -> Command {
+        Command::new(self.folder.join("enter"))
+            .args([&self.name, &self.inside])
+            .args(options)
+            .env("PATH", "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+    }
+
+    /// Ends all that runs in it, and says what does not end.
+    fn end(&mut self) -> Result<(), String> {
+        drop(self.door.take());
+        // What is frozen cannot die, and process 1 does not end before all others did.
+        for group in groups(&self.name) {
+            let _ = fs::write(group.join("freezer.state"), "THAWED");
+        }
+        let outside = self.outside.get_mut().map_err(|error| error.to_string())?;
+        let end = Instant::now() + patience(20);
+        while !outside.wait_briefly(Duration::from_millis(20)) {
+            collect_orphans();
+            if Instant::now() > end {
+                return Err("a house that does not end".to_owned());
+            }
+        }
+        while let Some(group) = groups(&self.name).first() {
+            if fs::remove_dir(group).is_err() && Instant::now() > end {
+                return Err(format!("cannot remove {}", group.display()));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for House {
+    fn drop(&mut self) {
+        match self.end() {
+            Err(left) if thread::panicking() => eprintln!("left behind: {left}"),
+            Err(left) => panic!("left behind: {left}"),
+            Ok(()) => {}
+        }
+    }
+}
+
+/// Commands that were given up leave a process in a house, which became our child and is no
+/// [`Running`]'s: a namespace of processes does not end before it is waited for.
+fn collect_orphans() {
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let pid = entry.file_name().to_string_lossy().into_owned();
+        let is_ours = status_field(&pid, "PPid") == std::process::id().to_string();
+        let is_inside = status_field(&pid, "NSpid").split_whitespace().count() > 1;
+        if let (true, true, Ok(pid)) = (is_ours, is_inside, pid.parse()) {
+            let _ = waitpid(Pid::from_raw(pid), Some(WaitPidFlag::WNOHANG));
+        }
+    }
+}

@@ -1,0 +1,367 @@
+//! containerd as Kubernetes uses it: pods and containers by the Container Runtime Interface.
+
+use std::sync::Arc;
+
+use coracle_integration::runner::Test;
+use coracle_integration::{Command, skip};
+
+use crate::checks;
+use crate::containerd::{NOTHING_LEFT, set_up};
+use crate::engine::{Engine, Shared};
+
+static CRI: Shared<Engine> = Shared::new();
+
+/// The network of pods.
+const NETWORK: &str = r#"{"cniVersion": "0.4.0", "name": "pods", "plugins": [
+{"type": "bridge", "bridge": "pods0", "isGateway": true,
+"ipam": {"type": "host-local", "ranges": [[{"subnet": "10.77.0.0/16"}]]}}]}"#;
+
+/// `pod LINUX` and `container LINUX FIELDS COMMAND...` set `$pod` and `$c`.
+const PRELUDE: &str = r#"
+trap end EXIT
+# The pods are noted in a file, for those that the first part of a pipe makes.
+end() {
+    for each in $(cat /tmp/$name.pods); do
+        cri StopPodSandbox "{\"pod_sandbox_id\": \"$each\"}" || true
+        cri RemovePodSandbox "{\"pod_sandbox_id\": \"$each\"}" || echo $name >>/tmp/stays
+    done >/dev/null
+}
+sandbox() {
+    printf '{"metadata": {"name": "%s", "uid": "%s", "namespace": "default"},' $name $name
+    # The name of the host is not a pod's to set.
+    case $1 in *'"network": 2'*) ;; *) printf '"hostname": "%s",' $name ;; esac
+    printf '"log_directory": "/tmp/logs", "linux": {%s}}' "$1"
+}
+node='"security_context": {"namespace_options": {"network": 2}}'
+pod() {
+    linux=${1-$node}
+    mkdir -p /tmp/logs
+    pod=$(cri RunPodSandbox "{\"config\": $(sandbox "$linux")}" pod_sandbox_id)
+    echo $pod >>/tmp/$name.pods
+}
+# The command's words become a JSON list.
+list() { sep=; for word; do printf '%s"%s"' "$sep" "$word"; sep=', '; done; }
+create() {
+    inner=$1 fields=$2
+    shift 2
+    c=$(cri CreateContainer "{\"pod_sandbox_id\": \"$pod\", \"config\": {
+        \"metadata\": {\"name\": \"one$(cat /proc/sys/kernel/random/uuid)\"}, $fields
+        \"image\": {\"image\": \"localhost/busybox:latest\"}, \"log_path\": \"$name.log\",
+        \"command\": [$(list "$@")], \"linux\": {$inner}}, \"sandbox_config\": $(sandbox "$linux")}" \
+        container_id)
+}
+id() { echo "{\"container_id\": \"$c\"}"; }
+container() { create "$@"; cri StartContainer "$(id)" >/dev/null; }
+field() { cri ContainerStatus "$(id)" status.$1; }
+over() { await '[ $(field state) = 2 ]'; }
+# Runs a container to its end and prints its log.
+run() {
+    pod "$node"
+    container "$@"
+    over
+    cut -d ' ' -f 4- /tmp/logs/$name.log
+}
+stop() { cri StopContainer "{\"container_id\": \"$c\", \"timeout\": $1}" >/dev/null; }
+group() {
+    of=$(sed -n "s/.*:${1%%.*}://p; s/^0:://p" /proc/$(init)/cgroup | head -n 1)
+    cat /sys/fs/cgroup/${1%%.*}$of/$1 2>/dev/null || cat /sys/fs/cgroup$of/$2
+}
+init() { ctr -n k8s.io task ls | awk -v c=$c '$1 == c { print $2 }'; }
+"#;
+
+fn cri() -> Arc<Engine> {
+    CRI.get(|| {
+        let has_client = Command::new("python3").args(["-c", "import grpc, google.protobuf"]);
+        if has_client.output().code != 0 {
+            skip!("needs python3-grpcio and python3-protobuf");
+        }
+        let mut engine = set_up();
+        engine.write("/etc/cni/net.d/10-pods.conflist", NETWORK);
+        engine.write("/usr/local/bin/cri", include_str!("../../engines/cri"));
+        engine.run(
+            "client",
+            "chmod 755 /usr/local/bin/cri; await 'cri Version'",
+        );
+        engine.prelude.push_str(PRELUDE);
+        engine
+    })
+}
+
+/// What comes after all others: nothing of their containers is left.
+pub(crate) const LAST: Test = Test {
+    module: module_path!(),
+    name: "nothing_is_left_behind",
+    run: nothing_is_left_behind,
+};
+
+fn nothing_is_left_behind() {
+    let Some(cri) = CRI.take() else { return };
+    cri.check(
+        "",
+        &format!("cat /tmp/stays 2>/dev/null || true\n{NOTHING_LEFT}"),
+        "",
+    );
+}
+
+checks! { cri, [],
+    the_runtime_is_ready: r#"
+        cri Status '{}' status.conditions.0.type status.conditions.0.status"# => "RuntimeReady\nTrue";
+
+    a_pod: r#"
+        pod ''
+        cri PodSandboxStatus "{\"pod_sandbox_id\": \"$pod\"}" status.state"# => "0";
+    a_pod_has_an_address: r#"
+        pod ''
+        cri PodSandboxStatus "{\"pod_sandbox_id\": \"$pod\"}" status.network.ip | cut -d . -f 1,2"# => "10.77";
+    a_pod_of_the_hosts_network: r#"
+        pod
+        container '' '' sleep 1000
+        [ $(readlink /proc/$(init)/ns/net) != $(readlink /proc/self/ns/net) ] || echo host"# => "host";
+    a_pod_stops: r#"
+        pod
+        cri StopPodSandbox "{\"pod_sandbox_id\": \"$pod\"}" >/dev/null
+        cri PodSandboxStatus "{\"pod_sandbox_id\": \"$pod\"}" status.state"# => "1";
+    a_pods_kernel_parameters: r#"
+        pod '"sysctls": {"net.ipv4.ip_default_ttl": "77"}'
+        container '' '' sleep 1000
+        cri sync $c cat /proc/sys/net/ipv4/ip_default_ttl"# => "77";
+    a_pods_host_name: r#"
+        pod ''
+        container '' '' sleep 1000
+        [ $(cri sync $c hostname) = $name ] && echo same"# => "same";
+    a_pods_control_group: r#"
+        pod '"cgroup_parent": "/some-pod", '"$node"
+        container '' '' sleep 1000
+        grep -q /some-pod/$c /proc/$(init)/cgroup && echo below"# => "below";
+
+    output_in_the_log: "run '' '' sh -c 'echo out; echo err >&2' | sort" => "err\nout";
+    exit_code: "run '' '' sh -c 'exit 7'; field exit_code" => "7";
+    a_killed_one: r#"
+        pod
+        container '' '' sleep 1000
+        kill -9 $(init)
+        over
+        field exit_code"# => "137";
+    environment: r#"
+        run '' '"envs": [{"key": "A", "value": "b c"}],' sh -c 'echo $A'"# => "b c";
+    working_directory: "run '' '\"working_dir\": \"/tmp\",' pwd" => "/tmp";
+    user_and_groups: r#"
+        run '"security_context": {"run_as_user": {"value": 1000}, "run_as_group": {"value": 2000}, "supplemental_groups": [77]}' '' sh -c 'id -u; id -G'"# => "1000\n2000 77";
+    a_read_only_root: r#"
+        run '"security_context": {"readonly_rootfs": true}' '' touch /x"# => "touch: /x: Read-only file system";
+    a_capability_added: r#"
+        run '"security_context": {"capabilities": {"drop_capabilities": ["ALL"], "add_capabilities": ["NET_RAW"]}}' '' grep CapEff /proc/self/status |
+        tr -d '[:alpha:][:space:]'"# => ":0000000000002000";
+    no_new_privileges: r#"
+        run '"security_context": {"no_new_privs": true}' '' grep NoNewPrivs /proc/self/status |
+        tr -d '[:alpha:][:space:]'"# => ":1";
+    privileged: r#"
+        pod '"security_context": {"privileged": true, "namespace_options": {"network": 2}}'
+        container '"security_context": {"privileged": true}' '' sh -c 'mkdir /m; mount -t tmpfs x /m && echo mounted'
+        over
+        cut -d ' ' -f 4 /tmp/logs/$name.log"# => "mounted";
+    masked_paths: r#"
+        run '"security_context": {"masked_paths": ["/proc/keys"]}' '' sh -c 'test -c /proc/keys && echo masked'"# => "masked";
+    read_only_paths: r#"
+        run '"security_context": {"readonly_paths": ["/proc/sys"]}' '' sh -c 'echo 1 >/proc/sys/kernel/panic' |
+        grep -o 'Read-only file system'"# => "Read-only file system";
+    no_stray_descriptors: "run '' '' sh -c 'ls /proc/self/fd | wc -l'" => "4";
+    the_default_profile: r#"
+        run '"security_context": {"seccomp": {"profile_type": 0}}' '' grep -c '^Seccomp:.*2' /proc/self/status"# => "1";
+    an_unconfined_one: r#"
+        run '"security_context": {"seccomp": {"profile_type": 1}}' '' grep -c '^Seccomp:.*0' /proc/self/status"# => "1";
+    a_program_that_is_missing: r#"
+        pod
+        create '' '' no-such-program
+        complaint cri StartContainer "$(id)" | grep -o 'executable file not found in .PATH'
+        field exit_code"# => "executable file not found in $PATH\n128";
+    a_program_without_permission: r#"
+        pod
+        create '' '' /etc/passwd
+        complaint cri StartContainer "$(id)" | grep -o 'permission denied'"# => "permission denied";
+
+    a_volume: r#"
+        mkdir -p /tmp/$name
+        run '' '"mounts": [{"container_path": "/v", "host_path": "/tmp/'$name'"}],' touch /v/file
+        ls /tmp/$name"# => "file";
+    a_read_only_volume: r#"
+        run '' '"mounts": [{"container_path": "/v", "host_path": "/etc", "readonly": true}],' touch /v/x"# => "touch: /v/x: Read-only file system";
+    propagation_into_the_container: r#"
+        mkdir -p /tmp/$name
+        mount -t tmpfs x /tmp/$name
+        mount --make-shared /tmp/$name
+        mkdir /tmp/$name/m
+        pod
+        container '' '"mounts": [{"container_path": "/v", "host_path": "/tmp/'$name'", "propagation": 1}],' sleep 1000
+        mount -t tmpfs y /tmp/$name/m
+        touch /tmp/$name/m/seen
+        cri sync $c ls /v/m
+        stop 0
+        umount -R /tmp/$name"# => "seen";
+    propagation_out_of_the_container: r#"
+        mkdir -p /tmp/$name
+        mount -t tmpfs x /tmp/$name
+        mount --make-shared /tmp/$name
+        mkdir /tmp/$name/m
+        pod '"security_context": {"privileged": true, "namespace_options": {"network": 2}}'
+        container '"security_context": {"privileged": true}' '"mounts": [{"container_path": "/v", "host_path": "/tmp/'$name'", "propagation": 2}],' sleep 1000
+        cri sync $c mount -t tmpfs y /v/m
+        grep -c /tmp/$name/m /proc/self/mountinfo
+        stop 0
+        umount -R /tmp/$name"# => "1";
+    a_device: r#"
+        run '' '"devices": [{"container_path": "/dev/nought", "host_path": "/dev/zero", "permissions": "rwm"}],' sh -c 'head -c 3 /dev/nought | wc -c'"# => "3";
+
+    the_network_is_the_pods: r#"
+        pod ''
+        container '' '' sleep 1000
+        first=$(readlink /proc/$(init)/ns/net)
+        container '' '' sleep 1000
+        [ $first = $(readlink /proc/$(init)/ns/net) ] &&
+        [ $first != $(readlink /proc/self/ns/net) ] &&
+        echo same"# => "same";
+    semaphores_are_the_pods: r#"
+        pod
+        container '' '' sleep 1000
+        first=$(readlink /proc/$(init)/ns/ipc)
+        container '' '' sleep 1000
+        [ $first = $(readlink /proc/$(init)/ns/ipc) ] && echo same"# => "same";
+    processes_are_the_pods: r#"
+        pod '"security_context": {"namespace_options": {"network": 2, "pid": 0}}'
+        shared='"security_context": {"namespace_options": {"pid": 0}}'
+        container "$shared" '' sleep 1234
+        container "$shared" '' sleep 1000
+        cri sync $c ps | grep -c '[s]leep 1[02].[04]$'"# => "2";
+    processes_are_the_containers: r#"
+        pod
+        own='"security_context": {"namespace_options": {"pid": 1}}'
+        container "$own" '' sleep 1000
+        cri sync $c cat /proc/1/comm"# => "sleep";
+    processes_of_a_target: r#"
+        pod
+        own='"security_context": {"namespace_options": {"pid": 1}}'
+        container "$own" '' sleep 1234
+        container '"security_context": {"namespace_options": {"pid": 3, "target_id": "'$c'"}}' '' sleep 1000
+        cri sync $c cat /proc/1/cmdline | tr '\0' ' '"# => "sleep 1234";
+    processes_are_the_nodes: r#"
+        pod '"security_context": {"namespace_options": {"network": 2, "pid": 2}}'
+        container '"security_context": {"namespace_options": {"pid": 2}}' '' sleep 1000
+        cri sync $c cat /proc/1/comm"# => "bash";
+
+    exec_and_wait: r#"
+        pod
+        container '' '' sleep 1000
+        code cri sync $c sh -c 'exit 9'
+        cri sync $c sh -c 'echo out; echo err >&2' 2>/dev/null"# => "9\nout";
+    exec_with_a_time_limit: r#"
+        pod
+        container '' '' sleep 1000
+        complaint cri ExecSync "{\"container_id\": \"$c\", \"cmd\": [\"sleep\", \"2000\"], \"timeout\": 1}" |
+        grep -o 'timeout 1s exceeded'
+        await '! pgrep -f "^sleep 2000$"'"# => "timeout 1s exceeded";
+    exec_of_a_missing_program: r#"
+        pod
+        container '' '' sleep 1000
+        complaint cri sync $c no-such-program | grep -o 'executable file not found in .PATH'"# => "executable file not found in $PATH";
+    exec_as_a_stream: r#"
+        pod
+        container '' '' sleep 1000
+        code cri exec $c sh -c 'exit 4'
+        cri exec $c sh -c 'echo out; echo err >&2' 2>/dev/null"# => "4\nout";
+    exec_with_input: r#"
+        pod
+        container '' '' sleep 1000
+        echo typed | cri exec $c head -n 1"# => "typed";
+    exec_on_a_terminal: r#"
+        pod
+        container '' '' sleep 1000
+        cri exec -t $c tty | tr -d '\r'"# => "/dev/pts/0";
+    // containerd attaches the input first: an answer at once might find nobody who listens.
+    attach: r#"
+        pod
+        container '' '"stdin": true,' sh -c 'read line; sleep 1; echo got $line; exit 4'
+        echo typed | cri attach $c
+        over
+        field exit_code"# => "got typed\n4";
+    attach_to_a_terminal: r#"
+        pod
+        container '' '"stdin": true, "tty": true,' sh -c 'read line; sleep 1; tty; exit 5'
+        echo typed | cri attach -t $c | grep -o /dev/pts/0
+        over
+        field exit_code"# => "/dev/pts/0\n5";
+
+    stop_by_signal: r#"
+        pod
+        container '' '' sh -c 'trap \"exit 5\" TERM; echo ready; while :; do sleep 0.02; done'
+        await "grep ready /tmp/logs/$name.log"
+        stop 20
+        field exit_code"# => "5";
+    stop_by_force: r#"
+        pod
+        container '' '' sh -c 'trap \"\" TERM; while :; do sleep 0.02; done'
+        stop 0
+        field exit_code"# => "137";
+    stop_of_the_stopped: "pod; container '' '' true; over; stop 1; stop 1; field exit_code" => "0";
+    removal: r#"
+        pod
+        container '' '' true
+        over
+        cri RemoveContainer "$(id)" >/dev/null
+        code field state"# => "1";
+    removal_of_a_running_one: r#"
+        pod
+        container '' '' sleep 1000
+        cri RemoveContainer "$(id)" >/dev/null
+        code field state"# => "1";
+    removal_of_a_created_one: r#"
+        pod
+        create '' '' sleep 1000
+        cri RemoveContainer "$(id)" >/dev/null
+        code field state"# => "1";
+    a_pod_ends_its_containers: r#"
+        pod
+        container '' '' sleep 1000
+        cri StopPodSandbox "{\"pod_sandbox_id\": \"$pod\"}" >/dev/null
+        field state"# => "2";
+    another_attempt: r#"
+        pod
+        container '' '' true
+        over
+        container '' '' true
+        over
+        field exit_code"# => "0";
+    a_dead_shim: r#"
+        pod
+        container '' '' sleep 1000
+        pkill -9 -f "containerd-shim.* -id $pod"
+        await '[ $(cri PodSandboxStatus "{\"pod_sandbox_id\": \"$pod\"}" status.state) = 1 ]'
+        over
+        echo over"# => "over";
+
+    memory: r#"
+        pod
+        container '"resources": {"memory_limit_in_bytes": 67108864}' '' sleep 1000
+        group memory.limit_in_bytes memory.max"# => "67108864";
+    processor_shares: r#"
+        pod
+        container '"resources": {"cpu_shares": 512}' '' sleep 1000
+        group cpu.shares cpu.weight | sed 's/^59$/512/'"# => "512";
+    killed_for_memory: r#"
+        run '"resources": {"memory_limit_in_bytes": 16777216}' '' sh -c 'head -c 100m /dev/zero | tail' >/dev/null
+        field reason"# => "OOMKilled";
+    updated_memory: r#"
+        pod
+        container '"resources": {"memory_limit_in_bytes": 67108864}' '' sleep 1000
+        cri UpdateContainerResources "{\"container_id\": \"$c\", \"linux\": {\"memory_limit_in_bytes\": 134217728}}" >/dev/null
+        group memory.limit_in_bytes memory.max"# => "134217728";
+    devices_after_an_update: r#"
+        pod
+        container '"resources": {"memory_limit_in_bytes": 67108864}' '' sleep 1000
+        cri UpdateContainerResources "{\"container_id\": \"$c\", \"linux\": {\"cpu_shares\": 512}}" >/dev/null
+        cri sync $c sh -c 'echo kept >/dev/null && echo well'"# => "well";
+    statistics: r#"
+        pod
+        container '' '' sleep 1000
+        await '[ $(cri ContainerStats "$(id)" stats.memory.working_set_bytes.value) -gt 0 ]'
+        echo well"# => "well";
+}

@@ -1,0 +1,194 @@
+//! An engine in its house, and the scripts that use it as people do.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use coracle_integration::terminal::Terminal;
+use coracle_integration::{Command, House, Manager, Output, Running, fill_rootfs, json};
+
+/// The beginning of every script.
+const PRELUDE: &str = r#"set -eu
+# Waits until a command succeeds.
+await() {
+    tries=0
+    until eval "$1" >/dev/null 2>&1; do
+        tries=$((tries + 1))
+        [ $tries -lt 300 ] || { echo "waited in vain: $1" >&2 && exit 99; }
+        sleep 0.05
+    done
+}
+# Prints the exit code of a command that may fail.
+code() { "$@" >/dev/null 2>&1 && echo 0 || echo $?; }
+# Prints what a command says on stderr.
+complaint() { "$@" 2>&1 >/dev/null || true; }
+"#;
+
+/// An engine, set up.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    pub(crate) house: House,
+    /// Functions and variables for its scripts.
+    pub(crate) prelude: String,
+    /// Whose it is, if not root's.
+    pub(crate) user: Option<u32>,
+}
+
+impl Engine {
+    /// An engine of root's, not set up yet.
+    pub(crate) fn new(manager: Manager) -> Self {
+        Self {
+            house: House::new(manager),
+            prelude: String::new(),
+            user: None,
+        }
+    }
+
+    /// A command as the engine's user gives it.
+    pub(crate) fn command(&self, program: &str) -> Command {
+        let command = match self.user {
+            None => self.house.command(program),
+            Some(uid) => self.house.command_of(uid, program),
+        };
+        command.limit(90)
+    }
+
+    /// A script with a name for its containers in `$name`.
+    pub(crate) fn script(&self, name: &str, script: &str) -> Command {
+        let rootfs = self.house.folder().join("rootfs");
+        let text = format!(
+            "{PRELUDE}name={name} rootfs={}\n{}\n{script}",
+            rootfs.display(),
+            self.prelude,
+        );
+        self.command("sh").args(["-c", &text])
+    }
+
+    /// Runs a script that must succeed.
+    #[track_caller]
+    pub(crate) fn run(&self, name: &str, script: &str) -> Output {
+        let output = self.script(name, script).output();
+        assert_eq!(
+            output.code, 0,
+            "{script}\n{}\n{}",
+            output.stdout, output.stderr
+        );
+        output
+    }
+
+    /// Runs a script, which must print exactly this.
+    #[track_caller]
+    pub(crate) fn check(&self, name: &str, script: &str, expected: &str) {
+        let output = self.run(name, script);
+        assert_eq!(
+            output.line(),
+            expected,
+            "{script}\nstderr:\n{}",
+            output.stderr
+        );
+    }
+
+    /// Starts a script on a terminal.
+    pub(crate) fn on_terminal(&self, name: &str, script: &str) -> (Terminal, Running) {
+        let terminal = Terminal::new();
+        let running = terminal.attach(self.script(name, script)).spawn();
+        (terminal, running)
+    }
+
+    /// Writes a file of the house.
+    pub(crate) fn write(&self, path: &str, text: &str) {
+        let script = "mkdir -p \"$(dirname \"$0\")\" && cat >\"$0\"";
+        let command = self.house.command("sh").args(["-c", script, path]);
+        command.input(text).output().ok();
+    }
+}
+
+/// Something that all tests of a suite share, made by the first of them.
+pub(crate) struct Shared<T>(Mutex<Option<Arc<T>>>);
+
+impl<T> Shared<T> {
+    /// Nothing yet.
+    pub(crate) const fn new() -> Self {
+        Self(Mutex::new(None))
+    }
+
+    /// It, made if need be. A skip or a failure while it is made is the calling test's.
+    pub(crate) fn get(&self, make: fn() -> T) -> Arc<T> {
+        let mut place = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(place.get_or_insert_with(|| Arc::new(make())))
+    }
+
+    /// Takes it away, if it was ever made.
+    pub(crate) fn take(&self) -> Option<Arc<T>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// The indented block of `docs/engines.md` that follows the mention of a file.
+pub(crate) fn page(file: &str) -> String {
+    let page = include_str!("../../../docs/engines.md");
+    let (_, rest) = page
+        .split_once(&format!("`{file}`"))
+        .expect("a file of the page");
+    let lines = rest.lines().skip_while(|line| !line.starts_with("    "));
+    let block = lines.take_while(|line| line.is_empty() || line.starts_with("    "));
+    block
+        .map(|line| line.strip_prefix("    ").unwrap_or_default().to_owned() + "\n")
+        .collect()
+}
+
+/// Makes an archive of two images, `localhost/busybox` and one that waits, `localhost/pause`.
+pub(crate) fn images(house: &House) -> PathBuf {
+    let folder = house.folder().folder("images");
+    fill_rootfs(&house.folder().folder("rootfs"));
+    let tar = |what: &str, from: PathBuf, names: &[&str]| {
+        let tar = Command::new("tar").arg("-C").arg(from).arg("-cf");
+        tar.arg(folder.join(what)).args(names).output().ok();
+    };
+    tar("layer.tar", house.folder().join("rootfs"), &["."]);
+    let sum = Command::new("sha256sum")
+        .arg(folder.join("layer.tar"))
+        .output()
+        .ok();
+    let layer = format!(
+        "sha256:{}",
+        sum.stdout.split(' ').next().unwrap_or_default()
+    );
+    let mut manifest = Vec::new();
+    for (name, command) in [
+        ("busybox", json!(["sh"])),
+        ("pause", json!(["sleep", "100000"])),
+    ] {
+        let config = json!({
+            "architecture": "amd64",
+            "os": "linux",
+            "config": {"Cmd": command, "Env": ["PATH=/usr/bin:/bin:/sbin"]},
+            "rootfs": {"type": "layers", "diff_ids": [layer]},
+            "history": [{"created_by": "tests"}],
+        });
+        let file = format!("{name}.json");
+        std::fs::write(folder.join(&file), config.to_string()).expect("an image's config");
+        manifest.push(json!({
+            "Config": file,
+            "RepoTags": [format!("localhost/{name}:latest")],
+            "Layers": ["layer.tar"],
+        }));
+    }
+    std::fs::write(folder.join("manifest.json"), json!(manifest).to_string()).expect("a manifest");
+    let names = ["manifest.json", "busybox.json", "pause.json", "layer.tar"];
+    tar("archive.tar", folder.clone(), &names);
+    folder.join("archive.tar")
+}
+
+/// Tests of one engine: each a script and what it prints, and functions beside them.
+#[macro_export]
+macro_rules! checks {
+    ($engine:path, $functions:tt, $($name:ident: $script:literal => $expected:literal;)*) => {
+        $crate::checks! { @ $engine, $functions, $($name: $script => $expected;)* }
+    };
+    (@ $engine:path, [$($test:ident),* $(,)?], $($name:ident: $script:literal => $expected:literal;)*) => {
+        $(fn $name() {
+            $engine().check(&stringify!($name).replace('_', "-"), $script, $expected);
+        })*
+        coracle_integration::tests![$($name,)* $($test),*];
+    };
+}
