@@ -30,6 +30,10 @@ engines:
 conformance:
     integration/test release conformance
 
+# Run youki's contest (root): in CHECKOUT, contest and runtimetest were built
+contest CHECKOUT:
+    CORACLE_CONTEST={{CHECKOUT}} CORACLE="$(realpath {{program}})" cargo test -p coracle-integration --test contest
+
 # Compare the time of `run` with runc and crun, if they are installed (root)
 bench *RUNS: build
     CORACLE="$(realpath {{program}})" cargo test -q -p coracle-integration --test bench -- {{RUNS}}

@@ -5,14 +5,11 @@
 //! it prints is read strictly. Programs that fail for a reason that is not ours stand in
 //! `integration/conformance/expected.txt`; one of them that passes fails the run.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use coracle_integration::runner::{self, Verdict};
-use coracle_integration::{
-    Command, Folder, Output, build_folder, groups, has_controller, machine, program,
-};
+use coracle_integration::{Command, Folder, Output, build_folder, expected, groups, program};
 
 /// Seconds for one program; the slowest takes about ten.
 const LIMIT_S: u64 = 60;
@@ -36,7 +33,7 @@ fn main() -> ExitCode {
         return runner::report(vec![("conformance".to_owned(), verdict)]);
     }
     let suite = suite();
-    let expected = expected();
+    let expected = expected::read(include_str!("../conformance/expected.txt"));
     let filters: Vec<String> = std::env::args()
         .skip(1)
         .filter(|a| !a.starts_with('-'))
@@ -44,7 +41,9 @@ fn main() -> ExitCode {
     let mut verdicts = Vec::new();
     for name in programs(&suite) {
         if filters.is_empty() || filters.iter().any(|filter| name.contains(filter)) {
-            let verdict = judge(&name, &run(&suite, &name), expected.get(&name));
+            let output = run(&suite, &name);
+            let complaint = complaint(&name, &output).map(|text| format!("{text}\n{output}"));
+            let verdict = expected::judge(complaint, expected.get(&name));
             verdicts.push(runner::told(name, verdict));
         }
     }
@@ -71,46 +70,6 @@ fn programs(suite: &Path) -> Vec<String> {
         .collect();
     names.sort();
     names
-}
-
-/// A program that is expected to fail.
-struct Expected {
-    reason: String,
-    /// False if it depends on who is faster.
-    is_certain: bool,
-}
-
-/// Lines `NAME: REASON` or `NAME [CONDITION]: REASON`; only those whose condition holds.
-fn expected() -> BTreeMap<String, Expected> {
-    let text = include_str!("../conformance/expected.txt");
-    let lines = text
-        .lines()
-        .filter(|line| !line.starts_with('#') && !line.is_empty());
-    let entries = lines.filter_map(|line| {
-        let (name, reason) = line.split_once(": ").expect("NAME: REASON");
-        let (name, condition) = name.split_once(" [").unwrap_or((name, ""));
-        let condition = condition.trim_end_matches(']');
-        let entry = Expected {
-            reason: reason.to_owned(),
-            is_certain: condition != "sometimes",
-        };
-        holds(condition).then(|| (name.to_owned(), entry))
-    });
-    entries.collect()
-}
-
-fn holds(condition: &str) -> bool {
-    let machine = machine();
-    match condition {
-        "" | "sometimes" => true,
-        "no AppArmor" => !machine.has_apparmor,
-        "no SELinux" => !machine.has_selinux,
-        "no CAP_SYS_RESOURCE" => machine.capabilities & (1 << 24) == 0,
-        other => match other.strip_prefix("no controller ") {
-            Some(name) => !has_controller(name),
-            None => panic!("expected.txt: unknown condition {other:?}"),
-        },
-    }
 }
 
 fn run(suite: &Path, name: &str) -> Output {
@@ -143,16 +102,6 @@ fn run(suite: &Path, name: &str) -> Output {
         let _ = std::fs::remove_dir(group);
     }
     output
-}
-
-fn judge(name: &str, output: &Output, expected: Option<&Expected>) -> Verdict {
-    match (complaint(name, output), expected) {
-        (None, None) => Verdict::Passed,
-        (None, Some(expected)) if !expected.is_certain => Verdict::Passed,
-        (None, Some(expected)) => Verdict::Failed(format!("passed: {}", expected.reason)),
-        (Some(_), Some(expected)) => Verdict::Skipped(format!("should fail: {}", expected.reason)),
-        (Some(complaint), None) => Verdict::Failed(format!("{complaint}\n{output}")),
-    }
 }
 
 /// What is wrong with a program's output, by the rules of the Test Anything Protocol; some programs
