@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::fcntl::OFlag;
+use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::{Pid, pipe2};
 
@@ -32,8 +33,7 @@ static COUNT: AtomicU32 = AtomicU32::new(0);
 pub enum Manager {
     /// The runtime, below a group that is the house's.
     Cgroupfs,
-    /// The machine's systemd. Processes of such a house are numbered as the machine numbers them,
-    /// and do not end with it by themselves.
+    /// The machine's systemd. Processes of such a house are numbered as the machine numbers them.
     Systemd,
 }
 
@@ -58,7 +58,8 @@ impl Manager {
 
 /// A house. `/etc`, `/run`, `/var`, `/tmp`, `/home` and `/usr/local` are its own, so are networks,
 /// processes and control groups; the program under test is `/usr/local/bin/coracle`. When it is
-/// dropped, or the tests end however, the kernel kills all that runs in it.
+/// dropped, or the tests end however, the kernel kills all that runs in it; where systemd serves,
+/// the former only.
 #[derive(Debug)]
 pub struct House {
     folder: Folder,
@@ -163,6 +164,9 @@ impl House {
 
     /// Ends all that runs in it, and says what does not end.
     fn end(&mut self) -> Result<(), String> {
+        if self.manager == Manager::Systemd {
+            self.kill_residents();
+        }
         drop(self.door.take());
         // What is frozen cannot die, and process 1 does not end before all others did.
         for group in groups(&self.name) {
@@ -182,6 +186,20 @@ impl House {
             }
         }
         Ok(())
+    }
+
+    /// Kills all in the house's mount namespace, containers not among them.
+    fn kill_residents(&self) {
+        let place = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/mnt")).ok();
+        let Some(house) = place(&self.inside) else {
+            return;
+        };
+        for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let pid = entry.file_name().to_string_lossy().into_owned();
+            if let (true, Ok(pid)) = (place(&pid).as_ref() == Some(&house), pid.parse()) {
+                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            }
+        }
     }
 }
 

@@ -8,6 +8,7 @@
 //! | `CORACLE` | the program under test; default: the one of this build |
 //! | `CORACLE_TEST_CGROUPFS` | engines make control groups themselves, though there is systemd |
 //! | `CORACLE_TEST_DIR` | where temporary folders are made; default `/tmp` |
+//! | `CORACLE_TEST_FAILURES` | a file to which failures are added as well |
 //! | `CORACLE_TEST_FULL` | long variants of the tests |
 //! | `CORACLE_TEST_JOBS` | tests at once; default: twice the number of CPUs |
 //! | `CORACLE_TEST_PATIENCE` | factor for all time limits, for slow machines |
@@ -16,6 +17,8 @@
 
 use std::any::Any;
 use std::collections::HashMap;
+use std::fs::OpenOptions;
+use std::io::Write;
 use std::panic;
 use std::process::ExitCode;
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -277,8 +280,15 @@ pub fn report(verdicts: Vec<(String, Verdict)>) -> ExitCode {
             Verdict::Failed(text) => failed.push((title, text)),
         }
     }
-    for (title, text) in &failed {
-        println!("\n---- {title} ----\n{}", text.trim_end());
+    let failures: String = failed
+        .iter()
+        .map(|(title, text)| format!("\n---- {title} ----\n{}\n", text.trim_end()))
+        .collect();
+    print!("{failures}");
+    if let Some(file) = std::env::var_os("CORACLE_TEST_FAILURES") {
+        let file = OpenOptions::new().append(true).create(true).open(file);
+        let written = file.and_then(|mut file| file.write_all(failures.as_bytes()));
+        written.expect("CORACLE_TEST_FAILURES");
     }
     println!(
         "\n{passed} passed, {} failed, {skipped} skipped",

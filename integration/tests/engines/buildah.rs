@@ -47,7 +47,7 @@ buildah containers --quiet
 find /run/coracle /run/crun /run/runc -mindepth 1 2>/dev/null || true
 find /sys/fs/cgroup -type d -name 'buildah*'
 find /var/tmp -name 'buildah*'
-pgrep -x conmon || true"#;
+ps -C conmon -o stat= | grep -v Z || true"#;
     buildah.check("last", left, "");
 }
 

@@ -42,17 +42,23 @@ pid() { ctr task ls | awk -v name=$name '$1 == name { print $2 }'; }
 status() { ctr task ls | awk -v name=$name '$1 == name { print $3 }'; }
 "#;
 
+/// `ctr` asks for control groups by paths, which is cgroupfs's way.
 fn containerd() -> Arc<Engine> {
-    CONTAINERD.get(set_up)
+    CONTAINERD.get(|| set_up(Manager::Cgroupfs))
 }
 
 /// A daemon, and in it the images for users of `ctr` and of Kubernetes.
-pub(crate) fn set_up() -> Engine {
+pub(crate) fn set_up(manager: Manager) -> Engine {
     needs::program("containerd");
-    let mut engine = Engine::new(Manager::Cgroupfs);
+    let mut engine = Engine::new(manager);
     engine.prelude = PRELUDE.to_owned();
     let file = "/etc/containerd/config.toml";
-    engine.write(file, &(page(file) + MACHINE));
+    // The page ends with the table of the runtime's options.
+    let systemd = match manager {
+        Manager::Cgroupfs => "",
+        Manager::Systemd => "SystemdCgroup = true\n",
+    };
+    engine.write(file, &(page(file) + systemd + MACHINE));
     let archive = images(&engine.house);
     let import = format!(
         "daemon; for space in default k8s.io; do ctr -n $space images import {}; done",
@@ -84,8 +90,9 @@ for space in default k8s.io; do
     find /run/containerd/runc/$space -mindepth 1 2>/dev/null || true
     find /sys/fs/cgroup -path "*/$space/*" -type d
 done
-grep -E '/merged|/rootfs' /proc/self/mountinfo || true
-pgrep -x containerd-shim || true"#;
+find /sys/fs/cgroup -type d -name 'cri-containerd-*'
+grep -E '/merged|/rootfs' /proc/self/mountinfo | grep -vxFf /run/mounts-of-the-house || true
+ps -C containerd-shim -o stat= | grep -v Z || true"#;
 
 checks! { containerd, [a_terminal, a_terminal_of_exec, the_daemon_restarts],
     output_is_passed: "run -- sh -c 'echo out; echo err >&2' 2>/dev/null" => "out";
@@ -226,5 +233,5 @@ fn a_terminal_of_exec() {
 
 fn the_daemon_restarts() {
     let script = "start; pkill -x containerd; await '! pgrep -x containerd'; daemon; status; exec_ echo well";
-    set_up().check("restart", script, "RUNNING\nwell");
+    set_up(Manager::Cgroupfs).check("restart", script, "RUNNING\nwell");
 }

@@ -30,19 +30,24 @@ cgroup() {
 "#;
 
 fn docker() -> Arc<Engine> {
-    DOCKER.get(set_up)
+    DOCKER.get(|| set_up(Manager::of_machine()))
 }
 
-fn set_up() -> Engine {
+fn set_up(manager: Manager) -> Engine {
     needs::program("dockerd");
-    let mut engine = Engine::new(Manager::Cgroupfs);
+    let mut engine = Engine::new(manager);
     engine.prelude = PRELUDE.to_owned();
     let file = "/etc/docker/daemon.json";
     engine.write(file, &page(file));
-    let start = r#"
-dockerd --storage-driver overlay2 --exec-opt native.cgroupdriver=cgroupfs >/tmp/dockerd 2>&1 &
-await 'docker version' || { cat /tmp/dockerd >&2; exit 1; }"#;
-    engine.run("daemon", start);
+    // Its bridge needs no NAT, unless it is told to.
+    let start = format!(
+        r#"
+iptables --table nat --list >/dev/null 2>&1 || none='--iptables=false --ip6tables=false'
+dockerd --storage-driver overlay2 --exec-opt native.cgroupdriver={} ${{none-}} >/tmp/dockerd 2>&1 &
+await 'docker version' || {{ cat /tmp/dockerd >&2; exit 1; }}"#,
+        manager.name()
+    );
+    engine.run("daemon", &start);
     let archive = images(&engine.house);
     engine
         .command("docker")
@@ -65,9 +70,9 @@ fn nothing_is_left_behind() {
     let left = r#"
 docker ps --all --quiet
 find /run/docker/runtime-*/moby -mindepth 1
-find /sys/fs/cgroup -path '*/docker/*' -type d
-grep -E '/merged|/rootfs' /proc/self/mountinfo || true
-pgrep -x containerd-shim || true"#;
+find /sys/fs/cgroup -type d \( -path '*/docker/*' -o -name 'docker-*.scope' \)
+grep -E '/merged|/rootfs' /proc/self/mountinfo | grep -vxFf /run/mounts-of-the-house || true
+ps -C containerd-shim -o stat= | grep -v Z || true"#;
     docker.check("", left, "");
 }
 

@@ -88,7 +88,7 @@ fn nothing_is_left_behind() {
 podman ps --all --quiet
 find /run/user/$uid/coracle /run/user/$uid/crun /run/user/$uid/runc -mindepth 1 2>/dev/null || true
 find /sys/fs/cgroup -type d -name '*libpod-*'
-pgrep -x conmon || true"#;
+ps -C conmon -o stat= | grep -v Z || true"#;
     podman.check("", left, "");
 }
 
