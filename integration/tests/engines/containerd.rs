@@ -10,14 +10,42 @@ use crate::engine::{Engine, Shared, images, page};
 
 static CONTAINERD: Shared<Engine> = Shared::new();
 
-/// What this root may lack, where Debian has the plugins, and images that are there.
-const MACHINE: &str = r#"
+/// A release whose settings have names of their own.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Release {
+    /// The words of the page before its settings.
+    page: &'static str,
+    /// More settings: what this root may lack, where Debian has the plugins, and images that are
+    /// there.
+    machine: &'static str,
+    /// Where its programs are, if not where all are.
+    pub(crate) folder: Option<&'static str>,
+}
+
+pub(crate) const ONE: Release = Release {
+    page: "`/etc/containerd/config.toml` of containerd 1",
+    machine: r#"
 [plugins."io.containerd.grpc.v1.cri"]
 sandbox_image = "localhost/pause:latest"
 restrict_oom_score_adj = true
 [plugins."io.containerd.grpc.v1.cri".cni]
 bin_dir = "/usr/lib/cni"
-"#;
+"#,
+    folder: None,
+};
+
+pub(crate) const TWO: Release = Release {
+    page: "`/etc/containerd/config.toml` of containerd 2",
+    machine: r#"
+[plugins."io.containerd.cri.v1.images".pinned_images]
+sandbox = "localhost/pause:latest"
+[plugins."io.containerd.cri.v1.runtime"]
+restrict_oom_score_adj = true
+[plugins."io.containerd.cri.v1.runtime".cni]
+bin_dirs = ["/usr/lib/cni"]
+"#,
+    folder: Some("/opt/containerd2/bin"),
+};
 
 const PRELUDE: &str = r#"
 image=localhost/busybox:latest
@@ -44,21 +72,24 @@ status() { ctr task ls | awk -v name=$name '$1 == name { print $3 }'; }
 
 /// `ctr` asks for control groups by paths, which is cgroupfs's way.
 fn containerd() -> Arc<Engine> {
-    CONTAINERD.get(|| set_up(Manager::Cgroupfs))
+    CONTAINERD.get(|| set_up(ONE, Manager::Cgroupfs))
 }
 
 /// A daemon, and in it the images for users of `ctr` and of Kubernetes.
-pub(crate) fn set_up(manager: Manager) -> Engine {
+pub(crate) fn set_up(release: Release, manager: Manager) -> Engine {
     needs::program("containerd");
     let mut engine = Engine::new(manager);
+    if let Some(folder) = release.folder {
+        engine.run("install", &format!("cp {folder}/* /usr/local/bin"));
+    }
     engine.prelude = PRELUDE.to_owned();
-    let file = "/etc/containerd/config.toml";
     // The page ends with the table of the runtime's options.
     let systemd = match manager {
         Manager::Cgroupfs => "",
         Manager::Systemd => "SystemdCgroup = true\n",
     };
-    engine.write(file, &(page(file) + systemd + MACHINE));
+    let settings = page(release.page) + systemd + release.machine;
+    engine.write("/etc/containerd/config.toml", &settings);
     let archive = images(&engine.house);
     let import = format!(
         "daemon; for space in default k8s.io; do ctr -n $space images import {}; done",
@@ -233,5 +264,5 @@ fn a_terminal_of_exec() {
 
 fn the_daemon_restarts() {
     let script = "start; pkill -x containerd; await '! pgrep -x containerd'; daemon; status; exec_ echo well";
-    set_up(Manager::Cgroupfs).check("restart", script, "RUNNING\nwell");
+    set_up(ONE, Manager::Cgroupfs).check("restart", script, "RUNNING\nwell");
 }

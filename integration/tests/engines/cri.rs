@@ -6,7 +6,7 @@ use coracle_integration::runner::Test;
 use coracle_integration::{Command, Manager, skip};
 
 use crate::checks;
-use crate::containerd::{NOTHING_LEFT, set_up};
+use crate::containerd::{self, NOTHING_LEFT, ONE, Release};
 use crate::engine::{Engine, Shared};
 
 static CRI: Shared<Engine> = Shared::new();
@@ -72,26 +72,29 @@ init() { ctr -n k8s.io task ls | awk -v c=$c '$1 == c { print $2 }'; }
 "#;
 
 fn cri() -> Arc<Engine> {
-    CRI.get(|| {
-        let has_client = Command::new("python3").args(["-c", "import grpc, google.protobuf"]);
-        if has_client.output().code != 0 {
-            skip!("needs python3-grpcio and python3-protobuf");
-        }
-        let manager = Manager::of_machine();
-        let parents = match manager {
-            Manager::Cgroupfs => "parent= some_parent=/some-pod",
-            Manager::Systemd => "parent=pods.slice some_parent=some-pod.slice",
-        };
-        let mut engine = set_up(manager);
-        engine.write("/etc/cni/net.d/10-pods.conflist", NETWORK);
-        engine.write("/usr/local/bin/cri", include_str!("../../engines/cri"));
-        engine.run(
-            "client",
-            "chmod 755 /usr/local/bin/cri; await 'cri Version'",
-        );
-        engine.prelude += &format!("{parents}\n{PRELUDE}");
-        engine
-    })
+    CRI.get(|| set_up(ONE))
+}
+
+/// containerd with a client of the interface.
+pub(crate) fn set_up(release: Release) -> Engine {
+    let has_client = Command::new("python3").args(["-c", "import grpc, google.protobuf"]);
+    if has_client.output().code != 0 {
+        skip!("needs python3-grpcio and python3-protobuf");
+    }
+    let manager = Manager::of_machine();
+    let parents = match manager {
+        Manager::Cgroupfs => "parent= some_parent=/some-pod",
+        Manager::Systemd => "parent=pods.slice some_parent=some-pod.slice",
+    };
+    let mut engine = containerd::set_up(release, manager);
+    engine.write("/etc/cni/net.d/10-pods.conflist", NETWORK);
+    engine.write("/usr/local/bin/cri", include_str!("../../engines/cri"));
+    engine.run(
+        "client",
+        "chmod 755 /usr/local/bin/cri; await 'cri Version'",
+    );
+    engine.prelude += &format!("{parents}\n{PRELUDE}");
+    engine
 }
 
 /// What comes after all others: nothing of their containers is left.
@@ -103,11 +106,12 @@ pub(crate) const LAST: Test = Test {
 
 fn nothing_is_left_behind() {
     let Some(cri) = CRI.take() else { return };
-    cri.check(
-        "",
-        &format!("cat /tmp/stays 2>/dev/null || true\n{NOTHING_LEFT}"),
-        "",
-    );
+    nothing_left(&cri);
+}
+
+pub(crate) fn nothing_left(cri: &Engine) {
+    let script = format!("cat /tmp/stays 2>/dev/null || true\n{NOTHING_LEFT}");
+    cri.check("", &script, "");
 }
 
 checks! { cri, [],
@@ -353,8 +357,9 @@ checks! { cri, [],
         pod
         container '"resources": {"cpu_shares": 512}' '' sleep 1000
         group cpu.shares cpu.weight | sed 's/^59$/512/'"# => "512";
+    // containerd must see it before the group is gone.
     killed_for_memory: r#"
-        run '"resources": {"memory_limit_in_bytes": 16777216}' '' sh -c 'head -c 100m /dev/zero | tail' >/dev/null
+        run '"resources": {"memory_limit_in_bytes": 16777216}' '' sh -c 'head -c 100m /dev/zero | tail; sleep 1; exit 1' >/dev/null
         field reason"# => "OOMKilled";
     updated_memory: r#"
         pod

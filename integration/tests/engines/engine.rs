@@ -13,7 +13,7 @@ await() {
     tries=0
     until eval "$1" >/dev/null 2>&1; do
         tries=$((tries + 1))
-        [ $tries -lt 300 ] || { echo "waited in vain: $1" >&2 && exit 99; }
+        [ $tries -lt 300 ] || { echo "waited in vain: $1" >&2 && return 99; }
         sleep 0.05
     done
 }
@@ -123,12 +123,10 @@ impl<T> Shared<T> {
     }
 }
 
-/// The indented block of `docs/engines.md` that follows the mention of a file.
-pub(crate) fn page(file: &str) -> String {
+/// The indented block of `docs/engines.md` that follows these words.
+pub(crate) fn page(words: &str) -> String {
     let page = include_str!("../../../docs/engines.md");
-    let (_, rest) = page
-        .split_once(&format!("`{file}`"))
-        .expect("a file of the page");
+    let (_, rest) = page.split_once(words).expect("words of the page");
     let lines = rest.lines().skip_while(|line| !line.starts_with("    "));
     let block = lines.take_while(|line| line.is_empty() || line.starts_with("    "));
     block

@@ -8,6 +8,7 @@ use coracle_integration::runner::{self, Suite};
 
 mod buildah;
 mod containerd;
+mod containerd2;
 mod cri;
 mod docker;
 mod engine;
@@ -21,6 +22,7 @@ fn main() -> ExitCode {
         suite(buildah::TESTS, buildah::LAST),
         suite(containerd::TESTS, containerd::LAST),
         suite(cri::TESTS, cri::LAST),
+        suite(containerd2::TESTS, containerd2::LAST),
         suite(docker::TESTS, docker::LAST),
     ])
 }

@@ -92,7 +92,7 @@ ps -C conmon -o stat= | grep -v Z || true"#;
     podman.check("", left, "");
 }
 
-checks! { podman, [a_terminal, a_network_of_the_users, published_ports],
+checks! { podman, [a_terminal, a_network_of_the_users, published_ports, delegated_memory],
     the_runtime_is_ours: r#"
         podman info --format '{{.Host.OCIRuntime.Path}} {{.Store.GraphDriverName}} {{.Host.Security.Rootless}}'"# => "/usr/local/bin/coracle overlay true";
     output_is_passed: "$run busybox sh -c 'echo out; echo err >&2' 2>/dev/null" => "out";
@@ -183,16 +183,40 @@ fn a_terminal() {
     running.wait().exits(6);
 }
 
+/// systemd hands the user's groups to him; cgroupfs would need somebody else to.
+fn delegated_memory() {
+    let podman = podman();
+    if podman.house.manager() != Manager::Systemd {
+        skip!("needs a systemd that delegates to users");
+    }
+    let script = r#"
+start --memory 64m --pids-limit 77
+cgroup x memory.max
+cgroup x pids.max
+podman update --memory 96m $name >/dev/null
+cgroup x memory.max
+podman stats --no-stream --format '{{.PIDs}}' $name
+podman pause $name >/dev/null
+inspect State.Status
+podman unpause $name >/dev/null
+inspect State.Status"#;
+    podman.check(
+        "delegated-memory",
+        script,
+        "67108864\n77\n100663296\n1\npaused\nrunning",
+    );
+}
+
 fn a_network_of_the_users() {
     needs::program("slirp4netns");
-    let script = "podman run --rm busybox ip -o -4 addr show tap0 | grep -o 'inet 10.0.2.100'";
+    let script = "podman run --rm --network slirp4netns busybox ip -o -4 addr show tap0 | grep -o 'inet 10.0.2.100'";
     podman().check("network", script, "inet 10.0.2.100");
 }
 
 fn published_ports() {
     needs::program("slirp4netns");
     let script = r#"
-podman run -d --name $name -p 8084:80 busybox \
+podman run -d --name $name --network slirp4netns -p 8084:80 busybox \
     sh -c 'echo page >/tmp/index.html; exec httpd -f -h /tmp' >/dev/null
 await 'busybox wget -qO- http://localhost:8084/'
 busybox wget -qO- http://localhost:8084/
