@@ -30,6 +30,10 @@ engines:
 conformance:
     integration/test release conformance
 
+# Run those of a newer CHECKOUT (root): in it, `make runtimetest validation-executables` was run
+conformance-of CHECKOUT:
+    CORACLE_RUNTIME_TOOLS={{CHECKOUT}} CORACLE="$(realpath {{program}})" cargo test -p coracle-integration --test conformance
+
 # Run youki's contest (root): in CHECKOUT, contest and runtimetest were built
 contest CHECKOUT:
     CORACLE_CONTEST={{CHECKOUT}} CORACLE="$(realpath {{program}})" cargo test -p coracle-integration --test contest

@@ -39,6 +39,7 @@ fn holds(condition: &str) -> bool {
     let machine = machine();
     match condition {
         "" | "sometimes" => true,
+        "newer suite" => std::env::var_os("CORACLE_RUNTIME_TOOLS").is_some(),
         "no AppArmor" => !machine.has_apparmor,
         "no SELinux" => !machine.has_selinux,
         "no CAP_SYS_RESOURCE" => machine.capabilities & (1 << 24) == 0,

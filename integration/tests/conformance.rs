@@ -1,6 +1,8 @@
 //! Drives the validation programs of the OCI runtime-tools: `conformance [FILTER]...`.
 //!
-//! The programs are built by `integration/conformance/build` from Debian's packages, on first use.
+//! The programs are built by `integration/conformance/build` from Debian's packages, on first use;
+//! or `CORACLE_RUNTIME_TOOLS` names a checkout in which `make runtimetest validation-executables`
+//! was run.
 //! Each runs with a time limit against a wrapper that gives the runtime a private state root; what
 //! it prints is read strictly. Programs that fail for a reason that is not ours stand in
 //! `integration/conformance/expected.txt`; one of them that passes fails the run.
@@ -50,8 +52,11 @@ fn main() -> ExitCode {
     runner::report(verdicts)
 }
 
-/// The folder of the built suite.
+/// The folder of the built suite: the programs, and what they open in their working directory.
 fn suite() -> PathBuf {
+    if let Some(checkout) = std::env::var_os("CORACLE_RUNTIME_TOOLS") {
+        return gathered(Path::new(&checkout));
+    }
     let folder = build_folder()
         .ancestors()
         .nth(2)
@@ -60,6 +65,26 @@ fn suite() -> PathBuf {
     let build = Path::new(env!("CARGO_MANIFEST_DIR")).join("conformance/build");
     Command::new(build).arg(&folder).limit(600).output().ok();
     folder.join("suite")
+}
+
+/// The programs of a checkout side by side, as a build from packages has them.
+fn gathered(checkout: &Path) -> PathBuf {
+    let suite = build_folder().join("runtime-tools");
+    let _ = std::fs::remove_dir_all(&suite);
+    std::fs::create_dir_all(&suite).expect("a folder for the suite");
+    let programs = std::fs::read_dir(checkout.join("validation")).expect("validation programs");
+    for name in programs.flatten().map(|entry| entry.file_name()) {
+        let program = checkout.join("validation").join(&name).join(&name);
+        let program = program.with_added_extension("t");
+        if program.exists() {
+            std::os::unix::fs::symlink(program, suite.join(name)).expect("a link");
+        }
+    }
+    // They are put into bundles as they are: a link would lead nowhere.
+    for name in OTHERS.iter().filter(|name| checkout.join(name).exists()) {
+        std::fs::copy(checkout.join(name), suite.join(name)).expect("a copy");
+    }
+    suite
 }
 
 fn programs(suite: &Path) -> Vec<String> {
