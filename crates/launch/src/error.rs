@@ -23,12 +23,14 @@ pub enum Error {
     /// The filter of system calls cannot be made as asked, or its listener not be handed on.
     #[error(transparent)]
     Seccomp(#[from] coracle_seccomp::Error),
-    /// A call that gives up privileges would seem to succeed.
+    /// A call that gives up privileges could seem to succeed.
     #[error(
-        "linux.seccomp: errnoRet 0 for {call}, which gives up privileges after the filter is \
-         loaded, would keep them; set process.noNewPrivileges, or use another errno"
+        "linux.seccomp: {answer} for {call}, which gives up privileges after the filter is loaded, \
+         could keep them; set process.noNewPrivileges, or answer it otherwise"
     )]
     FakedCall {
+        /// What the profile has for it.
+        answer: &'static str,
         /// Its name.
         call: &'static str,
     },

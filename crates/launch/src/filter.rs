@@ -1,6 +1,6 @@
 //! The filter of system calls: when it is loaded, and by which rules it was made.
 
-use coracle_bundle::{Config, Seccomp, SeccompAction, SeccompRule};
+use coracle_bundle::{Config, Seccomp, SeccompAction};
 use coracle_seccomp::{Abi, UnknownNames};
 
 use crate::error::Error;
@@ -35,8 +35,8 @@ pub(crate) fn plan(config: &Config, no_new_privileges: bool) -> Result<Option<Fi
     let Some(profile) = &config.linux.seccomp else {
         return Ok(None);
     };
-    if !no_new_privileges && let Some(call) = faked(profile) {
-        return Err(Error::FakedCall { call });
+    if !no_new_privileges && let Some((answer, call)) = faked(profile) {
+        return Err(Error::FakedCall { answer, call });
     }
     let unknown = match config.annotations.get(FAIL_UNKNOWN).map(String::as_str) {
         None | Some("0") => UnknownNames::Skipped,
@@ -51,20 +51,32 @@ pub(crate) fn plan(config: &Config, no_new_privileges: bool) -> Result<Option<Fi
     }))
 }
 
-/// A call that gives up privileges after the filter is loaded, and that the filter would answer
-/// with success without doing it (`errnoRet` 0): the program would run with what init has.
-fn faked(profile: &Seccomp) -> Option<&'static str> {
-    let is_faked = |call: &&&str| {
-        let mut rules = profile
+/// A call that gives up privileges after the filter is loaded, and that could succeed without being
+/// done, by the filter (`errnoRet` 0) or by whoever answers notified calls: the program would run
+/// with what init has. Beside it stands how.
+fn faked(profile: &Seccomp) -> Option<(&'static str, &'static str)> {
+    let answer = |call: &&'static str| {
+        let rules = profile
             .rules
             .iter()
-            .filter(|rule| rule.names.iter().any(|name| name == **call));
-        let is_fake = |rule: &SeccompRule| rule.action == SeccompAction::Errno(0);
-        rules.clone().any(is_fake)
-            || profile.default_action == SeccompAction::Errno(0)
-                && !rules.any(|rule| rule.conditions.is_empty())
+            .filter(|rule| rule.names.iter().any(|name| name == call));
+        let by_default = || {
+            let fake = fake(profile.default_action)?;
+            let is_answered = rules.clone().any(|rule| rule.conditions.is_empty());
+            (!is_answered).then_some(fake)
+        };
+        let by_rule = rules.clone().find_map(|rule| fake(rule.action));
+        Some((by_rule.or_else(by_default)?, *call))
     };
-    DESCENT.iter().find(is_faked).copied()
+    DESCENT.iter().find_map(answer)
+}
+
+fn fake(action: SeccompAction) -> Option<&'static str> {
+    match action {
+        SeccompAction::Errno(0) => Some("errnoRet 0"),
+        SeccompAction::Notify => Some("SCMP_ACT_NOTIFY"),
+        _ => None,
+    }
 }
 
 /// Asks the running kernel for what the plan's filter needs, before anything is made.
@@ -120,21 +132,28 @@ mod tests {
 
     #[test]
     fn privileges_are_not_given_up_in_appearance_only() {
-        let refused = |call: &str| {
+        let refused = |answer: &str, call: &str| {
             format!(
-                "linux.seccomp: errnoRet 0 for {call}, which gives up privileges after the filter \
-                 is loaded, would keep them; set process.noNewPrivileges, or use another errno"
+                "linux.seccomp: {answer} for {call}, which gives up privileges after the filter is \
+                 loaded, could keep them; set process.noNewPrivileges, or answer it otherwise"
             )
         };
         let fake = r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
             {"names": ["chown", "setresuid"], "action": "SCMP_ACT_ERRNO", "errnoRet": 0}]}"#;
-        assert_eq!(check(fake, "", false), refused("setresuid"));
+        assert_eq!(check(fake, "", false), refused("errnoRet 0", "setresuid"));
         assert_eq!(check(fake, "", true), "Last");
         let all = r#"{"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 0, "syscalls": [
             {"names": ["prctl"], "action": "SCMP_ACT_ALLOW"},
             {"names": ["setgroups"], "action": "SCMP_ACT_ALLOW",
              "args": [{"index": 0, "op": "SCMP_CMP_EQ", "value": 0}]}]}"#;
-        assert_eq!(check(all, "", false), refused("setgroups"));
+        assert_eq!(check(all, "", false), refused("errnoRet 0", "setgroups"));
+        let notified = r#"{"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/agent",
+            "syscalls": [{"names": ["chown", "capset"], "action": "SCMP_ACT_NOTIFY"}]}"#;
+        assert_eq!(
+            check(notified, "", false),
+            refused("SCMP_ACT_NOTIFY", "capset")
+        );
+        assert_eq!(check(notified, "", true), "Last");
         let denied = r#"{"defaultAction": "SCMP_ACT_ERRNO"}"#;
         assert_eq!(check(denied, "", false), "Privileged");
     }

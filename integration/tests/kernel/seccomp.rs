@@ -517,6 +517,13 @@ fn what_gives_up_privileges_is_not_faked() {
     runtime
         .run(&bundle)
         .fails(["linux.seccomp", "errnoRet 0 for setresuid"]);
+    // Whoever answers may do the same.
+    let mut notified = but(json!({"names": ["capset"], "action": "SCMP_ACT_NOTIFY"}));
+    notified["listenerPath"] = json!(runtime.folder().join("agent"));
+    let bundle = bundle.set("/linux/seccomp", notified);
+    runtime
+        .run(&bundle)
+        .fails(["linux.seccomp", "SCMP_ACT_NOTIFY for capset"]);
 }
 
 fn explain_shows_it() {
@@ -617,14 +624,16 @@ fn a_listener_hears_of_exec() {
     assert_ne!(states[1]["pid"], container.pid());
 }
 
-/// The agent lets all of these go on, but somebody has to be there to say so.
+/// The agent lets all of these go on, but somebody has to be there to say so. What gives up
+/// privileges may be notified only where it is done by then.
 fn nothing_but_write_needs_to_pass() {
+    const PRIVILEGED: &str = "prctl setgroups setresgid setresuid capset";
     let runtime = Runtime::new();
     let agent = Agent::listen(&runtime);
-    let names = "read close sendmsg recvmsg sendto recvfrom execve exit_group prctl setgroups \
-                 setresgid setresuid capset newfstatat faccessat2 mkdir rmdir poll ppoll futex \
-                 mmap munmap brk rt_sigaction rt_sigprocmask";
-    for flag in [true, false] {
+    let names = "read close sendmsg recvmsg sendto recvfrom execve exit_group newfstatat \
+                 faccessat2 mkdir rmdir poll ppoll futex mmap munmap brk rt_sigaction \
+                 rt_sigprocmask";
+    for (flag, names) in [(true, &*format!("{names} {PRIVILEGED}")), (false, names)] {
         let bundle = filtered(&runtime, agent.profile(names))
             .set("/process/noNewPrivileges", json!(flag))
             .user(1000, 1000)
