@@ -18,6 +18,13 @@ pub enum Error {
         /// How many it would be.
         instructions: usize,
     },
+    /// More than are looked at.
+    #[error(
+        "linux.seccomp.syscalls: more than {} rules, one for each name and each alternative \
+         condition",
+        crate::plan::MAX_RULES
+    )]
+    TooManyRules,
     /// Conditions that cannot be translated.
     #[error("linux.seccomp: {0}")]
     Rule(String),

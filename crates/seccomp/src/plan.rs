@@ -11,6 +11,7 @@ mod verdict;
 pub use abi::Abi;
 pub(crate) use describe::FLAGS;
 pub(crate) use program::MAX_INSTRUCTIONS;
+pub(crate) use resolve::MAX_RULES;
 pub(crate) use verdict::{ACTION, NOTIFY, describe as describe_verdict};
 
 use crate::Error;
@@ -66,8 +67,9 @@ pub enum UnknownNames {
 ///
 /// # Errors
 ///
-/// [`Error::TooLong`]; [`Error::NoListener`] and [`Error::NotifiedWrite`] of a profile that would
-/// stop the container for ever; [`Error::UnknownName`] where they are refused; [`Error::Machine`].
+/// [`Error::TooLong`] and [`Error::TooManyRules`]; [`Error::NoListener`] and
+/// [`Error::NotifiedWrite`] of a profile that would stop the container for ever;
+/// [`Error::UnknownName`] where they are refused; [`Error::Machine`].
 pub fn plan(
     profile: &Seccomp,
     native: Option<Abi>,
@@ -76,7 +78,7 @@ pub fn plan(
     let native = native.ok_or(Error::Machine)?;
     let mut notes = Vec::new();
     let abis = abis(profile, native, &mut notes);
-    let resolved = resolve::resolve(profile);
+    let resolved = resolve::resolve(profile)?;
     if let (UnknownNames::Refused, Some(name)) = (unknown_names, resolved.unknown.first()) {
         return Err(unknown_name(profile, name));
     }

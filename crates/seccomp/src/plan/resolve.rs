@@ -4,9 +4,14 @@ use super::abi::Abi;
 use super::multiplex::multiplexed;
 use super::table::{Numbers, Table};
 use super::verdict::{NO_SUCH_CALL, verdict};
+use crate::Error;
 use coracle_bundle::{Seccomp, SeccompAction, SeccompCondition};
 use std::borrow::Cow;
 use std::collections::HashSet;
+
+/// Far above what the kernel's instructions can say, unless nearly all rules are equal. Names times
+/// alternatives could be more than the machine has memory.
+pub(crate) const MAX_RULES: usize = 1 << 16;
 
 /// A profile's rule for one name, or a part of it.
 struct Named<'a> {
@@ -61,7 +66,7 @@ impl Decision<'_> {
 }
 
 /// Looks up a profile's names.
-pub(crate) fn resolve(profile: &Seccomp) -> Resolved<'_> {
+pub(crate) fn resolve(profile: &Seccomp) -> Result<Resolved<'_>, Error> {
     let table = Table::new();
     let mut told = HashSet::new();
     let default = verdict(profile.default_action);
@@ -85,9 +90,12 @@ pub(crate) fn resolve(profile: &Seccomp) -> Resolved<'_> {
             };
             resolved.known.push(numbers);
             resolved.add(numbers, name, &rule.conditions, verdict);
+            if resolved.rules.len() > MAX_RULES {
+                return Err(Error::TooManyRules);
+            }
         }
     }
-    resolved
+    Ok(resolved)
 }
 
 impl<'a> Resolved<'a> {

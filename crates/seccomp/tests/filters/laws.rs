@@ -259,6 +259,20 @@ fn what_would_not_fit_is_refused() {
 }
 
 #[test]
+fn names_times_alternatives_are_bounded() {
+    let profile = |names: usize, alternatives: usize| {
+        let condition = json!({"index": 0, "value": 7, "op": "SCMP_CMP_EQ"});
+        let rule = json!({"names": vec!["read"; names], "action": "SCMP_ACT_ERRNO",
+            "args": vec![condition; alternatives]});
+        parsed(&json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]}))
+    };
+    let plan = |profile| plan(&profile, Some(Abi::X86_64), UnknownNames::Skipped);
+    assert_eq!(plan(profile(5000, 5000)), Err(Error::TooManyRules));
+    let below = plan(profile(10, 5000));
+    assert!(matches!(below, Err(Error::TooLong { .. })), "{below:?}");
+}
+
+#[test]
 fn listeners_and_flags() {
     let notify = |name: &str, path: Option<&str>, flags: &[&str]| {
         let profile = json!({"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": path,
