@@ -20,6 +20,12 @@ pub enum Error {
         /// The groups as given.
         groups: Vec<u32>,
     },
+    /// A working directory of which the kernel would say that the name is too long.
+    #[error("process.cwd: {bytes} bytes are more than the 4095 of a path")]
+    LongWorkingDirectory {
+        /// How many there are.
+        bytes: usize,
+    },
     /// An AppArmor profile on a host without AppArmor.
     #[error("process.apparmorProfile: {profile:?}: AppArmor is not enabled on this host")]
     AppArmorDisabled {

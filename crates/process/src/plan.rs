@@ -179,7 +179,7 @@ fn compose(subject: &Subject) -> Result<Plan, Error> {
         streams: streams(subject),
         confinement: confinement::steps(subject)?,
         descent,
-        cwd: WorkingDirectory::new(&subject.process.cwd),
+        cwd: WorkingDirectory::new(&subject.process.cwd)?,
         program: Program::new(subject.process, subject.options.environment),
         preserved_fds: subject.options.preserved_fds,
         warnings,

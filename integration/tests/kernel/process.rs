@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use coracle_integration::{Bundle, Runtime, json, machine, needs};
+use coracle_integration::{Bundle, Command, Runtime, json, machine, needs, program};
 
 coracle_integration::tests![
     arguments_are_passed_verbatim,
@@ -22,6 +22,7 @@ coracle_integration::tests![
     cwd_is_set,
     a_missing_cwd_is_made,
     cwd_may_be_the_users_alone,
+    names_that_no_kernel_takes_take_no_memory,
     user_and_group_are_set,
     additional_groups_are_exactly_the_configs,
     the_callers_groups_are_dropped,
@@ -212,6 +213,25 @@ fn a_missing_cwd_is_made() {
         .shell("pwd; stat -c %a .")
         .set("/process/cwd", json!("/a/b/c"));
     assert_eq!(runtime.run(&bundle).ok().line(), "/a/b/c\n755");
+}
+
+/// As long as an image likes: what is made of them must not be the product of two lengths.
+fn names_that_no_kernel_takes_take_no_memory() {
+    let runtime = Runtime::new();
+    let refusal = |bundle: &Bundle| {
+        let limited = Command::new("prlimit").arg("--as=200000000");
+        let limited = limited.arg(program()).arg("--root").arg(runtime.root());
+        let run = limited.args(["run", "--bundle"]).arg(&bundle.write().dir);
+        run.arg(runtime.id()).output()
+    };
+    let deep = runtime
+        .bundle()
+        .set("/process/cwd", json!("/y".repeat(60_000)));
+    refusal(&deep).fails(["process.cwd: 120000 bytes", "more than the 4095"]);
+    let path = format!("PATH={}", ":".repeat(60_000));
+    let long = runtime.bundle().set("/process/env", json!([path]));
+    let long = long.args([&"a".repeat(60_000)]);
+    refusal(&long).fails(["exec: ", "aaa"]);
 }
 
 fn cwd_may_be_the_users_alone() {

@@ -1,7 +1,7 @@
 //! From the container's root, all-powerful in its jail, to the process as the config wants it.
 
 use super::home::Home;
-use super::lookup;
+use super::lookup::{self, Found};
 use super::working_directory::{self, Entered};
 use crate::plan::steps::{Affinity, Confinement, Descent, Identity, Label, SessionKeyring, Sets};
 use crate::plan::{Plan, Section};
@@ -29,8 +29,8 @@ pub struct Confined {
 /// All but the exec is done.
 #[derive(Debug)]
 pub struct Ready {
-    /// Place among the plan's candidates.
-    pub(crate) program: usize,
+    /// Where PATH has the program, if it is looked for.
+    pub(crate) program: Option<Found>,
     pub(crate) home: Option<Home>,
 }
 
@@ -160,7 +160,7 @@ fn attributes(scheduler: &Scheduler) -> SchedulerAttributes {
 /// The step that failed; see [`Plan::explain`].
 pub fn become_user(plan: &Plan, confined: Confined) -> Result<Ready, Fault> {
     let mut ready = Ready {
-        program: 0,
+        program: None,
         home: confined.home,
     };
     for (step, descent) in (plan.first(Section::Descent)..).zip(&plan.descent) {

@@ -16,9 +16,11 @@ use nix::errno::Errno;
 pub fn exec(plan: &Plan, ready: &Ready) -> Fault {
     let step = plan.first(Section::Exec);
     let program = &plan.program;
-    let Some(path) = program.candidates.get(ready.program) else {
+    let path = match &ready.program {
+        Some(found) => found.path(),
+        None if program.is_path() => program.name(),
         // A config without process: it was created, and now it is started.
-        return Fault::new(step, Call::Check, Errno::ENOEXEC);
+        None => return Fault::new(step, Call::Check, Errno::ENOEXEC),
     };
     let home = ready.home.as_ref().and_then(|home| home.variable());
     let errno = match home {

@@ -1,6 +1,7 @@
 //! Where the program is: execvp(3) without the heap and without the exec.
 
 use crate::plan::environment::Program;
+use crate::plan::working_directory::PATH_MAX;
 use coracle_sys::{AT_FDCWD, Call, Fault};
 use nix::errno::Errno;
 use nix::fcntl::AtFlags;
@@ -8,17 +9,57 @@ use nix::sys::stat::{SFlag, fstatat};
 use nix::unistd::{AccessFlags, faccessat};
 use std::ffi::CStr;
 
-/// The place among the candidates of the first that the process's user may execute.
+/// The file in a directory of PATH: a path on the stack.
+#[derive(Debug)]
+pub(crate) struct Found {
+    /// The text, and zeroes after it.
+    bytes: [u8; PATH_MAX],
+}
+
+impl Found {
+    /// As execvp(3) joins them: an empty entry is the working directory. `None` is longer than the
+    /// kernel takes.
+    fn new(directory: &[u8], name: &CStr) -> Option<Self> {
+        let directory = if directory.is_empty() {
+            b"."
+        } else {
+            directory
+        };
+        let name = name.to_bytes();
+        let length = directory.len().saturating_add(name.len()).saturating_add(1);
+        let mut bytes = [0; PATH_MAX];
+        for (to, from) in bytes
+            .iter_mut()
+            .zip(directory.iter().chain(b"/").chain(name))
+        {
+            *to = *from;
+        }
+        (length < PATH_MAX).then_some(Self { bytes })
+    }
+
+    pub(crate) fn path(&self) -> &CStr {
+        CStr::from_bytes_until_nul(&self.bytes).unwrap_or_default()
+    }
+}
+
+/// The first file in PATH that the process's user may execute; `None` if `args[0]` is itself the
+/// path of one.
 ///
 /// Run as that user, with its capabilities: root may be denied where the user is not (NFS).
-pub(crate) fn find(program: &Program, step: u32) -> Result<usize, Fault> {
+pub(crate) fn find(program: &Program, step: u32) -> Result<Option<Found>, Fault> {
+    let name = program.name();
+    if program.is_path() {
+        // A path is what was asked for, so that its own trouble is the answer.
+        return check(name).map(|()| None).map_err(Call::Access.at(step));
+    }
     let mut best = Errno::ENOENT;
-    for (place, path) in program.candidates.iter().enumerate() {
-        match check(path) {
-            Ok(()) => return Ok(place),
-            // A path is what was asked for, so that its own trouble is the answer.
-            Err(errno) if program.is_path() => return Err(Fault::new(step, Call::Access, errno)),
-            // In PATH, a file that is there but cannot be run says more than one that is not.
+    for found in program
+        .directories()
+        .filter_map(|directory| Found::new(directory, name))
+    {
+        match check(found.path()) {
+            Ok(()) => return Ok(Some(found)),
+            // A file that is there but cannot be run says more than one that is not.
             Err(Errno::EACCES) => best = Errno::EACCES,
             Err(_) => {}
         }
@@ -48,4 +89,24 @@ fn look(path: &CStr) -> nix::Result<()> {
 /// Whether the file is there at all.
 pub(crate) fn exists(path: &CStr) -> bool {
     fstatat(AT_FDCWD, path, AtFlags::empty()).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::CString;
+
+    #[test]
+    fn directory_and_name_are_joined() {
+        let path = |directory: &[u8], name: &CStr| {
+            let found = Found::new(directory, name);
+            found.map(|found| found.path().to_owned())
+        };
+        assert_eq!(path(b"/bin", c"sh"), Some(c"/bin/sh".to_owned()));
+        assert_eq!(path(b"", c"sh"), Some(c"./sh".to_owned()));
+        let longest = path(&[b'a'; 4093], c"b").map(|path| path.count_bytes());
+        assert_eq!(longest, Some(4095));
+        let name = CString::new([b'b'; 4096]).expect("no NUL");
+        assert_eq!([path(&[b'a'; 4094], c"b"), path(b"", &name)], [None, None]);
+    }
 }

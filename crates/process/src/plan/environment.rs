@@ -14,21 +14,17 @@ pub(crate) struct Program {
     pub(crate) args: StringArray,
     /// Without HOME when init has to find it.
     pub(crate) env: StringArray,
-    /// Paths to try, in order.
-    pub(crate) candidates: Vec<CString>,
+    /// The value of PATH.
+    path: Vec<u8>,
 }
 
 impl Program {
     pub(crate) fn new(process: &Process, added: &[CString]) -> Self {
         let env = environment(&process.env, added);
-        let candidates = match process.args.first() {
-            None => Vec::new(),
-            Some(name) => candidates(name, value(&env, b"PATH").unwrap_or(PATH)),
-        };
         Self {
+            path: value(&env, b"PATH").unwrap_or(PATH).to_vec(),
             args: StringArray::new(process.args.clone()),
             env: StringArray::new(env),
-            candidates,
         }
     }
 
@@ -39,7 +35,14 @@ impl Program {
 
     /// Whether `args[0]` is a path, which execvp(3) takes as it stands.
     pub(crate) fn is_path(&self) -> bool {
-        is_path(self.name())
+        self.name().to_bytes().contains(&b'/')
+    }
+
+    /// The entries of PATH in order; an empty name is in none. With the name at the end of each
+    /// they could take PATH times `args[0]` bytes, so that init joins them one at a time.
+    pub(crate) fn directories(&self) -> impl Iterator<Item = &[u8]> {
+        let entries = self.path.split(|byte| *byte == b':');
+        entries.filter(|_| !self.name().is_empty())
     }
 }
 
@@ -47,28 +50,6 @@ impl Program {
 pub(crate) fn lacks_home(env: &[CString], added: &[CString]) -> bool {
     let home = value(added, b"HOME").or_else(|| value(env, b"HOME"));
     home.is_none_or(<[u8]>::is_empty)
-}
-
-/// The paths that execvp(3) would try for `name`; an empty entry of PATH is the working directory.
-pub(crate) fn candidates(name: &CStr, path: &[u8]) -> Vec<CString> {
-    if is_path(name) {
-        return vec![name.to_owned()];
-    }
-    if name.is_empty() {
-        return Vec::new();
-    }
-    let entries = path.split(|byte| *byte == b':');
-    entries.map(|entry| join(entry, name)).collect()
-}
-
-fn is_path(name: &CStr) -> bool {
-    name.to_bytes().contains(&b'/')
-}
-
-fn join(entry: &[u8], name: &CStr) -> CString {
-    let entry = if entry.is_empty() { b"." } else { entry };
-    // Both parts come from C strings, so that there is no NUL to refuse.
-    CString::new([entry, b"/", name.to_bytes()].concat()).unwrap_or_default()
 }
 
 /// The config's variables with ours in place of those of the same name. An empty HOME is left out:
@@ -101,8 +82,8 @@ fn value<'a>(variables: &'a [CString], name: &[u8]) -> Option<&'a [u8]> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::without_process;
     use super::*;
-    use proptest::prelude::*;
 
     fn strings(texts: &[&str]) -> Vec<CString> {
         texts.iter().map(|text| c(text)).collect()
@@ -129,22 +110,20 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_name_is_nowhere() {
-        assert!(candidates(c"", b"/bin").is_empty());
-    }
-
-    proptest! {
-        #[test]
-        fn a_path_stands_for_itself(name in "[a-z.]{0,3}/[a-z./]{0,6}", path in "[a-z/:]{0,9}") {
-            prop_assert_eq!(candidates(&c(&name), path.as_bytes()), vec![c(&name)]);
-        }
-
-        #[test]
-        fn each_entry_is_tried_in_order(name in "[a-z]{1,5}", path in "[a-z/:]{0,20}") {
-            let found = candidates(&c(&name), path.as_bytes());
-            let entry = |entry: &str| if entry.is_empty() { "." } else { entry }.to_owned();
-            let expected = path.split(':').map(|each| c(&format!("{}/{name}", entry(each))));
-            prop_assert_eq!(found, expected.collect::<Vec<_>>());
-        }
+    fn directories_are_those_of_the_path() {
+        let directories = |name: &str, env: &[&str]| {
+            let process = Process {
+                args: strings(&[name]),
+                env: strings(env),
+                ..without_process()
+            };
+            let program = Program::new(&process, &[]);
+            let directories = program.directories().map(<[u8]>::to_vec);
+            directories.collect::<Vec<_>>()
+        };
+        assert_eq!(directories("a", &["PATH=/x::y"]), [&b"/x"[..], b"", b"y"]);
+        assert_eq!(directories("a", &["PATH="]), [b""]);
+        assert_eq!(directories("a", &[]).len(), 6);
+        assert!(directories("", &[]).is_empty());
     }
 }

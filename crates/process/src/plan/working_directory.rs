@@ -1,6 +1,10 @@
 //! The working directory and what is needed to make it: config.md § Process, `cwd`.
 
+use crate::Error;
 use std::ffi::{CStr, CString};
+
+/// The kernel's `PATH_MAX`, with the NUL at the end.
+pub(crate) const PATH_MAX: usize = 4096;
 
 /// `process.cwd`, with each of its parents ready for `mkdirat`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,7 +25,13 @@ pub(crate) struct Level {
 }
 
 impl WorkingDirectory {
-    pub(crate) fn new(path: &CStr) -> Self {
+    /// A path that no kernel would take is refused: its parents, each in full, could be longer than
+    /// the machine has memory.
+    pub(crate) fn new(path: &CStr) -> Result<Self, Error> {
+        let bytes = path.count_bytes();
+        if bytes >= PATH_MAX {
+            return Err(Error::LongWorkingDirectory { bytes });
+        }
         let mut levels = Vec::new();
         let mut prefix = Vec::new();
         let components = path.to_bytes().split(|byte| *byte == b'/');
@@ -33,10 +43,10 @@ impl WorkingDirectory {
                 name: c_string(name),
             });
         }
-        Self {
+        Ok(Self {
             path: path.to_owned(),
             levels,
-        }
+        })
     }
 }
 
@@ -51,10 +61,21 @@ mod tests {
 
     #[test]
     fn levels_grow_from_the_root() {
-        let levels = WorkingDirectory::new(c"//srv/./data/").levels;
+        let levels = |path| WorkingDirectory::new(path).expect("short enough").levels;
+        assert_eq!(levels(c"/"), []);
+        let levels = levels(c"//srv/./data/");
         let paths: Vec<_> = levels.iter().map(|level| level.path.as_c_str()).collect();
         assert_eq!(paths, [c"/srv", c"/srv/.", c"/srv/./data"]);
         assert_eq!(levels[2].name.as_c_str(), c"data");
-        assert_eq!(WorkingDirectory::new(c"/").levels, []);
+    }
+
+    #[test]
+    fn what_no_kernel_takes_is_refused() {
+        let new = |count| {
+            let path = CString::new("/y".repeat(count)).expect("no NUL");
+            WorkingDirectory::new(&path).map(|cwd| cwd.levels.len())
+        };
+        assert_eq!(new(2047), Ok(2047));
+        assert_eq!(new(2048), Err(Error::LongWorkingDirectory { bytes: 4096 }));
     }
 }
