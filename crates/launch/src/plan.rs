@@ -132,8 +132,7 @@ pub fn plan_exec(
     options: &Options,
 ) -> Result<Plan, Error> {
     let namespaces = coracle_namespaces::plan_exec(init, host);
-    // Whether setgroups(2) was denied when the container was created follows from the same facts.
-    let groups = groups_control(&coracle_namespaces::plan(&config.linux, host)?, host);
+    let groups = groups_control(&namespaces, host);
     let options = process_options(options, groups);
     let filter = filter::plan(config, process.no_new_privileges)?;
     let process = coracle_process::plan_exec(process, config, host, &options)?;
@@ -178,14 +177,14 @@ fn process_options(options: &Options, groups: GroupsControl) -> coracle_process:
     }
 }
 
-/// What setgroups(2) will answer in the container's user namespace.
+/// What setgroups(2) will answer in the process's user namespace. A new one has the word of the
+/// runtime's own, one that is joined was made by whom we do not know.
 fn groups_control(namespaces: &coracle_namespaces::Plan, host: &Host) -> GroupsControl {
-    let denied = match &namespaces.maps {
-        Some(maps) => maps.setgroups == Setgroups::Deny,
-        None => !host.setgroups_allowed,
-    };
-    if denied {
+    let maps = namespaces.maps.as_ref();
+    if !host.setgroups_allowed || maps.is_some_and(|maps| maps.setgroups == Setgroups::Deny) {
         GroupsControl::Denied
+    } else if namespaces.joins_user_namespace() {
+        GroupsControl::Unknown
     } else {
         GroupsControl::Allowed
     }

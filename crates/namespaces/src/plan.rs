@@ -11,6 +11,7 @@ use std::path::PathBuf;
 
 pub use maps::{How, IdMap, Maps, Setgroups};
 
+const CAP_SETGID: u64 = 1 << 6;
 const CAP_NET_ADMIN: u64 = 1 << 12;
 const CAP_SYS_ADMIN: u64 = 1 << 21;
 const NONE: NamespaceFlags = NamespaceFlags::empty();
@@ -66,6 +67,8 @@ pub enum Step {
     Join(Join),
     /// setns(2) into these namespaces of the container's init, all or none.
     JoinProcess(NamespaceFlags),
+    /// Drop the caller's groups before a user namespace is joined, which may have pinned them.
+    DropGroups,
     /// Take uid and gid 0 of the user namespace where it maps them, and drop the groups.
     BecomeRoot,
     /// unshare(2).
@@ -109,7 +112,7 @@ pub fn plan(linux: &Linux, host: &Host) -> Result<Plan, Error> {
     check_privilege(wanted, capable)?;
     let user = whose_user_namespace(wanted);
     let (early, late) = joins_by_path(wanted).partition(|join| is_early(join, user, capable));
-    let before = early_steps(linux, user, early, capable);
+    let before = early_steps(linux, user, early, host);
     let created = created(wanted);
     Ok(Plan {
         intermediate: !before.is_empty(),
@@ -142,6 +145,9 @@ pub fn plan_exec(target: &NamespaceIds, host: &Host) -> Plan {
     let intermediate =
         flags.intersects(NamespaceFlags::PID | NamespaceFlags::USER | NamespaceFlags::TIME);
     let mut steps = Vec::new();
+    if user {
+        steps.extend(drop_groups(host));
+    }
     if !flags.is_empty() {
         steps.push(Step::JoinProcess(flags));
     }
@@ -229,11 +235,13 @@ fn is_early(join: &Join, user: User, capable: bool) -> bool {
 }
 
 /// Root comes last: who was another user before could not open its own timens_offsets any more.
-fn early_steps(linux: &Linux, user: User, joins: Vec<Join>, capable: bool) -> Vec<Step> {
+fn early_steps(linux: &Linux, user: User, joins: Vec<Join>, host: &Host) -> Vec<Step> {
+    let capable = host.capabilities & CAP_SYS_ADMIN != 0;
     let wanted = &linux.namespaces;
     let joins = joins.into_iter().map(Step::Join);
     let time = time_steps(&wanted.time, &linux.time_offsets).into_iter();
-    let enter_user = join(wanted, Kind::User).map(Step::Join).into_iter();
+    let enter_user = drop_groups(host).into_iter();
+    let enter_user = enter_user.chain(join(wanted, Kind::User).map(Step::Join));
     let root = std::iter::once(Step::BecomeRoot);
     match user {
         User::Kept | User::NewFinal => joins.chain(time).collect(),
@@ -241,6 +249,13 @@ fn early_steps(linux: &Linux, user: User, joins: Vec<Join>, capable: bool) -> Ve
         User::Joined if capable => joins.chain(enter_user).chain(time).chain(root).collect(),
         User::Joined => enter_user.chain(joins).chain(time).chain(root).collect(),
     }
+}
+
+/// The process that joins has the caller's groups still, and in a user namespace that says `deny`
+/// to setgroups they would be there to stay. Without the capability they are: the kernel's rule.
+fn drop_groups(host: &Host) -> Option<Step> {
+    let may = host.capabilities & CAP_SETGID != 0 && host.setgroups_allowed;
+    may.then_some(Step::DropGroups)
 }
 
 /// Offsets can be written only while nobody lives in the namespace, so it isn't made by a clone.
@@ -315,6 +330,16 @@ fn devices(linux: &Linux, host: &Host) -> Result<Vec<NetDevice>, Error> {
         Ok(linux.net_devices.clone())
     } else {
         Err(Error::DevicesWithoutPrivilege)
+    }
+}
+
+impl Plan {
+    /// Whether the process ends up in a user namespace that others have made, and that alone knows
+    /// whether setgroups(2) is allowed. Its groups are gone then, but for what cannot be dropped.
+    #[must_use]
+    pub fn joins_user_namespace(&self) -> bool {
+        let mut steps = self.before.iter().chain(&self.enter);
+        steps.any(|step| step.joined().contains(NamespaceFlags::USER))
     }
 }
 
@@ -576,14 +601,15 @@ mod tests {
             &linux,
             &fixture::v2(),
             expect![[r#"
-            intermediate: a process
-              0 join the network namespace /n
-              1 join the ipc namespace /i
-              2 join the uts namespace /u
-              3 join the user namespace /proc/7/ns/user
-              4 become root of the user namespace
-            5 create the pid and mount namespaces
-        "#]],
+                intermediate: a process
+                  0 join the network namespace /n
+                  1 join the ipc namespace /i
+                  2 join the uts namespace /u
+                  3 drop the caller's groups
+                  4 join the user namespace /proc/7/ns/user
+                  5 become root of the user namespace
+                6 create the pid and mount namespaces
+            "#]],
         );
         check(
             &linux,
@@ -708,9 +734,10 @@ mod tests {
         };
         expect![[r#"
             intermediate: a process
-              0 join the container's pid, time, network, mount and user namespaces
-              1 become root of the user namespace
-            2 clone the process
+              0 drop the caller's groups
+              1 join the container's pid, time, network, mount and user namespaces
+              2 become root of the user namespace
+            3 clone the process
         "#]]
         .assert_eq(&show(&plan_exec(&other, &host)));
     }

@@ -29,7 +29,7 @@ pub struct Options<'a> {
     pub id: &'a str,
     /// Whether the process gets a session keyring of its own.
     pub keyring: Keyring,
-    /// Whether the container's user namespace lets `setgroups(2)` through.
+    /// Whether the process's user namespace lets `setgroups(2)` through.
     pub groups: GroupsControl,
     /// Variables of ours such as `LISTEN_FDS=1`; each replaces one of the same name.
     pub environment: &'a [CString],
@@ -55,6 +55,9 @@ pub enum Keyring {
 /// What `/proc/PID/setgroups` of the container's user namespace says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GroupsControl {
+    /// It is seen inside, where the groups that may be dropped are gone already: groups of the
+    /// config are set, and may be refused.
+    Unknown,
     /// `allow`: the groups become exactly those of the config.
     Allowed,
     /// `deny`: groups in the config are an error.

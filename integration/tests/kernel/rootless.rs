@@ -2,9 +2,12 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::process::Stdio;
 
 use coracle_integration::terminal::Terminal;
-use coracle_integration::{Bundle, Command, Runtime, Value, json, needs, skip, status_field};
+use coracle_integration::{
+    Bundle, Command, Runtime, Value, json, needs, program, skip, status_field,
+};
 
 coracle_integration::tests![
     the_written_config_maps_the_caller,
@@ -19,6 +22,7 @@ coracle_integration::tests![
     anothers_id_names_the_helper_or_its_file,
     subordinate_ids_are_mapped_by_the_helpers,
     additional_groups_are_refused,
+    root_comes_in_without_its_groups,
     devices_are_bound,
     sysfs_is_there_and_read_only,
     control_groups_are_there_or_hidden,
@@ -200,6 +204,13 @@ fn subordinate_ids_are_mapped_by_the_helpers() {
     let command = runtime.with_bundle("run", &bundle).arg(runtime.id());
     let output = with_subordinate_ids(&runtime, command).output().ok();
     assert_eq!(output.line(), "500\n500 7\n2");
+    let (id, bundle) = (runtime.id(), bundle.args(["sleep", "1000"]));
+    let command = runtime.with_bundle("run", &bundle);
+    let command = command.args(["--detach", &id]).stdout(Stdio::null());
+    with_subordinate_ids(&runtime, command).output().ok();
+    // What the account has by now does not matter to one more process.
+    let exec = runtime.command(["exec", &id, "id", "-G"]);
+    assert_eq!(exec.output().ok().line(), "500 7");
 }
 
 fn additional_groups_are_refused() {
@@ -208,6 +219,36 @@ fn additional_groups_are_refused() {
     runtime.try_create(&bundle).fails(["additionalGids"]);
     let look = written(&runtime).args(["cat", "/proc/self/setgroups"]);
     assert_eq!(runtime.run(&look).ok().line(), "deny");
+}
+
+/// Where setgroups(2) is denied, whoever is root outside could not drop them any more.
+fn root_comes_in_without_its_groups() {
+    const LOOK: &str = "id -u; grep ^Groups /proc/self/status";
+    let (runtime, root) = (user(), Runtime::new());
+    let container = runtime.start(&written(&runtime).args(["sleep", "1000"]));
+    let with_groups = |command: Command| {
+        let command = command.under("setpriv", ["--groups=4,27,44", "--"]);
+        command.output()
+    };
+    let exec = |options: &[&str]| {
+        let command = Command::new(program()).arg("--root").arg(runtime.root());
+        let command = command.arg("exec").args(options).arg(&container.id);
+        with_groups(command.args(["sh", "-c", LOOK]))
+    };
+    assert_eq!(exec(&[]).ok().line(), "0\nGroups:");
+    let denied = "process.user.additionalGids: [0] cannot be set, setgroups is not allowed";
+    exec(&["--additional-gids", "0"]).fails_as(255, [denied]);
+    let bundle = written(&runtime)
+        .without_namespace("user")
+        .remove("/linux/uidMappings")
+        .remove("/linux/gidMappings")
+        .join_namespace("user", &format!("/proc/{}/ns/user", container.pid()))
+        .shell(LOOK);
+    let run = |bundle: &Bundle| with_groups(root.with_bundle("run", bundle).arg(root.id()));
+    assert_eq!(run(&bundle).ok().line(), "0\nGroups:");
+    let groups = bundle.set("/process/user/additionalGids", json!([0]));
+    run(&groups).fails([denied]);
+    root.is_clean();
 }
 
 fn devices_are_bound() {

@@ -36,6 +36,9 @@ fn run(steps: &[Step], held: &[Option<OwnedFd>], slots: &Slots, first: u32) -> R
             }
             // The runtime's own user namespace: the kernel refuses to enter it once more.
             (Step::Join(_) | Step::JoinProcess(_), None) => {}
+            (Step::DropGroups, _) => {
+                coracle_sys::setgroups(&[]).map_err(Call::Setgroups.at(number))?;
+            }
             (Step::BecomeRoot, _) => become_root(number)?,
             (Step::Unshare(flags), _) => {
                 coracle_sys::unshare(*flags).map_err(Call::Unshare.at(number))?;

@@ -74,6 +74,7 @@ impl Step {
             Step::JoinProcess(flags) => {
                 format!("join the container's {}", namespaces(*flags))
             }
+            Step::DropGroups => "drop the caller's groups".to_owned(),
             Step::BecomeRoot => "become root of the user namespace".to_owned(),
             Step::Unshare(flags) => format!("unshare the {}", namespaces(*flags)),
             Step::TimeOffsets(lines) => {

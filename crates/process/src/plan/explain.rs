@@ -2,6 +2,7 @@
 
 use super::steps::{Confinement, Descent, Label, Setting, StreamSource, Sysctl, limit_to, text};
 use super::{Plan, Section};
+use crate::Error;
 use coracle_sys::{Call, Fault, errno_text};
 use nix::errno::Errno;
 use std::ffi::CStr;
@@ -166,6 +167,10 @@ impl Plan {
                 "process.user.additionalGids: {:?} are not all mapped in the user namespace",
                 identity.groups.as_deref().unwrap_or_default()
             )),
+            (Call::Setgroups, Errno::EPERM) => {
+                let groups = identity.groups.clone().unwrap_or_default();
+                Some(Error::GroupsDenied { groups }.to_string())
+            }
             _ => None,
         }
     }
@@ -384,6 +389,11 @@ mod tests {
             "become",
             (Call::Setgroups, Errno::EINVAL),
             "process.user.additionalGids: [9] are not all mapped in the user namespace",
+        );
+        check(
+            "become",
+            (Call::Setgroups, Errno::EPERM),
+            "process.user.additionalGids: [9] cannot be set, setgroups is not allowed here",
         );
     }
 

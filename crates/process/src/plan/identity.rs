@@ -98,19 +98,20 @@ fn groups(subject: &Subject) -> Result<Option<Vec<u32>>, Error> {
         return Ok(None);
     }
     let groups = &subject.process.user.additional_gids;
-    match (can_set_groups(subject), groups.is_empty()) {
-        (true, _) => Ok(Some(groups.clone())),
-        (false, true) => Ok(None),
-        (false, false) => Err(Error::GroupsDenied {
+    match (groups_control(subject), groups.is_empty()) {
+        (GroupsControl::Allowed, _) | (GroupsControl::Unknown, false) => Ok(Some(groups.clone())),
+        (GroupsControl::Denied | GroupsControl::Unknown, true) => Ok(None),
+        (GroupsControl::Denied, false) => Err(Error::GroupsDenied {
             groups: groups.clone(),
         }),
     }
 }
 
-fn can_set_groups(subject: &Subject) -> bool {
-    subject.options.groups == GroupsControl::Allowed
-        && subject.host.setgroups_allowed
-        && capabilities::holds(subject.available_capabilities(), SETGID)
+fn groups_control(subject: &Subject) -> GroupsControl {
+    match capabilities::holds(subject.available_capabilities(), SETGID) {
+        true => subject.options.groups,
+        false => GroupsControl::Denied,
+    }
 }
 
 #[cfg(test)]
@@ -166,6 +167,9 @@ mod tests {
         let kept = "become 0:0 (keeping groups)";
         check(&without, &v2(), GroupsControl::Denied, &[kept]);
         check(&without, &v2(), GroupsControl::Allowed, &["become 0:0"]);
+        let tried = "become 0:0 (groups 10,20)";
+        check(&with_groups, &v2(), GroupsControl::Unknown, &[tried]);
+        check(&without, &v2(), GroupsControl::Unknown, &[kept]);
     }
 
     #[test]
