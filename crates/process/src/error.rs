@@ -41,11 +41,11 @@ pub enum Error {
         /// The label as given.
         label: String,
     },
-    /// A sysctl of a joined namespace that turned out to be the host's.
-    #[error("linux.sysctl[{key:?}]: {path} is the host's own, not a separate kernel namespace")]
-    SysctlNotSeparate {
-        /// The key as given.
-        key: String,
+    /// A setting of a joined namespace that turned out to be the host's.
+    #[error("{property}: {path} is the host's own, not a separate kernel namespace")]
+    NotSeparate {
+        /// JSON path of the setting.
+        property: String,
         /// The namespace's path.
         path: String,
     },

@@ -70,7 +70,7 @@ pub struct Plan {
     /// What cannot be granted on this host, one line each.
     pub warnings: Vec<String>,
     pub(crate) inheritance: Vec<Inheritance>,
-    /// Joined namespaces that must not turn out to be the host's: sysctl key, path, host's own.
+    /// Joined namespaces that must not turn out to be the host's.
     pub(crate) separate: Vec<SeparateNamespace>,
     pub(crate) machine: Vec<Setting>,
     pub(crate) streams: Streams,
@@ -81,10 +81,11 @@ pub struct Plan {
     pub(crate) preserved_fds: u32,
 }
 
-/// A namespace joined by path, of which a sysctl says that it is not the host's.
+/// A namespace joined by path, of which a setting says that it is not the host's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SeparateNamespace {
-    pub(crate) key: String,
+    /// JSON path of the setting.
+    pub(crate) property: String,
     pub(crate) path: PathBuf,
     /// Device and inode of the runtime's own namespace.
     pub(crate) host: (u64, u64),

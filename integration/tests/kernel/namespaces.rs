@@ -23,6 +23,7 @@ coracle_integration::tests![
     loopback_is_up,
     a_joined_network_is_shared,
     a_joined_host_name_is_changed,
+    the_hosts_own_name_is_not_changed,
     a_joined_ipc_namespace_is_shared,
     the_control_group_namespace_hides_the_path,
     user_namespaces_map_ids,
@@ -300,6 +301,23 @@ fn a_joined_host_name_is_changed() {
     let bundle = joined(&runtime, &first, &["uts"]).set("/hostname", json!("second"));
     runtime.run(&bundle.args(["true"])).ok();
     assert_eq!(first.exec(["hostname"]).ok().line(), "second");
+}
+
+/// In a uts namespace that plays the host's.
+fn the_hosts_own_name_is_not_changed() {
+    let runtime = Runtime::new();
+    for property in ["hostname", "domainname"] {
+        let bundle = runtime.bundle().remove("/hostname").args(["true"]);
+        let bundle = bundle.join_namespace("uts", "/proc/self/ns/uts");
+        let run = |bundle: &Bundle| {
+            let run = runtime.with_bundle("run", bundle).arg(runtime.id());
+            run.under("unshare", ["--uts", "--"]).output()
+        };
+        run(&bundle).ok();
+        let renamed = bundle.set(&format!("/{property}"), json!("second"));
+        let said = format!("{property}: /proc/self/ns/uts is the host's own");
+        run(&renamed).fails([&said]);
+    }
 }
 
 fn a_joined_ipc_namespace_is_shared() {

@@ -29,7 +29,7 @@ pub struct Before {
 /// # Errors
 ///
 /// A hard limit above what the runtime may give, an OOM score or a CPU set that the kernel
-/// refuses, and a sysctl whose joined namespace is the host's.
+/// refuses, and a setting whose joined namespace is the host's.
 pub fn before_clone(plan: &Plan) -> Result<Before, Error> {
     plan.separate.iter().try_for_each(check_separate)?;
     let mut before = Before::default();
@@ -78,14 +78,18 @@ pub fn after_clone(before: Before) {
 
 /// A joined namespace may be the host's by another name.
 fn check_separate(namespace: &SeparateNamespace) -> Result<(), Error> {
-    let SeparateNamespace { key, path, host } = namespace;
+    let SeparateNamespace {
+        property,
+        path,
+        host,
+    } = namespace;
     let found = stat(path).map_err(|errno| Error::StatNamespace {
         path: path.display().to_string(),
         errno,
     })?;
     match (found.st_dev, found.st_ino) == *host {
-        true => Err(Error::SysctlNotSeparate {
-            key: key.clone(),
+        true => Err(Error::NotSeparate {
+            property: property.clone(),
             path: path.display().to_string(),
         }),
         false => Ok(()),

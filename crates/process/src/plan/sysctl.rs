@@ -16,14 +16,22 @@ pub(super) fn machine(
 ) -> Result<(Vec<Setting>, Vec<SeparateNamespace>), Error> {
     let mut settings = Vec::new();
     let mut separate = Vec::new();
-    settings.extend(config.hostname.clone().map(Setting::Hostname));
-    settings.extend(config.domainname.clone().map(Setting::Domainname));
+    let uts = (&config.linux.namespaces.uts, host.namespaces.uts);
+    if let Some(name) = &config.hostname {
+        separate.extend(joined("hostname", uts));
+        settings.push(Setting::Hostname(name.clone()));
+    }
+    if let Some(name) = &config.domainname {
+        separate.extend(joined("domainname", uts));
+        settings.push(Setting::Domainname(name.clone()));
+    }
     for (key, value) in &config.linux.sysctl {
         let path = path(key);
         if path == "kernel/domainname" && config.domainname.is_some() {
             return Err(Error::DomainnameTwice);
         }
-        separate.extend(joined(key, &path, config, host));
+        let property = format!("linux.sysctl[{key:?}]");
+        separate.extend(joined(&property, owner(&path, config, host)));
         // The config's strings hold no NUL.
         let path = CString::new(format!("sys/{path}")).unwrap_or_default();
         let (key, value) = (key.clone(), value.clone());
@@ -51,19 +59,24 @@ fn swap_separator(letter: char) -> char {
     }
 }
 
-/// The namespace that owns the sysctl, if the container joins one.
-fn joined(key: &str, path: &str, config: &Config, host: &Host) -> Option<SeparateNamespace> {
+/// The namespace that owns the sysctl, and the host's own of that kind.
+fn owner<'a>(path: &str, config: &'a Config, host: &Host) -> (&'a Namespace, (u64, u64)) {
     let asked = &config.linux.namespaces;
     let own = &host.namespaces;
-    let (namespace, host) = match path.split('/').next() {
+    match path.split('/').next() {
         Some("net") => (&asked.network, own.network),
         Some("user") => (&asked.user, own.user),
         _ if path == "kernel/domainname" => (&asked.uts, own.uts),
         _ => (&asked.ipc, own.ipc),
-    };
+    }
+}
+
+/// What has to be looked at, if the container joins the namespace.
+fn joined(property: &str, owner: (&Namespace, (u64, u64))) -> Option<SeparateNamespace> {
+    let (namespace, host) = owner;
     match namespace {
         Namespace::Join { path, .. } => Some(SeparateNamespace {
-            key: key.to_owned(),
+            property: property.to_owned(),
             path: path.clone(),
             host,
         }),
@@ -86,9 +99,24 @@ mod tests {
             path: path.clone(),
             index: 0,
         };
+        config.domainname = Some(c"b".to_owned());
+        config.linux.namespaces.uts = Namespace::Join {
+            path: path.clone(),
+            index: 1,
+        };
         let (_, separate) = machine(&config, &v2()).expect("a plan");
-        let (key, host) = ("net.core.somaxconn".to_owned(), v2().namespaces.network);
-        assert_eq!(separate, [SeparateNamespace { key, path, host }]);
+        let own = v2().namespaces;
+        let expected = [
+            ("hostname", own.uts),
+            ("domainname", own.uts),
+            ("linux.sysctl[\"net.core.somaxconn\"]", own.network),
+        ];
+        let expected = expected.map(|(property, host)| SeparateNamespace {
+            property: property.to_owned(),
+            path: path.clone(),
+            host,
+        });
+        assert_eq!(separate, expected);
     }
 
     #[test]
