@@ -44,8 +44,8 @@ impl fmt::Display for Explanation {
 /// As `create` refuses the bundle.
 pub fn explain(directory: &Path, manager: CgroupManager) -> Result<Explanation, Error> {
     let mut bundle = coracle_bundle::load(directory)?;
-    // There is no state root to look the other container up in.
-    let join = |id: &ContainerId| Ok((format!("container:{id}").into(), None));
+    // Only a flag could ask for another container's network.
+    let join = |id: &ContainerId| Err(Error::NoNetwork { id: id.clone() });
     let asked = (&Flags::default(), &Search::default());
     let choice = network::choose(&mut bundle.config, asked, join)?;
     let host = coracle_host::probe(coracle_launch::needs(

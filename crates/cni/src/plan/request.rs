@@ -11,7 +11,7 @@ use super::list::is_name;
 use super::text::one_line;
 use crate::error::Error;
 
-/// The annotation that names the networks; the other items hang below it.
+/// The annotation that names the networks, or `none`; the other items hang below it.
 pub(crate) const ANNOTATION: &str = "run.coracle.network";
 
 /// The annotations that are obeyed, sorted: what `features` lists.
@@ -27,7 +27,8 @@ pub const ANNOTATIONS: [&str; 7] = [
 
 /// The values of the flags as they were typed; a flag that was not given has none.
 ///
-/// A flag takes the place of the annotation of the same item.
+/// A flag takes the place of the annotation of the same item. `host` and `container:ID` are no
+/// annotation's to say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Flags {
     /// `--network none|host|container:ID|NAME[,NAME…]`.
@@ -99,6 +100,12 @@ pub fn request(
             None => Ok(None),
         };
     };
+    let is_another = network == "host" || network.starts_with("container:");
+    if is_another && flags.network.is_none() {
+        // It would widen what the config lists, and an engine may copy annotations from an image.
+        let problem = "taken from --network alone, an annotation may be an image's";
+        return Err(refuse(&by, format!("{:?}: {problem}", one_line(&network))));
+    }
     let request = match network.as_str() {
         "none" => Request::Empty,
         "host" => Request::Host,
@@ -415,12 +422,23 @@ fn limit(text: &str) -> Option<(&'static str, u64)> {
 mod tests {
     use super::*;
 
+    fn annotations(items: &[(&str, &str)]) -> BTreeMap<String, String> {
+        let item =
+            |(key, value): &(&str, &str)| (format!("{ANNOTATION}{key}"), (*value).to_owned());
+        items.iter().map(item).collect()
+    }
+
     fn annotated(items: &[(&str, &str)]) -> Result<Option<Request>, Error> {
-        let annotations = items
-            .iter()
-            .map(|(key, value)| (format!("{ANNOTATION}{key}"), (*value).to_owned()))
-            .collect();
-        request(&Flags::default(), &annotations)
+        request(&Flags::default(), &annotations(items))
+    }
+
+    /// With `--network`.
+    fn flagged(network: &str, items: &[(&str, &str)]) -> Result<Option<Request>, Error> {
+        let flags = Flags {
+            network: Some(network.to_owned()),
+            ..Flags::default()
+        };
+        request(&flags, &annotations(items))
     }
 
     fn problem(items: &[(&str, &str)]) -> String {
@@ -448,9 +466,9 @@ mod tests {
     fn modes() {
         assert_eq!(annotated(&[]).unwrap(), None);
         assert_eq!(annotated(&[("", "none")]).unwrap(), Some(Request::Empty));
-        assert_eq!(annotated(&[("", "host")]).unwrap(), Some(Request::Host));
+        assert_eq!(flagged("host", &[]).unwrap(), Some(Request::Host));
         let id = ContainerId::parse("a").unwrap();
-        let peer = annotated(&[("", "container:a")]).unwrap();
+        let peer = flagged("container:a", &[]).unwrap();
         assert_eq!(peer, Some(Request::Container(id)));
         match annotated(&[("", "a,b-1.c")]).unwrap() {
             Some(Request::Networks(networks)) => assert_eq!(networks.names, ["a", "b-1.c"]),
@@ -467,7 +485,17 @@ mod tests {
             assert_eq!(problem(&[("", bad)]), expected);
         }
         assert_eq!(problem(&[("", "a,a")]), "\"]: \"a\" is named twice");
-        assert!(problem(&[("", "container:..")]).starts_with("\"]: invalid container ID format"));
+        let bad = flagged("container:..", &[]).unwrap_err().to_string();
+        assert!(bad.starts_with("--network: invalid container ID format"));
+    }
+
+    #[test]
+    fn an_annotation_leads_to_no_other_network() {
+        let rule = "taken from --network alone, an annotation may be an image's";
+        for other in ["host", "container:a", "container:"] {
+            let expected = format!("\"]: {other:?}: {rule}");
+            assert_eq!(problem(&[("", other)]), expected);
+        }
     }
 
     #[test]
@@ -508,9 +536,9 @@ mod tests {
             let text = problem(&[(item, value)]);
             let expected = format!("{item}\"]: without a network to attach to: name one");
             assert_eq!(text, expected);
-            let text = problem(&[("", "host"), (item, value)]);
+            let text = flagged("host", &[(item, value)]).unwrap_err().to_string();
             let expected = format!("{item}\"]: \"host\" attaches to no network: name one");
-            assert_eq!(text, expected);
+            assert!(text.ends_with(&expected), "{text}");
         }
     }
 
