@@ -65,8 +65,8 @@ const PROCESS_PROPERTIES: &[Property] = &[
     optional(
         "user",
         Object(&[
-            optional("uid", Scalar),
-            optional("gid", Scalar),
+            required("uid", Scalar),
+            required("gid", Scalar),
             optional("umask", Scalar),
             optional("additionalGids", List(&Scalar)),
             optional("username", Scalar),

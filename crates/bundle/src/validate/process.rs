@@ -316,6 +316,16 @@ mod tests {
     fn users() {
         refused(&[
             (
+                "/process/user",
+                json!({}),
+                "process.user.uid: required, but missing",
+            ),
+            (
+                "/process/user",
+                json!({"uid": 1000, "Gid": 1000}),
+                "process.user.gid: required, but missing",
+            ),
+            (
                 "/process/user/umask",
                 json!(512),
                 "process.user.umask: 01000 (512) is above 0777",
@@ -369,7 +379,7 @@ mod tests {
         );
         accepted(&[
             ("/process/user", json!(null)),
-            ("/process/user", json!({"uid": 4_294_967_294_u32})),
+            ("/process/user/uid", json!(4_294_967_294_u32)),
             ("/process/user/umask", json!(0o777)),
             ("/process/user/additionalGids", json!([])),
         ]);
