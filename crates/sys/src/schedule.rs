@@ -3,7 +3,7 @@
 use crate::Result;
 use crate::kernel::done;
 
-/// `struct sched_attr` of linux/sched/types.h, first version: see sched_setattr(2).
+/// `struct sched_attr` of linux/sched/types.h, second version (5.3): see sched_setattr(2).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SchedulerAttributes {
@@ -24,6 +24,10 @@ pub struct SchedulerAttributes {
     pub deadline: u64,
     /// Nanoseconds, of DEADLINE.
     pub period: u64,
+    /// Of 1024, what `SCHED_FLAG_UTIL_CLAMP_MIN` sets.
+    pub utilization_min: u32,
+    /// Of 1024, what `SCHED_FLAG_UTIL_CLAMP_MAX` sets.
+    pub utilization_max: u32,
 }
 
 impl SchedulerAttributes {
@@ -37,7 +41,7 @@ impl SchedulerAttributes {
     }
 }
 
-const SIZE: u32 = 48;
+const SIZE: u32 = 56;
 const IOPRIO_WHO_PROCESS: i32 = 1;
 const IOPRIO_CLASS_SHIFT: u32 = 13;
 
@@ -46,7 +50,8 @@ const IOPRIO_CLASS_SHIFT: u32 = 13;
 ///
 /// # Errors
 ///
-/// The kernel's: `EPERM`, `EINVAL`, `EBUSY` if a deadline cannot be promised.
+/// The kernel's: `EPERM`, `EINVAL`, `EBUSY` if a deadline cannot be promised, `EOPNOTSUPP` for
+/// bounds of utilization if it is built without them.
 pub fn sched_setattr(attributes: &SchedulerAttributes) -> Result<()> {
     let attributes = SchedulerAttributes {
         size: SIZE,
@@ -108,8 +113,8 @@ mod tests {
     use nix::errno::Errno;
 
     #[test]
-    fn attributes_have_the_first_versions_size() {
-        assert_eq!(size_of::<SchedulerAttributes>(), 48);
+    fn attributes_have_the_second_versions_size() {
+        assert_eq!(size_of::<SchedulerAttributes>(), 56);
         assert_eq!(std::mem::offset_of!(SchedulerAttributes, runtime), 24);
     }
 
@@ -119,6 +124,20 @@ mod tests {
         assert_eq!(sched_setattr(&SchedulerAttributes::of_policy(0)), Ok(()));
         let unknown = SchedulerAttributes::of_policy(99);
         assert_eq!(sched_setattr(&unknown), Err(Errno::EINVAL));
+    }
+
+    #[test]
+    fn the_flags_for_utilization_are_known() {
+        let bounded = SchedulerAttributes {
+            flags: 0x20 | 0x40,
+            utilization_max: 1024,
+            ..SchedulerAttributes::of_policy(0)
+        };
+        let answer = sched_setattr(&bounded);
+        assert!(
+            matches!(answer, Ok(()) | Err(Errno::EOPNOTSUPP)),
+            "{answer:?}"
+        );
     }
 
     #[test]

@@ -41,6 +41,7 @@ coracle_integration::tests![
     oom_score_adjustment_is_set,
     oom_score_adjustment_is_kept,
     the_scheduler_is_set,
+    a_scheduler_that_the_kernel_lacks_is_named,
     the_io_priority_is_set,
     the_callers_affinity_is_forgotten,
     signals_are_reset,
@@ -465,6 +466,20 @@ fn the_scheduler_is_set() {
     let idle = json!({"policy": "SCHED_IDLE"});
     let output = runtime.run(&bundle.set("/process/scheduler", idle)).ok();
     assert!(output.line().ends_with(" 5"), "{output}");
+}
+
+fn a_scheduler_that_the_kernel_lacks_is_named() {
+    let runtime = Runtime::new();
+    let with = |scheduler| {
+        let bundle = runtime.bundle().set("/process/scheduler", scheduler);
+        runtime.run(&bundle.args(["true"]))
+    };
+    with(json!({"policy": "SCHED_ISO"})).fails(["SCHED_ISO", "Linux has no such policy"]);
+    let flags = ["SCHED_FLAG_UTIL_CLAMP_MIN", "SCHED_FLAG_UTIL_CLAMP_MAX"];
+    let bounded = with(json!({"policy": "SCHED_OTHER", "flags": flags}));
+    if bounded.code != 0 {
+        bounded.fails(["the kernel is built without CONFIG_UCLAMP_TASK"]);
+    }
 }
 
 fn the_io_priority_is_set() {

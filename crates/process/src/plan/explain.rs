@@ -134,6 +134,18 @@ impl Plan {
             (Confinement::Scheduler(scheduler), Errno::EPERM) if scheduler.deadline != 0 => {
                 "SCHED_DEADLINE takes CAP_SYS_NICE and a cpuset of all CPUs"
             }
+            (Confinement::Scheduler(scheduler), Errno::EPERM) if scheduler.priority != 0 => {
+                "this takes CAP_SYS_NICE outside the user namespace and, on cgroup v1, \
+                 linux.resources.cpu.realtimeRuntime"
+            }
+            (Confinement::Scheduler(_), Errno::EOPNOTSUPP) => {
+                "the kernel is built without CONFIG_UCLAMP_TASK"
+            }
+            (Confinement::Scheduler(scheduler), Errno::EINVAL)
+                if scheduler.policy_name == "SCHED_ISO" =>
+            {
+                "Linux has no such policy"
+            }
             (Confinement::Scheduler(_) | Confinement::IoPriority(_), Errno::EPERM) => {
                 "this takes CAP_SYS_NICE outside the user namespace"
             }
@@ -364,6 +376,13 @@ mod tests {
             (Call::MemoryPolicy, Errno::ENOSYS),
             "set memory policy MPOL_LOCAL: the kernel has no NUMA support: \
              function not implemented (ENOSYS)",
+        );
+        check(
+            "set scheduler",
+            (Call::Scheduler, Errno::EOPNOTSUPP),
+            "set scheduler SCHED_DEADLINE, runtime 2000, deadline 3000, period 4000 ns: \
+             the kernel is built without CONFIG_UCLAMP_TASK: \
+             operation not supported (EOPNOTSUPP)",
         );
         check(
             "set AppArmor",
