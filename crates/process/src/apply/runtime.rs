@@ -1,7 +1,7 @@
 //! The runtime's part: what a child gets by inheritance, and a look at joined namespaces.
 
 use crate::Error;
-use crate::plan::steps::{Inheritance, Refusal, limit_to};
+use crate::plan::steps::{Inheritance, Refusal, limit_to, most};
 use crate::plan::{Plan, SeparateNamespace};
 use coracle_bundle::Rlimit;
 use nix::errno::Errno;
@@ -145,7 +145,8 @@ fn raise(limit: &Rlimit) -> Result<Option<(i32, u64, u64)>, Error> {
         return Ok(None);
     }
     coracle_sys::set_rlimit(resource, own_soft, hard).map_err(failed(format!(
-        "raise the runtime's own hard limit of {own_hard}"
+        "raise the runtime's own hard limit of {own_hard}{}",
+        most(limit)
     )))?;
     Ok(Some((resource, own_soft, own_hard)))
 }

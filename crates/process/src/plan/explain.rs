@@ -1,6 +1,8 @@
 //! From a step's number back to a sentence.
 
-use super::steps::{Confinement, Descent, Label, Setting, StreamSource, Sysctl, limit_to, text};
+use super::steps::{
+    Confinement, Descent, Label, Setting, StreamSource, Sysctl, limit_to, most, text,
+};
 use super::{Plan, Section};
 use crate::Error;
 use coracle_sys::{Call, Fault, errno_text};
@@ -127,8 +129,9 @@ impl Plan {
             }
             (Confinement::Limit(limit), Errno::EPERM) => {
                 return Some(format!(
-                    "process.rlimits: {}: above what the runtime may give: {errno}",
-                    limit_to(limit)
+                    "process.rlimits: {}: above what the runtime may give{}: {errno}",
+                    limit_to(limit),
+                    most(limit)
                 ));
             }
             (Confinement::Scheduler(scheduler), Errno::EPERM) if scheduler.deadline != 0 => {
@@ -223,7 +226,7 @@ fn sysctl_cause(sysctl: &Sysctl, fault: &Fault) -> Option<String> {
             "this kernel has no such key, or not in this namespace"
         }
         (_, Errno::EPERM | Errno::EACCES) => {
-            "the key belongs to the host's root, not to this user namespace"
+            "the key is read-only, or belongs to the host's root and not to this user namespace"
         }
         (Call::Write, Errno::EINVAL) if sysctl.key.ends_with("ping_group_range") => {
             "the group ids must be mapped in the user namespace"
@@ -344,7 +347,7 @@ mod tests {
         );
         check(
             (Call::Write, Errno::EPERM),
-            "the key belongs to the host's root, not to this user namespace: \
+            "the key is read-only, or belongs to the host's root and not to this user namespace: \
              operation not permitted (EPERM)",
         );
     }
@@ -361,8 +364,8 @@ mod tests {
         check(
             "limit",
             (Call::Setrlimit, Errno::EPERM),
-            "process.rlimits: RLIMIT_NOFILE to 1024:4096: above what the runtime may give: \
-             operation not permitted (EPERM)",
+            "process.rlimits: RLIMIT_NOFILE to 1024:4096: above what the runtime may give \
+             (fs.nr_open is the most): operation not permitted (EPERM)",
         );
         check(
             "set scheduler",
@@ -372,17 +375,17 @@ mod tests {
              operation not permitted (EPERM)",
         );
         check(
-            "set memory",
-            (Call::MemoryPolicy, Errno::ENOSYS),
-            "set memory policy MPOL_LOCAL: the kernel has no NUMA support: \
-             function not implemented (ENOSYS)",
-        );
-        check(
             "set scheduler",
             (Call::Scheduler, Errno::EOPNOTSUPP),
             "set scheduler SCHED_DEADLINE, runtime 2000, deadline 3000, period 4000 ns: \
              the kernel is built without CONFIG_UCLAMP_TASK: \
              operation not supported (EOPNOTSUPP)",
+        );
+        check(
+            "set memory",
+            (Call::MemoryPolicy, Errno::ENOSYS),
+            "set memory policy MPOL_LOCAL: the kernel has no NUMA support: \
+             function not implemented (ENOSYS)",
         );
         check(
             "set AppArmor",

@@ -275,6 +275,14 @@ pub(crate) fn limit_to(limit: &Rlimit) -> String {
     format!("{} to {}:{}", limit.name, amount(*soft), amount(*hard))
 }
 
+/// What bounds the limit for root, too.
+pub(crate) fn most(limit: &Rlimit) -> &'static str {
+    match limit.name {
+        "RLIMIT_NOFILE" => " (fs.nr_open is the most)",
+        _ => "",
+    }
+}
+
 fn limit(limit: &Rlimit) -> String {
     format!("{} {}", limit.name, amount(limit.hard))
 }
