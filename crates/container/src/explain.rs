@@ -1,6 +1,6 @@
 //! `explain`: the plan of a bundle as text or JSON. Needs no privilege and touches nothing.
 
-use std::fmt;
+use std::fmt::{self, Write};
 use std::path::Path;
 
 use coracle_bundle::ContainerId;
@@ -24,17 +24,30 @@ pub struct Explanation {
 
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}", self.bundle)?;
+        writeln!(f, "{}", Line(&self.bundle))?;
         for stage in &self.stages {
             writeln!(f, "\n{} ({})", stage.name, stage.actor)?;
             for step in &stage.steps {
-                writeln!(f, "  {step}")?;
+                writeln!(f, "  {}", Line(step))?;
             }
         }
         for warning in &self.warnings {
-            writeln!(f, "\nwarning: {warning}")?;
+            writeln!(f, "\nwarning: {}", Line(warning))?;
         }
         Ok(())
+    }
+}
+
+/// Text for a terminal. Much of a config is an image's, whose control characters could write over
+/// steps or add some.
+struct Line<'a>(&'a str);
+
+impl fmt::Display for Line<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.chars().try_for_each(|letter| match letter {
+            control if control.is_control() => write!(f, "{}", control.escape_default()),
+            letter => f.write_char(letter),
+        })
     }
 }
 
@@ -70,4 +83,28 @@ pub fn explain(directory: &Path, manager: CgroupManager) -> Result<Explanation, 
         stages: plan.stages(),
         warnings: plan.warnings,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_of_a_config_moves_the_cursor() {
+        let hostile = "a\n  forged\u{1b}[2J\u{9b}\u{7}";
+        let explanation = Explanation {
+            bundle: hostile.to_owned(),
+            stages: vec![coracle_launch::StageText {
+                name: "program",
+                actor: "init",
+                steps: vec![format!("execute ü {hostile}")],
+            }],
+            warnings: vec![hostile.to_owned()],
+        };
+        let shown = "a\\n  forged\\u{1b}[2J\\u{9b}\\u{7}";
+        assert_eq!(
+            explanation.to_string(),
+            format!("{shown}\n\nprogram (init)\n  execute ü {shown}\n\nwarning: {shown}\n")
+        );
+    }
 }
