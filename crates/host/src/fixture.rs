@@ -121,7 +121,7 @@ fn root(cgroups: CgroupLayout) -> Host {
         selinux: false,
         resctrl: None,
         namespaces: INITIAL,
-        online_nodes: vec![0],
+        online_nodes: vec![0, 1],
         systemd: None,
     }
 }

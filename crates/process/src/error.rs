@@ -26,6 +26,12 @@ pub enum Error {
         /// How many there are.
         bytes: usize,
     },
+    /// A node of memory that this machine has not.
+    #[error("linux.memoryPolicy.nodes: {node} is not online")]
+    NodeOffline {
+        /// Its number.
+        node: u32,
+    },
     /// An AppArmor profile on a host without AppArmor.
     #[error("process.apparmorProfile: {profile:?}: AppArmor is not enabled on this host")]
     AppArmorDisabled {

@@ -455,6 +455,19 @@ mod tests {
     }
 
     #[test]
+    fn memory_comes_from_nodes_that_are_there() {
+        let with = |flags: &str| {
+            let policy = format!(r#""mode": "MPOL_BIND", "nodes": "1-2", "flags": [{flags}]"#);
+            let config = config("", &format!(r#", "memoryPolicy": {{{policy}}}"#));
+            planned(&config, &v2(), &options())
+        };
+        let missing = "error: linux.memoryPolicy.nodes: 2 is not online\n";
+        assert_eq!(with(""), missing);
+        assert_eq!(with(r#""MPOL_F_STATIC_NODES""#), missing);
+        assert!(with(r#""MPOL_F_RELATIVE_NODES""#).contains("on nodes 1-2"));
+    }
+
+    #[test]
     fn a_labelled_process_needs_its_module() {
         let apparmor = config(r#", "apparmorProfile": "docker-default""#, "");
         let selinux = config(r#", "selinuxLabel": "a:b:c""#, "");

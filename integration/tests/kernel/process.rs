@@ -636,6 +636,12 @@ fn personality_is_set() {
 
 fn a_memory_policy_is_set() {
     let runtime = Runtime::new();
+    // Beside one that is there the kernel would leave it out without a word.
+    let policy = json!({"mode": "MPOL_BIND", "nodes": "0,1000"});
+    let bundle = runtime.bundle().set("/linux/memoryPolicy", policy);
+    runtime
+        .try_create(&bundle)
+        .fails(["linux.memoryPolicy.nodes: 1000 is not online"]);
     let bundle = runtime
         .bundle()
         .shell("head -n 1 /proc/self/numa_maps || true");

@@ -23,7 +23,10 @@ pub(super) fn steps(subject: &Subject) -> Result<Vec<Confinement>, Error> {
     steps.push(Confinement::Affinity(Affinity::All));
     steps.extend(process.scheduler.map(Confinement::Scheduler));
     steps.extend(process.io_priority.map(Confinement::IoPriority));
-    steps.extend(linux.memory_policy.as_ref().map(memory_policy));
+    if let Some(policy) = &linux.memory_policy {
+        check_nodes(policy, &subject.host.online_nodes)?;
+        steps.push(memory_policy(policy));
+    }
     steps.extend(linux.personality.map(personality));
     if super::environment::lacks_home(&process.env, subject.options.environment) {
         steps.push(Confinement::Home {
@@ -53,6 +56,20 @@ fn keyring(subject: &Subject) -> Result<Option<Confinement>, Error> {
         .clone()
         .filter(|label| !label.is_empty());
     Ok(Some(Confinement::Keyring(SessionKeyring { name, label })))
+}
+
+/// The numbers count within the nodes that are allowed.
+const MPOL_F_RELATIVE_NODES: u32 = 1 << 14;
+
+/// The kernel leaves out what is not there, unless nothing would remain.
+fn check_nodes(policy: &coracle_bundle::MemoryPolicy, online: &[u32]) -> Result<(), Error> {
+    let is_missing = |node: &&u32| !online.contains(node);
+    match policy.nodes.iter().find(is_missing) {
+        Some(node) if policy.flags & MPOL_F_RELATIVE_NODES == 0 => {
+            Err(Error::NodeOffline { node: *node })
+        }
+        _ => Ok(()),
+    }
 }
 
 fn memory_policy(policy: &coracle_bundle::MemoryPolicy) -> Confinement {
