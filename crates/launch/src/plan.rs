@@ -171,8 +171,6 @@ fn process_options(options: &Options, groups: GroupsControl) -> coracle_process:
         keyring: options.keyring,
         groups,
         environment: &options.environment,
-        window: None,
-        parent_death_signal: None,
         preserved_fds: options.preserved_fds,
     }
 }

@@ -14,8 +14,6 @@
 //!     keyring: Keyring::New,
 //!     groups: GroupsControl::Allowed,
 //!     environment: &[],
-//!     window: None,
-//!     parent_death_signal: None,
 //!     preserved_fds: 0,
 //! };
 //! assert_eq!(options.id, "web1");

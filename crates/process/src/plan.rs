@@ -13,10 +13,9 @@ mod sysctl;
 pub(crate) mod working_directory;
 
 use crate::Error;
-use coracle_bundle::{Config, ConsoleSize, Namespace, Process};
+use coracle_bundle::{Config, Namespace, Process};
 use coracle_host::Host;
 use environment::Program;
-use nix::sys::signal::Signal;
 use std::ffi::CString;
 use std::path::PathBuf;
 use steps::{Confinement, Descent, Inheritance, Setting, StreamSource, Streams};
@@ -33,12 +32,6 @@ pub struct Options<'a> {
     pub groups: GroupsControl,
     /// Variables of ours such as `LISTEN_FDS=1`; each replaces one of the same name.
     pub environment: &'a [CString],
-    /// Size of a terminal where the config's `consoleSize` gives none.
-    pub window: Option<ConsoleSize>,
-    /// The signal that the caller had set with `PR_SET_PDEATHSIG` on the runtime. It is not sent
-    /// for a parent that has ended before it is set: the caller of [`crate::become_user`] looks
-    /// after it.
-    pub parent_death_signal: Option<Signal>,
     /// How many descriptors after 2 stay open for the process.
     pub preserved_fds: u32,
 }
@@ -216,7 +209,6 @@ fn streams(subject: &Subject) -> Streams {
         true => StreamSource::Terminal {
             window: process
                 .console_size
-                .or(subject.options.window)
                 .filter(|size| size.height != 0 && size.width != 0),
         },
     };
@@ -491,33 +483,9 @@ mod tests {
     }
 
     #[test]
-    fn a_terminal_has_the_callers_size_where_the_config_has_none() {
-        let config = config(
-            r#", "terminal": true, "consoleSize": {"height": 0, "width": 9}"#,
-            "",
-        );
-        let unset = planned(&config, &v2(), &options());
+    fn a_size_of_zero_is_none() {
+        let size = r#", "terminal": true, "consoleSize": {"height": 0, "width": 9}"#;
+        let unset = planned(&config(size, ""), &v2(), &options());
         assert!(unset.contains("open a terminal for uid 0"), "{unset}");
-        let window = Some(ConsoleSize {
-            height: 50,
-            width: 132,
-        });
-        let process = config.process.as_ref().map(|process| Process {
-            console_size: None,
-            ..process.clone()
-        });
-        let config = Config { process, ..config };
-        let given = planned(
-            &config,
-            &v2(),
-            &Options {
-                window,
-                ..options()
-            },
-        );
-        assert!(
-            given.contains("open a terminal of 132x50 for uid 0"),
-            "{given}"
-        );
     }
 }

@@ -174,8 +174,8 @@ pub fn become_user(plan: &Plan, confined: Confined) -> Result<Ready, Fault> {
                 coracle_sys::capset(&sets.into()).map_err(Call::Capset.at(step))?;
             }
             Descent::Ambient { raise, .. } => raise_ambient(raise).map_err(Call::Prctl.at(step))?,
-            Descent::ParentDeathSignal(signal) => {
-                coracle_sys::set_parent_death_signal(*signal).map_err(Call::Prctl.at(step))?;
+            Descent::ParentDeathSignal => {
+                coracle_sys::set_parent_death_signal(None).map_err(Call::Prctl.at(step))?;
             }
             Descent::WorkingDirectoryAgain => {
                 if confined.entered == Entered::Denied {

@@ -45,8 +45,6 @@ pub(crate) fn options() -> Options<'static> {
         keyring: Keyring::New,
         groups: GroupsControl::Allowed,
         environment: &[],
-        window: None,
-        parent_death_signal: None,
         preserved_fds: 0,
     }
 }

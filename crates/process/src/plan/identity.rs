@@ -16,10 +16,7 @@ pub(super) fn descent(
     let mut steps = Vec::new();
     steps.extend(bounding(subject, granted.bounding, warnings));
     steps.push(Descent::Identity(identity(subject)?));
-    // A change of the uid clears the signal, so that it is set after it.
-    steps.push(Descent::ParentDeathSignal(
-        subject.options.parent_death_signal,
-    ));
+    steps.push(Descent::ParentDeathSignal);
     steps.push(Descent::Capabilities(granted.sets));
     let (raise, keep) = (numbers(granted.ambient), granted.ambient);
     steps.push(Descent::Ambient { raise, keep });

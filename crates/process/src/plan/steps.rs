@@ -2,7 +2,6 @@
 
 use super::capabilities::names;
 use coracle_bundle::{CapabilitySet, ConsoleSize, IoPriority, Rlimit, Scheduler};
-use nix::sys::signal::Signal;
 use std::ffi::{CStr, CString};
 
 /// What the runtime sets on itself before the clone, so that the child inherits it.
@@ -134,7 +133,8 @@ pub(crate) enum Descent {
         raise: Vec<u8>,
         keep: CapabilitySet,
     },
-    ParentDeathSignal(Option<Signal>),
+    /// It made init end with the runtime, which the process outlives.
+    ParentDeathSignal,
     WorkingDirectoryAgain,
     Lookup,
     NoNewPrivileges,
@@ -229,10 +229,7 @@ impl Descent {
             Self::Identity(identity) => identity.describe(),
             Self::Capabilities(sets) => sets.describe(),
             Self::Ambient { keep, .. } => format!("make ambient {}", names(*keep)),
-            Self::ParentDeathSignal(None) => "clear the parent-death signal".to_owned(),
-            Self::ParentDeathSignal(Some(signal)) => {
-                format!("restore the parent-death signal {signal}")
-            }
+            Self::ParentDeathSignal => "clear the parent-death signal".to_owned(),
             Self::WorkingDirectoryAgain => {
                 format!("change directory to {} if root could not", text(cwd))
             }
