@@ -1,11 +1,11 @@
 //! `root`: config.md § Root.
 
 use super::Scope;
-use super::text::{check_path, clean, path_text};
+use super::text::{check_path, path_text};
 use crate::error::{At, Error, Shown};
 use crate::{Namespace, Root};
 use oci_spec::runtime as oci;
-use std::path::Path;
+use std::path::{Component, Path};
 
 /// The root file system. Whether it is there is seen when it is opened.
 pub(super) fn root(dir: &Path, raw: Option<&oci::Root>, at: At<'_>) -> Result<Root, Error> {
@@ -22,20 +22,32 @@ pub(super) fn root(dir: &Path, raw: Option<&oci::Root>, at: At<'_>) -> Result<Ro
 
 /// pivot_root(2) cannot make `/` the root again; without a mount namespace there is no jail.
 pub(super) fn check_jail(root: &Root, scope: &Scope<'_>, at: At<'_>) -> Result<(), Error> {
-    let host_root = clean(path_text(&root.path)) == Path::new("/");
-    if host_root && scope.namespaces.mount != Namespace::Inherit {
+    if is_host_root(&root.path) && scope.namespaces.mount != Namespace::Inherit {
         return Err(at.key("path").refuse(format!(
             "{} is the host's root file system; a container with a mount namespace needs its own",
-            Shown(path_text(&root.path))
+            Shown(&root.path.to_string_lossy())
         )));
     }
     Ok(())
+}
+
+/// An absolute path that leads to `/`, `..` taken as it reads. The bundle's part of it need not be
+/// UTF-8.
+fn is_host_root(path: &Path) -> bool {
+    let depth = path.components().fold(0_usize, |depth, part| match part {
+        Component::Normal(_) => depth.saturating_add(1),
+        Component::ParentDir => depth.saturating_sub(1),
+        Component::RootDir | Component::CurDir | Component::Prefix(_) => depth,
+    });
+    depth == 0
 }
 
 #[cfg(test)]
 mod tests {
     use crate::fixture::{accepted, base, parse_tree, refused, remove, set, with};
     use serde_json::json;
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
     use std::path::Path;
 
     #[test]
@@ -73,6 +85,20 @@ mod tests {
         );
         assert_eq!(with("/root/path", json!("/x")).root.path, Path::new("/x"));
         accepted(&[("/root/path", json!(".")), ("/root/readonly", json!(null))]);
+    }
+
+    #[test]
+    fn a_bundle_may_have_any_name() {
+        let dir = Path::new(OsStr::from_bytes(b"/b\xff"));
+        let parsed = |path: &str| {
+            let mut tree = base();
+            set(&mut tree, "/root/path", json!(path));
+            crate::parse(dir, tree.to_string().as_bytes())
+        };
+        let config = parsed("rootfs").expect("a good config");
+        assert_eq!(config.root.path, dir.join("rootfs"));
+        let error = parsed("../b/..").expect_err("the host's root").to_string();
+        assert!(error.contains("/../b/..\" is the host's root"), "{error}");
     }
 
     #[test]
