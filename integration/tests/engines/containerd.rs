@@ -141,6 +141,15 @@ checks! { containerd, [a_terminal, a_terminal_of_exec, the_daemon_restarts],
         complaint run -- /no/such/program | grep -o 'no such file or directory'"# => "no such file or directory";
     a_program_without_permission: r#"
         complaint run -- /etc/passwd | grep -o 'permission denied'"# => "permission denied";
+    a_full_disk: r#"
+        mkdir /tmp/$name
+        mount -t tmpfs -o size=8k x /tmp/$name
+        head -c 8k /dev/zero >/tmp/$name/fill
+        complaint run --runc-root /tmp/$name -- true | grep -o 'no space left on device'
+        find /tmp/$name -type f -printf '%f\n'
+        find /sys/fs/cgroup -name $name
+        umount /tmp/$name
+        run -- echo well"# => "no space left on device\nfill\nwell";
     a_missing_working_directory: "run --cwd /no/such/folder -- pwd" => "/no/such/folder";
     the_same_id_again_after_a_failure: "code run -- no-such-program; run -- echo well" => "1\nwell";
     environment: "run --env A=b -- sh -c 'echo $A'" => "b";

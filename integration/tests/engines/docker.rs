@@ -92,6 +92,11 @@ checks! { docker, [a_terminal, a_terminal_of_exec, attach, a_pair_finds_one_anot
         complaint $run $busybox no-such-program | grep -o 'executable file not found in .PATH'"# => "executable file not found in $PATH";
     a_folder_as_program: "code $run $busybox /etc" => "126";
     a_program_without_permission: "code $run $busybox /etc/passwd" => "126";
+    an_image_without_accounts: r#"
+        tar -C $rootfs -c bin/busybox | docker import - bare >/dev/null
+        $run bare /bin/busybox echo well
+        $run --user 7:8 bare /bin/busybox id
+        code $run --user somebody bare /bin/busybox id"# => "well\nuid=7 gid=8 groups=8\n125";
     a_missing_user: "code $run --user nobody-at-all $busybox id" => "125";
     nothing_is_left_of_a_failed_start: r#"
         code docker run --name $name --network none $busybox no-such-program

@@ -111,6 +111,21 @@ checks! { podman, [a_terminal, a_terminal_of_exec, a_detached_terminal, attach, 
         complaint $run busybox no-such-program | grep -o 'not found in .PATH'"# => "not found in $PATH";
     a_folder_as_program: "code $run busybox /etc" => "126";
     a_program_without_permission: "code $run busybox /etc/passwd" => "126";
+    an_image_without_accounts: r#"
+        tar -C $rootfs -c bin/busybox | podman import --quiet - bare >/dev/null
+        $run bare /bin/busybox echo well
+        $run --user 7:8 bare /bin/busybox id
+        code $run --user somebody bare /bin/busybox id"# => "well\nuid=7 gid=8 groups=8\n126";
+    a_full_disk: r#"
+        mkdir /tmp/$name
+        mount -t tmpfs -o size=8k x /tmp/$name
+        head -c 8k /dev/zero >/tmp/$name/fill
+        full="podman --runtime-flag root=/tmp/$name"
+        complaint $full run --name $name --network none busybox true | grep -o 'no space left on device'
+        find /tmp/$name -mindepth 1 -printf '%f\n'
+        find /sys/fs/cgroup -name "*$(inspect Id)*"
+        $full rm $name >/dev/null
+        umount /tmp/$name"# => "no space left on device\nfill";
     a_program_of_another_format: r#"
         echo odd >/tmp/$name
         chmod 755 /tmp/$name
