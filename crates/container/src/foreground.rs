@@ -9,8 +9,6 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::Pid;
 
 use crate::error::Error;
 use crate::notify::Proxy;
@@ -154,17 +152,11 @@ impl Watch<'_> {
     /// Reaps the process and, as subreaper, the orphans of the container.
     fn reap(&mut self) -> Result<(), Error> {
         loop {
-            let (pid, status) = match waitpid(Pid::from_raw(-1), Some(WaitPidFlag::WNOHANG)) {
-                Ok(WaitStatus::Exited(pid, code)) => (pid, ExitStatus::Code(code)),
-                Ok(WaitStatus::Signaled(pid, signal, _)) => {
-                    (pid, ExitStatus::Signal(signal as i32))
-                }
-                Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return Ok(()),
-                Ok(_) | Err(Errno::EINTR) => continue,
+            match coracle_sys::wait_any() {
+                Ok(Some((pid, status))) if pid == self.process.pid => self.ended = Some(status),
+                Ok(Some(_)) => {}
+                Ok(None) | Err(Errno::ECHILD) => return Ok(()),
                 Err(errno) => return Err(failed("wait for the process")(errno)),
-            };
-            if pid == self.process.pid {
-                self.ended = Some(status);
             }
         }
     }

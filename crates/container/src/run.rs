@@ -61,7 +61,13 @@ pub fn run(store: &Store, options: &RunOptions) -> Result<Ended, Error> {
             ..Ended::default()
         });
     };
-    let code = signals.wait(&init, console, proxy.as_ref())?;
+    let code = match signals.wait(&init, console, proxy.as_ref()) {
+        Ok(code) => code,
+        Err(error) => {
+            let _ = remove(&directory);
+            return Err(error);
+        }
+    };
     let mut failures = Vec::new();
     if options.after == After::Delete {
         // The container has ended, whatever comes of its remains: its exit code is the answer.
@@ -77,7 +83,7 @@ pub fn run(store: &Store, options: &RunOptions) -> Result<Ended, Error> {
     })
 }
 
-/// Deletes the container, unless somebody else has meanwhile.
+/// Ends and deletes the container, unless somebody else has meanwhile.
 fn remove(directory: &Directory) -> Result<Vec<String>, Error> {
     let _lock = lock::acquire(directory)?;
     match directory.record()? {

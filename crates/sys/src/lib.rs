@@ -101,5 +101,5 @@ pub use terminal::{
     WindowSize, pty_number, pty_peer, set_controlling_terminal, set_window_size, unlock_pty,
     window_size,
 };
-pub use wait::{ExitStatus, wait_exit};
+pub use wait::{ExitStatus, wait_any, wait_exit};
 pub use xattr::{getxattr, listxattr, setxattr};

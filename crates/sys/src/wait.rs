@@ -2,6 +2,7 @@
 
 use crate::Result;
 use nix::errno::Errno;
+use nix::unistd::Pid;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 /// How a process ended.
@@ -33,32 +34,55 @@ impl ExitStatus {
 /// The kernel's: `ECHILD` if the process is not a child of the caller or was waited for.
 pub fn wait_exit(child: BorrowedFd<'_>) -> Result<ExitStatus> {
     let id = child.as_raw_fd().cast_unsigned();
+    wait(libc::P_PIDFD, id, libc::WEXITED).map(|info| status(&info))
+}
+
+/// `int waitid(P_ALL, 0, siginfo_t *info, WEXITED | WNOHANG)`, waitid(2).
+///
+/// Takes the status of some child that has ended; `None` while all of them live.
+///
+/// # Errors
+///
+/// The kernel's: `ECHILD` if there are no children.
+pub fn wait_any() -> Result<Option<(Pid, ExitStatus)>> {
+    let info = wait(libc::P_ALL, 0, libc::WEXITED | libc::WNOHANG)?;
+    if info.si_signo == 0 {
+        return Ok(None);
+    }
+    // SAFETY: WEXITED makes the kernel fill the SIGCHLD variant of the union.
+    let pid = unsafe { info.si_pid() };
+    Ok(Some((Pid::from_raw(pid), status(&info))))
+}
+
+/// nix refuses to name real-time signals, after the status is gone: hence the C library.
+fn wait(kind: libc::idtype_t, id: libc::id_t, flags: libc::c_int) -> Result<libc::siginfo_t> {
     // SAFETY: `siginfo_t` consists of plain numbers: all zeroes is a value.
     let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
     loop {
-        // nix refuses to name real-time signals, after the status is gone: hence the C library.
-        // SAFETY: the descriptor is open for the borrow; the kernel writes at most one `siginfo_t`
-        // into a whole one. A thing that is no pidfd is an error, not a fault.
-        let answer = unsafe { libc::waitid(libc::P_PIDFD, id, &raw mut info, libc::WEXITED) };
+        // SAFETY: the kernel writes at most one `siginfo_t` into a whole one. An `id` that names
+        // no child, or a descriptor that is no pidfd, is an error, not a fault.
+        let answer = unsafe { libc::waitid(kind, id, &raw mut info, flags) };
         match Errno::result(answer) {
             Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno),
-            Ok(_) => break,
+            Ok(_) => return Ok(info),
         }
     }
+}
+
+fn status(info: &libc::siginfo_t) -> ExitStatus {
     // SAFETY: WEXITED makes the kernel fill the SIGCHLD variant of the union.
     let status = unsafe { info.si_status() };
     if info.si_code == libc::CLD_EXITED {
-        Ok(ExitStatus::Code(status))
+        ExitStatus::Code(status)
     } else {
-        Ok(ExitStatus::Signal(status))
+        ExitStatus::Signal(status)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use nix::unistd::Pid;
     use std::os::fd::AsFd;
     use std::process::Command;
 

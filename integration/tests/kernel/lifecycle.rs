@@ -33,6 +33,8 @@ coracle_integration::tests![
     bad_ids_are_refused,
     exit_codes_are_passed_on,
     signals_are_passed_on,
+    an_orphan_may_end_by_any_signal,
+    a_run_that_cannot_wait_leaves_nothing,
     init_becomes_the_child_of_the_caller,
     run_deletes_the_container,
     run_with_keep_does_not,
@@ -334,10 +336,32 @@ fn signals_are_passed_on() {
     let runtime = Runtime::new();
     // A process that is 1 of its namespace is not ended by signals of its own.
     let bundle = runtime.bundle().without_namespace("pid");
-    for (name, number) in [("TERM", 15), ("KILL", 9), ("SEGV", 11)] {
+    for (name, number) in [("TERM", 15), ("KILL", 9), ("SEGV", 11), ("40", 40)] {
         let output = runtime.run(&bundle.clone().shell(&format!("kill -{name} $$")));
         assert_eq!(output.exits(128 + number).signal, None);
     }
+    let output = runtime.sleeper().shell("kill -34 $$");
+    assert_eq!(output.exits(128 + 34).signal, None);
+}
+
+fn an_orphan_may_end_by_any_signal() {
+    let runtime = Runtime::new();
+    let script = "(sh -c 'kill -40 $$' &); sleep 0.1; exit 6";
+    let bundle = runtime.bundle().without_namespace("pid").shell(script);
+    runtime.run(&bundle).exits(6);
+    runtime.is_clean();
+}
+
+fn a_run_that_cannot_wait_leaves_nothing() {
+    needs::program("strace");
+    let runtime = Runtime::new();
+    let script = "(true &); sleep 1000";
+    let bundle = runtime.bundle().without_namespace("pid").shell(script);
+    let options = ["-o", "/dev/null", "-e", "inject=waitid:error=EPERM"].map(str::to_owned);
+    let run = runtime.with_bundle("run", &bundle).arg(runtime.id());
+    let output = run.under("strace", options).output();
+    output.fails(["wait for the process", "EPERM"]);
+    runtime.is_clean();
 }
 
 fn init_becomes_the_child_of_the_caller() {
