@@ -125,7 +125,11 @@ fn poststop_hooks(directory: &Directory, record: &Record) -> Result<coracle_hook
 }
 
 /// Kills init and, by the cgroup, whatever else there is, and waits for init's end.
+///
+/// With a pid namespace of its own a stopped container has no process left. Whoever is in its
+/// cgroup then is another container that was given the same one.
 fn end_processes(id: &ContainerId, record: &Record) -> Result<(), Error> {
+    let is_over = record.own_pid_namespace && !record.init.is_some_and(|init| init.is_alive());
     let pidfd = match &record.init {
         Some(init) => init.open().map_err(|errno| Error::System {
             attempted: "open init's pidfd",
@@ -136,7 +140,7 @@ fn end_processes(id: &ContainerId, record: &Record) -> Result<(), Error> {
     if let Some(pidfd) = &pidfd {
         let _ = coracle_sys::pidfd_send_signal(pidfd.as_fd(), nix::libc::SIGKILL);
     }
-    if let Some(cgroup) = record.own_cgroup() {
+    if let (false, Some(cgroup)) = (is_over, record.own_cgroup()) {
         coracle_cgroups::kill(cgroup, nix::libc::SIGKILL)?;
     }
     let Some(pidfd) = pidfd else { return Ok(()) };

@@ -104,6 +104,7 @@ impl Record {
             init: member(&tree, "init"),
             cgroup: member(&tree, "cgroup"),
             cgroup_made: member(&tree, "cgroup_made").unwrap_or_default(),
+            own_pid_namespace: member(&tree, "own_pid_namespace").unwrap_or_default(),
             host_mount: member(&tree, "host_mount"),
             network: tree.get("network").filter(|it| !it.is_null()).cloned(),
             ..Self::default()

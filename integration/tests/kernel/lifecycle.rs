@@ -1,6 +1,7 @@
 //! The operations of the specification's life cycle, and what a runtime leaves behind.
 
 use std::fs;
+use std::time::Duration;
 
 use coracle_integration::runner::{is_full, times};
 use coracle_integration::{Bundle, Output, Runtime, json, needs, status_field, wait_until};
@@ -24,6 +25,7 @@ coracle_integration::tests![
     kill_of_a_created_container_ends_it,
     delete_of_a_running_container_fails,
     delete_of_a_created_container_kills_it,
+    delete_of_a_stopped_container_spares_its_successor,
     delete_of_an_absent_container_fails,
     forced_delete_of_an_absent_container_succeeds,
     forced_delete_kills,
@@ -234,6 +236,24 @@ fn delete_of_a_created_container_kills_it() {
     let runtime = Runtime::new();
     runtime.create(&runtime.bundle()).delete().ok();
     runtime.is_clean();
+}
+
+/// A cgroup that has become empty can be given to the next container.
+fn delete_of_a_stopped_container_spares_its_successor() {
+    let runtime = Runtime::new();
+    let path = json!(format!("/{}shared", runtime.marker()));
+    let bundle = runtime.bundle().set("/linux/cgroupsPath", path);
+    let first = runtime.start(&bundle);
+    first.wait_for_status("stopped");
+    let script = "trap 'exit 5' TERM; echo ready; while :; do sleep 0.01; done";
+    let second = runtime.start(&bundle.shell(script));
+    second.wait_for("ready");
+    let delete = runtime.command(["delete", &first.id]).spawn();
+    let ended = delete.wait_briefly(Duration::from_millis(100));
+    assert!(!ended, "the cgroup is in use");
+    second.kill("TERM").ok();
+    assert_eq!(second.exit_code(), 5);
+    delete.wait().ok();
 }
 
 fn delete_of_an_absent_container_fails() {
