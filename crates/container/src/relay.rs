@@ -23,6 +23,8 @@ const PATIENCE_MS: u16 = 5000;
 pub(crate) struct Relay {
     master: OwnedFd,
     master_open: bool,
+    /// The other end, once the container has left it.
+    slave: Option<OwnedFd>,
     stdin_open: bool,
     input: Vec<u8>,
     output: Vec<u8>,
@@ -58,6 +60,7 @@ impl Relay {
         Ok(Self {
             master,
             master_open: true,
+            slave: None,
             stdin_open: true,
             input: Vec::new(),
             output: Vec::new(),
@@ -99,39 +102,47 @@ impl Relay {
             End::Stdin => self.stdin_open = fill(STDIN, &mut self.input),
             End::Stdout => drop(empty(STDOUT, &mut self.output)),
             End::Master => {
+                let readable = PollFlags::POLLIN | PollFlags::POLLHUP | PollFlags::POLLERR;
+                if ready.intersects(readable)
+                    && self.output.is_empty()
+                    && !fill(self.master.as_fd(), &mut self.output)
+                {
+                    self.hold_slave();
+                }
                 if ready.contains(PollFlags::POLLOUT) {
                     let _ = empty(self.master.as_fd(), &mut self.input);
                 }
-                let readable = PollFlags::POLLIN | PollFlags::POLLHUP | PollFlags::POLLERR;
-                if ready.intersects(readable) && self.output.is_empty() {
-                    // EIO: nobody has the other end open.
-                    self.master_open = fill(self.master.as_fd(), &mut self.output);
-                }
             }
         }
+    }
+
+    /// EIO says that nobody has the other end open, but only of now: a program may close its
+    /// streams and open the console later. While we have it open ourselves, the master waits.
+    fn hold_slave(&mut self) {
+        self.slave = coracle_sys::pty_peer(self.master.as_fd()).ok();
+        self.master_open = self.slave.is_some();
     }
 
     /// After the process's end: what it wrote is still in the pty.
     pub(crate) fn drain(&mut self) {
         let mut copied = 0;
-        while copied < DRAINED && self.flush() && fill(self.master.as_fd(), &mut self.output) {
+        while self.flush() && copied < DRAINED && fill(self.master.as_fd(), &mut self.output) {
             if self.output.is_empty() {
                 return;
             }
             copied += self.output.len();
         }
-        self.flush();
     }
 
-    /// Writes the output buffer out, waiting a limited time for a slow reader.
+    /// Writes the output buffer out, waiting a limited time for a slow reader. Asked before each
+    /// write: a pipe that is ready takes a whole chunk, and else the write would not return.
     fn flush(&mut self) -> bool {
         while !self.output.is_empty() {
-            if empty(STDOUT, &mut self.output) == Err(Errno::EAGAIN) {
-                let mut stdout = [PollFd::new(STDOUT, PollFlags::POLLOUT)];
-                if poll(&mut stdout, PollTimeout::from(PATIENCE_MS)) == Ok(0) {
-                    return false;
-                }
+            let mut stdout = [PollFd::new(STDOUT, PollFlags::POLLOUT)];
+            if poll(&mut stdout, PollTimeout::from(PATIENCE_MS)) == Ok(0) {
+                return false;
             }
+            let _ = empty(STDOUT, &mut self.output);
         }
         true
     }

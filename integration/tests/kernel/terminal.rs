@@ -1,6 +1,7 @@
 //! Terminals: the console socket, and `run` and `exec` on a terminal of the caller's.
 
 use std::fs;
+use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::symlink;
 
@@ -8,6 +9,7 @@ use coracle_integration::terminal::{Terminal, expect};
 use coracle_integration::{
     Bundle, Child, Command, Container, Receiver, Running, Runtime, json, wait_until,
 };
+use nix::fcntl::{FcntlArg, fcntl};
 
 coracle_integration::tests![
     create_sends_one_master,
@@ -43,6 +45,8 @@ coracle_integration::tests![
     exec_without_a_flag_has_no_terminal,
     exec_in_a_container_without_terminal,
     a_background_process_does_not_hold_run,
+    a_terminal_may_be_closed_and_opened_again,
+    a_stopped_reader_does_not_hold_run,
 ];
 
 /// A bundle with a terminal.
@@ -553,4 +557,23 @@ fn a_background_process_does_not_hold_run() {
     let output = runtime.run(&bundle).ok();
     assert_eq!(output.stdout, "end\n");
     wait_until("the end of the other", || runtime.leftovers().is_empty());
+}
+
+/// As services do that have their streams elsewhere and the console for messages.
+fn a_terminal_may_be_closed_and_opened_again() {
+    let runtime = Runtime::new();
+    let script = "for n in 1 2; do exec </dev/null >/dev/null 2>&1; sleep 0.1; exec >/dev/console; \
+                  head -c 20000 /dev/zero | tr '\\0' $n; done; exit 7";
+    let output = runtime.run(&tty(&runtime).shell(script)).exits(7);
+    assert_eq!(output.stdout, "1".repeat(20_000) + &"2".repeat(20_000));
+}
+
+fn a_stopped_reader_does_not_hold_run() {
+    let runtime = Runtime::new();
+    let (_reader, mut writer) = std::io::pipe().unwrap();
+    fcntl(&writer, FcntlArg::F_SETPIPE_SZ(4096)).unwrap();
+    writer.write_all(&[0; 4096]).unwrap();
+    let command = runtime.with_bundle("run", &tty(&runtime).shell("echo unread; exit 7"));
+    command.arg(runtime.id()).stdout(writer).output().exits(7);
+    runtime.is_clean();
 }
