@@ -89,8 +89,17 @@ fn check(
     }
 }
 
+/// Ends and deletes the container, unless somebody else has meanwhile.
+pub(crate) fn take_down(directory: &Directory, force: Force) -> Result<Vec<String>, Error> {
+    let _lock = lock::acquire(directory)?;
+    match directory.record()? {
+        Some(record) => end(directory, &record, force),
+        None => Ok(Vec::new()),
+    }
+}
+
 /// Ends what runs and removes what there is. The caller holds the lock.
-pub(crate) fn end(
+fn end(
     directory: &Directory,
     record: &Record,
     force: Force,

@@ -6,10 +6,9 @@ use crate::create::{self, Container, Goal};
 use crate::delete;
 use crate::error::Error;
 use crate::foreground::Signals;
-use crate::lock;
 use crate::options::{After, Attachment, Force, RunOptions, Subreaper};
 use crate::start;
-use crate::store::{Directory, Store};
+use crate::store::Store;
 
 /// What came of a `run`.
 #[derive(Clone, Debug, Default)]
@@ -64,14 +63,14 @@ pub fn run(store: &Store, options: &RunOptions) -> Result<Ended, Error> {
     let code = match signals.wait(&init, console, proxy.as_ref()) {
         Ok(code) => code,
         Err(error) => {
-            let _ = remove(&directory);
+            let _ = delete::take_down(&directory, Force::Yes);
             return Err(error);
         }
     };
     let mut failures = Vec::new();
     if options.after == After::Delete {
         // The container has ended, whatever comes of its remains: its exit code is the answer.
-        match remove(&directory) {
+        match delete::take_down(&directory, Force::No) {
             Ok(said) => failures = said,
             Err(error) => failures.push(error.to_string()),
         }
@@ -81,13 +80,4 @@ pub fn run(store: &Store, options: &RunOptions) -> Result<Ended, Error> {
         warnings,
         failures,
     })
-}
-
-/// Ends and deletes the container, unless somebody else has meanwhile.
-fn remove(directory: &Directory) -> Result<Vec<String>, Error> {
-    let _lock = lock::acquire(directory)?;
-    match directory.record()? {
-        Some(record) => delete::end(directory, &record, Force::No),
-        None => Ok(Vec::new()),
-    }
 }

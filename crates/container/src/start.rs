@@ -7,6 +7,7 @@ use coracle_launch::{Message, Stage};
 use coracle_sys::Fault;
 use nix::errno::Errno;
 
+use crate::delete;
 use crate::error::Error;
 use crate::identity::Identity;
 use crate::lock;
@@ -65,8 +66,9 @@ pub fn start(store: &Store, id: &ContainerId) -> Result<(), Error> {
         }
         _ => return Err(Error::Ended { id: id.clone() }),
     }
-    poststart(&directory, &record)?;
+    // The transition is over, and a hook may hang: whoever wants the container away need not wait.
     drop(lock);
+    poststart(&directory, &record)?;
     match proxy {
         Some(proxy) => proxy.await_ready(pidfd.as_fd()),
         None => Ok(()),
@@ -156,13 +158,21 @@ pub(crate) fn poststart(directory: &Directory, record: &Record) -> Result<(), Er
     if !record.poststart_hooks {
         return Ok(());
     }
+    run_poststart(directory, record).inspect_err(|_| {
+        let _ = delete::take_down(directory, Force::Yes);
+    })
+}
+
+fn run_poststart(directory: &Directory, record: &Record) -> Result<(), Error> {
     let config = coracle_bundle::parse(&record.bundle, &directory.config()?)?;
     let hooks = coracle_hooks::plan(&config.hooks, &[]);
     let pid = record.init.map_or(0, |init| init.pid);
     let state = state::for_hook(record, Status::Running, pid);
     let poststart = hooks.at(HookPoint::Poststart);
-    coracle_hooks::run(HookPoint::Poststart, poststart, &state, None).map_err(|error| {
-        let _ = crate::delete::end(directory, record, Force::Yes);
-        Error::Hooks(error)
-    })
+    Ok(coracle_hooks::run(
+        HookPoint::Poststart,
+        poststart,
+        &state,
+        None,
+    )?)
 }

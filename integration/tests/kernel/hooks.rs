@@ -34,6 +34,7 @@ coracle_integration::tests![
     a_failing_start_container_hook_fails_start,
     a_failing_start_container_hook_fails_run,
     a_failing_poststart_hook_ends_the_container,
+    a_hanging_poststart_hook_does_not_hold_delete,
     a_failing_poststop_hook_is_a_warning,
     poststop_runs_on_forced_deletion,
     poststop_runs_after_a_failed_program,
@@ -538,6 +539,26 @@ fn a_failing_poststart_hook_ends_the_container() {
     container.delete_by_force().ok();
     assert_eq!(text(&log), "poststop\n");
     tells(runtime.run(&bundle), "poststart", "exit status 6");
+    runtime.is_clean();
+}
+
+fn a_hanging_poststart_hook_does_not_hold_delete() {
+    let runtime = Runtime::new();
+    let (folder, bundle) = shared(&runtime, runtime.bundle());
+    let (begun, end) = (folder.join("begun"), folder.join("end"));
+    let script = format!(
+        "touch {}; until test -e {}; do sleep 0.01; done; exit 6",
+        begun.display(),
+        end.display()
+    );
+    let bundle = bundle.hook("poststart", shell(&script));
+    let container = runtime.create(&bundle.args(["sleep", "1000"]));
+    let start = runtime.command(["start", &container.id]).spawn();
+    wait_until("the hook", || begun.exists());
+    container.delete_by_force().ok();
+    container.verb("state").fails(["does not exist"]);
+    fs::write(end, "").unwrap();
+    tells(start.wait(), "poststart", "exit status 6");
     runtime.is_clean();
 }
 
