@@ -91,7 +91,8 @@ impl Log {
         messages.iter().for_each(|message| self.say(level, message));
     }
 
-    /// A record that the specification wants whatever the level.
+    /// A record that is wanted whatever the level, by the specification or since something that was
+    /// asked for did not come about.
     pub(crate) fn warn_always(&self, message: &str) {
         self.write(Level::Warning, &one_line(message));
     }

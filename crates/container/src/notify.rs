@@ -105,7 +105,11 @@ impl Proxy {
     }
 
     /// Forwards notifications until the container says that it is ready, or its init ends.
+    ///
+    /// # Errors
+    /// The first that was met. The container runs all the same, and was waited for.
     pub(crate) fn await_ready(&self, init: BorrowedFd<'_>) -> Result<(), Error> {
+        let mut passed_on = Ok(());
         loop {
             let ready =
                 coracle_sys::poll_readable(&[self.as_fd(), init], None).map_err(|errno| {
@@ -114,11 +118,14 @@ impl Proxy {
                         errno,
                     }
                 })?;
-            if ready & 0b01 != 0 && self.forward()? == Heard::Ready {
-                return Ok(());
+            let mut heard = Heard::Else;
+            if ready & 0b01 != 0 {
+                let (said, sent) = self.forward()?;
+                passed_on = passed_on.and(sent);
+                heard = said;
             }
-            if ready & 0b10 != 0 {
-                return Ok(());
+            if heard == Heard::Ready || ready & 0b10 != 0 {
+                return passed_on;
             }
         }
     }
@@ -127,8 +134,9 @@ impl Proxy {
         self.socket.as_fd()
     }
 
-    /// Receives one datagram and passes on the lines that concern the service manager.
-    pub(crate) fn forward(&self) -> Result<Heard, Error> {
+    /// Receives one datagram and passes on the lines that concern the service manager, if it can be
+    /// reached.
+    pub(crate) fn forward(&self) -> Result<(Heard, Result<(), Error>), Error> {
         let mut buffer = [0_u8; 4096];
         let failed = |attempted| {
             move |error: std::io::Error| Error::System {
@@ -141,10 +149,11 @@ impl Proxy {
             .recv(&mut buffer)
             .map_err(failed("receive a notification"))?;
         let (lines, heard) = translate(buffer.get(..length).unwrap_or_default(), self.init);
-        if !lines.is_empty() {
-            self.send(&lines)?;
-        }
-        Ok(heard)
+        let sent = match lines.is_empty() {
+            true => Ok(()),
+            false => self.send(&lines),
+        };
+        Ok((heard, sent))
     }
 
     fn send(&self, lines: &[u8]) -> Result<(), Error> {

@@ -17,7 +17,8 @@ pub struct Ended {
     pub code: i32,
     /// What the user should know though it is no error, one line each.
     pub warnings: Vec<String>,
-    /// What failed when the container was deleted, poststop hooks among it: always to be told.
+    /// What failed when the container was deleted, poststop hooks among it, or when its readiness
+    /// was passed on: always to be told.
     pub failures: Vec<String>,
 }
 
@@ -52,11 +53,11 @@ pub fn run(store: &Store, options: &RunOptions) -> Result<Ended, Error> {
     start::poststart(&directory, &record)?;
     let warnings = [prepared.plan.warnings, warnings].concat();
     let Some(signals) = signals else {
-        if let Some(proxy) = proxy {
-            proxy.await_ready(init.pidfd.as_fd())?;
-        }
+        let passed_on = proxy.map(|proxy| proxy.await_ready(init.pidfd.as_fd()));
+        let failed = passed_on.and_then(Result::err);
         return Ok(Ended {
             warnings,
+            failures: failed.iter().map(ToString::to_string).collect(),
             ..Ended::default()
         });
     };

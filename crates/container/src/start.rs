@@ -20,11 +20,12 @@ use crate::store::{Directory, Fifos, Store};
 use coracle_bundle::ContainerId;
 
 /// Starts a created container; returns once the program was executed and poststart hooks ran.
+/// Returns what failed when its readiness was passed on, one line each.
 ///
 /// # Errors
 /// [`Error::Status`] in any status but created, [`Error::NoProcess`], and what init reports of its
 /// hooks and of execve(2): the container is stopped then.
-pub fn start(store: &Store, id: &ContainerId) -> Result<(), Error> {
+pub fn start(store: &Store, id: &ContainerId) -> Result<Vec<String>, Error> {
     let directory = store.open(id)?;
     let lock = lock::acquire(&directory)?;
     let record = directory
@@ -69,10 +70,9 @@ pub fn start(store: &Store, id: &ContainerId) -> Result<(), Error> {
     // The transition is over, and a hook may hang: whoever wants the container away need not wait.
     drop(lock);
     poststart(&directory, &record)?;
-    match proxy {
-        Some(proxy) => proxy.await_ready(pidfd.as_fd()),
-        None => Ok(()),
-    }
+    let passed_on = proxy.map(|proxy| proxy.await_ready(pidfd.as_fd()));
+    let failed = passed_on.and_then(Result::err);
+    Ok(failed.iter().map(ToString::to_string).collect())
 }
 
 fn open(init: &Identity) -> Result<Option<OwnedFd>, Error> {

@@ -23,6 +23,7 @@ coracle_integration::tests![
     a_barrier_is_passed,
     a_long_state_root_works,
     an_empty_name_is_none,
+    a_manager_that_is_gone_is_a_warning,
 ];
 
 /// A service manager's socket.
@@ -283,4 +284,23 @@ fn an_empty_name_is_none() {
         "none"
     );
     assert!(fs::read_dir(runtime.root()).unwrap().next().is_none());
+}
+
+fn a_manager_that_is_gone_is_a_warning() {
+    let runtime = Runtime::new();
+    let gone = runtime.folder().join("gone");
+    let (id, bundle) = (runtime.id(), runtime.bundle().args(["sleep", "1000"]));
+    let create = runtime.with_bundle("create", &bundle).arg(&id);
+    create.env("NOTIFY_SOCKET", &gone).output().ok();
+    let start = runtime.command(["start", &id]);
+    let other = runtime.id();
+    let run = runtime.with_bundle("run", &bundle);
+    for (command, id) in [(start, id), (run.args(["--detach", &other]), other.clone())] {
+        let running = command.env("NOTIFY_SOCKET", &gone).spawn();
+        tell(pid_of(&runtime, &id), "READY=1");
+        let output = running.wait().ok();
+        for text in ["level=warning", "notify the service manager", "ENOENT"] {
+            assert!(output.stderr.contains(text), "{output}");
+        }
+    }
 }

@@ -233,7 +233,10 @@ fn carry_out(request: Request, global: &Global, log: &Log) -> Result<i32, Error>
         Request::Create(options) => create::run(&root()?, &options, log)?,
         Request::Run(options) => return run::run(&root()?, &options, log),
         Request::Exec(options) => return exec::run(&store()?, &options, log),
-        Request::Start(id) => coracle_container::start(&store()?, &id)?,
+        Request::Start(id) => {
+            let failures = coracle_container::start(&store()?, &id)?;
+            failures.iter().for_each(|failure| log.warn_always(failure));
+        }
         Request::State(id) => output::json(&coracle_container::state(&store()?, &id)?)?,
         Request::Kill { id, signal, scope } => {
             coracle_container::kill(&store()?, &id, signal, scope)?
