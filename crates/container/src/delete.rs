@@ -99,11 +99,7 @@ pub(crate) fn take_down(directory: &Directory, force: Force) -> Result<Vec<Strin
 }
 
 /// Ends what runs and removes what there is. The caller holds the lock.
-fn end(
-    directory: &Directory,
-    record: &Record,
-    force: Force,
-) -> Result<Vec<String>, Error> {
+fn end(directory: &Directory, record: &Record, force: Force) -> Result<Vec<String>, Error> {
     end_processes(&directory.id, record)?;
     let mut warnings = network::detach(directory, record, force)?;
     if let Some(cgroup) = &record.cgroup {

@@ -20,6 +20,7 @@
 //! - The bundle's config is read once: later verbs read the private copy.
 
 mod build;
+mod clear;
 mod create;
 mod delete;
 mod error;

@@ -8,6 +8,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
 
+use nix::sys::stat::{Mode, umask};
+
 use crate::error::{Error, io_errno};
 use crate::store::Directory;
 
@@ -93,10 +95,12 @@ impl Proxy {
             return Ok(None);
         }
         let _ = std::fs::remove_file(&short);
-        let socket = UnixDatagram::bind(&short).map_err(failed)?;
-        // The container's process may be any user of its user namespace.
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o777);
-        std::fs::set_permissions(&short, mode).map_err(failed)?;
+        // The container's process may be any user of its user namespace. The mode comes with the
+        // socket: by the time of a chmod(2) the container could have put a link in its place.
+        let mask = umask(Mode::empty());
+        let socket = UnixDatagram::bind(&short);
+        umask(mask);
+        let socket = socket.map_err(failed)?;
         Ok(Some(Self {
             socket,
             upstream,

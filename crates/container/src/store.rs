@@ -19,11 +19,13 @@ use std::path::{Path, PathBuf};
 
 use coracle_bundle::ContainerId;
 use coracle_sys::OpenTreeFlags;
+use nix::NixPath;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{FchmodatFlags, FileStat, Mode, fchmodat, fstat, fstatat, mkdirat, umask};
 use nix::unistd::{UnlinkatFlags, mkfifoat, unlinkat};
 
+use crate::clear::clear;
 use crate::error::{Error, io_errno};
 use crate::record::{Record, Unreadable};
 
@@ -159,7 +161,7 @@ pub(crate) fn open_directory(path: &Path) -> nix::Result<OwnedFd> {
     openat(coracle_sys::AT_FDCWD, path, flags, Mode::empty())
 }
 
-fn open_below(dir: impl AsFd, name: &str) -> nix::Result<OwnedFd> {
+pub(crate) fn open_below<P: NixPath + ?Sized>(dir: impl AsFd, name: &P) -> nix::Result<OwnedFd> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
     openat(dir, name, flags, Mode::empty())
 }
@@ -329,10 +331,10 @@ impl Directory {
     }
 
     /// Makes the directory that is bound into the container for NOTIFY_SOCKET.
-    pub(crate) fn make_notify(&self) -> Result<PathBuf, Error> {
+    pub(crate) fn make_notify(&self) -> Result<(), Error> {
         mkdirat(&self.handle, NOTIFY, Mode::from_bits_truncate(0o755))
             .map_err(|errno| self.failed("make", NOTIFY, errno))?;
-        Ok(self.notify())
+        self.share(NOTIFY, 0o755)
     }
 
     pub(crate) fn notify(&self) -> PathBuf {
@@ -343,7 +345,12 @@ impl Directory {
     /// there stays the same inode.
     pub(crate) fn write_shared(&self, name: &str, text: &str) -> Result<(), Error> {
         self.write(name, text.as_bytes())?;
-        let mode = Mode::from_bits_truncate(0o644);
+        self.share(name, 0o644)
+    }
+
+    /// Lets any user of the container near, whatever our umask.
+    fn share(&self, name: &str, mode: u32) -> Result<(), Error> {
+        let mode = Mode::from_bits_truncate(mode);
         fchmodat(&self.handle, name, mode, FchmodatFlags::NoFollowSymlink)
             .map_err(|errno| self.failed("change the mode of", name, errno))
     }
@@ -384,16 +391,7 @@ impl Directory {
     /// Removes the directory. The record goes last, so that a removal that was interrupted can be
     /// taken up again.
     pub(crate) fn remove(&self) -> Result<(), Error> {
-        let socket = format!("{NOTIFY}/notify.sock");
-        for name in [
-            START,
-            STARTED,
-            OUTPUT,
-            CONFIG,
-            ".config.json",
-            ".state.json",
-            socket.as_str(),
-        ] {
+        for name in [START, STARTED, OUTPUT, CONFIG, ".config.json", ".state.json"] {
             self.unlink(name)?;
         }
         // The first is made first and goes last: without it there is none.
@@ -401,10 +399,8 @@ impl Directory {
             let mut shared = SHARED.into_iter().rev();
             shared.try_for_each(|name| self.unlink(name))?;
         }
-        match unlinkat(&self.handle, NOTIFY, UnlinkatFlags::RemoveDir) {
-            Ok(()) | Err(Errno::ENOENT) => {}
-            Err(errno) => return Err(self.failed("remove", NOTIFY, errno)),
-        }
+        self.remove_notify()
+            .map_err(|errno| self.failed("remove", NOTIFY, errno))?;
         self.unlink(RECORD)?;
         if !self.is_in_place() {
             return Ok(());
@@ -417,6 +413,16 @@ impl Directory {
                 errno,
             }),
         }
+    }
+
+    /// A container that may mount can remount the directory for writing.
+    fn remove_notify(&self) -> nix::Result<()> {
+        match open_below(&self.handle, NOTIFY) {
+            Ok(notify) => clear(notify.as_fd())?,
+            Err(Errno::ENOENT) => return Ok(()),
+            Err(errno) => return Err(errno),
+        }
+        unlinkat(&self.handle, NOTIFY, UnlinkatFlags::RemoveDir)
     }
 
     fn has(&self, name: &str) -> bool {

@@ -24,6 +24,8 @@ coracle_integration::tests![
     a_long_state_root_works,
     an_empty_name_is_none,
     a_manager_that_is_gone_is_a_warning,
+    any_user_reaches_the_socket,
+    what_the_container_puts_beside_the_socket_goes,
 ];
 
 /// A service manager's socket.
@@ -303,4 +305,33 @@ fn a_manager_that_is_gone_is_a_warning() {
             assert!(output.stderr.contains(text), "{output}");
         }
     }
+}
+
+fn any_user_reaches_the_socket() {
+    let runtime = Runtime::new();
+    let manager = Manager::new(&runtime);
+    let script = "ls -ld $NOTIFY_SOCKET && test -w $NOTIFY_SOCKET";
+    let bundle = runtime.bundle().shell(script).user(1000, 1000);
+    for bundle in [bundle.clone(), bundle.user_namespace()] {
+        let command = runtime.with_bundle("run", &bundle).arg(runtime.id());
+        let command = command.env("NOTIFY_SOCKET", &manager.path);
+        command.after("umask 077").output().ok();
+    }
+}
+
+/// It has to be able to mount, and to be root of the host's user namespace.
+fn what_the_container_puts_beside_the_socket_goes() {
+    let runtime = Runtime::new();
+    let manager = Manager::new(&runtime);
+    let script = "mount -o remount,bind,rw /run/notify && cd /run/notify && mkdir -p a/b/c && \
+                  touch a/b/c/d x && ln -s / link && echo made; sleep 1000";
+    let bundle = runtime.bundle().capabilities(["CAP_SYS_ADMIN"]);
+    let (id, bundle) = (runtime.id(), bundle.shell(script));
+    let command = runtime.with_bundle("run", &bundle).arg(&id);
+    let run = command.env("NOTIFY_SOCKET", &manager.path).spawn();
+    wait_until("the files", || run.stdout.text().contains("made"));
+    let delete = runtime.command(["delete", "--force", &id]);
+    delete.output().ok();
+    run.wait().exits(128 + 9);
+    runtime.is_clean();
 }

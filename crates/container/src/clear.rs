@@ -1,0 +1,89 @@
+//! Emptying a directory in which somebody else may have made what he liked.
+
+use std::ffi::OsStr;
+use std::fs::read_dir;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
+use nix::errno::Errno;
+use nix::fcntl::{RenameFlags, renameat2};
+use nix::unistd::{UnlinkatFlags, unlinkat};
+
+use crate::error::io_errno;
+use crate::store::open_below;
+
+/// Removes all that is in `directory`. No link is followed, and what lies deeper is moved up first:
+/// a tree of any depth takes two descriptors.
+pub(crate) fn clear(directory: BorrowedFd) -> nix::Result<()> {
+    let mut moved = 0_u64;
+    loop {
+        let mut is_empty = true;
+        each(directory, |name| {
+            is_empty = false;
+            match unlinkat(directory, name, UnlinkatFlags::NoRemoveDir) {
+                Err(Errno::EISDIR) => {}
+                done => return done,
+            }
+            let below = open_below(directory, name)?;
+            each(below.as_fd(), |name| {
+                move_up(below.as_fd(), name, directory, &mut moved)
+            })?;
+            unlinkat(directory, name, UnlinkatFlags::RemoveDir)
+        })?;
+        if is_empty {
+            return Ok(());
+        }
+    }
+}
+
+fn each(directory: BorrowedFd, mut act: impl FnMut(&OsStr) -> nix::Result<()>) -> nix::Result<()> {
+    let failed = |error: std::io::Error| io_errno(&error);
+    let mut entries =
+        read_dir(format!("/proc/self/fd/{}", directory.as_raw_fd())).map_err(failed)?;
+    entries.try_for_each(|entry| act(&entry.map_err(failed)?.file_name()))
+}
+
+/// Gives the entry a number for a name, the first that is free.
+fn move_up(from: BorrowedFd, name: &OsStr, to: BorrowedFd, number: &mut u64) -> nix::Result<()> {
+    loop {
+        *number += 1;
+        let free = number.to_string();
+        match renameat2(from, name, to, free.as_str(), RenameFlags::RENAME_NOREPLACE) {
+            Err(Errno::EEXIST) => {}
+            done => return done,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sys::stat::{Mode, mkdirat};
+    use std::fs::{create_dir, read_dir, remove_dir, write};
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn a_tree_of_any_depth_goes_and_what_a_link_names_stays() {
+        let path = std::env::temp_dir().join(format!("coracle-clear-{}", std::process::id()));
+        create_dir(&path).unwrap();
+        write(path.join("kept"), "").unwrap();
+        let top = path.join("top");
+        for name in ["top", "top/1", "top/1/a", "top/x"] {
+            create_dir(path.join(name)).unwrap();
+        }
+        for name in ["top/2", "top/1/a/b", "top/x/1", "top/x/2"] {
+            write(path.join(name), "").unwrap();
+        }
+        symlink(&path, top.join("link")).unwrap();
+        let directory = open_below(nix::fcntl::AT_FDCWD, &top).unwrap();
+        let mut deepest = directory.try_clone().unwrap();
+        for _ in 0..2000 {
+            mkdirat(&deepest, "d", Mode::S_IRWXU).unwrap();
+            deepest = open_below(&deepest, "d").unwrap();
+        }
+        assert_eq!(clear(directory.as_fd()), Ok(()));
+        assert_eq!(read_dir(&top).unwrap().count(), 0);
+        assert!(path.join("kept").exists());
+        std::fs::remove_file(path.join("kept")).unwrap();
+        remove_dir(top).and(remove_dir(path)).unwrap();
+    }
+}
