@@ -389,9 +389,9 @@ impl Directory {
     }
 
     /// Removes the directory. The record goes last, so that a removal that was interrupted can be
-    /// taken up again.
+    /// taken up again, and the config, which has the poststop hooks, right before it.
     pub(crate) fn remove(&self) -> Result<(), Error> {
-        for name in [START, STARTED, OUTPUT, CONFIG, ".config.json", ".state.json"] {
+        for name in [START, STARTED, OUTPUT, ".config.json", ".state.json"] {
             self.unlink(name)?;
         }
         // The first is made first and goes last: without it there is none.
@@ -401,6 +401,7 @@ impl Directory {
         }
         self.remove_notify()
             .map_err(|errno| self.failed("remove", NOTIFY, errno))?;
+        self.unlink(CONFIG)?;
         self.unlink(RECORD)?;
         if !self.is_in_place() {
             return Ok(());

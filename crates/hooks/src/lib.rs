@@ -16,7 +16,7 @@
 //! # What a hook gets
 //!
 //! * stdin: the container's state as JSON in a sealed memory file, then the end; a hook that
-//!   reads nothing disturbs nobody. stdout and stderr: one pipe to us, whose last 4 KiB are shown
+//!   reads nothing disturbs nobody. stdout and stderr: one pipe to us, whose last 2 KiB are shown
 //!   if the hook fails. No other descriptor.
 //! * `args` and `env` word for word. Without `env`: a default `PATH` alone, and at `startContainer`
 //!   the environment of the container's process. Never that of the runtime's caller.

@@ -37,6 +37,7 @@ coracle_integration::tests![
     a_hanging_poststart_hook_does_not_hold_delete,
     a_failing_poststop_hook_is_a_warning,
     poststop_runs_on_forced_deletion,
+    poststop_runs_when_a_failed_deletion_is_repeated,
     poststop_runs_after_a_failed_program,
     a_hook_that_is_too_slow_is_killed,
     slow_start_container_and_poststart_hooks_are_killed,
@@ -586,6 +587,21 @@ fn poststop_runs_on_forced_deletion() {
     let container = runtime.start(&bundle.args(["sleep", "1000"]));
     container.delete_by_force().ok();
     container.delete_by_force().ok();
+    assert_eq!(text(&log), "poststop\n");
+}
+
+fn poststop_runs_when_a_failed_deletion_is_repeated() {
+    let runtime = Runtime::new();
+    let (log, bundle) = logging(&runtime, &["poststop"]);
+    let container = runtime.start(&bundle);
+    container.wait_for_status("stopped");
+    let obstacle = runtime.root().join(&container.id).join("resolv.conf");
+    fs::create_dir(&obstacle).unwrap();
+    container.delete().fails(["remove", "resolv.conf"]);
+    assert_eq!(text(&log), "");
+    fs::remove_dir(obstacle).unwrap();
+    let output = container.delete().ok();
+    assert_eq!(output.stderr, "");
     assert_eq!(text(&log), "poststop\n");
 }
 
