@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::lock;
 use crate::record::Record;
 use crate::state::{self, State};
-use crate::status::{Verb, refusal};
+use crate::status::{Status, Verb, refusal};
 use crate::store::{Directory, Store};
 
 /// All containers of a state root, and a line for each that could not be read.
@@ -101,7 +101,8 @@ pub(crate) fn read(store: &Store, id: &ContainerId) -> Result<(Directory, Record
     Ok((directory, record))
 }
 
-pub(crate) fn allow(verb: Verb, directory: &Directory, record: &Record) -> Result<(), Error> {
+/// The status, if it allows the verb.
+pub(crate) fn allow(verb: Verb, directory: &Directory, record: &Record) -> Result<Status, Error> {
     let status = state::status(directory, record);
     match refusal(verb, status) {
         Some(refusal) => Err(Error::Status {
@@ -109,6 +110,6 @@ pub(crate) fn allow(verb: Verb, directory: &Directory, record: &Record) -> Resul
             refusal,
             status,
         }),
-        None => Ok(()),
+        None => Ok(status),
     }
 }

@@ -5,10 +5,11 @@ use nix::errno::Errno;
 use std::os::fd::AsFd;
 
 use crate::error::Error;
+use crate::identity::Identity;
+use crate::inspect::{allow, read};
 use crate::options::Scope;
 use crate::record::Record;
-use crate::state;
-use crate::status::{Status, Verb, refusal};
+use crate::status::{Status, Verb};
 use crate::store::Store;
 
 /// Sends `signal`. Takes no lock: a container that hangs in another verb can still be killed.
@@ -17,27 +18,21 @@ use crate::store::Store;
 /// [`Error::Status`] with the text `container not running` when it is stopped (not with
 /// [`Scope::All`]), [`Error::Signal`] with the kernel's answer.
 pub fn kill(store: &Store, id: &ContainerId, signal: i32, scope: Scope) -> Result<(), Error> {
-    let directory = store.open(id)?;
-    let record = directory
-        .record()?
-        .ok_or_else(|| Error::Absent { id: id.clone() })?;
-    let status = state::status(&directory, &record);
+    let (directory, record) = read(store, id)?;
     let verb = match scope {
         Scope::Init => Verb::Kill,
         Scope::All => Verb::KillAll,
     };
-    if let Some(refusal) = refusal(verb, status) {
-        return Err(Error::Status {
-            id: id.clone(),
-            refusal,
-            status,
-        });
-    }
+    let status = allow(verb, &directory, &record)?;
     let everything = scope == Scope::All || signal == nix::libc::SIGKILL;
-    if everything && !record.own_pid_namespace && signal_cgroup(&record, signal)? {
-        return Ok(());
-    }
-    if status == Status::Stopped {
+    let reached = match record.own_cgroup() {
+        Some(cgroup) if everything && !record.own_pid_namespace => {
+            signal_cgroup(cgroup, record.init.as_ref(), signal)?
+        }
+        _ => false,
+    };
+    // An init that has left the cgroup is one of its processes all the same.
+    if reached || status == Status::Stopped {
         return Ok(());
     }
     signal_init(id, &record, signal)?;
@@ -50,17 +45,19 @@ pub fn kill(store: &Store, id: &ContainerId, signal: i32, scope: Scope) -> Resul
     Ok(())
 }
 
-/// Signals every process of the cgroup; whether there is a cgroup for that.
-fn signal_cgroup(record: &Record, signal: i32) -> Result<bool, Error> {
-    let Some(cgroup) = record.own_cgroup() else {
-        return Ok(false);
-    };
+/// Signals every process of the cgroup; whether init was among them.
+fn signal_cgroup(
+    cgroup: &coracle_cgroups::Record,
+    init: Option<&Identity>,
+    signal: i32,
+) -> Result<bool, Error> {
+    let members = coracle_cgroups::processes(cgroup)?;
     coracle_cgroups::kill(cgroup, signal)?;
-    Ok(true)
+    Ok(init.is_some_and(|init| members.contains(&init.pid)))
 }
 
 /// Signals init through a pidfd whose start time was checked.
-pub(crate) fn signal_init(id: &ContainerId, record: &Record, signal: i32) -> Result<(), Error> {
+fn signal_init(id: &ContainerId, record: &Record, signal: i32) -> Result<(), Error> {
     let failed = |errno| Error::Signal {
         id: id.clone(),
         signal,

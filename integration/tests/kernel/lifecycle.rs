@@ -4,7 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use coracle_integration::runner::{is_full, times};
-use coracle_integration::{Bundle, Output, Runtime, json, needs, status_field, wait_until};
+use coracle_integration::{Bundle, Output, Runtime, groups, json, needs, status_field, wait_until};
 
 coracle_integration::tests![
     create_waits_for_start,
@@ -21,6 +21,7 @@ coracle_integration::tests![
     kill_defaults_to_term,
     kill_of_a_stopped_container_fails,
     kill_all_of_a_stopped_container_succeeds,
+    kill_reaches_an_init_that_left_its_cgroup,
     kill_of_an_absent_container_fails,
     kill_of_a_created_container_ends_it,
     delete_of_a_running_container_fails,
@@ -207,6 +208,20 @@ fn kill_all_of_a_stopped_container_succeeds() {
         .command(["kill", "--all", &container.id, "9"])
         .output()
         .ok();
+}
+
+/// Whoever shares the host's pid namespace is killed by the cgroup.
+fn kill_reaches_an_init_that_left_its_cgroup() {
+    let runtime = Runtime::new();
+    let bundle = runtime.bundle().without_namespace("pid");
+    let container = runtime.start(&bundle.args(["sleep", "1000"]));
+    for group in groups(runtime.marker()) {
+        let procs = group.ancestors().map(|folder| folder.join("cgroup.procs"));
+        let root = procs.filter(|file| file.exists()).last().unwrap();
+        fs::write(root, container.pid().to_string()).unwrap();
+    }
+    container.kill("KILL").ok();
+    assert_eq!(container.exit_code(), 128 + 9);
 }
 
 fn kill_of_an_absent_container_fails() {
