@@ -2,6 +2,7 @@
 //! noted in the undo list before the next one begins.
 
 use std::os::fd::{OwnedFd, RawFd};
+use std::path::Path;
 
 use coracle_bundle::HookPoint;
 use coracle_cgroups::{Created, Joining};
@@ -60,10 +61,12 @@ pub(crate) fn build(site: &mut Site, handoff: Handoff, goal: Goal) -> Result<Bui
     };
     site.record.complete = true;
     site.directory.write_record(site.record)?;
-    if let Some(path) = handoff.pid_file() {
-        site.undo.push(Made::PidFile(path.to_owned()));
-    }
+    let pid_file = handoff.pid_file().map(Path::to_owned);
     let console = handoff.deliver(&mut launch, b"standard")?;
+    // Written last, and as a whole or not at all.
+    if let Some(path) = pid_file {
+        site.undo.push(Made::PidFile(path));
+    }
     let mut proxy = None;
     if goal == Goal::Started {
         proxy = Proxy::bind(site.directory, launch.pid().as_raw())?;

@@ -76,15 +76,19 @@ pub(crate) fn write_pid_file(path: &Path, pid: i32) -> Result<(), Error> {
     let temporary = path.with_file_name(hidden);
     // What an interrupted command left behind is no reason to fail.
     let _ = std::fs::remove_file(&temporary);
-    OpenOptions::new()
+    let written = OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o644)
         .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_CLOEXEC)
         .open(&temporary)
         .and_then(|mut file| file.write_all(pid.to_string().as_bytes()))
-        .map_err(|error| failed("write", &error))?;
-    std::fs::rename(&temporary, path).map_err(|error| failed("rename", &error))
+        .map_err(|error| failed("write", &error))
+        .and_then(|()| std::fs::rename(&temporary, path).map_err(|error| failed("rename", &error)));
+    if written.is_err() {
+        let _ = std::fs::remove_file(&temporary);
+    }
+    written
 }
 
 /// How many descriptors from 3 on the process keeps: those of LISTEN_FDS, then `count` more. All
