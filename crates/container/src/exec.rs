@@ -1,7 +1,7 @@
 //! `exec`: one more process in a container, in the full cage of its stored config.
 
 use std::ffi::{CString, OsString};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
@@ -18,13 +18,14 @@ use crate::create::{Handoff, check_terminal};
 use crate::error::{Error, io_errno};
 use crate::foreground::Signals;
 use crate::handoff;
-use crate::identity::Identity;
+use crate::identity::{Identity, has_ended};
+use crate::inspect::{allow, read};
 use crate::notify;
 use crate::options::{Attachment, CgroupManager, ExecOptions, ExecProcess, Keyring};
 use crate::record::Record;
 use crate::run::Ended;
 use crate::state;
-use crate::status::{Status, Verb, refusal};
+use crate::status::{Status, Verb};
 use crate::store::Store;
 
 /// Executes a process in a running (or created) container. In the foreground, returns its exit
@@ -33,24 +34,13 @@ use crate::store::Store;
 /// # Errors
 /// [`Error`]; the container is as it was.
 pub fn exec(store: &Store, options: &ExecOptions) -> Result<Ended, Error> {
-    let id = &options.id;
-    let directory = store.open(id)?;
-    let record = directory
-        .record()?
-        .ok_or_else(|| Error::Absent { id: id.clone() })?;
-    let status = state::status(&directory, &record);
+    let (directory, record) = read(store, &options.id)?;
     let verb = if options.ignore_paused {
         Verb::ExecIgnorePaused
     } else {
         Verb::Exec
     };
-    if let Some(refusal) = refusal(verb, status) {
-        return Err(Error::Status {
-            id: id.clone(),
-            refusal,
-            status,
-        });
-    }
+    let status = allow(verb, &directory, &record)?;
     let config = coracle_bundle::parse(&record.bundle, &directory.config()?)?;
     let process = process(options, &config)?;
     check_terminal(
@@ -88,6 +78,7 @@ fn launch(
         .then(Signals::catch)
         .transpose()?;
     let site = Site {
+        options,
         plan: &plan,
         state: state::for_hook(record, status, init.pid),
         config,
@@ -102,7 +93,13 @@ fn launch(
         launch => launch?,
     };
     let console = handoff.deliver(&mut launch, b"setns")?;
-    launch.start()?;
+    if let Err(error) = launch.start() {
+        if let Some(path) = &options.pid_file {
+            let _ = std::fs::remove_file(path);
+        }
+        return Err(error.into());
+    }
+    let refused = std::mem::take(&mut launch.warnings);
     let released = launch.release()?;
     let code = match signals {
         Some(signals) => signals.wait(&released, console, None)?,
@@ -110,13 +107,14 @@ fn launch(
     };
     Ok(Ended {
         code,
-        warnings: plan.warnings,
+        warnings: [plan.warnings, refused].concat(),
         ..Ended::default()
     })
 }
 
 /// Where the process goes.
 struct Site<'a> {
+    options: &'a ExecOptions,
     plan: &'a coracle_launch::Plan,
     /// The container's.
     state: Vec<u8>,
@@ -153,7 +151,7 @@ impl<'a> Site<'a> {
             tasks: joining.tasks,
             leaf: None,
             place: joining.place,
-            exec_root: chroot_of(self.config, self.init.pid)?,
+            exec_root: self.chroot()?,
             init: Some(pidfd),
             gate: Gate::Link,
             private: Vec::new(),
@@ -165,15 +163,40 @@ impl<'a> Site<'a> {
         launch.created(&state::told(&self.state))?;
         Ok(launch)
     }
+
+    /// A container without a mount namespace is confined by chroot(2) alone, which setns(2) does
+    /// not enter.
+    fn chroot(&self) -> Result<Option<OwnedFd>, Error> {
+        if self.config.linux.namespaces.mount != Namespace::Inherit {
+            return Ok(None);
+        }
+        let path = format!("/proc/{}/root", self.init.pid);
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let root = open(path.as_str(), flags, Mode::empty());
+        // It lived while the path was opened, or else the path may have been a later process's.
+        match has_ended(self.pidfd.as_fd()).and_then(|ended| Ok((root?, ended))) {
+            Ok((root, false)) => Ok(Some(root)),
+            Ok((_, true)) => Err(stopped(self.options)),
+            Err(errno) => Err(Error::Store {
+                call: "open",
+                path: path.into(),
+                errno,
+            }),
+        }
+    }
+}
+
+fn stopped(options: &ExecOptions) -> Error {
+    Error::Status {
+        id: options.id.clone(),
+        refusal: "cannot exec in a stopped container: container not running",
+        status: Status::Stopped,
+    }
 }
 
 /// Init and a pidfd of it that is checked to be of the process that the record means.
 fn find_init(options: &ExecOptions, record: &Record) -> Result<(Identity, OwnedFd), Error> {
-    let stopped = || Error::Status {
-        id: options.id.clone(),
-        refusal: "cannot exec in a stopped container: container not running",
-        status: Status::Stopped,
-    };
+    let stopped = || stopped(options);
     let init = record.init.ok_or_else(stopped)?;
     let pidfd = init
         .open()
@@ -214,29 +237,11 @@ fn plan(
     Ok(plan)
 }
 
-/// A container without a mount namespace is confined by chroot(2) alone, which setns(2) does not
-/// enter.
-fn chroot_of(config: &Config, pid: i32) -> Result<Option<OwnedFd>, Error> {
-    if config.linux.namespaces.mount != Namespace::Inherit {
-        return Ok(None);
-    }
-    let path = format!("/proc/{pid}/root");
-    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    match open(path.as_str(), flags, Mode::empty()) {
-        Ok(root) => Ok(Some(root)),
-        Err(errno) => Err(Error::Store {
-            call: "open",
-            path: path.into(),
-            errno,
-        }),
-    }
-}
-
 /// The process to execute: a file's, or the config's with what the flags change.
 fn process(options: &ExecOptions, config: &Config) -> Result<Process, Error> {
     let mut process = match &options.process {
         ExecProcess::File(path) => {
-            let text = read(path)?;
+            let text = read_process(path)?;
             let process = coracle_bundle::parse_process(&text)?;
             inherit(process, &text, config)
         }
@@ -310,15 +315,8 @@ fn apply_flags(options: &ExecOptions, process: &mut Process) -> Result<(), Error
     }
     for variable in &options.env {
         let line = c_string("--env", variable)?;
-        let Some(end) = line
-            .as_bytes()
-            .iter()
-            .position(|byte| *byte == b'=')
-            .filter(|n| *n > 0)
-        else {
-            return Err(invalid("--env", format!("{variable:?} is not KEY=VALUE")));
-        };
-        let key = line.as_bytes().get(..=end).unwrap_or_default().to_vec();
+        let mut parts = line.as_bytes().split_inclusive(|byte| *byte == b'=');
+        let key = parts.next().unwrap_or_default().to_vec();
         process
             .env
             .retain(|other| !other.as_bytes().starts_with(&key));
@@ -362,7 +360,7 @@ fn c_string(flag: &'static str, value: &OsString) -> Result<CString, Error> {
     })
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, Error> {
+fn read_process(path: &Path) -> Result<Vec<u8>, Error> {
     std::fs::read(path).map_err(|error| Error::Flag {
         flag: "--process",
         path: path.to_owned(),

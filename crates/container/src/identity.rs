@@ -7,7 +7,7 @@ use nix::unistd::Pid;
 use procfs::FromRead;
 use procfs::process::Stat;
 use serde::{Deserialize, Serialize};
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 /// A process that cannot be mistaken for a later one with the same pid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +48,12 @@ impl Identity {
     fn is(&self, stat: &Stat) -> bool {
         stat.starttime == self.start_time
     }
+}
+
+/// Whether the process of a pidfd has ended. Asked after a path below `/proc/PID` was opened, it
+/// says whether that was the process's own.
+pub(crate) fn has_ended(pidfd: BorrowedFd) -> nix::Result<bool> {
+    coracle_sys::poll_readable(&[pidfd], Some(0)).map(|ready| ready != 0)
 }
 
 fn stat(pid: i32) -> Option<Stat> {

@@ -13,6 +13,7 @@ use nix::sys::stat::Mode;
 
 use crate::build;
 use crate::error::Error;
+use crate::identity::has_ended;
 use crate::lock;
 use crate::mounts;
 use crate::options::Force;
@@ -85,8 +86,7 @@ pub(crate) fn join(store: &Store, id: &ContainerId) -> Result<(PathBuf, Option<O
         }
     };
     // It lived while the path was opened, or else the path may have been a later process's.
-    let ended = coracle_sys::poll_readable(&[pidfd.as_fd()], Some(0));
-    if ended.map_err(failed("look for init's end"))? != 0 {
+    if has_ended(pidfd.as_fd()).map_err(failed("look for init's end"))? {
         return Err(gone());
     }
     let path = format!("/proc/self/fd/{}", namespace.as_raw_fd());

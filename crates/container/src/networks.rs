@@ -9,6 +9,7 @@ use nix::fcntl::FlockArg;
 use serde_json::{Value, json};
 
 use crate::error::Error;
+use crate::inspect::read;
 use crate::lock;
 use crate::network;
 use crate::options::Force;
@@ -146,9 +147,7 @@ fn attached(store: &Store) -> Result<Vec<(Directory, Record, Plan)>, Error> {
 /// # Errors
 /// [`Error::Cni`] with what a plugin misses, [`Error::NotAttached`].
 pub fn check_network(store: &Store, id: &ContainerId) -> Result<(), Error> {
-    let directory = store.open(id)?;
-    let absent = || Error::Absent { id: id.clone() };
-    let record = directory.record()?.ok_or_else(absent)?;
+    let (directory, record) = read(store, id)?;
     let none = || Error::NotAttached { id: id.clone() };
     let plan = network::plan(&directory, &record)?.ok_or_else(none)?;
     let namespace = directory.pinned_network();

@@ -10,12 +10,13 @@ use nix::errno::Errno;
 use crate::delete;
 use crate::error::Error;
 use crate::identity::Identity;
+use crate::inspect::allow;
 use crate::lock;
 use crate::notify::Proxy;
 use crate::options::Force;
 use crate::record::Record;
 use crate::state;
-use crate::status::{Status, Verb, refusal};
+use crate::status::{Status, Verb};
 use crate::store::{Directory, Fifos, Store};
 use coracle_bundle::ContainerId;
 
@@ -28,17 +29,8 @@ use coracle_bundle::ContainerId;
 pub fn start(store: &Store, id: &ContainerId) -> Result<Vec<String>, Error> {
     let directory = store.open(id)?;
     let lock = lock::acquire(&directory)?;
-    let record = directory
-        .record()?
-        .ok_or_else(|| Error::Absent { id: id.clone() })?;
-    let status = state::status(&directory, &record);
-    if let Some(refusal) = refusal(Verb::Start, status) {
-        return Err(Error::Status {
-            id: id.clone(),
-            refusal,
-            status,
-        });
-    }
+    let record = directory.present_record()?;
+    allow(Verb::Start, &directory, &record)?;
     let stopped = || Error::Status {
         id: id.clone(),
         refusal: "cannot start a container that has stopped",

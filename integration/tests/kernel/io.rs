@@ -3,7 +3,8 @@
 use std::fs;
 use std::io::{Read, pipe};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 
 use coracle_integration::{Bundle, Child, Command, Receiver, Runtime, json, wait_until};
@@ -29,6 +30,8 @@ coracle_integration::tests![
     the_pid_file_replaces_an_older_one,
     the_pid_file_does_not_follow_a_link,
     a_pid_file_that_cannot_be_written_undoes_all,
+    a_pid_file_in_the_way_of_a_failure_stays,
+    a_failed_exec_leaves_no_pid_file,
     the_pid_file_is_there_when_create_returns,
     the_pidfd_is_inits,
     the_pidfd_of_exec_is_the_processes,
@@ -435,6 +438,46 @@ fn a_pid_file_that_cannot_be_written_undoes_all() {
         .fails_as(255, ["--pid-file"]);
     let pids = container.verb("ps").ok();
     assert_eq!(pids.stdout.matches("sleep 1000").count(), 1, "{pids}");
+}
+
+fn a_pid_file_in_the_way_of_a_failure_stays() {
+    let runtime = Runtime::new();
+    let folder = runtime.folder().folder("pid");
+    let (_, command) = pid_file(&runtime, folder.to_str().unwrap());
+    command.output().fails(["--pid-file", "rename"]);
+    assert!(!runtime.folder().join(".pid").exists());
+
+    // A console socket that breaks before the pid file's turn.
+    let (socket, closed) = (
+        runtime.folder().join("socket"),
+        runtime.folder().join("closed"),
+    );
+    let listener = UnixListener::bind(&socket).unwrap();
+    let file = runtime.folder().file("old", "7");
+    let script = format!("until test -e {}; do sleep 0.01; done", closed.display());
+    let hook = json!({"path": "/bin/sh", "args": ["sh", "-c", script]});
+    let bundle = runtime.bundle().set("/process/terminal", json!(true));
+    let bundle = bundle.hook("createRuntime", hook);
+    let create = runtime.with_bundle("create", &bundle).arg("--pid-file");
+    let create = create.arg(&file).arg("--console-socket").arg(&socket);
+    let create = create.arg(runtime.id()).spawn();
+    drop(listener.accept().unwrap());
+    fs::write(closed, "").unwrap();
+    create.wait().fails(["--console-socket", "EPIPE"]);
+    assert_eq!(fs::read_to_string(file).unwrap(), "7");
+    runtime.is_clean();
+}
+
+fn a_failed_exec_leaves_no_pid_file() {
+    let runtime = Runtime::new();
+    let bundle = runtime.bundle().file("/bad", "").args(["sleep", "1000"]);
+    fs::set_permissions(bundle.path("/bad"), fs::Permissions::from_mode(0o755)).unwrap();
+    let (container, file) = (runtime.start(&bundle), runtime.folder().join("pid"));
+    let options = ["--pid-file", file.to_str().unwrap()];
+    container
+        .exec_with(options, ["/bad"])
+        .fails_as(255, ["exec format error"]);
+    assert!(!file.exists());
 }
 
 fn the_pid_file_is_there_when_create_returns() {

@@ -372,6 +372,10 @@ fn a_lower_oom_score_is_no_failure() {
     assert_eq!(runtime.run(&lower).ok().line(), before.trim());
     let higher = bundle.set("/process/oomScoreAdj", json!(1000));
     assert_eq!(runtime.run(&higher).ok().line(), "1000");
+    let container = runtime.start(&lower.args(["sleep", "1000"]));
+    let exec = runtime.command(["--log-level", "warning", "exec"]);
+    let output = exec.args([&container.id, "true"]).output().ok();
+    assert!(output.stderr.contains("process.oomScoreAdj"), "{output}");
 }
 
 fn the_state_root_is_in_the_runtime_folder() {
