@@ -16,13 +16,15 @@ const EXEC_FAILED: u8 = 255;
 /// Carries the command line out.
 pub(crate) fn run(arguments: Vec<OsString>) -> ExitCode {
     coracle_sys::expect_children();
-    let unlogged = Log::default();
-    let (global, name, rest) = match arguments::read_global(arguments) {
+    let (global, name, rest) = match arguments::read_global(arguments.clone()) {
         Ok((global, Called::Verb { name, rest })) => (global, name, rest),
         // Answered before anything that a bad flag could spoil.
         Ok((_, Called::Help)) => return print(&verbs::overview()),
         Ok((_, Called::Version)) => return print(&verbs::version()),
-        Err(usage) => return end(&unlogged, "", Err(usage.into())),
+        Err(usage) => {
+            let log = Log::open(&arguments::read_log(arguments)).unwrap_or_default();
+            return end(&log, "", Err(usage.into()));
+        }
     };
     // Sealing executes this file anew: it comes before the log is opened, and is heard of after.
     let sealed = if verbs::needs_seal(&name) {
@@ -32,7 +34,7 @@ pub(crate) fn run(arguments: Vec<OsString>) -> ExitCode {
     };
     let log = match Log::open(&global.log) {
         Ok(log) => log,
-        Err(error) => return end(&unlogged, &name, Err(error)),
+        Err(error) => return end(&Log::default(), &name, Err(error)),
     };
     let outcome = sealed
         .map_err(Error::from)

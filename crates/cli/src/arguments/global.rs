@@ -1,6 +1,7 @@
 //! The flags before the verb.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use clap::Command;
@@ -8,7 +9,7 @@ use coracle_container::{CgroupManager, Rootless};
 
 use super::flag::{command, switch, value};
 use super::given::Given;
-use super::spelling::{Order, parse_boolean};
+use super::spelling::{Order, parse_boolean, spell};
 use super::usage::Usage;
 use crate::log::{Format, Level, Settings};
 
@@ -112,6 +113,31 @@ pub(crate) fn read(line: Vec<OsString>) -> Result<(Global, Called), Usage> {
             rest: arguments.collect(),
         },
     ))
+}
+
+/// What a line that is refused says of logging, since the log is where its caller looks for why.
+/// Read as far as it can be taken apart.
+pub(crate) fn read_log(mut line: Vec<OsString>) -> Settings {
+    let table = table();
+    let options = loop {
+        match spell(&table, line.clone(), Order::First) {
+            Ok(spelled) => break spelled.options,
+            Err(_) => drop(line.pop()),
+        }
+    };
+    let values = |flag: &'static [u8]| {
+        let last_first = options.iter().rev();
+        last_first.filter_map(move |option| option.as_bytes().strip_prefix(flag))
+    };
+    Settings {
+        file: values(b"--log=")
+            .next()
+            .map(|path| OsStr::from_bytes(path).into()),
+        format: values(b"--log-format=")
+            .find_map(parse_format)
+            .unwrap_or_default(),
+        level: Level::default(),
+    }
 }
 
 fn level(given: &Given) -> Result<Level, Usage> {
