@@ -52,7 +52,7 @@ pub fn delete(store: &Store, id: &ContainerId, force: Force) -> Result<Vec<Strin
             directory.remove()?;
             return Ok(Vec::new());
         }
-        Err(Error::Corrupt { .. }) if force == Force::Yes => {
+        Err(Error::Corrupt { .. } | Error::Newer { .. }) if force == Force::Yes => {
             return end(&directory, &directory.salvaged_record(), force);
         }
         Ok(None) => return Err(Error::Absent { id: id.clone() }),

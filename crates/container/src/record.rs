@@ -93,8 +93,8 @@ impl Record {
         }
     }
 
-    /// What can still be read of a corrupt record, for `delete --force`: what there is to end and
-    /// to remove.
+    /// What can be read of a record that is corrupt or of a newer release, for `delete --force`:
+    /// what there is to end and to remove.
     pub(crate) fn salvage(text: &[u8]) -> Self {
         let tree: Value = serde_json::from_slice(text).unwrap_or_default();
         fn member<T: serde::de::DeserializeOwned>(tree: &Value, name: &str) -> Option<T> {

@@ -236,7 +236,7 @@ impl Directory {
         })
     }
 
-    /// What can be read of a corrupt record.
+    /// What can be read of a record that is corrupt or of a newer release.
     pub(crate) fn salvaged_record(&self) -> Record {
         let text = self.read(RECORD).ok().flatten();
         text.map(|text| Record::salvage(&text)).unwrap_or_default()

@@ -4,7 +4,9 @@ use std::fs;
 use std::time::Duration;
 
 use coracle_integration::runner::{is_full, times};
-use coracle_integration::{Bundle, Output, Runtime, groups, json, needs, status_field, wait_until};
+use coracle_integration::{
+    Bundle, Output, Runtime, Value, groups, json, needs, status_field, wait_until,
+};
 
 coracle_integration::tests![
     create_waits_for_start,
@@ -31,6 +33,7 @@ coracle_integration::tests![
     forced_delete_of_an_absent_container_succeeds,
     forced_delete_kills,
     forced_delete_kills_a_paused_container,
+    forced_delete_goes_by_what_it_can_read,
     an_id_is_unique,
     an_id_can_be_used_again,
     bad_ids_are_refused,
@@ -301,6 +304,24 @@ fn forced_delete_kills_a_paused_container() {
     container.verb("pause").ok();
     container.delete_by_force().ok();
     runtime.is_clean();
+}
+
+fn forced_delete_goes_by_what_it_can_read() {
+    let runtime = Runtime::new();
+    for (name, value, refusal) in [
+        ("version", json!(99), "newer release"),
+        ("bundle", json!(7), "invalid type"),
+    ] {
+        let container = runtime.sleeper();
+        let path = runtime.root().join(&container.id).join("state.json");
+        let mut record: Value = fs::read_to_string(&path).unwrap().parse().unwrap();
+        record[name] = value;
+        fs::write(path, record.to_string()).unwrap();
+        container.delete().fails([refusal]);
+        container.delete_by_force().ok();
+        assert_eq!(container.exit_code(), 128 + 9);
+        runtime.is_clean();
+    }
 }
 
 fn an_id_is_unique() {
