@@ -16,6 +16,7 @@ mod systemd;
 mod update;
 mod v1;
 mod v2;
+mod walk;
 mod watch;
 
 pub use freeze::{freeze, is_frozen, thaw};

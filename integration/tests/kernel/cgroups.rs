@@ -67,6 +67,7 @@ coracle_integration::tests![
     delete_in_a_shared_pid_namespace_kills_all,
     a_signal_to_all_of_a_shared_pid_namespace,
     groups_made_by_the_container_are_removed,
+    groups_nested_deeply_are_listed_and_removed,
     the_mount_shows_the_containers_group,
     the_mount_with_a_namespace_shows_the_containers_group,
     a_read_only_mount_cannot_be_changed,
@@ -1005,6 +1006,27 @@ fn groups_made_by_the_container_are_removed() {
         .into_iter()
         .any(|folder| folder.ends_with("a/b/c"));
     assert!(made, "{:?}", folders(&runtime));
+    container.delete_by_force().ok();
+    assert_eq!(folders(&runtime), Vec::<PathBuf>::new());
+}
+
+fn groups_nested_deeply_are_listed_and_removed() {
+    let runtime = Runtime::new();
+    let script = "sleep 1000 &
+        for top in $0; do
+            cd $top
+            for i in $(seq 100); do mkdir x; cd x; done
+            echo $! >cgroup.procs
+        done
+        echo nested; wait";
+    let tops = either(
+        "/sys/fs/cgroup/freezer /sys/fs/cgroup/pids",
+        "/sys/fs/cgroup",
+    );
+    let bundle = mounted(&runtime).new_namespace("cgroup");
+    let container = runtime.start(&bundle.args(["sh", "-c", script, tops]));
+    container.wait_for("nested");
+    assert_eq!(pids_of(&container).len(), 2);
     container.delete_by_force().ok();
     assert_eq!(folders(&runtime), Vec::<PathBuf>::new());
 }

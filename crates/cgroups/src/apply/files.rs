@@ -1,6 +1,8 @@
 //! Files and directories of a cgroup file system, by descriptor of the directory.
 
+use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use coracle_sys::{CGROUP_MAGIC, CGROUP2_MAGIC, file_system_magic};
@@ -107,7 +109,7 @@ pub(super) fn is_set(content: &str, key: &str) -> bool {
 }
 
 /// Names of the cgroups right below.
-pub(super) fn children(directory: BorrowedFd) -> nix::Result<Vec<String>> {
+pub(super) fn children(directory: BorrowedFd) -> nix::Result<Vec<OsString>> {
     // Two links and one for each child: nearly always the answer.
     if fstat(directory)?.st_nlink == 2 {
         return Ok(Vec::new());
@@ -116,18 +118,19 @@ pub(super) fn children(directory: BorrowedFd) -> nix::Result<Vec<String>> {
 }
 
 /// Names of the files.
-pub(super) fn names(directory: BorrowedFd) -> nix::Result<Vec<String>> {
+pub(super) fn names(directory: BorrowedFd) -> nix::Result<Vec<OsString>> {
     listed(directory, |kind| kind != Some(Type::Directory))
 }
 
-fn listed(directory: BorrowedFd, wanted: fn(Option<Type>) -> bool) -> nix::Result<Vec<String>> {
+/// As they are: a container's names need not be text.
+fn listed(directory: BorrowedFd, wanted: fn(Option<Type>) -> bool) -> nix::Result<Vec<OsString>> {
     let mut listing = Dir::openat(directory, ".", DIRECTORY, Mode::empty())?;
     let mut names = Vec::new();
     for entry in listing.iter() {
         let entry = entry?;
-        let name = entry.file_name().to_string_lossy().into_owned();
+        let name = OsStr::from_bytes(entry.file_name().to_bytes());
         if wanted(entry.file_type()) && name != "." && name != ".." {
-            names.push(name);
+            names.push(name.to_owned());
         }
     }
     Ok(names)

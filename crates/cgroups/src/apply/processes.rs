@@ -1,7 +1,7 @@
 //! Who is in a cgroup and in those below it.
 
 use std::ffi::CString;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 
 use coracle_sys::ProcFs;
@@ -10,11 +10,9 @@ use nix::fcntl::OFlag;
 use nix::unistd::Pid;
 
 use super::files;
+use super::walk::walk;
 use crate::record::Directory;
 use crate::{Error, Record, Result};
-
-/// Deeper than any cgroup that a container can sensibly have; the recursion ends.
-const DEPTH_MAX: usize = 64;
 
 /// Processes of the container by the runtime's pid namespace, those in cgroups below its own
 /// included; sorted. A container without cgroup has none here.
@@ -61,8 +59,17 @@ pub(super) fn cgroup_of(directory: &Directory, pid: Pid) -> Option<PathBuf> {
 /// Processes in the cgroup at `path` and below.
 pub(super) fn processes_below(path: &Path) -> Result<Vec<i32>> {
     let mut found = Vec::new();
-    let result = files::open_path(path)
-        .and_then(|directory| collect(directory.as_fd(), DEPTH_MAX, &mut found));
+    let mut enter = |directory: BorrowedFd| {
+        let list = match files::read(directory, "cgroup.procs") {
+            // A threaded cgroup has no processes of its own, only threads.
+            Err(Errno::EOPNOTSUPP) => files::read(directory, "cgroup.threads")?,
+            other => other?,
+        };
+        found.extend(list.lines().filter_map(|line| line.parse::<i32>().ok()));
+        Ok(())
+    };
+    let top = files::open_path(path);
+    let result = top.and_then(|top| walk(top, &mut enter, &mut |_, _| Ok(())));
     match result {
         Ok(()) => {}
         Err(errno) if files::is_gone(errno) => {}
@@ -76,24 +83,4 @@ pub(super) fn processes_below(path: &Path) -> Result<Vec<i32>> {
     found.sort_unstable();
     found.dedup();
     Ok(found)
-}
-
-fn collect(directory: BorrowedFd, depth: usize, found: &mut Vec<i32>) -> nix::Result<()> {
-    let list = match files::read(directory, "cgroup.procs") {
-        // A threaded cgroup has no processes of its own, only threads.
-        Err(Errno::EOPNOTSUPP) => files::read(directory, "cgroup.threads")?,
-        other => other?,
-    };
-    found.extend(list.lines().filter_map(|line| line.parse::<i32>().ok()));
-    let Some(depth) = depth.checked_sub(1) else {
-        return Ok(());
-    };
-    for name in files::children(directory)? {
-        let child = files::open_below(directory, Path::new(&name));
-        match child.and_then(|child| collect(child.as_fd(), depth, found)) {
-            Err(errno) if !files::is_gone(errno) => return Err(errno),
-            _ => {}
-        }
-    }
-    Ok(())
 }

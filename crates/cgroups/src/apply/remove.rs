@@ -1,6 +1,7 @@
 //! Removing the container's cgroups.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::ffi::OsStr;
+use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,7 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::freeze::await_event_until;
 use super::processes::processes_below;
+use super::walk::walk;
 use super::{files, resctrl, systemd};
 use crate::record::Directory;
 use crate::{Error, Record, Result};
@@ -17,8 +19,6 @@ use crate::{Error, Record, Result};
 const LIMIT: Duration = Duration::from_secs(10);
 /// The longest sleep between two tries on v1, whose files tell no one of a change.
 const PAUSE_MAX: Duration = Duration::from_millis(50);
-/// Deeper than any cgroup that a container can sensibly have; the recursion ends.
-const DEPTH_MAX: usize = 64;
 
 /// Removes the directories that were made for the container, with all that it made in them. What
 /// is gone already is success. It kills nobody, but waits up to 10 s for the killed to leave.
@@ -114,26 +114,14 @@ fn remove_tree(path: &Path) -> nix::Result<()> {
         Err(Errno::EBUSY | Errno::ENOTEMPTY) => {}
         other => return other,
     }
-    match files::open_path(path) {
-        Ok(directory) => remove_children(directory.as_fd(), DEPTH_MAX)?,
+    let top = match files::open_path(path) {
+        Ok(top) => top,
         Err(errno) if files::is_gone(errno) => return Ok(()),
         Err(errno) => return Err(errno),
-    }
+    };
+    let mut leave = |parent: BorrowedFd, name: &OsStr| remove_one(parent, Path::new(name));
+    walk(top, &mut |_| Ok(()), &mut leave)?;
     remove_one(nix::fcntl::AT_FDCWD, path)
-}
-
-fn remove_children(directory: BorrowedFd, depth: usize) -> nix::Result<()> {
-    let depth = depth.checked_sub(1).ok_or(Errno::ELOOP)?;
-    for name in files::children(directory)? {
-        let name = Path::new(&name);
-        match files::open_below(directory, name) {
-            Ok(child) => remove_children(child.as_fd(), depth)?,
-            Err(errno) if files::is_gone(errno) => continue,
-            Err(errno) => return Err(errno),
-        }
-        remove_one(directory, name)?;
-    }
-    Ok(())
 }
 
 fn remove_one(directory: BorrowedFd, path: &Path) -> nix::Result<()> {

@@ -6,6 +6,7 @@ mod text;
 mod v1;
 mod v2;
 
+use std::ffi::OsString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
@@ -109,8 +110,8 @@ impl<'a> Group<'a> {
             path: self.path.to_owned(),
             errno,
         })?;
-        let middle = |name: &String| {
-            let middle = name.strip_prefix(start)?.strip_suffix(end)?;
+        let middle = |name: &OsString| {
+            let middle = name.to_str()?.strip_prefix(start)?.strip_suffix(end)?;
             (!middle.contains('.')).then(|| middle.to_owned())
         };
         Ok(names.iter().filter_map(middle).collect())

@@ -77,6 +77,7 @@ fn monitor(group: &Path, features: &str, rdt: &mut IntelRdt) -> Result<()> {
     let (mut traffic, mut occupancy) = (Vec::new(), Vec::new());
     let mut nodes: Vec<_> = names
         .iter()
+        .filter_map(|name| name.to_str())
         .filter(|name| name.starts_with("mon_L3_"))
         .collect();
     nodes.sort();
