@@ -21,7 +21,7 @@ mod watch;
 
 pub use freeze::{freeze, is_frozen, thaw};
 pub use init::join;
-pub use kill::kill;
+pub use kill::{kill, release};
 pub use leaf::descend;
 pub use processes::processes;
 pub use remove::{remove, undo};

@@ -41,8 +41,8 @@ mod statistics;
 
 pub use apply::{
     Created, Happening, Joining, Place, Undo, Watch, at_init, create, descend, freeze, is_frozen,
-    join, kill, oom_killed, open, open_procs, place, processes, remove, statistics, survey, thaw,
-    undo, update, watch,
+    join, kill, oom_killed, open, open_procs, place, processes, release, remove, statistics,
+    survey, thaw, undo, update, watch,
 };
 pub use error::{Error, Result, UnitProblem};
 pub use plan::{

@@ -36,13 +36,10 @@ pub fn kill(store: &Store, id: &ContainerId, signal: i32, scope: Scope) -> Resul
         return Ok(());
     }
     signal_init(id, &record, signal)?;
-    if signal == nix::libc::SIGKILL && status == Status::Paused {
-        // A frozen v1 cgroup delivers nothing; v2 kills frozen processes by itself.
-        if let Some(cgroup) = record.own_cgroup() {
-            coracle_cgroups::thaw(cgroup)?;
-        }
+    match record.own_cgroup() {
+        Some(cgroup) if signal == nix::libc::SIGKILL => Ok(coracle_cgroups::release(cgroup)?),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// Signals every process of the cgroup; whether init was among them.

@@ -68,6 +68,7 @@ coracle_integration::tests![
     a_signal_to_all_of_a_shared_pid_namespace,
     groups_made_by_the_container_are_removed,
     groups_nested_deeply_are_listed_and_removed,
+    groups_frozen_by_the_container_do_not_hold_it,
     the_mount_shows_the_containers_group,
     the_mount_with_a_namespace_shows_the_containers_group,
     a_read_only_mount_cannot_be_changed,
@@ -1029,6 +1030,31 @@ fn groups_nested_deeply_are_listed_and_removed() {
     assert_eq!(pids_of(&container).len(), 2);
     container.delete_by_force().ok();
     assert_eq!(folders(&runtime), Vec::<PathBuf>::new());
+}
+
+/// Init of a pid namespace waits for all others, and version 1's freezer holds even the killed.
+fn groups_frozen_by_the_container_do_not_hold_it() {
+    let runtime = Runtime::new();
+    let (file, frozen) = either("freezer.state FROZEN", "cgroup.freeze 1")
+        .split_once(' ')
+        .unwrap();
+    let script = format!(
+        "cd {}; mkdir -p sub/below; sleep 1000 & echo $! >sub/below/cgroup.procs
+        echo {frozen} >sub/below/{file}; echo {frozen} >sub/{file}; echo frozen; wait",
+        either("/sys/fs/cgroup/freezer", "/sys/fs/cgroup")
+    );
+    let frozen = || {
+        let bundle = mounted(&runtime).new_namespace("cgroup");
+        let container = runtime.start(&bundle.shell(&script));
+        container.wait_for("frozen");
+        container
+    };
+    frozen().delete_by_force().ok();
+    assert_eq!(folders(&runtime), Vec::<PathBuf>::new());
+    let killed = frozen();
+    killed.kill("KILL").ok();
+    assert_eq!(killed.exit_code(), 128 + 9);
+    killed.delete().ok();
 }
 
 /// What the container sees of its limit of processes at the mount, and of its groups in /proc.

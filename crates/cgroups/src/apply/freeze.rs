@@ -72,7 +72,7 @@ pub fn is_frozen(record: &Record) -> Result<bool> {
 }
 
 /// Whether v1's freezer holds it. FREEZING counts: what hasn't stopped will.
-pub(super) fn is_frozen_v1(freezer: &Directory) -> Result<bool> {
+fn is_frozen_v1(freezer: &Directory) -> Result<bool> {
     let state = get(&freezer.path, "freezer.state")?;
     Ok(matches!(state.trim(), "FROZEN" | "FREEZING"))
 }
@@ -190,7 +190,7 @@ fn get(path: &Path, file: &str) -> Result<String> {
 }
 
 /// Writes a file; of a cgroup that is gone, nothing.
-pub(super) fn set(path: &Path, file: &str, value: &str) -> Result<()> {
+fn set(path: &Path, file: &str, value: &str) -> Result<()> {
     match set_there(path, file, value) {
         Err(Error::Open { errno, .. }) if files::is_gone(errno) => Ok(()),
         other => other,

@@ -1,14 +1,15 @@
 //! A signal to every process of the container.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use coracle_sys::{pidfd_open, pidfd_send_signal};
 use nix::errno::Errno;
 use nix::unistd::Pid;
 
 use super::files;
-use super::freeze::{freeze, is_frozen, is_frozen_v1, set, thaw};
+use super::freeze::{freeze, is_frozen, thaw};
 use super::processes::processes;
+use super::walk::walk;
 use crate::record::Directory;
 use crate::{Error, Record, Result};
 
@@ -50,9 +51,31 @@ pub fn kill(record: &Record, signal: i32) -> Result<()> {
     } else {
         signal_frozen(record, signal)?;
     }
-    // v1's freezer holds even the killed.
-    match record.hierarchy("freezer") {
-        Some(freezer) if is_frozen_v1(freezer)? => set(&freezer.path, "freezer.state", "THAWED"),
+    release(record)
+}
+
+/// Lets those run on to their death that SIGKILL was sent to: v1's freezer holds even the killed,
+/// in cgroups that the container froze itself, too. v2's lets them go.
+///
+/// # Errors
+/// The kernel's; a cgroup that is gone holds nobody.
+pub fn release(record: &Record) -> Result<()> {
+    let Some(freezer) = record.hierarchy("freezer") else {
+        return Ok(());
+    };
+    // Parents first: below a frozen one nothing thaws.
+    let mut enter = |directory: BorrowedFd| {
+        if files::read(directory, "freezer.state")?.trim() == "THAWED" {
+            return Ok(());
+        }
+        files::write(directory, "freezer.state", "THAWED")
+    };
+    let top = files::open_path(&freezer.path);
+    match top.and_then(|top| walk(top, &mut enter, &mut |_, _| Ok(()))) {
+        Err(errno) if !files::is_gone(errno) => {
+            let path = freezer.path.join("freezer.state");
+            Err(Error::Open { path, errno })
+        }
         _ => Ok(()),
     }
 }
