@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use coracle_integration::{
-    Bundle, Container, Layout, Output, Runtime, Value, groups, has_controller, json, machine,
-    needs, wait_until,
+    Bundle, Container, Layout, Output, Runtime, Value, groups, has_controller, json,
+    machine, needs, wait_until,
 };
 
 coracle_integration::tests![
@@ -66,6 +66,7 @@ coracle_integration::tests![
     kill_in_a_shared_pid_namespace_reaches_all,
     delete_in_a_shared_pid_namespace_kills_all,
     a_signal_to_all_of_a_shared_pid_namespace,
+    a_signal_reaches_more_processes_than_descriptors,
     groups_made_by_the_container_are_removed,
     groups_nested_deeply_are_listed_and_removed,
     groups_frozen_by_the_container_do_not_hold_it,
@@ -986,6 +987,19 @@ fn a_signal_to_all_of_a_shared_pid_namespace() {
         .command(["kill", "--all", &container.id, "9"])
         .output()
         .ok();
+    wait_until("the end of all", || !pids.iter().any(|pid| lives(*pid)));
+}
+
+fn a_signal_reaches_more_processes_than_descriptors() {
+    let runtime = Runtime::new();
+    let script = "for i in $(seq 400); do sleep 1000 & done; echo ready; wait";
+    let bundle = runtime.bundle().without_namespace("pid").shell(script);
+    let container = runtime.start(&bundle);
+    container.wait_for("ready");
+    let pids = pids_of(&container);
+    assert_eq!(pids.len(), 401);
+    let kill = runtime.command(["kill", "--all", &container.id, "TERM"]);
+    kill.under("prlimit", ["--nofile=300:300"]).output().ok();
     wait_until("the end of all", || !pids.iter().any(|pid| lives(*pid)));
 }
 

@@ -1,5 +1,6 @@
 //! A signal to every process of the container.
 
+use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use coracle_sys::{pidfd_open, pidfd_send_signal};
@@ -16,6 +17,9 @@ use crate::{Error, Record, Result};
 /// Rounds of looking for processes that were forked meanwhile. Each round gets all that were there
 /// at its beginning, so who wins this many had a scheduler on its side.
 const ROUNDS: usize = 32;
+/// Descriptors at a time: most callers may have 1024, and a container has as many processes as it
+/// likes.
+const OPEN_MAX: usize = 256;
 
 /// Sends `signal` to every process of the container, those in cgroups below its own included. No
 /// process, or no cgroup left, is success. It does not wait for their end.
@@ -112,33 +116,39 @@ fn signal_frozen(record: &Record, signal: i32) -> Result<()> {
 
 /// Signals each process once, and those that come meanwhile.
 fn signal_all(record: &Record, signal: i32) -> Result<()> {
-    let mut signalled: Vec<i32> = Vec::new();
+    let mut signalled = BTreeSet::new();
     for _ in 0..ROUNDS {
-        let mut open: Vec<(i32, OwnedFd)> = Vec::new();
-        for pid in processes(record)? {
-            if signalled.contains(&pid) {
-                continue;
-            }
-            match pidfd_open(Pid::from_raw(pid)) {
-                Ok(descriptor) => open.push((pid, descriptor)),
-                Err(Errno::ESRCH) => signalled.push(pid),
-                Err(errno) => return Err(Error::Signal { signal, pid, errno }),
-            }
-        }
-        if open.is_empty() {
+        let mut new = processes(record)?;
+        new.retain(|pid| signalled.insert(*pid));
+        if new.is_empty() {
             break;
         }
-        // Who is still listed now is who the descriptor is of: a number that was given anew before
-        // it was opened isn't in this cgroup.
-        let listed = processes(record)?;
-        for (pid, descriptor) in open {
-            if listed.binary_search(&pid).is_ok() {
-                match pidfd_send_signal(descriptor.as_fd(), signal) {
-                    Ok(()) | Err(Errno::ESRCH) => {}
-                    Err(errno) => return Err(Error::Signal { signal, pid, errno }),
-                }
-            }
-            signalled.push(pid);
+        for some in new.chunks(OPEN_MAX) {
+            signal_some(record, some, signal)?;
+        }
+    }
+    Ok(())
+}
+
+/// Who ended meanwhile is no error.
+fn signal_some(record: &Record, pids: &[i32], signal: i32) -> Result<()> {
+    let mut open: Vec<(i32, OwnedFd)> = Vec::new();
+    for &pid in pids {
+        match pidfd_open(Pid::from_raw(pid)) {
+            Ok(descriptor) => open.push((pid, descriptor)),
+            // The latter two if the number is a thread's by now.
+            Err(Errno::ESRCH | Errno::EINVAL | Errno::ENOENT) => {}
+            Err(errno) => return Err(Error::Signal { signal, pid, errno }),
+        }
+    }
+    // Who is still listed now is who the descriptor is of: a number that was given anew before it
+    // was opened isn't in this cgroup.
+    let listed = processes(record)?;
+    open.retain(|(pid, _)| listed.binary_search(pid).is_ok());
+    for (pid, descriptor) in open {
+        match pidfd_send_signal(descriptor.as_fd(), signal) {
+            Ok(()) | Err(Errno::ESRCH) => {}
+            Err(errno) => return Err(Error::Signal { signal, pid, errno }),
         }
     }
     Ok(())
