@@ -36,11 +36,12 @@ impl Identity {
     /// open, so that the descriptor cannot be of a later process.
     ///
     /// # Errors
-    /// The errno of pidfd_open(2), but `ESRCH` and `EINVAL` (not a thread group leader): gone.
+    /// The errno of pidfd_open(2), but `ESRCH`, `EINVAL` and `ENOENT` (a thread has the number):
+    /// gone.
     pub(crate) fn open(&self) -> nix::Result<Option<OwnedFd>> {
         match coracle_sys::pidfd_open(Pid::from_raw(self.pid)) {
             Ok(pidfd) => Ok(stat(self.pid).filter(|stat| self.is(stat)).map(|_| pidfd)),
-            Err(Errno::ESRCH | Errno::EINVAL) => Ok(None),
+            Err(Errno::ESRCH | Errno::EINVAL | Errno::ENOENT) => Ok(None),
             Err(errno) => Err(errno),
         }
     }

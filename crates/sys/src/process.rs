@@ -30,7 +30,8 @@ struct Limits {
 ///
 /// # Errors
 ///
-/// The kernel's: `ESRCH` if there is no such process, `EINVAL` for a thread's number.
+/// The kernel's: `ESRCH` if there is no such process; for a thread's number `EINVAL`, since Linux
+/// 6.15 `ENOENT`.
 pub fn pidfd_open(pid: Pid) -> Result<OwnedFd> {
     // SAFETY: takes two numbers; the result is close-on-exec by itself.
     let answer = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use coracle_integration::{
-    Bundle, Container, Layout, Output, Runtime, Value, groups, has_controller, json,
+    Bundle, Command, Container, Layout, Output, Runtime, Value, groups, has_controller, json,
     machine, needs, wait_until,
 };
 
@@ -67,6 +67,7 @@ coracle_integration::tests![
     delete_in_a_shared_pid_namespace_kills_all,
     a_signal_to_all_of_a_shared_pid_namespace,
     a_signal_reaches_more_processes_than_descriptors,
+    threads_are_listed_and_signalled_as_their_process,
     groups_made_by_the_container_are_removed,
     groups_nested_deeply_are_listed_and_removed,
     groups_frozen_by_the_container_do_not_hold_it,
@@ -1001,6 +1002,35 @@ fn a_signal_reaches_more_processes_than_descriptors() {
     let kill = runtime.command(["kill", "--all", &container.id, "TERM"]);
     kill.under("prlimit", ["--nofile=300:300"]).output().ok();
     wait_until("the end of all", || !pids.iter().any(|pid| lives(*pid)));
+}
+
+fn threads_are_listed_and_signalled_as_their_process() {
+    needs::version_2();
+    needs::program("python3");
+    let runtime = Runtime::new();
+    let group = make_group(&format!("{}threaded", runtime.marker())).join("leaf");
+    fs::create_dir(&group).unwrap();
+    fs::write(group.join("cgroup.type"), "threaded").unwrap();
+    let bundle = with_path(&runtime, "/@threaded/leaf").without_namespace("pid");
+    let container = runtime.start(&bundle.args(["sleep", "1000"]));
+    let script = "import sys, threading, time
+threading.Thread(target=time.sleep, args=(1000,), daemon=True).start()
+open(sys.argv[1], 'w').write('0')
+time.sleep(1000)";
+    let python = Command::new("python3").args(["-c", script]);
+    let python = python.arg(group.join("cgroup.procs")).spawn();
+    let threads = || fs::read_to_string(group.join("cgroup.threads")).unwrap();
+    wait_until("two more threads", || threads().lines().count() == 3);
+    let mut expected = vec![container.pid(), python.pid.as_raw()];
+    expected.sort_unstable();
+    assert_eq!(pids_of(&container), expected);
+    let kill = runtime.command(["kill", "--all", &container.id, "TERM"]);
+    kill.output().ok();
+    python.wait().exits(128 + 15);
+    assert_eq!(container.exit_code(), 128 + 15);
+    container.delete().ok();
+    fs::remove_dir(&group).unwrap();
+    fs::remove_dir(group.parent().unwrap()).unwrap();
 }
 
 /// With the container's groups mounted writable.

@@ -60,12 +60,15 @@ pub(super) fn cgroup_of(directory: &Directory, pid: Pid) -> Option<PathBuf> {
 pub(super) fn processes_below(path: &Path) -> Result<Vec<i32>> {
     let mut found = Vec::new();
     let mut enter = |directory: BorrowedFd| {
-        let list = match files::read(directory, "cgroup.procs") {
+        match files::read(directory, "cgroup.procs") {
+            Ok(list) => found.extend(list.lines().filter_map(|line| line.parse::<i32>().ok())),
             // A threaded cgroup has no processes of its own, only threads.
-            Err(Errno::EOPNOTSUPP) => files::read(directory, "cgroup.threads")?,
-            other => other?,
-        };
-        found.extend(list.lines().filter_map(|line| line.parse::<i32>().ok()));
+            Err(Errno::EOPNOTSUPP) => {
+                let threads = files::read(directory, "cgroup.threads")?;
+                found.extend(threads.lines().filter_map(process_of));
+            }
+            Err(errno) => return Err(errno),
+        }
         Ok(())
     };
     let top = files::open_path(path);
@@ -83,4 +86,13 @@ pub(super) fn processes_below(path: &Path) -> Result<Vec<i32>> {
     found.sort_unstable();
     found.dedup();
     Ok(found)
+}
+
+/// The process that a thread belongs to, unless it is gone.
+fn process_of(thread: &str) -> Option<i32> {
+    let name = CString::new(format!("{thread}/status")).ok()?;
+    let file = ProcFs::mounted().ok()?.open(&name, OFlag::O_RDONLY).ok()?;
+    let status = files::read_open(&file).ok()?;
+    let process = status.lines().find_map(|line| line.strip_prefix("Tgid:"))?;
+    process.trim().parse().ok()
 }
