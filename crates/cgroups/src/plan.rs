@@ -365,12 +365,8 @@ fn unified_tree(
 }
 
 impl Plan {
-    /// What the state file must know before the first side effect: every directory that may come to
-    /// be. A runtime that is killed in between leaves nothing that [`crate::remove`] doesn't find.
-    /// It may name a cgroup that belongs to others, on which create then fails: nobody in it is to
-    /// be killed by this record, only by the one of [`crate::create`].
-    #[must_use]
-    pub fn record(&self) -> Record {
+    /// The container's own directories, as if each had to be made and their parents were there.
+    pub(crate) fn record(&self) -> Record {
         let mut record = Record {
             resctrl: self.resctrl.as_ref().map_or_else(Vec::new, groups),
             ..Record::default()

@@ -24,6 +24,8 @@ pub struct Record {
     pub unified: Option<Directory>,
     /// The cgroup below the v2 one that init was put into.
     pub leaf: Option<String>,
+    /// We made that one.
+    pub leaf_made: bool,
     /// The systemd unit whose cgroup it is.
     pub unit: Option<Unit>,
     /// Groups of resctrl, the control group before its monitoring group.

@@ -319,11 +319,7 @@ fn first_record(directory: &Directory, prepared: &Prepared) -> Result<Record, Er
         complete: false,
         creator: own,
         init: None,
-        cgroup: prepared
-            .plan
-            .cgroups
-            .as_ref()
-            .map(coracle_cgroups::Plan::record),
+        cgroup: prepared.plan.cgroups.as_ref().map(coracle_cgroups::foresee),
         cgroup_made: false,
         own_pid_namespace: config.linux.namespaces.pid == Namespace::New,
         host_mount: prepared

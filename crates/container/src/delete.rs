@@ -103,7 +103,10 @@ fn end(directory: &Directory, record: &Record, force: Force) -> Result<Vec<Strin
     end_processes(&directory.id, record)?;
     let mut warnings = network::detach(directory, record, force)?;
     if let Some(cgroup) = &record.cgroup {
-        coracle_cgroups::remove(cgroup)?;
+        match record.cgroup_made {
+            true => coracle_cgroups::remove(cgroup)?,
+            false => coracle_cgroups::remove_foreseen(cgroup)?,
+        }
     }
     if let Some(mount) = &record.host_mount {
         undo::detach(mount)?;

@@ -17,6 +17,7 @@ coracle_integration::tests![
     a_path_that_names_nothing_is_refused,
     parents_that_were_made_are_removed,
     a_group_that_was_there_stays,
+    a_group_for_init_in_one_that_stays_is_removed,
     a_group_with_processes_is_refused,
     a_frozen_group_is_refused,
     memory_limit,
@@ -240,6 +241,19 @@ fn a_group_that_was_there_stays() {
     let parent = make_group(&format!("{}mine", runtime.marker()));
     let container = runtime.create(&with_path(&runtime, "/@mine/@leaf"));
     container.delete().ok();
+    assert_eq!(folders(&runtime), std::slice::from_ref(&parent));
+    fs::remove_dir(parent).unwrap();
+}
+
+fn a_group_for_init_in_one_that_stays_is_removed() {
+    needs::version_2();
+    let runtime = Runtime::new();
+    let parent = make_group(&format!("{}mine", runtime.marker()));
+    let bundle = with_path(&runtime, "/@mine").new_namespace("cgroup");
+    let bundle = bundle.set("/annotations", json!({"run.coracle.init_cgroup": "init"}));
+    let container = runtime.start(&bundle.args(["sleep", "1000"]));
+    assert_eq!(folders(&runtime), [parent.join("init"), parent.clone()]);
+    container.delete_by_force().ok();
     assert_eq!(folders(&runtime), std::slice::from_ref(&parent));
     fs::remove_dir(parent).unwrap();
 }

@@ -57,6 +57,7 @@ coracle_integration::tests![
     starts_at_once_start_once,
     a_failed_create_frees_the_id,
     a_killed_runtime_leaves_nothing_that_delete_cannot_remove,
+    a_killed_runtime_takes_no_group_of_others,
     every_failing_call_is_undone,
 ];
 
@@ -654,13 +655,15 @@ fn a_failed_create_frees_the_id() {
 
 /// The runtime is killed at its Nth system call, for many N: the states of a crash.
 fn a_killed_runtime_leaves_nothing_that_delete_cannot_remove() {
-    kill_at_every_call(&Runtime::new());
+    let runtime = Runtime::new();
+    let path = format!("/{0}top/{0}below/{0}leaf", runtime.marker());
+    let bundle = runtime.bundle().set("/linux/cgroupsPath", json!(path));
+    kill_at_every_call(&runtime, &bundle.args(["sleep", "1000"]));
 }
 
-pub(crate) fn kill_at_every_call(runtime: &Runtime) {
-    let bundle = runtime.bundle().args(["sleep", "1000"]);
-    for call in system_calls(runtime, &bundle) {
-        let (id, output) = create_with(runtime, &bundle, &format!("signal=KILL:when={call}"));
+pub(crate) fn kill_at_every_call(runtime: &Runtime, bundle: &Bundle) {
+    for call in system_calls(runtime, bundle) {
+        let (id, output) = create_with(runtime, bundle, &format!("signal=KILL:when={call}"));
         runtime.command(["delete", "--force", &id]).output().ok();
         let left = runtime.leftovers();
         assert!(
@@ -669,6 +672,33 @@ pub(crate) fn kill_at_every_call(runtime: &Runtime) {
             left.join("\n")
         );
     }
+}
+
+/// The record comes before the groups, and may name one that is somebody else's.
+fn a_killed_runtime_takes_no_group_of_others() {
+    needs::program("strace");
+    let runtime = Runtime::new();
+    let path = format!("/{0}top/{0}shared", runtime.marker());
+    let bundle = runtime.bundle().set("/linux/cgroupsPath", json!(path));
+    let bundle = bundle.args(["sleep", "1000"]);
+    let other = runtime.start(&bundle);
+    let folders = || {
+        let mut folders = groups(&format!("{}shared", runtime.marker()));
+        folders.sort();
+        folders
+    };
+    for folder in folders() {
+        fs::create_dir(folder.join("empty")).unwrap();
+    }
+    let before = folders();
+    for call in 1..8 {
+        let fault = format!("inject=mkdirat:signal=KILL:when={call}");
+        let (id, _) = create_under(&runtime, &bundle, &fault);
+        runtime.command(["delete", "--force", &id]).output().ok();
+        assert_eq!(folders(), before, "killed at the {call}th directory");
+    }
+    assert_eq!(other.status(), "running");
+    other.exec(["true"]).ok();
 }
 
 /// Each system call of the runtime fails once: it either goes on or undoes all it did.
@@ -711,8 +741,12 @@ fn system_calls(runtime: &Runtime, bundle: &Bundle) -> impl Iterator<Item = usiz
 }
 
 fn create_with(runtime: &Runtime, bundle: &Bundle, fault: &str) -> (String, Output) {
+    create_under(runtime, bundle, &format!("inject=all:{fault}"))
+}
+
+fn create_under(runtime: &Runtime, bundle: &Bundle, fault: &str) -> (String, Output) {
     let id = runtime.id();
-    let options = ["-o", "/dev/null", "-e", &format!("inject=all:{fault}")].map(str::to_owned);
+    let options = ["-o", "/dev/null", "-e", fault].map(str::to_owned);
     let create = runtime
         .with_bundle("create", bundle)
         .arg(&id)

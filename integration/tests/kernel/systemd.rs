@@ -545,7 +545,8 @@ fn an_intermediate_is_in_the_scope() {
 }
 
 fn a_killed_runtime_leaves_nothing() {
-    kill_at_every_call(&systemd());
+    let runtime = systemd();
+    kill_at_every_call(&runtime, &runtime.bundle().args(["sleep", "1000"]));
 }
 
 fn failing_calls_are_undone() {

@@ -12,14 +12,19 @@ use crate::record::LEAF_STEP;
 use crate::{Error, Result};
 
 /// Makes it below `directory`, the container's own cgroup, and opens its `cgroup.procs`, if there
-/// is to be one.
-pub(super) fn make(plan: &UnifiedPlan, directory: BorrowedFd) -> Result<Option<OwnedFd>> {
+/// is to be one. That it was made is noted in `made` at once.
+pub(super) fn make(
+    plan: &UnifiedPlan,
+    directory: BorrowedFd,
+    made: &mut bool,
+) -> Result<Option<OwnedFd>> {
     let Some(name) = &plan.leaf else {
         return Ok(None);
     };
     let path = plan.mount.join(&plan.path).join(name);
     match files::make(directory, Path::new(name)) {
-        Ok(()) | Err(Errno::EEXIST) => {}
+        Ok(()) => *made = true,
+        Err(Errno::EEXIST) => {}
         Err(errno) => return Err(Error::Make { path, errno }),
     }
     let failed = |errno| Error::Open {

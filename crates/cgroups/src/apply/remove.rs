@@ -26,7 +26,18 @@ const PAUSE_MAX: Duration = Duration::from_millis(50);
 /// # Errors
 /// A cgroup that stays busy, with a process that is left in it.
 pub fn remove(record: &Record) -> Result<()> {
-    let result = remove_until(record, Instant::now() + LIMIT);
+    let result = remove_until(record, Maker::We, Instant::now() + LIMIT);
+    result.and(resctrl::remove(&record.resctrl, |group| group.remove))
+}
+
+/// [`remove`] by the record of [`crate::foresee`], of a create that was killed before the one of
+/// [`crate::create`] was stored. What is in use, or has cgroups below, stays and is no error:
+/// somebody else made it in between.
+///
+/// # Errors
+/// The kernel's, but for a cgroup in use.
+pub fn remove_foreseen(record: &Record) -> Result<()> {
+    let result = remove_until(record, Maker::Anybody, Instant::now() + LIMIT);
     result.and(resctrl::remove(&record.resctrl, |group| group.remove))
 }
 
@@ -41,13 +52,13 @@ pub fn undo(record: &Record) -> Result<()> {
 
 /// The same without waiting, for a cgroup that nobody has joined yet.
 pub(super) fn undo_until(record: &Record, end: Instant) -> Result<()> {
-    let result = remove_until(record, end);
+    let result = remove_until(record, Maker::We, end);
     result.and(resctrl::remove(&record.resctrl, |group| group.made))
 }
 
 /// One directory that the container goes without, gone as far as can be.
 pub(super) fn undo_directory(directory: &Directory) {
-    let _ = remove_directory(directory, Watch::Sleep, Instant::now());
+    let _ = remove_directory(directory, (Watch::Sleep, Maker::We), Instant::now());
     remove_parents(directory);
 }
 
@@ -60,7 +71,16 @@ enum Watch {
     Sleep,
 }
 
-fn remove_until(record: &Record, end: Instant) -> Result<()> {
+/// Who made what is to be removed.
+#[derive(Clone, Copy)]
+enum Maker {
+    /// What is in it or below is the container's.
+    We,
+    /// Perhaps others. Of ours there can only be an init that dies with its runtime.
+    Anybody,
+}
+
+fn remove_until(record: &Record, maker: Maker, end: Instant) -> Result<()> {
     if let Some(unit) = &record.unit {
         // While the unit is there its cgroup is systemd's, not ours to remove.
         systemd::stop(unit, record, end);
@@ -68,10 +88,14 @@ fn remove_until(record: &Record, end: Instant) -> Result<()> {
     // v2 first: its events tell when the last process is gone, and then it is so in v1, too.
     let mut result = Ok(());
     if let Some(unified) = &record.unified {
-        result = result.and(remove_directory(unified, Watch::Events, end));
+        let how = (Watch::Events, maker);
+        if let (true, Some(leaf)) = (record.leaf_made, &record.leaf) {
+            result = result.and(remove_path(&unified.path.join(leaf), how, end));
+        }
+        result = result.and(remove_directory(unified, how, end));
     }
     for hierarchy in &record.hierarchies {
-        result = result.and(remove_directory(hierarchy, Watch::Sleep, end));
+        result = result.and(remove_directory(hierarchy, (Watch::Sleep, maker), end));
     }
     for directory in record.hierarchies.iter().chain(&record.unified) {
         remove_parents(directory);
@@ -80,21 +104,31 @@ fn remove_until(record: &Record, end: Instant) -> Result<()> {
 }
 
 /// Removes the container's own cgroup if we made it.
-fn remove_directory(directory: &Directory, watch: Watch, end: Instant) -> Result<()> {
-    let path = &directory.path;
-    if !directory.made.contains(path) {
-        return Ok(());
+fn remove_directory(directory: &Directory, how: (Watch, Maker), end: Instant) -> Result<()> {
+    match directory.made.contains(&directory.path) {
+        true => remove_path(&directory.path, how, end),
+        false => Ok(()),
     }
+}
+
+fn remove_path(path: &Path, (watch, maker): (Watch, Maker), end: Instant) -> Result<()> {
     let mut pause = Duration::from_millis(1);
     loop {
-        let errno = match remove_tree(path) {
-            Ok(()) => return Ok(()),
-            Err(errno) => errno,
+        let removed = match maker {
+            Maker::We => remove_tree(path),
+            Maker::Anybody => remove_one(nix::fcntl::AT_FDCWD, path),
         };
-        if errno != Errno::EBUSY || Instant::now() >= end {
+        let Err(errno) = removed else {
+            return Ok(());
+        };
+        let is_busy = matches!(errno, Errno::EBUSY | Errno::ENOTEMPTY);
+        if !is_busy || Instant::now() >= end {
+            if let (true, Maker::Anybody) = (is_busy, maker) {
+                return Ok(());
+            }
             let left = processes_below(path).unwrap_or_default();
             return Err(Error::Remove {
-                path: path.clone(),
+                path: path.to_owned(),
                 errno,
                 pid: left.first().copied(),
             });

@@ -1,7 +1,7 @@
 //! Create and exec: the runtime's side of joining.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use nix::errno::Errno;
@@ -47,6 +47,45 @@ pub struct Joining {
     /// After the clone: in any case for a new container, else where the kernel lets us not clone
     /// into the cgroup.
     pub place: Option<Place>,
+}
+
+/// What the state file must know before the first side effect: every directory that will be made. A
+/// runtime that is killed in between leaves nothing that [`crate::remove_foreseen`] doesn't find.
+/// What is there already belongs to others; that they come in between, and make the same, cannot
+/// be foreseen.
+#[must_use]
+pub fn foresee(plan: &Plan) -> Record {
+    let mut record = plan.record();
+    for directory in record.hierarchies.iter_mut().chain(&mut record.unified) {
+        directory.made = missing(directory);
+    }
+    record.resctrl.retain(|group| is_missing(&group.path));
+    if let (Some(unified), Some(leaf)) = (&record.unified, &record.leaf) {
+        record.leaf_made = is_missing(&unified.path.join(leaf));
+    }
+    if record.unit.is_some() {
+        // systemd makes the parents of its own cgroup, and takes them away.
+        if let Some(unified) = &mut record.unified {
+            unified.made.retain(|path| *path == unified.path);
+        }
+        let own = record.hierarchy("name=systemd").or(record.unified.as_ref());
+        if own.is_some_and(|own| !own.made.contains(&own.path)) {
+            record.unit = None;
+        }
+    }
+    record
+}
+
+/// The levels of a path that are to be made, outermost first.
+fn missing(directory: &Directory) -> Vec<PathBuf> {
+    let below = directory.path.strip_prefix(&directory.mount);
+    let levels = v1::levels(below.unwrap_or(Path::new("")));
+    let paths = levels.iter().map(|level| directory.mount.join(level));
+    paths.filter(|path| is_missing(path)).collect()
+}
+
+fn is_missing(path: &Path) -> bool {
+    path.try_exists().is_ok_and(|exists| !exists)
 }
 
 /// Makes the cgroups of `plan` and writes limits and device filter into them, before anybody joins.
@@ -101,8 +140,9 @@ fn build_files(files: &Files, created: &mut Created) -> Result<()> {
         let noted = &mut created.record.unified;
         created.into = v2::make(unified, &files.denied, noted)?;
         if let Some(into) = &created.into {
-            created.leaf = leaf::make(unified, into.as_fd())?;
             created.record.leaf = files.leaf();
+            let made = &mut created.record.leaf_made;
+            created.leaf = leaf::make(unified, into.as_fd(), made)?;
         }
     }
     if created.record.hierarchies.is_empty() && created.record.unified.is_none() {

@@ -200,7 +200,8 @@ fn fill_in_v2(plan: &UnifiedPlan) -> Result<Option<OwnedFd>> {
     if let Some(uid) = plan.owner {
         v2::give(own.as_fd(), &path, uid)?;
     }
-    leaf::make(plan, own.as_fd())
+    // It goes with the unit.
+    leaf::make(plan, own.as_fd(), &mut false)
 }
 
 /// The only place where a pid is written: systemd puts no process into a slice.
