@@ -92,10 +92,16 @@ pub struct Group {
 }
 
 impl Record {
-    /// Whether the container has no cgroup.
+    /// Whether the container has neither a cgroup nor a group of resctrl.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.hierarchies.is_empty() && self.unified.is_none() && self.resctrl.is_empty()
+        !self.tells_processes() && self.resctrl.is_empty()
+    }
+
+    /// Whether the kernel tells by a cgroup who is the container's: a group of resctrl does not.
+    #[must_use]
+    pub fn tells_processes(&self) -> bool {
+        !self.hierarchies.is_empty() || self.unified.is_some()
     }
 
     /// The same without the systemd unit and the cgroup that only systemd makes.

@@ -54,7 +54,7 @@ pub(crate) fn build(site: &mut Site, handoff: Handoff, goal: Goal) -> Result<Bui
     })?;
     let mut launch = match create_init(site, goal, joining) {
         Err(error) if born_dead(&error, site.record.own_cgroup()) => {
-            let again = rejoin(site.record.own_cgroup(), Pid::this())?;
+            let again = rejoin(site.record.own_groups(), Pid::this())?;
             create_init(site, goal, Joining { leaf, ..again })?
         }
         launch => launch?,

@@ -83,7 +83,7 @@ fn living(store: &Store, id: &ContainerId) -> Result<Record, Error> {
 }
 
 fn cgroup<'a>(id: &ContainerId, record: &'a Record) -> Result<&'a coracle_cgroups::Record, Error> {
-    record.own_cgroup().ok_or_else(|| Error::NoCgroup {
+    record.own_groups().ok_or_else(|| Error::NoCgroup {
         id: id.clone(),
         verb: "tell its events",
     })

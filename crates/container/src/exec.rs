@@ -67,10 +67,10 @@ fn launch(
     };
     let plan = plan(options, keyring, config, (process, &init))?;
     let cgroup = match options.cgroup.is_empty() {
-        true => record.own_cgroup().map(coracle_cgroups::at_init),
+        true => record.own_groups().map(coracle_cgroups::at_init),
         // Of a container without a cgroup, an empty record: then the path is refused.
         false => {
-            let own = record.own_cgroup().cloned().unwrap_or_default();
+            let own = record.own_groups().cloned().unwrap_or_default();
             Some(coracle_cgroups::sub_cgroup(&own, &options.cgroup)?)
         }
     };

@@ -64,9 +64,14 @@ pub(crate) enum Unreadable {
 impl Record {
     /// The container's own cgroup with processes in it, if it has one.
     pub(crate) fn own_cgroup(&self) -> Option<&coracle_cgroups::Record> {
+        self.own_groups().filter(|groups| groups.tells_processes())
+    }
+
+    /// The same, also of a container that has groups of resctrl alone.
+    pub(crate) fn own_groups(&self) -> Option<&coracle_cgroups::Record> {
         self.cgroup
             .as_ref()
-            .filter(|cgroup| self.cgroup_made && !cgroup.is_empty())
+            .filter(|groups| self.cgroup_made && !groups.is_empty())
     }
 
     /// The config's annotations, and what became of the network.
@@ -128,6 +133,15 @@ mod tests {
         assert!(matches!(newer, Err(Unreadable::Newer(2))));
         assert!(matches!(Record::parse(b"{"), Err(Unreadable::Corrupt(_))));
         assert!(matches!(Record::parse(b"{}"), Err(Unreadable::Corrupt(_))));
+    }
+
+    #[test]
+    fn a_group_of_resctrl_is_none_to_kill_by() {
+        let text = br#"{"version":1,"cgroup":{"resctrl":[{"path":"/r"}]},"cgroup_made":true}"#;
+        let record = Record::parse(text).unwrap();
+        assert!(record.own_groups().is_some() && record.own_cgroup().is_none());
+        let text = br#"{"version":1,"cgroup":{"unified":{"path":"/c"}},"cgroup_made":true}"#;
+        assert!(Record::parse(text).unwrap().own_cgroup().is_some());
     }
 
     #[test]

@@ -98,7 +98,7 @@ fn change(
     let _lock = lock::acquire(&directory)?;
     let record = directory.present_record()?;
     allow(Verb::Update, &directory, &record)?;
-    let Some(cgroup) = record.own_cgroup() else {
+    let Some(cgroup) = record.own_groups() else {
         return Err(Error::NoCgroup {
             id: options.id.clone(),
             verb: "update",

@@ -145,7 +145,7 @@ fn build_files(files: &Files, created: &mut Created) -> Result<()> {
             created.leaf = leaf::make(unified, into.as_fd(), made)?;
         }
     }
-    if created.record.hierarchies.is_empty() && created.record.unified.is_none() {
+    if !created.record.tells_processes() {
         created.record.mode = Mode::None;
     }
     Ok(())
