@@ -142,7 +142,7 @@ pub enum Error {
         /// How many processes.
         count: usize,
     },
-    /// The container's cgroup exists and is frozen: init would never run.
+    /// The container's cgroup is frozen, or a parent is: init would never run.
     #[error("container's cgroup unexpectedly frozen: {}", path.display())]
     Frozen {
         /// The cgroup.

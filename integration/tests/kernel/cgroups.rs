@@ -284,9 +284,11 @@ fn a_frozen_group_is_refused() {
         ("freezer.state", "FROZEN")
     };
     fs::write(group.join(file), frozen).unwrap();
-    runtime
-        .try_create(&with_path(&runtime, "/@frozen"))
-        .fails(["frozen"]);
+    for path in ["/@frozen", "/@frozen/@new"] {
+        runtime
+            .try_create(&with_path(&runtime, path))
+            .fails(["frozen"]);
+    }
     fs::remove_dir(group).unwrap();
 }
 

@@ -33,6 +33,7 @@ coracle_integration::tests![
     a_failed_unit_gives_way,
     an_active_unit_is_left_alone,
     a_used_group_is_refused,
+    a_frozen_slice_is_refused,
     a_group_out_of_memory_leaves_no_unit,
     pause_and_kill_of_all,
     one_process_is_enough,
@@ -493,6 +494,16 @@ fn a_used_group_is_refused() {
     sleeper.wait().unwrap();
     wait_until("the end of a group", || fs::remove_dir(&group).is_ok());
     output.fails(["container's cgroup is not empty"]);
+}
+
+fn a_frozen_slice_is_refused() {
+    let runtime = systemd();
+    let group = "/sys/fs/cgroup/coraclefrozen.slice";
+    fs::create_dir(group).unwrap();
+    fs::write(format!("{group}/cgroup.freeze"), "1").unwrap();
+    let output = runtime.try_create(&with_path(&runtime, "coraclefrozen.slice:p:@x"));
+    fs::remove_dir(group).unwrap();
+    output.fails(["container's cgroup unexpectedly frozen", group]);
 }
 
 fn a_group_out_of_memory_leaves_no_unit() {

@@ -213,19 +213,22 @@ fn enter(plan: &UnifiedPlan, pid: Pid) -> Result<()> {
         .map_err(|errno| open_failed(path.join("cgroup.procs"), errno))
 }
 
-/// Refuses a cgroup that is there and in use. The directory itself is systemd's to make.
+/// Refuses a cgroup that is there and in use, and one below a frozen one. The directory itself is
+/// systemd's to make.
 pub(super) fn check_free(files: &Files) -> Result<()> {
-    match &files.unified {
-        Some(unified) if files.mode == Mode::V2 => {
-            let path = unified.mount.join(&unified.path);
-            match files::open_path(&path) {
-                Ok(leaf) => v2::check_unused(leaf.as_fd(), &path),
-                Err(errno) if files::is_gone(errno) => Ok(()),
-                Err(errno) => Err(open_failed(path, errno)),
-            }
+    let Some(unified) = files.unified.as_ref().filter(|_| files.mode == Mode::V2) else {
+        return Ok(());
+    };
+    let path = unified.mount.join(&unified.path);
+    for level in path.ancestors() {
+        match files::open_path(level) {
+            Ok(own) if level == path => return v2::check_unused(own.as_fd(), level),
+            Ok(parent) => return v2::check_running(parent.as_fd(), level),
+            Err(errno) if files::is_gone(errno) => {}
+            Err(errno) => return Err(open_failed(level.to_owned(), errno)),
         }
-        _ => Ok(()),
     }
+    Ok(())
 }
 
 /// Waits for the last process of `record` to leave, stops the unit and has systemd forget it.

@@ -43,6 +43,9 @@ pub(super) fn make(
             if age == Age::Old {
                 check_unused(&path)?;
             }
+            if plan.controllers.iter().any(|name| name == "freezer") {
+                check_running(leaf.as_fd(), &path)?;
+            }
             inherit(top.as_fd(), plan)?;
             write_all(leaf.as_fd(), &path, &plan.writes, &mut |_| {})?;
             files::open_to_write(leaf.as_fd(), "tasks")
@@ -132,22 +135,20 @@ pub(super) fn levels(path: &Path) -> Vec<PathBuf> {
     levels
 }
 
-/// A cgroup that was there must not hold processes, nor stop init from running.
+/// A cgroup that was there must not hold processes.
 fn check_unused(path: &Path) -> Result<()> {
-    let count = processes_below(path)?.len();
-    if count > 0 {
-        let path = path.to_owned();
-        return Err(Error::NotEmpty { path, count });
+    match processes_below(path)?.len() {
+        0 => Ok(()),
+        count => Err(Error::NotEmpty {
+            path: path.to_owned(),
+            count,
+        }),
     }
-    let directory = match files::open_path(path) {
-        Ok(directory) => directory,
-        Err(errno) if files::is_gone(errno) => return Ok(()),
-        Err(errno) => {
-            let path = path.to_owned();
-            return Err(Error::Open { path, errno });
-        }
-    };
-    match files::read(directory.as_fd(), "freezer.state") {
+}
+
+/// Init would never run, nor could we wait for it. A new cgroup below a frozen one is frozen, too.
+fn check_running(leaf: BorrowedFd, path: &Path) -> Result<()> {
+    match files::read(leaf, "freezer.state") {
         Ok(state) if state.trim() != "THAWED" => Err(Error::Frozen {
             path: path.to_owned(),
         }),

@@ -40,9 +40,7 @@ pub(super) fn make(
     };
     check_required(leaf.as_fd(), plan, &blocked)?;
     check_type(leaf.as_fd(), &path, plan)?;
-    if age == Age::Old {
-        check_unused(leaf.as_fd(), &path)?;
-    }
+    check_unused(leaf.as_fd(), &path)?;
     v1::write_all(leaf.as_fd(), &path, &plan.writes, &mut |_| {})?;
     if let Some(program) = &plan.devices {
         device::attach(leaf.as_fd(), &path, program, age)?;
@@ -221,27 +219,42 @@ pub(super) fn check_type(leaf: BorrowedFd, path: &Path, plan: &UnifiedPlan) -> R
     }
 }
 
-/// A cgroup that was there must not hold processes, nor stop init from running.
+/// A cgroup that was there must not hold processes. None must stop init from running: we would wait
+/// without end. A new one below a frozen one is frozen, too.
 pub(super) fn check_unused(leaf: BorrowedFd, path: &Path) -> Result<()> {
-    let events = match files::read(leaf, "cgroup.events") {
-        Ok(events) => events,
-        Err(errno) if files::is_gone(errno) => return Ok(()),
-        Err(errno) => {
-            let path = path.join("cgroup.events");
-            return Err(Error::Read { path, errno });
-        }
-    };
-    let path = path.to_owned();
+    let events = events(leaf, path)?;
     if files::is_set(&events, "populated") {
-        let count = processes_below(&path)?.len();
+        let count = processes_below(path)?.len();
         if count > 0 {
+            let path = path.to_owned();
             return Err(Error::NotEmpty { path, count });
         }
     }
-    if files::is_set(&events, "frozen") {
-        return Err(Error::Frozen { path });
+    check_frozen(&events, path)
+}
+
+/// The second half of it, of a parent.
+pub(super) fn check_running(leaf: BorrowedFd, path: &Path) -> Result<()> {
+    check_frozen(&events(leaf, path)?, path)
+}
+
+fn events(leaf: BorrowedFd, path: &Path) -> Result<String> {
+    match files::read(leaf, "cgroup.events") {
+        Err(errno) if files::is_gone(errno) => Ok(String::new()),
+        other => other.map_err(|errno| Error::Read {
+            path: path.join("cgroup.events"),
+            errno,
+        }),
     }
-    Ok(())
+}
+
+fn check_frozen(events: &str, path: &Path) -> Result<()> {
+    match files::is_set(events, "frozen") {
+        true => Err(Error::Frozen {
+            path: path.to_owned(),
+        }),
+        false => Ok(()),
+    }
 }
 
 /// Gives the cgroup to `uid`: the directory and the files that the kernel lists as safe to
