@@ -4,8 +4,10 @@ use std::fs;
 use std::path::Path;
 
 use coracle_integration::{
-    Container, Layout, Runtime, Value, has_controller, json, machine, needs, wait_until,
+    Container, Layout, Runtime, Value, has_controller, json, machine, needs, status_field,
+    wait_until,
 };
+use nix::sys::signal::Signal;
 
 coracle_integration::tests![
     one_sample_has_runcs_shape,
@@ -16,6 +18,7 @@ coracle_integration::tests![
     an_init_out_of_memory_is_told_before_its_end,
     a_paused_container_tells,
     a_deleted_container_ends_the_listening,
+    a_deleted_container_was_not_out_of_memory,
     a_reader_that_goes_away_ends_the_listening,
     stopped_and_absent_containers_are_refused,
     a_container_without_a_group_is_refused,
@@ -274,6 +277,26 @@ fn a_deleted_container_ends_the_listening() {
     wait_until("a sample", || !events.stdout.text().is_empty());
     container.delete_by_force().ok();
     assert_eq!(events.wait().ok().stderr, "");
+}
+
+/// Version 1 wakes the listener for the removal of the group, too.
+fn a_deleted_container_was_not_out_of_memory() {
+    let runtime = Runtime::new();
+    let container = runtime.sleeper();
+    let events = runtime
+        .command(["events", "--interval=20ms", &container.id])
+        .spawn();
+    wait_until("a sample", || !events.stdout.text().is_empty());
+    events.signal(Signal::SIGSTOP);
+    wait_until("a late listener", || {
+        status_field(events.pid, "State").starts_with('T')
+    });
+    container.delete_by_force().ok();
+    // The kernel takes its time to tell, but not that long.
+    runtime.run(&runtime.bundle()).ok();
+    events.signal(Signal::SIGCONT);
+    let output = events.wait().ok();
+    assert!(!output.stdout.contains("\"oom\""), "{output}");
 }
 
 fn a_reader_that_goes_away_ends_the_listening() {

@@ -21,8 +21,9 @@ pub struct Watch {
 /// Who tells that memory has run out.
 #[derive(Debug)]
 enum Memory {
-    /// v1: the kernel adds to it for each time, and once more when the cgroup is removed.
-    Notice(EventFd),
+    /// v1: the kernel adds to it for each time, and once more when the cgroup is removed, which the
+    /// file `memory.oom_control` tells.
+    Notice { notice: EventFd, file: OwnedFd },
     /// v2: the file `memory.events`, which wakes who polls it, and the kills that are known. v1
     /// without notices: `memory.oom_control`, which has the same count and wakes nobody, so that it
     /// is looked at whenever something else does.
@@ -71,7 +72,10 @@ fn notice(path: &Path) -> nix::Result<Memory> {
     let notice = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
     let line = format!("{} {}", notice.as_fd().as_raw_fd(), control.as_raw_fd());
     match files::write(directory.as_fd(), "cgroup.event_control", &line) {
-        Ok(()) => Ok(Memory::Notice(notice)),
+        Ok(()) => Ok(Memory::Notice {
+            notice,
+            file: control,
+        }),
         // A kernel for real time has none.
         Err(Errno::EOPNOTSUPP | Errno::ENOENT) => {
             let kills = kills(&control)?;
@@ -113,7 +117,7 @@ impl Watch {
     /// The kernel's on waiting.
     pub fn wait(&mut self, init: BorrowedFd, patience: Duration) -> nix::Result<Happening> {
         let memory = match &self.memory {
-            Memory::Notice(notice) => Some((notice.as_fd(), PollFlags::POLLIN)),
+            Memory::Notice { notice, .. } => Some((notice.as_fd(), PollFlags::POLLIN)),
             Memory::Events { file, .. } => Some((file.as_fd(), PollFlags::POLLPRI)),
             Memory::Silent => None,
         };
@@ -139,7 +143,12 @@ impl Watch {
     /// Whether memory has run out since it was asked last. A cgroup that is gone says no.
     fn is_out_of_memory(&mut self) -> bool {
         match &mut self.memory {
-            Memory::Notice(notice) => notice.read().is_ok(),
+            Memory::Notice { notice, file } => {
+                let count = notice.read().unwrap_or(0);
+                // Read after it: the file is gone before the kernel adds for the removal.
+                let is_gone = || files::read_open(file).is_err_and(files::is_gone);
+                count > 1 || count == 1 && !is_gone()
+            }
             Memory::Events { file, kills: known } => {
                 let now = kills(file).unwrap_or(*known);
                 let grown = now > *known;
