@@ -104,7 +104,7 @@ fn end(directory: &Directory, record: &Record, force: Force) -> Result<Vec<Strin
     let mut warnings = network::detach(directory, record, force)?;
     if let Some(cgroup) = &record.cgroup {
         match record.cgroup_made {
-            true => coracle_cgroups::remove(cgroup)?,
+            true => remove_cgroup(cgroup)?,
             false => coracle_cgroups::remove_foreseen(cgroup)?,
         }
     }
@@ -122,6 +122,17 @@ fn end(directory: &Directory, record: &Record, force: Force) -> Result<Vec<Strin
         coracle_hooks::run_all(HookPoint::Poststop, hooks.at(HookPoint::Poststop), &state);
     warnings.extend(failures.iter().map(ToString::to_string));
     Ok(warnings)
+}
+
+/// An exec that began before the end may have put one more process into it after the kill.
+fn remove_cgroup(cgroup: &coracle_cgroups::Record) -> coracle_cgroups::Result<()> {
+    match coracle_cgroups::remove(cgroup) {
+        Err(coracle_cgroups::Error::Remove { .. }) if cgroup.tells_processes() => {
+            coracle_cgroups::kill(cgroup, nix::libc::SIGKILL)?;
+            coracle_cgroups::remove(cgroup)
+        }
+        other => other,
+    }
 }
 
 fn poststop_hooks(directory: &Directory, record: &Record) -> Result<coracle_hooks::Plan, Error> {

@@ -28,6 +28,9 @@ use crate::state;
 use crate::status::{Status, Verb};
 use crate::store::Store;
 
+/// How long an init that was killed together with an exec may need to end, in milliseconds.
+const DEATH_MS: u32 = 100;
+
 /// Executes a process in a running (or created) container. In the foreground, returns its exit
 /// code.
 ///
@@ -87,9 +90,13 @@ fn launch(
         cgroup,
     };
     let mut launch = match site.launch(site.joining(options)?) {
-        Err(error) if build::born_dead(&error, site.cgroup.as_ref()) => site.launch(
-            build::rejoin(site.cgroup.as_ref(), Pid::from_raw(init.pid))?,
-        )?,
+        Err(error) if build::born_dead(&error, site.cgroup.as_ref()) => {
+            site.check_alive(options)?;
+            site.launch(build::rejoin(
+                site.cgroup.as_ref(),
+                Pid::from_raw(init.pid),
+            )?)?
+        }
         launch => launch?,
     };
     let console = handoff.deliver(&mut launch, b"setns")?;
@@ -136,6 +143,20 @@ impl<'a> Site<'a> {
             joining.fallback = None;
         }
         Ok(joining)
+    }
+
+    /// Who was killed with the whole container must not come again: its cgroup, which nobody kills
+    /// a second time, would never be empty.
+    fn check_alive(&self, options: &ExecOptions) -> Result<(), Error> {
+        let ended = coracle_sys::poll_readable(&[self.pidfd.as_fd()], Some(DEATH_MS));
+        match ended {
+            Ok(0) => Ok(()),
+            Ok(_) => Err(stopped(options)),
+            Err(errno) => Err(Error::System {
+                attempted: "wait for init's end",
+                errno,
+            }),
+        }
     }
 
     /// Clones the process and sees it through to the point where only its start is missing.

@@ -1,8 +1,9 @@
 //! `exec`: the process that joins has the whole cage of the container.
 
 use std::fs;
+use std::path::PathBuf;
 
-use coracle_integration::{Child, Runtime, Value, json, needs, wait_until};
+use coracle_integration::{Child, Runtime, Value, groups, json, needs, wait_until};
 
 coracle_integration::tests![
     exit_codes_are_passed_on,
@@ -44,6 +45,7 @@ coracle_integration::tests![
     many_leave_nothing,
     many_at_once_work,
     the_process_dies_with_the_container,
+    one_that_waits_for_the_resume_ends_with_the_container,
     the_oom_score_adjustment_is_the_configs,
     personality_is_the_configs,
     preserved_descriptors_are_passed,
@@ -587,6 +589,32 @@ fn the_process_dies_with_the_container() {
     wait_until("the process", || exec.stdout.text() == "up\n");
     container.kill("KILL").ok();
     exec.wait().exits(128 + 9);
+}
+
+/// It is killed before its first word, and must not be launched once more.
+fn one_that_waits_for_the_resume_ends_with_the_container() {
+    let runtime = Runtime::new();
+    for shared in [false, true, false, true] {
+        let bundle = runtime.bundle().args(["sleep", "1000"]);
+        let container = runtime.start(&match shared {
+            true => bundle.without_namespace("pid"),
+            false => bundle,
+        });
+        container.verb("pause").ok();
+        let command = container.exec_command(["--ignore-paused"], ["sleep", "1000"]);
+        let exec = command.spawn();
+        let holds_two = |group: &PathBuf| {
+            let members = fs::read_to_string(group.join("cgroup.procs"));
+            members.is_ok_and(|list| list.lines().count() == 2)
+        };
+        wait_until("the process", || {
+            groups(&container.id).iter().any(holds_two)
+        });
+        let signal = ["kill", "--all", &container.id, "TERM"];
+        runtime.command(signal).output().ok();
+        container.delete_by_force().ok();
+        exec.wait().fails_as(255, []);
+    }
 }
 
 fn the_oom_score_adjustment_is_the_configs() {
