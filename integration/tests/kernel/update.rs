@@ -19,6 +19,7 @@ coracle_integration::tests![
     halves_of_pairs_keep_the_other,
     memory_moves_in_both_directions,
     an_idle_container_gets_its_weight_back,
+    the_oom_killer_can_be_had_back,
     a_failing_value_takes_back_all_others,
     a_config_that_cannot_be_stored_takes_the_limits_back,
     a_usage_above_the_limit_is_refused_if_asked,
@@ -365,6 +366,18 @@ fn state(container: &Container) -> Vec<String> {
 }
 
 /// Whatever value fails, be it the first or the last to be written.
+fn the_oom_killer_can_be_had_back() {
+    needs::version_1();
+    needs::controller("memory");
+    let runtime = Runtime::new();
+    let memory = json!({"limit": 64 << 20, "disableOOMKiller": true});
+    let container = runtime.create(&limited(&runtime, json!({"memory": memory})));
+    let control = || container.control(("memory", "memory.oom_control"), "");
+    assert!(control().starts_with("oom_kill_disable 1"));
+    update_with(&container, &json!({"memory": {"disableOOMKiller": false}})).ok();
+    assert!(control().starts_with("oom_kill_disable 0"));
+}
+
 fn a_failing_value_takes_back_all_others() {
     fail_every_value(&Runtime::new());
 }
@@ -558,7 +571,11 @@ fn unified_files_are_written() {
     assert_eq!(read(&container, (("", ""), "memory.high")), "49999872");
     assert_eq!(read(&container, PIDS), "55");
     update_with(&container, &json!({"unified": {"memory.low": "1048576"}})).ok();
-    let stored = json!({"memory.high": "50000000", "memory.low": "1048576", "pids.max": "55"});
+    update_with(&container, &json!({"unified": {"cpu.max": "20000 90000"}})).ok();
+    update(&container, ["--cpu-period=50000"]).ok();
+    assert_eq!(read(&container, QUOTA), "20000 50000");
+    let stored = json!({"cpu.max": "20000 90000",
+        "memory.high": "50000000", "memory.low": "1048576", "pids.max": "55"});
     assert_eq!(resources(&container)["unified"], stored);
     update_with(&container, &json!({"unified": {"nothing.max": "1"}}))
         .fails(["resources.unified.nothing.max", "nothing"]);

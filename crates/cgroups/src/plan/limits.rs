@@ -89,6 +89,15 @@ impl Limits {
             .unwrap_or_default()
     }
 
+    /// One more write for the v1 hierarchy with this controller, if there is one.
+    pub(super) fn push(&mut self, layout: &CgroupLayout, controller: &str, write: Write) {
+        if let Place::Hierarchy(index) = place(layout, controller, controller)
+            && let Some(list) = self.hierarchies.get_mut(index)
+        {
+            list.push(write);
+        }
+    }
+
     /// Puts the writes of one controller, by its v1 and its v2 name, where it lives.
     fn section(
         &mut self,

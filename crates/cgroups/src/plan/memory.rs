@@ -78,11 +78,21 @@ fn v1(memory: &Memory) -> Vec<Write> {
     if let Some(percent) = memory.swappiness {
         writes.push(Write::new("memory.swappiness", percent, SWAPPINESS));
     }
+    // Engines always send `false`, which asks for nothing here: it may not need a controller.
     if memory.disable_oom_killer == Some(true) {
-        let source = "linux.resources.memory.disableOOMKiller";
-        writes.push(Write::new("memory.oom_control", 1, source));
+        writes.push(oom_killer(1));
     }
     writes
+}
+
+/// What `false` means to a container that has been created with `true`.
+pub(super) fn enable_oom_killer() -> Write {
+    oom_killer(0).if_there()
+}
+
+fn oom_killer(disable: u8) -> Write {
+    let source = "linux.resources.memory.disableOOMKiller";
+    Write::new("memory.oom_control", disable, source)
 }
 
 fn v2(memory: &Memory) -> Vec<Write> {

@@ -5,6 +5,7 @@ use coracle_host::{CgroupLayout, Host};
 
 use super::device_update::{self, DeviceUpdate};
 use super::limits;
+use super::memory;
 use super::systemd::{self, Property};
 use super::write::Write;
 use crate::record::Unit;
@@ -73,6 +74,9 @@ pub fn plan_update(change: &Change, host: &Host, now: &Survey) -> Result<UpdateP
     let resources = affected(change);
     check_usage(change, now.memory_usage)?;
     let mut limits = limits::plan(&resources, &host.cgroups)?;
+    if change.asked.memory.disable_oom_killer == Some(false) {
+        limits.push(&host.cgroups, "memory", memory::enable_oom_killer());
+    }
     let devices = device_update::plan(&change.old.devices, &change.asked.devices, host)?;
     let (mut properties, mut devices_before) = (Vec::new(), Vec::new());
     if let Some(unit) = &now.unit {
@@ -104,7 +108,7 @@ pub fn changes_devices(asked: &Resources) -> bool {
 fn affected(change: &Change) -> Resources {
     Resources {
         memory: memory(&change.asked.memory, &change.new.memory),
-        cpu: cpu(&change.asked.cpu, &change.new.cpu),
+        cpu: cpu(&change.asked.cpu, change.new),
         // Zero is "leave as it is", as engines send whole objects full of zeros.
         pids: change.asked.pids.filter(|limit| *limit != 0),
         devices: Vec::new(),
@@ -129,11 +133,17 @@ fn memory(asked: &Memory, new: &Memory) -> Memory {
     }
 }
 
-fn cpu(asked: &Cpu, new: &Cpu) -> Cpu {
+fn cpu(asked: &Cpu, new: &Resources) -> Cpu {
     let mut cpu = asked.clone();
+    let unified = || unified_quota(new);
+    let new = &new.cpu;
     // One file on v2, and a burst is bounded by the quota.
     if is_set(asked.quota) || is_set(asked.period) || asked.burst.is_some() {
         (cpu.quota, cpu.period, cpu.burst) = (new.quota, new.period, new.burst);
+    }
+    // A period is written with a quota.
+    if is_set(cpu.period) && !is_set(cpu.quota) {
+        cpu.quota = unified();
     }
     // The kernel forgets the weight while the cgroup is idle, and takes none then.
     if asked.idle.is_some() || is_set(asked.shares) {
@@ -144,6 +154,12 @@ fn cpu(asked: &Cpu, new: &Cpu) -> Cpu {
         cpu.realtime_period = new.realtime_period;
     }
     cpu
+}
+
+/// The quota of a container that has it by its file.
+fn unified_quota(resources: &Resources) -> Option<i64> {
+    let bandwidth = resources.unified.get("cpu.max")?;
+    bandwidth.split_whitespace().next()?.parse().ok()
 }
 
 fn is_set<T: Default + PartialEq>(value: Option<T>) -> bool {
@@ -232,6 +248,23 @@ mod tests {
     }
 
     #[test]
+    fn the_oom_killer_can_be_had_back() {
+        let of = |disable_oom_killer| {
+            let mut resources = Resources::default();
+            resources.memory.disable_oom_killer = disable_oom_killer;
+            resources
+        };
+        for (asked, expected) in [
+            (None, ""),
+            (Some(false), "memory.oom_control=0"),
+            (Some(true), "memory.oom_control=1"),
+        ] {
+            let [v1, v2] = check(&of(Some(true)), &of(asked), &of(asked));
+            assert_eq!((v1.as_str(), v2.as_str()), (expected, ""));
+        }
+    }
+
+    #[test]
     fn a_period_keeps_the_quota() {
         let of = |quota, period| Resources {
             cpu: Cpu {
@@ -245,6 +278,11 @@ mod tests {
         let [v1, v2] = check(&of(Some(3000), None), &of(Some(0), Some(5000)), &new);
         assert_eq!(v1, "cpu.cfs_period_us=5000 cpu.cfs_quota_us=3000");
         assert_eq!(v2, "cpu.max=3000 5000");
+        let mut unified = of(None, Some(5000));
+        let bandwidth = ("cpu.max".to_owned(), "4000 90000".to_owned());
+        unified.unified.extend([bandwidth]);
+        let [_, v2] = check(&of(None, None), &of(None, Some(5000)), &unified);
+        assert_eq!(v2, "cpu.max=4000 5000");
     }
 
     #[test]
