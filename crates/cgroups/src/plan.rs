@@ -188,6 +188,13 @@ pub struct UnifiedPlan {
     pub side: bool,
 }
 
+impl UnifiedPlan {
+    /// Whether the cgroup is needed for what is put into it.
+    pub(crate) fn is_filled(&self) -> bool {
+        !self.required.is_empty() || !self.writes.is_empty() || self.devices.is_some()
+    }
+}
+
 /// Which controllers the parents hand down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Enable {

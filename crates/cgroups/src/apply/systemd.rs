@@ -140,6 +140,13 @@ fn fill_in(plan: &SystemdPlan, pid: Pid) -> Result<Option<OwnedFd>> {
             Err(errno) => return Err(open_failed(found.path, errno)),
         }
     }
+    if let (Mode::Hybrid, Some(unified)) = (mode, unified)
+        && unified.is_filled()
+    {
+        // systemd may keep its units in v1 alone.
+        check_place(&plan.unit.record, &unified_directory(unified), pid)?;
+        fill_in_v2(unified)?;
+    }
     let systemd = hierarchies
         .iter()
         .find(|hierarchy| is_systemds(&hierarchy.controllers));
