@@ -163,23 +163,20 @@ impl Record {
 }
 
 impl Record {
-    /// The sentence for a clone3(2) that failed with `CLONE_INTO_CGROUP`; `errno` may have another
-    /// cause than the cgroup, which has then no hint.
+    /// The sentence for a clone3(2) with `CLONE_INTO_CGROUP` that failed because of the cgroup;
+    /// `None` if `errno` tells of something else.
     #[must_use]
-    pub fn explain_clone(&self, errno: Errno) -> String {
-        let path = self.unified.as_ref().map(|unified| unified.path.display());
-        let Some(path) = path else {
-            return format!("clone: {}", errno_text(errno));
-        };
+    pub fn explain_clone(&self, errno: Errno) -> Option<String> {
         let hint = match errno {
-            Errno::EACCES => ": no right to move processes from our own cgroup to there",
-            Errno::EBUSY => ": the cgroup hands controllers down, so it takes no processes itself",
-            Errno::EOPNOTSUPP => ": the cgroup is threaded or an invalid domain",
-            Errno::EAGAIN => ": its pids limit is reached",
-            Errno::ENODEV => ": the cgroup was removed meanwhile",
-            _ => "",
+            Errno::EACCES => "no right to move processes from our own cgroup to there",
+            Errno::EBUSY => "the cgroup hands controllers down, so it takes no processes itself",
+            Errno::EOPNOTSUPP => "the cgroup is threaded or an invalid domain",
+            Errno::ENODEV => "the cgroup was removed meanwhile",
+            _ => return None,
         };
-        format!("clone into cgroup {path}: {}{hint}", errno_text(errno))
+        let path = self.unified.as_ref()?.path.display();
+        let errno = errno_text(errno);
+        Some(format!("clone into cgroup {path}: {errno}: {hint}"))
     }
 }
 

@@ -96,7 +96,7 @@ pub fn spawn<'p>(plan: &'p Plan, mut slots: Slots) -> Result<Launch<'p>, Error> 
             init::run(plan, slots, theirs.as_fd())
         }
         Err(errno) => {
-            let sentence = plan.namespaces.explain_clone(flags, errno);
+            let sentence = explain_clone(plan, &slots, flags, errno);
             return Err(Error::Init { sentence });
         }
     };
@@ -122,6 +122,14 @@ pub fn spawn<'p>(plan: &'p Plan, mut slots: Slots) -> Result<Launch<'p>, Error> 
         launch.slots.leaf = coracle_cgroups::place(place, pid)?;
     }
     Ok(launch)
+}
+
+fn explain_clone(plan: &Plan, slots: &Slots, flags: NamespaceFlags, errno: Errno) -> String {
+    let by_cgroup = match &slots.into {
+        Some(_) => slots.cgroup.explain_clone(errno),
+        None => None,
+    };
+    by_cgroup.unwrap_or_else(|| plan.namespaces.explain_clone(flags, errno))
 }
 
 impl Launch<'_> {

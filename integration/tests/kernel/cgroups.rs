@@ -79,6 +79,7 @@ coracle_integration::tests![
     no_manager_means_no_group,
     systemd_is_refused_where_there_is_none,
     exec_joins_a_group_below,
+    exec_tells_why_a_group_takes_nobody,
     bad_groups_for_exec_are_refused,
     resources_of_an_exited_container_are_removed,
 ];
@@ -622,6 +623,9 @@ fn block_io_throttling() {
         let (old, new) = (format!("{major}:{minor} 600"), format!("{key}=600"));
         assert!(text.contains(either(&old, &new)), "{name}: {text}");
     }
+    let value = json!({"throttleReadBpsDevice": [{"major": 999, "minor": 0, "rate": 600}]});
+    let path = "blockIO.throttleReadBpsDevice[0]";
+    refused("blockIO", [(value, path, "no disk has this number")]);
 }
 
 fn block_io_weights() {
@@ -1233,6 +1237,25 @@ fn exec_joins_a_group_below() {
         line.is_some_and(|line| line.ends_with(":/below")),
         "{output}"
     );
+}
+
+fn exec_tells_why_a_group_takes_nobody() {
+    if is_v2() {
+        coracle_integration::skip!("init's own group is the second choice");
+    }
+    let controllers = fs::read_to_string("/sys/fs/cgroup/unified/cgroup.controllers");
+    if !controllers.is_ok_and(|list| list.contains("hugetlb")) {
+        coracle_integration::skip!("no hugetlb controller of version 2");
+    }
+    let runtime = Runtime::new();
+    let script = "cd /sys/fs/cgroup/unified; mkdir sub; echo $$ >sub/cgroup.procs
+        echo +hugetlb >cgroup.subtree_control && echo handed; sleep 1000";
+    let limits = json!([{"pageSize": "2MB", "limit": 4 << 20}]);
+    let bundle = mounted(&runtime).new_namespace("cgroup").shell(script);
+    let container = runtime.start(&bundle.set("/linux/resources/hugepageLimits", limits));
+    container.wait_for("handed");
+    let exec = container.exec(["true"]);
+    exec.fails_as(255, ["EBUSY", "hands controllers down"]);
 }
 
 fn bad_groups_for_exec_are_refused() {

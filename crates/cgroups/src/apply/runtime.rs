@@ -188,7 +188,7 @@ pub fn open(record: &Record, init: Pid) -> Result<Joining> {
     let (into, fallback) = match &record.unified {
         None => (None, None),
         Some(unified) => {
-            // Beside v1 nothing is handed down, so there is no EBUSY.
+            // Beside v1 hardly anything is handed down, so EBUSY is not worth the look.
             let moved = match record.mode {
                 Mode::V2 => current(unified, init),
                 _ => None,
