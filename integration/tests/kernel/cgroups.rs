@@ -625,7 +625,7 @@ fn block_io_throttling() {
     }
     let value = json!({"throttleReadBpsDevice": [{"major": 999, "minor": 0, "rate": 600}]});
     let path = "blockIO.throttleReadBpsDevice[0]";
-    refused("blockIO", [(value, path, "no disk has this number")]);
+    refused("blockIO", [(value, path, "a whole disk that is there")]);
 }
 
 fn block_io_weights() {

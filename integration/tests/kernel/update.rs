@@ -27,6 +27,7 @@ coracle_integration::tests![
     old_values_may_stand_in_the_way,
     block_devices_are_added,
     unified_files_are_written,
+    a_controller_that_was_not_handed_down_is_named,
     created_and_paused_containers_are_updated,
     stopped_and_absent_containers_are_not,
     a_container_without_a_group_is_not,
@@ -35,6 +36,7 @@ coracle_integration::tests![
     a_device_that_stays_allowed_is_never_denied,
     the_bare_denial_of_devices_says_nothing,
     devices_are_taken_back_with_the_rest,
+    device_groups_below_keep_the_verdict,
     programs_of_others_stay,
     schemata_need_a_group,
 ];
@@ -581,6 +583,20 @@ fn unified_files_are_written() {
         .fails(["resources.unified.nothing.max", "nothing"]);
 }
 
+/// On a hybrid host the v2 group gets only what a limit of create needs.
+fn a_controller_that_was_not_handed_down_is_named() {
+    let unified = fs::read_to_string("/sys/fs/cgroup/unified/cgroup.controllers");
+    if !unified.is_ok_and(|list| list.contains("hugetlb")) || has_controller("hugetlb") {
+        coracle_integration::skip!("no hybrid host with hugetlb in version 2");
+    }
+    let runtime = Runtime::new();
+    let path = format!("/{0}top/leaf", runtime.marker());
+    let container = runtime.create(&runtime.bundle().set("/linux/cgroupsPath", json!(path)));
+    let asked = json!({"hugepageLimits": [{"pageSize": "2MB", "limit": 4 << 20}]});
+    let group = format!("nor does /sys/fs/cgroup/unified{path}");
+    update_with(&container, &asked).fails(["cgroup hugetlb is required", &group]);
+}
+
 fn created_and_paused_containers_are_updated() {
     needs::controller("pids");
     let runtime = Runtime::new();
@@ -725,6 +741,22 @@ fn devices_are_taken_back_with_the_rest() {
         assert_eq!(allowed(&container), (true, false), "{list}");
     }
     fs::remove_dir(&blocker).unwrap();
+}
+
+/// Version 1 takes no new verdict while there are groups below.
+fn device_groups_below_keep_the_verdict() {
+    needs::version_1();
+    needs::controller("devices");
+    let runtime = Runtime::new();
+    let bundle = odd_device(&runtime, rules("r")).new_namespace("cgroup");
+    let bundle = bundle.mount("/sys/fs/cgroup", "cgroup", "cgroup", []);
+    let script = "mkdir /sys/fs/cgroup/devices/below && echo made; sleep 1000";
+    let container = runtime.start(&bundle.shell(script));
+    container.wait_for("made");
+    let all = json!({"devices": [{"allow": true, "access": "rwm"}]});
+    let output = update_with(&container, &all).fails(["EINVAL", "device cgroups below"]);
+    assert!(!output.stderr.contains("taken back"), "{output}");
+    assert_eq!(allowed(&container), (true, false));
 }
 
 /// Attaches a program that allows everything to the group at argv[1], without a name, and tells

@@ -46,7 +46,8 @@ pub fn thaw(record: &Record) -> Result<()> {
     }
     if let Some(unified) = &record.unified {
         set(&unified.path, "cgroup.freeze", "0")?;
-        await_event(&unified.path, "frozen", false).map_err(|_| late("thaw", &unified.path))?;
+        await_event(&unified.path, "frozen", false)
+            .map_err(|errno| not_done("thaw", &unified.path, errno))?;
     }
     // Other tools freeze there on a hybrid host, and who resumes wants it to run.
     if let Some(freezer) = freezer
@@ -79,9 +80,9 @@ fn is_frozen_v1(freezer: &Directory) -> Result<bool> {
 
 fn freeze_v2(path: &Path) -> Result<()> {
     set_there(path, "cgroup.freeze", "1")?;
-    await_event(path, "frozen", true).or_else(|_| {
+    await_event(path, "frozen", true).or_else(|errno| {
         set(path, "cgroup.freeze", "0")?;
-        Err(late("freeze", path))
+        Err(not_done("freeze", path, errno))
     })
 }
 
@@ -113,7 +114,7 @@ fn try_freeze_v1(path: &Path) -> Result<()> {
         std::thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(10));
     }
-    Err(late("freeze", path))
+    Err(not_done("freeze", path, Errno::ETIMEDOUT))
 }
 
 /// Waits until `key` of cgroup.events is as wanted; the kernel wakes who polls the file.
@@ -169,11 +170,18 @@ fn deadline() -> Instant {
     Instant::now() + Duration::from_secs(LIMIT_SECONDS)
 }
 
-fn late(verb: &'static str, path: &Path) -> Error {
-    Error::Freeze {
-        verb,
-        path: path.to_owned(),
-        seconds: LIMIT_SECONDS,
+/// What came of waiting for it.
+fn not_done(verb: &'static str, path: &Path, errno: Errno) -> Error {
+    match errno {
+        Errno::ETIMEDOUT => Error::Freeze {
+            verb,
+            path: path.to_owned(),
+            seconds: LIMIT_SECONDS,
+        },
+        _ => Error::Read {
+            path: path.join("cgroup.events"),
+            errno,
+        },
     }
 }
 

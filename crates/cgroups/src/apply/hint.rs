@@ -34,7 +34,7 @@ fn cause(directory: BorrowedFd, write: &Write, errno: Errno) -> Option<String> {
             Some(format!("current usage is {}", usage.trim()))
         }
         Errno::ENODEV if file.starts_with("blkio.") || file.starts_with("io.") => {
-            text("the device must be a whole disk, not a partition")
+            text("the device must be a whole disk that is there, not a partition")
         }
         Errno::ENODEV if file.starts_with("rdma.") => text("no rdma device has this name"),
         Errno::EINVAL | Errno::EACCES | Errno::ERANGE | Errno::ENODEV
@@ -50,6 +50,9 @@ fn cause(directory: BorrowedFd, write: &Write, errno: Errno) -> Option<String> {
         }
         Errno::EPERM if file == "devices.allow" => {
             text("the parent cgroup does not have it itself")
+        }
+        Errno::EINVAL if file.starts_with("devices.") && write.value.starts_with('a') => {
+            text("the container has device cgroups below its own")
         }
         _ => None,
     }

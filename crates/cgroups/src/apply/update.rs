@@ -191,12 +191,18 @@ fn write_files(path: &Path, writes: &[Write], undo: &mut Undo) -> Result<()> {
 fn change_devices(record: &Record, devices: &DeviceUpdate, undo: &mut Undo) -> Result<()> {
     match (devices, record.hierarchy("devices"), &record.unified) {
         (DeviceUpdate::Lines { forth, back }, Some(Directory { path, .. }), _) => {
-            // Noted first: a list that breaks off is taken back from wherever it stands.
-            undo.taken.push(Taken::Lines {
-                directory: path.clone(),
-                back: back.clone(),
-            });
-            v1::write_all(open(path)?.as_fd(), path, forth, &mut |_| {})
+            let mut begun = 0;
+            let directory = open(path)?;
+            let result = v1::write_all(directory.as_fd(), path, forth, &mut |_| begun += 1);
+            // A list that breaks off is taken back from wherever it stands. The way back begins
+            // with denying all, which is not for a list of which nothing was taken.
+            if result.is_ok() || begun > 1 {
+                undo.taken.push(Taken::Lines {
+                    directory: path.clone(),
+                    back: back.clone(),
+                });
+            }
+            result
         }
         (DeviceUpdate::Program { old, new }, _, Some(Directory { path, .. })) => {
             let programs = (old.as_ref(), new.as_ref());

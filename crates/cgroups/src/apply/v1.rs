@@ -158,32 +158,45 @@ fn check_running(leaf: BorrowedFd, path: &Path) -> Result<()> {
 
 /// Fills the empty files of a cpuset from its parent, outermost first.
 fn inherit(top: BorrowedFd, plan: &HierarchyPlan) -> Result<()> {
-    for file in &plan.inherit {
-        inherit_file(top, plan, file).map_err(|errno| Error::Read {
-            path: plan.mount.join(&plan.path).join(file),
-            errno,
-        })?;
-    }
-    Ok(())
+    plan.inherit
+        .iter()
+        .try_for_each(|file| inherit_file(top, plan, file))
 }
 
-fn inherit_file(top: BorrowedFd, plan: &HierarchyPlan, file: &str) -> nix::Result<()> {
+fn inherit_file(top: BorrowedFd, plan: &HierarchyPlan, file: &str) -> Result<()> {
+    let path = |level: &Path| plan.mount.join(level).join(file);
+    let read = |directory: BorrowedFd, level: &Path| {
+        let text = files::read(directory, file).map_err(|errno| Error::Read {
+            path: path(level),
+            errno,
+        })?;
+        Ok(text.trim().to_owned())
+    };
     // Up to the first level that has a value, then down again.
     let mut empty = Vec::new();
     let mut value = String::new();
     for level in levels(&plan.path).into_iter().rev() {
-        let directory = files::open_below(top, &level)?;
-        value = files::read(directory.as_fd(), file)?.trim().to_owned();
+        let directory = files::open_below(top, &level).map_err(|errno| Error::Open {
+            path: plan.mount.join(&level),
+            errno,
+        })?;
+        value = read(directory.as_fd(), &level)?;
         if !value.is_empty() {
             break;
         }
-        empty.push(directory);
+        empty.push((directory, level));
     }
     if value.is_empty() {
-        value = files::read(top, file)?.trim().to_owned();
+        value = read(top, Path::new(""))?;
     }
-    for directory in empty.iter().rev() {
-        files::write(directory.as_fd(), file, &value)?;
+    for (directory, level) in empty.iter().rev() {
+        files::write(directory.as_fd(), file, &value).map_err(|errno| Error::Write {
+            source_path: "linux.cgroupsPath".to_owned(),
+            path: path(level),
+            value: value.clone(),
+            errno,
+            hint: String::new(),
+        })?;
     }
     Ok(())
 }

@@ -202,6 +202,10 @@ pub(super) fn missing(source: &str, controller: &str, layout: &CgroupLayout) -> 
         (Some(tree), CgroupMode::V2) => {
             format!("{} does not have it", tree.mount.display())
         }
+        (Some(tree), _) => {
+            let mount = tree.mount.display();
+            format!("no hierarchy of version 1 has it, nor does {mount}")
+        }
         _ => "it is not mounted".to_owned(),
     };
     Error::Controller {
