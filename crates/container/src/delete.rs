@@ -100,10 +100,12 @@ pub(crate) fn take_down(directory: &Directory, force: Force) -> Result<Vec<Strin
 
 /// Ends what runs and removes what there is. The caller holds the lock.
 fn end(directory: &Directory, record: &Record, force: Force) -> Result<Vec<String>, Error> {
+    let was_over = is_over(record);
     end_processes(&directory.id, record)?;
     let mut warnings = network::detach(directory, record, force)?;
     if let Some(cgroup) = &record.cgroup {
         match record.cgroup_made {
+            true if was_over => coracle_cgroups::remove(cgroup)?,
             true => remove_cgroup(cgroup)?,
             false => coracle_cgroups::remove_foreseen(cgroup)?,
         }
@@ -143,12 +145,15 @@ fn poststop_hooks(directory: &Directory, record: &Record) -> Result<coracle_hook
     Ok(coracle_hooks::plan(&config.hooks, &[]))
 }
 
-/// Kills init and, by the cgroup, whatever else there is, and waits for init's end.
-///
 /// With a pid namespace of its own a stopped container has no process left. Whoever is in its
 /// cgroup then is another container that was given the same one.
+fn is_over(record: &Record) -> bool {
+    record.own_pid_namespace && !record.init.is_some_and(|init| init.is_alive())
+}
+
+/// Kills init and, by the cgroup, whatever else there is, and waits for init's end.
 fn end_processes(id: &ContainerId, record: &Record) -> Result<(), Error> {
-    let is_over = record.own_pid_namespace && !record.init.is_some_and(|init| init.is_alive());
+    let is_over = is_over(record);
     let pidfd = match &record.init {
         Some(init) => init.open().map_err(|errno| Error::System {
             attempted: "open init's pidfd",
