@@ -44,7 +44,10 @@ coracle_integration::tests![
     read_only_paths_are_read_only,
     read_only_paths_keep_their_flags,
     read_only_paths_reach_submounts,
+    a_read_only_root_as_a_read_only_path,
     a_mask_lies_over_a_read_only_path,
+    masks_lie_in_read_only_proc_and_sys,
+    masks_lie_in_masked_proc_and_sys,
     sysctls_are_written_before_their_folder_is_read_only,
     paths_in_a_user_namespace,
     nothing_is_mounted_that_is_not_listed,
@@ -592,6 +595,45 @@ fn a_mask_lies_over_a_read_only_path() {
     .set("/linux/readonlyPaths", json!(["/proc/sys"]))
     .shell("ls -A /proc/sys/kernel; cat /proc/sys/vm/swappiness; ls -d /proc/sys/net/core");
     assert_eq!(runtime.run(&bundle).ok().line(), "/proc/sys/net/core");
+}
+
+fn a_read_only_root_as_a_read_only_path() {
+    let runtime = Runtime::new();
+    let bundle = runtime
+        .bundle()
+        .mount("/a", "tmpfs", "tmpfs", [])
+        .set("/linux/readonlyPaths", json!(["/"]));
+    let output = runtime.run(&bundle.shell("touch /x; touch /a/x"));
+    assert_eq!(output.stderr.matches("Read-only").count(), 2, "{output}");
+}
+
+/// The whole of /proc or /sys, in several spellings.
+fn masks_lie_in_read_only_proc_and_sys() {
+    let runtime = Runtime::new();
+    for paths in [["/proc", "/sys"], ["/proc/sys/..", "/sys/fs//../."]] {
+        let bundle = masked(
+            runtime.bundle(),
+            &["/proc/interrupts", "/proc/tty", "/sys/kernel"],
+        );
+        let script = "stat -c %t:%T /proc/interrupts; ls -A /proc/tty /sys/kernel | xargs; \
+            echo x >/proc/sys/kernel/domainname";
+        let bundle = bundle
+            .set("/linux/readonlyPaths", json!(paths))
+            .shell(script);
+        let output = runtime.run(&bundle);
+        assert_eq!(output.stdout, "1:3\n/proc/tty: /sys/kernel:\n", "{output}");
+        assert!(output.stderr.contains("Read-only"), "{output}");
+    }
+}
+
+fn masks_lie_in_masked_proc_and_sys() {
+    let runtime = Runtime::new();
+    let bundle = masked(
+        runtime.bundle(),
+        &["/sys", "/sys/kernel", "/proc", "/proc/keys"],
+    );
+    let output = runtime.run(&bundle.shell("ls -A /proc /sys | xargs"));
+    assert_eq!(output.stdout, "/proc: /sys:\n", "{output}");
 }
 
 fn sysctls_are_written_before_their_folder_is_read_only() {

@@ -70,8 +70,7 @@ fn find(slots: &Slots, path: &Covered) -> Result<Option<OwnedFd>, Failure> {
     }
 }
 
-/// Attaches the cover, and looks again where somebody else could have exchanged the path: procfs
-/// and sysfs themselves are reached through our own mount and have no names that anybody changes.
+/// Attaches the cover.
 fn cover(
     slots: &Slots,
     path: &Covered,
@@ -79,18 +78,34 @@ fn cover(
     mount: BorrowedFd<'_>,
 ) -> Result<(), Failure> {
     move_mount(mount, place, c"").map_err(|errno| (Call::MoveMount, errno))?;
-    if path.base.is_some() {
-        return Ok(());
-    }
-    let again = find(slots, path)?.ok_or((Call::Check, fault::SWAPPED))?;
-    target::same_mount(again.as_fd(), mount)
+    is_seen(slots, path, mount)
 }
 
-/// A recursive bind of the path on itself, which keeps its other flags.
+/// Whether the path now leads to `mount` for whoever walks there from the root: somebody could have
+/// exchanged a part of it, and a kept mount may lie under another one.
+fn is_seen(slots: &Slots, path: &Covered, mount: BorrowedFd<'_>) -> Result<(), Failure> {
+    match open_in_root(slots.root()?, &path.shown, OFlag::O_PATH, Mode::empty()) {
+        Ok(again) => target::same_mount(again.as_fd(), mount),
+        // All of /proc or /sys is masked: nothing is seen below.
+        Err(Errno::ENOENT | Errno::ENOTDIR) if path.base.is_some() => Ok(()),
+        Err(Errno::ENOENT | Errno::ENOTDIR) => Err((Call::Check, fault::SWAPPED)),
+        Err(errno) => Err((Call::Openat2, errno)),
+    }
+}
+
+/// What is a mount by itself becomes read-only with all below, in its place: under a cover the kept
+/// mount would be reached no more, and masks would go onto what nobody sees. Anything else is
+/// covered by a recursive bind on itself. Other flags stay.
 fn read_only(slots: &Slots, path: &Covered) -> Result<(), Failure> {
     let Some(place) = find(slots, path)? else {
         return Ok(());
     };
+    match make_read_only(place.as_fd(), Depth::Recursive) {
+        Ok(()) => return is_seen(slots, path, place.as_fd()),
+        // Not the top of a mount.
+        Err((_, Errno::EINVAL)) => {}
+        Err(failure) => return Err(failure),
+    }
     let flags = OpenTreeFlags::EMPTY_PATH | OpenTreeFlags::CLONE | OpenTreeFlags::RECURSIVE;
     let tree = open_tree(place.as_fd(), c"", flags).map_err(|errno| (Call::OpenTree, errno))?;
     make_read_only(tree.as_fd(), Depth::Recursive)?;

@@ -43,8 +43,10 @@ impl Plan {
                 format!("make the root {}", propagation::name(change))
             }
             Some(Step::Console) => "bind the terminal on /dev/console".to_owned(),
-            Some(Step::ReadOnlyPath(path)) => format!("make {} read-only", path.shown),
-            Some(Step::Mask(path)) => format!("mask {}", path.shown),
+            Some(Step::ReadOnlyPath(path)) => {
+                format!("make {} read-only", path.shown.to_string_lossy())
+            }
+            Some(Step::Mask(path)) => format!("mask {}", path.shown.to_string_lossy()),
             Some(Step::Seal { destination, .. }) => format!("make {destination} read-only"),
             Some(Step::ReadOnlyRoot) => "make the root read-only".to_owned(),
         }

@@ -11,8 +11,8 @@ use std::path::Path;
 /// A path that is masked or made read-only.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Covered {
-    /// As the config names it.
-    pub(crate) shown: String,
+    /// Absolute, below the root: what the container's processes will see.
+    pub(crate) shown: CString,
     /// Absolute, below the root or below the kept mount `base`.
     pub(crate) path: CString,
     /// The mount on /proc or /sys: what is reached through it is what the kernel shows there,
@@ -79,7 +79,7 @@ fn first_mask(planner: &Planner) -> u32 {
 }
 
 fn covered(planner: &Planner, path: &Path, at: &str) -> Result<Covered, Error> {
-    let shown = path.display().to_string();
+    let shown = c_string(path.as_os_str(), at)?;
     for (top, base) in [("/proc", planner.proc), ("/sys", planner.sys)] {
         if let (Some(base), Ok(below)) = (base, path.strip_prefix(top)) {
             let below = Path::new("/").join(below);
@@ -92,8 +92,8 @@ fn covered(planner: &Planner, path: &Path, at: &str) -> Result<Covered, Error> {
         }
     }
     Ok(Covered {
+        path: shown.clone(),
         shown,
-        path: c_string(path.as_os_str(), at)?,
         base: None,
     })
 }
