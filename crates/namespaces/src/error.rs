@@ -100,6 +100,17 @@ pub enum Error {
         /// What the config says.
         wanted: Kind,
     },
+    /// Whoever changes its root changes the host's.
+    #[error(
+        "linux.namespaces[{index}].path: {path} is the runtime's own mount namespace; leave the \
+         path out for a new one"
+    )]
+    OwnMountNamespace {
+        /// Its place in linux.namespaces.
+        index: usize,
+        /// The config's path.
+        path: PathBuf,
+    },
     /// The joined user namespace has other maps than the config says.
     #[error("linux.{list}: the user namespace that is joined has another map: {map}")]
     MapDiffers {

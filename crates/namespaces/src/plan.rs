@@ -54,8 +54,9 @@ pub struct Plan {
     pub maps: Option<Maps>,
     /// What the maps of a joined user namespace must say, where the config repeats them.
     pub expected_maps: Option<IdMappings>,
-    /// The runtime's own user namespace (device, inode), which cannot be joined again.
-    pub own_user: (u64, u64),
+    /// The runtime's own namespaces: its user namespace cannot be joined again, and to change the
+    /// root of its mount namespace would be the end of the host.
+    pub own: NamespaceIds,
     /// Devices to move into the container's network namespace, in order of their host names.
     pub devices: Vec<NetDevice>,
 }
@@ -126,7 +127,7 @@ pub fn plan(linux: &Linux, host: &Host) -> Result<Plan, Error> {
         enter: enter_steps(wanted, user, late),
         maps: maps::plan(linux, host)?,
         expected_maps: expected_maps(linux),
-        own_user: host.namespaces.user,
+        own: host.namespaces,
         devices: devices(linux, host)?,
     })
 }
@@ -167,7 +168,7 @@ pub fn plan_exec(target: &NamespaceIds, host: &Host) -> Plan {
         enter,
         maps: None,
         expected_maps: None,
-        own_user: own.user,
+        own: *own,
         devices: Vec::new(),
     }
 }
@@ -410,7 +411,7 @@ impl Kind {
         }
     }
 
-    fn id(self, ids: &NamespaceIds) -> (u64, u64) {
+    pub(crate) fn id(self, ids: &NamespaceIds) -> (u64, u64) {
         match self {
             Kind::Pid => ids.pid,
             Kind::Time => ids.time,

@@ -13,6 +13,7 @@ coracle_integration::tests![
     all_namespaces_are_joined_at_once,
     a_namespace_of_another_type_is_refused,
     bad_paths_are_refused,
+    the_runtimes_own_mount_namespace_is_refused,
     no_namespaces_at_all,
     only_a_mount_namespace,
     the_first_process_is_1,
@@ -194,6 +195,18 @@ fn bad_paths_are_refused() {
             .try_create(&bundle)
             .fails(["linux.namespaces[4].path", path]);
     }
+}
+
+/// By a private mount namespace for the caller: this test must not be the end of the machine.
+fn the_runtimes_own_mount_namespace_is_refused() {
+    let runtime = Runtime::new();
+    let bundle = runtime
+        .bundle()
+        .join_namespace("mount", "/proc/self/ns/mnt");
+    let run = runtime.with_bundle("run", &bundle).arg(runtime.id());
+    let output = run.under("unshare", ["--mount"]).output();
+    output.fails(["linux.namespaces[4].path", "own mount namespace"]);
+    runtime.is_clean();
 }
 
 fn no_namespaces_at_all() {

@@ -1,7 +1,7 @@
 //! The runtime's part: what needs its view of the machine or its privileges over init.
 
 use super::init::stay_in_user_namespace;
-use crate::{Error, How, IdMap, Join, Maps, Plan, Setgroups, Step};
+use crate::{Error, How, IdMap, Join, Kind, Maps, Plan, Setgroups, Step};
 use coracle_bundle::{IdMapping, IdMappings};
 use coracle_sys::{Call, Cloned, NamespaceFlags, Parentage, ProcFs};
 use nix::errno::Errno;
@@ -113,17 +113,19 @@ fn open_namespace(join: &Join, plan: &Plan) -> Result<Option<OwnedFd>, Error> {
         Err(Errno::ENOTTY) => return Err(Error::NotNamespace { index, path }),
         Err(errno) => return Err(failed(errno)),
     }
-    if join.kind.flag() != NamespaceFlags::USER {
-        return Ok(Some(fd));
-    }
     let status = fstat(&fd).map_err(failed)?;
-    if (status.st_dev, status.st_ino) == plan.own_user {
-        return Ok(None);
+    let is_own = (status.st_dev, status.st_ino) == join.kind.id(&plan.own);
+    match join.kind {
+        Kind::Mount if is_own => Err(Error::OwnMountNamespace { index, path }),
+        Kind::User if is_own => Ok(None),
+        Kind::User => {
+            if let Some(expected) = &plan.expected_maps {
+                check_maps(&fd, expected)?;
+            }
+            Ok(Some(fd))
+        }
+        _ => Ok(Some(fd)),
     }
-    if let Some(expected) = &plan.expected_maps {
-        check_maps(&fd, expected)?;
-    }
-    Ok(Some(fd))
 }
 
 /// LNX-09: containerd and cri-o repeat the maps of a namespace that they give by path.
@@ -320,7 +322,6 @@ fn errno_of(error: &std::io::Error) -> Errno {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Kind;
     use coracle_bundle::{Linux, Namespace};
     use expect_test::{Expect, expect};
     use proptest::prelude::*;
@@ -383,6 +384,27 @@ mod tests {
         let plan = crate::plan(&linux, &host).expect("a plan");
         let slots = open(&plan).expect("slots");
         assert!(slots.before.iter().all(Option::is_none));
+    }
+
+    /// Its root would become the container's for every process of the host.
+    #[test]
+    fn our_own_mount_namespace_is_refused() {
+        let mut linux = Linux::default();
+        let path = "/proc/self/ns/mnt";
+        linux.namespaces.mount = Namespace::Join {
+            path: path.into(),
+            index: 3,
+        };
+        let mut host = coracle_host::fixture::v2();
+        let status = nix::sys::stat::stat(path).expect("a namespace");
+        host.namespaces.mount = (status.st_dev, status.st_ino);
+        let plan = crate::plan(&linux, &host).expect("a plan");
+        let error = open(&plan).expect_err("a refusal");
+        let text = error.to_string().replace("; ", ";\n");
+        expect![[r#"
+            linux.namespaces[3].path: /proc/self/ns/mnt is the runtime's own mount namespace;
+            leave the path out for a new one"#]]
+        .assert_eq(&text);
     }
 
     #[test]
