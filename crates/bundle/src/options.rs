@@ -198,11 +198,25 @@ fn add_data(data: &mut Vec<(CString, Option<CString>)>, option: &str) -> Result<
     };
     for entry in option.split(separator).filter(|entry| !entry.is_empty()) {
         data.push(match entry.split_once('=') {
-            Some((key, value)) => (CString::new(key)?, Some(CString::new(value)?)),
+            Some((key, value)) => {
+                let value = CString::new(unquoted(key, value))?;
+                (CString::new(key)?, Some(value))
+            }
             None => (CString::new(entry)?, None),
         });
     }
     Ok(())
+}
+
+/// SELinux takes the quotes off a label that comes by mount(2), and not by fsconfig(2).
+fn unquoted<'a>(key: &str, value: &'a str) -> &'a str {
+    let inside = value
+        .strip_prefix('"')
+        .and_then(|value| value.strip_suffix('"'));
+    match (key, inside) {
+        ("context" | "fscontext" | "defcontext" | "rootcontext", Some(label)) => label,
+        _ => value,
+    }
 }
 
 impl Reach {
@@ -376,9 +390,11 @@ mod tests {
             shown(&["lowerdir=/a\\,b:/c,index=off"]),
             "lowerdir=/a\\,b:/c|index=off"
         );
+        assert_eq!(shown(&["x=\"a,b\",y=c"]), "x=\"a,b\"|y=c");
+        let label = "u:r:t:s0:c1,c2";
         assert_eq!(
-            shown(&["context=\"u:r:t:s0:c1,c2\""]),
-            "context=\"u:r:t:s0:c1,c2\""
+            shown(&[&format!("context=\"{label}\"")]),
+            format!("context={label}")
         );
         assert!(parse(&given(&["a\0b"])).is_err());
     }

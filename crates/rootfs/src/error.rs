@@ -50,8 +50,17 @@ pub enum Error {
         at: String,
     },
     /// Only mount(2) takes such a long value, which knows less than fsconfig(2).
-    #[error("{at}.options: a value above 255 bytes cannot be combined with propagation or id maps")]
+    #[error(
+        "{at}.options: a value above 255 bytes cannot be combined with propagation, id maps or \
+         tmpcopyup, be on /proc or /sys, or do without mode= where the type is tmpfs"
+    )]
     LongOption {
+        /// JSON path.
+        at: String,
+    },
+    /// mount(2) would take the first of them and say nothing.
+    #[error("{at}.options: more than 4095 bytes")]
+    LongData {
         /// JSON path.
         at: String,
     },

@@ -868,6 +868,63 @@ mod tests {
     }
 
     #[test]
+    fn labels_are_quoted_for_mount() {
+        let layers = "/l".repeat(200);
+        let mounts = format!(
+            r#"{{"destination": "/o", "type": "overlay", "source": "overlay",
+                "options": ["lowerdir={layers}"]}},
+               {{"destination": "/o", "options": ["remount", "context=\"u:s:t,u\"", "x=1,y=2"]}}"#
+        );
+        let linux = format!(r#"{NEW_MOUNT}, "mountLabel": "a:b:c:s0:c1,c2""#);
+        let mut host = fixture::v2();
+        host.selinux = true;
+        let plan = plan(&bundle(&mounts, "", &linux), &host, &Context::default());
+        let data = plan.expect("a plan").steps.into_iter().filter_map(|step| {
+            let data = match step {
+                Step::Fresh(fresh) => fresh.long.map(|long| long.data),
+                Step::Remount(remount) => remount.data,
+                _ => None,
+            };
+            data.map(|data| data.to_string_lossy().into_owned())
+        });
+        let expected = [
+            format!(r#"lowerdir={layers},context="a:b:c:s0:c1,c2""#),
+            r#"context="u:s:t,u",x=1,y=2"#.to_owned(),
+        ];
+        assert_eq!(data.collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn long_options_that_would_be_cut_or_forgotten_are_refused() {
+        let check = |fs_type: &str, options: &str| {
+            let mounts =
+                format!(r#"{{"destination": "/o", "type": "{fs_type}", "options": [{options}]}}"#);
+            let bundle = bundle(&mounts, "", NEW_MOUNT);
+            plan(&bundle, &fixture::v2(), &Context::default()).map(drop)
+        };
+        let value = |length| format!(r#""x={}""#, "y".repeat(length));
+        assert!(check("overlay", &value(4093)).is_ok());
+        for (fs_type, options) in [
+            ("overlay", value(4094)),
+            ("overlay", format!("{}, {}", value(4000), value(92))),
+        ] {
+            let error = check(fs_type, &options).expect_err("a refusal");
+            assert_eq!(error.to_string(), "mounts[0].options: more than 4095 bytes");
+        }
+        let long = value(256);
+        assert!(check("tmpfs", &format!(r#""mode=755", {long}"#)).is_ok());
+        for (fs_type, options) in [
+            ("tmpfs", long.clone()),
+            ("tmpfs", format!(r#""mode=755", "tmpcopyup", {long}"#)),
+            ("overlay", format!(r#""rshared", {long}"#)),
+        ] {
+            let error = check(fs_type, &options).expect_err("a refusal");
+            let text = error.to_string();
+            assert!(text.starts_with("mounts[0].options: a value above 255"));
+        }
+    }
+
+    #[test]
     fn refusals_name_the_place() {
         let refused = |mounts: &str, linux: &str, context: &Context, expected: Expect| {
             check(

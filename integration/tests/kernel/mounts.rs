@@ -23,6 +23,7 @@ coracle_integration::tests![
     data_options_reach_the_filesystem,
     bad_data_options_are_refused,
     data_options_on_a_bind_are_refused,
+    long_options_reach_the_filesystem,
     options_of_fresh_mounts,
     options_of_binds,
     clearing_options_of_binds,
@@ -329,6 +330,30 @@ fn data_options_on_a_bind_are_refused() {
     let runtime = Runtime::new();
     let bundle = runtime.bundle().bind("/usr", "/x", ["nosuchoption"]);
     runtime.try_create(&bundle).fails(["nosuchoption"]);
+}
+
+fn long_options_reach_the_filesystem() {
+    let runtime = Runtime::new();
+    let parts = HostMount::new(&runtime, "parts", &[]);
+    let part = |name: &str| {
+        let path = parts.0.join(name);
+        fs::create_dir_all(&path).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (upper, work) = (part("upper"), part("work"));
+    let layer = |count: usize| part(&["long".repeat(50).as_str()].repeat(count).join("/"));
+    let overlay = |lower: &str| {
+        let options = format!("lowerdir={lower},upperdir={upper},workdir={work}");
+        let bundle = runtime.bundle().shell("ls /o; touch /o/made");
+        bundle.mount("/o", "overlay", "overlay", [options.as_str(), "nosuid"])
+    };
+    let lower = layer(2);
+    fs::write(format!("{lower}/here"), "").unwrap();
+    assert_eq!(runtime.run(&overlay(&lower)).ok().line(), "here");
+    assert!(fs::exists(format!("{upper}/made")).unwrap());
+    let layers = [layer(10), layer(11)].join(":");
+    let output = runtime.try_create(&overlay(&layers));
+    output.fails(["mounts[6].options", "4095 bytes"]);
 }
 
 /// Options of a mount, what its flags must hold, and what they must not.

@@ -45,6 +45,12 @@ pub(crate) struct Long {
 /// fsconfig(2) takes strings of less than 256 bytes; the layers of an overlay may need more.
 const LONGEST_VALUE: usize = 255;
 
+/// mount(2) takes a page, with the final NUL.
+const LONGEST_DATA: usize = 4095;
+
+/// SELinux's mount options: selinux(8), mount(8).
+const CONTEXTS: [&CStr; 4] = [c"context", c"fscontext", c"defcontext", c"rootcontext"];
+
 /// File systems without a device behind: `ro` is a matter of the mount alone.
 const PSEUDO: [&CStr; 12] = [
     c"proc",
@@ -102,8 +108,10 @@ pub(super) fn plan(
         .then(|| sysfs_source(planner, mount, at));
     let mqueue = fs_type == c"mqueue";
     let parameters = parameters(planner, mount, fs_type, at)?;
-    let long = long(&parameters, set)?;
-    if long.is_some() && (keep.is_some() || !changes.is_empty()) {
+    let long = long(&parameters, set, at)?;
+    let mode_of_target = fs_type == c"tmpfs" && !has_key(mount, c"mode");
+    let takes_more = keep.is_some() || !changes.is_empty() || fallback.is_some();
+    if long.is_some() && (takes_more || mode_of_target || options.tmpcopyup) {
         return Err(Error::LongOption { at: at.to_owned() });
     }
     Ok(Step::Fresh(Fresh {
@@ -113,7 +121,7 @@ pub(super) fn plan(
         parameters,
         attributes: set,
         changes,
-        mode_of_target: fs_type == c"tmpfs" && !has_key(mount, c"mode"),
+        mode_of_target,
         copy_up: options.tmpcopyup,
         keep,
         fallback,
@@ -122,7 +130,11 @@ pub(super) fn plan(
     }))
 }
 
-fn long(parameters: &[(CString, Option<CString>)], set: u64) -> Result<Option<Long>, Error> {
+fn long(
+    parameters: &[(CString, Option<CString>)],
+    set: u64,
+    at: &str,
+) -> Result<Option<Long>, Error> {
     let length = |value: &CString| value.to_bytes().len();
     if parameters
         .iter()
@@ -137,22 +149,36 @@ fn long(parameters: &[(CString, Option<CString>)], set: u64) -> Result<Option<Lo
             (b"source", Some(value)) => source = value.clone(),
             // A flag of mount(2).
             (b"ro", None) => {}
-            (key, value) => {
-                data.extend_from_slice(if data.is_empty() { b"" } else { b"," });
-                data.extend_from_slice(key);
-                if let Some(value) = value {
-                    data.push(b'=');
-                    data.extend_from_slice(value.to_bytes());
-                }
-            }
+            _ => add_data(&mut data, key, value.as_deref()),
         }
     }
-    let data = c_string(OsStr::from_bytes(&data), "mounts")?;
     Ok(Some(Long {
         source,
         flags: mount_flags(set),
-        data,
+        data: mount_data(&data, at)?,
     }))
+}
+
+/// Adds an option as mount(2) wants it: SELinux takes a label with commas in quotes.
+pub(super) fn add_data(data: &mut Vec<u8>, key: &CStr, value: Option<&CStr>) {
+    data.extend_from_slice(if data.is_empty() { b"" } else { b"," });
+    data.extend_from_slice(key.to_bytes());
+    let Some(value) = value.map(CStr::to_bytes) else {
+        return;
+    };
+    let quote: &[u8] = match CONTEXTS.contains(&key) && value.contains(&b',') {
+        true => b"\"",
+        false => b"",
+    };
+    data.extend_from_slice(&[b"=", quote, value, quote].concat());
+}
+
+/// The options as one string for mount(2), which would cut a longer one without a word.
+pub(super) fn mount_data(data: &[u8], at: &str) -> Result<CString, Error> {
+    if data.len() > LONGEST_DATA {
+        return Err(Error::LongData { at: at.to_owned() });
+    }
+    c_string(OsStr::from_bytes(data), at)
 }
 
 /// The attributes as mount(2) has them; the lowest four are the same.
@@ -253,13 +279,14 @@ pub(super) fn context_type(planner: &Planner) -> Result<CString, Error> {
         .get("run.oci.mount_context_type")
         .map(String::as_str)
     {
-        None | Some("context") => Ok(c"context".to_owned()),
-        Some("fscontext") => Ok(c"fscontext".to_owned()),
-        Some("defcontext") => Ok(c"defcontext".to_owned()),
-        Some("rootcontext") => Ok(c"rootcontext".to_owned()),
-        Some(other) => Err(Error::ContextType {
-            value: other.to_owned(),
-        }),
+        None => Ok(c"context".to_owned()),
+        Some(wanted) => CONTEXTS
+            .into_iter()
+            .find(|context| context.to_bytes() == wanted.as_bytes())
+            .map(CStr::to_owned)
+            .ok_or_else(|| Error::ContextType {
+                value: wanted.to_owned(),
+            }),
     }
 }
 

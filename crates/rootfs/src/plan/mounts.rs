@@ -106,17 +106,13 @@ fn remount(planner: &mut Planner, mount: &Mount, at: &str) -> Result<Step, Error
     changes.extend(options.propagation.iter().copied().map(propagation::change));
     let mut data = Vec::new();
     for flag in &options.superblock {
-        data.push(flag.to_string_lossy().into_owned());
+        fresh::add_data(&mut data, flag, None);
     }
     for (key, value) in &options.data {
-        let key = key.to_string_lossy();
-        data.push(value.as_ref().map_or_else(
-            || key.clone().into_owned(),
-            |value| format!("{key}={}", value.to_string_lossy()),
-        ));
+        fresh::add_data(&mut data, key, value.as_deref());
     }
     let data = (options.bind.is_none() && !data.is_empty())
-        .then(|| c_string(data.join(",").as_ref(), at))
+        .then(|| fresh::mount_data(&data, at))
         .transpose()?;
     let text = format!("remount {}{}", mount.destination.display(), shown(mount));
     Ok(Step::Remount(Remount {
