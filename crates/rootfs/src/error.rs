@@ -49,6 +49,20 @@ pub enum Error {
         /// JSON path.
         at: String,
     },
+    /// An id map that would be forgotten.
+    #[error("{at}: a remount, cgroups and the host's sysfs cannot be id-mapped")]
+    IdMapHere {
+        /// JSON path.
+        at: String,
+    },
+    /// An option that none of the many mounts of cgroup v1 could be given.
+    #[error("{at}.options: {option:?} is no option of the cgroup v1 hierarchies")]
+    CgroupOption {
+        /// JSON path.
+        at: String,
+        /// As given, without its value.
+        option: String,
+    },
     /// Only mount(2) takes such a long value, which knows less than fsconfig(2).
     #[error(
         "{at}.options: a value above 255 bytes cannot be combined with propagation, id maps or \

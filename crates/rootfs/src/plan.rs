@@ -652,7 +652,8 @@ mod tests {
 
     #[test]
     fn a_user_namespace_binds_devices_and_the_hosts_sysfs() {
-        let mounts = r#"{"destination": "/sys", "type": "sysfs", "options": ["ro", "nosuid"]}"#;
+        let mounts = r#"{"destination": "/sys", "type": "sysfs",
+            "options": ["ro", "nosuid", "nosymfollow", "noatime", "rslave"]}"#;
         let bundle = bundle(mounts, "", NEW_USER);
         check(
             &bundle,
@@ -661,7 +662,7 @@ mod tests {
             expect![[r#"
             make mounts rslave
             bind /b/rootfs as the root
-            bind /sys on /sys (ro,nosuid)
+            bind /sys on /sys (ro,nosuid,nosymfollow,noatime,rslave)
             bind device /dev/null c 1:3
             bind device /dev/zero c 1:5
             bind device /dev/full c 1:7
@@ -679,7 +680,7 @@ mod tests {
             expect![[r#"
             by Runtime
             root.path tree /b/rootfs step 1: all rslave +0 -0;
-            mounts[0] tree /sys step 2: all rprivate +3 -0;
+            mounts[0] tree /sys step 2: all rprivate +200003 -0; all rslave +0 -0;
             /dev/null mount /dev/null step 3: top private +a -0;
             /dev/zero mount /dev/zero step 4: top private +a -0;
             /dev/full mount /dev/full step 5: top private +a -0;
@@ -948,6 +949,32 @@ mod tests {
             linux.rootfsPropagation: private cannot be had with --no-pivot
         "#]],
         );
+        for mount in [
+            r#""options": ["remount", "idmap"]"#,
+            r#""type": "cgroup2""#,
+            r#""type": "sysfs""#,
+        ] {
+            let mounts = format!(
+                r#"{{"destination": "/a", {mount},
+                    "uidMappings": [{{"containerID": 0, "hostID": 1, "size": 1}}],
+                    "gidMappings": [{{"containerID": 0, "hostID": 1, "size": 1}}]}}"#
+            );
+            refused(
+                &mounts,
+                NEW_USER,
+                &user(),
+                expect![[r#"
+                mounts[0]: a remount, cgroups and the host's sysfs cannot be id-mapped
+            "#]],
+            );
+        }
+        for option in ["size=3", "sync"] {
+            let mounts =
+                format!(r#"{{"destination": "/a", "type": "cgroup", "options": ["{option}"]}}"#);
+            let error = plan(&bundle(&mounts, "", NEW_MOUNT), &fixture::v1(), &none);
+            let text = error.expect_err("a refusal").to_string();
+            assert!(text.starts_with("mounts[0].options: "), "{text}");
+        }
         let mounts = r#"{"destination": "/a", "source": "/a", "options": ["bind"],
             "uidMappings": [{"containerID": 0, "hostID": 1, "size": 1}],
             "gidMappings": [{"containerID": 0, "hostID": 1, "size": 1}]}"#;

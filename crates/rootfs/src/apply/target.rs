@@ -89,7 +89,7 @@ pub(super) fn same_mount(place: BorrowedFd<'_>, mount: BorrowedFd<'_>) -> Result
     Err((Call::Check, fault::SWAPPED))
 }
 
-fn flags(want: Want) -> OFlag {
+pub(super) fn flags(want: Want) -> OFlag {
     match want {
         Want::Any => OFlag::O_PATH,
         Want::NoFollow => OFlag::O_PATH | OFlag::O_NOFOLLOW,

@@ -66,7 +66,7 @@ fn has_namespace(planner: &Planner) -> bool {
 /// container's own cgroup is bound, or the host's tree if it has none; read-only as asked, in every
 /// mount below (CVE-2023-25809).
 fn unified(planner: &mut Planner, mount: &Mount, at: &str) -> Result<Step, Error> {
-    let target = target(planner, mount, at, Want::Any)?;
+    let target = target(planner, mount, at, Want::of(mount))?;
     let set = mount.options.attributes.set | mount.options.recursive.set;
     let fallback = if planner.in_user_namespace() {
         let own = planner.context.unified_directory.clone();
@@ -107,7 +107,14 @@ fn unified(planner: &mut Planner, mount: &Mount, at: &str) -> Result<Step, Error
 }
 
 fn hierarchies(planner: &mut Planner, mount: &Mount, at: &str) -> Result<Step, Error> {
-    let target = target(planner, mount, at, Want::Any)?;
+    let data = mount.options.data.iter().map(|(key, _)| key.as_c_str());
+    if let Some(option) = data.chain(mount.options.superblock.iter().copied()).next() {
+        return Err(Error::CgroupOption {
+            at: at.to_owned(),
+            option: option.to_string_lossy().into_owned(),
+        });
+    }
+    let target = target(planner, mount, at, Want::of(mount))?;
     let set = mount.options.attributes.set | mount.options.recursive.set;
     let mut parameters = vec![
         (c"source".to_owned(), c"cgroup".to_owned()),

@@ -78,10 +78,9 @@ pub(super) fn plan(
         fs_type.to_bytes(),
         b"proc" | b"sysfs" | b"mqueue" | b"devpts"
     );
-    let want = match (ordinary, options.dest_nofollow) {
-        (true, _) => Want::OrdinaryDirectory,
-        (false, true) => Want::NoFollow,
-        (false, false) => Want::Any,
+    let want = match ordinary {
+        true => Want::OrdinaryDirectory,
+        false => Want::of(mount),
     };
     let target = target(planner, mount, at, want)?;
     if fs_type == c"sysfs" && sysfs_is_refused(planner) {
@@ -291,7 +290,7 @@ pub(super) fn context_type(planner: &Planner) -> Result<CString, Error> {
 }
 
 /// sysfs shows a network namespace, so only who owns that may mount it.
-fn sysfs_is_refused(planner: &Planner) -> bool {
+pub(super) fn sysfs_is_refused(planner: &Planner) -> bool {
     matches!(
         planner.context.user_namespace,
         UserNamespace::New | UserNamespace::Joined
@@ -302,21 +301,22 @@ fn sysfs_may_be_refused(planner: &Planner) -> bool {
     planner.in_user_namespace() && planner.context.network_namespace != NetworkNamespace::New
 }
 
-/// The host's /sys with the mounts below it, since a user namespace must not uncover them.
+/// The host's /sys with the mounts below it, since a user namespace must not uncover them. All but
+/// access times, of which sysfs keeps none.
 fn sysfs_source(planner: &mut Planner, mount: &Mount, at: &str) -> usize {
-    let set = mount.options.attributes.set | mount.options.recursive.set;
-    let safe = mount_attribute::RDONLY
-        | mount_attribute::NOSUID
-        | mount_attribute::NODEV
-        | mount_attribute::NOEXEC;
+    let options = &mount.options;
+    let set = options.attributes.set | options.recursive.set;
+    let access_time = mount_attribute::ATIME_MASK | mount_attribute::NODIRATIME;
+    let mut changes = vec![Change {
+        set: set & !access_time,
+        propagation: libc::MS_PRIVATE,
+        recursive: true,
+        ..Change::default()
+    }];
+    changes.extend(options.propagation.iter().copied().map(propagation::change));
     let source = Source {
         recursive: true,
-        changes: vec![Change {
-            set: set & safe,
-            propagation: libc::MS_PRIVATE,
-            recursive: true,
-            ..Change::default()
-        }],
+        changes,
         ..Source::new(at.to_owned(), c"/sys".to_owned(), planner.next_step())
     };
     planner.add_source(source)

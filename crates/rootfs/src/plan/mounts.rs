@@ -28,6 +28,16 @@ pub(crate) enum Want {
     NoFollow,
 }
 
+impl Want {
+    /// What the config says where the kind of mount does not.
+    pub(super) fn of(mount: &Mount) -> Self {
+        match mount.options.dest_nofollow {
+            true => Want::NoFollow,
+            false => Want::Any,
+        }
+    }
+}
+
 /// New flags for what is mounted already.
 #[derive(Clone, Debug)]
 pub(crate) struct Remount {
@@ -61,6 +71,10 @@ pub(super) fn plan(planner: &mut Planner) -> Result<(), Error> {
         let later = config.mounts.get(index + 1..).unwrap_or_default();
         let fs_type = mount.fs_type.as_deref();
         let options = &mount.options;
+        let id_mapped = mount.id_mappings.is_some() || options.idmap.is_some();
+        if id_mapped && !can_be_id_mapped(planner, mount) {
+            return Err(Error::IdMapHere { at });
+        }
         let step = if options.remount {
             remount(planner, mount, &at)?
         } else if let Some(kind) = options.bind {
@@ -77,6 +91,15 @@ pub(super) fn plan(planner: &mut Planner) -> Result<(), Error> {
         planner.plan.steps.push(step);
     }
     Ok(())
+}
+
+/// Only what is still detached can be, and cgroups and sysfs have no owners to map.
+fn can_be_id_mapped(planner: &Planner, mount: &Mount) -> bool {
+    let options = &mount.options;
+    let fs_type = mount.fs_type.as_ref().map(|fs_type| fs_type.to_bytes());
+    let no_owners = matches!(fs_type, Some(b"cgroup" | b"cgroup2"))
+        || fs_type == Some(b"sysfs") && fresh::sysfs_is_refused(planner);
+    !options.remount && (options.bind.is_some() || !no_owners)
 }
 
 /// `(nosuid,nodev)` with a blank before it, without the words for binding; nothing when none is
@@ -98,7 +121,7 @@ pub(super) fn shown(mount: &Mount) -> String {
 
 fn remount(planner: &mut Planner, mount: &Mount, at: &str) -> Result<Step, Error> {
     let options = &mount.options;
-    let mut target = target(planner, mount, at, Want::Any)?;
+    let mut target = target(planner, mount, at, Want::of(mount))?;
     target.guarded = false;
     let mut changes = Vec::new();
     bind::attributes(options.attributes, &mut changes, false);
