@@ -4,6 +4,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use coracle_namespaces::MovedDevices;
 use coracle_sys::{Cloned, ExitStatus, Fault, NamespaceFlags, Parentage};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
@@ -34,6 +35,8 @@ pub struct Launch<'p> {
     console: Option<OwnedFd>,
     /// Of the filter, where init had to send it.
     listener: Option<OwnedFd>,
+    /// Network devices that come back if init does not stay.
+    devices: Option<MovedDevices<'p>>,
     /// What the user should know though it is no error, one line each.
     pub warnings: Vec<String>,
     /// Cloned into a cgroup, and not heard of since.
@@ -114,6 +117,7 @@ pub fn spawn<'p>(plan: &'p Plan, mut slots: Slots) -> Result<Launch<'p>, Error> 
         pidfd,
         console,
         listener,
+        devices: None,
         warnings,
         unborn,
         released: false,
@@ -132,7 +136,7 @@ fn explain_clone(plan: &Plan, slots: &Slots, flags: NamespaceFlags, errno: Errno
     by_cgroup.unwrap_or_else(|| plan.namespaces.explain_clone(flags, errno))
 }
 
-impl Launch<'_> {
+impl<'p> Launch<'p> {
     /// Init's pid in the runtime's pid namespace.
     #[must_use]
     pub fn pid(&self) -> Pid {
@@ -207,17 +211,17 @@ impl Launch<'_> {
     /// # Errors
     /// [`Error`] of a device.
     pub fn admit(&mut self) -> Result<(), Error> {
-        let plan = &self.plan.namespaces;
+        let plan: &'p Plan = self.plan;
+        let plan = &plan.namespaces;
         if !plan.devices.is_empty() {
-            let new;
             let network = match self.slots.namespaces.network(plan) {
-                Some(joined) => joined,
-                None => {
-                    new = self.network_namespace()?;
-                    new.as_fd()
-                }
+                Some(joined) => joined.try_clone_to_owned().map_err(|_| Error::Runtime {
+                    attempted: "hold the container's network namespace",
+                    errno: Errno::EMFILE,
+                })?,
+                None => self.network_namespace()?,
             };
-            coracle_namespaces::move_net_devices(plan, network)?;
+            self.devices = Some(coracle_namespaces::move_net_devices(plan, network)?);
         }
         let leaf = self.slots.leaf.take();
         self.tell(Message::Grant, leaf.as_ref().map(AsFd::as_fd))
@@ -467,6 +471,9 @@ impl Drop for Launch<'_> {
     fn drop(&mut self) {
         if self.released {
             return;
+        }
+        if let Some(devices) = &self.devices {
+            devices.give_back();
         }
         // SIGKILL to init ends its pid namespace too; a process that is gone needs nothing.
         let _ = coracle_sys::pidfd_send_signal(self.pidfd.as_fd(), nix::libc::SIGKILL);

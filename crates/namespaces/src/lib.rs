@@ -38,6 +38,6 @@ mod error;
 mod plan;
 
 pub use apply::init::{before_clone, enter};
-pub use apply::runtime::{Slots, map_ids, move_net_devices, open, open_exec};
+pub use apply::runtime::{MovedDevices, Slots, map_ids, move_net_devices, open, open_exec};
 pub use error::Error;
 pub use plan::{How, IdMap, Join, Kind, Maps, Plan, Setgroups, Step, plan, plan_exec};

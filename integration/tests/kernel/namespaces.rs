@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use coracle_integration::{Bundle, Command, Container, Runtime, json, needs, skip};
+use coracle_integration::{Bundle, Command, Container, Runtime, json, needs, skip, wait_until};
 
 coracle_integration::tests![
     listed_namespaces_are_new,
@@ -44,6 +44,8 @@ coracle_integration::tests![
     a_joined_time_namespace,
     standard_streams_in_a_user_namespace,
     network_devices_are_moved,
+    network_devices_come_back_after_a_failure,
+    network_devices_that_were_down_keep_their_addresses,
     a_missing_network_device_is_refused,
     the_runtime_leaves_no_namespace_behind,
     sysctls_follow_the_namespaces,
@@ -591,6 +593,68 @@ fn network_devices_are_moved() {
     Command::new("ip").args(["link", "del", &device]).output();
     assert!(output.ok().stdout.contains("inside0"));
     assert!(!Path::new("/sys/class/net").join(&device).exists());
+}
+
+/// Whether a device of the host is there with this address, and whether it is up.
+fn has_address(device: &str, address: &str) -> (bool, bool) {
+    let show = |what: &[&str]| {
+        let show = Command::new("ip").args(what).args(["show", device]);
+        show.output().stdout
+    };
+    let link = show(&["-o", "link"]);
+    let up = link.contains(",UP") || link.contains("<UP");
+    (show(&["-o", "addr"]).contains(address), up)
+}
+
+fn network_devices_come_back_after_a_failure() {
+    let runtime = Runtime::new();
+    let device = host_device(&runtime);
+    let ip = |arguments: &str| {
+        let words = arguments.split(' ');
+        Command::new("ip").args(words).arg(&device).output().ok();
+    };
+    ip("address add 192.0.2.7/32 dev");
+    ip("link set up dev");
+    let other = Command::new("unshare").args(["--net", "sleep", "1000"]);
+    let other = other.spawn();
+    let path = format!("/proc/{}/ns/net", other.pid);
+    let own = fs::read_link("/proc/self/ns/net").unwrap();
+    wait_until("another network namespace", || {
+        fs::read_link(&path).is_ok_and(|link| link != own)
+    });
+    let new = runtime.bundle().args(["/no/such/program"]);
+    let new = new.set(&format!("/linux/netDevices/{device}/name"), json!("eth7"));
+    let joined = new.clone().join_namespace("network", &path);
+    let state: Vec<_> = [new, joined]
+        .iter()
+        .map(|bundle| {
+            runtime.try_create(bundle).fails(["/no/such/program"]);
+            has_address(&device, "192.0.2.7/32")
+        })
+        .collect();
+    Command::new("ip").args(["link", "del", &device]).output();
+    other.signal(nix::sys::signal::SIGKILL);
+    assert_eq!(state, [(true, true); 2]);
+}
+
+fn network_devices_that_were_down_keep_their_addresses() {
+    let runtime = Runtime::new();
+    let device = host_device(&runtime);
+    let add = ["address", "add", "192.0.2.8/32", "dev", &device];
+    Command::new("ip").args(add).output().ok();
+    let bundle = runtime.bundle().set(
+        &format!("/linux/netDevices/{device}"),
+        json!({"name": "lo"}),
+    );
+    runtime.try_create(&bundle).fails(["linux.netDevices"]);
+    let bundle = bundle.args(["/no/such/program"]).set(
+        &format!("/linux/netDevices/{device}"),
+        json!({"name": "eth7"}),
+    );
+    runtime.try_create(&bundle).fails(["/no/such/program"]);
+    let state = has_address(&device, "192.0.2.8/32");
+    Command::new("ip").args(["link", "del", &device]).output();
+    assert_eq!(state, (true, false));
 }
 
 fn a_missing_network_device_is_refused() {

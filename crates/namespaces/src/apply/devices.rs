@@ -15,7 +15,17 @@ const NUMBERS: i32 = 1000;
 /// IFNAMSIZ.
 const NAME_BYTES: usize = 16;
 
+/// Devices that were moved into a network namespace. Until the container is created they can be
+/// given back, also when nobody lives in the namespace any more: it is held here.
+#[derive(Debug)]
+pub struct MovedDevices<'a> {
+    devices: Vec<Device<'a>>,
+    network: OwnedFd,
+    home: OwnedFd,
+}
+
 /// A device on its way. Its addresses are lost when it goes down, so they are read before.
+#[derive(Debug)]
 struct Device<'a> {
     plan: &'a NetDevice,
     index: u32,
@@ -85,10 +95,7 @@ pub(super) fn check_present(plan: &Plan) -> Result<(), Error> {
 ///
 /// # Errors
 /// The device and the step that failed; a device of that name being there already.
-pub fn move_net_devices(plan: &Plan, network: BorrowedFd<'_>) -> Result<(), Error> {
-    if plan.devices.is_empty() {
-        return Ok(());
-    }
+pub fn move_net_devices<'a>(plan: &'a Plan, network: OwnedFd) -> Result<MovedDevices<'a>, Error> {
     let socket = open_socket()?;
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
     let home =
@@ -96,18 +103,39 @@ pub fn move_net_devices(plan: &Plan, network: BorrowedFd<'_>) -> Result<(), Erro
             action: "open /proc/self/ns/net",
             errno,
         })?;
-    let mut gone = Vec::new();
+    let mut moved = MovedDevices {
+        devices: Vec::new(),
+        network,
+        home,
+    };
     let mut devices = plan.devices.iter();
-    let moved = devices.try_for_each(|device| send_off(&socket, device, network, &mut gone));
-    let answer = moved.and_then(|()| in_network(network, &gone, |socket| set_up(socket, &gone)));
-    if answer.is_err() {
-        // Best effort: the first error is the one to tell.
-        let _ = in_network(network, &gone, |socket| Ok(give_back(socket, &gone, &home)));
-        for device in &gone {
-            restore(&socket, device);
+    let answer = devices.try_for_each(|device| send_off(&socket, device, &mut moved));
+    let answer = answer.and_then(|()| {
+        let (network, devices) = (moved.network.as_fd(), &moved.devices);
+        in_network(network, devices, |socket| set_up(socket, devices)).map(drop)
+    });
+    match answer {
+        Ok(()) => Ok(moved),
+        Err(error) => {
+            moved.give_back();
+            Err(error)
         }
     }
-    answer.map(drop)
+}
+
+impl MovedDevices<'_> {
+    /// Moves the devices back as far as that works: the error that led here is the one to tell.
+    pub fn give_back(&self) {
+        let (network, devices) = (self.network.as_fd(), &self.devices);
+        let back = |socket: &Socket| Ok(give_back(socket, devices, &self.home));
+        if in_network(network, devices, back).is_ok()
+            && let Ok(socket) = open_socket()
+        {
+            for device in devices {
+                restore(&socket, device);
+            }
+        }
+    }
 }
 
 fn open_socket() -> Result<Socket, Error> {
@@ -133,13 +161,13 @@ fn find<'a>(socket: &Socket, plan: &'a NetDevice) -> Result<Device<'a>, Error> {
     }
 }
 
-/// What has left, whatever happened then, is added to `gone`.
+/// What has left, whatever happened then, is added to `moved`.
 fn send_off<'a>(
     socket: &Socket,
     plan: &'a NetDevice,
-    network: BorrowedFd<'_>,
-    gone: &mut Vec<Device<'a>>,
+    moved: &mut MovedDevices<'a>,
 ) -> Result<(), Error> {
+    let network = moved.network.as_fd();
     let mut device = find(socket, plan)?;
     let addresses = socket.addresses(device.index);
     device.addresses = addresses.map_err(|errno| failed(plan, "read its addresses", errno))?;
@@ -158,7 +186,7 @@ fn send_off<'a>(
         // The kernel renames after the move: the name was taken in that moment.
         device.name.clone_from(&plan.host_name);
     }
-    gone.push(device);
+    moved.devices.push(device);
     answer.map_err(|errno| failed(plan, "move it", errno))
 }
 
@@ -182,12 +210,13 @@ fn name_inside(network: BorrowedFd<'_>, device: &Device<'_>) -> Result<String, E
 
 /// As it was, if it is here.
 fn restore(socket: &Socket, device: &Device<'_>) {
-    if let Ok(link) = socket.link(&device.plan.host_name)
-        && device.was_up
-    {
-        for address in &device.addresses {
-            let _ = socket.add(link.index, address);
-        }
+    let Ok(link) = socket.link(&device.plan.host_name) else {
+        return;
+    };
+    for address in &device.addresses {
+        let _ = socket.add(link.index, address);
+    }
+    if device.was_up {
         let _ = socket.set(link.index, State::Up);
     }
 }

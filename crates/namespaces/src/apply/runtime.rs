@@ -14,7 +14,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-pub use super::devices::move_net_devices;
+pub use super::devices::{MovedDevices, move_net_devices};
 
 /// What the steps of a plan need open; made before the clone, used by the clones.
 #[derive(Debug)]
