@@ -66,7 +66,7 @@ fn prepare(plan: &Plan, slots: &mut Slots, link: BorrowedFd) -> Staged<Ready> {
         fork_init(plan, slots, link)?;
         orphaned_dies()?;
     }
-    let leaf = await_admission(link)?;
+    let leaf = await_admission(slots, link)?;
     // From here on nobody of the container may trace us or open our descriptors (CVE-2016-9962).
     coracle_sys::set_dumpable(Dumpable::No).map_err(session(Call::Prctl))?;
     if !plan.namespaces.intermediate {
@@ -167,13 +167,20 @@ fn fork_init(plan: &Plan, slots: &Slots, link: BorrowedFd) -> Staged<()> {
     }
 }
 
-/// The first grant, which may come with the file of a cgroup below.
-fn await_admission(link: BorrowedFd) -> Staged<Option<OwnedFd>> {
-    match message::receive(link) {
-        Ok(Some((Message::Grant, attached))) => Ok(attached),
-        Ok(Some(_)) => Err(session(Call::Receive)(Errno::EPROTO)),
-        Ok(None) => coracle_sys::exit(1),
-        Err(errno) => Err(session(Call::Receive)(errno)),
+/// The first grant, which may come with the file of a cgroup below. Sources of mounts may come
+/// before, or why one cannot be had: who clones them has no other way to tell.
+fn await_admission(slots: &mut Slots, link: BorrowedFd) -> Staged<Option<OwnedFd>> {
+    loop {
+        match (message::receive(link), &mut slots.rootfs) {
+            (Ok(Some((Message::Grant, attached))), _) => return Ok(attached),
+            (Ok(Some((Message::Source(number), Some(tree)))), Some(rootfs)) => {
+                rootfs.take_in(number, tree);
+            }
+            (Ok(Some((Message::Failed(stage, fault), _))), _) => return Err((stage, fault)),
+            (Ok(Some(_)), _) => return Err(session(Call::Receive)(Errno::EPROTO)),
+            (Ok(None), _) => coracle_sys::exit(1),
+            (Err(errno), _) => return Err(session(Call::Receive)(errno)),
+        }
     }
 }
 

@@ -11,7 +11,7 @@
 //! # Invariants
 //!
 //! - After the clone init neither allocates nor decides; all it needs is in the plan and the slots.
-//! - The runtime never enters a namespace of the container.
+//! - The runtime never enters a namespace of the container; a short-lived child may do so.
 //! - Init is killed when a [`Launch`] is dropped before its release, and dies with the runtime.
 //! - A failure in init travels as coordinates; the sentence is made here, from the same plan.
 //!
@@ -32,6 +32,7 @@ mod plan;
 mod runtime;
 mod seal;
 mod slots;
+mod sources;
 
 pub use error::Error;
 pub use explain::{StageText, explain_start};

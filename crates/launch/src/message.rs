@@ -5,15 +5,16 @@
 //!  runtime                                   intermediate / init
 //!     ───── Grant ───────────────────────────▶  namespaces are mapped: go on
 //!     ◀──── Forked { pid } ──────────────────   (only where an intermediate clones init)
-//!     ───── Grant ───────────────────────────▶  (only then) init may go on
-//!     ◀──── Reached(Mounts) ─────────────────   (only if hooks or a network wait for it)
+//!     ───── Source { number } + fd ──────────▶  (only with a user namespace) before init's
+//!     ───── Grant ───────────────────────────▶  (only with an intermediate) init may go on
+//!     ◀──── MountsReached ───────────────────   (only if hooks wait for it)
 //!     ───── Grant ───────────────────────────▶  hooks are done
 //!     ◀──── Console + fd ────────────────────   (only with a terminal)
 //!     ◀──── Listener { number } ─────────────   (only if calls are notified) the filter is loaded
 //!     ───── Attach ──────────────────────────▶  (only if the runtime may not fetch the descriptor)
 //!     ◀──── Listener + fd ───────────────────   (only then)
 //!     ───── Grant ───────────────────────────▶  (only if calls are notified) somebody answers them
-//!     ◀──── Reached(Created) ────────────────   everything but exec is done
+//!     ◀──── Created ─────────────────────────   everything but exec is done
 //!     ───── Grant ───────────────────────────▶  (run and exec) start; create leaves it to the FIFO
 //!     ◀──── Executing ───────────────────────   hooks in the container are done
 //!     ◀──── Failed { stage, step, call, errno }  at any time, and the last word
@@ -78,6 +79,8 @@ impl Stage {
 pub enum Message {
     /// Runtime to init: go on. The first one may carry the file of a cgroup to go down into.
     Grant,
+    /// Child of the runtime to init, with a mount attached: the source of this number.
+    Source(i32),
     /// Intermediate to runtime: init has this pid in the runtime's pid namespace.
     Forked(i32),
     /// Init to runtime: the mounts are attached, hooks may run.
@@ -112,6 +115,7 @@ impl Message {
             Message::Executing => (7, 0, 0, 0, 0),
             Message::Listener(number) => (8, 0, 0, 0, number),
             Message::Attach => (9, 0, 0, 0, 0),
+            Message::Source(number) => (10, 0, 0, 0, number),
             Message::Failed(stage, fault) => (
                 6,
                 stage as u8,
@@ -144,6 +148,7 @@ impl Message {
             7 => Message::Executing,
             8 => Message::Listener(second),
             9 => Message::Attach,
+            10 => Message::Source(second),
             6 => Message::Failed(
                 Stage::from_number(stage)?,
                 Fault::new(first, Call::from_number(call)?, Errno::from_raw(second)),
@@ -225,8 +230,8 @@ mod tests {
     proptest! {
         #[test]
         fn decode_after_encode_is_the_message(
-            kind in 0..9_u8, stage in 0..8_usize, call in 0..60_u16, step: u32, errno in 1..130_i32,
-            pid in 1..i32::MAX,
+            kind in 0..10_u8, stage in 0..8_usize, call in 0..60_u16, step: u32,
+            errno in 1..130_i32, pid in 1..i32::MAX,
         ) {
             let message = match kind {
                 0 => Message::Grant,
@@ -237,6 +242,7 @@ mod tests {
                 5 => Message::Executing,
                 6 => Message::Listener(pid),
                 7 => Message::Attach,
+                8 => Message::Source(pid),
                 _ => Message::Failed(
                     Stage::ALL[stage],
                     Fault::new(step, Call::from_number(call).unwrap(), Errno::from_raw(errno)),

@@ -16,6 +16,7 @@ use crate::init;
 use crate::message::{self, Message, Stage};
 use crate::plan::Plan;
 use crate::slots::Slots;
+use crate::sources;
 
 /// How long init may be silent between two messages, where no hook of the config takes its time.
 const SILENCE: Duration = Duration::from_secs(300);
@@ -223,8 +224,27 @@ impl<'p> Launch<'p> {
             };
             self.devices = Some(coracle_namespaces::move_net_devices(plan, network)?);
         }
+        self.send_sources()?;
         let leaf = self.slots.leaf.take();
         self.tell(Message::Grant, leaf.as_ref().map(AsFd::as_fd))
+    }
+
+    /// Where the container has a user namespace of its own, a child of ours clones the sources of
+    /// mounts in init's mount namespace.
+    fn send_sources(&mut self) -> Result<(), Error> {
+        let (plan, slots) = (&self.plan.rootfs, self.slots.rootfs.take());
+        let (Some(plan), Some(slots)) = (plan, slots) else {
+            return Ok(());
+        };
+        let (init, link) = (self.pidfd.as_fd(), self.link.as_fd());
+        if !plan.has_sources_inside() || sources::send(plan, &slots, init, link)? {
+            return Ok(());
+        }
+        // Init was told why, and says so.
+        match self.hear() {
+            Ok(_) => Err(self.protocol()),
+            Err(error) => Err(error),
+        }
     }
 
     /// The network namespace that init is in. Before [`Launch::admit`], since init can hide it

@@ -114,9 +114,9 @@ impl Slots {
         })
     }
 
-    /// The runtime's copies that would keep a pipe or a mount alive behind init's back.
+    /// The runtime's copies that would keep a pipe alive behind init's back. Those of mounts are
+    /// closed by [`crate::Launch::admit`].
     pub(crate) fn close_after_clone(&mut self) {
-        self.rootfs = None;
         self.into = None;
         self.fallback = None;
         self.tasks.clear();

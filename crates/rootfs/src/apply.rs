@@ -18,5 +18,5 @@ mod target;
 pub use attach::mounts;
 pub use console::console;
 pub use mask::finish;
-pub use open::{Slots, open};
+pub use open::{Slots, clone_sources, open};
 pub use pivot::{pivot, stand_in_root};

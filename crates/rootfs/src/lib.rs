@@ -8,6 +8,7 @@
 //!
 //! ```text
 //! runtime   open                       before the clone, after the container's cgroups were made
+//! its child clone_sources              only with a user namespace of the container's own
 //! init      mounts                     in the new namespaces; createContainer hooks may follow
 //! init      pivot                      the host's tree is gone from here on
 //! init      console                    only with a terminal
@@ -50,7 +51,7 @@ mod apply;
 mod error;
 mod plan;
 
-pub use apply::{Slots, console, finish, mounts, open, pivot, stand_in_root};
+pub use apply::{Slots, clone_sources, console, finish, mounts, open, pivot, stand_in_root};
 pub use error::Error;
 pub use plan::{
     CgroupDirectory, CgroupNamespace, Context, Jail, MountNamespace, NetworkNamespace, Plan,

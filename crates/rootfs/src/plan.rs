@@ -157,11 +157,16 @@ pub(crate) struct Root {
     pub(crate) source: Option<usize>,
 }
 
-/// Who opens the sources: the runtime, which has the host's view, or (an ordinary user's) init in
-/// its own copy of the mount namespace, since only there it may clone mounts.
+/// Who clones the sources.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SourceBy {
+    /// The runtime, which has the host's view.
     Runtime,
+    /// A child of the runtime in init's copy of the mount namespace, which belongs to another user
+    /// namespace: there, and not on the host, the flags of mounts are locked, and so is what covers
+    /// a directory.
+    Child,
+    /// An ordinary user's init in its copy of the mount namespace, since only there it may.
     Init,
 }
 
@@ -308,6 +313,12 @@ impl Plan {
         (on_host && root.source.is_some()).then_some(root.path.as_path())
     }
 
+    /// Whether [`crate::clone_sources`] has work to do.
+    #[must_use]
+    pub fn has_sources_inside(&self) -> bool {
+        self.source_by == SourceBy::Child
+    }
+
     /// Full procfs and sysfs mounts outside the root stay reachable, and have to be covered.
     pub(crate) fn leaves_outside(&self) -> bool {
         self.steps.iter().any(|step| matches!(step, Step::Move))
@@ -341,8 +352,14 @@ impl<'a> Planner<'a> {
     fn new(config: &'a Config, host: &'a Host, context: &'a Context) -> Self {
         let mut plan = Plan::empty();
         plan.context = context.clone();
+        let other_owner = matches!(
+            context.user_namespace,
+            UserNamespace::New | UserNamespace::Joined
+        );
         if host.capabilities & CAP_SYS_ADMIN == 0 {
             plan.source_by = SourceBy::Init;
+        } else if other_owner && context.mount_namespace == MountNamespace::New {
+            plan.source_by = SourceBy::Child;
         }
         Self {
             config,
@@ -678,7 +695,7 @@ mod tests {
             &fixture::v2(),
             &user(),
             expect![[r#"
-            by Runtime
+            by Child
             root.path tree /b/rootfs step 1: all rslave +0 -0;
             mounts[0] tree /sys step 2: all rprivate +200003 -0; all rslave +0 -0;
             /dev/null mount /dev/null step 3: top private +a -0;
@@ -698,6 +715,30 @@ mod tests {
         let host = fixture::unprivileged();
         let plan = plan(&bundle, &host, &Context::default()).expect("a plan");
         assert_eq!(plan.source_by, SourceBy::Init);
+    }
+
+    /// Where the mount namespace is a copy for another user namespace, its mounts are locked.
+    #[test]
+    fn sources_are_cloned_where_they_are_locked() {
+        let bundle = bundle("", "", NEW_MOUNT);
+        let by = |user_namespace, mount_namespace| {
+            let context = Context {
+                user_namespace,
+                mount_namespace,
+                ..Context::default()
+            };
+            let plan = plan(&bundle, &fixture::v2(), &context);
+            plan.expect("a plan").source_by
+        };
+        for (user, expected) in [
+            (UserNamespace::Initial, SourceBy::Runtime),
+            (UserNamespace::Outer, SourceBy::Runtime),
+            (UserNamespace::New, SourceBy::Child),
+            (UserNamespace::Joined, SourceBy::Child),
+        ] {
+            assert_eq!(by(user, MountNamespace::New), expected);
+            assert_eq!(by(user, MountNamespace::Joined), SourceBy::Runtime);
+        }
     }
 
     #[test]
@@ -773,7 +814,7 @@ mod tests {
             &fixture::v2(),
             &context,
             expect![[r#"
-            by Runtime
+            by Child
             root.path tree /b/rootfs step 1: all rslave +0 -0;
             mounts[0] tree /sys/fs/cgroup/web1 step 2: all rprivate +1 -0;
             /dev/null mount /dev/null step 3: top private +a -0;

@@ -82,6 +82,21 @@ pub fn set_parent_death_signal(signal: Option<Signal>) -> Result<()> {
     prctl::set_pdeathsig(signal)
 }
 
+/// `int prctl(PR_SET_PDEATHSIG, SIGKILL)` and `pid_t getppid(void)`: the caller, which was cloned
+/// by `parent`, is killed when that ends.
+///
+/// # Errors
+///
+/// `ESRCH` if it has ended already.
+pub fn die_with_parent(parent: Pid) -> Result<()> {
+    set_parent_death_signal(Some(Signal::SIGKILL))?;
+    if Pid::parent() == parent {
+        Ok(())
+    } else {
+        Err(Errno::ESRCH)
+    }
+}
+
 /// `int prctl(PR_SET_NO_NEW_PRIVS, 1L, 0L, 0L, 0L)`, PR_SET_NO_NEW_PRIVS(2const); for good.
 ///
 /// # Errors

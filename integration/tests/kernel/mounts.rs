@@ -59,6 +59,10 @@ coracle_integration::tests![
     the_hosts_mounts_are_not_visible,
     copy_symlink_copies_the_link,
     a_locked_flag_cannot_be_cleared,
+    nor_from_inside,
+    what_a_mount_covers_stays_covered,
+    the_hosts_sysfs_stays_whole,
+    a_plain_bind_does_not_uncover,
     sources_need_not_be_reachable_from_inside,
     noop_options_are_accepted,
 ];
@@ -1007,6 +1011,58 @@ fn a_locked_flag_cannot_be_cleared() {
     for flag in ["ro", "nosuid", "noexec"] {
         assert!(flags.iter().any(|one| one == flag), "{flag}: {flags:?}");
     }
+}
+
+/// Runs a script as an administrator of the container's user namespace.
+fn in_user_namespace(bundle: Bundle, script: &str) -> Bundle {
+    let bundle = bundle.user_namespace().shell(script);
+    bundle.capabilities(["CAP_SYS_ADMIN", "CAP_DAC_OVERRIDE"])
+}
+
+fn nor_from_inside() {
+    let runtime = Runtime::new();
+    let locked = "remount,bind,ro,nosuid,nodev,noexec";
+    let source = HostMount::new(&runtime, "source", &[locked]);
+    let script = "for flag in rw suid dev exec; do mount -o $0,$flag /x; done; mount -o $0 /x";
+    let bundle = in_user_namespace(runtime.bundle().bind(&source.0, "/x", []), script);
+    let output = runtime.run(&bundle.push("/process/args", json!(locked)));
+    assert_eq!(output.ok().stderr.matches("denied").count(), 4);
+}
+
+fn what_a_mount_covers_stays_covered() {
+    let runtime = Runtime::new();
+    let source = HostMount::new(&runtime, "source", &[]);
+    fs::create_dir(source.0.join("below")).unwrap();
+    fs::write(source.0.join("below/secret"), "secret").unwrap();
+    let mount = Command::new("mount").args(["-t", "tmpfs", "below"]);
+    mount.arg(source.0.join("below")).output().ok();
+    let script = "umount /x/below; umount -l /x/below; cat /x/below/secret";
+    let bundle = runtime.bundle().bind(&source.0, "/x", ["rbind"]);
+    let output = runtime.run(&in_user_namespace(bundle, script));
+    assert_eq!(output.stdout, "", "{output}");
+    assert_eq!(output.stderr.matches("umount: ").count(), 2, "{output}");
+}
+
+fn the_hosts_sysfs_stays_whole() {
+    let runtime = Runtime::new();
+    let script = "cd /sys; for m in $(cut -d' ' -f5 /proc/self/mountinfo | grep ^/sys/); do \
+        umount -l $m; done 2>/dev/null; grep -c ' /sys/' /proc/self/mountinfo";
+    let bundle = runtime.bundle().without_namespace("network");
+    let bundle = bundle.set("/linux/maskedPaths", json!([]));
+    let output = runtime.run(&in_user_namespace(bundle, script));
+    let own = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let below = own.lines().filter(|line| line.contains(" /sys/")).count();
+    assert_eq!(output.line(), below.to_string(), "{output}");
+}
+
+fn a_plain_bind_does_not_uncover() {
+    let runtime = Runtime::new();
+    let source = HostMount::new(&runtime, "source", &[]);
+    source.tmpfs_below("below");
+    let bundle = runtime.bundle().user_namespace();
+    let plain = bundle.clone().bind(&source.0, "/x", []);
+    runtime.try_create(&plain).fails(["/x", "use rbind"]);
+    runtime.run(&bundle.bind(&source.0, "/x", ["rbind"])).ok();
 }
 
 fn sources_need_not_be_reachable_from_inside() {

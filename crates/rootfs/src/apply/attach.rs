@@ -45,8 +45,8 @@ pub fn mounts(plan: &Plan, slots: &mut Slots) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Sources that only a copy of the mount namespace in an own user namespace may clone; all of them
-/// before the first mount covers anything.
+/// Sources that only a copy of the mount namespace in an own user namespace may clone, where no
+/// child of the runtime has done it; all of them before the first mount covers anything.
 fn open_late(plan: &Plan, slots: &mut Slots) -> Result<(), Fault> {
     for (source, slot) in plan.sources.iter().zip(&mut slots.sources) {
         if matches!(slot, Slot::Later) {

@@ -4,7 +4,7 @@ use super::source::{self, Failure};
 use super::{fault, id_map, pivot};
 use crate::Error;
 use crate::plan::{Plan, Source, SourceBy, SourceCheck};
-use coracle_sys::{Call, get_rlimit, set_rlimit};
+use coracle_sys::{Call, Fault, get_rlimit, set_rlimit};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, readlink};
 use nix::sys::stat::{Mode, SFlag, lstat};
@@ -43,7 +43,7 @@ pub(super) enum Slot {
     Tree(OwnedFd),
     /// The source is a link that is to be made again.
     Link(CString),
-    /// Init opens it.
+    /// It is cloned after init: by a child of the runtime, or by init itself.
     Later,
     /// It is missing, or was used up.
     Gone,
@@ -54,8 +54,8 @@ const MANY: usize = 256;
 
 const NUMBER_OF_FILES: i32 = libc::RLIMIT_NOFILE.cast_signed();
 
-/// Opens the sources of the plan. For the runtime, before the clone and after the container's
-/// cgroups were made, which a cgroup mount may bind.
+/// Opens the sources of the plan, or looks at them where they are cloned later. For the runtime,
+/// before the clone and after the container's cgroups were made, which a cgroup mount may bind.
 ///
 /// # Errors
 /// The first source that is missing, of the wrong kind, or refuses its flags, by its JSON path.
@@ -111,6 +111,32 @@ fn open_source(plan: &Plan, source: &Source, id_maps: &[OwnedFd]) -> Result<Slot
         Err((Call::OpenTree, Errno::ENOENT)) if source.optional => Ok(Slot::Gone),
         Err(failure) => Err(error(source, failure)),
     }
+}
+
+/// Clones the sources that belong into the container's own user namespace, and passes each on with
+/// its number, for [`Slots::take_in`] of init. For a child of the runtime that has joined init's
+/// new mount namespace and kept the runtime's credentials. Does not allocate.
+///
+/// # Errors
+/// The step whose source it was; [`Plan::explain`] has the words.
+pub fn clone_sources(
+    plan: &Plan,
+    slots: &Slots,
+    pass_on: impl Fn(i32, BorrowedFd<'_>) -> nix::Result<()>,
+) -> Result<(), Fault> {
+    for ((source, slot), number) in plan.sources.iter().zip(&slots.sources).zip(0..) {
+        if !matches!(slot, Slot::Later) {
+            continue;
+        }
+        match source::clone(source, &slots.id_maps) {
+            Ok(tree) => {
+                pass_on(number, tree.as_fd()).map_err(Call::Send.at(source.step))?;
+            }
+            Err((Call::OpenTree, Errno::ENOENT)) if source.optional => {}
+            Err((call, errno)) => return Err(Fault::new(source.step, call, errno)),
+        }
+    }
+    Ok(())
 }
 
 /// What a source that is a symbolic link says.
@@ -213,6 +239,14 @@ impl Slots {
     pub(super) fn keep(&mut self, index: Option<usize>, mount: OwnedFd) {
         if let Some(slot) = index.and_then(|index| self.kept.get_mut(index)) {
             *slot = Some(mount);
+        }
+    }
+
+    /// Takes a source that was cloned for init. Does not allocate.
+    pub fn take_in(&mut self, number: i32, tree: OwnedFd) {
+        let index = usize::try_from(number).ok();
+        if let Some(slot) = index.and_then(|index| self.sources.get_mut(index)) {
+            *slot = Slot::Tree(tree);
         }
     }
 

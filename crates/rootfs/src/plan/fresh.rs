@@ -105,7 +105,6 @@ pub(super) fn plan(
     }
     let fallback = (fs_type == c"sysfs" && sysfs_may_be_refused(planner))
         .then(|| sysfs_source(planner, mount, at));
-    let mqueue = fs_type == c"mqueue";
     let parameters = parameters(planner, mount, fs_type, at)?;
     let long = long(&parameters, set, at)?;
     let mode_of_target = fs_type == c"tmpfs" && !has_key(mount, c"mode");
@@ -124,7 +123,7 @@ pub(super) fn plan(
         copy_up: options.tmpcopyup,
         keep,
         fallback,
-        label: if mqueue { label(planner) } else { None },
+        label: (fs_type == c"mqueue").then(|| label(planner)).flatten(),
         long,
     }))
 }
