@@ -203,17 +203,16 @@ fn jail(plan: &Plan, slots: &mut Slots, link: BorrowedFd) -> Staged<()> {
     let output = slots.print.as_ref().map(AsFd::as_fd);
     let mut rootfs = plan.rootfs.as_ref().zip(slots.rootfs.as_mut());
     if let Some((rootfs, open)) = &mut rootfs {
-        coracle_rootfs::mounts(rootfs, open).map_err(at(Stage::Rootfs))?;
-        if plan.stops_for_hooks() {
-            message::say(link, Message::MountsReached).map_err(session(Call::Write))?;
-            await_grant(link)?;
+        let changed = change_root(
+            plan,
+            (rootfs, open),
+            (&slots.create_container, output),
+            link,
+        );
+        if changed.is_err() {
+            coracle_rootfs::withdraw(rootfs, open);
         }
-        let hooks = plan.hooks.at(HookPoint::CreateContainer);
-        if !hooks.is_empty() {
-            coracle_rootfs::stand_in_root(rootfs, open).map_err(at(Stage::Rootfs))?;
-        }
-        run_hooks(hooks, &slots.create_container, output).map_err(at(Stage::CreateContainer))?;
-        coracle_rootfs::pivot(rootfs, open).map_err(at(Stage::Rootfs))?;
+        changed?;
     }
     coracle_process::machine(&plan.process).map_err(at(Stage::Process))?;
     if let Some(console) = coracle_process::console(&plan.process).map_err(at(Stage::Process))? {
@@ -228,6 +227,26 @@ fn jail(plan: &Plan, slots: &mut Slots, link: BorrowedFd) -> Staged<()> {
         coracle_rootfs::finish(rootfs, open).map_err(at(Stage::Rootfs))?;
     }
     Ok(())
+}
+
+/// Mounts, createContainer hooks, the pivot.
+fn change_root(
+    plan: &Plan,
+    (rootfs, open): (&coracle_rootfs::Plan, &mut coracle_rootfs::Slots),
+    (stdin, output): (&[OwnedFd], Option<BorrowedFd>),
+    link: BorrowedFd,
+) -> Staged<()> {
+    coracle_rootfs::mounts(rootfs, open).map_err(at(Stage::Rootfs))?;
+    if plan.stops_for_hooks() {
+        message::say(link, Message::MountsReached).map_err(session(Call::Write))?;
+        await_grant(link)?;
+    }
+    let hooks = plan.hooks.at(HookPoint::CreateContainer);
+    if !hooks.is_empty() {
+        coracle_rootfs::stand_in_root(rootfs, open).map_err(at(Stage::Rootfs))?;
+    }
+    run_hooks(hooks, stdin, output).map_err(at(Stage::CreateContainer))?;
+    coracle_rootfs::pivot(rootfs, open).map_err(at(Stage::Rootfs))
 }
 
 /// Closes every descriptor but stdio, what the config passes on, and what init itself still needs:

@@ -19,4 +19,4 @@ pub use attach::mounts;
 pub use console::console;
 pub use mask::finish;
 pub use open::{Slots, clone_sources, open};
-pub use pivot::{pivot, stand_in_root};
+pub use pivot::{pivot, stand_in_root, withdraw};

@@ -51,7 +51,9 @@ mod apply;
 mod error;
 mod plan;
 
-pub use apply::{Slots, clone_sources, console, finish, mounts, open, pivot, stand_in_root};
+pub use apply::{
+    Slots, clone_sources, console, finish, mounts, open, pivot, stand_in_root, withdraw,
+};
 pub use error::Error;
 pub use plan::{
     CgroupDirectory, CgroupNamespace, Context, Jail, MountNamespace, NetworkNamespace, Plan,

@@ -4,7 +4,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use coracle_integration::{Bundle, Command, Container, HostMount, Runtime, json, wait_until};
+use coracle_integration::{
+    Bundle, Command, Container, HostMount, Running, Runtime, json, wait_until,
+};
 
 coracle_integration::tests![
     a_relative_root_is_below_the_bundle,
@@ -29,6 +31,7 @@ coracle_integration::tests![
     without_a_mount_namespace_nothing_is_left_by_a_failure,
     the_host_root_can_be_the_root,
     a_joined_mount_namespace_can_be_used,
+    a_failure_leaves_no_mount_in_a_joined_namespace,
     propagation_of_the_root_is_set,
     a_slave_root_sees_later_mounts,
     a_private_root_sees_none,
@@ -373,8 +376,8 @@ fn the_host_root_can_be_the_root() {
     assert_eq!(runtime.run(&bundle).ok().line(), "host");
 }
 
-fn a_joined_mount_namespace_can_be_used() {
-    let runtime = Runtime::new();
+/// A process in a mount namespace of its own, and the namespace's path.
+fn mount_namespace() -> (Running, String) {
     let other = Command::new("unshare").args(["--mount", "sleep", "1000"]);
     let other = other.spawn();
     let path = format!("/proc/{}/ns/mnt", other.pid);
@@ -382,6 +385,12 @@ fn a_joined_mount_namespace_can_be_used() {
     wait_until("another mount namespace", || {
         fs::read_link(&path).is_ok_and(|link| link != own)
     });
+    (other, path)
+}
+
+fn a_joined_mount_namespace_can_be_used() {
+    let runtime = Runtime::new();
+    let (other, path) = mount_namespace();
     let bundle = runtime
         .bundle()
         .join_namespace("mount", &path)
@@ -392,6 +401,27 @@ fn a_joined_mount_namespace_can_be_used() {
     let expected = fs::read_link(&path).unwrap();
     other.signal(nix::sys::signal::SIGKILL);
     assert_eq!(output.stdout, format!("/here\n{}\n", expected.display()));
+}
+
+fn a_failure_leaves_no_mount_in_a_joined_namespace() {
+    let runtime = Runtime::new();
+    let (other, path) = mount_namespace();
+    let mounts = || fs::read_to_string(format!("/proc/{}/mountinfo", other.pid)).unwrap();
+    let before = mounts().lines().count();
+    let bundle = runtime.bundle().join_namespace("mount", &path);
+    let hook = json!({"path": "/bin/false"});
+    for (bundle, text) in [
+        (
+            bundle.clone().mount("/x", "nosuchfs", "none", []),
+            "nosuchfs",
+        ),
+        (bundle.hook("createContainer", hook), "createContainer"),
+    ] {
+        runtime.try_create(&bundle).fails([text]);
+        let after = mounts();
+        assert_eq!(after.lines().count(), before, "{after}");
+    }
+    other.signal(nix::sys::signal::SIGKILL);
 }
 
 fn propagation_of_the_root_is_set() {

@@ -3,7 +3,7 @@
 use super::open::Slots;
 use super::source::{self, Failure};
 use crate::Error;
-use crate::plan::{Change, Plan, Step};
+use crate::plan::{Change, MountNamespace, Plan, Step};
 use coracle_sys::{AT_FDCWD, Call, Fault, move_mount};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
@@ -41,6 +41,21 @@ pub fn stand_in_root(plan: &Plan, slots: &Slots) -> Result<(), Fault> {
     let stand = |root| fchdir(root).map_err(|errno| (Call::Fchdir, errno));
     let stood = slots.root().and_then(stand);
     stood.map_err(|(call, errno)| Fault::new(number, call, errno))
+}
+
+/// Takes the root with all mounts out of a mount namespace that was there before the container. For
+/// init, after a failure up to and in [`pivot`]; a namespace of its own ends with it. Does not
+/// allocate.
+pub fn withdraw(plan: &Plan, slots: &Slots) {
+    if plan.context.mount_namespace != MountNamespace::Joined {
+        return;
+    }
+    // The failure that led here is the one to tell.
+    if let Ok(root) = slots.root()
+        && fchdir(root).is_ok()
+    {
+        let _ = umount2(c".", MntFlags::MNT_DETACH);
+    }
 }
 
 fn enter(slots: &Slots) -> Result<(), Failure> {
