@@ -85,11 +85,12 @@ impl Slots {
     /// # Errors
     /// [`Error`] naming the property whose file, namespace or mount source cannot be opened.
     pub fn open(plan: &Plan, given: Given) -> Result<Self, Error> {
-        let rootfs = plan.rootfs.as_ref().map(coracle_rootfs::open).transpose()?;
+        // First: what is no namespace must not be opened as that of an id map.
         let namespaces = match &given.init {
             Some(init) => coracle_namespaces::open_exec(&plan.namespaces, init.as_fd())?,
             None => coracle_namespaces::open(&plan.namespaces)?,
         };
+        let rootfs = plan.rootfs.as_ref().map(coracle_rootfs::open).transpose()?;
         let (output, print) = match plan.hooks_in_init() {
             true => coracle_hooks::Output::pipe().map(|(read, write)| (Some(read), Some(write)))?,
             false => (None, None),

@@ -53,6 +53,7 @@ coracle_integration::tests![
     control_groups_can_be_read_only,
     id_mapped_mounts,
     id_mapped_mounts_of_the_user_namespace,
+    id_maps_are_those_of_a_namespace,
     half_an_id_mapping_is_refused,
     id_mapping_without_a_mapping_is_refused,
     many_mounts,
@@ -931,6 +932,21 @@ fn id_mapped_mounts_of_the_user_namespace() {
     assert_eq!(output.line(), "0:0");
     let made = fs::metadata(source.0.join("new")).unwrap();
     assert_eq!(std::os::unix::fs::MetadataExt::uid(&made), 0);
+}
+
+fn id_maps_are_those_of_a_namespace() {
+    let runtime = Runtime::new();
+    let fifo = runtime.folder().join("fifo");
+    Command::new("mkfifo").arg(&fifo).output().ok();
+    for (path, text) in [
+        ("/proc/self/ns/net", "is a network namespace, not user"),
+        (fifo.to_str().unwrap(), "is not a namespace"),
+    ] {
+        let bundle = runtime.bundle().join_namespace("user", path);
+        let bundle = bundle.bind("/usr", "/x", ["idmap"]);
+        let output = runtime.try_create(&bundle);
+        output.fails(["linux.namespaces[5].path", text]);
+    }
 }
 
 fn half_an_id_mapping_is_refused() {

@@ -37,7 +37,8 @@ fn error(at: &str, call: Call, errno: Errno) -> Error {
 }
 
 fn by_path(path: &Path) -> Result<OwnedFd, Errno> {
-    nix::fcntl::open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    nix::fcntl::open(path, flags, Mode::empty())
 }
 
 /// A namespace is made with a process; its descriptor outlives the process.
