@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use coracle_sys::{Call, Cloned, ExitStatus, Fault, NamespaceFlags, Parentage};
 use nix::errno::Errno;
+use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 use crate::error::Error;
@@ -60,7 +61,7 @@ fn clone_sources(
     link: BorrowedFd,
 ) -> Result<(), (Stage, Fault)> {
     let session = |call: Call| move |errno| (Stage::Session, Fault::new(0, call, errno));
-    coracle_sys::die_with_parent(parent).map_err(session(Call::Prctl))?;
+    coracle_sys::die_with_parent(parent, Signal::SIGKILL).map_err(session(Call::Prctl))?;
     coracle_sys::setns(init, NamespaceFlags::MOUNT).map_err(session(Call::Setns))?;
     coracle_rootfs::clone_sources(plan, slots, |number, tree| {
         message::send(link, Message::Source(number), Some(tree))

@@ -82,14 +82,14 @@ pub fn set_parent_death_signal(signal: Option<Signal>) -> Result<()> {
     prctl::set_pdeathsig(signal)
 }
 
-/// `int prctl(PR_SET_PDEATHSIG, SIGKILL)` and `pid_t getppid(void)`: the caller, which was cloned
-/// by `parent`, is killed when that ends.
+/// `int prctl(PR_SET_PDEATHSIG, long sig)` and `pid_t getppid(void)`: the caller, which was cloned
+/// by `parent`, gets the signal when that ends.
 ///
 /// # Errors
 ///
-/// `ESRCH` if it has ended already.
-pub fn die_with_parent(parent: Pid) -> Result<()> {
-    set_parent_death_signal(Some(Signal::SIGKILL))?;
+/// `ESRCH` if it has ended already: who died before the call sends nothing any more.
+pub fn die_with_parent(parent: Pid, signal: Signal) -> Result<()> {
+    set_parent_death_signal(Some(signal))?;
     if Pid::parent() == parent {
         Ok(())
     } else {

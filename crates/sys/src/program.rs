@@ -64,14 +64,10 @@ pub fn start_program(execution: &Execution<'_>) -> Result<Program, (Call, Errno)
 fn become_program(execution: &Execution<'_>, parent: Pid) -> Errno {
     // We may have signals blocked, and our caller may have had some ignored: both outlive an exec.
     crate::reset_signals();
-    if execution.parent_death_signal.is_some() {
-        if let Err(errno) = crate::set_parent_death_signal(execution.parent_death_signal) {
-            return errno;
-        }
-        // Who died before the call sends nothing any more.
-        if Pid::parent() != parent {
-            return Errno::ESRCH;
-        }
+    if let Some(signal) = execution.parent_death_signal
+        && let Err(errno) = crate::die_with_parent(parent, signal)
+    {
+        return errno;
     }
     let prepared = nix::unistd::setsid()
         .and_then(|_| dup2_stdin(execution.stdin))

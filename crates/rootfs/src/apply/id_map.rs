@@ -3,13 +3,14 @@
 use crate::Error;
 use crate::plan::IdMap;
 use coracle_sys::{
-    Call, Cloned, NamespaceFlags, Parentage, ProcFs, clone3, exit, pidfd_send_signal,
-    set_parent_death_signal, wait_exit,
+    Call, Cloned, NamespaceFlags, Parentage, ProcFs, clone3, die_with_parent, exit,
+    pidfd_send_signal, wait_exit,
 };
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
+use nix::unistd::Pid;
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -43,9 +44,10 @@ fn by_path(path: &Path) -> Result<OwnedFd, Errno> {
 
 /// A namespace is made with a process; its descriptor outlives the process.
 fn by_lines(uid: &str, gid: &str) -> Result<OwnedFd, (Call, Errno)> {
+    let parent = Pid::this();
     let made = clone3(NamespaceFlags::USER, None, Parentage::Own);
     match made.map_err(|errno| (Call::Clone, errno))? {
-        Cloned::Child => wait_for_the_end(),
+        Cloned::Child => wait_for_the_end(parent),
         Cloned::Parent { pid, pidfd } => {
             let namespace = map(&pid.to_string(), uid, gid);
             end(pidfd.as_fd()).map_err(|errno| (Call::Kill, errno))?;
@@ -54,8 +56,8 @@ fn by_lines(uid: &str, gid: &str) -> Result<OwnedFd, (Call, Errno)> {
     }
 }
 
-fn wait_for_the_end() -> ! {
-    if set_parent_death_signal(Some(Signal::SIGKILL)).is_err() {
+fn wait_for_the_end(parent: Pid) -> ! {
+    if die_with_parent(parent, Signal::SIGKILL).is_err() {
         exit(1);
     }
     loop {
