@@ -32,8 +32,8 @@ pub struct Slots {
     pub(super) empty: Option<OwnedFd>,
     /// Full procfs and sysfs mounts of the host, which a chroot must not leave reachable.
     pub(super) outside: Vec<CString>,
-    /// The limit of descriptors before it was raised.
-    pub(super) limit: Option<(u64, u64)>,
+    /// The soft limit of descriptors before it was raised.
+    pub(super) limit: Option<u64>,
 }
 
 /// A source in one of its states.
@@ -204,16 +204,18 @@ impl Slots {
             && soft < hard
             && set_rlimit(NUMBER_OF_FILES, hard, hard).is_ok()
         {
-            self.limit = Some((soft, hard));
+            self.limit = Some(soft);
         }
     }
 
-    /// Back to the limit of descriptors that the runtime was started with.
+    /// Back to the soft limit of descriptors that the runtime was started with. The hard one may
+    /// have been raised for init since.
     pub(super) fn restore_limit(&mut self) -> nix::Result<()> {
-        match self.limit.take() {
-            Some((soft, hard)) => set_rlimit(NUMBER_OF_FILES, soft, hard),
-            None => Ok(()),
-        }
+        let Some(soft) = self.limit.take() else {
+            return Ok(());
+        };
+        let (_, hard) = get_rlimit(NUMBER_OF_FILES)?;
+        set_rlimit(NUMBER_OF_FILES, soft.min(hard), hard)
     }
 
     /// The container's root.
