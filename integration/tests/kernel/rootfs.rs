@@ -51,6 +51,7 @@ coracle_integration::tests![
     a_mask_lies_over_a_read_only_path,
     masks_lie_in_read_only_proc_and_sys,
     masks_lie_in_masked_proc_and_sys,
+    read_only_paths_in_an_unbindable_root,
     sysctls_are_written_before_their_folder_is_read_only,
     paths_in_a_user_namespace,
     nothing_is_mounted_that_is_not_listed,
@@ -664,6 +665,21 @@ fn masks_lie_in_masked_proc_and_sys() {
     );
     let output = runtime.run(&bundle.shell("ls -A /proc /sys | xargs"));
     assert_eq!(output.stdout, "/proc: /sys:\n", "{output}");
+}
+
+fn read_only_paths_in_an_unbindable_root() {
+    let runtime = Runtime::new();
+    let folder = runtime.folder().folder("volume");
+    fs::create_dir(folder.join("below")).unwrap();
+    for value in ["unbindable", "runbindable"] {
+        let bundle = runtime
+            .bundle()
+            .set("/linux/rootfsPropagation", json!(value))
+            .bind(&folder, "/volume", [])
+            .set("/linux/readonlyPaths", json!(["/volume/below", "/etc"]));
+        let output = runtime.run(&bundle.shell("touch /volume/below/x /etc/x"));
+        assert_eq!(output.stderr.matches("Read-only").count(), 2, "{output}");
+    }
 }
 
 fn sysctls_are_written_before_their_folder_is_read_only() {

@@ -53,12 +53,14 @@ pub(super) fn after_pivot(wanted: Option<Propagation>) -> Option<Change> {
     late.then(|| change(wanted))
 }
 
-/// Binds without a propagation option of their own: rprivate, or what the root is asked to be.
+/// Binds without a propagation option of their own: rprivate, or what the root is asked to be. Not
+/// unbindable: a path in them could not be made read-only.
 pub(super) fn of_bind(root: Option<Propagation>) -> Propagation {
-    root.unwrap_or(Propagation {
-        kind: PropagationKind::Private,
-        recursive: true,
-    })
+    root.filter(|root| root.kind != PropagationKind::Unbindable)
+        .unwrap_or(Propagation {
+            kind: PropagationKind::Private,
+            recursive: true,
+        })
 }
 
 pub(super) fn is_private(wanted: Option<Propagation>) -> bool {
