@@ -6,6 +6,7 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::stat::Mode;
 use std::ffi::CStr;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 /// procfs (`PROC_SUPER_MAGIC`); all of these are in statfs(2) and linux/magic.h.
@@ -117,6 +118,21 @@ pub fn mount_id(file: BorrowedFd<'_>) -> Result<u64> {
 /// The kernel's.
 pub fn file_system_magic(file: BorrowedFd<'_>) -> Result<i64> {
     Ok(nix::sys::statfs::fstatfs(file)?.filesystem_type().0)
+}
+
+/// `int fstatvfs(int fd, struct statvfs *buf)`, fstatvfs(3): the flags of the mount, `ST_RDONLY`
+/// and so on, those that the C library has no name for among them.
+///
+/// # Errors
+///
+/// The kernel's.
+pub fn mount_flags(file: BorrowedFd<'_>) -> Result<u64> {
+    let mut buffer = MaybeUninit::<libc::statvfs>::zeroed();
+    // SAFETY: the file is open for the borrow, and one whole `statvfs` is written or nothing.
+    let answer = unsafe { libc::fstatvfs(file.as_raw_fd(), buffer.as_mut_ptr()) };
+    done(answer.into())?;
+    // SAFETY: the structure is plain numbers, for which zeroes are values, too.
+    Ok(unsafe { buffer.assume_init() }.f_flag)
 }
 
 /// `ssize_t readlinkat(int dirfd, const char *path, char *buf, size_t size)`, readlink(2).

@@ -46,6 +46,7 @@ coracle_integration::tests![
     tmpcopyup_copies,
     tmpcopyup_on_another_filesystem_is_refused,
     remount_changes_flags,
+    remount_keeps_flags,
     proc_sysfs_and_mqueue_have_their_own_modes,
     sysfs_with_the_hosts_network_in_a_user_namespace,
     devpts_is_a_new_instance,
@@ -833,6 +834,18 @@ fn remount_changes_flags() {
     let flags = look(&runtime, &bundle, "/x").flags;
     assert!(flags.iter().any(|one| one == "ro"), "{flags:?}");
     assert!(flags.iter().any(|one| one == "nosuid"), "{flags:?}");
+}
+
+fn remount_keeps_flags() {
+    let runtime = Runtime::new();
+    let flags = ["nosymfollow", "nosuid", "noatime"];
+    let bundle = runtime.bundle().mount("/x", "tmpfs", "tmpfs", flags);
+    let remount = json!({"destination": "/x", "options": ["remount", "size=64k"]});
+    let mount = look(&runtime, &bundle.push("/mounts", remount), "/x");
+    for flag in flags {
+        assert!(mount.flags.iter().any(|one| one == flag), "{flag}");
+    }
+    assert!(mount.data.iter().any(|one| one == "size=64k"));
 }
 
 fn proc_sysfs_and_mqueue_have_their_own_modes() {

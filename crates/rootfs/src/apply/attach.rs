@@ -5,16 +5,19 @@ use super::open::{Slot, Slots};
 use super::source::{self, Failure};
 use super::target::{self, Make};
 use super::{cgroup, fault, fresh};
-use crate::plan::{Bind, Plan, Remount, Step};
+use crate::plan::{Bind, MS_NOSYMFOLLOW, Plan, Remount, Step};
 use coracle_sys::{AT_FDCWD, Call, Fault, move_mount, read_link};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::mount::{MsFlags, mount};
 use nix::sys::stat::{Mode, umask};
-use nix::sys::statvfs::{FsFlags, fstatvfs};
+use nix::sys::statvfs::FsFlags;
 use nix::unistd::{fchdir, symlinkat};
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd};
+
+/// linux/statfs.h; since Linux 5.10.
+const ST_NOSYMFOLLOW: u64 = 0x2000;
 
 /// Attaches the root, the mounts, and makes the devices and links. For init, in its new namespaces
 /// and with its ids mapped. Closes every descriptor that leads to the host. Does not allocate.
@@ -161,11 +164,9 @@ fn change_flags(slots: &Slots, remount: &Remount) -> Result<(), Failure> {
         return Ok(());
     };
     // mount(2) sets the mount's flags along with the superblock's options: hand it what there is.
-    let now = fstatvfs(&place)
-        .map_err(|errno| (Call::Statfs, errno))?
-        .flags();
+    let now = coracle_sys::mount_flags(place.as_fd()).map_err(|errno| (Call::Statfs, errno))?;
     fchdir(&place).map_err(|errno| (Call::Fchdir, errno))?;
-    let flags = MsFlags::MS_REMOUNT | mount_flags(now);
+    let flags = MsFlags::MS_REMOUNT | kept_flags(now);
     mount(
         None::<&CStr>,
         c".",
@@ -176,7 +177,13 @@ fn change_flags(slots: &Slots, remount: &Remount) -> Result<(), Failure> {
     .map_err(|errno| (Call::Mount, errno))
 }
 
-fn mount_flags(flags: FsFlags) -> MsFlags {
+/// The flags of statfs(2) as mount(2) has them.
+fn kept_flags(flags: u64) -> MsFlags {
+    let no_links = match flags & ST_NOSYMFOLLOW {
+        0 => MsFlags::empty(),
+        _ => MsFlags::from_bits_retain(MS_NOSYMFOLLOW),
+    };
+    let flags = FsFlags::from_bits_truncate(flags);
     let pairs = [
         (FsFlags::ST_RDONLY, MsFlags::MS_RDONLY),
         (FsFlags::ST_NOSUID, MsFlags::MS_NOSUID),
@@ -191,5 +198,5 @@ fn mount_flags(flags: FsFlags) -> MsFlags {
         .into_iter()
         .filter(|(set, _)| flags.contains(*set))
         .map(|(_, flag)| flag)
-        .collect()
+        .fold(no_links, |all, flag| all | flag)
 }

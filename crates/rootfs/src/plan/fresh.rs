@@ -197,7 +197,7 @@ fn mount_flags(set: u64) -> u64 {
 }
 
 /// linux/mount.h; since Linux 5.10.
-const MS_NOSYMFOLLOW: u64 = 256;
+pub(crate) const MS_NOSYMFOLLOW: u64 = 256;
 
 pub(super) fn text_of_fresh(mount: &Mount) -> String {
     let fs_type = mount
