@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 pub(crate) use bind::Bind;
 pub(crate) use cgroup::{Cgroup, CgroupEntry, CgroupFill};
 pub(crate) use devices::{Device, HowMade, Link, LinkRule, Node};
-pub(crate) use fresh::{Fresh, Long, MS_NOSYMFOLLOW};
+pub(crate) use fresh::{CopyUp, Fresh, Long, MS_NOSYMFOLLOW};
 pub(crate) use mounts::{Remount, Target, Want};
 pub(crate) use paths::Covered;
 

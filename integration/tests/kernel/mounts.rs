@@ -44,6 +44,7 @@ coracle_integration::tests![
     tmpfs_takes_the_mode_of_the_folder,
     a_read_only_tmpfs_is_filled_first,
     tmpcopyup_copies,
+    tmpcopyup_keeps_what_the_config_gives,
     tmpcopyup_on_another_filesystem_is_refused,
     remount_changes_flags,
     remount_keeps_flags,
@@ -819,6 +820,21 @@ fn tmpcopyup_copies() {
         .bundle()
         .mount("/y", "tmpfs", "tmpfs", ["tmpcopyup"]);
     assert_eq!(look(&runtime, &absent, "/y").kind, "tmpfs");
+}
+
+fn tmpcopyup_keeps_what_the_config_gives() {
+    let runtime = Runtime::new();
+    let bundle = runtime.bundle().file("/x/file", "").file("/y/file", "");
+    std::os::unix::fs::chown(bundle.path("/x"), Some(7), Some(8)).unwrap();
+    fs::set_permissions(bundle.path("/x"), PermissionsExt::from_mode(0o750)).unwrap();
+    let bundle = bundle.mount("/x", "tmpfs", "tmpfs", ["tmpcopyup"]).mount(
+        "/y",
+        "tmpfs",
+        "tmpfs",
+        ["tmpcopyup", "mode=701", "uid=5"],
+    );
+    let bundle = bundle.args(["stat", "-c", "%a %u:%g", "/x", "/y"]);
+    assert_eq!(runtime.run(&bundle).ok().line(), "750 7:8\n701 5:0");
 }
 
 fn tmpcopyup_on_another_filesystem_is_refused() {

@@ -1,6 +1,7 @@
 //! tmpcopyup: what a tmpfs covers is copied into it first.
 
 use super::source::{self, Failure};
+use crate::plan::CopyUp;
 use coracle_sys::{
     Call, directory_entries, get_directory_entries, getxattr, listxattr, read_link, setxattr,
 };
@@ -17,13 +18,22 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 const DEPTH: u32 = 64;
 
 /// Copies all that is in the directory `from` into the directory `to`, with modes, owners, extended
-/// attributes and links as links; and the mode and owner of `from` itself.
-pub(super) fn contents(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<(), Failure> {
+/// attributes and links as links; and the attributes and perhaps the owner of `from` itself, whose
+/// mode the file system was made with unless the config gives another.
+pub(super) fn contents(
+    from: BorrowedFd<'_>,
+    to: BorrowedFd<'_>,
+    copy_up: CopyUp,
+) -> Result<(), Failure> {
     let from = open_directory(from, c".")?;
     let to = open_directory(to, c".")?;
     directory(&from, &to, DEPTH)?;
-    let stat = fstat(&from).map_err(|errno| (Call::Stat, errno))?;
-    like(&stat, &from, &to)
+    if copy_up == CopyUp::ContentsAndOwner {
+        let stat = fstat(&from).map_err(|errno| (Call::Stat, errno))?;
+        let (uid, gid) = owner(&stat);
+        fchown(&to, Some(uid), Some(gid)).map_err(|errno| (Call::Chown, errno))?;
+    }
+    attributes(from.as_fd(), to.as_fd())
 }
 
 fn open_directory(parent: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Failure> {

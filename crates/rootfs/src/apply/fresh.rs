@@ -4,7 +4,7 @@ use super::open::Slots;
 use super::source::{self, Failure};
 use super::target::{self, Found, Make};
 use super::{copy, fault};
-use crate::plan::{Change, Fresh, Long};
+use crate::plan::{Change, CopyUp, Fresh, Long};
 use coracle_sys::{
     Call, fsconfig_create, fsconfig_flag, fsconfig_string, fsmount, fsopen, mount_attribute,
     setxattr,
@@ -86,15 +86,16 @@ fn instance(fresh: &Fresh, found: &Found) -> Result<OwnedFd, Failure> {
         set(context.as_fd(), c"mode", Some(digits?))?;
     }
     fsconfig_create(context.as_fd()).map_err(|errno| (Call::Fsconfig, errno))?;
-    let late = if fresh.copy_up {
+    let copies = fresh.copy_up != CopyUp::Nothing;
+    let late = if copies {
         fresh.attributes & mount_attribute::RDONLY
     } else {
         0
     };
     let mount = fsmount(context.as_fd(), fresh.attributes & !late)
         .map_err(|errno| (Call::Fsmount, errno))?;
-    if fresh.copy_up && !found.made {
-        copy::contents(found.place.as_fd(), mount.as_fd())?;
+    if copies && !found.made {
+        copy::contents(found.place.as_fd(), mount.as_fd(), fresh.copy_up)?;
     }
     if late != 0 {
         let change = Change {

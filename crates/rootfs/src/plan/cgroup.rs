@@ -1,6 +1,6 @@
 //! Mounts of `type: cgroup`: the whole set of hierarchies under one destination.
 
-use super::fresh::{Fresh, context_type, label, text_of_fresh};
+use super::fresh::{CopyUp, Fresh, context_type, label, text_of_fresh};
 use super::mounts::{Target, Want, target};
 use super::{CgroupNamespace, Change, Planner, Source, Step, c_string, propagation};
 use crate::Error;
@@ -98,7 +98,7 @@ fn unified(planner: &mut Planner, mount: &Mount, at: &str) -> Result<Step, Error
             .map(propagation::change)
             .collect(),
         mode_of_target: false,
-        copy_up: false,
+        copy_up: CopyUp::Nothing,
         keep: None,
         fallback,
         label: None,

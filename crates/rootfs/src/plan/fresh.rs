@@ -24,7 +24,7 @@ pub(crate) struct Fresh {
     pub(crate) changes: Vec<Change>,
     /// tmpfs without `mode=`: the mode of the directory it covers.
     pub(crate) mode_of_target: bool,
-    pub(crate) copy_up: bool,
+    pub(crate) copy_up: CopyUp,
     pub(crate) keep: Option<usize>,
     /// The source to bind when the kernel does not permit a fresh instance.
     pub(crate) fallback: Option<usize>,
@@ -32,6 +32,16 @@ pub(crate) struct Fresh {
     pub(crate) label: Option<CString>,
     /// The options as mount(2) takes them, where one is too long for fsconfig(2).
     pub(crate) long: Option<Long>,
+}
+
+/// What of the directory that a tmpfs covers is copied into it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CopyUp {
+    Nothing,
+    /// All that is in it.
+    Contents,
+    /// Its owner, too, since the config gives none.
+    ContentsAndOwner,
 }
 
 /// Arguments of mount(2).
@@ -120,7 +130,7 @@ pub(super) fn plan(
         attributes: set,
         changes,
         mode_of_target,
-        copy_up: options.tmpcopyup,
+        copy_up: copy_up(mount),
         keep,
         fallback,
         label: (fs_type == c"mqueue").then(|| label(planner)).flatten(),
@@ -218,6 +228,14 @@ fn has_key(mount: &Mount, wanted: &CStr) -> bool {
         .data
         .iter()
         .any(|(key, _)| key.as_c_str() == wanted)
+}
+
+fn copy_up(mount: &Mount) -> CopyUp {
+    match mount.options.tmpcopyup {
+        false => CopyUp::Nothing,
+        true if has_key(mount, c"uid") || has_key(mount, c"gid") => CopyUp::Contents,
+        true => CopyUp::ContentsAndOwner,
+    }
 }
 
 /// Something is put below the destination later on.
