@@ -44,6 +44,7 @@ coracle_integration::tests![
     a_joined_time_namespace,
     standard_streams_in_a_user_namespace,
     network_devices_are_moved,
+    network_devices_keep_what_they_had,
     network_devices_come_back_after_a_failure,
     network_devices_that_were_down_keep_their_addresses,
     a_missing_network_device_is_refused,
@@ -593,6 +594,23 @@ fn network_devices_are_moved() {
     Command::new("ip").args(["link", "del", &device]).output();
     assert!(output.ok().stdout.contains("inside0"));
     assert!(!Path::new("/sys/class/net").join(&device).exists());
+}
+
+fn network_devices_keep_what_they_had() {
+    let runtime = Runtime::new();
+    let device = host_device(&runtime);
+    for arguments in ["address add 192.0.2.9/24 dev", "link set mtu 1400 dev"] {
+        let words = arguments.split(' ');
+        Command::new("ip").args(words).arg(&device).output().ok();
+    }
+    let name = json!({"name": "in%d"});
+    let bundle = runtime.bundle().args(["ip", "address", "show", "in0"]);
+    let output = runtime.run(&bundle.set(&format!("/linux/netDevices/{device}"), name));
+    Command::new("ip").args(["link", "del", &device]).output();
+    let output = output.ok();
+    for text in ["mtu 1400", "192.0.2.9/24", "UP"] {
+        assert!(output.stdout.contains(text), "{text}: {output}");
+    }
 }
 
 /// Whether a device of the host is there with this address, and whether it is up.
