@@ -99,13 +99,28 @@ fn run(suite: &Suite, group: &str) -> Output {
         .arg(suite.build.join("runtimetest"));
     let command = command.args(["-t", tests]).folder(suite.folder.path());
     let command = command.env("RUNTIME_KIND", "runc").limit(LIMIT_S);
+    let before = control_groups();
     let output = command
         .env("TMPDIR", suite.folder.folder("tmp"))
         .output_or_kill();
-    for group in coracle_integration::groups("/runtime-test") {
-        let _ = std::fs::remove_dir(group);
+    for group in control_groups() {
+        if !before.contains(&group) {
+            let _ = std::fs::remove_dir(group);
+        }
     }
     output
+}
+
+/// Those that may be the suite's, which forgets some: its containers are called by a UUID.
+fn control_groups() -> Vec<PathBuf> {
+    let is_suites = |group: &PathBuf| {
+        let name = group.file_name().unwrap_or_default().to_string_lossy();
+        let lengths: Vec<usize> = name.split('-').map(str::len).collect();
+        lengths == [8, 4, 4, 4, 12] || group.to_string_lossy().contains("/runtime-test")
+    };
+    let mut groups = coracle_integration::groups("-");
+    groups.retain(is_suites);
+    groups
 }
 
 /// What the suite says of a test.

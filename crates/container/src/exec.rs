@@ -100,12 +100,7 @@ fn launch(
         launch => launch?,
     };
     let console = handoff.deliver(&mut launch, b"setns")?;
-    if let Err(error) = launch.start() {
-        if let Some(path) = &options.pid_file {
-            let _ = std::fs::remove_file(path);
-        }
-        return Err(error.into());
-    }
+    launch.start().inspect_err(|_| forget_pid(options))?;
     let refused = std::mem::take(&mut launch.warnings);
     let released = launch.release()?;
     let code = match signals {
@@ -117,6 +112,13 @@ fn launch(
         warnings: [plan.warnings, refused].concat(),
         ..Ended::default()
     })
+}
+
+/// Takes away the pid of a process that was not to be.
+fn forget_pid(options: &ExecOptions) {
+    if let Some(path) = &options.pid_file {
+        let _ = std::fs::remove_file(path);
+    }
 }
 
 /// Where the process goes.
