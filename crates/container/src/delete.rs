@@ -146,9 +146,10 @@ fn poststop_hooks(directory: &Directory, record: &Record) -> Result<coracle_hook
 }
 
 /// With a pid namespace of its own a stopped container has no process left. Whoever is in its
-/// cgroup then is another container that was given the same one.
+/// cgroup then is another container that was given the same one. An init that was never recorded
+/// may live still.
 fn is_over(record: &Record) -> bool {
-    record.own_pid_namespace && !record.init.is_some_and(|init| init.is_alive())
+    record.own_pid_namespace && record.init.is_some_and(|init| !init.is_alive())
 }
 
 /// Kills init and, by the cgroup, whatever else there is, and waits for init's end.
