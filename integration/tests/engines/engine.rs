@@ -31,6 +31,10 @@ pub(crate) struct Engine {
     pub(crate) prelude: String,
     /// Whose it is, if not root's.
     pub(crate) user: Option<u32>,
+    /// Whether it may miss the output of a program that ends at once, as podman 4.3 did twice in
+    /// some thousand starts on a busy machine: the program had written and ended well, and who
+    /// between conmon and podman lost it is not known. A second loss fails the test.
+    pub(crate) may_lose_output: bool,
 }
 
 impl Engine {
@@ -40,6 +44,7 @@ impl Engine {
             house: House::new(manager),
             prelude: String::new(),
             user: None,
+            may_lose_output: false,
         }
     }
 
@@ -78,7 +83,11 @@ impl Engine {
     /// Runs a script, which must print exactly this.
     #[track_caller]
     pub(crate) fn check(&self, name: &str, script: &str, expected: &str) {
-        let output = self.run(name, script);
+        let mut output = self.run(name, script);
+        if self.may_lose_output && is_lacking(output.line(), expected) {
+            println!("note: {name} lacks output, once more:\n{output}");
+            output = self.run(name, script);
+        }
         assert_eq!(
             output.line(),
             expected,
@@ -100,6 +109,13 @@ impl Engine {
         let command = self.house.command("sh").args(["-c", script, path]);
         command.input(text).output().ok();
     }
+}
+
+/// Lines are missing, but none is wrong.
+fn is_lacking(said: &str, expected: &str) -> bool {
+    let mut wanted = expected.lines();
+    let is_part = said.lines().all(|line| wanted.any(|other| other == line));
+    is_part && said != expected
 }
 
 /// Something that all tests of a suite share, made by the first of them.

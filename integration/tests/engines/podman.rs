@@ -55,6 +55,7 @@ pub(crate) fn set_up(manager: Manager) -> Engine {
     needs::program("podman");
     needs::program("conmon");
     let mut engine = Engine::new(manager);
+    engine.may_lose_output = true;
     engine.prelude = prelude(manager);
     let file = "/etc/containers/containers.conf";
     engine.write(file, &page(file));
