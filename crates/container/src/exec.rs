@@ -89,9 +89,9 @@ fn launch(
         pidfd,
         cgroup,
     };
-    let mut launch = match site.launch(site.joining(options)?) {
+    let mut launch = match site.launch(site.joining()?) {
         Err(error) if build::born_dead(&error, site.cgroup.as_ref()) => {
-            site.check_alive(options)?;
+            site.check_alive()?;
             site.launch(build::rejoin(
                 site.cgroup.as_ref(),
                 Pid::from_raw(init.pid),
@@ -135,12 +135,12 @@ struct Site<'a> {
 
 impl<'a> Site<'a> {
     /// The cgroup, open for the process to be born into.
-    fn joining(&self, options: &ExecOptions) -> Result<Joining, Error> {
+    fn joining(&self) -> Result<Joining, Error> {
         let Some(cgroup) = &self.cgroup else {
             return Ok(Joining::default());
         };
         let mut joining = coracle_cgroups::open(cgroup, Pid::from_raw(self.init.pid))?;
-        if !options.cgroup.is_empty() {
+        if !self.options.cgroup.is_empty() {
             // Who names a cgroup means it: no second choice.
             joining.fallback = None;
         }
@@ -149,11 +149,11 @@ impl<'a> Site<'a> {
 
     /// Who was killed with the whole container must not come again: its cgroup, which nobody kills
     /// a second time, would never be empty.
-    fn check_alive(&self, options: &ExecOptions) -> Result<(), Error> {
+    fn check_alive(&self) -> Result<(), Error> {
         let ended = coracle_sys::poll_readable(&[self.pidfd.as_fd()], Some(DEATH_MS));
         match ended {
             Ok(0) => Ok(()),
-            Ok(_) => Err(stopped(options)),
+            Ok(_) => Err(stopped(self.options)),
             Err(errno) => Err(Error::System {
                 attempted: "wait for init's end",
                 errno,

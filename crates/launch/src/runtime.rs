@@ -216,10 +216,12 @@ impl<'p> Launch<'p> {
         let plan = &plan.namespaces;
         if !plan.devices.is_empty() {
             let network = match self.slots.namespaces.network(plan) {
-                Some(joined) => joined.try_clone_to_owned().map_err(|_| Error::Runtime {
-                    attempted: "hold the container's network namespace",
-                    errno: Errno::EMFILE,
-                })?,
+                Some(joined) => joined
+                    .try_clone_to_owned()
+                    .map_err(|error| Error::Runtime {
+                        attempted: "hold the container's network namespace",
+                        errno: error.raw_os_error().map_or(Errno::EIO, Errno::from_raw),
+                    })?,
                 None => self.network_namespace()?,
             };
             self.devices = Some(coracle_namespaces::move_net_devices(plan, network)?);
