@@ -13,6 +13,7 @@ use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::{Pid, pipe2};
 
 use crate::folder::set_mode;
+use crate::leftovers::pids;
 use crate::runner::patience;
 use crate::{
     Command, Folder, Running, copy_program, groups, machine, needs, program, status_field,
@@ -194,11 +195,8 @@ impl House {
         let Some(house) = place(&self.inside) else {
             return;
         };
-        for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-            let pid = entry.file_name().to_string_lossy().into_owned();
-            if let (true, Ok(pid)) = (place(&pid).as_ref() == Some(&house), pid.parse()) {
-                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-            }
+        for pid in pids().filter(|pid| place(&pid.to_string()).as_ref() == Some(&house)) {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
     }
 }
@@ -216,11 +214,10 @@ impl Drop for House {
 /// Commands that were given up leave a process in a house, which became our child and is no
 /// [`Running`]'s: a namespace of processes does not end before it is waited for.
 fn collect_orphans() {
-    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let pid = entry.file_name().to_string_lossy().into_owned();
-        let is_ours = status_field(&pid, "PPid") == std::process::id().to_string();
-        let is_inside = status_field(&pid, "NSpid").split_whitespace().count() > 1;
-        if let (true, true, Ok(pid)) = (is_ours, is_inside, pid.parse()) {
+    for pid in pids() {
+        let is_ours = status_field(pid, "PPid") == std::process::id().to_string();
+        let is_inside = status_field(pid, "NSpid").split_whitespace().count() > 1;
+        if is_ours && is_inside {
             let _ = waitpid(Pid::from_raw(pid), Some(WaitPidFlag::WNOHANG));
         }
     }

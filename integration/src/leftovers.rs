@@ -23,9 +23,8 @@ pub(crate) fn mounts_below(folder: &Path) -> Vec<PathBuf> {
 pub(crate) fn processes(marker: &str, folder: &Path) -> Vec<String> {
     let roots = roots(folder);
     let mut found = Vec::new();
-    for entry in fs::read_dir("/proc").expect("/proc").flatten() {
-        let pid = entry.file_name().to_string_lossy().into_owned();
-        if !pid.bytes().all(|byte| byte.is_ascii_digit()) || is_zombie(&pid) {
+    for pid in pids().map(|pid| pid.to_string()) {
+        if is_zombie(&pid) {
             continue;
         }
         if let Some(sign) = sign_of(&pid, marker, &roots) {
@@ -37,6 +36,12 @@ pub(crate) fn processes(marker: &str, folder: &Path) -> Vec<String> {
         }
     }
     found
+}
+
+/// The numbers of all processes that are in sight.
+pub(crate) fn pids() -> impl Iterator<Item = i32> {
+    let entries = fs::read_dir("/proc").expect("/proc").flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
 fn sign_of(pid: &str, marker: &str, roots: &HashSet<(u64, u64)>) -> Option<&'static str> {

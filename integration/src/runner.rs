@@ -241,6 +241,15 @@ fn give_up(running: &mut HashMap<String, Instant>) -> Vec<(String, Verdict)> {
     verdicts
 }
 
+/// Whether the command line has no filter, or one that the name contains. For suites of others.
+pub fn is_asked_for(name: &str) -> bool {
+    let mut filters = std::env::args()
+        .skip(1)
+        .filter(|word| !word.starts_with('-'))
+        .peekable();
+    filters.peek().is_none() || filters.any(|filter| name.contains(&filter))
+}
+
 /// Prints the verdict on one test and returns both.
 pub fn told(title: String, verdict: Verdict) -> (String, Verdict) {
     match &verdict {

@@ -36,13 +36,9 @@ fn main() -> ExitCode {
     }
     let suite = suite();
     let expected = expected::read(include_str!("../conformance/expected.txt"));
-    let filters: Vec<String> = std::env::args()
-        .skip(1)
-        .filter(|a| !a.starts_with('-'))
-        .collect();
     let mut verdicts = Vec::new();
     for name in programs(&suite) {
-        if filters.is_empty() || filters.iter().any(|filter| name.contains(filter)) {
+        if runner::is_asked_for(&name) {
             let output = run(&suite, &name);
             let complaint = complaint(&name, &output).map(|text| format!("{text}\n{output}"));
             let verdict = expected::judge(complaint, expected.get(&name));

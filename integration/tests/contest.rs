@@ -34,13 +34,9 @@ fn main() -> ExitCode {
     let image = checkout.join("tests/contest/contest/bundle.tar.gz");
     std::fs::copy(image, suite.folder.join("bundle.tar.gz")).expect("the root filesystem");
     let expected = expected::read(include_str!("../conformance/contest.txt"));
-    let filters: Vec<String> = std::env::args()
-        .skip(1)
-        .filter(|a| !a.starts_with('-'))
-        .collect();
     let mut verdicts = Vec::new();
     for group in groups(&suite) {
-        if !filters.is_empty() && !filters.iter().any(|filter| group.contains(filter)) {
+        if !runner::is_asked_for(&group) {
             continue;
         }
         for (title, result) in results(&group, &run(&suite, &group)) {

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use coracle_integration::needs;
-use coracle_integration::runner::Test;
 
 use crate::checks;
 use crate::engine::{Engine, Shared};
@@ -31,13 +30,6 @@ fn buildah() -> Arc<Engine> {
     })
 }
 
-/// What comes after all others: nothing of their containers is left.
-pub(crate) const LAST: Test = Test {
-    module: module_path!(),
-    name: "nothing_is_left_behind",
-    run: nothing_is_left_behind,
-};
-
 fn nothing_is_left_behind() {
     let Some(buildah) = BUILDAH.take() else {
         return;
@@ -47,7 +39,7 @@ buildah containers --quiet
 find /run/coracle /run/crun /run/runc -mindepth 1 2>/dev/null || true
 find /sys/fs/cgroup -type d -name 'buildah*'
 find /var/tmp -name 'buildah*'
-ps -C conmon -o stat= | grep -v Z || true"#;
+alive conmon"#;
     buildah.check("last", left, "");
 }
 

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use coracle_integration::runner::Test;
 use coracle_integration::{Manager, needs};
 
 use crate::checks;
@@ -99,13 +98,6 @@ pub(crate) fn set_up(release: Release, manager: Manager) -> Engine {
     engine
 }
 
-/// What comes after all others: nothing of their containers is left.
-pub(crate) const LAST: Test = Test {
-    module: module_path!(),
-    name: "nothing_is_left_behind",
-    run: nothing_is_left_behind,
-};
-
 fn nothing_is_left_behind() {
     let Some(containerd) = CONTAINERD.take() else {
         return;
@@ -122,8 +114,8 @@ for space in default k8s.io; do
     find /sys/fs/cgroup -path "*/$space/*" -type d
 done
 find /sys/fs/cgroup -type d -name 'cri-containerd-*'
-grep -E '/merged|/rootfs' /proc/self/mountinfo | grep -vxFf /run/mounts-of-the-house || true
-ps -C containerd-shim -o stat= | grep -v Z || true"#;
+new_roots
+alive containerd-shim"#;
 
 checks! { containerd, [a_terminal, a_terminal_of_exec, the_daemon_restarts],
     output_is_passed: "run -- sh -c 'echo out; echo err >&2' 2>/dev/null" => "out";

@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use coracle_integration::runner::Test;
 use coracle_integration::skip;
 
 use crate::checks;
@@ -30,13 +29,6 @@ fn containerd() -> Arc<Engine> {
         engine
     })
 }
-
-/// What comes after all others: nothing of their containers is left.
-pub(crate) const LAST: Test = Test {
-    module: module_path!(),
-    name: "nothing_is_left_behind",
-    run: nothing_is_left_behind,
-};
 
 fn nothing_is_left_behind() {
     let Some(containerd) = CONTAINERD.take() else {

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use coracle_integration::runner::Test;
 use coracle_integration::{Command, Manager, skip};
 
 use crate::checks;
@@ -96,13 +95,6 @@ pub(crate) fn set_up(release: Release) -> Engine {
     engine.prelude += &format!("{parents}\n{PRELUDE}");
     engine
 }
-
-/// What comes after all others: nothing of their containers is left.
-pub(crate) const LAST: Test = Test {
-    module: module_path!(),
-    name: "nothing_is_left_behind",
-    run: nothing_is_left_behind,
-};
 
 fn nothing_is_left_behind() {
     let Some(cri) = CRI.take() else { return };

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use coracle_integration::runner::Test;
 use coracle_integration::{Manager, needs, skip};
 
 use crate::checks;
@@ -58,21 +57,14 @@ await 'docker version' || {{ cat /tmp/dockerd >&2; exit 1; }}"#,
     engine
 }
 
-/// What comes after all others: nothing of their containers is left.
-pub(crate) const LAST: Test = Test {
-    module: module_path!(),
-    name: "nothing_is_left_behind",
-    run: nothing_is_left_behind,
-};
-
 fn nothing_is_left_behind() {
     let Some(docker) = DOCKER.take() else { return };
     let left = r#"
 docker ps --all --quiet
 find /run/docker/runtime-*/moby -mindepth 1
 find /sys/fs/cgroup -type d \( -path '*/docker/*' -o -name 'docker-*.scope' \)
-grep -E '/merged|/rootfs' /proc/self/mountinfo | grep -vxFf /run/mounts-of-the-house || true
-ps -C containerd-shim -o stat= | grep -v Z || true"#;
+new_roots
+alive containerd-shim"#;
     docker.check("", left, "");
 }
 

@@ -21,6 +21,10 @@ await() {
 code() { "$@" >/dev/null 2>&1 && echo 0 || echo $?; }
 # Prints what a command says on stderr.
 complaint() { "$@" 2>&1 >/dev/null || true; }
+# Prints the mounts of containers' roots that were not there before the house's first.
+new_roots() { grep -E '/merged|/rootfs' /proc/self/mountinfo | grep -vxFf /run/mounts-of-the-house || true; }
+# Prints a line for each process of a program; the dead wait for their parent alone.
+alive() { ps -C "$1" -o stat= | grep -v Z || true; }
 "#;
 
 /// An engine, set up.
@@ -204,5 +208,12 @@ macro_rules! checks {
             $engine().check(&stringify!($name).replace('_', "-"), $script, $expected);
         })*
         coracle_integration::tests![$($name,)* $($test),*];
+
+        /// What comes after all others: nothing of their containers is left.
+        pub(crate) const LAST: coracle_integration::runner::Test = coracle_integration::runner::Test {
+            module: module_path!(),
+            name: "nothing_is_left_behind",
+            run: nothing_is_left_behind,
+        };
     };
 }

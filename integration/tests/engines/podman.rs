@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use coracle_integration::runner::Test;
 use coracle_integration::{Manager, needs, skip};
 
 use crate::checks;
@@ -76,21 +75,14 @@ pub(crate) fn set_up(manager: Manager) -> Engine {
     engine
 }
 
-/// What comes after all others: nothing of their containers is left.
-pub(crate) const LAST: Test = Test {
-    module: module_path!(),
-    name: "nothing_is_left_behind",
-    run: nothing_is_left_behind,
-};
-
 fn nothing_is_left_behind() {
     let Some(podman) = PODMAN.take() else { return };
     let left = r#"
 podman ps --all --quiet
 find /run/coracle /run/crun /run/runc -mindepth 1 2>/dev/null || true
 find /sys/fs/cgroup -type d -name '*libpod-*'
-grep -E '/merged|/rootfs' /proc/self/mountinfo | grep -vxFf /run/mounts-of-the-house || true
-ps -C conmon -o stat= | grep -v Z || true"#;
+new_roots
+alive conmon"#;
     podman.check("", left, "");
 }
 

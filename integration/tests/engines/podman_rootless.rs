@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use coracle_integration::runner::Test;
 use coracle_integration::{Manager, needs, skip};
 
 use crate::checks;
@@ -76,20 +75,13 @@ fn user_of_systemd() -> u32 {
         .unwrap_or_else(|| skip!("needs a user with systemd"))
 }
 
-/// What comes after all others: nothing of their containers is left.
-pub(crate) const LAST: Test = Test {
-    module: module_path!(),
-    name: "nothing_is_left_behind",
-    run: nothing_is_left_behind,
-};
-
 fn nothing_is_left_behind() {
     let Some(podman) = PODMAN.take() else { return };
     let left = r#"
 podman ps --all --quiet
 find /run/user/$uid/coracle /run/user/$uid/crun /run/user/$uid/runc -mindepth 1 2>/dev/null || true
 find /sys/fs/cgroup -type d -name '*libpod-*'
-ps -C conmon -o stat= | grep -v Z || true"#;
+alive conmon"#;
     podman.check("", left, "");
 }
 

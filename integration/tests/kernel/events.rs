@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use coracle_integration::{
-    Container, Layout, Runtime, Value, has_controller, json, machine, needs, status_field,
+    Container, Layout, Running, Runtime, Value, has_controller, json, machine, needs, status_field,
     wait_until,
 };
 use nix::sys::signal::Signal;
@@ -268,13 +268,19 @@ fn a_paused_container_tells() {
     sample(&created);
 }
 
-fn a_deleted_container_ends_the_listening() {
-    let runtime = Runtime::new();
-    let container = runtime.sleeper();
+/// `events`, which has printed something.
+fn listener(runtime: &Runtime, container: &Container) -> Running {
     let events = runtime
         .command(["events", "--interval=20ms", &container.id])
         .spawn();
     wait_until("a sample", || !events.stdout.text().is_empty());
+    events
+}
+
+fn a_deleted_container_ends_the_listening() {
+    let runtime = Runtime::new();
+    let container = runtime.sleeper();
+    let events = listener(&runtime, &container);
     container.delete_by_force().ok();
     assert_eq!(events.wait().ok().stderr, "");
 }
@@ -283,10 +289,7 @@ fn a_deleted_container_ends_the_listening() {
 fn a_deleted_container_was_not_out_of_memory() {
     let runtime = Runtime::new();
     let container = runtime.sleeper();
-    let events = runtime
-        .command(["events", "--interval=20ms", &container.id])
-        .spawn();
-    wait_until("a sample", || !events.stdout.text().is_empty());
+    let events = listener(&runtime, &container);
     events.signal(Signal::SIGSTOP);
     wait_until("a late listener", || {
         status_field(events.pid, "State").starts_with('T')
