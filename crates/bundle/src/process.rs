@@ -102,7 +102,7 @@ pub struct Scheduler {
     pub policy: u32,
     /// The config's name of it.
     pub policy_name: &'static str,
-    /// -20..=19; of `SCHED_OTHER` and `SCHED_BATCH`.
+    /// -20..=19; without effect but in `SCHED_OTHER` and `SCHED_BATCH`.
     pub nice: i32,
     /// 1..=99; of `SCHED_FIFO` and `SCHED_RR`.
     pub priority: u32,

@@ -52,16 +52,10 @@ fn priority(raw: &oci::Scheduler, policy: &str, at: At<'_>) -> Result<u32, Error
     }
 }
 
+/// Any policy may have one: the kernel ignores it where the policy knows none, sched_setattr(2).
 fn check_nice(scheduler: &Scheduler, at: At<'_>) -> Result<(), Error> {
-    let Scheduler {
-        nice, policy_name, ..
-    } = scheduler;
-    if *nice != 0 && !matches!(*policy_name, "SCHED_OTHER" | "SCHED_BATCH") {
-        return Err(at.refuse(format!(
-            "{nice}: {policy_name} knows none, only SCHED_OTHER and SCHED_BATCH"
-        )));
-    }
-    if (-20..=19).contains(nice) {
+    let nice = scheduler.nice;
+    if (-20..=19).contains(&nice) {
         Ok(())
     } else {
         Err(at.refuse(format!("{nice} is not from -20 to 19")))
@@ -197,9 +191,8 @@ mod tests {
             ),
             (
                 at,
-                policy("SCHED_IDLE", "nice", 1),
-                "process.scheduler.nice: 1: SCHED_IDLE knows none, only SCHED_OTHER and \
-                 SCHED_BATCH",
+                policy("SCHED_IDLE", "nice", -21),
+                "process.scheduler.nice: -21 is not from -20 to 19",
             ),
             (
                 at,
@@ -254,6 +247,11 @@ mod tests {
             (
                 at,
                 json!({"policy": "SCHED_IDLE", "nice": 0, "priority": 0, "runtime": 0}),
+            ),
+            (at, policy("SCHED_IDLE", "nice", 1)),
+            (
+                at,
+                json!({"policy": "SCHED_DEADLINE", "nice": 19, "runtime": 1024, "deadline": 1024}),
             ),
             (at, deadline(1024, 1024, 0)),
             (at, deadline(1024, 2048, 4096)),
