@@ -21,7 +21,9 @@ const MACHINES: [&str; 6] = ["x86_64", "x32", "x86", "aarch64", "arm", "riscv64"
 const X32_BIT: u32 = 0x4000_0000;
 
 /// No system calls, though their macros look like some.
-const NO_CALLS: [&str; 3] = ["SYSCALL_BASE", "SYSCALL_MASK", "OABI_SYSCALL_BASE"];
+const NO_CALLS: [&str; 4] = ["SYSCALL_BASE", "SYSCALL_MASK", "OABI_SYSCALL_BASE", "Linux"];
+/// With a number behind: places in a table that no call has.
+const PLACEHOLDERS: [&str; 2] = ["reserved", "unused"];
 
 /// `#define __NR_sync_file_range2 __NR_arm_sync_file_range` of arm's asm/unistd.h: a second name,
 /// which no longer shows once the macros are numbers.
@@ -47,6 +49,15 @@ fn main() -> Result<(), Box<dyn Error>> {
             }
         }
     }
+    // A name that other machines alone have is a line without numbers: it is no unknown name.
+    for directory in std::fs::read_dir(&sources)? {
+        let general = directory?.path().join("general.rs");
+        if let Ok(text) = std::fs::read_to_string(general) {
+            for (name, _) in calls(&text) {
+                table.entry(name.to_owned()).or_default();
+            }
+        }
+    }
     print(&table, &version, &sources)
 }
 
@@ -56,7 +67,14 @@ fn calls(text: &str) -> impl Iterator<Item = (&str, u32)> {
         let rest = line.strip_prefix("pub const __")?;
         let rest = rest.strip_prefix("NR_").or(rest.strip_prefix("ARM_NR_"))?;
         let (name, value) = rest.split_once(": u32 = ")?;
-        if NO_CALLS.contains(&name) || name == "BASE" {
+        let is_numbered = |stem: &str| {
+            let rest = name.strip_prefix(stem);
+            rest.is_some_and(|rest| rest.parse::<u32>().is_ok())
+        };
+        if NO_CALLS.contains(&name)
+            || name == "BASE"
+            || PLACEHOLDERS.iter().any(|stem| is_numbered(stem))
+        {
             return None;
         }
         let number: u32 = value.strip_suffix(';')?.parse().ok()?;
