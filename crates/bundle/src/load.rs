@@ -310,6 +310,36 @@ mod tests {
     }
 
     #[test]
+    fn a_key_that_is_nearly_a_property_is_told() {
+        let mut tree = base();
+        set(&mut tree, "/process/Args", json!(["sh"]));
+        set(&mut tree, "/mount", json!([]));
+        set(&mut tree, "/mounts/1/option", json!(["ro"]));
+        set(&mut tree, "/annotations", json!({"arg": "", "args": ""}));
+        set(
+            &mut tree,
+            "/linux/devices",
+            json!([{"type": "c", "path": "/dev/x", "major": 1,
+            "minor": 3, "filemode": 438}]),
+        );
+        let mut warnings = parse_tree(&tree).unwrap().warnings;
+        warnings.sort();
+        let near = |place: &str, property| {
+            format!("config.json: {place} is not a property; did you mean {property}?")
+        };
+        let expected = [
+            near("linux.devices[0].filemode", "fileMode"),
+            near("mount", "mounts"),
+            near("mounts[1].option", "options"),
+            near("process.Args", "args"),
+        ];
+        assert_eq!(warnings, expected);
+        let many = vec![json!({"destination": "/x", "type": "tmpfs", "option": 1}); 100];
+        set(&mut tree, "/mounts", json!(many));
+        assert_eq!(parse_tree(&tree).unwrap().warnings.len(), 20);
+    }
+
+    #[test]
     fn absent_null_and_empty_sections() {
         for key in ["process", "mounts", "hooks", "annotations", "domainname"] {
             accepted(&[(&format!("/{key}"), json!(null))]);
@@ -393,7 +423,10 @@ mod tests {
         let text = r#"{"cwd": "/", "args": ["a"], "capabilities": {"bounding": ["CAP_NO"]}}"#;
         assert_eq!(
             process_warnings(text.as_bytes()),
-            ["process.capabilities.bounding: \"CAP_NO\" is no known capability"]
+            [
+                "process.user: missing, uid 0 and gid 0 are taken",
+                "process.capabilities.bounding: \"CAP_NO\" is no known capability"
+            ]
         );
         let resources = |text: &str| parse_resources(text.as_bytes());
         assert_eq!(

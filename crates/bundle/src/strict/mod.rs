@@ -7,6 +7,7 @@
 //! 3. Only if that fails is it parsed to a tree, [`repair`]ed where oci-spec refuses what the
 //!    spec allows, and tried again; what still fails is reported with its path.
 
+mod near;
 mod place;
 mod repair;
 mod schema;
@@ -68,13 +69,13 @@ fn read_text<T: DeserializeOwned>(
     text: &str,
 ) -> Result<Read<T>, Error> {
     let found = shape::check(document, shape, text)?;
+    let odd_capability = found.odd_capability;
     let mut notes = Notes {
         pids_limit: found.pids_limit,
+        warnings: found.warnings(document),
         ..Notes::default()
     };
-    if !found.odd_capability
-        && let Ok(spec) = serde_json::from_str(text)
-    {
+    if !odd_capability && let Ok(spec) = serde_json::from_str(text) {
         return Ok(Read { spec, notes });
     }
     let mut tree: Value = serde_json::from_str(text).map_err(|error| syntax(document, &error))?;

@@ -48,6 +48,9 @@ fn process(process: &mut Object, at: At<'_>, notes: &mut Notes) {
     if process.get("user").is_none_or(Value::is_null) {
         process.insert("user".to_owned(), json!({}));
     }
+    if let Some(user) = object(process, "user") {
+        user.retain(|_, value| !value.is_null());
+    }
     if let Some(sets) = object(process, "capabilities") {
         let at = at.key("capabilities");
         for (name, set) in sets {

@@ -15,6 +15,14 @@ const fn optional(name: &'static str, shape: Shape) -> Property {
     }
 }
 
+const fn expected(name: &'static str, shape: Shape, meaning: &'static str) -> Property {
+    Property {
+        name,
+        shape,
+        need: Need::Expected(meaning),
+    }
+}
+
 const fn required(name: &'static str, shape: Shape) -> Property {
     Property {
         name,
@@ -62,15 +70,16 @@ const PROCESS_PROPERTIES: &[Property] = &[
         "consoleSize",
         Object(&[required("height", Scalar), required("width", Scalar)]),
     ),
-    optional(
+    expected(
         "user",
         Object(&[
-            required("uid", Scalar),
-            required("gid", Scalar),
+            expected("uid", Scalar, "missing, 0 is taken"),
+            expected("gid", Scalar, "missing, 0 is taken"),
             optional("umask", Scalar),
             optional("additionalGids", List(&Scalar)),
             optional("username", Scalar),
         ]),
+        "missing, uid 0 and gid 0 are taken",
     ),
     optional("args", List(&Scalar)),
     optional("env", List(&Scalar)),

@@ -4,7 +4,7 @@
 //! none. An attacker's document cannot make the walk worse than n log n: keys are compared by
 //! sorting, and serde_json bounds the depth at 128.
 
-use super::syntax;
+use super::{near, syntax};
 use crate::capability::parse_prefixed;
 use crate::error::{At, Document, Error, Shown};
 use crate::validate::parse_number_list;
@@ -48,7 +48,12 @@ pub(super) enum Need {
     Required,
     /// The numbers of a device: a fifo has none.
     UnlessFifo,
+    /// The spec wants it, and the peers do without: a warning says what its absence means.
+    Expected(&'static str),
 }
+
+/// More warnings than this help nobody, and a hostile document could flood a log.
+const MAX_REMARKS: usize = 20;
 
 /// What the walk noticed.
 #[derive(Default)]
@@ -58,6 +63,7 @@ pub(super) struct Found {
     /// The last device's type was `p`.
     fifo: bool,
     problem: Option<Problem>,
+    remarks: Vec<Problem>,
 }
 
 struct Problem {
@@ -70,6 +76,38 @@ struct Problem {
 pub(super) enum Step {
     Key(String),
     Index(usize),
+}
+
+impl Found {
+    /// The warnings, one line each.
+    pub(super) fn warnings(self, document: Document) -> Vec<String> {
+        let warning = |remark: Problem| {
+            let path: Vec<_> = remark.path.into_iter().rev().collect();
+            told_at(At::Root(document), &path, &remark.text)
+        };
+        self.remarks.into_iter().map(warning).collect()
+    }
+
+    fn remark(&mut self, key: &str, text: String) {
+        if self.remarks.len() < MAX_REMARKS {
+            let path = vec![Step::Key(key.to_owned())];
+            self.remarks.push(Problem { path, text });
+        }
+    }
+
+    /// Notes the step that leads to what was remarked since there were `before` remarks.
+    fn remarked_inside(&mut self, before: usize, step: impl Fn() -> Step) {
+        let inside = self.remarks.iter_mut().skip(before);
+        inside.for_each(|remark| remark.path.push(step()));
+    }
+}
+
+fn told_at(at: At<'_>, path: &[Step], text: &str) -> String {
+    match path.split_first() {
+        None => format!("{at}{text}"),
+        Some((Step::Key(key), rest)) => told_at(at.key(key), rest, text),
+        Some((Step::Index(index), rest)) => told_at(at.index(*index), rest, text),
+    }
 }
 
 /// Walks over `text`.
@@ -211,13 +249,14 @@ impl<'de> Visitor<'de> for Walk<'_> {
         };
         for index in 0.. {
             // A null among the elements is left to oci-spec: it knows none that may be null.
+            let before = self.found.remarks.len();
             let walk = Walk {
                 shape,
                 required: false,
                 found: &mut *self.found,
             };
             match elements.next_element_seed(walk) {
-                Ok(Some(())) => {}
+                Ok(Some(())) => self.found.remarked_inside(before, || Step::Index(index)),
                 Ok(None) => break,
                 Err(error) => return Err(inside(self.found, || Step::Index(index), error)),
             }
@@ -240,6 +279,7 @@ impl<'de> Visitor<'de> for Walk<'_> {
                 Some(property) => (&property.shape, property.need == Need::Required),
                 None => (others, false),
             };
+            let before = self.found.remarks.len();
             let walk = Walk {
                 shape,
                 required,
@@ -248,10 +288,18 @@ impl<'de> Visitor<'de> for Walk<'_> {
             if let Err(error) = entries.next_value_seed(walk) {
                 return Err(inside(self.found, || Step::Key(key.into_owned()), error));
             }
+            self.found
+                .remarked_inside(before, || Step::Key(key.clone().into_owned()));
             match position {
                 Some(position) if seen & (1 << position) != 0 => return Err(self.twice(&key)),
                 Some(position) => seen |= 1 << position,
-                None => free.push(key),
+                None => {
+                    if let Some(near) = near::known(properties, &key) {
+                        let text = format!(" is not a property; did you mean {near}?");
+                        self.found.remark(&key, text);
+                    }
+                    free.push(key);
+                }
             }
         }
         free.sort_unstable();
@@ -261,26 +309,40 @@ impl<'de> Visitor<'de> for Walk<'_> {
         }) {
             return Err(self.twice(twin));
         }
-        for (position, property) in properties.iter().enumerate() {
-            let needed = match property.need {
-                Need::Optional => false,
-                Need::Required => true,
-                Need::UnlessFifo => !self.found.fifo,
-            };
-            if needed && seen & (1 << position) == 0 {
-                let error = self.refuse("required, but missing".to_owned());
-                return Err(inside(
-                    self.found,
-                    || Step::Key(property.name.to_owned()),
-                    error,
-                ));
-            }
-        }
-        Ok(())
+        self.check_present(properties, seen)
     }
 }
 
 impl Walk<'_> {
+    /// `seen` has a bit for each of the properties that are there.
+    fn check_present<E: de::Error>(
+        mut self,
+        properties: &'static [Property],
+        seen: u64,
+    ) -> Result<(), E> {
+        let missing = properties
+            .iter()
+            .enumerate()
+            .filter(|(position, _)| seen & (1 << position) == 0);
+        for (_, property) in missing {
+            let needed = match property.need {
+                Need::Optional => false,
+                Need::Required => true,
+                Need::UnlessFifo => !self.found.fifo,
+                Need::Expected(meaning) => {
+                    self.found.remark(property.name, format!(": {meaning}"));
+                    false
+                }
+            };
+            if needed {
+                let error = self.refuse("required, but missing".to_owned());
+                let step = || Step::Key(property.name.to_owned());
+                return Err(inside(self.found, step, error));
+            }
+        }
+        Ok(())
+    }
+
     fn twice<E: de::Error>(&mut self, key: &str) -> E {
         self.refuse(format!("the key {} stands here twice", Shown(key)))
     }

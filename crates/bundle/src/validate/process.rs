@@ -316,16 +316,6 @@ mod tests {
     fn users() {
         refused(&[
             (
-                "/process/user",
-                json!({}),
-                "process.user.uid: required, but missing",
-            ),
-            (
-                "/process/user",
-                json!({"uid": 1000, "Gid": 1000}),
-                "process.user.gid: required, but missing",
-            ),
-            (
                 "/process/user/umask",
                 json!(512),
                 "process.user.umask: 01000 (512) is above 0777",
@@ -379,10 +369,33 @@ mod tests {
         );
         accepted(&[
             ("/process/user", json!(null)),
+            ("/process/user", json!({"uid": null})),
             ("/process/user/uid", json!(4_294_967_294_u32)),
             ("/process/user/umask", json!(0o777)),
             ("/process/user/additionalGids", json!([])),
         ]);
+    }
+
+    #[test]
+    fn absent_ids_are_root_and_told() {
+        let root = crate::User::default();
+        let users = |user: serde_json::Value| {
+            let config = with("/process/user", user);
+            (config.process.unwrap().user, config.warnings)
+        };
+        let missing = |id: &str| format!("config.json: process.user.{id}: missing, 0 is taken");
+        let both = vec![missing("uid"), missing("gid")];
+        assert_eq!(users(json!({})), (root.clone(), both));
+        let (user, warnings) = users(json!({"uid": 1000, "Gid": 1000}));
+        assert_eq!((user.uid, user.gid), (1000, 0));
+        let near = "config.json: process.user.Gid is not a property; did you mean gid?";
+        assert_eq!(warnings, [near.to_owned(), missing("gid")]);
+        let mut tree = crate::fixture::base();
+        crate::fixture::remove(&mut tree, "/process/user");
+        let config = crate::fixture::parse_tree(&tree).unwrap();
+        assert_eq!(config.process.unwrap().user, root);
+        let none = "config.json: process.user: missing, uid 0 and gid 0 are taken";
+        assert_eq!(config.warnings, [none]);
     }
 
     #[test]

@@ -1,0 +1,68 @@
+//! Keys that look like a property: unknown ones are ignored, and a typing error would be as well.
+
+use super::shape::Property;
+
+/// Shorter names are one letter away from too much.
+const SHORTEST: usize = 3;
+
+/// The property that an unknown key was probably meant to be: it differs in case, or in one letter.
+pub(super) fn known(properties: &[Property], key: &str) -> Option<&'static str> {
+    let names = || properties.iter().map(|property| property.name);
+    let same = names().find(|name| name.eq_ignore_ascii_case(key));
+    same.or_else(|| names().find(|name| is_near(name.as_bytes(), key.as_bytes())))
+}
+
+/// One letter is another, too many or missing, or two have changed places.
+fn is_near(name: &[u8], key: &[u8]) -> bool {
+    if name.len().min(key.len()) < SHORTEST || name.len().abs_diff(key.len()) > 1 {
+        return false;
+    }
+    let pairs = || name.iter().zip(key);
+    let head = pairs().take_while(|(a, b)| a == b).count();
+    let tail = name.iter().rev().zip(key.iter().rev());
+    let tail = tail.take_while(|(a, b)| a == b).count();
+    // All but one letter of the longer one: another, one more, or one less.
+    if head.saturating_add(tail) >= name.len().max(key.len()).saturating_sub(1) {
+        return true;
+    }
+    // Two neighbours that changed places.
+    let swapped = |text: &[u8]| match text.get(head..) {
+        Some([first, second, ..]) => Some((*first, *second)),
+        _ => None,
+    };
+    name.len() == key.len()
+        && head.saturating_add(tail).saturating_add(2) == name.len()
+        && swapped(name).map(|(first, second)| (second, first)) == swapped(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::strict::shape::{Need, Shape};
+
+    #[test]
+    fn one_letter_is_near() {
+        let near = |key: &str| is_near(b"mounts", key.as_bytes());
+        for key in ["Mounts", "mount", "mountss", "mounds", "muonts", "ounts"] {
+            assert!(near(key), "{key}");
+        }
+        for key in ["", "mo", "moun", "rounds", "mountsxx", "muonst", "hooks"] {
+            assert!(!near(key), "{key}");
+        }
+        assert!(!is_near(b"op", b"oq") && !is_near(b"uid", b"ui"));
+    }
+
+    #[test]
+    fn case_goes_before_letters() {
+        let property = |name| Property {
+            name,
+            shape: Shape::Scalar,
+            need: Need::Optional,
+        };
+        let properties = [property("uid"), property("gid"), property("op")];
+        for (key, name) in [("Gid", "gid"), ("OP", "op"), ("pid", "uid")] {
+            assert_eq!(known(&properties, key), Some(name));
+        }
+        assert_eq!(known(&properties, "user"), None);
+    }
+}
