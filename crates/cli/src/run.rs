@@ -16,6 +16,7 @@ const EXEC_FAILED: u8 = 255;
 /// Carries the command line out.
 pub(crate) fn run(arguments: Vec<OsString>) -> ExitCode {
     coracle_sys::expect_children();
+    coracle_sys::survive_size_limit();
     let (global, name, rest) = match arguments::read_global(arguments.clone()) {
         Ok((global, Called::Verb { name, rest })) => (global, name, rest),
         // Answered before anything that a bad flag could spoil.

@@ -12,11 +12,15 @@ use coracle_process::Ready;
 use coracle_sys::{Call, Cloned, CloseRange, Dumpable, Fault, NamespaceFlags, Parentage};
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 
 use crate::filter::Moment;
 use crate::message::{self, Message, Stage};
 use crate::plan::Plan;
 use crate::slots::{Gate, Slots};
+
+/// The first process of a pid namespace.
+const FIRST: Pid = Pid::from_raw(1);
 
 type Staged<T> = Result<T, (Stage, Fault)>;
 
@@ -83,6 +87,10 @@ fn prepare(plan: &Plan, slots: &mut Slots, link: BorrowedFd) -> Staged<Ready> {
     coracle_process::session(&plan.process).map_err(at(Stage::Process))?;
     jail(plan, slots, link)?;
     keep_only_preserved(plan, slots, link)?;
+    if Pid::this() == FIRST {
+        // Who kills a container that waits for its start means it.
+        coracle_sys::end_on_signals();
+    }
     // The cage's last step clears the parent-death signal: the runtime ends after our next word,
     // and init shall outlive it.
     let ready = cage(plan, link)?;

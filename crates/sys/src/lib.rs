@@ -97,7 +97,10 @@ pub use seccomp::{
     FilterFlags, FilterInstruction, knows_filter_action, knows_filter_flags, load_filter,
     pidfd_getfd,
 };
-pub use signal::{SignalMask, block_all_signals, expect_children, reset_signals, restore_signals};
+pub use signal::{
+    SignalMask, block_all_signals, end_on_signals, expect_children, reset_signals, restore_signals,
+    survive_size_limit,
+};
 pub use terminal::{
     WindowSize, pty_number, pty_peer, set_controlling_terminal, set_window_size, unlock_pty,
     window_size,

@@ -39,6 +39,76 @@ pub fn reset_signals() {
     exchange_mask(SignalMask::default());
 }
 
+/// SIGXFSZ is ignored from here on, so that a write beyond `RLIMIT_FSIZE` is the error `EFBIG`, and
+/// not the end of whoever has half done something. Children get the default action back by
+/// [`reset_signals`].
+pub fn survive_size_limit() {
+    // SAFETY: SIG_IGN installs no handler, and the signal is one that can be ignored.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+}
+
+/// `struct sigaction` of the kernel with a handler, on the machines that we build for.
+#[repr(C)]
+struct HandlingAction {
+    handler: extern "C" fn(libc::c_int),
+    flags: libc::c_ulong,
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+    restorer: extern "C" fn(libc::c_int),
+    mask: u64,
+}
+
+/// `SA_RESTORER` of asm/signal.h: x86-64 delivers no signal without.
+#[cfg(target_arch = "x86_64")]
+const HANDLING_FLAGS: libc::c_ulong = 0x0400_0000;
+#[cfg(not(target_arch = "x86_64"))]
+const HANDLING_FLAGS: libc::c_ulong = 0;
+
+/// `int rt_sigaction(int sig, const struct sigaction *act, NULL, size_t size)`, sigaction(2).
+///
+/// Every signal that would end an ordinary process ends this one, with the exit code 128 + N. The
+/// first process of a pid namespace gets no signal for which it has no handler, signal(7). An exec
+/// takes the handlers away.
+pub fn end_on_signals() {
+    const HARMLESS: [i32; 9] = [
+        libc::SIGKILL,
+        libc::SIGSTOP,
+        libc::SIGTSTP,
+        libc::SIGTTIN,
+        libc::SIGTTOU,
+        libc::SIGCONT,
+        libc::SIGCHLD,
+        libc::SIGURG,
+        libc::SIGWINCH,
+    ];
+    let action = HandlingAction {
+        handler: end,
+        flags: HANDLING_FLAGS,
+        // Never reached: the handler does not return.
+        #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+        restorer: end,
+        mask: u64::MAX,
+    };
+    for signal in (1..=64_i32).filter(|signal| !HARMLESS.contains(signal)) {
+        // SAFETY: the kernel reads a whole `sigaction` as this machine has it. The handler only
+        // ends the process by a system call, which is allowed at any moment (signal-safety(7)).
+        let answer = done(unsafe {
+            let old = std::ptr::null_mut::<HandlingAction>();
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                &raw const action,
+                old,
+                MASK_BYTES,
+            )
+        });
+        debug_assert_eq!(answer, Ok(()));
+    }
+}
+
+extern "C" fn end(signal: libc::c_int) {
+    crate::exit(128_i32.saturating_add(signal))
+}
+
 /// SIGCHLD gets its default action: a caller may have left it ignored, and then the kernel reaps
 /// children by itself and waitid(2) finds none. For the start of a command that has children.
 pub fn expect_children() {
@@ -94,6 +164,29 @@ mod tests {
         assert_eq!(blocked.0, !kill_and_stop);
         assert_eq!(block_all_signals(), before);
         restore_signals(before);
+    }
+
+    #[test]
+    fn signals_end_the_process_with_their_number() {
+        use crate::{Cloned, ExitStatus, NamespaceFlags, Parentage};
+        use std::os::fd::AsFd;
+        for signal in [libc::SIGTERM, libc::SIGSEGV, libc::SIGUSR1, 34, 64] {
+            let cloned = crate::clone3(NamespaceFlags::empty(), None, Parentage::Own);
+            match cloned.expect("a child") {
+                Cloned::Child => {
+                    reset_signals();
+                    end_on_signals();
+                    let own = nix::unistd::Pid::this().as_raw();
+                    // SAFETY: a signal to the caller itself.
+                    unsafe { libc::syscall(libc::SYS_kill, own, signal) };
+                    crate::exit(1)
+                }
+                Cloned::Parent { pidfd, .. } => {
+                    let status = crate::wait_exit(pidfd.as_fd());
+                    assert_eq!(status, Ok(ExitStatus::Code(128 + signal)));
+                }
+            }
+        }
     }
 
     #[test]

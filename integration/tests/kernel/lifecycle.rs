@@ -23,6 +23,8 @@ coracle_integration::tests![
     kill_reaches_an_init_that_left_its_cgroup,
     kill_of_an_absent_container_fails,
     kill_of_a_created_container_ends_it,
+    a_created_container_ends_by_any_fatal_signal,
+    a_file_size_limit_is_an_error,
     delete_of_a_running_container_fails,
     delete_of_a_created_container_kills_it,
     delete_of_a_stopped_container_spares_its_successor,
@@ -239,6 +241,77 @@ fn kill_of_a_created_container_ends_it() {
     container.kill("KILL").ok();
     assert_eq!(container.exit_code(), 128 + 9);
     container.delete().ok();
+}
+
+/// Init waits as the first process of a pid namespace, to which the kernel gives no signal that it
+/// does not handle.
+fn a_created_container_ends_by_any_fatal_signal() {
+    let runtime = Runtime::new();
+    let fatal = [
+        ("TERM", 15),
+        ("INT", 2),
+        ("HUP", 1),
+        ("QUIT", 3),
+        ("USR1", 10),
+        ("USR2", 12),
+        ("PIPE", 13),
+        ("ALRM", 14),
+        ("ABRT", 6),
+        ("SEGV", 11),
+        ("SYS", 31),
+        ("IO", 29),
+        ("34", 34),
+        ("64", 64),
+    ];
+    for kind in [None, Some("pid")] {
+        let bundle = || match kind {
+            None => runtime.bundle(),
+            Some(kind) => runtime.bundle().without_namespace(kind),
+        };
+        // What waits for init knows no status of the real-time signals.
+        let known = |number: &i32| kind.is_none() || *number < 32;
+        for (signal, number) in fatal.iter().filter(|(_, number)| known(number)) {
+            let container = runtime.create(&bundle());
+            container.kill(signal).ok();
+            assert_eq!(container.exit_code(), 128 + number, "{signal}");
+            container.wait_for_status("stopped");
+            container.start().fails(["stopped"]);
+            container.delete().ok();
+        }
+        let container = runtime.create(&bundle().args(["sleep", "1000"]));
+        for signal in ["CHLD", "CONT", "WINCH", "URG"] {
+            container.kill(signal).ok();
+        }
+        assert_eq!(container.status(), "created");
+        container.start().ok();
+        assert_eq!(container.status(), "running");
+    }
+    // The program has none of the handlers.
+    let container = runtime.sleeper();
+    let caught = status_field(container.pid(), "SigCgt");
+    assert_eq!(caught.trim_start_matches('0'), "");
+}
+
+/// As `ulimit -f` sets it: the signal would end the runtime between two steps.
+fn a_file_size_limit_is_an_error() {
+    let runtime = Runtime::new();
+    let look = "grep -E 'Sig(Ign|Cgt)' /proc/self/status; ulimit -f";
+    let bundle = runtime.bundle().shell(look);
+    for verb in ["create", "run"] {
+        let command = runtime.with_bundle(verb, &bundle).arg(runtime.id());
+        let output = command.after("trap '' XFSZ; ulimit -f 1").output();
+        assert_eq!(output.signal, None);
+        output.fails(["EFBIG"]);
+        runtime.is_clean();
+    }
+    let command = runtime.with_bundle("run", &bundle).arg(runtime.id());
+    let output = command.after("ulimit -f 100000").output().ok();
+    let zero = "0000000000000000";
+    let limit = output.stdout.lines().last().unwrap_or_default().to_owned();
+    assert_eq!(
+        output.stdout,
+        format!("SigIgn:\t{zero}\nSigCgt:\t{zero}\n{limit}\n")
+    );
 }
 
 fn delete_of_a_running_container_fails() {
