@@ -105,12 +105,14 @@ pub fn plan(config: &Config, host: &Host, options: &Options) -> Result<Plan, Err
     let none = without_process();
     let process = config.process.as_ref().unwrap_or(&none);
     let (machine, separate) = sysctl::machine(config, host)?;
-    let mut plan = compose(&Subject {
+    let subject = Subject {
         process,
         config,
         host,
         options,
-    })?;
+    };
+    let mut plan = compose(&subject)?;
+    identity::let_exec_join(&subject, &mut plan.descent);
     plan.machine = machine;
     // Before the root becomes read-only; `exec` makes it in its turn.
     if !plan.cwd.levels.is_empty() {
@@ -387,6 +389,7 @@ mod tests {
                 make ambient none
                 change directory to / if root could not
                 look up "sh"
+                let exec join before the start
                 execute sh
             "#]],
         );

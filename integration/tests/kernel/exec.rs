@@ -143,6 +143,9 @@ fn standard_streams_are_passed() {
 
 fn it_works_in_a_created_container() {
     let runtime = Runtime::new();
+    let inside = runtime.create(&runtime.bundle().user_namespace().user(5, 5));
+    assert_eq!(inside.exec(["id", "-u"]).ok().line(), "5");
+    inside.start().ok();
     let container = runtime.create(&runtime.bundle());
     assert_eq!(container.exec(["echo", "early"]).ok().line(), "early");
     assert_eq!(container.status(), "created");

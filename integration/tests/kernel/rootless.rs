@@ -39,7 +39,8 @@ coracle_integration::tests![
     without_a_runtime_folder_the_root_must_be_named,
     anothers_containers_are_out_of_reach,
     cve_2016_8659_no_process_has_the_hosts_capabilities,
-    cve_2020_5291_no_process_is_traceable_before_start,
+    cve_2020_5291_no_process_is_traceable_while_it_is_set_up,
+    a_process_can_join_before_the_start,
     root_of_a_user_namespace_needs_no_other,
     failures_leave_nothing,
 ];
@@ -443,27 +444,48 @@ fn cve_2016_8659_no_process_has_the_hosts_capabilities() {
     }
 }
 
-/// Another process of the same user must not get at init while it is set up.
-fn cve_2020_5291_no_process_is_traceable_before_start() {
+/// Another process of the same user must not get at init while it is set up. Created, init holds
+/// nothing any more that its user could not have otherwise.
+fn cve_2020_5291_no_process_is_traceable_while_it_is_set_up() {
     let runtime = user();
-    let container = runtime.create(&written(&runtime).args(["sleep", "1000"]));
-    let look = |pid: i32| {
-        let command = Command::new("setpriv").args([
-            &format!("--reuid={USER}"),
-            &format!("--regid={USER}"),
-            "--clear-groups",
-            "--inh-caps=-all",
-        ]);
-        command
-            .args(["ls", &format!("/proc/{pid}/fd")])
-            .output()
-            .code
-    };
-    assert_ne!(look(container.pid()), 0);
-    let twin = Command::new("setpriv").args([&format!("--reuid={USER}"), "--clear-groups"]);
-    let twin = twin.args(["--regid=54321", "sleep", "1000"]).spawn();
-    coracle_integration::wait_until("a process to look at", || look(twin.pid.as_raw()) == 0);
-    twin.signal(nix::sys::signal::SIGKILL);
+    let script = "pid=$(sed 's/.*\"pid\": *\\([0-9]*\\).*/\\1/')
+        ls /proc/$pid/fd >&2 && exit 3
+        ls /proc/self/fd >/dev/null && [ $pid -gt 1 ]";
+    let hook = json!({"path": "/bin/sh", "args": ["sh", "-c", script],
+        "env": ["PATH=/usr/bin:/bin"]});
+    let bundle = written(&runtime).hook("createRuntime", hook);
+    let container = runtime.create(&bundle.args(["sleep", "1000"]));
+    container.start().ok();
+}
+
+/// As an engine prepares a container whose program does not run yet.
+fn a_process_can_join_before_the_start() {
+    let runtime = user();
+    for privileges in [true, false] {
+        let bundle = written(&runtime).args(["sleep", "1000"]);
+        let bundle = bundle.set("/process/noNewPrivileges", json!(privileges));
+        let container = runtime.create(&bundle);
+        let look = "readlink /proc/self/ns/user; readlink /proc/self/ns/pid";
+        let names = container.shell(look).ok();
+        let pid = container.pid();
+        let namespace = |kind| fs::read_link(format!("/proc/{pid}/ns/{kind}")).unwrap();
+        let expected = ["user", "pid"].map(|kind| namespace(kind).display().to_string());
+        assert!(
+            names
+                .stdout
+                .starts_with(&format!("{}\n", expected.join("\n"))),
+            "{names}"
+        );
+        // Of the host init has nothing open.
+        let open = container
+            .shell("ls -l /proc/1/fd; ls -d /proc/1/cwd/ /proc/1/root/")
+            .ok();
+        let marker = runtime.folder().path().to_str().unwrap().to_owned();
+        let odd = |line: &&str| line.contains(&marker) && !line.contains("start");
+        assert_eq!(open.stdout.lines().find(odd), None, "{open}");
+        container.start().ok();
+        assert_eq!(container.status(), "running");
+    }
 }
 
 /// As podman does it: root of a namespace that the user made, and no further one.

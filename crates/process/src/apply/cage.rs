@@ -183,6 +183,9 @@ pub fn become_user(plan: &Plan, confined: Confined) -> Result<Ready, Fault> {
                 }
             }
             Descent::Lookup => ready.program = lookup::find(&plan.program, step)?,
+            Descent::Reachable => {
+                coracle_sys::set_dumpable(Dumpable::Yes).map_err(Call::Prctl.at(step))?;
+            }
             Descent::NoNewPrivileges => {
                 coracle_sys::set_no_new_privileges().map_err(Call::Prctl.at(step))?;
             }

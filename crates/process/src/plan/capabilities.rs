@@ -52,6 +52,7 @@ const NAMES: [&str; 41] = [
 /// The capabilities that this crate asks for by name.
 pub(crate) const SETGID: u8 = 6;
 pub(crate) const SETPCAP: u8 = 8;
+pub(crate) const SYS_PTRACE: u8 = 19;
 pub(crate) const SYS_RESOURCE: u8 = 24;
 
 /// The config's sets after clipping.

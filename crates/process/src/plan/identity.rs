@@ -1,6 +1,6 @@
 //! From the container's root down to the process's user: config.md § User, § Linux Process.
 
-use super::capabilities::{self, SETGID, SETPCAP, grant, names, numbers};
+use super::capabilities::{self, SETGID, SETPCAP, SYS_PTRACE, grant, names, numbers};
 use super::steps::{Descent, Identity};
 use super::{GroupsControl, Subject};
 use crate::Error;
@@ -29,6 +29,30 @@ pub(super) fn descent(
         steps.push(Descent::NoNewPrivileges);
     }
     Ok(steps)
+}
+
+/// Makes the container's first process dumpable where an `exec` by this caller could not join it
+/// otherwise: until it executes its memory belongs to the runtime's user namespace, and only
+/// `CAP_SYS_PTRACE` there would do (`__ptrace_may_access` of the kernel). Whoever owns the user
+/// namespace has every right to what runs in it.
+pub(super) fn let_exec_join(subject: &Subject, steps: &mut Vec<Descent>) {
+    if !is_out_of_reach(subject) {
+        return;
+    }
+    let last = steps
+        .last()
+        .is_some_and(|step| matches!(step, Descent::NoNewPrivileges));
+    steps.insert(
+        steps.len().saturating_sub(usize::from(last)),
+        Descent::Reachable,
+    );
+}
+
+/// In a pid namespace that is joined there are processes of others, which have no such right.
+fn is_out_of_reach(subject: &Subject) -> bool {
+    subject.in_new_user_namespace()
+        && !matches!(subject.config.linux.namespaces.pid, Namespace::Join { .. })
+        && !capabilities::holds(subject.host.capabilities, SYS_PTRACE)
 }
 
 fn bounding(subject: &Subject, keep: CapabilitySet, warnings: &mut Vec<String>) -> Option<Descent> {

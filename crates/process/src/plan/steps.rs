@@ -137,6 +137,9 @@ pub(crate) enum Descent {
     ParentDeathSignal,
     WorkingDirectoryAgain,
     Lookup,
+    /// Dumpable again, for the caller's `exec` before the start: nothing of the host is held any
+    /// more.
+    Reachable,
     NoNewPrivileges,
 }
 
@@ -234,6 +237,7 @@ impl Descent {
                 format!("change directory to {} if root could not", text(cwd))
             }
             Self::Lookup => "look up the program".to_owned(),
+            Self::Reachable => "let exec join before the start".to_owned(),
             Self::NoNewPrivileges => "set no_new_privs".to_owned(),
         }
     }
