@@ -127,10 +127,12 @@ pub enum Error {
         version: u32,
     },
     /// Init ended between its release and its exec.
-    #[error("container init ended before it executed the program")]
+    #[error("container init ended before it executed the program{hint}")]
     Ended {
         /// The container.
         id: ContainerId,
+        /// What may be behind it; empty, or with punctuation before it.
+        hint: &'static str,
     },
     /// `start` of a container without `process`.
     #[error("config.json has no process: nothing to start")]

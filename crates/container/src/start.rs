@@ -57,7 +57,7 @@ pub fn start(store: &Store, id: &ContainerId) -> Result<Vec<String>, Error> {
         Some(Message::Failed(stage, fault)) => {
             return Err(explain(&directory, &record, (stage, fault), &ended.output));
         }
-        _ => return Err(Error::Ended { id: id.clone() }),
+        _ => return Err(ended_early(&directory, &record, id)),
     }
     // The transition is over, and a hook may hang: whoever wants the container away need not wait.
     drop(lock);
@@ -123,6 +123,15 @@ fn await_exec(fifos: Fifos, pidfd: &OwnedFd) -> Result<Ended, Error> {
         word,
         output: output.map(|output| output.text()).unwrap_or_default(),
     })
+}
+
+fn ended_early(directory: &Directory, record: &Record, id: &ContainerId) -> Error {
+    let config = directory.config().ok();
+    let config = config.and_then(|text| coracle_bundle::parse(&record.bundle, &text).ok());
+    Error::Ended {
+        id: id.clone(),
+        hint: config.as_ref().map_or("", coracle_launch::hint_of_end),
+    }
 }
 
 /// The sentence for a failure. Its coordinates point into a plan of which only the stored config is

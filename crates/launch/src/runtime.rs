@@ -4,6 +4,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use coracle_bundle::Config;
 use coracle_namespaces::MovedDevices;
 use coracle_sys::{Cloned, ExitStatus, Fault, NamespaceFlags, Parentage};
 use nix::errno::Errno;
@@ -12,6 +13,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::Pid;
 
 use crate::error::Error;
+use crate::filter::Filter;
 use crate::init;
 use crate::message::{self, Message, Stage};
 use crate::plan::Plan;
@@ -426,16 +428,24 @@ impl<'p> Launch<'p> {
                 .output
                 .as_ref()
                 .filter(|output| !output.is_ended());
-            let mut watched = vec![self.link.as_fd()];
+            // Its end does not end the link where somebody else has it open: an intermediate that
+            // dies leaves it to the init that it cloned.
+            let mut watched = vec![self.link.as_fd(), self.pidfd.as_fd()];
             watched.extend(output.map(AsFd::as_fd));
             let ready = coracle_sys::poll_readable(&watched, Some(wait_ms)).map_err(failed)?;
-            if ready & 0b10 != 0
+            if ready & 0b100 != 0
                 && let Some(output) = &mut self.slots.output
             {
                 output.read();
             }
             if ready & 0b01 == 0 {
-                continue;
+                // Its last word may have come after the kernel had looked at the link.
+                let link = [self.link.as_fd()];
+                if ready & 0b10 == 0 {
+                    continue;
+                } else if coracle_sys::poll_readable(&link, Some(0)).map_err(failed)? == 0 {
+                    return Ok(None);
+                }
             }
             let Some((message, attached)) = message::receive(self.link.as_fd()).map_err(failed)?
             else {
@@ -473,7 +483,7 @@ impl<'p> Launch<'p> {
     fn gone(&self) -> Error {
         let ended = coracle_sys::wait_exit(self.pidfd.as_fd());
         let hint = match (&self.plan.filter, &ended) {
-            (Some(_), Ok(ExitStatus::Signal(nix::libc::SIGSYS) | ExitStatus::Code(_))) => DENIED,
+            (Some(filter), Ok(ended)) if may_be_denied(filter, *ended) => DENIED,
             _ => "",
         };
         let cause = match ended {
@@ -486,6 +496,29 @@ impl<'p> Launch<'p> {
             Err(errno) => errno.to_string(),
         };
         Error::InitGone { cause, hint }
+    }
+}
+
+/// Whether the filter may be behind this end: an action that kills is SIGSYS, and a refused
+/// exit_group(2) or sigreturn(2) is a fault of memory. Who answers notified calls may also kill.
+fn may_be_denied(filter: &Filter, ended: ExitStatus) -> bool {
+    use nix::libc::{SIGABRT, SIGBUS, SIGILL, SIGKILL, SIGSEGV, SIGSYS, SIGTRAP};
+    match ended {
+        ExitStatus::Code(_) => true,
+        ExitStatus::Signal(SIGKILL) => filter.program.listener.is_some(),
+        ExitStatus::Signal(signal) => {
+            [SIGSYS, SIGSEGV, SIGILL, SIGBUS, SIGTRAP, SIGABRT].contains(&signal)
+        }
+    }
+}
+
+/// What may be behind an init of this config that ends between its release and its exec; empty, or
+/// with punctuation before it.
+#[must_use]
+pub fn hint_of_end(config: &Config) -> &'static str {
+    match config.linux.seccomp {
+        Some(_) => DENIED,
+        None => "",
     }
 }
 

@@ -2,8 +2,13 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
-use coracle_integration::{Child, Runtime, Value, groups, json, needs, wait_until};
+use coracle_integration::{
+    Child, Command, Output, Running, Runtime, Value, groups, json, needs, wait_until,
+};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 coracle_integration::tests![
     exit_codes_are_passed_on,
@@ -46,6 +51,7 @@ coracle_integration::tests![
     many_at_once_work,
     the_process_dies_with_the_container,
     one_that_waits_for_the_resume_ends_with_the_container,
+    it_ends_with_the_intermediate_process,
     the_oom_score_adjustment_is_the_configs,
     personality_is_the_configs,
     preserved_descriptors_are_passed,
@@ -618,6 +624,80 @@ fn one_that_waits_for_the_resume_ends_with_the_container() {
         container.delete_by_force().ok();
         exec.wait().fails_as(255, []);
     }
+}
+
+/// The process between the runtime and init dies after it has cloned init, whose end of the socket
+/// stays open.
+fn it_ends_with_the_intermediate_process() {
+    needs::program("strace");
+    let runtime = Runtime::new();
+    let container = runtime.sleeper();
+    let path = format!("/proc/{}/ns/pid", container.pid());
+    let joining = runtime.bundle().join_namespace("pid", &path);
+    for verb in ["exec", "run"] {
+        let command = || match verb {
+            "exec" => container.exec_command([], ["true"]),
+            _ => runtime.with_bundle("run", &joining).arg(runtime.id()),
+        };
+        // Control groups of version 1 are joined by writes before the one that says "forked".
+        let (output, trace) = traced(&runtime, command(), None).end();
+        output.ok();
+        let (pid, _) = intermediate(&trace).expect("an intermediate");
+        let own = trace.lines().filter(|line| line.starts_with(&pid));
+        let joined = own.take_while(|line| !line.contains("CLONE_PARENT"));
+        let word = joined.filter(|line| line.contains("write(")).count() + 1;
+        let start = Instant::now();
+        let run = traced(&runtime, command(), Some(word));
+        wait_until("the intermediate", || intermediate(&run.text()).is_some());
+        let (_, pid) = intermediate(&run.text()).expect("an intermediate");
+        kill(Pid::from_raw(pid), Signal::SIGKILL).expect("it waits to say its word");
+        let (output, _) = run.end();
+        // Some kernels kill what is cloned into a cgroup: then it is tried once more.
+        assert!(
+            output.code == 0 || output.stderr.contains("SIGKILL"),
+            "{output}"
+        );
+        assert!(start.elapsed() < Duration::from_secs(20), "{output}");
+    }
+    assert_eq!(container.status(), "running");
+    container.exec(["true"]).ok();
+}
+
+/// A command under strace(1), and what that writes.
+struct Traced {
+    running: Running,
+    trace: PathBuf,
+}
+
+impl Traced {
+    fn text(&self) -> String {
+        fs::read_to_string(&self.trace).unwrap_or_default()
+    }
+
+    fn end(self) -> (Output, String) {
+        (self.running.wait(), self.text())
+    }
+}
+
+/// Holds each process up for 2 s in its write(2) of that number, if there is one.
+fn traced(runtime: &Runtime, command: Command, held: Option<usize>) -> Traced {
+    let trace = runtime.folder().join(format!("trace{}", runtime.id()));
+    let mut options = vec![
+        "-f".to_owned(),
+        "-o".to_owned(),
+        trace.display().to_string(),
+    ];
+    options.push("--trace=clone3,write".to_owned());
+    options.extend(held.map(|n| format!("--inject=write:delay_enter=2000000:when={n}")));
+    let running = command.under("strace", options).spawn();
+    Traced { running, trace }
+}
+
+/// The process that cloned a sibling: its number as it stands in the trace, and as such.
+fn intermediate(trace: &str) -> Option<(String, i32)> {
+    let clone = |line: &&str| line.contains("CLONE_PARENT") && line.contains(") = ");
+    let pid = trace.lines().find(clone)?.split(' ').next()?;
+    Some((format!("{pid} "), pid.parse().ok()?))
 }
 
 fn the_oom_score_adjustment_is_the_configs() {

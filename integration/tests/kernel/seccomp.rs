@@ -443,6 +443,11 @@ fn a_profile_that_forbids_the_start_is_named() {
             json!({"names": ["write"], "action": "SCMP_ACT_ERRNO"}),
             [hint, "exit code 1"],
         ),
+        // Whoever may neither say what failed nor end ends by a fault.
+        (
+            json!({"names": ["write", "exit", "exit_group"], "action": "SCMP_ACT_ERRNO"}),
+            [hint, "SIGSEGV"],
+        ),
         (
             json!({"names": ["execve"], "action": "SCMP_ACT_ERRNO"}),
             ["/bin/true", "EPERM"],
@@ -451,6 +456,11 @@ fn a_profile_that_forbids_the_start_is_named() {
         let bundle = runtime.bundle().set("/linux/seccomp", but(rule));
         runtime.run(&bundle).fails(texts);
     }
+    let rule = json!({"names": ["clone3"], "action": "SCMP_ACT_KILL_PROCESS"});
+    let bundle = runtime.bundle().set("/linux/seccomp", but(rule));
+    let bundle = bundle.hook("startContainer", json!({"path": "/bin/true"}));
+    let container = runtime.create(&bundle);
+    container.start().fails([hint, "before it executed"]);
     let rule = json!({"names": ["setresuid"], "action": "SCMP_ACT_ERRNO", "errnoRet": 95});
     let bundle = runtime.bundle().set("/linux/seccomp", but(rule));
     runtime.run(&bundle.clone().user(1, 1)).ok();

@@ -184,6 +184,10 @@ fn maps_of(user: &OwnedFd) -> Result<[String; 2], Error> {
         (Errno::UnknownErrno, coracle_sys::ExitStatus::Code(code)) => {
             failed(Call::Setns)(Errno::from_raw(code))
         }
+        // Killed: there is no errno to tell.
+        (Errno::UnknownErrno, coracle_sys::ExitStatus::Signal(_)) => {
+            failed(Call::Wait)(Errno::ECANCELED)
+        }
         (errno, _) => failed(Call::Read)(errno),
     })
 }
