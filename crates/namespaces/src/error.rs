@@ -39,23 +39,6 @@ pub enum Error {
         bytes: usize,
     },
     /// An unprivileged caller may only map what is given to him.
-    #[error(
-        "linux.{list}[{index}]: host ids {first}+{size} are not all given to id {own} in {file}"
-    )]
-    NotSubordinate {
-        /// `uidMappings` or `gidMappings`.
-        list: &'static str,
-        /// The mapping.
-        index: usize,
-        /// Its first host id.
-        first: u32,
-        /// How many.
-        size: u32,
-        /// The caller's id.
-        own: u32,
-        /// /etc/subuid or /etc/subgid.
-        file: &'static str,
-    },
     /// The set-uid program that writes unprivileged maps is not installed.
     #[error(
         "linux.{list}: more than the caller's own id needs {helper}, missing here \
@@ -160,7 +143,7 @@ pub enum Error {
         errno: Errno,
     },
     /// newuidmap or newgidmap refused.
-    #[error("{program}: {status}: {output}")]
+    #[error("{program}: {status}: {output}{}", behind(hint))]
     Helper {
         /// Its path.
         program: PathBuf,
@@ -168,6 +151,8 @@ pub enum Error {
         status: String,
         /// What it said, one line.
         output: String,
+        /// What may be behind it; may be empty.
+        hint: String,
     },
     /// There is no such device to move.
     #[error("linux.netDevices.{host_name}: no such network device")]
@@ -204,6 +189,13 @@ pub enum Error {
         /// The kernel's answer.
         errno: Errno,
     },
+}
+
+fn behind(hint: &str) -> String {
+    match hint {
+        "" => String::new(),
+        hint => format!("; {hint}"),
+    }
 }
 
 fn kind_name(flags: NamespaceFlags) -> &'static str {

@@ -21,6 +21,7 @@ coracle_integration::tests![
     anothers_id_is_refused,
     anothers_id_names_the_helper_or_its_file,
     subordinate_ids_are_mapped_by_the_helpers,
+    the_helpers_decide_about_subordinate_ids,
     additional_groups_are_refused,
     root_comes_in_without_its_groups,
     devices_are_bound,
@@ -160,7 +161,7 @@ fn anothers_id_is_refused() {
     let runtime = user();
     for maps in [map(0, 0, 1), map(0, USER, 2), map(0, USER + 1, 1)] {
         let bundle = with_maps(written(&runtime), &maps);
-        runtime.try_create(&bundle).fails(["uid"]);
+        runtime.try_create(&bundle).fails(["idMappings[0]"]);
     }
     runtime.is_clean();
 }
@@ -170,7 +171,7 @@ fn anothers_id_names_the_helper_or_its_file() {
     let bundle = with_maps(written(&runtime), &map(0, USER, 2));
     let output = runtime.try_create(&bundle);
     match fs::exists("/usr/bin/newuidmap") {
-        Ok(true) => output.fails(["linux.uidMappings[0]", "/etc/subuid"]),
+        Ok(true) => output.fails(["newgidmap", "linux.gidMappings[0]", "/etc/subgid"]),
         _ => output.fails(["newuidmap", "uidmap"]),
     };
 }
@@ -178,12 +179,18 @@ fn anothers_id_names_the_helper_or_its_file() {
 /// Executes the command where the user has an account and ids 300000 to 300999: in a mount
 /// namespace with other account files.
 fn with_subordinate_ids(runtime: &Runtime, command: Command) -> Command {
+    with_account_files(runtime, 0o644, command)
+}
+
+/// The same, where the files of subordinate ids have this mode.
+fn with_account_files(runtime: &Runtime, mode: u32, command: Command) -> Command {
     let folder = runtime.folder().folder("accounts");
     let line = format!("subordinate:x:{USER}:{USER}::/:/bin/sh\n");
     let accounts = fs::read_to_string("/etc/passwd").unwrap() + &line;
     fs::write(folder.join("passwd"), accounts).unwrap();
     for name in ["subuid", "subgid"] {
         fs::write(folder.join(name), "subordinate:300000:1000\n").unwrap();
+        fs::set_permissions(folder.join(name), fs::Permissions::from_mode(mode)).unwrap();
     }
     let script = r#"
         for name in passwd subuid subgid; do
@@ -212,6 +219,30 @@ fn subordinate_ids_are_mapped_by_the_helpers() {
     // What the account has by now does not matter to one more process.
     let exec = runtime.command(["exec", &id, "id", "-G"]);
     assert_eq!(exec.output().ok().line(), "500 7");
+}
+
+/// They may know of ids that the files do not show: here the user may not read them.
+fn the_helpers_decide_about_subordinate_ids() {
+    needs::program("newuidmap");
+    let runtime = user();
+    let maps = json!([{"containerID": 0, "hostID": USER, "size": 1},
+        {"containerID": 1, "hostID": 300_000, "size": 1000}]);
+    let bundle = with_maps(written(&runtime), &maps).shell("wc -l </proc/self/uid_map");
+    let run = |bundle: &Bundle| {
+        let command = runtime.with_bundle("run", bundle).arg(runtime.id());
+        with_account_files(&runtime, 0o600, command).output()
+    };
+    assert_eq!(run(&bundle).ok().line(), "2");
+    let maps = json!([{"containerID": 0, "hostID": USER, "size": 1},
+        {"containerID": 1, "hostID": 300_000, "size": 1001}]);
+    let bundle = with_maps(written(&runtime), &maps);
+    run(&bundle).fails([
+        "newgidmap",
+        "not allowed",
+        "linux.gidMappings[1]",
+        "/etc/subgid",
+    ]);
+    runtime.is_clean();
 }
 
 fn additional_groups_are_refused() {

@@ -250,7 +250,11 @@ pub fn map_ids(plan: &Plan, pid: Pid) -> Result<(), Error> {
         let IdMap { lines, how } = map;
         match how {
             How::Direct => write_map(&procfs, pid, file, lines.as_bytes())?,
-            How::Helper { program, arguments } => run_helper(program, pid, arguments)?,
+            How::Helper {
+                program,
+                arguments,
+                hint,
+            } => run_helper((program, hint), pid, arguments)?,
         }
     }
     Ok(())
@@ -279,7 +283,7 @@ fn write_map(procfs: &ProcFs, pid: Pid, file: &'static str, data: &[u8]) -> Resu
 }
 
 /// The helper is set-uid or has file capabilities: it gets nothing of the caller's environment.
-fn run_helper(program: &Path, pid: Pid, arguments: &[String]) -> Result<(), Error> {
+fn run_helper((program, hint): (&Path, &str), pid: Pid, arguments: &[String]) -> Result<(), Error> {
     let output = Command::new(program)
         .arg(pid.to_string())
         .args(arguments)
@@ -308,6 +312,7 @@ fn run_helper(program: &Path, pid: Pid, arguments: &[String]) -> Result<(), Erro
         program: program.to_owned(),
         status,
         output,
+        hint: hint.to_owned(),
     })
 }
 
@@ -414,7 +419,7 @@ mod tests {
     #[test]
     fn helpers_speak_through_the_error() {
         let check = |program: &str, expected: Expect| {
-            let error = run_helper(Path::new(program), Pid::from_raw(7), &["0".into()]);
+            let error = run_helper((Path::new(program), ""), Pid::from_raw(7), &["0".into()]);
             let text = error.expect_err("a failure").to_string();
             // Cut into lines that fit.
             expected.assert_eq(&text.replace(": ", ":\n"));

@@ -41,6 +41,9 @@ pub enum How {
         program: PathBuf,
         /// `container host size` of each line.
         arguments: Vec<String>,
+        /// Which ids the caller's own file does not have, for the sentence of a refusal; may be
+        /// empty. The helper decides: it may have ids from elsewhere (libsubid, nsswitch.conf(5)).
+        hint: String,
     },
 }
 
@@ -143,18 +146,6 @@ impl Ids<'_> {
                 helper: self.helper_name,
             });
         };
-        for (index, mapping) in self.mappings.iter().enumerate() {
-            if !self.is_covered(mapping) {
-                return Err(Error::NotSubordinate {
-                    list: self.list,
-                    index,
-                    first: mapping.host_id,
-                    size: mapping.size,
-                    own: self.own,
-                    file: self.file,
-                });
-            }
-        }
         let arguments = self
             .mappings
             .iter()
@@ -164,7 +155,18 @@ impl Ids<'_> {
         Ok(How::Helper {
             program: program.clone(),
             arguments,
+            hint: self.hint().unwrap_or_default(),
         })
+    }
+
+    fn hint(&self) -> Option<String> {
+        let mut mappings = self.mappings.iter().enumerate();
+        let (index, mapping) = mappings.find(|(_, mapping)| !self.is_covered(mapping))?;
+        let (list, own, file) = (self.list, self.own, self.file);
+        let (first, size) = (mapping.host_id, mapping.size);
+        Some(format!(
+            "linux.{list}[{index}]: host ids {first}+{size} are not all given to id {own} in {file}"
+        ))
     }
 
     /// As the helpers see it: the caller's own id, or ids of his ranges, which may adjoin.
@@ -232,8 +234,16 @@ mod tests {
         for map in [&maps.uid, &maps.gid] {
             text.push_str(&match &map.how {
                 How::Direct => map.lines.clone(),
-                How::Helper { program, arguments } => {
-                    format!("{} PID {}\n", program.display(), arguments.join(" "))
+                How::Helper {
+                    program,
+                    arguments,
+                    hint,
+                } => {
+                    // Cut into lines that fit.
+                    let hint = hint.replace(": ", ":\n");
+                    let arguments = arguments.join(" ");
+                    let end = if hint.is_empty() { "" } else { "\n" };
+                    format!("{} PID {arguments}\n{hint}{end}", program.display())
                 }
             });
         }
@@ -293,8 +303,14 @@ mod tests {
             &[(0, 1000, 1), (1, 100_000, 65_537)],
             &host,
             expect![[r#"
+            setgroups: Keep
+            /usr/bin/newuidmap PID 0 1000 1 1 100000 65537
             linux.uidMappings[1]:
-            host ids 100000+65537 are not all given to id 1000 in /etc/subuid"#]],
+            host ids 100000+65537 are not all given to id 1000 in /etc/subuid
+            /usr/bin/newgidmap PID 0 1000 1 1 100000 65537
+            linux.gidMappings[1]:
+            host ids 100000+65537 are not all given to id 1000 in /etc/subgid
+        "#]],
         );
         host.subordinate_ids.uid.push((165_536, 1));
         host.subordinate_ids.gid.push((165_536, 1));
