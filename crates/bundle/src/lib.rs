@@ -112,6 +112,16 @@ pub struct Config {
     pub warnings: Vec<String>,
 }
 
+impl Config {
+    /// The annotation `run.oci.keep_original_groups` of crun's: the process keeps the groups of the
+    /// runtime's caller.
+    #[must_use]
+    pub fn keeps_groups(&self) -> bool {
+        let value = self.annotations.get("run.oci.keep_original_groups");
+        value.is_some_and(|value| value == "1")
+    }
+}
+
 /// `root`: config.md § Root.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Root {

@@ -83,7 +83,7 @@ pub fn needs(config: &Config, process: Option<&Process>, manager: Manager) -> Ne
 /// [`Error`] naming the property that cannot be served.
 pub fn plan(bundle: &Bundle, host: &Host, options: &Options) -> Result<Plan, Error> {
     let config = &bundle.config;
-    let namespaces = coracle_namespaces::plan(&config.linux, host)?;
+    let namespaces = with_groups(config, coracle_namespaces::plan(&config.linux, host)?);
     let cgroups = coracle_cgroups::plan(config, host, &cgroup_options(options))?;
     let groups = groups_control(&namespaces, host);
     let process = coracle_process::plan(config, host, &process_options(options, groups))?;
@@ -131,7 +131,7 @@ pub fn plan_exec(
     host: &Host,
     options: &Options,
 ) -> Result<Plan, Error> {
-    let namespaces = coracle_namespaces::plan_exec(init, host);
+    let namespaces = with_groups(config, coracle_namespaces::plan_exec(init, host));
     let groups = groups_control(&namespaces, host);
     let options = process_options(options, groups);
     let filter = filter::plan(config, process.no_new_privileges)?;
@@ -148,6 +148,13 @@ pub fn plan_exec(
         warnings,
         preserved_fds: options.preserved_fds,
     })
+}
+
+fn with_groups(config: &Config, plan: coracle_namespaces::Plan) -> coracle_namespaces::Plan {
+    match config.keeps_groups() {
+        true => plan.keeping_groups(),
+        false => plan,
+    }
 }
 
 /// What of the profile has no effect here.

@@ -72,6 +72,8 @@ pub enum Step {
     DropGroups,
     /// Take uid and gid 0 of the user namespace where it maps them, and drop the groups.
     BecomeRoot,
+    /// The same, but the caller's groups stay: those that are not mapped as well.
+    BecomeRootWithGroups,
     /// unshare(2).
     Unshare(NamespaceFlags),
     /// Write these lines to timens_offsets.
@@ -335,6 +337,18 @@ fn devices(linux: &Linux, host: &Host) -> Result<Vec<NetDevice>, Error> {
 }
 
 impl Plan {
+    /// The same plan without setgroups(2), which would take the caller's groups away for good.
+    #[must_use]
+    pub fn keeping_groups(mut self) -> Self {
+        for steps in [&mut self.before, &mut self.enter] {
+            steps.retain(|step| *step != Step::DropGroups);
+            for step in steps.iter_mut().filter(|step| **step == Step::BecomeRoot) {
+                *step = Step::BecomeRootWithGroups;
+            }
+        }
+        self
+    }
+
     /// Whether the process ends up in a user namespace that others have made, and that alone knows
     /// whether setgroups(2) is allowed. Its groups are gone then, but for what cannot be dropped.
     #[must_use]

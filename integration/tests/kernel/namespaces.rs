@@ -1,12 +1,13 @@
 //! `linux.namespaces`, id mappings, time offsets and network devices.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use coracle_integration::{Bundle, Command, Container, Runtime, json, needs, skip, wait_until};
 
 coracle_integration::tests![
+    the_callers_groups_are_kept_where_asked,
     listed_namespaces_are_new,
     absent_namespaces_are_the_hosts,
     a_namespace_is_joined_by_path,
@@ -707,4 +708,39 @@ fn sysctls_follow_the_namespaces() {
         .join_namespace("ipc", &path)
         .args(["cat", "/proc/sys/kernel/shmmni"]);
     assert_eq!(runtime.run(&bundle).ok().line(), "1234");
+}
+
+/// Groups that the user namespace does not map show as 65534, and open the host's files all the
+/// same: that is what the annotation is for.
+fn the_callers_groups_are_kept_where_asked() {
+    const LOOK: &str = "id -G; cat /shared/of-4; sed -n 's/^Groups:.//p' /proc/self/status";
+    let runtime = Runtime::new();
+    let shared = runtime.folder().folder("shared");
+    let file = shared.join("of-4");
+    fs::write(&file, "opened\n").unwrap();
+    std::os::unix::fs::chown(&file, None, Some(4)).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
+    let bundle = runtime
+        .bundle()
+        .user_namespace()
+        .bind(&shared, "/shared", ["bind"]);
+    let keep = "/annotations/run.oci.keep_original_groups";
+    let kept = bundle.clone().set(keep, json!("1"));
+    let with_groups = |command: Command| {
+        let command = command.under("setpriv", ["--groups=4,27", "--"]);
+        command.output()
+    };
+    let run = |bundle: &Bundle| with_groups(runtime.with_bundle("run", bundle).arg(runtime.id()));
+    let output = run(&kept.clone().shell(LOOK)).ok();
+    assert_eq!(output.stdout.lines().nth(1), Some("opened"), "{output}");
+    assert_eq!(
+        output.stdout.lines().nth(2).map(str::trim),
+        Some("65534 65534"),
+        "{output}"
+    );
+    let dropped = run(&bundle.shell(LOOK));
+    assert!(dropped.stderr.contains("ermission denied"), "{dropped}");
+    let container = runtime.start(&kept.args(["sleep", "1000"]));
+    let exec = with_groups(container.exec_command([], ["sh", "-c", LOOK])).ok();
+    assert_eq!(exec.stdout.lines().nth(1), Some("opened"), "{exec}");
 }

@@ -39,7 +39,13 @@ fn run(steps: &[Step], held: &[Option<OwnedFd>], slots: &Slots, first: u32) -> R
             (Step::DropGroups, _) => {
                 coracle_sys::setgroups(&[]).map_err(Call::Setgroups.at(number))?;
             }
-            (Step::BecomeRoot, _) => become_root(number)?,
+            (Step::BecomeRoot, _) => {
+                // EPERM: the groups are pinned, since setgroups is denied in the namespace.
+                unless(coracle_sys::setgroups(&[]), Errno::EPERM)
+                    .map_err(Call::Setgroups.at(number))?;
+                become_root(number)?;
+            }
+            (Step::BecomeRootWithGroups, _) => become_root(number)?,
             (Step::Unshare(flags), _) => {
                 coracle_sys::unshare(*flags).map_err(Call::Unshare.at(number))?;
             }
@@ -52,10 +58,9 @@ fn run(steps: &[Step], held: &[Option<OwnedFd>], slots: &Slots, first: u32) -> R
     Ok(())
 }
 
-/// The kernel says where a namespace knows no root (EINVAL: 0 is not mapped) and where groups are
-/// pinned (EPERM: setgroups is denied); both leave the ids as they are.
+/// The kernel says where a namespace knows no root (EINVAL: 0 is not mapped), and leaves the ids as
+/// they are.
 fn become_root(step: u32) -> Result<(), Fault> {
-    unless(coracle_sys::setgroups(&[]), Errno::EPERM).map_err(Call::Setgroups.at(step))?;
     unless(coracle_sys::setresgid(0), Errno::EINVAL).map_err(Call::Setgid.at(step))?;
     unless(coracle_sys::setresuid(0), Errno::EINVAL).map_err(Call::Setuid.at(step))
 }

@@ -76,6 +76,9 @@ impl Step {
             }
             Step::DropGroups => "drop the caller's groups".to_owned(),
             Step::BecomeRoot => "become root of the user namespace".to_owned(),
+            Step::BecomeRootWithGroups => {
+                "become root of the user namespace (keeping groups)".to_owned()
+            }
             Step::Unshare(flags) => format!("unshare the {}", namespaces(*flags)),
             Step::TimeOffsets(lines) => {
                 format!(

@@ -111,11 +111,7 @@ fn check_mapped(field: &str, id: u32, mappings: &[IdMapping]) -> Result<(), Erro
 /// The list to set: exactly the config's, also when empty, so that the caller's groups are gone
 /// (CVE-2022-36109 was a group too few, but one too many opens the host's files).
 fn groups(subject: &Subject) -> Result<Option<Vec<u32>>, Error> {
-    let keep = subject
-        .config
-        .annotations
-        .get("run.oci.keep_original_groups");
-    if keep.is_some_and(|value| value == "1") {
+    if subject.config.keeps_groups() {
         return Ok(None);
     }
     let groups = &subject.process.user.additional_gids;
