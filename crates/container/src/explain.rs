@@ -73,7 +73,7 @@ pub fn explain(directory: &Path, manager: CgroupManager) -> Result<Explanation, 
         jail: Jail::PivotRoot,
         keyring: Keyring::New,
         environment: Vec::new(),
-        preserved_fds: 0,
+        preserved_fds: Vec::new(),
         network: choice.wanted,
     };
     let plan = coracle_launch::plan(&bundle, &host, &asked)?;

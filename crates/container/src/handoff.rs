@@ -91,35 +91,65 @@ pub(crate) fn write_pid_file(path: &Path, pid: i32) -> Result<(), Error> {
     written
 }
 
-/// How many descriptors from 3 on the process keeps: those of LISTEN_FDS, then `count` more. All
-/// others of the caller's are marked to be closed by any exec from here on.
+/// The descriptors that the process keeps: those of LISTEN_FDS from 3 on, then those of the next
+/// `count` numbers that the caller has open, each under its number. Some may be missing, but not
+/// the last. All others of the caller's are marked to be closed by any exec from here on.
 ///
-/// Ours are all close-on-exec, and what the caller passed on over an exec is not.
-pub(crate) fn preserved(listen_fds: u32, count: u32) -> Result<u32, Error> {
-    let limit = listen_fds.saturating_add(count);
-    for (place, number) in (3..)
-        .take(usize::try_from(limit).unwrap_or(usize::MAX))
-        .enumerate()
-    {
-        let facts = std::fs::read_to_string(format!("/proc/self/fdinfo/{number}"));
-        if facts.is_ok_and(|facts| is_inherited(&facts)) {
-            continue;
+/// Ours are all close-on-exec, and what the caller passed on over an exec is not: one of ours that
+/// took the number of a gap is not kept.
+pub(crate) fn preserved(listen_fds: u32, count: u32) -> Result<Vec<u32>, Error> {
+    let first = listen_fds.saturating_add(FIRST);
+    let end = first.saturating_add(count);
+    let mut kept = Vec::new();
+    for number in FIRST..first {
+        if !is_open(number) {
+            return Err(Error::Value {
+                flag: "LISTEN_FDS",
+                reason: format!("descriptor {number}: the caller has not opened it"),
+            });
         }
-        let of_listen = u32::try_from(place).is_ok_and(|place| place < listen_fds);
-        let (flag, what) = match of_listen {
-            true => ("LISTEN_FDS", "descriptor"),
-            false => ("--preserve-fds", "unable to stat preserved-fd"),
-        };
-        let reason = format!("{what} {number}: the caller has not opened it");
-        return Err(Error::Value { flag, reason });
+        kept.push(number);
     }
-    coracle_sys::close_range(limit.saturating_add(3)..=u32::MAX, CloseRange::CloseOnExec).map_err(
-        |errno| Error::System {
+    kept.extend(open_numbers()?.filter(|number| (first..end).contains(number) && is_open(*number)));
+    // The caller counted up to the last one: if that is not open, the count is wrong.
+    let last = end.saturating_sub(1);
+    if count > 0 && kept.last() != Some(&last) {
+        return Err(Error::Value {
+            flag: "--preserve-fds",
+            reason: format!("unable to stat preserved-fd {last}: the caller has not opened it"),
+        });
+    }
+    coracle_sys::close_range(end..=u32::MAX, CloseRange::CloseOnExec).map_err(|errno| {
+        Error::System {
             attempted: "mark descriptors",
             errno,
-        },
-    )?;
-    Ok(limit)
+        }
+    })?;
+    Ok(kept)
+}
+
+/// The first descriptor that is no standard stream.
+const FIRST: u32 = 3;
+
+/// Our descriptors, in order: a count of millions is no reason to ask for each.
+fn open_numbers() -> Result<impl Iterator<Item = u32>, Error> {
+    let failed = |error: std::io::Error| Error::System {
+        attempted: "list descriptors",
+        errno: io_errno(&error),
+    };
+    let mut numbers = Vec::new();
+    for entry in std::fs::read_dir("/proc/self/fd").map_err(failed)? {
+        let name = entry.map_err(failed)?.file_name();
+        numbers.extend(name.to_str().and_then(|name| name.parse::<u32>().ok()));
+    }
+    numbers.sort_unstable();
+    Ok(numbers.into_iter())
+}
+
+/// Whether the caller has passed this descriptor on.
+fn is_open(number: u32) -> bool {
+    let facts = std::fs::read_to_string(format!("/proc/self/fdinfo/{number}"));
+    facts.is_ok_and(|facts| is_inherited(&facts))
 }
 
 /// From the flags of /proc/PID/fdinfo/N, in octal: proc_pid_fdinfo(5).

@@ -261,8 +261,12 @@ fn change_root(
 /// the container's process could otherwise reach the host through one (CVE-2024-21626), and here it
 /// is still impossible that the working directory is one of them.
 fn keep_only_preserved(plan: &Plan, slots: &Slots, link: BorrowedFd) -> Staged<()> {
-    let mut next = plan.first_own_descriptor();
-    while let Some(kept) = slots.least_needed(link, next) {
+    let mut next = 3;
+    let least = |next| {
+        let kept = [slots.least_needed(link, next), plan.least_preserved(next)];
+        kept.into_iter().flatten().min()
+    };
+    while let Some(kept) = least(next) {
         if let Some(before) = kept.checked_sub(1).filter(|last| *last >= next) {
             coracle_sys::close_range(next..=before, CloseRange::Close)
                 .map_err(session(Call::CloseRange))?;

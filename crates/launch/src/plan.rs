@@ -33,8 +33,8 @@ pub struct Options {
     pub keyring: Keyring,
     /// `KEY=VALUE` entries added to the process's environment: LISTEN_FDS, NOTIFY_SOCKET.
     pub environment: Vec<CString>,
-    /// Descriptors from 3 on that the process keeps.
-    pub preserved_fds: u32,
+    /// Descriptors from 3 on that the process keeps, in order.
+    pub preserved_fds: Vec<u32>,
     /// Networks to attach the container's new network namespace to.
     pub network: Option<coracle_cni::Wanted>,
 }
@@ -58,7 +58,8 @@ pub struct Plan {
     pub network: Option<coracle_cni::Plan>,
     /// What the user should know though it is no error, one line each.
     pub warnings: Vec<String>,
-    preserved_fds: u32,
+    /// In order.
+    preserved_fds: Vec<u32>,
 }
 
 /// The facts of the machine that planning this process in this config needs, with this manager of
@@ -114,7 +115,7 @@ pub fn plan(bundle: &Bundle, host: &Host, options: &Options) -> Result<Plan, Err
         hooks,
         network: network.transpose()?,
         warnings,
-        preserved_fds: options.preserved_fds,
+        preserved_fds: options.preserved_fds.clone(),
     })
 }
 
@@ -133,6 +134,7 @@ pub fn plan_exec(
 ) -> Result<Plan, Error> {
     let namespaces = with_groups(config, coracle_namespaces::plan_exec(init, host));
     let groups = groups_control(&namespaces, host);
+    let preserved_fds = options.preserved_fds.clone();
     let options = process_options(options, groups);
     let filter = filter::plan(config, process.no_new_privileges)?;
     let process = coracle_process::plan_exec(process, config, host, &options)?;
@@ -146,7 +148,7 @@ pub fn plan_exec(
         hooks: coracle_hooks::Plan::default(),
         network: None,
         warnings,
-        preserved_fds: options.preserved_fds,
+        preserved_fds,
     })
 }
 
@@ -178,7 +180,7 @@ fn process_options(options: &Options, groups: GroupsControl) -> coracle_process:
         keyring: options.keyring,
         groups,
         environment: &options.environment,
-        preserved_fds: options.preserved_fds,
+        preserved_fds: u32::try_from(options.preserved_fds.len()).unwrap_or(u32::MAX),
     }
 }
 
@@ -213,8 +215,9 @@ impl Plan {
         any(HookPoint::CreateContainer) || any(HookPoint::StartContainer)
     }
 
-    /// The lowest descriptor that the process does not get.
-    pub(crate) fn first_own_descriptor(&self) -> u32 {
-        self.preserved_fds.saturating_add(3)
+    /// The lowest descriptor from `first` on that the process gets. Heap-free.
+    pub(crate) fn least_preserved(&self, first: u32) -> Option<u32> {
+        let mut numbers = self.preserved_fds.iter().copied();
+        numbers.find(|number| *number >= first)
     }
 }

@@ -23,6 +23,7 @@ coracle_integration::tests![
     stray_descriptors_do_not_reach_the_waiting_init,
     preserved_descriptors_keep_their_numbers,
     preserved_descriptors_must_be_open,
+    gaps_among_the_preserved_descriptors_stay,
     listen_descriptors_are_passed,
     listen_descriptors_of_another_are_not,
     listen_descriptors_come_before_the_preserved,
@@ -299,9 +300,39 @@ fn preserved_descriptors_must_be_open() {
     let exec = container.exec_command(["--preserve-fds", "2"], ["true"]);
     exec.after("exec 3<&- 4<&-")
         .output()
-        .fails_as(255, ["preserved-fd 3"]);
+        .fails_as(255, ["preserved-fd 4"]);
     let exec = container.exec_command(["--preserve-fds", "4000000000"], ["true"]);
     exec.output().fails_as(255, ["preserved-fd"]);
+}
+
+/// Whatever the runtime opens meanwhile has the lowest free numbers.
+fn gaps_among_the_preserved_descriptors_stay() {
+    let runtime = Runtime::new();
+    let (four, nine) = (
+        runtime.folder().file("4", "four "),
+        runtime.folder().file("9", "nine"),
+    );
+    let (four, nine) = (four.display(), nine.display());
+    let open = format!("exec 3<&- 4<{four} 5<&- 6<&- 7<&- 8<&- 9<{nine}");
+    // The shell's own script and the listing itself have none: they are read from the arguments.
+    let script = "cat <&4; cat <&9; for n in 3 5 6 7 8 10 11; do
+        [ ! -e /proc/$$/fd/$n ] || ls -l /proc/$$/fd/$n; done";
+    let log = runtime.folder().join("log");
+    let hook = json!({"path": "/bin/sh", "args": ["sh", "-c", "true"]});
+    let bundle = runtime.bundle().shell(script).hook("startContainer", hook);
+    let options = ["--preserve-fds", "7"];
+    let run = runtime
+        .bare()
+        .arg("--log")
+        .arg(&log)
+        .arg("--root")
+        .arg(runtime.root());
+    let run = run.args(["run", "--bundle"]).arg(&bundle.write().dir);
+    let run = run.args(options).arg(runtime.id()).after(&open).output();
+    assert_eq!(run.ok().stdout, "four nine");
+    let container = runtime.sleeper();
+    let exec = container.exec_command(options, ["sh", "-c", script]);
+    assert_eq!(exec.after(&open).output().ok().stdout, "four nine");
 }
 
 /// What the container finds of the protocol of sd_listen_fds(3).
