@@ -18,8 +18,10 @@ pub struct Command {
     pub path: CString,
     /// With `argv[0]`.
     pub argv: StringArray,
-    /// All of it.
+    /// All of it, but for what init finds for the process.
     pub env: StringArray,
+    /// It is the process's environment, since the hook names none.
+    pub of_process: bool,
     /// After which it is killed.
     pub timeout: Option<Duration>,
 }
@@ -35,7 +37,7 @@ pub struct Plan {
     poststop: Vec<Command>,
 }
 
-/// The plan for these hooks; `process_env` is `process.env`.
+/// The plan for these hooks; `process_env` is the environment that the process gets.
 ///
 /// Source: config.md § POSIX-platform Hooks.
 #[must_use]
@@ -52,7 +54,14 @@ pub fn plan(hooks: &Hooks, process_env: &[CString]) -> Plan {
         prestart: of(HookPoint::Prestart, &default),
         create_runtime: of(HookPoint::CreateRuntime, &default),
         create_container: of(HookPoint::CreateContainer, &default),
-        start_container: of(HookPoint::StartContainer, process_env),
+        start_container: hooks
+            .at(HookPoint::StartContainer)
+            .iter()
+            .map(|hook| Command {
+                of_process: hook.env.is_none(),
+                ..command(hook, process_env)
+            })
+            .collect(),
         poststart: of(HookPoint::Poststart, &default),
         poststop: of(HookPoint::Poststop, &default),
     }
@@ -64,6 +73,7 @@ fn command(hook: &Hook, default_env: &[CString]) -> Command {
         path: hook.path.clone(),
         argv: StringArray::new(hook.args.clone()),
         env: StringArray::new(env.to_vec()),
+        of_process: false,
         timeout: hook
             .timeout_secs
             .map(|seconds| Duration::from_secs(seconds.into())),

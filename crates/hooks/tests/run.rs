@@ -54,6 +54,7 @@ fn command(path: &CStr, args: &[&str], timeout_secs: Option<u64>) -> Command {
     Command {
         path: path.to_owned(),
         argv: StringArray::new(argv),
+        of_process: false,
         env: StringArray::new(vec![c"PATH=/usr/bin:/bin".to_owned(), c"A=b".to_owned()]),
         timeout: timeout_secs.map(Duration::from_secs),
     }
@@ -216,7 +217,7 @@ fn init_reports_coordinates() {
         fill_stdin(&stdin, b"state").expect("room");
         let (mut output, writer) = Output::pipe().expect("a pipe");
         let stdin = stdin.get(..files).expect("as many");
-        let answer = coracle_hooks::run_in_container(&commands, stdin, Some(writer.as_fd()));
+        let answer = coracle_hooks::run_in_container(&commands, stdin, Some(writer.as_fd()), None);
         output.read();
         (
             answer.map_err(|fault| (fault.step, fault.call, fault.errno as i32)),

@@ -5,6 +5,7 @@
 //! build with debug assertions aborts on any allocation. What fails is reported as coordinates.
 
 use std::convert::Infallible;
+use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use coracle_bundle::HookPoint;
@@ -253,7 +254,7 @@ fn change_root(
     if !hooks.is_empty() {
         coracle_rootfs::stand_in_root(rootfs, open).map_err(at(Stage::Rootfs))?;
     }
-    run_hooks(hooks, stdin, output).map_err(at(Stage::CreateContainer))?;
+    run_hooks(hooks, stdin, output, None).map_err(at(Stage::CreateContainer))?;
     coracle_rootfs::pivot(rootfs, open).map_err(at(Stage::Rootfs))
 }
 
@@ -280,11 +281,12 @@ fn run_hooks(
     commands: &[coracle_hooks::Command],
     stdin: &[OwnedFd],
     output: Option<BorrowedFd>,
+    home: Option<&CStr>,
 ) -> Result<(), Fault> {
     if commands.is_empty() {
         return Ok(());
     }
-    coracle_hooks::run_in_container(commands, stdin, output)
+    coracle_hooks::run_in_container(commands, stdin, output, home)
 }
 
 /// Waits for the start, runs the container's own hooks and executes the program.
@@ -311,6 +313,7 @@ fn start(plan: &Plan, slots: &Slots, link: BorrowedFd, ready: &Ready) -> Staged<
         plan.hooks.at(HookPoint::StartContainer),
         &slots.start_container,
         output,
+        ready.home(),
     )
     .map_err(at(Stage::StartContainer))?;
     report(slots, link, Message::Executing).map_err(session(Call::Write))?;

@@ -1,6 +1,6 @@
 //! The plan of one launch: the subsystems' plans side by side, composed in one screen.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 
 use coracle_bundle::{Bundle, Config, ContainerId, HookPoint, Namespace, Process};
 use coracle_cgroups::{Manager, Rootless};
@@ -92,11 +92,8 @@ pub fn plan(bundle: &Bundle, host: &Host, options: &Options) -> Result<Plan, Err
     let filter = filter::plan(config, no_new_privileges)?;
     let context = context::rootfs(config, host, options.jail, &cgroups);
     let rootfs = coracle_rootfs::plan(bundle, host, &context)?;
-    let environment = config
-        .process
-        .as_ref()
-        .map_or(&[][..], |process| &process.env);
-    let hooks = coracle_hooks::plan(&config.hooks, environment);
+    let environment: Vec<_> = process.environment().map(CStr::to_owned).collect();
+    let hooks = coracle_hooks::plan(&config.hooks, &environment);
     let network = options.network.as_ref();
     let network = network.map(|wanted| coracle_cni::plan(wanted, &options.id, host));
     let warnings = [

@@ -16,7 +16,7 @@ use crate::Error;
 use coracle_bundle::{Config, Namespace, Process};
 use coracle_host::Host;
 use environment::Program;
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::path::PathBuf;
 use steps::{Confinement, Descent, Inheritance, Setting, StreamSource, Streams};
 use working_directory::WorkingDirectory;
@@ -246,6 +246,11 @@ impl Plan {
     #[must_use]
     pub fn steps(&self) -> u32 {
         self.first(Section::Exec).saturating_add(1)
+    }
+
+    /// The program's environment, without a HOME that init has to find.
+    pub fn environment(&self) -> impl Iterator<Item = &CStr> {
+        self.program.env.iter()
     }
 
     /// The steps that init carries out between its new root and the last touches to it, and the

@@ -17,6 +17,8 @@ pub struct Execution<'a> {
     pub arguments: &'a StringArray,
     /// All of it.
     pub environment: &'a StringArray,
+    /// One variable more.
+    pub added: Option<&'a CStr>,
     /// Becomes descriptor 0.
     pub stdin: BorrowedFd<'a>,
     /// Becomes descriptor 1; without it the caller's stays.
@@ -62,6 +64,8 @@ pub fn start_program(execution: &Execution<'_>) -> Result<Program, (Call, Errno)
 
 /// Returns only with the reason why not.
 fn become_program(execution: &Execution<'_>, parent: Pid) -> Errno {
+    let (path, arguments) = (execution.path, execution.arguments);
+    let environment = execution.environment;
     // We may have signals blocked, and our caller may have had some ignored: both outlive an exec.
     crate::reset_signals();
     if let Some(signal) = execution.parent_death_signal
@@ -75,7 +79,10 @@ fn become_program(execution: &Execution<'_>, parent: Pid) -> Errno {
         .and_then(|()| execution.stderr.map_or(Ok(()), dup2_stderr))
         .and_then(|()| crate::close_range(3..=u32::MAX, CloseRange::CloseOnExec));
     match prepared {
-        Ok(()) => crate::execve(execution.path, execution.arguments, execution.environment),
+        Ok(()) => match execution.added {
+            Some(variable) => crate::execve_adding(path, arguments, environment, variable),
+            None => crate::execve(path, arguments, environment),
+        },
         Err(errno) => errno,
     }
 }

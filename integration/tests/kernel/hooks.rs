@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use coracle_integration::{Bundle, Child, Output, Runtime, Value, json, needs, wait_until};
 
 coracle_integration::tests![
+    start_container_hooks_have_the_processes_home,
     all_points_run_in_the_order_of_the_life,
     run_passes_all_points,
     hooks_of_a_point_run_in_listed_order,
@@ -370,7 +371,11 @@ fn start_container_hooks_have_the_processes_environment() {
     let lines = environment_at("startContainer", None);
     assert_eq!(
         lines,
-        ["PATH=/usr/local/bin:/usr/bin:/bin:/sbin", "TERM=xterm"]
+        [
+            "HOME=/root",
+            "PATH=/usr/local/bin:/usr/bin:/bin:/sbin",
+            "TERM=xterm"
+        ]
     );
 }
 
@@ -834,5 +839,47 @@ fn a_create_killed_in_a_hook_can_be_deleted() {
             assert_eq!(hook.exit_code(), 128 + 9);
         }
         runtime.is_clean();
+    }
+}
+
+/// All of it: also what coracle adds, and the HOME that it finds in the container.
+fn start_container_hooks_have_the_processes_home() {
+    let runtime = Runtime::new();
+    let look = |file: &str| json!(["sh", "-c", format!("env | sort >/tmp/{file}")]);
+    let hook = json!({"path": "/bin/sh", "args": look("hook")});
+    let other = json!({"path": "/bin/sh", "args": look("other"), "env": ["PATH=/bin", "A=own"]});
+    let bundle = runtime.bundle().hook("startContainer", hook);
+    let bundle = bundle.hook("startContainer", other).user(65_534, 65_534);
+    let passwd = "nobody:x:65534:65534::/home/nobody:/bin/sh\n";
+    let bundle = bundle.file("/etc/passwd", passwd);
+    let bundle = bundle.set("/process/env", json!(["PATH=/bin", "A=process"]));
+    let bundle = bundle.set("/process/args", look("process"));
+    for verb in ["run", "create"] {
+        let text = |file: &str| fs::read_to_string(bundle.path(&format!("/tmp/{file}"))).unwrap();
+        if verb == "run" {
+            runtime.run(&bundle).ok();
+        } else {
+            let container = runtime.create(&bundle);
+            container.start().ok();
+            assert_eq!(container.exit_code(), 0);
+        }
+        let environment = |file| {
+            let text: String = text(file);
+            let mine = |line: &&str| {
+                !["PWD=", "SHLVL=", "_=", "OLDPWD="]
+                    .iter()
+                    .any(|shells| line.starts_with(shells))
+            };
+            text.lines()
+                .filter(mine)
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            environment("process"),
+            ["A=process", "HOME=/home/nobody", "PATH=/bin"]
+        );
+        assert_eq!(environment("hook"), environment("process"));
+        assert_eq!(environment("other"), ["A=own", "PATH=/bin"]);
     }
 }

@@ -38,6 +38,7 @@ pub(super) fn run(path: &CString, call: &Call, limits: Limits) -> Result<Vec<u8>
     let execution = Execution {
         path,
         arguments: &StringArray::new(vec![path.clone()]),
+        added: None,
         environment: &call.environment,
         stdin: stdin.as_fd(),
         stdout: Some(stdout.as_fd()),

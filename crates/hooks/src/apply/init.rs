@@ -4,14 +4,16 @@ use super::launch::{start, wait};
 use crate::{Command, Failure};
 use coracle_sys::{Call, Fault};
 use nix::errno::Errno;
+use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Runs hooks in init's namespaces one after the other, up to the first that fails.
 ///
 /// `stdin` has a file of [`crate::stdin_files`] for each. Both output streams go to `output`, the
 /// writing end of [`crate::Output::pipe`], which the runtime must read meanwhile; without one they
-/// stay init's own. The hooks get init's working directory, user and capabilities as they are at
-/// this moment.
+/// stay init's own. `home` is the process's `HOME=…`, where its environment lacks it: hooks that
+/// get that environment get it too. The hooks get init's working directory, user and capabilities
+/// as they are at this moment.
 ///
 /// # Errors
 /// The hook that failed as the step, and how: see [`crate::Plan::explain`].
@@ -19,13 +21,15 @@ pub fn run_in_container(
     commands: &[Command],
     stdin: &[OwnedFd],
     output: Option<BorrowedFd<'_>>,
+    home: Option<&CStr>,
 ) -> Result<(), Fault> {
     for ((step, command), index) in (0..).zip(commands).zip(0_usize..) {
         let run = || {
             // A plan and slots that don't match must not skip a hook.
             let missing = Failure::Call(Call::Check, Errno::EBADF);
             let stdin = stdin.get(index).ok_or(missing)?;
-            let hook = start(command, stdin.as_fd(), output)?;
+            let added = home.filter(|_| command.of_process);
+            let hook = start(command, stdin.as_fd(), output, added)?;
             wait(&hook, command.timeout, None, None)
         };
         run().map_err(|failure| failure.into_fault(step))?;

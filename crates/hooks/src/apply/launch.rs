@@ -3,19 +3,23 @@
 use super::output::Output;
 use crate::{Command, Failure};
 use coracle_sys::{Call, Execution, ExitStatus, Program};
+use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 /// Clones a process that becomes the command. Without `output` it keeps our stdout and stderr.
+/// Its environment gets what is `added`.
 pub(super) fn start(
     command: &Command,
     stdin: BorrowedFd<'_>,
     output: Option<BorrowedFd<'_>>,
+    added: Option<&CStr>,
 ) -> Result<Program, Failure> {
     let execution = Execution {
         path: &command.path,
         arguments: &command.argv,
         environment: &command.env,
+        added,
         stdin,
         stdout: output,
         stderr: output,

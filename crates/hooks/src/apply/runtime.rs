@@ -65,7 +65,7 @@ fn run_command(
     (writer, output): (OwnedFd, &mut Output),
     init: Option<BorrowedFd<'_>>,
 ) -> Result<(), Failure> {
-    let hook = start(command, stdin.as_fd(), Some(writer.as_fd()))?;
+    let hook = start(command, stdin.as_fd(), Some(writer.as_fd()), None)?;
     // Else the pipe would never end.
     drop(writer);
     let answer = wait(&hook, command.timeout, Some(&mut *output), init);

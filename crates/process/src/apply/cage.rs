@@ -11,6 +11,7 @@ use coracle_sys::{
 };
 use nix::errno::Errno;
 use nix::sys::stat::{Mode, umask};
+use std::ffi::CStr;
 
 /// Lets the owner of a keyring find it by its name; without it an `exec` would not join the
 /// container's keyring but make another.
@@ -32,6 +33,14 @@ pub struct Ready {
     /// Where PATH has the program, if it is looked for.
     pub(crate) program: Option<Found>,
     pub(crate) home: Option<Home>,
+}
+
+impl Ready {
+    /// `HOME=…`, where the environment of the plan lacks it.
+    #[must_use]
+    pub fn home(&self) -> Option<&CStr> {
+        self.home.as_ref().and_then(Home::variable)
+    }
 }
 
 /// What takes the privilege of the container's root: keyring, scheduling, personality, memory

@@ -22,8 +22,7 @@ pub fn exec(plan: &Plan, ready: &Ready) -> Fault {
         // A config without process: it was created, and now it is started.
         None => return Fault::new(step, Call::Check, Errno::ENOEXEC),
     };
-    let home = ready.home.as_ref().and_then(|home| home.variable());
-    let errno = match home {
+    let errno = match ready.home() {
         Some(home) => execve_adding(path, &program.args, &program.env, home),
         None => execve(path, &program.args, &program.env),
     };
