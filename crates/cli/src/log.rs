@@ -2,7 +2,8 @@
 //!
 //! Engines read the log back: containerd's shim takes the last record whose level is `error`, and
 //! podman parses the *whole file* as one record. So a failure is exactly one record, in one write,
-//! and nothing comes before it unless a lower level was asked for.
+//! and nothing comes before it unless a lower level was asked for: warnings are written once the
+//! verb has succeeded.
 
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
@@ -19,8 +20,8 @@ const LONGEST: usize = 4096;
 /// Severity, in logrus' words.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Level {
-    #[default]
     Error,
+    #[default]
     Warning,
     Info,
     Debug,

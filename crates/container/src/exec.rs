@@ -45,7 +45,7 @@ pub fn exec(store: &Store, options: &ExecOptions) -> Result<Ended, Error> {
     };
     let status = allow(verb, &directory, &record)?;
     let config = coracle_bundle::parse(&record.bundle, &directory.config()?)?;
-    let process = process(options, &config)?;
+    let (process, warnings) = process(options, &config)?;
     check_terminal(
         process.terminal,
         options.attachment,
@@ -54,7 +54,9 @@ pub fn exec(store: &Store, options: &ExecOptions) -> Result<Ended, Error> {
     let console = options.console_socket.as_deref();
     let pidfd_socket = options.pidfd_socket.as_deref();
     let handoff = Handoff::of(console, pidfd_socket, options.pid_file.as_deref())?;
-    launch(options, (&record, status), &config, (&process, handoff))
+    let mut ended = launch(options, (&record, status), &config, (&process, handoff))?;
+    ended.warnings.splice(0..0, warnings);
+    Ok(ended)
 }
 
 fn launch(
@@ -260,12 +262,15 @@ fn plan(
     Ok(plan)
 }
 
-/// The process to execute: a file's, or the config's with what the flags change.
-fn process(options: &ExecOptions, config: &Config) -> Result<Process, Error> {
+/// The process to execute: a file's, or the config's with what the flags change. Beside it stands
+/// what is odd in the file.
+fn process(options: &ExecOptions, config: &Config) -> Result<(Process, Vec<String>), Error> {
+    let mut warnings = Vec::new();
     let mut process = match &options.process {
         ExecProcess::File(path) => {
             let text = read_process(path)?;
             let process = coracle_bundle::parse_process(&text)?;
+            warnings = coracle_bundle::process_warnings(&text);
             inherit(process, &text, config)
         }
         ExecProcess::Command(arguments) => {
@@ -284,7 +289,7 @@ fn process(options: &ExecOptions, config: &Config) -> Result<Process, Error> {
         process.terminal = true;
     }
     apply_flags(options, &mut process)?;
-    Ok(process)
+    Ok((process, warnings))
 }
 
 /// What the file does not mention of the cage is the config's: a caller who leaves a wall out does

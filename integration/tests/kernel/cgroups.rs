@@ -355,7 +355,10 @@ fn kernel_memory_is_ignored() {
     let runtime = Runtime::new();
     let value = json!({"kernel": 1 << 20, "kernelTCP": 1 << 20, "useHierarchy": true});
     let output = runtime.run(&with(&runtime, "memory", value)).ok();
-    assert_eq!(output.stderr, "");
+    for name in ["kernel", "kernelTCP"] {
+        let warning = format!("level=warning msg=\"linux.resources.memory.{name}: ignored");
+        assert!(output.stderr.contains(&warning), "{output}");
+    }
 }
 
 fn bad_memory_is_refused() {

@@ -836,7 +836,14 @@ fn one_failure_of_each_verb() {
 fn the_criu_flag_is_ignored() {
     let runtime = Runtime::new().options(["--criu", "/no/criu"]);
     let output = runtime.run(&runtime.bundle()).ok();
-    assert_eq!(output.stderr, "");
+    assert!(
+        output
+            .stderr
+            .contains("level=warning msg=\"--criu is ignored\""),
+        "{output}"
+    );
+    // A failure is the only record of its call.
+    runtime.run(&runtime.bundle().args(["/no"])).fails(["/no"]);
 }
 
 fn output_to_a_full_disk_fails() {

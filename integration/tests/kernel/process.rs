@@ -33,6 +33,7 @@ coracle_integration::tests![
     ambient_capabilities_are_raised,
     ambient_without_inheritable_is_no_failure,
     an_unknown_capability_is_no_failure,
+    warnings_are_shown_and_failures_stand_alone,
     a_user_keeps_no_capabilities_but_ambient_ones,
     no_new_privileges_is_set,
     no_new_privileges_is_not_set,
@@ -357,6 +358,9 @@ fn ambient_without_inheritable_is_no_failure() {
         .run(&bundle.set("/process/capabilities/ambient", json!(["CAP_KILL"])))
         .ok();
     assert!(output.stdout.ends_with("Amb: \n"), "{output}");
+    let warning = "level=warning msg=\"process.capabilities.ambient: not permitted and inheritable";
+    assert_eq!(output.stderr.matches(warning).count(), 1, "{output}");
+    assert_eq!(output.stderr.lines().count(), 1, "{output}");
 }
 
 fn an_unknown_capability_is_no_failure() {
@@ -367,6 +371,72 @@ fn an_unknown_capability_is_no_failure() {
         .capabilities(["CAP_KILL", "CAP_TIME_TRAVEL"]);
     let output = runtime.run(&bundle).ok();
     assert!(output.stdout.contains("Bnd: 20\n"), "{output}");
+    let text = "CAP_TIME_TRAVEL\\\" is no known capability";
+    assert!(output.stderr.contains(text), "{output}");
+}
+
+/// Warnings are there without being asked for, and never beside a failure: podman reads the log as
+/// one record then.
+fn warnings_are_shown_and_failures_stand_alone() {
+    let runtime = Runtime::new();
+    let odd = runtime.bundle().set("/process/user", json!({}));
+    let odd = odd
+        .set("/process/Args", json!(["sh"]))
+        .set("/proces", json!({}));
+    let expected = [
+        "config.json: process.user.uid: missing, 0 is taken",
+        "config.json: process.user.gid: missing, 0 is taken",
+        "config.json: process.Args is not a property; did you mean args?",
+        "config.json: proces is not a property; did you mean process?",
+    ];
+    let log = runtime.folder().join("log");
+    let logged = |level: &str, bundle: &Bundle| {
+        let _ = fs::remove_file(&log);
+        let run = runtime
+            .bare()
+            .arg("--log")
+            .arg(&log)
+            .args(["--log-level", level]);
+        let run = run
+            .arg("--root")
+            .arg(runtime.root())
+            .args(["run", "--bundle"]);
+        let output = run.arg(&bundle.write().dir).arg(runtime.id()).output();
+        (output, fs::read_to_string(&log).unwrap())
+    };
+    let (output, text) = logged("warning", &odd);
+    assert_eq!(output.ok().stderr, "");
+    assert_eq!(text.lines().count(), expected.len(), "{text}");
+    let stderr = runtime.run(&odd).ok().stderr;
+    for warning in expected {
+        assert!(text.contains(warning), "{text}");
+        assert!(
+            stderr.contains(&format!("level=warning msg=\"{warning}\"")),
+            "{stderr}"
+        );
+    }
+    assert_eq!(logged("error", &odd).1, "");
+    let (output, text) = logged("warning", &odd.clone().args(["/no/such/program"]));
+    output.fails(["/no/such/program"]);
+    assert_eq!(text.lines().count(), 1, "{text}");
+    // A file for exec is looked at as well.
+    let container = runtime.sleeper();
+    let capabilities = json!({"bounding": ["CAP_KILL", "CAP_TIME_TRAVEL"],
+        "ambient": ["CAP_KILL"]});
+    let process = json!({"cwd": "/", "args": ["true"], "user": {"uid": 0, "gid": 0},
+        "noNewPrivilege": true, "capabilities": capabilities});
+    let file = runtime.folder().file("process.json", &process.to_string());
+    let exec = container
+        .exec_with(["--process", file.to_str().unwrap()], ["ignored"])
+        .ok();
+    for warning in [
+        "process.noNewPrivilege is not a property; did you mean noNewPrivileges?",
+        "is no known capability",
+        "process.capabilities.ambient: not permitted and inheritable",
+    ] {
+        assert!(exec.stderr.contains(warning), "{exec}");
+    }
+    assert_eq!(exec.stderr.lines().count(), 3, "{exec}");
 }
 
 fn a_user_keeps_no_capabilities_but_ambient_ones() {

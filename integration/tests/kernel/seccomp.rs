@@ -692,7 +692,8 @@ fn a_listener_gets_the_state() {
     assert!(!links.stdout.contains("seccomp"), "{links}");
 }
 
-/// Its runtime may not trace init, whose memory belongs to the host's user namespace.
+/// Without noNewPrivileges the filter is loaded while its runtime may not trace init, whose memory
+/// belongs to the host's user namespace.
 fn a_user_without_privileges_has_a_listener() {
     let runtime = rootless::user();
     let agent = Agent::listen(&runtime);
@@ -700,8 +701,15 @@ fn a_user_without_privileges_has_a_listener() {
         .set("/linux/seccomp", agent.profile("mkdir rmdir getppid"))
         .shell(ASK);
     copy_program(calls(), &bundle.path("/bin/calls"));
-    let output = runtime.run(&bundle).ok();
-    assert_eq!(output.line(), "42\n-16\n1", "{output}");
+    let privileged = bundle.clone().set("/process/noNewPrivileges", json!(false));
+    for bundle in [&bundle, &privileged] {
+        let output = runtime.run(bundle).ok();
+        assert_eq!(output.line(), "42\n-16\n1", "{output}");
+    }
+    runtime
+        .run(&bundle.set("/linux/seccomp", agent.profile("mkdir sendmsg")))
+        .ok();
+    let bundle = privileged;
     let bundle = bundle.set("/linux/seccomp", agent.profile("mkdir sendmsg"));
     let texts = ["listenerPath", "since sendmsg is notified as well"];
     runtime.run(&bundle).fails(texts);

@@ -145,7 +145,7 @@ fn level(given: &Given) -> Result<Level, Usage> {
     let default = if given.is_on("debug") {
         Level::Debug
     } else {
-        Level::Error
+        Level::default()
     };
     Ok(named.unwrap_or(default))
 }

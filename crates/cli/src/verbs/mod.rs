@@ -205,7 +205,11 @@ pub(crate) fn usage(name: &str) -> String {
 /// Does what was asked and gives the exit status.
 pub(crate) fn perform(request: Request, global: &Global, log: &Log) -> Result<i32, Error> {
     let (verb, whom) = (request.verb(), request.container().cloned());
-    carry_out(request, global, log).map_err(|error| match (error, whom) {
+    let outcome = carry_out(request, global, log);
+    if outcome.is_ok() && global.names_criu {
+        log.say(Level::Warning, "--criu is ignored");
+    }
+    outcome.map_err(|error| match (error, whom) {
         (Error::Container(source), Some(id)) => Error::Verb {
             verb,
             id,
@@ -216,9 +220,6 @@ pub(crate) fn perform(request: Request, global: &Global, log: &Log) -> Result<i3
 }
 
 fn carry_out(request: Request, global: &Global, log: &Log) -> Result<i32, Error> {
-    if global.names_criu {
-        log.say(Level::Warning, "--criu is ignored");
-    }
     // Looked for only where it is used: `features` and the like work without one.
     let root = || {
         let root = root::find(global.root.as_deref())?;

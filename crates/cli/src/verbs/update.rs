@@ -124,11 +124,11 @@ pub(super) fn run(
     ignored: &[&str],
     log: &Log,
 ) -> Result<(), Error> {
+    let warnings = coracle_container::update(store, options)?;
     for name in ignored {
         let text = format!("--{name} is ignored: kernels since 5.16 have no such limit");
         log.say(Level::Warning, &text);
     }
-    let warnings = coracle_container::update(store, options)?;
     log.say_all(Level::Warning, &warnings);
     Ok(())
 }

@@ -75,7 +75,14 @@ pub(crate) fn grant(subject: &Subject, warnings: &mut Vec<String>) -> Granted {
             warnings.push(format!("process.capabilities{what}, left out: {names}"));
         }
     };
-    let wanted = asked.bounding.0 | asked.permitted.0 | asked.effective.0 | asked.inheritable.0;
+    let asked_for = [
+        asked.bounding,
+        asked.permitted,
+        asked.effective,
+        asked.inheritable,
+        asked.ambient,
+    ];
+    let wanted = asked_for.iter().fold(0, |all, set| all | set.0);
     warn(": not available here", wanted & !available);
     let bounding = asked.bounding.0 & available;
     let permitted = asked.permitted.0 & available;
@@ -91,12 +98,11 @@ pub(crate) fn grant(subject: &Subject, warnings: &mut Vec<String>) -> Granted {
         inheritable,
         bounding,
     );
-    // A capability whose inheritable bit the config left out cannot be ambient. Generated configs
-    // are full of these, so that this is no news to anyone.
+    let ambient = asked.ambient.0 & available;
     let ambient = clip(
-        ".ambient: not permitted",
-        asked.ambient.0 & inheritable.0,
-        permitted,
+        ".ambient: not permitted and inheritable",
+        ambient,
+        permitted & inheritable.0,
     );
     let (bounding, permitted) = (CapabilitySet(bounding), CapabilitySet(permitted));
     let sets = Sets {
@@ -198,7 +204,8 @@ mod tests {
         let expected = [
             "process.capabilities.effective: not permitted, left out: cap_dac_override",
             "process.capabilities.inheritable: not in the bounding set, left out: cap_chown",
-            "process.capabilities.ambient: not permitted, left out: cap_dac_override",
+            "process.capabilities.ambient: not permitted and inheritable, left out: \
+             cap_chown,cap_dac_override",
         ];
         assert_eq!(warnings, expected);
         assert_eq!(granted.ambient, CapabilitySet(0));
@@ -213,13 +220,15 @@ mod tests {
     }
 
     #[test]
-    fn ambient_without_inheritable_is_no_news() {
+    fn ambient_without_inheritable_is_left_out_and_told() {
         let asked = Capabilities {
             inheritable: CapabilitySet(0),
             ..all(1)
         };
         let (granted, warnings) = granted(asked, config("", ""), &v2());
-        assert_eq!((granted.ambient.0, warnings), (0, Vec::new()));
+        let warning = "process.capabilities.ambient: not permitted and inheritable, left out: \
+                       cap_chown";
+        assert_eq!((granted.ambient.0, warnings), (0, vec![warning.to_owned()]));
     }
 
     proptest! {
