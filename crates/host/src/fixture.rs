@@ -112,6 +112,7 @@ fn root(cgroups: CgroupLayout) -> Host {
         euid: 0,
         egid: 0,
         capabilities: (1 << (LAST_CAPABILITY + 1)) - 1,
+        ambient_allowed: true,
         last_capability: LAST_CAPABILITY,
         in_user_namespace: false,
         setgroups_allowed: true,

@@ -55,6 +55,9 @@ pub struct Host {
     pub egid: u32,
     /// The runtime's effective capabilities, one bit each: bit 21 is `CAP_SYS_ADMIN`.
     pub capabilities: u64,
+    /// The runtime's secure bits let ambient capabilities be raised: capabilities(7). A new user
+    /// namespace starts without the bits.
+    pub ambient_allowed: bool,
     /// Number of the kernel's last capability.
     pub last_capability: u8,
     /// The runtime runs in a user namespace other than the initial one.

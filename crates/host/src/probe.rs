@@ -39,6 +39,8 @@ pub fn probe(needs: Needs) -> Result<Host, Error> {
     let kernel = machine::kernel_version(&release()?)?;
     let proc = ProcFs::mounted().map_err(|errno| Error::Proc { errno })?;
     let capabilities = coracle_sys::capget().map_err(|errno| Error::Capabilities { errno })?;
+    let ambient_allowed =
+        coracle_sys::ambient_is_allowed().map_err(|errno| Error::Capabilities { errno })?;
     let (euid, egid) = (geteuid().as_raw(), getegid().as_raw());
     let namespaces = own_namespaces(&proc)?;
     let table = mount_table(&proc, needs)?;
@@ -47,6 +49,7 @@ pub fn probe(needs: Needs) -> Result<Host, Error> {
         euid,
         egid,
         capabilities: capabilities.effective,
+        ambient_allowed,
         last_capability: last_capability(),
         in_user_namespace: namespaces.user.1 != INITIAL_USER_NAMESPACE,
         setgroups_allowed: identity::allows_setgroups(&text_of_self(&proc, c"setgroups")?),

@@ -123,6 +123,18 @@ pub fn ambient_raise(capability: u8) -> Result<()> {
     prctl(libc::PR_CAP_AMBIENT, operation, u64::from(capability)).map(drop)
 }
 
+/// `int prctl(PR_GET_SECUREBITS)`, PR_GET_SECUREBITS(2const): whether the secure bits, which pass
+/// from process to process, let ambient capabilities be raised.
+///
+/// # Errors
+///
+/// The kernel's; none is known.
+pub fn ambient_is_allowed() -> Result<bool> {
+    /// `SECBIT_NO_CAP_AMBIENT_RAISE` of linux/securebits.h.
+    const NO_RAISE: libc::c_int = 1 << 6;
+    prctl(libc::PR_GET_SECUREBITS, 0, 0).map(|bits| bits & NO_RAISE == 0)
+}
+
 /// `int prctl(PR_SET_KEEPCAPS, long state)`, PR_SET_KEEPCAPS(2const).
 ///
 /// # Errors

@@ -60,8 +60,8 @@ pub use bpf::{
     bpf_program_by_id, bpf_query_device,
 };
 pub use capability::{
-    Capabilities, KeepCapabilities, ambient_clear, ambient_raise, capget, capset, drop_bounding,
-    read_bounding, set_keep_capabilities,
+    Capabilities, KeepCapabilities, ambient_clear, ambient_is_allowed, ambient_raise, capget,
+    capset, drop_bounding, read_bounding, set_keep_capabilities,
 };
 pub use clone::{Cloned, Parentage, assert_single_threaded, clone3, exit};
 pub use descriptor::{

@@ -32,6 +32,7 @@ coracle_integration::tests![
     omitted_capabilities_are_none,
     ambient_capabilities_are_raised,
     ambient_without_inheritable_is_no_failure,
+    ambient_that_secure_bits_forbid_is_told,
     an_unknown_capability_is_no_failure,
     warnings_are_shown_and_failures_stand_alone,
     a_user_keeps_no_capabilities_but_ambient_ones,
@@ -349,6 +350,27 @@ fn ambient_capabilities_are_raised() {
         output.stdout,
         "Inh: 400\nPrm: 400\nEff: 400\nBnd: 400\nAmb: 400\n"
     );
+}
+
+fn ambient_that_secure_bits_forbid_is_told() {
+    let runtime = Runtime::new();
+    needs::program("python3");
+    let kill = ["CAP_KILL"];
+    let sets = json!({"bounding": kill, "permitted": kill, "effective": kill,
+        "inheritable": kill, "ambient": kill});
+    let bundle = runtime
+        .bundle()
+        .args(SETS)
+        .set("/process/capabilities", sets);
+    let run = runtime.with_bundle("run", &bundle).arg(runtime.id());
+    // PR_SET_SECUREBITS, SECBIT_NO_CAP_AMBIENT_RAISE
+    let script = "import ctypes, os, sys
+assert ctypes.CDLL(None).prctl(28, 1 << 6, 0, 0, 0) == 0
+os.execv(sys.argv[1], sys.argv[1:])";
+    let output = run.under("python3", ["-c", script]).output();
+    assert!(output.stdout.ends_with("Amb: \n"), "{output}");
+    let warning = "process.capabilities.ambient: SECBIT_NO_CAP_AMBIENT_RAISE is set";
+    assert!(output.ok().stderr.contains(warning));
 }
 
 fn ambient_without_inheritable_is_no_failure() {

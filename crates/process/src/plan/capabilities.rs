@@ -104,6 +104,15 @@ pub(crate) fn grant(subject: &Subject, warnings: &mut Vec<String>) -> Granted {
         ambient,
         permitted & inheritable.0,
     );
+    let raisable = match subject.host.ambient_allowed || subject.in_new_user_namespace() {
+        true => ambient.0,
+        false => 0,
+    };
+    let ambient = clip(
+        ".ambient: SECBIT_NO_CAP_AMBIENT_RAISE is set",
+        ambient.0,
+        raisable,
+    );
     let (bounding, permitted) = (CapabilitySet(bounding), CapabilitySet(permitted));
     let sets = Sets {
         effective,
@@ -229,6 +238,20 @@ mod tests {
         let warning = "process.capabilities.ambient: not permitted and inheritable, left out: \
                        cap_chown";
         assert_eq!((granted.ambient.0, warnings), (0, vec![warning.to_owned()]));
+    }
+
+    #[test]
+    fn secure_bits_of_the_runtime_are_told() {
+        let host = Host {
+            ambient_allowed: false,
+            ..v2()
+        };
+        let warning = "process.capabilities.ambient: SECBIT_NO_CAP_AMBIENT_RAISE is set, left out: \
+                       cap_chown";
+        let (none, warnings) = granted(all(1), config("", ""), &host);
+        assert_eq!((none.ambient.0, warnings), (0, vec![warning.to_owned()]));
+        let (kept, warnings) = granted(all(1), config_in_user_namespace(""), &host);
+        assert_eq!((kept.ambient.0, warnings), (1, Vec::new()));
     }
 
     proptest! {
