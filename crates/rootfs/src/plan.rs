@@ -770,7 +770,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_cgroup_namespace_only_the_own_cgroup_is_shown() {
+    fn without_a_cgroup_namespace_the_cgroup_of_init_is_shown() {
         let mounts = r#"{"destination": "/sys/fs/cgroup", "type": "cgroup", "options": ["ro"]}"#;
         let bundle = bundle(mounts, "", NEW_MOUNT);
         let host = fixture::v1();
@@ -793,14 +793,25 @@ mod tests {
             &host,
             &context,
             expect![[r#"
-            by Runtime
-            root.path tree /b/rootfs step 1: all rslave +0 -0;
-            mounts[0] tree /sys/fs/cgroup/systemd/web1 step 2: all rprivate +1 -0;
-            mounts[0] tree /sys/fs/cgroup/cpu,cpuacct/web1 step 2: all rprivate +1 -0;
-        "#]],
+                by Runtime
+                root.path tree /b/rootfs step 1: all rslave +0 -0;
+                mounts[0] tree /sys/fs/cgroup/systemd/web1 step 2: all rprivate +1 -0;
+                mounts[0] tree /sys/fs/cgroup/cpu,cpuacct/web1 step 2: all rprivate +1 -0;
+                mounts[0] tree /sys/fs/cgroup/cpuset/system.slice/engine.service step 2: all rprivate +1 -0;
+                mounts[0] tree /sys/fs/cgroup/memory/system.slice/engine.service step 2: all rprivate +1 -0;
+                mounts[0] tree /sys/fs/cgroup/devices/system.slice/engine.service step 2: all rprivate +1 -0;
+                mounts[0] tree /sys/fs/cgroup/freezer/system.slice/engine.service step 2: all rprivate +1 -0;
+                mounts[0] tree /sys/fs/cgroup/blkio/system.slice/engine.service step 2: all rprivate +1 -0;
+                mounts[0] tree /sys/fs/cgroup/pids/system.slice/engine.service step 2: all rprivate +1 -0;
+                mounts[0] tree /sys/fs/cgroup/hugetlb/system.slice/engine.service step 2: all rprivate +1 -0;
+                mounts[0] tree /sys/fs/cgroup/net_cls,net_prio/system.slice/engine.service step 2: all rprivate +1 -0;
+                mounts[0] tree /sys/fs/cgroup/perf_event/system.slice/engine.service step 2: all rprivate +1 -0;
+                mounts[0] tree /sys/fs/cgroup/rdma/system.slice/engine.service step 2: all rprivate +1 -0;
+            "#]],
         );
     }
 
+    /// Whether its own cgroup is there before init is, as systemd's is not, makes no difference.
     #[test]
     fn cgroup2_in_a_user_namespace_has_a_way_out() {
         let mounts = r#"{"destination": "/sys/fs/cgroup", "type": "cgroup", "options": ["ro"]}"#;
@@ -814,16 +825,16 @@ mod tests {
             &fixture::v2(),
             &context,
             expect![[r#"
-            by Child
-            root.path tree /b/rootfs step 1: all rslave +0 -0;
-            mounts[0] tree /sys/fs/cgroup/web1 step 2: all rprivate +1 -0;
-            /dev/null mount /dev/null step 3: top private +a -0;
-            /dev/zero mount /dev/zero step 4: top private +a -0;
-            /dev/full mount /dev/full step 5: top private +a -0;
-            /dev/random mount /dev/random step 6: top private +a -0;
-            /dev/urandom mount /dev/urandom step 7: top private +a -0;
-            /dev/tty mount /dev/tty step 8: top private +a -0;
-        "#]],
+                by Child
+                root.path tree /b/rootfs step 1: all rslave +0 -0;
+                mounts[0] tree /sys/fs/cgroup step 2: all rprivate +1 -0;
+                /dev/null mount /dev/null step 3: top private +a -0;
+                /dev/zero mount /dev/zero step 4: top private +a -0;
+                /dev/full mount /dev/full step 5: top private +a -0;
+                /dev/random mount /dev/random step 6: top private +a -0;
+                /dev/urandom mount /dev/urandom step 7: top private +a -0;
+                /dev/tty mount /dev/tty step 8: top private +a -0;
+            "#]],
         );
     }
 

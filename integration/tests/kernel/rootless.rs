@@ -27,6 +27,7 @@ coracle_integration::tests![
     devices_are_bound,
     sysfs_is_there_and_read_only,
     control_groups_are_there_or_hidden,
+    control_groups_of_the_host_are_bound,
     masks_lie,
     unmapped_ids_of_mounts_are_refused,
     id_mapped_mounts_are_refused,
@@ -314,6 +315,30 @@ fn control_groups_are_there_or_hidden() {
         runtime.run(&written(&runtime).shell(script)).ok().stdout,
         ""
     );
+}
+
+/// Without a control group and a namespace of its own the process is in the caller's groups, and a
+/// service manager in the container looks for them.
+fn control_groups_of_the_host_are_bound() {
+    let user = user();
+    let root = Runtime::new().options(["--cgroup-manager", "disabled"]);
+    for (runtime, bundle) in [
+        (&user, written(&user)),
+        (&root, root.bundle()),
+        (&root, root.bundle().user_namespace()),
+    ] {
+        let bundle = bundle
+            .without_namespace("cgroup")
+            .without_mount("/sys/fs/cgroup")
+            .mount("/sys/fs/cgroup", "cgroup", "cgroup", ["ro"]);
+        let script = "cd /sys/fs/cgroup; cat cgroup.controllers >/dev/null 2>&1 && exec echo v2
+            for name in $(grep -o '^[a-z]*.[0-9]' /proc/cgroups | cut -f1); do
+                grep -q \":$name:\" /proc/self/cgroup || continue
+                cat $name/tasks >/dev/null || exit 1
+            done; echo v1";
+        let output = runtime.run(&bundle.shell(script)).ok();
+        assert!(["v1", "v2"].contains(&output.line()), "{output}");
+    }
 }
 
 fn masks_lie() {

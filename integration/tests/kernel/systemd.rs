@@ -43,6 +43,7 @@ coracle_integration::tests![
     the_managers_own_socket_is_enough,
     without_a_bus_it_is_refused,
     the_user_of_a_namespace_owns_the_group,
+    the_hosts_tree_is_seen_without_a_namespace,
     init_below_its_group_by_systemd,
     init_below_its_group_by_files,
     exec_finds_init_in_a_group_below,
@@ -645,6 +646,27 @@ fn the_user_of_a_namespace_owns_the_group() {
     reload();
     let made = container.shell("mkdir /sys/fs/cgroup/x && rmdir /sys/fs/cgroup/x");
     made.ok();
+}
+
+/// A user namespace may not mount the tree itself, and the scope is there only after the sources of
+/// mounts were opened.
+fn the_hosts_tree_is_seen_without_a_namespace() {
+    let script = "cat /sys/fs/cgroup$(cut -d: -f3 /proc/self/cgroup)/cgroup.procs >/dev/null \
+        && mkdir /sys/fs/cgroup/x; cat /proc/self/cgroup";
+    let check = |runtime: &Runtime, bundle: Bundle| {
+        let bundle = bundle
+            .without_namespace("cgroup")
+            .without_mount("/sys/fs/cgroup")
+            .mount("/sys/fs/cgroup", "cgroup", "cgroup", ["ro"]);
+        let output = runtime.run(&bundle.shell(script)).ok();
+        assert!(output.line().ends_with(".scope"), "{output}");
+        assert!(output.stderr.contains("Read-only file system"), "{output}");
+    };
+    let runtime = systemd();
+    check(&runtime, runtime.bundle());
+    check(&runtime, runtime.bundle().user_namespace());
+    let runtime = user();
+    check(&runtime, rootless(&runtime));
 }
 
 /// CGR-18: the container can hand its controllers down.

@@ -62,7 +62,7 @@ fn fill(slots: &mut Slots, top: BorrowedFd<'_>, entry: &CgroupEntry) -> Result<(
             Err(failure) => return Err(failure),
         },
     };
-    // The container has no cgroup in this hierarchy.
+    // The cgroup is not there, or is out of our reach.
     let Some(mount) = mount else { return Ok(()) };
     let name = entry.name.as_c_str();
     let mode = Mode::from_bits_truncate(0o755);

@@ -8,7 +8,7 @@ use coracle_bundle::{Mount, PropagationKind};
 use coracle_host::{CgroupMode, Hierarchy};
 use coracle_sys::mount_attribute;
 use std::ffi::CString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A tmpfs with one directory a hierarchy.
 #[derive(Clone, Debug)]
@@ -44,7 +44,7 @@ pub(crate) enum CgroupFill {
         /// Bound instead where the kernel does not permit a fresh one.
         fallback: Option<usize>,
     },
-    /// The container's own cgroup.
+    /// The cgroup that init is in.
     Bind { source: usize },
 }
 
@@ -63,24 +63,21 @@ fn has_namespace(planner: &Planner) -> bool {
 }
 
 /// The v2 tree. A user namespace without a cgroup namespace of its own may not mount it: then the
-/// container's own cgroup is bound, or the host's tree if it has none; read-only as asked, in every
-/// mount below (CVE-2023-25809).
+/// host's tree is bound, which is what a fresh mount would show and where the paths of
+/// `/proc/self/cgroup` lead; read-only as asked, in every mount below (CVE-2023-25809).
 fn unified(planner: &mut Planner, mount: &Mount, at: &str) -> Result<Step, Error> {
     let target = target(planner, mount, at, Want::of(mount))?;
     let set = mount.options.attributes.set | mount.options.recursive.set;
-    let fallback = if planner.in_user_namespace() {
-        let own = planner.context.unified_directory.clone();
-        let host = planner
-            .host
-            .cgroups
-            .unified
-            .as_ref()
-            .map(|tree| tree.mount.clone());
-        own.or(host)
-            .map(|path| source(planner, &path, set, at))
-            .transpose()?
-    } else {
-        None
+    let fallback = match planner.host.cgroups.unified.clone() {
+        Some(tree) if planner.in_user_namespace() => {
+            let own = planner.context.unified_directory.clone();
+            let path = match has_namespace(planner) {
+                true => own.unwrap_or_else(|| inherited(&tree.mount, &tree.root, &tree.own)),
+                false => tree.mount,
+            };
+            Some(source(planner, (&path, None), set, at)?)
+        }
+        _ => None,
     };
     let mut parameters = vec![(c"source".to_owned(), Some(c"cgroup".to_owned()))];
     parameters.extend(mount.options.data.iter().cloned());
@@ -136,14 +133,12 @@ fn hierarchies(planner: &mut Planner, mount: &Mount, at: &str) -> Result<Step, E
                 links.push((c_string(controller.as_ref(), at)?, name.clone()));
             }
         }
-        if let Some(fill) = fill(planner, &hierarchy, set, at)? {
-            entries.push(CgroupEntry { name, fill });
-        }
+        let fill = fill(planner, &hierarchy, set, at)?;
+        entries.push(CgroupEntry { name, fill });
     }
     if let Some(entry) = side_tree(planner, set, at)? {
         entries.push(entry);
     }
-    links.retain(|(_, name)| entries.iter().any(|entry| entry.name == *name));
     Ok(Step::Cgroup(Cgroup {
         text: text_of_fresh(mount),
         target,
@@ -163,21 +158,24 @@ fn hierarchies(planner: &mut Planner, mount: &Mount, at: &str) -> Result<Step, E
 }
 
 /// With a cgroup namespace a fresh mount shows just the container's part; without one it would show
-/// the whole host, so that the container's own cgroup is bound, if it has one.
+/// the whole host, so that the cgroup is bound in which init will be: the container's own, or the
+/// runtime's where none is made, or may be made.
 fn fill(
     planner: &mut Planner,
     hierarchy: &Hierarchy,
     set: u64,
     at: &str,
-) -> Result<Option<CgroupFill>, Error> {
+) -> Result<CgroupFill, Error> {
     let own = planner.context.cgroup_directories.iter();
     let own = own
         .filter(|own| own.mount == hierarchy.mount)
         .map(|own| own.directory.clone())
         .next();
+    let inherited = inherited(&hierarchy.mount, &hierarchy.root, &hierarchy.own);
+    let paths = (own.as_deref().unwrap_or(&inherited), Some(&*inherited));
     if !has_namespace(planner) {
-        let bound = own.map(|own| source(planner, &own, set, at)).transpose()?;
-        return Ok(bound.map(|source| CgroupFill::Bind { source }));
+        let source = source(planner, paths, set, at)?;
+        return Ok(CgroupFill::Bind { source });
     }
     let mut parameters = vec![(c"source".to_owned(), Some(c"cgroup".to_owned()))];
     for controller in &hierarchy.controllers {
@@ -192,22 +190,29 @@ fn fill(
     if hierarchy.noprefix {
         parameters.push((c"noprefix".to_owned(), None));
     }
-    let fallback = match own {
-        Some(own) if planner.in_user_namespace() => Some(source(planner, &own, set, at)?),
-        _ => None,
+    let fallback = match planner.in_user_namespace() {
+        true => Some(source(planner, paths, set, at)?),
+        false => None,
     };
     let fs_type = c"cgroup".to_owned();
-    Ok(Some(CgroupFill::Fresh {
+    Ok(CgroupFill::Fresh {
         fs_type,
         parameters,
         attributes: set,
         fallback,
-    }))
+    })
+}
+
+/// The cgroup of the runtime, in which a container stays that has none of its own; the top of the
+/// mount where that does not reach it.
+fn inherited(mount: &Path, root: &Path, own: &Path) -> PathBuf {
+    let below = own.strip_prefix(root).unwrap_or(Path::new(""));
+    mount.join(below)
 }
 
 /// The v2 mount beside v1 hierarchies.
 fn side_tree(planner: &mut Planner, set: u64, at: &str) -> Result<Option<CgroupEntry>, Error> {
-    let Some(tree) = &planner.host.cgroups.unified else {
+    let Some(tree) = planner.host.cgroups.unified.clone() else {
         return Ok(None);
     };
     let Some(name) = tree.mount.file_name() else {
@@ -215,26 +220,32 @@ fn side_tree(planner: &mut Planner, set: u64, at: &str) -> Result<Option<CgroupE
     };
     let name = c_string(name, at)?;
     let own = planner.context.unified_directory.clone();
-    let bound = match own {
-        Some(own) if planner.in_user_namespace() || !has_namespace(planner) => {
-            Some(source(planner, &own, set, at)?)
-        }
-        _ => None,
+    let inherited = inherited(&tree.mount, &tree.root, &tree.own);
+    let paths = (own.as_deref().unwrap_or(&inherited), Some(&*inherited));
+    let bound = match planner.in_user_namespace() || !has_namespace(planner) {
+        true => Some(source(planner, paths, set, at)?),
+        false => None,
     };
-    let fill = match (has_namespace(planner), bound) {
-        (true, fallback) => CgroupFill::Fresh {
+    let fill = match bound {
+        Some(source) if !has_namespace(planner) => CgroupFill::Bind { source },
+        fallback => CgroupFill::Fresh {
             fs_type: c"cgroup2".to_owned(),
             parameters: vec![(c"source".to_owned(), Some(c"cgroup".to_owned()))],
             attributes: set,
             fallback,
         },
-        (false, Some(source)) => CgroupFill::Bind { source },
-        (false, None) => return Ok(None),
     };
     Ok(Some(CgroupEntry { name, fill }))
 }
 
-fn source(planner: &mut Planner, path: &Path, set: u64, at: &str) -> Result<usize, Error> {
+/// The second path counts where nothing is at the first when the sources are opened.
+fn source(
+    planner: &mut Planner,
+    (path, alternative): (&Path, Option<&Path>),
+    set: u64,
+    at: &str,
+) -> Result<usize, Error> {
+    let alternative = alternative.map(|path| c_string(path.as_os_str(), at));
     let private = coracle_bundle::Propagation {
         kind: PropagationKind::Private,
         recursive: true,
@@ -246,6 +257,7 @@ fn source(planner: &mut Planner, path: &Path, set: u64, at: &str) -> Result<usiz
             ..propagation::change(private)
         }],
         optional: true,
+        alternative: alternative.transpose()?,
         ..Source::new(
             at.to_owned(),
             c_string(path.as_os_str(), at)?,
