@@ -148,9 +148,9 @@ pub struct DeviceRule {
     pub allow: bool,
     /// Which type.
     pub kind: DeviceRuleKind,
-    /// Always a wildcard with [`DeviceRuleKind::All`].
+    /// The major number.
     pub major: Option<u32>,
-    /// The same.
+    /// The minor number.
     pub minor: Option<u32>,
     /// At least one.
     pub access: DeviceAccess,
@@ -159,7 +159,7 @@ pub struct DeviceRule {
 /// The type of device that a rule is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeviceRuleKind {
-    /// `a`.
+    /// `a`: both of the others.
     All,
     /// `c`.
     Char,

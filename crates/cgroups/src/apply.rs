@@ -7,6 +7,7 @@ mod hint;
 mod init;
 mod kill;
 mod leaf;
+mod partition;
 mod processes;
 mod remove;
 mod resctrl;

@@ -5,6 +5,9 @@ use std::path::PathBuf;
 use coracle_sys::errno_text;
 use nix::errno::Errno;
 
+/// The file of a cpuset that tells whether it is a partition.
+pub(crate) const PARTITION: &str = "cpuset.cpus.partition";
+
 /// A failure of planning or carrying out: one lower-case line.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -125,6 +128,18 @@ pub enum Error {
         errno: Errno,
         /// Cause, where it is known: `: …` or empty.
         hint: String,
+    },
+    /// A cpuset that the kernel marks as no partition, after it has taken the value.
+    #[error("{source_path}: write `{value}` to {}: {} says `{state}`", path.display(), PARTITION)]
+    Partition {
+        /// JSON path of what is written.
+        source_path: String,
+        /// The file.
+        path: PathBuf,
+        /// The value.
+        value: String,
+        /// What the kernel says in `cpuset.cpus.partition`: `root invalid (…)`.
+        state: String,
     },
     /// Reading a file.
     #[error("read {}: {}", path.display(), errno_text(*errno))]
@@ -259,7 +274,9 @@ impl Error {
     pub fn path_mut(&mut self) -> Option<&mut String> {
         match self {
             Self::Config { path, .. } | Self::Controller { path, .. } => Some(path),
-            Self::Write { source_path, .. } => Some(source_path),
+            Self::Write { source_path, .. } | Self::Partition { source_path, .. } => {
+                Some(source_path)
+            }
             Self::Halfway { source, .. } => source.path_mut(),
             _ => None,
         }

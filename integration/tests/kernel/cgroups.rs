@@ -51,6 +51,7 @@ coracle_integration::tests![
     hugepages,
     limits_without_a_controller_are_refused,
     unified_files,
+    a_partition_that_is_none_is_refused,
     unified_on_version_1_is_refused,
     a_failed_write_undoes_the_groups,
     devices_are_denied_by_default,
@@ -60,6 +61,7 @@ coracle_integration::tests![
     a_later_rule_wins,
     all_devices_can_be_allowed,
     a_whole_major_can_be_allowed,
+    numbers_of_both_types_are_those_alone,
     exec_is_denied_the_same_devices,
     bad_device_rules_are_refused,
     the_freezer_holds_all_processes,
@@ -755,6 +757,21 @@ fn unified_files() {
     );
 }
 
+/// The kernel takes the value, and says only in the file itself that it makes no partition.
+fn a_partition_that_is_none_is_refused() {
+    needs::version_2();
+    needs::controller("cpuset");
+    let cpus = fs::read_to_string("/sys/fs/cgroup/cpuset.cpus.effective").unwrap();
+    for kind in ["root", "isolated"] {
+        let value = json!({"cpuset.cpus.partition": kind, "cpuset.cpus": cpus.trim()});
+        let place = "unified.cpuset.cpus.partition";
+        refused("unified", [(value, place, &format!("{kind} invalid ("))]);
+    }
+    let value = json!({"cpuset.cpus.partition": "member"});
+    let of = |value| applied("unified", value, ("cpuset", ""), "cpuset.cpus.partition");
+    assert_eq!(of(value), "member");
+}
+
 fn unified_on_version_1_is_refused() {
     needs::version_1();
     let text = "cannot use unified on cgroup v1";
@@ -886,6 +903,17 @@ fn a_whole_major_can_be_allowed() {
     assert_eq!(opened(rules([(true, "c", 239, -1, "rw")])), DENIED);
 }
 
+/// A rule for both types is one for each, whatever the kernel of version 1 makes of such a line.
+fn numbers_of_both_types_are_those_alone() {
+    assert_eq!(opened(rules([(true, "a", 240, 77, "rw")])), ALLOWED);
+    assert_eq!(opened(rules([(true, "a", 240, -1, "rw")])), ALLOWED);
+    assert_eq!(opened(rules([(true, "a", 241, 77, "rwm")])), DENIED);
+    assert_eq!(opened(rules([(true, "a", -1, 78, "rwm")])), DENIED);
+    let all = json!({"allow": true, "access": "rwm"});
+    let untyped = json!({"allow": false, "major": 240, "minor": 77, "access": "rwm"});
+    assert_eq!(opened(json!([all, untyped])), DENIED);
+}
+
 fn exec_is_denied_the_same_devices() {
     let runtime = Runtime::new();
     let bundle = odd_device(&runtime, rules([(true, "c", 240, 77, "r")]));
@@ -903,7 +931,6 @@ fn bad_device_rules_are_refused() {
         json!({"allow": true}),
         json!({"allow": true, "access": "rwx"}),
         json!({"allow": true, "type": "x", "access": "rwm"}),
-        json!({"allow": true, "type": "a", "major": 5, "minor": 1, "access": "rwm"}),
         json!({"allow": true, "type": "c", "major": -2, "minor": 1, "access": "rwm"}),
         json!({"allow": true, "type": "c", "major": 1i64 << 40, "minor": 1, "access": "rwm"}),
         json!({"access": "rwm"}),

@@ -11,6 +11,7 @@ use coracle_integration::{
 };
 
 use crate::lifecycle::{fail_every_call, kill_at_every_call};
+use crate::update::ends_the_idleness;
 
 coracle_integration::tests![
     init_is_in_a_scope,
@@ -22,6 +23,7 @@ coracle_integration::tests![
     wrong_paths_are_refused,
     limits_are_properties_and_files,
     cpusets_are_properties_and_files,
+    a_weight_ends_the_idleness,
     a_reload_keeps_limits,
     a_reload_keeps_devices,
     a_denied_part_stays_denied,
@@ -287,6 +289,10 @@ fn cpusets_are_properties_and_files() {
     assert_eq!(file(&container, "cpuset.cpus"), "0");
     reload();
     assert_eq!(file(&container, "cpuset.cpus"), "0");
+}
+
+fn a_weight_ends_the_idleness() {
+    ends_the_idleness(&systemd());
 }
 
 fn a_reload_keeps_limits() {

@@ -19,6 +19,7 @@ coracle_integration::tests![
     halves_of_pairs_keep_the_other,
     memory_moves_in_both_directions,
     an_idle_container_gets_its_weight_back,
+    a_weight_ends_the_idleness,
     the_oom_killer_can_be_had_back,
     a_failing_value_takes_back_all_others,
     a_config_that_cannot_be_stored_takes_the_limits_back,
@@ -187,6 +188,15 @@ fn flags_of_processes_and_disks() {
     assert_eq!(read(&container, PIDS), "40");
     update(&container, ["--pids-limit=-1"]).ok();
     assert_eq!(read(&container, PIDS), "max");
+    // As in a config, where a limit of none would keep init itself out.
+    update(&container, ["--pids-limit", "0"]).ok();
+    assert_eq!(read(&container, PIDS), "1");
+    assert_eq!(resources(&container)["pids"]["limit"], json!(0));
+    update(&container, ["--pids-limit", "50"]).ok();
+    update_with(&container, &json!({"pids": {"limit": 0}})).ok();
+    assert_eq!(read(&container, PIDS), "1");
+    let created = runtime.create(&limited(&runtime, json!({"pids": {"limit": 0}})));
+    assert_eq!(read(&created, PIDS), "1");
     let place = (("blkio", "blkio.bfq.weight"), "io.bfq.weight");
     if has_controller(either("blkio", "io")) && container.control_file(place.0, place.1).exists() {
         update(&container, ["--blkio-weight", "300"]).ok();
@@ -255,7 +265,7 @@ fn zeros_and_absent_values_stay() {
     let container = runtime.start(&limited(&runtime, given.clone()));
     let zeros = json!({"memory": {"limit": 0, "swap": 0, "reservation": 0, "kernel": 0},
         "cpu": {"shares": 0, "quota": 0, "period": 0, "cpus": "", "mems": ""},
-        "pids": {"limit": 0}, "blockIO": {"weight": 0}, "devices": null});
+        "pids": {"limit": null}, "blockIO": {"weight": 0}, "devices": null});
     for object in [zeros, json!({}), json!({"memory": null, "cpu": {}})] {
         update_with(&container, &object).ok();
         assert_eq!(read(&container, MEMORY), "67108864");
@@ -343,12 +353,48 @@ fn an_idle_container_gets_its_weight_back() {
     let runtime = Runtime::new();
     let container = runtime.start(&limited(&runtime, json!({"cpu": {"shares": 512}})));
     update(&container, ["--cpu-idle", "1"]).ok();
-    // The kernel takes no weight meanwhile; it comes with the end of the idleness.
-    update(&container, ["--cpu-share", "2048"]).ok();
     assert_eq!(read(&container, IDLE), "1");
     update(&container, ["--cpu-idle", "0"]).ok();
     assert_eq!(read(&container, IDLE), "0");
+    assert_eq!(read(&container, WEIGHT), either("512", "59"));
+}
+
+/// The kernel takes no weight for an idle group.
+fn a_weight_ends_the_idleness() {
+    needs::controller("cpu");
+    ends_the_idleness(&Runtime::new());
+}
+
+pub(crate) fn ends_the_idleness(runtime: &Runtime) {
+    let container = runtime.start(&limited(runtime, json!({"cpu": {"idle": 1}})));
+    assert_eq!(read(&container, IDLE), "1");
+    update(&container, ["--cpu-share", "2048"]).ok();
+    assert_eq!(read(&container, IDLE), "0");
     assert_eq!(read(&container, WEIGHT), either("2048", "174"));
+    assert_eq!(
+        resources(&container)["cpu"],
+        json!({"idle": 0, "shares": 2048})
+    );
+    let idle = json!({"cpu": {"idle": 1, "shares": 512}});
+    update_with(&container, &idle).ok();
+    assert_eq!(read(&container, IDLE), "1");
+    update_with(&container, &json!({"cpu": {"shares": 0}})).ok();
+    assert_eq!(read(&container, IDLE), "1");
+    if is_v2() {
+        let weight = json!({"unified": {"cpu.weight": "50"}});
+        update_with(&container, &weight).ok();
+        assert_eq!(
+            (read(&container, IDLE), read(&container, WEIGHT)),
+            ("0".into(), "50".into())
+        );
+        let by_file = json!({"unified": {"cpu.idle": "1"}});
+        let container = runtime.start(&limited(runtime, by_file));
+        update(&container, ["--cpu-share", "2048"]).ok();
+        assert_eq!(
+            (read(&container, IDLE), read(&container, WEIGHT)),
+            ("0".into(), "174".into())
+        );
+    }
 }
 
 /// All limits that the test below sets.

@@ -14,7 +14,7 @@ use nix::unistd::Pid;
 use super::freeze::await_event_until;
 use super::processes::{cgroup_of, processes};
 use super::v1::{self, Age};
-use super::{device, files, leaf, v2};
+use super::{device, files, leaf, partition, v2};
 use crate::plan::{
     Denied, Files, Property, SystemdPlan, UnifiedPlan, UnitKind, UnitPlan, directory,
     unified_directory,
@@ -200,6 +200,7 @@ fn fill_in_v2(plan: &UnifiedPlan) -> Result<Option<OwnedFd>> {
     v2::check_required(own.as_fd(), plan, &blocked)?;
     v2::check_type(own.as_fd(), &path, plan)?;
     v1::write_all(own.as_fd(), &path, &plan.writes, &mut |_| {})?;
+    partition::check(own.as_fd(), &path, &plan.writes, None)?;
     if let Some(program) = &plan.devices {
         // Beside systemd's own filter: it puts that one in place again whenever it likes.
         device::attach(own.as_fd(), &path, program, Age::New)?;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use coracle_host::{CgroupLayout, CgroupMode, Hierarchy, UnifiedTree};
 
 use super::device::{self, Swapped};
-use super::{files, resctrl, systemd, v1};
+use super::{files, partition, resctrl, systemd, v1};
 use crate::plan::{DeviceUpdate, Moment, Property, Survey, UpdatePlan, Write, properties, restore};
 use crate::record::{Directory, Mode, Unit};
 use crate::{Error, Record, Result};
@@ -173,6 +173,7 @@ fn write_files(path: &Path, writes: &[Write], undo: &mut Undo) -> Result<()> {
         return Ok(());
     }
     let directory = open(path)?;
+    let partition = partition::before(directory.as_fd(), writes);
     v1::write_all(directory.as_fd(), path, writes, &mut |write| {
         // A file that cannot be read, such as memory.reclaim, is a request and no value.
         let Ok(before) = files::read(directory.as_fd(), &write.file) else {
@@ -185,7 +186,8 @@ fn write_files(path: &Path, writes: &[Write], undo: &mut Undo) -> Result<()> {
                 value,
             });
         }
-    })
+    })?;
+    partition::check(directory.as_fd(), path, writes, partition.as_deref())
 }
 
 fn change_devices(record: &Record, devices: &DeviceUpdate, undo: &mut Undo) -> Result<()> {

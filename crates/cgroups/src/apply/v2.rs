@@ -9,7 +9,7 @@ use nix::unistd::{Uid, fchownat};
 
 use super::processes::processes_below;
 use super::v1::{self, Age};
-use super::{device, files};
+use super::{device, files, partition};
 use crate::plan::{Denied, Enable, UnifiedPlan, unified_directory};
 use crate::record::Directory;
 use crate::{Error, Result};
@@ -42,6 +42,7 @@ pub(super) fn make(
     check_type(leaf.as_fd(), &path, plan)?;
     check_unused(leaf.as_fd(), &path)?;
     v1::write_all(leaf.as_fd(), &path, &plan.writes, &mut |_| {})?;
+    partition::check(leaf.as_fd(), &path, &plan.writes, None)?;
     if let Some(program) = &plan.devices {
         device::attach(leaf.as_fd(), &path, program, age)?;
     }

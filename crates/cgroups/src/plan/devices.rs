@@ -101,15 +101,10 @@ pub(super) fn effective(rules: &[DeviceRule]) -> Result<Vec<Entry>> {
             let path = format!("{source}.access");
             return Err(Error::config(path, "needs at least one of r, w and m"));
         }
-        let numbered = rule.major.is_some() || rule.minor.is_some();
-        if rule.kind == DeviceRuleKind::All && numbered {
-            // The kernel would take `a 1:3` for everything.
-            let reason = "type a means all devices, so it takes no major and minor";
-            return Err(Error::config(source, reason));
-        }
-        // Nor does it look at the access of an `a` line: two lines say what is meant.
+        // The kernel looks neither at the numbers nor at the access of an `a` line, and would take
+        // `a 1:3 r` for everything: two lines say what is meant.
         let kinds: &[DeviceRuleKind] = match rule.kind {
-            DeviceRuleKind::All if rule.access != ALL => {
+            DeviceRuleKind::All if !is_everything(rule) => {
                 &[DeviceRuleKind::Char, DeviceRuleKind::Block]
             }
             ref kind => std::slice::from_ref(kind),
@@ -170,7 +165,7 @@ pub(super) fn any(allow: bool, kind: DeviceRuleKind, access: DeviceAccess) -> De
 }
 
 pub(super) fn is_everything(rule: &DeviceRule) -> bool {
-    rule.kind == DeviceRuleKind::All && rule.access == ALL
+    *rule == any(rule.allow, DeviceRuleKind::All, ALL)
 }
 
 /// `1:3`, `136:*`.
@@ -518,10 +513,26 @@ mod tests {
             "allow c 1:3 ",
             "linux.resources.devices[0].access: needs at least one of r, w and m",
         );
-        check(
-            "allow a 1:3 rwm",
-            "linux.resources.devices[0]: type a means all devices, so it takes no major and minor",
+    }
+
+    #[test]
+    fn both_types_with_numbers() {
+        let text = v1(&["allow a 7:3 rwm", "deny a 7:* w"]);
+        let own: Vec<&str> = text.lines().filter(|line| line.contains(" 7:")).collect();
+        assert_eq!(
+            own,
+            [
+                "devices.allow=c 7:3 rwm",
+                "devices.allow=b 7:3 rwm",
+                "devices.deny=c 7:* w",
+                "devices.deny=c 7:3 w",
+                "devices.deny=b 7:* w",
+                "devices.deny=b 7:3 w",
+            ]
         );
+        let entries = v2(&["allow a 7:3 rw"]).unwrap().rules;
+        assert_eq!(entries[1..3], ["allow c 7:3 rw", "allow b 7:3 rw"]);
+        assert!(v2(&["allow a 7:* rwm"]).is_some());
     }
 
     #[test]
@@ -621,10 +632,9 @@ mod tests {
             minor in prop::option::of(0u32..3),
             access in prop_oneof![Just("r"), Just("w"), Just("m"), Just("rw"), Just("rwm")],
         ) -> DeviceRule {
-            let numbered = kind != "a";
             DeviceRule {
-                major: major.filter(|_| numbered),
-                minor: minor.filter(|_| numbered),
+                major,
+                minor,
                 ..rule(&format!("{} {kind} {access}", if allow { "allow" } else { "deny" }))
             }
         }

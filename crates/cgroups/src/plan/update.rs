@@ -108,9 +108,7 @@ pub fn changes_devices(asked: &Resources) -> bool {
 fn affected(change: &Change) -> Resources {
     Resources {
         memory: memory(&change.asked.memory, &change.new.memory),
-        cpu: cpu(&change.asked.cpu, change.new),
-        // Zero is "leave as it is", as engines send whole objects full of zeros.
-        pids: change.asked.pids.filter(|limit| *limit != 0),
+        cpu: cpu(change.asked, change.new),
         devices: Vec::new(),
         ..change.asked.clone()
     }
@@ -133,9 +131,12 @@ fn memory(asked: &Memory, new: &Memory) -> Memory {
     }
 }
 
-fn cpu(asked: &Cpu, new: &Resources) -> Cpu {
+fn cpu(asked: &Resources, new: &Resources) -> Cpu {
+    let (unified, asked) = (&asked.unified, &asked.cpu);
     let mut cpu = asked.clone();
-    let unified = || unified_quota(new);
+    let quota = || unified_quota(new);
+    let weight = is_set(asked.shares) || WEIGHTS.iter().any(|file| unified.contains_key(*file));
+    let is_busy = new.unified.get("cpu.idle").is_some_and(|idle| idle == "0");
     let new = &new.cpu;
     // One file on v2, and a burst is bounded by the quota.
     if is_set(asked.quota) || is_set(asked.period) || asked.burst.is_some() {
@@ -143,11 +144,15 @@ fn cpu(asked: &Cpu, new: &Resources) -> Cpu {
     }
     // A period is written with a quota.
     if is_set(cpu.period) && !is_set(cpu.quota) {
-        cpu.quota = unified();
+        cpu.quota = quota();
     }
-    // The kernel forgets the weight while the cgroup is idle, and takes none then.
+    // The kernel forgets the weight while the cgroup is idle, and takes none then: a new weight
+    // has ended the idleness in the new config.
     if asked.idle.is_some() || is_set(asked.shares) {
-        (cpu.idle, cpu.shares) = (new.idle, new.shares);
+        cpu.shares = new.shares;
+    }
+    if asked.idle.is_some() || weight {
+        cpu.idle = new.idle.or(is_busy.then_some(0));
     }
     if is_set(asked.realtime_runtime) || is_set(asked.realtime_period) {
         cpu.realtime_runtime = new.realtime_runtime;
@@ -155,6 +160,9 @@ fn cpu(asked: &Cpu, new: &Resources) -> Cpu {
     }
     cpu
 }
+
+/// The files of v2 for a weight.
+const WEIGHTS: [&str; 2] = ["cpu.weight", "cpu.weight.nice"];
 
 /// The quota of a container that has it by its file.
 fn unified_quota(resources: &Resources) -> Option<i64> {
@@ -299,8 +307,34 @@ mod tests {
         let [v1, v2] = check(&old, &of(Some(0), None), &of(Some(0), Some(1024)));
         assert_eq!(v1, "cpu.idle=0 cpu.shares=1024");
         assert_eq!(v2, "cpu.idle=0 cpu.weight=100");
-        let [v1, v2] = check(&old, &of(None, Some(512)), &of(Some(1), Some(512)));
-        assert_eq!((v1.as_str(), v2.as_str()), ("cpu.idle=1", "cpu.idle=1"));
+    }
+
+    #[test]
+    fn a_weight_comes_after_the_end_of_the_idleness() {
+        let of = |idle, shares, unified: &[(&str, &str)]| Resources {
+            cpu: Cpu {
+                idle,
+                shares,
+                ..Cpu::default()
+            },
+            unified: unified
+                .iter()
+                .map(|(file, value)| ((*file).to_owned(), (*value).to_owned()))
+                .collect(),
+            ..Resources::default()
+        };
+        let old = of(Some(1), None, &[]);
+        let asked = of(None, Some(512), &[]);
+        let [v1, v2] = check(&old, &asked, &of(Some(0), Some(512), &[]));
+        assert_eq!(v1, "cpu.idle=0 cpu.shares=512");
+        assert_eq!(v2, "cpu.idle=0 cpu.weight=59");
+        let (weight, busy) = (("cpu.weight", "50"), ("cpu.idle", "0"));
+        let asked = of(None, None, &[weight]);
+        let [_, v2] = check(&old, &asked, &of(Some(0), None, &[weight]));
+        assert_eq!(v2, "cpu.idle=0 cpu.weight=50");
+        let old = of(None, None, &[("cpu.idle", "1")]);
+        let [_, v2] = check(&old, &asked, &of(None, None, &[busy, weight]));
+        assert_eq!(v2, "cpu.idle=0 cpu.weight=50");
     }
 
     #[test]

@@ -57,7 +57,7 @@ fn merge_resources(resources: &mut Object, asked: &Object, replaces_devices: boo
                 ];
                 overlay_child(resources, key, asked, &zeros);
             }
-            ("pids", Value::Object(asked)) => overlay_child(resources, key, asked, &["limit"]),
+            ("pids", Value::Object(asked)) => overlay_child(resources, key, asked, &[]),
             ("blockIO", Value::Object(asked)) => {
                 overlay_child(resources, key, asked, &["weight", "leafWeight"]);
             }
@@ -76,6 +76,43 @@ fn merge_resources(resources: &mut Object, asked: &Object, replaces_devices: boo
             _ => {}
         }
     }
+    if asks_for_weight(asked) && !mentions_idleness(asked) {
+        end_idleness(resources);
+    }
+}
+
+const WEIGHTS: [&str; 2] = ["cpu.weight", "cpu.weight.nice"];
+
+fn asks_for_weight(asked: &Object) -> bool {
+    let shares = member(asked, "cpu", "shares");
+    shares.is_some_and(|shares| !is_zero(shares))
+        || WEIGHTS
+            .iter()
+            .any(|file| member(asked, "unified", file).is_some())
+}
+
+fn mentions_idleness(asked: &Object) -> bool {
+    member(asked, "cpu", "idle").is_some() || member(asked, "unified", "cpu.idle").is_some()
+}
+
+/// Who asks for a weight does not want an idle cgroup, and the kernel takes no weight for one.
+fn end_idleness(resources: &mut Object) {
+    for (section, key, busy) in [
+        ("cpu", "idle", 0.into()),
+        ("unified", "cpu.idle", "0".into()),
+    ] {
+        if member(resources, section, key).is_some()
+            && let Some(section) = child(resources, section)
+        {
+            section.insert(key.to_owned(), busy);
+        }
+    }
+}
+
+/// The value there, unless it is null.
+fn member<'a>(object: &'a Object, section: &str, key: &str) -> Option<&'a Value> {
+    let value = object.get(section)?.get(key)?;
+    (!value.is_null()).then_some(value)
 }
 
 fn merge_memory(memory: &mut Object, asked: &Object) {
@@ -169,7 +206,7 @@ mod tests {
         let old = json!({"memory": {"limit": 5, "swap": 9}, "cpu": {"shares": 7, "cpus": "0"},
             "pids": {"limit": 3}, "blockIO": {"weight": 10}});
         let asked = json!({"memory": {"limit": 0, "swap": null, "kernel": 0}, "devices": null,
-            "cpu": {"shares": 0, "quota": 0, "cpus": "", "mems": " "}, "pids": {"limit": 0},
+            "cpu": {"shares": 0, "quota": 0, "cpus": "", "mems": " "}, "pids": {"limit": null},
             "blockIO": {"weight": 0}, "unknown": {"x": 1}});
         check(old.clone(), asked, old);
     }
@@ -187,6 +224,37 @@ mod tests {
             json!({"pids": {"limit": 5}}),
             json!({"pids": {"limit": 5}}),
         );
+    }
+
+    #[test]
+    fn no_process_at_all_is_a_limit() {
+        check(
+            json!({"pids": {"limit": 3}}),
+            json!({"pids": {"limit": 0}}),
+            json!({"pids": {"limit": 0}}),
+        );
+    }
+
+    #[test]
+    fn a_weight_ends_the_idleness() {
+        let old = json!({"cpu": {"idle": 1}, "unified": {"cpu.idle": "1"}});
+        let with = |section: &str, key: &str, value: Value| {
+            let mut new = json!({"cpu": {"idle": 0}, "unified": {"cpu.idle": "0"}});
+            new[section][key] = value;
+            new
+        };
+        for (section, key, value) in [
+            ("cpu", "shares", json!(7)),
+            ("unified", "cpu.weight", json!("50")),
+            ("unified", "cpu.weight.nice", json!("1")),
+        ] {
+            let asked = json!({section: {key: value.clone()}});
+            check(old.clone(), asked, with(section, key, value));
+        }
+        check(old.clone(), json!({"cpu": {"shares": 0}}), old.clone());
+        let both = json!({"cpu": {"shares": 7, "idle": 1}});
+        let new = json!({"cpu": {"shares": 7, "idle": 1}, "unified": {"cpu.idle": "1"}});
+        check(old, both, new);
     }
 
     #[test]

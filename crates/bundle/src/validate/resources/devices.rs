@@ -27,7 +27,7 @@ fn rule(raw: &oci::LinuxDeviceCgroup, at: At<'_>) -> Result<DeviceRule, Error> {
                 .refuse(format!("\"{shown}\" is not one of a, b, c")));
         }
     };
-    let rule = DeviceRule {
+    Ok(DeviceRule {
         allow: raw.allow(),
         kind,
         major: number(raw.major(), at.key("major"))?,
@@ -36,16 +36,7 @@ fn rule(raw: &oci::LinuxDeviceCgroup, at: At<'_>) -> Result<DeviceRule, Error> {
             raw.access().as_deref().unwrap_or_default(),
             at.key("access"),
         )?,
-    };
-    // The kernel of cgroup v1 would take such a rule for all devices.
-    for (key, number) in [("major", rule.major), ("minor", rule.minor)] {
-        if let (DeviceRuleKind::All, Some(number)) = (kind, number) {
-            return Err(at
-                .key(key)
-                .refuse(format!("{number}: type a covers all numbers")));
-        }
-    }
-    Ok(rule)
+    })
 }
 
 /// -1 is any.
@@ -118,16 +109,6 @@ mod tests {
             ),
             (
                 at,
-                json!([{"allow": true, "access": "r", "type": "a", "major": 1}]),
-                &format!("{place}.major: 1: type a covers all numbers"),
-            ),
-            (
-                at,
-                json!([{"allow": true, "access": "r", "minor": 0}]),
-                &format!("{place}.minor: 0: type a covers all numbers"),
-            ),
-            (
-                at,
                 json!([{"allow": true, "access": "r", "type": "c", "major": -2}]),
                 &format!("{place}.major: -2 is neither a device number nor -1"),
             ),
@@ -139,7 +120,8 @@ mod tests {
         ]);
         let list = json!([
             {"allow": false, "access": "rwm"},
-            {"allow": true, "type": "b", "major": 8, "minor": -1, "access": "mr"}
+            {"allow": true, "type": "b", "major": 8, "minor": -1, "access": "mr"},
+            {"allow": true, "major": 8, "access": "r"}
         ]);
         let rules = with(at, list).linux.resources.devices;
         let all = DeviceAccess {
@@ -160,5 +142,9 @@ mod tests {
             (DeviceRuleKind::Block, Some(8))
         );
         assert_eq!((rules[1].minor, rules[1].access.write), (None, false));
+        assert_eq!(
+            (rules[2].kind, rules[2].major),
+            (DeviceRuleKind::All, Some(8))
+        );
     }
 }

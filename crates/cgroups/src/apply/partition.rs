@@ -1,0 +1,98 @@
+//! Partitions of cpusets. cgroup-v2.rst § Cpuset: the kernel takes a value that makes no valid
+//! partition, and says so only in the file that names its kind.
+
+use std::os::fd::BorrowedFd;
+use std::path::Path;
+
+use super::files;
+use crate::error::PARTITION;
+use crate::plan::Write;
+use crate::{Error, Result};
+
+/// The file before `writes`; `None` if they do not concern it.
+pub(super) fn before(directory: BorrowedFd, writes: &[Write]) -> Option<String> {
+    concerning(writes)?;
+    files::read(directory, PARTITION).ok()
+}
+
+/// Looks whether the cpuset is what `writes` have made of it. One that was invalid `before` is
+/// nobody's fault, unless the kind itself was written.
+///
+/// # Errors
+/// [`Error::Partition`] with the kernel's reason.
+pub(super) fn check(
+    directory: BorrowedFd,
+    path: &Path,
+    writes: &[Write],
+    before: Option<&str>,
+) -> Result<()> {
+    let Some(write) = concerning(writes) else {
+        return Ok(());
+    };
+    let Ok(state) = files::read(directory, PARTITION) else {
+        return Ok(());
+    };
+    let was_invalid = before.is_some_and(is_invalid) && write.file != PARTITION;
+    if !is_invalid(&state) || was_invalid {
+        return Ok(());
+    }
+    Err(Error::Partition {
+        source_path: write.source.clone(),
+        path: path.join(&write.file),
+        value: write.value.clone(),
+        state: state.trim().to_owned(),
+    })
+}
+
+/// The write of the kind, else the last one that may make a partition invalid.
+fn concerning(writes: &[Write]) -> Option<&Write> {
+    let kind = writes.iter().rfind(|write| write.file == PARTITION);
+    let mut all = writes.iter();
+    kind.or_else(|| all.rfind(|write| write.file.starts_with("cpuset.")))
+}
+
+/// `root invalid (Parent is not a partition root)`.
+fn is_invalid(state: &str) -> bool {
+    state.split_whitespace().nth(1) == Some("invalid")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn what_the_kernel_marks_is_an_error_once() {
+        let name = format!("coracle-partition-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir(&path).unwrap();
+        let directory = files::open_path(&path).unwrap();
+        let kind = Write::new(PARTITION, "root", "linux.resources.unified");
+        let cpus = Write::new("cpuset.cpus", "0", "linux.resources.cpu.cpus");
+        let memory = Write::new("memory.max", "max", "linux.resources.memory.limit");
+        let invalid = "root invalid (Parent is not a partition root)\n";
+        for (state, before, writes, expected) in [
+            ("root\n", None, vec![&cpus, &kind], None),
+            (invalid, None, vec![&memory], None),
+            (invalid, None, vec![&kind, &cpus], Some(&kind)),
+            (invalid, Some(invalid), vec![&kind], Some(&kind)),
+            (invalid, Some("root\n"), vec![&cpus], Some(&cpus)),
+            (invalid, Some(invalid), vec![&cpus], None),
+        ] {
+            std::fs::write(path.join(PARTITION), state).unwrap();
+            let writes: Vec<Write> = writes.into_iter().cloned().collect();
+            let found = check(directory.as_fd(), &path, &writes, before).err();
+            let expected = expected.map(|write| {
+                let (place, value) = (path.join(&write.file), &write.value);
+                format!(
+                    "{}: write `{value}` to {}: {PARTITION} says `{}`",
+                    write.source,
+                    place.display(),
+                    invalid.trim()
+                )
+            });
+            assert_eq!(found.map(|error| error.to_string()), expected);
+        }
+        std::fs::remove_dir_all(&path).unwrap();
+    }
+}
