@@ -26,7 +26,9 @@ pub use kill::{kill, release};
 pub use leaf::descend;
 pub use processes::processes;
 pub use remove::{remove, remove_foreseen, undo};
-pub use runtime::{Created, Joining, at_init, create, foresee, oom_killed, open, open_procs};
+pub use runtime::{
+    Created, Joining, at_init, create, enclose, enter, foresee, oom_killed, open, open_procs,
+};
 pub use statistics::statistics;
 pub use systemd::{Place, place};
 pub use update::{Undo, survey, update};

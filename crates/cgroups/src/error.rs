@@ -149,6 +149,14 @@ pub enum Error {
         /// The kernel's answer.
         errno: Errno,
     },
+    /// Moving a process into the container's cgroup.
+    #[error("join cgroup {}: {}", path.display(), errno_text(*errno))]
+    Enter {
+        /// The cgroup.
+        path: PathBuf,
+        /// The kernel's answer.
+        errno: Errno,
+    },
     /// The container's cgroup is in use by others.
     #[error("container's cgroup is not empty: {count} process(es) found in {}", path.display())]
     NotEmpty {

@@ -139,8 +139,8 @@ fn create_init<'a>(site: &mut Site<'a>, goal: Goal, joining: Joining) -> Result<
     let plan = &site.prepared.plan;
     let slots = open_slots(site, goal, joining)?;
     let mut launch = coracle_launch::spawn(plan, slots)?;
-    own_cgroup(site);
     launch.settle()?;
+    own_cgroup(site);
     // On disk before init does anything, so that `delete --force` finds it whatever happens to us.
     site.record.init = Identity::of(launch.pid().as_raw());
     site.directory.write_record(site.record)?;

@@ -18,7 +18,7 @@ use nix::unistd::Pid;
 use crate::filter::Moment;
 use crate::message::{self, Message, Stage};
 use crate::plan::Plan;
-use crate::slots::{Gate, Slots};
+use crate::slots::{Gate, Slots, Until};
 
 /// The first process of a pid namespace.
 const FIRST: Pid = Pid::from_raw(1);
@@ -74,9 +74,7 @@ fn prepare(plan: &Plan, slots: &mut Slots, link: BorrowedFd) -> Staged<Ready> {
     let leaf = await_admission(slots, link)?;
     // From here on nobody of the container may trace us or open our descriptors (CVE-2016-9962).
     coracle_sys::set_dumpable(Dumpable::No).map_err(session(Call::Prctl))?;
-    if !plan.namespaces.intermediate {
-        coracle_cgroups::join(&slots.tasks).map_err(at(Stage::Cgroup))?;
-    }
+    coracle_cgroups::join(&slots.tasks).map_err(at(Stage::Cgroup))?;
     coracle_namespaces::enter(&plan.namespaces, &slots.namespaces)
         .map_err(at(Stage::Namespaces))?;
     if let Some(leaf) = leaf {
@@ -87,7 +85,7 @@ fn prepare(plan: &Plan, slots: &mut Slots, link: BorrowedFd) -> Staged<Ready> {
     orphaned_dies()?;
     coracle_process::session(&plan.process).map_err(at(Stage::Process))?;
     jail(plan, slots, link)?;
-    keep_only_preserved(plan, slots, link)?;
+    keep_only_preserved(plan, slots, link, Until::Program)?;
     if Pid::this() == FIRST {
         // Who kills a container that waits for its start means it.
         coracle_sys::end_on_signals();
@@ -148,10 +146,10 @@ fn orphaned_dies() -> Staged<()> {
 }
 
 /// The intermediate: joins what init must be born into, clones init as its sibling, and ends.
-/// Returns in init.
-fn fork_init(plan: &Plan, slots: &Slots, link: BorrowedFd) -> Staged<()> {
+/// Returns in init. It is never in the container's cgroup itself, where it would take the place of
+/// one of the container's processes, and its memory.
+fn fork_init(plan: &Plan, slots: &mut Slots, link: BorrowedFd) -> Staged<()> {
     await_grant(link)?;
-    coracle_cgroups::join(&slots.tasks).map_err(at(Stage::Cgroup))?;
     coracle_sys::set_dumpable(Dumpable::No).map_err(session(Call::Prctl))?;
     coracle_namespaces::before_clone(&plan.namespaces, &slots.namespaces)
         .map_err(at(Stage::Namespaces))?;
@@ -161,18 +159,35 @@ fn fork_init(plan: &Plan, slots: &Slots, link: BorrowedFd) -> Staged<()> {
         // The container's processes see the clone from its first moment, and some may trace it
         // whatever its dumpable flag says: it is born without a descriptor of the host
         // (CVE-2016-9962).
-        keep_only_preserved(plan, slots, link)?;
+        keep_only_preserved(plan, slots, link, Until::Jail)?;
     }
-    let flags: NamespaceFlags = plan.namespaces.final_clone;
     let step = plan.namespaces.clone_step();
-    let cloned = coracle_sys::clone3(flags, None, Parentage::Sibling)
-        .map_err(|errno| (Stage::Namespaces, Fault::new(step, Call::Clone, errno)))?;
-    match cloned {
-        Cloned::Child => Ok(()),
+    let (cloned, forked) = clone_init(plan, slots);
+    match cloned.map_err(|errno| (Stage::Namespaces, Fault::new(step, Call::Clone, errno)))? {
+        Cloned::Child => {
+            slots.enclosed = [None, None];
+            Ok(())
+        }
         Cloned::Parent { pid, .. } => {
-            let told = message::say(link, Message::Forked(pid.as_raw()));
+            let told = message::say(link, forked(pid.as_raw()));
             coracle_sys::exit(i32::from(told.is_err()))
         }
+    }
+}
+
+/// Into the cgroup, if the kernel lets us: the user that we have become may have no right to it,
+/// and a cgroup namespace that we are in need not reach our own cgroup (ENOENT).
+fn clone_init(plan: &Plan, slots: &Slots) -> (nix::Result<Cloned>, fn(i32) -> Message) {
+    let flags: NamespaceFlags = plan.namespaces.final_clone;
+    let clone = |into: Option<BorrowedFd>| coracle_sys::clone3(flags, into, Parentage::Sibling);
+    let [into, fallback] = slots.birthplaces(plan);
+    if into.is_none() {
+        return (clone(None), Message::Outside);
+    }
+    match clone(into) {
+        Err(Errno::EBUSY) if fallback.is_some() => (clone(fallback), Message::Forked),
+        Err(Errno::EACCES | Errno::EPERM | Errno::ENOENT) => (clone(None), Message::Outside),
+        cloned => (cloned, Message::Forked),
     }
 }
 
@@ -261,10 +276,10 @@ fn change_root(
 /// Closes every descriptor but stdio, what the config passes on, and what init itself still needs:
 /// the container's process could otherwise reach the host through one (CVE-2024-21626), and here it
 /// is still impossible that the working directory is one of them.
-fn keep_only_preserved(plan: &Plan, slots: &Slots, link: BorrowedFd) -> Staged<()> {
+fn keep_only_preserved(plan: &Plan, slots: &Slots, link: BorrowedFd, until: Until) -> Staged<()> {
     let mut next = 3;
     let least = |next| {
-        let kept = [slots.least_needed(link, next), plan.least_preserved(next)];
+        let kept = [slots.least_needed(link, next, until), plan.least_preserved(next)];
         kept.into_iter().flatten().min()
     };
     while let Some(kept) = least(next) {

@@ -4,7 +4,7 @@
 //! ```text
 //!  runtime                                   intermediate / init
 //!     ───── Grant ───────────────────────────▶  namespaces are mapped: go on
-//!     ◀──── Forked { pid } ──────────────────   (only where an intermediate clones init)
+//!     ◀──── Forked or Outside { pid } ───────   (only where an intermediate clones init)
 //!     ───── Source { number } + fd ──────────▶  (only with a user namespace) before init's
 //!     ───── Grant ───────────────────────────▶  (only with an intermediate) init may go on
 //!     ◀──── MountsReached ───────────────────   (only if hooks wait for it)
@@ -83,6 +83,8 @@ pub enum Message {
     Source(i32),
     /// Intermediate to runtime: init has this pid in the runtime's pid namespace.
     Forked(i32),
+    /// The same, but the kernel did not let the intermediate clone it into its cgroup.
+    Outside(i32),
     /// Init to runtime: the mounts are attached, hooks may run.
     MountsReached,
     /// Init to runtime, with the pty master attached.
@@ -109,6 +111,7 @@ impl Message {
         let (kind, stage, call, first, second) = match self {
             Message::Grant => (1, 0, 0, 0, 0),
             Message::Forked(pid) => (2, 0, 0, 0, pid),
+            Message::Outside(pid) => (11, 0, 0, 0, pid),
             Message::MountsReached => (3, 0, 0, 0, 0),
             Message::Console => (4, 0, 0, 0, 0),
             Message::Created => (5, 0, 0, 0, 0),
@@ -142,6 +145,7 @@ impl Message {
         Some(match kind {
             1 => Message::Grant,
             2 => Message::Forked(second),
+            11 => Message::Outside(second),
             3 => Message::MountsReached,
             4 => Message::Console,
             5 => Message::Created,
@@ -230,7 +234,7 @@ mod tests {
     proptest! {
         #[test]
         fn decode_after_encode_is_the_message(
-            kind in 0..10_u8, stage in 0..8_usize, call in 0..60_u16, step: u32,
+            kind in 0..11_u8, stage in 0..8_usize, call in 0..60_u16, step: u32,
             errno in 1..130_i32, pid in 1..i32::MAX,
         ) {
             let message = match kind {
@@ -243,6 +247,7 @@ mod tests {
                 6 => Message::Listener(pid),
                 7 => Message::Attach,
                 8 => Message::Source(pid),
+                9 => Message::Outside(pid),
                 _ => Message::Failed(
                     Stage::ALL[stage],
                     Fault::new(step, Call::from_number(call).unwrap(), Errno::from_raw(errno)),

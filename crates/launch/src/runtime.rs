@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use coracle_bundle::Config;
 use coracle_namespaces::MovedDevices;
-use coracle_sys::{Cloned, ExitStatus, Fault, NamespaceFlags, Parentage};
+use coracle_sys::{Call, Cloned, ExitStatus, Fault, NamespaceFlags, Parentage};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
@@ -65,8 +65,8 @@ pub struct Released {
     pub pidfd: OwnedFd,
 }
 
-/// Clones init, or an intermediate where the plan asks for one, and puts it into its cgroup. It
-/// waits for [`Launch::settle`].
+/// Clones init into its cgroup, or an intermediate where the plan asks for one. It waits for
+/// [`Launch::settle`].
 ///
 /// Init starts with default dispositions and an empty mask, whatever ours are.
 ///
@@ -85,11 +85,15 @@ pub fn spawn<'p>(plan: &'p Plan, mut slots: Slots) -> Result<Launch<'p>, Error> 
     let into = |cgroup: &Option<OwnedFd>| {
         coracle_sys::clone3(flags, cgroup.as_ref().map(AsFd::as_fd), Parentage::Own)
     };
-    let cloned = match into(&slots.into) {
+    let own = match namespaces.intermediate {
+        true => &None,
+        false => &slots.into,
+    };
+    let cloned = match into(own) {
         // "No internal processes": the container's own manager moved itself down (CGR-13).
         Err(Errno::EBUSY) if slots.fallback.is_some() => into(&slots.fallback),
         // No right to move processes there from our own cgroup: systemd has it.
-        Err(Errno::EACCES | Errno::EPERM) if slots.place.is_some() && slots.into.is_some() => {
+        Err(Errno::EACCES | Errno::EPERM) if slots.place.is_some() && own.is_some() => {
             slots.into = None;
             into(&None)
         }
@@ -110,9 +114,9 @@ pub fn spawn<'p>(plan: &'p Plan, mut slots: Slots) -> Result<Launch<'p>, Error> 
     let warnings = before.warnings.clone();
     coracle_process::after_clone(before);
     let (console, listener) = (None, None);
-    let unborn = slots.into.is_some();
+    let unborn = slots.into.is_some() && !namespaces.intermediate;
     // Dropped on failure, it ends the child.
-    let mut launch = Launch {
+    Ok(Launch {
         plan,
         slots,
         link,
@@ -124,11 +128,7 @@ pub fn spawn<'p>(plan: &'p Plan, mut slots: Slots) -> Result<Launch<'p>, Error> 
         warnings,
         unborn,
         released: false,
-    };
-    if let (Some(place), None) = (&launch.slots.place, &launch.slots.into) {
-        launch.slots.leaf = coracle_cgroups::place(place, pid)?;
-    }
-    Ok(launch)
+    })
 }
 
 fn explain_clone(plan: &Plan, slots: &Slots, flags: NamespaceFlags, errno: Errno) -> String {
@@ -157,20 +157,31 @@ impl<'p> Launch<'p> {
         self.console.take()
     }
 
-    /// Sees to it that the process at hand is init. It waits for [`Launch::admit`].
+    /// Sees to it that the process at hand is init, and that it is in its cgroup. It waits for
+    /// [`Launch::admit`].
     ///
     /// # Errors
-    /// What the intermediate reported.
+    /// What the intermediate reported, or systemd.
     pub fn settle(&mut self) -> Result<(), Error> {
-        if self.plan.namespaces.intermediate {
-            self.await_fork()?;
+        let inside = match self.plan.namespaces.intermediate {
+            true => self.await_fork()?,
+            false => self.slots.into.is_some(),
+        };
+        match (&self.slots.place, &self.slots.into) {
+            _ if inside => {}
+            (Some(place), _) => self.slots.leaf = coracle_cgroups::place(place, self.pid)?,
+            (None, Some(into)) => {
+                coracle_cgroups::enter(&self.slots.cgroup, into.as_fd(), self.pid)?;
+            }
+            (None, None) => {}
         }
         self.slots.close_after_clone();
         Ok(())
     }
 
-    /// The intermediate has its ids mapped, joins what only it can, clones init and ends.
-    fn await_fork(&mut self) -> Result<(), Error> {
+    /// The intermediate has its ids mapped, joins what only it can, clones init and ends. Whether
+    /// init was born in its v2 cgroup.
+    fn await_fork(&mut self) -> Result<bool, Error> {
         if self
             .plan
             .namespaces
@@ -180,8 +191,10 @@ impl<'p> Launch<'p> {
             coracle_namespaces::map_ids(&self.plan.namespaces, self.pid)?;
         }
         self.grant()?;
-        let Message::Forked(pid) = self.hear()? else {
-            return Err(self.protocol());
+        let (pid, inside) = match self.hear()? {
+            Message::Forked(pid) => (pid, true),
+            Message::Outside(pid) => (pid, false),
+            _ => return Err(self.protocol()),
         };
         let pid = Pid::from_raw(pid);
         let pidfd = coracle_sys::pidfd_open(pid).map_err(|errno| Error::Runtime {
@@ -194,7 +207,8 @@ impl<'p> Launch<'p> {
             attempted: "wait for the intermediate",
             errno,
         })?;
-        Ok(())
+        self.unborn = inside;
+        Ok(inside)
     }
 
     /// Maps init's ids, where its own clone made the user namespace. Init waits on.
@@ -468,6 +482,10 @@ impl<'p> Launch<'p> {
         });
         let sentence = match stage {
             Stage::Cgroup => self.slots.cgroup.explain(fault),
+            Stage::Namespaces if fault.call == Call::Clone => {
+                let flags = self.plan.namespaces.final_clone;
+                explain_clone(self.plan, &self.slots, flags, fault.errno)
+            }
             stage => self.plan.explain(stage, fault, &output.unwrap_or_default()),
         };
         Error::Init { sentence }

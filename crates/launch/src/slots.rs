@@ -33,6 +33,9 @@ pub struct Slots {
     /// v2: the directory that the clone is born into, and a second choice.
     pub(crate) into: Option<OwnedFd>,
     pub(crate) fallback: Option<OwnedFd>,
+    /// The same two for the intermediate of an exec: they lead nowhere else, for the container's
+    /// processes may see them in the moment of the clone.
+    pub(crate) enclosed: [Option<OwnedFd>; 2],
     /// v1: the `tasks` file of each hierarchy.
     pub(crate) tasks: Vec<OwnedFd>,
     /// What init goes down into once its cgroup namespace is there.
@@ -51,6 +54,15 @@ pub struct Slots {
     pub(crate) gate: Gate,
     /// The caller's own descriptors: init closes them first.
     pub(crate) private: Vec<RawFd>,
+}
+
+/// How far a process still has to go with the descriptors that it keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Until {
+    /// The intermediate, which clones init, and init up to the jail.
+    Jail,
+    /// Init from there on.
+    Program,
 }
 
 /// What the caller has opened already.
@@ -96,12 +108,20 @@ impl Slots {
             false => (None, None),
         };
         let stdin = |point| coracle_hooks::stdin_files(plan.hooks.at(point));
+        let enclose = |directory: &Option<OwnedFd>| match directory {
+            Some(directory) if plan.namespaces.intermediate && plan.rootfs.is_none() => {
+                coracle_cgroups::enclose(directory.as_fd())
+            }
+            _ => None,
+        };
+        let enclosed = [enclose(&given.into), enclose(&given.fallback)];
         Ok(Self {
             namespaces,
             rootfs,
             cgroup: given.cgroup,
             into: given.into,
             fallback: given.fallback,
+            enclosed,
             tasks: given.tasks,
             leaf: given.leaf,
             place: given.place,
@@ -120,14 +140,25 @@ impl Slots {
     pub(crate) fn close_after_clone(&mut self) {
         self.into = None;
         self.fallback = None;
+        self.enclosed = [None, None];
         self.tasks.clear();
         self.exec_root = None;
         self.print = None;
         self.gate = Gate::Link;
     }
 
-    /// The lowest descriptor from `first` on that init needs once the jail is closed. Heap-free.
-    pub(crate) fn least_needed(&self, link: BorrowedFd, first: u32) -> Option<u32> {
+    /// The v2 directories that the intermediate clones init into: the first choice, and the one
+    /// where the kernel says that controllers were handed down from there.
+    pub(crate) fn birthplaces(&self, plan: &Plan) -> [Option<BorrowedFd<'_>>; 2] {
+        let [into, fallback] = match plan.rootfs {
+            Some(_) => [&self.into, &self.fallback],
+            None => self.enclosed.each_ref(),
+        };
+        [into, fallback].map(|directory| directory.as_ref().map(AsFd::as_fd))
+    }
+
+    /// The lowest descriptor from `first` on that is needed on the way. Heap-free.
+    pub(crate) fn least_needed(&self, link: BorrowedFd, first: u32, until: Until) -> Option<u32> {
         let (start, started, output) = match &self.gate {
             Gate::Link => (None, None, None),
             Gate::Fifos {
@@ -144,7 +175,10 @@ impl Slots {
             self.exec_root.as_ref(),
         ];
         let owned = owned.into_iter().flatten();
+        let joined = self.enclosed.iter().flatten().chain(&self.tasks);
+        let joined = joined.chain(self.namespaces.needed_by_init());
         owned
+            .chain(joined.filter(|_| until == Until::Jail))
             .chain(&self.start_container)
             .map(AsRawFd::as_raw_fd)
             .chain([link.as_raw_fd()])

@@ -136,7 +136,10 @@ pub fn plan(linux: &Linux, host: &Host) -> Result<Plan, Error> {
 
 /// The plan for a further process in a running container: it joins what differs from our own.
 ///
-/// Time is joined, never written: the offsets are frozen once a process lives there.
+/// Time is joined, never written: the offsets are frozen once a process lives there. The cgroup
+/// namespace comes last: the intermediate clones the process into the container's cgroup, and that
+/// the kernel refuses to who is not below his cgroup namespace's root. A user namespace is entered
+/// together with all others, by the runtime's capabilities over whoever owns them.
 #[must_use]
 pub fn plan_exec(target: &NamespaceIds, host: &Host) -> Plan {
     let own = &host.namespaces;
@@ -151,16 +154,18 @@ pub fn plan_exec(target: &NamespaceIds, host: &Host) -> Plan {
     if user {
         steps.extend(drop_groups(host));
     }
-    if !flags.is_empty() {
-        steps.push(Step::JoinProcess(flags));
-    }
+    let last = match intermediate && !user {
+        true => flags & NamespaceFlags::CGROUP,
+        false => NONE,
+    };
+    let join = |flags: NamespaceFlags| (!flags.is_empty()).then_some(Step::JoinProcess(flags));
+    steps.extend(join(flags & !last));
     if user {
         steps.push(Step::BecomeRoot);
     }
-    let (before, enter) = if intermediate {
-        (steps, Vec::new())
-    } else {
-        (Vec::new(), steps)
+    let (before, enter) = match intermediate {
+        true => (steps, join(last).into_iter().collect()),
+        false => (Vec::new(), steps),
     };
     Plan {
         intermediate,

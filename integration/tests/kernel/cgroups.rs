@@ -35,6 +35,7 @@ coracle_integration::tests![
     unlimited_pids,
     a_fork_beyond_the_limit_fails,
     one_process_is_enough,
+    setting_up_takes_no_place,
     cpu_shares,
     cpu_quota_and_period,
     cpu_quota_alone,
@@ -451,6 +452,48 @@ fn one_process_is_enough() {
         runtime.run(&bundle.args(["echo", "one"])).ok().stdout,
         "one\n"
     );
+}
+
+fn setting_up_takes_no_place() {
+    needs::controller("pids");
+    takes_no_place(&Runtime::new());
+}
+
+/// The processes that only lead another one into the container take none of its places.
+pub(crate) fn takes_no_place(runtime: &Runtime) {
+    let limit = |bundle: Bundle, limit: u32| {
+        let bundle = bundle.args(["sleep", "1000"]);
+        bundle.set("/linux/resources/pids", json!({"limit": limit}))
+    };
+    let first = runtime.start(&limit(runtime.bundle(), 2));
+    let path = |kind: &str| format!("/proc/{}/ns/{kind}", first.pid());
+    for bundle in [
+        runtime.bundle().join_namespace("pid", &path("pid")),
+        runtime.bundle().new_namespace("time"),
+        runtime.bundle().new_namespace("time").user_namespace(),
+    ] {
+        let container = runtime.start(&limit(bundle, 1));
+        assert_eq!(pids_of(&container), [container.pid()]);
+        container.delete_by_force().ok();
+    }
+    for bundle in [
+        runtime.bundle(),
+        runtime.bundle().new_namespace("cgroup"),
+        runtime.bundle().user_namespace(),
+        runtime.bundle().user_namespace().new_namespace("cgroup"),
+    ] {
+        let container = runtime.start(&limit(bundle, 2));
+        let own = container.proc("cgroup");
+        for _ in 0..3 {
+            let output = container.exec(["cat", "/proc/self/cgroup"]).ok();
+            let same = output.stdout == own || output.stdout.lines().all(|it| it.ends_with(":/"));
+            assert!(same, "{output}{own}");
+        }
+        let peak = container.control_file(("pids", "pids.peak"), "pids.peak");
+        if let Ok(peak) = fs::read_to_string(peak) {
+            assert_eq!(peak, "2\n");
+        }
+    }
 }
 
 fn cpu_shares() {

@@ -10,6 +10,7 @@ use coracle_integration::{
     json, machine, needs, program, skip, wait_until,
 };
 
+use crate::cgroups::takes_no_place;
 use crate::lifecycle::{fail_every_call, kill_at_every_call};
 use crate::update::ends_the_idleness;
 
@@ -39,7 +40,8 @@ coracle_integration::tests![
     a_group_out_of_memory_leaves_no_unit,
     pause_and_kill_of_all,
     one_process_is_enough,
-    an_intermediate_is_in_the_scope,
+    setting_up_takes_no_place,
+    init_behind_an_intermediate_is_in_the_scope,
     a_killed_runtime_leaves_nothing,
     failing_calls_are_undone,
     the_managers_own_socket_is_enough,
@@ -550,7 +552,11 @@ fn one_process_is_enough() {
 }
 
 /// Joining a pid namespace takes one more process, which is in the scope before init.
-fn an_intermediate_is_in_the_scope() {
+fn setting_up_takes_no_place() {
+    takes_no_place(&systemd());
+}
+
+fn init_behind_an_intermediate_is_in_the_scope() {
     let runtime = systemd();
     let first = runtime.sleeper();
     let path = format!("/proc/{}/ns/pid", first.pid());

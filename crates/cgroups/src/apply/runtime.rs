@@ -1,9 +1,12 @@
 //! Create and exec: the runtime's side of joining.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use coracle_sys::{
+    Depth, MountAttributes, OpenTreeFlags, mount_attribute, mount_setattr, open_tree,
+};
 use nix::errno::Errno;
 use nix::sys::stat::{Mode as Permissions, umask};
 use nix::unistd::Pid;
@@ -235,6 +238,44 @@ pub fn open_procs(record: &Record) -> Result<Option<OwnedFd>> {
     let file = files::open_to_write(directory.as_fd(), "cgroup.procs");
     file.map(Some).map_err(|errno| Error::Open {
         path: unified.path.join("cgroup.procs"),
+        errno,
+    })
+}
+
+/// A copy of a cgroup's open directory out of which no path leads, for a process that others may
+/// trace (CVE-2016-9962): the root of a mount of its own, read-only. `None` where one cannot be had.
+///
+/// Without the right to mount, the directory itself: the container has a user namespace below ours
+/// then, whose processes can trace none that has not executed inside.
+#[must_use]
+pub fn enclose(directory: BorrowedFd) -> Option<OwnedFd> {
+    let flags = OpenTreeFlags::CLONE | OpenTreeFlags::EMPTY_PATH;
+    let read_only = MountAttributes {
+        set: mount_attribute::RDONLY,
+        ..MountAttributes::default()
+    };
+    match open_tree(directory, c"", flags) {
+        Ok(mount) => match mount_setattr(mount.as_fd(), &read_only, Depth::Single) {
+            Ok(()) => Some(mount),
+            Err(_) => None,
+        },
+        Err(Errno::EPERM) => directory.try_clone_to_owned().ok(),
+        Err(_) => None,
+    }
+}
+
+/// Moves `pid`, a child of ours that waits, into the v2 cgroup of `record`, whose directory is open.
+/// Waits some 10 ms for the kernel: for a child that could not be cloned into it.
+///
+/// # Errors
+/// The kernel's, with the cgroup.
+pub fn enter(record: &Record, directory: BorrowedFd, pid: Pid) -> Result<()> {
+    let written = files::write(directory, "cgroup.procs", &pid.to_string());
+    written.map_err(|errno| Error::Enter {
+        path: record
+            .unified
+            .as_ref()
+            .map_or_else(PathBuf::new, |unified| unified.path.clone()),
         errno,
     })
 }

@@ -212,7 +212,7 @@ fn fill_in_v2(plan: &UnifiedPlan) -> Result<Option<OwnedFd>> {
     leaf::make(plan, own.as_fd(), &mut false)
 }
 
-/// The only place where a pid is written: systemd puts no process into a slice.
+/// systemd puts no process into a slice.
 fn enter(plan: &UnifiedPlan, pid: Pid) -> Result<()> {
     let path = plan.mount.join(&plan.path);
     let opened = files::open_path(&path);

@@ -28,6 +28,11 @@ pub struct Slots {
 }
 
 impl Slots {
+    /// What init itself needs of it, once the intermediate has cloned it.
+    pub fn needed_by_init(&self) -> impl Iterator<Item = &OwnedFd> {
+        self.enter.iter().flatten()
+    }
+
     /// The network namespace that is joined by path, for [`move_net_devices`].
     #[must_use]
     pub fn network(&self, plan: &Plan) -> Option<BorrowedFd<'_>> {
