@@ -24,7 +24,7 @@ pub use freeze::{freeze, is_frozen, thaw};
 pub use init::join;
 pub use kill::{kill, release};
 pub use leaf::descend;
-pub use processes::processes;
+pub use processes::{company, follow, processes};
 pub use remove::{remove, remove_foreseen, undo};
 pub use runtime::{
     Created, Joining, at_init, create, enclose, enter, foresee, oom_killed, open, open_procs,

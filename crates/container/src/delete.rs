@@ -6,6 +6,7 @@ use coracle_bundle::{ContainerId, HookPoint};
 
 use crate::error::Error;
 use crate::lock;
+use crate::moved;
 use crate::network;
 use crate::options::Force;
 use crate::record::Record;
@@ -162,8 +163,13 @@ fn end_processes(id: &ContainerId, record: &Record) -> Result<(), Error> {
         })?,
         None => None,
     };
+    let groups = moved::groups(record);
     if let Some(pidfd) = &pidfd {
         let _ = coracle_sys::pidfd_send_signal(pidfd.as_fd(), nix::libc::SIGKILL);
+    }
+    // Paused where somebody has moved it to.
+    if let Some(Ok(cgroup)) = groups.as_ref().map(|groups| groups.ours(id, "delete")) {
+        let _ = coracle_cgroups::release(cgroup);
     }
     if let (false, Some(cgroup)) = (is_over, record.own_cgroup()) {
         coracle_cgroups::kill(cgroup, nix::libc::SIGKILL)?;

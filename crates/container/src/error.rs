@@ -197,6 +197,19 @@ pub enum Error {
         /// The verb.
         verb: &'static str,
     },
+    /// Somebody has moved init into a cgroup of others.
+    #[error(
+        "cannot {verb}: init was moved out of the container's cgroup, which is gone, into one with \
+         processes of others, such as {pid}"
+    )]
+    Moved {
+        /// The container.
+        id: ContainerId,
+        /// The verb.
+        verb: &'static str,
+        /// One of them.
+        pid: i32,
+    },
     /// The kernel ended init for its memory limit.
     #[error("container init was OOM-killed (memory limit too low?)")]
     OutOfMemory,

@@ -9,6 +9,7 @@ use coracle_cgroups::{Happening, Statistics};
 
 use crate::error::Error;
 use crate::inspect::read;
+use crate::moved::{self, Groups};
 use crate::record::Record;
 use crate::state;
 use crate::status::Status;
@@ -29,7 +30,7 @@ pub enum Event {
 /// [`Error::NotRunning`], [`Error::NoCgroup`], or a cgroup that cannot be read.
 pub fn statistics(store: &Store, id: &ContainerId) -> Result<Statistics, Error> {
     let record = living(store, id)?;
-    Ok(coracle_cgroups::statistics(cgroup(id, &record)?)?)
+    sample(id, &record)
 }
 
 /// Tells what the container uses once every `interval`, and each time when it has run out of
@@ -46,10 +47,9 @@ pub fn events(
     let gone = || Error::NotRunning { id: id.clone() };
     let failed = |attempted| move |errno| Error::System { attempted, errno };
     let record = living(store, id)?;
-    let cgroup = cgroup(id, &record)?;
     let init = record.init.ok_or_else(gone)?;
     let pidfd = init.open().map_err(failed("open init"))?.ok_or_else(gone)?;
-    let mut watch = coracle_cgroups::watch(cgroup)?;
+    let mut watch = coracle_cgroups::watch(groups(id, &record)?.now())?;
     let mut next = Instant::now() + interval;
     loop {
         let patience = next.saturating_duration_since(Instant::now());
@@ -60,11 +60,11 @@ pub fn events(
             Happening::Nothing if Instant::now() < next => continue,
             Happening::Nothing => {
                 next = (next + interval).max(Instant::now());
-                match coracle_cgroups::statistics(cgroup) {
+                match sample(id, &record) {
                     Ok(sample) => Event::Statistics(Box::new(sample)),
                     // It was deleted while we looked.
                     Err(_) if !init.is_alive() => return Ok(()),
-                    Err(error) => return Err(error.into()),
+                    Err(error) => return Err(error),
                 }
             }
         };
@@ -82,8 +82,13 @@ fn living(store: &Store, id: &ContainerId) -> Result<Record, Error> {
     }
 }
 
-fn cgroup<'a>(id: &ContainerId, record: &'a Record) -> Result<&'a coracle_cgroups::Record, Error> {
-    record.own_groups().ok_or_else(|| Error::NoCgroup {
+/// Of the cgroups where init is at this moment.
+fn sample(id: &ContainerId, record: &Record) -> Result<Statistics, Error> {
+    Ok(coracle_cgroups::statistics(groups(id, record)?.now())?)
+}
+
+fn groups<'a>(id: &ContainerId, record: &'a Record) -> Result<Groups<'a>, Error> {
+    moved::groups(record).ok_or_else(|| Error::NoCgroup {
         id: id.clone(),
         verb: "tell its events",
     })

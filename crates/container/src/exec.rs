@@ -20,6 +20,7 @@ use crate::foreground::Signals;
 use crate::handoff;
 use crate::identity::{Identity, has_ended};
 use crate::inspect::{allow, read};
+use crate::moved;
 use crate::notify;
 use crate::options::{Attachment, CgroupManager, ExecOptions, ExecProcess, Keyring};
 use crate::record::Record;
@@ -71,11 +72,13 @@ fn launch(
         false => Keyring::New,
     };
     let plan = plan(options, keyring, config, (process, &init))?;
+    let groups = moved::groups(record);
+    let groups = groups.as_ref().map(|groups| groups.now());
     let cgroup = match options.cgroup.is_empty() {
-        true => record.own_groups().map(coracle_cgroups::at_init),
+        true => groups.map(coracle_cgroups::at_init),
         // Of a container without a cgroup, an empty record: then the path is refused.
         false => {
-            let own = record.own_groups().cloned().unwrap_or_default();
+            let own = groups.cloned().unwrap_or_default();
             Some(coracle_cgroups::sub_cgroup(&own, &options.cgroup)?)
         }
     };

@@ -4,6 +4,7 @@ use coracle_bundle::ContainerId;
 
 use crate::error::Error;
 use crate::lock;
+use crate::moved;
 use crate::record::Record;
 use crate::state::{self, State};
 use crate::status::{Status, Verb, refusal};
@@ -52,8 +53,8 @@ pub fn list(store: &Store) -> Result<Listing, Error> {
 pub fn processes(store: &Store, id: &ContainerId) -> Result<Vec<i32>, Error> {
     let (directory, record) = read(store, id)?;
     allow(Verb::Ps, &directory, &record)?;
-    match record.own_cgroup() {
-        Some(cgroup) => Ok(coracle_cgroups::processes(cgroup)?),
+    match moved::groups(&record).filter(|groups| groups.now().tells_processes()) {
+        Some(groups) => groups.processes(),
         None => Ok(record.init.map(|init| init.pid).into_iter().collect()),
     }
 }
@@ -86,8 +87,8 @@ fn freezer(store: &Store, id: &ContainerId, verb: Verb) -> Result<(), Error> {
         Verb::Resume => ("resume", coracle_cgroups::thaw),
         _ => ("pause", coracle_cgroups::freeze),
     };
-    match record.own_cgroup() {
-        Some(cgroup) => Ok(apply(cgroup)?),
+    match moved::groups(&record).filter(|groups| groups.now().tells_processes()) {
+        Some(groups) => Ok(apply(groups.ours(id, name)?)?),
         None => Err(Error::NoCgroup {
             id: id.clone(),
             verb: name,

@@ -7,6 +7,7 @@ use std::os::fd::AsFd;
 use crate::error::Error;
 use crate::identity::Identity;
 use crate::inspect::{allow, read};
+use crate::moved;
 use crate::options::Scope;
 use crate::record::Record;
 use crate::status::{Status, Verb};
@@ -35,11 +36,14 @@ pub fn kill(store: &Store, id: &ContainerId, signal: i32, scope: Scope) -> Resul
     if reached || status == Status::Stopped {
         return Ok(());
     }
+    let groups = moved::groups(&record);
     signal_init(id, &record, signal)?;
-    match record.own_cgroup() {
-        Some(cgroup) if signal == nix::libc::SIGKILL => Ok(coracle_cgroups::release(cgroup)?),
-        _ => Ok(()),
+    if signal == nix::libc::SIGKILL
+        && let Some(Ok(cgroup)) = groups.as_ref().map(|groups| groups.ours(id, "kill"))
+    {
+        coracle_cgroups::release(cgroup)?;
     }
+    Ok(())
 }
 
 /// Signals every process of the cgroup; whether init was among them.

@@ -34,6 +34,7 @@ mod inspect;
 mod kill;
 mod lock;
 mod mounts;
+mod moved;
 mod network;
 mod networks;
 mod notify;

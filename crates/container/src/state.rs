@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use crate::moved;
 use crate::record::Record;
 use crate::status::Status;
 use crate::store::Directory;
@@ -60,8 +61,12 @@ pub(crate) fn status(directory: &Directory, record: &Record) -> Status {
             Status::Stopped
         };
     }
-    let frozen = record.own_cgroup().map(coracle_cgroups::is_frozen);
-    if matches!(frozen, Some(Ok(true))) {
+    let groups = moved::groups(record);
+    let frozen = groups.is_some_and(|groups| {
+        let now = groups.now();
+        now.tells_processes() && matches!(coracle_cgroups::is_frozen(now), Ok(true))
+    });
+    if frozen {
         return Status::Paused;
     }
     if directory.is_awaiting_start() {

@@ -14,6 +14,7 @@ use serde_json::Value;
 use crate::error::{Error, io_errno};
 use crate::inspect::allow;
 use crate::lock;
+use crate::moved;
 use crate::status::Verb;
 use crate::store::{Directory, Store};
 pub use limit::{Kind, Limit};
@@ -98,12 +99,11 @@ fn change(
     let _lock = lock::acquire(&directory)?;
     let record = directory.present_record()?;
     allow(Verb::Update, &directory, &record)?;
-    let Some(cgroup) = record.own_groups() else {
-        return Err(Error::NoCgroup {
-            id: options.id.clone(),
-            verb: "update",
-        });
-    };
+    let groups = moved::groups(&record).ok_or_else(|| Error::NoCgroup {
+        id: options.id.clone(),
+        verb: "update",
+    })?;
+    let cgroup = groups.ours(&options.id, "update")?;
     let stored = directory.config()?;
     let old = coracle_bundle::parse(&record.bundle, &stored)?;
     let replaces_devices = coracle_cgroups::changes_devices(asked);

@@ -79,6 +79,8 @@ coracle_integration::tests![
     the_mount_with_a_namespace_shows_the_containers_group,
     a_read_only_mount_cannot_be_changed,
     a_mount_of_version_1_has_all_controllers,
+    init_that_was_moved_is_followed,
+    init_that_was_moved_to_the_top_is_followed,
     no_manager_means_no_group,
     systemd_is_refused_where_there_is_none,
     exec_joins_a_group_below,
@@ -1263,6 +1265,105 @@ fn a_mount_of_version_1_has_all_controllers() {
             }
         }
     }
+}
+
+/// Moves init into groups beside its own, and removes those.
+fn moved_away(container: &Container) -> Vec<PathBuf> {
+    let own = folders(container.runtime);
+    let move_from = |own: &PathBuf| {
+        let other = own.with_file_name(format!("{}moved", container.runtime.marker()));
+        fs::create_dir(&other).unwrap();
+        for file in ["cpuset.cpus", "cpuset.mems"] {
+            if own.starts_with("/sys/fs/cgroup/cpuset") {
+                fs::copy(own.join(file), other.join(file)).unwrap();
+            }
+        }
+        fs::write(other.join("cgroup.procs"), container.pid().to_string()).unwrap();
+        fs::remove_dir(own).unwrap();
+        other
+    };
+    own.iter().map(move_from).collect()
+}
+
+fn init_that_was_moved_is_followed() {
+    needs::controller("pids");
+    let runtime = Runtime::new();
+    let container = runtime.sleeper();
+    let groups = moved_away(&container);
+    let own = container.proc("cgroup");
+    assert_eq!(
+        container.exec(["cat", "/proc/self/cgroup"]).ok().stdout,
+        own
+    );
+    assert_eq!(pids_of(&container), [container.pid()]);
+    container.verb("pause").ok();
+    assert_eq!(container.status(), "paused");
+    assert!(is_frozen(&container));
+    container.verb("resume").ok();
+    assert_eq!(container.status(), "running");
+    let update = ["update", "--pids-limit", "33", &container.id];
+    runtime.command(update).output().ok();
+    assert_eq!(container.control(("pids", "pids.max"), "pids.max"), "33");
+    let events = runtime.command(["events", "--stats", &container.id]);
+    let text = events.output().ok().stdout;
+    assert!(
+        text.contains(r#""pids":{"current":1,"limit":33}"#),
+        "{text}"
+    );
+
+    // Not alone any more: what concerns all in the group is not done to others.
+    let other = Command::new("sleep").args(["1000"]).spawn();
+    for group in &groups {
+        fs::write(group.join("cgroup.procs"), other.pid.to_string()).unwrap();
+    }
+    assert_eq!(pids_of(&container), [container.pid()]);
+    container
+        .verb("pause")
+        .fails(["cannot pause: init was moved"]);
+    let refused = runtime.command(update).output();
+    refused.fails(["cannot update: init was moved", &other.pid.to_string()]);
+    container.exec(["true"]).ok();
+    other.signal(nix::sys::signal::Signal::SIGKILL);
+    other.wait_or_kill();
+
+    // SIGKILL ends who is frozen there.
+    container.verb("pause").ok();
+    container.kill("KILL").ok();
+    container.wait_for_status("stopped");
+    container.delete().ok();
+    for group in groups {
+        fs::remove_dir(group).unwrap();
+    }
+    runtime.is_clean();
+}
+
+/// The top of a hierarchy has neither limits nor a freezer.
+fn init_that_was_moved_to_the_top_is_followed() {
+    let runtime = Runtime::new();
+    let container = runtime.sleeper();
+    for own in folders(&runtime) {
+        let top = own.parent().unwrap();
+        // Only the top itself takes processes beside groups with limits.
+        let top = if is_v2() {
+            Path::new("/sys/fs/cgroup")
+        } else {
+            top
+        };
+        fs::write(top.join("cgroup.procs"), container.pid().to_string()).unwrap();
+        fs::remove_dir(own).unwrap();
+    }
+    let own = container.proc("cgroup");
+    assert_eq!(
+        container.exec(["cat", "/proc/self/cgroup"]).ok().stdout,
+        own
+    );
+    assert_eq!(pids_of(&container), [container.pid()]);
+    container
+        .verb("pause")
+        .fails(["cannot pause: init was moved"]);
+    assert_eq!(container.status(), "running");
+    container.delete_by_force().ok();
+    runtime.is_clean();
 }
 
 fn no_manager_means_no_group() {

@@ -26,6 +26,50 @@ pub fn processes(record: &Record) -> Result<Vec<i32>> {
     }
 }
 
+/// The record with the cgroups that `init` is in now in the place of those that are gone: somebody
+/// on the host has moved it and removed them. Nothing of it is the container's own, to be killed or
+/// removed. `None` if none is gone.
+#[must_use]
+pub fn follow(record: &Record, init: Pid) -> Option<Record> {
+    let mut followed = record.clone();
+    let mut is_changed = false;
+    for directory in followed.hierarchies.iter_mut().chain(&mut followed.unified) {
+        if directory.path.try_exists().unwrap_or(true) {
+            continue;
+        }
+        let Some(path) = cgroup_of(directory, init).filter(|path| path.is_dir()) else {
+            continue;
+        };
+        directory.path = path;
+        directory.made.clear();
+        is_changed = true;
+    }
+    // The unit has ended with its last process.
+    followed.unit = None;
+    is_changed.then_some(followed)
+}
+
+/// Processes of each cgroup of `followed` that is another one than in `record`, those below
+/// included; sorted.
+///
+/// # Errors
+/// As [`processes`].
+pub fn company(record: &Record, followed: &Record) -> Result<Vec<i32>> {
+    let each = |record: &Record| -> Vec<PathBuf> {
+        let all = record.hierarchies.iter().chain(&record.unified);
+        all.map(|directory| directory.path.clone()).collect()
+    };
+    let mut found = Vec::new();
+    for (own, now) in each(record).into_iter().zip(each(followed)) {
+        if own != now {
+            found.extend(processes_below(&now)?);
+        }
+    }
+    found.sort_unstable();
+    found.dedup();
+    Ok(found)
+}
+
 /// The cgroup whose processes are the container's: on v1 the freezer's, so that what is signalled
 /// is what was frozen; it is the one that nested service managers leave alone.
 pub(super) fn listing(record: &Record) -> Option<&Directory> {

@@ -1,0 +1,107 @@
+//! A container whose init somebody on the host has moved out of its cgroups, which are gone since:
+//! the cgroups where init is now are looked at, and changed if nobody else is in them.
+
+use std::borrow::Cow;
+use std::fs::{File, read_link};
+
+use coracle_bundle::ContainerId;
+use nix::unistd::Pid;
+use procfs::FromRead;
+use procfs::process::Stat;
+
+use crate::error::Error;
+use crate::identity::Identity;
+use crate::record::Record;
+
+/// The container's cgroups at this moment.
+pub(crate) struct Groups<'a> {
+    own: &'a coracle_cgroups::Record,
+    now: Cow<'a, coracle_cgroups::Record>,
+    init: Option<Identity>,
+    own_pid_namespace: bool,
+}
+
+/// Where the container's processes are; `None` for a container without cgroups.
+pub(crate) fn groups(record: &Record) -> Option<Groups<'_>> {
+    let own = record.own_groups()?;
+    let followed = record.init.and_then(|init| {
+        let followed = coracle_cgroups::follow(own, Pid::from_raw(init.pid));
+        // It lived after its cgroup was read, or that may have been a later process's.
+        followed.filter(|_| init.is_alive())
+    });
+    Some(Groups {
+        own,
+        now: followed.map_or(Cow::Borrowed(own), Cow::Owned),
+        init: record.init,
+        own_pid_namespace: record.own_pid_namespace,
+    })
+}
+
+impl Groups<'_> {
+    /// To look at, and to put a process into.
+    pub(crate) fn now(&self) -> &coracle_cgroups::Record {
+        &self.now
+    }
+
+    /// To change.
+    ///
+    /// # Errors
+    /// [`Error::Moved`] if processes of others are in them.
+    pub(crate) fn ours(
+        &self,
+        id: &ContainerId,
+        verb: &'static str,
+    ) -> Result<&coracle_cgroups::Record, Error> {
+        let stranger = match self.is_moved() {
+            true => coracle_cgroups::company(self.own, &self.now)?
+                .into_iter()
+                .find(|pid| !self.is_member(*pid)),
+            false => None,
+        };
+        match stranger {
+            Some(pid) => Err(Error::Moved {
+                id: id.clone(),
+                verb,
+                pid,
+            }),
+            None => Ok(&self.now),
+        }
+    }
+
+    /// The container's processes; sorted.
+    ///
+    /// # Errors
+    /// A cgroup that cannot be read.
+    pub(crate) fn processes(&self) -> Result<Vec<i32>, Error> {
+        let mut pids = coracle_cgroups::processes(&self.now)?;
+        if self.is_moved() {
+            pids.retain(|pid| self.is_member(*pid));
+        }
+        Ok(pids)
+    }
+
+    fn is_moved(&self) -> bool {
+        matches!(self.now, Cow::Owned(_))
+    }
+
+    /// Whether it or an ancestor is in the container's pid namespace; if that has none of its own,
+    /// whether it descends from init.
+    fn is_member(&self, pid: i32) -> bool {
+        let Some(init) = self.init else { return false };
+        let namespace = |pid: i32| read_link(format!("/proc/{pid}/ns/pid")).ok();
+        let inside = namespace(init.pid).filter(|_| self.own_pid_namespace);
+        let mut next = Some(pid);
+        while let Some(pid) = next {
+            if pid == init.pid || inside.is_some() && namespace(pid) == inside {
+                return true;
+            }
+            next = parent(pid);
+        }
+        false
+    }
+}
+
+fn parent(pid: i32) -> Option<i32> {
+    let stat = Stat::from_read(File::open(format!("/proc/{pid}/stat")).ok()?).ok()?;
+    (stat.ppid > 1).then_some(stat.ppid)
+}
