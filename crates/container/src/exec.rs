@@ -3,7 +3,6 @@
 use std::ffi::{CString, OsString};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::Path;
 
 use coracle_bundle::{Config, Namespace, Process};
 use coracle_cgroups::Joining;
@@ -19,6 +18,7 @@ use crate::error::{Error, io_errno};
 use crate::foreground::Signals;
 use crate::handoff;
 use crate::identity::{Identity, has_ended};
+use crate::input;
 use crate::inspect::{allow, read};
 use crate::moved;
 use crate::notify;
@@ -271,7 +271,7 @@ fn process(options: &ExecOptions, config: &Config) -> Result<(Process, Vec<Strin
     let mut warnings = Vec::new();
     let mut process = match &options.process {
         ExecProcess::File(path) => {
-            let text = read_process(path)?;
+            let text = input::named("--process", path)?;
             let process = coracle_bundle::parse_process(&text)?;
             warnings = coracle_bundle::process_warnings(&text);
             inherit(process, &text, config)
@@ -388,14 +388,5 @@ fn c_string(flag: &'static str, value: &OsString) -> Result<CString, Error> {
     CString::new(value.clone().into_vec()).map_err(|_| Error::Value {
         flag,
         reason: format!("{value:?} holds a NUL byte"),
-    })
-}
-
-fn read_process(path: &Path) -> Result<Vec<u8>, Error> {
-    std::fs::read(path).map_err(|error| Error::Flag {
-        flag: "--process",
-        path: path.to_owned(),
-        call: "read",
-        errno: io_errno(&error),
     })
 }

@@ -30,6 +30,7 @@ mod explain;
 mod foreground;
 mod handoff;
 mod identity;
+mod input;
 mod inspect;
 mod kill;
 mod lock;

@@ -13,7 +13,7 @@
 //! ```
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -27,6 +27,7 @@ use nix::unistd::{UnlinkatFlags, mkfifoat, unlinkat};
 
 use crate::clear::clear;
 use crate::error::{Error, io_errno};
+use crate::input::{self, Problem};
 use crate::record::{Record, Unreadable};
 
 const RECORD: &str = "state.json";
@@ -450,23 +451,28 @@ impl Directory {
     }
 
     fn read(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
-        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+        let flags = input::FLAGS | OFlag::O_NOFOLLOW;
         let file = match openat(&self.handle, name, flags, Mode::empty()) {
             Ok(file) => file,
             Err(Errno::ENOENT) => return Ok(None),
             Err(errno) => return Err(self.failed("open", name, errno)),
         };
-        let mut text = Vec::new();
-        File::from(file)
-            .read_to_end(&mut text)
-            .map_err(|error| self.failed("read", name, io_errno(&error)))?;
-        Ok(Some(text))
+        let text = input::regular(file).map_err(|problem| match problem {
+            Problem::Refused(call, errno) => self.failed(call, name, errno),
+            Problem::Unfit(reason) => Error::Corrupt {
+                path: self.path.join(name),
+                reason,
+            },
+        });
+        text.map(Some)
     }
 
     fn write(&self, name: &str, text: &[u8]) -> Result<(), Error> {
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_CLOEXEC;
+        // A FIFO in its place must not hold us.
+        let flags = flags | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
         let mode = Mode::S_IRUSR | Mode::S_IWUSR;
-        let file = private_modes(|| openat(&self.handle, name, flags | OFlag::O_NOFOLLOW, mode))
+        let file = private_modes(|| openat(&self.handle, name, flags, mode))
             .map_err(|errno| self.failed("open", name, errno))?;
         File::from(file)
             .write_all(text)

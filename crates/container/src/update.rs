@@ -3,15 +3,15 @@
 mod limit;
 mod merge;
 
-use std::io::Read;
 use std::path::PathBuf;
 
-use coracle_bundle::{ContainerId, MAX_CONFIG_BYTES, Resources};
+use coracle_bundle::{ContainerId, Resources};
 use coracle_cgroups::Change;
 use coracle_host::Needs;
 use serde_json::Value;
 
-use crate::error::{Error, io_errno};
+use crate::error::Error;
+use crate::input;
 use crate::inspect::allow;
 use crate::lock;
 use crate::moved;
@@ -59,33 +59,10 @@ pub fn update(store: &Store, options: &UpdateOptions) -> Result<Vec<String>, Err
 
 /// The resources object, as text.
 fn text(resources: &NewResources) -> Result<Vec<u8>, Error> {
-    let (path, mut source): (_, Box<dyn Read>) = match resources {
-        NewResources::Flags(flags) => return Ok(limit::object(flags).to_string().into_bytes()),
-        NewResources::StandardInput => (PathBuf::from("-"), Box::new(std::io::stdin())),
-        NewResources::File(path) => match std::fs::File::open(path) {
-            Ok(file) => (path.clone(), Box::new(file)),
-            Err(error) => return Err(failed("open", path.clone(), &error)),
-        },
-    };
-    // One byte beyond the limit tells that there is more.
-    let limit = u64::try_from(MAX_CONFIG_BYTES).unwrap_or(u64::MAX);
-    let mut text = Vec::new();
-    match source
-        .as_mut()
-        .take(limit.saturating_add(1))
-        .read_to_end(&mut text)
-    {
-        Ok(_) => Ok(text),
-        Err(error) => Err(failed("read", path, &error)),
-    }
-}
-
-fn failed(call: &'static str, path: PathBuf, error: &std::io::Error) -> Error {
-    Error::Flag {
-        flag: "--resources",
-        path,
-        call,
-        errno: io_errno(error),
+    match resources {
+        NewResources::Flags(flags) => Ok(limit::object(flags).to_string().into_bytes()),
+        NewResources::StandardInput => input::standard("--resources"),
+        NewResources::File(path) => input::named("--resources", path),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The operations of the specification's life cycle, and what a runtime leaves behind.
 
 use std::fs;
+use std::path::Path;
 
 use coracle_integration::runner::{is_full, times};
 use coracle_integration::{Bundle, Output, Runtime, groups, json, needs, status_field, wait_until};
@@ -33,6 +34,8 @@ coracle_integration::tests![
     forced_delete_kills,
     forced_delete_kills_a_paused_container,
     forced_delete_goes_by_what_it_can_read,
+    files_that_are_none_hold_nobody,
+    files_of_flags_are_files_or_pipes,
     an_id_is_unique,
     an_id_can_be_used_again,
     bad_ids_are_refused,
@@ -390,6 +393,102 @@ fn forced_delete_goes_by_what_it_can_read() {
         container.delete_by_force().ok();
         assert_eq!(container.exit_code(), 128 + 9);
         runtime.is_clean();
+    }
+}
+
+/// Puts something in the place of a file that no text can be read from, one after the other, and
+/// what the refusal says of it.
+fn spoiled(path: &Path, mut each: impl FnMut(&str)) {
+    let _ = fs::remove_file(path);
+    nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    each("not a regular file");
+    fs::remove_file(path).unwrap();
+    std::os::unix::fs::symlink("/dev/zero", path).unwrap();
+    each("");
+    fs::remove_file(path).unwrap();
+    fs::File::create(path).unwrap().set_len(1 << 30).unwrap();
+    each("larger than 16777216 bytes");
+    fs::remove_file(path).unwrap();
+}
+
+fn files_that_are_none_hold_nobody() {
+    let runtime = Runtime::new();
+    let container = runtime.sleeper();
+    let other = runtime.sleeper();
+    let folder = runtime.root().join(&container.id);
+    let verb = |arguments: &[&str]| runtime.command(arguments.iter()).output();
+    let id = container.id.as_str();
+    let (record, config) = (folder.join("state.json"), folder.join("config.json"));
+    let text = fs::read(&record).unwrap();
+    spoiled(&record, |refusal| {
+        for verb in ["state", "ps", "pause", "events", "delete"] {
+            container.verb(verb).fails(["state.json", refusal]);
+        }
+        container.kill("9").fails(["state.json", refusal]);
+        let exec = verb(&["exec", id, "true"]);
+        exec.fails_as(255, ["state.json", refusal]);
+        assert_eq!(verb(&["list", "-q"]).ok().line(), other.id);
+    });
+    fs::write(record, text).unwrap();
+    let text = fs::read(&config).unwrap();
+    spoiled(&config, |refusal| {
+        let exec = verb(&["exec", id, "true"]);
+        exec.fails_as(255, ["config.json", refusal]);
+        let update = verb(&["update", "--pids-limit", "9", id]);
+        update.fails(["config.json", refusal]);
+    });
+    fs::write(&config, text).unwrap();
+    container.exec(["true"]).ok();
+    let bundle = runtime.bundle();
+    bundle.write();
+    spoiled(&bundle.dir.join("config.json"), |refusal| {
+        let create = runtime.command(["create", "--bundle", bundle.dir.to_str().unwrap()]);
+        create
+            .arg(runtime.id())
+            .output()
+            .fails(["config.json", refusal]);
+    });
+}
+
+/// Files that flags name may be pipes as well.
+fn files_of_flags_are_files_or_pipes() {
+    let runtime = Runtime::new();
+    let container = runtime.sleeper();
+    let process = runtime.bundle().args(["echo", "said"]).config["process"].to_string();
+    let resources = r#"{"pids": {"limit": 40}}"#;
+    let command =
+        |verb: &str, flag: &str, path: &str| runtime.command([verb, flag, path, &container.id]);
+    for (verb, flag, text, code) in [
+        ("exec", "--process", process.as_str(), 255),
+        ("update", "--resources", resources, 1),
+    ] {
+        let said = if verb == "exec" { "said" } else { "" };
+        let file = runtime.folder().file("input", text);
+        let path = file.to_str().unwrap();
+        assert_eq!(command(verb, flag, path).output().ok().line(), said);
+        let piped = command(verb, flag, "/dev/stdin").input(text);
+        assert_eq!(piped.output().ok().line(), said);
+        // A writer that takes its time.
+        let slow = format!("(sleep 0.2; cat {path}) | ");
+        let piped = command(verb, flag, "/dev/stdin");
+        let piped = piped.under("sh", ["-c", &format!("{slow} \"$@\""), "sh"]);
+        assert_eq!(piped.output().ok().line(), said);
+        for (path, refusal) in [
+            ("/dev/zero", "neither a regular file nor a pipe"),
+            ("/dev", "neither a regular file nor a pipe"),
+            ("/dev/null", "neither a regular file nor a pipe"),
+            ("/no/such", "ENOENT"),
+        ] {
+            let output = command(verb, flag, path).output();
+            output.fails_as(code, [flag, path, refusal]);
+        }
+        fs::remove_file(&file).unwrap();
+        nix::unistd::mkfifo(&file, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        command(verb, flag, path).output().fails_as(code, ["EOF"]);
+        fs::remove_file(&file).unwrap();
+        fs::File::create(&file).unwrap().set_len(1 << 30).unwrap();
+        let output = command(verb, flag, path).output();
+        output.fails_as(code, [flag, "larger than"]);
     }
 }
 

@@ -1,6 +1,9 @@
 //! `list`: all containers below the state root.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
 
 use clap::Command;
 use coracle_container::{State, Store};
@@ -21,6 +24,9 @@ pub(super) const VERB: Verb = Verb {
     flags,
     read,
 };
+
+/// A list of users that is longer names those at its beginning.
+const MAX_PASSWD_BYTES: u64 = 4 << 20;
 
 /// What is printed of the containers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,10 +110,16 @@ pub(super) fn run(root: &Root, form: Form) -> Result<(), Error> {
 /// Names by uid. Read here since the C library's look-up loads shared objects, which a static
 /// program cannot.
 fn user_names() -> BTreeMap<u32, String> {
-    let Ok(passwd) = std::fs::read("/etc/passwd") else {
-        return BTreeMap::new();
-    };
-    parse_passwd(&String::from_utf8_lossy(&passwd))
+    // A name is a comfort: no FIFO in this place may hold us, and nothing too long.
+    let opened = File::options()
+        .read(true)
+        .custom_flags(nix::libc::O_NONBLOCK)
+        .open("/etc/passwd");
+    let mut passwd = Vec::new();
+    match opened.and_then(|file| file.take(MAX_PASSWD_BYTES).read_to_end(&mut passwd)) {
+        Ok(_) => parse_passwd(&String::from_utf8_lossy(&passwd)),
+        Err(_) => BTreeMap::new(),
+    }
 }
 
 /// Of several names for a uid the first counts: passwd(5).
