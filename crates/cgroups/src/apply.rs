@@ -27,7 +27,7 @@ pub use leaf::descend;
 pub use processes::{company, follow, processes};
 pub use remove::{remove, remove_foreseen, undo};
 pub use runtime::{
-    Created, Joining, at_init, create, enclose, enter, foresee, oom_killed, open, open_procs,
+    Created, Joining, at_init, create, enclose, enter, find, foresee, oom_killed, open, open_procs,
 };
 pub use statistics::statistics;
 pub use systemd::{Place, place};

@@ -13,6 +13,7 @@ use crate::record::Record;
 use crate::state;
 use crate::status::{Status, Verb, refusal};
 use crate::store::{Directory, Store};
+use crate::torn;
 use crate::undo;
 
 /// How long a killed init may take to end, in milliseconds.
@@ -48,19 +49,26 @@ pub fn delete(store: &Store, id: &ContainerId, force: Force) -> Result<Vec<Strin
     let _lock = lock::acquire(&directory)?;
     let record = match directory.record() {
         Ok(Some(record)) => record,
-        // A creation that was killed before its first word, or a deletion before its last.
-        Ok(None) if force == Force::Yes => {
-            directory.remove()?;
-            return Ok(Vec::new());
-        }
+        Ok(None) if force == Force::Yes => return end_torn(store, &directory),
         Err(Error::Corrupt { .. } | Error::Newer { .. }) if force == Force::Yes => {
-            return end(&directory, &directory.salvaged_record(), force);
+            let salvaged = directory.salvaged_record();
+            return match salvaged.init.is_some() || salvaged.cgroup.is_some() {
+                true => end(&directory, &salvaged, force),
+                false => end_torn(store, &directory),
+            };
         }
         Ok(None) => return Err(Error::Absent { id: id.clone() }),
         Err(error) => return Err(error),
     };
     check(id, &directory, &record, force)?;
     end(&directory, &record, force)
+}
+
+/// Without a word of the record.
+fn end_torn(store: &Store, directory: &Directory) -> Result<Vec<String>, Error> {
+    let (record, mut left) = torn::record(store, directory)?;
+    left.extend(end(directory, &record, Force::Yes)?);
+    Ok(left)
 }
 
 fn check(

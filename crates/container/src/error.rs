@@ -118,6 +118,17 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// The record cannot be read, and nothing else says what there is to end.
+    #[error(
+        "the record cannot be read, and {reason}: the container's processes, cgroups, mounts and \
+         networks may be left; remove {directory:?} once they are gone"
+    )]
+    Torn {
+        /// The container's directory.
+        directory: PathBuf,
+        /// Why nothing else helps.
+        reason: &'static str,
+    },
     /// A newer release made the container: what its record means is not known here.
     #[error("{path:?}: version {version} was written by a newer release than this one")]
     Newer {

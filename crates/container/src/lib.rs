@@ -48,6 +48,7 @@ mod state;
 mod status;
 mod store;
 mod timestamp;
+mod torn;
 mod undo;
 mod update;
 

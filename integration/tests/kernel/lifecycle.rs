@@ -34,6 +34,9 @@ coracle_integration::tests![
     forced_delete_kills,
     forced_delete_kills_a_paused_container,
     forced_delete_goes_by_what_it_can_read,
+    forced_delete_without_a_record_goes_by_the_config,
+    forced_delete_without_record_and_config_says_what_stays,
+    forced_delete_without_record_and_group_says_what_stays,
     files_that_are_none_hold_nobody,
     files_of_flags_are_files_or_pipes,
     an_id_is_unique,
@@ -394,6 +397,104 @@ fn forced_delete_goes_by_what_it_can_read() {
         assert_eq!(container.exit_code(), 128 + 9);
         runtime.is_clean();
     }
+}
+
+fn forced_delete_without_a_record_goes_by_the_config() {
+    without_a_record(&Runtime::new(), &json!(null));
+    let runtime = Runtime::new();
+    let path = json!(format!("/{}named", runtime.marker()));
+    without_a_record(&runtime, &path);
+}
+
+/// Whatever is left of the record: the private config names the control group.
+pub(crate) fn without_a_record(runtime: &Runtime, path: &serde_json::Value) {
+    let bundle = runtime.bundle().shell("sleep 1000 & echo two; wait");
+    let shared = bundle.clone().without_namespace("pid");
+    for bundle in [bundle, shared] {
+        let bundle = bundle.set("/linux/cgroupsPath", path.clone());
+        for torn in [Some(0), Some(1), Some(2), None] {
+            let container = runtime.start(&bundle);
+            container.wait_for("two");
+            let record = runtime.root().join(&container.id).join("state.json");
+            let text = fs::read_to_string(&record).unwrap();
+            fs::remove_file(&record).unwrap();
+            if let Some(part) = torn {
+                fs::write(&record, &text[..text.len() * part / 3]).unwrap();
+                container.kill("9").fails(["state.json"]);
+                container.verb("state").fails(["state.json"]);
+            }
+            runtime.command(["list"]).output();
+            container.delete().fails([]);
+            let output = container.delete_by_force().ok();
+            assert_eq!(output.stderr, "");
+            assert_eq!(container.exit_code(), 128 + 9);
+            runtime.is_clean();
+        }
+    }
+}
+
+/// Where nothing tells what there is to end, nothing is removed.
+fn forced_delete_without_record_and_config_says_what_stays() {
+    let runtime = Runtime::new();
+    let container = runtime.sleeper();
+    let folder = runtime.root().join(&container.id);
+    let [record, config] = ["state.json", "config.json"].map(|name| folder.join(name));
+    let text = [&record, &config].map(|path| fs::read(path).unwrap());
+    for torn in ["", "{", "\0\0\0"] {
+        fs::write(&record, torn).unwrap();
+        fs::write(&config, torn).unwrap();
+        let output = container.delete_by_force();
+        output.fails([
+            "config.json cannot be read either",
+            "processes",
+            &container.id,
+        ]);
+        assert!(folder.exists());
+    }
+    fs::write(&config, &text[1]).unwrap();
+    // The same config under another id.
+    let copy = runtime.id();
+    let path = format!("/{}shared", runtime.marker());
+    let named = runtime.bundle().args(["sleep", "1000"]);
+    let named = runtime.start(&named.set("/linux/cgroupsPath", json!(path)));
+    let other = runtime.root().join(&copy);
+    fs::create_dir(&other).unwrap();
+    let named_config = runtime.root().join(&named.id).join("config.json");
+    fs::copy(named_config, other.join("config.json")).unwrap();
+    let delete = runtime.command(["delete", "--force", &copy]).output();
+    delete.fails(["another container's"]);
+    assert_eq!(named.status(), "running");
+    fs::remove_dir_all(other).unwrap();
+    fs::write(&record, &text[0]).unwrap();
+    container.delete_by_force().ok();
+    named.delete_by_force().ok();
+    runtime.is_clean();
+}
+
+fn forced_delete_without_record_and_group_says_what_stays() {
+    let runtime = Runtime::new().options(["--cgroup-manager", "disabled"]);
+    let bundle = runtime.bundle().args(["sleep", "1000"]);
+    let container = runtime.create(&bundle);
+    let record = runtime.root().join(&container.id).join("state.json");
+    let text = fs::read(&record).unwrap();
+    fs::write(&record, "").unwrap();
+    let output = container.delete_by_force();
+    output.fails(["init waits for its start"]);
+    fs::write(&record, text).unwrap();
+    container.start().ok();
+    let pid = container.pid();
+    fs::write(&record, "").unwrap();
+    let output = container.delete_by_force().ok();
+    assert!(
+        output
+            .stderr
+            .contains("processes of a container without one are left"),
+        "{output}"
+    );
+    let pid = nix::unistd::Pid::from_raw(pid);
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+    assert_eq!(container.exit_code(), 128 + 9);
+    runtime.is_clean();
 }
 
 /// Puts something in the place of a file that no text can be read from, one after the other, and

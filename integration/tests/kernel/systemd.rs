@@ -11,7 +11,7 @@ use coracle_integration::{
 };
 
 use crate::cgroups::takes_no_place;
-use crate::lifecycle::{fail_every_call, kill_at_every_call};
+use crate::lifecycle::{fail_every_call, kill_at_every_call, without_a_record};
 use crate::update::ends_the_idleness;
 
 coracle_integration::tests![
@@ -42,6 +42,7 @@ coracle_integration::tests![
     one_process_is_enough,
     setting_up_takes_no_place,
     init_behind_an_intermediate_is_in_the_scope,
+    forced_delete_without_a_record_goes_by_the_config,
     a_killed_runtime_leaves_nothing,
     failing_calls_are_undone,
     the_managers_own_socket_is_enough,
@@ -566,6 +567,13 @@ fn init_behind_an_intermediate_is_in_the_scope() {
     assert_eq!(second.proc("cgroup"), expected);
     second.delete_by_force().ok();
     is_gone(&unit(&second));
+}
+
+fn forced_delete_without_a_record_goes_by_the_config() {
+    let runtime = systemd();
+    without_a_record(&runtime, &json!(null));
+    let path = json!(format!("a-b.slice:{}:x", runtime.marker()));
+    without_a_record(&runtime, &path);
 }
 
 fn a_killed_runtime_leaves_nothing() {

@@ -79,6 +79,19 @@ pub fn foresee(plan: &Plan) -> Record {
     record
 }
 
+/// The cgroups of `plan` that are there, as if we had made them: of a container whose record cannot
+/// be read. `None` if there are none.
+#[must_use]
+pub fn find(plan: &Plan) -> Option<Record> {
+    let mut record = plan.record();
+    record
+        .hierarchies
+        .retain(|directory| directory.path.is_dir());
+    record.unified = record.unified.filter(|directory| directory.path.is_dir());
+    record.resctrl.retain(|group| group.path.is_dir());
+    record.tells_processes().then_some(record)
+}
+
 /// The levels of a path that are to be made, outermost first.
 fn missing(directory: &Directory) -> Vec<PathBuf> {
     let below = directory.path.strip_prefix(&directory.mount);
