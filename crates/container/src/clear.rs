@@ -1,14 +1,12 @@
 //! Emptying a directory in which somebody else may have made what he liked.
 
 use std::ffi::OsStr;
-use std::fs::read_dir;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{RenameFlags, renameat2};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
-use crate::error::io_errno;
 use crate::store::open_below;
 
 /// Removes all that is in `directory`. No link is followed, and what lies deeper is moved up first:
@@ -36,10 +34,9 @@ pub(crate) fn clear(directory: BorrowedFd) -> nix::Result<()> {
 }
 
 fn each(directory: BorrowedFd, mut act: impl FnMut(&OsStr) -> nix::Result<()>) -> nix::Result<()> {
-    let failed = |error: std::io::Error| io_errno(&error);
-    let mut entries =
-        read_dir(format!("/proc/self/fd/{}", directory.as_raw_fd())).map_err(failed)?;
-    entries.try_for_each(|entry| act(&entry.map_err(failed)?.file_name()))
+    let listing = open_below(directory, ".")?;
+    let entries = coracle_sys::list_directory(listing.as_fd())?;
+    entries.iter().try_for_each(|(_, name)| act(name))
 }
 
 /// Gives the entry a number for a name, the first that is free.

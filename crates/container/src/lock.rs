@@ -1,11 +1,11 @@
 //! One writer at a time: flock(2) on the container's directory, for a bounded time.
 
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use coracle_sys::flock;
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
 
 use crate::error::Error;
 use crate::store::Directory;
@@ -15,15 +15,26 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// The same for networks, whose plugins may be slow.
 const NETWORKS_LIMIT: Duration = Duration::from_secs(120);
 
+/// Who else may have the lock.
+pub(crate) use coracle_sys::Lock as Kind;
+
 /// The lock of one container, held until it is dropped or the process ends.
 #[derive(Debug)]
 pub(crate) struct Lock {
-    held: Flock<OwnedFd>,
+    held: OwnedFd,
 }
 
 impl AsRawFd for Lock {
     fn as_raw_fd(&self) -> RawFd {
         self.held.as_raw_fd()
+    }
+}
+
+impl Drop for Lock {
+    /// Other descriptors of the directory keep it, so closing ours would not be enough. One that
+    /// the kernel does not take back ends with the process.
+    fn drop(&mut self) {
+        let _ = flock(self.held.as_fd(), Kind::None);
     }
 }
 
@@ -41,7 +52,7 @@ pub(crate) fn acquire(directory: &Directory) -> Result<Lock, Error> {
         .handle()
         .try_clone_to_owned()
         .map_err(|e| failed(crate::error::io_errno(&e)))?;
-    let lock = take(handle, FlockArg::LockExclusiveNonblock, LIMIT).map_err(failed)?;
+    let lock = take(handle, Kind::Exclusive, LIMIT).map_err(failed)?;
     lock.ok_or_else(|| Error::Busy {
         id: directory.id.clone(),
         holder: holder(directory),
@@ -53,7 +64,7 @@ pub(crate) fn acquire(directory: &Directory) -> Result<Lock, Error> {
 ///
 /// # Errors
 /// [`Error::NetworksBusy`] when it is not free in time.
-pub(crate) fn networks(root: &Path, kind: FlockArg) -> Result<Lock, Error> {
+pub(crate) fn networks(root: &Path, kind: Kind) -> Result<Lock, Error> {
     let failed = |errno| Error::Store {
         call: "lock",
         path: root.to_owned(),
@@ -67,15 +78,14 @@ pub(crate) fn networks(root: &Path, kind: FlockArg) -> Result<Lock, Error> {
 }
 
 /// `None` when the lock is not free within the limit.
-fn take(mut handle: OwnedFd, kind: FlockArg, limit: Duration) -> nix::Result<Option<Lock>> {
+fn take(handle: OwnedFd, kind: Kind, limit: Duration) -> nix::Result<Option<Lock>> {
     let deadline = Instant::now() + limit;
     let mut pause = Duration::from_millis(1);
     loop {
-        match Flock::lock(handle, kind) {
-            Ok(held) => return Ok(Some(Lock { held })),
-            Err((back, Errno::EWOULDBLOCK)) => handle = back,
-            Err((back, Errno::EINTR)) => handle = back,
-            Err((_, errno)) => return Err(errno),
+        match flock(handle.as_fd(), kind) {
+            Ok(()) => return Ok(Some(Lock { held: handle })),
+            Err(Errno::EWOULDBLOCK | Errno::EINTR) => {}
+            Err(errno) => return Err(errno),
         }
         if Instant::now() >= deadline {
             return Ok(None);

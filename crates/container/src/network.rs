@@ -8,7 +8,7 @@ use coracle_bundle::{Bundle, Config, ContainerId, Namespace};
 use coracle_cni::{Flags, Plan, Request, Search, Site, Wanted};
 use coracle_launch::Launch;
 use nix::errno::Errno;
-use nix::fcntl::{FlockArg, OFlag, open};
+use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 
 use crate::build;
@@ -117,7 +117,7 @@ pub(crate) fn attach(site: &mut build::Site, launch: &mut Launch) -> Result<(), 
     let Some(plan) = &site.prepared.plan.network else {
         return Ok(());
     };
-    let _shared = lock::networks(site.directory.root(), FlockArg::LockSharedNonblock)?;
+    let _shared = lock::networks(site.directory.root(), lock::Kind::Shared)?;
     if site.record.network.is_some() {
         // An earlier init was killed at its birth, and its attachments are to be made anew.
         detach(site.directory, site.record, Force::No)?;

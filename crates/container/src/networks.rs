@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use coracle_bundle::ContainerId;
 use coracle_cni::{Configured, NetworkList, Plan, Plugin, Search, Site};
-use nix::fcntl::FlockArg;
 use serde_json::{Value, json};
 
 use crate::error::Error;
@@ -176,10 +175,7 @@ pub fn gc(store: &Store, search: &Search, names: &[String]) -> Result<Vec<Releas
     let is_meant = |network: &NetworkList| names.is_empty() || names.contains(&network.name);
     // Without a state root there is no creation to exclude.
     let _alone = match store.root().exists() {
-        true => Some(lock::networks(
-            store.root(),
-            FlockArg::LockExclusiveNonblock,
-        )?),
+        true => Some(lock::networks(store.root(), lock::Kind::Exclusive)?),
         false => None,
     };
     let (mut released, mut valid, mut failed) = (Vec::new(), Vec::new(), Ok(()));

@@ -127,11 +127,12 @@ impl Store {
 
     /// The ids of all containers, sorted; none when the state root is missing.
     pub(crate) fn ids(&self) -> Result<Vec<ContainerId>, Error> {
-        let entries = match std::fs::read_dir(&self.root) {
+        let listed =
+            open_directory(&self.root).and_then(|root| coracle_sys::list_directory(root.as_fd()));
+        let entries = match listed {
             Ok(entries) => entries,
-            Err(error) if io_errno(&error) == Errno::ENOENT => return Ok(Vec::new()),
-            Err(error) => {
-                let errno = io_errno(&error);
+            Err(Errno::ENOENT) => return Ok(Vec::new()),
+            Err(errno) => {
                 return Err(Error::Store {
                     call: "read",
                     path: self.root.clone(),
@@ -140,7 +141,8 @@ impl Store {
             }
         };
         let mut ids: Vec<ContainerId> = entries
-            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .into_iter()
+            .filter_map(|(_, name)| name.into_string().ok())
             .filter_map(|name| ContainerId::parse(&name).ok())
             .collect();
         ids.sort_by(|a, b| a.as_ref().cmp(b.as_ref()));

@@ -43,6 +43,12 @@ pub(crate) fn record(store: &Store, directory: &Directory) -> Result<(Record, Ve
     if config.linux.namespaces.mount == Namespace::Inherit {
         left.push("the record could not be read: a mount of the root is left".to_owned());
     }
+    if directory.pinned_network().is_some() {
+        left.push(
+            "the record could not be read: `network gc` takes back what its networks left"
+                .to_owned(),
+        );
+    }
     let record = Record {
         cgroup_made: cgroup.is_some(),
         cgroup,

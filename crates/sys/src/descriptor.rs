@@ -43,6 +43,35 @@ const SEALS: SealFlag = SealFlag::F_SEAL_SEAL
     .union(SealFlag::F_SEAL_GROW)
     .union(SealFlag::F_SEAL_WRITE);
 
+/// What [`flock`] does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lock {
+    /// Shares it with others, if nobody has it alone.
+    Shared,
+    /// Takes it alone, if nobody has it.
+    Exclusive,
+    /// Gives it back.
+    None,
+}
+
+/// `int flock(int fd, int operation)`, flock(2), without waiting.
+///
+/// The lock belongs to the open file, and so to every copy of the descriptor. (What nix has for it
+/// ends the process where giving the lock back fails.)
+///
+/// # Errors
+///
+/// `EWOULDBLOCK` if others have it; the kernel's.
+pub fn flock(file: BorrowedFd<'_>, lock: Lock) -> Result<()> {
+    let operation = match lock {
+        Lock::Shared => libc::LOCK_SH | libc::LOCK_NB,
+        Lock::Exclusive => libc::LOCK_EX | libc::LOCK_NB,
+        Lock::None => libc::LOCK_UN,
+    };
+    // SAFETY: takes two numbers and touches no memory; the file is open for the borrow.
+    done(unsafe { libc::syscall(libc::SYS_flock, file.as_raw_fd(), operation) })
+}
+
 /// `int close_range(unsigned int first, unsigned int last, int flags)`, close_range(2), since
 /// Linux 5.9, on the numbers of `range`.
 ///
@@ -174,6 +203,18 @@ mod tests {
     use super::*;
     use std::io::{Read, Seek, Write};
     use std::os::fd::AsFd;
+
+    #[test]
+    fn a_lock_is_taken_shared_and_given_back() {
+        let open = || std::fs::File::open("/proc/self/exe").expect("this program");
+        let (one, other) = (open(), open());
+        assert_eq!(flock(one.as_fd(), Lock::Shared), Ok(()));
+        assert_eq!(flock(other.as_fd(), Lock::Shared), Ok(()));
+        assert_eq!(flock(one.as_fd(), Lock::Exclusive), Err(Errno::EWOULDBLOCK));
+        assert_eq!(flock(other.as_fd(), Lock::None), Ok(()));
+        assert_eq!(flock(one.as_fd(), Lock::Exclusive), Ok(()));
+        assert_eq!(flock(other.as_fd(), Lock::Shared), Err(Errno::EWOULDBLOCK));
+    }
 
     #[test]
     fn a_copy_is_whole_and_final() {

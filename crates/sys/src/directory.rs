@@ -2,8 +2,9 @@
 
 use crate::Result;
 use crate::kernel::size;
-use std::ffi::CStr;
+use std::ffi::{CStr, OsStr, OsString};
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
 
 /// An entry of a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +43,29 @@ pub fn get_directory_entries(directory: BorrowedFd<'_>, buffer: &mut [u8]) -> Re
             buffer.len(),
         )
     })
+}
+
+/// The entries of a directory from where it stands, each with its kind (`DT_DIR`, `DT_REG`, …).
+///
+/// Uses the heap. Unlike the standard library and nix it has nothing to say of a close(2) that
+/// fails: theirs end the process.
+///
+/// # Errors
+///
+/// The kernel's.
+pub fn list_directory(directory: BorrowedFd<'_>) -> Result<Vec<(u8, OsString)>> {
+    let mut entries = Vec::new();
+    let mut buffer = [0; 8192];
+    loop {
+        let length = get_directory_entries(directory, &mut buffer)?;
+        let Some(filled) = buffer.get(..length).filter(|filled| !filled.is_empty()) else {
+            return Ok(entries);
+        };
+        entries.extend(directory_entries(filled).map(|entry| {
+            let name = OsStr::from_bytes(entry.name.to_bytes()).to_owned();
+            (entry.kind, name)
+        }));
+    }
 }
 
 /// The entries in what [`get_directory_entries`] filled, without `.` and `..`.
@@ -107,6 +131,14 @@ mod tests {
             })
             .collect();
         assert_eq!(found, expected);
+        let again = std::fs::File::open("/etc").expect("a directory");
+        let mut listed = list_directory(again.as_fd()).expect("entries");
+        listed.sort_by(|one, other| one.1.cmp(&other.1));
+        let names: Vec<_> = listed
+            .iter()
+            .map(|(_, name)| name.to_string_lossy())
+            .collect();
+        assert_eq!(names, expected.keys().cloned().collect::<Vec<_>>());
     }
 
     #[test]

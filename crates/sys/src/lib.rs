@@ -65,9 +65,12 @@ pub use capability::{
 };
 pub use clone::{Cloned, Parentage, assert_single_threaded, clone3, exit};
 pub use descriptor::{
-    CloseRange, STDERR, STDIN, STDOUT, close_range, is_sealed, poll_readable, sealed_copy,
+    CloseRange, Lock, STDERR, STDIN, STDOUT, close_range, flock, is_sealed, poll_readable,
+    sealed_copy,
 };
-pub use directory::{DirectoryEntries, DirectoryEntry, directory_entries, get_directory_entries};
+pub use directory::{
+    DirectoryEntries, DirectoryEntry, directory_entries, get_directory_entries, list_directory,
+};
 pub use exec::{StringArray, execve, execve_adding, execveat};
 pub use fault::{Call, Fault, errno_text};
 pub use identity::{setdomainname, setgroups, sethostname, setresgid, setresuid};

@@ -46,6 +46,7 @@ coracle_integration::tests![
     signals_are_passed_on,
     an_orphan_may_end_by_any_signal,
     a_run_that_cannot_wait_leaves_nothing,
+    what_cannot_be_given_back_ends_no_verb,
     init_becomes_the_child_of_the_caller,
     run_deletes_the_container,
     run_with_keep_does_not,
@@ -687,6 +688,33 @@ fn a_run_that_cannot_wait_leaves_nothing() {
     let output = run.under("strace", options).output();
     output.fails(["wait for the process", "EPERM"]);
     runtime.is_clean();
+}
+
+/// Giving back a lock or a descriptor cannot be done again, so there is nothing to say of it.
+fn what_cannot_be_given_back_ends_no_verb() {
+    needs::program("strace");
+    let runtime = Runtime::new();
+    let bundle = runtime.bundle().args(["sleep", "1000"]);
+    for injected in ["flock:error=EIO:when=2+", "close:error=EIO"] {
+        let verb = |arguments: &[&str]| {
+            let inject = format!("inject={injected}");
+            let options = ["-o", "/dev/null", "-e", &inject].map(str::to_owned);
+            let output = runtime.command(arguments).under("strace", options).output();
+            assert!(!output.stderr.contains("panicked"), "{output}");
+            output.ok()
+        };
+        let container = runtime.create(&bundle);
+        let id = container.id.as_str();
+        verb(&["start", id]);
+        verb(&["pause", id]);
+        assert_eq!(verb(&["list", "-q"]).line(), id);
+        verb(&["resume", id]);
+        verb(&["update", "--pids-limit", "9", id]);
+        verb(&["kill", id, "9"]);
+        container.wait_for_status("stopped");
+        verb(&["delete", id]);
+        runtime.is_clean();
+    }
 }
 
 fn init_becomes_the_child_of_the_caller() {

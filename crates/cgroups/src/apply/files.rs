@@ -1,12 +1,10 @@
 //! Files and directories of a cgroup file system, by descriptor of the directory.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use coracle_sys::{CGROUP_MAGIC, CGROUP2_MAGIC, file_system_magic};
-use nix::dir::{Dir, Type};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, openat};
 use nix::sys::stat::{Mode, fstat, mkdirat};
@@ -114,26 +112,23 @@ pub(super) fn children(directory: BorrowedFd) -> nix::Result<Vec<OsString>> {
     if fstat(directory)?.st_nlink == 2 {
         return Ok(Vec::new());
     }
-    listed(directory, |kind| kind == Some(Type::Directory))
+    listed(directory, |kind| kind == libc::DT_DIR)
 }
 
 /// Names of the files.
 pub(super) fn names(directory: BorrowedFd) -> nix::Result<Vec<OsString>> {
-    listed(directory, |kind| kind != Some(Type::Directory))
+    listed(directory, |kind| kind != libc::DT_DIR)
 }
 
 /// As they are: a container's names need not be text.
-fn listed(directory: BorrowedFd, wanted: fn(Option<Type>) -> bool) -> nix::Result<Vec<OsString>> {
-    let mut listing = Dir::openat(directory, ".", DIRECTORY, Mode::empty())?;
-    let mut names = Vec::new();
-    for entry in listing.iter() {
-        let entry = entry?;
-        let name = OsStr::from_bytes(entry.file_name().to_bytes());
-        if wanted(entry.file_type()) && name != "." && name != ".." {
-            names.push(name.to_owned());
-        }
-    }
-    Ok(names)
+fn listed(directory: BorrowedFd, wanted: fn(u8) -> bool) -> nix::Result<Vec<OsString>> {
+    // Open anew: where the caller's stands is the caller's business.
+    let listing = openat(directory, ".", DIRECTORY, Mode::empty())?;
+    let entries = coracle_sys::list_directory(listing.as_fd())?.into_iter();
+    Ok(entries
+        .filter(|(kind, _)| wanted(*kind))
+        .map(|(_, name)| name)
+        .collect())
 }
 
 /// The cgroup is gone, or is going while we look.

@@ -3,10 +3,7 @@
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 
-use nix::dir::Dir;
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
-use nix::sys::stat::Mode;
 
 use super::files;
 use crate::Error;
@@ -60,12 +57,11 @@ fn cause(directory: BorrowedFd, write: &Write, errno: Errno) -> Option<String> {
 
 /// `page sizes are 1GB, 2MB`.
 fn page_sizes(directory: BorrowedFd) -> Option<String> {
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let mut listing = Dir::openat(directory, ".", flags, Mode::empty()).ok()?;
-    let names = listing.iter().flatten();
+    let names = files::names(directory).ok()?;
     let mut sizes: Vec<String> = names
-        .filter_map(|entry| {
-            let name = entry.file_name().to_str().ok()?;
+        .iter()
+        .filter_map(|name| {
+            let name = name.to_str()?;
             let (size, _) = name.strip_prefix("hugetlb.")?.split_once('.')?;
             Some(size.to_owned())
         })

@@ -3,10 +3,13 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read;
+use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
 
 use crate::error::Error;
 use crate::plan::list::{NetworkList, Parsed, Plugin, parse, parse_plugin};
@@ -76,21 +79,23 @@ fn read_list(dir: &Path, file: &Path) -> Result<NetworkList, Error> {
 
 /// The files of a folder with one of these extensions, sorted by name.
 fn files(dir: &Path, extensions: &[&str]) -> Result<BTreeSet<PathBuf>, Error> {
-    let failed = |error: &std::io::Error| Error::Read {
-        call: "list",
-        path: dir.to_owned(),
-        errno: errno(error),
-    };
-    let entries = match std::fs::read_dir(dir) {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let listed = open(dir, flags, Mode::empty())
+        .and_then(|folder| coracle_sys::list_directory(folder.as_fd()));
+    let entries = match listed {
         Ok(entries) => entries,
-        Err(error) if matches!(errno(&error), Errno::ENOENT | Errno::ENOTDIR) => {
-            return Ok(BTreeSet::new());
+        Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(BTreeSet::new()),
+        Err(errno) => {
+            return Err(Error::Read {
+                call: "list",
+                path: dir.to_owned(),
+                errno,
+            });
         }
-        Err(error) => return Err(failed(&error)),
     };
     let mut files = BTreeSet::new();
-    for entry in entries {
-        let path = entry.map_err(|error| failed(&error))?.path();
+    for (_, name) in entries {
+        let path = dir.join(name);
         let extension = path.extension().and_then(|extension| extension.to_str());
         if extension.is_some_and(|extension| extensions.contains(&extension)) {
             files.insert(path);
