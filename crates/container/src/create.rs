@@ -156,8 +156,8 @@ pub(crate) fn make(
     goal: Goal,
 ) -> Result<Container, Error> {
     let handoff = Handoff::open(options)?;
+    let mut undo = Undo::begin()?;
     let directory = store.claim(&options.id)?;
-    let mut undo = Undo::default();
     undo.push(Made::Directory);
     let claimed = lock::acquire(&directory)
         .and_then(|lock| first_record(&directory, prepared).map(|record| (lock, record)));

@@ -7,6 +7,8 @@ use nix::unistd::Pid;
 use procfs::FromRead;
 use procfs::process::Stat;
 use serde::{Deserialize, Serialize};
+
+use crate::error::io_errno;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 /// A process that cannot be mistaken for a later one with the same pid.
@@ -21,15 +23,20 @@ pub(crate) struct Identity {
 impl Identity {
     /// The process that has `pid` now; `None` when there is none.
     pub(crate) fn of(pid: i32) -> Option<Self> {
-        stat(pid).map(|stat| Self {
+        stat(pid).ok().flatten().map(|stat| Self {
             pid,
             start_time: stat.starttime,
         })
     }
 
-    /// Whether the process still runs; a zombie does not.
+    /// Whether the process still runs; a zombie does not. One that cannot be looked at, as where no
+    /// descriptor is left, does: what is done to those that have ended must not be done to it.
     pub(crate) fn is_alive(&self) -> bool {
-        stat(self.pid).is_some_and(|stat| self.is(&stat) && !matches!(stat.state, 'Z' | 'X' | 'x'))
+        match stat(self.pid) {
+            Ok(Some(stat)) => self.is(&stat) && !matches!(stat.state, 'Z' | 'X' | 'x'),
+            Ok(None) => false,
+            Err(_) => true,
+        }
     }
 
     /// A pidfd of the process, or `None` when it is gone. The start time is compared after the
@@ -37,10 +44,10 @@ impl Identity {
     ///
     /// # Errors
     /// The errno of pidfd_open(2), but `ESRCH`, `EINVAL` and `ENOENT` (a thread has the number):
-    /// gone.
+    /// gone; that of the file with the start time.
     pub(crate) fn open(&self) -> nix::Result<Option<OwnedFd>> {
         match coracle_sys::pidfd_open(Pid::from_raw(self.pid)) {
-            Ok(pidfd) => Ok(stat(self.pid).filter(|stat| self.is(stat)).map(|_| pidfd)),
+            Ok(pidfd) => Ok(stat(self.pid)?.filter(|stat| self.is(stat)).map(|_| pidfd)),
             Err(Errno::ESRCH | Errno::EINVAL | Errno::ENOENT) => Ok(None),
             Err(errno) => Err(errno),
         }
@@ -57,8 +64,19 @@ pub(crate) fn has_ended(pidfd: BorrowedFd) -> nix::Result<bool> {
     coracle_sys::poll_readable(&[pidfd], Some(0)).map(|ready| ready != 0)
 }
 
-fn stat(pid: i32) -> Option<Stat> {
-    Stat::from_read(File::open(format!("/proc/{pid}/stat")).ok()?).ok()
+/// `None` if there is no such process.
+fn stat(pid: i32) -> nix::Result<Option<Stat>> {
+    let file = match File::open(format!("/proc/{pid}/stat")) {
+        Ok(file) => file,
+        Err(error) => {
+            return match io_errno(&error) {
+                Errno::ENOENT | Errno::ESRCH => Ok(None),
+                errno => Err(errno),
+            };
+        }
+    };
+    // It ended between the two calls, if not.
+    Ok(Stat::from_read(file).ok())
 }
 
 #[cfg(test)]

@@ -1,9 +1,12 @@
 //! What a failed creation takes back, last first.
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
 use nix::mount::{MntFlags, umount2};
+use nix::sys::stat::Mode;
 
 use crate::error::Error;
 use crate::network;
@@ -26,12 +29,31 @@ pub(crate) enum Made {
 }
 
 /// The list of what was made, taken back by [`Undo::run`]; forgotten by dropping it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Undo {
     made: Vec<Made>,
 }
 
+/// What taking back opens at a time, and some more: a plugin that is run again takes the most.
+const DESCRIPTORS: usize = 16;
+
 impl Undo {
+    /// The empty list. All that a creation opens is closed before it is taken back, so what is free
+    /// now is free then.
+    ///
+    /// # Errors
+    /// [`Error::System`] where so few descriptors are left that nothing could be taken back.
+    pub(crate) fn begin() -> Result<Self, Error> {
+        let free: nix::Result<Vec<OwnedFd>> = (0..DESCRIPTORS)
+            .map(|_| open(c"/", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()))
+            .collect();
+        free.map_err(|errno| Error::System {
+            attempted: "open as many descriptors as taking a failed creation back needs",
+            errno,
+        })?;
+        Ok(Self { made: Vec::new() })
+    }
+
     pub(crate) fn push(&mut self, made: Made) {
         self.made.push(made);
     }

@@ -9,7 +9,9 @@ use coracle_namespaces::MovedDevices;
 use coracle_sys::{Call, Cloned, ExitStatus, Fault, NamespaceFlags, Parentage};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
+use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::Mode;
+use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 
 use crate::error::Error;
@@ -197,9 +199,14 @@ impl<'p> Launch<'p> {
             _ => return Err(self.protocol()),
         };
         let pid = Pid::from_raw(pid);
-        let pidfd = coracle_sys::pidfd_open(pid).map_err(|errno| Error::Runtime {
-            attempted: "open init's pidfd",
-            errno,
+        let pidfd = coracle_sys::pidfd_open(pid).map_err(|errno| {
+            // It is a child of ours that nobody has waited for, so the number is still its own.
+            let _ = kill(pid, Signal::SIGKILL);
+            let _ = waitpid(pid, Some(WaitPidFlag::__WALL));
+            Error::Runtime {
+                attempted: "open init's pidfd",
+                errno,
+            }
         })?;
         let intermediate = std::mem::replace(&mut self.pidfd, pidfd);
         self.pid = pid;
@@ -508,7 +515,7 @@ impl<'p> Launch<'p> {
             Ok(ExitStatus::Signal(nix::libc::SIGKILL)) if self.unborn => {
                 return Error::KilledAtBirth;
             }
-            Ok(ExitStatus::Signal(signal)) => nix::sys::signal::Signal::try_from(signal)
+            Ok(ExitStatus::Signal(signal)) => Signal::try_from(signal)
                 .map_or_else(|_| format!("signal {signal}"), |signal| signal.to_string()),
             Ok(ExitStatus::Code(code)) => format!("exit code {code}"),
             Err(errno) => errno.to_string(),

@@ -94,7 +94,8 @@ pub fn send(
 /// # Errors
 ///
 /// The kernel's; `EMSGSIZE` if the message was longer than `buffer` or carried more than one
-/// descriptor: all of them are closed. An interruption is retried.
+/// descriptor: all of them are closed; `EMFILE` if there was no place for the one. An interruption
+/// is retried.
 pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<(usize, Option<OwnedFd>)> {
     let mut slice = libc::iovec {
         iov_base: buffer.as_mut_ptr().cast(),
@@ -139,6 +140,10 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<(usize, Opti
         unsafe { new_descriptor(libc::c_long::from(control.descriptor)) }
     });
     let attached = attached.transpose()?;
+    // The kernel says no more of a descriptor that it could not install.
+    if attached.is_none() && message.msg_flags & libc::MSG_CTRUNC != 0 {
+        return Err(Errno::EMFILE);
+    }
     if message.msg_flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) != 0 {
         return Err(Errno::EMSGSIZE);
     }

@@ -4,7 +4,9 @@ use std::fs;
 use std::path::Path;
 
 use coracle_integration::runner::{is_full, times};
-use coracle_integration::{Bundle, Output, Runtime, groups, json, needs, status_field, wait_until};
+use coracle_integration::{
+    Bundle, Child, Output, Runtime, groups, json, needs, status_field, wait_until,
+};
 
 coracle_integration::tests![
     create_waits_for_start,
@@ -46,6 +48,7 @@ coracle_integration::tests![
     signals_are_passed_on,
     an_orphan_may_end_by_any_signal,
     a_run_that_cannot_wait_leaves_nothing,
+    without_descriptors_nothing_is_left,
     what_cannot_be_given_back_ends_no_verb,
     init_becomes_the_child_of_the_caller,
     run_deletes_the_container,
@@ -688,6 +691,96 @@ fn a_run_that_cannot_wait_leaves_nothing() {
     let output = run.under("strace", options).output();
     output.fails(["wait for the process", "EPERM"]);
     runtime.is_clean();
+}
+
+/// At whichever descriptor the limit is met.
+fn without_descriptors_nothing_is_left() {
+    let runtime = Runtime::new();
+    let how = ["nosuid", "noexec", "nodev"];
+    let plain = runtime.bundle().args(["sleep", "1000"]);
+    let many = plain.clone().new_namespace("cgroup");
+    let many = many.mount("/sys/fs/cgroup", "cgroup", "cgroup", how);
+    let hook = json!({"path": "/bin/true"});
+    let many = many.hook("createContainer", hook.clone());
+    let jailed = plain.clone().without_namespace("mount");
+    let jailed = jailed
+        .remove("/linux/maskedPaths")
+        .remove("/linux/readonlyPaths");
+    let bundles = [
+        many.hook("createRuntime", hook),
+        plain.clone().user_namespace().new_namespace("time"),
+        jailed,
+        plain.clone().without_namespace("pid"),
+        plain.clone(),
+    ];
+    for bundle in bundles.into_iter().take(times(2, 5)) {
+        until_there_are_enough(|limit| {
+            let id = runtime.id();
+            let create = runtime.with_bundle("create", &bundle).arg(&id);
+            let output = create.after(&limit).output();
+            if output.code == 0 {
+                runtime.command(["delete", "--force", &id]).output().ok();
+            }
+            let left = runtime.leftovers();
+            assert!(left.is_empty(), "{left:?} {output}");
+            output
+        });
+        let ended = bundle.clone().args(["true"]);
+        until_there_are_enough(|limit| {
+            let run = runtime.with_bundle("run", &ended).arg(runtime.id());
+            let output = run.after(&limit).output();
+            let left = runtime.leftovers();
+            assert!(left.is_empty(), "{left:?} {output}");
+            output
+        });
+    }
+    runtime.is_clean();
+    let container = runtime.start(&plain);
+    for detach in [true, false] {
+        until_there_are_enough(|limit| {
+            let file = runtime.folder().join("pid");
+            let detached = ["exec", "--detach", "--pid-file", file.to_str().unwrap()];
+            let exec = match detach {
+                true => runtime.command(detached),
+                false => runtime.command(["exec"]),
+            };
+            let exec = exec.args([&container.id, "true"]);
+            let output = exec.after(&limit).output();
+            if output.code == 0 && detach {
+                assert_eq!(Child::adopt(&file).exit_code(), 0);
+            }
+            let ps = ["ps", "--format", "json", &container.id];
+            wait_until("only init", || {
+                runtime.command(ps).output().line() == format!("[{}]", container.pid())
+            });
+            output
+        });
+    }
+}
+
+/// Runs the verb with more and more descriptors, until it has had enough of them some times.
+fn until_there_are_enough(mut verb: impl FnMut(String) -> Output) {
+    let mut enough = 0;
+    for limit in 3..200 {
+        let output = verb(format!("ulimit -n {limit}"));
+        if output.code == 0 {
+            enough += 1;
+        } else {
+            assert_eq!(
+                output.stderr.lines().count(),
+                1,
+                "{limit} descriptors: {output}"
+            );
+            assert!(
+                output.stderr.contains("EMFILE"),
+                "{limit} descriptors: {output}"
+            );
+        }
+        if enough == 3 {
+            return;
+        }
+    }
+    panic!("200 descriptors are not enough");
 }
 
 /// Giving back a lock or a descriptor cannot be done again, so there is nothing to say of it.

@@ -180,7 +180,7 @@ fn error(source: &Source, (call, errno): Failure) -> Error {
             let expected = "only a procfs can be mounted on /proc".to_owned();
             Error::SourceKind { at, path, expected }
         }
-        (_, SourceCheck::Node(node)) => {
+        (_, SourceCheck::Node(node)) if !matches!(errno, Errno::EMFILE | Errno::ENFILE) => {
             let expected = format!("the host has no node {} there to bind", node.describe());
             Error::SourceKind { at, path, expected }
         }
