@@ -773,7 +773,10 @@ mod tests {
     fn without_a_cgroup_namespace_the_cgroup_of_init_is_shown() {
         let mounts = r#"{"destination": "/sys/fs/cgroup", "type": "cgroup", "options": ["ro"]}"#;
         let bundle = bundle(mounts, "", NEW_MOUNT);
-        let host = fixture::v1();
+        let mut host = fixture::v1();
+        host.cgroups.hierarchies.truncate(3);
+        let last = host.cgroups.hierarchies.last_mut().expect("a hierarchy");
+        last.own = "/own".into();
         let own = host
             .cgroups
             .hierarchies
@@ -797,16 +800,7 @@ mod tests {
                 root.path tree /b/rootfs step 1: all rslave +0 -0;
                 mounts[0] tree /sys/fs/cgroup/systemd/web1 step 2: all rprivate +1 -0;
                 mounts[0] tree /sys/fs/cgroup/cpu,cpuacct/web1 step 2: all rprivate +1 -0;
-                mounts[0] tree /sys/fs/cgroup/cpuset/system.slice/engine.service step 2: all rprivate +1 -0;
-                mounts[0] tree /sys/fs/cgroup/memory/system.slice/engine.service step 2: all rprivate +1 -0;
-                mounts[0] tree /sys/fs/cgroup/devices/system.slice/engine.service step 2: all rprivate +1 -0;
-                mounts[0] tree /sys/fs/cgroup/freezer/system.slice/engine.service step 2: all rprivate +1 -0;
-                mounts[0] tree /sys/fs/cgroup/blkio/system.slice/engine.service step 2: all rprivate +1 -0;
-                mounts[0] tree /sys/fs/cgroup/pids/system.slice/engine.service step 2: all rprivate +1 -0;
-                mounts[0] tree /sys/fs/cgroup/hugetlb/system.slice/engine.service step 2: all rprivate +1 -0;
-                mounts[0] tree /sys/fs/cgroup/net_cls,net_prio/system.slice/engine.service step 2: all rprivate +1 -0;
-                mounts[0] tree /sys/fs/cgroup/perf_event/system.slice/engine.service step 2: all rprivate +1 -0;
-                mounts[0] tree /sys/fs/cgroup/rdma/system.slice/engine.service step 2: all rprivate +1 -0;
+                mounts[0] tree /sys/fs/cgroup/cpuset/own step 2: all rprivate +1 -0;
             "#]],
         );
     }

@@ -256,7 +256,7 @@ pub fn open_procs(record: &Record) -> Result<Option<OwnedFd>> {
 }
 
 /// A copy of a cgroup's open directory out of which no path leads, for a process that others may
-/// trace (CVE-2016-9962): the root of a mount of its own, read-only. `None` where one cannot be had.
+/// trace (CVE-2016-9962): the root of a read-only mount of its own. `None` if there can be none.
 ///
 /// Without the right to mount, the directory itself: the container has a user namespace below ours
 /// then, whose processes can trace none that has not executed inside.
@@ -277,7 +277,7 @@ pub fn enclose(directory: BorrowedFd) -> Option<OwnedFd> {
     }
 }
 
-/// Moves `pid`, a child of ours that waits, into the v2 cgroup of `record`, whose directory is open.
+/// Moves `pid`, a child of ours that waits, into the v2 cgroup of `record` by its open directory.
 /// Waits some 10 ms for the kernel: for a child that could not be cloned into it.
 ///
 /// # Errors
