@@ -1,7 +1,8 @@
 //! `spec`: a config.json to begin with.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Write};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use clap::Command;
@@ -32,6 +33,16 @@ pub(crate) enum Kind {
 const ROOT: &str = include_str!("../spec/root.json");
 /// With `UID` and `GID` where the caller's go.
 const ROOTLESS: &str = include_str!("../spec/rootless.json");
+/// The entry that both have in their list of namespaces.
+const CGROUP_NAMESPACE: &str = "\t\t\t{\n\t\t\t\t\"type\": \"cgroup\"\n\t\t\t},\n";
+
+/// What the machine has of control groups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Hierarchy {
+    /// One, of version 2: a namespace shows a container its own part of it.
+    Unified,
+    Other,
+}
 
 fn flags(command: Command) -> Command {
     command
@@ -58,6 +69,13 @@ pub(super) fn run(bundle: &Path, kind: Kind) -> Result<(), Error> {
         nix::unistd::geteuid().as_raw(),
         nix::unistd::getegid().as_raw(),
     );
+    let unified = File::open("/sys/fs/cgroup").is_ok_and(|directory| {
+        coracle_sys::file_system_magic(directory.as_fd()) == Ok(coracle_sys::CGROUP2_MAGIC)
+    });
+    let hierarchy = match unified {
+        true => Hierarchy::Unified,
+        false => Hierarchy::Other,
+    };
     let path = bundle.join("config.json");
     let write = |source| Error::SpecWrite {
         path: path.clone(),
@@ -70,17 +88,21 @@ pub(super) fn run(bundle: &Path, kind: Kind) -> Result<(), Error> {
         }
         Err(error) => return Err(write(error)),
     };
-    file.write_all(config(kind, caller).as_bytes())
+    file.write_all(config(kind, hierarchy, caller).as_bytes())
         .map_err(write)
 }
 
 /// The config's text for a caller's uid and gid.
-fn config(kind: Kind, (uid, gid): (u32, u32)) -> String {
-    match kind {
+fn config(kind: Kind, hierarchy: Hierarchy, (uid, gid): (u32, u32)) -> String {
+    let text = match kind {
         Kind::Root => ROOT.to_owned(),
         Kind::Rootless => ROOTLESS
             .replace("\"UID\"", &uid.to_string())
             .replace("\"GID\"", &gid.to_string()),
+    };
+    match hierarchy {
+        Hierarchy::Unified => text,
+        Hierarchy::Other => text.replacen(CGROUP_NAMESPACE, "", 1),
     }
 }
 
@@ -90,7 +112,11 @@ mod tests {
     use coracle_bundle::{IdMapping, Namespace};
 
     fn parsed(kind: Kind) -> coracle_bundle::Config {
-        let text = config(kind, (1000, 100));
+        parsed_for(kind, Hierarchy::Unified)
+    }
+
+    fn parsed_for(kind: Kind, hierarchy: Hierarchy) -> coracle_bundle::Config {
+        let text = config(kind, hierarchy, (1000, 100));
         coracle_bundle::parse(Path::new("/bundle"), text.as_bytes()).unwrap()
     }
 
@@ -128,6 +154,18 @@ mod tests {
     }
 
     #[test]
+    fn a_cgroup_namespace_is_for_version_2() {
+        for kind in [Kind::Root, Kind::Rootless] {
+            let mut both = [Hierarchy::Unified, Hierarchy::Other]
+                .map(|hierarchy| parsed_for(kind, hierarchy).linux.namespaces);
+            assert_eq!(both[0].cgroup, Namespace::New);
+            assert_eq!(both[1].cgroup, Namespace::Inherit);
+            both[1].cgroup = Namespace::New;
+            assert_eq!(format!("{:?}", both[0]), format!("{:?}", both[1]));
+        }
+    }
+
+    #[test]
     fn rootless_maps_the_caller_and_asks_for_nothing_more() {
         let linux = parsed(Kind::Rootless).linux;
         let only = |host_id| {
@@ -147,7 +185,7 @@ mod tests {
     #[test]
     fn the_text_is_indented_by_tabs_and_ends_its_line() {
         for kind in [Kind::Root, Kind::Rootless] {
-            let text = config(kind, (0, 0));
+            let text = config(kind, Hierarchy::Other, (0, 0));
             assert!(text.starts_with("{\n\t\"ociVersion\": \"1.3.0\",\n") && text.ends_with("}\n"));
             assert!(!text.contains("  ") && !text.contains("ID\","));
         }
