@@ -54,16 +54,27 @@ pub enum Error {
         root: PathBuf,
     },
     /// The id is taken.
-    #[error("container with given ID already exists")]
+    #[error("container with given ID already exists{}", match maker {
+        Some(maker) => format!(" (it belongs to {maker})"),
+        None => String::new(),
+    })]
     Exists {
         /// The id asked for.
         id: ContainerId,
+        /// Whose it is, if it is another runtime's.
+        maker: Option<&'static str>,
     },
     /// There is no such container.
     #[error("container does not exist")]
     Absent {
         /// The id asked for.
         id: ContainerId,
+    },
+    /// The state root is shared with another runtime, which made this container.
+    #[error("container belongs to {maker}, which has to be used for it")]
+    Foreign {
+        /// The other runtime.
+        maker: &'static str,
     },
     /// The container's status forbids the verb.
     #[error("{refusal}")]

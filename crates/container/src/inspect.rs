@@ -22,7 +22,7 @@ pub struct Listing {
 /// The container's state. Takes no lock and writes nothing.
 ///
 /// # Errors
-/// [`Error::Absent`], [`Error::Corrupt`].
+/// [`Error::Absent`], [`Error::Foreign`], [`Error::Corrupt`].
 pub fn state(store: &Store, id: &ContainerId) -> Result<State, Error> {
     let (directory, record) = read(store, id)?;
     Ok(state::current(&directory, &record))
@@ -37,24 +37,35 @@ pub fn list(store: &Store) -> Result<Listing, Error> {
     for id in store.ids()? {
         match state(store, &id) {
             Ok(state) => listing.containers.push(state),
-            Err(Error::Absent { .. }) => {}
+            // Not there, or not ours.
+            Err(Error::Absent { .. } | Error::Foreign { .. }) => {}
             Err(error) => listing.broken.push(format!("{id}: {error}")),
         }
     }
     Ok(listing)
 }
 
-/// The pids of all processes of the container, in the runtime's pid namespace.
+/// The pids of all processes of the container, in the runtime's pid namespace; none once it has
+/// ended.
 ///
 /// Without a cgroup only init is known.
 ///
 /// # Errors
-/// [`Error::Status`] when the container is stopped.
+/// [`Error::Absent`] and its like; the cgroup's when it cannot be read.
 pub fn processes(store: &Store, id: &ContainerId) -> Result<Vec<i32>, Error> {
     let (directory, record) = read(store, id)?;
-    allow(Verb::Ps, &directory, &record)?;
+    let is_stopped = state::status(&directory, &record) == Status::Stopped;
+    // The kernel ended all with init, and the cgroup may be another container's by now.
+    if is_stopped && record.own_pid_namespace {
+        return Ok(Vec::new());
+    }
     match moved::groups(&record).filter(|groups| groups.now().tells_processes()) {
-        Some(groups) => groups.processes(),
+        Some(groups) => match groups.processes() {
+            // Somebody has cleared away what the container left empty.
+            Err(_) if is_stopped => Ok(Vec::new()),
+            processes => processes,
+        },
+        None if is_stopped => Ok(Vec::new()),
         None => Ok(record.init.map(|init| init.pid).into_iter().collect()),
     }
 }

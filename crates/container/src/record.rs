@@ -1,4 +1,4 @@
-//! `state.json` in the container's directory: facts, never a status.
+//! `record.json` in the container's directory: facts, never a status.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -50,6 +50,19 @@ pub(crate) struct Record {
     /// The networks that it is attached to, and those that it is about to be: a
     /// [`coracle_cni::Plan`].
     pub(crate) network: Option<Value>,
+}
+
+/// Which other runtime wrote this `state.json`: a state root can be shared, and the name was ours
+/// in earlier releases. What cannot be parsed is taken for ours.
+pub(crate) fn maker(text: &[u8]) -> Option<&'static str> {
+    let tree: Value = serde_json::from_slice(text).ok()?;
+    let has = |member| tree.get(member).is_some();
+    match has("version") {
+        true => None,
+        false if has("init_process_pid") => Some("runc"),
+        false if has("ociVersion") => Some("another runtime"),
+        false => None,
+    }
 }
 
 /// Why a record cannot be used.
@@ -133,6 +146,17 @@ mod tests {
         assert!(matches!(newer, Err(Unreadable::Newer(2))));
         assert!(matches!(Record::parse(b"{"), Err(Unreadable::Corrupt(_))));
         assert!(matches!(Record::parse(b"{}"), Err(Unreadable::Corrupt(_))));
+    }
+
+    #[test]
+    fn a_record_of_another_runtime_is_known() {
+        let runc = br#"{"id":"a","init_process_pid":5,"config":{"rootfs":"/r"}}"#;
+        let youki = br#"{"ociVersion":"v1.0.2","id":"a","status":"running","pid":5}"#;
+        assert_eq!(maker(runc), Some("runc"));
+        assert_eq!(maker(youki), Some("another runtime"));
+        for ours in [&br#"{"version":1,"id":"a"}"#[..], b"{", b"", b"[]", b"{}"] {
+            assert_eq!(maker(ours), None);
+        }
     }
 
     #[test]

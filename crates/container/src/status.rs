@@ -52,7 +52,6 @@ pub(crate) enum Verb {
     ExecIgnorePaused,
     Pause,
     Resume,
-    Ps,
     Update,
 }
 
@@ -88,8 +87,6 @@ pub(crate) fn refusal(verb: Verb, status: Status) -> Option<&'static str> {
         (Verb::Pause, Stopped | Creating) => Some("container not running"),
         (Verb::Resume, Paused) => None,
         (Verb::Resume, _) => Some("container not paused"),
-        (Verb::Ps, Stopped) => Some("container not running"),
-        (Verb::Ps, _) => None,
         (Verb::Update, Stopped | Creating) => Some("container not running"),
         (Verb::Update, _) => None,
     }

@@ -3,7 +3,7 @@
 //! ```text
 //! <root>/<id>/          0700, made by mkdir(2): whoever makes it owns the id; its flock(2) is the
 //! lock
-//!     state.json        the record: facts only, replaced as a whole by rename(2)
+//!     record.json       the record: facts only, replaced as a whole by rename(2)
 //!     config.json       a private copy of the bundle's file, byte for byte
 //!     start  started    FIFOs between `start` and init, gone once the container was started
 //!     output            a third one, for what hooks of the container print
@@ -28,9 +28,14 @@ use nix::unistd::{UnlinkatFlags, mkfifoat, unlinkat};
 use crate::clear::clear;
 use crate::error::{Error, io_errno};
 use crate::input::{self, Problem};
-use crate::record::{Record, Unreadable};
+use crate::record::{Record, Unreadable, maker};
 
-const RECORD: &str = "state.json";
+/// Not `state.json`, which runc takes for its own in a state root that both use, and fails.
+const RECORD: &str = "record.json";
+/// The record's name in earlier releases.
+const EARLIER: &str = "state.json";
+/// What other runtimes have in a container's directory where they have no `state.json` (yet).
+const FOREIGN: [(&str, &str); 2] = [("status", "crun"), ("exec.fifo", "another runtime")];
 const CONFIG: &str = "config.json";
 const START: &str = "start";
 const STARTED: &str = "started";
@@ -84,7 +89,12 @@ impl Store {
         let path = self.root.join(id.as_ref());
         match private_modes(|| mkdirat(&root, id.as_ref(), Mode::S_IRWXU)) {
             Ok(()) => {}
-            Err(Errno::EEXIST) => return Err(Error::Exists { id: id.clone() }),
+            Err(Errno::EEXIST) => {
+                return Err(Error::Exists {
+                    id: id.clone(),
+                    maker: self.maker(id),
+                });
+            }
             Err(errno) => return Err(make("make", &path, errno)),
         }
         let handle = open_below(&root, id.as_ref()).map_err(|errno| {
@@ -96,6 +106,14 @@ impl Store {
             path,
             handle,
         })
+    }
+
+    /// The other runtime that has a container of this id here.
+    fn maker(&self, id: &ContainerId) -> Option<&'static str> {
+        match self.find(id).ok()??.record() {
+            Err(Error::Foreign { maker }) => Some(maker),
+            _ => None,
+        }
     }
 
     /// The directory of an existing container; `None` when there is none.
@@ -210,11 +228,19 @@ impl Directory {
     }
 
     /// The record; `None` while `create` has not written one, or once `delete` removed it.
+    ///
+    /// # Errors
+    /// [`Error::Foreign`] when another runtime keeps the directory; [`Error::Corrupt`] and
+    /// [`Error::Newer`].
     pub(crate) fn record(&self) -> Result<Option<Record>, Error> {
-        let Some(text) = self.read(RECORD)? else {
-            return Ok(None);
+        let (name, text) = match self.read(RECORD)? {
+            Some(text) => (RECORD, text),
+            None => match self.earlier_record()? {
+                Some(text) => (EARLIER, text),
+                None => return Ok(None),
+            },
         };
-        let path = || self.path.join(RECORD);
+        let path = || self.path.join(name);
         Record::parse(&text)
             .map(Some)
             .map_err(|unreadable| match unreadable {
@@ -229,6 +255,21 @@ impl Directory {
             })
     }
 
+    /// The record of an earlier release. Where one of its name is another runtime's, so is all else.
+    fn earlier_record(&self) -> Result<Option<Vec<u8>>, Error> {
+        let text = self.read(EARLIER)?;
+        let maker = match &text {
+            Some(text) => maker(text),
+            None => FOREIGN
+                .into_iter()
+                .find_map(|(name, maker)| self.has(name).then_some(maker)),
+        };
+        match maker {
+            Some(maker) => Err(Error::Foreign { maker }),
+            None => Ok(text),
+        }
+    }
+
     /// The record of a container that is there.
     ///
     /// # Errors
@@ -241,7 +282,9 @@ impl Directory {
 
     /// What can be read of a record that is corrupt or of a newer release.
     pub(crate) fn salvaged_record(&self) -> Record {
-        let text = self.read(RECORD).ok().flatten();
+        let text = [RECORD, EARLIER]
+            .into_iter()
+            .find_map(|name| self.read(name).ok().flatten());
         text.map(|text| Record::salvage(&text)).unwrap_or_default()
     }
 
@@ -251,9 +294,10 @@ impl Directory {
             path: self.path.join(RECORD),
             reason,
         })?;
-        self.write(".state.json", &text)?;
-        nix::fcntl::renameat(&self.handle, ".state.json", &self.handle, RECORD)
-            .map_err(|errno| self.failed("rename", RECORD, errno))
+        self.write(".record.json", &text)?;
+        nix::fcntl::renameat(&self.handle, ".record.json", &self.handle, RECORD)
+            .map_err(|errno| self.failed("rename", RECORD, errno))?;
+        self.unlink(EARLIER)
     }
 
     /// The private copy of `config.json`.
@@ -394,7 +438,14 @@ impl Directory {
     /// Removes the directory. The record goes last, so that a removal that was interrupted can be
     /// taken up again, and the config, which has the poststop hooks, right before it.
     pub(crate) fn remove(&self) -> Result<(), Error> {
-        for name in [START, STARTED, OUTPUT, ".config.json", ".state.json"] {
+        for name in [
+            START,
+            STARTED,
+            OUTPUT,
+            ".config.json",
+            ".record.json",
+            ".state.json",
+        ] {
             self.unlink(name)?;
         }
         // The first is made first and goes last: without it there is none.
@@ -405,6 +456,7 @@ impl Directory {
         self.remove_notify()
             .map_err(|errno| self.failed("remove", NOTIFY, errno))?;
         self.unlink(CONFIG)?;
+        self.unlink(EARLIER)?;
         self.unlink(RECORD)?;
         if !self.is_in_place() {
             return Ok(());

@@ -4,7 +4,9 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;
 
-use coracle_integration::{Command, Output, Runtime, Value, copy_program, json, needs, program};
+use coracle_integration::{
+    Command, Layout, Output, Runtime, Value, copy_program, groups, json, machine, needs, program,
+};
 
 coracle_integration::tests![
     bad_lines_are_refused_in_one_record,
@@ -39,7 +41,8 @@ coracle_integration::tests![
     list_survives_a_broken_container,
     list_of_a_missing_root_fails,
     ps_filters_by_the_containers_pids,
-    ps_of_a_stopped_container_fails,
+    ps_of_a_stopped_container_is_empty,
+    ps_shows_what_outlived_init,
     the_root_is_relative_to_the_callers_folder,
     a_root_is_made_private,
     bad_roots_are_refused,
@@ -582,6 +585,9 @@ fn a_written_spec_runs() {
     assert!(text.starts_with("{\n\t\""), "{text}");
     let mut config: Value = text.parse().unwrap();
     assert_eq!(config["process"]["args"], json!(["sh"]));
+    let namespaces = config["linux"]["namespaces"].to_string();
+    let is_unified = machine().layout == Layout::V2;
+    assert_eq!(namespaces.contains("cgroup"), is_unified, "{namespaces}");
     config["process"]["terminal"] = json!(false);
     config["process"]["args"] = json!(["echo", "it runs"]);
     // More than this root may have.
@@ -696,7 +702,7 @@ fn list_survives_a_broken_container() {
     for (name, text) in [("broken", "{"), ("empty", ""), ("other", "[]")] {
         let folder = runtime.root().join(name);
         fs::create_dir(&folder).unwrap();
-        fs::write(folder.join("state.json"), text).unwrap();
+        fs::write(folder.join("record.json"), text).unwrap();
     }
     fs::create_dir(runtime.root().join("bare")).unwrap();
     fs::write(runtime.root().join("file"), "").unwrap();
@@ -739,11 +745,38 @@ fn ps_filters_by_the_containers_pids() {
     by(&["ps", &container.id, "--no-such-option"]).fails(["ps"]);
 }
 
-fn ps_of_a_stopped_container_fails() {
+fn ps_of_a_stopped_container_is_empty() {
+    needs::program("ps");
     let runtime = Runtime::new();
-    let container = runtime.start(&runtime.bundle());
+    let bundle = runtime.bundle();
+    let shares = bundle.clone().without_namespace("pid");
+    for bundle in [bundle, shares] {
+        let container = runtime.start(&bundle);
+        container.wait_for_status("stopped");
+        let table = container.verb("ps").ok();
+        assert_eq!(table.stdout.lines().count(), 1, "{table}");
+        assert!(table.stdout.starts_with("UID"), "{table}");
+        let json = ["ps", "--format", "json", &container.id];
+        assert_eq!(runtime.command(json).output().ok().stdout, "[]\n");
+        for group in groups(runtime.marker()) {
+            let _ = fs::remove_dir(group);
+        }
+        assert_eq!(runtime.command(json).output().ok().stdout, "[]\n");
+        container.delete().ok();
+    }
+}
+
+/// Without a pid namespace of its own a container leaves processes when its init ends.
+fn ps_shows_what_outlived_init() {
+    needs::program("ps");
+    let runtime = Runtime::new();
+    let bundle = runtime.bundle().without_namespace("pid");
+    let container = runtime.start(&bundle.shell("sleep 1000 >/dev/null 2>&1 &"));
     container.wait_for_status("stopped");
-    container.verb("ps").fails(["not running"]);
+    let table = container.verb("ps").ok();
+    assert_eq!(table.stdout.lines().count(), 2, "{table}");
+    assert!(table.stdout.contains("sleep 1000"), "{table}");
+    container.delete_by_force().ok();
 }
 
 fn the_root_is_relative_to_the_callers_folder() {

@@ -617,7 +617,7 @@ fn a_plugin_that_will_not_let_go_needs_force() {
 fn a_record_that_lost_its_network_needs_force() {
     let net = Net::new().network(&[("one", AGREE)]);
     let container = net.create(&sleeper(&net), "n");
-    let path = net.runtime.root().join(&container.id).join("state.json");
+    let path = net.runtime.root().join(&container.id).join("record.json");
     let mut record: Value = fs::read_to_string(&path).unwrap().parse().unwrap();
     record["network"] = json!({"attachments": 7});
     fs::write(path, record.to_string()).unwrap();
@@ -626,7 +626,7 @@ fn a_record_that_lost_its_network_needs_force() {
     let output = container.delete_by_force().ok();
     assert!(output.stderr.contains(said), "{output}");
     let container = net.create(&sleeper(&net), "n");
-    let path = net.runtime.root().join(&container.id).join("state.json");
+    let path = net.runtime.root().join(&container.id).join("record.json");
     fs::write(path, "torn").unwrap();
     let output = container.delete_by_force().ok();
     assert!(output.stderr.contains("network gc"), "{output}");

@@ -392,7 +392,7 @@ fn forced_delete_goes_by_what_it_can_read() {
         ("bundle", json!(7), "invalid type"),
     ] {
         let container = runtime.sleeper();
-        let path = runtime.root().join(&container.id).join("state.json");
+        let path = runtime.root().join(&container.id).join("record.json");
         let mut record: serde_json::Value = fs::read_to_string(&path).unwrap().parse().unwrap();
         record[name] = value;
         fs::write(path, record.to_string()).unwrap();
@@ -419,13 +419,13 @@ pub(crate) fn without_a_record(runtime: &Runtime, path: &serde_json::Value) {
         for torn in [Some(0), Some(1), Some(2), None] {
             let container = runtime.start(&bundle);
             container.wait_for("two");
-            let record = runtime.root().join(&container.id).join("state.json");
+            let record = runtime.root().join(&container.id).join("record.json");
             let text = fs::read_to_string(&record).unwrap();
             fs::remove_file(&record).unwrap();
             if let Some(part) = torn {
                 fs::write(&record, &text[..text.len() * part / 3]).unwrap();
-                container.kill("9").fails(["state.json"]);
-                container.verb("state").fails(["state.json"]);
+                container.kill("9").fails(["record.json"]);
+                container.verb("state").fails(["record.json"]);
             }
             runtime.command(["list"]).output();
             container.delete().fails([]);
@@ -442,7 +442,7 @@ fn forced_delete_without_record_and_config_says_what_stays() {
     let runtime = Runtime::new();
     let container = runtime.sleeper();
     let folder = runtime.root().join(&container.id);
-    let [record, config] = ["state.json", "config.json"].map(|name| folder.join(name));
+    let [record, config] = ["record.json", "config.json"].map(|name| folder.join(name));
     let text = [&record, &config].map(|path| fs::read(path).unwrap());
     for torn in ["", "{", "\0\0\0"] {
         fs::write(&record, torn).unwrap();
@@ -479,7 +479,7 @@ fn forced_delete_without_record_and_group_says_what_stays() {
     let runtime = Runtime::new().options(["--cgroup-manager", "disabled"]);
     let bundle = runtime.bundle().args(["sleep", "1000"]);
     let container = runtime.create(&bundle);
-    let record = runtime.root().join(&container.id).join("state.json");
+    let record = runtime.root().join(&container.id).join("record.json");
     let text = fs::read(&record).unwrap();
     fs::write(&record, "").unwrap();
     let output = container.delete_by_force();
@@ -523,15 +523,15 @@ fn files_that_are_none_hold_nobody() {
     let folder = runtime.root().join(&container.id);
     let verb = |arguments: &[&str]| runtime.command(arguments.iter()).output();
     let id = container.id.as_str();
-    let (record, config) = (folder.join("state.json"), folder.join("config.json"));
+    let (record, config) = (folder.join("record.json"), folder.join("config.json"));
     let text = fs::read(&record).unwrap();
     spoiled(&record, |refusal| {
         for verb in ["state", "ps", "pause", "events", "delete"] {
-            container.verb(verb).fails(["state.json", refusal]);
+            container.verb(verb).fails(["record.json", refusal]);
         }
-        container.kill("9").fails(["state.json", refusal]);
+        container.kill("9").fails(["record.json", refusal]);
         let exec = verb(&["exec", id, "true"]);
-        exec.fails_as(255, ["state.json", refusal]);
+        exec.fails_as(255, ["record.json", refusal]);
         assert_eq!(verb(&["list", "-q"]).ok().line(), other.id);
     });
     fs::write(record, text).unwrap();

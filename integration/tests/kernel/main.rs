@@ -28,6 +28,7 @@ mod rootfs;
 mod rootless;
 mod seccomp;
 mod security;
+mod shared_root;
 mod systemd;
 mod terminal;
 mod update;
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
         rootless::TESTS,
         seccomp::TESTS,
         security::TESTS,
+        shared_root::TESTS,
         systemd::TESTS,
         terminal::TESTS,
         update::TESTS,

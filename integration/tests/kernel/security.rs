@@ -1045,7 +1045,7 @@ fn cve_2026_41579_devices_stay_in_the_root() {
 fn ids_do_not_leave_the_state_root() {
     let runtime = Runtime::new();
     let precious = runtime.folder().folder("precious");
-    fs::write(precious.join("state.json"), "{}").unwrap();
+    fs::write(precious.join("record.json"), "{}").unwrap();
     runtime.sleeper();
     let long = "x".repeat(5000);
     for id in [
@@ -1068,7 +1068,7 @@ fn ids_do_not_leave_the_state_root() {
         assert!(output.code == 1 || output.stdout.is_empty(), "{output}");
         runtime.command(["kill", id, "KILL"]).output().fails([]);
     }
-    assert!(precious.join("state.json").exists() && runtime.root().exists());
+    assert!(precious.join("record.json").exists() && runtime.root().exists());
 }
 
 fn control_group_paths_do_not_leave_the_tree() {
