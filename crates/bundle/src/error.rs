@@ -92,6 +92,12 @@ impl Display for Document {
     }
 }
 
+/// What a refusal of anything below a property begins with: scripts match it in runc's output.
+const PHRASES: [(&str, &str); 2] = [
+    ("linux.memoryPolicy", "invalid memory policy: "),
+    ("execCPUAffinity", "invalid CPU affinity: "),
+];
+
 /// A place in a document: a list on the stack, so that a valid config pays nothing for it.
 #[derive(Clone, Copy)]
 pub(crate) enum At<'a> {
@@ -111,9 +117,12 @@ impl At<'_> {
 
     /// The error that refuses what stands here.
     pub(crate) fn refuse(&self, problem: impl Display) -> Error {
+        let path = self.to_string();
+        let known = PHRASES.iter().find(|(part, _)| path.contains(part));
+        let phrase = known.map_or("", |(_, phrase)| phrase);
         Error::Invalid {
-            path: self.to_string(),
-            problem: problem.to_string(),
+            path,
+            problem: format!("{phrase}{problem}"),
         }
     }
 

@@ -29,6 +29,20 @@ pub enum Error {
     /// A cgroup operation on an existing container failed.
     #[error(transparent)]
     Cgroups(#[from] coracle_cgroups::Error),
+    /// The cgroup that `exec --cgroup` names is not there, or cannot be joined.
+    #[error("--cgroup {asked}: adding pid of the new process to cgroups: {}", match source {
+        // No engine names a cgroup, so none takes this for a program that is missing.
+        coracle_cgroups::Error::Open { path, errno: Errno::ENOENT } => {
+            format!("open {path:?}: no such file or directory")
+        }
+        source => source.to_string(),
+    })]
+    SubCgroup {
+        /// As given.
+        asked: String,
+        /// Why.
+        source: coracle_cgroups::Error,
+    },
     /// A hook failed.
     #[error(transparent)]
     Hooks(#[from] coracle_hooks::Error),

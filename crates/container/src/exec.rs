@@ -144,12 +144,19 @@ impl<'a> Site<'a> {
         let Some(cgroup) = &self.cgroup else {
             return Ok(Joining::default());
         };
-        let mut joining = coracle_cgroups::open(cgroup, Pid::from_raw(self.init.pid))?;
-        if !self.options.cgroup.is_empty() {
-            // Who names a cgroup means it: no second choice.
-            joining.fallback = None;
+        let opened = coracle_cgroups::open(cgroup, Pid::from_raw(self.init.pid));
+        if self.options.cgroup.is_empty() {
+            return Ok(opened?);
         }
-        Ok(joining)
+        let joining = opened.map_err(|source| Error::SubCgroup {
+            asked: self.options.cgroup.join(" "),
+            source,
+        })?;
+        // Who names a cgroup means it: no second choice.
+        Ok(Joining {
+            fallback: None,
+            ..joining
+        })
     }
 
     /// Who was killed with the whole container must not come again: its cgroup, which nobody kills

@@ -1,6 +1,6 @@
 //! How hooks fail.
 
-use crate::plan::describe;
+use crate::plan::attempted;
 use coracle_bundle::HookPoint;
 use coracle_sys::{Call, Fault, errno_text};
 use nix::errno::Errno;
@@ -11,7 +11,7 @@ use std::time::Duration;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A hook failed.
-    #[error("{}: {failure}{}", describe(*.point, *.index, .path), after_colon(.output))]
+    #[error("{}: {failure}{}", attempted(*.point, *.index, .path), after_colon(.output))]
     Hook {
         /// Where it is listed.
         point: HookPoint,

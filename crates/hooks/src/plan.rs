@@ -117,7 +117,12 @@ impl Plan {
             .command(point, fault.step)
             .and_then(|command| command.timeout);
         let failure = Failure::of_fault(fault, timeout);
-        let text = format!("{}: {failure}", self.describe(point, fault.step));
+        let path = self
+            .command(point, fault.step)
+            .map(|command| command.path.to_string_lossy());
+        let index = usize::try_from(fault.step).unwrap_or(usize::MAX);
+        let attempted = attempted(point, index, &path.unwrap_or_default());
+        let text = format!("{attempted}: {failure}");
         if output.is_empty() {
             text
         } else {
@@ -130,8 +135,13 @@ impl Plan {
     }
 }
 
-pub(crate) fn describe(point: HookPoint, index: usize, path: &str) -> String {
+fn describe(point: HookPoint, index: usize, path: &str) -> String {
     format!("hook {}[{index}] {path}", point.name())
+}
+
+/// What a failure begins with: scripts match it in the output of runc, which also counts from 0.
+pub(crate) fn attempted(point: HookPoint, index: usize, path: &str) -> String {
+    format!("error running {} hook #{index}: {path}", point.name())
 }
 
 #[cfg(test)]
@@ -201,7 +211,7 @@ mod tests {
         assert_eq!(plan.steps(point), 2);
         let say = |failure: Failure, output: &str| {
             let text = plan.explain(point, &failure.into_fault(1), output);
-            let rest = text.strip_prefix("hook startContainer[1] /bin/check: ");
+            let rest = text.strip_prefix("error running startContainer hook #1: /bin/check: ");
             rest.expect("the name of the step").to_owned()
         };
         assert_eq!(say(Failure::Start(Errno::ENOENT), ""), "not found (ENOENT)");

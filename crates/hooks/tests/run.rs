@@ -69,7 +69,7 @@ fn failure(command: Command, state: &[u8]) -> String {
     let error = run(HookPoint::CreateRuntime, &[command], state, None).expect_err("a failure");
     let text = error.to_string();
     let rest = text
-        .strip_prefix("hook createRuntime[0] ")
+        .strip_prefix("error running createRuntime hook #0: ")
         .expect("the name of the hook");
     rest.to_owned()
 }
@@ -202,11 +202,20 @@ fn no_other_descriptor_signal_or_session() {
 fn the_first_failure_ends_a_run_and_not_a_run_of_all() {
     let hooks = ["exit 0", "exit 5", "echo x; exit 6"].map(shell);
     let error = run(HookPoint::Poststop, &hooks, b"", None).expect_err("a failure");
-    assert_eq!(error.to_string(), "hook poststop[1] /bin/sh: exit status 5");
+    assert_eq!(
+        error.to_string(),
+        "error running poststop hook #1: /bin/sh: exit status 5"
+    );
     let all = run_all(HookPoint::Poststop, &hooks, b"");
     let all: Vec<String> = all.iter().map(ToString::to_string).collect();
-    assert_eq!(all[0], "hook poststop[1] /bin/sh: exit status 5");
-    assert_eq!(all[1], "hook poststop[2] /bin/sh: exit status 6: x");
+    assert_eq!(
+        all[0],
+        "error running poststop hook #1: /bin/sh: exit status 5"
+    );
+    assert_eq!(
+        all[1],
+        "error running poststop hook #2: /bin/sh: exit status 6: x"
+    );
     assert_eq!(all.len(), 2);
 }
 

@@ -27,7 +27,7 @@ pub enum Error {
         bytes: usize,
     },
     /// A node of memory that this machine has not.
-    #[error("linux.memoryPolicy.nodes: {node} is not online")]
+    #[error("linux.memoryPolicy.nodes: invalid memory policy: node {node} is not online")]
     NodeOffline {
         /// Its number.
         node: u32,
@@ -95,7 +95,10 @@ pub enum Error {
         errno: Errno,
     },
     /// `process.execCPUAffinity.initial` was refused.
-    #[error("process.execCPUAffinity.initial: {cpus}: {}", errno_text(*errno))]
+    #[error(
+        "process.execCPUAffinity.initial: set CPU affinity {cpus}: {}",
+        errno_text(*errno)
+    )]
     InitialAffinity {
         /// The CPUs in list format.
         cpus: String,

@@ -407,11 +407,11 @@ mod tests {
         let process = config.process.clone().expect("a process");
         let plan = plan_exec(&process, &config, &v2(), &options()).expect("a plan");
         expect![[r#"
-            start on CPUs 0-3,8
+            start on CPUs 0-3,8 (affinity: 0x10f)
             start a new session
             hand standard streams to uid 0
             join session keyring _ses.web1
-            run on CPUs 2
+            run on CPUs 2 (affinity: 0x4)
             set HOME from /etc/passwd for uid 0
             change directory to /
             set umask 0022
@@ -461,7 +461,8 @@ mod tests {
             let config = config("", &format!(r#", "memoryPolicy": {{{policy}}}"#));
             planned(&config, &v2(), &options())
         };
-        let missing = "error: linux.memoryPolicy.nodes: 2 is not online\n";
+        let missing =
+            "error: linux.memoryPolicy.nodes: invalid memory policy: node 2 is not online\n";
         assert_eq!(with(""), missing);
         assert_eq!(with(r#""MPOL_F_STATIC_NODES""#), missing);
         assert!(with(r#""MPOL_F_RELATIVE_NODES""#).contains("on nodes 1-2"));

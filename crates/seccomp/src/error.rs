@@ -84,7 +84,10 @@ pub enum Error {
         errno: Errno,
     },
     /// Nobody listens there.
-    #[error("linux.seccomp.listenerPath: connect to {path:?}: {}", errno_text(*errno))]
+    #[error(
+        "linux.seccomp.listenerPath: failed to connect with seccomp agent at {path:?}: {}",
+        errno_text(*errno)
+    )]
     Connect {
         /// As given.
         path: String,

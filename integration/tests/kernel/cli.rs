@@ -175,11 +175,11 @@ fn failures_are_one_record_of_json() {
         (runtime.bundle().args(["/etc/passwd"]), "permission denied"),
         (
             runtime.bundle().hook("createRuntime", hook.clone()),
-            "hook createRuntime[0]",
+            "error running createRuntime hook #0: ",
         ),
         (
             runtime.bundle().hook("startContainer", hook),
-            "hook startContainer[0]",
+            "error running startContainer hook #0: ",
         ),
         (
             runtime.bundle().set("/ociVersion", json!("9.9")),

@@ -478,7 +478,7 @@ fn state_answers_while_a_hook_runs() {
 /// Asserts that `output` tells of a failure of this point's first hook.
 #[track_caller]
 fn tells(output: Output, point: &str, reason: &str) -> Output {
-    let name = format!("hook {point}[0] /bin/sh");
+    let name = format!("error running {point} hook #0: /bin/sh");
     output.fails([name.as_str(), reason])
 }
 
@@ -503,7 +503,7 @@ fn the_first_failure_ends_the_list() {
         let second = shell(&format!("echo second >>{}", log.display()));
         runtime
             .try_create(&bundle.hook(point, second))
-            .fails([format!("hook {point}[1] /bin/sh: exit status 1").as_str()]);
+            .fails([format!("error running {point} hook #1: /bin/sh: exit status 1").as_str()]);
         assert_eq!(text(&log), format!("{point}\n"));
     }
 }
@@ -579,7 +579,7 @@ fn a_failing_poststop_hook_is_a_warning() {
     assert!(
         output
             .stderr
-            .contains("hook poststop[0] /bin/sh: exit status 7: said"),
+            .contains("error running poststop hook #0: /bin/sh: exit status 7: said"),
         "{output}"
     );
     assert_eq!(text(&folder.join("log")), "second\n");
@@ -665,7 +665,7 @@ fn a_missing_hook_is_no_missing_command() {
         let runtime = Runtime::new();
         let bundle = runtime.bundle().hook(point, json!({"path": "/no/hook"}));
         let output = runtime.run(&bundle);
-        let name = format!("hook {point}[0] /no/hook");
+        let name = format!("error running {point} hook #0: /no/hook");
         assert!(output.stderr.contains(&name), "{output}");
         assert!(
             !output.stderr.contains("no such file or directory"),
@@ -685,7 +685,7 @@ fn a_hook_that_cannot_be_executed_is_named() {
         let bundle = runtime
             .bundle()
             .hook("createRuntime", json!({"path": path}));
-        let name = format!("hook createRuntime[0] {path}: ");
+        let name = format!("error running createRuntime hook #0: {path}: ");
         runtime.try_create(&bundle).fails([name.as_str(), reason]);
     }
 }

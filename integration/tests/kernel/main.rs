@@ -22,6 +22,7 @@ mod limits;
 mod mounts;
 mod namespaces;
 mod notify;
+mod phrases;
 mod process;
 mod regression;
 mod rootfs;
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
         mounts::TESTS,
         namespaces::TESTS,
         notify::TESTS,
+        phrases::TESTS,
         process::TESTS,
         regression::TESTS,
         rootfs::TESTS,

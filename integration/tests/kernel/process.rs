@@ -733,7 +733,7 @@ fn a_memory_policy_is_set() {
     let bundle = runtime.bundle().set("/linux/memoryPolicy", policy);
     runtime
         .try_create(&bundle)
-        .fails(["linux.memoryPolicy.nodes: 1000 is not online"]);
+        .fails(["linux.memoryPolicy.nodes: invalid memory policy: node 1000 is not online"]);
     let bundle = runtime
         .bundle()
         .shell("head -n 1 /proc/self/numa_maps || true");

@@ -730,7 +730,7 @@ fn nobody_listening_is_an_error() {
     let bundle = runtime.bundle().set("/linux/seccomp", profile);
     let output = runtime.try_create(&bundle);
     output.fails([
-        "linux.seccomp.listenerPath: connect to",
+        "linux.seccomp.listenerPath: failed to connect with seccomp agent",
         "nobody",
         "not found (ENOENT)",
     ]);

@@ -503,7 +503,7 @@ fn a_usage_above_the_limit_is_refused_if_asked() {
     let runtime = Runtime::new();
     let container = runtime.sleeper();
     let asked = json!({"memory": {"limit": 4096, "checkBeforeUpdate": true}});
-    let text = "resources.memory.limit: unable to set memory limit to 4096 (current usage: ";
+    let text = "resources.memory.limit: rejecting memory limit 4096: ";
     update_with(&container, &asked).fails([text]);
     assert_eq!(container.status(), "running");
     assert_eq!(
@@ -513,7 +513,7 @@ fn a_usage_above_the_limit_is_refused_if_asked() {
     // Once stored, it holds for later updates, too.
     let asked = json!({"memory": {"limit": 64 << 20, "checkBeforeUpdate": true}});
     update_with(&container, &asked).ok();
-    let text = "--memory: unable to set memory limit to 8192 (current usage: ";
+    let text = "--memory: rejecting memory limit 8192: ";
     update(&container, ["--memory", "8192"]).fails([text]);
 }
 

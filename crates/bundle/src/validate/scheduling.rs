@@ -315,7 +315,7 @@ mod tests {
         let at = "/process/execCPUAffinity/initial";
         for list in ["a", "0-", "0 ", "0,,1", "1-2-3", "+1", "-1", "99999999999"] {
             let expected = format!(
-                "process.execCPUAffinity.initial: {list:?} is not a list of numbers and ranges \
+                "process.execCPUAffinity.initial: invalid CPU affinity: {list:?} is not a list of numbers and ranges \
                  like 0-3,7"
             );
             refused(&[(at, json!(list), &expected)]);
@@ -324,12 +324,12 @@ mod tests {
             (
                 at,
                 json!("5-2"),
-                "process.execCPUAffinity.initial: \"5-2\": the range \"5-2\" is empty",
+                "process.execCPUAffinity.initial: invalid CPU affinity: \"5-2\": the range \"5-2\" is empty",
             ),
             (
                 "/process/execCPUAffinity/final",
                 json!("0-65536"),
-                "process.execCPUAffinity.final: 65536 is above 65535",
+                "process.execCPUAffinity.final: invalid CPU affinity: 65536 is above 65535",
             ),
         ]);
         let lists = json!({"initial": "", "final": "2000,0-1"});

@@ -76,7 +76,10 @@ fn inside<'a>(path: &'a str, text: &str) -> Result<&'a Path> {
     {
         Ok(path)
     } else {
-        Err(refused(text, "does not stay below the container's cgroup"))
+        Err(refused(
+            text,
+            "bad sub cgroup path: it does not stay below the container's cgroup",
+        ))
     }
 }
 
@@ -137,7 +140,7 @@ mod tests {
 
     #[test]
     fn refusals() {
-        let below = "does not stay below the container's cgroup";
+        let below = "bad sub cgroup path: it does not stay below the container's cgroup";
         assert_eq!(
             check(Mode::V2, &["../x"]),
             format!("--cgroup ../x: {below}")

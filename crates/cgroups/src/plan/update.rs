@@ -180,14 +180,21 @@ fn check_usage(change: &Change, usage: Option<u64>) -> Result<()> {
     if change.new.memory.check_before_update != Some(true) {
         return Ok(());
     }
-    let limit = asked.limit.and_then(|limit| u64::try_from(limit).ok());
-    match (limit.filter(|limit| *limit != 0), usage) {
-        (Some(limit), Some(usage)) if limit < usage => Err(Error::config(
-            "linux.resources.memory.limit",
-            format!("unable to set memory limit to {limit} (current usage: {usage})"),
-        )),
-        _ => Ok(()),
+    for (value, property, name) in [
+        (asked.swap, "swap", "memory+swap"),
+        (asked.limit, "limit", "memory"),
+    ] {
+        let limit = value.and_then(|limit| u64::try_from(limit).ok());
+        if let (Some(limit @ 1..), Some(usage)) = (limit, usage)
+            && limit <= usage
+        {
+            return Err(Error::config(
+                format!("linux.resources.memory.{property}"),
+                format!("rejecting {name} limit {limit}: the current usage is {usage}"),
+            ));
+        }
     }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -347,7 +354,15 @@ mod tests {
             assert_eq!(
                 text,
                 "linux.resources.memory.limit: \
-                 unable to set memory limit to 4096 (current usage: 5000)"
+                 rejecting memory limit 4096: the current usage is 5000"
+            );
+        }
+        asked.memory.swap = Some(5000);
+        for text in check(&of_memory(None, None), &asked, &asked) {
+            assert_eq!(
+                text,
+                "linux.resources.memory.swap: \
+                 rejecting memory+swap limit 5000: the current usage is 5000"
             );
         }
     }

@@ -27,6 +27,14 @@ impl Cpus {
             mask: mask(numbers),
         }
     }
+
+    /// The numbers, and the mask as runc's log of `--debug` has it.
+    pub(crate) fn describe(&self) -> String {
+        let mut words = self.mask.iter().rev();
+        let highest = words.next().copied().unwrap_or_default();
+        let lower: String = words.map(|word| format!("{word:016x}")).collect();
+        format!("{} (affinity: {highest:#x}{lower})", self.list)
+    }
 }
 
 /// One bit for each number, lowest first in the first word.

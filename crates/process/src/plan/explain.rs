@@ -253,7 +253,11 @@ pub fn explain_exec(program: &CStr, fault: &Fault) -> String {
         (_, Errno::ENOEXEC) => "exec format error",
         (_, errno) => &errno_text(errno),
     };
-    format!("exec: {:?}: {cause}", text(program))
+    match fault.call {
+        // Found, but not executed.
+        Call::Exec => format!("exec {}: {cause}", text(program)),
+        _ => format!("exec: {:?}: {cause}", text(program)),
+    }
 }
 
 #[cfg(test)]
@@ -309,19 +313,9 @@ mod tests {
             Errno::EACCES,
             r#"exec: "/x": permission denied"#,
         );
-        check(
-            c"/x",
-            exec,
-            Errno::EACCES,
-            r#"exec: "/x": permission denied"#,
-        );
-        check(
-            c"./x",
-            exec,
-            Errno::ENOEXEC,
-            r#"exec: "./x": exec format error"#,
-        );
-        let script = r#"exec: "x": no such file or directory (its interpreter is missing)"#;
+        check(c"/x", exec, Errno::EACCES, "exec /x: permission denied");
+        check(c"./x", exec, Errno::ENOEXEC, "exec ./x: exec format error");
+        let script = "exec x: no such file or directory (its interpreter is missing)";
         check(c"x", exec, Errno::ENOENT, script);
         check(
             c"/x/y",

@@ -167,7 +167,7 @@ impl Inheritance {
                 let limits: Vec<_> = limits.iter().map(limit).collect();
                 format!("make room for limits {}", limits.join(", "))
             }
-            Self::Affinity(cpus) => format!("start on CPUs {}", cpus.list),
+            Self::Affinity(cpus) => format!("start on CPUs {}", cpus.describe()),
         }
     }
 }
@@ -205,7 +205,7 @@ impl Confinement {
             Self::Scheduler(scheduler) => describe_scheduler(scheduler),
             Self::IoPriority(priority) => describe_io_priority(*priority),
             Self::Affinity(Affinity::All) => "run on all CPUs".to_owned(),
-            Self::Affinity(Affinity::Cpus(cpus)) => format!("run on CPUs {}", cpus.list),
+            Self::Affinity(Affinity::Cpus(cpus)) => format!("run on CPUs {}", cpus.describe()),
             Self::MemoryPolicy(policy) if policy.list.is_empty() => {
                 format!("set memory policy {}", policy.name)
             }
