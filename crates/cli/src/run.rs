@@ -17,6 +17,7 @@ const EXEC_FAILED: u8 = 255;
 pub(crate) fn run(arguments: Vec<OsString>) -> ExitCode {
     coracle_sys::expect_children();
     coracle_sys::survive_size_limit();
+    let arguments = verbs::hoist(arguments);
     let (global, name, rest) = match arguments::read_global(arguments.clone()) {
         Ok((global, Called::Verb { name, rest })) => (global, name, rest),
         // Answered before anything that a bad flag could spoil.

@@ -30,7 +30,7 @@ pub enum Error {
     #[error(transparent)]
     Cgroups(#[from] coracle_cgroups::Error),
     /// The cgroup that `exec --cgroup` names is not there, or cannot be joined.
-    #[error("--cgroup {asked}: adding pid of the new process to cgroups: {}", match source {
+    #[error("--cgroup {asked}: adding pid of the new process to cgroups: {}", match &**source {
         // No engine names a cgroup, so none takes this for a program that is missing.
         coracle_cgroups::Error::Open { path, errno: Errno::ENOENT } => {
             format!("open {path:?}: no such file or directory")
@@ -40,8 +40,8 @@ pub enum Error {
     SubCgroup {
         /// As given.
         asked: String,
-        /// Why.
-        source: coracle_cgroups::Error,
+        /// Why. Boxed: it is large and rare.
+        source: Box<coracle_cgroups::Error>,
     },
     /// A hook failed.
     #[error(transparent)]

@@ -150,7 +150,7 @@ impl<'a> Site<'a> {
         }
         let joining = opened.map_err(|source| Error::SubCgroup {
             asked: self.options.cgroup.join(" "),
-            source,
+            source: Box::new(source),
         })?;
         // Who names a cgroup means it: no second choice.
         Ok(Joining {

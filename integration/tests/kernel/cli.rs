@@ -24,6 +24,7 @@ coracle_integration::tests![
     log_levels_are_obeyed,
     a_message_is_one_line,
     flags_are_spelled_in_every_way,
+    global_flags_stand_behind_the_verb_too,
     a_switch_can_be_off,
     a_double_dash_ends_the_flags,
     help_is_printed,
@@ -343,6 +344,28 @@ fn a_message_is_one_line() {
 }
 
 /// The command that ends a created container's life succeeds in every spelling.
+fn global_flags_stand_behind_the_verb_too() {
+    let runtime = Runtime::new();
+    let root = runtime.root().to_str().unwrap();
+    let (log, id) = (runtime.folder().join("log"), runtime.id());
+    let bundle = runtime.bundle().args(["sleep", "1000"]);
+    let create = ["run", "--root", root, "-d", "--bundle"];
+    let create = runtime.bare().args(create).arg(&bundle.write().dir);
+    create.arg(&id).output().ok();
+    let list = runtime.bare().args(["list", "-q", "--root", root]);
+    assert_eq!(list.output().ok().stdout, format!("{id}\n"));
+    // What follows the container's id is its own.
+    let exec = [
+        "exec", "--root", root, &id, "echo", "--root", "/", "--debug",
+    ];
+    let echoed = runtime.bare().args(exec).output().ok();
+    assert_eq!(echoed.stdout, "--root / --debug\n");
+    let absent = ["state", "absent", "--root", root, "--log-format", "json"];
+    let absent = runtime.bare().args(absent).arg("--log").arg(&log);
+    absent.output().fails(["does not exist"]);
+    assert!(only_record(&log)["msg"].to_string().contains("absent"));
+}
+
 fn flags_are_spelled_in_every_way() {
     let runtime = Runtime::new();
     let (log, bundle) = (runtime.folder().join("log"), runtime.bundle());

@@ -1,4 +1,4 @@
-//! The flags before the verb.
+//! The flags of all verbs, before the verb or behind it.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -9,7 +9,7 @@ use coracle_container::{CgroupManager, Rootless};
 
 use super::flag::{command, switch, value};
 use super::given::Given;
-use super::spelling::{Order, parse_boolean, spell};
+use super::spelling::{Order, parse_boolean, part, spell};
 use super::usage::Usage;
 use crate::log::{Format, Level, Settings};
 
@@ -73,6 +73,45 @@ pub(crate) fn table() -> Command {
         "Tolerate missing rights on cgroups: auto, true or false",
     ))
     .arg(value("criu", "PATH", "Ignored").hide(true))
+}
+
+/// Puts global flags that stand behind the verb before it, where they are read. `own` has the
+/// verb's table and says where its flags end; flags that both have are the verb's.
+pub(crate) fn hoist(
+    line: Vec<OsString>,
+    own: impl FnOnce(&str) -> Option<(Command, Order)>,
+) -> Vec<OsString> {
+    let table = table();
+    // What cannot be read before the verb is refused as it stands.
+    let Ok(spelled) = spell(&table, line.clone(), Order::First) else {
+        return line;
+    };
+    let behind = spelled.arguments.len();
+    let mut arguments = spelled.arguments.into_iter();
+    let verb = arguments.next();
+    let Some((verb, (own, order))) = verb.and_then(|verb| {
+        let own = own(&verb.to_string_lossy())?;
+        Some((verb, own))
+    }) else {
+        return line;
+    };
+    let parted = part(&own, &table, arguments.collect(), order);
+    let before = line.len().saturating_sub(behind);
+    let mut line: Vec<OsString> = line.into_iter().take(before).collect();
+    // `coracle -- VERB`
+    if line.last().is_some_and(|word| word == "--") {
+        line.pop();
+    }
+    match parted {
+        Ok((hoisted, rest)) => {
+            line.extend(hoisted);
+            line.push(verb);
+            line.extend(rest);
+        }
+        // What is missing is refused there: the verb must not be taken for it.
+        Err(hoisted) => line.extend(hoisted),
+    }
+    line
 }
 
 /// Reads the global flags and finds the verb.

@@ -15,7 +15,9 @@ mod spelling;
 mod usage;
 
 pub(crate) use given::Given;
-pub(crate) use global::{Called, Global, read as read_global, read_log, table as global_table};
+pub(crate) use global::{
+    Called, Global, hoist, read as read_global, read_log, table as global_table,
+};
 pub(crate) use number::{id as parse_id, user as parse_user};
 pub(crate) use quantity::{bytes as parse_bytes, duration as parse_duration};
 pub(crate) use signal::parse as parse_signal;

@@ -92,6 +92,55 @@ pub(crate) fn spell(
     Ok(spelled)
 }
 
+/// The words of a verb's line that are global flags, and the others, both as typed. A flag that both
+/// tables have is the verb's.
+///
+/// # Errors
+/// Global flags of which the last lacks its value.
+pub(crate) fn part(
+    own: &Command,
+    global: &Command,
+    line: Vec<OsString>,
+    order: Order,
+) -> Result<(Vec<OsString>, Vec<OsString>), Vec<OsString>> {
+    let (mut hoisted, mut rest) = (Vec::new(), Vec::new());
+    let mut line = line.into_iter().peekable();
+    while let Some(typed) = line.next() {
+        let is_last = match typed.as_bytes() {
+            b"--" => true,
+            [b'-', _, ..] => false,
+            _ => order == Order::First,
+        };
+        // Whether its value is the next word; `None` if it is no flag of the command.
+        let read = |command| match typed.as_bytes() {
+            [b'-', _, ..] if !is_last => match read_word(command, typed.as_bytes()) {
+                Ok(word) => word.map(|word| word.valued.is_some_and(|v| v.value.is_none())),
+                // Refused later, by the table that knows it.
+                Err(_) => Some(false),
+            },
+            _ => None,
+        };
+        match (read(own), read(global)) {
+            (None, Some(needs_value)) => {
+                hoisted.push(typed);
+                match line.next_if(|_| needs_value) {
+                    None if needs_value => return Err(hoisted),
+                    value => hoisted.extend(value),
+                }
+            }
+            (needs_value, _) => {
+                rest.push(typed);
+                rest.extend(line.next_if(|_| needs_value == Some(true)));
+            }
+        }
+        if is_last {
+            break;
+        }
+    }
+    rest.extend(line);
+    Ok((hoisted, rest))
+}
+
 /// Reads one word that begins with a dash; `None` when it is no flag of the command.
 fn read_word<'a>(command: &'a Command, typed: &'a [u8]) -> Result<Option<Word<'a>>, Usage> {
     let body = typed.strip_prefix(b"-").unwrap_or(typed);
@@ -279,6 +328,41 @@ mod tests {
         ] {
             assert_eq!(spelled(line, Order::Anywhere), expected, "{line}");
         }
+    }
+
+    #[test]
+    fn global_flags_are_found_behind_the_verb() {
+        let global = Command::new("")
+            .arg(value("root", "R", ""))
+            .arg(value("user", "U", ""))
+            .arg(switch("debug", ""));
+        let words = |line: &str| line.split(' ').map(OsString::from).collect::<Vec<_>>();
+        for (line, order, hoisted) in [
+            ("a --root /r b", Order::Anywhere, "--root /r"),
+            ("--root=/r a", Order::Anywhere, "--root=/r"),
+            ("-root /r a -debug", Order::Anywhere, "-root /r -debug"),
+            ("--debug=false a", Order::Anywhere, "--debug=false"),
+            // The verb's own.
+            ("--user 5 a", Order::Anywhere, ""),
+            // A value that looks like a flag.
+            ("--env --debug a", Order::Anywhere, ""),
+            ("-e --debug -e=--debug a", Order::Anywhere, ""),
+            ("a -- --debug", Order::Anywhere, ""),
+            ("--root /r a --debug", Order::First, "--root /r"),
+            ("-t --debug a ls --root /", Order::First, "--debug"),
+            ("-- a --debug", Order::First, ""),
+            // Refused later.
+            ("--rood /r a", Order::Anywhere, ""),
+            ("a --debug=maybe", Order::Anywhere, "--debug=maybe"),
+        ] {
+            let parted = part(&command(), &global, words(line), order).unwrap();
+            let expected = words(hoisted).into_iter().filter(|word| !word.is_empty());
+            assert_eq!(parted.0, expected.collect::<Vec<_>>(), "{line}");
+            let all = parted.0.len() + parted.1.len();
+            assert_eq!(all, words(line).len(), "{line}");
+        }
+        let lacking = part(&command(), &global, words("a --root"), Order::Anywhere);
+        assert_eq!(lacking, Err(words("--root")));
     }
 
     #[test]

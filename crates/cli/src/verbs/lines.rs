@@ -21,7 +21,7 @@ fn words(line: &str) -> Vec<OsString> {
 }
 
 fn parse(line: &str) -> Result<(Global, Request), Usage> {
-    match read_global(words(line))? {
+    match read_global(super::hoist(words(line)))? {
         (global, Called::Help) => Ok((global, Request::Print("Commands:".to_owned()))),
         (global, Called::Version) => Ok((global, Request::Print(super::version()))),
         (global, Called::Verb { name, rest }) => {

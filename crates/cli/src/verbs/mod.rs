@@ -182,6 +182,14 @@ pub(crate) fn needs_seal(name: &str) -> bool {
     matches!(name, "create" | "run" | "exec")
 }
 
+/// Puts global flags that stand behind the verb before it.
+pub(crate) fn hoist(line: Vec<OsString>) -> Vec<OsString> {
+    crate::arguments::hoist(line, |name| {
+        let verb = find(name).ok()?;
+        Some((table(verb), verb.order))
+    })
+}
+
 /// Reads the words after the verb.
 pub(crate) fn read(name: &str, global: &Global, line: Vec<OsString>) -> Result<Request, Usage> {
     let verb = find(name)?;
