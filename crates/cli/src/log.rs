@@ -80,9 +80,14 @@ impl Log {
         }
     }
 
+    /// Whether records of this level are written.
+    pub(crate) fn has(&self, level: Level) -> bool {
+        level <= self.level
+    }
+
     /// A record that is only written when its level was asked for.
     pub(crate) fn say(&self, level: Level, message: &str) {
-        if level <= self.level {
+        if self.has(level) {
             self.write(level, &one_line(message));
         }
     }

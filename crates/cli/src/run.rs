@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::process::ExitCode;
+use std::rc::Rc;
 
 use crate::arguments::{self, Called, Usage};
 use crate::error::Error;
@@ -35,7 +36,7 @@ pub(crate) fn run(arguments: Vec<OsString>) -> ExitCode {
         Ok(())
     };
     let log = match Log::open(&global.log) {
-        Ok(log) => log,
+        Ok(log) => Rc::new(log),
         Err(error) => return end(&Log::default(), &name, Err(error)),
     };
     let outcome = sealed

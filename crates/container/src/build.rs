@@ -17,6 +17,7 @@ use crate::notify::Proxy;
 use crate::record::Record;
 use crate::state;
 use crate::status::Status;
+use crate::steps::{BEFORE, FIRST, LAST, REST, Steps};
 use crate::store::{Directory, Fifos, HookOutput};
 use crate::undo::{Made, Undo};
 
@@ -62,7 +63,9 @@ pub(crate) fn build(site: &mut Site, handoff: Handoff, goal: Goal) -> Result<Bui
     site.record.complete = true;
     site.directory.write_record(site.record)?;
     let pid_file = handoff.pid_file().map(Path::to_owned);
+    let steps = &site.directory.steps;
     let console = handoff.deliver(&mut launch, b"standard")?;
+    steps.done(format_args!("handed over what the caller asked for"));
     // Written last, and as a whole or not at all.
     if let Some(path) = pid_file {
         site.undo.push(Made::PidFile(path));
@@ -71,6 +74,8 @@ pub(crate) fn build(site: &mut Site, handoff: Handoff, goal: Goal) -> Result<Bui
     if goal == Goal::Started {
         proxy = Proxy::bind(site.directory, launch.pid().as_raw())?;
         launch.start()?;
+        steps.carried_out(&site.prepared.plan, &LAST);
+        steps.done(format_args!("the program runs"));
     }
     let warnings = std::mem::take(&mut launch.warnings);
     let init = launch.release()?;
@@ -94,6 +99,8 @@ fn make_cgroup(site: &mut Site) -> Result<Joining, Error> {
         leaf,
         place,
     } = coracle_cgroups::create(cgroups)?;
+    let steps = &site.directory.steps;
+    steps.carried_out(&site.prepared.plan, &BEFORE[..1]);
     let made = match place {
         None => record.clone(),
         Some(_) => record.without_unit(),
@@ -141,6 +148,9 @@ fn create_init<'a>(site: &mut Site<'a>, goal: Goal, joining: Joining) -> Result<
     let mut launch = coracle_launch::spawn(plan, slots)?;
     launch.settle()?;
     own_cgroup(site);
+    let steps = &site.directory.steps;
+    steps.carried_out(plan, &BEFORE[1..]);
+    steps.done(format_args!("cloned init, process {}", launch.pid()));
     // On disk before init does anything, so that `delete --force` finds it whatever happens to us.
     site.record.init = Identity::of(launch.pid().as_raw());
     site.directory.write_record(site.record)?;
@@ -150,11 +160,17 @@ fn create_init<'a>(site: &mut Site<'a>, goal: Goal, joining: Joining) -> Result<
     launch.admit()?;
     if plan.stops_for_hooks() {
         launch.mounts_reached()?;
+        steps.carried_out(plan, &FIRST);
         run_hooks(site, &launch)?;
         launch.grant()?;
     }
     let state = state::for_hook(site.record, Status::Creating, launch.pid().as_raw());
     launch.created(&state::told(&state))?;
+    if !plan.stops_for_hooks() {
+        steps.carried_out(plan, &FIRST);
+    }
+    steps.carried_out(plan, &REST);
+    steps.done(format_args!("created: init waits for its start"));
     Ok(launch)
 }
 
@@ -219,12 +235,20 @@ fn tell_hooks(record: &Record, launch: &mut Launch) -> Result<(), Error> {
     Ok(launch.tell_hooks(&creating, &created)?)
 }
 
+/// All hooks of the point have ended well.
+pub(crate) fn ran_hooks(steps: &Steps, hooks: &coracle_hooks::Plan, point: HookPoint) {
+    for index in 0..hooks.steps(point) {
+        steps.done(format_args!("ran {}", hooks.describe(point, index)));
+    }
+}
+
 /// prestart and createRuntime, in the runtime's namespaces.
 fn run_hooks(site: &Site, launch: &Launch) -> Result<(), Error> {
     let state = state::for_hook(site.record, Status::Creating, launch.pid().as_raw());
     let hooks = &site.prepared.plan.hooks;
     for point in [HookPoint::Prestart, HookPoint::CreateRuntime] {
         coracle_hooks::run(point, hooks.at(point), &state, Some(launch.pidfd()))?;
+        ran_hooks(&site.directory.steps, hooks, point);
     }
     Ok(())
 }

@@ -81,6 +81,8 @@ pub(crate) fn prepare(
         .as_ref()
         .is_some_and(|process| process.terminal);
     check_terminal(terminal, attachment, options.console_socket.as_deref())?;
+    let steps = store.steps();
+    steps.done(format_args!("read {}/config.json", bundle.dir.display()));
     let asked = (&options.network, &options.search);
     let join = |id: &_| network::join(store, id);
     let Choice { wanted, joined } = network::choose(&mut bundle.config, asked, join)?;
@@ -120,6 +122,7 @@ pub(crate) fn prepare(
     if let Some(network) = &plan.network {
         coracle_cni::locate_all(network)?;
     }
+    steps.planned(&plan);
     Ok(Prepared {
         bundle,
         plan,

@@ -4,6 +4,7 @@ use std::os::fd::AsFd;
 
 use coracle_bundle::{ContainerId, HookPoint};
 
+use crate::build::ran_hooks;
 use crate::error::Error;
 use crate::lock;
 use crate::moved;
@@ -110,7 +111,9 @@ pub(crate) fn take_down(directory: &Directory, force: Force) -> Result<Vec<Strin
 /// Ends what runs and removes what there is. The caller holds the lock.
 fn end(directory: &Directory, record: &Record, force: Force) -> Result<Vec<String>, Error> {
     let was_over = is_over(record);
+    let steps = &directory.steps;
     end_processes(&directory.id, record)?;
+    steps.done(format_args!("no process is left"));
     let mut warnings = network::detach(directory, record, force)?;
     if let Some(cgroup) = &record.cgroup {
         match record.cgroup_made {
@@ -118,9 +121,11 @@ fn end(directory: &Directory, record: &Record, force: Force) -> Result<Vec<Strin
             true => remove_cgroup(cgroup)?,
             false => coracle_cgroups::remove_foreseen(cgroup)?,
         }
+        steps.done(format_args!("removed the cgroup"));
     }
     if let Some(mount) = &record.host_mount {
         undo::detach(mount)?;
+        steps.done(format_args!("unmounted {}", mount.display()));
     }
     let hooks = poststop_hooks(directory, record);
     directory.remove()?;
@@ -131,6 +136,9 @@ fn end(directory: &Directory, record: &Record, force: Force) -> Result<Vec<Strin
     let state = state::for_hook(record, Status::Stopped, 0);
     let failures =
         coracle_hooks::run_all(HookPoint::Poststop, hooks.at(HookPoint::Poststop), &state);
+    if failures.is_empty() {
+        ran_hooks(steps, &hooks, HookPoint::Poststop);
+    }
     warnings.extend(failures.iter().map(ToString::to_string));
     Ok(warnings)
 }

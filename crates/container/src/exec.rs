@@ -27,6 +27,7 @@ use crate::record::Record;
 use crate::run::Ended;
 use crate::state;
 use crate::status::{Status, Verb};
+use crate::steps::{BEFORE, FIRST, LAST, REST, Steps};
 use crate::store::Store;
 
 /// How long an init that was killed together with an exec may need to end, in milliseconds.
@@ -55,13 +56,14 @@ pub fn exec(store: &Store, options: &ExecOptions) -> Result<Ended, Error> {
     let console = options.console_socket.as_deref();
     let pidfd_socket = options.pidfd_socket.as_deref();
     let handoff = Handoff::of(console, pidfd_socket, options.pid_file.as_deref())?;
-    let mut ended = launch(options, (&record, status), &config, (&process, handoff))?;
+    let whom = (options, &directory.steps);
+    let mut ended = launch(whom, (&record, status), &config, (&process, handoff))?;
     ended.warnings.splice(0..0, warnings);
     Ok(ended)
 }
 
 fn launch(
-    options: &ExecOptions,
+    (options, steps): (&ExecOptions, &Steps),
     (record, status): (&Record, Status),
     config: &Config,
     (process, handoff): (&Process, Handoff),
@@ -72,6 +74,7 @@ fn launch(
         false => Keyring::New,
     };
     let plan = plan(options, keyring, config, (process, &init))?;
+    steps.planned(&plan);
     let groups = moved::groups(record);
     let groups = groups.as_ref().map(|groups| groups.now());
     let cgroup = match options.cgroup.is_empty() {
@@ -87,6 +90,7 @@ fn launch(
         .transpose()?;
     let site = Site {
         options,
+        steps,
         plan: &plan,
         state: state::for_hook(record, status, init.pid),
         config,
@@ -106,6 +110,8 @@ fn launch(
     };
     let console = handoff.deliver(&mut launch, b"setns")?;
     launch.start().inspect_err(|_| forget_pid(options))?;
+    steps.carried_out(&plan, &LAST);
+    steps.done(format_args!("the program runs"));
     let refused = std::mem::take(&mut launch.warnings);
     let released = launch.release()?;
     let code = match signals {
@@ -129,6 +135,7 @@ fn forget_pid(options: &ExecOptions) {
 /// Where the process goes.
 struct Site<'a> {
     options: &'a ExecOptions,
+    steps: &'a Steps,
     plan: &'a coracle_launch::Plan,
     /// The container's.
     state: Vec<u8>,
@@ -194,8 +201,13 @@ impl<'a> Site<'a> {
         let slots = Slots::open(self.plan, given)?;
         let mut launch = coracle_launch::spawn(self.plan, slots)?;
         launch.settle()?;
+        self.steps.carried_out(self.plan, &BEFORE);
+        let pid = launch.pid();
+        self.steps.done(format_args!("cloned process {pid}"));
         launch.admit()?;
         launch.created(&state::told(&self.state))?;
+        self.steps.carried_out(self.plan, &FIRST);
+        self.steps.carried_out(self.plan, &REST);
         Ok(launch)
     }
 

@@ -99,7 +99,12 @@ fn freezer(store: &Store, id: &ContainerId, verb: Verb) -> Result<(), Error> {
         _ => ("pause", coracle_cgroups::freeze),
     };
     match moved::groups(&record).filter(|groups| groups.now().tells_processes()) {
-        Some(groups) => Ok(apply(groups.ours(id, name)?)?),
+        Some(groups) => {
+            apply(groups.ours(id, name)?)?;
+            let steps = &directory.steps;
+            steps.done(format_args!("{name}d every process of the cgroup"));
+            Ok(())
+        }
         None => Err(Error::NoCgroup {
             id: id.clone(),
             verb: name,

@@ -28,7 +28,10 @@ pub fn kill(store: &Store, id: &ContainerId, signal: i32, scope: Scope) -> Resul
     let everything = scope == Scope::All || signal == nix::libc::SIGKILL;
     let reached = match record.own_cgroup() {
         Some(cgroup) if everything && !record.own_pid_namespace => {
-            signal_cgroup(cgroup, record.init.as_ref(), signal)?
+            let reached = signal_cgroup(cgroup, record.init.as_ref(), signal)?;
+            let steps = &directory.steps;
+            steps.done(format_args!("sent signal {signal} to every process"));
+            reached
         }
         _ => false,
     };
@@ -38,6 +41,8 @@ pub fn kill(store: &Store, id: &ContainerId, signal: i32, scope: Scope) -> Resul
     }
     let groups = moved::groups(&record);
     signal_init(id, &record, signal)?;
+    let steps = &directory.steps;
+    steps.done(format_args!("sent signal {signal} to init"));
     if signal == nix::libc::SIGKILL
         && let Some(Ok(cgroup)) = groups.as_ref().map(|groups| groups.ours(id, "kill"))
     {

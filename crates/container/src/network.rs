@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use coracle_bundle::{Bundle, Config, ContainerId, Namespace};
-use coracle_cni::{Flags, Plan, Request, Search, Site, Wanted};
+use coracle_cni::{Attachment, Flags, Plan, Request, Search, Site, Wanted};
 use coracle_launch::Launch;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
@@ -142,6 +142,7 @@ pub(crate) fn attach(site: &mut build::Site, launch: &mut Launch) -> Result<(), 
             break;
         };
         let result = coracle_cni::add(&plan, attachment, &container)?;
+        did(site.directory, "attached", attachment);
         if let Some(attachment) = plan.attachments.get_mut(index) {
             attachment.result = Some(result);
         }
@@ -149,6 +150,12 @@ pub(crate) fn attach(site: &mut build::Site, launch: &mut Launch) -> Result<(), 
         remember(site, &plan)?;
     }
     fill_files(site, &plan)
+}
+
+fn did(directory: &Directory, what: &str, attachment: &Attachment) {
+    let (network, interface) = (&attachment.network.name, &attachment.interface);
+    let steps = &directory.steps;
+    steps.done(format_args!("{what} {interface}, network {network}"));
 }
 
 fn begin(plan: &mut Plan, index: usize) {

@@ -7,6 +7,7 @@ use coracle_launch::{Message, Stage};
 use coracle_sys::Fault;
 use nix::errno::Errno;
 
+use crate::build::ran_hooks;
 use crate::delete;
 use crate::error::Error;
 use crate::identity::Identity;
@@ -50,10 +51,11 @@ pub fn start(store: &Store, id: &ContainerId) -> Result<Vec<String>, Error> {
             errno,
         },
     })?;
+    directory.steps.done(format_args!("told init to start"));
     let ended = await_exec(fifos, &pidfd)?;
     directory.remove_fifos()?;
     match ended.word {
-        Some(Message::Executing) => {}
+        Some(Message::Executing) => directory.steps.done(format_args!("the program runs")),
         Some(Message::Failed(stage, fault)) => {
             return Err(explain(&directory, &record, (stage, fault), &ended.output));
         }
@@ -170,10 +172,7 @@ fn run_poststart(directory: &Directory, record: &Record) -> Result<(), Error> {
     let pid = record.init.map_or(0, |init| init.pid);
     let state = state::for_hook(record, Status::Running, pid);
     let poststart = hooks.at(HookPoint::Poststart);
-    Ok(coracle_hooks::run(
-        HookPoint::Poststart,
-        poststart,
-        &state,
-        None,
-    )?)
+    coracle_hooks::run(HookPoint::Poststart, poststart, &state, None)?;
+    ran_hooks(&directory.steps, &hooks, HookPoint::Poststart);
+    Ok(())
 }

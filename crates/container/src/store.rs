@@ -29,6 +29,7 @@ use crate::clear::clear;
 use crate::error::{Error, io_errno};
 use crate::input::{self, Problem};
 use crate::record::{Record, Unreadable, maker};
+use crate::steps::Steps;
 
 /// Not `state.json`, which runc takes for its own in a state root that both use, and fails.
 const RECORD: &str = "record.json";
@@ -49,6 +50,7 @@ pub(crate) const SHARED: [&str; 2] = ["resolv.conf", "hosts"];
 #[derive(Clone, Debug)]
 pub struct Store {
     root: PathBuf,
+    steps: Steps,
 }
 
 impl Store {
@@ -57,7 +59,18 @@ impl Store {
     pub fn new(root: &Path) -> Self {
         Self {
             root: root.to_owned(),
+            steps: Steps::default(),
         }
+    }
+
+    /// The same store, whose verbs tell what they do.
+    #[must_use]
+    pub fn followed(self, steps: Steps) -> Self {
+        Self { steps, ..self }
+    }
+
+    pub(crate) fn steps(&self) -> &Steps {
+        &self.steps
     }
 
     /// The path of the state root.
@@ -101,10 +114,12 @@ impl Store {
             let _ = unlinkat(&root, id.as_ref(), UnlinkatFlags::RemoveDir);
             make("open", &path, errno)
         })?;
+        self.steps.done(format_args!("made {}", path.display()));
         Ok(Directory {
             id: id.clone(),
             path,
             handle,
+            steps: self.steps.clone(),
         })
     }
 
@@ -124,6 +139,7 @@ impl Store {
                 id: id.clone(),
                 path,
                 handle,
+                steps: self.steps.clone(),
             })),
             Err(Errno::ENOENT) => Ok(None),
             Err(errno) => Err(Error::Store {
@@ -193,6 +209,7 @@ pub(crate) struct Directory {
     pub(crate) id: ContainerId,
     path: PathBuf,
     handle: OwnedFd,
+    pub(crate) steps: Steps,
 }
 
 /// The FIFOs that init keeps while it waits for `start`.
@@ -462,7 +479,11 @@ impl Directory {
             return Ok(());
         }
         match unlinkat(coracle_sys::AT_FDCWD, &self.path, UnlinkatFlags::RemoveDir) {
-            Ok(()) | Err(Errno::ENOENT) => Ok(()),
+            Ok(()) | Err(Errno::ENOENT) => {
+                let path = self.path.display();
+                self.steps.done(format_args!("removed {path}"));
+                Ok(())
+            }
             Err(errno) => Err(Error::Store {
                 call: "remove",
                 path: self.path.clone(),
@@ -517,8 +538,9 @@ impl Directory {
                 path: self.path.join(name),
                 reason,
             },
-        });
-        text.map(Some)
+        })?;
+        self.did("read", name);
+        Ok(Some(text))
     }
 
     fn write(&self, name: &str, text: &[u8]) -> Result<(), Error> {
@@ -530,7 +552,14 @@ impl Directory {
             .map_err(|errno| self.failed("open", name, errno))?;
         File::from(file)
             .write_all(text)
-            .map_err(|error| self.failed("write", name, io_errno(&error)))
+            .map_err(|error| self.failed("write", name, io_errno(&error)))?;
+        self.did("wrote", name);
+        Ok(())
+    }
+
+    fn did(&self, what: &str, name: &str) {
+        let path = self.path.display();
+        self.steps.done(format_args!("{what} {path}/{name}"));
     }
 
     fn failed(&self, call: &'static str, name: &str, errno: Errno) -> Error {

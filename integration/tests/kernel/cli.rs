@@ -21,6 +21,7 @@ coracle_integration::tests![
     a_log_is_not_opened_through_a_link,
     a_log_may_be_stderr,
     debug_says_more,
+    debug_tells_every_step,
     log_levels_are_obeyed,
     a_message_is_one_line,
     flags_are_spelled_in_every_way,
@@ -314,6 +315,65 @@ fn debug_says_more() {
     );
     // The last one is what engines take.
     assert_eq!(records.last().unwrap()["level"], "error");
+}
+
+fn debug_tells_every_step() {
+    let runtime = Runtime::new();
+    let (log, id) = (runtime.folder().join("log"), runtime.id());
+    let hook = json!({"path": "/bin/true"});
+    let bundle = runtime.bundle().args(["sleep", "1000"]);
+    let bundle = bundle.hook("createRuntime", hook.clone());
+    let bundle = bundle.hook("poststart", hook).write().dir.clone();
+    let bundle = bundle.to_str().unwrap();
+    let config = json!({"args": ["true"], "cwd": "/", "execCPUAffinity": {"initial": "0"}});
+    let process = runtime.folder().file("process", &config.to_string());
+    let process = process.to_str().unwrap();
+    let mut verbs = vec![
+        (
+            vec!["create", "-b", bundle, &id],
+            "config.json|planned |cloned init, process |\
+            init: namespaces: |init: mounts: mount proc on /proc|\
+            ran hook createRuntime[0] /bin/true|init: root: pivot_root|\
+            init: user: set no_new_privs|created: |wrote ",
+        ),
+        (
+            vec!["start", &id],
+            "told init to start|the program runs|ran hook poststart[0]",
+        ),
+        (
+            vec!["exec", "-p", process, &id],
+            "(affinity: 0x1)|cloned process |\
+            init: program: execute true|the program runs",
+        ),
+        (vec!["state", &id], "record.json"),
+        (vec!["list"], "record.json"),
+        (vec!["kill", &id, "9"], "sent signal 9 to init"),
+        (
+            vec!["delete", "--force", &id],
+            "no process is left|removed ",
+        ),
+    ];
+    if machine().layout != Layout::None {
+        verbs.insert(2, (vec!["pause", &id], "paused every process"));
+        verbs.insert(3, (vec!["resume", &id], "resumed every process"));
+        verbs.insert(
+            4,
+            (vec!["update", "--pids-limit=50", &id], "wrote the limits"),
+        );
+    }
+    for (arguments, steps) in verbs {
+        let command = logged(&runtime, &log).arg("--debug").args(&arguments);
+        command.output().ok();
+        let records = records(&log);
+        let mut rest = records.iter();
+        for step in steps.split('|') {
+            let is_told = |record: &Value| record["msg"].as_str().unwrap().contains(step);
+            assert!(rest.any(is_told), "{arguments:?}: {step}: {records:?}");
+        }
+        let is_debug = |record: &Value| record["level"] == "debug";
+        assert!(records.iter().all(is_debug), "{records:?}");
+        fs::remove_file(&log).unwrap();
+    }
 }
 
 fn log_levels_are_obeyed() {

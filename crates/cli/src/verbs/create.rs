@@ -10,7 +10,6 @@ use crate::arguments::flag::{handover, switch, value};
 use crate::arguments::{Expected, Given, Order, Usage, network};
 use crate::error::Error;
 use crate::log::{Level, Log};
-use crate::root::{self, Root};
 
 pub(super) const VERB: Verb = Verb {
     name: "create",
@@ -64,12 +63,8 @@ pub(super) fn read(given: &Given) -> Result<CreateOptions, Usage> {
     })
 }
 
-pub(super) fn run(root: &Root, options: &CreateOptions, log: &Log) -> Result<(), Error> {
-    root::prepare(root);
-    log.say_all(
-        Level::Warning,
-        &coracle_container::create(&Store::new(&root.path), options)?,
-    );
+pub(super) fn run(store: &Store, options: &CreateOptions, log: &Log) -> Result<(), Error> {
+    log.say_all(Level::Warning, &coracle_container::create(store, options)?);
 
     Ok(())
 }

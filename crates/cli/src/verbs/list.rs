@@ -66,7 +66,7 @@ fn read(given: &Given) -> Result<Request, Usage> {
     Ok(Request::List(form))
 }
 
-pub(super) fn run(root: &Root, form: Form) -> Result<(), Error> {
+pub(super) fn run(root: &Root, store: &Store, form: Form) -> Result<(), Error> {
     if root.origin == Origin::Flag {
         // Who names a root means one that is there; the default one is made by the first `create`.
         std::fs::metadata(&root.path).map_err(|source| Error::NoRoot {
@@ -74,7 +74,7 @@ pub(super) fn run(root: &Root, form: Form) -> Result<(), Error> {
             source,
         })?;
     }
-    let listing = coracle_container::list(&Store::new(&root.path))?;
+    let listing = coracle_container::list(store)?;
     for line in &listing.broken {
         output::aside(line);
     }

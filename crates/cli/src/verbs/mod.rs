@@ -23,11 +23,12 @@ mod update;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::rc::Rc;
 
 use clap::Command;
 use coracle_bundle::ContainerId;
 use coracle_container::{
-    CgroupManager, CreateOptions, ExecOptions, Force, RunOptions, Scope, Search, Store,
+    CgroupManager, CreateOptions, ExecOptions, Force, RunOptions, Scope, Search, Steps, Store,
     UpdateOptions,
 };
 
@@ -211,7 +212,7 @@ pub(crate) fn usage(name: &str) -> String {
 }
 
 /// Does what was asked and gives the exit status.
-pub(crate) fn perform(request: Request, global: &Global, log: &Log) -> Result<i32, Error> {
+pub(crate) fn perform(request: Request, global: &Global, log: &Rc<Log>) -> Result<i32, Error> {
     let (verb, whom) = (request.verb(), request.container().cloned());
     let outcome = carry_out(request, global, log);
     if outcome.is_ok() && global.names_criu {
@@ -227,7 +228,7 @@ pub(crate) fn perform(request: Request, global: &Global, log: &Log) -> Result<i3
     })
 }
 
-fn carry_out(request: Request, global: &Global, log: &Log) -> Result<i32, Error> {
+fn carry_out(request: Request, global: &Global, log: &Rc<Log>) -> Result<i32, Error> {
     // Looked for only where it is used: `features` and the like work without one.
     let root = || {
         let root = root::find(global.root.as_deref())?;
@@ -237,10 +238,17 @@ fn carry_out(request: Request, global: &Global, log: &Log) -> Result<i32, Error>
         );
         Ok::<Root, Error>(root)
     };
-    let store = || Ok::<Store, Error>(Store::new(&root()?.path));
+    let at = |root: &Root| Store::new(&root.path).followed(steps(log));
+    let store = || Ok::<Store, Error>(at(&root()?));
+    // For the verbs that make the root.
+    let prepared = || {
+        let root = root()?;
+        root::prepare(&root);
+        Ok::<Store, Error>(at(&root))
+    };
     match request {
-        Request::Create(options) => create::run(&root()?, &options, log)?,
-        Request::Run(options) => return run::run(&root()?, &options, log),
+        Request::Create(options) => create::run(&prepared()?, &options, log)?,
+        Request::Run(options) => return run::run(&prepared()?, &options, log),
         Request::Exec(options) => return exec::run(&store()?, &options, log),
         Request::Start(id) => {
             let failures = coracle_container::start(&store()?, &id)?;
@@ -251,7 +259,10 @@ fn carry_out(request: Request, global: &Global, log: &Log) -> Result<i32, Error>
             coracle_container::kill(&store()?, &id, signal, scope)?
         }
         Request::Delete { id, force } => delete::run(&store()?, &id, force, log)?,
-        Request::List(form) => list::run(&root()?, form)?,
+        Request::List(form) => {
+            let root = root()?;
+            list::run(&root, &at(&root), form)?;
+        }
         Request::Ps { id, form } => ps::run(&store()?, &id, &form)?,
         Request::Pause(id) => coracle_container::pause(&store()?, &id)?,
         Request::Resume(id) => coracle_container::resume(&store()?, &id)?,
@@ -268,6 +279,15 @@ fn carry_out(request: Request, global: &Global, log: &Log) -> Result<i32, Error>
         Request::Print(text) => output::text(&text)?,
     }
     Ok(0)
+}
+
+/// Where the steps of a verb go: to the log, if it is to have them.
+fn steps(log: &Rc<Log>) -> Steps {
+    if !log.has(Level::Debug) {
+        return Steps::default();
+    }
+    let log = Rc::clone(log);
+    Steps::told(Rc::new(move |step| log.say(Level::Debug, step)))
 }
 
 fn find(name: &str) -> Result<&'static Verb, Usage> {

@@ -8,7 +8,6 @@ use crate::arguments::flag::switch;
 use crate::arguments::{Given, Order, Usage};
 use crate::error::Error;
 use crate::log::{Level, Log};
-use crate::root::{self, Root};
 
 pub(super) const VERB: Verb = Verb {
     name: "run",
@@ -60,9 +59,8 @@ pub(super) fn attachment(given: &Given) -> Attachment {
 }
 
 /// Gives the container's exit code, or 0 when detached.
-pub(super) fn run(root: &Root, options: &RunOptions, log: &Log) -> Result<i32, Error> {
-    root::prepare(root);
-    let ended = coracle_container::run(&Store::new(&root.path), options)?;
+pub(super) fn run(store: &Store, options: &RunOptions, log: &Log) -> Result<i32, Error> {
+    let ended = coracle_container::run(store, options)?;
     log.say_all(Level::Warning, &ended.warnings);
     for failure in &ended.failures {
         log.warn_always(failure);
