@@ -2,4 +2,5 @@
 
 pub(crate) mod chain;
 pub(crate) mod find;
+pub(crate) mod ports;
 mod run;

@@ -87,6 +87,12 @@ pub enum Error {
         /// We have no power over networks of the host, and so has the plugin.
         unprivileged: bool,
     },
+    /// A port to be published is a program's of the host.
+    #[error("published port {port}: address already in use by a program of the host")]
+    PortInUse {
+        /// `127.0.0.1:80/tcp`.
+        port: String,
+    },
     /// The operation is newer than the network's `cniVersion`, or disabled.
     #[error("network {network}: {problem}")]
     Refused {
@@ -95,6 +101,17 @@ pub enum Error {
         /// Why.
         problem: &'static str,
     },
+}
+
+impl Error {
+    /// Whether the same call may succeed later: the plugin ran and said no. One that is missing
+    /// stays so, and one that hung has had its time.
+    pub(crate) fn may_pass(&self) -> bool {
+        let Error::Plugin { failure, .. } = self else {
+            return false;
+        };
+        !matches!(failure, Failure::Start(_) | Failure::TimeOut(_))
+    }
 }
 
 /// How one plugin failed.

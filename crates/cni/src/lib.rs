@@ -38,6 +38,7 @@ mod plan;
 
 pub use apply::chain::{Site, add, check, del, gc, knows_gc, status, versions};
 pub use apply::find::{absolute, locate, locate_all, read};
+pub use apply::ports::check_ports;
 pub use error::{Error, Failure};
 pub use plan::{
     ANNOTATIONS, Attachment, Configured, Flags, NetworkList, Networks, Plan, Plugin, Request,

@@ -4,6 +4,7 @@ pub(crate) mod answer;
 pub(crate) mod call;
 pub(crate) mod files;
 pub(crate) mod list;
+pub(crate) mod ports;
 mod record;
 pub(crate) mod request;
 pub(crate) mod text;

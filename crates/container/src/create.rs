@@ -15,6 +15,7 @@ use crate::identity::Identity;
 use crate::lock;
 use crate::mounts;
 use crate::network::{self, Choice};
+use crate::networks;
 use crate::notify::{self, Proxy};
 use crate::options::{Attachment, CreateOptions, Keyring};
 use crate::record::Record;
@@ -121,6 +122,7 @@ pub(crate) fn prepare(
     coracle_launch::check(&plan)?;
     if let Some(network) = &plan.network {
         coracle_cni::locate_all(network)?;
+        networks::check_ports(store, &options.id, network)?;
     }
     steps.planned(&plan);
     Ok(Prepared {
@@ -166,10 +168,7 @@ pub(crate) fn make(
         .and_then(|lock| first_record(&directory, prepared).map(|record| (lock, record)));
     let (lock, mut record) = match claimed {
         Ok(claimed) => claimed,
-        Err(error) => {
-            undo.run(&directory);
-            return Err(error);
-        }
+        Err(error) => return Err(undo.after(error, &directory)),
     };
     let private = [directory.handle().as_raw_fd(), lock.as_raw_fd()]
         .into_iter()
@@ -199,8 +198,7 @@ pub(crate) fn make(
             warnings,
         }),
         Err(error) => {
-            let error = explain_oom(error, &record);
-            undo.run(&directory);
+            let error = undo.after(explain_oom(error, &record), &directory);
             if record.complete || (record.init.is_some() && prepared.plan.stops_for_hooks()) {
                 let state = state::for_hook(&record, Status::Stopped, 0);
                 let poststop = prepared.plan.hooks.at(HookPoint::Poststop);

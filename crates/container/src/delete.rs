@@ -108,6 +108,14 @@ pub(crate) fn take_down(directory: &Directory, force: Force) -> Result<Vec<Strin
     }
 }
 
+/// Takes the container down by force since a verb failed on it; the error tells what stays.
+pub(crate) fn after(error: Error, directory: &Directory) -> Error {
+    match take_down(directory, Force::Yes) {
+        Ok(warnings) => error.leaving(&warnings.join("; ")),
+        Err(left) => error.leaving(&left.to_string()),
+    }
+}
+
 /// Ends what runs and removes what there is. The caller holds the lock.
 fn end(directory: &Directory, record: &Record, force: Force) -> Result<Vec<String>, Error> {
     let was_over = is_over(record);

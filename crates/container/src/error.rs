@@ -55,6 +55,14 @@ pub enum Error {
         /// The other container.
         id: ContainerId,
     },
+    /// A port to be published is another container's.
+    #[error("published port {port}: already published by container {holder}")]
+    PortTaken {
+        /// `127.0.0.1:80/tcp`.
+        port: String,
+        /// The other container.
+        holder: ContainerId,
+    },
     /// `network check` of a container that is attached to no network.
     #[error("container is attached to no network")]
     NotAttached {
@@ -246,6 +254,14 @@ pub enum Error {
         /// One of them.
         pid: i32,
     },
+    /// It failed, and not all that it had made could be taken back.
+    #[error("{source}; then, when it was taken back: {left}")]
+    Leaving {
+        /// Why it failed.
+        source: Box<Error>,
+        /// What was attempted and why it failed, for each thing that stays.
+        left: String,
+    },
     /// The kernel ended init for its memory limit.
     #[error("container init was OOM-killed (memory limit too low?)")]
     OutOfMemory,
@@ -257,6 +273,19 @@ pub enum Error {
         /// The kernel's answer.
         errno: Errno,
     },
+}
+
+impl Error {
+    /// The same with what stays behind, if that is anything.
+    pub(crate) fn leaving(self, left: &str) -> Self {
+        match left {
+            "" => self,
+            left => Error::Leaving {
+                source: Box::new(self),
+                left: left.to_owned(),
+            },
+        }
+    }
 }
 
 /// The errno behind an error of the standard library.

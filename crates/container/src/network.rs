@@ -198,12 +198,16 @@ pub(crate) fn plan(directory: &Directory, record: &Record) -> Result<Option<Plan
 
 /// Takes the attachments back, last first. With force a plugin that fails is a warning, so that
 /// nothing keeps a container from being deleted.
+///
+/// # Errors
+/// The first failure, without force. The record keeps what is still to be taken back, and shows the
+/// container as one that is not complete, which `delete` and `network gc` then clear away.
 pub(crate) fn detach(
     directory: &Directory,
     record: &Record,
     force: Force,
 ) -> Result<Vec<String>, Error> {
-    let plan = match plan(directory, record) {
+    let mut plan = match plan(directory, record) {
         Ok(Some(plan)) => plan,
         Ok(None) if force == Force::No => return Ok(Vec::new()),
         // A record that was lost does not tell of what there may be.
@@ -214,22 +218,47 @@ pub(crate) fn detach(
         }
         Err(error) => return Err(error),
     };
+    let failures = take_back(directory, &mut plan);
+    if force == Force::Yes {
+        directory.unpin_network()?;
+        return Ok(failures.iter().map(ToString::to_string).collect());
+    }
+    match failures.into_iter().next() {
+        Some(error) => {
+            directory.write_record(&Record {
+                complete: false,
+                network: Some(plan.to_value()),
+                ..record.clone()
+            })?;
+            Err(error.into())
+        }
+        None => directory.unpin_network().map(|()| Vec::new()),
+    }
+}
+
+/// Marks in the plan what was taken back.
+fn take_back(directory: &Directory, plan: &mut Plan) -> Vec<coracle_cni::Error> {
     let namespace = directory.pinned_network();
     let container = Site {
         id: directory.id.as_ref(),
         namespace: namespace.as_deref(),
         init: None,
     };
-    let begun = plan.attachments.iter().rev().filter(|a| a.begun);
-    let failures: Vec<_> = begun
-        .filter_map(|attachment| coracle_cni::del(&plan, attachment, &container).err())
-        .collect();
-    if force == Force::Yes {
-        directory.unpin_network()?;
-        return Ok(failures.iter().map(ToString::to_string).collect());
+    let mut failures = Vec::new();
+    for index in (0..plan.attachments.len()).rev() {
+        let Some(attachment) = plan.attachments.get(index).filter(|a| a.begun) else {
+            continue;
+        };
+        match coracle_cni::del(plan, attachment, &container) {
+            Ok(()) => did(directory, "detached", attachment),
+            Err(error) => {
+                failures.push(error);
+                continue;
+            }
+        }
+        if let Some(attachment) = plan.attachments.get_mut(index) {
+            attachment.begun = false;
+        }
     }
-    match failures.into_iter().next() {
-        Some(error) => Err(error.into()),
-        None => directory.unpin_network().map(|()| Vec::new()),
-    }
+    failures
 }

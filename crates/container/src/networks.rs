@@ -141,6 +141,26 @@ fn attached(store: &Store) -> Result<Vec<(Directory, Record, Plan)>, Error> {
     Ok(found)
 }
 
+/// Looks whether the ports that `id` is to publish are free: of two that publish one port only the
+/// first would ever be reached, and nobody would be told.
+///
+/// # Errors
+/// [`Error::PortTaken`], [`coracle_cni::Error::PortInUse`].
+pub(crate) fn check_ports(store: &Store, id: &ContainerId, plan: &Plan) -> Result<(), Error> {
+    if !plan.publishes() {
+        return Ok(());
+    }
+    for (directory, _, other) in attached(store)? {
+        if directory.id != *id
+            && let Some(port) = plan.clash(&other)
+        {
+            let holder = directory.id;
+            return Err(Error::PortTaken { port, holder });
+        }
+    }
+    Ok(coracle_cni::check_ports(plan)?)
+}
+
 /// Has plugins look whether the container's attachments are as they were made.
 ///
 /// # Errors

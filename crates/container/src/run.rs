@@ -63,10 +63,7 @@ pub fn run(store: &Store, options: &RunOptions) -> Result<Ended, Error> {
     };
     let code = match signals.wait(&init, console, proxy.as_ref()) {
         Ok(code) => code,
-        Err(error) => {
-            let _ = delete::take_down(&directory, Force::Yes);
-            return Err(error);
-        }
+        Err(error) => return Err(delete::after(error, &directory)),
     };
     let mut failures = Vec::new();
     if options.after == After::Delete {

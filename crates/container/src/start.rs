@@ -14,7 +14,6 @@ use crate::identity::Identity;
 use crate::inspect::allow;
 use crate::lock;
 use crate::notify::Proxy;
-use crate::options::Force;
 use crate::record::Record;
 use crate::state;
 use crate::status::{Status, Verb};
@@ -161,9 +160,7 @@ pub(crate) fn poststart(directory: &Directory, record: &Record) -> Result<(), Er
     if !record.poststart_hooks {
         return Ok(());
     }
-    run_poststart(directory, record).inspect_err(|_| {
-        let _ = delete::take_down(directory, Force::Yes);
-    })
+    run_poststart(directory, record).map_err(|error| delete::after(error, directory))
 }
 
 fn run_poststart(directory: &Directory, record: &Record) -> Result<(), Error> {

@@ -60,27 +60,33 @@ impl Undo {
 
     /// Takes everything back, as far as it goes: what is left is found by `delete --force`, since
     /// the directory goes only when the rest has gone.
-    pub(crate) fn run(self, directory: &Directory) {
-        for made in self.made.into_iter().rev() {
-            let done = match made {
-                Made::Cgroup(record) => {
-                    if !record.is_empty() {
-                        let _ = coracle_cgroups::kill(&record, nix::libc::SIGKILL);
-                    }
-                    coracle_cgroups::undo(&record).is_ok()
+    ///
+    /// # Errors
+    /// What could not be taken back.
+    pub(crate) fn run(self, directory: &Directory) -> Result<(), Error> {
+        self.made.into_iter().rev().try_for_each(|made| match made {
+            Made::Cgroup(record) => {
+                if !record.is_empty() {
+                    let _ = coracle_cgroups::kill(&record, nix::libc::SIGKILL);
                 }
-                // Gone, or never written.
-                Made::PidFile(path) => {
-                    let _ = std::fs::remove_file(path);
-                    true
-                }
-                Made::Network => detach_network(directory).is_ok(),
-                Made::HostMount(path) => detach(&path).is_ok(),
-                Made::Directory => directory.remove().is_ok(),
-            };
-            if !done {
-                return;
+                Ok(coracle_cgroups::undo(&record)?)
             }
+            // Gone, or never written.
+            Made::PidFile(path) => {
+                let _ = std::fs::remove_file(path);
+                Ok(())
+            }
+            Made::Network => detach_network(directory),
+            Made::HostMount(path) => detach(&path),
+            Made::Directory => directory.remove(),
+        })
+    }
+
+    /// The error of the creation, with what it leaves behind.
+    pub(crate) fn after(self, error: Error, directory: &Directory) -> Error {
+        match self.run(directory) {
+            Ok(()) => error,
+            Err(left) => error.leaving(&left.to_string()),
         }
     }
 }

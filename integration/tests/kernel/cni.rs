@@ -27,7 +27,13 @@ coracle_integration::tests![
     broken_plugins_are_told_in_one_line,
     a_missing_plugin_is_found_before_anything_is_made,
     configurations_that_will_not_do,
+    a_port_of_a_program_is_not_published,
+    a_port_of_another_container_is_not_published,
     a_plugin_that_will_not_let_go_needs_force,
+    a_plugin_that_fails_once_is_asked_again,
+    a_plugin_that_hangs_is_asked_once,
+    what_a_failed_creation_leaves_is_told_and_cleared,
+    what_a_failed_deletion_leaves_is_cleared_by_gc,
     a_record_that_lost_its_network_needs_force,
     a_killed_creation_is_deleted_by_force,
     a_killed_creation_is_cleaned_up_by_gc,
@@ -601,6 +607,89 @@ fn configurations_that_will_not_do() {
         .fails(["network n: configured twice, in ", "o.conf"]);
 }
 
+/// A network `n` whose plugin publishes ports, for all that it says.
+fn publishing() -> Net {
+    let plugin = json!({"type": "one", "capabilities": {"portMappings": true}});
+    let list = json!({"cniVersion": "1.1.0", "name": "n", "plugins": [plugin]});
+    Net::new().conf("n.conflist", list).plugin("one", AGREE)
+}
+
+fn try_publish(net: &Net, port: &str) -> (String, Output) {
+    let id = net.runtime.id();
+    let create = net.command("create", &sleeper(net), "n");
+    let create = create.args(["--publish", port]).arg(&id);
+    (id, plain(create.output()))
+}
+
+fn a_port_of_a_program_is_not_published() {
+    use std::net::{TcpListener, TcpStream, UdpSocket};
+    let net = publishing();
+    let refused = |port: &str, named: &str| {
+        let said = format!("published port {named}: address already in use");
+        try_publish(&net, port).1.fails([&said]);
+        assert_eq!(net.log(), [""; 0]);
+        assert!(!net.runtime.root().exists(), "the state root was made");
+    };
+    let all = TcpListener::bind("0.0.0.0:0").unwrap();
+    let tcp = all.local_addr().unwrap().port();
+    refused(&format!("{tcp}:80"), &format!("{tcp}/tcp"));
+    let named = format!("127.0.0.1:{tcp}");
+    refused(&format!("{named}:80"), &format!("{named}/tcp"));
+    // Of a connection that remains there is nothing to be taken away.
+    let client = TcpStream::connect(all.local_addr().unwrap()).unwrap();
+    let (server, _) = all.accept().unwrap();
+    drop(all);
+    let one = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let udp = one.local_addr().unwrap().port();
+    refused(&format!("{udp}:80/udp"), &format!("{udp}/udp"));
+    if let Ok(six) = TcpListener::bind("[::1]:0") {
+        let six = six.local_addr().unwrap();
+        refused(&format!("{six}:80"), &format!("{six}/tcp"));
+    }
+    // Nor is a client's port anybody's to be reached at.
+    let from = client.local_addr().unwrap().port();
+    let asks = UdpSocket::bind("127.0.0.1:0").unwrap();
+    asks.connect("127.0.0.1:9").unwrap();
+    let asks_from = asks.local_addr().unwrap().port();
+    for port in [
+        format!("{tcp}:80"),
+        format!("{from}:80"),
+        format!("{asks_from}:80/udp"),
+        format!("127.0.0.2:{udp}:80/udp"),
+    ] {
+        let (id, created) = try_publish(&net, &port);
+        created.ok();
+        net.runtime.command(["delete", &id]).output().ok();
+    }
+    drop((client, server));
+}
+
+fn a_port_of_another_container_is_not_published() {
+    let net = publishing();
+    // Free when it was looked for, and nobody listens there later.
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = free.local_addr().unwrap().port();
+    drop(free);
+    let (holder, created) = try_publish(&net, &format!("127.0.0.1:{port}:80"));
+    created.ok();
+    let calls = net.calls();
+    for asked in [format!("{port}:80"), format!("127.0.0.1:{port}:81")] {
+        let named = asked.rsplit_once(':').unwrap().0.to_owned();
+        let said = format!("published port {named}/tcp: already published by container {holder}");
+        try_publish(&net, &asked).1.fails([&said]);
+    }
+    assert_eq!(net.calls(), calls);
+    for asked in [format!("127.0.0.2:{port}:80"), format!("{port}:80/udp")] {
+        try_publish(&net, &asked).1.ok();
+    }
+    // The rules of a stopped container are still there.
+    net.runtime.command(["kill", &holder, "9"]).output().ok();
+    let again = format!("127.0.0.1:{port}:80");
+    try_publish(&net, &again).1.fails([&holder]);
+    net.runtime.command(["delete", "-f", &holder]).output().ok();
+    try_publish(&net, &again).1.ok();
+}
+
 fn a_plugin_that_will_not_let_go_needs_force() {
     let script = "case $CNI_COMMAND in ADD) ok;; DEL) echo no >&2; exit 1;; esac";
     let net = Net::new().network(&[("one", AGREE), ("two", script)]);
@@ -608,9 +697,92 @@ fn a_plugin_that_will_not_let_go_needs_force() {
     let said = "network n: plugin two: DEL: exit status 1: no";
     container.delete().fails(["delete ", said]);
     assert_eq!(container.status(), "stopped");
-    assert_eq!(net.calls()[2..], ["DEL two eth0", "DEL one eth0"]);
+    // Each plugin that fails is asked twice; what was taken back is not asked for again.
+    let twice = ["DEL two eth0", "DEL two eth0", "DEL one eth0"];
+    assert_eq!(net.calls()[2..], twice);
     let output = container.delete_by_force().ok();
     assert!(output.stderr.contains(said), "{output}");
+    assert_eq!(net.calls()[5..], twice);
+    net.runtime.is_clean();
+}
+
+/// A script whose DEL fails as long as there is a file `no` beside the plugin.
+const UNWILLING: &str = r#"case $CNI_COMMAND in ADD) ok;;
+    DEL) if [ -e $0.no ]; then echo no >&2; exit 1; fi;; esac"#;
+
+fn a_plugin_that_fails_once_is_asked_again() {
+    let once = r#"case $CNI_COMMAND in ADD) ok;;
+        DEL) if mkdir $0.asked; then echo locked >&2; exit 1; fi 2>/dev/null;; esac"#;
+    let net = Net::new().network(&[("one", AGREE), ("two", once)]);
+    let deleted = net.create(&sleeper(&net), "n").delete().ok();
+    assert_eq!(deleted.stderr, "", "{deleted}");
+    let twice = ["DEL two eth0", "DEL two eth0", "DEL one eth0"];
+    assert_eq!(net.calls()[2..], twice);
+    net.runtime.is_clean();
+}
+
+fn a_plugin_that_hangs_is_asked_once() {
+    let script = "case $CNI_COMMAND in ADD) ok;; DEL) exec sleep 1000;; esac";
+    let net = Net::new().network(&[("one", script)]);
+    let id = net.runtime.id();
+    let create = net.command("create", &sleeper(&net), "n");
+    create.args(["--cni-timeout", "1", &id]).output().ok();
+    let delete = net.runtime.command(["delete", "--force", &id]);
+    let output = delete.output().ok();
+    assert!(output.stderr.contains("timed out after 1 s"), "{output}");
+    assert_eq!(net.calls()[1..], ["DEL one eth0"]);
+}
+
+fn what_a_failed_creation_leaves_is_told_and_cleared() {
+    let fails = "case $CNI_COMMAND in ADD) exit 3;; esac";
+    for (verb, clearing) in [("create", "delete"), ("run", "gc")] {
+        let net = Net::new().network(&[("one", UNWILLING), ("two", fails)]);
+        let no = net.runtime.folder().file("bin/one.no", "");
+        let id = net.runtime.id();
+        let command = net.command(verb, &sleeper(&net), "n").arg(&id);
+        command.output().fails([
+            "network n: plugin two: ADD: exit status 3",
+            "then, when it was taken back: network n: plugin one: DEL: exit status 1: no",
+        ]);
+        let state = net.runtime.command(["state", &id]).output().ok();
+        assert!(state.stdout.contains("stopped"), "{state}");
+        let clear = || match clearing {
+            "gc" => net.verb(&["gc"]).output(),
+            _ => net.runtime.command(["delete", &id]).output(),
+        };
+        clear().fails(["network n: plugin one: DEL: exit status 1: no"]);
+        fs::remove_file(no).unwrap();
+        clear().ok();
+        if clearing == "gc" {
+            let calls = net.calls().len();
+            net.runtime.command(["delete", &id]).output().ok();
+            assert_eq!(net.calls().len(), calls);
+        }
+        net.runtime.is_clean();
+    }
+}
+
+fn what_a_failed_deletion_leaves_is_cleared_by_gc() {
+    let net = Net::new().network(&[("one", UNWILLING)]);
+    let net = net.conf(
+        "m.conflist",
+        json!({"cniVersion": "1.1.0", "name": "m", "plugins": [{"type": "two"}]}),
+    );
+    let net = net.plugin("two", AGREE);
+    let no = net.runtime.folder().file("bin/one.no", "");
+    let container = net.create(&sleeper(&net), "n,m");
+    container.delete().fails(["network n: plugin one: DEL"]);
+    fs::remove_file(no).unwrap();
+    // The other network has been left already.
+    let output = net.verb(&["gc"]).output().ok();
+    assert_eq!(output.stdout, format!("n eth0 of {}\n", container.id));
+    let calls = net.calls();
+    let released: Vec<_> = calls
+        .iter()
+        .filter(|call| call.starts_with("DEL two"))
+        .collect();
+    assert_eq!(released.len(), 1, "{calls:?}");
+    container.delete().ok();
     net.runtime.is_clean();
 }
 

@@ -43,11 +43,15 @@ pub fn add(plan: &Plan, attachment: &Attachment, site: &Site) -> Result<Value, E
     Ok(previous.unwrap_or_default())
 }
 
-/// Takes an attachment back: DEL of each plugin in reverse order. What is gone already is no
-/// failure to a plugin, so this can be repeated.
+/// How long a plugin waits for its second try: what another one changes at this moment (the rules of
+/// a firewall, say) is locked for no longer.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Takes an attachment back: DEL of each plugin in reverse order, a second time where it fails. What
+/// is gone already is no failure to a plugin, so this can be repeated.
 ///
 /// # Errors
-/// The first plugin that failed; the others are called all the same.
+/// The first plugin that failed twice; the others are called all the same.
 pub fn del(plan: &Plan, attachment: &Attachment, site: &Site) -> Result<(), Error> {
     let runner = Runner::of(plan, &attachment.network, site);
     let mut failed = Ok(());
@@ -55,8 +59,14 @@ pub fn del(plan: &Plan, attachment: &Attachment, site: &Site) -> Result<(), Erro
         let arguments = runner.arguments(attachment, site);
         let previous = attachment.result.as_ref();
         let call = attachment.call(Verb::Del, plugin, previous, &arguments);
-        let done = runner.run(Verb::Del, plugin, &call).map(drop);
-        failed = failed.and(done);
+        let done = match runner.run(Verb::Del, plugin, &call) {
+            Err(error) if error.may_pass() => {
+                std::thread::sleep(PAUSE);
+                runner.run(Verb::Del, plugin, &call)
+            }
+            done => done,
+        };
+        failed = failed.and(done.map(drop));
     }
     failed
 }

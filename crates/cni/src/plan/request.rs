@@ -8,6 +8,7 @@ use coracle_bundle::ContainerId;
 use serde_json::{Value, json};
 
 use super::list::is_name;
+use super::ports::overlap;
 use super::text::one_line;
 use crate::error::Error;
 
@@ -320,10 +321,8 @@ struct Port {
 impl Port {
     /// Both want the same port of the host; a port without an address is that of all addresses.
     fn clashes(&self, other: &Self) -> bool {
-        let same_address = match (&self.host_ip, &other.host_ip) {
-            (Some((own, _)), Some((others, _))) => own == others,
-            _ => true,
-        };
+        let address = |port: &Self| port.host_ip.as_ref().map(|(address, _)| *address);
+        let same_address = overlap(address(self), address(other));
         same_address && self.host == other.host && self.protocol == other.protocol
     }
 

@@ -1,0 +1,114 @@
+//! Whether the host's own programs have a port that is to be published.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, SockaddrStorage, bind, setsockopt, socket, sockopt,
+};
+
+use crate::error::Error;
+use crate::plan::Plan;
+use crate::plan::ports::HostPort;
+
+/// Looks whether a program of the host has one of the ports. Plugins redirect what comes for a
+/// published port before it could reach that program.
+///
+/// bind(2) knows the rules of addresses and families. The socket never listens and is closed at
+/// once. It is refused beside a connection from that port, too, so what the port is used for is
+/// looked up. What keeps us from binding for another reason keeps no plugin from its work.
+///
+/// # Errors
+/// [`Error::PortInUse`], the first that is found.
+pub fn check_ports(plan: &Plan) -> Result<(), Error> {
+    for port in plan.host_ports() {
+        let addresses = match port.address {
+            Some(address) => vec![address],
+            None => vec![
+                IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+                IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+            ],
+        };
+        for address in addresses {
+            if try_bind(&port, address) == Err(Errno::EADDRINUSE) && is_served(&port) {
+                return Err(Error::PortInUse {
+                    port: port.to_string(),
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether a socket waits at the port for whoever comes, by the kernel's tables of our network
+/// namespace: proc_net(5). Without them it is taken for granted.
+fn is_served(port: &HostPort) -> bool {
+    let tables = [port.protocol.clone(), format!("{}6", port.protocol)];
+    tables.iter().any(|table| {
+        let Ok(text) = std::fs::read_to_string(format!("/proc/self/net/{table}")) else {
+            // A kernel without IPv6 lacks the second one.
+            return !table.ends_with('6');
+        };
+        text.lines().any(|line| is_waiting(line, port.number))
+    })
+}
+
+/// `0: 0100007F:0016 00000000:0000 0A …`: the local address and port, the peer's, the state. TCP
+/// listens in state 0A; UDP is in state 07 unless it is connected.
+fn is_waiting(line: &str, number: u16) -> bool {
+    let mut fields = line.split_whitespace().skip(1);
+    let (Some(local), _, Some(state)) = (fields.next(), fields.next(), fields.next()) else {
+        return false;
+    };
+    let port = local.rsplit_once(':').map(|(_, port)| port);
+    let port = port.and_then(|port| u16::from_str_radix(port, 16).ok());
+    port == Some(number) && matches!(state, "0A" | "07")
+}
+
+fn try_bind(port: &HostPort, address: IpAddr) -> nix::Result<()> {
+    let kind = match port.protocol.as_str() {
+        "tcp" => SockType::Stream,
+        "udp" => SockType::Datagram,
+        // Hardly any kernel has it loaded, and to ask would load it.
+        _ => return Ok(()),
+    };
+    let family = match address {
+        IpAddr::V4(_) => AddressFamily::Inet,
+        IpAddr::V6(_) => AddressFamily::Inet6,
+    };
+    let socket = socket(family, kind, SockFlag::SOCK_CLOEXEC, None)?;
+    if address.is_ipv6() {
+        // Else it would stand for addresses of version 4 as well.
+        setsockopt(&socket, sockopt::Ipv6V6Only, &true)?;
+    }
+    if kind == SockType::Stream {
+        // Connections that have ended, and those of clients, are no listeners.
+        setsockopt(&socket, sockopt::ReuseAddr, &true)?;
+    }
+    let address = SockaddrStorage::from(SocketAddr::new(address, port.number));
+    bind(std::os::fd::AsRawFd::as_raw_fd(&socket), &address)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_who_waits_counts() {
+        let rest = "00000000:00000000 00:00000000 00000000     0        0 1 1 0 100 0 0 10 0";
+        for (line, waits) in [
+            ("  sl  local_address rem_address   st tx_queue", false),
+            ("   0: 0100007F:1F90 00000000:0000 0A", true),
+            (
+                "   1: 00000000000000000000000000000000:1F90 0000:0000 0A",
+                true,
+            ),
+            ("   2: 0100007F:1F90 0100007F:0016 01", false),
+            ("   3: 0100007F:1F91 00000000:0000 0A", false),
+            (" 412: 00000000:1F90 00000000:0000 07", true),
+            ("", false),
+        ] {
+            assert_eq!(is_waiting(&format!("{line} {rest}"), 8080), waits, "{line}");
+        }
+    }
+}
