@@ -281,6 +281,21 @@ fn the_workplace_is_not_named() {
     assert!(workplace("a", "$work/main https://docs.kernel.org/x \"://\"").is_empty());
 }
 
+#[test]
+fn installing_removes_nothing() {
+    let mut complaints = Vec::new();
+    for path in files(&top().join("integration")) {
+        if let Ok(text) = fs::read_to_string(&path) {
+            complaints.extend(removing(&shown(top(), &path), &text));
+        }
+    }
+    none(&complaints);
+    let bad = ["apt-get install -", "y a"].concat();
+    assert_eq!(removing("a", &bad).len(), 1);
+    assert!(removing("a", &bad.replace("-y", "-y --no-remove")).is_empty());
+    assert!(removing("a", &bad.replace("-y", "-s")).is_empty());
+}
+
 fn top() -> &'static Path {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
     folder.parent().expect("the checkout")
@@ -598,6 +613,21 @@ fn upward(manifest: &str) -> Vec<String> {
     dependencies
         .filter(is_upward)
         .map(|on| format!("{name}: must not depend on coracle-{on}"))
+        .collect()
+}
+
+/// Installations by apt that may take packages of the host away for others.
+fn removing(path: &str, text: &str) -> Vec<String> {
+    let is_bad = |line: &str| {
+        let installs = line.contains("install") && !line.contains("--no-remove");
+        let is_sure = line
+            .split_whitespace()
+            .any(|word| ["-y", "-qy", "\"-y\","].contains(&word));
+        installs && is_sure && (line.contains("apt") || line.contains("--no-install-recommends"))
+    };
+    let lines = text.lines().enumerate().filter(|(_, line)| is_bad(line));
+    lines
+        .map(|(at, _)| format!("{path}:{}: installs without --no-remove", at + 1))
         .collect()
 }
 

@@ -100,11 +100,9 @@ pub(crate) fn prepare(
         bundle.config.mounts.push(mount);
         environment.push(notify::ENVIRONMENT.to_owned());
     }
-    let host = coracle_host::probe(coracle_launch::needs(
-        &bundle.config,
-        bundle.config.process.as_ref(),
-        options.cgroup_manager,
-    ))?;
+    let process = bundle.config.process.as_ref();
+    let needs = coracle_launch::needs(&bundle.config, process, options.cgroup_manager);
+    let host = coracle_host::probe(needs)?;
     let plan = coracle_launch::plan(
         &bundle,
         &host,
@@ -120,10 +118,7 @@ pub(crate) fn prepare(
         },
     )?;
     coracle_launch::check(&plan)?;
-    if let Some(network) = &plan.network {
-        coracle_cni::locate_all(network)?;
-        networks::check_ports(store, &options.id, network)?;
-    }
+    networks::check_asked(store, &options.id, plan.network.as_ref())?;
     steps.planned(&plan);
     Ok(Prepared {
         bundle,

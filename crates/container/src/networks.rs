@@ -141,12 +141,23 @@ fn attached(store: &Store) -> Result<Vec<(Directory, Record, Plan)>, Error> {
     Ok(found)
 }
 
-/// Looks whether the ports that `id` is to publish are free: of two that publish one port only the
-/// first would ever be reached, and nobody would be told.
+/// Looks whether the plugins of what is asked for are there, and the ports free.
 ///
 /// # Errors
-/// [`Error::PortTaken`], [`coracle_cni::Error::PortInUse`].
-pub(crate) fn check_ports(store: &Store, id: &ContainerId, plan: &Plan) -> Result<(), Error> {
+/// [`Error::PortTaken`], [`Error::Cni`].
+pub(crate) fn check_asked(
+    store: &Store,
+    id: &ContainerId,
+    plan: Option<&Plan>,
+) -> Result<(), Error> {
+    let Some(plan) = plan else { return Ok(()) };
+    coracle_cni::locate_all(plan)?;
+    check_ports(store, id, plan)
+}
+
+/// Looks whether the ports that `id` is to publish are free: of two that publish one port only the
+/// first would ever be reached, and nobody would be told.
+fn check_ports(store: &Store, id: &ContainerId, plan: &Plan) -> Result<(), Error> {
     if !plan.publishes() {
         return Ok(());
     }

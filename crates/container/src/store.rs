@@ -272,7 +272,7 @@ impl Directory {
             })
     }
 
-    /// The record of an earlier release. Where one of its name is another runtime's, so is all else.
+    /// The record of an earlier release. Where it is another runtime's, so is the rest.
     fn earlier_record(&self) -> Result<Option<Vec<u8>>, Error> {
         let text = self.read(EARLIER)?;
         let maker = match &text {

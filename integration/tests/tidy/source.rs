@@ -120,9 +120,13 @@ pub(crate) fn rust_files(folder: &Path) -> Vec<PathBuf> {
 /// Files at any depth below a folder, but for what git and cargo keep there.
 pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
+    // `.git` is a file in a second work tree.
     for path in entries(folder) {
+        if path.ends_with(".git") {
+            continue;
+        }
         if path.is_dir() && !path.is_symlink() {
-            if !path.ends_with("target") && !path.ends_with(".git") {
+            if !path.ends_with("target") {
                 found.extend(files(&path));
             }
         } else {

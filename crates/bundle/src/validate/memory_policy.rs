@@ -102,7 +102,8 @@ mod tests {
             (
                 at,
                 policy("MPOL_NONE", "", &[]),
-                "linux.memoryPolicy.mode: invalid memory policy: unknown variant `MPOL_NONE`, expected one of \
+                "linux.memoryPolicy.mode: invalid memory policy: \
+                 unknown variant `MPOL_NONE`, expected one of \
                  `MPOL_DEFAULT`, `MPOL_BIND`, `MPOL_INTERLEAVE`, `MPOL_WEIGHTED_INTERLEAVE`, \
                  `MPOL_PREFERRED`, `MPOL_PREFERRED_MANY`, `MPOL_LOCAL`",
             ),
@@ -124,44 +125,52 @@ mod tests {
             (
                 at,
                 json!({"mode": "MPOL_PREFERRED_MANY"}),
-                "linux.memoryPolicy.nodes: invalid memory policy: MPOL_PREFERRED_MANY needs at least one",
+                "linux.memoryPolicy.nodes: invalid memory policy: \
+                 MPOL_PREFERRED_MANY needs at least one",
             ),
             (
                 at,
                 policy("MPOL_WEIGHTED_INTERLEAVE", "", &[]),
-                "linux.memoryPolicy.nodes: invalid memory policy: MPOL_WEIGHTED_INTERLEAVE needs at least one",
+                "linux.memoryPolicy.nodes: invalid memory policy: \
+                 MPOL_WEIGHTED_INTERLEAVE needs at least one",
             ),
             (
                 at,
                 policy("MPOL_BIND", "1-0", &[]),
-                "linux.memoryPolicy.nodes: invalid memory policy: \"1-0\": the range \"1-0\" is empty",
+                "linux.memoryPolicy.nodes: invalid memory policy: \
+                 \"1-0\": the range \"1-0\" is empty",
             ),
             (
                 at,
                 policy("MPOL_BIND", "x", &[]),
-                "linux.memoryPolicy.nodes: invalid memory policy: \"x\" is not a list of numbers and ranges like 0-3,7",
+                "linux.memoryPolicy.nodes: invalid memory policy: \
+                 \"x\" is not a list of numbers and ranges like 0-3,7",
             ),
             (
                 at,
                 policy("MPOL_BIND", "0", both),
-                "linux.memoryPolicy.flags: invalid memory policy: MPOL_F_STATIC_NODES and MPOL_F_RELATIVE_NODES exclude \
+                "linux.memoryPolicy.flags: invalid memory policy: \
+                 MPOL_F_STATIC_NODES and MPOL_F_RELATIVE_NODES exclude \
                  each other",
             ),
             (
                 at,
                 policy("MPOL_INTERLEAVE", "0", &["MPOL_F_NUMA_BALANCING"]),
-                "linux.memoryPolicy.flags: invalid memory policy: MPOL_F_NUMA_BALANCING goes with MPOL_BIND and \
+                "linux.memoryPolicy.flags: invalid memory policy: \
+                 MPOL_F_NUMA_BALANCING goes with MPOL_BIND and \
                  MPOL_PREFERRED_MANY, not with MPOL_INTERLEAVE",
             ),
             (
                 at,
                 policy("MPOL_PREFERRED", "", &["MPOL_F_STATIC_NODES"]),
-                "linux.memoryPolicy.flags: invalid memory policy: MPOL_PREFERRED without nodes takes no flag about nodes",
+                "linux.memoryPolicy.flags: invalid memory policy: \
+                 MPOL_PREFERRED without nodes takes no flag about nodes",
             ),
             (
                 at,
                 policy("MPOL_BIND", "0", &["MPOL_F_X"]),
-                "linux.memoryPolicy.flags[0]: invalid memory policy: unknown variant `MPOL_F_X`, expected one of \
+                "linux.memoryPolicy.flags[0]: invalid memory policy: \
+                 unknown variant `MPOL_F_X`, expected one of \
                  `MPOL_F_NUMA_BALANCING`, `MPOL_F_RELATIVE_NODES`, `MPOL_F_STATIC_NODES`",
             ),
         ]);

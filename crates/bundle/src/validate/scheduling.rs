@@ -315,7 +315,8 @@ mod tests {
         let at = "/process/execCPUAffinity/initial";
         for list in ["a", "0-", "0 ", "0,,1", "1-2-3", "+1", "-1", "99999999999"] {
             let expected = format!(
-                "process.execCPUAffinity.initial: invalid CPU affinity: {list:?} is not a list of numbers and ranges \
+                "process.execCPUAffinity.initial: invalid CPU affinity: \
+                 {list:?} is not a list of numbers and ranges \
                  like 0-3,7"
             );
             refused(&[(at, json!(list), &expected)]);
@@ -324,7 +325,8 @@ mod tests {
             (
                 at,
                 json!("5-2"),
-                "process.execCPUAffinity.initial: invalid CPU affinity: \"5-2\": the range \"5-2\" is empty",
+                "process.execCPUAffinity.initial: invalid CPU affinity: \
+                 \"5-2\": the range \"5-2\" is empty",
             ),
             (
                 "/process/execCPUAffinity/final",

@@ -92,8 +92,8 @@ pub(crate) fn spell(
     Ok(spelled)
 }
 
-/// The words of a verb's line that are global flags, and the others, both as typed. A flag that both
-/// tables have is the verb's.
+/// The words of a verb's line that are global flags, and the others, both as typed. A flag that
+/// both tables have is the verb's.
 ///
 /// # Errors
 /// Global flags of which the last lacks its value.

@@ -43,12 +43,12 @@ pub fn add(plan: &Plan, attachment: &Attachment, site: &Site) -> Result<Value, E
     Ok(previous.unwrap_or_default())
 }
 
-/// How long a plugin waits for its second try: what another one changes at this moment (the rules of
-/// a firewall, say) is locked for no longer.
+/// How long a plugin waits for its second try: what another one changes at this moment (the rules
+/// of a firewall, say) is locked for no longer.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Takes an attachment back: DEL of each plugin in reverse order, a second time where it fails. What
-/// is gone already is no failure to a plugin, so this can be repeated.
+/// Takes an attachment back: DEL of each plugin in reverse order, a second time where it fails.
+/// What is gone already is no failure to a plugin, so this can be repeated.
 ///
 /// # Errors
 /// The first plugin that failed twice; the others are called all the same.

@@ -1,7 +1,7 @@
 //! Ports of the host that are published, and which of them exclude one another. Pure.
 
+use core::net::{IpAddr, SocketAddr};
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
 
 use serde_json::Value;
 
