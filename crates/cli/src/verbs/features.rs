@@ -220,6 +220,22 @@ mod tests {
     use std::path::Path;
 
     #[test]
+    fn the_documents_name_what_is_obeyed() {
+        let pages = [
+            include_str!("../../../../docs/cli.md"),
+            include_str!("../../../../docs/cni.md"),
+        ];
+        for annotation in obeyed_annotations() {
+            let own = annotation.strip_prefix("run.coracle.network.");
+            let short = own.map(|own| format!("`….{own}"));
+            let named = pages.iter().any(|page| {
+                page.contains(annotation) || short.as_ref().is_some_and(|it| page.contains(it))
+            });
+            assert!(named, "{annotation}");
+        }
+    }
+
+    #[test]
     fn every_list_is_sorted_and_holds_nothing_twice() {
         fn check(value: &Value) {
             match value {

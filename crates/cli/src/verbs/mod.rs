@@ -302,3 +302,39 @@ fn find(name: &str) -> Result<&'static Verb, Usage> {
 fn table(verb: &Verb) -> Command {
     (verb.flags)(flag::command(verb.name, verb.synopsis, verb.about))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PAGE: &str = include_str!("../../../../docs/cli.md");
+
+    #[test]
+    fn the_documents_name_every_verb_and_flag() {
+        let readme = include_str!("../../../../README.md");
+        let row = readme.lines().find(|line| line.starts_with("| verbs |"));
+        let listed = row
+            .unwrap()
+            .trim_matches(|c| " |".contains(c))
+            .replace("verbs | ", "");
+        let mut listed: Vec<_> = listed.split(", ").collect();
+        let mut verbs = VERBS.map(|verb| verb.name);
+        listed.sort_unstable();
+        verbs.sort_unstable();
+        assert_eq!(listed, verbs);
+        for name in verbs {
+            assert!(PAGE.contains(&format!("`{name}")), "{name}");
+        }
+        let tables = VERBS
+            .iter()
+            .map(table)
+            .chain([crate::arguments::global_table()]);
+        for table in tables {
+            for flag in table.get_arguments().filter_map(|arg| arg.get_long()) {
+                let is_common = ["help", "version"].contains(&flag);
+                let is_named = PAGE.contains(&format!("--{flag}"));
+                assert!(is_common || is_named, "{}: --{flag}", table.get_name());
+            }
+        }
+    }
+}
