@@ -124,6 +124,7 @@ fn root(cgroups: CgroupLayout) -> Host {
         namespaces: INITIAL,
         online_nodes: vec![0, 1],
         systemd: None,
+        real_root: None,
     }
 }
 

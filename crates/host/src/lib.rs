@@ -81,6 +81,9 @@ pub struct Host {
     /// The manager of units that serves the caller; asked only when [`Needs::systemd`], and `None`
     /// where systemd does not run.
     pub systemd: Option<Systemd>,
+    /// Where [`Needs::root`] really is: without links. `None` where it was not asked for, is not
+    /// there, or is its own real path.
+    pub real_root: Option<PathBuf>,
 }
 
 /// A running systemd.
@@ -211,7 +214,7 @@ pub struct NamespaceIds {
 }
 
 /// What a command needs to know beyond the cheap facts: nothing else is probed.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Needs {
     /// [`Host::cgroups`].
     pub cgroups: bool,
@@ -225,4 +228,6 @@ pub struct Needs {
     pub nodes: bool,
     /// [`Host::systemd`].
     pub systemd: bool,
+    /// [`Host::real_root`] of this directory.
+    pub root: Option<PathBuf>,
 }

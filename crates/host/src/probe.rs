@@ -8,13 +8,14 @@ use coracle_dbus::{Call, Connection, Value};
 use coracle_sys::ProcFs;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag};
-use nix::sys::stat::fstatat;
+use nix::sys::stat::{Mode, fstatat};
 use nix::unistd::{AccessFlags, access, getegid, geteuid, getpid};
 use procfs::process::MountInfo;
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsStr};
 use std::io::ErrorKind;
-use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The file systems whose mounts tell something.
@@ -43,7 +44,7 @@ pub fn probe(needs: Needs) -> Result<Host, Error> {
         coracle_sys::ambient_is_allowed().map_err(|errno| Error::Capabilities { errno })?;
     let (euid, egid) = (geteuid().as_raw(), getegid().as_raw());
     let namespaces = own_namespaces(&proc)?;
-    let table = mount_table(&proc, needs)?;
+    let table = mount_table(&proc, &needs)?;
     let mut host = Host {
         kernel,
         euid,
@@ -61,6 +62,10 @@ pub fn probe(needs: Needs) -> Result<Host, Error> {
         namespaces,
         online_nodes: Vec::new(),
         systemd: None,
+        real_root: needs
+            .root
+            .as_deref()
+            .and_then(|root| real_path(&proc, root)),
     };
     if needs.cgroups {
         host.cgroups = cgroup_layout(&proc, &table)?;
@@ -153,7 +158,22 @@ fn last_capability() -> u8 {
     (41..64).find(is_unknown).map_or(63, |unknown| unknown - 1)
 }
 
-fn mount_table(proc: &ProcFs, needs: Needs) -> Result<Vec<MountInfo>, Error> {
+/// The path without links, if it is another: the kernel resolves it, and procfs says where it came
+/// out.
+fn real_path(proc: &ProcFs, path: &Path) -> Option<PathBuf> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let directory = nix::fcntl::open(path, flags, Mode::empty()).ok()?;
+    let link = CString::new(format!("fd/{}", directory.as_raw_fd())).ok()?;
+    let link = proc
+        .open_self(&link, OFlag::O_PATH | OFlag::O_NOFOLLOW)
+        .ok()?;
+    let mut text = [0; 4096];
+    let length = coracle_sys::read_link(link.as_fd(), &mut text).ok()?;
+    let real = PathBuf::from(OsStr::from_bytes(text.get(..length)?));
+    (real != path).then_some(real)
+}
+
+fn mount_table(proc: &ProcFs, needs: &Needs) -> Result<Vec<MountInfo>, Error> {
     if needs.cgroups || needs.resctrl || needs.lsm {
         machine::mounts_of(&bytes_of_self(proc, c"mountinfo")?, &TELLING)
     } else {
@@ -325,7 +345,33 @@ mod tests {
         lsm: true,
         nodes: true,
         systemd: false,
+        root: None,
     };
+
+    #[test]
+    fn a_path_behind_links_has_a_real_one() {
+        let folder = std::env::temp_dir().join(format!("coracle-probe-{}", Pid::this()));
+        let _ = std::fs::remove_dir_all(&folder);
+        std::fs::create_dir(&folder).expect("a directory");
+        let link = folder.join("link");
+        let target = folder.join("target");
+        std::fs::create_dir(&target).expect("a directory");
+        std::os::unix::fs::symlink(&target, &link).expect("a link");
+        let real = |path: &Path| {
+            let root = Some(path.to_owned());
+            let needs = Needs {
+                root,
+                ..Needs::default()
+            };
+            probe(needs).expect("the facts of this machine").real_root
+        };
+        // The directory for temporary files may be behind links itself.
+        let behind = real(&link).expect("another path");
+        assert!(behind.ends_with(target.strip_prefix("/").expect("absolute")) || behind != link);
+        assert_eq!(real(&behind), None);
+        assert_eq!(real(&folder.join("missing")), None);
+        std::fs::remove_dir_all(&folder).expect("it is ours");
+    }
 
     #[test]
     fn this_machine() {

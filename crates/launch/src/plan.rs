@@ -75,6 +75,12 @@ pub fn needs(config: &Config, process: Option<&Process>, manager: Manager) -> Ne
             || process.is_some_and(|p| p.apparmor_profile.is_some() || p.selinux_label.is_some()),
         nodes: linux.memory_policy.is_some(),
         systemd: manager == Manager::Systemd,
+        // Only binds have a source on the host, which may lie in the root.
+        root: config
+            .mounts
+            .iter()
+            .any(|mount| mount.options.bind.is_some())
+            .then(|| config.root.path.clone()),
     }
 }
 

@@ -13,6 +13,9 @@ pub struct DirectoryEntry<'a> {
     pub inode: u64,
     /// `DT_DIR`, `DT_REG`, …; `DT_UNKNOWN` (0) where the file system does not tell.
     pub kind: u8,
+    /// Where the entry behind this one begins, for lseek(2) on the directory; only the file system
+    /// knows what the number means.
+    pub next: i64,
     /// The name, never `.` or `..`.
     pub name: &'a CStr,
 }
@@ -91,11 +94,18 @@ impl<'a> Iterator for DirectoryEntries<'a> {
 /// The first `struct linux_dirent64`: inode (8 bytes), offset (8), length (2), kind (1), name.
 fn take(bytes: &[u8]) -> Option<(DirectoryEntry<'_>, &[u8])> {
     let inode = u64::from_ne_bytes(*bytes.first_chunk()?);
+    let next = i64::from_ne_bytes(*bytes.get(8..)?.first_chunk()?);
     let length = u16::from_ne_bytes(*bytes.get(16..)?.first_chunk()?);
     let (record, rest) = bytes.split_at_checked(usize::from(length))?;
     let kind = *record.get(18)?;
     let name = CStr::from_bytes_until_nul(record.get(19..)?).ok()?;
-    Some((DirectoryEntry { inode, kind, name }, rest))
+    let entry = DirectoryEntry {
+        inode,
+        kind,
+        next,
+        name,
+    };
+    Some((entry, rest))
 }
 
 #[cfg(test)]

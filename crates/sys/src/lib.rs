@@ -83,8 +83,9 @@ pub use mount::{
 pub use namespace::{NamespaceFlags, loopback_up, namespace_type, setns, unshare};
 pub use nix::fcntl::AT_FDCWD;
 pub use path::{
-    CGROUP_MAGIC, CGROUP2_MAGIC, DEVPTS_MAGIC, NSFS_MAGIC, PROC_MAGIC, SYSFS_MAGIC, TMPFS_MAGIC,
-    file_system_magic, getcwd, mount_flags, mount_id, open_beneath, open_in_root, read_link,
+    CGROUP_MAGIC, CGROUP2_MAGIC, DEVPTS_MAGIC, InodeKind, MQUEUE_MAGIC, NSFS_MAGIC, PROC_MAGIC,
+    SYSFS_MAGIC, TMPFS_MAGIC, file_system_magic, getcwd, inode_at, mount_flags, mount_id,
+    open_beneath, open_in_root, read_link,
 };
 pub use process::{
     Dumpable, die_with_parent, get_rlimit, personality, pidfd_open, pidfd_send_signal,

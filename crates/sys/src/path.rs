@@ -21,6 +21,8 @@ pub const CGROUP_MAGIC: i64 = 0x0027_e0eb;
 pub const CGROUP2_MAGIC: i64 = 0x6367_7270;
 /// tmpfs, devtmpfs too.
 pub const TMPFS_MAGIC: i64 = 0x0102_1994;
+/// POSIX message queues.
+pub const MQUEUE_MAGIC: i64 = 0x1980_0202;
 /// Namespaces.
 pub const NSFS_MAGIC: i64 = 0x6e73_6673;
 
@@ -108,6 +110,49 @@ pub fn mount_id(file: BorrowedFd<'_>) -> Result<u64> {
         return Err(Errno::ENOSYS);
     }
     Ok(buffer.stx_mnt_id)
+}
+
+/// What [`inode_at`] finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InodeKind {
+    /// Type and permission bits, as `st_mode`.
+    pub mode: u32,
+    /// Of a device: what it stands for, as `st_rdev`.
+    pub device: u64,
+}
+
+/// `int statx(AT_FDCWD, const char *path, int flags, STATX_TYPE | STATX_MODE, struct statx *buf)`,
+/// statx(2), since Linux 4.11.
+///
+/// What is at `path`; with `O_NOFOLLOW` among the flags a link at the end is taken as it is. Unlike
+/// stat(2) it triggers an automount there.
+///
+/// # Errors
+///
+/// The kernel's.
+pub fn inode_at(path: &CStr, flags: OFlag) -> Result<InodeKind> {
+    // SAFETY: `statx` consists of plain numbers: all zeroes is a value.
+    let mut buffer: libc::statx = unsafe { std::mem::zeroed() };
+    let follow = match flags.contains(OFlag::O_NOFOLLOW) {
+        true => libc::AT_SYMLINK_NOFOLLOW,
+        false => 0,
+    };
+    // SAFETY: the path ends in NUL and is only read, and the kernel writes at most one `statx` into
+    // a whole one.
+    done(unsafe {
+        libc::syscall(
+            libc::SYS_statx,
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            follow,
+            libc::STATX_TYPE | libc::STATX_MODE,
+            &raw mut buffer,
+        )
+    })?;
+    Ok(InodeKind {
+        mode: u32::from(buffer.stx_mode),
+        device: libc::makedev(buffer.stx_rdev_major, buffer.stx_rdev_minor),
+    })
 }
 
 /// `int fstatfs(int fd, struct statfs *buf)`, statfs(2): the file system's type, as in
@@ -245,6 +290,19 @@ mod tests {
         assert_eq!(read_link(link.as_fd(), &mut left[..1]), Ok(1));
         assert_eq!(getcwd(&mut right[..1]), Err(Errno::ERANGE));
         assert_eq!(read_link(open("/").as_fd(), &mut left), Err(Errno::ENOENT));
+    }
+
+    #[test]
+    fn inodes_are_those_of_stat() {
+        for path in [c"/dev/null", c"/proc/self", c"/"] {
+            let found = inode_at(path, OFlag::empty()).expect("an inode");
+            let stat = nix::sys::stat::stat(path).expect("an inode");
+            assert_eq!((found.mode, found.device), (stat.st_mode, stat.st_rdev));
+        }
+        let link = inode_at(c"/proc/self", OFlag::O_NOFOLLOW).expect("a link");
+        assert_eq!(link.mode & libc::S_IFMT, libc::S_IFLNK);
+        let answer = inode_at(c"/no/such/file", OFlag::empty());
+        assert_eq!(answer, Err(Errno::ENOENT));
     }
 
     #[test]
