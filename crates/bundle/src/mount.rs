@@ -6,7 +6,7 @@ use std::path::PathBuf;
 /// One mount.
 #[derive(Clone, Debug)]
 pub struct Mount {
-    /// Absolute, lexically clean, never `/`; in `/proc` only what may stand there.
+    /// Absolute, lexically clean; `/` covers the root. In `/proc` only what may stand there.
     pub destination: PathBuf,
     /// For binds absolute (joined with the bundle's directory); else the config's string as it
     /// stands. Only a remount goes without one among the binds.

@@ -42,6 +42,7 @@ pub(crate) fn run(plan: &Plan, mut slots: Slots, link: BorrowedFd) -> ! {
     let ready = match prepare(plan, &mut slots, link) {
         Ok(ready) => ready,
         Err((stage, fault)) => {
+            name_file(&slots, link);
             let _ = message::say(link, Message::Failed(stage, fault));
             coracle_sys::exit(1)
         }
@@ -49,6 +50,19 @@ pub(crate) fn run(plan: &Plan, mut slots: Slots, link: BorrowedFd) -> ! {
     let Err((stage, fault)) = start(plan, &slots, link, &ready);
     let _ = report(&slots, link, Message::Failed(stage, fault));
     coracle_sys::exit(1)
+}
+
+/// Says which file of the image a failed copy was at.
+fn name_file(slots: &Slots, link: BorrowedFd) {
+    let file = slots
+        .rootfs
+        .as_ref()
+        .map(coracle_rootfs::Slots::failed_file);
+    for text in file.unwrap_or_default().chunks(message::LENGTH - 1) {
+        let mut part = [0; message::LENGTH - 1];
+        part.iter_mut().zip(text).for_each(|(to, from)| *to = *from);
+        let _ = message::say(link, Message::File(part));
+    }
 }
 
 /// Says a word to whoever starts us, once we are created.
@@ -71,7 +85,7 @@ fn prepare(plan: &Plan, slots: &mut Slots, link: BorrowedFd) -> Staged<Ready> {
         fork_init(plan, slots, link)?;
         orphaned_dies()?;
     }
-    let leaf = await_admission(slots, link)?;
+    let leaf = await_admission(link)?;
     // From here on nobody of the container may trace us or open our descriptors (CVE-2016-9962).
     coracle_sys::set_dumpable(Dumpable::No).map_err(session(Call::Prctl))?;
     coracle_cgroups::join(&slots.tasks).map_err(at(Stage::Cgroup))?;
@@ -191,20 +205,13 @@ fn clone_init(plan: &Plan, slots: &Slots) -> (nix::Result<Cloned>, fn(i32) -> Me
     }
 }
 
-/// The first grant, which may come with the file of a cgroup below. Sources of mounts may come
-/// before, or why one cannot be had: who clones them has no other way to tell.
-fn await_admission(slots: &mut Slots, link: BorrowedFd) -> Staged<Option<OwnedFd>> {
-    loop {
-        match (message::receive(link), &mut slots.rootfs) {
-            (Ok(Some((Message::Grant, attached))), _) => return Ok(attached),
-            (Ok(Some((Message::Source(number), Some(tree)))), Some(rootfs)) => {
-                rootfs.take_in(number, tree);
-            }
-            (Ok(Some((Message::Failed(stage, fault), _))), _) => return Err((stage, fault)),
-            (Ok(Some(_)), _) => return Err(session(Call::Receive)(Errno::EPROTO)),
-            (Ok(None), _) => coracle_sys::exit(1),
-            (Err(errno), _) => return Err(session(Call::Receive)(errno)),
-        }
+/// The first grant, which may come with the file of a cgroup below.
+fn await_admission(link: BorrowedFd) -> Staged<Option<OwnedFd>> {
+    match message::receive(link) {
+        Ok(Some((Message::Grant, attached))) => Ok(attached),
+        Ok(Some(_)) => Err(session(Call::Receive)(Errno::EPROTO)),
+        Ok(None) => coracle_sys::exit(1),
+        Err(errno) => Err(session(Call::Receive)(errno)),
     }
 }
 
@@ -279,7 +286,10 @@ fn change_root(
 fn keep_only_preserved(plan: &Plan, slots: &Slots, link: BorrowedFd, until: Until) -> Staged<()> {
     let mut next = 3;
     let least = |next| {
-        let kept = [slots.least_needed(link, next, until), plan.least_preserved(next)];
+        let kept = [
+            slots.least_needed(link, next, until),
+            plan.least_preserved(next),
+        ];
         kept.into_iter().flatten().min()
     };
     while let Some(kept) = least(next) {

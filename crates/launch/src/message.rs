@@ -5,7 +5,6 @@
 //!  runtime                                   intermediate / init
 //!     ───── Grant ───────────────────────────▶  namespaces are mapped: go on
 //!     ◀──── Forked or Outside { pid } ───────   (only where an intermediate clones init)
-//!     ───── Source { number } + fd ──────────▶  (only with a user namespace) before init's
 //!     ───── Grant ───────────────────────────▶  (only with an intermediate) init may go on
 //!     ◀──── MountsReached ───────────────────   (only if hooks wait for it)
 //!     ───── Grant ───────────────────────────▶  hooks are done
@@ -17,6 +16,7 @@
 //!     ◀──── Created ─────────────────────────   everything but exec is done
 //!     ───── Grant ───────────────────────────▶  (run and exec) start; create leaves it to the FIFO
 //!     ◀──── Executing ───────────────────────   hooks in the container are done
+//!     ◀──── File { part of a path } ─────────   (only before Failed) where a copy was
 //!     ◀──── Failed { stage, step, call, errno }  at any time, and the last word
 //! ```
 //!
@@ -79,8 +79,6 @@ impl Stage {
 pub enum Message {
     /// Runtime to init: go on. The first one may carry the file of a cgroup to go down into.
     Grant,
-    /// Child of the runtime to init, with a mount attached: the source of this number.
-    Source(i32),
     /// Intermediate to runtime: init has this pid in the runtime's pid namespace.
     Forked(i32),
     /// The same, but the kernel did not let the intermediate clone it into its cgroup.
@@ -99,6 +97,9 @@ pub enum Message {
     /// Init to whoever starts it: the next call is execve(2). The end of file that follows means
     /// that it executed; without this word, that init was killed.
     Executing,
+    /// Init to runtime: a part of the name of the file that the failure to come was at, filled up
+    /// with zeroes.
+    File([u8; LENGTH - 1]),
     /// Init to runtime, its last word.
     Failed(Stage, Fault),
 }
@@ -118,7 +119,11 @@ impl Message {
             Message::Executing => (7, 0, 0, 0, 0),
             Message::Listener(number) => (8, 0, 0, 0, number),
             Message::Attach => (9, 0, 0, 0, 0),
-            Message::Source(number) => (10, 0, 0, 0, number),
+            Message::File(part) => {
+                bytes[0] = 10;
+                bytes[1..].copy_from_slice(&part);
+                return bytes;
+            }
             Message::Failed(stage, fault) => (
                 6,
                 stage as u8,
@@ -152,7 +157,7 @@ impl Message {
             7 => Message::Executing,
             8 => Message::Listener(second),
             9 => Message::Attach,
-            10 => Message::Source(second),
+            10 => Message::File(*bytes.last_chunk()?),
             6 => Message::Failed(
                 Stage::from_number(stage)?,
                 Fault::new(first, Call::from_number(call)?, Errno::from_raw(second)),
@@ -246,7 +251,7 @@ mod tests {
                 5 => Message::Executing,
                 6 => Message::Listener(pid),
                 7 => Message::Attach,
-                8 => Message::Source(pid),
+                8 => Message::File([b'x'; LENGTH - 1]),
                 9 => Message::Outside(pid),
                 _ => Message::Failed(
                     Stage::ALL[stage],

@@ -42,12 +42,19 @@ pub struct Launch<'p> {
     listener: Option<OwnedFd>,
     /// Network devices that come back if init does not stay.
     devices: Option<MovedDevices<'p>>,
+    /// A child that sends sources of mounts to init.
+    provider: Option<OwnedFd>,
+    /// The file that a copy of init's failed at, as far as it has said.
+    file: Vec<u8>,
     /// What the user should know though it is no error, one line each.
     pub warnings: Vec<String>,
     /// Cloned into a cgroup, and not heard of since.
     unborn: bool,
     released: bool,
 }
+
+/// Init is trusted to say no more, but not relied upon.
+const LONGEST_FILE: usize = 1024;
 
 /// What whoever answers notified calls is told of the container.
 #[derive(Clone, Copy, Debug)]
@@ -127,6 +134,8 @@ pub fn spawn<'p>(plan: &'p Plan, mut slots: Slots) -> Result<Launch<'p>, Error> 
         console,
         listener,
         devices: None,
+        provider: None,
+        file: Vec::new(),
         warnings,
         unborn,
         released: false,
@@ -254,21 +263,28 @@ impl<'p> Launch<'p> {
         self.tell(Message::Grant, leaf.as_ref().map(AsFd::as_fd))
     }
 
-    /// Where the container has a user namespace of its own, a child of ours clones the sources of
-    /// mounts in init's mount namespace.
+    /// Has a child of ours find the sources of mounts that init cannot find itself.
     fn send_sources(&mut self) -> Result<(), Error> {
         let (plan, slots) = (&self.plan.rootfs, self.slots.rootfs.take());
-        let (Some(plan), Some(slots)) = (plan, slots) else {
+        if let (Some(plan), Some(slots)) = (plan, slots)
+            && plan.needs_provider()
+        {
+            self.provider = Some(sources::send(plan, slots, self.pidfd.as_fd())?);
+        }
+        Ok(())
+    }
+
+    /// The child that finds the sources ends before init is through with its mounts.
+    fn reap_provider(&mut self) -> Result<(), Error> {
+        let Some(provider) = self.provider.take() else {
             return Ok(());
         };
-        let (init, link) = (self.pidfd.as_fd(), self.link.as_fd());
-        if !plan.has_sources_inside() || sources::send(plan, &slots, init, link)? {
-            return Ok(());
-        }
-        // Init was told why, and says so.
-        match self.hear() {
-            Ok(_) => Err(self.protocol()),
-            Err(error) => Err(error),
+        match coracle_sys::wait_exit(provider.as_fd()) {
+            Ok(_) => Ok(()),
+            Err(errno) => Err(Error::Runtime {
+                attempted: "wait for the sources of mounts",
+                errno,
+            }),
         }
     }
 
@@ -348,7 +364,7 @@ impl<'p> Launch<'p> {
             match self.hear()? {
                 Message::Console => {}
                 Message::Listener(number) => self.forward_listener(number, container)?,
-                Message::Created => return Ok(()),
+                Message::Created => return self.reap_provider(),
                 _ => return Err(self.protocol()),
             }
         }
@@ -472,12 +488,17 @@ impl<'p> Launch<'p> {
             else {
                 return Ok(None);
             };
+            self.unborn = false;
             match message {
                 Message::Console => self.console = attached,
                 Message::Listener(_) => self.listener = attached,
+                Message::File(part) => {
+                    let text = part.iter().take_while(|byte| **byte != 0);
+                    self.file.extend(text.take(LONGEST_FILE - self.file.len()));
+                    continue;
+                }
                 _ => {}
             }
-            self.unborn = false;
             return Ok(Some(message));
         }
     }
@@ -494,6 +515,11 @@ impl<'p> Launch<'p> {
                 explain_clone(self.plan, &self.slots, flags, fault.errno)
             }
             stage => self.plan.explain(stage, fault, &output.unwrap_or_default()),
+        };
+        let sentence = match String::from_utf8_lossy(&self.file) {
+            file if file.is_empty() => sentence,
+            // The name is the image's.
+            file => format!("{sentence}: copy {}", file.escape_debug()),
         };
         Error::Init { sentence }
     }
@@ -558,5 +584,10 @@ impl Drop for Launch<'_> {
         // SIGKILL to init ends its pid namespace too; a process that is gone needs nothing.
         let _ = coracle_sys::pidfd_send_signal(self.pidfd.as_fd(), nix::libc::SIGKILL);
         let _ = coracle_sys::wait_exit(self.pidfd.as_fd());
+        if let Some(provider) = &self.provider {
+            // A source may be on a file system that does not answer.
+            let _ = coracle_sys::pidfd_send_signal(provider.as_fd(), nix::libc::SIGKILL);
+            let _ = self.reap_provider();
+        }
     }
 }

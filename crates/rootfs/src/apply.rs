@@ -12,11 +12,14 @@ mod id_map;
 mod mask;
 mod open;
 mod pivot;
+mod provide;
 mod source;
 mod target;
+mod trail;
 
 pub use attach::mounts;
 pub use console::console;
 pub use mask::finish;
-pub use open::{Slots, clone_sources, open};
+pub use open::{Slots, open};
 pub use pivot::{pivot, stand_in_root, withdraw};
+pub use provide::{Parties, provide};

@@ -63,12 +63,9 @@ pub enum Error {
         /// As given, without its value.
         option: String,
     },
-    /// Only mount(2) takes such a long value, which knows less than fsconfig(2).
-    #[error(
-        "{at}.options: a value above 255 bytes cannot be combined with propagation, id maps or \
-         tmpcopyup, be on /proc or /sys, or do without mode= where the type is tmpfs"
-    )]
-    LongOption {
+    /// Without a mount namespace the second mount on the root's path would stay on the host.
+    #[error("{at}.destination: a mount on / needs a mount namespace")]
+    RootOnHost {
         /// JSON path.
         at: String,
     },
@@ -125,18 +122,6 @@ pub enum Error {
         /// What it should have been.
         expected: String,
     },
-    /// mount_setattr(2) on the detached clone of a source.
-    #[error("{at}: {path}: {cause}: {}", errno_text(*errno))]
-    Attributes {
-        /// JSON path.
-        at: String,
-        /// On the host.
-        path: String,
-        /// What the kernel was asked for, or why it refused.
-        cause: &'static str,
-        /// The kernel's answer.
-        errno: Errno,
-    },
     /// The user namespace of an id-mapped mount.
     #[error("{at}: make the user namespace of the id map: {call}: {}", errno_text(*errno))]
     IdMap {
@@ -144,6 +129,12 @@ pub enum Error {
         at: String,
         /// The call that failed.
         call: &'static str,
+        /// The kernel's answer.
+        errno: Errno,
+    },
+    /// The socket that sources of mounts come through.
+    #[error("make a socket pair for the sources of mounts: {}", errno_text(*errno))]
+    Stream {
         /// The kernel's answer.
         errno: Errno,
     },

@@ -2,13 +2,13 @@
 //! and pivot_root (config.md § Root and Mounts, config-linux.md § Devices, Masked Paths, Readonly
 //! Paths, Rootfs Mount Propagation; config-linux.md § Default Devices).
 //!
-//! [`plan`] turns the config into an ordered list of steps. The runtime then [`open`]s what needs
-//! the host's view (detached clones of the root and of every bind source, with their flags already
-//! set), and the container's init carries out the steps:
+//! [`plan`] turns the config into an ordered list of steps. The runtime then [`open`]s what init
+//! inherits and looks whether the sources are there, and the container's init carries out the
+//! steps, each source at its turn:
 //!
 //! ```text
-//! runtime   open                       before the clone, after the container's cgroups were made
-//! its child clone_sources              only with a user namespace of the container's own
+//! runtime   open                       before the clone
+//! its child provide                    only for sources that init cannot find itself
 //! init      mounts                     in the new namespaces; createContainer hooks may follow
 //! init      pivot                      the host's tree is gone from here on
 //! init      console                    only with a terminal
@@ -52,7 +52,7 @@ mod error;
 mod plan;
 
 pub use apply::{
-    Slots, clone_sources, console, finish, mounts, open, pivot, stand_in_root, withdraw,
+    Parties, Slots, console, finish, mounts, open, pivot, provide, stand_in_root, withdraw,
 };
 pub use error::Error;
 pub use plan::{

@@ -14,12 +14,12 @@ use coracle_bundle::{Bundle, Config};
 use coracle_host::Host;
 use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 pub(crate) use bind::Bind;
 pub(crate) use cgroup::{Cgroup, CgroupEntry, CgroupFill};
 pub(crate) use devices::{Device, HowMade, Link, LinkRule, Node};
-pub(crate) use fresh::{CopyUp, Fresh, Long, MS_NOSYMFOLLOW};
+pub(crate) use fresh::{Fallback, Fresh, Long, MODE_PREFIX, MS_NOSYMFOLLOW};
 pub(crate) use mounts::{Remount, Target, Want};
 pub(crate) use paths::Covered;
 
@@ -155,19 +155,19 @@ pub(crate) struct Root {
     pub(crate) path_c: CString,
     /// Index of the detached clone; `None` when the host's own `/` is used as it is.
     pub(crate) source: Option<usize>,
+    /// The number of its step.
+    pub(crate) step: u32,
 }
 
-/// Who clones the sources.
+/// Who finds the sources on the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SourceBy {
-    /// The runtime, which has the host's view.
-    Runtime,
-    /// A child of the runtime in init's copy of the mount namespace, which belongs to another user
-    /// namespace: there, and not on the host, the flags of mounts are locked, and so is what covers
-    /// a directory.
-    Child,
-    /// An ordinary user's init in its copy of the mount namespace, since only there it may.
+    /// Init, each at its turn, in its copy of the mount namespace: what it mounts lies on no path
+    /// of the host until all is mounted.
     Init,
+    /// A child of the runtime in init's copy of the mount namespace, which belongs to another user
+    /// namespace: mapped root may be unable to walk to a source.
+    Child,
 }
 
 /// A tree on the host that some step attaches.
@@ -182,12 +182,21 @@ pub(crate) struct Source {
     pub(crate) no_follow: bool,
     /// A symbolic link is not followed but made again (`copy-symlink`).
     pub(crate) copy_link: bool,
+    /// The path below the root of a source that lies in it: found at its turn within the root,
+    /// through the mounts that were made.
+    pub(crate) inside: Option<CString>,
+    /// It is cloned in the runtime's own mount namespace, whose peer it shall be or which init has
+    /// no copy of.
+    pub(crate) on_host: bool,
+    /// The path is the config's: no magic link of procfs is followed on it, which could lead into
+    /// our own descriptors.
+    pub(crate) by_config: bool,
     /// Applied on the detached clone, in order.
     pub(crate) changes: Vec<Change>,
     pub(crate) check: SourceCheck,
     /// Where to look when the first path is missing or another inode.
     pub(crate) alternative: Option<CString>,
-    /// Missing is no error: the step then says what that means.
+    /// Not needed as a rule, and missing is no error: the step then says what that means.
     pub(crate) optional: bool,
 }
 
@@ -198,6 +207,10 @@ pub(crate) enum SourceCheck {
     Root,
     /// The root of a real procfs.
     Procfs,
+    /// The root of the procfs that shows the pid namespace of whoever looks.
+    OwnProcfs,
+    /// POSIX message queues.
+    Queues,
     Node(Node),
 }
 
@@ -206,6 +219,8 @@ pub(crate) enum SourceCheck {
 pub(crate) struct Change {
     pub(crate) set: u64,
     pub(crate) clear: u64,
+    /// Cleared as well, unless the kernel has locked one of them.
+    pub(crate) clear_unlocked: u64,
     /// `MS_PRIVATE` and so on, or zero.
     pub(crate) propagation: u64,
     pub(crate) id_map: Option<usize>,
@@ -238,7 +253,7 @@ pub(crate) enum Step {
     Pivot,
     Move,
     Chroot,
-    RootPropagation(Change),
+    RootPropagation(Vec<Change>),
     Console,
     ReadOnlyPath(Covered),
     Mask(Covered),
@@ -283,7 +298,7 @@ impl Plan {
             ends: Ends::default(),
             kept: 0,
             null_device: None,
-            source_by: SourceBy::Runtime,
+            source_by: SourceBy::Init,
             context: Context::default(),
         }
     }
@@ -313,10 +328,21 @@ impl Plan {
         (on_host && root.source.is_some()).then_some(root.path.as_path())
     }
 
-    /// Whether [`crate::clone_sources`] has work to do.
+    /// Whether [`crate::provide`] has work to do.
     #[must_use]
-    pub fn has_sources_inside(&self) -> bool {
-        self.source_by == SourceBy::Child
+    pub fn needs_provider(&self) -> bool {
+        self.root.is_some() && self.sources.iter().any(|source| self.is_provided(source))
+    }
+
+    /// A child of the runtime sends it to init.
+    pub(crate) fn is_provided(&self, source: &Source) -> bool {
+        source.inside.is_none() && (self.source_by == SourceBy::Child || source.on_host)
+    }
+
+    /// Init's mount namespace is a copy of the runtime's: nobody looks for the root on its path
+    /// until all is mounted.
+    pub(crate) fn has_own_namespace(&self) -> bool {
+        self.context.mount_namespace == MountNamespace::New
     }
 
     /// Full procfs and sysfs mounts outside the root stay reachable, and have to be covered.
@@ -346,7 +372,7 @@ pub(crate) struct Planner<'a> {
     pub(crate) seals: Vec<(usize, String)>,
 }
 
-const CAP_SYS_ADMIN: u64 = 1 << 21;
+pub(crate) const CAP_SYS_ADMIN: u64 = 1 << 21;
 
 impl<'a> Planner<'a> {
     fn new(config: &'a Config, host: &'a Host, context: &'a Context) -> Self {
@@ -356,9 +382,8 @@ impl<'a> Planner<'a> {
             context.user_namespace,
             UserNamespace::New | UserNamespace::Joined
         );
-        if host.capabilities & CAP_SYS_ADMIN == 0 {
-            plan.source_by = SourceBy::Init;
-        } else if other_owner && context.mount_namespace == MountNamespace::New {
+        let is_capable = host.capabilities & CAP_SYS_ADMIN != 0;
+        if is_capable && other_owner && context.mount_namespace == MountNamespace::New {
             plan.source_by = SourceBy::Child;
         }
         Self {
@@ -383,9 +408,42 @@ impl<'a> Planner<'a> {
         slot
     }
 
-    pub(crate) fn add_source(&mut self, source: Source) -> usize {
+    pub(crate) fn add_source(&mut self, mut source: Source) -> usize {
+        source.on_host = self.is_on_host(&source.changes);
         self.plan.sources.push(source);
         self.plan.sources.len() - 1
+    }
+
+    /// Init in a mount namespace that was there before has no copy of the host's mounts, and a
+    /// mount that is to be a peer of the host's has to be cloned before init's copies are slaves.
+    fn is_on_host(&self, changes: &[Change]) -> bool {
+        if self.host.capabilities & CAP_SYS_ADMIN == 0 || self.plan.source_by == SourceBy::Child {
+            return false;
+        }
+        let wanted = self.config.linux.rootfs_propagation;
+        match self.context.mount_namespace {
+            MountNamespace::Joined => true,
+            MountNamespace::Host => false,
+            MountNamespace::New => changes.iter().any(|change| match change.propagation {
+                libc::MS_SHARED => true,
+                libc::MS_SLAVE => propagation::is_private(wanted),
+                _ => false,
+            }),
+        }
+    }
+
+    /// The part of a path of the host that is below the root, if it is there by its text. A part
+    /// that climbs goes where only the host knows.
+    pub(crate) fn inside(&self, path: &Path) -> Option<PathBuf> {
+        let root = self.plan.root.as_ref()?;
+        root.source?;
+        let real = self.host.real_root.as_deref();
+        let below = [Some(root.path.as_path()), real]
+            .into_iter()
+            .flatten()
+            .find_map(|top| path.strip_prefix(top).ok())?;
+        let climbs = below.components().any(|part| part == Component::ParentDir);
+        (!climbs).then(|| Path::new("/").join(below))
     }
 
     /// The container's ids are not the host's.
@@ -415,11 +473,13 @@ impl<'a> Planner<'a> {
             ..Source::new("root.path".to_owned(), path_c.clone(), self.next_step())
         };
         let source = Some(self.add_source(source));
+        let step = self.next_step();
         self.plan.steps.push(Step::Root);
         self.plan.root = Some(Root {
             path,
             path_c,
             source,
+            step,
         });
         Ok(())
     }
@@ -436,6 +496,7 @@ impl<'a> Planner<'a> {
             path,
             path_c,
             source: None,
+            step: 0,
         });
         Ok(())
     }
@@ -468,6 +529,9 @@ impl Source {
             recursive: false,
             no_follow: false,
             copy_link: false,
+            inside: None,
+            on_host: false,
+            by_config: false,
             changes: Vec::new(),
             check: SourceCheck::None,
             alternative: None,
@@ -550,7 +614,11 @@ mod tests {
                 if change.propagation != 0 {
                     write!(text, " {}", propagation::name(change)).expect("a string");
                 }
-                write!(text, " +{:x} -{:x};", change.set, change.clear).expect("a string");
+                write!(text, " +{:x} -{:x}", change.set, change.clear).expect("a string");
+                if change.clear_unlocked != 0 {
+                    write!(text, " unlocked {:x}", change.clear_unlocked).expect("a string");
+                }
+                text.push(';');
             }
             text.push('\n');
         }
@@ -620,14 +688,20 @@ mod tests {
             &fixture::v2(),
             &Context::default(),
             expect![[r#"
-            by Runtime
-            root.path tree /b/rootfs step 1: all rslave +0 -0;
-            mounts[0].source tree /a step 2: all rprivate +0 -0;
-            mounts[1].source mount /b/b step 3: top slave +1 -0;
-            mounts[2].source tree /c step 4: all rprivate +0 -0; top +11 -70;
-            mounts[3].source tree /d step 5: all rshared +1 -0;
-            mounts[4].source tree /e step 6: top slave +0 -0; top shared +0 -0;
-        "#]],
+                by Init
+                root.path tree /b/rootfs step 1: all rslave +0 -0;
+                mounts[0].source tree /a step 2: all rprivate +0 -0;
+                mounts[1].source mount /b/b step 3: top slave +1 -0 unlocked 20000e;
+                mounts[2].source tree /c step 4: all rprivate +0 -0; top +11 -70 unlocked 20000e;
+                mounts[3].source tree /d step 5: all rshared +1 -0;
+                mounts[4].source tree /e step 6: top slave +0 -0; top shared +0 -0;
+                /dev/null mount /dev/null step 7: top private +a -0;
+                /dev/zero mount /dev/zero step 8: top private +a -0;
+                /dev/full mount /dev/full step 9: top private +a -0;
+                /dev/random mount /dev/random step 10: top private +a -0;
+                /dev/urandom mount /dev/urandom step 11: top private +a -0;
+                /dev/tty mount /dev/tty step 12: top private +a -0;
+            "#]],
         );
     }
 
@@ -641,10 +715,16 @@ mod tests {
             &fixture::v2(),
             &Context::default(),
             expect![[r#"
-            by Runtime
-            root.path tree /b/rootfs step 1: all rslave +0 -0;
-            mounts[0].source tree /a step 2: all rshared +0 -0;
-        "#]],
+                by Init
+                root.path tree /b/rootfs step 1: all rslave +0 -0;
+                mounts[0].source tree /a step 2: all rshared +0 -0;
+                /dev/null mount /dev/null step 3: top private +a -0;
+                /dev/zero mount /dev/zero step 4: top private +a -0;
+                /dev/full mount /dev/full step 5: top private +a -0;
+                /dev/random mount /dev/random step 6: top private +a -0;
+                /dev/urandom mount /dev/urandom step 7: top private +a -0;
+                /dev/tty mount /dev/tty step 8: top private +a -0;
+            "#]],
         );
         check(
             &bundle,
@@ -677,68 +757,204 @@ mod tests {
             &fixture::v2(),
             &user(),
             expect![[r#"
-            make mounts rslave
-            bind /b/rootfs as the root
-            bind /sys on /sys (ro,nosuid,nosymfollow,noatime,rslave)
-            bind device /dev/null c 1:3
-            bind device /dev/zero c 1:5
-            bind device /dev/full c 1:7
-            bind device /dev/random c 1:8
-            bind device /dev/urandom c 1:9
-            bind device /dev/tty c 5:0
-            link /dev/ptmx to pts/ptmx
-            pivot_root
-        "#]],
+                make mounts rslave
+                bind /b/rootfs as the root
+                mount sysfs on /sys (ro,nosuid,nosymfollow,noatime,rslave)
+                bind device /dev/null c 1:3
+                bind device /dev/zero c 1:5
+                bind device /dev/full c 1:7
+                bind device /dev/random c 1:8
+                bind device /dev/urandom c 1:9
+                bind device /dev/tty c 5:0
+                link /dev/ptmx to pts/ptmx
+                pivot_root
+            "#]],
         );
         check_sources(
             &bundle,
             &fixture::v2(),
             &user(),
             expect![[r#"
-            by Child
-            root.path tree /b/rootfs step 1: all rslave +0 -0;
-            mounts[0] tree /sys step 2: all rprivate +200003 -0; all rslave +0 -0;
-            /dev/null mount /dev/null step 3: top private +a -0;
-            /dev/zero mount /dev/zero step 4: top private +a -0;
-            /dev/full mount /dev/full step 5: top private +a -0;
-            /dev/random mount /dev/random step 6: top private +a -0;
-            /dev/urandom mount /dev/urandom step 7: top private +a -0;
-            /dev/tty mount /dev/tty step 8: top private +a -0;
-        "#]],
+                by Child
+                root.path tree /b/rootfs step 1: all rslave +0 -0;
+                mounts[0] tree /sys step 2: all rprivate +200003 -0;
+                /dev/null mount /dev/null step 3: top private +a -0;
+                /dev/zero mount /dev/zero step 4: top private +a -0;
+                /dev/full mount /dev/full step 5: top private +a -0;
+                /dev/random mount /dev/random step 6: top private +a -0;
+                /dev/urandom mount /dev/urandom step 7: top private +a -0;
+                /dev/tty mount /dev/tty step 8: top private +a -0;
+            "#]],
         );
     }
 
+    /// Mapped root may be unable to walk to a source; a mount namespace that was there before has
+    /// none of the host's mounts; a peer of the host's mount is no slave's clone.
     #[test]
-    fn an_ordinary_user_leaves_the_sources_to_init() {
-        let mounts = r#"{"destination": "/a", "source": "/a", "options": ["bind"]}"#;
-        let bundle = bundle(mounts, "", NEW_MOUNT);
-        let host = fixture::unprivileged();
-        let plan = plan(&bundle, &host, &Context::default()).expect("a plan");
-        assert_eq!(plan.source_by, SourceBy::Init);
-    }
-
-    /// Where the mount namespace is a copy for another user namespace, its mounts are locked.
-    #[test]
-    fn sources_are_cloned_where_they_are_locked() {
-        let bundle = bundle("", "", NEW_MOUNT);
-        let by = |user_namespace, mount_namespace| {
+    fn sources_come_from_where_they_can_be_had() {
+        let mounts = r#"
+            {"destination": "/a", "source": "/a", "options": ["bind"]},
+            {"destination": "/b", "source": "/b", "options": ["bind", "rshared"]},
+            {"destination": "/c", "source": "/c", "options": ["bind", "rslave"]}"#;
+        let provided = |linux: &str, host: &Host, user_namespace, mount_namespace| {
+            let linux = format!("{NEW_MOUNT}{linux}");
+            let bundle = bundle(mounts, "", &linux);
             let context = Context {
                 user_namespace,
                 mount_namespace,
                 ..Context::default()
             };
-            let plan = plan(&bundle, &fixture::v2(), &context);
-            plan.expect("a plan").source_by
+            let plan = plan(&bundle, host, &context).expect("a plan");
+            let sources = plan.sources.iter().filter(|source| !source.optional);
+            let letters = sources.map(|source| match plan.is_provided(source) {
+                true => 'p',
+                false => 'i',
+            });
+            // The root, and the three binds.
+            letters.take(4).collect::<String>()
         };
-        for (user, expected) in [
-            (UserNamespace::Initial, SourceBy::Runtime),
-            (UserNamespace::Outer, SourceBy::Runtime),
-            (UserNamespace::New, SourceBy::Child),
-            (UserNamespace::Joined, SourceBy::Child),
+        let (own, joined) = (MountNamespace::New, MountNamespace::Joined);
+        let private = r#", "rootfsPropagation": "rprivate""#;
+        let root = fixture::v2();
+        let initial = UserNamespace::Initial;
+        assert_eq!(provided("", &root, initial, own), "iipi");
+        assert_eq!(provided(private, &root, initial, own), "iipp");
+        assert_eq!(provided("", &root, initial, joined), "pppp");
+        assert_eq!(provided("", &root, initial, MountNamespace::Host), "iiii");
+        assert_eq!(provided("", &root, UserNamespace::New, own), "pppp");
+        assert_eq!(provided("", &root, UserNamespace::Joined, own), "pppp");
+        let user = fixture::unprivileged();
+        assert_eq!(provided(private, &user, UserNamespace::New, own), "iiii");
+        assert_eq!(provided("", &user, UserNamespace::Outer, joined), "iiii");
+    }
+
+    /// By whatever spelling and through links above the root; what climbs is the host's.
+    #[test]
+    fn sources_in_the_root_are_found_at_their_turn() {
+        let host = Host {
+            real_root: Some("/real/rootfs".into()),
+            ..fixture::v2()
+        };
+        let inside = |source: &str| {
+            let mounts =
+                format!(r#"{{"destination": "/x", "source": "{source}", "options": ["rbind"]}}"#);
+            let plan = plan(&bundle(&mounts, "", NEW_MOUNT), &host, &Context::default());
+            let plan = plan.expect("a plan");
+            let bind = plan.steps.iter().find_map(|step| match step {
+                Step::Bind(bind) => Some(bind.source),
+                _ => None,
+            });
+            let inside = plan.sources[bind.expect("a bind")].inside.clone();
+            inside.map(|path| path.into_string().expect("UTF-8"))
+        };
+        for source in [
+            "/b/rootfs/x/y",
+            "rootfs/x/y",
+            "/b/./rootfs//x/y/",
+            "/real/rootfs/x/y",
         ] {
-            assert_eq!(by(user, MountNamespace::New), expected);
-            assert_eq!(by(user, MountNamespace::Joined), SourceBy::Runtime);
+            assert_eq!(inside(source).as_deref(), Some("/x/y"), "{source}");
         }
+        assert_eq!(inside("rootfs").as_deref(), Some("/"));
+        for source in ["/b/rootfs2/x", "/b/rootfs/../x", "/b", "/real"] {
+            assert_eq!(inside(source), None, "{source}");
+        }
+    }
+
+    /// runc 1.5: one named flag of the mount clears the others.
+    #[test]
+    fn one_named_flag_clears_the_restrictions_that_are_not() {
+        let cleared = |options: &str| {
+            let mounts = format!(
+                r#"{{"destination": "/x", "source": "/x", "options": ["rbind"{options}]}}"#
+            );
+            let plan = plan(
+                &bundle(&mounts, "", NEW_MOUNT),
+                &fixture::v2(),
+                &Context::default(),
+            );
+            let plan = plan.expect("a plan");
+            let changes = &plan.sources[1].changes;
+            let of = |change: &Change| change.clear_unlocked;
+            changes.iter().map(of).fold(0, |all, one| all | one)
+        };
+        use mount_attribute::{NODEV, NOEXEC, NOSUID, NOSYMFOLLOW, RDONLY};
+        let all = RDONLY | NOSUID | NODEV | NOEXEC | NOSYMFOLLOW;
+        assert_eq!(cleared(""), 0);
+        assert_eq!(cleared(r#", "rslave", "rro""#), 0);
+        assert_eq!(cleared(r#", "ro""#), all & !RDONLY);
+        assert_eq!(cleared(r#", "rw""#), all & !RDONLY);
+        assert_eq!(cleared(r#", "noatime""#), all);
+        assert_eq!(
+            cleared(r#", "nosuid", "dev", "rslave""#),
+            all & !NOSUID & !NODEV
+        );
+    }
+
+    #[test]
+    fn a_shared_root_is_no_slave() {
+        let changes = |wanted: &str| {
+            let linux = format!(r#"{NEW_MOUNT}, "rootfsPropagation": "{wanted}""#);
+            let plan = plan(&bundle("", "", &linux), &fixture::v2(), &Context::default());
+            let steps = plan.expect("a plan").steps.into_iter();
+            let mut changes = steps.filter_map(|step| match step {
+                Step::RootPropagation(changes) => Some(changes),
+                _ => None,
+            });
+            changes.next().unwrap_or_default()
+        };
+        let names = |wanted| {
+            changes(wanted)
+                .iter()
+                .map(propagation::name)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(names("shared"), ["private", "shared"]);
+        assert_eq!(names("rshared"), ["private", "rshared"]);
+        assert_eq!(names("unbindable"), ["unbindable"]);
+        assert!(names("rslave").is_empty());
+    }
+
+    #[test]
+    fn the_hosts_own_stands_in_only_for_its_namespaces() {
+        let stands_in = |fs_type: &str, linux: &str, user_namespace| {
+            let mounts = format!(
+                r#"{{"destination": "/x", "type": "{fs_type}", "source": "x", "options": ["ro"]}}"#
+            );
+            let context = Context {
+                user_namespace,
+                ..Context::default()
+            };
+            let bundle = bundle(&mounts, "", linux);
+            let plan = plan(&bundle, &fixture::v2(), &context).expect("a plan");
+            let fallback = plan.steps.iter().find_map(|step| match step {
+                Step::Fresh(fresh) => fresh.fallback,
+                _ => None,
+            });
+            match fallback {
+                Some(Fallback::Bind(index) | Fallback::BindOrNothing(index)) => {
+                    let source = &plan.sources[index];
+                    assert!(source.optional);
+                    Some(source.path.clone().into_string().expect("UTF-8"))
+                }
+                None => None,
+            }
+        };
+        let own = NEW_USER.replace(
+            r#"{"type": "user"}"#,
+            r#"{"type": "user"}, {"type": "pid"}, {"type": "ipc"}, {"type": "network"}"#,
+        );
+        let new = UserNamespace::New;
+        assert_eq!(stands_in("sysfs", &own, new).as_deref(), Some("/sys"));
+        assert_eq!(stands_in("proc", &own, new), None);
+        assert_eq!(stands_in("mqueue", &own, new), None);
+        assert_eq!(stands_in("proc", NEW_USER, new).as_deref(), Some("/proc"));
+        let queues = stands_in("mqueue", NEW_USER, new);
+        assert_eq!(queues.as_deref(), Some("/dev/mqueue"));
+        assert_eq!(stands_in("tmpfs", NEW_USER, new), None);
+        assert_eq!(stands_in("sysfs", NEW_MOUNT, UserNamespace::Initial), None);
+        let tree = stands_in("cgroup2", NEW_MOUNT, UserNamespace::Initial);
+        assert_eq!(tree.as_deref(), Some("/sys/fs/cgroup"));
     }
 
     #[test]
@@ -796,11 +1012,17 @@ mod tests {
             &host,
             &context,
             expect![[r#"
-                by Runtime
+                by Init
                 root.path tree /b/rootfs step 1: all rslave +0 -0;
                 mounts[0] tree /sys/fs/cgroup/systemd/web1 step 2: all rprivate +1 -0;
                 mounts[0] tree /sys/fs/cgroup/cpu,cpuacct/web1 step 2: all rprivate +1 -0;
                 mounts[0] tree /sys/fs/cgroup/cpuset/own step 2: all rprivate +1 -0;
+                /dev/null mount /dev/null step 3: top private +a -0;
+                /dev/zero mount /dev/zero step 4: top private +a -0;
+                /dev/full mount /dev/full step 5: top private +a -0;
+                /dev/random mount /dev/random step 6: top private +a -0;
+                /dev/urandom mount /dev/urandom step 7: top private +a -0;
+                /dev/tty mount /dev/tty step 8: top private +a -0;
             "#]],
         );
     }
@@ -959,16 +1181,16 @@ mod tests {
             assert_eq!(error.to_string(), "mounts[0].options: more than 4095 bytes");
         }
         let long = value(256);
-        assert!(check("tmpfs", &format!(r#""mode=755", {long}"#)).is_ok());
         for (fs_type, options) in [
-            ("tmpfs", long.clone()),
+            ("tmpfs", format!(r#""mode=755", {long}"#)),
             ("tmpfs", format!(r#""mode=755", "tmpcopyup", {long}"#)),
             ("overlay", format!(r#""rshared", {long}"#)),
         ] {
-            let error = check(fs_type, &options).expect_err("a refusal");
-            let text = error.to_string();
-            assert!(text.starts_with("mounts[0].options: a value above 255"));
+            assert!(check(fs_type, &options).is_ok(), "{options}");
         }
+        // The mode of the directory is put in front.
+        assert!(check("tmpfs", &value(4083)).is_ok());
+        assert!(check("tmpfs", &value(4084)).is_err());
     }
 
     #[test]
@@ -1088,6 +1310,7 @@ mod tests {
             bind /y on /y:
               the path leads elsewhere than a moment before
             bind /y on /y:
+              the source is reached through a magic link of procfs, or through too many links:
               openat2:
               too many levels of symbolic links (ELOOP)
             :

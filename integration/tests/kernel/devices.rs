@@ -36,6 +36,7 @@ coracle_integration::tests![
     a_pipe_in_a_user_namespace_is_made,
     devices_without_the_capability_are_bound,
     devices_work_on_a_nodev_root,
+    devices_inside_proc_are_refused,
     many_devices,
 ];
 
@@ -387,6 +388,17 @@ fn devices_work_on_a_nodev_root() {
     copy.arg(&mount.path).output().ok();
     let bundle = bundle.set("/root/path", json!(mount.path));
     assert_eq!(runtime.run(&bundle).ok().line(), "1:3");
+}
+
+/// Whatever the image calls procfs: a file there must not be replaced.
+fn devices_inside_proc_are_refused() {
+    let runtime = Runtime::new();
+    for path in ["/proc/uptime", "/link/uptime", "/other/uptime"] {
+        let bundle = runtime.bundle().link("/link", "/proc");
+        let bundle = bundle.mount("/other", "proc", "proc", []);
+        let bundle = with_device(bundle, device(path, "c", 1, 3));
+        runtime.try_create(&bundle).fails([path, "inside /proc"]);
+    }
 }
 
 fn many_devices() {

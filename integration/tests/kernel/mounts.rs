@@ -9,25 +9,32 @@ use coracle_integration::{Bundle, Command, Output, Runtime, json, needs, wait_un
 
 coracle_integration::tests![
     mounts_are_made_in_order,
+    mounts_are_listed_in_order,
+    a_source_may_be_in_an_earlier_mount,
+    a_source_in_the_root_stays_there,
+    many_sources_need_few_descriptors,
     a_missing_folder_is_made,
     a_missing_file_is_made,
     a_relative_destination_is_below_the_root,
     a_destination_through_links_stays_inside,
     a_relative_source_is_below_the_bundle,
     a_missing_source_is_refused,
-    a_destination_on_the_root_is_refused,
+    a_mount_on_the_root_becomes_the_root,
+    a_root_of_any_kind_is_mounted_over,
     destinations_inside_proc_are_refused,
     lxcfs_files_are_allowed_in_proc,
     proc_on_a_link_is_refused,
     an_unknown_filesystem_is_refused,
     data_options_reach_the_filesystem,
     bad_data_options_are_refused,
-    data_options_on_a_bind_are_refused,
+    data_options_on_a_bind_are_passed_over,
     long_options_reach_the_filesystem,
+    long_options_go_with_everything,
     options_of_fresh_mounts,
     options_of_binds,
     clearing_options_of_binds,
     a_bind_keeps_the_flags_of_its_source,
+    a_named_flag_clears_those_that_are_not,
     the_last_of_conflicting_options_counts,
     recursive_options_reach_submounts,
     plain_options_do_not_reach_submounts,
@@ -45,11 +52,16 @@ coracle_integration::tests![
     a_read_only_tmpfs_is_filled_first,
     tmpcopyup_copies,
     tmpcopyup_keeps_what_the_config_gives,
+    tmpcopyup_has_no_depth,
+    tmpcopyup_names_the_file_that_fails,
     tmpcopyup_on_another_filesystem_is_refused,
     remount_changes_flags,
     remount_keeps_flags,
     proc_sysfs_and_mqueue_have_their_own_modes,
     sysfs_with_the_hosts_network_in_a_user_namespace,
+    a_refused_sysfs_is_the_hosts,
+    a_refused_mqueue_is_the_hosts,
+    a_refused_procfs_is_the_hosts,
     devpts_is_a_new_instance,
     control_groups_are_mounted,
     control_groups_can_be_read_only,
@@ -65,7 +77,8 @@ coracle_integration::tests![
     nor_from_inside,
     what_a_mount_covers_stays_covered,
     the_hosts_sysfs_stays_whole,
-    a_plain_bind_does_not_uncover,
+    a_plain_bind_takes_the_top_alone_in_a_user_namespace,
+    magic_links_lead_no_source_anywhere,
     sources_need_not_be_reachable_from_inside,
     noop_options_are_accepted,
 ];
@@ -163,6 +176,145 @@ fn mounts_are_made_in_order() {
     assert_eq!(runtime.run(&bundle).ok().line(), "two");
 }
 
+/// What lies on a mount is listed behind it, whoever finds the sources.
+fn mounts_are_listed_in_order() {
+    let runtime = Runtime::new();
+    let one = runtime.folder().folder("one");
+    let points = ["/a", "/a/b", "/a/b/c", "/d", "/d/e"];
+    let bundle = |bundle: Bundle| {
+        let bundle = bundle
+            .mount("/a", "tmpfs", "tmpfs", [])
+            .bind("/usr", "/a/b", ["rbind"]);
+        let bundle = bundle.bind(&one, "/a/b/c", ["rbind"]);
+        let bundle = bundle
+            .mount("/d", "tmpfs", "tmpfs", [])
+            .bind(&one, "/d/e", ["ro"]);
+        bundle.args(["cut", "-d ", "-f5", "/proc/self/mountinfo"])
+    };
+    let usr = other_root(&runtime, "");
+    fs::create_dir(usr.join("c")).unwrap();
+    for (name, start) in [
+        ("own", runtime.bundle()),
+        ("user namespace", runtime.bundle().user_namespace()),
+    ] {
+        let mut bundle = bundle(start);
+        let mounts = bundle.config["mounts"].as_array_mut().unwrap();
+        let bind = mounts
+            .iter_mut()
+            .find(|mount| mount["destination"] == "/a/b");
+        bind.unwrap()["source"] = json!(usr);
+        let output = runtime.run(&bundle).ok();
+        let listed = output.stdout.lines().filter(|line| points.contains(line));
+        assert_eq!(listed.collect::<Vec<_>>(), points, "{name}: {output}");
+    }
+}
+
+fn a_source_may_be_in_an_earlier_mount() {
+    let runtime = Runtime::new();
+    let source = runtime.folder().folder("source");
+    fs::create_dir_all(source.join("y/z")).unwrap();
+    fs::write(source.join("y/z/f"), "text").unwrap();
+    let real = runtime.folder().join("real");
+    let copy = Command::new("cp").arg("-a").arg(runtime.bundle().rootfs());
+    copy.arg(&real).output().ok();
+    std::os::unix::fs::symlink(&real, runtime.folder().join("link")).unwrap();
+    let bundle = |root: &std::path::Path, start: Bundle, below: &str| {
+        let bundle = start.set("/root/path", json!(root)).bind(&source, "/x", []);
+        let bundle = bundle.bind(root.join("x").join(below), "/w", ["ro"]);
+        bundle.args(["cat", "/w/z/f"])
+    };
+    let through_link = runtime.folder().join("link");
+    let plain = runtime.bundle();
+    let root = plain.rootfs();
+    assert_eq!(runtime.run(&bundle(&root, plain, "y")).ok().line(), "text");
+    let linked = bundle(&through_link, runtime.bundle(), "y");
+    assert_eq!(runtime.run(&linked).ok().line(), "text");
+    // The source is written by its real path, and the root by a link.
+    let mixed = runtime.bundle().set("/root/path", json!(through_link));
+    let mixed = mixed
+        .bind(&source, "/x", [])
+        .bind(real.join("x/y"), "/w", []);
+    assert_eq!(
+        runtime.run(&mixed.args(["cat", "/w/z/f"])).ok().line(),
+        "text"
+    );
+    let missing = runtime.bundle();
+    let root = missing.rootfs();
+    let missing = bundle(&root, missing, "absent");
+    runtime
+        .try_create(&missing)
+        .fails(["bind ", "/w", "the source is missing"]);
+    let user = runtime.bundle();
+    let root = user.rootfs();
+    let user = bundle(&root, user, "y").user_namespace();
+    assert_eq!(runtime.run(&user).ok().line(), "text");
+}
+
+/// The image's links lead a source that lies in the root nowhere else.
+fn a_source_in_the_root_stays_there() {
+    let runtime = Runtime::new();
+    let secret = runtime.folder().file("secret", "host");
+    let folder = runtime.folder().path();
+    let climbing =
+        std::path::Path::new("../../../../../../../..").join(secret.strip_prefix("/").unwrap());
+    for target in [secret.clone(), climbing] {
+        for start in [runtime.bundle(), runtime.bundle().user_namespace()] {
+            let bundle = start.link("/evil", &target);
+            let source = bundle.path("/evil");
+            let bundle = bundle.bind(&source, "/w", []).args(["cat", "/w"]);
+            runtime
+                .try_create(&bundle)
+                .fails(["/w", "the source is missing"]);
+            let inside = secret.strip_prefix("/").unwrap().to_str().unwrap();
+            let bundle = bundle.file(inside, "image");
+            assert_eq!(runtime.run(&bundle).ok().line(), "image");
+        }
+    }
+    assert_eq!(fs::read_to_string(folder.join("secret")).unwrap(), "host");
+}
+
+/// Binds, masks, devices and copies of masks; for init, a child of the runtime, and an ordinary
+/// user.
+fn many_sources_need_few_descriptors() {
+    let count = 300;
+    let check = |runtime: &Runtime, bundle: Bundle, options: &[&str], kind: &str| {
+        let folder = runtime.folder().folder("many");
+        let mut bundle = bundle;
+        for number in 0..count {
+            let file = folder.join(number.to_string());
+            fs::write(&file, "").unwrap();
+            let mount = json!({"destination": format!("/m/{number}"), "type": "bind",
+                "source": file, "options": options});
+            bundle = bundle
+                .push("/mounts", mount)
+                .folder(&format!("/masked/{number}"));
+            bundle = bundle.push("/linux/maskedPaths", json!(format!("/masked/{number}")));
+        }
+        let bundle = bundle.shell("grep -c ' /m/' /proc/self/mountinfo");
+        let run = runtime.with_bundle("run", &bundle).arg(runtime.id());
+        let output = run.after("ulimit -n 40").limit(60).output().ok();
+        assert_eq!(output.line(), count.to_string(), "{kind}");
+    };
+    let runtime = Runtime::new();
+    let mut devices = runtime.bundle();
+    for number in 0..100 {
+        let device = json!({"path": format!("/dev/many/{number}"), "type": "c", "major": 1,
+            "minor": 3});
+        devices = devices.push("/linux/devices", device);
+    }
+    let user = runtime.bundle().user_namespace();
+    check(&runtime, devices, &["rbind", "ro"], "own");
+    check(&runtime, user, &["rbind", "ro"], "user namespace");
+    let shared = HostMount::new(&runtime, "many", &[]);
+    let make = Command::new("mount").arg("--make-rshared");
+    make.arg(&shared.0).output().ok();
+    check(&runtime, runtime.bundle(), &["rbind", "rshared"], "shared");
+    drop(shared);
+    let ordinary = super::rootless::user();
+    let bundle = super::rootless::written(&ordinary).remove("/process/rlimits");
+    check(&ordinary, bundle, &["rbind", "ro"], "ordinary user");
+}
+
 fn a_missing_folder_is_made() {
     let runtime = Runtime::new();
     let script = "stat -c %a /a /a/b; stat -fc %T /a/b/c";
@@ -232,12 +384,65 @@ fn a_missing_source_is_refused() {
     runtime.is_clean();
 }
 
-fn a_destination_on_the_root_is_refused() {
+/// A folder of the host that can serve as a root: busybox, and a file with this text.
+fn other_root(runtime: &Runtime, text: &str) -> PathBuf {
+    let other = runtime.bundle().file("/which", text);
+    other.rootfs()
+}
+
+fn a_mount_on_the_root_becomes_the_root() {
     let runtime = Runtime::new();
-    for to in ["/", "/usr/..", "."] {
-        let bundle = runtime.bundle().mount(to, "tmpfs", "tmpfs", []);
-        runtime.try_create(&bundle).fails([]);
+    let other = other_root(&runtime, "other\n");
+    let first = |bundle: Bundle, destination: &str| {
+        let mount = json!({"destination": destination, "type": "bind", "source": other,
+            "options": ["rbind"]});
+        let mut mounts = vec![mount];
+        mounts.extend(bundle.config["mounts"].as_array().unwrap().clone());
+        bundle.set("/mounts", json!(mounts))
+    };
+    let script = "cat /which; ls -d /proc/self/ns; cat /etc/secret 2>/dev/null; ls /data; \
+        touch /new 2>&1 | grep -o Read-only";
+    fs::write(other.join("etc/secret"), "secret").unwrap();
+    let data = runtime.folder().folder("data");
+    fs::write(data.join("f"), "").unwrap();
+    for destination in ["/", "//", "/.", "/../", "usr/.."] {
+        let bundle = first(runtime.bundle().file("/which", "first\n"), destination);
+        let bundle = bundle.bind(&data, "/data", []).shell(script);
+        let bundle = bundle.push("/linux/maskedPaths", json!("/etc/secret"));
+        let bundle = bundle.set("/root/readonly", json!(true));
+        let text = "other\n/proc/self/ns\nf\nRead-only";
+        assert_eq!(runtime.run(&bundle).ok().line(), text, "{destination}");
+        assert!(!bundle.path("/data").exists());
     }
+    let bundle = first(runtime.bundle(), "/").args(["cat", "/which"]);
+    let hook = json!({"path": "/bin/sh", "args": ["sh", "-c",
+        "grep -q other /proc/self/cwd/which && touch /proc/self/cwd/tmp/hooked"]});
+    let with_hook = bundle.clone().hook("createContainer", hook);
+    assert_eq!(runtime.run(&with_hook).ok().line(), "other");
+    assert!(other.join("tmp/hooked").exists());
+    let no_pivot = runtime.run_with(&bundle, ["--no-pivot"]).ok();
+    assert_eq!(no_pivot.line(), "other");
+    assert_eq!(runtime.run(&bundle.user_namespace()).ok().line(), "other");
+}
+
+fn a_root_of_any_kind_is_mounted_over() {
+    let runtime = Runtime::new();
+    let bundle = runtime.bundle().file("/which", "image\n");
+    let bundle = bundle.set("/mounts", json!([]));
+    let bundle = bundle.mount("/", "tmpfs", "tmpfs", ["tmpcopyup", "ro"]);
+    let bundle = bundle.mount("/tmp", "tmpfs", "tmpfs", []);
+    let bundle = bundle.mount("/proc", "proc", "proc", []);
+    let script = "cat /which; stat -fc %T / /tmp /proc; touch /x 2>&1 | grep -o Read-only";
+    let output = runtime.run(&bundle.clone().shell(script)).ok();
+    assert_eq!(output.line(), "image\ntmpfs\ntmpfs\nproc\nRead-only");
+    assert!(!bundle.path("/x").exists());
+    let on_host = bundle
+        .without_namespace("mount")
+        .remove("/linux/maskedPaths");
+    let on_host = on_host.remove("/linux/readonlyPaths");
+    runtime
+        .try_create(&on_host)
+        .fails(["mounts[0].destination", "mount namespace"]);
 }
 
 fn destinations_inside_proc_are_refused() {
@@ -333,10 +538,28 @@ fn bad_data_options_are_refused() {
     }
 }
 
-fn data_options_on_a_bind_are_refused() {
+/// runtime-tools' `mounts` has them, and engines write them.
+fn data_options_on_a_bind_are_passed_over() {
     let runtime = Runtime::new();
-    let bundle = runtime.bundle().bind("/usr", "/x", ["nosuchoption"]);
-    runtime.try_create(&bundle).fails(["nosuchoption"]);
+    let bundle = runtime
+        .bundle()
+        .bind("/usr", "/x", ["mode=755,size=3", "ro", "acl"]);
+    let log = runtime.folder().join("log");
+    let flags = look(&runtime, &bundle, "/x").flags;
+    assert!(flags.iter().any(|flag| flag == "ro"), "{flags:?}");
+    let command = runtime.bare().arg("--log").arg(&log);
+    let command = command.args(["--log-level", "warning", "--root"]);
+    let command = command.arg(runtime.root()).args(["run", "-b"]);
+    let command = command.arg(&bundle.dir).arg(runtime.id());
+    command.output().ok();
+    let log = fs::read_to_string(log).unwrap();
+    for key in ["mode", "size", "acl"] {
+        let line = log
+            .lines()
+            .find(|line| line.contains(&format!("{key}\\\"")));
+        let line = line.unwrap_or_else(|| panic!("{key}: {log}"));
+        assert!(line.contains("level=warning") && line.contains("mounts[6].options"));
+    }
 }
 
 fn long_options_reach_the_filesystem() {
@@ -361,6 +584,78 @@ fn long_options_reach_the_filesystem() {
     let layers = [layer(10), layer(11)].join(":");
     let output = runtime.try_create(&overlay(&layers));
     output.fails(["mounts[6].options", "4095 bytes"]);
+}
+
+/// Whatever is done with a mount while it is detached.
+fn long_options_go_with_everything() {
+    let runtime = Runtime::new();
+    let long = format!("size={}1m", "0".repeat(300));
+    let tmpfs = |options: &[&str]| {
+        let options = [&[long.as_str()], options].concat();
+        let bundle = runtime.bundle().file("/x/dir/f", "text");
+        std::os::unix::fs::chown(bundle.path("/x/dir/f"), Some(7), Some(8)).unwrap();
+        fs::set_permissions(bundle.path("/x"), PermissionsExt::from_mode(0o1711)).unwrap();
+        add_mount(bundle, "/x", "tmpfs", "tmpfs", &options)
+    };
+    for (options, expected) in [
+        (&["rshared"][..], "shared:"),
+        (&["rprivate", "nosuid", "noatime"], ""),
+        (&["rslave", "ro"], ""),
+    ] {
+        let seen = look(&runtime, &tmpfs(options), "/x");
+        assert!(
+            seen.propagation.starts_with(expected),
+            "{}",
+            seen.propagation
+        );
+        assert_eq!(seen.propagation.is_empty(), expected.is_empty());
+        let flags = options.iter().filter(|option| !option.starts_with("rs"));
+        for flag in flags.filter(|option| !option.starts_with("rp")) {
+            assert!(
+                seen.flags.iter().any(|one| one == flag),
+                "{flag}: {:?}",
+                seen.flags
+            );
+        }
+        assert!(
+            seen.data.iter().any(|one| one == "size=1024k"),
+            "{:?}",
+            seen.data
+        );
+    }
+    let show = "stat -c %a /x; stat -c %u:%g /x/dir/f; touch /x/new 2>&1 | grep -o Read-only; \
+        grep -c ' /x ' /proc/self/mountinfo";
+    let copied = tmpfs(&["tmpcopyup", "ro"]).shell(show);
+    let expected = "1711\n7:8\nRead-only\n1";
+    assert_eq!(runtime.run(&copied).ok().line(), expected);
+    assert_eq!(
+        runtime
+            .run(&copied.user_namespace())
+            .ok()
+            .line()
+            .lines()
+            .count(),
+        4
+    );
+    let filled = tmpfs(&["ro"]).bind("/usr", "/x/usr", []);
+    let output = runtime
+        .run(&filled.shell("ls -d /x/usr; touch /x/new"))
+        .exits(1);
+    assert!(output.stderr.contains("Read-only"), "{output}");
+    needs::kernel(6, 3);
+    let map = json!([{"containerID": 0, "hostID": 3000, "size": 1000}]);
+    let mut mapped = tmpfs(&["tmpcopyup"]);
+    let mount = mapped.config["mounts"]
+        .as_array_mut()
+        .unwrap()
+        .last_mut()
+        .unwrap();
+    mount["uidMappings"] = map.clone();
+    mount["gidMappings"] = map;
+    let output = runtime
+        .run(&mapped.args(["stat", "-c", "%u:%g", "/x/dir/f"]))
+        .ok();
+    assert_eq!(output.line(), "3007:3008");
 }
 
 /// Options of a mount, what its flags must hold, and what they must not.
@@ -515,6 +810,54 @@ fn a_bind_keeps_the_flags_of_its_source() {
     for flag in all {
         assert!(flags.iter().any(|one| one == flag), "{flag}: {flags:?}");
     }
+}
+
+/// As runc 1.5: one named flag of the mount, and those that are not named are cleared, unless they
+/// are locked. Access times stay.
+fn a_named_flag_clears_those_that_are_not() {
+    let runtime = Runtime::new();
+    let locked = "remount,bind,nosuid,nodev,noexec,noatime";
+    let source = HostMount::new(&runtime, "source", &[locked]);
+    let all = ["ro", "nosuid", "nodev", "noexec", "noatime"];
+    let rows: [(&[&str], &[&str]); 8] = [
+        (&[], &["nosuid", "nodev", "noexec", "noatime"]),
+        (
+            &["rprivate", "rro"],
+            &["ro", "nosuid", "nodev", "noexec", "noatime"],
+        ),
+        (&["ro"], &["ro", "noatime"]),
+        (&["rw"], &["noatime"]),
+        (&["nosuid"], &["nosuid", "noatime"]),
+        (&["exec"], &["noatime"]),
+        (&["relatime"], &[]),
+        (&["nodev", "ro"], &["ro", "nodev", "noatime"]),
+    ];
+    let kept = |bundle: Bundle, options: &[&str]| {
+        let bundle = add_mount(bundle, "/x", "bind", source.0.to_str().unwrap(), options);
+        let flags = look(&runtime, &bundle, "/x").flags;
+        all.into_iter()
+            .filter(|flag| flags.iter().any(|one| one == flag))
+            .collect::<Vec<_>>()
+    };
+    for (options, expected) in rows {
+        let options = [&["rbind"], options].concat();
+        assert_eq!(kept(runtime.bundle(), &options), expected, "{options:?}");
+    }
+    for options in [&["rbind", "ro"][..], &["rbind", "rw"], &["bind", "nosuid"]] {
+        let flags = kept(runtime.bundle().user_namespace(), options);
+        let stay = ["nosuid", "nodev", "noexec", "noatime"];
+        assert!(
+            stay.iter().all(|flag| flags.contains(flag)),
+            "{options:?}: {flags:?}"
+        );
+    }
+    let cleared = runtime
+        .bundle()
+        .user_namespace()
+        .bind(&source.0, "/x", ["suid"]);
+    runtime
+        .try_create(&cleared)
+        .fails(["/x", "cannot clear locked flags"]);
 }
 
 fn the_last_of_conflicting_options_counts() {
@@ -834,7 +1177,41 @@ fn tmpcopyup_keeps_what_the_config_gives() {
         ["tmpcopyup", "mode=701", "uid=5"],
     );
     let bundle = bundle.args(["stat", "-c", "%a %u:%g", "/x", "/y"]);
-    assert_eq!(runtime.run(&bundle).ok().line(), "750 7:8\n701 5:0");
+    // The owner of a new file system is root, or who the config says.
+    assert_eq!(runtime.run(&bundle).ok().line(), "750 0:0\n701 5:0");
+}
+
+fn tmpcopyup_has_no_depth() {
+    let runtime = Runtime::new();
+    let bundle = runtime.bundle();
+    let mut path = bundle.path("/x");
+    for level in 0..300 {
+        fs::create_dir(&path).unwrap();
+        for name in ["a", "b", "z"] {
+            fs::write(path.join(format!("{name}{level}")), "").unwrap();
+            fs::create_dir(path.join(format!("{name}-dir"))).unwrap();
+        }
+        path = path.join("m");
+    }
+    let bundle = bundle.mount("/x", "tmpfs", "tmpfs", ["tmpcopyup"]);
+    let script = "ulimit -n 1024; find /x -type f | wc -l; find /x -type d | wc -l";
+    let run = runtime.with_bundle("run", &bundle.shell(script));
+    let output = run.arg(runtime.id()).after("ulimit -Sn 128").output().ok();
+    assert_eq!(output.line(), "900\n1200");
+}
+
+fn tmpcopyup_names_the_file_that_fails() {
+    let runtime = Runtime::new();
+    for depth in [1, 50] {
+        let deep = ["dir"].repeat(depth).join("/");
+        let bundle = runtime
+            .bundle()
+            .file(&format!("/x/{deep}/full"), &"x".repeat(100_000));
+        let bundle = bundle.mount("/x", "tmpfs", "tmpfs", ["tmpcopyup", "size=8k"]);
+        let output = runtime.try_create(&bundle);
+        let text = format!("copy {deep}/full");
+        output.fails(["mount tmpfs on /x", "ENOSPC", &text]);
+    }
 }
 
 fn tmpcopyup_on_another_filesystem_is_refused() {
@@ -884,6 +1261,65 @@ fn sysfs_with_the_hosts_network_in_a_user_namespace() {
     assert!(output.stdout.contains("lo"), "{output}");
     let flags = look(&runtime, &bundle, "/sys").flags;
     assert!(flags.iter().any(|one| one == "ro"), "{flags:?}");
+}
+
+/// Runs it where this script has changed the host's mounts, in a mount namespace of its own.
+fn run_where(runtime: &Runtime, bundle: &Bundle, script: &str) -> Output {
+    let run = runtime.with_bundle("run", bundle).arg(runtime.id());
+    run.after(script).under("unshare", ["-m"]).output()
+}
+
+/// The kernel refuses a new one where the host's has covers, whatever namespaces there are.
+fn a_refused_sysfs_is_the_hosts() {
+    let runtime = Runtime::new();
+    let empty = runtime.folder().folder("empty");
+    let script = format!("mount --bind {} /sys/kernel", empty.display());
+    let bundle = runtime.bundle().user_namespace();
+    let bundle = bundle.shell("ls -d /sys/class/net; ls -A /sys/kernel; touch /sys/x");
+    let output = run_where(&runtime, &bundle, &script);
+    assert_eq!(output.stdout, "/sys/class/net\n", "{output}");
+    assert!(output.stderr.contains("Read-only"), "{output}");
+}
+
+fn a_refused_mqueue_is_the_hosts() {
+    let runtime = Runtime::new();
+    let host = runtime.folder().folder("mqueue");
+    let bundle = runtime.bundle().user_namespace().without_namespace("ipc");
+    let bundle = bundle.shell("stat -fc %t /dev/mqueue; grep /dev/mqueue /proc/self/mountinfo");
+    // The machine may have no /dev/mqueue at all.
+    let dev = "mount -t tmpfs dev /dev && mknod -m 666 /dev/null c 1 3 && mknod /dev/zero c 1 5 && \
+        mknod /dev/full c 1 7 && mknod /dev/random c 1 8 && mknod /dev/urandom c 1 9 && \
+        mknod /dev/tty c 5 0 && mkdir /dev/mqueue /dev/shm";
+    let script = format!("{dev} && mount -t mqueue mqueue /dev/mqueue");
+    let output = run_where(&runtime, &bundle, &script).ok();
+    assert!(output.stdout.starts_with("19800202"), "{output}");
+    assert!(output.stdout.contains("nosuid,nodev,noexec"), "{output}");
+    // What is there is no mqueue, so that the kernel's answer stands.
+    let output = run_where(&runtime, &bundle, dev);
+    output.fails(["mqueue", "own ipc namespace"]);
+    let own = runtime.bundle().user_namespace().args(["true"]);
+    runtime.run(&own).ok();
+    drop(host);
+}
+
+fn a_refused_procfs_is_the_hosts() {
+    let runtime = Runtime::new();
+    let bundle = runtime.bundle().user_namespace().without_namespace("pid");
+    let script = "stat -fc %T /proc; readlink /proc/self | grep -qx $$ || echo other; \
+        ls /proc/1/status; cat /proc/kcore | wc -c";
+    // Masked and read-only paths lie in it as in any other.
+    let bundle = bundle
+        .remove("/linux/sysctl")
+        .shell(&format!("exec 2>&1; {script}"));
+    let output = runtime.run(&bundle);
+    assert!(output.stdout.starts_with("proc\n"), "{output}");
+    assert!(output.stdout.contains("/proc/1/status\n"), "{output}");
+    assert!(output.stdout.ends_with("\n0\n"), "{output}");
+    // Of a new pid namespace it shows nothing.
+    let own = runtime.bundle().user_namespace();
+    let empty = runtime.folder().folder("empty");
+    let cover = format!("mount --bind {} /proc/fs", empty.display());
+    run_where(&runtime, &own, &cover).fails(["mount proc", "own pid namespace"]);
 }
 
 fn devpts_is_a_new_instance() {
@@ -1100,14 +1536,79 @@ fn the_hosts_sysfs_stays_whole() {
     assert_eq!(output.line(), below.to_string(), "{output}");
 }
 
-fn a_plain_bind_does_not_uncover() {
+/// What lies under a mount of the source is seen, as the config says; what the host has restricted
+/// cannot be lifted from inside.
+fn a_plain_bind_takes_the_top_alone_in_a_user_namespace() {
     let runtime = Runtime::new();
     let source = HostMount::new(&runtime, "source", &[]);
-    source.tmpfs_below("below");
-    let bundle = runtime.bundle().user_namespace();
-    let plain = bundle.clone().bind(&source.0, "/x", []);
-    runtime.try_create(&plain).fails(["/x", "use rbind"]);
-    runtime.run(&bundle.bind(&source.0, "/x", ["rbind"])).ok();
+    fs::write(source.0.join("f"), "top\n").unwrap();
+    fs::create_dir(source.0.join("below")).unwrap();
+    fs::write(source.0.join("below/under"), "").unwrap();
+    let below = Command::new("mount").args(["-t", "tmpfs", "below"]);
+    below.arg(source.0.join("below")).output().ok();
+    fs::write(source.0.join("below/over"), "").unwrap();
+    let locked = "remount,bind,ro,nosuid,nodev,noexec";
+    let remount = Command::new("mount").args(["-o", locked]);
+    remount.arg(&source.0).output().ok();
+    let script = "cat /x/f; ls /x/below; for flag in rw suid dev exec; do \
+        mount -o $0,$flag /x; done; mount -o $0 /x && echo same";
+    let plain = in_user_namespace(runtime.bundle().bind(&source.0, "/x", []), script);
+    let output = runtime
+        .run(&plain.push("/process/args", json!(locked)))
+        .ok();
+    assert_eq!(output.line(), "top\nunder\nsame", "{output}");
+    assert_eq!(output.stderr.matches("denied").count(), 4, "{output}");
+    let named = runtime
+        .bundle()
+        .user_namespace()
+        .bind(&source.0, "/x", ["nosuid"]);
+    let flags = look(&runtime, &named, "/x").flags;
+    for flag in ["ro", "nosuid", "nodev", "noexec"] {
+        assert!(flags.iter().any(|one| one == flag), "{flag}: {flags:?}");
+    }
+    let rbind = runtime
+        .bundle()
+        .user_namespace()
+        .bind(&source.0, "/x", ["rbind"]);
+    let output = runtime.run(&rbind.args(["ls", "/x/below"])).ok();
+    assert_eq!(output.line(), "over");
+    let own = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert_eq!(own.matches(source.0.to_str().unwrap()).count(), 2);
+}
+
+/// They could lead into the runtime's own descriptors, whatever the path is called.
+fn magic_links_lead_no_source_anywhere() {
+    let runtime = Runtime::new();
+    let link = |name: &str, target: &str| {
+        let path = runtime.folder().join(name);
+        std::os::unix::fs::symlink(target, &path).unwrap();
+        path
+    };
+    let cwd = link("cwd", "/proc/self/cwd");
+    let proc = link("proc", "/proc").join("self/root/usr");
+    let bound = runtime.folder().folder("bound");
+    let _procfs = {
+        let mount = Command::new("mount").args(["--bind", "/proc"]);
+        mount.arg(&bound).output().ok();
+        HostMount(bound.clone())
+    };
+    let paths = [
+        cwd,
+        proc,
+        bound.join("self/root"),
+        PathBuf::from("/proc/self/exe"),
+    ];
+    for path in paths {
+        for bundle in [runtime.bundle(), runtime.bundle().user_namespace()] {
+            let bundle = bundle.bind(&path, "/x", []);
+            runtime.try_create(&bundle).fails(["/x", "magic link"]);
+        }
+    }
+    let plain = link("plain", "/proc").join("version");
+    let bundle = runtime.bundle().bind(plain, "/x", []);
+    runtime
+        .run(&bundle.args(["grep", "-q", "Linux", "/x"]))
+        .ok();
 }
 
 fn sources_need_not_be_reachable_from_inside() {

@@ -451,6 +451,8 @@ fn propagation_of_the_root_is_set() {
         for part in expected {
             assert!(got.contains(part), "{value}: {got}");
         }
+        // Shared alone, not a slave of the host's as well.
+        assert_eq!(got.split(' ').count(), 1, "{value}: {got}");
         container.delete_by_force().ok();
     }
 }

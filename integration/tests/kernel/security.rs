@@ -49,6 +49,8 @@ coracle_integration::tests![
     cve_2025_52881_sysctls_are_written_to_procfs_alone,
     cve_2026_30892_users_are_read_to_the_end,
     cve_2026_41579_devices_stay_in_the_root,
+    cve_2026_88264_the_console_is_not_made_through_links,
+    cve_2026_88265_stdio_is_not_reopened_through_links,
     ids_do_not_leave_the_state_root,
     control_group_paths_do_not_leave_the_tree,
     mounts_inside_do_not_reach_the_host,
@@ -936,6 +938,68 @@ fn cve_2025_52565_the_console_is_only_the_console() {
     }
     outside.is_untouched();
     assert!(only_the_console_is_mounted(&runtime, runtime.bundle()));
+}
+
+/// crun up to 1.29.1 made a missing target of the link on the host, with a read-only root too.
+fn cve_2026_88264_the_console_is_not_made_through_links() {
+    let runtime = Runtime::new();
+    let outside = Outside::new(&runtime);
+    for spelling in outside.spellings() {
+        for name in ["new", "marker"] {
+            for readonly in [false, true] {
+                let bundle = without_dev(&runtime);
+                let bundle = bundle.mount("/dev/pts", "devpts", "devpts", ["newinstance"]);
+                let bundle = bundle.link("/dev/console", spelling.join(name));
+                let bundle = bundle.set("/root/readonly", json!(readonly));
+                let bundle = bundle.mount("/tmp", "tmpfs", "tmpfs", []);
+                let bundle = bundle.set("/process/terminal", json!(true)).shell("tty");
+                let terminal = Terminal::new();
+                let run = runtime.with_bundle("run", &bundle).arg(runtime.id());
+                let run = run.under("setsid", ["--ctty"]).stdin(terminal.slave());
+                contained(run.stdout(terminal.slave()).output());
+                outside.is_untouched();
+            }
+        }
+    }
+    assert!(only_the_console_is_mounted(&runtime, runtime.bundle()));
+}
+
+/// crun up to 1.29.1 opened the image's /dev/null again for standard streams, knew it by its number
+/// alone, and gave it to the container's user.
+fn cve_2026_88265_stdio_is_not_reopened_through_links() {
+    let runtime = Runtime::new();
+    let outside = Outside::new(&runtime);
+    let number = nix::sys::stat::makedev(1, 3);
+    let node = runtime.folder().folder("nodes").join("null");
+    let kind = nix::sys::stat::SFlag::S_IFCHR;
+    let mode = nix::sys::stat::Mode::from_bits_truncate(0o600);
+    nix::sys::stat::mknod(&node, kind, mode, number).unwrap();
+    let below = Path::new("../../../../../../../../..").join(node.strip_prefix("/").unwrap());
+    let marker = outside.path.join("marker");
+    for target in [node.clone(), below, marker] {
+        let bundle = without_dev(&runtime).link("/dev/null", &target).user(7, 8);
+        let bundle = bundle.shell("cat; echo evil; echo worse >&2");
+        let null = || {
+            fs::File::options()
+                .read(true)
+                .write(true)
+                .open("/dev/null")
+                .unwrap()
+        };
+        let run = runtime.with_bundle("run", &bundle).arg(runtime.id());
+        contained(run.stdin(null()).stdout(null()).output());
+        let data = fs::metadata(&node).unwrap();
+        assert_eq!((data.uid(), data.gid()), (0, 0), "{target:?}");
+        outside.is_untouched();
+    }
+    // The ordinary case: the caller's null device is the container's.
+    let bundle = runtime
+        .bundle()
+        .user(7, 8)
+        .shell("stat -Lc %t:%T /proc/self/fd/0");
+    let run = runtime.with_bundle("run", &bundle).arg(runtime.id());
+    let null = fs::File::open("/dev/null").unwrap();
+    assert_eq!(run.stdin(null).output().ok().line(), "1:3");
 }
 
 /// Runs it on a terminal; whether it ran.

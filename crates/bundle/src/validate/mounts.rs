@@ -57,6 +57,7 @@ fn mount(
     if options.bind.is_some() {
         // A bind shares its superblock with its source.
         options.superblock.clear();
+        pass_over_data(&mut options, at_options, notes);
     }
     let kind = raw.typ().as_deref().filter(|kind| !kind.is_empty());
     check_options(&options, kind, at)?;
@@ -75,9 +76,6 @@ fn destination(raw: &oci::Mount, at: At<'_>, notes: &mut Notes) -> Result<PathBu
     let text = path_text(raw.destination());
     check_path(text, at)?;
     let path = clean(text);
-    if path == Path::new("/") {
-        return Err(at.refuse(format!("{} is the root file system itself", Shown(text))));
-    }
     if !text.starts_with('/') {
         notes
             .warnings
@@ -112,18 +110,21 @@ fn source(
     }))
 }
 
+/// What only a file system understands means nothing to a bind, and engines write it all the same.
+fn pass_over_data(options: &mut MountOptions, at: At<'_>, notes: &mut Notes) {
+    for (key, _) in options.data.drain(..) {
+        notes.warnings.push(format!(
+            "{at}: {} means nothing to a bind mount and is ignored",
+            Shown(&key.to_string_lossy())
+        ));
+    }
+}
+
 /// Refuses combinations that the kernel would ignore in silence.
 fn check_options(options: &MountOptions, kind: Option<&str>, at: At<'_>) -> Result<(), Error> {
     let at_options = at.key("options");
     match &options.bind {
-        Some(_) => {
-            if let Some((key, _)) = options.data.first() {
-                return Err(at_options.refuse(format!(
-                    "bind mounts cannot have any filesystem-specific options applied: {}",
-                    Shown(&key.to_string_lossy())
-                )));
-            }
-        }
+        Some(_) => {}
         None => {
             if options.copy_symlink || options.src_nofollow {
                 return Err(at_options.refuse("copy-symlink and src-nofollow need a bind mount"));
@@ -343,7 +344,6 @@ mod tests {
 
     #[test]
     fn destinations() {
-        let root = "is the root file system itself";
         refused(&[
             (
                 AT,
@@ -361,21 +361,6 @@ mod tests {
                 "mounts[2].destination: \"/a\\0\" holds a NUL byte",
             ),
             (
-                AT,
-                fresh("/", "tmpfs", &[]),
-                &format!("mounts[2].destination: \"/\" {root}"),
-            ),
-            (
-                AT,
-                bind("/a/..", &[]),
-                &format!("mounts[2].destination: \"/a/..\" {root}"),
-            ),
-            (
-                AT,
-                bind("..", &[]),
-                &format!("mounts[2].destination: \"..\" {root}"),
-            ),
-            (
                 "/mounts",
                 json!(vec![fresh("/t", "tmpfs", &[]); 10_001]),
                 "mounts: 10001 entries, above 10000",
@@ -385,6 +370,9 @@ mod tests {
             last(fresh("/../a//b/./c/", "tmpfs", &[])).destination,
             Path::new("/a/b/c")
         );
+        for spelling in ["/", "//", "/.", "/../", "/a/..", ".."] {
+            assert_eq!(last(bind(spelling, &[])).destination, Path::new("/"));
+        }
         let config = with(AT, fresh("run/x\n", "tmpfs", &[]));
         assert_eq!(config.mounts[2].destination, Path::new("/run/x\n"));
         assert_eq!(
@@ -512,14 +500,9 @@ mod tests {
 
     #[test]
     fn options_that_would_be_lost() {
-        let data = "mounts[2].options: bind mounts cannot have any filesystem-specific options \
-                    applied";
         let tmpcopyup = "mounts[2].options: tmpcopyup needs a mount of type tmpfs";
         let links = "mounts[2].options: copy-symlink and src-nofollow need a bind mount";
         refused(&[
-            (AT, bind("/a", &["mode=755"]), &format!("{data}: \"mode\"")),
-            (AT, bind("/a", &["ro", "acl"]), &format!("{data}: \"acl\"")),
-            (AT, bind("/a", &["RO"]), &format!("{data}: \"RO\"")),
             (AT, bind("/a", &["tmpcopyup"]), tmpcopyup),
             (AT, fresh("/a", "ramfs", &["tmpcopyup"]), tmpcopyup),
             (AT, fresh("/a", "tmpfs", &["copy-symlink"]), links),
@@ -537,6 +520,15 @@ mod tests {
                 bind("/a", &["copy-symlink", "src-nofollow", "", "defaults"]),
             ),
         ]);
+        let config = with(AT, bind("/a", &["ro", "mode=755,acl"]));
+        assert!(config.mounts[2].options.data.is_empty());
+        let expected = ["mode", "acl"].map(|key| {
+            format!(
+                "config.json: mounts[2].options: {key:?} means nothing to a bind mount and is \
+                 ignored"
+            )
+        });
+        assert_eq!(config.warnings, expected);
         let config = with(AT, bind("/a", &["rsync", "rnomand"]));
         assert_eq!(config.warnings.len(), 2);
         assert!(

@@ -5,7 +5,7 @@ use super::open::{Slot, Slots};
 use super::source::{self, Failure};
 use super::target::{self, Make};
 use super::{cgroup, fault, fresh};
-use crate::plan::{Bind, MS_NOSYMFOLLOW, Plan, Remount, Step};
+use crate::plan::{Bind, MS_NOSYMFOLLOW, Plan, Remount, Step, Target};
 use coracle_sys::{AT_FDCWD, Call, Fault, move_mount, read_link};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
@@ -14,7 +14,7 @@ use nix::sys::stat::{Mode, umask};
 use nix::sys::statvfs::FsFlags;
 use nix::unistd::{fchdir, symlinkat};
 use std::ffi::CStr;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// linux/statfs.h; since Linux 5.10.
 const ST_NOSYMFOLLOW: u64 = 0x2000;
@@ -30,35 +30,37 @@ pub fn mounts(plan: &Plan, slots: &mut Slots) -> Result<(), Fault> {
     }
     // Modes are exact while the set-up runs, whatever umask the runtime was started with.
     let mask = umask(Mode::empty());
-    open_late(plan, slots)?;
+    if let Some(provided) = &mut slots.provided {
+        provided.close_writer();
+    }
     let mut nodes = Nodes::default();
     for (number, step) in plan.phase(0, plan.ends.mounts) {
         carry_out(plan, slots, &mut nodes, step)
             .map_err(|(call, errno)| Fault::new(number, call, errno))?;
     }
-    for (index, slot) in slots.sources.iter_mut().enumerate() {
-        if matches!(slot, Slot::Tree(_)) && plan.null_device != Some(index) {
-            *slot = Slot::Gone;
-        }
+    if let Some(index) = plan.null_device {
+        keep_null_device(plan, slots, index)?;
+    }
+    if plan.has_own_namespace()
+        && let Some(root) = &plan.root
+    {
+        show_root(slots, &root.path_c)
+            .map_err(|(call, errno)| Fault::new(root.step, call, errno))?;
     }
     // Closes them; the memory stays.
+    slots.provided = None;
     slots.id_maps.clear();
-    slots.restore_limit().map_err(Call::Setrlimit.at(0))?;
     umask(mask);
     Ok(())
 }
 
-/// Sources that only a copy of the mount namespace in an own user namespace may clone, where no
-/// child of the runtime has done it; all of them before the first mount covers anything.
-fn open_late(plan: &Plan, slots: &mut Slots) -> Result<(), Fault> {
-    for (source, slot) in plan.sources.iter().zip(&mut slots.sources) {
-        if matches!(slot, Slot::Later) {
-            *slot = match source::clone(source, &slots.id_maps) {
-                Ok(tree) => Slot::Tree(tree),
-                Err((Call::OpenTree, Errno::ENOENT)) if source.optional => Slot::Gone,
-                Err((call, errno)) => return Err(Fault::new(source.step, call, errno)),
-            };
-        }
+/// Masks come when the host's node is out of reach.
+fn keep_null_device(plan: &Plan, slots: &mut Slots, index: usize) -> Result<(), Fault> {
+    let step = plan.sources.get(index).map_or(0, |source| source.step);
+    let node = slots.obtain(plan, index);
+    let node = node.map_err(|(call, errno)| Fault::new(step, call, errno))?;
+    if let Some(node) = node {
+        slots.put_aside(index, node);
     }
     Ok(())
 }
@@ -76,38 +78,33 @@ fn carry_out<'a>(
                 .map_err(|errno| (Call::Mount, errno))
         }
         Step::Root => attach_root(plan, slots),
-        Step::Bind(bind) => attach_bind(slots, bind),
-        Step::Fresh(fresh) => fresh::attach(slots, fresh),
-        Step::Cgroup(cgroup) => cgroup::attach(slots, cgroup),
+        Step::Bind(bind) => attach_bind(plan, slots, bind),
+        Step::Fresh(fresh) => fresh::attach(plan, slots, fresh),
+        Step::Cgroup(cgroup) => cgroup::attach(plan, slots, cgroup),
         Step::Remount(remount) => change_flags(slots, remount),
-        Step::Device(device) => nodes.device(slots, device),
+        Step::Device(device) => nodes.device(plan, slots, device),
         Step::Link(link) => nodes.link(slots, link),
         // The other phases' steps.
         _ => Ok(()),
     }
 }
 
-/// Hooks look for the container at the root's path, so it goes there; where a user namespace cannot
-/// walk to it, over `/`, which pivot_root(2) accepts as well.
+/// In a mount namespace of its own the root goes over `/` first: no path of the host leads into
+/// what is mounted on that, so that sources are found as if nothing had been mounted yet.
 fn attach_root(plan: &Plan, slots: &mut Slots) -> Result<(), Failure> {
     let missing = (Call::Check, fault::NO_SLOT);
     let root = plan.root.as_ref().ok_or(missing)?;
-    let tree = root
-        .source
-        .and_then(|index| slots.take(index))
-        .ok_or(missing)?;
-    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let attached = match openat(AT_FDCWD, root.path_c.as_c_str(), flags, Mode::empty()) {
-        Ok(place) => move_mount(tree.as_fd(), place.as_fd(), c""),
-        Err(_) => move_mount(tree.as_fd(), AT_FDCWD, c"/"),
+    let index = root.source.ok_or(missing)?;
+    let tree = slots.obtain(plan, index)?.ok_or(missing)?;
+    let attached = match plan.has_own_namespace() {
+        true => move_mount(tree.as_fd(), AT_FDCWD, c"/"),
+        false => open_root_path(&root.path_c)
+            .and_then(|place| move_mount(tree.as_fd(), place.as_fd(), c"")),
     };
     attached.map_err(|errno| (Call::MoveMount, errno))?;
     if plan.host_mount().is_some() {
         // Under a shared parent it has become shared, and what follows would travel.
-        let source = root
-            .source
-            .and_then(|index| plan.sources.get(index))
-            .ok_or(missing)?;
+        let source = plan.sources.get(index).ok_or(missing)?;
         for change in &source.changes {
             source::apply(tree.as_fd(), change, &[])
                 .map_err(|errno| (Call::MountSetattr, errno))?;
@@ -117,16 +114,53 @@ fn attach_root(plan: &Plan, slots: &mut Slots) -> Result<(), Failure> {
     Ok(())
 }
 
-fn attach_bind(slots: &mut Slots, bind: &Bind) -> Result<(), Failure> {
+fn open_root_path(path: &CStr) -> nix::Result<OwnedFd> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    openat(AT_FDCWD, path, flags, Mode::empty())
+}
+
+/// Hooks look for the container at the root's path. Where a user namespace cannot walk to that, it
+/// stays over `/`, which pivot_root(2) accepts as well.
+fn show_root(slots: &Slots, path: &CStr) -> Result<(), Failure> {
+    match open_root_path(path) {
+        Ok(place) => move_mount(slots.lowest()?, place.as_fd(), c"")
+            .map_err(|errno| (Call::MoveMount, errno)),
+        Err(_) => Ok(()),
+    }
+}
+
+impl Slots {
+    /// Attaches a detached mount on the resolved place. On the root it becomes the root: paths are
+    /// resolved from its descriptor from then on, and nothing leads under it.
+    pub(super) fn attach(
+        &mut self,
+        target: &Target,
+        place: BorrowedFd<'_>,
+        mount: BorrowedFd<'_>,
+    ) -> Result<(), Failure> {
+        if target.path.as_c_str() != c"/" || target.base.is_some() {
+            return target::attach(self.base(target.base)?, target, place, mount);
+        }
+        move_mount(mount, place, c"").map_err(|errno| (Call::MoveMount, errno))?;
+        let top = mount.try_clone_to_owned();
+        let top = top.map_err(|_| (Call::Dup, Errno::EMFILE))?;
+        let covered = self.root.replace(top);
+        if self.lowest.is_none() {
+            self.lowest = covered;
+        }
+        Ok(())
+    }
+}
+
+fn attach_bind(plan: &Plan, slots: &mut Slots, bind: &Bind) -> Result<(), Failure> {
     if let Some(Slot::Link(text)) = slots.sources.get(bind.source) {
         return copy_link(slots.root()?, &bind.target.path, text);
     }
-    let tree = slots
-        .take(bind.source)
-        .ok_or((Call::OpenTree, Errno::ENOENT))?;
+    let tree = slots.obtain(plan, bind.source)?;
+    let tree = tree.ok_or((Call::OpenTree, Errno::ENOENT))?;
     let base = slots.base(bind.target.base)?;
     let found = target::resolve(base, &bind.target, Make::Like(tree.as_fd()))?;
-    target::attach(base, &bind.target, found.place.as_fd(), tree.as_fd())?;
+    slots.attach(&bind.target, found.place.as_fd(), tree.as_fd())?;
     slots.keep(bind.keep, tree);
     Ok(())
 }

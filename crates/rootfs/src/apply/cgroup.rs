@@ -4,7 +4,7 @@ use super::fresh::set;
 use super::open::Slots;
 use super::source::{self, Failure};
 use super::target::{self, Make};
-use crate::plan::{Cgroup, CgroupEntry, CgroupFill, Change};
+use crate::plan::{Cgroup, CgroupEntry, CgroupFill, Change, Plan};
 use coracle_sys::{Call, fsconfig_create, fsmount, fsopen, mount_attribute, move_mount};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
@@ -13,7 +13,7 @@ use nix::unistd::symlinkat;
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-pub(super) fn attach(slots: &mut Slots, cgroup: &Cgroup) -> Result<(), Failure> {
+pub(super) fn attach(plan: &Plan, slots: &mut Slots, cgroup: &Cgroup) -> Result<(), Failure> {
     let base = slots.base(cgroup.target.base)?;
     let found = target::resolve(base, &cgroup.target, Make::Directory)?;
     let context = fsopen(c"tmpfs").map_err(|errno| (Call::Fsopen, errno))?;
@@ -25,9 +25,9 @@ pub(super) fn attach(slots: &mut Slots, cgroup: &Cgroup) -> Result<(), Failure> 
     let top = top.map_err(|errno| (Call::Fsmount, errno))?;
     // Before Linux 6.15 nothing can be attached to a detached mount, so the frame goes first. It is
     // ours alone, and is filled through its descriptor.
-    target::attach(base, &cgroup.target, found.place.as_fd(), top.as_fd())?;
+    slots.attach(&cgroup.target, found.place.as_fd(), top.as_fd())?;
     for entry in &cgroup.entries {
-        fill(slots, top.as_fd(), entry)?;
+        fill(plan, slots, top.as_fd(), entry)?;
     }
     for (name, target) in &cgroup.links {
         symlinkat(target.as_c_str(), &top, name.as_c_str())
@@ -46,9 +46,14 @@ pub(super) fn attach(slots: &mut Slots, cgroup: &Cgroup) -> Result<(), Failure> 
     Ok(())
 }
 
-fn fill(slots: &mut Slots, top: BorrowedFd<'_>, entry: &CgroupEntry) -> Result<(), Failure> {
+fn fill(
+    plan: &Plan,
+    slots: &mut Slots,
+    top: BorrowedFd<'_>,
+    entry: &CgroupEntry,
+) -> Result<(), Failure> {
     let mount = match &entry.fill {
-        CgroupFill::Bind { source } => slots.take(*source),
+        CgroupFill::Bind { source } => slots.obtain(plan, *source)?,
         CgroupFill::Fresh {
             fs_type,
             parameters,
@@ -56,8 +61,8 @@ fn fill(slots: &mut Slots, top: BorrowedFd<'_>, entry: &CgroupEntry) -> Result<(
             fallback,
         } => match fresh(fs_type, parameters, *attributes) {
             Ok(mount) => Some(mount),
-            Err((_, Errno::EPERM | Errno::EBUSY)) if fallback.is_some() => {
-                fallback.and_then(|index| slots.take(index))
+            Err(refusal @ (_, Errno::EPERM | Errno::EBUSY)) => {
+                slots.obtain(plan, fallback.ok_or(refusal)?)?
             }
             Err(failure) => return Err(failure),
         },

@@ -1,39 +1,134 @@
 //! tmpcopyup: what a tmpfs covers is copied into it first.
 
 use super::source::{self, Failure};
-use crate::plan::CopyUp;
+use super::trail::Trail;
 use coracle_sys::{
     Call, directory_entries, get_directory_entries, getxattr, listxattr, read_link, setxattr,
 };
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::stat::{
     FchmodatFlags, FileStat, Mode, SFlag, fchmod, fchmodat, fstat, mkdirat, mknodat,
 };
-use nix::unistd::{Gid, Uid, fchown, fchownat, read, symlinkat, write};
+use nix::sys::uio::{pread, pwrite};
+use nix::unistd::{Gid, Uid, Whence, fchown, fchownat, lseek, read, symlinkat, write};
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-/// How deep a tree may be: each level takes a descriptor or two and some stack.
-const DEPTH: u32 = 64;
-
 /// Copies all that is in the directory `from` into the directory `to`, with modes, owners, extended
-/// attributes and links as links; and the attributes and perhaps the owner of `from` itself, whose
-/// mode the file system was made with unless the config gives another.
+/// attributes and links as links; and the attributes of `from` itself, whose mode the file system
+/// was made with unless the config gives another. The owner of a tmpfs is the config's. `trail`
+/// knows the file that a failure was at. Nobody else may see `to`.
 pub(super) fn contents(
     from: BorrowedFd<'_>,
     to: BorrowedFd<'_>,
-    copy_up: CopyUp,
+    trail: &mut Trail,
 ) -> Result<(), Failure> {
-    let from = open_directory(from, c".")?;
-    let to = open_directory(to, c".")?;
-    directory(&from, &to, DEPTH)?;
-    if copy_up == CopyUp::ContentsAndOwner {
-        let stat = fstat(&from).map_err(|errno| (Call::Stat, errno))?;
-        let (uid, gid) = owner(&stat);
-        fchown(&to, Some(uid), Some(gid)).map_err(|errno| (Call::Chown, errno))?;
-    }
+    let top = Level::open(from, c".", to, c".")?;
+    let (from, to) = tree(top, trail)?;
     attributes(from.as_fd(), to.as_fd())
+}
+
+/// A directory that is being copied.
+struct Level {
+    from: OwnedFd,
+    to: OwnedFd,
+    /// Where to go on reading.
+    next: i64,
+}
+
+impl Level {
+    fn open(
+        from: BorrowedFd<'_>,
+        name: &CStr,
+        to: BorrowedFd<'_>,
+        made: &CStr,
+    ) -> Result<Self, Failure> {
+        Ok(Self {
+            from: open_directory(from, name)?,
+            to: open_directory(to, made)?,
+            next: 0,
+        })
+    }
+}
+
+/// So many levels stay open; a tree may be deeper than there are descriptors.
+const HELD: usize = 32;
+
+/// The directories above the one at hand. Of those below the first few levels just the identity is
+/// kept, in a file, since there is no heap here; they are opened again from below. Where somebody
+/// has moved the directory meanwhile, that is another one: it must be the one that we came from.
+struct Levels {
+    held: [Option<Level>; HELD],
+    depth: usize,
+    file: Option<OwnedFd>,
+}
+
+const RECORD: usize = 24;
+
+impl Levels {
+    fn push(&mut self, level: Level) -> Result<(), Failure> {
+        if let Some(slot) = self.held.get_mut(self.depth) {
+            *slot = Some(level);
+        } else {
+            let stat = fstat(&level.from).map_err(|errno| (Call::Stat, errno))?;
+            let mut record = [0; RECORD];
+            let parts = [stat.st_dev, stat.st_ino, level.next.cast_unsigned()];
+            for (place, part) in record.chunks_exact_mut(8).zip(parts) {
+                place.copy_from_slice(&part.to_ne_bytes());
+            }
+            if self.file.is_none() {
+                let file = memfd_create(c"levels", MFdFlags::MFD_CLOEXEC);
+                self.file = Some(file.map_err(|errno| (Call::Open, errno))?);
+            }
+            let place = self.place();
+            match pwrite(self.file()?, &record, place).map_err(|errno| (Call::Write, errno))? {
+                RECORD => {}
+                _ => return Err((Call::Write, Errno::ENOSPC)),
+            }
+        }
+        self.depth += 1;
+        Ok(())
+    }
+
+    /// The directory above `below`; `None` if that is the top.
+    fn pop(&mut self, below: &Level) -> Result<Option<Level>, Failure> {
+        let Some(depth) = self.depth.checked_sub(1) else {
+            return Ok(None);
+        };
+        self.depth = depth;
+        if let Some(slot) = self.held.get_mut(depth) {
+            return Ok(slot.take());
+        }
+        let mut record = [0; RECORD];
+        match pread(self.file()?, &mut record, self.place()) {
+            Ok(RECORD) => {}
+            Ok(_) => return Err((Call::Read, Errno::EIO)),
+            Err(errno) => return Err((Call::Read, errno)),
+        }
+        let mut parts = record
+            .chunks_exact(8)
+            .map(|part| part.try_into().map_or(0, u64::from_ne_bytes));
+        let mut part = || parts.next().unwrap_or_default();
+        let (device, inode, next) = (part(), part(), part().cast_signed());
+        let mut level = Level::open(below.from.as_fd(), c"..", below.to.as_fd(), c"..")?;
+        let stat = fstat(&level.from).map_err(|errno| (Call::Stat, errno))?;
+        if (stat.st_dev, stat.st_ino) != (device, inode) {
+            return Err((Call::Check, super::fault::SWAPPED));
+        }
+        level.next = next;
+        Ok(Some(level))
+    }
+
+    fn file(&self) -> Result<&OwnedFd, Failure> {
+        self.file.as_ref().ok_or((Call::Check, Errno::EBADF))
+    }
+
+    fn place(&self) -> i64 {
+        let records = self.depth.saturating_sub(HELD).saturating_mul(RECORD);
+        i64::try_from(records).unwrap_or(i64::MAX)
+    }
 }
 
 fn open_directory(parent: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Failure> {
@@ -41,42 +136,75 @@ fn open_directory(parent: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Failur
     openat(parent, name, flags, Mode::empty()).map_err(|errno| (Call::Open, errno))
 }
 
-fn directory(from: &OwnedFd, to: &OwnedFd, depth: u32) -> Result<(), Failure> {
+/// Copies what is in the directory, and returns its descriptors.
+fn tree(top: Level, trail: &mut Trail) -> Result<(OwnedFd, OwnedFd), Failure> {
+    let mut above = Levels {
+        held: [const { None }; HELD],
+        depth: 0,
+        file: None,
+    };
+    let mut at = top;
+    loop {
+        while let Some(child) = up_to_directory(&mut at, trail)? {
+            let parent = std::mem::replace(&mut at, child);
+            above.push(parent).inspect_err(|_| trail.fail_at(c"."))?;
+        }
+        let parent = above.pop(&at).inspect_err(|_| trail.fail_at(c".."))?;
+        let Some(parent) = parent else {
+            return Ok((at.from, at.to));
+        };
+        let stat = fstat(&at.from).map_err(|errno| (Call::Stat, errno));
+        stat.and_then(|stat| like(&stat, &at.from, &at.to))
+            .inspect_err(|_| trail.fail_at(c"."))?;
+        trail.pop();
+        at = parent;
+        lseek(&at.from, at.next, Whence::SeekSet).map_err(|errno| (Call::Getdents, errno))?;
+    }
+}
+
+/// Copies up to the next directory in this one, which is made and returned, or to the end.
+fn up_to_directory(at: &mut Level, trail: &mut Trail) -> Result<Option<Level>, Failure> {
     let mut buffer = [0; 2048];
     loop {
-        let filled = get_directory_entries(from.as_fd(), &mut buffer)
-            .map_err(|errno| (Call::Getdents, errno))?;
+        let filled = get_directory_entries(at.from.as_fd(), &mut buffer)
+            .map_err(|errno| (Call::Getdents, errno))
+            .inspect_err(|_| trail.fail_at(c"."))?;
         if filled == 0 {
-            return Ok(());
+            return Ok(None);
         }
         for entry in directory_entries(buffer.get(..filled).unwrap_or_default()) {
-            inode(from, to, entry.name, depth)?;
+            let copied = inode(&at.from, &at.to, entry.name);
+            let directory = copied.inspect_err(|_| trail.fail_at(entry.name))?;
+            if directory.is_some() {
+                at.next = entry.next;
+                trail.push(entry.name);
+                return Ok(directory);
+            }
         }
     }
 }
 
 /// The image may have any kind of inode there: its type is known before it is opened for reading.
-fn inode(from: &OwnedFd, to: &OwnedFd, name: &CStr, depth: u32) -> Result<(), Failure> {
+/// A directory is made only, and returned.
+fn inode(from: &OwnedFd, to: &OwnedFd, name: &CStr) -> Result<Option<Level>, Failure> {
     let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let found = match openat(from, name, flags, Mode::empty()) {
-        Err(Errno::ENOENT) => return Ok(()),
+        Err(Errno::ENOENT) => return Ok(None),
         answer => answer.map_err(|errno| (Call::Open, errno))?,
     };
     let stat = fstat(&found).map_err(|errno| (Call::Stat, errno))?;
     if source::is(&stat, SFlag::S_IFDIR) {
-        let depth = depth.checked_sub(1).ok_or((Call::Check, Errno::ELOOP))?;
-        let from = open_directory(from.as_fd(), name)?;
         mkdirat(to, name, Mode::S_IRWXU).map_err(|errno| (Call::Mkdir, errno))?;
-        let to = open_directory(to.as_fd(), name)?;
-        directory(&from, &to, depth)?;
-        like(&stat, &from, &to)
-    } else if source::is(&stat, SFlag::S_IFREG) {
-        file(from, to, name, &stat)
-    } else if source::is(&stat, SFlag::S_IFLNK) {
-        link(&found, to, name, &stat)
-    } else {
-        special(to, name, &stat)
+        return Level::open(from.as_fd(), name, to.as_fd(), name).map(Some);
     }
+    if source::is(&stat, SFlag::S_IFREG) {
+        file(from, to, name, &stat)?;
+    } else if source::is(&stat, SFlag::S_IFLNK) {
+        link(&found, to, name, &stat)?;
+    } else {
+        special(to, name, &stat)?;
+    }
+    Ok(None)
 }
 
 fn file(from: &OwnedFd, to: &OwnedFd, name: &CStr, stat: &FileStat) -> Result<(), Failure> {

@@ -5,9 +5,9 @@ use super::fault;
 use super::open::Slots;
 use super::source::{self, Failure};
 use super::target;
-use crate::plan::{Device, HowMade, Link, LinkRule, Node};
+use crate::plan::{Device, HowMade, Link, LinkRule, Node, Plan};
 use coracle_bundle::DeviceKind;
-use coracle_sys::{AT_FDCWD, Call, OpenTreeFlags, move_mount, open_in_root, open_tree};
+use coracle_sys::{Call, move_mount, open_in_root};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat, mknodat};
@@ -27,20 +27,29 @@ impl<'a> Nodes<'a> {
         let known = self.directory.take().filter(|(known, _)| *known == path);
         let directory = match known {
             Some((_, directory)) => directory,
-            None => target::directory(slots.root()?, path)?,
+            None => target::outside_procfs(target::directory(slots.root()?, path)?)?,
         };
         Ok(self.directory.insert((path, directory)).1.as_fd())
     }
 
-    pub(super) fn device(&mut self, slots: &mut Slots, device: &'a Device) -> Result<(), Failure> {
+    pub(super) fn device(
+        &mut self,
+        plan: &Plan,
+        slots: &mut Slots,
+        device: &'a Device,
+    ) -> Result<(), Failure> {
         let directory = self.enter(slots, &device.directory)?;
-        match device.how {
-            HowMade::Bind { source } => {
-                let tree = slots.take(source).ok_or((Call::OpenTree, Errno::ENOENT))?;
-                bind(directory, device, tree.as_fd())
-            }
-            HowMade::Mknod => make(directory, device),
-        }
+        let source = match device.how {
+            HowMade::Bind { source } => source,
+            HowMade::Mknod { fallback } => match (make(directory, device), fallback) {
+                // In a container of another runtime, say: its own node is as good.
+                (Err((Call::Mknod, Errno::EPERM)), Some(source)) => source,
+                (answer, _) => return answer,
+            },
+        };
+        let tree = slots.obtain(plan, source)?;
+        let tree = tree.ok_or((Call::OpenTree, Errno::ENOENT))?;
+        bind(directory, device, tree.as_fd())
     }
 
     pub(super) fn link(&mut self, slots: &Slots, link: &'a Link) -> Result<(), Failure> {
@@ -72,16 +81,6 @@ fn make(directory: BorrowedFd<'_>, device: &Device) -> Result<(), Failure> {
     match create(directory, device) {
         Ok(()) => verify(directory, device),
         Err(Errno::EEXIST) => keep_or_remake(directory, device),
-        Err(Errno::EPERM) if device.node.kind != DeviceKind::Fifo => {
-            // In a container of another runtime, say: its own node is as good.
-            let tree = open_tree(AT_FDCWD, &device.host_path, OpenTreeFlags::CLONE)
-                .map_err(|errno| (Call::OpenTree, errno))?;
-            let stat = fstat(&tree).map_err(|errno| (Call::Stat, errno))?;
-            if !source::is_node(&stat, device.node) {
-                return Err((Call::Check, fault::OTHER_NODE));
-            }
-            bind(directory, device, tree.as_fd())
-        }
         Err(errno) => Err((Call::Mknod, errno)),
     }
 }

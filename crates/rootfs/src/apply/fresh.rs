@@ -1,47 +1,35 @@
 //! New instances of file systems: fsopen(2), fsconfig(2), fsmount(2).
 
+use super::copy;
 use super::open::Slots;
 use super::source::{self, Failure};
 use super::target::{self, Found, Make};
-use super::{copy, fault};
-use crate::plan::{Change, CopyUp, Fresh, Long};
+use super::trail::Trail;
+use crate::plan::{Change, Fallback, Fresh, Long, MODE_PREFIX, Plan};
 use coracle_sys::{
-    Call, fsconfig_create, fsconfig_flag, fsconfig_string, fsmount, fsopen, mount_attribute,
-    setxattr,
+    Call, OpenTreeFlags, fsconfig_create, fsconfig_flag, fsconfig_string, fsmount, fsopen,
+    mount_attribute, open_tree, setxattr,
 };
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
-use nix::mount::{MsFlags, mount};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::stat::{Mode, fstat};
 use nix::unistd::fchdir;
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-pub(super) fn attach(slots: &mut Slots, fresh: &Fresh) -> Result<(), Failure> {
+pub(super) fn attach(plan: &Plan, slots: &mut Slots, fresh: &Fresh) -> Result<(), Failure> {
     let base = slots.base(fresh.target.base)?;
     let found = target::resolve(base, &fresh.target, Make::Directory)?;
-    if let Some(long) = &fresh.long {
-        return by_mount(base, fresh, long, &found);
-    }
-    let mount = match instance(fresh, &found) {
+    let mount = match instance(fresh, &found, &mut slots.trail) {
         Ok(mount) => mount,
-        Err((Call::Fsopen | Call::Fsconfig | Call::Fsmount, Errno::EPERM | Errno::EBUSY))
-            if fresh.fallback.is_some() =>
-        {
-            // Without a cgroup of its own there is nothing that the container should see.
-            match fresh.fallback.and_then(|index| slots.take(index)) {
-                Some(tree) => tree,
-                None => nothing()?,
-            }
-        }
-        Err(failure) => return Err(failure),
+        Err(refusal) => stand_in(plan, slots, fresh, refusal)?,
     };
     for change in &fresh.changes {
         source::apply(mount.as_fd(), change, &slots.id_maps)
             .map_err(|errno| (Call::MountSetattr, errno))?;
     }
-    let base = slots.base(fresh.target.base)?;
-    target::attach(base, &fresh.target, found.place.as_fd(), mount.as_fd())?;
+    slots.attach(&fresh.target, found.place.as_fd(), mount.as_fd())?;
     if let Some(label) = &fresh.label {
         set_label(mount.as_fd(), label)?;
     }
@@ -49,53 +37,49 @@ pub(super) fn attach(slots: &mut Slots, fresh: &Fresh) -> Result<(), Failure> {
     Ok(())
 }
 
-/// mount(2) on the working directory, which is the resolved place.
-fn by_mount(
-    base: BorrowedFd<'_>,
+/// What is bound instead where the kernel does not permit a new instance.
+fn stand_in(
+    plan: &Plan,
+    slots: &mut Slots,
     fresh: &Fresh,
-    long: &Long,
-    found: &Found,
-) -> Result<(), Failure> {
-    fchdir(&found.place).map_err(|errno| (Call::Fchdir, errno))?;
-    let (source, data) = (Some(long.source.as_c_str()), Some(long.data.as_c_str()));
-    let flags = MsFlags::from_bits_retain(long.flags);
-    mount(source, c".", Some(fresh.fs_type.as_c_str()), flags, data)
-        .map_err(|errno| (Call::Mount, errno))?;
-    match target::same_mount(
-        target::again(base, &fresh.target)?.as_fd(),
-        found.place.as_fd(),
-    ) {
-        Ok(()) => Err((Call::Check, fault::SWAPPED)),
-        Err((Call::Check, _)) => Ok(()),
-        Err(failure) => Err(failure),
+    refusal: Failure,
+) -> Result<OwnedFd, Failure> {
+    let refused = matches!(
+        refusal,
+        (
+            Call::Fsopen | Call::Fsconfig | Call::Fsmount | Call::Mount,
+            Errno::EPERM | Errno::EBUSY
+        )
+    );
+    match fresh.fallback {
+        Some(Fallback::Bind(index)) if refused => match slots.obtain(plan, index) {
+            Ok(Some(tree)) => Ok(tree),
+            // It cannot stand in: why it was needed is what the user should know.
+            Ok(None) | Err((Call::Check, _)) => Err(refusal),
+            Err(failure) => Err(failure),
+        },
+        Some(Fallback::BindOrNothing(index)) if refused => match slots.obtain(plan, index)? {
+            Some(tree) => Ok(tree),
+            // Without a cgroup of its own there is nothing that the container should see.
+            None => nothing(),
+        },
+        _ => Err(refusal),
     }
 }
 
 /// The detached mount with its options, flags and first content.
-fn instance(fresh: &Fresh, found: &Found) -> Result<OwnedFd, Failure> {
-    let context = fsopen(&fresh.fs_type).map_err(|errno| (Call::Fsopen, errno))?;
-    for (key, value) in &fresh.parameters {
-        set(context.as_fd(), key, value.as_deref())?;
-    }
-    if fresh.mode_of_target && !found.made {
-        let mode = fstat(&found.place)
-            .map_err(|errno| (Call::Stat, errno))?
-            .st_mode;
-        let digits = octal(mode);
-        let digits = CStr::from_bytes_until_nul(&digits).map_err(|_| (Call::Check, Errno::EINVAL));
-        set(context.as_fd(), c"mode", Some(digits?))?;
-    }
-    fsconfig_create(context.as_fd()).map_err(|errno| (Call::Fsconfig, errno))?;
-    let copies = fresh.copy_up != CopyUp::Nothing;
-    let late = if copies {
-        fresh.attributes & mount_attribute::RDONLY
-    } else {
-        0
+fn instance(fresh: &Fresh, found: &Found, trail: &mut Trail) -> Result<OwnedFd, Failure> {
+    let copies = fresh.copy_up && !found.made;
+    let late = match copies {
+        true => fresh.attributes & mount_attribute::RDONLY,
+        false => 0,
     };
-    let mount = fsmount(context.as_fd(), fresh.attributes & !late)
-        .map_err(|errno| (Call::Fsmount, errno))?;
-    if copies && !found.made {
-        copy::contents(found.place.as_fd(), mount.as_fd(), fresh.copy_up)?;
+    let mount = match &fresh.long {
+        Some(long) => by_mount(fresh, long, found, late)?,
+        None => by_options(fresh, found, late)?,
+    };
+    if copies {
+        copy::contents(found.place.as_fd(), mount.as_fd(), trail)?;
     }
     if late != 0 {
         let change = Change {
@@ -105,6 +89,84 @@ fn instance(fresh: &Fresh, found: &Found) -> Result<OwnedFd, Failure> {
         source::apply(mount.as_fd(), &change, &[]).map_err(|errno| (Call::MountSetattr, errno))?;
     }
     Ok(mount)
+}
+
+fn by_options(fresh: &Fresh, found: &Found, late: u64) -> Result<OwnedFd, Failure> {
+    let context = fsopen(&fresh.fs_type).map_err(|errno| (Call::Fsopen, errno))?;
+    for (key, value) in &fresh.parameters {
+        set(context.as_fd(), key, value.as_deref())?;
+    }
+    if fresh.mode_of_target && !found.made {
+        let digits = octal(mode_of(found)?);
+        let digits = CStr::from_bytes_until_nul(&digits).map_err(|_| (Call::Check, Errno::EINVAL));
+        set(context.as_fd(), c"mode", Some(digits?))?;
+    }
+    fsconfig_create(context.as_fd()).map_err(|errno| (Call::Fsconfig, errno))?;
+    let mount = fsmount(context.as_fd(), fresh.attributes & !late);
+    mount.map_err(|errno| (Call::Fsmount, errno))
+}
+
+fn mode_of(found: &Found) -> Result<u32, Failure> {
+    let stat = fstat(&found.place).map_err(|errno| (Call::Stat, errno))?;
+    Ok(stat.st_mode)
+}
+
+/// mount(2) attaches what it makes: on the working directory, which is the resolved place. A clone
+/// of that is detached like any other new mount, and goes its way; the first one goes.
+fn by_mount(fresh: &Fresh, long: &Long, found: &Found, late: u64) -> Result<OwnedFd, Failure> {
+    fchdir(&found.place).map_err(|errno| (Call::Fchdir, errno))?;
+    let mut buffer = [0; PAGE];
+    let data = long_data(fresh, long, found, &mut buffer)?;
+    let source = Some(long.source.as_c_str());
+    let mut flags = MsFlags::from_bits_retain(long.flags);
+    flags.set(
+        MsFlags::MS_RDONLY,
+        flags.contains(MsFlags::MS_RDONLY) && late == 0,
+    );
+    mount(
+        source,
+        c".",
+        Some(fresh.fs_type.as_c_str()),
+        flags,
+        Some(data),
+    )
+    .map_err(|errno| (Call::Mount, errno))?;
+    let top = target::top_mount(found.place.as_fd())?;
+    let clone = OpenTreeFlags::EMPTY_PATH | OpenTreeFlags::CLONE;
+    let clone = open_tree(top.as_fd(), c"", clone).map_err(|errno| (Call::OpenTree, errno));
+    fchdir(&top).map_err(|errno| (Call::Fchdir, errno))?;
+    umount2(c".", MntFlags::MNT_DETACH).map_err(|errno| (Call::Umount, errno))?;
+    clone
+}
+
+/// What mount(2) takes at most, with the final NUL.
+const PAGE: usize = 4096;
+
+/// The options, with the mode of the place where that is wanted.
+fn long_data<'a>(
+    fresh: &Fresh,
+    long: &'a Long,
+    found: &Found,
+    buffer: &'a mut [u8; PAGE],
+) -> Result<&'a CStr, Failure> {
+    if !fresh.mode_of_target {
+        return Ok(&long.data);
+    }
+    let invalid = (Call::Check, Errno::EINVAL);
+    let bytes = long.data.to_bytes_with_nul();
+    let start = if found.made { MODE_PREFIX.len() } else { 0 };
+    let bytes = bytes.get(start..).ok_or(invalid)?;
+    buffer
+        .get_mut(..bytes.len())
+        .ok_or(invalid)?
+        .copy_from_slice(bytes);
+    if !found.made {
+        let digits = octal(mode_of(found)?);
+        let place = buffer.get_mut(MODE_PREFIX.len() - DIGITS - 1..MODE_PREFIX.len() - 1);
+        let (digits, _) = digits.split_at(DIGITS);
+        place.ok_or(invalid)?.copy_from_slice(digits);
+    }
+    CStr::from_bytes_until_nul(buffer).map_err(|_| invalid)
 }
 
 /// One option.
@@ -147,6 +209,9 @@ fn set_label(mount: BorrowedFd<'_>, label: &CStr) -> Result<(), Failure> {
     let label = label.to_bytes_with_nul();
     setxattr(top.as_fd(), c"security.selinux", label).map_err(|errno| (Call::Xattr, errno))
 }
+
+/// Of a mode.
+const DIGITS: usize = 4;
 
 /// The permission bits in octal digits, with a final NUL.
 fn octal(mode: u32) -> [u8; 5] {

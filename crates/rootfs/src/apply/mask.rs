@@ -27,8 +27,10 @@ pub fn finish(plan: &Plan, slots: &mut Slots) -> Result<(), Fault> {
             Step::Seal { kept, .. } => slots
                 .base(Some(*kept))
                 .and_then(|mount| make_read_only(mount, Depth::Single)),
-            Step::RootPropagation(change) => slots.root().and_then(|root| {
-                source::apply(root, change, &[]).map_err(|errno| (Call::MountSetattr, errno))
+            Step::RootPropagation(changes) => slots.root().and_then(|root| {
+                let mut changes = changes.iter();
+                let done = changes.try_for_each(|change| source::apply(root, change, &[]));
+                done.map_err(|errno| (Call::MountSetattr, errno))
             }),
             Step::ReadOnlyRoot => slots
                 .root()
@@ -45,6 +47,7 @@ impl Slots {
     /// Closes all that is left, without freeing anything.
     fn close(&mut self) {
         self.root = None;
+        self.lowest = None;
         self.null = None;
         self.empty = None;
         for kept in &mut self.kept {

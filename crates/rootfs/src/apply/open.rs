@@ -1,10 +1,12 @@
-//! What the runtime opens before the clone, since only it has the host's view.
+//! What the runtime opens before the clone, and what the phases find in it.
 
+use super::provide::{Delivery, Provided};
 use super::source::{self, Failure};
+use super::trail::Trail;
 use super::{fault, id_map, pivot};
 use crate::Error;
-use crate::plan::{Plan, Source, SourceBy, SourceCheck};
-use coracle_sys::{Call, Fault, get_rlimit, set_rlimit};
+use crate::plan::{Plan, Source, SourceCheck};
+use coracle_sys::Call;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, readlink};
 use nix::sys::stat::{Mode, SFlag, lstat};
@@ -15,14 +17,19 @@ use std::os::unix::ffi::OsStringExt;
 /// The descriptors that travel into the container's init, and those that its phases leave for one
 /// another.
 ///
-/// Both sides hold a copy after the clone. The runtime drops its own right away. Init must not drop
-/// it, for that would free memory: the phases close each descriptor when it has served, `mounts`
-/// all that lead to the host, `finish` the rest.
+/// Both sides hold a copy after the clone. The runtime drops its own once a child of it has sent
+/// the sources. Init must not drop it, for that would free memory: the phases close each descriptor
+/// when it has served, `mounts` all that lead to the host, `finish` the rest. Their number does not
+/// depend on how many sources there are.
 #[derive(Debug)]
 pub struct Slots {
     /// The container's root, from `mounts` on.
     pub(super) root: Option<OwnedFd>,
+    /// Where `root` is a mount over the root of the bundle: that one, with all that is on it.
+    pub(super) lowest: Option<OwnedFd>,
     pub(super) sources: Vec<Slot>,
+    /// Where the sources come from that a child of the runtime finds.
+    pub(super) provided: Option<Provided>,
     pub(super) id_maps: Vec<OwnedFd>,
     /// Mounts of one step that a later one needs.
     pub(super) kept: Vec<Option<OwnedFd>>,
@@ -32,56 +39,51 @@ pub struct Slots {
     pub(super) empty: Option<OwnedFd>,
     /// Full procfs and sysfs mounts of the host, which a chroot must not leave reachable.
     pub(super) outside: Vec<CString>,
-    /// The soft limit of descriptors before it was raised.
-    pub(super) limit: Option<u64>,
+    /// Which file a failed copy was at.
+    pub(super) trail: Trail,
 }
 
 /// A source in one of its states.
 #[derive(Debug)]
 pub(super) enum Slot {
-    /// A detached tree.
-    Tree(OwnedFd),
+    /// It is found at its turn.
+    Later,
     /// The source is a link that is to be made again.
     Link(CString),
-    /// It is cloned after init: by a child of the runtime, or by init itself.
-    Later,
-    /// It is missing, or was used up.
-    Gone,
+    /// A detached tree that a later phase needs.
+    Tree(OwnedFd),
 }
 
-/// Above so many sources the soft limit of descriptors is raised for the time of the set-up.
-const MANY: usize = 256;
-
-const NUMBER_OF_FILES: i32 = libc::RLIMIT_NOFILE.cast_signed();
-
-/// Opens the sources of the plan, or looks at them where they are cloned later. For the runtime,
-/// before the clone and after the container's cgroups were made, which a cgroup mount may bind.
+/// Opens what init inherits, and looks at the sources of the plan. For the runtime, before the
+/// clone.
 ///
 /// # Errors
-/// The first source that is missing, of the wrong kind, or refuses its flags, by its JSON path.
+/// The first source that is missing or of the wrong kind, by its JSON path.
 pub fn open(plan: &Plan) -> Result<Slots, Error> {
     let mut slots = Slots {
         root: None,
+        lowest: None,
         sources: Vec::with_capacity(plan.sources.len()),
+        provided: None,
         id_maps: id_map::open(&plan.id_maps)?,
         kept: (0..plan.kept).map(|_| None).collect(),
         null: None,
         empty: None,
         outside: Vec::new(),
-        limit: None,
+        trail: Trail::new(),
     };
     let Some(root) = &plan.root else {
         return Ok(slots);
     };
-    if plan.sources.len() > MANY {
-        slots.raise_limit();
-    }
     for source in &plan.sources {
-        let slot = open_source(plan, source, &slots.id_maps)?;
+        let slot = look_at(source)?;
         slots.sources.push(slot);
     }
     if root.source.is_none() {
         slots.root = Some(open_host_root()?);
+    }
+    if plan.needs_provider() {
+        slots.provided = Some(Provided::new().map_err(|errno| Error::Stream { errno })?);
     }
     if plan.leaves_outside() {
         slots.outside = pivot::outside(&root.path)?;
@@ -89,54 +91,18 @@ pub fn open(plan: &Plan) -> Result<Slots, Error> {
     Ok(slots)
 }
 
-fn open_source(plan: &Plan, source: &Source, id_maps: &[OwnedFd]) -> Result<Slot, Error> {
+fn look_at(source: &Source) -> Result<Slot, Error> {
     if source.copy_link
         && let Some(link) = link(source)?
     {
         return Ok(Slot::Link(link));
     }
-    let by_runtime = plan.source_by == SourceBy::Runtime;
-    let opened = if by_runtime {
-        source::clone(source, id_maps).map(Slot::Tree)
-    } else {
-        source::look(source).map(|()| Slot::Later)
-    };
-    match opened {
-        Ok(slot) => Ok(slot),
-        // The capability does not reach the mount namespace, which an outer user namespace owns.
-        Err((Call::OpenTree, Errno::EPERM)) if by_runtime => {
-            let slot = source::look(source).map(|()| Slot::Later);
-            slot.map_err(|failure| error(source, failure))
-        }
-        Err((Call::OpenTree, Errno::ENOENT)) if source.optional => Ok(Slot::Gone),
-        Err(failure) => Err(error(source, failure)),
+    // What may not be needed, and what an earlier mount may bring, is looked for at its turn.
+    if source.optional || source.inside.is_some() {
+        return Ok(Slot::Later);
     }
-}
-
-/// Clones the sources that belong into the container's own user namespace, and passes each on with
-/// its number, for [`Slots::take_in`] of init. For a child of the runtime that has joined init's
-/// new mount namespace and kept the runtime's credentials. Does not allocate.
-///
-/// # Errors
-/// The step whose source it was; [`Plan::explain`] has the words.
-pub fn clone_sources(
-    plan: &Plan,
-    slots: &Slots,
-    pass_on: impl Fn(i32, BorrowedFd<'_>) -> nix::Result<()>,
-) -> Result<(), Fault> {
-    for ((source, slot), number) in plan.sources.iter().zip(&slots.sources).zip(0..) {
-        if !matches!(slot, Slot::Later) {
-            continue;
-        }
-        match source::clone(source, &slots.id_maps) {
-            Ok(tree) => {
-                pass_on(number, tree.as_fd()).map_err(Call::Send.at(source.step))?;
-            }
-            Err((Call::OpenTree, Errno::ENOENT)) if source.optional => {}
-            Err((call, errno)) => return Err(Fault::new(source.step, call, errno)),
-        }
-    }
-    Ok(())
+    let looked = source::look(source).map(|()| Slot::Later);
+    looked.map_err(|failure| error(source, failure))
 }
 
 /// What a source that is a symbolic link says.
@@ -155,21 +121,7 @@ fn link(source: &Source) -> Result<Option<CString>, Error> {
 fn error(source: &Source, (call, errno): Failure) -> Error {
     let at = source.at.clone();
     let path = source.path.to_string_lossy().into_owned();
-    let id_mapped = source.changes.iter().any(|change| change.id_map.is_some());
     match (call, source.check) {
-        (Call::MountSetattr, _) => {
-            let cause = match errno {
-                Errno::EINVAL if id_mapped => "its file system cannot be id-mapped",
-                Errno::EPERM => "cannot clear locked flags",
-                _ => "set the mount's flags",
-            };
-            Error::Attributes {
-                at,
-                path,
-                cause,
-                errno,
-            }
-        }
         (Call::Check, SourceCheck::Root) if errno == fault::HOST_ROOT => Error::RootIsHost,
         (Call::Check, SourceCheck::Root) => Error::SourceKind {
             at,
@@ -199,31 +151,20 @@ fn open_host_root() -> Result<OwnedFd, Error> {
 }
 
 impl Slots {
-    fn raise_limit(&mut self) {
-        if let Ok((soft, hard)) = get_rlimit(NUMBER_OF_FILES)
-            && soft < hard
-            && set_rlimit(NUMBER_OF_FILES, hard, hard).is_ok()
-        {
-            self.limit = Some(soft);
-        }
-    }
-
-    /// Back to the soft limit of descriptors that the runtime was started with. The hard one may
-    /// have been raised for init since.
-    pub(super) fn restore_limit(&mut self) -> nix::Result<()> {
-        let Some(soft) = self.limit.take() else {
-            return Ok(());
-        };
-        let (_, hard) = get_rlimit(NUMBER_OF_FILES)?;
-        set_rlimit(NUMBER_OF_FILES, soft.min(hard), hard)
-    }
-
     /// The container's root.
     pub(super) fn root(&self) -> Result<BorrowedFd<'_>, Failure> {
         self.root
             .as_ref()
             .map(AsFd::as_fd)
             .ok_or((Call::Check, fault::NO_SLOT))
+    }
+
+    /// The first mount of the root, with all that is on it.
+    pub(super) fn lowest(&self) -> Result<BorrowedFd<'_>, Failure> {
+        match &self.lowest {
+            Some(lowest) => Ok(lowest.as_fd()),
+            None => self.root(),
+        }
     }
 
     /// Where a target is resolved: the root, or the kept mount.
@@ -244,31 +185,63 @@ impl Slots {
         }
     }
 
-    /// Takes a source that was cloned for init. Does not allocate.
-    pub fn take_in(&mut self, number: i32, tree: OwnedFd) {
-        let index = usize::try_from(number).ok();
-        if let Some(slot) = index.and_then(|index| self.sources.get_mut(index)) {
+    /// The file that a failed copy into a tmpfs was at, below the directory; empty where none did.
+    #[must_use]
+    pub fn failed_file(&self) -> &[u8] {
+        self.trail.text()
+    }
+
+    /// Keeps a tree for a later phase, in which the host's mounts are out of reach.
+    pub(super) fn put_aside(&mut self, index: usize, tree: OwnedFd) {
+        if let Some(slot) = self.sources.get_mut(index) {
             *slot = Slot::Tree(tree);
         }
     }
 
-    /// The tree of a source; `None` if it is missing.
+    /// The tree that was put aside.
     pub(super) fn take(&mut self, index: usize) -> Option<OwnedFd> {
         let slot = self.sources.get_mut(index)?;
         // A link stays where it is: taking it out would free its text.
         if !matches!(slot, Slot::Tree(_)) {
             return None;
         }
-        match std::mem::replace(slot, Slot::Gone) {
+        match std::mem::replace(slot, Slot::Later) {
             Slot::Tree(tree) => Some(tree),
             _ => None,
         }
     }
-}
 
-impl Drop for Slots {
-    /// The runtime's own limit comes back with the end of its set-up; init never drops this.
-    fn drop(&mut self) {
-        let _ = self.restore_limit();
+    /// The source as a detached tree with its changes made, at its turn; `None` if it is missing
+    /// and optional. Sources are asked for in ascending order. Heap-free.
+    pub(super) fn obtain(&mut self, plan: &Plan, index: usize) -> Result<Option<OwnedFd>, Failure> {
+        let source = plan
+            .sources
+            .get(index)
+            .ok_or((Call::Check, fault::NO_SLOT))?;
+        let obtained = if plan.is_provided(source) {
+            self.provided(source, index)
+        } else if let Some(path) = &source.inside {
+            let root = self.root()?;
+            source::clone_inside(root, path, source, &self.id_maps).map(Some)
+        } else {
+            source::clone(source, &self.id_maps).map(Some)
+        };
+        match obtained {
+            Err((Call::OpenTree | Call::Openat2, Errno::ENOENT)) if source.optional => Ok(None),
+            answer => answer,
+        }
+    }
+
+    fn provided(&self, source: &Source, index: usize) -> Result<Option<OwnedFd>, Failure> {
+        let provided = self.provided.as_ref();
+        let provided = provided.ok_or((Call::Check, fault::NO_SLOT))?;
+        match provided.receive(index)? {
+            Delivery::Tree(tree) => Ok(Some(tree)),
+            Delivery::Place(place) => {
+                source::clone_place(place.as_fd(), source, &self.id_maps).map(Some)
+            }
+            Delivery::Yours => source::clone(source, &self.id_maps).map(Some),
+            Delivery::Missing => Ok(None),
+        }
     }
 }

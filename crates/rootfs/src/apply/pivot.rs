@@ -51,7 +51,7 @@ pub fn withdraw(plan: &Plan, slots: &Slots) {
         return;
     }
     // The failure that led here is the one to tell.
-    if let Ok(root) = slots.root()
+    if let Ok(root) = slots.lowest()
         && fchdir(root).is_ok()
     {
         let _ = umount2(c".", MntFlags::MNT_DETACH);
@@ -82,7 +82,7 @@ fn move_root(slots: &Slots) -> Result<(), Failure> {
     for path in &slots.outside {
         hide(path)?;
     }
-    let root = slots.root()?;
+    let root = slots.lowest()?;
     fchdir(root).map_err(|errno| (Call::Fchdir, errno))?;
     move_mount(root, AT_FDCWD, c"/").map_err(|errno| (Call::MoveMount, errno))?;
     change_root(slots)

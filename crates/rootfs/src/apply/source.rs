@@ -1,15 +1,16 @@
-//! Cloning a source into a detached tree with its flags set: by the runtime, or by init.
+//! Cloning a source into a detached tree with its flags set.
 
 use super::fault;
 use crate::plan::{Change, Node, Source, SourceCheck};
 use coracle_bundle::DeviceKind;
 use coracle_sys::{
-    AT_FDCWD, Call, Depth, MountAttributes, OpenTreeFlags, PROC_MAGIC, file_system_magic,
-    mount_setattr, open_beneath, open_tree,
+    AT_FDCWD, Call, Depth, MQUEUE_MAGIC, MountAttributes, OpenTreeFlags, PROC_MAGIC,
+    file_system_magic, inode_at, mount_setattr, open_beneath, open_in_root, open_tree, read_link,
 };
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, ResolveFlag};
+use nix::fcntl::{OFlag, ResolveFlag, openat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
+use nix::unistd::getpid;
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -19,60 +20,121 @@ const PROC_ROOT_INODE: u64 = 1;
 /// The call that failed and the kernel's answer.
 pub(super) type Failure = (Call, Errno);
 
-/// The source as a detached tree, checked, with all its changes made. Heap-free.
+/// The source as a detached tree, checked, with all its changes made: found on the host, by path.
+/// Heap-free.
 pub(super) fn clone(source: &Source, id_maps: &[OwnedFd]) -> Result<OwnedFd, Failure> {
-    let tree = match find(source, OpenTreeFlags::CLONE, &source.path) {
+    let tree = match find_and_clone(source, &source.path) {
         Ok(tree) => tree,
         Err(failure) => match &source.alternative {
             None => return Err(failure),
             // The first path's failure is the one that the user knows.
-            Some(path) => find(source, OpenTreeFlags::CLONE, path).map_err(|_| failure)?,
+            Some(path) => find_and_clone(source, path).map_err(|_| failure)?,
         },
     };
+    change(tree.as_fd(), source, id_maps)?;
+    Ok(tree)
+}
+
+/// The same for a source that lies in the root. Links of the image lead nowhere else.
+pub(super) fn clone_inside(
+    root: BorrowedFd<'_>,
+    path: &CStr,
+    source: &Source,
+    id_maps: &[OwnedFd],
+) -> Result<OwnedFd, Failure> {
+    let flags = OFlag::O_PATH | last_link(source);
+    let place = open_in_root(root, path, flags, Mode::empty());
+    let place = place.map_err(|errno| (Call::Openat2, errno))?;
+    check(place.as_fd(), source.check)?;
+    clone_place(place.as_fd(), source, id_maps)
+}
+
+/// The same for a source that is open and checked already, in the mount namespace of the caller.
+pub(super) fn clone_place(
+    place: BorrowedFd<'_>,
+    source: &Source,
+    id_maps: &[OwnedFd],
+) -> Result<OwnedFd, Failure> {
+    let flags = OpenTreeFlags::EMPTY_PATH | depth(source);
+    let tree = open_tree(place, c"", flags).map_err(|errno| (Call::OpenTree, errno))?;
+    change(tree.as_fd(), source, id_maps)?;
+    Ok(tree)
+}
+
+fn change(tree: BorrowedFd<'_>, source: &Source, id_maps: &[OwnedFd]) -> Result<(), Failure> {
     for change in &source.changes {
-        apply(tree.as_fd(), change, id_maps).map_err(|errno| (Call::MountSetattr, errno))?;
+        apply(tree, change, id_maps).map_err(|errno| (Call::MountSetattr, errno))?;
     }
-    Ok(tree)
+    Ok(())
 }
 
-/// Whether the source is there and of the right kind, without cloning it.
-pub(super) fn look(source: &Source) -> Result<(), Failure> {
-    let found = find(source, OpenTreeFlags::empty(), &source.path);
-    match (found, &source.alternative) {
-        (Ok(_), _) => Ok(()),
-        (Err(failure), None) => Err(failure),
-        (Err(failure), Some(path)) => find(source, OpenTreeFlags::empty(), path)
-            .map(drop)
-            .map_err(|_| failure),
+fn depth(source: &Source) -> OpenTreeFlags {
+    match source.recursive {
+        true => OpenTreeFlags::CLONE | OpenTreeFlags::RECURSIVE,
+        false => OpenTreeFlags::CLONE,
     }
 }
 
-fn find(source: &Source, how: OpenTreeFlags, path: &CStr) -> Result<OwnedFd, Failure> {
-    let mut flags = how;
-    if source.recursive && how.contains(OpenTreeFlags::CLONE) {
-        flags |= OpenTreeFlags::RECURSIVE;
+fn last_link(source: &Source) -> OFlag {
+    match source.no_follow {
+        true => OFlag::O_NOFOLLOW,
+        false => OFlag::empty(),
     }
-    let tree = if path.to_bytes().starts_with(b"/proc/") {
-        // Its magic links lead out of any tree: into the runtime's own descriptors, for one.
-        let resolve = ResolveFlag::RESOLVE_NO_MAGICLINKS;
-        let last = if source.no_follow {
-            OFlag::O_NOFOLLOW
-        } else {
-            OFlag::empty()
-        };
-        let found = open_beneath(AT_FDCWD, path, OFlag::O_PATH | last, Mode::empty(), resolve)
-            .map_err(|errno| (Call::Openat2, errno))?;
-        open_tree(found.as_fd(), c"", flags | OpenTreeFlags::EMPTY_PATH)
-    } else {
-        // By path, since only so an automount is triggered.
-        if source.no_follow {
-            flags |= OpenTreeFlags::NOFOLLOW;
-        }
-        open_tree(AT_FDCWD, path, flags)
+}
+
+fn find_and_clone(source: &Source, path: &CStr) -> Result<OwnedFd, Failure> {
+    if !source.by_config {
+        let tree = open_tree(AT_FDCWD, path, depth(source));
+        let tree = tree.map_err(|errno| (Call::OpenTree, errno))?;
+        check(tree.as_fd(), source.check)?;
+        return Ok(tree);
+    }
+    let place = find(source, path)?;
+    let flags = OpenTreeFlags::EMPTY_PATH | depth(source);
+    open_tree(place.as_fd(), c"", flags).map_err(|errno| (Call::OpenTree, errno))
+}
+
+/// The source on the host, checked, as a place to clone from. Heap-free.
+pub(super) fn place(source: &Source) -> Result<OwnedFd, Failure> {
+    match (find(source, &source.path), &source.alternative) {
+        (Err(failure), Some(path)) => find(source, path).map_err(|_| failure),
+        (found, _) => found,
+    }
+}
+
+/// By whatever name and through whatever links a path comes to procfs, the magic links there would
+/// lead out of any tree: into the runtime's own descriptors, for one.
+fn find(source: &Source, path: &CStr) -> Result<OwnedFd, Failure> {
+    let resolve = match source.by_config {
+        true => ResolveFlag::RESOLVE_NO_MAGICLINKS,
+        false => ResolveFlag::empty(),
     };
-    let tree = tree.map_err(|errno| (Call::OpenTree, errno))?;
-    check(tree.as_fd(), source.check)?;
-    Ok(tree)
+    let flags = OFlag::O_PATH | last_link(source);
+    let found = open_beneath(AT_FDCWD, path, flags, Mode::empty(), resolve);
+    let found = found.map_err(|errno| (Call::Openat2, errno))?;
+    check(found.as_fd(), source.check)?;
+    Ok(found)
+}
+
+/// Whether the source is there and of the right kind. For the runtime, where a mistake is to be
+/// found before anything is made; it triggers an automount, which init's descriptor would not.
+pub(super) fn look(source: &Source) -> Result<(), Failure> {
+    let look = |path: &CStr| {
+        let found = inode_at(path, last_link(source)).map_err(|errno| (Call::OpenTree, errno))?;
+        let kind = SFlag::from_bits_truncate(found.mode) & SFlag::S_IFMT;
+        match source.check {
+            SourceCheck::Root if kind != SFlag::S_IFDIR => Err((Call::Check, fault::NOT_ORDINARY)),
+            SourceCheck::Node(node) if !is_node_of(kind, found.device, node) => {
+                Err((Call::Check, fault::OTHER_NODE))
+            }
+            SourceCheck::Root | SourceCheck::Procfs => find(source, path).map(drop),
+            _ => Ok(()),
+        }
+    };
+    match (look(&source.path), &source.alternative) {
+        (Err(failure), Some(path)) => look(path).map_err(|_| failure),
+        (looked, _) => looked,
+    }
 }
 
 fn check(tree: BorrowedFd<'_>, wanted: SourceCheck) -> Result<(), Failure> {
@@ -98,17 +160,60 @@ fn check(tree: BorrowedFd<'_>, wanted: SourceCheck) -> Result<(), Failure> {
             }
             Err((Call::Check, fault::OTHER_NODE))
         }
+        SourceCheck::OwnProcfs => {
+            check(tree, SourceCheck::Procfs)?;
+            shows_us(tree)
+        }
+        SourceCheck::Queues => {
+            let magic = file_system_magic(tree).map_err(|errno| (Call::Statfs, errno))?;
+            match magic {
+                MQUEUE_MAGIC => Ok(()),
+                _ => Err((Call::Check, fault::OTHER_NODE)),
+            }
+        }
         SourceCheck::Node(node) if is_node(&stat, node) => Ok(()),
         SourceCheck::Node(_) => Err((Call::Check, fault::OTHER_NODE)),
     }
 }
 
-/// One mount_setattr(2).
+/// A procfs counts by its own pid namespace. In another one that sees us our number is another:
+/// only the first process of each has the same.
+fn shows_us(procfs: BorrowedFd<'_>) -> Result<(), Failure> {
+    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let link = openat(procfs, c"self", flags, Mode::empty());
+    let link = link.map_err(|errno| (Call::Open, errno))?;
+    let mut digits = [0; 20];
+    let length = read_link(link.as_fd(), &mut digits).map_err(|errno| (Call::Readlink, errno))?;
+    let digits = digits.get(..length).unwrap_or_default();
+    let number = std::str::from_utf8(digits)
+        .ok()
+        .and_then(|digits| digits.parse().ok());
+    match number == Some(getpid().as_raw()) {
+        true => Ok(()),
+        false => Err((Call::Check, fault::OTHER_NODE)),
+    }
+}
+
+/// One mount_setattr(2), or a second one where the kernel has locked what the first would clear.
 pub(super) fn apply(
     mount: BorrowedFd<'_>,
     change: &Change,
     id_maps: &[OwnedFd],
 ) -> Result<(), Errno> {
+    if change.clear_unlocked != 0 {
+        let all = Change {
+            clear: change.clear | change.clear_unlocked,
+            ..*change
+        };
+        match apply_once(mount, &all, id_maps) {
+            Err(Errno::EPERM) => {}
+            answer => return answer,
+        }
+    }
+    apply_once(mount, change, id_maps)
+}
+
+fn apply_once(mount: BorrowedFd<'_>, change: &Change, id_maps: &[OwnedFd]) -> Result<(), Errno> {
     let user_namespace = match change.id_map {
         None => None,
         Some(index) => Some(id_maps.get(index).ok_or(fault::NO_SLOT)?.as_fd()),
@@ -134,10 +239,15 @@ pub(super) fn is(stat: &FileStat, kind: SFlag) -> bool {
 
 /// Whether the inode is this device.
 pub(super) fn is_node(stat: &FileStat, node: Node) -> bool {
-    let same_number = stat.st_rdev == libc::makedev(node.major, node.minor);
+    let kind = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
+    is_node_of(kind, stat.st_rdev, node)
+}
+
+fn is_node_of(kind: SFlag, number: libc::dev_t, node: Node) -> bool {
+    let same_number = number == libc::makedev(node.major, node.minor);
     match node.kind {
-        DeviceKind::Char => is(stat, SFlag::S_IFCHR) && same_number,
-        DeviceKind::Block => is(stat, SFlag::S_IFBLK) && same_number,
-        DeviceKind::Fifo => is(stat, SFlag::S_IFIFO),
+        DeviceKind::Char => kind == SFlag::S_IFCHR && same_number,
+        DeviceKind::Block => kind == SFlag::S_IFBLK && same_number,
+        DeviceKind::Fifo => kind == SFlag::S_IFIFO,
     }
 }

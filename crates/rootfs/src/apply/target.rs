@@ -49,13 +49,22 @@ pub(super) fn resolve(
         }
         Err(errno) => return Err((Call::Openat2, errno)),
     };
-    if target.guarded {
-        let magic = file_system_magic(found.place.as_fd());
-        if magic.map_err(|errno| (Call::Statfs, errno))? == PROC_MAGIC {
-            return Err((Call::Check, fault::IN_PROC));
-        }
+    match target.guarded {
+        true => Ok(Found {
+            place: outside_procfs(found.place)?,
+            ..found
+        }),
+        false => Ok(found),
     }
-    Ok(found)
+}
+
+/// The text of a path does not say whether it leads into procfs: the file system at its end does.
+pub(super) fn outside_procfs(place: OwnedFd) -> Result<OwnedFd, Failure> {
+    let magic = file_system_magic(place.as_fd()).map_err(|errno| (Call::Statfs, errno))?;
+    match magic {
+        PROC_MAGIC => Err((Call::Check, fault::IN_PROC)),
+        _ => Ok(place),
+    }
 }
 
 /// Attaches a detached mount on the resolved place, and looks the target up again: whoever
@@ -71,8 +80,21 @@ pub(super) fn attach(
     same_mount(again(base, target)?.as_fd(), mount)
 }
 
+/// The uppermost mount on a directory: `..` of a root leads to the root and what is mounted on it,
+/// and nobody can exchange that.
+pub(super) fn top_mount(place: BorrowedFd<'_>) -> Result<OwnedFd, Failure> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
+    let top = open_in_root(place, c"..", flags, Mode::empty());
+    let top = top.map_err(|errno| (Call::Openat2, errno))?;
+    match same_mount(top.as_fd(), place) {
+        Ok(()) => Err((Call::Check, fault::SWAPPED)),
+        Err((Call::Check, _)) => Ok(top),
+        Err(failure) => Err(failure),
+    }
+}
+
 /// The target after something was attached on it.
-pub(super) fn again(base: BorrowedFd<'_>, target: &Target) -> Result<OwnedFd, Failure> {
+fn again(base: BorrowedFd<'_>, target: &Target) -> Result<OwnedFd, Failure> {
     let found = open_in_root(base, &target.path, flags(target.want), Mode::empty());
     found.map_err(|errno| match errno {
         Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP => (Call::Check, fault::SWAPPED),

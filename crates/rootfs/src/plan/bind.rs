@@ -2,7 +2,9 @@
 
 use super::mounts::{Target, Want, kept, shown, target};
 use super::propagation;
-use super::{Change, IdMap, Planner, Source, SourceBy, SourceCheck, Step, UserNamespace, c_string};
+use super::{
+    CAP_SYS_ADMIN, Change, IdMap, Planner, Source, SourceCheck, Step, UserNamespace, c_string,
+};
 use crate::Error;
 use coracle_bundle::{
     AttributeChange, Bind as BindKind, IdMappings, IdmapOption, Mount, Namespace,
@@ -43,9 +45,15 @@ pub(super) fn plan(
     source.recursive = kind == BindKind::Recursive;
     source.no_follow = options.src_nofollow;
     source.copy_link = options.copy_symlink;
+    source.by_config = true;
     source.changes = bind_changes(planner, mount, kind);
+    if !options.copy_symlink
+        && let Some(below) = planner.inside(path)
+    {
+        source.inside = Some(c_string(below.as_os_str(), &source_at)?);
+    }
     if let Some(id_map) = id_map(planner, mount, at)? {
-        if planner.plan.source_by == SourceBy::Init {
+        if planner.host.capabilities & CAP_SYS_ADMIN == 0 {
             return Err(Error::IdMapUnprivileged { at: at.to_owned() });
         }
         source.changes.push(id_map);
@@ -84,6 +92,9 @@ fn bind_changes(planner: &Planner, mount: &Mount, kind: BindKind) -> Vec<Change>
             .collect()
     };
     attributes(options.attributes, &mut changes, false);
+    if let Some(change) = changes.last_mut().filter(|change| has_attributes(change)) {
+        change.clear_unlocked = RESTRICTIONS & !(change.set | change.clear);
+    }
     attributes(options.recursive, &mut changes, true);
     if kind == BindKind::Plain {
         for change in &mut changes {
@@ -91,6 +102,18 @@ fn bind_changes(planner: &Planner, mount: &Mount, kind: BindKind) -> Vec<Change>
         }
     }
     merge(changes)
+}
+
+/// What a bind loses of its source as soon as its options name one flag of the mount, unless they
+/// name these too, or the kernel has locked them.
+const RESTRICTIONS: u64 = mount_attribute::RDONLY
+    | mount_attribute::NOSUID
+    | mount_attribute::NODEV
+    | mount_attribute::NOEXEC
+    | mount_attribute::NOSYMFOLLOW;
+
+fn has_attributes(change: &Change) -> bool {
+    change.set | change.clear != 0
 }
 
 pub(super) fn attributes(change: AttributeChange, changes: &mut Vec<Change>, recursive: bool) {
@@ -117,6 +140,7 @@ pub(super) fn merge(changes: Vec<Change>) -> Vec<Change> {
             {
                 last.set |= change.set;
                 last.clear |= change.clear;
+                last.clear_unlocked |= change.clear_unlocked;
                 last.propagation |= change.propagation;
             }
             _ => merged.push(change),

@@ -1,6 +1,6 @@
 //! Mounts of `type: cgroup`: the whole set of hierarchies under one destination.
 
-use super::fresh::{CopyUp, Fresh, context_type, label, text_of_fresh};
+use super::fresh::{Fallback, Fresh, context_type, label, text_of_fresh};
 use super::mounts::{Target, Want, target};
 use super::{CgroupNamespace, Change, Planner, Source, Step, c_string, propagation};
 use crate::Error;
@@ -69,15 +69,16 @@ fn unified(planner: &mut Planner, mount: &Mount, at: &str) -> Result<Step, Error
     let target = target(planner, mount, at, Want::of(mount))?;
     let set = mount.options.attributes.set | mount.options.recursive.set;
     let fallback = match planner.host.cgroups.unified.clone() {
-        Some(tree) if planner.in_user_namespace() => {
+        Some(tree) => {
             let own = planner.context.unified_directory.clone();
             let path = match has_namespace(planner) {
                 true => own.unwrap_or_else(|| inherited(&tree.mount, &tree.root, &tree.own)),
                 false => tree.mount,
             };
-            Some(source(planner, (&path, None), set, at)?)
+            let source = source(planner, (&path, None), set, at)?;
+            Some(Fallback::BindOrNothing(source))
         }
-        _ => None,
+        None => None,
     };
     let mut parameters = vec![(c"source".to_owned(), Some(c"cgroup".to_owned()))];
     parameters.extend(mount.options.data.iter().cloned());
@@ -95,7 +96,7 @@ fn unified(planner: &mut Planner, mount: &Mount, at: &str) -> Result<Step, Error
             .map(propagation::change)
             .collect(),
         mode_of_target: false,
-        copy_up: CopyUp::Nothing,
+        copy_up: false,
         keep: None,
         fallback,
         label: None,
@@ -190,10 +191,7 @@ fn fill(
     if hierarchy.noprefix {
         parameters.push((c"noprefix".to_owned(), None));
     }
-    let fallback = match planner.in_user_namespace() {
-        true => Some(source(planner, paths, set, at)?),
-        false => None,
-    };
+    let fallback = Some(source(planner, paths, set, at)?);
     let fs_type = c"cgroup".to_owned();
     Ok(CgroupFill::Fresh {
         fs_type,
@@ -222,17 +220,14 @@ fn side_tree(planner: &mut Planner, set: u64, at: &str) -> Result<Option<CgroupE
     let own = planner.context.unified_directory.clone();
     let inherited = inherited(&tree.mount, &tree.root, &tree.own);
     let paths = (own.as_deref().unwrap_or(&inherited), Some(&*inherited));
-    let bound = match planner.in_user_namespace() || !has_namespace(planner) {
-        true => Some(source(planner, paths, set, at)?),
-        false => None,
-    };
-    let fill = match bound {
-        Some(source) if !has_namespace(planner) => CgroupFill::Bind { source },
-        fallback => CgroupFill::Fresh {
+    let source = source(planner, paths, set, at)?;
+    let fill = match has_namespace(planner) {
+        false => CgroupFill::Bind { source },
+        true => CgroupFill::Fresh {
             fs_type: c"cgroup2".to_owned(),
             parameters: vec![(c"source".to_owned(), Some(c"cgroup".to_owned()))],
             attributes: set,
-            fallback,
+            fallback: Some(source),
         },
     };
     Ok(Some(CgroupEntry { name, fill }))

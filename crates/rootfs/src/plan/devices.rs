@@ -31,9 +31,9 @@ pub(crate) struct Node {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum HowMade {
-    /// mknod(2); where that is not permitted, the host's node is bound.
-    Mknod,
-    /// The host's node is bound: a user namespace may make no device.
+    /// mknod(2); where that is not permitted, the host's node is bound. A fifo has none.
+    Mknod { fallback: Option<usize> },
+    /// The host's node is bound: a user namespace may make no device, whatever it owns.
     Bind { source: usize },
 }
 
@@ -164,14 +164,15 @@ fn device_step(planner: &mut Planner, at: &str, device: &Asked) -> Result<Step, 
         major: device.major,
         minor: device.minor,
     };
-    let bound =
-        device.kind != DeviceKind::Fifo && planner.context.user_namespace != UserNamespace::Initial;
-    let how = if bound {
-        HowMade::Bind {
-            source: node_source(planner, at, &host_path, node),
-        }
-    } else {
-        HowMade::Mknod
+    let bound = planner.context.user_namespace != UserNamespace::Initial;
+    let source = (device.kind != DeviceKind::Fifo).then(|| {
+        let mut source = node_source(planner, at, &host_path, node);
+        source.optional = !bound;
+        planner.add_source(source)
+    });
+    let how = match source {
+        Some(source) if bound => HowMade::Bind { source },
+        fallback => HowMade::Mknod { fallback },
     };
     Ok(Step::Device(Device {
         directory: c_string(directory.as_os_str(), at)?,
@@ -185,14 +186,14 @@ fn device_step(planner: &mut Planner, at: &str, device: &Asked) -> Result<Step, 
     }))
 }
 
-fn node_source(planner: &mut Planner, at: &str, path: &CStr, node: Node) -> usize {
+fn node_source(planner: &Planner, at: &str, path: &CStr, node: Node) -> Source {
     let kind = if node.kind == DeviceKind::Block {
         "block"
     } else {
         "char"
     };
     let by_number = format!("/dev/{kind}/{}:{}", node.major, node.minor);
-    let source = Source {
+    Source {
         changes: vec![Change {
             set: mount_attribute::NOSUID | mount_attribute::NOEXEC,
             propagation: libc::MS_PRIVATE,
@@ -201,8 +202,7 @@ fn node_source(planner: &mut Planner, at: &str, path: &CStr, node: Node) -> usiz
         check: SourceCheck::Node(node),
         alternative: CString::new(by_number).ok(),
         ..Source::new(at.to_owned(), path.to_owned(), planner.next_step())
-    };
-    planner.add_source(source)
+    }
 }
 
 impl Node {

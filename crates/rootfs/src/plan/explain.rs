@@ -1,7 +1,7 @@
 //! What a step does, and what its failure means, in words.
 
 use super::fresh::Fresh;
-use super::{Plan, Step, UserNamespace, propagation};
+use super::{Bind, Plan, Step, UserNamespace, propagation};
 use crate::apply::fault;
 use coracle_sys::{Call, Fault, errno_text};
 use nix::errno::Errno;
@@ -26,7 +26,7 @@ impl Plan {
             Some(Step::Remount(remount)) => remount.text.clone(),
             Some(Step::Device(device)) => {
                 let verb = match device.how {
-                    super::HowMade::Mknod => "make",
+                    super::HowMade::Mknod { .. } => "make",
                     super::HowMade::Bind { .. } => "bind",
                 };
                 let (path, node) = (device.host_path.to_string_lossy(), device.node.describe());
@@ -39,8 +39,9 @@ impl Plan {
             Some(Step::Pivot) => "pivot_root".to_owned(),
             Some(Step::Move) => "move the root over / and chroot".to_owned(),
             Some(Step::Chroot) => format!("chroot into {}", self.root_path()),
-            Some(Step::RootPropagation(change)) => {
-                format!("make the root {}", propagation::name(change))
+            Some(Step::RootPropagation(changes)) => {
+                let last = changes.last().copied().unwrap_or_default();
+                format!("make the root {}", propagation::name(&last))
             }
             Some(Step::Console) => "bind the terminal on /dev/console".to_owned(),
             Some(Step::ReadOnlyPath(path)) => {
@@ -90,9 +91,18 @@ impl Plan {
         let cause = match (step, fault.call, fault.errno) {
             (Step::Fresh(fresh), call, errno) => return self.fresh_cause(fresh, call, errno),
             (Step::Bind(_), Call::OpenTree, Errno::EINVAL) => {
-                "the source has mounts below it that a user namespace must not uncover; use rbind"
+                "the source is unbindable, or has mounts below it that a user namespace must not \
+                 uncover (then use rbind)"
             }
-            (Step::Bind(_), Call::OpenTree, Errno::ENOENT) => "the source is missing",
+            (Step::Bind(_), Call::OpenTree | Call::Openat2, Errno::ENOENT) => {
+                "the source is missing"
+            }
+            (Step::Bind(_), Call::Openat2, Errno::ELOOP) => {
+                "the source is reached through a magic link of procfs, or through too many links"
+            }
+            (Step::Bind(bind), Call::MountSetattr, Errno::EINVAL) if self.is_id_mapped(bind) => {
+                "its file system cannot be id-mapped"
+            }
             (Step::Bind(_) | Step::Remount(_), Call::MountSetattr, Errno::EPERM) => {
                 "cannot clear locked flags: the source belongs to a more privileged namespace"
             }
@@ -110,6 +120,11 @@ impl Plan {
             _ => return None,
         };
         Some(format!("{cause}: {}: {text}", fault.call.name()))
+    }
+
+    fn is_id_mapped(&self, bind: &Bind) -> bool {
+        let source = self.sources.get(bind.source);
+        source.is_some_and(|source| source.changes.iter().any(|change| change.id_map.is_some()))
     }
 
     fn fresh_cause(&self, fresh: &Fresh, call: Call, errno: Errno) -> Option<String> {

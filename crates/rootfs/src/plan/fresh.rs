@@ -1,12 +1,9 @@
 //! New instances of file systems: their options, and what stands in where one is refused.
 
 use super::mounts::{Target, Want, kept, shown, target};
-use super::{
-    Change, NetworkNamespace, Planner, Source, Step, UserNamespace, bind, c_string, devices,
-    propagation,
-};
+use super::{Change, Planner, Source, SourceCheck, Step, bind, c_string, devices, propagation};
 use crate::Error;
-use coracle_bundle::Mount;
+use coracle_bundle::{Mount, Namespace};
 use coracle_sys::mount_attribute;
 use std::ffi::{CStr, CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
@@ -24,27 +21,31 @@ pub(crate) struct Fresh {
     pub(crate) changes: Vec<Change>,
     /// tmpfs without `mode=`: the mode of the directory it covers.
     pub(crate) mode_of_target: bool,
-    pub(crate) copy_up: CopyUp,
+    /// What is in the directory that it covers is copied into it.
+    pub(crate) copy_up: bool,
     pub(crate) keep: Option<usize>,
-    /// The source to bind when the kernel does not permit a fresh instance.
-    pub(crate) fallback: Option<usize>,
+    /// What is bound when the kernel does not permit a fresh instance.
+    pub(crate) fallback: Option<Fallback>,
     /// mqueue takes its label as an attribute of its root, not as an option.
     pub(crate) label: Option<CString>,
     /// The options as mount(2) takes them, where one is too long for fsconfig(2).
     pub(crate) long: Option<Long>,
 }
 
-/// What of the directory that a tmpfs covers is copied into it.
+/// What stands in for a new instance that the kernel refuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum CopyUp {
-    Nothing,
-    /// All that is in it.
-    Contents,
-    /// Its owner, too, since the config gives none.
-    ContentsAndOwner,
+pub(crate) enum Fallback {
+    /// This source; where it is missing, the refusal stands.
+    Bind(usize),
+    /// This source; where it is missing, an empty directory.
+    BindOrNothing(usize),
 }
 
-/// Arguments of mount(2).
+/// What the data begins with where the mode is that of the directory it covers, whose digits are
+/// put in.
+pub(crate) const MODE_PREFIX: &[u8] = b"mode=0000,";
+
+/// Arguments of mount(2), for options that fsconfig(2) does not take.
 #[derive(Clone, Debug)]
 pub(crate) struct Long {
     pub(crate) source: CString,
@@ -93,9 +94,6 @@ pub(super) fn plan(
         false => Want::of(mount),
     };
     let target = target(planner, mount, at, want)?;
-    if fs_type == c"sysfs" && sysfs_is_refused(planner) {
-        return bound_sysfs(planner, mount, at, target);
-    }
     let mut set = options.attributes.set | options.recursive.set;
     let mut changes: Vec<Change> = options
         .propagation
@@ -113,15 +111,11 @@ pub(super) fn plan(
             .seals
             .push((slot, mount.destination.display().to_string()));
     }
-    let fallback = (fs_type == c"sysfs" && sysfs_may_be_refused(planner))
-        .then(|| sysfs_source(planner, mount, at));
+    let fallback = stand_in(planner, fs_type)
+        .map(|(path, check)| Fallback::Bind(fallback_source(planner, mount, (path, check), at)));
     let parameters = parameters(planner, mount, fs_type, at)?;
-    let long = long(&parameters, set, at)?;
     let mode_of_target = fs_type == c"tmpfs" && !has_key(mount, c"mode");
-    let takes_more = keep.is_some() || !changes.is_empty() || fallback.is_some();
-    if long.is_some() && (takes_more || mode_of_target || options.tmpcopyup) {
-        return Err(Error::LongOption { at: at.to_owned() });
-    }
+    let long = long(&parameters, set, mode_of_target, at)?;
     Ok(Step::Fresh(Fresh {
         text: text_of_fresh(mount),
         target,
@@ -130,7 +124,7 @@ pub(super) fn plan(
         attributes: set,
         changes,
         mode_of_target,
-        copy_up: copy_up(mount),
+        copy_up: options.tmpcopyup,
         keep,
         fallback,
         label: (fs_type == c"mqueue").then(|| label(planner)).flatten(),
@@ -141,6 +135,7 @@ pub(super) fn plan(
 fn long(
     parameters: &[(CString, Option<CString>)],
     set: u64,
+    mode_of_target: bool,
     at: &str,
 ) -> Result<Option<Long>, Error> {
     let length = |value: &CString| value.to_bytes().len();
@@ -152,6 +147,9 @@ fn long(
     }
     let mut source = c"none".to_owned();
     let mut data = Vec::new();
+    if mode_of_target {
+        data.extend_from_slice(MODE_PREFIX.strip_suffix(b",").unwrap_or_default());
+    }
     for (key, value) in parameters {
         match (key.to_bytes(), value) {
             (b"source", Some(value)) => source = value.clone(),
@@ -230,14 +228,6 @@ fn has_key(mount: &Mount, wanted: &CStr) -> bool {
         .any(|(key, _)| key.as_c_str() == wanted)
 }
 
-fn copy_up(mount: &Mount) -> CopyUp {
-    match mount.options.tmpcopyup {
-        false => CopyUp::Nothing,
-        true if has_key(mount, c"uid") || has_key(mount, c"gid") => CopyUp::Contents,
-        true => CopyUp::ContentsAndOwner,
-    }
-}
-
 /// Something is put below the destination later on.
 fn is_filled(planner: &Planner, mount: &Mount, fs_type: &CStr, later: &[Mount]) -> bool {
     let below = |path: &Path| path != mount.destination && path.starts_with(&mount.destination);
@@ -306,56 +296,48 @@ pub(super) fn context_type(planner: &Planner) -> Result<CString, Error> {
     }
 }
 
-/// sysfs shows a network namespace, so only who owns that may mount it.
-pub(super) fn sysfs_is_refused(planner: &Planner) -> bool {
-    matches!(
-        planner.context.user_namespace,
-        UserNamespace::New | UserNamespace::Joined
-    ) && planner.context.network_namespace == NetworkNamespace::Inherit
+/// What of the host stands in where a user namespace is refused a new instance. The kernel wants
+/// the network namespace of a sysfs, the ipc namespace of an mqueue and the pid namespace of a
+/// procfs to be the user namespace's own, and the host's sysfs and procfs to be without covers. An
+/// mqueue or a procfs of the host never stands in for one of another namespace.
+fn stand_in(planner: &Planner, fs_type: &CStr) -> Option<(&'static CStr, SourceCheck)> {
+    let namespaces = &planner.config.linux.namespaces;
+    if !planner.in_user_namespace() {
+        return None;
+    }
+    match fs_type.to_bytes() {
+        b"sysfs" => Some((c"/sys", SourceCheck::None)),
+        b"mqueue" if namespaces.ipc == Namespace::Inherit => {
+            Some((c"/dev/mqueue", SourceCheck::Queues))
+        }
+        b"proc" if namespaces.pid == Namespace::Inherit => Some((c"/proc", SourceCheck::OwnProcfs)),
+        _ => None,
+    }
 }
 
-fn sysfs_may_be_refused(planner: &Planner) -> bool {
-    planner.in_user_namespace() && planner.context.network_namespace != NetworkNamespace::New
-}
-
-/// The host's /sys with the mounts below it, since a user namespace must not uncover them. All but
-/// access times, of which sysfs keeps none.
-fn sysfs_source(planner: &mut Planner, mount: &Mount, at: &str) -> usize {
+/// With the mounts below it, since a user namespace must not uncover them. All flags but access
+/// times, of which these file systems keep none.
+fn fallback_source(
+    planner: &mut Planner,
+    mount: &Mount,
+    (path, check): (&CStr, SourceCheck),
+    at: &str,
+) -> usize {
     let options = &mount.options;
     let set = options.attributes.set | options.recursive.set;
     let access_time = mount_attribute::ATIME_MASK | mount_attribute::NODIRATIME;
-    let mut changes = vec![Change {
+    let changes = vec![Change {
         set: set & !access_time,
         propagation: libc::MS_PRIVATE,
         recursive: true,
         ..Change::default()
     }];
-    changes.extend(options.propagation.iter().copied().map(propagation::change));
     let source = Source {
         recursive: true,
         changes,
-        ..Source::new(at.to_owned(), c"/sys".to_owned(), planner.next_step())
+        check,
+        optional: true,
+        ..Source::new(at.to_owned(), path.to_owned(), planner.next_step())
     };
     planner.add_source(source)
-}
-
-fn bound_sysfs(
-    planner: &mut Planner,
-    mount: &Mount,
-    at: &str,
-    target: Target,
-) -> Result<Step, Error> {
-    let source = sysfs_source(planner, mount, at);
-    let keep = kept(planner, mount);
-    let text = format!(
-        "bind /sys on {}{}",
-        mount.destination.display(),
-        shown(mount)
-    );
-    Ok(Step::Bind(bind::Bind {
-        text,
-        target,
-        source,
-        keep,
-    }))
 }

@@ -1,6 +1,6 @@
 //! `mounts`: config.md § Mounts, § Linux mount options.
 
-use super::{Change, Planner, Step, bind, c_string, cgroup, fresh, propagation};
+use super::{Change, MountNamespace, Planner, Step, bind, c_string, cgroup, fresh, propagation};
 use crate::Error;
 use coracle_bundle::Mount;
 use std::ffi::CString;
@@ -72,7 +72,7 @@ pub(super) fn plan(planner: &mut Planner) -> Result<(), Error> {
         let fs_type = mount.fs_type.as_deref();
         let options = &mount.options;
         let id_mapped = mount.id_mappings.is_some() || options.idmap.is_some();
-        if id_mapped && !can_be_id_mapped(planner, mount) {
+        if id_mapped && !can_be_id_mapped(mount) {
             return Err(Error::IdMapHere { at });
         }
         let step = if options.remount {
@@ -89,16 +89,22 @@ pub(super) fn plan(planner: &mut Planner) -> Result<(), Error> {
             }
         };
         planner.plan.steps.push(step);
+        if mount.destination == Path::new("/") && !options.remount {
+            if planner.context.mount_namespace == MountNamespace::Host {
+                return Err(Error::RootOnHost { at });
+            }
+            // What was mounted before is under the new root.
+            (planner.proc, planner.sys) = (None, None);
+        }
     }
     Ok(())
 }
 
 /// Only what is still detached can be, and cgroups and sysfs have no owners to map.
-fn can_be_id_mapped(planner: &Planner, mount: &Mount) -> bool {
+fn can_be_id_mapped(mount: &Mount) -> bool {
     let options = &mount.options;
     let fs_type = mount.fs_type.as_ref().map(|fs_type| fs_type.to_bytes());
-    let no_owners = matches!(fs_type, Some(b"cgroup" | b"cgroup2"))
-        || fs_type == Some(b"sysfs") && fresh::sysfs_is_refused(planner);
+    let no_owners = matches!(fs_type, Some(b"cgroup" | b"cgroup2" | b"sysfs"));
     !options.remount && (options.bind.is_some() || !no_owners)
 }
 

@@ -36,11 +36,10 @@ pub(super) fn plan(planner: &mut Planner) -> Result<(), Error> {
     for (kept, destination) in std::mem::take(&mut planner.seals) {
         planner.plan.steps.push(Step::Seal { kept, destination });
     }
-    if planner.context.mount_namespace != MountNamespace::Host
-        && let Some(change) = propagation::after_pivot(linux.rootfs_propagation)
-    {
+    let late = propagation::after_pivot(linux.rootfs_propagation);
+    if planner.context.mount_namespace != MountNamespace::Host && !late.is_empty() {
         // Not earlier: what is unbindable cannot be cloned to be made read-only.
-        planner.plan.steps.push(Step::RootPropagation(change));
+        planner.plan.steps.push(Step::RootPropagation(late));
     }
     if planner.config.root.readonly {
         planner.plan.steps.push(Step::ReadOnlyRoot);

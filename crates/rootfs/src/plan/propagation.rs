@@ -43,14 +43,18 @@ pub(super) fn of_root(wanted: Option<Propagation>, on_host: bool) -> Change {
     of_namespace(wanted)
 }
 
-/// `shared` and `unbindable` come after pivot_root(2), which refuses a shared root.
-pub(super) fn after_pivot(wanted: Option<Propagation>) -> Option<Change> {
-    let wanted = wanted?;
-    let late = matches!(
-        wanted.kind,
-        PropagationKind::Shared | PropagationKind::Unbindable
-    );
-    late.then(|| change(wanted))
+/// `shared` and `unbindable` come after pivot_root(2), which refuses a shared root. A slave that is
+/// made shared stays a slave of the host's mount too, so the root leaves that group first.
+pub(super) fn after_pivot(wanted: Option<Propagation>) -> Vec<Change> {
+    let alone = Change {
+        propagation: libc::MS_PRIVATE,
+        ..Change::default()
+    };
+    match wanted {
+        Some(wanted) if wanted.kind == PropagationKind::Shared => vec![alone, change(wanted)],
+        Some(wanted) if wanted.kind == PropagationKind::Unbindable => vec![change(wanted)],
+        _ => Vec::new(),
+    }
 }
 
 /// Binds without a propagation option of their own: rprivate, or what the root is asked to be. Not

@@ -1,0 +1,381 @@
+//! Sources that a child of the runtime finds for init, one after the other.
+//!
+//! They go through a socket with little room, each in the order of the steps that need them, so
+//! that only a few are open at any time, however many there are. Nothing comes back: the
+//! container's process never has somebody with power over the host to talk to.
+
+use super::fault;
+use super::open::{Slot, Slots};
+use super::source::{self, Failure};
+use crate::plan::{Plan, Source, SourceBy};
+use coracle_sys::{
+    AT_FDCWD, Call, Cloned, ExitStatus, NamespaceFlags, OpenTreeFlags, Parentage, clone3,
+    die_with_parent, exit, move_mount, open_tree, receive, send, setns, socket_pair, unshare,
+    wait_exit,
+};
+use nix::errno::Errno;
+use nix::mount::{MsFlags, mount};
+use nix::sys::signal::Signal;
+use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::stat::{SFlag, fstat};
+use nix::unistd::{Pid, fchdir};
+use std::ffi::CStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// The two ends of the socket; each process closes the one that it does not use.
+#[derive(Debug)]
+pub(super) struct Provided {
+    reader: Option<OwnedFd>,
+    writer: Option<OwnedFd>,
+}
+
+/// What comes for a source.
+pub(super) enum Delivery {
+    /// A detached tree with all changes made.
+    Tree(OwnedFd),
+    /// The place in init's mount namespace to clone.
+    Place(OwnedFd),
+    /// It may only be cloned by init itself.
+    Yours,
+    /// It is not there, and need not be.
+    Missing,
+}
+
+/// The kernel doubles it, and takes no less than a few messages' worth.
+const ROOM: usize = 1;
+
+const LENGTH: usize = 16;
+
+const TREE: u8 = 1;
+const PLACE: u8 = 2;
+const YOURS: u8 = 3;
+const MISSING: u8 = 4;
+const FAILED: u8 = 5;
+
+impl Provided {
+    /// A socket whose writer waits while a few messages are unread.
+    pub(super) fn new() -> nix::Result<Self> {
+        let (reader, writer) = socket_pair()?;
+        setsockopt(&writer, sockopt::SndBuf, &ROOM)?;
+        Ok(Self {
+            reader: Some(reader),
+            writer: Some(writer),
+        })
+    }
+
+    /// For init, which then sees the end of whoever writes.
+    pub(super) fn close_writer(&mut self) {
+        self.writer = None;
+    }
+
+    /// The source of this number; those before it that nobody wanted are passed over.
+    pub(super) fn receive(&self, wanted: usize) -> Result<Delivery, Failure> {
+        let socket = self.reader.as_ref().ok_or((Call::Check, fault::NO_SLOT))?;
+        loop {
+            let mut bytes = [0; LENGTH];
+            let (length, attached) =
+                receive(socket.as_fd(), &mut bytes).map_err(|errno| (Call::Receive, errno))?;
+            if length != LENGTH {
+                // Whoever wrote was ended.
+                return Err((Call::Receive, Errno::ECONNRESET));
+            }
+            let message = Message::decode(bytes);
+            let number = usize::try_from(message.number).unwrap_or(usize::MAX);
+            let delivery = match (message.kind, attached) {
+                (TREE, Some(tree)) => Delivery::Tree(tree),
+                (PLACE, Some(place)) => Delivery::Place(place),
+                (YOURS, _) => Delivery::Yours,
+                (MISSING, _) => Delivery::Missing,
+                (FAILED, _) => return Err(message.failure()),
+                _ => return Err((Call::Receive, Errno::EPROTO)),
+            };
+            if number == wanted {
+                return Ok(delivery);
+            }
+            if number > wanted {
+                return Err((Call::Receive, Errno::EPROTO));
+            }
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Message {
+    kind: u8,
+    call: u16,
+    number: u32,
+    errno: i32,
+}
+
+impl Message {
+    fn new(kind: u8, number: u32) -> Self {
+        Self {
+            kind,
+            call: 0,
+            number,
+            errno: 0,
+        }
+    }
+
+    fn failed(number: u32, (call, errno): Failure) -> Self {
+        Self {
+            kind: FAILED,
+            call: call.number(),
+            number,
+            errno: errno as i32,
+        }
+    }
+
+    fn failure(self) -> Failure {
+        let call = Call::from_number(self.call).unwrap_or(Call::Receive);
+        (call, Errno::from_raw(self.errno))
+    }
+
+    fn encode(self) -> [u8; LENGTH] {
+        let [a, b] = self.call.to_le_bytes();
+        let [c, d, e, f] = self.number.to_le_bytes();
+        let [g, h, i, j] = self.errno.to_le_bytes();
+        [self.kind, 0, a, b, c, d, e, f, g, h, i, j, 0, 0, 0, 0]
+    }
+
+    fn decode(bytes: [u8; LENGTH]) -> Self {
+        let [kind, _, a, b, c, d, e, f, g, h, i, j, ..] = bytes;
+        Self {
+            kind,
+            call: u16::from_le_bytes([a, b]),
+            number: u32::from_le_bytes([c, d, e, f]),
+            errno: i32::from_le_bytes([g, h, i, j]),
+        }
+    }
+}
+
+/// Whose namespaces a provider works in, by pidfd.
+#[derive(Clone, Copy, Debug)]
+pub struct Parties<'a> {
+    /// Whose mount namespace has the host's mounts without locks.
+    pub runtime: BorrowedFd<'a>,
+    /// The container's init.
+    pub init: BorrowedFd<'a>,
+}
+
+/// Sends init the sources that it cannot find itself, and returns when all were sent or one failed,
+/// which init is told. For a child of the runtime with the runtime's credentials, while init waits
+/// in its new mount namespace. Does not allocate.
+pub fn provide(plan: &Plan, slots: &mut Slots, parties: Parties<'_>) {
+    let Some(provided) = &mut slots.provided else {
+        return;
+    };
+    provided.reader = None;
+    let Some(writer) = provided.writer.take() else {
+        return;
+    };
+    if plan.source_by == SourceBy::Child
+        && let Err(errno) = setns(parties.init, NamespaceFlags::MOUNT)
+    {
+        tell(&writer, Message::failed(0, (Call::Setns, errno)), None);
+        return;
+    }
+    let sources = plan.sources.iter().zip(&slots.sources).zip(0_u32..);
+    for ((source, slot), number) in sources {
+        if !plan.is_provided(source) || matches!(slot, Slot::Link(_)) {
+            continue;
+        }
+        let provider = Provider {
+            source,
+            number,
+            id_maps: &slots.id_maps,
+            writer: &writer,
+            parties,
+        };
+        let goes_on = match plan.source_by {
+            SourceBy::Child => provider.in_inits_namespace(),
+            SourceBy::Init => provider.on_host(),
+        };
+        if !goes_on {
+            return;
+        }
+    }
+}
+
+/// False if nobody listens any more.
+fn tell(writer: &OwnedFd, message: Message, attached: Option<BorrowedFd<'_>>) -> bool {
+    send(writer.as_fd(), &message.encode(), attached).is_ok()
+}
+
+struct Provider<'a> {
+    source: &'a Source,
+    number: u32,
+    id_maps: &'a [OwnedFd],
+    writer: &'a OwnedFd,
+    parties: Parties<'a>,
+}
+
+impl Provider<'_> {
+    /// As a rule just the place is sent: what init clones there has the locks of its namespace.
+    fn in_inits_namespace(&self) -> bool {
+        let id_mapped = self.id_map().is_some();
+        let place = match source::place(self.source) {
+            Ok(place) => place,
+            Err(failure) => return self.failed(failure),
+        };
+        if self.covers_something(place.as_fd()) {
+            return self.uncovered();
+        }
+        if id_mapped {
+            // The right to do so comes from the owner of the file system.
+            let tree = source::clone_place(place.as_fd(), self.source, self.id_maps);
+            return self.deliver(tree);
+        }
+        tell(self.writer, self.message(PLACE), Some(place.as_fd()))
+    }
+
+    fn on_host(&self) -> bool {
+        match source::clone(self.source, self.id_maps) {
+            // The runtime's capability does not reach its mount namespace, which belongs to an
+            // outer user namespace; init has a copy.
+            Err((Call::OpenTree, Errno::EPERM)) if self.id_map().is_none() => {
+                tell(self.writer, self.message(YOURS), None)
+            }
+            tree => self.deliver(tree),
+        }
+    }
+
+    fn id_map(&self) -> Option<usize> {
+        let mut changes = self.source.changes.iter();
+        changes.find_map(|change| change.id_map)
+    }
+
+    fn message(&self, kind: u8) -> Message {
+        Message::new(kind, self.number)
+    }
+
+    fn deliver(&self, tree: Result<OwnedFd, Failure>) -> bool {
+        match tree {
+            Ok(tree) => tell(self.writer, self.message(TREE), Some(tree.as_fd())),
+            Err(failure) => self.failed(failure),
+        }
+    }
+
+    /// Whether more is to come after a failure.
+    fn failed(&self, failure: Failure) -> bool {
+        let missing =
+            (Call::OpenTree, Errno::ENOENT) == failure || (Call::Openat2, Errno::ENOENT) == failure;
+        if self.source.optional && missing {
+            return tell(self.writer, self.message(MISSING), None);
+        }
+        tell(self.writer, Message::failed(self.number, failure), None);
+        false
+    }
+
+    /// A plain bind of a directory with mounts below it, which are locked in this namespace: the
+    /// kernel does not clone the directory without them.
+    fn covers_something(&self, place: BorrowedFd<'_>) -> bool {
+        if self.source.recursive || !self.source.by_config {
+            return false;
+        }
+        if !fstat(place).is_ok_and(|stat| source::is(&stat, SFlag::S_IFDIR)) {
+            return false;
+        }
+        let flags = OpenTreeFlags::EMPTY_PATH | OpenTreeFlags::CLONE;
+        matches!(open_tree(place, c"", flags), Err(Errno::EINVAL))
+    }
+
+    /// By a process of its own, since who joins a user namespace does not come back.
+    fn uncovered(&self) -> bool {
+        let parent = Pid::this();
+        match clone3(NamespaceFlags::empty(), None, Parentage::Own) {
+            Err(errno) => self.failed((Call::Clone, errno)),
+            Ok(Cloned::Child) => {
+                let tree = die_with_parent(parent, Signal::SIGKILL)
+                    .map_err(|errno| (Call::Prctl, errno))
+                    .and_then(|()| self.alone_with_locks());
+                exit(i32::from(!self.deliver(tree)))
+            }
+            Ok(Cloned::Parent { pidfd, .. }) => match wait_exit(pidfd.as_fd()) {
+                Ok(ExitStatus::Code(code)) => code == 0,
+                Ok(ExitStatus::Signal(_)) => self.failed((Call::Wait, Errno::ECANCELED)),
+                Err(errno) => self.failed((Call::Wait, errno)),
+            },
+        }
+    }
+
+    /// On the host the mount is cloned without those below it, as the config says. That clone has
+    /// no locks, and root in the container could lift what the host restricts. The kernel locks the
+    /// flags of a mount when its namespace is copied for another user namespace: so the clone is
+    /// attached in a copy of the host's namespace, over its root, and that copy is copied once more
+    /// by a member of the container's user namespace. The working directory follows each copy.
+    fn alone_with_locks(&self) -> Result<OwnedFd, Failure> {
+        let Parties { runtime, init } = self.parties;
+        setns(runtime, NamespaceFlags::MOUNT).map_err(|errno| (Call::Setns, errno))?;
+        unshare(NamespaceFlags::MOUNT).map_err(|errno| (Call::Unshare, errno))?;
+        let slave = MsFlags::MS_SLAVE | MsFlags::MS_REC;
+        mount(None::<&CStr>, c"/", None::<&CStr>, slave, None::<&CStr>)
+            .map_err(|errno| (Call::Mount, errno))?;
+        let place = source::place(self.source)?;
+        let flags = OpenTreeFlags::EMPTY_PATH | OpenTreeFlags::CLONE;
+        let tree = open_tree(place.as_fd(), c"", flags).map_err(|errno| (Call::OpenTree, errno))?;
+        self.change(tree.as_fd(), |id_map| id_map.is_some())?;
+        move_mount(tree.as_fd(), AT_FDCWD, c"/").map_err(|errno| (Call::MoveMount, errno))?;
+        fchdir(&tree).map_err(|errno| (Call::Fchdir, errno))?;
+        setns(init, NamespaceFlags::USER).map_err(|errno| (Call::Setns, errno))?;
+        unshare(NamespaceFlags::MOUNT).map_err(|errno| (Call::Unshare, errno))?;
+        let locked = open_tree(AT_FDCWD, c"", flags).map_err(|errno| (Call::OpenTree, errno))?;
+        self.change(locked.as_fd(), |id_map| id_map.is_none())?;
+        Ok(locked)
+    }
+
+    fn change(
+        &self,
+        tree: BorrowedFd<'_>,
+        wanted: impl Fn(Option<usize>) -> bool,
+    ) -> Result<(), Failure> {
+        let changes = self.source.changes.iter();
+        for change in changes.filter(|change| wanted(change.id_map)) {
+            source::apply(tree, change, self.id_maps)
+                .map_err(|errno| (Call::MountSetattr, errno))?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_come_back_as_they_were() {
+        let failure = (Call::OpenTree, Errno::ENOENT);
+        let message = Message::decode(Message::failed(70_000, failure).encode());
+        assert_eq!((message.kind, message.number), (FAILED, 70_000));
+        assert_eq!(message.failure(), failure);
+        let message = Message::decode(Message::new(PLACE, 3).encode());
+        assert_eq!((message.kind, message.number), (PLACE, 3));
+    }
+
+    /// The writer waits long before a small limit on descriptors in flight.
+    #[test]
+    fn few_are_in_flight() {
+        let provided = Provided::new().expect("a socket pair");
+        let writer = provided.writer.as_ref().expect("the writer");
+        nix::fcntl::fcntl(
+            writer,
+            nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK),
+        )
+        .expect("a flag");
+        let sent = (0..1000)
+            .take_while(|number| tell(writer, Message::new(PLACE, *number), Some(writer.as_fd())));
+        let sent = sent.count();
+        assert!((1..32).contains(&sent), "{sent}");
+        let Ok(Delivery::Place(_)) = provided.receive(0) else {
+            panic!("the first")
+        };
+    }
+
+    #[test]
+    fn the_end_of_the_writer_is_seen() {
+        let mut provided = Provided::new().expect("a socket pair");
+        provided.close_writer();
+        let answer = provided.receive(0).map(drop);
+        assert_eq!(answer, Err((Call::Receive, Errno::ECONNRESET)));
+    }
+}
