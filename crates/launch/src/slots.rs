@@ -136,11 +136,11 @@ impl Slots {
     }
 
     /// The runtime's copies that would keep a pipe alive behind init's back. Those of mounts are
-    /// closed by [`crate::Launch::admit`].
+    /// closed by [`crate::Launch::admit`], and the last copy of an enclosed directory, for which the
+    /// kernel waits some milliseconds, when the program runs.
     pub(crate) fn close_after_clone(&mut self) {
         self.into = None;
         self.fallback = None;
-        self.enclosed = [None, None];
         self.tasks.clear();
         self.exec_root = None;
         self.print = None;
