@@ -269,7 +269,7 @@ impl<'p> Launch<'p> {
         if let (Some(plan), Some(slots)) = (plan, slots)
             && plan.needs_provider()
         {
-            self.provider = Some(sources::send(plan, slots, self.pidfd.as_fd())?);
+            self.provider = Some(sources::send(plan, slots, self.pid)?);
         }
         Ok(())
     }

@@ -136,8 +136,8 @@ impl Slots {
     }
 
     /// The runtime's copies that would keep a pipe alive behind init's back. Those of mounts are
-    /// closed by [`crate::Launch::admit`], and the last copy of an enclosed directory, for which the
-    /// kernel waits some milliseconds, when the program runs.
+    /// closed by [`crate::Launch::admit`], and the last copy of an enclosed directory when the
+    /// program runs: the kernel waits some milliseconds for it.
     pub(crate) fn close_after_clone(&mut self) {
         self.into = None;
         self.fallback = None;

@@ -80,6 +80,7 @@ coracle_integration::tests![
     a_plain_bind_takes_the_top_alone_in_a_user_namespace,
     magic_links_lead_no_source_anywhere,
     sources_need_not_be_reachable_from_inside,
+    sources_come_without_the_right_to_trace,
     noop_options_are_accepted,
 ];
 
@@ -1625,6 +1626,22 @@ fn sources_need_not_be_reachable_from_inside() {
         runtime.run(&bundle.args(["cat", "/x/f"])).ok().line(),
         "text"
     );
+}
+
+/// Init is not to be looked into once it goes on, so who finds the sources is there before; also
+/// where one is cloned on the host.
+fn sources_come_without_the_right_to_trace() {
+    let runtime = Runtime::new();
+    let source = HostMount::new(&runtime, "source", &[]);
+    source.tmpfs_below("below");
+    fs::write(source.0.join("f"), "text").unwrap();
+    let bundle = runtime.bundle().user_namespace().bind(&source.0, "/x", []);
+    let bundle = bundle.args(["cat", "/x/f"]);
+    for _ in 0..5 {
+        let run = runtime.with_bundle("run", &bundle).arg(runtime.id());
+        let run = run.under("setpriv", ["--bounding-set=-sys_ptrace", "--"]);
+        assert_eq!(run.output().ok().line(), "text");
+    }
 }
 
 fn noop_options_are_accepted() {

@@ -149,19 +149,22 @@ impl Message {
     }
 }
 
-/// Whose namespaces a provider works in, by pidfd.
+/// The namespaces that a provider works in, opened before init is out of reach.
 #[derive(Clone, Copy, Debug)]
 pub struct Parties<'a> {
-    /// Whose mount namespace has the host's mounts without locks.
-    pub runtime: BorrowedFd<'a>,
-    /// The container's init.
-    pub init: BorrowedFd<'a>,
+    /// The runtime's mount namespace, with the host's mounts without locks.
+    pub host: BorrowedFd<'a>,
+    /// Init's mount namespace.
+    pub mounts: BorrowedFd<'a>,
+    /// Init's user namespace.
+    pub users: BorrowedFd<'a>,
 }
 
 /// Sends init the sources that it cannot find itself, and returns when all were sent or one failed,
-/// which init is told. For a child of the runtime with the runtime's credentials, while init waits
-/// in its new mount namespace. Does not allocate.
-pub fn provide(plan: &Plan, slots: &mut Slots, parties: Parties<'_>) {
+/// which init is told. For a child of the runtime with the runtime's credentials. Calls `joined`
+/// when it is in init's mount namespace; init may mount from then on, not before: its root would
+/// be this process's. Does not allocate.
+pub fn provide(plan: &Plan, slots: &mut Slots, parties: Parties<'_>, joined: impl FnOnce()) {
     let Some(provided) = &mut slots.provided else {
         return;
     };
@@ -170,11 +173,12 @@ pub fn provide(plan: &Plan, slots: &mut Slots, parties: Parties<'_>) {
         return;
     };
     if plan.source_by == SourceBy::Child
-        && let Err(errno) = setns(parties.init, NamespaceFlags::MOUNT)
+        && let Err(errno) = setns(parties.mounts, NamespaceFlags::MOUNT)
     {
         tell(&writer, Message::failed(0, (Call::Setns, errno)), None);
         return;
     }
+    joined();
     let sources = plan.sources.iter().zip(&slots.sources).zip(0_u32..);
     for ((source, slot), number) in sources {
         if !plan.is_provided(source) || matches!(slot, Slot::Link(_)) {
@@ -305,8 +309,8 @@ impl Provider<'_> {
     /// attached in a copy of the host's namespace, over its root, and that copy is copied once more
     /// by a member of the container's user namespace. The working directory follows each copy.
     fn alone_with_locks(&self) -> Result<OwnedFd, Failure> {
-        let Parties { runtime, init } = self.parties;
-        setns(runtime, NamespaceFlags::MOUNT).map_err(|errno| (Call::Setns, errno))?;
+        let Parties { host, users, .. } = self.parties;
+        setns(host, NamespaceFlags::MOUNT).map_err(|errno| (Call::Setns, errno))?;
         unshare(NamespaceFlags::MOUNT).map_err(|errno| (Call::Unshare, errno))?;
         let slave = MsFlags::MS_SLAVE | MsFlags::MS_REC;
         mount(None::<&CStr>, c"/", None::<&CStr>, slave, None::<&CStr>)
@@ -317,7 +321,7 @@ impl Provider<'_> {
         self.change(tree.as_fd(), |id_map| id_map.is_some())?;
         move_mount(tree.as_fd(), AT_FDCWD, c"/").map_err(|errno| (Call::MoveMount, errno))?;
         fchdir(&tree).map_err(|errno| (Call::Fchdir, errno))?;
-        setns(init, NamespaceFlags::USER).map_err(|errno| (Call::Setns, errno))?;
+        setns(users, NamespaceFlags::USER).map_err(|errno| (Call::Setns, errno))?;
         unshare(NamespaceFlags::MOUNT).map_err(|errno| (Call::Unshare, errno))?;
         let locked = open_tree(AT_FDCWD, c"", flags).map_err(|errno| (Call::OpenTree, errno))?;
         self.change(locked.as_fd(), |id_map| id_map.is_none())?;
