@@ -197,8 +197,13 @@ fn mounts_are_listed_in_order() {
     for (name, start) in [
         ("own", runtime.bundle()),
         ("user namespace", runtime.bundle().user_namespace()),
+        ("shared", runtime.bundle()),
     ] {
         let mut bundle = bundle(start);
+        if name == "shared" {
+            let shared = bundle.config["mounts"].as_array_mut().unwrap();
+            shared.last_mut().unwrap()["options"] = json!(["bind", "shared"]);
+        }
         let mounts = bundle.config["mounts"].as_array_mut().unwrap();
         let bind = mounts
             .iter_mut()

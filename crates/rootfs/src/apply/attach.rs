@@ -6,11 +6,11 @@ use super::source::{self, Failure};
 use super::target::{self, Make};
 use super::{cgroup, fault, fresh};
 use crate::plan::{Bind, MS_NOSYMFOLLOW, Plan, Remount, Step, Target};
-use coracle_sys::{AT_FDCWD, Call, Fault, move_mount, read_link};
+use coracle_sys::{AT_FDCWD, Call, Fault, OpenTreeFlags, move_mount, open_tree, read_link};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
-use nix::mount::{MsFlags, mount};
-use nix::sys::stat::{Mode, umask};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::stat::{Mode, SFlag, fstat, umask};
 use nix::sys::statvfs::FsFlags;
 use nix::unistd::{fchdir, symlinkat};
 use std::ffi::CStr;
@@ -160,9 +160,36 @@ fn attach_bind(plan: &Plan, slots: &mut Slots, bind: &Bind) -> Result<(), Failur
     let tree = tree.ok_or((Call::OpenTree, Errno::ENOENT))?;
     let base = slots.base(bind.target.base)?;
     let found = target::resolve(base, &bind.target, Make::Like(tree.as_fd()))?;
+    let tree = renumber(plan, bind, found.place.as_fd(), tree)?;
     slots.attach(&bind.target, found.place.as_fd(), tree.as_fd())?;
     slots.keep(bind.keep, tree);
     Ok(())
+}
+
+/// Linux lists mounts by their numbers since 6.8, and who clones on the host has done so before
+/// this turn. So a directory from there is attached, cloned, and taken away again: the clone has a
+/// number of now, and is in the same peer group.
+fn renumber(
+    plan: &Plan,
+    bind: &Bind,
+    place: BorrowedFd<'_>,
+    tree: OwnedFd,
+) -> Result<OwnedFd, Failure> {
+    let source = plan.sources.get(bind.source);
+    let early = source.is_some_and(|source| source.on_host && source.inside.is_none());
+    let stat = match early && plan.has_own_namespace() {
+        true => fstat(&tree).map_err(|errno| (Call::Stat, errno))?,
+        false => return Ok(tree),
+    };
+    if !source::is(&stat, SFlag::S_IFDIR) {
+        return Ok(tree);
+    }
+    move_mount(tree.as_fd(), place, c"").map_err(|errno| (Call::MoveMount, errno))?;
+    let flags = OpenTreeFlags::EMPTY_PATH | OpenTreeFlags::CLONE | OpenTreeFlags::RECURSIVE;
+    let clone = open_tree(tree.as_fd(), c"", flags).map_err(|errno| (Call::OpenTree, errno))?;
+    fchdir(&tree).map_err(|errno| (Call::Fchdir, errno))?;
+    umount2(c".", MntFlags::MNT_DETACH).map_err(|errno| (Call::Umount, errno))?;
+    Ok(clone)
 }
 
 /// The source is a link: the destination becomes the same link.
