@@ -18,6 +18,14 @@ test:
 kernel *FILTER:
     CORACLE="$(realpath {{program}})" cargo test -p coracle-integration --test kernel -- {{FILTER}}
 
+# Faults at system calls (root): a sample, `--all`, or `SCENARIO POINT FAULT` as a failure prints it
+faults *ARGUMENTS:
+    CORACLE="$(realpath {{program}})" cargo test -q -p coracle-integration --test faults -- {{ARGUMENTS}}
+
+# Images made to mislead the runtime (root): a sample, `--all`, or `--exact NAME`
+hostile *ARGUMENTS:
+    CORACLE="$(realpath {{program}})" cargo test -q -p coracle-integration --test hostile -- {{ARGUMENTS}}
+
 # Run all kernel tests in a guest with cgroup v2 and systemd (root, x86_64): 5 minutes and, once, 5 to make it
 guest-kernel:
     CORACLE_TEST_FULL=1 integration/test release guest

@@ -143,6 +143,27 @@ impl Command {
         self.spawn().wait_or_kill()
     }
 
+    /// How long it may take.
+    pub(crate) fn limit_of(&self) -> Duration {
+        self.limit
+    }
+
+    /// Starts it; the caller waits for it.
+    pub(crate) fn start(mut self) -> Started {
+        let title = format!("{:?}", self.inner);
+        let child = self
+            .inner
+            .spawn()
+            .unwrap_or_else(|error| panic!("{title}: {error}"));
+        Started {
+            title,
+            pid: Pid::from_raw(child.id().cast_signed()),
+            stdout: self.stdout,
+            stderr: self.stderr,
+            start: Instant::now(),
+        }
+    }
+
     /// Starts it.
     pub fn spawn(mut self) -> Running {
         let title = format!("{:?}", self.inner);
@@ -198,6 +219,37 @@ impl Capture {
         bytes.truncate(read);
         String::from_utf8_lossy(&bytes).into_owned()
     }
+}
+
+/// A started command for which its starter waits.
+#[derive(Debug)]
+pub(crate) struct Started {
+    title: String,
+    pub(crate) pid: Pid,
+    stdout: Capture,
+    stderr: Capture,
+    start: Instant,
+}
+
+impl Started {
+    /// What it left, now that it has ended.
+    pub(crate) fn output(&self, status: ExitStatus) -> Output {
+        Output {
+            code: code(status),
+            signal: status.signal(),
+            stdout: self.stdout.text(),
+            stderr: self.stderr.text(),
+            time: self.start.elapsed(),
+            title: self.title.clone(),
+        }
+    }
+}
+
+/// The exit code, or 128 and the number of the signal.
+fn code(status: ExitStatus) -> i32 {
+    status
+        .code()
+        .unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
 }
 
 /// A started command.
@@ -280,9 +332,7 @@ pub struct Output {
 impl Output {
     fn new(status: ExitStatus, command: &Running) -> Self {
         Self {
-            code: status
-                .code()
-                .unwrap_or_else(|| 128 + status.signal().unwrap_or(0)),
+            code: code(status),
             signal: status.signal(),
             stdout: command.stdout.text(),
             stderr: command.stderr.text(),

@@ -32,6 +32,7 @@ mod receiver;
 pub mod runner;
 mod runtime;
 pub mod terminal;
+pub mod trace;
 
 pub use bundle::{Bundle, fill_rootfs};
 pub use command::{Command, Output, Running, wait_until};

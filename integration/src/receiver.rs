@@ -41,6 +41,13 @@ impl Receiver {
         (text, descriptor)
     }
 
+    /// Accepts and drops whatever connections wait.
+    pub fn drain(&self) {
+        while !self.is_idle() {
+            drop(self.listener.accept());
+        }
+    }
+
     /// Does nobody connect or wait to be accepted?
     pub fn is_idle(&self) -> bool {
         let mut wanted = [PollFd::new(self.listener.as_fd(), PollFlags::POLLIN)];

@@ -304,7 +304,7 @@ impl Runtime {
     }
 
     /// Removes by our own hand what a faulty runtime left, for the sake of the next test.
-    fn sweep(&self) {
+    pub fn sweep(&self) {
         let kill = |line: &str| {
             let pid = line
                 .strip_prefix("process ")?

@@ -1,0 +1,128 @@
+//! Faults at the system calls of every verb: the process that makes the call is killed, or the call
+//! fails with an errno. Afterwards `state` and `list` must answer at once and truly, and
+//! `delete --force` must clear everything within five seconds. As root:
+//!
+//!     faults [--all | --count N] [--seed N] [SCENARIO...]     a sample, 400 tries, or every point
+//!     faults SCENARIO POINT FAULT                             one try, as a failure prints it
+//!
+//! A scenario is a verb and a variant, `run/hooks`; a part of the name chooses all that have it. A
+//! point is PROCESS:CALL: the runtime is process 0, what it clones follows in order. A fault is
+//! KILL or an errno, `EIO`.
+
+mod scenario;
+mod tries;
+
+use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use coracle_integration::trace::{Fault, Point};
+use nix::errno::Errno;
+
+use scenario::{SCENARIOS, Scenario};
+use tries::Tally;
+
+/// Errnos that any call may return, on a machine that is full, busy, old or forbids it.
+const ERRNOS: [Errno; 11] = [
+    Errno::ENOSPC,
+    Errno::EMFILE,
+    Errno::ENFILE,
+    Errno::ENOMEM,
+    Errno::EINTR,
+    Errno::EPERM,
+    Errno::EACCES,
+    Errno::EIO,
+    Errno::EAGAIN,
+    Errno::EBUSY,
+    Errno::ENOSYS,
+];
+
+/// Tries of a sample, over all scenarios.
+const SAMPLE: usize = 400;
+
+/// What the command line asks for.
+struct Asked {
+    /// Tries in all; `None` is every point.
+    count: Option<usize>,
+    seed: u64,
+    filters: Vec<String>,
+}
+
+fn main() -> ExitCode {
+    if !nix::unistd::geteuid().is_root() {
+        println!("skipped: needs root");
+        return ExitCode::SUCCESS;
+    }
+    if !coracle_integration::trace::can_trace() {
+        println!("skipped: needs x86_64, whose registers the tracer knows");
+        return ExitCode::SUCCESS;
+    }
+    nix::sys::prctl::set_child_subreaper(true).expect("become a subreaper");
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if let [name, point, fault] = &words[..]
+        && let (Ok(point), Some(fault)) = (point.parse(), fault_of(fault))
+    {
+        return one(name, point, fault);
+    }
+    let asked = asked(&words);
+    println!("seed {}", asked.seed);
+    let chosen: Vec<&Scenario> = SCENARIOS.iter().filter(|s| matches(s, &asked)).collect();
+    let mut tally = Tally::default();
+    let mut seed = asked.seed;
+    for scenario in &chosen {
+        let count = asked.count.map(|count| count.div_ceil(chosen.len()));
+        tally.add(tries::scenario(scenario, count, &mut seed));
+    }
+    println!("\n{tally}");
+    match tally.failed {
+        0 => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    }
+}
+
+fn asked(words: &[String]) -> Asked {
+    let clock = SystemTime::now().duration_since(UNIX_EPOCH);
+    let mut asked = Asked {
+        count: Some(SAMPLE),
+        seed: clock.map_or(1, |time| time.as_secs()),
+        filters: Vec::new(),
+    };
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        let mut number = || words.next().and_then(|word| word.parse().ok());
+        match word.as_str() {
+            "--all" => asked.count = None,
+            "--count" => asked.count = number().and_then(|n| usize::try_from(n).ok()),
+            "--seed" => asked.seed = number().expect("--seed NUMBER"),
+            filter => asked.filters.push(filter.to_owned()),
+        }
+    }
+    asked
+}
+
+fn matches(scenario: &Scenario, asked: &Asked) -> bool {
+    let name = scenario.name();
+    asked.filters.is_empty() || asked.filters.iter().any(|filter| name.contains(filter))
+}
+
+fn fault_of(text: &str) -> Option<Fault> {
+    match text {
+        "KILL" => Some(Fault::Kill),
+        text => {
+            let named = |errno: &&Errno| format!("{errno:?}") == text;
+            ERRNOS.iter().find(named).copied().map(Fault::Fail)
+        }
+    }
+}
+
+fn one(name: &str, point: Point, fault: Fault) -> ExitCode {
+    let Some(scenario) = SCENARIOS.iter().find(|scenario| scenario.name() == name) else {
+        println!("no scenario is called {name}");
+        return ExitCode::FAILURE;
+    };
+    let tally = tries::single(scenario, point, fault);
+    println!("{tally}");
+    match tally.failed {
+        0 => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    }
+}
