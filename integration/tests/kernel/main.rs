@@ -19,6 +19,7 @@ mod hooks;
 mod io;
 mod lifecycle;
 mod limits;
+mod load;
 mod mounts;
 mod namespaces;
 mod notify;
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
         io::TESTS,
         lifecycle::TESTS,
         limits::TESTS,
+        load::TESTS,
         mounts::TESTS,
         namespaces::TESTS,
         notify::TESTS,
