@@ -73,7 +73,7 @@ const IMPURE_METHODS: [&str; 10] = [
     ".read_dir(",
 ];
 /// Hosts that an address in the repository may name: none that serves packages.
-const HOSTS: [&str; 9] = [
+const HOSTS: [&str; 10] = [
     "docs.kernel.org",
     "docs.rs",
     "git.kernel.org",
@@ -83,6 +83,7 @@ const HOSTS: [&str; 9] = [
     "opencontainers.org",
     "www.apache.org",
     "www.kernel.org",
+    "www.w3.org",
 ];
 
 type Rule = fn(&Source) -> Vec<String>;
