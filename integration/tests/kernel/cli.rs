@@ -325,7 +325,8 @@ fn debug_tells_every_step() {
     let bundle = bundle.hook("createRuntime", hook.clone());
     let bundle = bundle.hook("poststart", hook).write().dir.clone();
     let bundle = bundle.to_str().unwrap();
-    let config = json!({"args": ["true"], "cwd": "/", "execCPUAffinity": {"initial": "0"}});
+    let (user, affinity) = (json!({"uid": 0, "gid": 0}), json!({"initial": "0"}));
+    let config = json!({"args": ["true"], "cwd": "/", "user": user, "execCPUAffinity": affinity});
     let process = runtime.folder().file("process", &config.to_string());
     let process = process.to_str().unwrap();
     let mut verbs = vec![
