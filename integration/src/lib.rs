@@ -22,6 +22,7 @@
 mod bundle;
 mod command;
 mod container;
+pub mod criu;
 pub mod expected;
 mod folder;
 mod host_mount;

@@ -1,7 +1,7 @@
 //! The side effects of a creation, in order. Each that leaves something outside this process is
 //! noted in the undo list before the next one begins.
 
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
 
 use coracle_bundle::HookPoint;
@@ -88,7 +88,7 @@ pub(crate) fn build(site: &mut Site, handoff: Handoff, goal: Goal) -> Result<Bui
 }
 
 /// Makes the cgroup, open for init to join.
-fn make_cgroup(site: &mut Site) -> Result<Joining, Error> {
+pub(crate) fn make_cgroup(site: &mut Site) -> Result<Joining, Error> {
     let Some(cgroups) = &site.prepared.plan.cgroups else {
         return Ok(Joining::default());
     };
@@ -161,7 +161,7 @@ fn create_init<'a>(site: &mut Site<'a>, goal: Goal, joining: Joining) -> Result<
     if plan.stops_for_hooks() {
         launch.mounts_reached()?;
         steps.carried_out(plan, &FIRST);
-        run_hooks(site, &launch)?;
+        run_hooks(site, launch.pid(), launch.pidfd())?;
         launch.grant()?;
     }
     let state = state::for_hook(site.record, Status::Creating, launch.pid().as_raw());
@@ -175,7 +175,7 @@ fn create_init<'a>(site: &mut Site<'a>, goal: Goal, joining: Joining) -> Result<
 }
 
 /// The cgroup that systemd made around init is the container's now, to be killed and removed.
-fn own_cgroup(site: &mut Site) {
+pub(crate) fn own_cgroup(site: &mut Site) {
     if let (false, Some(record)) = (site.record.cgroup_made, &site.record.cgroup) {
         site.undo.push(Made::Cgroup(Box::new(record.clone())));
         site.record.cgroup_made = true;
@@ -243,11 +243,11 @@ pub(crate) fn ran_hooks(steps: &Steps, hooks: &coracle_hooks::Plan, point: HookP
 }
 
 /// prestart and createRuntime, in the runtime's namespaces.
-fn run_hooks(site: &Site, launch: &Launch) -> Result<(), Error> {
-    let state = state::for_hook(site.record, Status::Creating, launch.pid().as_raw());
+pub(crate) fn run_hooks(site: &Site, pid: Pid, pidfd: BorrowedFd) -> Result<(), Error> {
+    let state = state::for_hook(site.record, Status::Creating, pid.as_raw());
     let hooks = &site.prepared.plan.hooks;
     for point in [HookPoint::Prestart, HookPoint::CreateRuntime] {
-        coracle_hooks::run(point, hooks.at(point), &state, Some(launch.pidfd()))?;
+        coracle_hooks::run(point, hooks.at(point), &state, Some(pidfd))?;
         ran_hooks(&site.directory.steps, hooks, point);
     }
     Ok(())

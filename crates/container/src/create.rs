@@ -9,6 +9,7 @@ use coracle_launch::{Launch, Plan, Released};
 use nix::unistd::Uid;
 
 use crate::build::{self, Built, Site};
+use crate::descriptors;
 use crate::error::Error;
 use crate::handoff::{self, Socket};
 use crate::identity::Identity;
@@ -254,6 +255,11 @@ impl<'a> Handoff<'a> {
         })
     }
 
+    /// Console socket, pidfd socket and pid file.
+    pub(crate) fn into_parts(self) -> (Option<Socket>, Option<Socket>, Option<&'a Path>) {
+        (self.console, self.pidfd, self.pid_file)
+    }
+
     /// The connections' numbers.
     fn descriptors(&self) -> impl Iterator<Item = RawFd> {
         [&self.console, &self.pidfd]
@@ -292,7 +298,7 @@ impl<'a> Handoff<'a> {
     }
 }
 
-fn first_record(directory: &Directory, prepared: &Prepared) -> Result<Record, Error> {
+pub(crate) fn first_record(directory: &Directory, prepared: &Prepared) -> Result<Record, Error> {
     let Bundle { dir, config, .. } = &prepared.bundle;
     for (what, path) in [("bundle", dir), ("root.path", &config.root.path)] {
         if path.to_str().is_none() {
@@ -330,5 +336,6 @@ fn first_record(directory: &Directory, prepared: &Prepared) -> Result<Record, Er
         no_new_keyring: prepared.keyring == Keyring::Inherited,
         annotations: config.annotations.clone(),
         network: None,
+        descriptors: descriptors::names(config),
     })
 }

@@ -117,7 +117,11 @@ pub(crate) fn after(error: Error, directory: &Directory) -> Error {
 }
 
 /// Ends what runs and removes what there is. The caller holds the lock.
-fn end(directory: &Directory, record: &Record, force: Force) -> Result<Vec<String>, Error> {
+pub(crate) fn end(
+    directory: &Directory,
+    record: &Record,
+    force: Force,
+) -> Result<Vec<String>, Error> {
     let was_over = is_over(record);
     let steps = &directory.steps;
     end_processes(&directory.id, record)?;
@@ -178,7 +182,7 @@ fn is_over(record: &Record) -> bool {
 }
 
 /// Kills init and, by the cgroup, whatever else there is, and waits for init's end.
-fn end_processes(id: &ContainerId, record: &Record) -> Result<(), Error> {
+pub(crate) fn end_processes(id: &ContainerId, record: &Record) -> Result<(), Error> {
     let is_over = is_over(record);
     let pidfd = match &record.init {
         Some(init) => init.open().map_err(|errno| Error::System {

@@ -46,6 +46,9 @@ pub enum Error {
     /// A hook failed.
     #[error(transparent)]
     Hooks(#[from] coracle_hooks::Error),
+    /// A checkpoint or a restore failed.
+    #[error(transparent)]
+    Checkpoint(#[from] coracle_checkpoint::Error),
     /// A network failed, or cannot be had as asked.
     #[error(transparent)]
     Cni(#[from] coracle_cni::Error),

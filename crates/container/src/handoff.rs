@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use coracle_sys::CloseRange;
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 
 use crate::error::{Error, io_errno};
 
@@ -152,12 +153,22 @@ fn is_open(number: u32) -> bool {
     facts.is_ok_and(|facts| is_inherited(&facts))
 }
 
-/// From the flags of /proc/PID/fdinfo/N, in octal: proc_pid_fdinfo(5).
+/// How the caller has opened a descriptor; `None` if it has not.
+pub(crate) fn inherited_mode(number: i32) -> Option<OFlag> {
+    let facts = std::fs::read_to_string(format!("/proc/self/fdinfo/{number}")).ok()?;
+    let flags = flags(&facts).filter(|_| is_inherited(&facts))?;
+    Some(flags & OFlag::O_ACCMODE)
+}
+
 fn is_inherited(facts: &str) -> bool {
-    let flags = facts.lines().find_map(|line| line.strip_prefix("flags:"));
-    flags
-        .and_then(|flags| i64::from_str_radix(flags.trim(), 8).ok())
-        .is_some_and(|flags| flags & i64::from(nix::libc::O_CLOEXEC) == 0)
+    flags(facts).is_some_and(|flags| !flags.contains(OFlag::O_CLOEXEC))
+}
+
+/// The flags of /proc/PID/fdinfo/N, in octal: proc_pid_fdinfo(5).
+fn flags(facts: &str) -> Option<OFlag> {
+    let flags = facts.lines().find_map(|line| line.strip_prefix("flags:"))?;
+    let flags = i32::from_str_radix(flags.trim(), 8).ok()?;
+    Some(OFlag::from_bits_retain(flags))
 }
 
 #[cfg(test)]

@@ -20,9 +20,11 @@
 //! - The bundle's config is read once: later verbs read the private copy.
 
 mod build;
+mod checkpoint;
 mod clear;
 mod create;
 mod delete;
+mod descriptors;
 mod error;
 mod events;
 mod exec;
@@ -42,6 +44,7 @@ mod notify;
 mod options;
 mod record;
 mod relay;
+mod restore;
 mod run;
 mod start;
 mod state;
@@ -53,6 +56,11 @@ mod torn;
 mod undo;
 mod update;
 
+pub use checkpoint::{CheckpointOptions, Progress, checkpoint};
+pub use coracle_checkpoint::{
+    CgroupsMode, Flags as CriuFlags, Kind as CheckpointKind, LsmLabels, PageServer,
+    parse_page_server,
+};
 pub use coracle_cni::{ANNOTATIONS as NETWORK_ANNOTATIONS, Flags as NetworkFlags, Search};
 pub use create::create;
 pub use delete::delete;
@@ -67,6 +75,7 @@ pub use options::{
     After, Attachment, CgroupManager, CreateOptions, ExecOptions, ExecProcess, Force, Jail,
     Keyring, Rootless, RunOptions, Scope, Subreaper,
 };
+pub use restore::{RestoreOptions, restore};
 pub use run::{Ended, run};
 pub use start::start;
 pub use state::{OCI_VERSION, State};

@@ -50,6 +50,9 @@ pub(crate) struct Record {
     /// The networks that it is attached to, and those that it is about to be: a
     /// [`coracle_cni::Plan`].
     pub(crate) network: Option<Value>,
+    /// Names of the standard streams that init was given, for a checkpoint; see
+    /// [`crate::descriptors`].
+    pub(crate) descriptors: Vec<String>,
 }
 
 /// Which other runtime wrote this `state.json`: a state root can be shared, and the name was ours

@@ -53,6 +53,7 @@ pub(crate) enum Verb {
     Pause,
     Resume,
     Update,
+    Checkpoint,
 }
 
 /// Total: what `verb` says in `status`, `None` when it is allowed. The texts are those that callers
@@ -89,6 +90,13 @@ pub(crate) fn refusal(verb: Verb, status: Status) -> Option<&'static str> {
         (Verb::Resume, _) => Some("container not paused"),
         (Verb::Update, Stopped | Creating) => Some("container not running"),
         (Verb::Update, _) => None,
+        (Verb::Checkpoint, Running | Paused) => None,
+        (Verb::Checkpoint, Created) => {
+            Some("cannot checkpoint a container that has not been started")
+        }
+        (Verb::Checkpoint, Stopped | Creating) => {
+            Some("cannot checkpoint a container that is not running: container not running")
+        }
     }
 }
 

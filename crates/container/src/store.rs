@@ -8,6 +8,7 @@
 //!     start  started    FIFOs between `start` and init, gone once the container was started
 //!     output            a third one, for what hooks of the container print
 //!     notify/           the directory of NOTIFY_SOCKET's proxy, if there is one
+//!     root/             where criu sees the root file system while it restores
 //!     netns             the network namespace, mounted, if it is attached to networks
 //!     resolv.conf hosts mounted into the container, where they were asked for
 //! ```
@@ -43,6 +44,7 @@ const STARTED: &str = "started";
 const OUTPUT: &str = "output";
 const NOTIFY: &str = "notify";
 const NETNS: &str = "netns";
+const ROOT: &str = "root";
 /// The files for the container's `/etc`, by their name in both directories.
 pub(crate) const SHARED: [&str; 2] = ["resolv.conf", "hosts"];
 
@@ -470,6 +472,7 @@ impl Directory {
             let mut shared = SHARED.into_iter().rev();
             shared.try_for_each(|name| self.unlink(name))?;
         }
+        self.remove_root()?;
         self.remove_notify()
             .map_err(|errno| self.failed("remove", NOTIFY, errno))?;
         self.unlink(CONFIG)?;
@@ -489,6 +492,27 @@ impl Directory {
                 path: self.path.clone(),
                 errno,
             }),
+        }
+    }
+
+    /// Mounts a detached tree on a directory of its own, and returns its path.
+    pub(crate) fn mount_root(&self, tree: BorrowedFd) -> Result<PathBuf, Error> {
+        let failed = |call| move |errno| self.failed(call, ROOT, errno);
+        private_modes(|| mkdirat(&self.handle, ROOT, Mode::S_IRWXU)).map_err(failed("make"))?;
+        let target = open_below(&self.handle, ROOT).map_err(failed("open"))?;
+        coracle_sys::move_mount(tree, target.as_fd(), c"").map_err(failed("mount"))?;
+        Ok(self.path.join(ROOT))
+    }
+
+    /// Takes it back, if it is there.
+    pub(crate) fn remove_root(&self) -> Result<(), Error> {
+        if !self.has(ROOT) {
+            return Ok(());
+        }
+        crate::undo::detach(&self.path.join(ROOT))?;
+        match unlinkat(&self.handle, ROOT, UnlinkatFlags::RemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => Ok(()),
+            Err(errno) => Err(self.failed("remove", ROOT, errno)),
         }
     }
 

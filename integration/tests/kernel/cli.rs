@@ -32,7 +32,6 @@ coracle_integration::tests![
     the_version_is_what_engines_read,
     the_version_goes_by_the_files_name,
     an_unknown_verb_is_told,
-    verbs_that_are_not_built_are_told,
     features_are_json,
     features_need_nothing,
     a_written_spec_runs,
@@ -571,27 +570,6 @@ fn an_unknown_verb_is_told() {
         .arg("frobnicate")
         .output()
         .fails_as(3, ["No help topic for 'frobnicate'"]);
-}
-
-/// podman offers checkpoints if `checkpoint --help` succeeds.
-fn verbs_that_are_not_built_are_told() {
-    let runtime = Runtime::new();
-    for verb in ["checkpoint", "restore", "update", "events"] {
-        let known = runtime.bare().args(["help"]).output().ok().stdout;
-        if known.contains(&format!("\n  {verb} ")) {
-            continue;
-        }
-        runtime
-            .bare()
-            .args([verb, "--help"])
-            .output()
-            .fails(["not built yet"]);
-        runtime
-            .bare()
-            .args([verb, "absent"])
-            .output()
-            .fails(["not built yet"]);
-    }
 }
 
 fn parsed(output: &Output) -> Value {

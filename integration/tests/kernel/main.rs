@@ -7,6 +7,7 @@ use coracle_integration::runner;
 
 mod bad_config;
 mod cgroups;
+mod checkpoint;
 mod cli;
 mod cni;
 mod cni_plugins;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
     let modules = [
         bad_config::TESTS,
         cgroups::TESTS,
+        checkpoint::TESTS,
         cli::TESTS,
         cni::TESTS,
         cni_plugins::TESTS,

@@ -28,9 +28,6 @@ impl fmt::Display for Expected {
 pub(crate) enum Usage {
     #[error("No help topic for '{0}'")]
     NoHelpTopic(String),
-    /// A verb of runc that is not offered: podman asks for it by `checkpoint --help`.
-    #[error("{0}: not built yet")]
-    NotBuilt(&'static str),
     /// podman looks for this text to learn which flags exist.
     #[error("flag needs an argument: -{0}")]
     NeedsArgument(String),
@@ -71,10 +68,7 @@ pub(crate) enum Usage {
 impl Usage {
     /// Whether showing how the verb is used would help.
     pub(crate) fn is_incorrect(&self) -> bool {
-        !matches!(
-            self,
-            Usage::NoHelpTopic(_) | Usage::NotBuilt(_) | Usage::Id(_)
-        )
+        !matches!(self, Usage::NoHelpTopic(_) | Usage::Id(_))
     }
 }
 

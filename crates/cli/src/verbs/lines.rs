@@ -5,8 +5,9 @@ use std::fmt::{Debug, Write};
 use std::path::PathBuf;
 
 use coracle_container::{
-    After, Attachment, CgroupManager, CreateOptions, ExecOptions, ExecProcess, Force, Jail,
-    Keyring, NetworkFlags, NewResources, Rootless, RunOptions, Scope, Search, Subreaper,
+    After, Attachment, CgroupManager, CgroupsMode, CheckpointKind, CheckpointOptions,
+    CreateOptions, CriuFlags, ExecOptions, ExecProcess, Force, Jail, Keyring, NetworkFlags,
+    NewResources, RestoreOptions, Rootless, RunOptions, Scope, Search, Subreaper,
 };
 
 use super::{Request, read};
@@ -83,6 +84,8 @@ fn show_request(shown: &mut Shown, request: &Request) {
         }
         Request::Run(options) => show_run(shown, options),
         Request::Exec(options) => show_exec(shown, options),
+        Request::Checkpoint(options) => show_checkpoint(shown, options),
+        Request::Restore(options) => show_restore(shown, options),
         Request::Start(id) => shown.0 += &format!(" start {id}"),
         Request::State(id) => shown.0 += &format!(" state {id}"),
         Request::Pause(id) => shown.0 += &format!(" pause {id}"),
@@ -186,6 +189,43 @@ fn show_network(shown: &mut Shown, network: &NetworkFlags) {
 fn show_run(shown: &mut Shown, options: &RunOptions) {
     shown.word("run", true);
     show_create(shown, &options.create);
+    shown.word("detach", options.attachment == Attachment::Detached);
+    shown.word("keep", options.after == After::Keep);
+    shown.word("no-subreaper", options.subreaper == Subreaper::No);
+}
+
+fn show_checkpoint(shown: &mut Shown, options: &CheckpointOptions) {
+    shown.0 += &format!(" checkpoint {}", options.id);
+    let criu = (&options.image_path, &options.work_path, options.flags);
+    show_criu(shown, criu, options.cgroups);
+    shown.value("parent", options.parent_path.as_ref());
+    let other_kind = options.kind != CheckpointKind::Dump;
+    shown.value("kind", Some(options.kind).filter(|_| other_kind));
+    let server = options.page_server.as_ref();
+    shown.value("server", server.map(|it| (&it.address, it.port)));
+    shown.value("status", options.status_fd);
+}
+
+type Criu<'a> = (&'a PathBuf, &'a Option<PathBuf>, CriuFlags);
+
+fn show_criu(shown: &mut Shown, (images, work, flags): Criu, cgroups: CgroupsMode) {
+    let other_images = Some(images).filter(|path| path.as_os_str() != "checkpoint");
+    shown.value("images", other_images);
+    shown.value("work", work.as_ref());
+    for (name, _) in flags.iter_names() {
+        shown.word(&name.to_lowercase(), true);
+    }
+    let other_cgroups = cgroups != CgroupsMode::Soft;
+    shown.value("cgroups", Some(cgroups).filter(|_| other_cgroups));
+}
+
+fn show_restore(shown: &mut Shown, options: &RestoreOptions) {
+    shown.word("restore", true);
+    show_create(shown, &options.create);
+    let criu = (&options.image_path, &options.work_path, options.flags);
+    show_criu(shown, criu, options.cgroups);
+    shown.value("lsm", options.labels.profile.as_ref());
+    shown.value("context", options.labels.mount_context.as_ref());
     shown.word("detach", options.attachment == Attachment::Detached);
     shown.word("keep", options.after == After::Keep);
     shown.word("no-subreaper", options.subreaper == Subreaper::No);

@@ -1,5 +1,6 @@
 //! The verbs: one file each, with its flags, its reading and its running.
 
+mod checkpoint;
 mod create;
 mod delete;
 mod events;
@@ -14,6 +15,7 @@ mod list;
 mod network;
 mod pause;
 mod ps;
+mod restore;
 mod resume;
 mod run;
 mod spec;
@@ -28,8 +30,8 @@ use std::rc::Rc;
 use clap::Command;
 use coracle_bundle::ContainerId;
 use coracle_container::{
-    CgroupManager, CreateOptions, ExecOptions, Force, RunOptions, Scope, Search, Steps, Store,
-    UpdateOptions,
+    CgroupManager, CheckpointOptions, CreateOptions, ExecOptions, Force, RestoreOptions,
+    RunOptions, Scope, Search, Steps, Store, UpdateOptions,
 };
 
 use crate::arguments::{Given, Global, Order, Usage, flag};
@@ -53,7 +55,7 @@ struct Verb {
 }
 
 /// In the order of `help`: the life of a container, then the rest.
-const VERBS: [Verb; 18] = [
+const VERBS: [Verb; 20] = [
     create::VERB,
     start::VERB,
     state::VERB,
@@ -67,16 +69,14 @@ const VERBS: [Verb; 18] = [
     resume::VERB,
     update::VERB,
     events::VERB,
+    checkpoint::VERB,
+    restore::VERB,
     network::VERB,
     spec::VERB,
     features::VERB,
     explain::VERB,
     help::VERB,
 ];
-
-/// Verbs of runc that are refused by name, so that nobody mistakes them for a typing error, and
-/// whose `--help` fails, so that podman does not offer them.
-const NOT_BUILT: [&str; 2] = ["checkpoint", "restore"];
 
 /// A verb with its arguments, valid in form.
 #[derive(Clone, Debug)]
@@ -95,6 +95,8 @@ pub(crate) enum Request {
     },
     Run(RunOptions),
     Exec(ExecOptions),
+    Checkpoint(CheckpointOptions),
+    Restore(RestoreOptions),
     List(list::Form),
     Ps {
         id: ContainerId,
@@ -136,6 +138,8 @@ impl Request {
             Self::Create(options) => Some(&options.id),
             Self::Run(options) => Some(&options.create.id),
             Self::Exec(options) => Some(&options.id),
+            Self::Checkpoint(options) => Some(&options.id),
+            Self::Restore(options) => Some(&options.create.id),
             Self::Update { options, .. } => Some(&options.id),
             Self::Events { id, .. } => Some(id),
             Self::Start(id) | Self::State(id) | Self::Pause(id) | Self::Resume(id) => Some(id),
@@ -159,6 +163,8 @@ impl Request {
             Self::Create(_) => "create",
             Self::Run(_) => "run",
             Self::Exec(_) => "exec",
+            Self::Checkpoint(_) => "checkpoint",
+            Self::Restore(_) => "restore",
             Self::Start(_) => "start",
             Self::State(_) => "state",
             Self::Pause(_) => "pause",
@@ -250,6 +256,8 @@ fn carry_out(request: Request, global: &Global, log: &Rc<Log>) -> Result<i32, Er
         Request::Create(options) => create::run(&prepared()?, &options, log)?,
         Request::Run(options) => return run::run(&prepared()?, &options, log),
         Request::Exec(options) => return exec::run(&store()?, &options, log),
+        Request::Checkpoint(options) => checkpoint::run(&store()?, &options, log)?,
+        Request::Restore(options) => return restore::run(&prepared()?, &options, log),
         Request::Start(id) => {
             let failures = coracle_container::start(&store()?, &id)?;
             failures.iter().for_each(|failure| log.warn_always(failure));
@@ -291,9 +299,6 @@ fn steps(log: &Rc<Log>) -> Steps {
 }
 
 fn find(name: &str) -> Result<&'static Verb, Usage> {
-    if let Some(known) = NOT_BUILT.iter().find(|known| **known == name) {
-        return Err(Usage::NotBuilt(known));
-    }
     let found = VERBS.iter().find(|verb| verb.name == name);
     found.ok_or_else(|| Usage::NoHelpTopic(name.to_owned()))
 }

@@ -18,7 +18,8 @@ pub(super) const VERB: Verb = Verb {
     read,
 };
 
-fn flags(command: Command) -> Command {
+/// The flags of `run`, which are also `restore`'s.
+pub(super) fn flags(command: Command) -> Command {
     create::flags(command)
         .arg(switch("detach", "Return once the container runs").short('d'))
         .arg(switch(
@@ -32,12 +33,16 @@ fn flags(command: Command) -> Command {
 }
 
 fn read(given: &Given) -> Result<Request, Usage> {
+    read_options(given).map(Request::Run)
+}
+
+pub(super) fn read_options(given: &Given) -> Result<RunOptions, Usage> {
     let subreaper = if given.is_on("no-subreaper") {
         Subreaper::No
     } else {
         Subreaper::Yes
     };
-    Ok(Request::Run(RunOptions {
+    Ok(RunOptions {
         create: create::read(given)?,
         attachment: attachment(given),
         after: if given.is_on("keep") {
@@ -46,7 +51,7 @@ fn read(given: &Given) -> Result<Request, Usage> {
             After::Delete
         },
         subreaper,
-    }))
+    })
 }
 
 /// What `--detach` says, here and in `exec`.

@@ -1,0 +1,6 @@
+//! Finding criu, starting it, and talking to it.
+
+pub(crate) mod find;
+pub(crate) mod images;
+pub(crate) mod mountpoints;
+pub(crate) mod session;

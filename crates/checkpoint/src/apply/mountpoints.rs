@@ -1,0 +1,188 @@
+//! Making the mount points that criu expects to be there.
+
+use std::ffi::{CString, OsStr};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+
+use coracle_sys::{Call, open_in_root};
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::{Mode, SFlag, fstat, mkdirat, mknodat};
+
+use crate::error::Error;
+use crate::plan::mounts::{Mountpoint, Place};
+
+const LOOK: OFlag = OFlag::O_PATH.union(OFlag::O_CLOEXEC);
+
+/// A mount point or its source that cannot be had.
+struct Failure {
+    path: PathBuf,
+    call: Call,
+    errno: Errno,
+}
+
+fn failure(path: &Path, call: Call) -> impl Fn(Errno) -> Failure + '_ {
+    move |errno| Failure {
+        path: path.to_owned(),
+        call,
+        errno,
+    }
+}
+
+/// Makes those that are missing below `root`, or in what another mount binds there, and returns for
+/// each where it lies in the container: links of the image are followed within it.
+///
+/// # Errors
+/// [`Error::Mount`] by the config's path, for a source that is missing too.
+pub fn make_mountpoints(root: &Path, all: &[Mountpoint]) -> Result<Vec<PathBuf>, Error> {
+    let mut resolved: Vec<PathBuf> = Vec::new();
+    for mountpoint in all {
+        let named = |member: &'static str| {
+            let index = mountpoint.index;
+            move |failure: Failure| Error::Mount {
+                at: format!("mounts[{index}].{member}"),
+                path: failure.path,
+                call: failure.call,
+                errno: failure.errno,
+            }
+        };
+        let kind = kind(mountpoint.source.as_deref()).map_err(named("source"))?;
+        let made = |top: &Path| make(top, &mountpoint.below, kind).map_err(named("destination"));
+        let over = |number: &usize| resolved.get(*number).cloned().unwrap_or_default();
+        let place = match &mountpoint.place {
+            Place::Root => Path::new("/").join(made(root)?),
+            // Nothing lies below a file, and what is mounted on it covers it.
+            Place::Bound(number, source) if !mountpoint.below.as_os_str().is_empty() => {
+                over(number).join(made(source)?)
+            }
+            Place::Bound(number, _) | Place::Filled(number) => over(number).join(&mountpoint.below),
+        };
+        // Joining an empty path would leave a slash at the end.
+        resolved.push(place.components().collect());
+    }
+    Ok(resolved)
+}
+
+fn kind(source: Option<&Path>) -> Result<SFlag, Failure> {
+    let Some(source) = source else {
+        return Ok(SFlag::S_IFDIR);
+    };
+    let file = open(source, LOOK, Mode::empty()).map_err(failure(source, Call::Open))?;
+    let status = fstat(&file).map_err(failure(source, Call::Stat))?;
+    let kind = SFlag::from_bits_truncate(status.st_mode) & SFlag::S_IFMT;
+    Ok(match kind {
+        SFlag::S_IFDIR => SFlag::S_IFDIR,
+        _ => SFlag::S_IFREG,
+    })
+}
+
+/// Walks down from `top`, makes what is missing, and returns the path without links.
+fn make(top: &Path, below: &Path, kind: SFlag) -> Result<PathBuf, Failure> {
+    let root =
+        open(top, LOOK | OFlag::O_DIRECTORY, Mode::empty()).map_err(failure(top, Call::Open))?;
+    let mut here = PathBuf::new();
+    let mut last = None;
+    let mut names = below.components().peekable();
+    while let Some(component) = names.next() {
+        let Component::Normal(name) = component else {
+            continue;
+        };
+        let kind = match names.peek() {
+            Some(_) => SFlag::S_IFDIR,
+            None => kind,
+        };
+        here.push(name);
+        let failed = |call| failure(&here, call);
+        let path = c_string(here.as_os_str()).map_err(failed(Call::Open))?;
+        let found = match open_in_root(root.as_fd(), &path, LOOK, Mode::empty()) {
+            Err(Errno::ENOENT) => {
+                let parent = last.as_ref().unwrap_or(&root);
+                make_one(parent.as_fd(), name, kind).map_err(failed(Call::Mkdir))?;
+                open_in_root(
+                    parent.as_fd(),
+                    &c_string(name).map_err(failed(Call::Open))?,
+                    LOOK,
+                    Mode::empty(),
+                )
+            }
+            found => found,
+        };
+        let found = found.map_err(failed(Call::Open))?;
+        here = inside(root.as_fd(), found.as_fd()).map_err(failed(Call::Readlink))?;
+        last = Some(found);
+    }
+    Ok(here)
+}
+
+fn make_one(parent: BorrowedFd, name: &OsStr, kind: SFlag) -> nix::Result<()> {
+    let mode = Mode::from_bits_truncate(0o755);
+    match kind {
+        SFlag::S_IFDIR => mkdirat(parent, name, mode),
+        _ => mknodat(parent, name, SFlag::S_IFREG, mode, 0),
+    }
+}
+
+/// The path of `file` from `root` on, as the kernel shows both.
+fn inside(root: BorrowedFd, file: BorrowedFd) -> nix::Result<PathBuf> {
+    let shown = |fd: BorrowedFd| {
+        let link = format!("/proc/self/fd/{}", fd.as_raw_fd());
+        nix::fcntl::readlink(link.as_str()).map(PathBuf::from)
+    };
+    let (root, file): (PathBuf, PathBuf) = (shown(root)?, shown(file)?);
+    file.strip_prefix(&root)
+        .map(Path::to_owned)
+        .map_err(|_| Errno::EXDEV)
+}
+
+fn c_string(text: &OsStr) -> nix::Result<CString> {
+    CString::new(text.as_bytes()).map_err(|_| Errno::EINVAL)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn mount_points_are_made_and_links_stay_inside() {
+        let top = std::env::temp_dir().join(format!("coracle-mountpoints-{}", std::process::id()));
+        let (root, source) = (top.join("root"), top.join("source"));
+        fs::create_dir_all(root.join("run")).unwrap();
+        fs::create_dir_all(root.join("var")).unwrap();
+        fs::create_dir_all(&source).unwrap();
+        fs::write(top.join("file"), "").unwrap();
+        symlink("/run", root.join("var/run")).unwrap();
+        let mountpoint = |index, place, below: &str, source: Option<PathBuf>| Mountpoint {
+            index,
+            place,
+            below: below.into(),
+            source,
+        };
+        let all = [
+            mountpoint(0, Place::Root, "var/run/a/b", None),
+            mountpoint(1, Place::Root, "data", Some(source.clone())),
+            mountpoint(
+                2,
+                Place::Bound(1, source.clone()),
+                "x/f",
+                Some(top.join("file")),
+            ),
+            mountpoint(3, Place::Filled(0), "y", None),
+            mountpoint(4, Place::Bound(1, source.clone()), "", None),
+        ];
+        let resolved = make_mountpoints(&root, &all).unwrap();
+        let expected = ["/run/a/b", "/data", "/data/x/f", "/run/a/b/y", "/data"];
+        assert_eq!(resolved, expected.map(PathBuf::from));
+        assert!(root.join("run/a/b").is_dir() && root.join("data").is_dir());
+        assert!(source.join("x/f").is_file());
+        let gone = [mountpoint(7, Place::Root, "z", Some(top.join("gone")))];
+        let error = make_mountpoints(&root, &gone).unwrap_err().to_string();
+        assert!(
+            error.starts_with("config.json: mounts[7].source \""),
+            "{error}"
+        );
+        fs::remove_dir_all(&top).unwrap();
+    }
+}

@@ -1,0 +1,460 @@
+//! One `criu swrk` and the conversation with it.
+
+use std::ffi::{CString, OsStr};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use coracle_sys::{
+    Call, Cloned, CloseRange, ExitStatus, Fault, NamespaceFlags, Parentage, StringArray,
+};
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl, open};
+use nix::sys::stat::Mode;
+use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout};
+
+use super::find::environment;
+use super::images::Images;
+use crate::error::Error;
+use crate::plan::answer::{Answer, Features, Notification, Version};
+use crate::plan::log::one_line;
+use crate::plan::options::{MINIMUM, field, kind};
+use crate::plan::request::Request;
+use crate::plan::wire::Writer;
+
+/// criu's messages have some hundred bytes.
+const MAX_ANSWER_BYTES: usize = 65536;
+/// How long criu may be silent until the caller is told, in milliseconds.
+const PATIENCE_MS: u32 = 1000;
+
+/// Where criu runs.
+pub struct Entry<'a> {
+    /// The v2 cgroup that it is born in.
+    pub cgroup: Option<BorrowedFd<'a>>,
+    /// Joins other cgroups. Called in the child: it must not allocate.
+    pub join: &'a dyn Fn() -> Result<(), Fault>,
+    /// Whether it stays in our session and has our standard input, so that the restored processes
+    /// may have our terminal.
+    pub shares_terminal: bool,
+}
+
+impl Entry<'_> {
+    /// Beside us, with nothing of ours.
+    #[must_use]
+    pub fn plain() -> Self {
+        Self {
+            cgroup: None,
+            join: &|| Ok(()),
+            shares_terminal: false,
+        }
+    }
+}
+
+impl std::fmt::Debug for Entry<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Entry").finish_non_exhaustive()
+    }
+}
+
+/// A criu that waits for requests. Dropped, it ends.
+#[derive(Debug)]
+pub struct Session {
+    program: PathBuf,
+    pid: Pid,
+    pidfd: OwnedFd,
+    link: Option<OwnedFd>,
+    /// What criu inherits: our standard streams, then the request's namespaces.
+    passed: Vec<OwnedFd>,
+    report: OwnedFd,
+    is_over: bool,
+}
+
+fn system(attempted: &'static str) -> impl Fn(Errno) -> Error {
+    move |errno| Error::System { attempted, errno }
+}
+
+impl Session {
+    /// Starts `criu`, open for the descriptors that `request` hands on.
+    ///
+    /// # Errors
+    /// [`Error::System`], [`Error::Path`] of a namespace; that it could not be executed is told by
+    /// the first request.
+    pub fn start(criu: &Path, entry: &Entry, request: Option<&Request>) -> Result<Self, Error> {
+        let (link, theirs) = coracle_sys::socket_pair().map_err(system("make a socket pair"))?;
+        let report = OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
+        let report = nix::unistd::pipe2(report).map_err(system("make a pipe"))?;
+        let passed = request.map(opened).transpose()?.unwrap_or_default();
+        let child = Child::prepare(criu, &theirs, &passed)?;
+        coracle_sys::assert_single_threaded();
+        match coracle_sys::clone3(NamespaceFlags::empty(), entry.cgroup, Parentage::Own) {
+            Err(errno) => Err(system("clone a process for criu")(errno)),
+            Ok(Cloned::Child) => {
+                let (call, errno) = child.become_criu(entry);
+                let report = &report.1;
+                let ([a, b], [c, d, e, f]) =
+                    (call.number().to_ne_bytes(), (errno as i32).to_ne_bytes());
+                let _ = nix::unistd::write(report, &[a, b, c, d, e, f]);
+                coracle_sys::exit(127)
+            }
+            Ok(Cloned::Parent { pid, pidfd }) => Ok(Self {
+                program: criu.to_owned(),
+                pid,
+                pidfd,
+                link: Some(link),
+                passed,
+                report: report.0,
+                is_over: false,
+            }),
+        }
+    }
+
+    /// criu's pid.
+    #[must_use]
+    pub fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// criu's version, which is not too old for anything.
+    ///
+    /// # Errors
+    /// [`Error::TooOld`]; as any request.
+    pub fn version(&mut self) -> Result<Version, Error> {
+        let found = self.ask(kind::VERSION)?.version;
+        self.demand(found, MINIMUM, "this")
+    }
+
+    /// `found`, unless it is older than `needed`.
+    ///
+    /// # Errors
+    /// [`Error::TooOld`].
+    fn demand(
+        &self,
+        found: Version,
+        needed: Version,
+        purpose: &'static str,
+    ) -> Result<Version, Error> {
+        match found >= needed {
+            true => Ok(found),
+            false => Err(Error::TooOld {
+                found,
+                purpose,
+                needed,
+            }),
+        }
+    }
+
+    /// What criu finds that this kernel can do.
+    ///
+    /// # Errors
+    /// As any request.
+    pub fn features(&mut self) -> Result<Features, Error> {
+        Ok(self.ask(kind::FEATURE_CHECK)?.features)
+    }
+
+    /// A question after which criu waits for the next one.
+    fn ask(&mut self, kind: u64) -> Result<Answer, Error> {
+        let mut request = Writer::default();
+        request.number(1, kind).number(4, 1);
+        if kind == kind::FEATURE_CHECK {
+            let mut asked = Writer::default();
+            asked.number(1, 1).number(2, 1);
+            request.message(5, &asked);
+        }
+        self.send(&request.into_bytes());
+        let Some((answer, _)) = self.receive("check")? else {
+            return Err(self.gone("check", None));
+        };
+        match answer.kind == kind && answer.success {
+            true => Ok(answer),
+            false => Err(Error::Protocol { verb: "check" }),
+        }
+    }
+
+    /// Sends the request and answers notifications until criu is done; returns the pid of a
+    /// restored init. With each of `cgroups`, controllers and path, what was dumped from the
+    /// container's cgroup goes there.
+    ///
+    /// # Errors
+    /// What `notified` says, after criu has taken everything back; [`Error::Failed`],
+    /// [`Error::Gone`], [`Error::Protocol`].
+    pub fn perform<E: From<Error>>(
+        mut self,
+        request: &Request,
+        images: &Images,
+        cgroups: &[(String, String)],
+        notified: &mut dyn FnMut(Notification) -> Result<(), E>,
+    ) -> Result<i32, E> {
+        images.forget_log(request.log_name());
+        self.send(&self.message(request, images, cgroups));
+        let mut refused = None;
+        let outcome = loop {
+            if self.is_silent()? {
+                notified(Notification::Waiting)?;
+                continue;
+            }
+            let (answer, attached) = match self.receive(request.verb()) {
+                Ok(Some(message)) => message,
+                Ok(None) => break Err(self.gone(request.verb(), Some((request, images)))),
+                Err(error) => break Err(error),
+            };
+            let Some(script) = &answer.script else {
+                break self.finish(request, images, &answer);
+            };
+            let notification = notification(script, answer.pid, attached);
+            let done = match refused {
+                None => notified(notification)
+                    .map_err(|error| refused = Some(error))
+                    .is_ok(),
+                // Whatever it says while it takes everything back.
+                Some(_) => true,
+            };
+            let mut reply = Writer::default();
+            reply.number(1, kind::NOTIFY).number(3, u64::from(done));
+            self.send(&reply.into_bytes());
+        };
+        match refused {
+            Some(error) => Err(error),
+            None => Ok(outcome?),
+        }
+    }
+
+    fn message(&self, request: &Request, images: &Images, cgroups: &[(String, String)]) -> Vec<u8> {
+        let number = |fd: RawFd| u64::try_from(fd).unwrap_or_default();
+        let mut options = request.options.clone();
+        options.number(field::IMAGES_DIR_FD, number(images.directory.as_raw_fd()));
+        if let Some(work) = &images.work {
+            options.number(field::WORK_DIR_FD, number(work.as_raw_fd()));
+        }
+        if !nix::unistd::geteuid().is_root() {
+            options.number(field::UNPRIVILEGED, 1);
+        }
+        for (controllers, path) in cgroups {
+            let mut root = Writer::default();
+            root.text(1, controllers.as_bytes())
+                .text(2, path.as_bytes());
+            options.message(field::CG_ROOT, &root);
+        }
+        let streams = request.streams.iter().map(|(name, _)| name.as_str());
+        let names = streams.chain(request.namespaces.iter().map(|(key, _)| *key));
+        for (name, passed) in names.zip(&self.passed) {
+            let mut inherited = Writer::default();
+            inherited
+                .text(1, name.as_bytes())
+                .number(2, number(passed.as_raw_fd()));
+            options.message(field::INHERIT_FD, &inherited);
+        }
+        let mut message = Writer::default();
+        message.number(1, request.kind).message(2, &options);
+        message.into_bytes()
+    }
+
+    /// A criu that is gone is noticed when its answer is awaited.
+    fn send(&self, message: &[u8]) {
+        if let Some(link) = &self.link {
+            let _ = coracle_sys::send(link.as_fd(), message, None);
+        }
+    }
+
+    fn is_silent(&self) -> Result<bool, Error> {
+        let Some(link) = &self.link else {
+            return Ok(false);
+        };
+        let ready = coracle_sys::poll_readable(&[link.as_fd()], Some(PATIENCE_MS));
+        ready
+            .map(|ready| ready == 0)
+            .map_err(system("wait for criu"))
+    }
+
+    /// `None` when criu has ended.
+    fn receive(&self, verb: &'static str) -> Result<Option<(Answer, Option<OwnedFd>)>, Error> {
+        let Some(link) = &self.link else {
+            return Ok(None);
+        };
+        let mut buffer = vec![0; MAX_ANSWER_BYTES];
+        match coracle_sys::receive(link.as_fd(), &mut buffer) {
+            Ok((0, _)) | Err(Errno::ECONNRESET) => Ok(None),
+            Ok((length, attached)) => {
+                let answer = buffer.get(..length).map(Answer::decode);
+                match answer {
+                    Some(Ok(answer)) => Ok(Some((answer, attached))),
+                    _ => Err(Error::Protocol { verb }),
+                }
+            }
+            Err(Errno::EMSGSIZE) => Err(Error::Protocol { verb }),
+            Err(errno) => Err(system("hear of criu")(errno)),
+        }
+    }
+
+    /// The last answer has come: criu ends by itself.
+    fn finish(
+        &mut self,
+        request: &Request,
+        images: &Images,
+        answer: &Answer,
+    ) -> Result<i32, Error> {
+        if answer.kind != request.kind {
+            return Err(Error::Protocol {
+                verb: request.verb(),
+            });
+        }
+        let log = request.log_name();
+        let failed = |words: String| Error::Failed {
+            verb: request.verb(),
+            reason: images.reason(log).unwrap_or(words),
+            log: images.log_path(log),
+        };
+        let status = self.wait();
+        if !answer.success {
+            return Err(failed(match answer.message.as_str() {
+                "" => format!("errno {}", answer.errno),
+                message => one_line(message),
+            }));
+        }
+        // After a pre-dump criu wants the dump itself, and calls our end a failure.
+        match status {
+            ExitStatus::Code(0) => Ok(answer.pid),
+            _ if request.kind == kind::PRE_DUMP => Ok(0),
+            _ => Err(failed("it failed after its answer".to_owned())),
+        }
+    }
+
+    fn gone(&mut self, verb: &'static str, about: Option<(&Request, &Images)>) -> Error {
+        let status = self.wait();
+        if let (ExitStatus::Code(127), Some((call, errno))) = (status, self.start_error()) {
+            return Error::Start {
+                path: self.program.clone(),
+                call,
+                errno,
+            };
+        }
+        let log = about.map(|(request, images)| (request.log_name(), images));
+        let reason = log.and_then(|(name, images)| images.reason(name));
+        Error::Gone {
+            verb,
+            status,
+            reason: reason.map(|text| format!(": {text}")).unwrap_or_default(),
+            log: log.map_or_else(PathBuf::new, |(name, images)| images.log_path(name)),
+        }
+    }
+
+    fn start_error(&self) -> Option<(Call, Errno)> {
+        let mut words = [0; 6];
+        let length = nix::unistd::read(&self.report, &mut words).ok()?;
+        let (call, errno) = words.split_first_chunk::<2>()?;
+        let errno = errno.first_chunk::<4>().filter(|_| length == 6)?;
+        let call = Call::from_number(u16::from_ne_bytes(*call))?;
+        Some((call, Errno::from_raw(i32::from_ne_bytes(*errno))))
+    }
+
+    fn wait(&mut self) -> ExitStatus {
+        self.link = None;
+        self.is_over = true;
+        coracle_sys::wait_exit(self.pidfd.as_fd()).unwrap_or(ExitStatus::Code(0))
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.wait();
+        }
+    }
+}
+
+fn notification(script: &str, pid: i32, attached: Option<OwnedFd>) -> Notification {
+    match (script, attached) {
+        ("setup-namespaces", _) => Notification::SetupNamespaces(pid),
+        ("post-restore", _) => Notification::PostRestore(pid),
+        ("status-ready", _) => Notification::StatusReady,
+        ("orphan-pts-master", Some(master)) => Notification::Terminal(master),
+        (other, _) => Notification::Other(other.to_owned()),
+    }
+}
+
+/// Copies of the standard streams, which are criu's own otherwise, and the namespaces.
+fn opened(request: &Request) -> Result<Vec<OwnedFd>, Error> {
+    let streams = request.streams.iter().map(|(_, number)| {
+        let stream = match number {
+            0 => coracle_sys::STDIN,
+            1 => coracle_sys::STDOUT,
+            _ => coracle_sys::STDERR,
+        };
+        let copy = stream.try_clone_to_owned();
+        copy.map_err(|error| Error::System {
+            attempted: "duplicate a standard stream",
+            errno: error.raw_os_error().map_or(Errno::EIO, Errno::from_raw),
+        })
+    });
+    let namespaces = request.namespaces.iter().map(|(_, path)| {
+        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+        open(path, flags, Mode::empty()).map_err(|errno| Error::Path {
+            flag: "config.json: linux.namespaces",
+            path: path.clone(),
+            call: "open",
+            errno,
+        })
+    });
+    streams.chain(namespaces).collect()
+}
+
+/// What the child needs, made before the clone.
+struct Child<'a> {
+    path: CString,
+    arguments: StringArray,
+    environment: StringArray,
+    null: OwnedFd,
+    kept: Vec<BorrowedFd<'a>>,
+}
+
+impl<'a> Child<'a> {
+    fn prepare(criu: &Path, theirs: &'a OwnedFd, passed: &'a [OwnedFd]) -> Result<Self, Error> {
+        let text = |text: &OsStr| CString::new(text.as_bytes()).map_err(|_| Errno::EINVAL);
+        let failed = system("start criu");
+        let path = text(criu.as_os_str()).map_err(&failed)?;
+        let number = theirs.as_raw_fd().to_string();
+        let arguments = [text(OsStr::new("swrk")), text(OsStr::new(&number))];
+        let arguments: Result<Vec<_>, _> =
+            [Ok(path.clone())].into_iter().chain(arguments).collect();
+        let variables: Result<Vec<_>, _> = environment().iter().map(|one| text(one)).collect();
+        let null = open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty());
+        let kept = [theirs].into_iter().chain(passed).map(AsFd::as_fd);
+        Ok(Self {
+            path,
+            arguments: StringArray::new(arguments.map_err(&failed)?),
+            environment: StringArray::new(variables.map_err(&failed)?),
+            null: null.map_err(system("open /dev/null"))?,
+            kept: kept.collect(),
+        })
+    }
+
+    /// Returns only with the reason why not. Does not allocate.
+    fn become_criu(&self, entry: &Entry) -> (Call, Errno) {
+        // What is blocked or ignored would stay so over the exec.
+        coracle_sys::reset_signals();
+        match self.get_ready(entry) {
+            Ok(()) => {
+                let errno = coracle_sys::execve(&self.path, &self.arguments, &self.environment);
+                (Call::Exec, errno)
+            }
+            Err(failure) => failure,
+        }
+    }
+
+    fn get_ready(&self, entry: &Entry) -> Result<(), (Call, Errno)> {
+        let failed = |call| move |errno| (call, errno);
+        (entry.join)().map_err(|fault| (fault.call, fault.errno))?;
+        let null = self.null.as_fd();
+        if !entry.shares_terminal {
+            nix::unistd::setsid().map_err(failed(Call::Setsid))?;
+            dup2_stdin(null).map_err(failed(Call::Dup))?;
+        }
+        dup2_stdout(null).map_err(failed(Call::Dup))?;
+        dup2_stderr(null).map_err(failed(Call::Dup))?;
+        coracle_sys::close_range(3..=u32::MAX, CloseRange::CloseOnExec)
+            .map_err(failed(Call::CloseRange))?;
+        for descriptor in &self.kept {
+            fcntl(descriptor, FcntlArg::F_SETFD(FdFlag::empty())).map_err(failed(Call::Dup))?;
+        }
+        Ok(())
+    }
+}

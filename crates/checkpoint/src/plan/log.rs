@@ -1,0 +1,75 @@
+//! What of criu's log says why it failed.
+
+/// Lines that are quoted at most: the first ones are the reason, and the rest is what followed.
+const LINES: usize = 2;
+const MAX_BYTES: usize = 600;
+/// Errors of criu that it goes on after: it may not raise its own limit of open files.
+const HARMLESS: [&str; 2] = ["rlimit: Can't setup RLIMIT_NOFILE", "Can't keep kdat cache"];
+/// What follows an error and adds nothing to it.
+const HOLLOW: [&str; 7] = [
+    "cgroupd: recv req error",
+    "Dumping FAILED",
+    "Pre-dumping FAILED",
+    "Restoring FAILED",
+    "Restore failed",
+    "One of more action scripts failed",
+    "Exitting with error",
+];
+
+/// The decisive lines of a log, joined to one; `None` if it has none.
+pub(crate) fn reason(log: &[u8]) -> Option<String> {
+    let log = String::from_utf8_lossy(log);
+    let errors = log.lines().filter_map(|line| {
+        let at = line.find("Error (")?;
+        let text = line.get(at..)?.trim();
+        let mut hollow = HARMLESS.iter().chain(&HOLLOW);
+        let skipped = hollow.any(|words| text.contains(words));
+        (!skipped).then_some(text)
+    });
+    let mut errors: Vec<&str> = errors.collect();
+    errors.dedup();
+    errors.truncate(LINES);
+    let text = errors.join("; ");
+    (!text.is_empty()).then(|| one_line(&text))
+}
+
+/// Without control characters and not too long: it goes to a terminal and into an engine's log.
+pub(crate) fn one_line(text: &str) -> String {
+    let mut line = String::new();
+    for letter in text.trim().chars() {
+        if line.len() >= MAX_BYTES {
+            line.push('…');
+            break;
+        }
+        line.push(if letter.is_control() { ' ' } else { letter });
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_errors_are_the_reason() {
+        let log = b"(00.000001) Version: 4.2.1\n\
+            (00.067817) Error (criu/util.c:1534): rlimit: Can't setup RLIMIT_NOFILE for self: no\n\
+            (00.100000) Warn  (criu/tty.c:1): not this\n\
+            (00.200000) Error (criu/tty.c:2): tty: Found dangling tty\x1b[2J\n\
+            (00.200000)      12: Error (criu/tty.c:3): two\n\
+            (00.200000)      12: Error (criu/tty.c:3): two\n\
+            (00.210000) Error (criu/tty.c:4): three\n\
+            (00.300000) Error (criu/cr-dump.c:2128): Dumping FAILED.\n";
+        let expected = "Error (criu/tty.c:2): tty: Found dangling tty [2J; \
+                        Error (criu/tty.c:3): two";
+        assert_eq!(reason(log).as_deref(), Some(expected));
+        assert_eq!(reason(b"(00.1) Dumping finished successfully\n"), None);
+        assert_eq!(reason(b"\xff\xfe"), None);
+    }
+
+    #[test]
+    fn a_line_is_not_endless() {
+        let long = format!("Error ({}", "x".repeat(5000));
+        assert!(reason(long.as_bytes()).unwrap().len() < 700);
+    }
+}

@@ -1,0 +1,351 @@
+//! Mounts that come from the host: criu neither dumps nor makes them, but gives them a name in the
+//! images, and looks up by that name what to bind when it restores.
+//!
+//! The name is the path in the container; of whatever masks a file it is `/dev/null`. runc gives
+//! the same names, so its images can be restored here, and ours there.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+
+use coracle_bundle::{Bind, Config, Mount, Namespace};
+
+const NULL: &str = "/dev/null";
+/// config-linux.md § Default Devices: where no node can be made, the host's is bound.
+const DEVICES: [&str; 6] = [
+    NULL,
+    "/dev/zero",
+    "/dev/full",
+    "/dev/random",
+    "/dev/urandom",
+    "/dev/tty",
+];
+/// File systems that criu mounts anew, though the host may have mounted the same.
+const NATIVE: [&str; 6] = ["proc", "sysfs", "mqueue", "devpts", "cgroup", "cgroup2"];
+
+/// What there is to know of mounts before a dump, in the form of proc_pid_mountinfo(5).
+#[derive(Clone, Copy, Debug)]
+pub struct DumpFacts<'a> {
+    /// Of init.
+    pub container: &'a [u8],
+    /// Of the runtime.
+    pub host: &'a [u8],
+}
+
+/// What there is to know of mounts before a restore.
+#[derive(Clone, Copy, Debug)]
+pub struct RestoreFacts<'a> {
+    /// Where the destination of each of the config's mounts lies, links resolved.
+    pub destinations: &'a [PathBuf],
+    /// Of the runtime, as in proc_pid_mountinfo(5).
+    pub host: &'a [u8],
+    /// The root file system, links resolved.
+    pub root: &'a Path,
+    /// The container's cgroup in each v1 hierarchy: the hierarchy's mount point and the directory.
+    pub cgroups: &'a [(PathBuf, PathBuf)],
+}
+
+/// One line of mountinfo.
+struct Line {
+    device: Vec<u8>,
+    root: PathBuf,
+    point: PathBuf,
+    kind: Vec<u8>,
+}
+
+/// Mount point and name of each mount that criu is to leave alone.
+pub(crate) fn externals(config: &Config, facts: DumpFacts) -> Vec<(PathBuf, PathBuf)> {
+    let host = lines(facts.host);
+    let all = lines(facts.container);
+    let from_host = |line: &&Line| {
+        let has_device = |other: &Line| other.device == line.device;
+        let whole = |other: &Line| has_device(other) && other.root == Path::new("/");
+        let native = NATIVE.iter().any(|kind| kind.as_bytes() == line.kind);
+        let bound = |mount: &Mount| mount.options.bind.is_some() && mount.destination == line.point;
+        config.mounts.iter().any(bound)
+            || host.iter().any(has_device) && !(native && all.iter().any(whole))
+    };
+    let inner = all.iter().filter(|line| line.point != Path::new("/"));
+    let masks = &config.linux.masked_paths;
+    let named = inner.filter(from_host).map(|line| {
+        let name = match masks.contains(&line.point) {
+            true => PathBuf::from(NULL),
+            false => line.point.clone(),
+        };
+        (line.point.clone(), name)
+    });
+    named.collect()
+}
+
+/// Name of each mount that an image may leave out, and what to bind there.
+pub(crate) fn sources(config: &Config, facts: RestoreFacts) -> Vec<(PathBuf, PathBuf)> {
+    let mut all: Vec<(PathBuf, PathBuf)> = Vec::new();
+    let host = lines(facts.host);
+    let mut add = |name: PathBuf, source: PathBuf| {
+        if !all.iter().any(|(known, _)| *known == name) {
+            all.push((name, source));
+        }
+    };
+    for (mount, destination) in config.mounts.iter().zip(facts.destinations) {
+        match (&mount.source, mount.options.bind) {
+            (Some(source), Some(kind)) => {
+                add(destination.clone(), source.clone());
+                if kind == Bind::Recursive {
+                    below(&host, source).for_each(|(rest, path)| add(destination.join(rest), path));
+                }
+            }
+            _ if is_cgroup(mount) && config.linux.namespaces.cgroup == Namespace::Inherit => {
+                for (point, directory) in facts.cgroups {
+                    let name = point.file_name().unwrap_or(OsStr::new(""));
+                    add(destination.join(name), directory.clone());
+                }
+            }
+            _ => {}
+        }
+    }
+    below(&host, facts.root).for_each(|(rest, path)| add(Path::new("/").join(rest), path));
+    let devices = DEVICES.iter().map(PathBuf::from);
+    let asked = config
+        .linux
+        .devices
+        .iter()
+        .map(|device| device.path.clone());
+    devices
+        .chain(asked)
+        .for_each(|path| add(path.clone(), path));
+    all
+}
+
+fn is_cgroup(mount: &Mount) -> bool {
+    mount.fs_type.as_deref() == Some(c"cgroup")
+}
+
+/// Mounts of the host below a directory: the rest of the path, and all of it.
+fn below<'a>(host: &'a [Line], top: &'a Path) -> impl Iterator<Item = (PathBuf, PathBuf)> {
+    host.iter().filter_map(move |line| {
+        let rest = line.point.strip_prefix(top).ok()?;
+        let is_below = !rest.as_os_str().is_empty() && top != Path::new("/");
+        is_below.then(|| (rest.to_owned(), line.point.clone()))
+    })
+}
+
+/// A line that does not read is left out: criu reads the same file and complains.
+fn lines(mountinfo: &[u8]) -> Vec<Line> {
+    let lines = mountinfo.split(|byte| *byte == b'\n');
+    lines.filter_map(parse).collect()
+}
+
+fn parse(line: &[u8]) -> Option<Line> {
+    let mut words = line.split(|byte| *byte == b' ');
+    let device = words.nth(2)?.to_owned();
+    let (root, point) = (words.next()?, words.next()?);
+    words.find(|word| *word == b"-")?;
+    Some(Line {
+        device,
+        root: unescaped(root),
+        point: unescaped(point),
+        kind: words.next()?.to_owned(),
+    })
+}
+
+/// A path with its `\040`, `\011`, `\012` and `\134` undone.
+fn unescaped(mut path: &[u8]) -> PathBuf {
+    let mut bytes = Vec::with_capacity(path.len());
+    while let Some((&first, after)) = path.split_first() {
+        let digits = after.get(..3).filter(|_| first == b'\\');
+        let octal = |digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok();
+        let escaped = digits.and_then(octal);
+        bytes.push(escaped.unwrap_or(first));
+        path = match escaped {
+            Some(_) => after.get(3..).unwrap_or_default(),
+            None => after,
+        };
+    }
+    PathBuf::from(OsString::from_vec(bytes))
+}
+
+/// Where one of the config's mounts goes, and what that lies in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mountpoint {
+    /// The config's place, for messages: `mounts[3]`.
+    pub index: usize,
+    /// What it lies in.
+    pub place: Place,
+    /// The path below that.
+    pub below: PathBuf,
+    /// What is mounted, if that is a path of the host: the mount point is of the same kind. A
+    /// directory otherwise.
+    pub source: Option<PathBuf>,
+}
+
+/// What a mount point lies in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// The root file system: it is made there if it is missing.
+    Root,
+    /// What an earlier mount of this number binds: the same, there.
+    Bound(usize, PathBuf),
+    /// A file system of an earlier mount, which criu fills or the kernel.
+    Filled(usize),
+}
+
+/// One mount point for each of the config's mounts.
+#[must_use]
+pub fn mountpoints(config: &Config) -> Vec<Mountpoint> {
+    let place = |index: usize| {
+        let mount = config.mounts.get(index)?;
+        let earlier = config.mounts.get(..index)?.iter().enumerate();
+        let over = earlier
+            .filter(|(_, other)| mount.destination.starts_with(&other.destination))
+            .max_by_key(|(_, other)| other.destination.as_os_str().len());
+        let (place, top) = match over {
+            None => (Place::Root, Path::new("/")),
+            Some((number, other)) => {
+                let place = match (&other.source, other.options.bind) {
+                    (Some(source), Some(_)) => Place::Bound(number, source.clone()),
+                    _ => Place::Filled(number),
+                };
+                (place, other.destination.as_path())
+            }
+        };
+        let below = mount.destination.strip_prefix(top).ok()?.to_owned();
+        let source = mount
+            .source
+            .clone()
+            .filter(|_| mount.options.bind.is_some());
+        Some(Mountpoint {
+            index,
+            place,
+            below,
+            source,
+        })
+    };
+    (0..config.mounts.len()).filter_map(place).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use expect_test::expect;
+    use serde_json::json;
+
+    fn config(mounts: serde_json::Value) -> Config {
+        let text = json!({
+            "ociVersion": "1.0.2",
+            "root": {"path": "rootfs"},
+            "mounts": mounts,
+            "linux": {
+                "namespaces": [{"type": "mount"}, {"type": "pid"}],
+                "maskedPaths": ["/proc/keys", "/sys/firmware"],
+                "devices": [{"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229}],
+            },
+        });
+        coracle_bundle::parse(Path::new("/b"), text.to_string().as_bytes()).unwrap()
+    }
+
+    fn shown(pairs: &[(PathBuf, PathBuf)]) -> String {
+        let lines = pairs
+            .iter()
+            .map(|(a, b)| format!("{} = {}\n", a.display(), b.display()));
+        lines.collect()
+    }
+
+    const HOST: &[u8] = b"20 1 254:0 / / rw - ext4 /dev/vda rw\n\
+        21 20 0:6 / /dev rw - devtmpfs devtmpfs rw\n\
+        22 20 0:7 / /proc rw - proc proc rw\n\
+        23 20 0:31 / /vol/deep\\040er rw shared:3 - tmpfs tmpfs rw\n";
+
+    #[test]
+    fn what_the_host_has_mounted_too_is_left_out() {
+        let config = config(json!([
+            {"destination": "/proc", "type": "proc", "source": "proc"},
+            {"destination": "/dev", "type": "tmpfs", "source": "tmpfs"},
+            {"destination": "/var/run", "type": "bind", "source": "/vol", "options": ["rbind"]},
+            {"destination": "/hostproc", "type": "bind", "source": "/proc", "options": ["rbind"]},
+        ]));
+        let container = b"53 55 254:0 /b/rootfs / rw - ext4 /dev/vda rw\n\
+            84 53 0:47 / /proc rw - proc proc rw\n\
+            54 84 0:6 /null /proc/keys rw - devtmpfs devtmpfs rw\n\
+            56 84 0:47 /bus /proc/bus ro - proc proc rw\n\
+            85 53 0:48 / /dev rw - tmpfs tmpfs rw\n\
+            86 85 0:6 /fuse /dev/fuse rw - devtmpfs devtmpfs rw\n\
+            88 53 254:0 /vol /run rw - ext4 /dev/vda rw\n\
+            89 88 0:31 / /run/deep\\040er rw master:3 - tmpfs tmpfs rw\n\
+            90 53 0:7 / /hostproc rw - proc proc rw\n\
+            91 53 0:49 / /sys/firmware ro - tmpfs tmpfs rw\n\
+            a line that is none\n";
+        let facts = DumpFacts {
+            container,
+            host: HOST,
+        };
+        expect![[r#"
+            /proc/keys = /dev/null
+            /dev/fuse = /dev/fuse
+            /run = /run
+            /run/deep er = /run/deep er
+            /hostproc = /hostproc
+        "#]]
+        .assert_eq(&shown(&externals(&config, facts)));
+    }
+
+    #[test]
+    fn each_name_finds_its_source() {
+        let config = config(json!([
+            {"destination": "/var/run", "type": "bind", "source": "/vol", "options": ["rbind"]},
+            {"destination": "/data", "type": "bind", "source": "/data", "options": ["bind"]},
+            {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup"},
+        ]));
+        let destinations = ["/run", "/data", "/sys/fs/cgroup"].map(PathBuf::from);
+        let cgroups = [(
+            PathBuf::from("/sys/fs/cgroup/memory"),
+            PathBuf::from("/sys/fs/cgroup/memory/web1"),
+        )];
+        let facts = RestoreFacts {
+            destinations: &destinations,
+            host: HOST,
+            root: Path::new("/vol"),
+            cgroups: &cgroups,
+        };
+        expect![[r#"
+            /run = /vol
+            /run/deep er = /vol/deep er
+            /data = /data
+            /sys/fs/cgroup/memory = /sys/fs/cgroup/memory/web1
+            /deep er = /vol/deep er
+            /dev/null = /dev/null
+            /dev/zero = /dev/zero
+            /dev/full = /dev/full
+            /dev/random = /dev/random
+            /dev/urandom = /dev/urandom
+            /dev/tty = /dev/tty
+            /dev/fuse = /dev/fuse
+        "#]]
+        .assert_eq(&shown(&sources(&config, facts)));
+    }
+
+    #[test]
+    fn mount_points_lie_in_the_root_or_in_what_covers_it() {
+        let config = config(json!([
+            {"destination": "/a", "type": "bind", "source": "/src", "options": ["bind"]},
+            {"destination": "/a/b/c", "type": "tmpfs", "source": "tmpfs"},
+            {"destination": "/a/b/c/d", "type": "bind", "source": "/file", "options": ["bind"]},
+            {"destination": "/ab", "type": "proc", "source": "proc"},
+        ]));
+        let all = mountpoints(&config);
+        let of = |place: Place, below: &str, source: Option<&str>, index| Mountpoint {
+            index,
+            place,
+            below: below.into(),
+            source: source.map(PathBuf::from),
+        };
+        assert_eq!(
+            all,
+            [
+                of(Place::Root, "a", Some("/src"), 0),
+                of(Place::Bound(0, "/src".into()), "b/c", None, 1),
+                of(Place::Filled(1), "d", Some("/file"), 2),
+                of(Place::Root, "ab", None, 3),
+            ]
+        );
+    }
+}

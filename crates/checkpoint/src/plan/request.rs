@@ -1,0 +1,475 @@
+//! The requests themselves.
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use coracle_bundle::{Config, Namespace};
+
+use super::mounts::{self, DumpFacts, RestoreFacts};
+use super::options::{CgroupsMode, Flags, LsmLabels, PageServer, SWITCHES, field, kind};
+use super::wire::Writer;
+
+/// criu's `Info` and `Warn`, but not each page.
+const LOG_LEVEL: u64 = 4;
+/// `CLONE_NEWNET`: devices and addresses are for hooks to make, or for who made the namespace.
+const NETWORK: u64 = 0x4000_0000;
+/// Annotation that names criu's configuration file.
+const CONFIG_ANNOTATION: &str = "org.criu.config";
+
+/// How much is dumped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The whole container, which is ended then.
+    Dump,
+    /// The whole container, which goes on.
+    DumpAndLeave,
+    /// Memory alone, for a dump that names this one as its parent. The container goes on.
+    PreDump,
+}
+
+/// A container that is to be dumped.
+#[derive(Clone, Copy, Debug)]
+pub struct Dump<'a> {
+    /// The container's config.
+    pub config: &'a Config,
+    /// How much.
+    pub kind: Kind,
+    /// Switches.
+    pub flags: Flags,
+    /// What criu does about cgroups.
+    pub cgroups: CgroupsMode,
+    /// Init, in our pid namespace.
+    pub init: i32,
+    /// Its mounts and ours.
+    pub mounts: DumpFacts<'a>,
+    /// The namespaces that it joined by path.
+    pub namespaces: Namespaces,
+    /// The cgroup by which it is frozen.
+    pub freezer: Option<&'a Path>,
+    /// Directory of the images before these, below the images' own.
+    pub parent: Option<&'a Path>,
+    /// Where pages go.
+    pub page_server: Option<&'a PageServer>,
+    /// criu's configuration file.
+    pub config_file: Option<&'a Path>,
+    /// Init's standard streams.
+    pub descriptors: &'a Descriptors,
+}
+
+/// Inodes of joined namespaces: they are neither dumped nor made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Namespaces {
+    /// Of a network namespace that was joined by path.
+    pub network: Option<u64>,
+    /// Of a pid namespace that was joined by path.
+    pub pid: Option<u64>,
+}
+
+/// Names of init's standard streams, as links in `/proc/PID/fd` or by mount and inode: what the
+/// caller will give instead when it restores. Empty ones come from nobody.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Descriptors(pub Vec<String>);
+
+impl Descriptors {
+    /// The names that are of something outside, with the number of the stream.
+    pub(crate) fn external(&self) -> impl Iterator<Item = (usize, &str)> {
+        let all = self.0.iter().take(3).map(String::as_str).enumerate();
+        all.filter(|(_, name)| name.starts_with("pipe:[") || name.starts_with("file["))
+    }
+}
+
+/// A container that is to be restored.
+#[derive(Clone, Copy, Debug)]
+pub struct Restore<'a> {
+    /// The new container's config.
+    pub config: &'a Config,
+    /// Switches.
+    pub flags: Flags,
+    /// What criu does about cgroups.
+    pub cgroups: CgroupsMode,
+    /// Where the root file system will be mounted for criu.
+    pub root: &'a Path,
+    /// Where mounts come from.
+    pub mounts: RestoreFacts<'a>,
+    /// criu's configuration file.
+    pub config_file: Option<&'a Path>,
+    /// Labels that are given anew.
+    pub labels: &'a LsmLabels,
+    /// The streams of the init that was dumped.
+    pub descriptors: &'a Descriptors,
+}
+
+/// A request to criu, but for what is known only when it is sent.
+#[derive(Clone, Debug)]
+pub struct Request {
+    pub(crate) kind: u64,
+    pub(crate) options: Writer,
+    /// Name and path of each namespace that is opened for criu.
+    pub(crate) namespaces: Vec<(&'static str, PathBuf)>,
+    /// Name and number of each of our streams that criu hands on.
+    pub(crate) streams: Vec<(String, usize)>,
+}
+
+impl Request {
+    /// What the log file is called.
+    #[must_use]
+    pub fn log_name(&self) -> &'static str {
+        match self.kind {
+            kind::RESTORE => "restore.log",
+            _ => "dump.log",
+        }
+    }
+
+    /// The verb for messages.
+    #[must_use]
+    pub fn verb(&self) -> &'static str {
+        match self.kind {
+            kind::RESTORE => "restore",
+            kind::PRE_DUMP => "pre-dump",
+            _ => "dump",
+        }
+    }
+
+    /// What will be asked, one line each.
+    #[must_use]
+    pub fn describe(&self) -> Vec<String> {
+        let streams = self.streams.iter();
+        let streams = streams.map(|(name, number)| format!("hand on stream {number} as {name}"));
+        let namespaces = self.namespaces.iter();
+        let namespaces = namespaces.map(|(key, path)| format!("join {} as {key}", path.display()));
+        streams.chain(namespaces).collect()
+    }
+}
+
+/// criu's configuration file: what the annotation says, or else the first of these that is there,
+/// as `exists` says. criu ignores one that is missing.
+pub fn config_file(config: &Config, exists: impl Fn(&Path) -> bool) -> Option<PathBuf> {
+    const OURS: &str = "/etc/criu/coracle.conf";
+    const PEERS: &str = "/etc/criu/runc.conf";
+    match config.annotations.get(CONFIG_ANNOTATION) {
+        Some(none) if none.is_empty() => None,
+        Some(path) => Some(path.into()),
+        None if exists(Path::new(OURS)) => Some(OURS.into()),
+        None => Some(PEERS.into()),
+    }
+}
+
+/// What to ask for a dump.
+#[must_use]
+pub fn dump(asked: &Dump) -> Request {
+    let mut options = begin(asked.flags, asked.cgroups, asked.config_file);
+    options
+        .number(field::PID, u64::try_from(asked.init).unwrap_or(0))
+        .text(field::LOG_FILE, b"dump.log")
+        .text(field::ROOT, bytes(&asked.config.root.path));
+    if asked.kind == Kind::DumpAndLeave {
+        options.number(field::LEAVE_RUNNING, 1);
+    }
+    if let Some(freezer) = asked.freezer {
+        options.text(field::FREEZE_CGROUP, bytes(freezer));
+    }
+    if let Some(parent) = asked.parent {
+        options.text(field::PARENT_IMG, bytes(parent));
+    }
+    if asked.parent.is_some() || asked.kind == Kind::PreDump {
+        options.number(field::TRACK_MEM, 1);
+    }
+    if let Some(server) = asked.page_server {
+        let mut place = Writer::default();
+        place
+            .text(1, server.address.as_bytes())
+            .number(2, u64::from(server.port));
+        options.message(field::PAGE_SERVER, &place);
+    }
+    let joined = [
+        ("net", NETWORK_KEY, asked.namespaces.network),
+        ("pid", PID_KEY, asked.namespaces.pid),
+    ];
+    for (name, key, inode) in joined {
+        if let Some(inode) = inode {
+            options.text(field::EXTERNAL, format!("{name}[{inode}]:{key}").as_bytes());
+        }
+    }
+    for (_, name) in asked.descriptors.external() {
+        if name.starts_with("file[") {
+            options.text(field::EXTERNAL, name.as_bytes());
+        }
+    }
+    for (point, name) in mounts::externals(asked.config, asked.mounts) {
+        options.text(field::EXTERNAL, &external(&point, &name));
+    }
+    Request {
+        kind: match asked.kind {
+            Kind::PreDump => kind::PRE_DUMP,
+            _ => kind::DUMP,
+        },
+        options,
+        namespaces: Vec::new(),
+        streams: Vec::new(),
+    }
+}
+
+/// Keys of namespaces that criu does not make: runc's.
+const NETWORK_KEY: &str = "extRootNetNS";
+const PID_KEY: &str = "extRootPidNS";
+
+/// What to ask for a restore.
+#[must_use]
+pub fn restore(asked: &Restore) -> Request {
+    let mut options = begin(asked.flags, asked.cgroups, asked.config_file);
+    options
+        .text(field::LOG_FILE, b"restore.log")
+        .text(field::ROOT, bytes(asked.root))
+        .number(field::EVASIVE_DEVICES, 1)
+        .number(field::RST_SIBLING, 1);
+    let labels = [
+        (field::LSM_PROFILE, &asked.labels.profile),
+        (field::LSM_MOUNT_CONTEXT, &asked.labels.mount_context),
+    ];
+    for (number, label) in labels {
+        if let Some(label) = label {
+            options.text(number, label.as_bytes());
+        }
+    }
+    for (name, source) in mounts::sources(asked.config, asked.mounts) {
+        options.text(field::EXTERNAL, &external(&name, &source));
+    }
+    let kinds = &asked.config.linux.namespaces;
+    let joined = [
+        ("ipc", &kinds.ipc),
+        ("uts", &kinds.uts),
+        ("time", &kinds.time),
+        ("user", &kinds.user),
+    ];
+    for (name, namespace) in joined {
+        if let Namespace::Join { path, .. } = namespace {
+            let mut join = Writer::default();
+            join.text(1, name.as_bytes()).text(2, bytes(path));
+            options.message(field::JOIN_NS, &join);
+        }
+    }
+    let opened = [(NETWORK_KEY, &kinds.network), (PID_KEY, &kinds.pid)];
+    let opened = opened.into_iter().filter_map(|(key, kind)| match kind {
+        Namespace::Join { path, .. } => Some((key, path.clone())),
+        _ => None,
+    });
+    Request {
+        kind: kind::RESTORE,
+        options,
+        namespaces: opened.collect(),
+        streams: streams(asked.descriptors),
+    }
+}
+
+/// criu looks for a file by its name, opens it anew, and demands the size that it had; unless it
+/// finds the descriptor before that by the path, which for such a file is the name without its
+/// first letter (open_path() of criu/files-reg.c).
+fn streams(descriptors: &Descriptors) -> Vec<(String, usize)> {
+    let mut all = Vec::new();
+    for (number, name) in descriptors.external() {
+        all.push((name.to_owned(), number));
+        if name.starts_with("file[") {
+            all.push((name.chars().skip(1).collect(), number));
+        }
+    }
+    all
+}
+
+fn begin(flags: Flags, cgroups: CgroupsMode, config_file: Option<&Path>) -> Writer {
+    let mut options = Writer::default();
+    options
+        .number(field::LOG_LEVEL, LOG_LEVEL)
+        .number(field::NOTIFY_SCRIPTS, 1)
+        .number(
+            field::MANAGE_CGROUPS,
+            u64::from(cgroups != CgroupsMode::Ignore),
+        )
+        .number(field::MANAGE_CGROUPS_MODE, cgroups.number())
+        .number(field::EMPTY_NS, NETWORK)
+        .number(field::ORPHAN_PTS_MASTER, 1);
+    for (flag, number) in SWITCHES {
+        if flags.contains(flag) {
+            options.number(number, 1);
+        }
+    }
+    if let Some(file) = config_file {
+        options.text(field::CONFIG_FILE, bytes(file));
+    }
+    options
+}
+
+fn external(key: &Path, value: &Path) -> Vec<u8> {
+    [b"mnt[", bytes(key), b"]:", bytes(value)].concat()
+}
+
+fn bytes(path: &Path) -> &[u8] {
+    path.as_os_str().as_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::wire::{Value, read};
+    use expect_test::{Expect, expect};
+    use serde_json::{Value as Json, json};
+
+    fn config(namespaces: Json) -> Config {
+        let text = json!({
+            "ociVersion": "1.0.2",
+            "root": {"path": "rootfs"},
+            "mounts": [
+                {"destination": "/a", "type": "bind", "source": "/src", "options": ["bind"]},
+            ],
+            "linux": {"namespaces": namespaces},
+        });
+        coracle_bundle::parse(Path::new("/b"), text.to_string().as_bytes()).unwrap()
+    }
+
+    fn check(request: Request, expected: Expect) {
+        let bytes = request.options.clone().into_bytes();
+        let mut text = format!("{} into {}\n", request.verb(), request.log_name());
+        read(&bytes, |field, value| {
+            text += &match value {
+                Value::Bytes(bytes) => {
+                    format!(
+                        "{field}: {}\n",
+                        String::from_utf8_lossy(bytes).escape_debug()
+                    )
+                }
+                value => format!("{field}: {}\n", value.number()?),
+            };
+            Ok(())
+        })
+        .unwrap();
+        for line in request.describe() {
+            text = text + &line + "\n";
+        }
+        expected.assert_eq(&text);
+    }
+
+    #[test]
+    fn a_dump_is_asked_for() {
+        let config = config(json!([{"type": "mount"}, {"type": "network", "path": "/n"}]));
+        let descriptors = Descriptors(vec!["file[2a:3]".into(), "pipe:[77]".into(), "/x".into()]);
+        let server = PageServer {
+            address: "::1".into(),
+            port: 9,
+        };
+        let asked = Dump {
+            config: &config,
+            kind: Kind::DumpAndLeave,
+            flags: Flags::TCP_ESTABLISHED | Flags::LAZY_PAGES,
+            cgroups: CgroupsMode::Soft,
+            init: 12,
+            mounts: DumpFacts {
+                container: b"9 8 1:2 /src /a rw - ext4 /dev/x rw\n",
+                host: b"",
+            },
+            namespaces: Namespaces {
+                network: Some(4_026_531_840),
+                pid: None,
+            },
+            freezer: Some(Path::new("/sys/fs/cgroup/freezer/c")),
+            parent: Some(Path::new("../one")),
+            page_server: Some(&server),
+            config_file: Some(Path::new("/etc/criu/runc.conf")),
+            descriptors: &descriptors,
+        };
+        check(
+            dump(&asked),
+            expect![[r#"
+            dump into dump.log
+            9: 4
+            12: 1
+            24: 1
+            34: 3
+            38: 1073741824
+            50: 1
+            5: 1
+            48: 1
+            51: /etc/criu/runc.conf
+            2: 12
+            10: dump.log
+            13: /b/rootfs
+            3: 1
+            44: /sys/fs/cgroup/freezer/c
+            14: ../one
+            15: 1
+            11: \n\u{3}::1\u{10}\t
+            37: net[4026531840]:extRootNetNS
+            37: file[2a:3]
+            37: mnt[/a]:/a
+        "#]],
+        );
+    }
+
+    #[test]
+    fn a_restore_is_asked_for() {
+        let config = config(json!([
+            {"type": "mount"}, {"type": "pid", "path": "/p"}, {"type": "uts", "path": "/u"},
+        ]));
+        let labels = LsmLabels {
+            profile: Some("apparmor:x".into()),
+            mount_context: None,
+        };
+        let asked = Restore {
+            config: &config,
+            flags: Flags::TCP_CLOSE,
+            cgroups: CgroupsMode::Ignore,
+            root: Path::new("/run/c/root"),
+            mounts: RestoreFacts {
+                destinations: &["/a".into()],
+                host: b"",
+                root: Path::new("/b/rootfs"),
+                cgroups: &[],
+            },
+            config_file: None,
+            labels: &labels,
+            descriptors: &Descriptors(vec!["/dev/null".into(), "pipe:[1]".into()]),
+        };
+        check(
+            restore(&asked),
+            expect![[r#"
+            restore into restore.log
+            9: 4
+            12: 1
+            24: 0
+            34: 0
+            38: 1073741824
+            50: 1
+            52: 1
+            10: restore.log
+            13: /run/c/root
+            6: 1
+            26: 1
+            53: apparmor:x
+            37: mnt[/a]:/src
+            37: mnt[/dev/null]:/dev/null
+            37: mnt[/dev/zero]:/dev/zero
+            37: mnt[/dev/full]:/dev/full
+            37: mnt[/dev/random]:/dev/random
+            37: mnt[/dev/urandom]:/dev/urandom
+            37: mnt[/dev/tty]:/dev/tty
+            39: \n\u{3}uts\u{12}\u{2}/u
+            hand on stream 1 as pipe:[1]
+            join /p as extRootPidNS
+        "#]],
+        );
+    }
+
+    #[test]
+    fn the_configuration_file_is_the_annotations() {
+        let mut config = config(json!([{"type": "mount"}]));
+        let file = |config: &Config, exists| config_file(config, |_| exists);
+        assert_eq!(file(&config, true), Some("/etc/criu/coracle.conf".into()));
+        assert_eq!(file(&config, false), Some("/etc/criu/runc.conf".into()));
+        config
+            .annotations
+            .insert(CONFIG_ANNOTATION.into(), "/x".into());
+        assert_eq!(file(&config, true), Some("/x".into()));
+        config
+            .annotations
+            .insert(CONFIG_ANNOTATION.into(), String::new());
+        assert_eq!(file(&config, true), None);
+    }
+}

@@ -1,0 +1,236 @@
+//! `checkpoint`: a running container becomes files.
+
+use std::fs::{File, OpenOptions, read};
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use coracle_bundle::{Config, ContainerId, Namespace};
+use coracle_checkpoint::{
+    CgroupsMode, Descriptors, Dump, DumpFacts, Entry, Flags, Images, Kind, Namespaces, Need,
+    Notification, PageServer, Session, config_file,
+};
+use nix::fcntl::OFlag;
+
+use crate::delete;
+use crate::error::{Error, io_errno};
+use crate::handoff;
+use crate::identity::has_ended;
+use crate::inspect::allow;
+use crate::lock;
+use crate::options::Force;
+use crate::record::Record;
+use crate::status::{Status, Verb};
+use crate::store::Store;
+
+/// What `checkpoint` is asked.
+#[derive(Clone, Debug)]
+pub struct CheckpointOptions {
+    /// The container.
+    pub id: ContainerId,
+    /// Where the images go.
+    pub image_path: PathBuf,
+    /// Where logs and statistics go, if not there as well.
+    pub work_path: Option<PathBuf>,
+    /// Images that these are the difference to, below the image path.
+    pub parent_path: Option<PathBuf>,
+    /// How much is dumped, and what becomes of the container.
+    pub kind: Kind,
+    /// Switches.
+    pub flags: Flags,
+    /// What criu does about cgroups.
+    pub cgroups: CgroupsMode,
+    /// Where pages are sent, or asked for.
+    pub page_server: Option<PageServer>,
+    /// A descriptor of the caller's, told when pages can be asked for.
+    pub status_fd: Option<i32>,
+}
+
+/// Called about once a second while criu works, with the bytes of memory written so far.
+pub type Progress<'a> = &'a mut dyn FnMut(u64);
+
+/// Writes the container's processes into files. It is deleted then, unless it is to go on.
+/// Returns warnings, one line each.
+///
+/// # Errors
+/// [`Error`]: the container goes on as before.
+pub fn checkpoint(
+    store: &Store,
+    options: &CheckpointOptions,
+    progress: Progress,
+) -> Result<Vec<String>, Error> {
+    let directory = store.open(&options.id)?;
+    let _lock = lock::acquire(&directory)?;
+    let record = directory.present_record()?;
+    let status = allow(Verb::Checkpoint, &directory, &record)?;
+    let config = coracle_bundle::parse(&record.bundle, &directory.config()?)?;
+    let mut status_fd = options.status_fd.map(open_status_fd).transpose()?;
+    let criu = coracle_checkpoint::find()?;
+    let mut session = Session::start(&criu, &Entry::plain(), None)?;
+    check(&mut session, options)?;
+    let images = Images::open(
+        &options.image_path,
+        options.work_path.as_deref(),
+        Need::Dump,
+    )?;
+    if let Some(parent) = &options.parent_path {
+        images.check_parent(parent)?;
+    }
+    let facts = Facts::gather(&options.id, &record, &config)?;
+    images.write_descriptors(&facts.descriptors)?;
+    let request = coracle_checkpoint::dump(&facts.dump(options, &config));
+    let mut notified = |notification| {
+        match notification {
+            Notification::Waiting => progress(images.pages_bytes()),
+            Notification::StatusReady => {
+                // Its end tells as well, should nobody read.
+                if let Some(mut file) = status_fd.take() {
+                    let _ = file.write_all(b"\0");
+                }
+            }
+            _ => {}
+        }
+        Ok::<(), Error>(())
+    };
+    let done = session.perform(&request, &images, &[], &mut notified);
+    if let Err(error) = done {
+        let_go_on(&record, status);
+        return Err(error);
+    }
+    match options.kind {
+        Kind::Dump => delete::end(&directory, &record, Force::No),
+        Kind::DumpAndLeave | Kind::PreDump => Ok(Vec::new()),
+    }
+}
+
+/// criu takes its freezing back when it fails, but not when it is killed.
+fn let_go_on(record: &Record, before: Status) {
+    if let (Status::Running, Some(cgroup)) = (before, record.own_cgroup()) {
+        let _ = coracle_cgroups::thaw(cgroup);
+    }
+}
+
+/// Refuses what this criu or this kernel cannot do.
+fn check(session: &mut Session, options: &CheckpointOptions) -> Result<(), Error> {
+    session.version()?;
+    let tracking = options.kind == Kind::PreDump || options.parent_path.is_some();
+    let lazy = options.flags.contains(Flags::LAZY_PAGES);
+    if !tracking && !lazy {
+        return Ok(());
+    }
+    let features = session.features()?;
+    let missing = |flag, feature| Err(coracle_checkpoint::Error::Feature { flag, feature }.into());
+    match () {
+        () if lazy && !features.lazy_pages => missing("--lazy-pages", "userfaultfd for criu"),
+        () if tracking && !features.memory_tracking => {
+            let flag = match options.kind {
+                Kind::PreDump => "--pre-dump",
+                _ => "--parent-path",
+            };
+            missing(flag, "tracking of changed memory (CONFIG_MEM_SOFT_DIRTY)")
+        }
+        () => Ok(()),
+    }
+}
+
+/// A descriptor that the caller has opened for writing, opened once more.
+fn open_status_fd(number: i32) -> Result<File, Error> {
+    let refused = |problem: &str| Error::Value {
+        flag: "--status-fd",
+        reason: format!("descriptor {number}: {problem}"),
+    };
+    match handoff::inherited_mode(number) {
+        None => Err(refused("the caller has not opened it")),
+        Some(OFlag::O_RDONLY) => Err(refused("it is not open for writing")),
+        Some(_) => OpenOptions::new()
+            .write(true)
+            .open(format!("/proc/self/fd/{number}"))
+            .map_err(|error| refused(&coracle_sys::errno_text(io_errno(&error)))),
+    }
+}
+
+/// What there is to know of the container before it is dumped.
+struct Facts {
+    init: i32,
+    container_mounts: Vec<u8>,
+    host_mounts: Vec<u8>,
+    namespaces: Namespaces,
+    freezer: Option<PathBuf>,
+    config_file: Option<PathBuf>,
+    descriptors: Descriptors,
+}
+
+impl Facts {
+    fn gather(id: &ContainerId, record: &Record, config: &Config) -> Result<Self, Error> {
+        let gone = || Error::NotRunning { id: id.clone() };
+        let failed = |attempted| move |errno| Error::System { attempted, errno };
+        let init = record.init.ok_or_else(gone)?;
+        let pidfd = init.open().map_err(failed("open init's pidfd"))?;
+        let pidfd = pidfd.ok_or_else(gone)?;
+        let joined = |namespace: &Namespace, name| match namespace {
+            Namespace::Join { .. } => inode(init.pid, name),
+            _ => None,
+        };
+        let kinds = &config.linux.namespaces;
+        let read = |path: &str| {
+            read(path).map_err(|error| Error::Store {
+                call: "read",
+                path: path.into(),
+                errno: io_errno(&error),
+            })
+        };
+        let facts = Self {
+            init: init.pid,
+            container_mounts: read(&format!("/proc/{}/mountinfo", init.pid))?,
+            host_mounts: read("/proc/self/mountinfo")?,
+            namespaces: Namespaces {
+                network: joined(&kinds.network, "net"),
+                pid: joined(&kinds.pid, "pid"),
+            },
+            freezer: freezer(record),
+            config_file: config_file(config, Path::exists),
+            descriptors: Descriptors(record.descriptors.clone()),
+        };
+        match has_ended(pidfd.as_fd()).map_err(failed("look for init's end"))? {
+            true => Err(gone()),
+            false => Ok(facts),
+        }
+    }
+
+    fn dump<'a>(&'a self, options: &'a CheckpointOptions, config: &'a Config) -> Dump<'a> {
+        Dump {
+            config,
+            kind: options.kind,
+            flags: options.flags,
+            cgroups: options.cgroups,
+            init: self.init,
+            mounts: DumpFacts {
+                container: &self.container_mounts,
+                host: &self.host_mounts,
+            },
+            namespaces: self.namespaces,
+            freezer: self.freezer.as_deref(),
+            parent: options.parent_path.as_deref(),
+            page_server: options.page_server.as_ref(),
+            config_file: self.config_file.as_deref(),
+            descriptors: &self.descriptors,
+        }
+    }
+}
+
+fn inode(pid: i32, name: &str) -> Option<u64> {
+    let path = format!("/proc/{pid}/ns/{name}");
+    let status = nix::sys::stat::stat(path.as_str()).ok()?;
+    Some(status.st_ino)
+}
+
+/// The cgroup that holds all processes still: of the freezer, or the v2 one.
+fn freezer(record: &Record) -> Option<PathBuf> {
+    let cgroup = record.own_cgroup()?;
+    let by_v2 = || match cgroup.mode {
+        coracle_cgroups::Mode::V2 => cgroup.unified.as_ref(),
+        _ => None,
+    };
+    let directory = cgroup.hierarchy("freezer").or_else(by_v2)?;
+    Some(directory.path.clone())
+}

@@ -1,0 +1,389 @@
+//! `restore`: files become a running container.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use coracle_bundle::HookPoint;
+use coracle_cgroups::Joining;
+use coracle_checkpoint::{
+    CgroupsMode, Entry, Flags, Images, LsmLabels, Need, Notification, Request, Restore,
+    RestoreFacts, Session, config_file,
+};
+use coracle_launch::Released;
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
+use nix::unistd::Pid;
+
+use crate::build::{self, Site};
+use crate::create::{self, Handoff, Prepared};
+use crate::delete;
+use crate::error::{Error, io_errno};
+use crate::foreground::Signals;
+use crate::handoff::{self, Socket};
+use crate::identity::Identity;
+use crate::lock;
+use crate::options::{After, Attachment, CreateOptions, Force, Subreaper};
+use crate::record::Record;
+use crate::relay;
+use crate::run::Ended;
+use crate::start;
+use crate::state;
+use crate::status::Status;
+use crate::store::{Directory, Store};
+use crate::undo::{Made, Undo};
+
+/// What `restore` is asked.
+#[derive(Clone, Debug)]
+pub struct RestoreOptions {
+    /// As for `create`.
+    pub create: CreateOptions,
+    /// Where the images are.
+    pub image_path: PathBuf,
+    /// Where logs and statistics go, if not there as well.
+    pub work_path: Option<PathBuf>,
+    /// Switches.
+    pub flags: Flags,
+    /// What criu does about cgroups.
+    pub cgroups: CgroupsMode,
+    /// Labels of security modules that are given anew.
+    pub labels: LsmLabels,
+    /// Whether `restore` waits for the container.
+    pub attachment: Attachment,
+    /// What becomes of the container once it has ended.
+    pub after: After,
+    /// Whether orphans of the container become ours while we wait.
+    pub subreaper: Subreaper,
+}
+
+/// What was asked, read and found before anything is made.
+struct Ready<'a> {
+    options: &'a RestoreOptions,
+    prepared: Prepared,
+    images: Images,
+    criu: PathBuf,
+    /// The root file system, links resolved.
+    root: PathBuf,
+}
+
+/// A container that goes on where it was dumped.
+struct Restored {
+    directory: Directory,
+    record: Record,
+    init: Released,
+    console: Option<OwnedFd>,
+}
+
+/// Makes a container of the images. In the foreground, returns its exit code once it has ended and
+/// is deleted.
+///
+/// # Errors
+/// [`Error`]; nothing is left behind then.
+pub fn restore(store: &Store, options: &RestoreOptions) -> Result<Ended, Error> {
+    let ready = prepare(store, options)?;
+    let foreground = options.attachment == Attachment::Foreground;
+    if foreground && options.subreaper == Subreaper::Yes {
+        coracle_sys::set_child_subreaper().map_err(|errno| Error::System {
+            attempted: "become subreaper",
+            errno,
+        })?;
+    }
+    let signals = foreground.then(Signals::catch).transpose()?;
+    let restored = make(store, &ready)?;
+    start::poststart(&restored.directory, &restored.record)?;
+    let mut ended = Ended {
+        warnings: ready.prepared.plan.warnings,
+        ..Ended::default()
+    };
+    let Some(signals) = signals else {
+        return Ok(ended);
+    };
+    let waited = signals.wait(&restored.init, restored.console, None);
+    ended.code = waited.inspect_err(|_| {
+        let _ = delete::take_down(&restored.directory, Force::Yes);
+    })?;
+    if options.after == After::Delete {
+        // The container has ended, whatever comes of its remains: its exit code is the answer.
+        match delete::take_down(&restored.directory, Force::No) {
+            Ok(said) => ended.failures = said,
+            Err(error) => ended.failures.push(error.to_string()),
+        }
+    }
+    Ok(ended)
+}
+
+/// Reads bundle, machine and images: all that can be refused is refused here.
+fn prepare<'a>(store: &Store, options: &'a RestoreOptions) -> Result<Ready<'a>, Error> {
+    let images = Images::open(
+        &options.image_path,
+        options.work_path.as_deref(),
+        Need::Restore,
+    )?;
+    let criu = coracle_checkpoint::find()?;
+    let prepared = create::prepare(store, &options.create, options.attachment)?;
+    if prepared.plan.network.is_some() {
+        return Err(Error::Value {
+            flag: "--network",
+            reason: "restore cannot attach a container to networks".to_owned(),
+        });
+    }
+    let path = &prepared.bundle.config.root.path;
+    let root = path.canonicalize().map_err(|error| Error::Store {
+        call: "resolve",
+        path: path.clone(),
+        errno: io_errno(&error),
+    })?;
+    Ok(Ready {
+        options,
+        prepared,
+        images,
+        criu,
+        root,
+    })
+}
+
+/// As [`create::make`], with criu in init's place.
+fn make(store: &Store, ready: &Ready) -> Result<Restored, Error> {
+    let options = &ready.options.create;
+    let handoff = Handoff::of(
+        options.console_socket.as_deref(),
+        options.pidfd_socket.as_deref(),
+        options.pid_file.as_deref(),
+    )?;
+    let directory = store.claim(&options.id)?;
+    let mut undo = Undo::default();
+    undo.push(Made::Directory);
+    let claimed = lock::acquire(&directory).and_then(|lock| {
+        let record = create::first_record(&directory, &ready.prepared)?;
+        Ok((lock, record))
+    });
+    let (_lock, mut record) = match claimed {
+        Ok(claimed) => claimed,
+        Err(error) => {
+            undo.run(&directory);
+            return Err(error);
+        }
+    };
+    let mut site = Site {
+        directory: &directory,
+        prepared: &ready.prepared,
+        record: &mut record,
+        undo: &mut undo,
+        private: Vec::new(),
+    };
+    let made = build(&mut site, ready, handoff);
+    let _ = directory.remove_root();
+    match made {
+        Ok((init, console)) => Ok(Restored {
+            directory,
+            record,
+            init,
+            console,
+        }),
+        Err(error) => {
+            let _ = delete::end_processes(&options.id, &record);
+            undo.run(&directory);
+            if record.complete || ready.prepared.plan.stops_for_hooks() {
+                let state = state::for_hook(&record, Status::Stopped, 0);
+                let poststop = ready.prepared.plan.hooks.at(HookPoint::Poststop);
+                let _ = coracle_hooks::run_all(HookPoint::Poststop, poststop, &state);
+            }
+            Err(error)
+        }
+    }
+}
+
+/// The side effects in order; the record on disk is complete when this returns.
+fn build(
+    site: &mut Site,
+    ready: &Ready,
+    handoff: Handoff,
+) -> Result<(Released, Option<OwnedFd>), Error> {
+    site.directory.write_record(site.record)?;
+    site.directory.write_config(&site.prepared.bundle.raw)?;
+    if site.prepared.notify {
+        site.directory.make_notify()?;
+    }
+    let config = &site.prepared.bundle.config;
+    let mountpoints = coracle_checkpoint::mountpoints(config);
+    let destinations = coracle_checkpoint::make_mountpoints(&ready.root, &mountpoints)?;
+    let joining = build::make_cgroup(site)?;
+    let tree = clone_tree(&ready.root)?;
+    let target = site.directory.mount_root(tree.as_fd())?;
+    let request = request(site.record, ready, &destinations, &target)?;
+    let mut session = start_criu(site, ready, &request, joining)?;
+    // An answer says that it has joined its cgroups.
+    session.version()?;
+    let groups = groups_of(session.pid())?;
+    let mut restoring = Restoring {
+        site,
+        console: None,
+        console_socket: None,
+        pidfd_socket: None,
+        pid_file: None,
+        init: None,
+    };
+    (
+        restoring.console_socket,
+        restoring.pidfd_socket,
+        restoring.pid_file,
+    ) = handoff.into_parts();
+    session.perform(&request, &ready.images, &groups, &mut |notification| {
+        restoring.notified(notification)
+    })?;
+    let init = restoring.init.ok_or(Error::Ended {
+        id: restoring.site.directory.id.clone(),
+    })?;
+    Ok((init, restoring.console))
+}
+
+fn request(
+    record: &Record,
+    ready: &Ready,
+    destinations: &[PathBuf],
+    target: &Path,
+) -> Result<Request, Error> {
+    let config = &ready.prepared.bundle.config;
+    let host = std::fs::read("/proc/self/mountinfo").map_err(|error| Error::Store {
+        call: "read",
+        path: "/proc/self/mountinfo".into(),
+        errno: io_errno(&error),
+    })?;
+    let hierarchies = record.cgroup.iter().flat_map(|groups| &groups.hierarchies);
+    let cgroups: Vec<_> = hierarchies
+        .map(|one| (one.mount.clone(), one.path.clone()))
+        .collect();
+    Ok(coracle_checkpoint::restore(&Restore {
+        config,
+        flags: ready.options.flags,
+        cgroups: ready.options.cgroups,
+        root: target,
+        mounts: RestoreFacts {
+            destinations,
+            host: &host,
+            root: &ready.root,
+            cgroups: &cgroups,
+        },
+        config_file: config_file(config, Path::exists).as_deref(),
+        labels: &ready.options.labels,
+        descriptors: &ready.images.read_descriptors()?,
+    }))
+}
+
+/// Starts criu in the container's cgroup.
+fn start_criu(
+    site: &mut Site,
+    ready: &Ready,
+    request: &Request,
+    joining: Joining,
+) -> Result<Session, Error> {
+    let entry = Entry {
+        cgroup: joining.into.as_ref().map(AsFd::as_fd),
+        join: &|| coracle_cgroups::join(&joining.tasks),
+        shares_terminal: ready.options.flags.contains(Flags::SHELL_JOB),
+    };
+    let session = Session::start(&ready.criu, &entry, Some(request))?;
+    if let (Some(place), None) = (&joining.place, &joining.into) {
+        coracle_cgroups::place(place, session.pid())?;
+    }
+    build::own_cgroup(site);
+    Ok(session)
+}
+
+/// criu wants the root to be a mount point whose parent nothing else covers.
+fn clone_tree(root: &Path) -> Result<OwnedFd, Error> {
+    let failed = |call| {
+        move |errno| Error::Store {
+            call,
+            path: root.to_owned(),
+            errno,
+        }
+    };
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let root = open(root, flags, Mode::empty()).map_err(failed("open"))?;
+    let flags = coracle_sys::OpenTreeFlags::CLONE
+        | coracle_sys::OpenTreeFlags::RECURSIVE
+        | coracle_sys::OpenTreeFlags::EMPTY_PATH;
+    let tree = coracle_sys::open_tree(root.as_fd(), c"", flags).map_err(failed("open_tree"))?;
+    let slave = coracle_sys::MountAttributes {
+        propagation: nix::libc::MS_SLAVE,
+        ..Default::default()
+    };
+    // What criu mounts there stays there.
+    coracle_sys::mount_setattr(tree.as_fd(), &slave, coracle_sys::Depth::Recursive)
+        .map_err(failed("mount_setattr"))?;
+    Ok(tree)
+}
+
+/// Controllers and path of each cgroup of a process: what was dumped goes there.
+fn groups_of(pid: Pid) -> Result<Vec<(String, String)>, Error> {
+    let path = format!("/proc/{pid}/cgroup");
+    let text = std::fs::read_to_string(&path).map_err(|error| Error::Store {
+        call: "read",
+        path: path.into(),
+        errno: io_errno(&error),
+    })?;
+    let groups = text.lines().filter_map(|line| {
+        let (_, rest) = line.split_once(':')?;
+        let (controllers, path) = rest.split_once(':')?;
+        Some((controllers.to_owned(), path.to_owned()))
+    });
+    Ok(groups.collect())
+}
+
+/// What is done while criu works.
+struct Restoring<'a, 'b> {
+    site: &'a mut Site<'b>,
+    console: Option<OwnedFd>,
+    console_socket: Option<Socket>,
+    pidfd_socket: Option<Socket>,
+    pid_file: Option<&'a Path>,
+    init: Option<Released>,
+}
+
+impl Restoring<'_, '_> {
+    fn notified(&mut self, notification: Notification) -> Result<(), Error> {
+        match notification {
+            Notification::SetupNamespaces(pid) if self.site.prepared.plan.stops_for_hooks() => {
+                let pid = Pid::from_raw(pid);
+                let pidfd = coracle_sys::pidfd_open(pid).map_err(failed("open init's pidfd"))?;
+                build::run_hooks(self.site, pid, pidfd.as_fd())
+            }
+            Notification::PostRestore(pid) => self.hand_over(Pid::from_raw(pid)),
+            Notification::Terminal(master) => self.pass_on(master),
+            _ => Ok(()),
+        }
+    }
+
+    /// The processes are complete, and go on when this returns.
+    fn hand_over(&mut self, pid: Pid) -> Result<(), Error> {
+        let pidfd = coracle_sys::pidfd_open(pid).map_err(failed("open init's pidfd"))?;
+        self.site.record.init = Identity::of(pid.as_raw());
+        self.site.record.complete = true;
+        self.site.directory.write_record(self.site.record)?;
+        if let Some(socket) = self.pidfd_socket.take() {
+            socket.send(b"standard", pidfd.as_fd())?;
+        }
+        if let Some(path) = self.pid_file.take() {
+            handoff::write_pid_file(path, pid.as_raw())?;
+            self.site.undo.push(Made::PidFile(path.to_owned()));
+        }
+        self.init = Some(Released { pid, pidfd });
+        Ok(())
+    }
+
+    fn pass_on(&mut self, master: OwnedFd) -> Result<(), Error> {
+        match self.console_socket.take() {
+            Some(socket) => socket.send(b"/dev/ptmx", master.as_fd()),
+            None => {
+                relay::prepare(master.as_fd());
+                self.console = Some(master);
+                Ok(())
+            }
+        }
+    }
+}
+
+fn failed(attempted: &'static str) -> impl Fn(Errno) -> Error {
+    move |errno| Error::System { attempted, errno }
+}

@@ -1,0 +1,106 @@
+//! CRIU for the tests, and containers that come from its images.
+
+use std::fs::{File, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use crate::{Bundle, Command, Container, Runtime, skip};
+
+/// A `PATH` that begins with a CRIU which works on this kernel.
+///
+/// The folder comes from `CORACLE_TEST_CRIU`, else the script `integration/criu` makes it. Without
+/// one the calling test is skipped.
+pub fn path() -> &'static str {
+    static FOUND: OnceLock<Result<String, String>> = OnceLock::new();
+    let found = FOUND.get_or_init(find);
+    found.as_deref().unwrap_or_else(|reason| skip!("{reason}"))
+}
+
+fn find() -> Result<String, String> {
+    let folder = match std::env::var("CORACLE_TEST_CRIU") {
+        Ok(folder) => folder,
+        Err(_) => {
+            let script = concat!(env!("CARGO_MANIFEST_DIR"), "/criu");
+            let made = Command::new(script).limit(200).output_or_kill();
+            if made.code != 0 {
+                let last = made.stderr.lines().last().unwrap_or("no word");
+                return Err(format!("no CRIU to be had: {last}"));
+            }
+            made.line().to_owned()
+        }
+    };
+    let check = Command::new(Path::new(&folder).join("criu"))
+        .arg("check")
+        .output_or_kill();
+    if check.code != 0 {
+        let reason = check.stderr.lines().find(|line| line.contains("Error ("));
+        let reason = reason.or(check.stderr.lines().last()).unwrap_or("no word");
+        return Err(format!("CRIU does not work here: {reason}"));
+    }
+    Ok(format!("{folder}:/usr/sbin:/usr/bin:/sbin:/bin"))
+}
+
+impl Runtime {
+    /// One that finds a CRIU which works here; else the test is skipped.
+    pub fn with_criu() -> Self {
+        Self::new().variable("PATH", path())
+    }
+
+    /// The beginning of `restore`, whatever comes of it.
+    pub fn restore_command(&self, bundle: &Bundle, images: &Path) -> Command {
+        self.with_bundle("restore", bundle)
+            .arg("--image-path")
+            .arg(images)
+    }
+
+    /// `create` and `start`, with standard output going to the end of a file: criu makes files in
+    /// memory, which commands have otherwise, its own.
+    #[track_caller]
+    pub fn start_into(&self, bundle: &Bundle, output: &Path) -> Container<'_> {
+        let (id, file) = self.id_and_pid_file();
+        let command = self.with_bundle("create", bundle).stdout(append(output));
+        let command = command.arg("--pid-file").arg(&file).arg(&id);
+        let container = Container::new(self, id, command).adopted(&file);
+        container.start().ok();
+        container
+    }
+
+    /// `restore --detach` with more options, which must succeed; standard output as above.
+    #[track_caller]
+    pub fn restore<const N: usize>(
+        &self,
+        bundle: &Bundle,
+        images: &Path,
+        (output, options): (&Path, [&str; N]),
+    ) -> Container<'_> {
+        let (id, file) = self.id_and_pid_file();
+        let command = self.restore_command(bundle, images).arg("--detach");
+        let command = command.args(options).stdout(append(output));
+        let command = command.arg("--pid-file").arg(&file).arg(&id);
+        Container::new(self, id, command).adopted(&file)
+    }
+
+    fn id_and_pid_file(&self) -> (String, PathBuf) {
+        let id = self.id();
+        let file = self.folder().join(format!("{id}pid"));
+        (id, file)
+    }
+}
+
+fn append(path: &Path) -> File {
+    let mut options = OpenOptions::new();
+    options.append(true).create(true);
+    options.open(path).expect("a file for standard output")
+}
+
+impl Container<'_> {
+    /// `checkpoint` with more options, whatever comes of it.
+    pub fn checkpoint<const N: usize>(&self, images: &Path, options: [&str; N]) -> crate::Output {
+        self.runtime
+            .command(["checkpoint", "--image-path"])
+            .arg(images)
+            .args(options)
+            .arg(&self.id)
+            .output()
+    }
+}
