@@ -20,7 +20,7 @@ mod v2;
 mod walk;
 mod watch;
 
-pub use freeze::{freeze, is_frozen, thaw};
+pub use freeze::{freeze, freezer, is_frozen, thaw};
 pub use init::join;
 pub use kill::{kill, release};
 pub use leaf::descend;

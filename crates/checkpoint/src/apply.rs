@@ -3,4 +3,5 @@
 pub(crate) mod find;
 pub(crate) mod images;
 pub(crate) mod mountpoints;
+pub(crate) mod network;
 pub(crate) mod session;

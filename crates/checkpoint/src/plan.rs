@@ -4,5 +4,6 @@ pub(crate) mod answer;
 pub(crate) mod log;
 pub(crate) mod mounts;
 pub(crate) mod options;
+pub(crate) mod pages;
 pub(crate) mod request;
 pub(crate) mod wire;

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use coracle_bundle::{Config, ContainerId, Namespace};
 use coracle_checkpoint::{
-    CgroupsMode, Descriptors, Dump, DumpFacts, Entry, Flags, Images, Kind, Namespaces, Need,
-    Notification, PageServer, Session, config_file,
+    CgroupsMode, Descriptors, Dump, DumpFacts, Entry, Features, Flags, Images, Kind, Mounts,
+    Namespaces, Need, Notification, PageServer, Session, Version, config_file,
 };
 use nix::fcntl::OFlag;
 
@@ -20,6 +20,7 @@ use crate::inspect::allow;
 use crate::lock;
 use crate::options::Force;
 use crate::record::Record;
+use crate::restore;
 use crate::status::{Status, Verb};
 use crate::store::Store;
 
@@ -66,7 +67,11 @@ pub fn checkpoint(
     let config = coracle_bundle::parse(&record.bundle, &directory.config()?)?;
     let mut status_fd = options.status_fd.map(open_status_fd).transpose()?;
     let criu = coracle_checkpoint::find()?;
-    let mut session = Session::start(&criu, &Entry::plain(), None)?;
+    let mounts = match config.linux.namespaces.mount {
+        Namespace::Inherit => Mounts::Shared,
+        _ => Mounts::Copied,
+    };
+    let mut session = Session::start(&criu, &Entry::plain(mounts), None)?;
     check(&mut session, options)?;
     let images = Images::open(
         &options.image_path,
@@ -101,6 +106,14 @@ pub fn checkpoint(
         Kind::Dump => delete::end(&directory, &record, Force::No),
         Kind::DumpAndLeave | Kind::PreDump => Ok(Vec::new()),
     }
+}
+
+/// The version of this machine's criu and what it can do here; `None` without one that answers.
+#[must_use]
+pub fn criu() -> Option<(Version, Features)> {
+    let criu = coracle_checkpoint::find().ok()?;
+    let mut session = Session::start(&criu, &Entry::plain(Mounts::Shared), None).ok()?;
+    Some((session.version().ok()?, session.features().ok()?))
 }
 
 /// criu takes its freezing back when it fails, but not when it is killed.
@@ -182,12 +195,15 @@ impl Facts {
         let facts = Self {
             init: init.pid,
             container_mounts: read(&format!("/proc/{}/mountinfo", init.pid))?,
-            host_mounts: read("/proc/self/mountinfo")?,
+            host_mounts: restore::own_mounts()?,
             namespaces: Namespaces {
                 network: joined(&kinds.network, "net"),
                 pid: joined(&kinds.pid, "pid"),
             },
-            freezer: freezer(record),
+            freezer: record
+                .own_cgroup()
+                .and_then(coracle_cgroups::freezer)
+                .map(Path::to_owned),
             config_file: config_file(config, Path::exists),
             descriptors: Descriptors(record.descriptors.clone()),
         };
@@ -222,15 +238,4 @@ fn inode(pid: i32, name: &str) -> Option<u64> {
     let path = format!("/proc/{pid}/ns/{name}");
     let status = nix::sys::stat::stat(path.as_str()).ok()?;
     Some(status.st_ino)
-}
-
-/// The cgroup that holds all processes still: of the freezer, or the v2 one.
-fn freezer(record: &Record) -> Option<PathBuf> {
-    let cgroup = record.own_cgroup()?;
-    let by_v2 = || match cgroup.mode {
-        coracle_cgroups::Mode::V2 => cgroup.unified.as_ref(),
-        _ => None,
-    };
-    let directory = cgroup.hierarchy("freezer").or_else(by_v2)?;
-    Some(directory.path.clone())
 }

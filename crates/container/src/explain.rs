@@ -3,13 +3,16 @@
 use std::fmt::{self, Write};
 use std::path::Path;
 
-use coracle_bundle::ContainerId;
-use coracle_cni::{Flags, Search};
+use coracle_bundle::{Bundle, ContainerId, Namespace};
+use coracle_checkpoint::{CgroupsMode, Flags, Images, LsmLabels, Need, Restore, RestoreFacts};
+use coracle_cni::{Flags as NetworkFlags, Search};
+use coracle_launch::Plan;
 use serde::Serialize;
 
 use crate::error::Error;
 use crate::network;
 use crate::options::{CgroupManager, Jail, Keyring, Rootless};
+use crate::restore;
 
 /// What would be done, stage by stage.
 #[derive(Clone, Debug, Serialize)]
@@ -56,10 +59,84 @@ impl fmt::Display for Line<'_> {
 /// # Errors
 /// As `create` refuses the bundle.
 pub fn explain(directory: &Path, manager: CgroupManager) -> Result<Explanation, Error> {
+    let (bundle, plan) = planned(directory, manager)?;
+    Ok(Explanation {
+        bundle: bundle.dir.display().to_string(),
+        stages: plan.stages(),
+        warnings: plan.warnings,
+    })
+}
+
+/// What of [`explain`] is the runtime's at a restore as well.
+const SHARED_STAGES: [&str; 5] = [
+    "cgroup",
+    "prestart hooks",
+    "createRuntime hooks",
+    "poststart hooks",
+    "poststop hooks",
+];
+
+/// Plans as `restore` of the `images` would, without criu.
+///
+/// # Errors
+/// As `restore` refuses the bundle or the images.
+pub fn explain_restore(
+    directory: &Path,
+    images: &Path,
+    manager: CgroupManager,
+) -> Result<Explanation, Error> {
+    let opened = Images::open(images, None, Need::Restore)?;
+    let (bundle, plan) = planned(directory, manager)?;
+    let config = &bundle.config;
+    let host = restore::own_mounts()?;
+    // Links of the root file system are followed by the restore itself.
+    let mounts = config.mounts.iter();
+    let destinations: Vec<_> = mounts.map(|mount| mount.destination.clone()).collect();
+    let cgroups = plan.cgroups.as_ref().map(coracle_cgroups::foresee);
+    let request = coracle_checkpoint::restore(&Restore {
+        config,
+        flags: Flags::default(),
+        cgroups: CgroupsMode::default(),
+        root: &config.root.path,
+        mounts: RestoreFacts {
+            destinations: &destinations,
+            host: &host,
+            root: &config.root.path,
+            cgroups: &restore::hierarchies(cgroups.as_ref()),
+        },
+        config_file: None,
+        labels: &LsmLabels::default(),
+        descriptors: &opened.read_descriptors()?,
+    });
+    let mut steps = vec![
+        format!("mount {} as the root", config.root.path.display()),
+        format!("restore the processes of {}", images.display()),
+    ];
+    steps.extend_from_slice(request.describe());
+    if config.linux.namespaces.network == Namespace::New {
+        steps.push("bring up loopback".to_owned());
+    }
+    let mut stages = plan.stages();
+    stages.retain(|stage| SHARED_STAGES.contains(&stage.name));
+    let after = stages.iter().position(|stage| stage.name != "cgroup");
+    let criu = coracle_launch::StageText {
+        name: "images",
+        actor: "criu",
+        steps,
+    };
+    stages.insert(after.unwrap_or(stages.len()), criu);
+    Ok(Explanation {
+        bundle: bundle.dir.display().to_string(),
+        stages,
+        warnings: plan.warnings,
+    })
+}
+
+fn planned(directory: &Path, manager: CgroupManager) -> Result<(Bundle, Plan), Error> {
     let mut bundle = coracle_bundle::load(directory)?;
     // Only a flag could ask for another container's network.
     let join = |id: &ContainerId| Err(Error::NoNetwork { id: id.clone() });
-    let asked = (&Flags::default(), &Search::default());
+    let asked = (&NetworkFlags::default(), &Search::default());
     let choice = network::choose(&mut bundle.config, asked, join)?;
     let host = coracle_host::probe(coracle_launch::needs(
         &bundle.config,
@@ -78,11 +155,7 @@ pub fn explain(directory: &Path, manager: CgroupManager) -> Result<Explanation, 
     };
     let plan = coracle_launch::plan(&bundle, &host, &asked)?;
     coracle_launch::check(&plan)?;
-    Ok(Explanation {
-        bundle: bundle.dir.display().to_string(),
-        stages: plan.stages(),
-        warnings: plan.warnings,
-    })
+    Ok((bundle, plan))
 }
 
 #[cfg(test)]

@@ -56,10 +56,10 @@ mod torn;
 mod undo;
 mod update;
 
-pub use checkpoint::{CheckpointOptions, Progress, checkpoint};
+pub use checkpoint::{CheckpointOptions, Progress, checkpoint, criu};
 pub use coracle_checkpoint::{
-    CgroupsMode, Flags as CriuFlags, Kind as CheckpointKind, LsmLabels, PageServer,
-    parse_page_server,
+    CgroupsMode, Features as CriuCan, Flags as CriuFlags, Kind as CheckpointKind, LsmLabels,
+    PageServer, Version as CriuVersion, parse_page_server,
 };
 pub use coracle_cni::{ANNOTATIONS as NETWORK_ANNOTATIONS, Flags as NetworkFlags, Search};
 pub use create::create;
@@ -67,7 +67,7 @@ pub use delete::delete;
 pub use error::Error;
 pub use events::{Event, events, statistics};
 pub use exec::exec;
-pub use explain::{Explanation, explain};
+pub use explain::{Explanation, explain, explain_restore};
 pub use inspect::{Listing, list, pause, processes, resume, state};
 pub use kill::kill;
 pub use networks::{Network, Released, check_network, gc, inspect_network, networks};

@@ -3,10 +3,10 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use coracle_bundle::HookPoint;
+use coracle_bundle::{Config, HookPoint, Namespace};
 use coracle_cgroups::Joining;
 use coracle_checkpoint::{
-    CgroupsMode, Entry, Flags, Images, LsmLabels, Need, Notification, Request, Restore,
+    CgroupsMode, Entry, Flags, Images, LsmLabels, Mounts, Need, Notification, Request, Restore,
     RestoreFacts, Session, config_file,
 };
 use coracle_launch::Released;
@@ -127,7 +127,11 @@ fn prepare<'a>(store: &Store, options: &'a RestoreOptions) -> Result<Ready<'a>, 
             reason: "restore cannot attach a container to networks".to_owned(),
         });
     }
-    let path = &prepared.bundle.config.root.path;
+    let config = &prepared.bundle.config;
+    if let (Namespace::New, Some(uid)) = (&config.linux.namespaces.user, host_root(config)) {
+        images.check_readable(uid)?;
+    }
+    let path = &config.root.path;
     let root = path.canonicalize().map_err(|error| Error::Store {
         call: "resolve",
         path: path.clone(),
@@ -140,6 +144,13 @@ fn prepare<'a>(store: &Store, options: &'a RestoreOptions) -> Result<Ready<'a>, 
         criu,
         root,
     })
+}
+
+/// Whom the container's root is here.
+fn host_root(config: &Config) -> Option<u32> {
+    let maps = config.linux.id_mappings.uid.iter();
+    let mut roots = maps.filter(|map| map.container_id == 0);
+    roots.next().map(|map| map.host_id)
 }
 
 /// As [`create::make`], with criu in init's place.
@@ -183,7 +194,8 @@ fn make(store: &Store, ready: &Ready) -> Result<Restored, Error> {
         Err(error) => {
             let _ = delete::end_processes(&options.id, &record);
             undo.run(&directory);
-            if record.complete || ready.prepared.plan.stops_for_hooks() {
+            let stopped = record.init.is_some() && ready.prepared.plan.stops_for_hooks();
+            if record.complete || stopped {
                 let state = state::for_hook(&record, Status::Stopped, 0);
                 let poststop = ready.prepared.plan.hooks.at(HookPoint::Poststop);
                 let _ = coracle_hooks::run_all(HookPoint::Poststop, poststop, &state);
@@ -208,10 +220,11 @@ fn build(
     let mountpoints = coracle_checkpoint::mountpoints(config);
     let destinations = coracle_checkpoint::make_mountpoints(&ready.root, &mountpoints)?;
     let joining = build::make_cgroup(site)?;
-    let tree = clone_tree(&ready.root)?;
-    let target = site.directory.mount_root(tree.as_fd())?;
+    let target = site.directory.make_root()?;
     let request = request(site.record, ready, &destinations, &target)?;
-    let mut session = start_criu(site, ready, &request, joining)?;
+    let mut session = start_criu(site, ready, (&request, &target), joining)?;
+    // On disk before criu does anything, so that `delete --force` finds all of it.
+    site.directory.write_record(site.record)?;
     // An answer says that it has joined its cgroups.
     session.version()?;
     let groups = groups_of(session.pid())?;
@@ -244,15 +257,7 @@ fn request(
     target: &Path,
 ) -> Result<Request, Error> {
     let config = &ready.prepared.bundle.config;
-    let host = std::fs::read("/proc/self/mountinfo").map_err(|error| Error::Store {
-        call: "read",
-        path: "/proc/self/mountinfo".into(),
-        errno: io_errno(&error),
-    })?;
-    let hierarchies = record.cgroup.iter().flat_map(|groups| &groups.hierarchies);
-    let cgroups: Vec<_> = hierarchies
-        .map(|one| (one.mount.clone(), one.path.clone()))
-        .collect();
+    let host = own_mounts()?;
     Ok(coracle_checkpoint::restore(&Restore {
         config,
         flags: ready.options.flags,
@@ -262,7 +267,7 @@ fn request(
             destinations,
             host: &host,
             root: &ready.root,
-            cgroups: &cgroups,
+            cgroups: &hierarchies(record.cgroup.as_ref()),
         },
         config_file: config_file(config, Path::exists).as_deref(),
         labels: &ready.options.labels,
@@ -270,15 +275,37 @@ fn request(
     }))
 }
 
-/// Starts criu in the container's cgroup.
+/// Our own mount table.
+pub(crate) fn own_mounts() -> Result<Vec<u8>, Error> {
+    let path = "/proc/self/mountinfo";
+    std::fs::read(path).map_err(|error| Error::Store {
+        call: "read",
+        path: path.into(),
+        errno: io_errno(&error),
+    })
+}
+
+/// Mount point and the container's directory of each hierarchy.
+pub(crate) fn hierarchies(groups: Option<&coracle_cgroups::Record>) -> Vec<(PathBuf, PathBuf)> {
+    let all = groups
+        .into_iter()
+        .flat_map(|groups| groups.hierarchies.iter().chain(&groups.unified));
+    all.map(|one| (one.mount.clone(), one.path.clone()))
+        .collect()
+}
+
+/// Starts criu in the container's cgroup, with the root file system mounted for it alone.
 fn start_criu(
     site: &mut Site,
     ready: &Ready,
-    request: &Request,
+    (request, target): (&Request, &Path),
     joining: Joining,
 ) -> Result<Session, Error> {
+    let tree = clone_tree(&ready.root)?;
     let entry = Entry {
         cgroup: joining.into.as_ref().map(AsFd::as_fd),
+        root: Some((tree.as_fd(), target)),
+        mounts: Mounts::Copied,
         join: &|| coracle_cgroups::join(&joining.tasks),
         shares_terminal: ready.options.flags.contains(Flags::SHELL_JOB),
     };
@@ -344,15 +371,27 @@ struct Restoring<'a, 'b> {
 impl Restoring<'_, '_> {
     fn notified(&mut self, notification: Notification) -> Result<(), Error> {
         match notification {
-            Notification::SetupNamespaces(pid) if self.site.prepared.plan.stops_for_hooks() => {
-                let pid = Pid::from_raw(pid);
-                let pidfd = coracle_sys::pidfd_open(pid).map_err(failed("open init's pidfd"))?;
-                build::run_hooks(self.site, pid, pidfd.as_fd())
-            }
+            Notification::SetupNamespaces(pid) => self.fill_namespaces(pid),
             Notification::PostRestore(pid) => self.hand_over(Pid::from_raw(pid)),
             Notification::Terminal(master) => self.pass_on(master),
             _ => Ok(()),
         }
+    }
+
+    /// The namespaces are made, and empty.
+    fn fill_namespaces(&mut self, pid: i32) -> Result<(), Error> {
+        let namespaces = &self.site.prepared.bundle.config.linux.namespaces;
+        if namespaces.network == Namespace::New {
+            coracle_checkpoint::raise_loopback(pid)?;
+        }
+        if !self.site.prepared.plan.stops_for_hooks() {
+            return Ok(());
+        }
+        // Also of a failed restore it tells that hooks may have run.
+        self.site.record.init = Identity::of(pid);
+        let pid = Pid::from_raw(pid);
+        let pidfd = coracle_sys::pidfd_open(pid).map_err(failed("open init's pidfd"))?;
+        build::run_hooks(self.site, pid, pidfd.as_fd())
     }
 
     /// The processes are complete, and go on when this returns.

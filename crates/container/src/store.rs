@@ -495,21 +495,15 @@ impl Directory {
         }
     }
 
-    /// Mounts a detached tree on a directory of its own, and returns its path.
-    pub(crate) fn mount_root(&self, tree: BorrowedFd) -> Result<PathBuf, Error> {
-        let failed = |call| move |errno| self.failed(call, ROOT, errno);
-        private_modes(|| mkdirat(&self.handle, ROOT, Mode::S_IRWXU)).map_err(failed("make"))?;
-        let target = open_below(&self.handle, ROOT).map_err(failed("open"))?;
-        coracle_sys::move_mount(tree, target.as_fd(), c"").map_err(failed("mount"))?;
+    /// Makes an empty directory for criu to mount on, and returns its path.
+    pub(crate) fn make_root(&self) -> Result<PathBuf, Error> {
+        private_modes(|| mkdirat(&self.handle, ROOT, Mode::S_IRWXU))
+            .map_err(|errno| self.failed("make", ROOT, errno))?;
         Ok(self.path.join(ROOT))
     }
 
-    /// Takes it back, if it is there.
+    /// Removes it, if it is there.
     pub(crate) fn remove_root(&self) -> Result<(), Error> {
-        if !self.has(ROOT) {
-            return Ok(());
-        }
-        crate::undo::detach(&self.path.join(ROOT))?;
         match unlinkat(&self.handle, ROOT, UnlinkatFlags::RemoveDir) {
             Ok(()) | Err(Errno::ENOENT) => Ok(()),
             Err(errno) => Err(self.failed("remove", ROOT, errno)),

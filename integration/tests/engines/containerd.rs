@@ -117,7 +117,7 @@ find /sys/fs/cgroup -type d -name 'cri-containerd-*'
 new_roots
 alive containerd-shim"#;
 
-checks! { containerd, [a_terminal, a_terminal_of_exec, the_daemon_restarts],
+checks! { containerd, [a_checkpoint, a_terminal, a_terminal_of_exec, the_daemon_restarts],
     output_is_passed: "run -- sh -c 'echo out; echo err >&2' 2>/dev/null" => "out";
     errors_are_passed: "run -- sh -c 'echo out; echo err >&2' 2>&1 >/dev/null" => "err";
     exit_codes: "for n in 0 1 7 255; do code run -- sh -c \"exit $n\"; done" => "0\n1\n7\n255";
@@ -238,10 +238,6 @@ checks! { containerd, [a_terminal, a_terminal_of_exec, the_daemon_restarts],
         start
         status"# => "RUNNING";
     no_stray_descriptors: "run -- sh -c 'ls /proc/self/fd | tr \"\\n\" \" \"'" => "0 1 2 3";
-    checkpoint_is_refused: r#"
-        start
-        code ctr task checkpoint --checkpoint-path /tmp/none $name
-        status"# => "1\nRUNNING";
 }
 
 fn a_terminal() {
@@ -266,4 +262,27 @@ fn a_terminal_of_exec() {
 fn the_daemon_restarts() {
     let script = "start; pkill -x containerd; await '! pgrep -x containerd'; daemon; status; exec_ echo well";
     set_up(ONE, Manager::Cgroupfs).check("restart", script, "RUNNING\nwell");
+}
+
+/// As an image of containerd's, by a pause around the dump, and from it under another name.
+fn a_checkpoint() {
+    // A daemon of its own, which finds criu: its shims inherit the path.
+    let containerd = set_up(ONE, Manager::Cgroupfs);
+    containerd.needs_criu();
+    let script = "
+        export PATH=/usr/local/sbin:$PATH
+        pkill -x containerd; await '! pgrep -x containerd'; daemon
+        start
+        exec_ sh -c 'echo kept >/root/kept; echo $$ >/dev/null'
+        ctr task checkpoint --image-path /tmp/$name $name >/dev/null
+        ls /tmp/$name | grep -c pages
+        status
+        ctr container checkpoint --rw --image --task $name localhost/$name
+        status
+        ctr task rm --force $name >/dev/null
+        ctr container restore --rw --live $name-2 localhost/$name
+        ctr task ls | awk -v name=$name-2 '$1 == name { print $3 }'
+        ctr task exec --exec-id e $name-2 cat /root/kept
+        ctr task rm --force $name-2 >/dev/null; ctr container rm $name-2";
+    containerd.check("checkpoint", script, "1\nRUNNING\nRUNNING\nRUNNING\nkept");
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use coracle_integration::terminal::Terminal;
-use coracle_integration::{Command, House, Manager, Output, Running, fill_rootfs, json};
+use coracle_integration::{Command, House, Manager, Output, Running, criu, fill_rootfs, json};
 
 /// The beginning of every script.
 const PRELUDE: &str = r#"set -eu
@@ -105,6 +105,15 @@ impl Engine {
         let terminal = Terminal::new();
         let running = terminal.attach(self.script(name, script)).spawn();
         (terminal, running)
+    }
+
+    /// Gives the house a CRIU that works here; else the calling test is skipped.
+    pub(crate) fn needs_criu(&self) {
+        let folder = criu::path().split(':').next().unwrap_or_default();
+        let script = format!("#!/bin/sh\nexec {folder}/criu \"$@\"\n");
+        self.write("/usr/local/sbin/criu", &script);
+        let chmod = self.house.command("chmod");
+        chmod.args(["+x", "/usr/local/sbin/criu"]).output().ok();
     }
 
     /// Writes a file of the house.

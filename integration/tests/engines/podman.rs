@@ -86,7 +86,8 @@ alive conmon"#;
     podman.check("", left, "");
 }
 
-checks! { podman, [a_terminal, a_terminal_of_exec, a_detached_terminal, attach, published_ports],
+checks! { podman, [a_terminal, a_terminal_of_exec, a_detached_terminal, attach, published_ports,
+        a_checkpoint, an_exported_checkpoint],
     the_runtime_is_ours: r#"
         podman info --format '{{.Host.OCIRuntime.Path}} {{.Store.GraphDriverName}}'"# => "/usr/local/bin/coracle overlay";
     output_is_passed: "$run busybox sh -c 'echo out; echo err >&2' 2>/dev/null" => "out";
@@ -505,3 +506,60 @@ podman run -d --name $name -p 8081:80 busybox \
 await 'busybox wget -qO- http://localhost:8081/'
 busybox wget -qO- http://localhost:8081/
 podman rm -f -t 0 $name >/dev/null"#;
+
+/// `counter` is a container that counts in its log, `goes_on` waits until it does.
+const COUNTER: &str = r#"
+PATH=/usr/local/sbin:$PATH
+counter() {
+    podman run -d --name $name --network none busybox \
+        sh -c 'n=0; while :; do n=$((n+1)); echo $n; sleep 0.05; done' >/dev/null
+    trap 'podman rm --force --ignore --time 0 $name $name-2 >/dev/null 2>&1 || true' EXIT
+    await "podman logs $name | grep -x 3"
+}
+goes_on() {
+    before=$(podman logs --tail 1 $1)
+    await "[ \$(podman logs --tail 1 $1) -gt $before ]" && echo goes on
+}
+"#;
+
+fn a_checkpoint() {
+    let podman = podman();
+    podman.needs_criu();
+    let script = "counter
+        podman container checkpoint --leave-running $name >/dev/null
+        inspect State.Status
+        goes_on $name
+        podman container checkpoint $name >/dev/null
+        inspect State.Status
+        podman container restore $name >/dev/null
+        inspect State.Status
+        goes_on $name
+        podman exec $name echo in
+        podman stop --time 0 $name >/dev/null
+        inspect State.Status";
+    let expected = "running\ngoes on\nexited\nrunning\ngoes on\nin\nexited";
+    podman.check("checkpoint", &format!("{COUNTER}{script}"), expected);
+}
+
+/// Into a file, and from it under the same name and another.
+fn an_exported_checkpoint() {
+    let podman = podman();
+    podman.needs_criu();
+    let script = "counter
+        podman exec $name sh -c 'echo kept >/root/kept'
+        podman container checkpoint --export /tmp/$name.tar $name >/dev/null
+        podman rm $name >/dev/null
+        podman container restore --import /tmp/$name.tar >/dev/null
+        podman container restore --import /tmp/$name.tar --name $name-2 >/dev/null
+        for one in $name $name-2; do
+            podman inspect --format '{{.State.Status}}' $one
+            podman exec $one cat /root/kept
+            goes_on $one
+        done";
+    let expected = "running\nkept\ngoes on\nrunning\nkept\ngoes on";
+    podman.check(
+        "exported-checkpoint",
+        &format!("{COUNTER}{script}"),
+        expected,
+    );
+}

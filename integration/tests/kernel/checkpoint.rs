@@ -1,16 +1,54 @@
 //! `checkpoint` and `restore`, by a CRIU that works on this kernel.
 
 use std::fs;
+
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::Duration;
 
-use coracle_integration::{Bundle, Container, Runtime, wait_until};
+use coracle_integration::terminal::expect;
+use coracle_integration::{
+    Bundle, Command, Container, HostMount, Output, Receiver, Running, Runtime, Value, build_folder,
+    copy_program, criu, json, needs, wait_until,
+};
 
-coracle_integration::tests![a_counter_goes_on_counting, it_goes_on_when_left_running,];
+coracle_integration::tests![
+    a_counter_goes_on_counting,
+    it_goes_on_when_left_running,
+    a_paused_container_is_dumped,
+    threads_go_on,
+    memory_is_kept,
+    pipes_and_open_files_go_on,
+    an_established_connection_goes_on,
+    a_listening_socket_goes_on,
+    a_terminal_goes_on,
+    a_foreground_restore_ends_with_the_container,
+    a_user_namespace_is_kept,
+    limits_are_kept,
+    a_seccomp_filter_is_kept,
+    mounts_of_the_host_are_bound_again,
+    control_groups_are_seen_again,
+    it_goes_on_in_another_bundle,
+    joined_namespaces_are_joined_again,
+    hooks_run,
+    pages_follow_lazily,
+    pages_are_served_until_all_are_fetched,
+    only_what_changed_is_written,
+    criu_reads_its_configuration_file,
+    a_failed_dump_changes_nothing,
+    a_killed_criu_leaves_the_container_running,
+    a_failed_restore_leaves_nothing,
+    a_killed_criu_leaves_nothing_restored,
+    what_cannot_be_dumped_is_told,
+    what_cannot_be_restored_is_told,
+    without_criu_it_is_told,
+    an_old_criu_is_told,
+];
 
 /// Counts on standard output, 50 times a second.
 const COUNTER: &str = "n=0; while :; do n=$((n+1)); echo $n; sleep 0.02; done";
 
-/// A counter, and what it writes.
+/// A bundle that counts in some way, and what it writes.
 struct Counter {
     bundle: Bundle,
     output: PathBuf,
@@ -18,65 +56,113 @@ struct Counter {
 
 impl Counter {
     fn new(runtime: &Runtime) -> Self {
+        Self::of(runtime, runtime.bundle().shell(COUNTER))
+    }
+
+    fn of(runtime: &Runtime, bundle: Bundle) -> Self {
         Self {
-            bundle: runtime.bundle().shell(COUNTER),
+            bundle,
             output: runtime.folder().join("output"),
         }
     }
 
+    /// One that works by `worker.c`.
+    fn worker(runtime: &Runtime, verb: &str, argument: &str) -> Self {
+        let bundle = runtime.bundle();
+        copy_program(worker(), &bundle.path("bin/worker"));
+        Self::of(runtime, bundle.args(["worker", verb, argument]))
+    }
+
+    #[track_caller]
     fn start<'a>(&self, runtime: &'a Runtime) -> Container<'a> {
         let container = runtime.start_into(&self.bundle, &self.output);
-        counts_beyond(&self.output, 5);
+        self.counts_beyond(5);
         container
     }
 
-    fn restore<'a>(&self, runtime: &'a Runtime, images: &Path) -> Container<'a> {
-        runtime.restore(&self.bundle, images, (&self.output, []))
+    /// The container dumped and deleted, and restored.
+    #[track_caller]
+    fn travels<'a, const N: usize>(
+        &self,
+        runtime: &'a Runtime,
+        options: [&str; N],
+    ) -> Container<'a> {
+        let container = self.start(runtime);
+        let images = runtime.folder().join("images");
+        container.checkpoint(&images, options).ok();
+        runtime.is_clean();
+        let restored = runtime.restore(&self.bundle, &images, (&self.output, options));
+        self.goes_on();
+        assert_eq!(restored.status(), "running");
+        restored
+    }
+
+    fn numbers(&self) -> Vec<u64> {
+        let text = fs::read_to_string(&self.output).unwrap_or_default();
+        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        whole.lines().map(|line| line.parse().unwrap()).collect()
+    }
+
+    fn last(&self) -> u64 {
+        self.numbers().last().copied().unwrap_or(0)
+    }
+
+    #[track_caller]
+    fn counts_beyond(&self, number: u64) {
+        wait_until("the counter to go on", || self.last() > number);
+    }
+
+    /// And has left no number out.
+    #[track_caller]
+    fn goes_on(&self) {
+        self.counts_beyond(self.last() + 2);
+        let numbers = self.numbers();
+        assert!(numbers.iter().copied().eq(1..=self.last()), "{numbers:?}");
     }
 }
 
-/// The numbers that a counter wrote.
-fn numbers(output: &Path) -> Vec<u64> {
-    let text = fs::read_to_string(output).unwrap_or_default();
-    let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
-    whole.lines().map(|line| line.parse().unwrap()).collect()
-}
-
-fn last(output: &Path) -> u64 {
-    numbers(output).last().copied().unwrap_or(0)
-}
-
-#[track_caller]
-fn counts_beyond(output: &Path, number: u64) {
-    wait_until("the counter to go on", || last(output) > number);
+/// `worker.c`, built once, or `CORACLE_TEST_WORKER` where no compiler is.
+fn worker() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    if std::env::var_os("CORACLE_TEST_WORKER").is_none() {
+        needs::program("cc");
+    }
+    PROGRAM.get_or_init(|| match std::env::var_os("CORACLE_TEST_WORKER") {
+        Some(program) => program.into(),
+        None => {
+            let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kernel/worker.c");
+            let place = build_folder().join("worker");
+            let program = build_folder().join(format!("worker-{}", std::process::id()));
+            let cc = Command::new("cc").args(["-static", "-O1", "-Wall", "-pthread"]);
+            cc.args([source, "-o"]).arg(&program).output().ok();
+            fs::rename(&program, &place).expect("a program in its place");
+            place
+        }
+    })
 }
 
 fn a_counter_goes_on_counting() {
     let runtime = Runtime::with_criu();
     let counter = Counter::new(&runtime);
-    let container = counter.start(&runtime);
-    let images = runtime.folder().join("images");
-    container.checkpoint(&images, []).ok();
-    // It is deleted then.
-    container.verb("state").fails(["does not exist"]);
-    runtime.is_clean();
-    let before = last(&counter.output);
-    let restored = counter.restore(&runtime, &images);
-    assert_eq!(restored.status(), "running");
-    counts_beyond(&counter.output, before + 2);
-    let numbers = numbers(&counter.output);
-    assert!(
-        numbers.iter().copied().eq(1..=last(&counter.output)),
-        "{numbers:?}"
-    );
+    let restored = counter.travels(&runtime, []);
     let pid_file = runtime.folder().join(format!("{}pid", restored.id));
     assert_eq!(
         fs::read_to_string(pid_file).unwrap(),
         restored.pid().to_string()
     );
+    assert!(
+        !restored
+            .control(("freezer", "tasks"), "cgroup.procs")
+            .is_empty()
+    );
     restored.verb("pause").ok();
+    assert_eq!(restored.status(), "paused");
     restored.verb("resume").ok();
     assert_eq!(restored.shell("echo in").ok().line(), "in");
+    let null = restored
+        .shell("readlink /proc/1/fd/0; stat -c %t,%T /proc/1/fd/0 -L")
+        .ok();
+    assert_eq!(null.line(), "/dev/null\n1,3");
     restored.kill("KILL").ok();
     assert_eq!(restored.exit_code(), 137);
     restored.delete().ok();
@@ -90,12 +176,738 @@ fn it_goes_on_when_left_running() {
     let images = runtime.folder().join("images");
     container.checkpoint(&images, ["--leave-running"]).ok();
     assert_eq!(container.status(), "running");
-    counts_beyond(&counter.output, last(&counter.output));
+    counter.goes_on();
     // Twice from one image, under other ids, beside the first.
     for name in ["one", "two"] {
         let output = runtime.folder().join(name);
         let restored = runtime.restore(&counter.bundle, &images, (&output, []));
-        counts_beyond(&output, 0);
+        wait_until("numbers", || {
+            fs::read_to_string(&output).is_ok_and(|text| text.len() > 9)
+        });
         assert_eq!(restored.status(), "running");
     }
+}
+
+fn a_paused_container_is_dumped() {
+    let runtime = Runtime::with_criu();
+    let counter = Counter::new(&runtime);
+    let container = counter.start(&runtime);
+    container.verb("pause").ok();
+    let (left, images) = (
+        runtime.folder().join("left"),
+        runtime.folder().join("images"),
+    );
+    container.checkpoint(&left, ["--leave-running"]).ok();
+    assert_eq!(container.status(), "paused");
+    container.checkpoint(&images, []).ok();
+    runtime.is_clean();
+    let restored = runtime.restore(&counter.bundle, &images, (&counter.output, []));
+    assert_eq!(restored.status(), "running");
+    counter.goes_on();
+}
+
+fn threads_go_on() {
+    let runtime = Runtime::with_criu();
+    let restored = Counter::worker(&runtime, "threads", "9").travels(&runtime, []);
+    assert!(restored.proc("status").contains("Threads:\t10"));
+}
+
+fn memory_is_kept() {
+    let runtime = Runtime::with_criu();
+    Counter::worker(&runtime, "memory", "32").travels(&runtime, []);
+}
+
+fn pipes_and_open_files_go_on() {
+    let runtime = Runtime::with_criu();
+    Counter::worker(&runtime, "pipe", "/root/file").travels(&runtime, []);
+}
+
+fn an_established_connection_goes_on() {
+    let runtime = Runtime::with_criu();
+    let counter = Counter::worker(&runtime, "tcp", "5000");
+    let container = counter.start(&runtime);
+    let images = runtime.folder().join("refused");
+    let text = ["criu dump: Error (", "tcp", "dump.log"];
+    container.checkpoint(&images, []).fails(text);
+    assert_eq!(container.status(), "running");
+    counter.goes_on();
+    container.delete_by_force().ok();
+    fs::remove_file(&counter.output).unwrap();
+    counter.travels(&runtime, ["--tcp-established"]);
+}
+
+fn a_listening_socket_goes_on() {
+    let runtime = Runtime::with_criu();
+    let counter = Counter::worker(&runtime, "listen", "5000");
+    let container = runtime.start_into(&counter.bundle, &counter.output);
+    let ask = "until nc 127.0.0.1 5000 </dev/null; do sleep 0.1; done";
+    assert_eq!(container.shell(ask).ok().line(), "1");
+    let images = runtime.folder().join("images");
+    container.checkpoint(&images, []).ok();
+    let restored = runtime.restore(&counter.bundle, &images, (&counter.output, []));
+    assert_eq!(
+        restored.shell("nc 127.0.0.1 5000 </dev/null").ok().line(),
+        "2"
+    );
+}
+
+fn a_terminal_goes_on() {
+    let runtime = Runtime::with_criu();
+    let script = "stty -echo; echo ready; while read line; do echo got $line; tty; done";
+    let bundle = runtime
+        .bundle()
+        .shell(script)
+        .set("/process/terminal", json!(true));
+    let socket = Receiver::new(&runtime.folder().join("first"));
+    let container = runtime.create_with(&bundle, ["--console-socket", socket.path()]);
+    let (_, master) = socket.receive();
+    container.start().ok();
+    expect(&master, &mut String::new(), "ready");
+    let images = runtime.folder().join("images");
+    container.checkpoint(&images, []).ok();
+    drop(master);
+    let output = runtime.folder().join("output");
+    let start = |options: [&str; 2]| runtime.restore(&bundle, &images, (&output, options));
+    let socket = Receiver::new(&runtime.folder().join("second"));
+    let restored = start(["--console-socket", socket.path()]);
+    let (_, master) = socket.receive();
+    nix::unistd::write(&master, b"word\n").unwrap();
+    expect(&master, &mut String::new(), "got word\r\n/dev/pts/0");
+    assert_eq!(restored.status(), "running");
+}
+
+fn a_foreground_restore_ends_with_the_container() {
+    let runtime = Runtime::with_criu();
+    let script = "trap 'echo bye; exit 7' TERM; while :; do sleep 0.02; done";
+    let bundle = runtime.bundle().shell(script);
+    let output = runtime.folder().join("output");
+    let container = runtime.start_into(&bundle, &output);
+    let images = runtime.folder().join("images");
+    container.checkpoint(&images, []).ok();
+    let id = runtime.id();
+    let restore = runtime.restore_command(&bundle, &images).arg(&id);
+    let restore = restore.stdout(fs::File::create(&output).unwrap()).spawn();
+    let is_running = || {
+        let state = runtime.command(["state", &id]).output().stdout;
+        state.contains("\"running\"")
+    };
+    wait_until("the container", is_running);
+    restore.signal(nix::sys::signal::Signal::SIGTERM);
+    restore.wait().exits(7);
+    assert_eq!(fs::read_to_string(&output).unwrap(), "bye\n");
+    runtime.is_clean();
+}
+
+fn a_user_namespace_is_kept() {
+    let runtime = Runtime::with_criu();
+    let counter = Counter::new(&runtime);
+    // The harness' file in memory has an owner who is not there.
+    let script = format!("exec 2>/dev/null; {COUNTER}");
+    let bundle = counter.bundle.clone().shell(&script).user_namespace();
+    let counter = Counter { bundle, ..counter };
+    let container = counter.start(&runtime);
+    let images = runtime.folder().join("images");
+    container.checkpoint(&images, []).ok();
+    let restore = runtime
+        .restore_command(&counter.bundle, &images)
+        .arg(runtime.id());
+    restore
+        .output()
+        .fails(["the root of the container's user namespace may not search it"]);
+    runtime.is_clean();
+    Command::new("chmod").arg("711").arg(&images).output().ok();
+    let restored = runtime.restore(&counter.bundle, &images, (&counter.output, []));
+    counter.goes_on();
+    assert!(restored.proc("uid_map").contains("100000"));
+    assert_eq!(restored.shell("id -u").ok().line(), "0");
+}
+
+fn limits_are_kept() {
+    needs::controller("memory");
+    needs::controller("pids");
+    let runtime = Runtime::with_criu();
+    let counter = Counter::new(&runtime);
+    let resources = json!({"memory": {"limit": 64 << 20}, "pids": {"limit": 77}});
+    let bundle = counter.bundle.clone().set("/linux/resources", resources);
+    let restored = Counter { bundle, ..counter }.travels(&runtime, []);
+    let memory = restored.control(("memory", "memory.limit_in_bytes"), "memory.max");
+    assert_eq!(memory, (64 << 20).to_string());
+    assert_eq!(restored.control(("pids", "pids.max"), "pids.max"), "77");
+}
+
+fn a_seccomp_filter_is_kept() {
+    let runtime = Runtime::with_criu();
+    let counter = Counter::new(&runtime);
+    let profile = json!({
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 5}],
+    });
+    let script = "n=0; while :; do n=$((n+1)); mkdir /tmp/$n 2>/dev/null || echo $n; done";
+    let bundle = counter
+        .bundle
+        .clone()
+        .shell(script)
+        .set("/linux/seccomp", profile);
+    let restored = Counter { bundle, ..counter }.travels(&runtime, []);
+    let status = restored.proc("status");
+    assert!(
+        status.contains("Seccomp:\t2") && status.contains("NoNewPrivs:\t1"),
+        "{status}"
+    );
+}
+
+/// Files, folders, what is mounted below them, behind a link of the image, and devices.
+fn mounts_of_the_host_are_bound_again() {
+    let (runtime, other) = (Runtime::with_criu(), Runtime::new());
+    let source = other.folder().folder("source");
+    let deeper = source.join("deeper");
+
+    let _mount = HostMount::new(&other, "source/deeper", []);
+    let file = runtime.folder().join("file");
+    for (path, text) in [
+        (&deeper.join("a"), "1"),
+        (&source.join("b"), "2"),
+        (&file, "3"),
+    ] {
+        fs::write(path, text).unwrap();
+    }
+    let counter = Counter::new(&runtime);
+    let bundle = counter
+        .bundle
+        .clone()
+        .folder("/run")
+        .link("/var/run", "/run");
+    let bundle = bundle
+        .bind(&source, "/var/run/place", ["rbind"])
+        .bind(&file, "/etc/one file", ["ro"])
+        .bind("/dev/zero", "/dev/nothing", []);
+    let restored = Counter { bundle, ..counter }.travels(&runtime, []);
+    let script = "cat /run/place/deeper/a /run/place/b '/etc/one file'; head -c 1 /dev/nothing | od -b | head -1; cat /proc/keys; echo x >'/etc/one file'";
+    let seen = restored.shell(script);
+    assert_eq!(seen.stdout, "1230000000 000\n", "{seen}");
+    assert!(seen.stderr.contains("Read-only file system"), "{seen}");
+    fs::write(deeper.join("a"), "new").unwrap();
+    assert_eq!(restored.shell("cat /run/place/deeper/a").ok().line(), "new");
+}
+
+/// The container's part of the hierarchies, by binds and by a namespace.
+fn control_groups_are_seen_again() {
+    let runtime = Runtime::with_criu();
+    for namespace in [false, true] {
+        let counter = Counter::new(&runtime);
+        let bundle = counter.bundle.clone();
+        let bundle = bundle.mount("/sys/fs/cgroup", "cgroup", "cgroup", ["ro"]);
+        let bundle = match namespace {
+            true => bundle.new_namespace("cgroup"),
+            false => bundle,
+        };
+        let container = Counter { bundle, ..counter }.travels(&runtime, []);
+        let script = "cat /proc/self/mountinfo | grep -c ' - cgroup'; \
+            find /sys/fs/cgroup -name cgroup.procs -maxdepth 2 | head -n 1 | xargs grep -x 1";
+        let seen = container.shell(script).ok().stdout;
+        let (count, init) = seen.split_once('\n').expect("two lines");
+        assert!(
+            count.parse::<u32>().unwrap() > 0 && init == "1\n",
+            "{namespace}: {seen}"
+        );
+        container.delete_by_force().ok();
+        fs::remove_file(runtime.folder().join("output")).unwrap();
+        fs::remove_dir_all(runtime.folder().join("images")).unwrap();
+    }
+}
+
+/// Another folder with the same image, whose mount points nobody has made; and the sources moved.
+fn it_goes_on_in_another_bundle() {
+    let runtime = Runtime::with_criu();
+    let (first, second) = (
+        runtime.folder().folder("first"),
+        runtime.folder().folder("second"),
+    );
+    fs::write(first.join("x"), "old").unwrap();
+    fs::write(second.join("x"), "new").unwrap();
+    let counter = Counter::new(&runtime);
+    let bundle = counter.bundle.clone();
+    let bundle = bundle
+        .bind(&first, "/made/here", [])
+        .bind(&first, "/made/here/in", []);
+    fs::create_dir(first.join("in")).unwrap();
+    let counter = Counter { bundle, ..counter };
+    let container = counter.start(&runtime);
+    let images = runtime.folder().join("images");
+    container.checkpoint(&images, []).ok();
+    let other = runtime.bundle().shell(COUNTER);
+    let other = other
+        .bind(&second, "/made/here", [])
+        .bind(&second, "/made/here/in", []);
+    let restored = runtime.restore(&other, &images, (&counter.output, []));
+    counter.goes_on();
+    assert_eq!(
+        restored
+            .shell("cat /made/here/x /made/here/in/x")
+            .ok()
+            .line(),
+        "newnew"
+    );
+    assert!(second.join("in").is_dir());
+}
+
+fn joined_namespaces_are_joined_again() {
+    let (runtime, other) = (Runtime::with_criu(), Runtime::new());
+    let holder = other.sleeper();
+    let path = |name: &str| format!("/proc/{}/ns/{name}", holder.pid());
+    let counter = Counter::new(&runtime);
+    let bundle = counter.bundle.clone();
+    let bundle = bundle.join_namespace("network", &path("net"));
+    let bundle = bundle.join_namespace("ipc", &path("ipc"));
+    let restored = Counter { bundle, ..counter }.travels(&runtime, []);
+    for name in ["net", "ipc"] {
+        let link = |pid: i32| fs::read_link(format!("/proc/{pid}/ns/{name}")).unwrap();
+        assert_eq!(link(restored.pid()), link(holder.pid()), "{name}");
+    }
+}
+
+fn hooks_run() {
+    let runtime = Runtime::with_criu();
+    let seen = runtime.folder().join("seen");
+    let hook = |point: &str| {
+        let script = format!("(printf '{point} '; cat; echo) >>{}", seen.display());
+        json!({"path": "/bin/sh", "args": ["sh", "-c", script]})
+    };
+    let counter = Counter::new(&runtime);
+    let mut bundle = counter.bundle.clone();
+    for point in ["prestart", "createRuntime", "poststart", "poststop"] {
+        bundle = bundle.hook(point, hook(point));
+    }
+    let counter = Counter { bundle, ..counter };
+    let container = counter.start(&runtime);
+    let images = runtime.folder().join("images");
+    fs::write(&seen, "").unwrap();
+    container.checkpoint(&images, []).ok();
+    assert!(fs::read_to_string(&seen).unwrap().starts_with("poststop {"));
+    fs::write(&seen, "").unwrap();
+    let restored = runtime.restore(&counter.bundle, &images, (&counter.output, []));
+    let text = fs::read_to_string(&seen).unwrap();
+    let lines: Vec<(&str, Value)> = text
+        .lines()
+        .filter_map(|line| line.split_once(' '))
+        .map(|(point, state)| (point, state.parse().unwrap()))
+        .collect();
+    let points: Vec<&str> = lines.iter().map(|(point, _)| *point).collect();
+    assert_eq!(points, ["prestart", "createRuntime", "poststart"]);
+    for (point, state) in &lines {
+        assert_eq!(state["pid"], restored.pid(), "{point}");
+        assert_eq!(state["id"], restored.id, "{point}");
+    }
+    assert_eq!(lines[0].1["status"], "creating");
+    assert_eq!(lines[2].1["status"], "running");
+}
+
+/// A program of criu's that fetches pages for a restore.
+fn lazy_pages(images: &Path, options: &[&str]) -> Running {
+    let pages = Command::new("criu")
+        .env("PATH", criu::path())
+        .arg("lazy-pages");
+    let pages = pages
+        .arg("-D")
+        .arg(images)
+        .arg("-W")
+        .arg(images)
+        .args(options)
+        .spawn();
+    let socket = images.join("lazy-pages.socket");
+    wait_until("the socket of lazy pages", || socket.exists());
+    pages
+}
+
+fn pages_follow_lazily() {
+    let runtime = Runtime::with_criu();
+    let counter = Counter::worker(&runtime, "memory", "32");
+    let container = counter.start(&runtime);
+    let images = runtime.folder().join("images");
+    container.checkpoint(&images, []).ok();
+    let pages = lazy_pages(&images, &[]);
+    let restored = runtime.restore(
+        &counter.bundle,
+        &images,
+        (&counter.output, ["--lazy-pages"]),
+    );
+    counter.goes_on();
+    pages.wait().ok();
+    counter.goes_on();
+    assert_eq!(restored.status(), "running");
+}
+
+/// The old place serves the pages until the new one has them all.
+fn pages_are_served_until_all_are_fetched() {
+    // criu's pipe for them is larger than others may have.
+    needs::capability(24, "CAP_SYS_RESOURCE");
+    let runtime = Runtime::with_criu();
+    let counter = Counter::worker(&runtime, "memory", "32");
+    let container = counter.start(&runtime);
+    let images = runtime.folder().join("images");
+    let ready = runtime.folder().join("ready");
+    let port = (20000 + std::process::id() % 20000).to_string();
+    let server = format!("127.0.0.1:{port}");
+    let flags = ["--lazy-pages", "--status-fd", "7", "--page-server", &server];
+    let command = runtime.command(["checkpoint", "--image-path"]).arg(&images);
+    let command = command.args(flags).arg(&container.id);
+    let dump = command
+        .after(&format!("exec 7>{}", ready.display()))
+        .spawn();
+    let is_ready = || fs::read(&ready).is_ok_and(|text| text == b"\0");
+    wait_until("readiness", || {
+        is_ready() || dump.wait_briefly(Duration::ZERO)
+    });
+    let options = ["--page-server", "--address", "127.0.0.1", "--port", &port];
+    let pages = lazy_pages(&images, &options);
+    let restored = runtime.restore(
+        &counter.bundle,
+        &images,
+        (&counter.output, ["--lazy-pages"]),
+    );
+    counter.goes_on();
+    pages.wait().ok();
+    dump.wait().ok();
+    counter.goes_on();
+    assert_eq!(restored.status(), "running");
+}
+
+fn only_what_changed_is_written() {
+    let runtime = Runtime::with_criu();
+    let counter = Counter::worker(&runtime, "memory", "32");
+    let container = counter.start(&runtime);
+    let images = |name: &str| runtime.folder().join("images").join(name);
+    let first = container.checkpoint(&images("1"), ["--pre-dump"]);
+    if first
+        .stderr
+        .contains("this kernel has no tracking of changed memory")
+    {
+        first.fails(["--pre-dump"]);
+        counter.goes_on();
+        let parent = container.checkpoint(&images("2"), ["--parent-path", "../1"]);
+        parent.fails(["--parent-path: criu says that this kernel has no tracking"]);
+        counter.goes_on();
+        coracle_integration::skip!("needs a kernel that tracks changed memory");
+    }
+    first.ok();
+    counter.goes_on();
+    let second = ["--pre-dump", "--parent-path", "../1"];
+    container.checkpoint(&images("2"), second).ok();
+    counter.goes_on();
+    container
+        .checkpoint(&images("3"), ["--parent-path", "../2"])
+        .ok();
+    let size = |name: &str| {
+        let entries = fs::read_dir(images(name)).unwrap().flatten();
+        let pages =
+            entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("pages-"));
+        pages
+            .map(|entry| entry.metadata().unwrap().len())
+            .sum::<u64>()
+    };
+    assert!(
+        size("1") > 30 << 20 && size("3") < 10 << 20,
+        "{} {}",
+        size("1"),
+        size("3")
+    );
+    runtime.restore(&counter.bundle, &images("3"), (&counter.output, []));
+    counter.goes_on();
+    let pre_dump = runtime.restore_command(&counter.bundle, &images("1"));
+    pre_dump
+        .arg(runtime.id())
+        .output()
+        .fails(["this is no whole checkpoint"]);
+}
+
+fn criu_reads_its_configuration_file() {
+    let runtime = Runtime::with_criu();
+    let file = runtime.folder().join("criu.conf");
+    fs::write(&file, "log-file /dev/null\n").unwrap();
+    let counter = Counter::new(&runtime);
+    let annotation = json!({"org.criu.config": file});
+    let bundle = counter.bundle.clone().set("/annotations", annotation);
+    let counter = Counter { bundle, ..counter };
+    counter.travels(&runtime, []);
+    assert!(!runtime.folder().join("images/dump.log").exists());
+    assert!(!runtime.folder().join("images/restore.log").exists());
+}
+
+/// A terminal of the caller's, and no word of it.
+fn a_failed_dump_changes_nothing() {
+    let runtime = Runtime::with_criu();
+    let counter = Counter::worker(&runtime, "tcp", "5000");
+    let container = counter.start(&runtime);
+    let (images, work) = (
+        runtime.folder().join("images"),
+        runtime.folder().join("work"),
+    );
+    let output = container.checkpoint(&images, ["--work-path", work.to_str().unwrap()]);
+    let log = work.join("dump.log").display().to_string();
+    output.fails(["criu dump: Error (criu/", &log]);
+    assert_eq!(container.status(), "running");
+    assert_eq!(container.shell("echo in").ok().line(), "in");
+    counter.goes_on();
+    // The images of a dump that failed are none.
+    let restore = runtime
+        .restore_command(&counter.bundle, &images)
+        .arg(runtime.id());
+    restore.output().fails(["restore k.", ":"]);
+    container.kill("KILL").ok();
+    assert_eq!(container.exit_code(), 137);
+}
+
+/// A wrapper that kills the real one once a line stands in its log.
+fn killing_criu(runtime: &Runtime, log: &Path, line: &str) -> String {
+    let folder = runtime.folder().folder("bin");
+    let real = criu::path().split(':').next().unwrap();
+    let script = format!(
+        "#!/bin/sh\n\
+         (i=0; while [ $i -lt 3000 ]; do\n\
+          grep -q '{line}' {log} 2>/dev/null && kill -9 $$ && exit\n\
+          i=$((i+1)); sleep 0.002; done) >/dev/null 2>&1 &\n\
+         exec {real}/criu \"$@\"\n",
+        log = log.display(),
+    );
+    let program = folder.join("criu");
+    fs::write(&program, script).unwrap();
+    Command::new("chmod")
+        .args(["+x"])
+        .arg(&program)
+        .output()
+        .ok();
+    format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", folder.display())
+}
+
+fn a_killed_criu_leaves_the_container_running() {
+    let runtime = Runtime::with_criu();
+    let counter = Counter::worker(&runtime, "memory", "256");
+    let container = counter.start(&runtime);
+    let images = runtime.folder().join("images");
+    let path = killing_criu(&runtime, &images.join("dump.log"), "Dumping mm");
+    let command = runtime.command(["checkpoint", "--image-path"]).arg(&images);
+    let output = command.env("PATH", path).arg(&container.id).output();
+    output.fails(["criu dump: it was killed by signal 9 without an answer"]);
+    assert_eq!(container.status(), "running");
+    counter.goes_on();
+    let again = runtime.folder().join("again");
+    container.checkpoint(&again, []).ok();
+}
+
+fn a_failed_restore_leaves_nothing() {
+    let runtime = Runtime::with_criu();
+    let counter = Counter::new(&runtime);
+    let seen = runtime.folder().join("seen");
+    let hook = json!({"path": "/bin/sh", "args": ["sh", "-c", "echo no >&2; exit 3"]});
+    let after = json!({"path": "/bin/touch", "args": ["touch", seen]});
+    let container = counter.start(&runtime);
+    let images = runtime.folder().join("images");
+    container.checkpoint(&images, []).ok();
+    let failing = counter
+        .bundle
+        .clone()
+        .hook("createRuntime", hook)
+        .hook("poststop", after);
+    let pid_file = runtime.folder().join("pid");
+    let restore = |bundle: &Bundle| {
+        let command = runtime.restore_command(bundle, &images).arg("--detach");
+        command
+            .arg("--pid-file")
+            .arg(&pid_file)
+            .arg(runtime.id())
+            .output()
+    };
+    restore(&failing).fails(["createRuntime", "no"]);
+    assert!(seen.exists());
+    runtime.is_clean();
+    // criu itself would look for the pages for ever.
+    let pages = images.join("pages-1.img");
+    let whole = fs::read(&pages).unwrap();
+    fs::write(&pages, &whole[..whole.len() / 2]).unwrap();
+    restore(&counter.bundle).fails(["this is no whole checkpoint: memory is cut off"]);
+    fs::write(&pages, &whole).unwrap();
+    let files = images.join("files.img");
+    let half = fs::read(&files).unwrap();
+    fs::write(&files, &half[..half.len() / 2]).unwrap();
+    restore(&counter.bundle).fails(["criu restore: Error (", "restore.log"]);
+    assert!(!pid_file.exists());
+    runtime.is_clean();
+}
+
+fn a_killed_criu_leaves_nothing_restored() {
+    let runtime = Runtime::with_criu();
+    let counter = Counter::worker(&runtime, "memory", "256");
+    let container = counter.start(&runtime);
+    let images = runtime.folder().join("images");
+    container.checkpoint(&images, []).ok();
+    let path = killing_criu(&runtime, &images.join("restore.log"), "Opening fdinfo-s");
+    let command = runtime
+        .restore_command(&counter.bundle, &images)
+        .arg("--detach");
+    let output = command.env("PATH", path).arg(runtime.id()).output();
+    output.fails(["criu restore: it was killed by signal 9 without an answer"]);
+    runtime.is_clean();
+}
+
+fn what_cannot_be_dumped_is_told() {
+    let runtime = Runtime::with_criu();
+    let images = runtime.folder().join("images");
+    let created = runtime.create(&runtime.bundle().args(["true"]));
+    let refused = created.checkpoint(&images, []);
+    refused.fails(["cannot checkpoint a container that has not been started"]);
+    created.start().ok();
+    created.exit_code();
+    let refused = created.checkpoint(&images, []);
+    refused.fails(["container not running"]);
+    let absent = runtime.command(["checkpoint", "absent"]).output();
+    absent.fails(["checkpoint absent: container does not exist"]);
+    let running = runtime.sleeper();
+    for (options, texts) in [
+        (
+            ["--parent-path", "/absolute"],
+            "it must be relative to --image-path",
+        ),
+        (["--parent-path", "../none"], "not found (ENOENT)"),
+        (
+            ["--status-fd", "9"],
+            "--status-fd: descriptor 9: the caller has not opened it",
+        ),
+        (
+            ["--work-path", "/proc/none/x"],
+            ": make: not found (ENOENT)",
+        ),
+    ] {
+        let output = running.checkpoint(&images, options);
+        // The kernel may lack what the flag is for, which is found first.
+        let is_known = output.stderr.contains("criu says that this kernel has no");
+        output.fails([if is_known { options[0] } else { texts }]);
+    }
+    running
+        .checkpoint(Path::new("/proc/none"), [])
+        .fails(["--image-path", ": make: not found (ENOENT)"]);
+    let command = runtime.command(["checkpoint", "--status-fd", "9", &running.id]);
+    let output = command.after("exec 9</dev/null").output();
+    output.fails(["descriptor 9: it is not open for writing"]);
+    assert_eq!(running.status(), "running");
+}
+
+fn what_cannot_be_restored_is_told() {
+    let runtime = Runtime::with_criu();
+    let counter = Counter::new(&runtime);
+    let gone = runtime.folder().folder("gone");
+    let bundle = counter.bundle.clone().bind(&gone, "/gone", []);
+    let counter = Counter { bundle, ..counter };
+    let container = counter.start(&runtime);
+    let images = runtime.folder().join("images");
+    container.checkpoint(&images, []).ok();
+    let restore = |images: &Path| -> Output {
+        let command = runtime
+            .restore_command(&counter.bundle, images)
+            .arg("--detach");
+        command.arg(runtime.id()).output()
+    };
+    let none = runtime.folder().join("none");
+    restore(&none).fails(["--image-path", ": open: not found (ENOENT)"]);
+    let empty = runtime.folder().folder("empty");
+    restore(&empty).fails(["there is no checkpoint in it: inventory.img is missing"]);
+    fs::copy(images.join("inventory.img"), empty.join("inventory.img")).unwrap();
+    restore(&empty).fails(["this is no whole checkpoint: pstree.img is missing"]);
+    fs::copy(images.join("pstree.img"), empty.join("pstree.img")).unwrap();
+    restore(&empty).fails(["criu restore: Error (", "Images corrupted"]);
+    fs::write(empty.join("descriptors.json"), "{}").unwrap();
+    restore(&empty).fails(["its descriptors.json is no list of strings"]);
+    fs::write(empty.join("inventory.img"), "not one").unwrap();
+    fs::remove_file(empty.join("descriptors.json")).unwrap();
+    restore(&empty).fails(["criu restore: Error (", "restore.log"]);
+    let taken = runtime.sleeper();
+    let command = runtime
+        .restore_command(&counter.bundle, &images)
+        .arg(&taken.id);
+    command
+        .output()
+        .fails(["container with given ID already exists"]);
+    fs::remove_dir(&gone).unwrap();
+    restore(&images).fails(["config.json: mounts[6].source", "not found (ENOENT)"]);
+    taken.delete_by_force().ok();
+    runtime.is_clean();
+    fs::create_dir(&gone).unwrap();
+    // It was never there: the image asks for it in vain.
+    let without = Counter::new(&runtime).bundle;
+    let command = runtime.restore_command(&without, &images).arg(runtime.id());
+    command
+        .output()
+        .fails(["criu restore: Error (", "No mapping for"]);
+    runtime.is_clean();
+}
+
+fn without_criu_it_is_told() {
+    needs_no_criu();
+    let runtime = Runtime::new();
+    let container = runtime.sleeper();
+    let images = runtime.folder().join("images");
+    container
+        .checkpoint(&images, [])
+        .fails([": criu: not found in PATH"]);
+    assert_eq!(container.status(), "running");
+    fs::create_dir(&images).unwrap();
+    for name in ["inventory.img", "pstree.img"] {
+        fs::write(images.join(name), "").unwrap();
+    }
+    let command = runtime.restore_command(&runtime.bundle(), &images);
+    command
+        .arg(runtime.id())
+        .output()
+        .fails([": criu: not found in PATH"]);
+}
+
+fn needs_no_criu() {
+    let folders = [
+        "/usr/local/sbin",
+        "/usr/local/bin",
+        "/usr/sbin",
+        "/usr/bin",
+        "/sbin",
+        "/bin",
+    ];
+    if folders
+        .iter()
+        .any(|folder| Path::new(folder).join("criu").exists())
+    {
+        coracle_integration::skip!("the system has a criu of its own");
+    }
+}
+
+/// It answers as 2.12 does, then as nothing does.
+fn an_old_criu_is_told() {
+    needs::program("python3");
+    let runtime = Runtime::new();
+    let folder = runtime.folder().folder("old");
+    let answer = |bytes: &str| {
+        let script = format!(
+            "#!/usr/bin/python3\nimport socket, sys\n\
+             link = socket.socket(fileno=int(sys.argv[2]))\nlink.recv(9999)\nlink.send({bytes})\n"
+        );
+        fs::write(folder.join("criu"), script).unwrap();
+        Command::new("chmod")
+            .arg("+x")
+            .arg(folder.join("criu"))
+            .output()
+            .ok();
+    };
+    let container = runtime.sleeper();
+    let images = runtime.folder().join("images");
+    let path = format!("{}:/usr/bin:/bin", folder.display());
+    let checkpoint = || {
+        let command = runtime.command(["checkpoint", "--image-path"]).arg(&images);
+        command.arg(&container.id).env("PATH", &path).output()
+    };
+    answer("b'\\x08\\x0a\\x10\\x01\\x52\\x04\\x08\\x02\\x10\\x0c'");
+    checkpoint().fails(["criu 2.12 is too old: this needs 3.0"]);
+    answer("b'\\xff\\xff\\xff'");
+    checkpoint().fails(["criu check: its answer is not of the protocol"]);
+    answer("b'x' * 100000");
+    checkpoint().fails(["criu check: its answer is not of the protocol"]);
+    fs::write(folder.join("criu"), "#!/no/such/interpreter\n").unwrap();
+    checkpoint().fails(["/old/criu", "execve: not found (ENOENT)"]);
+    assert_eq!(container.status(), "running");
 }

@@ -72,6 +72,16 @@ pub fn is_frozen(record: &Record) -> Result<bool> {
     record.hierarchy("freezer").map_or(Ok(false), is_frozen_v1)
 }
 
+/// The cgroup by which somebody else is to stop the container: the one that [`freeze`] takes, or
+/// v1's where another tool has stopped it there already.
+#[must_use]
+pub fn freezer(record: &Record) -> Option<&Path> {
+    let v1 = record.hierarchy("freezer");
+    let stopped = v1.filter(|freezer| is_frozen_v1(freezer).unwrap_or(false));
+    let chosen = stopped.or(record.unified.as_ref()).or(v1)?;
+    Some(&chosen.path)
+}
+
 /// Whether v1's freezer holds it. FREEZING counts: what hasn't stopped will.
 fn is_frozen_v1(freezer: &Directory) -> Result<bool> {
     let state = get(&freezer.path, "freezer.state")?;

@@ -11,12 +11,14 @@ use nix::fcntl::{AtFlags, OFlag, open, openat};
 use nix::sys::stat::{Mode, fstatat};
 
 use crate::error::Error;
-use crate::plan::log;
 use crate::plan::request::Descriptors;
+use crate::plan::{log, pages};
 
 /// runc's name for the names of the standard streams.
 const DESCRIPTORS: &str = "descriptors.json";
 const MAX_DESCRIPTORS_BYTES: u64 = 65536;
+/// A map has some bytes for each run of pages.
+const MAX_MAP_BYTES: u64 = 1 << 26;
 /// Read of the end of a log.
 const MAX_LOG_BYTES: u64 = 1 << 18;
 
@@ -85,11 +87,50 @@ impl Images {
     /// criu writes the inventory before the rest, and the tree of processes with a dump alone.
     fn check_whole(&self) -> Result<(), Error> {
         let problem = match (self.has("inventory.img"), self.has("pstree.img")) {
-            (true, true) => return Ok(()),
+            (true, true) if self.has_all_pages() => return Ok(()),
+            (true, true) => "this is no whole checkpoint: memory is cut off",
             (true, false) => "this is no whole checkpoint: pstree.img is missing",
             (false, _) => "there is no checkpoint in it: inventory.img is missing",
         };
         Err(self.refused(problem))
+    }
+
+    /// Whether the file of pages of each process has what its map says. What cannot be read is
+    /// criu's to judge; what an earlier dump has left here is not looked at.
+    fn has_all_pages(&self) -> bool {
+        let whole = |map: &[u8]| {
+            let (number, pages) = pages::wanted(map)?;
+            let name = format!("pages-{number}.img");
+            let status = fstatat(&self.directory, name.as_str(), AtFlags::AT_SYMLINK_NOFOLLOW);
+            let length = status.map_or(0, |status| status.st_size);
+            Some(u64::try_from(length).ok()? >= pages.checked_mul(page_bytes())?)
+        };
+        let tree = self.read_image("pstree.img").unwrap_or_default();
+        pages::processes(&tree).into_iter().all(|pid| {
+            let map = self.read_image(&format!("pagemap-{pid}.img"));
+            map.and_then(|map| whole(&map)).unwrap_or(true)
+        })
+    }
+
+    fn read_image(&self, name: &str) -> Option<Vec<u8>> {
+        let file = File::from(self.open_file(&self.directory, name).ok()?);
+        let mut image = Vec::new();
+        file.take(MAX_MAP_BYTES).read_to_end(&mut image).ok()?;
+        Some(image)
+    }
+
+    fn names(&self, prefix: &'static str) -> impl Iterator<Item = String> {
+        // The descriptor's own path: the directory may have another name by now.
+        let entries = read_dir(format!("/proc/self/fd/{}", self.directory.as_raw_fd()));
+        let entries = entries.into_iter().flatten().filter_map(Result::ok);
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        names.filter(move |name| name.starts_with(prefix))
+    }
+
+    /// No link, and nothing that would make an open wait.
+    fn open_file(&self, directory: impl AsFd, name: &str) -> nix::Result<OwnedFd> {
+        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+        openat(directory, name, flags, Mode::empty())
     }
 
     fn has(&self, name: &str) -> bool {
@@ -140,8 +181,7 @@ impl Images {
     /// [`Error::Path`], [`Error::Images`] for another content.
     pub fn read_descriptors(&self) -> Result<Descriptors, Error> {
         let failed = failed("--image-path", &self.path, "read descriptors.json");
-        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-        let file = match openat(&self.directory, DESCRIPTORS, flags, Mode::empty()) {
+        let file = match self.open_file(&self.directory, DESCRIPTORS) {
             Ok(file) => File::from(file),
             Err(Errno::ENOENT) => return Ok(Descriptors::default()),
             Err(errno) => return Err(failed(errno)),
@@ -156,19 +196,34 @@ impl Images {
         }
     }
 
+    /// Looks whether this user, a container's root, may reach the images: in a user namespace it is
+    /// he who reads them.
+    ///
+    /// # Errors
+    /// [`Error::Images`].
+    pub fn check_readable(&self, uid: u32) -> Result<(), Error> {
+        let status = nix::sys::stat::fstat(&self.directory);
+        let status = status.map_err(failed("--image-path", &self.path, "fstat"))?;
+        let bit = match status.st_uid == uid {
+            true => Mode::S_IXUSR,
+            false => Mode::S_IXOTH,
+        };
+        match Mode::from_bits_truncate(status.st_mode).contains(bit) {
+            true => Ok(()),
+            false => Err(self.refused(
+                "the root of the container's user namespace may not search it, and reads images",
+            )),
+        }
+    }
+
     /// How many bytes of memory are written so far.
     #[must_use]
     pub fn pages_bytes(&self) -> u64 {
-        // The descriptor's own path: the directory may have another name by now.
-        let entries = read_dir(format!("/proc/self/fd/{}", self.directory.as_raw_fd()));
-        let entries = entries.into_iter().flatten().filter_map(Result::ok);
-        let pages = entries.filter(|entry| {
-            let name = entry.file_name();
-            name.to_str().is_some_and(|name| name.starts_with("pages-"))
-        });
-        pages
-            .filter_map(|entry| Some(entry.metadata().ok()?.len()))
-            .sum()
+        let length = |name: String| {
+            let status = fstatat(&self.directory, name.as_str(), AtFlags::AT_SYMLINK_NOFOLLOW);
+            u64::try_from(status.ok()?.st_size).ok()
+        };
+        self.names("pages-").filter_map(length).sum()
     }
 
     /// Removes the log of an earlier attempt: its errors are not this one's.
@@ -178,8 +233,7 @@ impl Images {
 
     /// The decisive lines of a log.
     pub(crate) fn reason(&self, name: &str) -> Option<String> {
-        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-        let file = openat(self.logs(), name, flags, Mode::empty()).ok()?;
+        let file = self.open_file(self.logs(), name).ok()?;
         log::reason(&end_of(File::from(file)).ok()?)
     }
 
@@ -190,6 +244,15 @@ impl Images {
     fn logs(&self) -> BorrowedFd<'_> {
         self.work.as_ref().unwrap_or(&self.directory).as_fd()
     }
+}
+
+fn page_bytes() -> u64 {
+    let size = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE);
+    let size = size
+        .ok()
+        .flatten()
+        .and_then(|size| u64::try_from(size).ok());
+    size.unwrap_or(4096)
 }
 
 fn end_of(mut file: File) -> std::io::Result<Vec<u8>> {

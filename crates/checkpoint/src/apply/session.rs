@@ -10,7 +10,8 @@ use coracle_sys::{
 };
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl, open};
-use nix::sys::stat::Mode;
+use nix::mount::{MsFlags, mount};
+use nix::sys::stat::{Mode, fstat};
 use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout};
 
 use super::find::environment;
@@ -31,6 +32,10 @@ const PATIENCE_MS: u32 = 1000;
 pub struct Entry<'a> {
     /// The v2 cgroup that it is born in.
     pub cgroup: Option<BorrowedFd<'a>>,
+    /// A detached tree, and the directory where criu finds it.
+    pub root: Option<(BorrowedFd<'a>, &'a Path)>,
+    /// Whose mounts it sees.
+    pub mounts: Mounts,
     /// Joins other cgroups. Called in the child: it must not allocate.
     pub join: &'a dyn Fn() -> Result<(), Fault>,
     /// Whether it stays in our session and has our standard input, so that the restored processes
@@ -38,12 +43,23 @@ pub struct Entry<'a> {
     pub shares_terminal: bool,
 }
 
+/// Whose mounts criu sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mounts {
+    /// A copy of ours: what it mounts for a while nobody else sees, and it goes with criu.
+    Copied,
+    /// Ours, which are also the container's.
+    Shared,
+}
+
 impl Entry<'_> {
     /// Beside us, with nothing of ours.
     #[must_use]
-    pub fn plain() -> Self {
+    pub fn plain(mounts: Mounts) -> Self {
         Self {
             cgroup: None,
+            root: None,
+            mounts,
             join: &|| Ok(()),
             shares_terminal: false,
         }
@@ -66,6 +82,7 @@ pub struct Session {
     /// What criu inherits: our standard streams, then the request's namespaces.
     passed: Vec<OwnedFd>,
     report: OwnedFd,
+    mounts: Mounts,
     is_over: bool,
 }
 
@@ -84,9 +101,13 @@ impl Session {
         let report = OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
         let report = nix::unistd::pipe2(report).map_err(system("make a pipe"))?;
         let passed = request.map(opened).transpose()?.unwrap_or_default();
-        let child = Child::prepare(criu, &theirs, &passed)?;
+        let child = Child::prepare(criu, entry, (&theirs, &passed))?;
         coracle_sys::assert_single_threaded();
-        match coracle_sys::clone3(NamespaceFlags::empty(), entry.cgroup, Parentage::Own) {
+        let namespaces = match entry.mounts {
+            Mounts::Copied => NamespaceFlags::MOUNT,
+            Mounts::Shared => NamespaceFlags::empty(),
+        };
+        match coracle_sys::clone3(namespaces, entry.cgroup, Parentage::Own) {
             Err(errno) => Err(system("clone a process for criu")(errno)),
             Ok(Cloned::Child) => {
                 let (call, errno) = child.become_criu(entry);
@@ -103,6 +124,7 @@ impl Session {
                 link: Some(link),
                 passed,
                 report: report.0,
+                mounts: entry.mounts,
                 is_over: false,
             }),
         }
@@ -185,7 +207,15 @@ impl Session {
         notified: &mut dyn FnMut(Notification) -> Result<(), E>,
     ) -> Result<i32, E> {
         images.forget_log(request.log_name());
-        self.send(&self.message(request, images, cgroups));
+        let directories = (
+            self.as_seen(&images.directory)?,
+            images
+                .work
+                .as_ref()
+                .map(|work| self.as_seen(work))
+                .transpose()?,
+        );
+        self.send(&self.message(request, &directories, cgroups));
         let mut refused = None;
         let outcome = loop {
             if self.is_silent()? {
@@ -218,11 +248,36 @@ impl Session {
         }
     }
 
-    fn message(&self, request: &Request, images: &Images, cgroups: &[(String, String)]) -> Vec<u8> {
+    /// criu opens directories by our descriptors of them, and what it mounts there has to be in its
+    /// own copy of the mounts: so has the descriptor.
+    fn as_seen(&self, directory: &OwnedFd) -> Result<OwnedFd, Error> {
+        let failed = system("open the directory of images as criu sees it");
+        let link = format!("/proc/self/fd/{}", directory.as_raw_fd());
+        let path = nix::fcntl::readlink(link.as_str()).map_err(&failed)?;
+        let path = Path::new(&path).strip_prefix("/").unwrap_or(Path::new(""));
+        let path = match self.mounts {
+            Mounts::Copied => Path::new(&format!("/proc/{}/root", self.pid)).join(path),
+            Mounts::Shared => Path::new("/").join(path),
+        };
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let seen = open(&path, flags, Mode::empty()).map_err(&failed)?;
+        let inode = |fd: &OwnedFd| fstat(fd).map(|status| (status.st_dev, status.st_ino));
+        match inode(&seen).map_err(&failed)? == inode(directory).map_err(&failed)? {
+            true => Ok(seen),
+            false => Err(failed(Errno::ESTALE)),
+        }
+    }
+
+    fn message(
+        &self,
+        request: &Request,
+        (images, work): &(OwnedFd, Option<OwnedFd>),
+        cgroups: &[(String, String)],
+    ) -> Vec<u8> {
         let number = |fd: RawFd| u64::try_from(fd).unwrap_or_default();
         let mut options = request.options.clone();
-        options.number(field::IMAGES_DIR_FD, number(images.directory.as_raw_fd()));
-        if let Some(work) = &images.work {
+        options.number(field::IMAGES_DIR_FD, number(images.as_raw_fd()));
+        if let Some(work) = work {
             options.number(field::WORK_DIR_FD, number(work.as_raw_fd()));
         }
         if !nix::unistd::geteuid().is_root() {
@@ -403,11 +458,16 @@ struct Child<'a> {
     arguments: StringArray,
     environment: StringArray,
     null: OwnedFd,
+    target: CString,
     kept: Vec<BorrowedFd<'a>>,
 }
 
 impl<'a> Child<'a> {
-    fn prepare(criu: &Path, theirs: &'a OwnedFd, passed: &'a [OwnedFd]) -> Result<Self, Error> {
+    fn prepare(
+        criu: &Path,
+        entry: &Entry,
+        (theirs, passed): (&'a OwnedFd, &'a [OwnedFd]),
+    ) -> Result<Self, Error> {
         let text = |text: &OsStr| CString::new(text.as_bytes()).map_err(|_| Errno::EINVAL);
         let failed = system("start criu");
         let path = text(criu.as_os_str()).map_err(&failed)?;
@@ -417,12 +477,14 @@ impl<'a> Child<'a> {
             [Ok(path.clone())].into_iter().chain(arguments).collect();
         let variables: Result<Vec<_>, _> = environment().iter().map(|one| text(one)).collect();
         let null = open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty());
+        let target = entry.root.map(|(_, target)| text(target.as_os_str()));
         let kept = [theirs].into_iter().chain(passed).map(AsFd::as_fd);
         Ok(Self {
             path,
             arguments: StringArray::new(arguments.map_err(&failed)?),
             environment: StringArray::new(variables.map_err(&failed)?),
             null: null.map_err(system("open /dev/null"))?,
+            target: target.transpose().map_err(&failed)?.unwrap_or_default(),
             kept: kept.collect(),
         })
     }
@@ -443,6 +505,15 @@ impl<'a> Child<'a> {
     fn get_ready(&self, entry: &Entry) -> Result<(), (Call, Errno)> {
         let failed = |call| move |errno| (call, errno);
         (entry.join)().map_err(|fault| (fault.call, fault.errno))?;
+        if entry.mounts == Mounts::Copied {
+            let slave = MsFlags::MS_SLAVE | MsFlags::MS_REC;
+            mount(None::<&str>, c"/", None::<&str>, slave, None::<&str>)
+                .map_err(failed(Call::Mount))?;
+        }
+        if let Some((tree, _)) = entry.root {
+            coracle_sys::move_mount(tree, coracle_sys::AT_FDCWD, &self.target)
+                .map_err(failed(Call::MoveMount))?;
+        }
         let null = self.null.as_fd();
         if !entry.shares_terminal {
             nix::unistd::setsid().map_err(failed(Call::Setsid))?;

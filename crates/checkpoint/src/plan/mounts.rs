@@ -41,7 +41,7 @@ pub struct RestoreFacts<'a> {
     pub host: &'a [u8],
     /// The root file system, links resolved.
     pub root: &'a Path,
-    /// The container's cgroup in each v1 hierarchy: the hierarchy's mount point and the directory.
+    /// The container's cgroup in each hierarchy: the hierarchy's mount point and the directory.
     pub cgroups: &'a [(PathBuf, PathBuf)],
 }
 
@@ -60,10 +60,13 @@ pub(crate) fn externals(config: &Config, facts: DumpFacts) -> Vec<(PathBuf, Path
     let from_host = |line: &&Line| {
         let has_device = |other: &Line| other.device == line.device;
         let whole = |other: &Line| has_device(other) && other.root == Path::new("/");
+        let is_group = line.kind.starts_with(b"cgroup");
         let native = NATIVE.iter().any(|kind| kind.as_bytes() == line.kind);
+        // From outside a cgroup namespace a fresh mount looks like a bind of the container's part.
+        let fresh = is_group && config.linux.namespaces.cgroup != Namespace::Inherit;
         let bound = |mount: &Mount| mount.options.bind.is_some() && mount.destination == line.point;
         config.mounts.iter().any(bound)
-            || host.iter().any(has_device) && !(native && all.iter().any(whole))
+            || host.iter().any(has_device) && !fresh && !(native && all.iter().any(whole))
     };
     let inner = all.iter().filter(|line| line.point != Path::new("/"));
     let masks = &config.linux.masked_paths;

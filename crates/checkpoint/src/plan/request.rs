@@ -108,6 +108,7 @@ pub struct Request {
     pub(crate) namespaces: Vec<(&'static str, PathBuf)>,
     /// Name and number of each of our streams that criu hands on.
     pub(crate) streams: Vec<(String, usize)>,
+    notes: Vec<String>,
 }
 
 impl Request {
@@ -130,14 +131,10 @@ impl Request {
         }
     }
 
-    /// What will be asked, one line each.
+    /// What criu will do with what the images leave out, one line each.
     #[must_use]
-    pub fn describe(&self) -> Vec<String> {
-        let streams = self.streams.iter();
-        let streams = streams.map(|(name, number)| format!("hand on stream {number} as {name}"));
-        let namespaces = self.namespaces.iter();
-        let namespaces = namespaces.map(|(key, path)| format!("join {} as {key}", path.display()));
-        streams.chain(namespaces).collect()
+    pub fn describe(&self) -> &[String] {
+        &self.notes
     }
 }
 
@@ -206,6 +203,7 @@ pub fn dump(asked: &Dump) -> Request {
         options,
         namespaces: Vec::new(),
         streams: Vec::new(),
+        notes: Vec::new(),
     }
 }
 
@@ -231,8 +229,10 @@ pub fn restore(asked: &Restore) -> Request {
             options.text(number, label.as_bytes());
         }
     }
+    let mut notes = Vec::new();
     for (name, source) in mounts::sources(asked.config, asked.mounts) {
         options.text(field::EXTERNAL, &external(&name, &source));
+        notes.push(format!("bind {} as {}", source.display(), name.display()));
     }
     let kinds = &asked.config.linux.namespaces;
     let joined = [
@@ -246,6 +246,7 @@ pub fn restore(asked: &Restore) -> Request {
             let mut join = Writer::default();
             join.text(1, name.as_bytes()).text(2, bytes(path));
             options.message(field::JOIN_NS, &join);
+            notes.push(format!("join the {name} namespace {}", path.display()));
         }
     }
     let opened = [(NETWORK_KEY, &kinds.network), (PID_KEY, &kinds.pid)];
@@ -253,11 +254,19 @@ pub fn restore(asked: &Restore) -> Request {
         Namespace::Join { path, .. } => Some((key, path.clone())),
         _ => None,
     });
+    let namespaces: Vec<_> = opened.collect();
+    for (key, path) in &namespaces {
+        notes.push(format!("use the namespace {} as {key}", path.display()));
+    }
+    for (number, name) in asked.descriptors.external() {
+        notes.push(format!("use stream {number} as {name}"));
+    }
     Request {
         kind: kind::RESTORE,
         options,
-        namespaces: opened.collect(),
+        namespaces,
         streams: streams(asked.descriptors),
+        notes,
     }
 }
 
@@ -342,7 +351,7 @@ mod tests {
         })
         .unwrap();
         for line in request.describe() {
-            text = text + &line + "\n";
+            text = text + line + "\n";
         }
         expected.assert_eq(&text);
     }
@@ -430,30 +439,38 @@ mod tests {
         check(
             restore(&asked),
             expect![[r#"
-            restore into restore.log
-            9: 4
-            12: 1
-            24: 0
-            34: 0
-            38: 1073741824
-            50: 1
-            52: 1
-            10: restore.log
-            13: /run/c/root
-            6: 1
-            26: 1
-            53: apparmor:x
-            37: mnt[/a]:/src
-            37: mnt[/dev/null]:/dev/null
-            37: mnt[/dev/zero]:/dev/zero
-            37: mnt[/dev/full]:/dev/full
-            37: mnt[/dev/random]:/dev/random
-            37: mnt[/dev/urandom]:/dev/urandom
-            37: mnt[/dev/tty]:/dev/tty
-            39: \n\u{3}uts\u{12}\u{2}/u
-            hand on stream 1 as pipe:[1]
-            join /p as extRootPidNS
-        "#]],
+                restore into restore.log
+                9: 4
+                12: 1
+                24: 0
+                34: 0
+                38: 1073741824
+                50: 1
+                52: 1
+                10: restore.log
+                13: /run/c/root
+                6: 1
+                26: 1
+                53: apparmor:x
+                37: mnt[/a]:/src
+                37: mnt[/dev/null]:/dev/null
+                37: mnt[/dev/zero]:/dev/zero
+                37: mnt[/dev/full]:/dev/full
+                37: mnt[/dev/random]:/dev/random
+                37: mnt[/dev/urandom]:/dev/urandom
+                37: mnt[/dev/tty]:/dev/tty
+                39: \n\u{3}uts\u{12}\u{2}/u
+                bind /src as /a
+                bind /dev/null as /dev/null
+                bind /dev/zero as /dev/zero
+                bind /dev/full as /dev/full
+                bind /dev/random as /dev/random
+                bind /dev/urandom as /dev/urandom
+                bind /dev/tty as /dev/tty
+                join the uts namespace /u
+                use the namespace /p as extRootPidNS
+                use stream 1 as pipe:[1]
+            "#]],
         );
     }
 

@@ -1,4 +1,4 @@
-//! `explain`: what `create` would do, without doing it.
+//! `explain`: what `create` or `restore` would do, without doing it.
 
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,7 @@ use crate::output;
 pub(super) const VERB: Verb = Verb {
     name: "explain",
     synopsis: "[BUNDLE]",
-    about: "Print the steps that create and start would take",
+    about: "Print the steps that create and start, or restore, would take",
     order: Order::Anywhere,
     flags,
     read,
@@ -30,6 +30,11 @@ pub(crate) enum Form {
 fn flags(command: Command) -> Command {
     command
         .arg(value("bundle", "DIR", "The same as BUNDLE [default: .]").short('b'))
+        .arg(value(
+            "image-path",
+            "DIR",
+            "Print the steps of a restore of these images",
+        ))
         .arg(value("format", "FORMAT", "Print text or json [default: text]").short('f'))
         .arg(switch("json", "The same as --format json"))
 }
@@ -48,6 +53,7 @@ fn read(given: &Given) -> Result<Request, Usage> {
         .or_else(|| given.path("bundle"));
     Ok(Request::Explain {
         bundle: bundle.unwrap_or_else(|| PathBuf::from(".")),
+        images: given.path("image-path"),
         manager: given.global.cgroup_manager,
         form: if given.is_on("json") {
             Form::Json
@@ -57,8 +63,15 @@ fn read(given: &Given) -> Result<Request, Usage> {
     })
 }
 
-pub(super) fn run(bundle: &Path, manager: CgroupManager, form: Form) -> Result<(), Error> {
-    let explanation = coracle_container::explain(bundle, manager)?;
+pub(super) fn run(
+    (bundle, images): (&Path, Option<&Path>),
+    manager: CgroupManager,
+    form: Form,
+) -> Result<(), Error> {
+    let explanation = match images {
+        Some(images) => coracle_container::explain_restore(bundle, images, manager)?,
+        None => coracle_container::explain(bundle, manager)?,
+    };
     match form {
         Form::Text => output::text(&explanation.to_string()),
         Form::Json => output::json(&explanation),

@@ -2,8 +2,9 @@
 //!
 //! What this build can do, whatever the machine it runs on can: engines ask once and remember. The
 //! seccomp flags alone are also told as far as the running kernel has them, as the specification
-//! wants.
+//! wants, and annotations tell of the criu that is there.
 
+use coracle_container::{CriuCan, CriuVersion};
 use serde_json::{Value, json};
 
 use super::{Request, Verb, help};
@@ -137,7 +138,8 @@ const SECCOMP_FLAGS: [&str; 4] = [
 ];
 
 /// Annotations of config.json that change what the runtime does, besides those of networks.
-const OBEYED_ANNOTATIONS: [&str; 5] = [
+const OBEYED_ANNOTATIONS: [&str; 6] = [
+    "org.criu.config",
     "org.systemd.property.",
     "run.coracle.init_cgroup",
     "run.oci.keep_original_groups",
@@ -146,10 +148,13 @@ const OBEYED_ANNOTATIONS: [&str; 5] = [
 ];
 
 pub(super) fn run() -> Result<(), Error> {
-    output::json(&features())
+    output::json(&features(coracle_container::criu()))
 }
 
-fn features() -> Value {
+/// With the version of criu and what it can do here, if there is one.
+type Criu = Option<(CriuVersion, CriuCan)>;
+
+fn features(criu: Criu) -> Value {
     let mut mount_options = coracle_bundle::mount_options();
     mount_options.sort_unstable();
     mount_options.dedup();
@@ -159,7 +164,7 @@ fn features() -> Value {
         "hooks": HOOKS,
         "mountOptions": mount_options,
         "linux": linux(),
-        "annotations": annotations(),
+        "annotations": annotations(criu),
         "potentiallyUnsafeConfigAnnotations": obeyed_annotations(),
     })
 }
@@ -206,12 +211,24 @@ fn seccomp() -> Value {
     })
 }
 
-fn annotations() -> Value {
-    let version = env!("CARGO_PKG_VERSION");
-    match help::COMMIT {
-        Some(commit) => json!({ "run.coracle.version": version, "run.coracle.commit": commit }),
-        None => json!({ "run.coracle.version": version }),
+fn annotations(criu: Criu) -> Value {
+    let mut all = vec![
+        ("run.coracle.version", env!("CARGO_PKG_VERSION").to_owned()),
+        // runc's own, which others look at.
+        (
+            "org.opencontainers.runc.checkpoint.enabled",
+            "true".to_owned(),
+        ),
+    ];
+    if let Some(commit) = help::COMMIT {
+        all.push(("run.coracle.commit", commit.to_owned()));
     }
+    if let Some((version, can)) = criu {
+        all.push(("run.coracle.criu.version", version.to_string()));
+        all.push(("run.coracle.criu.lazy-pages", can.lazy_pages.to_string()));
+        all.push(("run.coracle.criu.pre-dump", can.memory_tracking.to_string()));
+    }
+    all.into_iter().collect()
 }
 
 #[cfg(test)]
@@ -250,7 +267,7 @@ mod tests {
                 _ => {}
             }
         }
-        check(&features());
+        check(&features(None));
     }
 
     #[test]
@@ -284,7 +301,7 @@ mod tests {
         assert_eq!(profile.rules.len(), SECCOMP_ACTIONS.len());
         assert_eq!(profile.flags.unwrap().len(), SECCOMP_FLAGS.len());
         // This kernel's, whatever they are, are of the known.
-        let features = features();
+        let features = features(None);
         let supported = features["linux"]["seccomp"]["supportedFlags"]
             .as_array()
             .unwrap();
@@ -294,7 +311,7 @@ mod tests {
 
     #[test]
     fn containerd_finds_what_it_needs_for_user_namespaces() {
-        let features = features();
+        let features = features(None);
         assert_eq!(
             features["linux"]["mountExtensions"]["idmap"]["enabled"],
             true

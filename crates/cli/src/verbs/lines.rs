@@ -126,10 +126,12 @@ fn show_request(shown: &mut Shown, request: &Request) {
         Request::Features => shown.word("features", true),
         Request::Explain {
             bundle,
+            images,
             manager,
             form,
         } => {
             shown.0 += &format!(" explain {} {manager:?} {form:?}", bundle.display());
+            shown.value("images", images.as_ref());
         }
         Request::Print(text) if text.starts_with("coracle version ") => shown.word("version", true),
         Request::Print(text) if text.contains("Commands:") => shown.word("help", true),

@@ -124,6 +124,8 @@ pub(crate) enum Request {
     Features,
     Explain {
         bundle: PathBuf,
+        /// Of a checkpoint: then it is about a restore.
+        images: Option<PathBuf>,
         manager: CgroupManager,
         form: explain::Form,
     },
@@ -281,9 +283,10 @@ fn carry_out(request: Request, global: &Global, log: &Rc<Log>) -> Result<i32, Er
         Request::Features => features::run()?,
         Request::Explain {
             bundle,
+            images,
             manager,
             form,
-        } => explain::run(&bundle, manager, form)?,
+        } => explain::run((&bundle, images.as_deref()), manager, form)?,
         Request::Print(text) => output::text(&text)?,
     }
     Ok(0)
