@@ -29,9 +29,11 @@ fn find() -> Result<String, String> {
             made.line().to_owned()
         }
     };
-    let check = Command::new(Path::new(&folder).join("criu"))
-        .arg("check")
-        .output_or_kill();
+    let program = Path::new(&folder).join("criu");
+    if !program.exists() {
+        return Err(format!("no CRIU at {folder}"));
+    }
+    let check = Command::new(program).arg("check").output_or_kill();
     if check.code != 0 {
         let reason = check.stderr.lines().find(|line| line.contains("Error ("));
         let reason = reason.or(check.stderr.lines().last()).unwrap_or("no word");

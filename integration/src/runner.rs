@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `CORACLE` | the program under test; default: the one of this build |
 //! | `CORACLE_TEST_CGROUPFS` | engines make control groups themselves, though there is systemd |
+//! | `CORACLE_TEST_CRIU` | folder of a CRIU, instead of the one that `integration/criu` unpacks |
 //! | `CORACLE_TEST_DIR` | where temporary folders are made; default `/tmp` |
 //! | `CORACLE_TEST_FAILURES` | a file to which failures are added as well |
 //! | `CORACLE_TEST_FULL` | long variants of the tests |

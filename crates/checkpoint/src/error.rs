@@ -24,6 +24,9 @@ pub enum Error {
         /// The kernel's answer.
         errno: Errno,
     },
+    /// criu's mode for ordinary users restores no namespaces.
+    #[error("restore needs CAP_SYS_ADMIN: without it criu restores no container")]
+    Unprivileged,
     /// It is older than what is asked of it.
     #[error("criu {found} is too old: {purpose} needs {needed}")]
     TooOld {

@@ -11,8 +11,10 @@ use coracle_checkpoint::{
     Namespaces, Need, Notification, PageServer, Session, Version, config_file,
 };
 use nix::fcntl::OFlag;
+use nix::unistd::Uid;
 
 use crate::delete;
+use crate::descriptors;
 use crate::error::{Error, io_errno};
 use crate::handoff;
 use crate::identity::has_ended;
@@ -67,9 +69,10 @@ pub fn checkpoint(
     let config = coracle_bundle::parse(&record.bundle, &directory.config()?)?;
     let mut status_fd = options.status_fd.map(open_status_fd).transpose()?;
     let criu = coracle_checkpoint::find()?;
+    // An ordinary user may not copy them, and may be given a criu that needs none.
     let mounts = match config.linux.namespaces.mount {
-        Namespace::Inherit => Mounts::Shared,
-        _ => Mounts::Copied,
+        Namespace::New | Namespace::Join { .. } if Uid::effective().is_root() => Mounts::Copied,
+        _ => Mounts::Shared,
     };
     let mut session = Session::start(&criu, &Entry::plain(mounts), None)?;
     check(&mut session, options)?;
@@ -82,6 +85,9 @@ pub fn checkpoint(
         images.check_parent(parent)?;
     }
     let facts = Facts::gather(&options.id, &record, &config)?;
+    if !options.flags.contains(Flags::SHELL_JOB) {
+        facts.check_streams()?;
+    }
     images.write_descriptors(&facts.descriptors)?;
     let request = coracle_checkpoint::dump(&facts.dump(options, &config));
     let mut notified = |notification| {
@@ -210,6 +216,22 @@ impl Facts {
         match has_ended(pidfd.as_fd()).map_err(failed("look for init's end"))? {
             true => Err(gone()),
             false => Ok(facts),
+        }
+    }
+
+    /// A terminal of whoever created the container is not in it, which criu would not explain.
+    fn check_streams(&self) -> Result<(), Error> {
+        let process = self.init.to_string();
+        let streams = self.descriptors.0.iter().enumerate();
+        let mut terminals = streams.filter(|(stream, name)| {
+            name.starts_with("tty[") && descriptors::name(&process, *stream) == **name
+        });
+        match terminals.next() {
+            None => Ok(()),
+            Some((stream, _)) => Err(Error::Value {
+                flag: "--shell-job",
+                reason: format!("needed, since standard stream {stream} is a terminal outside"),
+            }),
         }
     }
 

@@ -123,11 +123,17 @@ fn prepare<'a>(store: &Store, options: &'a RestoreOptions) -> Result<Ready<'a>, 
     let prepared = create::prepare(store, &options.create, options.attachment)?;
     if prepared.plan.network.is_some() {
         return Err(Error::Value {
-            flag: "--network",
-            reason: "restore cannot attach a container to networks".to_owned(),
+            flag: "network",
+            reason: "a container that is restored cannot be attached to one".to_owned(),
         });
     }
     let config = &prepared.bundle.config;
+    if !config.linux.net_devices.is_empty() {
+        return Err(Error::Value {
+            flag: "config.json: linux.netDevices",
+            reason: "restore moves no network devices".to_owned(),
+        });
+    }
     if let (Namespace::New, Some(uid)) = (&config.linux.namespaces.user, host_root(config)) {
         images.check_readable(uid)?;
     }

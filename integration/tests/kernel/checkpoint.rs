@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use coracle_integration::terminal::expect;
+use coracle_integration::terminal::{Terminal, expect};
 use coracle_integration::{
     Bundle, Command, Container, HostMount, Output, Receiver, Running, Runtime, Value, build_folder,
     copy_program, criu, json, needs, wait_until,
@@ -25,22 +25,28 @@ coracle_integration::tests![
     a_foreground_restore_ends_with_the_container,
     a_user_namespace_is_kept,
     limits_are_kept,
+    a_unit_of_systemds_is_made_again,
     a_seccomp_filter_is_kept,
     mounts_of_the_host_are_bound_again,
     control_groups_are_seen_again,
     it_goes_on_in_another_bundle,
     joined_namespaces_are_joined_again,
+    a_joined_pid_namespace_is_joined_again,
     hooks_run,
     pages_follow_lazily,
     pages_are_served_until_all_are_fetched,
     only_what_changed_is_written,
     criu_reads_its_configuration_file,
+    a_long_dump_tells_how_far_it_is,
     a_failed_dump_changes_nothing,
     a_killed_criu_leaves_the_container_running,
     a_failed_restore_leaves_nothing,
     a_killed_criu_leaves_nothing_restored,
     what_cannot_be_dumped_is_told,
     what_cannot_be_restored_is_told,
+    features_and_explain_tell_of_it,
+    what_is_not_as_it_was_is_told,
+    a_job_of_a_shell_needs_a_word,
     without_criu_it_is_told,
     an_old_criu_is_told,
 ];
@@ -117,7 +123,8 @@ impl Counter {
     fn goes_on(&self) {
         self.counts_beyond(self.last() + 2);
         let numbers = self.numbers();
-        assert!(numbers.iter().copied().eq(1..=self.last()), "{numbers:?}");
+        let right = (1..).zip(&numbers).all(|(right, number)| right == *number);
+        assert!(right, "{numbers:?}");
     }
 }
 
@@ -335,6 +342,18 @@ fn limits_are_kept() {
     assert_eq!(restored.control(("pids", "pids.max"), "pids.max"), "77");
 }
 
+fn a_unit_of_systemds_is_made_again() {
+    needs::systemd();
+    let runtime = Runtime::with_criu().options(["--systemd-cgroup"]);
+    let counter = Counter::new(&runtime);
+    let resources = json!({"pids": {"limit": 78}});
+    let bundle = counter.bundle.clone();
+    let bundle = bundle.set("/linux/resources", resources);
+    let restored = Counter { bundle, ..counter }.travels(&runtime, []);
+    assert!(restored.proc("cgroup").contains(".scope"));
+    assert_eq!(restored.control(("pids", "pids.max"), "pids.max"), "78");
+}
+
 fn a_seccomp_filter_is_kept() {
     let runtime = Runtime::with_criu();
     let counter = Counter::new(&runtime);
@@ -403,7 +422,7 @@ fn control_groups_are_seen_again() {
         };
         let container = Counter { bundle, ..counter }.travels(&runtime, []);
         let script = "cat /proc/self/mountinfo | grep -c ' - cgroup'; \
-            find /sys/fs/cgroup -name cgroup.procs -maxdepth 2 | head -n 1 | xargs grep -x 1";
+            find /sys/fs/cgroup -name cgroup.procs -exec grep -x 1 {} ';' | head -n 1";
         let seen = container.shell(script).ok().stdout;
         let (count, init) = seen.split_once('\n').expect("two lines");
         assert!(
@@ -464,6 +483,21 @@ fn joined_namespaces_are_joined_again() {
         let link = |pid: i32| fs::read_link(format!("/proc/{pid}/ns/{name}")).unwrap();
         assert_eq!(link(restored.pid()), link(holder.pid()), "{name}");
     }
+}
+
+/// The kernel ends nobody of a shared pid namespace with init: the cgroup does.
+fn a_joined_pid_namespace_is_joined_again() {
+    let (runtime, other) = (Runtime::with_criu(), Runtime::new());
+    let holder = other.sleeper();
+    let path = format!("/proc/{}/ns/pid", holder.pid());
+    // One process: the holder would reap no orphan, whose number then stays taken.
+    let counter = Counter::worker(&runtime, "memory", "1");
+    let bundle = counter.bundle.clone().join_namespace("pid", &path);
+    let restored = Counter { bundle, ..counter }.travels(&runtime, []);
+    let link = |pid: i32| fs::read_link(format!("/proc/{pid}/ns/pid")).unwrap();
+    assert_eq!(link(restored.pid()), link(holder.pid()));
+    restored.delete_by_force().ok();
+    runtime.is_clean();
 }
 
 fn hooks_run() {
@@ -633,7 +667,34 @@ fn criu_reads_its_configuration_file() {
     assert!(!runtime.folder().join("images/restore.log").exists());
 }
 
-/// A terminal of the caller's, and no word of it.
+/// Who waits at a terminal sees how far it is, and nothing of that stays.
+fn a_long_dump_tells_how_far_it_is() {
+    let runtime = Runtime::with_criu();
+    let (file, slow) = (
+        runtime.folder().join("criu.conf"),
+        runtime.folder().join("slow"),
+    );
+    fs::write(
+        &slow,
+        "#!/bin/sh\n[ $CRTOOLS_SCRIPT_ACTION != post-dump ] || sleep 3\n",
+    )
+    .unwrap();
+    Command::new("chmod").arg("+x").arg(&slow).output().ok();
+    fs::write(&file, format!("action-script {}\n", slow.display())).unwrap();
+    let counter = Counter::worker(&runtime, "memory", "8");
+    let annotation = json!({"org.criu.config": file});
+    let bundle = counter.bundle.clone().set("/annotations", annotation);
+    let counter = Counter { bundle, ..counter };
+    let container = counter.start(&runtime);
+    let images = runtime.folder().join("images");
+    let command = runtime.command(["checkpoint", "--image-path"]).arg(&images);
+    let mut terminal = Terminal::new();
+    let checkpoint = terminal.attach(command.arg(&container.id)).spawn();
+    terminal.expect("8 MB of memory written\x1b[K");
+    checkpoint.wait().ok();
+    terminal.expect("\r\x1b[K");
+}
+
 fn a_failed_dump_changes_nothing() {
     let runtime = Runtime::with_criu();
     let counter = Counter::worker(&runtime, "tcp", "5000");
@@ -837,6 +898,134 @@ fn what_cannot_be_restored_is_told() {
     command
         .output()
         .fails(["criu restore: Error (", "No mapping for"]);
+    runtime.is_clean();
+}
+
+fn features_and_explain_tell_of_it() {
+    let runtime = Runtime::with_criu();
+    let features: Value = runtime
+        .bare()
+        .arg("features")
+        .output()
+        .ok()
+        .stdout
+        .parse()
+        .unwrap();
+    let annotations = &features["annotations"];
+    assert_eq!(
+        annotations["org.opencontainers.runc.checkpoint.enabled"],
+        "true"
+    );
+    let version = annotations["run.coracle.criu.version"].as_str().unwrap();
+    assert!(
+        version.starts_with(|first: char| first.is_ascii_digit() && first >= '3'),
+        "{version}"
+    );
+    for verb in ["checkpoint", "restore"] {
+        runtime.bare().args([verb, "--help"]).output().ok();
+    }
+    let source = runtime.folder().folder("source");
+    let counter = Counter::new(&runtime);
+    let bundle = counter.bundle.clone().bind(&source, "/there", []);
+    let counter = Counter { bundle, ..counter };
+    let container = counter.start(&runtime);
+    let images = runtime.folder().join("images");
+    container.checkpoint(&images, []).ok();
+    let explain = runtime
+        .bare()
+        .arg("explain")
+        .arg("--image-path")
+        .arg(&images);
+    let text = explain.arg(&counter.bundle.dir).output().ok().stdout;
+    for line in [
+        "images (criu)".to_owned(),
+        format!("  restore the processes of {}", images.display()),
+        format!("  bind {} as /there", source.display()),
+        "  use stream 1 as file[".to_owned(),
+        "  bring up loopback".to_owned(),
+    ] {
+        assert!(text.contains(&format!("\n{line}")), "{line}\n{text}");
+    }
+    assert!(!text.contains("(init)"), "{text}");
+    let explain = runtime
+        .bare()
+        .arg("explain")
+        .arg("--image-path")
+        .arg(runtime.folder().path());
+    explain
+        .arg(&counter.bundle.dir)
+        .output()
+        .fails(["inventory.img is missing"]);
+}
+
+/// On the host's network, where somebody else has come to listen; and in a root file system that
+/// has another program.
+fn what_is_not_as_it_was_is_told() {
+    let runtime = Runtime::with_criu();
+    let port = 20000 + std::process::id() % 20000;
+    let counter = Counter::worker(&runtime, "listen", &port.to_string());
+    let bundle = counter.bundle.clone().without_namespace("network");
+    let bundle = bundle.without_mount("/sys");
+    let container = runtime.start_into(&bundle, &counter.output);
+    let listens = || std::net::TcpStream::connect(("127.0.0.1", port_number(port))).is_ok();
+    wait_until("the container to listen", listens);
+    let images = runtime.folder().join("images");
+    container.checkpoint(&images, []).ok();
+    let taken = std::net::TcpListener::bind(("127.0.0.1", port_number(port))).unwrap();
+    let restore = |bundle: &Bundle| {
+        let command = runtime.restore_command(bundle, &images).arg("--detach");
+        command.arg(runtime.id()).output()
+    };
+    restore(&bundle).fails(["criu restore: Error (", "Address already in use"]);
+    runtime.is_clean();
+    drop(taken);
+    let other = runtime
+        .bundle()
+        .without_namespace("network")
+        .without_mount("/sys");
+    restore(&other).fails(["criu restore: Error (", "bin/worker"]);
+    runtime.is_clean();
+    let _restored = runtime.restore(&bundle, &images, (&counter.output, []));
+    wait_until("the container to listen", listens);
+}
+
+fn port_number(port: u32) -> u16 {
+    u16::try_from(port).expect("a port")
+}
+
+/// Standard streams are a terminal of the caller's.
+fn a_job_of_a_shell_needs_a_word() {
+    let runtime = Runtime::with_criu();
+    let bundle = runtime
+        .bundle()
+        .shell("while read line; do echo got $line; done");
+    let mut terminal = Terminal::new();
+    let id = runtime.id();
+    let run = runtime.with_bundle("run", &bundle).arg(&id);
+    let run = terminal.attach(run).spawn();
+    let state = || runtime.command(["state", &id]).output().stdout;
+    wait_until("the container", || state().contains("\"running\""));
+    let images = runtime.folder().join("images");
+    let checkpoint = |options: &[&str]| {
+        let command = runtime.command(["checkpoint", "--image-path"]).arg(&images);
+        command.args(options).arg(&id).output()
+    };
+    let text = "--shell-job: needed, since standard stream 0 is a terminal outside";
+    checkpoint(&[]).fails([text]);
+    assert!(state().contains("\"running\""));
+    terminal.send("one\r");
+    terminal.expect("got one");
+    checkpoint(&["--shell-job"]).ok();
+    run.wait();
+    runtime.is_clean();
+    let mut terminal = Terminal::new();
+    let restore = runtime.restore_command(&bundle, &images);
+    let restore = terminal.attach(restore.arg("--shell-job").arg(&id)).spawn();
+    wait_until("the container", || state().contains("\"running\""));
+    terminal.send("two\r");
+    terminal.expect("got two");
+    terminal.send("\x04");
+    restore.wait().ok();
     runtime.is_clean();
 }
 

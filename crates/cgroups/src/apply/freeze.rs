@@ -72,13 +72,16 @@ pub fn is_frozen(record: &Record) -> Result<bool> {
     record.hierarchy("freezer").map_or(Ok(false), is_frozen_v1)
 }
 
-/// The cgroup by which somebody else is to stop the container: the one that [`freeze`] takes, or
-/// v1's where another tool has stopped it there already.
+/// The cgroup by which somebody else is to stop the container: v1's where there is one, since criu
+/// waits 100 ms for v2's, unless it is v2's that holds it already.
 #[must_use]
 pub fn freezer(record: &Record) -> Option<&Path> {
-    let v1 = record.hierarchy("freezer");
-    let stopped = v1.filter(|freezer| is_frozen_v1(freezer).unwrap_or(false));
-    let chosen = stopped.or(record.unified.as_ref()).or(v1)?;
+    let (v1, v2) = (record.hierarchy("freezer"), record.unified.as_ref());
+    let holds = |unified: &&Directory| {
+        let events = get(&unified.path, "cgroup.events");
+        events.is_ok_and(|events| files::is_set(&events, "frozen"))
+    };
+    let chosen = v2.filter(holds).or(v1).or(v2)?;
     Some(&chosen.path)
 }
 

@@ -233,8 +233,17 @@ impl Images {
 
     /// The decisive lines of a log.
     pub(crate) fn reason(&self, name: &str) -> Option<String> {
+        log::reason(&self.read_log(name)?)
+    }
+
+    /// Its last line.
+    pub(crate) fn last_line(&self, name: &str) -> Option<String> {
+        log::last_line(&self.read_log(name)?)
+    }
+
+    fn read_log(&self, name: &str) -> Option<Vec<u8>> {
         let file = self.open_file(self.logs(), name).ok()?;
-        log::reason(&end_of(File::from(file)).ok()?)
+        end_of(File::from(file)).ok()
     }
 
     pub(crate) fn log_path(&self, name: &str) -> PathBuf {

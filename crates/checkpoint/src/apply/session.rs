@@ -108,6 +108,7 @@ impl Session {
             Mounts::Shared => NamespaceFlags::empty(),
         };
         match coracle_sys::clone3(namespaces, entry.cgroup, Parentage::Own) {
+            Err(Errno::EPERM) if entry.mounts == Mounts::Copied => Err(Error::Unprivileged),
             Err(errno) => Err(system("clone a process for criu")(errno)),
             Ok(Cloned::Child) => {
                 let (call, errno) = child.become_criu(entry);
@@ -361,7 +362,10 @@ impl Session {
         let status = self.wait();
         if !answer.success {
             return Err(failed(match answer.message.as_str() {
-                "" => format!("errno {}", answer.errno),
+                "" => {
+                    let last = images.last_line(log);
+                    last.unwrap_or_else(|| format!("errno {}", answer.errno))
+                }
                 message => one_line(message),
             }));
         }

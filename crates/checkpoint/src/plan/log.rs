@@ -16,6 +16,14 @@ const HOLLOW: [&str; 7] = [
     "Exitting with error",
 ];
 
+/// The last line, without its time: all there is of a refusal that criu does not call an error.
+pub(crate) fn last_line(log: &[u8]) -> Option<String> {
+    let log = String::from_utf8_lossy(log);
+    let last = log.lines().rfind(|line| !line.trim().is_empty())?;
+    let (_, text) = last.split_once(") ").unwrap_or(("", last));
+    Some(one_line(text))
+}
+
 /// The decisive lines of a log, joined to one; `None` if it has none.
 pub(crate) fn reason(log: &[u8]) -> Option<String> {
     let log = String::from_utf8_lossy(log);
@@ -63,7 +71,10 @@ mod tests {
         let expected = "Error (criu/tty.c:2): tty: Found dangling tty [2J; \
                         Error (criu/tty.c:3): two";
         assert_eq!(reason(log).as_deref(), Some(expected));
-        assert_eq!(reason(b"(00.1) Dumping finished successfully\n"), None);
+        let quiet = b"(00.1) Version: 4.2\n(00.2) Effective capability 21 missing\n\n";
+        assert_eq!(reason(quiet), None);
+        let last = last_line(quiet);
+        assert_eq!(last.as_deref(), Some("Effective capability 21 missing"));
         assert_eq!(reason(b"\xff\xfe"), None);
     }
 

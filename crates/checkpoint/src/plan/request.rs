@@ -74,7 +74,11 @@ impl Descriptors {
     /// The names that are of something outside, with the number of the stream.
     pub(crate) fn external(&self) -> impl Iterator<Item = (usize, &str)> {
         let all = self.0.iter().take(3).map(String::as_str).enumerate();
-        all.filter(|(_, name)| name.starts_with("pipe:[") || name.starts_with("file["))
+        all.filter(|(_, name)| {
+            ["pipe:[", "file[", "tty["]
+                .iter()
+                .any(|kind| name.starts_with(kind))
+        })
     }
 }
 
@@ -188,7 +192,7 @@ pub fn dump(asked: &Dump) -> Request {
         }
     }
     for (_, name) in asked.descriptors.external() {
-        if name.starts_with("file[") {
+        if !name.starts_with("pipe:[") {
             options.text(field::EXTERNAL, name.as_bytes());
         }
     }
