@@ -41,9 +41,9 @@ mod statistics;
 
 pub use apply::{
     Created, Happening, Joining, Place, Undo, Watch, at_init, company, create, descend, enclose,
-    enter, find, follow, foresee, freeze, freezer, is_frozen, join, kill, oom_killed, open, open_procs,
-    place, processes, release, remove, remove_foreseen, statistics, survey, thaw, undo, update,
-    watch,
+    enter, find, follow, foresee, freeze, freezer, is_frozen, join, kill, oom_killed, open,
+    open_procs, place, processes, release, remove, remove_foreseen, statistics, survey, thaw, undo,
+    update, watch,
 };
 pub use error::{Error, Result, UnitProblem};
 pub use plan::{

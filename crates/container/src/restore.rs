@@ -167,8 +167,8 @@ fn make(store: &Store, ready: &Ready) -> Result<Restored, Error> {
         options.pidfd_socket.as_deref(),
         options.pid_file.as_deref(),
     )?;
+    let mut undo = Undo::begin()?;
     let directory = store.claim(&options.id)?;
-    let mut undo = Undo::default();
     undo.push(Made::Directory);
     let claimed = lock::acquire(&directory).and_then(|lock| {
         let record = create::first_record(&directory, &ready.prepared)?;
@@ -176,10 +176,7 @@ fn make(store: &Store, ready: &Ready) -> Result<Restored, Error> {
     });
     let (_lock, mut record) = match claimed {
         Ok(claimed) => claimed,
-        Err(error) => {
-            undo.run(&directory);
-            return Err(error);
-        }
+        Err(error) => return Err(undo.after(error, &directory)),
     };
     let mut site = Site {
         directory: &directory,
@@ -199,7 +196,7 @@ fn make(store: &Store, ready: &Ready) -> Result<Restored, Error> {
         }),
         Err(error) => {
             let _ = delete::end_processes(&options.id, &record);
-            undo.run(&directory);
+            let error = undo.after(error, &directory);
             let stopped = record.init.is_some() && ready.prepared.plan.stops_for_hooks();
             if record.complete || stopped {
                 let state = state::for_hook(&record, Status::Stopped, 0);
@@ -252,6 +249,7 @@ fn build(
     })?;
     let init = restoring.init.ok_or(Error::Ended {
         id: restoring.site.directory.id.clone(),
+        hint: "",
     })?;
     Ok((init, restoring.console))
 }
