@@ -7,7 +7,7 @@ use coracle_bundle::{ContainerId, HookPoint};
 use crate::build::ran_hooks;
 use crate::error::Error;
 use crate::lock;
-use crate::moved;
+use crate::moved::{self, Groups};
 use crate::network;
 use crate::options::Force;
 use crate::record::Record;
@@ -65,7 +65,7 @@ pub fn delete(store: &Store, id: &ContainerId, force: Force) -> Result<Vec<Strin
     end(&directory, &record, force)
 }
 
-/// Without a word of the record.
+/// Deletes a container whose record holds nothing that can be read.
 fn end_torn(store: &Store, directory: &Directory) -> Result<Vec<String>, Error> {
     let (record, mut left) = torn::record(store, directory)?;
     left.extend(end(directory, &record, Force::Yes)?);
@@ -191,12 +191,12 @@ pub(crate) fn end_processes(id: &ContainerId, record: &Record) -> Result<(), Err
         })?,
         None => None,
     };
-    let groups = moved::groups(record);
+    let moved = moved::groups(record).filter(Groups::is_moved);
     if let Some(pidfd) = &pidfd {
         let _ = coracle_sys::pidfd_send_signal(pidfd.as_fd(), nix::libc::SIGKILL);
     }
-    // Paused where somebody has moved it to.
-    if let Some(Ok(cgroup)) = groups.as_ref().map(|groups| groups.ours(id, "delete")) {
+    // It may be frozen in the cgroup that it was moved to, too.
+    if let Some(Ok(cgroup)) = moved.as_ref().map(|groups| groups.ours(id, "delete")) {
         let _ = coracle_cgroups::release(cgroup);
     }
     if let (false, Some(cgroup)) = (is_over, record.own_cgroup()) {

@@ -39,13 +39,15 @@ pub fn kill(store: &Store, id: &ContainerId, signal: i32, scope: Scope) -> Resul
     if reached || status == Status::Stopped {
         return Ok(());
     }
-    let groups = moved::groups(&record);
+    // Before the signal: a dead init is in no cgroup.
+    let groups = match signal {
+        nix::libc::SIGKILL => moved::groups(&record),
+        _ => None,
+    };
     signal_init(id, &record, signal)?;
     let steps = &directory.steps;
     steps.done(format_args!("sent signal {signal} to init"));
-    if signal == nix::libc::SIGKILL
-        && let Some(Ok(cgroup)) = groups.as_ref().map(|groups| groups.ours(id, "kill"))
-    {
+    if let Some(Ok(cgroup)) = groups.as_ref().map(|groups| groups.ours(id, "kill")) {
         coracle_cgroups::release(cgroup)?;
     }
     Ok(())

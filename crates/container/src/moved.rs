@@ -37,6 +37,21 @@ pub(crate) fn groups(record: &Record) -> Option<Groups<'_>> {
     })
 }
 
+/// Whether the container's processes are frozen. Every verb wants to know, so init's cgroups are
+/// looked for only where the container's own are gone.
+pub(crate) fn is_frozen(record: &Record) -> bool {
+    let is_frozen = |groups: &coracle_cgroups::Record| match groups.tells_processes() {
+        true => coracle_cgroups::is_frozen(groups).unwrap_or(Some(false)),
+        false => Some(false),
+    };
+    let own = record.own_groups().map(is_frozen);
+    let now = match own {
+        Some(None) => groups(record).and_then(|groups| is_frozen(groups.now())),
+        own => own.flatten(),
+    };
+    now == Some(true)
+}
+
 impl Groups<'_> {
     /// To look at, and to put a process into.
     pub(crate) fn now(&self) -> &coracle_cgroups::Record {
@@ -80,7 +95,8 @@ impl Groups<'_> {
         Ok(pids)
     }
 
-    fn is_moved(&self) -> bool {
+    /// Whether init is in other cgroups than the container's own.
+    pub(crate) fn is_moved(&self) -> bool {
         matches!(self.now, Cow::Owned(_))
     }
 

@@ -61,12 +61,7 @@ pub(crate) fn status(directory: &Directory, record: &Record) -> Status {
             Status::Stopped
         };
     }
-    let groups = moved::groups(record);
-    let frozen = groups.is_some_and(|groups| {
-        let now = groups.now();
-        now.tells_processes() && matches!(coracle_cgroups::is_frozen(now), Ok(true))
-    });
-    if frozen {
+    if moved::is_frozen(record) {
         return Status::Paused;
     }
     if directory.is_awaiting_start() {

@@ -81,6 +81,7 @@ coracle_integration::tests![
     a_mount_of_version_1_has_all_controllers,
     init_that_was_moved_is_followed,
     init_that_was_moved_to_the_top_is_followed,
+    a_deletion_lets_nobody_else_run_on,
     no_manager_means_no_group,
     systemd_is_refused_where_there_is_none,
     exec_joins_a_group_below,
@@ -1283,6 +1284,25 @@ fn moved_away(container: &Container) -> Vec<PathBuf> {
         other
     };
     own.iter().map(move_from).collect()
+}
+
+/// The cgroup of a container that has ended can be another one's by then.
+fn a_deletion_lets_nobody_else_run_on() {
+    let runtime = Runtime::new();
+    let path = json!(format!("/{}common", runtime.marker()));
+    let bundle = runtime.bundle().set("/linux/cgroupsPath", path);
+    let first = runtime.start(&bundle.clone().args(["true"]));
+    first.wait_for_status("stopped");
+    let second = runtime.start(&bundle.args(["sleep", "1000"]));
+    // With both versions `pause` takes the other freezer.
+    let file = second.control_file(("freezer", "freezer.state"), "cgroup.freeze");
+    fs::write(file, either("FROZEN", "1")).unwrap();
+    second.wait_for_status("paused");
+    first.delete_by_force();
+    assert_eq!(second.status(), "paused");
+    second.delete_by_force().ok();
+    first.delete_by_force();
+    runtime.is_clean();
 }
 
 fn init_that_was_moved_is_followed() {

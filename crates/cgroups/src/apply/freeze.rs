@@ -51,25 +51,36 @@ pub fn thaw(record: &Record) -> Result<()> {
     }
     // Other tools freeze there on a hybrid host, and who resumes wants it to run.
     if let Some(freezer) = freezer
-        && is_frozen_v1(freezer)?
+        && is_frozen_v1(freezer)? == Some(true)
     {
         set(&freezer.path, "freezer.state", "THAWED")?;
     }
     Ok(())
 }
 
-/// Whether the container is frozen, by us or by others, itself or by a parent.
+/// Whether the container is frozen, by us or by others, itself or by a parent. `None` if it is not
+/// as far as its cgroups can be read, and one of them is gone.
 ///
 /// # Errors
-/// The kernel's on reading; a cgroup that is gone is not frozen.
-pub fn is_frozen(record: &Record) -> Result<bool> {
-    if let Some(unified) = &record.unified {
-        let events = get(&unified.path, "cgroup.events")?;
-        if files::is_set(&events, "frozen") {
-            return Ok(true);
+/// The kernel's on reading.
+pub fn is_frozen(record: &Record) -> Result<Option<bool>> {
+    let unified = match &record.unified {
+        Some(unified) => {
+            get(&unified.path, "cgroup.events")?.map(|events| files::is_set(&events, "frozen"))
         }
+        None => Some(false),
+    };
+    if unified == Some(true) {
+        return Ok(unified);
     }
-    record.hierarchy("freezer").map_or(Ok(false), is_frozen_v1)
+    let freezer = match record.hierarchy("freezer") {
+        Some(freezer) => is_frozen_v1(freezer)?,
+        None => Some(false),
+    };
+    Ok(match freezer {
+        Some(true) | None => freezer,
+        Some(false) => unified,
+    })
 }
 
 /// The cgroup by which somebody else is to stop the container: v1's where there is one, since criu
@@ -79,16 +90,17 @@ pub fn freezer(record: &Record) -> Option<&Path> {
     let (v1, v2) = (record.hierarchy("freezer"), record.unified.as_ref());
     let holds = |unified: &&Directory| {
         let events = get(&unified.path, "cgroup.events");
-        events.is_ok_and(|events| files::is_set(&events, "frozen"))
+        events.is_ok_and(|events| events.is_some_and(|events| files::is_set(&events, "frozen")))
     };
     let chosen = v2.filter(holds).or(v1).or(v2)?;
     Some(&chosen.path)
 }
 
-/// Whether v1's freezer holds it. FREEZING counts: what hasn't stopped will.
-fn is_frozen_v1(freezer: &Directory) -> Result<bool> {
+/// Whether v1's freezer holds it; `None` if the cgroup is gone. FREEZING counts: what hasn't
+/// stopped will.
+fn is_frozen_v1(freezer: &Directory) -> Result<Option<bool>> {
     let state = get(&freezer.path, "freezer.state")?;
-    Ok(matches!(state.trim(), "FROZEN" | "FREEZING"))
+    Ok(state.map(|state| matches!(state.trim(), "FROZEN" | "FREEZING")))
 }
 
 fn freeze_v2(path: &Path) -> Result<()> {
@@ -117,7 +129,8 @@ fn try_freeze_v1(path: &Path) -> Result<()> {
             std::thread::sleep(pause);
         }
         set_there(path, "freezer.state", "FROZEN")?;
-        if get(path, "freezer.state")?.trim() == "FROZEN" {
+        let state = get(path, "freezer.state")?;
+        if state.is_some_and(|state| state.trim() == "FROZEN") {
             return Ok(());
         }
         if Instant::now() > end {
@@ -198,12 +211,12 @@ fn not_done(verb: &'static str, path: &Path, errno: Errno) -> Error {
     }
 }
 
-/// Reads a file; of a cgroup that is gone, nothing.
-fn get(path: &Path, file: &str) -> Result<String> {
+/// Reads a file; `None` if the cgroup is gone.
+fn get(path: &Path, file: &str) -> Result<Option<String>> {
     let read = files::open_path(path).and_then(|dir| files::read(dir.as_fd(), file));
     match read {
-        Err(errno) if files::is_gone(errno) => Ok(String::new()),
-        other => other.map_err(|errno| Error::Read {
+        Err(errno) if files::is_gone(errno) => Ok(None),
+        other => other.map(Some).map_err(|errno| Error::Read {
             path: path.join(file),
             errno,
         }),

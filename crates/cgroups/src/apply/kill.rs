@@ -103,7 +103,7 @@ fn kill_cgroup(unified: &Directory) -> Result<bool> {
 /// Stops all, signals all, and lets them run on, unless they were stopped before. What cannot be
 /// stopped is signalled in rounds.
 fn signal_frozen(record: &Record, signal: i32) -> Result<()> {
-    if is_frozen(record)? {
+    if is_frozen(record)? == Some(true) {
         return signal_all(record, signal);
     }
     let frozen = freeze(record).is_ok();

@@ -31,10 +31,15 @@ pub fn processes(record: &Record) -> Result<Vec<i32>> {
 /// removed. `None` if none is gone.
 #[must_use]
 pub fn follow(record: &Record, init: Pid) -> Option<Record> {
+    let is_there = |directory: &Directory| directory.path.try_exists().unwrap_or(true);
+    let mut all = record.hierarchies.iter().chain(&record.unified);
+    if all.all(is_there) {
+        return None;
+    }
     let mut followed = record.clone();
     let mut is_changed = false;
     for directory in followed.hierarchies.iter_mut().chain(&mut followed.unified) {
-        if directory.path.try_exists().unwrap_or(true) {
+        if is_there(directory) {
             continue;
         }
         let Some(path) = cgroup_of(directory, init).filter(|path| path.is_dir()) else {
