@@ -9,15 +9,15 @@ use crate::error::Error;
 use crate::record::Record;
 use crate::store::{Directory, Store};
 
-/// A record to end the container by, with what it cannot tell, one line each.
+/// A record to end the container by, and warnings of what may be left, one line each.
 ///
 /// # Errors
-/// [`Error::Torn`] where the container may live and nothing tells where.
+/// [`Error::Torn`] where the container may live in a cgroup that is not known.
 pub(crate) fn record(store: &Store, directory: &Directory) -> Result<(Record, Vec<String>), Error> {
     let text = match directory.config() {
         Ok(text) => text,
-        // A creation that was killed before its first word, a deletion before its last, or no
-        // container of ours: both write it before they make anything.
+        // A creation that was killed before it made anything, a deletion that has only the record
+        // and the directory left to remove, or no container of ours.
         Err(Error::Store {
             errno: Errno::ENOENT,
             ..
@@ -33,9 +33,14 @@ pub(crate) fn record(store: &Store, directory: &Directory) -> Result<(Record, Ve
             let reason = "init waits for its start, and is not in the cgroup of config.json";
             return Err(torn(directory, reason));
         }
+        None if counts_from_creator(&config) => {
+            let reason = "the cgroup of config.json is relative to that of whoever created it, and \
+                          is not there for this caller";
+            return Err(torn(directory, reason));
+        }
         None => left.push(
             "the record could not be read, and the cgroup of config.json is not there: processes \
-             of a container without one are left"
+             that are in no cgroup of the container's may be left"
                 .to_owned(),
         ),
         Some(cgroup) => check_claims(store, directory, cgroup)?,
@@ -57,7 +62,14 @@ pub(crate) fn record(store: &Store, directory: &Directory) -> Result<(Record, Ve
     Ok((record, left))
 }
 
-/// Whichever of the managers made it: the record would have said.
+/// Whether the cgroup's path counts from that of the runtime which made it. `slice:prefix:name` is
+/// the same unit for everybody.
+fn counts_from_creator(config: &Config) -> bool {
+    let path = config.linux.cgroups_path.as_deref().unwrap_or_default();
+    !path.starts_with('/') && !path.contains(':')
+}
+
+/// The cgroup by each manager's reading of the path: which of them made it is in the record alone.
 fn cgroup(
     directory: &Directory,
     config: &Config,
@@ -86,7 +98,7 @@ fn cgroup(
     Ok(None)
 }
 
-/// The name may have become another container's since.
+/// The cgroup may be another container's by now.
 fn check_claims(
     store: &Store,
     directory: &Directory,

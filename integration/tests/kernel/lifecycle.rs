@@ -38,6 +38,7 @@ coracle_integration::tests![
     forced_delete_goes_by_what_it_can_read,
     forced_delete_without_a_record_goes_by_the_config,
     forced_delete_without_record_and_config_says_what_stays,
+    forced_delete_without_a_record_goes_by_no_relative_path,
     forced_delete_without_record_and_group_says_what_stays,
     files_that_are_none_hold_nobody,
     files_of_flags_are_files_or_pipes,
@@ -437,6 +438,30 @@ pub(crate) fn without_a_record(runtime: &Runtime, path: &serde_json::Value) {
     }
 }
 
+/// A relative path, or none, counts from the control group of whoever created the container, and
+/// that need not be the group of who deletes it.
+fn forced_delete_without_a_record_goes_by_no_relative_path() {
+    let runtime = Runtime::new();
+    let container = runtime.sleeper();
+    let folder = runtime.root().join(&container.id);
+    let [record, config] = ["record.json", "config.json"].map(|name| folder.join(name));
+    let text = [&record, &config].map(|path| fs::read_to_string(path).unwrap());
+    let mut moved: serde_json::Value = text[1].parse().unwrap();
+    fs::write(&record, "").unwrap();
+    for path in ["elsewhere", "elsewhere/deeper"] {
+        moved["linux"]["cgroupsPath"] = json!(format!("{}{path}", runtime.marker()));
+        fs::write(&config, moved.to_string()).unwrap();
+        let delete = container.delete_by_force();
+        delete.fails(["relative", "processes", &container.id]);
+        assert!(folder.exists());
+    }
+    fs::write(&config, &text[1]).unwrap();
+    fs::write(&record, &text[0]).unwrap();
+    assert_eq!(container.status(), "running");
+    container.delete_by_force().ok();
+    runtime.is_clean();
+}
+
 /// Where nothing tells what there is to end, nothing is removed.
 fn forced_delete_without_record_and_config_says_what_stays() {
     let runtime = Runtime::new();
@@ -478,7 +503,8 @@ fn forced_delete_without_record_and_config_says_what_stays() {
 fn forced_delete_without_record_and_group_says_what_stays() {
     let runtime = Runtime::new().options(["--cgroup-manager", "disabled"]);
     let bundle = runtime.bundle().args(["sleep", "1000"]);
-    let container = runtime.create(&bundle);
+    let path = json!(format!("/{}named", runtime.marker()));
+    let container = runtime.create(&bundle.set("/linux/cgroupsPath", path));
     let record = runtime.root().join(&container.id).join("record.json");
     let text = fs::read(&record).unwrap();
     fs::write(&record, "").unwrap();
@@ -492,7 +518,7 @@ fn forced_delete_without_record_and_group_says_what_stays() {
     assert!(
         output
             .stderr
-            .contains("processes of a container without one are left"),
+            .contains("processes that are in no cgroup of the container's may be left"),
         "{output}"
     );
     let pid = nix::unistd::Pid::from_raw(pid);
