@@ -62,6 +62,16 @@ run() {
     over
     cut -d ' ' -f 4- /tmp/logs/$name.log
 }
+# Attaches to the container, types a line once its output arrives, and leaves all output in a file.
+type_once_ready() {
+    mkfifo /tmp/$name.in
+    cri attach "$@" $c </tmp/$name.in >/tmp/$name.out &
+    exec 9>/tmp/$name.in
+    await "grep ready /tmp/$name.out"
+    echo typed >&9
+    exec 9>&-
+    wait $!
+}
 stop() { cri StopContainer "{\"container_id\": \"$c\", \"timeout\": $1}" >/dev/null; }
 group() {
     of=$(sed -n "s/.*:${1%%.*}://p; s/^0:://p" /proc/$(init)/cgroup | head -n 1)
@@ -279,17 +289,20 @@ checks! { cri, [],
         pod
         container '' '' sleep 1000
         cri exec -t $c tty | tr -d '\r'"# => "/dev/pts/0";
-    // containerd attaches the input first: an answer at once might find nobody who listens.
+    // containerd attaches the input before the output, so an answer to what is typed at once can be
+    // lost.
     attach: r#"
         pod
-        container '' '"stdin": true,' sh -c 'read line; sleep 1; echo got $line; exit 4'
-        echo typed | cri attach $c
+        container '' '"stdin": true,' sh -c 'until read -t 1 line; do echo ready; done; echo got $line; exit 4'
+        type_once_ready
+        grep -v ready /tmp/$name.out
         over
         field exit_code"# => "got typed\n4";
     attach_to_a_terminal: r#"
         pod
-        container '' '"stdin": true, "tty": true,' sh -c 'read line; sleep 1; tty; exit 5'
-        echo typed | cri attach -t $c | grep -o /dev/pts/0
+        container '' '"stdin": true, "tty": true,' sh -c 'until read -t 1 line; do echo ready; done; tty; exit 5'
+        type_once_ready -t
+        grep -o /dev/pts/0 /tmp/$name.out
         over
         field exit_code"# => "/dev/pts/0\n5";
 
