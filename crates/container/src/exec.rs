@@ -56,8 +56,8 @@ pub fn exec(store: &Store, options: &ExecOptions) -> Result<Ended, Error> {
     let console = options.console_socket.as_deref();
     let pidfd_socket = options.pidfd_socket.as_deref();
     let handoff = Handoff::of(console, pidfd_socket, options.pid_file.as_deref())?;
-    let whom = (options, &directory.steps);
-    let mut ended = launch(whom, (&record, status), &config, (&process, handoff))?;
+    let asked = (options, &directory.steps);
+    let mut ended = launch(asked, (&record, status), &config, (&process, handoff))?;
     ended.warnings.splice(0..0, warnings);
     Ok(ended)
 }

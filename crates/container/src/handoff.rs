@@ -111,14 +111,17 @@ pub(crate) fn preserved(listen_fds: u32, count: u32) -> Result<Vec<u32>, Error> 
         }
         kept.push(number);
     }
-    kept.extend(open_numbers()?.filter(|number| (first..end).contains(number) && is_open(*number)));
-    // The caller counted up to the last one: if that is not open, the count is wrong.
-    let last = end.saturating_sub(1);
-    if count > 0 && kept.last() != Some(&last) {
-        return Err(Error::Value {
-            flag: "--preserve-fds",
-            reason: format!("unable to stat preserved-fd {last}: the caller has not opened it"),
-        });
+    if count > 0 {
+        let asked = |number: &u32| (first..end).contains(number) && is_open(*number);
+        kept.extend(open_numbers()?.filter(asked));
+        // The caller counted up to the last one: if that is not open, the count is wrong.
+        let last = end.saturating_sub(1);
+        if kept.last() != Some(&last) {
+            return Err(Error::Value {
+                flag: "--preserve-fds",
+                reason: format!("unable to stat preserved-fd {last}: the caller has not opened it"),
+            });
+        }
     }
     coracle_sys::close_range(end..=u32::MAX, CloseRange::CloseOnExec).map_err(|errno| {
         Error::System {

@@ -1,6 +1,7 @@
 //! Which process a stored pid means.
 
 use std::fs::File;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::unistd::Pid;
@@ -9,7 +10,6 @@ use procfs::process::Stat;
 use serde::{Deserialize, Serialize};
 
 use crate::error::io_errno;
-use std::os::fd::{BorrowedFd, OwnedFd};
 
 /// A process that cannot be mistaken for a later one with the same pid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

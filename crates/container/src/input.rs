@@ -1,4 +1,4 @@
-//! Reading what somebody else may have put there: never waiting for a FIFO's writer, nothing from
+//! Reading files that may be anything: without waiting for the writer of a FIFO, nothing from
 //! devices, and no more than a document may have.
 
 use std::fs::File;
@@ -30,8 +30,8 @@ pub(crate) enum Problem {
 
 /// All of an open regular file.
 pub(crate) fn regular(file: OwnedFd) -> Result<Vec<u8>, Problem> {
-    match kind(&file)? {
-        SFlag::S_IFREG => all(File::from(file)),
+    match look(&file)? {
+        (SFlag::S_IFREG, size) => all(File::from(file), size),
         _ => Err(Problem::Unfit("not a regular file".to_owned())),
     }
 }
@@ -45,7 +45,8 @@ pub(crate) fn named(flag: &'static str, path: &Path) -> Result<Vec<u8>, Error> {
     let read = || {
         let file =
             open(path, FLAGS, Mode::empty()).map_err(|errno| Problem::Refused("open", errno))?;
-        match kind(&file)? {
+        let (kind, size) = look(&file)?;
+        match kind {
             SFlag::S_IFREG => {}
             SFlag::S_IFIFO => wait_for_writer(&file)?,
             SFlag::S_IFCHR if file.as_fd().is_terminal() => wait_for_writer(&file)?,
@@ -55,7 +56,7 @@ pub(crate) fn named(flag: &'static str, path: &Path) -> Result<Vec<u8>, Error> {
                 ));
             }
         }
-        all(File::from(file))
+        all(File::from(file), size)
     };
     read().map_err(|problem| match problem {
         Problem::Refused(call, errno) => Error::Flag {
@@ -76,7 +77,7 @@ pub(crate) fn named(flag: &'static str, path: &Path) -> Result<Vec<u8>, Error> {
 /// # Errors
 /// [`Error::Flag`], [`Error::Value`].
 pub(crate) fn standard(flag: &'static str) -> Result<Vec<u8>, Error> {
-    all(std::io::stdin()).map_err(|problem| match problem {
+    all(std::io::stdin(), 0).map_err(|problem| match problem {
         Problem::Refused(call, errno) => Error::Flag {
             flag,
             path: "-".into(),
@@ -87,22 +88,25 @@ pub(crate) fn standard(flag: &'static str) -> Result<Vec<u8>, Error> {
     })
 }
 
-fn kind(file: &OwnedFd) -> Result<SFlag, Problem> {
+/// The file's type and size in bytes.
+fn look(file: &OwnedFd) -> Result<(SFlag, usize), Problem> {
     let status = fstat(file).map_err(|errno| Problem::Refused("stat", errno))?;
-    Ok(SFlag::from_bits_truncate(status.st_mode) & SFlag::S_IFMT)
+    let kind = SFlag::from_bits_truncate(status.st_mode) & SFlag::S_IFMT;
+    Ok((kind, usize::try_from(status.st_size).unwrap_or(0)))
 }
 
-/// From here on a read waits, for who is there already.
+/// Makes reads wait again: the open did not, and a pipe's writer may be slow.
 fn wait_for_writer(file: &OwnedFd) -> Result<(), Problem> {
     fcntl(file, FcntlArg::F_SETFL(OFlag::O_RDONLY))
         .map(drop)
         .map_err(|errno| Problem::Refused("fcntl", errno))
 }
 
-fn all(source: impl Read) -> Result<Vec<u8>, Problem> {
-    // One byte beyond the limit tells that there is more, also when the file still grows.
+/// `size` is what is expected, so that one read takes it all.
+fn all(source: impl Read, size: usize) -> Result<Vec<u8>, Problem> {
+    // One byte beyond the limit shows that there is more, also when the file still grows.
     let limit = u64::try_from(MAX_CONFIG_BYTES).unwrap_or(u64::MAX);
-    let mut text = Vec::new();
+    let mut text = Vec::with_capacity(size.min(MAX_CONFIG_BYTES).saturating_add(1));
     source
         .take(limit.saturating_add(1))
         .read_to_end(&mut text)

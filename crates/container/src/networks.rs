@@ -156,7 +156,7 @@ pub(crate) fn check_asked(
 }
 
 /// Looks whether the ports that `id` is to publish are free: of two that publish one port only the
-/// first would ever be reached, and nobody would be told.
+/// first would ever be reached, without any error.
 fn check_ports(store: &Store, id: &ContainerId, plan: &Plan) -> Result<(), Error> {
     if !plan.publishes() {
         return Ok(());

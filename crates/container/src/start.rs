@@ -50,7 +50,7 @@ pub fn start(store: &Store, id: &ContainerId) -> Result<Vec<String>, Error> {
             errno,
         },
     })?;
-    directory.steps.done(format_args!("told init to start"));
+    directory.steps.done(format_args!("let init go on"));
     let ended = await_exec(fifos, &pidfd)?;
     directory.remove_fifos()?;
     match ended.word {

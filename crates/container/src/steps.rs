@@ -1,14 +1,14 @@
-//! What a verb has done so far, a line a step, for whoever wants to follow it.
+//! What a verb has done so far, one line for each step: the debug log.
 
 use std::fmt;
 use std::rc::Rc;
 
 use coracle_launch::Plan;
 
-/// Who hears of a step.
+/// Called with each step once it is done.
 pub(crate) type Listener = Rc<dyn Fn(&str)>;
 
-/// Takes the lines. Nothing is put together where nobody listens.
+/// Where the lines go. Without a listener no line is ever formatted.
 #[derive(Clone, Default)]
 pub struct Steps(Option<Listener>);
 
@@ -21,7 +21,7 @@ impl fmt::Debug for Steps {
 impl Steps {
     /// Has `listener` called with each step once it is done.
     #[must_use]
-    pub fn told(listener: Listener) -> Self {
+    pub fn logged_by(listener: Listener) -> Self {
         Self(Some(listener))
     }
 
@@ -32,9 +32,14 @@ impl Steps {
         }
     }
 
-    /// A plan was made; its steps are told as they are carried out.
+    /// Whether lines go anywhere: what is costly to find for one need not be found otherwise.
+    pub(crate) fn are_logged(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// A plan was made.
     pub(crate) fn planned(&self, plan: &Plan) {
-        if self.0.is_some() {
+        if self.are_logged() {
             let stages = plan.stages();
             let steps: usize = stages.iter().map(|stage| stage.steps.len()).sum();
             self.done(format_args!("planned {steps} steps"));
@@ -43,7 +48,7 @@ impl Steps {
 
     /// All of these stages of the plan were carried out.
     pub(crate) fn carried_out(&self, plan: &Plan, names: &[&str]) {
-        if self.0.is_none() {
+        if !self.are_logged() {
             return;
         }
         for stage in plan.stages() {

@@ -65,9 +65,9 @@ impl Store {
         }
     }
 
-    /// The same store, whose verbs tell what they do.
+    /// The same store, whose verbs log their steps.
     #[must_use]
-    pub fn followed(self, steps: Steps) -> Self {
+    pub fn logging(self, steps: Steps) -> Self {
         Self { steps, ..self }
     }
 

@@ -246,7 +246,7 @@ fn carry_out(request: Request, global: &Global, log: &Rc<Log>) -> Result<i32, Er
         );
         Ok::<Root, Error>(root)
     };
-    let at = |root: &Root| Store::new(&root.path).followed(steps(log));
+    let at = |root: &Root| Store::new(&root.path).logging(steps(log));
     let store = || Ok::<Store, Error>(at(&root()?));
     // For the verbs that make the root.
     let prepared = || {
@@ -298,7 +298,7 @@ fn steps(log: &Rc<Log>) -> Steps {
         return Steps::default();
     }
     let log = Rc::clone(log);
-    Steps::told(Rc::new(move |step| log.say(Level::Debug, step)))
+    Steps::logged_by(Rc::new(move |step| log.say(Level::Debug, step)))
 }
 
 fn find(name: &str) -> Result<&'static Verb, Usage> {
