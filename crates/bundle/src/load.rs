@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_is_nearly_a_property_is_told() {
+    fn a_key_that_is_nearly_a_property_is_warned_of() {
         let mut tree = base();
         set(&mut tree, "/process/Args", json!(["sh"]));
         set(&mut tree, "/mount", json!([]));

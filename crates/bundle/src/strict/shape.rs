@@ -83,7 +83,7 @@ impl Found {
     pub(super) fn warnings(self, document: Document) -> Vec<String> {
         let warning = |remark: Problem| {
             let path: Vec<_> = remark.path.into_iter().rev().collect();
-            told_at(At::Root(document), &path, &remark.text)
+            line_at(At::Root(document), &path, &remark.text)
         };
         self.remarks.into_iter().map(warning).collect()
     }
@@ -102,11 +102,11 @@ impl Found {
     }
 }
 
-fn told_at(at: At<'_>, path: &[Step], text: &str) -> String {
+fn line_at(at: At<'_>, path: &[Step], text: &str) -> String {
     match path.split_first() {
         None => format!("{at}{text}"),
-        Some((Step::Key(key), rest)) => told_at(at.key(key), rest, text),
-        Some((Step::Index(index), rest)) => told_at(at.index(*index), rest, text),
+        Some((Step::Key(key), rest)) => line_at(at.key(key), rest, text),
+        Some((Step::Index(index), rest)) => line_at(at.index(*index), rest, text),
     }
 }
 

@@ -377,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn absent_ids_are_root_and_told() {
+    fn absent_ids_are_root_with_a_warning() {
         let root = crate::User::default();
         let users = |user: serde_json::Value| {
             let config = with("/process/user", user);
