@@ -104,7 +104,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether the same call may succeed later: the plugin ran and said no. One that is missing
+    /// Whether the same call may succeed later: the plugin ran and failed. One that is missing
     /// stays so, and one that hung has had its time.
     pub(crate) fn may_pass(&self) -> bool {
         let Error::Plugin { failure, .. } = self else {

@@ -31,7 +31,7 @@ pub enum Error {
     Cgroups(#[from] coracle_cgroups::Error),
     /// The cgroup that `exec --cgroup` names is not there, or cannot be joined.
     #[error("--cgroup {asked}: adding pid of the new process to cgroups: {}", match &**source {
-        // No engine names a cgroup, so none takes this for a program that is missing.
+        // Scripts match these words. Engines take them for a missing program, but use no --cgroup.
         coracle_cgroups::Error::Open { path, errno: Errno::ENOENT } => {
             format!("open {path:?}: no such file or directory")
         }

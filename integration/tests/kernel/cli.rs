@@ -22,6 +22,7 @@ coracle_integration::tests![
     a_log_may_be_stderr,
     debug_says_more,
     debug_tells_every_step,
+    debug_leaves_no_planned_step_out,
     log_levels_are_obeyed,
     a_message_is_one_line,
     flags_are_spelled_in_every_way,
@@ -338,7 +339,7 @@ fn debug_tells_every_step() {
         ),
         (
             vec!["start", &id],
-            "told init to start|the program runs|ran hook poststart[0]",
+            "let init go on|the program runs|ran hook poststart[0]",
         ),
         (
             vec!["exec", "-p", process, &id],
@@ -374,6 +375,38 @@ fn debug_tells_every_step() {
         assert!(records.iter().all(is_debug), "{records:?}");
         fs::remove_file(&log).unwrap();
     }
+}
+
+/// The stages of a plan are named in two places. Hooks of the runtime are logged by other words.
+fn debug_leaves_no_planned_step_out() {
+    let runtime = Runtime::new();
+    let (log, id) = (runtime.folder().join("log"), runtime.id());
+    let hook = json!({"path": "/bin/true"});
+    let in_container = json!({"path": "/bin/busybox", "args": ["true"]});
+    let bundle = runtime.bundle().args(["sleep", "1000"]);
+    let bundle = bundle.hook("createContainer", hook);
+    let bundle = bundle.hook("startContainer", in_container);
+    let bundle = bundle.set("/linux/resources/pids", json!({"limit": 50}));
+    let bundle = bundle.write().dir.clone();
+    let bundle = bundle.to_str().unwrap();
+    for arguments in [
+        &["run", "-d", "-b", bundle, &id][..],
+        &["exec", &id, "true"],
+    ] {
+        let command = logged(&runtime, &log).arg("--debug").args(arguments);
+        command.output().ok();
+        let records = records(&log);
+        let lines: Vec<_> = records.iter().map(|r| r["msg"].as_str().unwrap()).collect();
+        let planned = lines.iter().find_map(|line| {
+            let count = line.strip_prefix("planned ")?.strip_suffix(" steps")?;
+            count.parse::<usize>().ok()
+        });
+        let is_step = |line: &&&str| line.starts_with("init: ") || line.starts_with("runtime: ");
+        let done = lines.iter().filter(is_step).count();
+        assert_eq!(planned, Some(done), "{arguments:?}: {lines:#?}");
+        fs::remove_file(&log).unwrap();
+    }
+    runtime.command(["delete", "--force", &id]).output().ok();
 }
 
 fn log_levels_are_obeyed() {

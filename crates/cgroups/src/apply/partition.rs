@@ -15,8 +15,8 @@ pub(super) fn before(directory: BorrowedFd, writes: &[Write]) -> Option<String> 
     files::read(directory, PARTITION).ok()
 }
 
-/// Looks whether the cpuset is what `writes` have made of it. One that was invalid `before` is
-/// nobody's fault, unless the kind itself was written.
+/// Looks whether the partition is valid after `writes`. One that was invalid `before` is no failure
+/// of theirs, unless the kind itself was written.
 ///
 /// # Errors
 /// [`Error::Partition`] with the kernel's reason.

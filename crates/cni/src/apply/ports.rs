@@ -15,8 +15,8 @@ use crate::plan::ports::HostPort;
 /// published port before it could reach that program.
 ///
 /// bind(2) knows the rules of addresses and families. The socket never listens and is closed at
-/// once. It is refused beside a connection from that port, too, so what the port is used for is
-/// looked up. What keeps us from binding for another reason keeps no plugin from its work.
+/// once. A connection from that port makes bind(2) fail, too, so what the port is used for is looked
+/// up. Other failures of bind(2), such as a privileged port, are no obstacle to the plugins.
 ///
 /// # Errors
 /// [`Error::PortInUse`], the first that is found.
@@ -40,8 +40,8 @@ pub fn check_ports(plan: &Plan) -> Result<(), Error> {
     Ok(())
 }
 
-/// Whether a socket waits at the port for whoever comes, by the kernel's tables of our network
-/// namespace: proc_net(5). Without them it is taken for granted.
+/// Whether a socket at the port accepts what any peer sends, by the kernel's tables of our network
+/// namespace: proc_net(5). Without them one is assumed.
 fn is_served(port: &HostPort) -> bool {
     let tables = [port.protocol.clone(), format!("{}6", port.protocol)];
     tables.iter().any(|table| {
@@ -69,7 +69,7 @@ fn try_bind(port: &HostPort, address: IpAddr) -> nix::Result<()> {
     let kind = match port.protocol.as_str() {
         "tcp" => SockType::Stream,
         "udp" => SockType::Datagram,
-        // Hardly any kernel has it loaded, and to ask would load it.
+        // A socket of SCTP would load the kernel's module.
         _ => return Ok(()),
     };
     let family = match address {
