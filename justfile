@@ -46,9 +46,9 @@ conformance-of CHECKOUT:
 contest CHECKOUT:
     CORACLE_CONTEST={{CHECKOUT}} CORACLE="$(realpath {{program}})" cargo test -p coracle-integration --test contest
 
-# Compare the time of `run` with runc and crun, if they are installed (root)
-bench *RUNS: build
-    CORACLE="$(realpath {{program}})" cargo test -q -p coracle-integration --test bench -- {{RUNS}}
+# Measure all verbs beside runc, crun or other RUNTIMES by path (root): `--rounds N`, `--plots DIR`, parts
+bench *ARGUMENTS: build
+    CORACLE="$(realpath {{program}})" cargo test -q -p coracle-integration --test bench -- {{ARGUMENTS}}
 
 # Clippy, all warnings as errors
 lint:
