@@ -274,11 +274,13 @@ impl<'p> Launch<'p> {
         Ok(())
     }
 
-    /// The child that finds the sources ends before init is through with its mounts.
+    /// Ends the child that finds the sources. Init has all that it needs, or is gone; the child may
+    /// be on its way to a stand-in that nobody wants, on a file system that does not answer.
     fn reap_provider(&mut self) -> Result<(), Error> {
         let Some(provider) = self.provider.take() else {
             return Ok(());
         };
+        let _ = coracle_sys::pidfd_send_signal(provider.as_fd(), nix::libc::SIGKILL);
         match coracle_sys::wait_exit(provider.as_fd()) {
             Ok(_) => Ok(()),
             Err(errno) => Err(Error::Runtime {
@@ -584,10 +586,6 @@ impl Drop for Launch<'_> {
         // SIGKILL to init ends its pid namespace too; a process that is gone needs nothing.
         let _ = coracle_sys::pidfd_send_signal(self.pidfd.as_fd(), nix::libc::SIGKILL);
         let _ = coracle_sys::wait_exit(self.pidfd.as_fd());
-        if let Some(provider) = &self.provider {
-            // A source may be on a file system that does not answer.
-            let _ = coracle_sys::pidfd_send_signal(provider.as_fd(), nix::libc::SIGKILL);
-            let _ = self.reap_provider();
-        }
+        let _ = self.reap_provider();
     }
 }

@@ -8,7 +8,7 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 
 use coracle_rootfs::Parties;
-use coracle_sys::{Cloned, NamespaceFlags, Parentage, ProcFs};
+use coracle_sys::{Cloned, Dumpable, NamespaceFlags, Parentage, ProcFs};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::signal::Signal;
@@ -55,7 +55,10 @@ pub(crate) fn send(
         Cloned::Child => {
             #[cfg(debug_assertions)]
             coracle_sys::allocation::forbid();
-            if coracle_sys::die_with_parent(parent, Signal::SIGKILL).is_ok() {
+            // Nobody of the container may look into this process, whatever namespaces they share.
+            let alone = coracle_sys::set_dumpable(Dumpable::No)
+                .and_then(|()| coracle_sys::die_with_parent(parent, Signal::SIGKILL));
+            if alone.is_ok() {
                 let parties = Parties {
                     host: host.as_fd(),
                     mounts: mounts.as_fd(),

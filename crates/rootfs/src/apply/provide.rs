@@ -9,9 +9,9 @@ use super::open::{Slot, Slots};
 use super::source::{self, Failure};
 use crate::plan::{Plan, Source, SourceBy};
 use coracle_sys::{
-    AT_FDCWD, Call, Cloned, ExitStatus, NamespaceFlags, OpenTreeFlags, Parentage, clone3,
-    die_with_parent, exit, move_mount, open_tree, receive, send, setns, socket_pair, unshare,
-    wait_exit,
+    AT_FDCWD, Call, Cloned, Dumpable, ExitStatus, NamespaceFlags, OpenTreeFlags, Parentage, clone3,
+    die_with_parent, exit, move_mount, open_tree, receive, send, set_dumpable, setns, socket_pair,
+    unshare, wait_exit,
 };
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
@@ -81,6 +81,10 @@ impl Provided {
             }
             let message = Message::decode(bytes);
             let number = usize::try_from(message.number).unwrap_or(usize::MAX);
+            if number < wanted {
+                // A stand-in that nobody needed, whether it was found or not.
+                continue;
+            }
             let delivery = match (message.kind, attached) {
                 (TREE, Some(tree)) => Delivery::Tree(tree),
                 (PLACE, Some(place)) => Delivery::Place(place),
@@ -89,12 +93,10 @@ impl Provided {
                 (FAILED, _) => return Err(message.failure()),
                 _ => return Err((Call::Receive, Errno::EPROTO)),
             };
-            if number == wanted {
-                return Ok(delivery);
-            }
-            if number > wanted {
-                return Err((Call::Receive, Errno::EPROTO));
-            }
+            return match number == wanted {
+                true => Ok(delivery),
+                false => Err((Call::Receive, Errno::EPROTO)),
+            };
         }
     }
 }
@@ -175,7 +177,12 @@ pub fn provide(plan: &Plan, slots: &mut Slots, parties: Parties<'_>, joined: imp
     if plan.source_by == SourceBy::Child
         && let Err(errno) = setns(parties.mounts, NamespaceFlags::MOUNT)
     {
-        tell(&writer, Message::failed(0, (Call::Setns, errno)), None);
+        // Whatever init waits for.
+        tell(
+            &writer,
+            Message::failed(u32::MAX, (Call::Setns, errno)),
+            None,
+        );
         return;
     }
     joined();
@@ -223,7 +230,7 @@ impl Provider<'_> {
             Err(failure) => return self.failed(failure),
         };
         if self.covers_something(place.as_fd()) {
-            return self.uncovered();
+            return self.uncovered(place.as_fd());
         }
         if id_mapped {
             // The right to do so comes from the owner of the file system.
@@ -267,8 +274,8 @@ impl Provider<'_> {
         if self.source.optional && missing {
             return tell(self.writer, self.message(MISSING), None);
         }
-        tell(self.writer, Message::failed(self.number, failure), None);
-        false
+        let told = tell(self.writer, Message::failed(self.number, failure), None);
+        told && self.source.optional
     }
 
     /// A plain bind of a directory with mounts below it, which are locked in this namespace: the
@@ -285,14 +292,14 @@ impl Provider<'_> {
     }
 
     /// By a process of its own, since who joins a user namespace does not come back.
-    fn uncovered(&self) -> bool {
+    fn uncovered(&self, place: BorrowedFd<'_>) -> bool {
         let parent = Pid::this();
         match clone3(NamespaceFlags::empty(), None, Parentage::Own) {
             Err(errno) => self.failed((Call::Clone, errno)),
             Ok(Cloned::Child) => {
                 let tree = die_with_parent(parent, Signal::SIGKILL)
                     .map_err(|errno| (Call::Prctl, errno))
-                    .and_then(|()| self.alone_with_locks());
+                    .and_then(|()| self.alone_with_locks(place, parent));
                 exit(i32::from(!self.deliver(tree)))
             }
             Ok(Cloned::Parent { pidfd, .. }) => match wait_exit(pidfd.as_fd()) {
@@ -308,7 +315,14 @@ impl Provider<'_> {
     /// flags of a mount when its namespace is copied for another user namespace: so the clone is
     /// attached in a copy of the host's namespace, over its root, and that copy is copied once more
     /// by a member of the container's user namespace. The working directory follows each copy.
-    fn alone_with_locks(&self) -> Result<OwnedFd, Failure> {
+    ///
+    /// The path is resolved once more for that, where the root is not hidden: it must lead to the
+    /// same directory again.
+    ///
+    /// Whoever has capabilities in that user namespace could trace this process there, which has
+    /// the runtime's memory and descriptors: the caller has made it undumpable. Entering the
+    /// namespace may put `fs.suid_dumpable` in force and take the parent-death signal away.
+    fn alone_with_locks(&self, found: BorrowedFd<'_>, parent: Pid) -> Result<OwnedFd, Failure> {
         let Parties { host, users, .. } = self.parties;
         setns(host, NamespaceFlags::MOUNT).map_err(|errno| (Call::Setns, errno))?;
         unshare(NamespaceFlags::MOUNT).map_err(|errno| (Call::Unshare, errno))?;
@@ -316,12 +330,18 @@ impl Provider<'_> {
         mount(None::<&CStr>, c"/", None::<&CStr>, slave, None::<&CStr>)
             .map_err(|errno| (Call::Mount, errno))?;
         let place = source::place(self.source)?;
+        if identity(place.as_fd())? != identity(found)? {
+            return Err((Call::Check, fault::SWAPPED));
+        }
         let flags = OpenTreeFlags::EMPTY_PATH | OpenTreeFlags::CLONE;
         let tree = open_tree(place.as_fd(), c"", flags).map_err(|errno| (Call::OpenTree, errno))?;
         self.change(tree.as_fd(), |id_map| id_map.is_some())?;
         move_mount(tree.as_fd(), AT_FDCWD, c"/").map_err(|errno| (Call::MoveMount, errno))?;
         fchdir(&tree).map_err(|errno| (Call::Fchdir, errno))?;
         setns(users, NamespaceFlags::USER).map_err(|errno| (Call::Setns, errno))?;
+        set_dumpable(Dumpable::No)
+            .and_then(|()| die_with_parent(parent, Signal::SIGKILL))
+            .map_err(|errno| (Call::Prctl, errno))?;
         unshare(NamespaceFlags::MOUNT).map_err(|errno| (Call::Unshare, errno))?;
         let locked = open_tree(AT_FDCWD, c"", flags).map_err(|errno| (Call::OpenTree, errno))?;
         self.change(locked.as_fd(), |id_map| id_map.is_none())?;
@@ -342,6 +362,11 @@ impl Provider<'_> {
     }
 }
 
+fn identity(inode: BorrowedFd<'_>) -> Result<(u64, u64), Failure> {
+    let stat = fstat(inode).map_err(|errno| (Call::Stat, errno))?;
+    Ok((stat.st_dev, stat.st_ino))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -354,6 +379,23 @@ mod tests {
         assert_eq!(message.failure(), failure);
         let message = Message::decode(Message::new(PLACE, 3).encode());
         assert_eq!((message.kind, message.number), (PLACE, 3));
+    }
+
+    /// A stand-in that init could do without must not end the launch; what init waits for must.
+    #[test]
+    fn failures_of_what_nobody_wants_are_passed_over() {
+        let provided = Provided::new().expect("a socket pair");
+        let writer = provided.writer.as_ref().expect("the writer");
+        let refused = (Call::Check, fault::OTHER_NODE);
+        assert!(tell(writer, Message::failed(1, refused), None));
+        assert!(tell(writer, Message::new(PLACE, 2), Some(writer.as_fd())));
+        let Ok(Delivery::Place(_)) = provided.receive(2) else {
+            panic!("the one that is wanted")
+        };
+        for number in [3, u32::MAX] {
+            assert!(tell(writer, Message::failed(number, refused), None));
+            assert_eq!(provided.receive(3).map(drop), Err(refused));
+        }
     }
 
     /// The writer waits long before a small limit on descriptors in flight.
