@@ -5,8 +5,7 @@ use std::path::PathBuf;
 use coracle_bundle::{Config, Namespace};
 use coracle_host::Host;
 use coracle_rootfs::{
-    CgroupDirectory, CgroupNamespace, Context, Jail, MountNamespace, NetworkNamespace, Terminal,
-    UserNamespace,
+    CgroupDirectory, CgroupNamespace, Context, Jail, MountNamespace, Terminal, UserNamespace,
 };
 
 /// The facts that mounts depend on. Pure.
@@ -34,11 +33,6 @@ pub(crate) fn rootfs(
             Namespace::New => CgroupNamespace::New,
             Namespace::Join { .. } => CgroupNamespace::Joined,
             Namespace::Inherit => CgroupNamespace::Inherit,
-        },
-        network_namespace: match namespaces.network {
-            Namespace::New => NetworkNamespace::New,
-            Namespace::Join { .. } => NetworkNamespace::Joined,
-            Namespace::Inherit => NetworkNamespace::Inherit,
         },
         jail,
         terminal: match config

@@ -38,8 +38,7 @@ pub enum Error {
         /// How many there are.
         bytes: usize,
     },
-    /// An unprivileged caller may only map what is given to him.
-    /// The set-uid program that writes unprivileged maps is not installed.
+    /// The set-uid program that maps more ids for an unprivileged caller is not installed.
     #[error(
         "linux.{list}: more than the caller's own id needs {helper}, missing here \
          (package uidmap)"

@@ -56,6 +56,6 @@ pub use apply::{
 };
 pub use error::Error;
 pub use plan::{
-    CgroupDirectory, CgroupNamespace, Context, Jail, MountNamespace, NetworkNamespace, Plan,
-    Terminal, UserNamespace, plan,
+    CgroupDirectory, CgroupNamespace, Context, Jail, MountNamespace, Plan, Terminal, UserNamespace,
+    plan,
 };

@@ -32,8 +32,6 @@ pub struct Context {
     pub user_namespace: UserNamespace,
     /// The container's cgroup namespace.
     pub cgroup_namespace: CgroupNamespace,
-    /// The container's network namespace, which owns what sysfs shows.
-    pub network_namespace: NetworkNamespace,
     /// How the container is confined to its root.
     pub jail: Jail,
     /// Whether a pty will be bound on `/dev/console`.
@@ -84,18 +82,6 @@ pub enum UserNamespace {
 /// The container's cgroup namespace.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CgroupNamespace {
-    /// Made for the container.
-    New,
-    /// Joined by path.
-    Joined,
-    /// The runtime's own.
-    #[default]
-    Inherit,
-}
-
-/// The container's network namespace.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum NetworkNamespace {
     /// Made for the container.
     New,
     /// Joined by path.
