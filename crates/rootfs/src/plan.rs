@@ -148,8 +148,8 @@ pub(crate) struct Root {
 /// Who finds the sources on the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SourceBy {
-    /// Init, each at its turn, in its copy of the mount namespace: what it mounts lies on no path
-    /// of the host until all is mounted.
+    /// Init, each at its turn, in its copy of the mount namespace, where no path leads to what it
+    /// mounts until all is mounted.
     Init,
     /// A child of the runtime in init's copy of the mount namespace, which belongs to another user
     /// namespace: mapped root may be unable to walk to a source.
@@ -418,8 +418,8 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// The part of a path of the host that is below the root, if it is there by its text. A part
-    /// that climbs goes where only the host knows.
+    /// The part of a path of the host that is below the root, if it is there by its text. With more
+    /// `..` than names before them it leaves the root.
     pub(crate) fn inside(&self, path: &Path) -> Option<PathBuf> {
         let root = self.plan.root.as_ref()?;
         root.source?;
@@ -428,8 +428,13 @@ impl<'a> Planner<'a> {
             .into_iter()
             .flatten()
             .find_map(|top| path.strip_prefix(top).ok())?;
-        let climbs = below.components().any(|part| part == Component::ParentDir);
-        (!climbs).then(|| Path::new("/").join(below))
+        let mut parts = below.components();
+        let stays = parts.try_fold(0_usize, |depth, part| match part {
+            Component::ParentDir => depth.checked_sub(1),
+            Component::Normal(_) => depth.checked_add(1),
+            _ => Some(depth),
+        });
+        stays.map(|_| Path::new("/").join(below))
     }
 
     /// The container's ids are not the host's.
@@ -814,7 +819,7 @@ mod tests {
         assert_eq!(provided("", &user, UserNamespace::Outer, joined), "iiii");
     }
 
-    /// By whatever spelling and through links above the root; what climbs is the host's.
+    /// By whatever spelling and through links above the root; what climbs out is the host's.
     #[test]
     fn sources_in_the_root_are_found_at_their_turn() {
         let host = Host {
@@ -842,7 +847,14 @@ mod tests {
             assert_eq!(inside(source).as_deref(), Some("/x/y"), "{source}");
         }
         assert_eq!(inside("rootfs").as_deref(), Some("/"));
-        for source in ["/b/rootfs2/x", "/b/rootfs/../x", "/b", "/real"] {
+        assert_eq!(inside("rootfs/l/../x").as_deref(), Some("/l/../x"));
+        for source in [
+            "/b/rootfs2/x",
+            "/b/rootfs/../x",
+            "rootfs/l/../../x",
+            "/b",
+            "/real",
+        ] {
             assert_eq!(inside(source), None, "{source}");
         }
     }

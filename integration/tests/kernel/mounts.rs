@@ -12,6 +12,7 @@ coracle_integration::tests![
     mounts_are_listed_in_order,
     a_source_may_be_in_an_earlier_mount,
     a_source_in_the_root_stays_there,
+    no_source_on_the_host_comes_to_the_image,
     many_sources_need_few_descriptors,
     a_missing_folder_is_made,
     a_missing_file_is_made,
@@ -20,6 +21,8 @@ coracle_integration::tests![
     a_relative_source_is_below_the_bundle,
     a_missing_source_is_refused,
     a_mount_on_the_root_becomes_the_root,
+    a_user_namespace_without_root_has_mounts,
+    a_link_to_the_root_is_not_mounted_over,
     a_root_of_any_kind_is_mounted_over,
     destinations_inside_proc_are_refused,
     lxcfs_files_are_allowed_in_proc,
@@ -279,6 +282,49 @@ fn a_source_in_the_root_stays_there() {
     assert_eq!(fs::read_to_string(folder.join("secret")).unwrap(), "host");
 }
 
+/// The kernel crosses to what is mounted on `/` whenever `..` leads there, and a recursive clone of
+/// `/` takes it along: so the container's root must not be there while sources are found.
+fn no_source_on_the_host_comes_to_the_image() {
+    let runtime = Runtime::new();
+    let secret = runtime.folder().file("secret", "host");
+    let below = secret.strip_prefix("/").unwrap();
+    let link = runtime.folder().join("link");
+    std::os::unix::fs::symlink(std::path::Path::new("/usr/..").join(below), &link).unwrap();
+    let sources = [
+        std::path::Path::new("/..").join(below),
+        std::path::Path::new("/usr/..").join(below),
+        link,
+    ];
+    let starts = || [runtime.bundle(), runtime.bundle().user_namespace()];
+    for source in &sources {
+        for bundle in starts() {
+            let image = bundle.file("image", "image");
+            let bundle = image.link(below.to_str().unwrap(), "/etc/passwd");
+            let bundle = bundle.bind(source, "/w", ["ro"]).args(["cat", "/w"]);
+            let output = runtime.run(&bundle).ok();
+            assert_eq!(output.line(), "host", "{}", source.display());
+        }
+    }
+    // By a name that only the host knows the root is no source.
+    let name = runtime.folder().join("name");
+    let evil = runtime.bundle().link("/evil", "/etc/passwd");
+    std::os::unix::fs::symlink(evil.rootfs(), &name).unwrap();
+    for (source, why) in [
+        (name.clone(), "unbindable"),
+        (name.join("root"), "unbindable"),
+        (name.join("evil"), "missing"),
+    ] {
+        let bundle = evil.clone().bind(source, "/w", []);
+        runtime.try_create(&bundle).fails(["/w", why]);
+    }
+    for bundle in starts() {
+        let bundle = bundle.bind("/", "/host", ["rbind", "ro"]);
+        let inside = std::path::Path::new("/host").join(below);
+        let bundle = bundle.args(["cat", inside.to_str().unwrap()]);
+        assert_eq!(runtime.run(&bundle).ok().line(), "host");
+    }
+}
+
 /// Binds, masks, devices and copies of masks; for init, a child of the runtime, and an ordinary
 /// user.
 fn many_sources_need_few_descriptors() {
@@ -429,6 +475,37 @@ fn a_mount_on_the_root_becomes_the_root() {
     let no_pivot = runtime.run_with(&bundle, ["--no-pivot"]).ok();
     assert_eq!(no_pivot.line(), "other");
     assert_eq!(runtime.run(&bundle.user_namespace()).ok().line(), "other");
+}
+
+/// There nobody can make a file, but what needs none can be mounted.
+fn a_user_namespace_without_root_has_mounts() {
+    let runtime = Runtime::new();
+    let folder = runtime.folder().folder("folder");
+    fs::write(folder.join("f"), "text").unwrap();
+    let map = json!([{"containerID": 1000, "hostID": 100_000, "size": 1}]);
+    let bundle = runtime.bundle().user_namespace();
+    let bundle = bundle
+        .set("/linux/uidMappings", map.clone())
+        .set("/linux/gidMappings", map)
+        .set("/process/user", json!({"uid": 1000, "gid": 1000}))
+        .set("/mounts", json!([]))
+        .bind("/dev", "/dev", ["rbind"])
+        .bind(&folder, "/tmp", ["ro"]);
+    let output = runtime.run(&bundle.args(["cat", "/tmp/f"]));
+    assert_eq!(output.ok().line(), "text");
+}
+
+/// Through `..` the second look finds what was mounted on the root, but the container's processes
+/// stay under it.
+fn a_link_to_the_root_is_not_mounted_over() {
+    let runtime = Runtime::new();
+    for link in ["/", "..", "../../..", "usr/.."] {
+        for start in [runtime.bundle(), runtime.bundle().user_namespace()] {
+            let bundle = start.link("/l", link).mount("/l", "tmpfs", "tmpfs", []);
+            let said = "a link of the image leads to the root";
+            runtime.try_create(&bundle).fails(["/l", said]);
+        }
+    }
 }
 
 fn a_root_of_any_kind_is_mounted_over() {

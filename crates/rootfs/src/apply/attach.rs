@@ -5,12 +5,12 @@ use super::open::{Slot, Slots};
 use super::source::{self, Failure};
 use super::target::{self, Make};
 use super::{cgroup, fault, fresh};
-use crate::plan::{Bind, MS_NOSYMFOLLOW, Plan, Remount, Step, Target};
+use crate::plan::{Bind, Change, MS_NOSYMFOLLOW, Plan, Remount, Step, Target};
 use coracle_sys::{AT_FDCWD, Call, Fault, OpenTreeFlags, move_mount, open_tree, read_link};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sys::stat::{Mode, SFlag, fstat, umask};
+use nix::sys::stat::{Mode, SFlag, fstat, mkdirat, umask};
 use nix::sys::statvfs::FsFlags;
 use nix::unistd::{fchdir, symlinkat};
 use std::ffi::CStr;
@@ -44,8 +44,7 @@ pub fn mounts(plan: &Plan, slots: &mut Slots) -> Result<(), Fault> {
     if plan.has_own_namespace()
         && let Some(root) = &plan.root
     {
-        show_root(slots, &root.path_c)
-            .map_err(|(call, errno)| Fault::new(root.step, call, errno))?;
+        show_root(slots).map_err(|(call, errno)| Fault::new(root.step, call, errno))?;
     }
     // Closes them; the memory stays.
     slots.provided = None;
@@ -89,19 +88,24 @@ fn carry_out<'a>(
     }
 }
 
-/// In a mount namespace of its own the root goes over `/` first: no path of the host leads into
-/// what is mounted on that, so that sources are found as if nothing had been mounted yet.
+/// In a mount namespace of its own the root is hidden first, so that sources are found as if
+/// nothing had been mounted yet.
 fn attach_root(plan: &Plan, slots: &mut Slots) -> Result<(), Failure> {
     let missing = (Call::Check, fault::NO_SLOT);
     let root = plan.root.as_ref().ok_or(missing)?;
     let index = root.source.ok_or(missing)?;
+    if plan.has_own_namespace() {
+        let (place, tree) = slots.obtain_root(plan, index)?;
+        slots.cover = Some(hide(place.as_fd(), tree.as_fd())?);
+        slots.root = Some(tree);
+        return Ok(());
+    }
     let tree = slots.obtain(plan, index)?.ok_or(missing)?;
-    let attached = match plan.has_own_namespace() {
-        true => move_mount(tree.as_fd(), AT_FDCWD, c"/"),
-        false => open_root_path(&root.path_c)
-            .and_then(|place| move_mount(tree.as_fd(), place.as_fd(), c"")),
-    };
-    attached.map_err(|errno| (Call::MoveMount, errno))?;
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let place = openat(AT_FDCWD, root.path_c.as_c_str(), flags, Mode::empty());
+    place
+        .and_then(|place| move_mount(tree.as_fd(), place.as_fd(), c""))
+        .map_err(|errno| (Call::MoveMount, errno))?;
     if plan.host_mount().is_some() {
         // Under a shared parent it has become shared, and what follows would travel.
         let source = plan.sources.get(index).ok_or(missing)?;
@@ -114,19 +118,66 @@ fn attach_root(plan: &Plan, slots: &mut Slots) -> Result<(), Failure> {
     Ok(())
 }
 
-fn open_root_path(path: &CStr) -> nix::Result<OwnedFd> {
-    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    openat(AT_FDCWD, path, flags, Mode::empty())
+/// Attaches the root where no path of the host leads: in a small file system over the root's own
+/// path, which a clone of itself covers in turn. Over `/` it would be found: each `..` that comes
+/// to `/` crosses to what is mounted there, and links of the image lead on from that to any file of
+/// the host. Both are unbindable: a recursive clone of a directory above leaves them out with all
+/// that is on them, and what leads to the cover is no source. Returns the cover.
+fn hide(place: BorrowedFd<'_>, root: BorrowedFd<'_>) -> Result<OwnedFd, Failure> {
+    let attach = |mount, place| {
+        let attached = move_mount(mount, place, c"");
+        attached.map_err(|errno| (Call::MoveMount, errno))
+    };
+    let clone = |mount| {
+        let flags = OpenTreeFlags::EMPTY_PATH | OpenTreeFlags::CLONE | OpenTreeFlags::RECURSIVE;
+        open_tree(mount, c"", flags).map_err(|errno| (Call::OpenTree, errno))
+    };
+    let (hidden, inner) = match with_directory() {
+        // In a user namespace without root nobody can make a directory: the image has one.
+        Err((Call::Mkdir, Errno::EOVERFLOW | Errno::EACCES)) => {
+            let image = clone(place)?;
+            let inner = any_directory(image.as_fd())?;
+            (image, inner)
+        }
+        made => made?,
+    };
+    attach(hidden.as_fd(), place)?;
+    let cover = clone(hidden.as_fd())?;
+    let unbindable = Change {
+        propagation: libc::MS_UNBINDABLE,
+        ..Change::default()
+    };
+    for mount in [&hidden, &cover] {
+        source::apply(mount.as_fd(), &unbindable, &[])
+            .map_err(|errno| (Call::MountSetattr, errno))?;
+    }
+    attach(root, inner.as_fd())?;
+    attach(cover.as_fd(), hidden.as_fd())?;
+    Ok(cover)
 }
 
-/// Hooks look for the container at the root's path. Where a user namespace cannot walk to that, it
-/// stays over `/`, which pivot_root(2) accepts as well.
-fn show_root(slots: &Slots, path: &CStr) -> Result<(), Failure> {
-    match open_root_path(path) {
-        Ok(place) => move_mount(slots.lowest()?, place.as_fd(), c"")
-            .map_err(|errno| (Call::MoveMount, errno)),
-        Err(_) => Ok(()),
-    }
+/// A small file system, and a directory in it.
+fn with_directory() -> Result<(OwnedFd, OwnedFd), Failure> {
+    let mount = fresh::smallest(0)?;
+    mkdirat(&mount, c"root", Mode::S_IRWXU).map_err(|errno| (Call::Mkdir, errno))?;
+    let inner = target::real_directory(mount.as_fd(), c"root");
+    let inner = inner.map_err(|errno| (Call::Open, errno))?;
+    Ok((mount, inner))
+}
+
+/// Most images have one of these; else there is no place for any mount, either.
+fn any_directory(image: BorrowedFd<'_>) -> Result<OwnedFd, Failure> {
+    let names = [c"proc", c"dev", c"sys", c"tmp", c"etc", c"usr", c"bin"];
+    let mut found = names.iter().map(|name| target::real_directory(image, name));
+    let first = found.find_map(Result::ok);
+    first.ok_or((Call::Mkdir, Errno::EOVERFLOW))
+}
+
+/// Hooks look for the container at the root's path.
+fn show_root(slots: &mut Slots) -> Result<(), Failure> {
+    let cover = slots.cover.take();
+    let cover = cover.ok_or((Call::Check, fault::NO_SLOT))?;
+    move_mount(slots.lowest()?, cover.as_fd(), c"").map_err(|errno| (Call::MoveMount, errno))
 }
 
 impl Slots {

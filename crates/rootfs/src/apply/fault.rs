@@ -9,6 +9,8 @@ pub(crate) const NOT_ORDINARY: Errno = Errno::ENOTDIR;
 pub(crate) const IN_PROC: Errno = Errno::EXDEV;
 /// A second look at the path found something else than what was just attached.
 pub(crate) const SWAPPED: Errno = Errno::ESTALE;
+/// The destination is not written as `/`, and leads there.
+pub(crate) const IS_ROOT: Errno = Errno::ELOOP;
 /// Something that may not be replaced is there already.
 pub(crate) const OTHER_INODE: Errno = Errno::EEXIST;
 /// An inode of the wrong kind or number.

@@ -191,16 +191,18 @@ const OPTIONS: [(&CStr, &CStr); 4] = [
 
 /// An empty directory that stays so: a read-only tmpfs as small as there is.
 pub(super) fn nothing() -> Result<OwnedFd, Failure> {
+    smallest(mount_attribute::RDONLY)
+}
+
+/// A tmpfs with room for one directory.
+pub(super) fn smallest(attributes: u64) -> Result<OwnedFd, Failure> {
     let context = fsopen(c"tmpfs").map_err(|errno| (Call::Fsopen, errno))?;
     for (key, value) in OPTIONS {
         set(context.as_fd(), key, Some(value))?;
     }
     fsconfig_create(context.as_fd()).map_err(|errno| (Call::Fsconfig, errno))?;
-    let attributes = mount_attribute::RDONLY
-        | mount_attribute::NOSUID
-        | mount_attribute::NODEV
-        | mount_attribute::NOEXEC;
-    fsmount(context.as_fd(), attributes).map_err(|errno| (Call::Fsmount, errno))
+    let always = mount_attribute::NOSUID | mount_attribute::NODEV | mount_attribute::NOEXEC;
+    fsmount(context.as_fd(), attributes | always).map_err(|errno| (Call::Fsmount, errno))
 }
 
 fn set_label(mount: BorrowedFd<'_>, label: &CStr) -> Result<(), Failure> {

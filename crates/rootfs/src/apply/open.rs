@@ -27,6 +27,8 @@ pub struct Slots {
     pub(super) root: Option<OwnedFd>,
     /// Where `root` is a mount over the root of the bundle: that one, with all that is on it.
     pub(super) lowest: Option<OwnedFd>,
+    /// What covers the root's path while sources are found and the root is hidden.
+    pub(super) cover: Option<OwnedFd>,
     pub(super) sources: Vec<Slot>,
     /// Where the sources come from that a child of the runtime finds.
     pub(super) provided: Option<Provided>,
@@ -63,6 +65,7 @@ pub fn open(plan: &Plan) -> Result<Slots, Error> {
     let mut slots = Slots {
         root: None,
         lowest: None,
+        cover: None,
         sources: Vec::with_capacity(plan.sources.len()),
         provided: None,
         id_maps: id_map::open(&plan.id_maps)?,
@@ -230,6 +233,26 @@ impl Slots {
             Err((Call::OpenTree | Call::Openat2, Errno::ENOENT)) if source.optional => Ok(None),
             answer => answer,
         }
+    }
+
+    /// The root's directory on the host, and the detached tree of it. Heap-free.
+    pub(super) fn obtain_root(
+        &self,
+        plan: &Plan,
+        index: usize,
+    ) -> Result<(OwnedFd, OwnedFd), Failure> {
+        let missing = (Call::Check, fault::NO_SLOT);
+        let source = plan.sources.get(index).ok_or(missing)?;
+        let place = if plan.is_provided(source) {
+            match self.provided.as_ref().ok_or(missing)?.receive(index)? {
+                Delivery::Place(place) => place,
+                _ => return Err((Call::Receive, Errno::EPROTO)),
+            }
+        } else {
+            source::place(source)?
+        };
+        let tree = source::clone_place(place.as_fd(), source, &self.id_maps)?;
+        Ok((place, tree))
     }
 
     fn provided(&self, source: &Source, index: usize) -> Result<Option<OwnedFd>, Failure> {

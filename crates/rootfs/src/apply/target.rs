@@ -49,6 +49,9 @@ pub(super) fn resolve(
         }
         Err(errno) => return Err((Call::Openat2, errno)),
     };
+    if target.path.as_c_str() != c"/" && !found.made && is_same(found.place.as_fd(), base)? {
+        return Err((Call::Check, fault::IS_ROOT));
+    }
     match target.guarded {
         true => Ok(Found {
             place: outside_procfs(found.place)?,
@@ -56,6 +59,14 @@ pub(super) fn resolve(
         }),
         false => Ok(found),
     }
+}
+
+/// Whether both are one inode on one mount. A link of the image may lead to the root itself, where
+/// only a mount that the config wants on `/` may go: that becomes the root.
+fn is_same(place: BorrowedFd<'_>, base: BorrowedFd<'_>) -> Result<bool, Failure> {
+    let inode = |fd| fstat(fd).map(|stat| (stat.st_dev, stat.st_ino));
+    let same = inode(place).and_then(|place| Ok(place == inode(base)?));
+    Ok(same.map_err(|errno| (Call::Stat, errno))? && same_mount(place, base).is_ok())
 }
 
 /// The text of a path does not say whether it leads into procfs: the file system at its end does.
@@ -117,6 +128,12 @@ pub(super) fn flags(want: Want) -> OFlag {
         Want::NoFollow => OFlag::O_PATH | OFlag::O_NOFOLLOW,
         Want::OrdinaryDirectory => OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_DIRECTORY,
     }
+}
+
+/// The directory of this name itself, no link.
+pub(super) fn real_directory(parent: BorrowedFd<'_>, name: &CStr) -> nix::Result<OwnedFd> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    openat(parent, name, flags, Mode::empty())
 }
 
 /// The directory at `path` below the root, made where it is missing.

@@ -195,6 +195,7 @@ fn check_cause(step: &Step, errno: Errno) -> Option<&'static str> {
             "must be mounted on ordinary directory, not a link or a file"
         }
         (_, fault::IN_PROC) => "cannot be mounted because it is inside /proc",
+        (_, fault::IS_ROOT) => "a link of the image leads to the root: only / itself may be meant",
         (_, fault::SWAPPED) => "the path leads elsewhere than a moment before",
         (Step::Device(_), fault::OTHER_INODE) => "a file that is not this device is there already",
         (Step::Device(_), fault::OTHER_NODE) => "the node is not the one that was made",
