@@ -1,6 +1,6 @@
 //! What callers ask to be handed: the pid file, the pty's master, a pidfd.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsString};
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -13,6 +13,7 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
 use crate::error::{Error, io_errno};
+use crate::store::open_directory;
 
 /// A stream socket of the caller's, connected before anything is made.
 #[derive(Debug)]
@@ -137,15 +138,14 @@ const FIRST: u32 = 3;
 
 /// Our descriptors, in order: a count of millions is no reason to ask for each.
 fn open_numbers() -> Result<impl Iterator<Item = u32>, Error> {
-    let failed = |error: std::io::Error| Error::System {
+    let listed = open_directory(Path::new("/proc/self/fd"))
+        .and_then(|folder| coracle_sys::list_directory(folder.as_fd()));
+    let entries = listed.map_err(|errno| Error::System {
         attempted: "list descriptors",
-        errno: io_errno(&error),
-    };
-    let mut numbers = Vec::new();
-    for entry in std::fs::read_dir("/proc/self/fd").map_err(failed)? {
-        let name = entry.map_err(failed)?.file_name();
-        numbers.extend(name.to_str().and_then(|name| name.parse::<u32>().ok()));
-    }
+        errno,
+    })?;
+    let number = |(_, name): (u8, OsString)| name.to_str()?.parse::<u32>().ok();
+    let mut numbers: Vec<u32> = entries.into_iter().filter_map(number).collect();
     numbers.sort_unstable();
     Ok(numbers.into_iter())
 }
