@@ -149,6 +149,10 @@ impl Command {
     }
 
     /// Starts it; the caller waits for it.
+    #[expect(
+        clippy::zombie_processes,
+        reason = "it is traced, and waited for by its pid"
+    )]
     pub(crate) fn start(mut self) -> Started {
         let title = format!("{:?}", self.inner);
         let child = self
