@@ -71,10 +71,12 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Whether a call has no errno: a process is killed at it, and it never fails.
+/// Whether a call has no errno, or only for arguments that are wrong on every machine: a process is
+/// killed at it, and it never fails.
 pub fn is_infallible(call: i64) -> bool {
     [
         libc::SYS_umask,
+        libc::SYS_rt_sigaction,
         libc::SYS_rt_sigprocmask,
         libc::SYS_rt_sigreturn,
         libc::SYS_exit,

@@ -17,13 +17,12 @@ use crate::scenario::{Scenario, Stage, Variant};
 /// Calls whose failure ends the process at once. Without memory there is nothing to report with; of
 /// the others the kernel refuses none with these arguments, and Rust's standard library aborts if
 /// one fails, before `main` or at the first use of a hash table.
-const FATAL: [libc::c_long; 7] = [
+const FATAL: [libc::c_long; 6] = [
     libc::SYS_brk,
     libc::SYS_mmap,
     libc::SYS_mprotect,
     libc::SYS_mremap,
     libc::SYS_poll,
-    libc::SYS_rt_sigaction,
     libc::SYS_getrandom,
 ];
 
