@@ -85,6 +85,7 @@ pub fn spawn<'p>(plan: &'p Plan, mut slots: Slots) -> Result<Launch<'p>, Error> 
     let failed = |attempted| move |errno| Error::Runtime { attempted, errno };
     let (link, theirs) = coracle_sys::socket_pair().map_err(failed("make a socket pair"))?;
     coracle_sys::assert_single_threaded();
+    coracle_sys::note_ignored_signals();
     let before = coracle_process::before_clone(&plan.process)?;
     let namespaces = &plan.namespaces;
     let flags = match namespaces.intermediate {

@@ -48,12 +48,14 @@ struct CloneArguments {
 const CLONE_PIDFD: u64 = 0x1000;
 const CLONE_PARENT: u64 = 0x8000;
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
 const SIGCHLD: u64 = 17;
 
 /// `long clone3(struct clone_args *cl_args, size_t size)`, clone(2), since Linux 5.3, cgroup 5.7.
 ///
 /// The new process is a copy that continues from here, born in new `namespaces` and, if given, in
-/// the v2 `cgroup` whose directory is open. A sibling's end is told to the common parent by its
+/// the v2 `cgroup` whose directory is open. It has no signal handlers (`CLONE_CLEAR_SIGHAND`, since
+/// Linux 5.5); what was ignored it ignores, until [`reset_signals`](crate::reset_signals). A sibling's end is told to the common parent by its
 /// pidfd alone: the kernel demands that it sends no signal.
 ///
 /// # Errors
@@ -72,7 +74,7 @@ pub fn clone3(
 ) -> Result<Cloned> {
     let mut pidfd: libc::c_int = -1;
     let mut arguments = CloneArguments {
-        flags: u64::from(namespaces.bits()) | CLONE_PIDFD,
+        flags: u64::from(namespaces.bits()) | CLONE_PIDFD | CLONE_CLEAR_SIGHAND,
         pidfd: (&raw mut pidfd).expose_provenance() as u64,
         ..CloneArguments::default()
     };

@@ -2,6 +2,9 @@
 
 use crate::kernel::done;
 use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A thread's blocked signals: signal N is bit N − 1, as the kernel has it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,14 +28,43 @@ pub fn restore_signals(mask: SignalMask) {
     exchange_mask(mask);
 }
 
+/// The signals that this process may ignore: all, until [`note_ignored_signals`] has looked.
+static MAY_BE_IGNORED: AtomicU64 = AtomicU64::new(u64::MAX);
+
+/// Looks which signals this process ignores, so that [`reset_signals`] in its children makes a call
+/// for those alone. For the runtime, before it clones: `/proc` is the host's.
+///
+/// Where the kernel does not say so in the first piece of the file (it may list thousands of groups
+/// before), every signal may be ignored.
+pub fn note_ignored_signals() {
+    let mut text = [0; 4096];
+    let file = open(
+        c"/proc/self/status",
+        OFlag::O_RDONLY | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    );
+    let length = file.and_then(|file| nix::unistd::read(&file, &mut text));
+    let text = text.get(..length.unwrap_or(0)).unwrap_or(&[]);
+    MAY_BE_IGNORED.store(ignored_in(text).unwrap_or(u64::MAX), Ordering::Relaxed);
+}
+
+/// The sixteen digits of the line `SigIgn` of proc_pid_status(5).
+fn ignored_in(status: &[u8]) -> Option<u64> {
+    const KEY: &[u8] = b"\nSigIgn:\t";
+    let at = status.windows(KEY.len()).position(|window| window == KEY)?;
+    let digits = status.get(at + KEY.len()..)?.get(..16)?;
+    u64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+}
+
 /// `int rt_sigaction(int sig, const struct sigaction *act, NULL, size_t size)`, sigaction(2).
 ///
-/// Every signal gets its default action and the mask is emptied: ignored signals and a mask would
-/// survive the exec. All 64 are reset, also the two that the C library keeps to itself and
-/// refuses to touch.
+/// For a process made by [`clone3`](crate::clone3), which has no handlers: every ignored signal
+/// gets its default action and the mask is emptied, since both would survive the exec. Also the two
+/// signals are reset that the C library keeps to itself and refuses to touch.
 pub fn reset_signals() {
+    let ignored = MAY_BE_IGNORED.swap(0, Ordering::Relaxed);
     for signal in 1..=64_i32 {
-        if signal != libc::SIGKILL && signal != libc::SIGSTOP {
+        if ignored >> (signal - 1) & 1 != 0 && signal != libc::SIGKILL && signal != libc::SIGSTOP {
             reset_signal(signal);
         }
     }
@@ -45,6 +77,7 @@ pub fn reset_signals() {
 pub fn survive_size_limit() {
     // SAFETY: SIG_IGN installs no handler, and the signal is one that can be ignored.
     unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+    MAY_BE_IGNORED.fetch_or(1 << (libc::SIGXFSZ - 1), Ordering::Relaxed);
 }
 
 /// `struct sigaction` of the kernel with a handler, on the machines that we build for.
@@ -155,6 +188,23 @@ fn exchange_mask(new: SignalMask) -> SignalMask {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ignored_signals_are_read_or_unknown() {
+        let status = b"SigBlk:\t0000000000000000\nSigIgn:\t8000000000001001\nSigCgt:\t00";
+        assert_eq!(ignored_in(status), Some(0x8000_0000_0000_1001));
+        for unknown in [
+            &status[..40],
+            b"SigIgn:\t0000000000000000\n",
+            b"\nSigIgn:\tx",
+        ] {
+            assert_eq!(ignored_in(unknown), None);
+        }
+        note_ignored_signals();
+        // The standard library ignores SIGPIPE.
+        let ignored = MAY_BE_IGNORED.load(Ordering::Relaxed);
+        assert!(ignored >> (libc::SIGPIPE - 1) & 1 == 1 && ignored != u64::MAX);
+    }
 
     #[test]
     fn a_mask_is_put_back() {

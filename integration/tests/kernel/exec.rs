@@ -386,7 +386,7 @@ fn signals_are_reset() {
     let command = runtime.sleeper().exec_command([], look);
     let command = command.under(
         "env",
-        ["--block-signal=USR1,TERM", "--ignore-signal=PIPE,HUP"],
+        ["--block-signal=USR1,TERM", "--ignore-signal=PIPE,HUP,64"],
     );
     let zero = "0000000000000000";
     assert_eq!(

@@ -602,7 +602,10 @@ fn signals_are_reset() {
     let run = runtime.with_bundle("run", &bundle).arg(runtime.id());
     let run = run.under(
         "env",
-        ["--block-signal=USR1,TERM", "--ignore-signal=PIPE,HUP,USR2"],
+        [
+            "--block-signal=USR1,TERM",
+            "--ignore-signal=PIPE,HUP,USR2,64",
+        ],
     );
     let zero = "0000000000000000";
     let expected = format!("SigBlk:\t{zero}\nSigIgn:\t{zero}\nSigCgt:\t{zero}\n");
