@@ -34,6 +34,8 @@ pub const STDERR: BorrowedFd<'static> = unsafe { BorrowedFd::borrow_raw(libc::ST
 /// How many descriptors [`poll_readable`] takes.
 const POLLED: usize = 8;
 
+const NUMBER_OF_FILES: i32 = libc::RLIMIT_NOFILE.cast_signed();
+
 /// `MFD_EXEC` of linux/memfd.h, since Linux 6.3.
 const MFD_EXEC: u32 = 0x10;
 
@@ -127,6 +129,32 @@ pub fn poll_readable(descriptors: &[BorrowedFd<'_>], timeout_ms: Option<u32>) ->
         .enumerate()
         .filter(|(_, entry)| entry.revents != 0);
     Ok(bits.fold(0, |mask, (place, _)| mask | 1 << place))
+}
+
+/// `int poll(struct pollfd *fds, nfds_t nfds, int timeout)`, poll(2), which knows what is open:
+/// whether no number of the last `N` that the process may use is taken. Then so many can be opened.
+///
+/// # Errors
+///
+/// The kernel's.
+pub fn last_are_free<const N: usize>() -> Result<bool> {
+    let (limit, _) = crate::get_rlimit(NUMBER_OF_FILES)?;
+    let limit = i32::try_from(limit).unwrap_or(i32::MAX);
+    let mut table = [libc::pollfd {
+        fd: -1,
+        events: 0,
+        revents: 0,
+    }; N];
+    for (number, entry) in (1..).zip(&mut table) {
+        entry.fd = limit - number;
+    }
+    let count = libc::nfds_t::try_from(N).map_err(|_| Errno::EINVAL)?;
+    // SAFETY: `table` has `N` entries, alive and ours to write for the call.
+    let answer = unsafe { libc::poll(table.as_mut_ptr(), count, 0) };
+    Errno::result(answer)?;
+    Ok(table
+        .iter()
+        .all(|entry| entry.revents & libc::POLLNVAL != 0))
 }
 
 /// Milliseconds until `deadline`, rounded up so that a wait never ends early and spins.
@@ -238,6 +266,20 @@ mod tests {
         let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
         let file = memfd_create(c"open", flags).expect("a memfd");
         assert_eq!(is_sealed(file.as_fd()), Ok(false));
+    }
+
+    #[test]
+    fn the_last_numbers_are_free_until_one_is_taken() {
+        let (limit, _) = crate::get_rlimit(NUMBER_OF_FILES).expect("the limit");
+        let limit = i32::try_from(limit).expect("a number of a descriptor");
+        let null = std::fs::File::open("/dev/null").expect("the null device");
+        assert_eq!(last_are_free::<4>(), Ok(true));
+        let taken = fcntl(&null, FcntlArg::F_DUPFD_CLOEXEC(limit - 4)).expect("a copy");
+        assert_eq!(
+            (last_are_free::<3>(), last_are_free::<4>()),
+            (Ok(true), Ok(false))
+        );
+        nix::unistd::close(taken).expect("ours");
     }
 
     #[test]
