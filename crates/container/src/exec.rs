@@ -22,7 +22,7 @@ use crate::input;
 use crate::inspect::{allow, read};
 use crate::moved;
 use crate::notify;
-use crate::options::{Attachment, CgroupManager, ExecOptions, ExecProcess, Keyring};
+use crate::options::{Attachment, ExecOptions, ExecProcess, Keyring};
 use crate::record::Record;
 use crate::run::Ended;
 use crate::state;
@@ -263,11 +263,7 @@ fn plan(
 ) -> Result<coracle_launch::Plan, Error> {
     let listen_fds = notify::listen_fds();
     let preserved_fds = handoff::preserved(listen_fds, options.preserve_fds)?;
-    let host = coracle_host::probe(coracle_launch::needs(
-        config,
-        Some(process),
-        CgroupManager::default(),
-    ))?;
+    let host = coracle_host::probe(coracle_launch::needs_exec(config, process))?;
     let namespaces = coracle_host::namespaces_of(init.pid)?;
     let options = coracle_launch::Options {
         id: options.id.clone(),

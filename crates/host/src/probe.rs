@@ -12,7 +12,6 @@ use nix::sys::stat::{Mode, fstatat};
 use nix::unistd::{AccessFlags, access, getegid, geteuid, getpid};
 use procfs::process::MountInfo;
 use std::ffi::{CStr, CString, OsStr};
-use std::io::ErrorKind;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -43,8 +42,10 @@ pub fn probe(needs: Needs) -> Result<Host, Error> {
     let ambient_allowed =
         coracle_sys::ambient_is_allowed().map_err(|errno| Error::Capabilities { errno })?;
     let (euid, egid) = (geteuid().as_raw(), getegid().as_raw());
-    let namespaces = own_namespaces(&proc)?;
-    let table = mount_table(&proc, &needs)?;
+    let own = own_directory(&proc)?;
+    let namespaces = own_namespaces(&own)?;
+    let in_user_namespace = namespaces.user.1 != INITIAL_USER_NAMESPACE;
+    let table = mount_table(&own, &needs)?;
     let mut host = Host {
         kernel,
         euid,
@@ -52,8 +53,11 @@ pub fn probe(needs: Needs) -> Result<Host, Error> {
         capabilities: capabilities.effective,
         ambient_allowed,
         last_capability: last_capability(),
-        in_user_namespace: namespaces.user.1 != INITIAL_USER_NAMESPACE,
-        setgroups_allowed: identity::allows_setgroups(&text_of_self(&proc, c"setgroups")?),
+        in_user_namespace,
+        // Nobody can forbid it to the machine: a map that is there locks the file,
+        // user_namespaces(7), and the initial namespace is born with one.
+        setgroups_allowed: !in_user_namespace
+            || identity::allows_setgroups(&text_of_self(&own, c"setgroups")?),
         subordinate_ids: SubordinateIds::default(),
         cgroups: CgroupLayout::default(),
         apparmor: false,
@@ -62,13 +66,10 @@ pub fn probe(needs: Needs) -> Result<Host, Error> {
         namespaces,
         online_nodes: Vec::new(),
         systemd: None,
-        real_root: needs
-            .root
-            .as_deref()
-            .and_then(|root| real_path(&proc, root)),
+        real_root: needs.root.as_deref().and_then(|root| real_path(&own, root)),
     };
     if needs.cgroups {
-        host.cgroups = cgroup_layout(&proc, &table)?;
+        host.cgroups = cgroup_layout(&own, &table)?;
     }
     if needs.id_maps {
         host.subordinate_ids = subordinate_ids(euid);
@@ -86,7 +87,7 @@ pub fn probe(needs: Needs) -> Result<Host, Error> {
         host.resctrl = mount.map(machine::mount_point);
     }
     if needs.systemd {
-        host.systemd = find_systemd(&proc, &host)?;
+        host.systemd = find_systemd(&own, &host)?;
     }
     Ok(host)
 }
@@ -107,8 +108,15 @@ pub fn namespaces_of(pid: i32) -> Result<NamespaceIds, Error> {
     namespaces_in(&directory).map_err(failed)
 }
 
-fn own_namespaces(proc: &ProcFs) -> Result<NamespaceIds, Error> {
-    let directory = proc.open_self(c"ns", OFlag::O_PATH | OFlag::O_DIRECTORY);
+fn own_directory(proc: &ProcFs) -> Result<ProcFs, Error> {
+    proc.own().map_err(|errno| Error::Read {
+        path: "/proc/self".into(),
+        errno,
+    })
+}
+
+fn own_namespaces(own: &ProcFs) -> Result<NamespaceIds, Error> {
+    let directory = own.open(c"ns", OFlag::O_PATH | OFlag::O_DIRECTORY);
     directory
         .and_then(|directory| namespaces_in(&directory))
         .map_err(|errno| Error::Namespaces {
@@ -160,29 +168,27 @@ fn last_capability() -> u8 {
 
 /// The path without links, if it is another: the kernel resolves it, and procfs says where it came
 /// out.
-fn real_path(proc: &ProcFs, path: &Path) -> Option<PathBuf> {
+fn real_path(own: &ProcFs, path: &Path) -> Option<PathBuf> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let directory = nix::fcntl::open(path, flags, Mode::empty()).ok()?;
     let link = CString::new(format!("fd/{}", directory.as_raw_fd())).ok()?;
-    let link = proc
-        .open_self(&link, OFlag::O_PATH | OFlag::O_NOFOLLOW)
-        .ok()?;
+    let link = own.open(&link, OFlag::O_PATH | OFlag::O_NOFOLLOW).ok()?;
     let mut text = [0; 4096];
     let length = coracle_sys::read_link(link.as_fd(), &mut text).ok()?;
     let real = PathBuf::from(OsStr::from_bytes(text.get(..length)?));
     (real != path).then_some(real)
 }
 
-fn mount_table(proc: &ProcFs, needs: &Needs) -> Result<Vec<MountInfo>, Error> {
+fn mount_table(own: &ProcFs, needs: &Needs) -> Result<Vec<MountInfo>, Error> {
     if needs.cgroups || needs.resctrl || needs.lsm {
-        machine::mounts_of(&bytes_of_self(proc, c"mountinfo")?, &TELLING)
+        machine::mounts_of(&bytes_of_self(own, c"mountinfo")?, &TELLING)
     } else {
         Ok(Vec::new())
     }
 }
 
-fn cgroup_layout(proc: &ProcFs, table: &[MountInfo]) -> Result<CgroupLayout, Error> {
-    let mut layout = cgroup::layout(&bytes_of_self(proc, c"cgroup")?, table)?;
+fn cgroup_layout(own: &ProcFs, table: &[MountInfo]) -> Result<CgroupLayout, Error> {
+    let mut layout = cgroup::layout(&bytes_of_self(own, c"cgroup")?, table)?;
     if let Some(tree) = &mut layout.unified {
         let text = optional_text(&tree.mount.join("cgroup.controllers"))?.unwrap_or_default();
         tree.controllers = text.split_whitespace().map(ToOwned::to_owned).collect();
@@ -191,7 +197,7 @@ fn cgroup_layout(proc: &ProcFs, table: &[MountInfo]) -> Result<CgroupLayout, Err
 }
 
 /// The manager of units that serves us: root's is the machine's, everybody else's his own.
-fn find_systemd(proc: &ProcFs, host: &Host) -> Result<Option<Systemd>, Error> {
+fn find_systemd(own: &ProcFs, host: &Host) -> Result<Option<Systemd>, Error> {
     // As sd_booted(3) says.
     if !Path::new("/run/systemd/system").is_dir() {
         return Ok(None);
@@ -209,7 +215,7 @@ fn find_systemd(proc: &ProcFs, host: &Host) -> Result<Option<Systemd>, Error> {
         manager,
         session_bus: session_bus.as_deref(),
         runtime_directory: directory.as_deref(),
-        uid: systemd::outer_uid(&text_of_self(proc, c"uid_map")?, host.euid),
+        uid: systemd::outer_uid(&text_of_self(own, c"uid_map")?, host.euid),
     });
     let mut problem: Option<coracle_dbus::Error> = None;
     for bus in buses {
@@ -292,21 +298,25 @@ fn online_nodes() -> Result<Vec<u32>, Error> {
     }
 }
 
-fn text_of_self(proc: &ProcFs, name: &CStr) -> Result<String, Error> {
-    Ok(String::from_utf8_lossy(&bytes_of_self(proc, name)?).into_owned())
+fn text_of_self(own: &ProcFs, name: &CStr) -> Result<String, Error> {
+    Ok(String::from_utf8_lossy(&bytes_of_self(own, name)?).into_owned())
 }
 
-fn bytes_of_self(proc: &ProcFs, name: &CStr) -> Result<Vec<u8>, Error> {
-    let failed = |errno| {
+fn bytes_of_self(own: &ProcFs, name: &CStr) -> Result<Vec<u8>, Error> {
+    let read = own.open(name, OFlag::O_RDONLY).and_then(bytes_of);
+    read.map_err(|errno| {
         let path = Path::new("/proc/self").join(name.to_string_lossy().as_ref());
         Error::Read { path, errno }
-    };
-    let file = proc.open_self(name, OFlag::O_RDONLY).map_err(failed)?;
+    })
+}
+
+/// All of a file of the kernel's, which does not know its size.
+fn bytes_of(file: OwnedFd) -> nix::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     // Large pieces: procfs makes up the text anew for every read.
     let mut piece = [0; 16 * 1024];
     loop {
-        let length = nix::unistd::read(&file, &mut piece).map_err(failed)?;
+        let length = nix::unistd::read(&file, &mut piece)?;
         if length == 0 {
             return Ok(bytes);
         }
@@ -316,20 +326,15 @@ fn bytes_of_self(proc: &ProcFs, name: &CStr) -> Result<Vec<u8>, Error> {
 
 /// The file's text, none if there is no such file.
 fn optional_text(path: &Path) -> Result<Option<String>, Error> {
-    match std::fs::read(path) {
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+    match nix::fcntl::open(path, flags, Mode::empty()).and_then(bytes_of) {
         Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
-            Ok(None)
-        }
-        Err(error) => Err(Error::Read {
+        Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(None),
+        Err(errno) => Err(Error::Read {
             path: path.to_owned(),
-            errno: errno_of(&error),
+            errno,
         }),
     }
-}
-
-fn errno_of(error: &std::io::Error) -> Errno {
-    error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
 }
 
 #[cfg(test)]

@@ -84,6 +84,17 @@ pub fn needs(config: &Config, process: Option<&Process>, manager: Manager) -> Ne
     }
 }
 
+/// The facts that [`plan_exec`] asks for: the container's cgroups, ids and root are made already, and
+/// its record says where they are.
+#[must_use]
+pub fn needs_exec(config: &Config, process: &Process) -> Needs {
+    Needs {
+        lsm: process.apparmor_profile.is_some() || process.selinux_label.is_some(),
+        nodes: config.linux.memory_policy.is_some(),
+        ..Needs::default()
+    }
+}
+
 /// Plans the creation of a container. Pure: the bundle and the facts decide.
 ///
 /// # Errors
