@@ -1,15 +1,14 @@
 //! Which process a stored pid means.
 
-use std::fs::File;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
 use nix::unistd::Pid;
 use procfs::FromRead;
 use procfs::process::Stat;
 use serde::{Deserialize, Serialize};
-
-use crate::error::io_errno;
 
 /// A process that cannot be mistaken for a later one with the same pid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,19 +63,22 @@ pub(crate) fn has_ended(pidfd: BorrowedFd) -> nix::Result<bool> {
     coracle_sys::poll_readable(&[pidfd], Some(0)).map(|ready| ready != 0)
 }
 
+/// More than the longest stat: a name of 64 bytes at most, and some fifty numbers.
+const STAT_BYTES: usize = 2048;
+
 /// `None` if there is no such process.
-fn stat(pid: i32) -> nix::Result<Option<Stat>> {
-    let file = match File::open(format!("/proc/{pid}/stat")) {
+pub(crate) fn stat(pid: i32) -> nix::Result<Option<Stat>> {
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+    let file = match open(format!("/proc/{pid}/stat").as_str(), flags, Mode::empty()) {
         Ok(file) => file,
-        Err(error) => {
-            return match io_errno(&error) {
-                Errno::ENOENT | Errno::ESRCH => Ok(None),
-                errno => Err(errno),
-            };
-        }
+        Err(Errno::ENOENT | Errno::ESRCH) => return Ok(None),
+        Err(errno) => return Err(errno),
     };
+    // procfs gives the line whole to a read that has room for it.
+    let mut line = [0; STAT_BYTES];
+    let length = nix::unistd::read(&file, &mut line).unwrap_or(0);
     // It ended between the two calls, if not.
-    Ok(Stat::from_read(file).ok())
+    Ok(Stat::from_read(line.get(..length).unwrap_or(&[])).ok())
 }
 
 #[cfg(test)]

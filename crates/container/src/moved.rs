@@ -2,15 +2,13 @@
 //! the cgroups where init is now are looked at, and changed if nobody else is in them.
 
 use std::borrow::Cow;
-use std::fs::{File, read_link};
+use std::fs::read_link;
 
 use coracle_bundle::ContainerId;
 use nix::unistd::Pid;
-use procfs::FromRead;
-use procfs::process::Stat;
 
 use crate::error::Error;
-use crate::identity::Identity;
+use crate::identity::{self, Identity};
 use crate::record::Record;
 
 /// The container's cgroups at this moment.
@@ -118,6 +116,6 @@ impl Groups<'_> {
 }
 
 fn parent(pid: i32) -> Option<i32> {
-    let stat = Stat::from_read(File::open(format!("/proc/{pid}/stat")).ok()?).ok()?;
+    let stat = identity::stat(pid).ok()??;
     (stat.ppid > 1).then_some(stat.ppid)
 }

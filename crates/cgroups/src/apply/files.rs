@@ -56,6 +56,12 @@ pub(super) fn open_to_write(directory: BorrowedFd, file: &str) -> nix::Result<Ow
     openat(directory, file, flags, Mode::empty())
 }
 
+/// Opens the file in the directory with this absolute path to write to.
+pub(super) fn open_path_to_write(directory: &Path, file: &str) -> nix::Result<OwnedFd> {
+    let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+    openat(AT_FDCWD, &directory.join(file), flags, Mode::empty())
+}
+
 /// Opens a file to read.
 pub(super) fn open_to_read(directory: BorrowedFd, file: &str) -> nix::Result<OwnedFd> {
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
@@ -94,6 +100,11 @@ pub(super) fn read_open(file: &OwnedFd) -> nix::Result<String> {
             return Ok(String::from_utf8_lossy(&content).into_owned());
         };
         content.extend_from_slice(read);
+        // seq_file ends a piece early only where the next record has no room in it, and no record
+        // of a cgroup's files that has several fills half a piece.
+        if count < CHUNK / 2 {
+            return Ok(String::from_utf8_lossy(&content).into_owned());
+        }
     }
 }
 

@@ -194,8 +194,7 @@ pub fn open(record: &Record, init: Pid) -> Result<Joining> {
     let mut tasks = Vec::with_capacity(record.hierarchies.len() + record.resctrl.len());
     let hierarchies = record.hierarchies.iter().map(|directory| &directory.path);
     for path in hierarchies.chain(record.resctrl.iter().map(|group| &group.path)) {
-        let directory = open_directory(path)?;
-        let file = files::open_to_write(directory.as_fd(), "tasks");
+        let file = files::open_path_to_write(path, "tasks");
         tasks.push(file.map_err(|errno| Error::Open {
             path: path.join("tasks"),
             errno,
