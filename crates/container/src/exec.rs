@@ -75,16 +75,7 @@ fn launch(
     };
     let plan = plan(options, keyring, config, (process, &init))?;
     steps.planned(&plan);
-    let groups = moved::groups(record);
-    let groups = groups.as_ref().map(|groups| groups.now());
-    let cgroup = match options.cgroup.is_empty() {
-        true => groups.map(coracle_cgroups::at_init),
-        // Of a container without a cgroup, an empty record: then the path is refused.
-        false => {
-            let own = groups.cloned().unwrap_or_default();
-            Some(coracle_cgroups::sub_cgroup(&own, &options.cgroup)?)
-        }
-    };
+    let cgroup = cgroup(options, record)?;
     let signals = (options.attachment == Attachment::Foreground)
         .then(Signals::catch)
         .transpose()?;
@@ -123,6 +114,21 @@ fn launch(
         warnings: [plan.warnings, refused].concat(),
         ..Ended::default()
     })
+}
+
+/// Where the process is to be; `None` for a container without a cgroup.
+fn cgroup(
+    options: &ExecOptions,
+    record: &Record,
+) -> Result<Option<coracle_cgroups::Record>, Error> {
+    let groups = moved::groups(record);
+    let groups = groups.as_ref().map(|groups| groups.now());
+    if options.cgroup.is_empty() {
+        return Ok(groups.map(coracle_cgroups::at_init));
+    }
+    // Of a container without a cgroup, an empty record: then the path is refused.
+    let own = groups.cloned().unwrap_or_default();
+    Ok(Some(coracle_cgroups::sub_cgroup(&own, &options.cgroup)?))
 }
 
 /// Takes away the pid of a process that was not to be.

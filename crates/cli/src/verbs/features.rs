@@ -241,6 +241,7 @@ mod tests {
         let pages = [
             include_str!("../../../../docs/cli.md"),
             include_str!("../../../../docs/cni.md"),
+            include_str!("../../../../docs/checkpoint.md"),
         ];
         for annotation in obeyed_annotations() {
             let own = annotation.strip_prefix("run.coracle.network.");

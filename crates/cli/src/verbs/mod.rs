@@ -315,7 +315,10 @@ fn table(verb: &Verb) -> Command {
 mod tests {
     use super::*;
 
-    const PAGE: &str = include_str!("../../../../docs/cli.md");
+    const PAGE: &str = concat!(
+        include_str!("../../../../docs/cli.md"),
+        include_str!("../../../../docs/checkpoint.md"),
+    );
 
     #[test]
     fn the_documents_name_every_verb_and_flag() {

@@ -15,8 +15,8 @@ use crate::plan::ports::HostPort;
 /// published port before it could reach that program.
 ///
 /// bind(2) knows the rules of addresses and families. The socket never listens and is closed at
-/// once. A connection from that port makes bind(2) fail, too, so what the port is used for is looked
-/// up. Other failures of bind(2), such as a privileged port, are no obstacle to the plugins.
+/// once. A connection from that port makes bind(2) fail, too, so what the port is used for is
+/// looked up. Other failures of bind(2), as for a privileged port, are no obstacle to the plugins.
 ///
 /// # Errors
 /// [`Error::PortInUse`], the first that is found.
