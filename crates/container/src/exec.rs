@@ -69,11 +69,7 @@ fn launch(
     (process, handoff): (&Process, Handoff),
 ) -> Result<Ended, Error> {
     let (init, pidfd) = find_init(options, record)?;
-    let keyring = match record.no_new_keyring {
-        true => Keyring::Inherited,
-        false => Keyring::New,
-    };
-    let plan = plan(options, keyring, config, (process, &init))?;
+    let plan = plan(options, keyring(record), config, (process, &init))?;
     steps.planned(&plan);
     let cgroup = cgroup(options, record)?;
     let signals = (options.attachment == Attachment::Foreground)
@@ -129,6 +125,14 @@ fn cgroup(
     // Of a container without a cgroup, an empty record: then the path is refused.
     let own = groups.cloned().unwrap_or_default();
     Ok(Some(coracle_cgroups::sub_cgroup(&own, &options.cgroup)?))
+}
+
+/// What `create` was asked to do with the session keyring holds for `exec` too.
+fn keyring(record: &Record) -> Keyring {
+    match record.no_new_keyring {
+        true => Keyring::Inherited,
+        false => Keyring::New,
+    }
 }
 
 /// Takes away the pid of a process that was not to be.

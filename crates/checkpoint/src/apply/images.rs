@@ -1,8 +1,8 @@
 //! The directories of images and logs.
 
-use std::fs::{DirBuilder, File, read_dir};
+use std::fs::{DirBuilder, File};
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
@@ -120,10 +120,13 @@ impl Images {
     }
 
     fn names(&self, prefix: &'static str) -> impl Iterator<Item = String> {
-        // The descriptor's own path: the directory may have another name by now.
-        let entries = read_dir(format!("/proc/self/fd/{}", self.directory.as_raw_fd()));
-        let entries = entries.into_iter().flatten().filter_map(Result::ok);
-        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        // By the descriptor: the directory may have another name by now. Opened anew, since where
+        // a descriptor stands in its directory is shared by all who use it.
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let again = openat(&self.directory, ".", flags, Mode::empty());
+        let entries = again.and_then(|again| coracle_sys::list_directory(again.as_fd()));
+        let entries = entries.into_iter().flatten();
+        let names = entries.filter_map(|(_, name)| name.into_string().ok());
         names.filter(move |name| name.starts_with(prefix))
     }
 
