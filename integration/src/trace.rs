@@ -76,6 +76,7 @@ impl fmt::Display for Fault {
 pub fn is_infallible(call: i64) -> bool {
     [
         libc::SYS_umask,
+        libc::SYS_clock_gettime,
         libc::SYS_rt_sigaction,
         libc::SYS_rt_sigprocmask,
         libc::SYS_rt_sigreturn,

@@ -26,6 +26,9 @@ const FATAL: [libc::c_long; 6] = [
     libc::SYS_getrandom,
 ];
 
+/// The exit code of a panic that unwinds.
+const PANICKED: i32 = 101;
+
 /// What came of all tries.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
@@ -261,11 +264,13 @@ fn how_it_ended(trace: &Trace, fault: Fault) -> Result<(), String> {
     if fault == Fault::Kill && output.signal == Some(libc::SIGKILL) {
         return Ok(());
     }
+    // A panic is an abort in a release build, an exit code in a debug build.
+    let is_fatal = trace.met.is_some_and(|call| FATAL.contains(&call));
+    if is_fatal && (output.signal.is_some() || output.code == PANICKED) {
+        return Ok(());
+    }
     if let Some(signal) = output.signal {
-        return match trace.met.is_some_and(|call| FATAL.contains(&call)) {
-            true => Ok(()),
-            false => Err(format!("ended by signal {signal}")),
-        };
+        return Err(format!("ended by signal {signal}"));
     }
     // Init that is killed at its execve(2) has died as the program would.
     if fault == Fault::Kill && trace.met == Some(libc::SYS_execve) {
