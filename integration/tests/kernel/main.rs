@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use coracle_integration::runner;
 
 mod bad_config;
+mod budgets;
 mod cgroups;
 mod checkpoint;
 mod cli;
@@ -39,6 +40,7 @@ mod update;
 fn main() -> ExitCode {
     let modules = [
         bad_config::TESTS,
+        budgets::TESTS,
         cgroups::TESTS,
         checkpoint::TESTS,
         cli::TESTS,
