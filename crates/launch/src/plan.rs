@@ -84,8 +84,8 @@ pub fn needs(config: &Config, process: Option<&Process>, manager: Manager) -> Ne
     }
 }
 
-/// The facts that [`plan_exec`] asks for: the container's cgroups, ids and root are made already, and
-/// its record says where they are.
+/// The facts that [`plan_exec`] asks for: the container's cgroups, ids and root are made already,
+/// and its record says where they are.
 #[must_use]
 pub fn needs_exec(config: &Config, process: &Process) -> Needs {
     Needs {

@@ -123,7 +123,6 @@ pub fn spawn<'p>(plan: &'p Plan, mut slots: Slots) -> Result<Launch<'p>, Error> 
     drop(theirs);
     let warnings = before.warnings.clone();
     coracle_process::after_clone(before);
-    let (console, listener) = (None, None);
     let unborn = slots.into.is_some() && !namespaces.intermediate;
     // Dropped on failure, it ends the child.
     Ok(Launch {
@@ -132,8 +131,8 @@ pub fn spawn<'p>(plan: &'p Plan, mut slots: Slots) -> Result<Launch<'p>, Error> 
         link,
         pid,
         pidfd,
-        console,
-        listener,
+        console: None,
+        listener: None,
         devices: None,
         provider: None,
         file: Vec::new(),
