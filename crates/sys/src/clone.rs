@@ -55,8 +55,9 @@ const SIGCHLD: u64 = 17;
 ///
 /// The new process is a copy that continues from here, born in new `namespaces` and, if given, in
 /// the v2 `cgroup` whose directory is open. It has no signal handlers (`CLONE_CLEAR_SIGHAND`, since
-/// Linux 5.5); what was ignored it ignores, until [`reset_signals`](crate::reset_signals). The common
-/// parent learns of a sibling's end by its pidfd alone: the kernel demands that it sends no signal.
+/// Linux 5.5); what was ignored it ignores, until [`reset_signals`](crate::reset_signals). The
+/// common parent learns of a sibling's end by its pidfd alone: the kernel demands that it sends no
+/// signal.
 ///
 /// # Errors
 ///
