@@ -55,6 +55,17 @@ pub enum Error {
         /// Its log.
         log: PathBuf,
     },
+    /// criu cannot work with what it was asked, before there is a log.
+    #[error(
+        "criu {verb}: it refuses the request (EBADRQC){}",
+        file.as_ref().map(|file| format!(" or its configuration file {file:?}")).unwrap_or_default()
+    )]
+    BadRequest {
+        /// `dump`, `pre-dump` or `restore`.
+        verb: &'static str,
+        /// The configuration file, if criu was given one that exists.
+        file: Option<PathBuf>,
+    },
     /// criu ended without an answer.
     #[error("criu {verb}: it {} without an answer{reason} (see {log:?})", ended(*status))]
     Gone {

@@ -360,6 +360,13 @@ impl Session {
             log: images.log_path(log),
         };
         let status = self.wait();
+        let quiet = answer.message.is_empty() && images.last_line(log).is_none();
+        if !answer.success && quiet && answer.errno == Errno::EBADRQC as i32 {
+            return Err(Error::BadRequest {
+                verb: request.verb(),
+                file: request.config_file.clone().filter(|file| file.exists()),
+            });
+        }
         if !answer.success {
             return Err(failed(match answer.message.as_str() {
                 "" => {

@@ -112,6 +112,8 @@ pub struct Request {
     pub(crate) namespaces: Vec<(&'static str, PathBuf)>,
     /// Name and number of each of our streams that criu hands on.
     pub(crate) streams: Vec<(String, usize)>,
+    /// criu's configuration file.
+    pub(crate) config_file: Option<PathBuf>,
     notes: Vec<String>,
 }
 
@@ -207,6 +209,7 @@ pub fn dump(asked: &Dump) -> Request {
         options,
         namespaces: Vec::new(),
         streams: Vec::new(),
+        config_file: asked.config_file.map(Path::to_owned),
         notes: Vec::new(),
     }
 }
@@ -270,6 +273,7 @@ pub fn restore(asked: &Restore) -> Request {
         options,
         namespaces,
         streams: streams(asked.descriptors),
+        config_file: asked.config_file.map(Path::to_owned),
         notes,
     }
 }
