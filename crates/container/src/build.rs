@@ -1,7 +1,7 @@
 //! The side effects of a creation, in order. Each that leaves something outside this process is
 //! noted in the undo list before the next one begins.
 
-use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
 
 use coracle_bundle::HookPoint;
@@ -155,7 +155,10 @@ fn create_init<'a>(site: &mut Site<'a>, goal: Goal, joining: Joining) -> Result<
     site.record.init = Identity::of(launch.pid().as_raw());
     site.directory.write_record(site.record)?;
     launch.map_ids()?;
-    network::attach(site, &mut launch)?;
+    if let Some(networks) = &plan.network {
+        let namespace = launch.network_namespace()?;
+        network::attach(site, networks, (namespace.as_fd(), launch.pidfd()))?;
+    }
     tell_hooks(site.record, &mut launch)?;
     launch.admit()?;
     if plan.stops_for_hooks() {

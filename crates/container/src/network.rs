@@ -1,12 +1,11 @@
 //! The container's network: chosen before anything is made, attached before init goes on, and taken
 //! back when the container goes.
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use coracle_bundle::{Bundle, Config, ContainerId, Namespace};
 use coracle_cni::{Attachment, Flags, Plan, Request, Search, Site, Wanted};
-use coracle_launch::Launch;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
@@ -111,12 +110,13 @@ pub(crate) fn make_files(directory: &Directory, plan: Option<&Plan>) -> Result<(
     }
 }
 
-/// Attaches init's network namespace to the networks, before init does anything. On disk it stands
-/// before each step that there is something to take back.
-pub(crate) fn attach(site: &mut build::Site, launch: &mut Launch) -> Result<(), Error> {
-    let Some(plan) = &site.prepared.plan.network else {
-        return Ok(());
-    };
+/// Attaches init's network namespace to the networks, before init does anything; `init` is its
+/// pidfd. On disk it stands before each step that there is something to take back.
+pub(crate) fn attach(
+    site: &mut build::Site,
+    plan: &Plan,
+    (namespace, init): (BorrowedFd, BorrowedFd),
+) -> Result<(), Error> {
     let _shared = lock::networks(site.directory.root(), lock::Kind::Shared)?;
     if site.record.network.is_some() {
         // An earlier init was killed at its birth, and its attachments are to be made anew.
@@ -126,8 +126,7 @@ pub(crate) fn attach(site: &mut build::Site, launch: &mut Launch) -> Result<(), 
     begin(&mut plan, 0);
     remember(site, &plan)?;
     site.undo.push(Made::Network);
-    let namespace = launch.network_namespace()?;
-    let path = match site.directory.pin_network(namespace.as_fd())? {
+    let path = match site.directory.pin_network(namespace)? {
         Some(pinned) => pinned,
         // Without the right to mount it is reached through us, and is gone when init is.
         None => format!("/proc/{}/fd/{}", std::process::id(), namespace.as_raw_fd()).into(),
@@ -135,7 +134,7 @@ pub(crate) fn attach(site: &mut build::Site, launch: &mut Launch) -> Result<(), 
     let container = Site {
         id: &site.record.id.clone(),
         namespace: Some(&path),
-        init: Some(launch.pidfd()),
+        init: Some(init),
     };
     for index in 0..plan.attachments.len() {
         let Some(attachment) = plan.attachments.get(index) else {

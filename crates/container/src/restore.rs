@@ -23,6 +23,8 @@ use crate::foreground::Signals;
 use crate::handoff::{self, Socket};
 use crate::identity::Identity;
 use crate::lock;
+use crate::network;
+use crate::notify::Proxy;
 use crate::options::{After, Attachment, CreateOptions, Force, Subreaper};
 use crate::record::Record;
 use crate::relay;
@@ -72,6 +74,8 @@ struct Restored {
     record: Record,
     init: Released,
     console: Option<OwnedFd>,
+    /// The notify socket, which is served in the foreground.
+    proxy: Option<Proxy>,
 }
 
 /// Makes a container of the images. In the foreground, returns its exit code once it has ended and
@@ -98,7 +102,7 @@ pub fn restore(store: &Store, options: &RestoreOptions) -> Result<Ended, Error> 
     let Some(signals) = signals else {
         return Ok(ended);
     };
-    let waited = signals.wait(&restored.init, restored.console, None);
+    let waited = signals.wait(&restored.init, restored.console, restored.proxy.as_ref());
     ended.code = waited.inspect_err(|_| {
         let _ = delete::take_down(&restored.directory, Force::Yes);
     })?;
@@ -121,12 +125,6 @@ fn prepare<'a>(store: &Store, options: &'a RestoreOptions) -> Result<Ready<'a>, 
     )?;
     let criu = coracle_checkpoint::find()?;
     let prepared = create::prepare(store, &options.create, options.attachment)?;
-    if prepared.plan.network.is_some() {
-        return Err(Error::Value {
-            flag: "network",
-            reason: "a container that is restored cannot be attached to one".to_owned(),
-        });
-    }
     let config = &prepared.bundle.config;
     if !config.linux.net_devices.is_empty() {
         return Err(Error::Value {
@@ -188,11 +186,16 @@ fn make(store: &Store, ready: &Ready) -> Result<Restored, Error> {
     let made = build(&mut site, ready, handoff);
     let _ = directory.remove_root();
     match made {
-        Ok((init, console)) => Ok(Restored {
+        Ok(Going {
+            init,
+            console,
+            proxy,
+        }) => Ok(Restored {
             directory,
             record,
             init,
             console,
+            proxy,
         }),
         Err(error) => {
             let _ = delete::end_processes(&options.id, &record);
@@ -208,17 +211,21 @@ fn make(store: &Store, ready: &Ready) -> Result<Restored, Error> {
     }
 }
 
+/// What criu leaves us with.
+struct Going {
+    init: Released,
+    console: Option<OwnedFd>,
+    proxy: Option<Proxy>,
+}
+
 /// The side effects in order; the record on disk is complete when this returns.
-fn build(
-    site: &mut Site,
-    ready: &Ready,
-    handoff: Handoff,
-) -> Result<(Released, Option<OwnedFd>), Error> {
+fn build(site: &mut Site, ready: &Ready, handoff: Handoff) -> Result<Going, Error> {
     site.directory.write_record(site.record)?;
     site.directory.write_config(&site.prepared.bundle.raw)?;
     if site.prepared.notify {
         site.directory.make_notify()?;
     }
+    network::make_files(site.directory, site.prepared.plan.network.as_ref())?;
     let config = &site.prepared.bundle.config;
     let mountpoints = coracle_checkpoint::mountpoints(config);
     let destinations = coracle_checkpoint::make_mountpoints(&ready.root, &mountpoints)?;
@@ -234,6 +241,7 @@ fn build(
     let mut restoring = Restoring {
         site,
         console: None,
+        proxy: None,
         console_socket: None,
         pidfd_socket: None,
         pid_file: None,
@@ -251,7 +259,11 @@ fn build(
         id: restoring.site.directory.id.clone(),
         hint: "",
     })?;
-    Ok((init, restoring.console))
+    Ok(Going {
+        init,
+        console: restoring.console,
+        proxy: restoring.proxy,
+    })
 }
 
 fn request(
@@ -366,6 +378,7 @@ fn groups_of(pid: Pid) -> Result<Vec<(String, String)>, Error> {
 struct Restoring<'a, 'b> {
     site: &'a mut Site<'b>,
     console: Option<OwnedFd>,
+    proxy: Option<Proxy>,
     console_socket: Option<Socket>,
     pidfd_socket: Option<Socket>,
     pid_file: Option<&'a Path>,
@@ -388,14 +401,22 @@ impl Restoring<'_, '_> {
         if namespaces.network == Namespace::New {
             coracle_checkpoint::raise_loopback(pid)?;
         }
-        if !self.site.prepared.plan.stops_for_hooks() {
+        let plan = &self.site.prepared.plan;
+        if plan.network.is_none() && !plan.stops_for_hooks() {
             return Ok(());
         }
         // Also of a failed restore it tells that hooks may have run.
         self.site.record.init = Identity::of(pid);
         let pid = Pid::from_raw(pid);
         let pidfd = coracle_sys::pidfd_open(pid).map_err(failed("open init's pidfd"))?;
-        build::run_hooks(self.site, pid, pidfd.as_fd())
+        if let Some(networks) = &plan.network {
+            let namespace = network_namespace(pid)?;
+            network::attach(self.site, networks, (namespace.as_fd(), pidfd.as_fd()))?;
+        }
+        match plan.stops_for_hooks() {
+            true => build::run_hooks(self.site, pid, pidfd.as_fd()),
+            false => Ok(()),
+        }
     }
 
     /// The processes are complete, and go on when this returns.
@@ -411,6 +432,7 @@ impl Restoring<'_, '_> {
             handoff::write_pid_file(path, pid.as_raw())?;
             self.site.undo.push(Made::PidFile(path.to_owned()));
         }
+        self.proxy = Proxy::bind(self.site.directory, pid.as_raw())?;
         self.init = Some(Released { pid, pidfd });
         Ok(())
     }
@@ -425,6 +447,13 @@ impl Restoring<'_, '_> {
             }
         }
     }
+}
+
+/// Init stands still until criu has our answer, so the path is init's.
+fn network_namespace(init: Pid) -> Result<OwnedFd, Error> {
+    let path = format!("/proc/{init}/ns/net");
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+    open(path.as_str(), flags, Mode::empty()).map_err(failed("open init's network namespace"))
 }
 
 fn failed(attempted: &'static str) -> impl Fn(Errno) -> Error {
