@@ -203,7 +203,10 @@ impl Facts {
             container_mounts: read(&format!("/proc/{}/mountinfo", init.pid))?,
             host_mounts: restore::own_mounts()?,
             namespaces: Namespaces {
-                network: joined(&kinds.network, "net"),
+                network: match record.joined_network {
+                    true => inode(init.pid, "net"),
+                    false => joined(&kinds.network, "net"),
+                },
                 pid: joined(&kinds.pid, "pid"),
             },
             freezer: record

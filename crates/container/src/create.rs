@@ -336,6 +336,7 @@ pub(crate) fn first_record(directory: &Directory, prepared: &Prepared) -> Result
         no_new_keyring: prepared.keyring == Keyring::Inherited,
         annotations: config.annotations.clone(),
         network: None,
+        joined_network: prepared.joined.is_some(),
         descriptors: descriptors::names(config),
     })
 }

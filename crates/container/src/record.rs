@@ -50,6 +50,8 @@ pub(crate) struct Record {
     /// The networks that it is attached to, and those that it is about to be: a
     /// [`coracle_cni::Plan`].
     pub(crate) network: Option<Value>,
+    /// Its network namespace is another container's, which the config does not say.
+    pub(crate) joined_network: bool,
     /// Names of the standard streams that init was given, for a checkpoint; see
     /// [`crate::descriptors`].
     pub(crate) descriptors: Vec<String>,
