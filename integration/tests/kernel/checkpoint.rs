@@ -1,9 +1,11 @@
 //! `checkpoint` and `restore`, by a CRIU that works on this kernel.
 
 use std::fs;
-
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use coracle_integration::terminal::{Terminal, expect};
@@ -49,6 +51,23 @@ coracle_integration::tests![
     a_job_of_a_shell_needs_a_word,
     without_criu_it_is_told,
     an_old_criu_is_told,
+    closed_connections_are_made_anew,
+    a_connection_in_flight_is_left_out,
+    a_socket_of_the_hosts_is_found_again,
+    locks_are_held_again,
+    a_deleted_file_with_another_name_is_linked,
+    images_are_used_up_by_deduplication,
+    limits_come_from_the_config_or_the_images,
+    strict_control_groups_are_not_restored,
+    an_empty_network_is_the_only_empty_namespace,
+    a_whole_dump_says_nothing_of_pages,
+    labels_of_absent_modules_are_refused,
+    images_of_another_version_are_refused,
+    a_bad_configuration_file_is_named,
+    networks_are_attached_anew,
+    a_failed_network_is_taken_back,
+    another_containers_network_is_joined_again,
+    notifications_are_passed_on_after_a_restore,
 ];
 
 /// Counts on standard output, 50 times a second.
@@ -1099,4 +1118,470 @@ fn an_old_criu_is_told() {
     fs::write(folder.join("criu"), "#!/no/such/interpreter\n").unwrap();
     checkpoint().fails(["/old/criu", "execve: not found (ENOENT)"]);
     assert_eq!(container.status(), "running");
+}
+
+/// `checkpoint` is refused without the last of `options`, by a line that names it, and done with it.
+#[track_caller]
+fn needs_a_flag<const N: usize>(counter: &Counter, container: &Container, options: [&str; N]) {
+    let refused = container.runtime.folder().join("refused");
+    let (flag, others) = options.split_last().expect("a flag");
+    let command = container.runtime.command(["checkpoint", "--image-path"]);
+    let command = command.arg(&refused).args(others).arg(&container.id);
+    let hint = flag.trim_start_matches("--").trim_start_matches("tcp-");
+    command.output().fails(["criu dump: Error (", hint]);
+    assert_eq!(container.status(), "running");
+    counter.goes_on();
+    let images = container.runtime.folder().join("images");
+    container.checkpoint(&images, options).ok();
+    container.runtime.is_clean();
+}
+
+/// The container's process finds its connections closed, and everything else as it was.
+fn closed_connections_are_made_anew() {
+    let runtime = Runtime::with_criu();
+    let counter = Counter::worker(&runtime, "again", "5000");
+    let container = counter.start(&runtime);
+    let images = runtime.folder().join("images");
+    container.checkpoint(&images, ["--tcp-close"]).ok();
+    let restore = runtime.restore_command(&counter.bundle, &images);
+    let output = restore.arg("--detach").arg(runtime.id()).output();
+    output.fails(["criu restore: Error (", "--tcp-close"]);
+    runtime.is_clean();
+    assert!(!counter.bundle.path("again").exists());
+    let _restored = runtime.restore(&counter.bundle, &images, (&counter.output, ["--tcp-close"]));
+    counter.goes_on();
+    assert!(counter.bundle.path("again").exists());
+}
+
+fn a_connection_in_flight_is_left_out() {
+    let runtime = Runtime::with_criu();
+    let counter = Counter::worker(&runtime, "backlog", "5000");
+    let container = counter.start(&runtime);
+    let options = ["--tcp-established", "--tcp-skip-in-flight"];
+    needs_a_flag(&counter, &container, options);
+    let images = runtime.folder().join("images");
+    let options = ["--tcp-established"];
+    let _restored = runtime.restore(&counter.bundle, &images, (&counter.output, options));
+    counter.goes_on();
+}
+
+/// criu finds the other end only in the container's own network namespace: here the host's.
+fn a_socket_of_the_hosts_is_found_again() {
+    let runtime = Runtime::with_criu();
+    let folder = runtime.folder().folder("sockets");
+    let path = folder.join("socket");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    let seen = Arc::new(AtomicU64::new(0));
+    let stored = Arc::clone(&seen);
+    // An empty datagram ends it.
+    let reader = std::thread::spawn(move || {
+        let mut bytes = [0; 8];
+        while socket.recv(&mut bytes).is_ok_and(|length| length == 8) {
+            stored.store(u64::from_ne_bytes(bytes), Ordering::Relaxed);
+        }
+    });
+    let counter = Counter::worker(&runtime, "unix", path.to_str().unwrap());
+    let bundle = counter.bundle.clone().without_namespace("network");
+    let bundle = bundle.without_mount("/sys");
+    let bundle = bundle.bind(&folder, folder.to_str().unwrap(), []);
+    let counter = Counter { bundle, ..counter };
+    let container = counter.start(&runtime);
+    needs_a_flag(&counter, &container, ["--ext-unix-sk"]);
+    let images = runtime.folder().join("images");
+    let before = seen.load(Ordering::Relaxed);
+    let options = ["--ext-unix-sk"];
+    let restored = runtime.restore(&counter.bundle, &images, (&counter.output, options));
+    counter.goes_on();
+    assert!(seen.load(Ordering::Relaxed) > before);
+    restored.delete_by_force().ok();
+    let end = UnixDatagram::unbound().unwrap();
+    end.send_to(b"", &path).unwrap();
+    reader.join().unwrap();
+}
+
+fn locks_are_held_again() {
+    let runtime = Runtime::with_criu();
+    let counter = Counter::worker(&runtime, "lock", "/root/lock");
+    let container = counter.start(&runtime);
+    let path = counter.bundle.path("root/lock");
+    let is_held = || {
+        let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+        let file = nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock);
+        // Both kinds are of the same file.
+        let inode = format!(":{} ", fs::metadata(&path).unwrap().ino());
+        let locks = fs::read_to_string("/proc/locks").unwrap();
+        let posix = locks
+            .lines()
+            .any(|line| line.contains("POSIX") && line.contains(&inode) && line.ends_with("3 7"));
+        (file.is_err(), posix)
+    };
+    assert_eq!(is_held(), (true, true));
+    needs_a_flag(&counter, &container, ["--file-locks"]);
+    assert_eq!(is_held(), (false, false));
+    let images = runtime.folder().join("images");
+    let options = ["--file-locks"];
+    let _restored = runtime.restore(&counter.bundle, &images, (&counter.output, options));
+    counter.goes_on();
+    assert_eq!(is_held(), (true, true));
+}
+
+/// By a name that criu makes in the root file system and takes away at the restore: images of this
+/// kind are restored once.
+fn a_deleted_file_with_another_name_is_linked() {
+    let runtime = Runtime::with_criu();
+    let script = format!(
+        "echo kept >/root/a; ln /root/a /root/b; exec 3</root/a; rm /root/a; {}",
+        COUNTER.replace("sleep 0.02", "sleep 0.02 3<&-")
+    );
+    let counter = Counter::of(&runtime, runtime.bundle().shell(&script));
+    let container = counter.start(&runtime);
+    needs_a_flag(&counter, &container, ["--link-remap"]);
+    let names = || {
+        let entries = fs::read_dir(counter.bundle.path("root")).unwrap().flatten();
+        entries.map(|entry| entry.file_name()).collect::<Vec<_>>()
+    };
+    assert_eq!(names().len(), 2, "{:?}", names());
+    let images = runtime.folder().join("images");
+    let restored = runtime.restore(&counter.bundle, &images, (&counter.output, []));
+    counter.goes_on();
+    let read =
+        "cat $(ls -l /proc/1/fd | grep -o '[0-9]* -> /root/a' | sed 's# .*##;s#^#/proc/1/fd/#')";
+    assert_eq!(restored.shell(read).ok().line(), "kept");
+    assert_eq!(names(), ["b"]);
+    restored.delete_by_force().ok();
+    let again = runtime.restore_command(&counter.bundle, &images);
+    let again = again.arg(runtime.id()).output();
+    again.fails(["criu restore: Error (", "Can't link root/link_remap."]);
+    runtime.is_clean();
+}
+
+fn images_are_used_up_by_deduplication() {
+    let runtime = Runtime::with_criu();
+    let counter = Counter::worker(&runtime, "memory", "8");
+    let container = counter.start(&runtime);
+    let images = runtime.folder().join("images");
+    container.checkpoint(&images, ["--auto-dedup"]).ok();
+    let blocks = || fs::metadata(images.join("pages-1.img")).unwrap().blocks();
+    let before = blocks();
+    let options = ["--auto-dedup"];
+    let restored = runtime.restore(&counter.bundle, &images, (&counter.output, options));
+    counter.goes_on();
+    assert!(blocks() * 8 < before, "{before} {}", blocks());
+    restored.delete_by_force().ok();
+    let again = runtime.restore_command(&counter.bundle, &images);
+    again.arg(runtime.id()).output().fails(["criu restore: "]);
+    runtime.is_clean();
+}
+
+/// `full` alone gives limits as they were, whatever the config says now.
+fn limits_come_from_the_config_or_the_images() {
+    needs::controller("pids");
+    let runtime = Runtime::with_criu();
+    let limit = |bundle: &Bundle, limit: u64| {
+        let resources = json!({"pids": {"limit": limit}});
+        bundle.clone().set("/linux/resources", resources)
+    };
+    for (mode, expected) in [("soft", "99"), ("full", "77"), ("ignore", "99")] {
+        let counter = Counter::worker(&runtime, "memory", "1");
+        let (first, second) = (limit(&counter.bundle, 77), limit(&counter.bundle, 99));
+        let container = runtime.start_into(&first, &counter.output);
+        counter.counts_beyond(2);
+        let images = runtime.folder().join(mode);
+        let options = ["--manage-cgroups-mode", mode];
+        container.checkpoint(&images, options).ok();
+        let restored = runtime.restore(&second, &images, (&counter.output, options));
+        counter.goes_on();
+        let found = restored.control(("pids", "pids.max"), "pids.max");
+        assert_eq!(found, expected, "{mode}");
+        let procs = restored.control(("pids", "cgroup.procs"), "cgroup.procs");
+        assert_eq!(procs, restored.pid().to_string(), "{mode}");
+        restored.delete_by_force().ok();
+        fs::remove_file(&counter.output).unwrap();
+    }
+}
+
+/// The container's own is there before criu runs.
+fn strict_control_groups_are_not_restored() {
+    let runtime = Runtime::with_criu();
+    let counter = Counter::new(&runtime);
+    let container = counter.start(&runtime);
+    let images = runtime.folder().join("images");
+    let strict = ["--manage-cgroups-mode", "strict"];
+    container.checkpoint(&images, strict).ok();
+    let restore = runtime.restore_command(&counter.bundle, &images);
+    let output = restore.args(strict).arg(runtime.id()).output();
+    output.fails(["criu restore: Error (", "existing cgroups"]);
+    runtime.is_clean();
+    let _restored = runtime.restore(&counter.bundle, &images, (&counter.output, []));
+    counter.goes_on();
+}
+
+fn an_empty_network_is_the_only_empty_namespace() {
+    let runtime = Runtime::with_criu();
+    let counter = Counter::new(&runtime);
+    let container = counter.start(&runtime);
+    let images = runtime.folder().join("images");
+    let refused = container.checkpoint(&images, ["--empty-ns", "ipc"]);
+    refused.fails(["--empty-ns: \\\"ipc\\\": expected network"]);
+    assert!(!images.exists());
+    container.delete_by_force().ok();
+    fs::remove_file(&counter.output).unwrap();
+    let restored = counter.travels(&runtime, ["--empty-ns", "network"]);
+    let flags = restored.shell("cat /sys/class/net/lo/flags").ok();
+    assert_eq!(flags.line(), "0x9");
+}
+
+/// The byte says that lazy pages can be fetched. Who reads sees by the end that there are none.
+fn a_whole_dump_says_nothing_of_pages() {
+    let runtime = Runtime::with_criu();
+    let counter = Counter::new(&runtime);
+    let container = counter.start(&runtime);
+    let (images, ready) = (
+        runtime.folder().join("images"),
+        runtime.folder().join("ready"),
+    );
+    let command = runtime.command(["checkpoint", "--status-fd", "7", "--image-path"]);
+    let command = command.arg(&images).arg(&container.id);
+    command
+        .after(&format!("exec 7>{}", ready.display()))
+        .output()
+        .ok();
+    assert_eq!(fs::read(&ready).unwrap(), b"");
+}
+
+fn labels_of_absent_modules_are_refused() {
+    let runtime = Runtime::with_criu();
+    let counter = Counter::new(&runtime);
+    let container = counter.start(&runtime);
+    let images = runtime.folder().join("images");
+    container.checkpoint(&images, []).ok();
+    let modules = fs::read_to_string("/sys/kernel/security/lsm").unwrap_or_default();
+    let apparmor = Path::new("/sys/module/apparmor").exists() || modules.contains("apparmor");
+    for (profile, text) in [
+        ("apparmor:x", "apparmor not supported by kernel"),
+        ("bogus", "invalid argument bogus for --lsm-profile"),
+        ("nonsense:x", "unknown lsm nonsense"),
+    ] {
+        if profile == "apparmor:x" && apparmor {
+            continue;
+        }
+        let restore = runtime.restore_command(&counter.bundle, &images);
+        let restore = restore.args(["--lsm-profile", profile]).arg(runtime.id());
+        restore.output().fails(["criu restore: Error (", text]);
+        runtime.is_clean();
+    }
+}
+
+/// The number that criu counts up when it can no longer read older images.
+fn images_of_another_version_are_refused() {
+    let runtime = Runtime::with_criu();
+    let counter = Counter::new(&runtime);
+    let container = counter.start(&runtime);
+    let images = runtime.folder().join("images");
+    container.checkpoint(&images, []).ok();
+    let inventory = images.join("inventory.img");
+    let whole = fs::read(&inventory).unwrap();
+    // A magic number, a length, and the first field: img_version of inventory_entry.
+    let at = whole.iter().position(|byte| *byte == 8).unwrap();
+    assert!((8..=12).contains(&at) && whole[at + 1] == 2, "{whole:x?}");
+    let mut other = whole.clone();
+    other[at + 1] = 9;
+    fs::write(&inventory, other).unwrap();
+    let restore = runtime.restore_command(&counter.bundle, &images);
+    let output = restore.arg(runtime.id()).output();
+    output.fails(["criu restore: Error (", "Not supported images version 9"]);
+    runtime.is_clean();
+    fs::write(&inventory, whole).unwrap();
+    let _restored = runtime.restore(&counter.bundle, &images, (&counter.output, []));
+    counter.goes_on();
+}
+
+/// criu fails before it has a log. A file that is missing is as none.
+fn a_bad_configuration_file_is_named() {
+    let runtime = Runtime::with_criu();
+    let file = runtime.folder().join("criu.conf");
+    let counter = Counter::new(&runtime);
+    let annotation = json!({"org.criu.config": file});
+    let bundle = counter.bundle.clone().set("/annotations", annotation);
+    let counter = Counter { bundle, ..counter };
+    let container = counter.start(&runtime);
+    let images = runtime.folder().join("images");
+    let text = "it refuses the request (EBADRQC) or its configuration file";
+    let name = file.display().to_string();
+    for bad in ["no-such-option\n", "log-level nonsense\n"] {
+        fs::write(&file, bad).unwrap();
+        let refused = container.checkpoint(&images, []);
+        refused.fails(["criu dump: ", text, &name]);
+        assert_eq!(container.status(), "running");
+        counter.goes_on();
+    }
+    fs::remove_file(&file).unwrap();
+    container.checkpoint(&images, []).ok();
+    fs::write(&file, "no-such-option\n").unwrap();
+    let restore = runtime.restore_command(&counter.bundle, &images);
+    let output = restore.arg(runtime.id()).output();
+    output.fails(["criu restore: ", text, &name]);
+    runtime.is_clean();
+    fs::remove_file(&file).unwrap();
+    let _restored = runtime.restore(&counter.bundle, &images, (&counter.output, []));
+    counter.goes_on();
+}
+
+/// A network whose plugin writes down each call and the namespace, and answers `add` to ADD.
+struct Plugin {
+    flags: [String; 6],
+    log: PathBuf,
+}
+
+impl Plugin {
+    fn new(runtime: &Runtime) -> Self {
+        let folder = runtime.folder();
+        let (log, conf) = (folder.file("log", ""), folder.folder("conf"));
+        let list = json!({"cniVersion": "1.1.0", "name": "n", "plugins": [{"type": "note"}]});
+        fs::write(conf.join("n.conflist"), list.to_string()).unwrap();
+        let plugin = Self {
+            flags: [
+                "--network".into(),
+                "n".into(),
+                "--cni-conf-dir".into(),
+                conf.display().to_string(),
+                "--cni-bin-dir".into(),
+                folder.folder("plugins").display().to_string(),
+            ],
+            log,
+        };
+        plugin.answers(
+            runtime,
+            r#"echo '{"cniVersion":"1.1.0","ips":[{"address":"10.7.0.2/24"}]}'"#,
+        );
+        plugin
+    }
+
+    fn answers(&self, runtime: &Runtime, add: &str) {
+        let script = format!(
+            "cat >/dev/null\n\
+             echo $CNI_COMMAND $(stat -L -c %i $CNI_NETNS) >>{}\n\
+             case $CNI_COMMAND in ADD) {add};; esac\n",
+            self.log.display()
+        );
+        runtime.folder().script("plugins/note", &script);
+    }
+
+    fn flags(&self) -> [&str; 6] {
+        self.flags.each_ref().map(String::as_str)
+    }
+
+    fn calls(&self) -> Vec<String> {
+        let text = fs::read_to_string(&self.log).unwrap();
+        text.lines().map(str::to_owned).collect()
+    }
+}
+
+fn namespace_of(container: &Container) -> u64 {
+    let path = format!("/proc/{}/ns/net", container.pid());
+    fs::metadata(path).unwrap().ino()
+}
+
+/// The checkpoint takes the network back; the restore attaches the new namespace to it, before
+/// hooks run.
+fn networks_are_attached_anew() {
+    let runtime = Runtime::with_criu();
+    let plugin = Plugin::new(&runtime);
+    let hook = format!("echo hook >>{}", plugin.log.display());
+    let hook = json!({"path": "/bin/sh", "args": ["sh", "-c", hook]});
+    let counter = Counter::worker(&runtime, "memory", "1");
+    let bundle = counter.bundle.clone().hook("createRuntime", hook);
+    let counter = Counter { bundle, ..counter };
+    let container = runtime.create_with(&counter.bundle, plugin.flags());
+    let first = namespace_of(&container);
+    container.start().ok();
+    let images = runtime.folder().join("images");
+    container.checkpoint(&images, []).ok();
+    runtime.is_clean();
+    let calls = [
+        format!("ADD {first}"),
+        "hook".into(),
+        format!("DEL {first}"),
+    ];
+    assert_eq!(plugin.calls(), calls);
+    fs::write(&plugin.log, "").unwrap();
+    let restored = runtime.restore(&counter.bundle, &images, (&counter.output, plugin.flags()));
+    let second = namespace_of(&restored);
+    assert_eq!(plugin.calls(), [format!("ADD {second}"), "hook".into()]);
+    let state = restored.state().to_string();
+    assert!(state.contains("10.7.0.2/24"), "{state}");
+    restored.delete_by_force().ok();
+    assert_eq!(plugin.calls()[2..], [format!("DEL {second}")]);
+    runtime.is_clean();
+}
+
+fn a_failed_network_is_taken_back() {
+    let runtime = Runtime::with_criu();
+    let plugin = Plugin::new(&runtime);
+    let counter = Counter::worker(&runtime, "memory", "1");
+    let container = runtime.create_with(&counter.bundle, plugin.flags());
+    container.start().ok();
+    let images = runtime.folder().join("images");
+    container.checkpoint(&images, []).ok();
+    fs::write(&plugin.log, "").unwrap();
+    let no = r#"echo '{"cniVersion":"1.1.0","code":101,"msg":"port is in use"}'; exit 1"#;
+    plugin.answers(&runtime, no);
+    let restore = runtime.restore_command(&counter.bundle, &images);
+    let output = restore.args(plugin.flags()).arg(runtime.id()).output();
+    output.fails(["note", "port is in use"]);
+    let calls = plugin.calls();
+    assert!(
+        calls.len() == 2 && calls[1].starts_with("DEL "),
+        "{calls:?}"
+    );
+    runtime.is_clean();
+}
+
+/// By a flag, of which the config knows nothing.
+fn another_containers_network_is_joined_again() {
+    let runtime = Runtime::with_criu();
+    let other = runtime.sleeper();
+    let counter = Counter::worker(&runtime, "memory", "1");
+    let network = format!("container:{}", other.id);
+    let container = runtime.create_with(&counter.bundle, ["--network", &network]);
+    container.start().ok();
+    let images = runtime.folder().join("images");
+    container.checkpoint(&images, []).ok();
+    let options = ["--network", &network];
+    let restored = runtime.restore(&counter.bundle, &images, (&counter.output, options));
+    assert_eq!(restored.status(), "running");
+    assert_eq!(namespace_of(&restored), namespace_of(&other));
+}
+
+/// In the foreground, by the caller's socket.
+fn notifications_are_passed_on_after_a_restore() {
+    let runtime = Runtime::with_criu();
+    let path = runtime.folder().join("manager");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    let limit = coracle_integration::runner::patience(20);
+    socket.set_read_timeout(Some(limit)).unwrap();
+    let bundle = runtime.bundle().shell("while :; do sleep 0.05; done");
+    let (id, images) = (runtime.id(), runtime.folder().join("images"));
+    let create = runtime.with_bundle("create", &bundle).arg(&id);
+    create.env("NOTIFY_SOCKET", &path).output().ok();
+    let start = runtime.command(["start", &id]);
+    start.output().ok();
+    let checkpoint = runtime.command(["checkpoint", "--image-path"]).arg(&images);
+    checkpoint.arg(&id).output().ok();
+    let restore = runtime.restore_command(&bundle, &images).arg(&id);
+    let restore = restore.env("NOTIFY_SOCKET", &path).spawn();
+    let state = || runtime.command(["state", &id]).output().stdout;
+    wait_until("the container", || state().contains("\"running\""));
+    let state: Value = state().parse().unwrap();
+    let inside = format!("/proc/{}/root/run/notify/notify.sock", state["pid"]);
+    let inside = Path::new(&inside);
+    wait_until("the container's socket", || inside.exists());
+    let sender = UnixDatagram::unbound().unwrap();
+    sender.send_to(b"STATUS=on\nOTHER=no", inside).unwrap();
+    let mut bytes = [0; 99];
+    let length = socket.recv(&mut bytes).unwrap();
+    assert_eq!(&bytes[..length], b"STATUS=on\n");
+    runtime.command(["kill", &id, "KILL"]).output().ok();
+    restore.wait().exits(137);
+    runtime.is_clean();
 }

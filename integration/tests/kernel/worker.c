@@ -6,6 +6,10 @@
  *   worker memory MEGABYTES  each round, all memory is as it was, and one page more is changed
  *   worker pipe PATH         each round, a child sends the number back, and it is added to a file
  *   worker tcp PORT          each round, a child sends the number back by a connection of loopback
+ *   worker again PORT        as tcp, but makes a new connection and the file /again when one is closed
+ *   worker backlog PORT      has a connection that it has not accepted, and counts
+ *   worker lock PATH         holds a lock of a file of each kind, and counts
+ *   worker unix PATH         each round, sends the number to a datagram socket of somebody else's
  *   worker listen PORT       answers each connection with a number
  */
 #define _GNU_SOURCE
@@ -17,9 +21,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -145,21 +151,84 @@ static int listener(long port)
 	return listening;
 }
 
+static int client(long port)
+{
+	int client = socket(AF_INET, SOCK_STREAM, 0);
+	struct sockaddr_in address = { .sin_family = AF_INET, .sin_port = htons(port) };
+	address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	if (connect(client, (void *)&address, sizeof address))
+		lost("connect");
+	return client;
+}
+
+static int connection(int listening, long port)
+{
+	if (!fork()) {
+		int end = client(port);
+		close(listening);
+		echo(end, end);
+	}
+	int end = accept(listening, NULL, NULL);
+	if (end < 0)
+		lost("accept");
+	return end;
+}
+
 static void tcp(long port)
 {
-	int listening = listener(port);
-	if (!fork()) {
-		int client = socket(AF_INET, SOCK_STREAM, 0);
-		struct sockaddr_in address = { .sin_family = AF_INET, .sin_port = htons(port) };
-		address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-		if (connect(client, (void *)&address, sizeof address))
-			lost("connect");
-		echo(client, client);
+	int end = connection(listener(port), port);
+	exchange(end, end, -1);
+}
+
+static void again(long port)
+{
+	int listening = listener(port), end = connection(listening, port);
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGCHLD, SIG_IGN);
+	for (long n = 1;; n++) {
+		long back = 0;
+		while (write(end, &n, sizeof n) != sizeof n || read(end, &back, sizeof back) != sizeof back) {
+			close(end);
+			end = connection(listening, port);
+			if (open("/again", O_CREAT | O_WRONLY | O_CLOEXEC, 0600) < 0)
+				lost("open");
+		}
+		if (back != n)
+			lost("another number");
+		say(n);
 	}
-	int connection = accept(listening, NULL, NULL);
-	if (connection < 0)
-		lost("accept");
-	exchange(connection, connection, -1);
+}
+
+static void backlog(long port)
+{
+	listener(port);
+	client(port);
+	for (long n = 1;; n++)
+		say(n);
+}
+
+static void lock(const char *path)
+{
+	struct flock record = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 3, .l_len = 5 };
+	int file = open(path, O_RDWR | O_CREAT, 0600);
+	if (file < 0 || flock(file, LOCK_EX | LOCK_NB) || fcntl(file, F_SETLK, &record))
+		lost("lock");
+	for (long n = 1;; n++)
+		say(n);
+}
+
+static void datagrams(const char *path)
+{
+	int end = socket(AF_UNIX, SOCK_DGRAM, 0);
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	strncpy(address.sun_path, path, sizeof address.sun_path - 1);
+	if (end < 0 || connect(end, (void *)&address, sizeof address))
+		lost("connect");
+	for (long n = 1;; n++) {
+		if (send(end, &n, sizeof n, 0) != sizeof n)
+			lost("send");
+		say(n);
+	}
 }
 
 static void answer(long port)
@@ -189,6 +258,14 @@ int main(int argc, char **argv)
 		pipes(argv[2]);
 	if (!strcmp(argv[1], "tcp"))
 		tcp(atol(argv[2]));
+	if (!strcmp(argv[1], "again"))
+		again(atol(argv[2]));
+	if (!strcmp(argv[1], "backlog"))
+		backlog(atol(argv[2]));
+	if (!strcmp(argv[1], "lock"))
+		lock(argv[2]);
+	if (!strcmp(argv[1], "unix"))
+		datagrams(argv[2]);
 	if (!strcmp(argv[1], "listen"))
 		answer(atol(argv[2]));
 	return 2;
