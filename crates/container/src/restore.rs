@@ -19,16 +19,15 @@ use crate::build::{self, Site};
 use crate::create::{self, Handoff, Prepared};
 use crate::delete;
 use crate::error::{Error, io_errno};
-use crate::foreground::Signals;
 use crate::handoff::{self, Socket};
 use crate::identity::Identity;
 use crate::lock;
 use crate::network;
 use crate::notify::Proxy;
-use crate::options::{After, Attachment, CreateOptions, Force, Subreaper};
+use crate::options::{After, Attachment, CreateOptions, Subreaper};
 use crate::record::Record;
 use crate::relay;
-use crate::run::Ended;
+use crate::run::{self, Ended};
 use crate::start;
 use crate::state;
 use crate::status::Status;
@@ -85,35 +84,23 @@ struct Restored {
 /// [`Error`]; nothing is left behind then.
 pub fn restore(store: &Store, options: &RestoreOptions) -> Result<Ended, Error> {
     let ready = prepare(store, options)?;
-    let foreground = options.attachment == Attachment::Foreground;
-    if foreground && options.subreaper == Subreaper::Yes {
-        coracle_sys::set_child_subreaper().map_err(|errno| Error::System {
-            attempted: "become subreaper",
-            errno,
-        })?;
-    }
-    let signals = foreground.then(Signals::catch).transpose()?;
+    let signals = run::catch_signals(options.attachment, options.subreaper)?;
     let restored = make(store, &ready)?;
     start::poststart(&restored.directory, &restored.record)?;
-    let mut ended = Ended {
-        warnings: ready.prepared.plan.warnings,
-        ..Ended::default()
-    };
+    let warnings = ready.prepared.plan.warnings;
     let Some(signals) = signals else {
-        return Ok(ended);
+        return Ok(Ended {
+            warnings,
+            ..Ended::default()
+        });
     };
     let waited = signals.wait(&restored.init, restored.console, restored.proxy.as_ref());
-    ended.code = waited.inspect_err(|_| {
-        let _ = delete::take_down(&restored.directory, Force::Yes);
-    })?;
-    if options.after == After::Delete {
-        // The container has ended, whatever comes of its remains: its exit code is the answer.
-        match delete::take_down(&restored.directory, Force::No) {
-            Ok(said) => ended.failures = said,
-            Err(error) => ended.failures.push(error.to_string()),
-        }
-    }
-    Ok(ended)
+    let (code, failures) = run::end(waited, &restored.directory, options.after)?;
+    Ok(Ended {
+        code,
+        warnings,
+        failures,
+    })
 }
 
 /// Reads bundle, machine and images: all that can be refused is refused here.

@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::foreground::Signals;
 use crate::options::{After, Attachment, Force, RunOptions, Subreaper};
 use crate::start;
-use crate::store::Store;
+use crate::store::{Directory, Store};
 
 /// What came of a `run`.
 #[derive(Clone, Debug, Default)]
@@ -33,14 +33,7 @@ pub fn run(store: &Store, options: &RunOptions) -> Result<Ended, Error> {
     if prepared.bundle.config.process.is_none() {
         return Err(Error::NoProcess { id: id.clone() });
     }
-    let foreground = options.attachment == Attachment::Foreground;
-    if foreground && options.subreaper == Subreaper::Yes {
-        coracle_sys::set_child_subreaper().map_err(|errno| Error::System {
-            attempted: "become subreaper",
-            errno,
-        })?;
-    }
-    let signals = foreground.then(Signals::catch).transpose()?;
+    let signals = catch_signals(options.attachment, options.subreaper)?;
     let container = create::make(store, &options.create, &prepared, Goal::Started)?;
     let Container {
         directory,
@@ -61,21 +54,45 @@ pub fn run(store: &Store, options: &RunOptions) -> Result<Ended, Error> {
             ..Ended::default()
         });
     };
-    let code = match signals.wait(&init, console, proxy.as_ref()) {
-        Ok(code) => code,
-        Err(error) => return Err(delete::after(error, &directory)),
-    };
-    let mut failures = Vec::new();
-    if options.after == After::Delete {
-        // The container has ended, whatever comes of its remains: its exit code is the answer.
-        match delete::take_down(&directory, Force::No) {
-            Ok(said) => failures = said,
-            Err(error) => failures.push(error.to_string()),
-        }
-    }
+    let waited = signals.wait(&init, console, proxy.as_ref());
+    let (code, failures) = end(waited, &directory, options.after)?;
     Ok(Ended {
         code,
         warnings,
         failures,
     })
+}
+
+/// In the foreground the caller's signals are for the container, and its orphans are ours if asked.
+pub(crate) fn catch_signals(
+    attachment: Attachment,
+    subreaper: Subreaper,
+) -> Result<Option<Signals>, Error> {
+    let foreground = attachment == Attachment::Foreground;
+    if foreground && subreaper == Subreaper::Yes {
+        coracle_sys::set_child_subreaper().map_err(|errno| Error::System {
+            attempted: "become subreaper",
+            errno,
+        })?;
+    }
+    foreground.then(Signals::catch).transpose()
+}
+
+/// Deletes a container of the foreground after the wait for its end, unless it is to be kept.
+/// Returns its exit code, and what failed at the deletion, one line each.
+pub(crate) fn end(
+    waited: Result<i32, Error>,
+    directory: &Directory,
+    after: After,
+) -> Result<(i32, Vec<String>), Error> {
+    let code = waited.map_err(|error| delete::after(error, directory))?;
+    if after == After::Keep {
+        return Ok((code, Vec::new()));
+    }
+    // The container has ended, whatever comes of its remains: its exit code is the answer.
+    let failures = delete::take_down(directory, Force::No);
+    Ok((
+        code,
+        failures.unwrap_or_else(|error| vec![error.to_string()]),
+    ))
 }
