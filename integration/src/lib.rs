@@ -32,6 +32,7 @@ mod machine;
 mod receiver;
 pub mod runner;
 mod runtime;
+pub mod sample;
 pub mod terminal;
 pub mod trace;
 

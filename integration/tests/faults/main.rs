@@ -13,8 +13,8 @@ mod scenario;
 mod tries;
 
 use std::process::ExitCode;
-use std::time::{SystemTime, UNIX_EPOCH};
 
+use coracle_integration::sample::Sample;
 use coracle_integration::trace::{Fault, Point};
 use nix::errno::Errno;
 
@@ -39,14 +39,6 @@ const ERRNOS: [Errno; 11] = [
 /// Tries of a sample, over all scenarios.
 const SAMPLE: usize = 400;
 
-/// What the command line asks for.
-struct Asked {
-    /// Tries in all; `None` is every point.
-    count: Option<usize>,
-    seed: u64,
-    filters: Vec<String>,
-}
-
 fn main() -> ExitCode {
     if !nix::unistd::geteuid().is_root() {
         println!("skipped: needs root");
@@ -63,13 +55,14 @@ fn main() -> ExitCode {
     {
         return one(name, point, fault);
     }
-    let asked = asked(&words);
-    println!("seed {}", asked.seed);
-    let chosen: Vec<&Scenario> = SCENARIOS.iter().filter(|s| matches(s, &asked)).collect();
+    let sample = Sample::read(words, SAMPLE);
+    println!("seed {}", sample.seed);
+    let wanted = SCENARIOS.iter().filter(|it| sample.wants(&it.name()));
+    let chosen: Vec<&Scenario> = wanted.collect();
     let mut tally = Tally::default();
-    let mut seed = asked.seed;
+    let mut seed = sample.seed;
     for scenario in &chosen {
-        let count = asked.count.map(|count| count.div_ceil(chosen.len()));
+        let count = sample.count.map(|count| count.div_ceil(chosen.len()));
         tally.add(tries::scenario(scenario, count, &mut seed));
     }
     println!("\n{tally}");
@@ -77,31 +70,6 @@ fn main() -> ExitCode {
         0 => ExitCode::SUCCESS,
         _ => ExitCode::FAILURE,
     }
-}
-
-fn asked(words: &[String]) -> Asked {
-    let clock = SystemTime::now().duration_since(UNIX_EPOCH);
-    let mut asked = Asked {
-        count: Some(SAMPLE),
-        seed: clock.map_or(1, |time| time.as_secs()),
-        filters: Vec::new(),
-    };
-    let mut words = words.iter();
-    while let Some(word) = words.next() {
-        let mut number = || words.next().and_then(|word| word.parse().ok());
-        match word.as_str() {
-            "--all" => asked.count = None,
-            "--count" => asked.count = number().and_then(|n| usize::try_from(n).ok()),
-            "--seed" => asked.seed = number().expect("--seed NUMBER"),
-            filter => asked.filters.push(filter.to_owned()),
-        }
-    }
-    asked
-}
-
-fn matches(scenario: &Scenario, asked: &Asked) -> bool {
-    let name = scenario.name();
-    asked.filters.is_empty() || asked.filters.iter().any(|filter| name.contains(filter))
 }
 
 fn fault_of(text: &str) -> Option<Fault> {

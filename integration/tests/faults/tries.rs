@@ -5,6 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use coracle_integration::runner::patience;
+use coracle_integration::sample::choose;
 use coracle_integration::trace::{Fault, Point, Trace, is_infallible, trace};
 use coracle_integration::{Command, Output, Receiver};
 use nix::libc;
@@ -139,15 +140,7 @@ fn any_errno(seed: &mut u64) -> Fault {
 }
 
 fn pick<T: Copy>(list: &[T], seed: &mut u64) -> Option<T> {
-    let length = u64::try_from(list.len())
-        .ok()
-        .filter(|length| *length > 0)?;
-    // xorshift64*
-    *seed ^= *seed >> 12;
-    *seed ^= *seed << 25;
-    *seed ^= *seed >> 27;
-    let number = seed.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 11;
-    list.get(usize::try_from(number % length).ok()?).copied()
+    (!list.is_empty()).then(|| list[choose(list.len(), seed)])
 }
 
 /// The tries of one scenario, which share a stage.

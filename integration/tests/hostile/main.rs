@@ -13,29 +13,21 @@ mod image;
 mod judge;
 
 use std::process::ExitCode;
-use std::time::{SystemTime, UNIX_EPOCH};
 
+use coracle_integration::sample::{Sample, choose};
 use image::{Case, cases};
 
 const SAMPLE: usize = 300;
-
-struct Asked {
-    /// `None` is all.
-    count: Option<usize>,
-    seed: u64,
-    exact: bool,
-    verbose: bool,
-    filters: Vec<String>,
-}
 
 fn main() -> ExitCode {
     if !nix::unistd::geteuid().is_root() {
         println!("skipped: needs root");
         return ExitCode::SUCCESS;
     }
-    let asked = asked();
-    println!("seed {}", asked.seed);
-    let chosen = chosen(&asked);
+    let sample = Sample::read(std::env::args().skip(1), SAMPLE);
+    println!("seed {}", sample.seed);
+    let is_verbose = sample.words.iter().any(|word| word == "--verbose");
+    let chosen = chosen(&sample);
     let mut failed = 0;
     let mut refused = 0;
     for case in &chosen {
@@ -43,7 +35,7 @@ fn main() -> ExitCode {
             Ok(None) => {}
             Ok(Some(line)) => {
                 refused += 1;
-                if asked.verbose {
+                if is_verbose {
                     println!("{}: {line}", case.name());
                 }
             }
@@ -63,48 +55,21 @@ fn main() -> ExitCode {
     }
 }
 
-fn asked() -> Asked {
-    let clock = SystemTime::now().duration_since(UNIX_EPOCH);
-    let mut asked = Asked {
-        count: Some(SAMPLE),
-        seed: clock.map_or(1, |time| time.as_secs()),
-        exact: false,
-        verbose: false,
-        filters: Vec::new(),
-    };
-    let mut words = std::env::args().skip(1);
-    while let Some(word) = words.next() {
-        let mut number = || words.next().and_then(|word| word.parse().ok());
-        match word.as_str() {
-            "--all" => asked.count = None,
-            "--count" => asked.count = number().and_then(|n| usize::try_from(n).ok()),
-            "--seed" => asked.seed = number().expect("--seed NUMBER"),
-            "--exact" => asked.exact = true,
-            "--verbose" => asked.verbose = true,
-            _ => asked.filters.push(word),
-        }
-    }
-    asked
-}
-
 /// The cases that the command line names; of these a sample, each with the same chance.
-fn chosen(asked: &Asked) -> Vec<Case> {
+fn chosen(sample: &Sample) -> Vec<Case> {
     let mut all = cases();
+    let is_exact = sample.words.iter().any(|word| word == "--exact");
     all.retain(|case| {
         let name = case.name();
-        let matches = |filter: &String| match asked.exact {
-            true => name == *filter,
-            false => name.contains(filter.as_str()),
-        };
-        asked.filters.is_empty() || asked.filters.iter().any(matches)
+        match is_exact {
+            true => sample.words.contains(&name),
+            false => sample.wants(&name),
+        }
     });
     println!("{} images can be made", all.len());
-    let Some(count) = asked.count else { return all };
-    let mut seed = asked.seed;
-    while all.len() > count {
-        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        let length = u64::try_from(all.len()).unwrap_or(1);
-        all.swap_remove(usize::try_from((seed >> 33) % length).unwrap_or(0));
+    let mut seed = sample.seed;
+    while sample.count.is_some_and(|count| all.len() > count) {
+        all.swap_remove(choose(all.len(), &mut seed));
     }
     all
 }

@@ -110,6 +110,12 @@ fn contained(output: Output) -> Output {
     }
 }
 
+/// The host's null device, for both directions.
+fn null_device() -> fs::File {
+    let mut options = fs::File::options();
+    options.read(true).write(true).open("/dev/null").unwrap()
+}
+
 /// Exchanges two names as fast as it can until it is dropped.
 struct Exchange {
     is_over: Arc<AtomicBool>,
@@ -979,15 +985,8 @@ fn cve_2026_88265_stdio_is_not_reopened_through_links() {
     for target in [node.clone(), below, marker] {
         let bundle = without_dev(&runtime).link("/dev/null", &target).user(7, 8);
         let bundle = bundle.shell("cat; echo evil; echo worse >&2");
-        let null = || {
-            fs::File::options()
-                .read(true)
-                .write(true)
-                .open("/dev/null")
-                .unwrap()
-        };
         let run = runtime.with_bundle("run", &bundle).arg(runtime.id());
-        contained(run.stdin(null()).stdout(null()).output());
+        contained(run.stdin(null_device()).stdout(null_device()).output());
         let data = fs::metadata(&node).unwrap();
         assert_eq!((data.uid(), data.gid()), (0, 0), "{target:?}");
         outside.is_untouched();
@@ -1375,15 +1374,8 @@ fn the_images_null_is_not_stdio() {
         let bundle = spoil_null(without_dev(&runtime), form);
         let before = fs::read(bundle.path("/etc/passwd")).unwrap();
         let bundle = bundle.shell("cat; echo evil; stat -Lc %t:%T /proc/self/fd/1 >/tmp/out");
-        let null = || {
-            fs::File::options()
-                .read(true)
-                .write(true)
-                .open("/dev/null")
-                .unwrap()
-        };
         let run = runtime.with_bundle("run", &bundle).arg(runtime.id());
-        let output = run.stdin(null()).stdout(null()).output();
+        let output = run.stdin(null_device()).stdout(null_device()).output();
         contained(output);
         let number = fs::read_to_string(bundle.path("/tmp/out")).unwrap_or("1:3\n".to_owned());
         assert_eq!(number, "1:3\n", "{form}");
