@@ -45,7 +45,7 @@ pub struct CheckpointOptions {
     pub cgroups: CgroupsMode,
     /// Where pages are sent, or asked for.
     pub page_server: Option<PageServer>,
-    /// A descriptor of the caller's, told when pages can be asked for.
+    /// A descriptor of the caller's, written to when pages can be requested.
     pub status_fd: Option<i32>,
 }
 

@@ -183,8 +183,8 @@ fn fork_init(plan: &Plan, slots: &mut Slots, link: BorrowedFd) -> Staged<()> {
             Ok(())
         }
         Cloned::Parent { pid, .. } => {
-            let told = message::say(link, forked(pid.as_raw()));
-            coracle_sys::exit(i32::from(told.is_err()))
+            let sent = message::say(link, forked(pid.as_raw()));
+            coracle_sys::exit(i32::from(sent.is_err()))
         }
     }
 }

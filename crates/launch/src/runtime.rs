@@ -44,7 +44,7 @@ pub struct Launch<'p> {
     devices: Option<MovedDevices<'p>>,
     /// A child that sends sources of mounts to init.
     provider: Option<OwnedFd>,
-    /// The file that a copy of init's failed at, as far as it has said.
+    /// The file at which a copy by init failed, as far as received.
     file: Vec<u8>,
     /// What the user should know though it is no error, one line each.
     pub warnings: Vec<String>,

@@ -25,7 +25,7 @@ use crate::plan::wire::Writer;
 
 /// criu's messages have some hundred bytes.
 const MAX_ANSWER_BYTES: usize = 65536;
-/// How long criu may be silent until the caller is told, in milliseconds.
+/// How long criu may be silent before progress is reported, in milliseconds.
 const PATIENCE_MS: u32 = 1000;
 
 /// Where criu runs.
@@ -94,7 +94,7 @@ impl Session {
     /// Starts `criu`, open for the descriptors that `request` hands on.
     ///
     /// # Errors
-    /// [`Error::System`], [`Error::Path`] of a namespace; that it could not be executed is told by
+    /// [`Error::System`], [`Error::Path`] of a namespace; a failed exec of criu is reported by
     /// the first request.
     pub fn start(criu: &Path, entry: &Entry, request: Option<&Request>) -> Result<Self, Error> {
         let (link, theirs) = coracle_sys::socket_pair().map_err(system("make a socket pair"))?;
