@@ -2,6 +2,8 @@
 //! function from a file to complaints; a test applies it to the checkout, and another shows that it
 //! finds a bad sample.
 
+#[path = "tidy/circles.rs"]
+mod circles;
 #[path = "tidy/source.rs"]
 mod source;
 
@@ -84,6 +86,21 @@ const HOSTS: [&str; 10] = [
     "www.apache.org",
     "www.kernel.org",
     "www.w3.org",
+];
+
+/// Crates whose files still import in circles.
+const CIRCULAR: [&str; 11] = [
+    "bundle",
+    "cgroups",
+    "checkpoint",
+    "cli",
+    "cni",
+    "container",
+    "hooks",
+    "launch",
+    "namespaces",
+    "process",
+    "rootfs",
 ];
 
 type Rule = fn(&Source) -> Vec<String>;
@@ -275,6 +292,61 @@ fn crates_depend_downwards() {
     assert_eq!(upward(&manifest("new", "sys")).len(), 1);
     assert!(upward(&manifest("cli", "sys")).is_empty());
     assert!(upward("[package]\nname = \"other\"\n[dependencies]\nlibc = \"1\"").is_empty());
+}
+
+/// `-- circles --nocapture` prints each circle with the names that its files import.
+#[test]
+fn files_form_no_circles() {
+    let mut complaints = Vec::new();
+    for folder in folders(&top().join("crates")) {
+        let imports = circles::imports(&folder);
+        let name = shown(&top().join("crates"), &folder);
+        for circle in circles::circles(&imports) {
+            let title = format!("{name}: a circle of {} files", circle.len());
+            println!("{title}");
+            for line in circles::described(&circle, &imports, &folder.join("src")) {
+                println!("    {line}");
+            }
+            if !CIRCULAR.contains(&name.as_str()) {
+                complaints.push(title);
+            }
+        }
+    }
+    none(&complaints);
+}
+
+#[test]
+fn circles_are_found_in_a_sample() {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("circles");
+    let files = [
+        (
+            "lib.rs",
+            "mod a; mod b; mod third; pub use a::A; pub use third::*;",
+        ),
+        (
+            "a.rs",
+            "use crate::Third; mod below; pub struct A(below::B);",
+        ),
+        (
+            "a/below.rs",
+            "pub struct B; fn f() -> super::Third { format!(\"{}\", crate::A::new()) }",
+        ),
+        ("b.rs", "use super::{A, third::Third as Other};"),
+        ("third.rs", "pub struct Third; #[cfg(test)] use crate::A;"),
+    ];
+    for (name, text) in files {
+        let path = folder.join("src").join(name);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("a folder for the sample");
+        fs::write(path, text).expect("a file of the sample");
+    }
+    let imports = circles::imports(&folder);
+    let found = circles::circles(&imports);
+    assert_eq!(found.len(), 1, "{found:?}");
+    let lines = circles::described(&found[0], &imports, &folder.join("src"));
+    assert_eq!(
+        lines,
+        ["a/below.rs uses a.rs: A", "a.rs uses a/below.rs: B"]
+    );
 }
 
 #[test]

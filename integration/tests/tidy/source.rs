@@ -94,7 +94,7 @@ fn reach(top: &Path, path: &Path, is_test: bool, sources: &mut BTreeMap<PathBuf,
 }
 
 /// Where the modules that a file declares lie.
-fn folder_of_modules(path: &Path) -> PathBuf {
+pub(crate) fn folder_of_modules(path: &Path) -> PathBuf {
     match path.file_stem().and_then(|stem| stem.to_str()) {
         Some("lib" | "main" | "mod") | None => path.with_file_name(""),
         Some(_) => path.with_extension(""),
