@@ -21,7 +21,7 @@ pub enum Error {
     #[error("bundle {}: the path cannot be made absolute", ShownPath(.0))]
     NotAbsolute(PathBuf),
     /// `config.json` is there and cannot be opened or read.
-    #[error("read {}: {}", ShownPath(.path), coracle_sys::errno_text(*.errno))]
+    #[error("read {}: {}", ShownPath(.path), coracle_text::errno_text(*.errno))]
     Read {
         /// The file.
         path: PathBuf,

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use coracle_sys::errno_text;
+use coracle_text::errno_text;
 use nix::errno::Errno;
 
 /// The file of a cpuset that tells whether it is a partition.

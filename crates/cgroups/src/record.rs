@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use coracle_host::CgroupMode;
-use coracle_sys::{Fault, errno_text};
+use coracle_sys::Fault;
+use coracle_text::errno_text;
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use coracle_sys::{Call, ExitStatus, errno_text};
+use coracle_sys::{Call, ExitStatus};
+use coracle_text::errno_text;
 use nix::errno::Errno;
 
 use crate::plan::answer::Version;

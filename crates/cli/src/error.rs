@@ -84,7 +84,7 @@ pub(crate) enum Error {
 /// The errno's text as the rest of the program writes it: engines look for Go's lower case.
 fn lower_case(error: &std::io::Error) -> String {
     match error.raw_os_error() {
-        Some(errno) => coracle_sys::errno_text(nix::errno::Errno::from_raw(errno)),
+        Some(errno) => coracle_text::errno_text(nix::errno::Errno::from_raw(errno)),
         None => error.to_string(),
     }
 }

@@ -1,6 +1,7 @@
 //! How networks fail.
 
-use coracle_sys::{Call, errno_text};
+use coracle_sys::Call;
+use coracle_text::errno_text;
 use nix::errno::Errno;
 use std::fmt;
 use std::path::PathBuf;

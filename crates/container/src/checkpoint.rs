@@ -164,7 +164,7 @@ fn open_status_fd(number: i32) -> Result<File, Error> {
         Some(_) => OpenOptions::new()
             .write(true)
             .open(format!("/proc/self/fd/{number}"))
-            .map_err(|error| refused(&coracle_sys::errno_text(io_errno(&error)))),
+            .map_err(|error| refused(&coracle_text::errno_text(io_errno(&error)))),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use coracle_bundle::ContainerId;
-use coracle_sys::errno_text;
+use coracle_text::errno_text;
 use nix::errno::Errno;
 use thiserror::Error;
 

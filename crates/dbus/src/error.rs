@@ -1,6 +1,6 @@
 //! Why a conversation on the bus failed.
 
-use coracle_sys::errno_text;
+use coracle_text::errno_text;
 use nix::errno::Errno;
 
 /// A failure of connecting or of a call: one lower-case line.

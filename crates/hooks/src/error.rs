@@ -2,7 +2,8 @@
 
 use crate::plan::attempted;
 use coracle_bundle::HookPoint;
-use coracle_sys::{Call, Fault, errno_text};
+use coracle_sys::{Call, Fault};
+use coracle_text::errno_text;
 use nix::errno::Errno;
 use std::fmt;
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! What can go wrong while looking around.
 
 use crate::{KERNEL_FLOOR, KernelVersion};
-use coracle_sys::errno_text;
+use coracle_text::errno_text;
 use nix::errno::Errno;
 use std::path::PathBuf;
 

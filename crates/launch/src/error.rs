@@ -1,6 +1,6 @@
 //! Why a plan was refused or could not be carried out.
 
-use coracle_sys::errno_text;
+use coracle_text::errno_text;
 use nix::errno::Errno;
 use thiserror::Error;
 

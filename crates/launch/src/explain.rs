@@ -3,7 +3,8 @@
 use std::ops::Range;
 
 use coracle_bundle::{Config, HookPoint};
-use coracle_sys::{Fault, errno_text};
+use coracle_sys::Fault;
+use coracle_text::errno_text;
 use serde::Serialize;
 
 use crate::filter::{Filter, Moment};

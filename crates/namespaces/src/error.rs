@@ -1,7 +1,8 @@
 //! Why namespaces cannot be had: found by the plan, when opening, or by the runtime's own part.
 
 use crate::Kind;
-use coracle_sys::{NamespaceFlags, errno_text};
+use coracle_sys::NamespaceFlags;
+use coracle_text::errno_text;
 use nix::errno::Errno;
 use std::path::PathBuf;
 

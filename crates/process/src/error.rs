@@ -1,6 +1,6 @@
 //! Everything that can be wrong before the clone.
 
-use coracle_sys::errno_text;
+use coracle_text::errno_text;
 use nix::errno::Errno;
 
 /// Why a process cannot be planned, or the runtime's part of its setup failed.

@@ -1,6 +1,6 @@
 //! What can fail before the container's init takes over.
 
-use coracle_sys::errno_text;
+use coracle_text::errno_text;
 use nix::errno::Errno;
 use std::path::PathBuf;
 

@@ -1,6 +1,6 @@
 //! Everything that can be wrong before the filter is loaded.
 
-use coracle_sys::errno_text;
+use coracle_text::errno_text;
 use nix::errno::Errno;
 
 /// Why a filter cannot be made, or its listener not be handed on.

@@ -4,7 +4,6 @@
 //! holds the same plan, writes the sentence.
 
 use nix::errno::Errno;
-use std::ffi::CStr;
 
 macro_rules! calls {
     ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
@@ -138,35 +137,6 @@ impl Call {
     }
 }
 
-/// The errno's usual text, begun in lower case as Go does it, and its name: `permission denied
-/// (EACCES)`. Engines match on these texts. Allocates.
-///
-/// `ENOENT` alone is `not found (ENOENT)`: engines read "no such file or directory" anywhere in a
-/// message as "the command is missing", so that text belongs to the lookup of the program alone.
-#[must_use]
-pub fn errno_text(errno: Errno) -> String {
-    if errno == Errno::ENOENT {
-        return "not found (ENOENT)".to_owned();
-    }
-    let text = c_library_text(errno);
-    let mut letters = text.chars();
-    let first = letters.next().map(|letter| letter.to_ascii_lowercase());
-    let first = first.map(String::from).unwrap_or_default();
-    format!("{first}{} ({errno:?})", letters.as_str())
-}
-
-/// `int strerror_r(int errnum, char *buf, size_t size)`, strerror(3), the POSIX one.
-fn c_library_text(errno: Errno) -> String {
-    let mut buffer = [0_u8; 128];
-    // SAFETY: the C library writes at most `len` bytes into the buffer, the last of them a NUL. The
-    // locale, which it would read, is nowhere changed in this program.
-    unsafe { libc::strerror_r(errno as i32, buffer.as_mut_ptr().cast(), buffer.len()) };
-    match CStr::from_bytes_until_nul(&buffer) {
-        Ok(text) => text.to_string_lossy().into_owned(),
-        Err(_) => String::new(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -186,23 +156,5 @@ mod tests {
         let answer: Result<(), Errno> = Err(Errno::EPERM);
         let fault = answer.map_err(Call::Mount.at(7));
         assert_eq!(fault, Err(Fault::new(7, Call::Mount, Errno::EPERM)));
-    }
-
-    #[test]
-    fn texts_are_those_that_engines_know() {
-        for (errno, expected) in [
-            (Errno::ENOENT, "not found (ENOENT)"),
-            (Errno::EPERM, "operation not permitted (EPERM)"),
-            (Errno::EACCES, "permission denied (EACCES)"),
-            (Errno::ENOEXEC, "exec format error (ENOEXEC)"),
-            (Errno::EISDIR, "is a directory (EISDIR)"),
-            (Errno::ELOOP, "too many levels of symbolic links (ELOOP)"),
-            (Errno::ENOTTY, "inappropriate ioctl for device (ENOTTY)"),
-            (Errno::EAGAIN, "resource temporarily unavailable (EAGAIN)"),
-            (Errno::ENOMEM, "cannot allocate memory (ENOMEM)"),
-            (Errno::UnknownErrno, "success (UnknownErrno)"),
-        ] {
-            assert_eq!(errno_text(errno), expected);
-        }
     }
 }

@@ -20,8 +20,8 @@
 //! * **Close-on-exec at birth**: every descriptor that is made here carries the flag.
 //! * **No policy**: no default, no fallback to an older call. The exceptions are [`ProcFs`], which
 //!   needs one to work without privileges, and the retries that the man pages demand.
-//! * **No text**: an error is an [`Errno`](nix::errno::Errno); [`errno_text`] names it, and the
-//!   crate that knows the arguments writes the sentence.
+//! * **No text**: an error is an [`Errno`](nix::errno::Errno), and the crate that knows the
+//!   arguments writes the sentence.
 //! * **No threads, no environment, no locks, no log.**
 
 // The one crate where the workspace's ban is lifted; each block argues for itself.
@@ -72,7 +72,7 @@ pub use directory::{
     DirectoryEntries, DirectoryEntry, directory_entries, get_directory_entries, list_directory,
 };
 pub use exec::{StringArray, execve, execve_adding, execveat};
-pub use fault::{Call, Fault, errno_text};
+pub use fault::{Call, Fault};
 pub use identity::{setdomainname, setgroups, sethostname, setresgid, setresuid};
 pub use key::{join_session_keyring, key_permissions, set_key_permissions};
 pub use message::{connect_unix, receive, send, socket_pair};

@@ -1,7 +1,8 @@
 //! What the steps are called, and what their failures mean.
 
 use super::{Join, Kind, Plan, Step};
-use coracle_sys::{Call, Fault, NamespaceFlags, errno_text};
+use coracle_sys::{Call, Fault, NamespaceFlags};
+use coracle_text::errno_text;
 use nix::errno::Errno;
 
 impl Plan {

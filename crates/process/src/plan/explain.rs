@@ -5,7 +5,8 @@ use super::steps::{
 };
 use super::{Plan, Section};
 use crate::Error;
-use coracle_sys::{Call, Fault, errno_text};
+use coracle_sys::{Call, Fault};
+use coracle_text::errno_text;
 use nix::errno::Errno;
 use std::ffi::CStr;
 

@@ -3,7 +3,8 @@
 use super::fresh::Fresh;
 use super::{Bind, Plan, Step, UserNamespace, propagation};
 use crate::apply::fault;
-use coracle_sys::{Call, Fault, errno_text};
+use coracle_sys::{Call, Fault};
+use coracle_text::errno_text;
 use nix::errno::Errno;
 
 impl Plan {

@@ -1,7 +1,8 @@
 //! What the one step is called, and what its failure means.
 
 use super::{Abi, Plan, verdict};
-use coracle_sys::{Call, Fault, FilterFlags, errno_text};
+use coracle_sys::{Call, Fault, FilterFlags};
+use coracle_text::errno_text;
 use nix::errno::Errno;
 
 /// By the spec's names.

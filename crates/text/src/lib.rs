@@ -1,0 +1,98 @@
+//! How messages show what others wrote: the names of errnos, and foreign text on one line.
+//!
+//! ```
+//! assert_eq!(coracle_text::one_line("no\troom\n\u{1b}[2J\n"), "no room\\n\\u{1b}[2J");
+//! ```
+//!
+//! # Invariants
+//!
+//! Pure: a text in, a text out. Nothing that comes out of here but for [`errno_text`]'s table has
+//! a control character, so it can neither forge a line of a log nor control a terminal.
+
+use nix::errno::Errno;
+
+/// The errno's usual text, begun in lower case as Go does it, and its name: `permission denied
+/// (EACCES)`. Engines match on these texts.
+///
+/// `ENOENT` alone is `not found (ENOENT)`: engines read "no such file or directory" anywhere in a
+/// message as "the command is missing", so that text belongs to the lookup of the program alone.
+#[must_use]
+pub fn errno_text(errno: Errno) -> String {
+    if errno == Errno::ENOENT {
+        return "not found (ENOENT)".to_owned();
+    }
+    // The C library's text, which the standard library ends with the number.
+    let text = std::io::Error::from_raw_os_error(errno as i32).to_string();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    let mut letters = text.chars();
+    let first = letters.next().map(|letter| letter.to_ascii_lowercase());
+    let first = first.map(String::from).unwrap_or_default();
+    format!("{first}{} ({errno:?})", letters.as_str())
+}
+
+/// A foreign text on one line: without blanks at either end, a space for each tab, and control
+/// characters escaped.
+#[must_use]
+pub fn one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for letter in text.trim().chars() {
+        match letter {
+            '\t' => line.push(' '),
+            letter if letter.is_control() => line.extend(letter.escape_default()),
+            letter => line.push(letter),
+        }
+    }
+    line
+}
+
+/// The beginning of a foreign text as [`one_line`]: so many of its characters, and `...` where
+/// there are more.
+#[must_use]
+pub fn beginning(text: &str, characters: usize) -> String {
+    let text = text.trim();
+    match text.char_indices().nth(characters) {
+        Some((end, _)) => one_line(text.get(..end).unwrap_or_default()) + "...",
+        None => one_line(text),
+    }
+}
+
+/// The end of what a program printed as [`one_line`]: so many of its bytes, since the reason of a
+/// failure comes last.
+#[must_use]
+pub fn end(printed: &[u8], bytes: usize) -> String {
+    let surplus = printed.len().saturating_sub(bytes);
+    one_line(&String::from_utf8_lossy(
+        printed.get(surplus..).unwrap_or_default(),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_those_that_engines_know() {
+        for (errno, expected) in [
+            (Errno::ENOENT, "not found (ENOENT)"),
+            (Errno::EPERM, "operation not permitted (EPERM)"),
+            (Errno::EACCES, "permission denied (EACCES)"),
+            (Errno::ENOEXEC, "exec format error (ENOEXEC)"),
+            (Errno::EISDIR, "is a directory (EISDIR)"),
+            (Errno::ELOOP, "too many levels of symbolic links (ELOOP)"),
+            (Errno::ENOTTY, "inappropriate ioctl for device (ENOTTY)"),
+            (Errno::EAGAIN, "resource temporarily unavailable (EAGAIN)"),
+            (Errno::ENOMEM, "cannot allocate memory (ENOMEM)"),
+            (Errno::UnknownErrno, "success (UnknownErrno)"),
+        ] {
+            assert_eq!(errno_text(errno), expected);
+        }
+    }
+
+    #[test]
+    fn a_text_stays_on_its_line() {
+        assert_eq!(one_line(" a\tb\nc\u{1b}[0m \n"), "a b\\nc\\u{1b}[0m");
+        assert_eq!(beginning("abc", 3), "abc");
+        assert_eq!(beginning(" äbc\n", 2), "äb...");
+        assert_eq!(end(b"12\xffno\n", 4), "\u{fffd}no");
+    }
+}
