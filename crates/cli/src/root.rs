@@ -10,7 +10,8 @@ use std::path::{Component, Path, PathBuf};
 
 use crate::error::Error;
 
-const SYSTEM: &str = "/run/coracle";
+/// The default of the machine's root.
+pub(crate) const SYSTEM: &str = "/run/coracle";
 
 /// A state root and whose choice it was.
 #[derive(Clone, Debug, PartialEq, Eq)]

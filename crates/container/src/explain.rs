@@ -1,18 +1,17 @@
-//! `explain`: the plan of a bundle as text or JSON. Needs no privilege and touches nothing.
+//! `explain`: what `create` prepares, as text or JSON. Needs no privilege and touches nothing.
 
 use std::fmt::{self, Write};
 use std::path::Path;
 
-use coracle_bundle::{Bundle, ContainerId, Namespace};
+use coracle_bundle::Namespace;
 use coracle_checkpoint::{CgroupsMode, Flags, Images, LsmLabels, Need, Restore, RestoreFacts};
-use coracle_cni::{Flags as NetworkFlags, Search};
-use coracle_launch::Plan;
 use serde::Serialize;
 
+use crate::create::{self, Prepared};
 use crate::error::Error;
-use crate::network;
-use crate::options::{CgroupManager, Jail, Keyring, Rootless};
+use crate::options::{Attachment, CreateOptions};
 use crate::restore;
+use crate::store::Store;
 
 /// What would be done, stage by stage.
 #[derive(Clone, Debug, Serialize)]
@@ -54,12 +53,12 @@ impl fmt::Display for Line<'_> {
     }
 }
 
-/// Plans the bundle in `directory` as `create` would.
+/// Plans what `create` and `start`, or `run`, would do with these flags.
 ///
 /// # Errors
-/// As `create` refuses the bundle.
-pub fn explain(directory: &Path, manager: CgroupManager) -> Result<Explanation, Error> {
-    let (bundle, plan) = planned(directory, manager)?;
+/// As `create` refuses the bundle or a flag.
+pub fn explain(store: &Store, options: &CreateOptions) -> Result<Explanation, Error> {
+    let Prepared { bundle, plan, .. } = prepared(store, options)?;
     Ok(Explanation {
         bundle: bundle.dir.display().to_string(),
         stages: plan.stages(),
@@ -68,8 +67,9 @@ pub fn explain(directory: &Path, manager: CgroupManager) -> Result<Explanation, 
 }
 
 /// What of [`explain`] is the runtime's at a restore as well.
-const SHARED_STAGES: [&str; 5] = [
+const SHARED_STAGES: [&str; 6] = [
     "cgroup",
+    "network",
     "prestart hooks",
     "createRuntime hooks",
     "poststart hooks",
@@ -79,14 +79,14 @@ const SHARED_STAGES: [&str; 5] = [
 /// Plans as `restore` of the `images` would, without criu.
 ///
 /// # Errors
-/// As `restore` refuses the bundle or the images.
+/// As `restore` refuses the bundle, a flag or the images.
 pub fn explain_restore(
-    directory: &Path,
+    store: &Store,
+    options: &CreateOptions,
     images: &Path,
-    manager: CgroupManager,
 ) -> Result<Explanation, Error> {
     let opened = Images::open(images, None, Need::Restore)?;
-    let (bundle, plan) = planned(directory, manager)?;
+    let Prepared { bundle, plan, .. } = prepared(store, options)?;
     let config = &bundle.config;
     let host = restore::own_mounts()?;
     // Links of the root file system are followed by the restore itself.
@@ -132,30 +132,13 @@ pub fn explain_restore(
     })
 }
 
-fn planned(directory: &Path, manager: CgroupManager) -> Result<(Bundle, Plan), Error> {
-    let mut bundle = coracle_bundle::load(directory)?;
-    // Only a flag could ask for another container's network.
-    let join = |id: &ContainerId| Err(Error::NoNetwork { id: id.clone() });
-    let asked = (&NetworkFlags::default(), &Search::default());
-    let choice = network::choose(&mut bundle.config, asked, join)?;
-    let host = coracle_host::probe(coracle_launch::needs(
-        &bundle.config,
-        bundle.config.process.as_ref(),
-        manager,
-    ))?;
-    let asked = coracle_launch::Options {
-        id: ContainerId::parse("ID")?,
-        manager,
-        rootless: Rootless::Auto,
-        jail: Jail::PivotRoot,
-        keyring: Keyring::New,
-        environment: Vec::new(),
-        preserved_fds: Vec::new(),
-        network: choice.wanted,
+/// A terminal without a socket for it is one of `run` in the foreground.
+fn prepared(store: &Store, options: &CreateOptions) -> Result<Prepared, Error> {
+    let attachment = match options.console_socket {
+        Some(_) => Attachment::Detached,
+        None => Attachment::Foreground,
     };
-    let plan = coracle_launch::plan(&bundle, &host, &asked)?;
-    coracle_launch::check(&plan)?;
-    Ok((bundle, plan))
+    create::prepare(store, options, attachment)
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ coracle_integration::tests![
     it_refuses_what_create_refuses,
     the_bundle_is_named_in_three_ways,
     the_same_bundle_has_the_same_plan,
+    every_flag_of_run_is_explained,
 ];
 
 fn bundle(runtime: &Runtime) -> Bundle {
@@ -253,4 +254,63 @@ fn the_same_bundle_has_the_same_plan() {
     let runtime = Runtime::new();
     let bundle = bundle(&runtime);
     assert_eq!(explain(&runtime, &bundle), explain(&runtime, &bundle));
+}
+
+/// The steps that `run` logs when they are done are those of `explain` with the same flags, in the
+/// same order.
+fn every_flag_of_run_is_explained() {
+    for (global, flags, variable, part) in [
+        (&[][..], &[][..], "", "pivot_root"),
+        (&[], &["--no-pivot"], "", "move the root over / and chroot"),
+        (&[], &["--no-new-keyring"], "", ""),
+        (&[], &["--preserve-fds=2"], "", "2 descriptors"),
+        (&[], &["--network=none"], "", "bring up loopback"),
+        (&[], &["--network=host"], "", ""),
+        (&[], &[], "NOTIFY_SOCKET", "on /run/notify"),
+        (&[], &[], "LISTEN_FDS", ""),
+        (&["--cgroup-manager=disabled"], &[], "", ""),
+        (&["--rootless=true"], &[], "", ""),
+    ] {
+        let runtime = Runtime::new();
+        let (log, id) = (runtime.folder().join("log"), runtime.id());
+        let bundle = runtime.bundle().args(["true"]);
+        let bundle = bundle.set("/linux/resources", json!({"pids": {"limit": 123}}));
+        bundle.write();
+        let command = |verb: &str| {
+            let command = runtime
+                .command(global)
+                .arg("--debug")
+                .arg("--log")
+                .arg(&log);
+            let command = command.arg("--log-format=json").arg(verb).args(flags);
+            let command = command.arg("--bundle").arg(&bundle.dir);
+            let command = match variable {
+                "" => command,
+                name => command.env(name, "1"),
+            };
+            command.after("exec 3</etc 4</etc")
+        };
+        let explained = command("explain").arg("--json").output().ok().stdout;
+        let explained: Value = explained.parse().unwrap();
+        let lines = |stage: &Value| -> Vec<String> {
+            let text = |value: &Value| value.as_str().unwrap().to_owned();
+            let about = format!("{}: {}", text(&stage["actor"]), text(&stage["name"]));
+            let steps = stage["steps"].as_array().unwrap().iter();
+            steps
+                .map(|step| format!("{about}: {}", text(step)))
+                .collect()
+        };
+        let stages = explained["stages"].as_array().unwrap();
+        let explained: Vec<_> = stages.iter().flat_map(lines).collect();
+        fs::remove_file(&log).unwrap();
+        command("run").arg(&id).output().ok();
+        let text = fs::read_to_string(&log).unwrap().replace(&id, "ID");
+        let records = text.lines().map(|line| line.parse::<Value>().unwrap());
+        let logged = records.map(|record| record["msg"].as_str().unwrap().to_owned());
+        let is_step = |line: &String| line.starts_with("init: ") || line.starts_with("runtime: ");
+        let done: Vec<_> = logged.filter(is_step).collect();
+        assert_eq!(explained, done, "{global:?} {flags:?} {variable}");
+        let is_named = explained.iter().any(|step| step.contains(part));
+        assert!(is_named, "no {part} in {explained:#?}");
+    }
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Command;
+use coracle_bundle::ContainerId;
 use coracle_container::{CreateOptions, Jail, Keyring, Store};
 
 use super::{Request, Verb};
@@ -38,14 +39,24 @@ pub(super) fn flags(command: Command) -> Command {
 
 pub(super) fn read(given: &Given) -> Result<CreateOptions, Usage> {
     given.expect(Expected::Exactly(1))?;
+    let bundle = given.path("bundle");
+    options(given, given.id()?, bundle)
+}
+
+/// What the flags of `create` say of a container of this id.
+pub(super) fn options(
+    given: &Given,
+    id: ContainerId,
+    bundle: Option<PathBuf>,
+) -> Result<CreateOptions, Usage> {
     let keyring = if given.is_on("no-new-keyring") {
         Keyring::Inherited
     } else {
         Keyring::New
     };
     Ok(CreateOptions {
-        bundle: given.path("bundle").unwrap_or_else(|| PathBuf::from(".")),
-        id: given.id()?,
+        bundle: bundle.unwrap_or_else(|| PathBuf::from(".")),
+        id,
         console_socket: given.path("console-socket"),
         pidfd_socket: given.path("pidfd-socket"),
         pid_file: given.path("pid-file"),

@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use clap::Command;
-use coracle_container::CgroupManager;
+use coracle_bundle::ContainerId;
+use coracle_container::{CreateOptions, Store};
 
-use super::{Request, Verb};
+use super::{Request, Verb, create};
 use crate::arguments::flag::{switch, value};
 use crate::arguments::{Expected, Given, Order, Usage};
 use crate::error::Error;
@@ -20,6 +21,9 @@ pub(super) const VERB: Verb = Verb {
     read,
 };
 
+/// Stands for the container's id where a step names it.
+const ID: &str = "ID";
+
 /// How the plan is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
@@ -28,8 +32,7 @@ pub(crate) enum Form {
 }
 
 fn flags(command: Command) -> Command {
-    command
-        .arg(value("bundle", "DIR", "The same as BUNDLE [default: .]").short('b'))
+    create::flags(command)
         .arg(value(
             "image-path",
             "DIR",
@@ -52,9 +55,8 @@ fn read(given: &Given) -> Result<Request, Usage> {
         .map(PathBuf::from)
         .or_else(|| given.path("bundle"));
     Ok(Request::Explain {
-        bundle: bundle.unwrap_or_else(|| PathBuf::from(".")),
+        options: create::options(given, ContainerId::parse(ID)?, bundle)?,
         images: given.path("image-path"),
-        manager: given.global.cgroup_manager,
         form: if given.is_on("json") {
             Form::Json
         } else {
@@ -64,13 +66,14 @@ fn read(given: &Given) -> Result<Request, Usage> {
 }
 
 pub(super) fn run(
-    (bundle, images): (&Path, Option<&Path>),
-    manager: CgroupManager,
+    store: &Store,
+    options: &CreateOptions,
+    images: Option<&Path>,
     form: Form,
 ) -> Result<(), Error> {
     let explanation = match images {
-        Some(images) => coracle_container::explain_restore(bundle, images, manager)?,
-        None => coracle_container::explain(bundle, manager)?,
+        Some(images) => coracle_container::explain_restore(store, options, images)?,
+        None => coracle_container::explain(store, options)?,
     };
     match form {
         Form::Text => output::text(&explanation.to_string()),

@@ -125,12 +125,12 @@ fn show_request(shown: &mut Shown, request: &Request) {
         }
         Request::Features => shown.word("features", true),
         Request::Explain {
-            bundle,
+            options,
             images,
-            manager,
             form,
         } => {
-            shown.0 += &format!(" explain {} {manager:?} {form:?}", bundle.display());
+            shown.0 += &format!(" explain {form:?}");
+            show_create(shown, options);
             shown.value("images", images.as_ref());
         }
         Request::Print(text) if text.starts_with("coracle version ") => shown.word("version", true),

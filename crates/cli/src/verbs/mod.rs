@@ -24,14 +24,14 @@ mod state;
 mod update;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use clap::Command;
 use coracle_bundle::ContainerId;
 use coracle_container::{
-    CgroupManager, CheckpointOptions, CreateOptions, ExecOptions, Force, RestoreOptions,
-    RunOptions, Scope, Search, Steps, Store, UpdateOptions,
+    CheckpointOptions, CreateOptions, ExecOptions, Force, RestoreOptions, RunOptions, Scope,
+    Search, Steps, Store, UpdateOptions,
 };
 
 use crate::arguments::{Given, Global, Order, Usage, flag};
@@ -123,10 +123,9 @@ pub(crate) enum Request {
     },
     Features,
     Explain {
-        bundle: PathBuf,
+        options: CreateOptions,
         /// Of a checkpoint: then it is about a restore.
         images: Option<PathBuf>,
-        manager: CgroupManager,
         form: explain::Form,
     },
     /// Help or the version.
@@ -282,11 +281,14 @@ fn carry_out(request: Request, global: &Global, log: &Rc<Log>) -> Result<i32, Er
         Request::Spec { bundle, kind } => spec::run(&bundle, kind)?,
         Request::Features => features::run()?,
         Request::Explain {
-            bundle,
+            options,
             images,
-            manager,
             form,
-        } => explain::run((&bundle, images.as_deref()), manager, form)?,
+        } => {
+            // A plan can be made where no state root is to be had.
+            let store = store().unwrap_or_else(|_| Store::new(Path::new(root::SYSTEM)));
+            explain::run(&store, &options, images.as_deref(), form)?;
+        }
         Request::Print(text) => output::text(&text)?,
     }
     Ok(0)
