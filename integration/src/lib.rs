@@ -39,9 +39,12 @@ pub mod trace;
 pub use bundle::{Bundle, fill_rootfs};
 pub use command::{Command, Output, Running, wait_until};
 pub use container::{Child, Container};
+pub use coracle_test_attribute::test;
 pub use folder::Folder;
 pub use host_mount::HostMount;
 pub use house::{House, Manager};
+#[doc(hidden)]
+pub use inventory;
 pub use leftovers::groups;
 pub use machine::{Layout, Machine, control_file, has_controller, machine, needs, status_field};
 pub use receiver::Receiver;
@@ -56,15 +59,25 @@ macro_rules! skip {
     };
 }
 
-/// The table of a module's tests; the compiler names a function that was forgotten in it.
+/// What `#[test]` expands to beside the function.
+#[doc(hidden)]
 #[macro_export]
-macro_rules! tests {
-    ($($name:ident),* $(,)?) => {
-        /// This module's tests.
-        pub(crate) const TESTS: &[$crate::runner::Test] = &[$($crate::runner::Test {
-            module: module_path!(),
-            name: stringify!($name),
-            run: $name,
-        }),*];
+macro_rules! register {
+    ($name:ident) => {
+        $crate::register!(@ $name, false);
+    };
+    ($name:ident last) => {
+        $crate::register!(@ $name, true);
+    };
+    (@ $name:ident, $is_last:literal) => {
+        $crate::inventory::submit! {
+            $crate::runner::Test {
+                module: module_path!(),
+                name: stringify!($name),
+                line: line!(),
+                run: $name,
+                is_last: $is_last,
+            }
+        }
     };
 }

@@ -30,16 +30,22 @@ use std::time::{Duration, Instant};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 
-/// One test: it fails by panicking.
+/// One test, registered by [`macro@crate::test`]: it fails by panicking.
 #[derive(Clone, Copy)]
 pub struct Test {
     /// Path of the module; its last part is printed.
     pub module: &'static str,
     /// Name of the function.
     pub name: &'static str,
+    /// Where it stands in its file.
+    pub line: u32,
     /// The function.
     pub run: fn(),
+    /// It comes after all others of its module, if any of them is run.
+    pub is_last: bool,
 }
+
+inventory::collect!(Test);
 
 impl Test {
     /// `module::name`, without the crate.
@@ -92,39 +98,43 @@ pub fn patience(seconds: u64) -> Duration {
     Duration::from_secs(seconds) * factor
 }
 
-/// Tests that share something, which ends with the last of them.
-#[derive(Clone)]
-pub struct Suite {
-    /// The tests.
-    pub tests: Vec<Test>,
-    /// What comes after them, if any of them was run.
-    pub last: Option<Test>,
-}
-
 /// Runs the tests that the command line names and reports them.
-pub fn main(tests: &[Test]) -> ExitCode {
-    in_turn(vec![Suite {
-        tests: tests.to_vec(),
-        last: None,
-    }])
+pub fn main() -> ExitCode {
+    run_requested(|tests| vec![tests])
 }
 
-/// The same for suites, one after the other.
-pub fn in_turn(mut suites: Vec<Suite>) -> ExitCode {
+/// The same module by module, for modules whose tests share an engine.
+pub fn module_by_module() -> ExitCode {
+    run_requested(|tests| {
+        let modules = tests.chunk_by(|a, b| a.module == b.module);
+        modules.map(<[Test]>::to_vec).collect()
+    })
+}
+
+/// Tests that are run side by side, in the order of the source.
+type Suite = Vec<Test>;
+
+fn run_requested(divide: fn(Suite) -> Vec<Suite>) -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let is_exact = arguments.iter().any(|argument| argument == "--exact");
     let filters: Vec<&String> = arguments.iter().filter(|a| !a.starts_with("--")).collect();
+    let mut tests: Suite = inventory::iter::<Test>.into_iter().copied().collect();
+    assert!(!tests.is_empty(), "no test is registered in this program");
+    tests.sort_by_key(|test| (test.module, test.line, test.name));
+    let is_requested = |test: &Test| {
+        let matches = |filter: &&String| match is_exact {
+            true => test.title() == **filter,
+            false => test.title().contains(filter.as_str()),
+        };
+        filters.is_empty() || filters.iter().any(matches)
+    };
+    let mut suites = divide(tests);
     for suite in &mut suites {
-        suite.tests.retain(|test| {
-            let matches = |filter: &&String| match is_exact {
-                true => test.title() == **filter,
-                false => test.title().contains(filter.as_str()),
-            };
-            filters.is_empty() || filters.iter().any(matches)
-        });
+        suite.retain(|test| test.is_last || is_requested(test));
     }
+    suites.retain(|suite| suite.iter().any(|test| !test.is_last));
     if arguments.iter().any(|argument| argument == "--list") {
-        for test in suites.iter().flat_map(|suite| &suite.tests) {
+        for test in suites.iter().flatten().filter(|test| !test.is_last) {
             println!("{}: test", test.title());
         }
         return ExitCode::SUCCESS;
@@ -134,7 +144,7 @@ pub fn in_turn(mut suites: Vec<Suite>) -> ExitCode {
 
 fn run_suites(suites: Vec<Suite>) -> Vec<(String, Verdict)> {
     if !nix::unistd::geteuid().is_root() {
-        return without_root(suites.iter().flat_map(|suite| &suite.tests));
+        return without_root(suites.iter().flatten());
     }
     remember_panics();
     // As an engine does: init processes become our children, and we collect their exit status.
@@ -142,15 +152,15 @@ fn run_suites(suites: Vec<Suite>) -> Vec<(String, Verdict)> {
     thread::spawn(collect_orphans);
     println!(
         "running {} tests, program {}",
-        suites.iter().map(|suite| suite.tests.len()).sum::<usize>(),
+        suites.iter().flatten().count(),
         crate::runtime::program().display()
     );
     println!("machine: {}", crate::machine());
     let mut verdicts = Vec::new();
     for suite in suites {
-        let last = suite.last.filter(|_| !suite.tests.is_empty());
-        verdicts.extend(run_all(suite.tests));
-        verdicts.extend(run_all(last.into_iter().collect()));
+        let (last, others) = suite.into_iter().partition(|test| test.is_last);
+        verdicts.extend(run_all(others));
+        verdicts.extend(run_all(last));
     }
     verdicts
 }

@@ -30,6 +30,7 @@ fn buildah() -> Arc<Engine> {
     })
 }
 
+#[test(last)]
 fn nothing_is_left_behind() {
     let Some(buildah) = BUILDAH.take() else {
         return;
@@ -43,7 +44,7 @@ alive conmon"#;
     buildah.check("last", left, "");
 }
 
-checks! { buildah, [a_terminal],
+checks! { buildah,
     a_step_runs: r#"
         file 'FROM localhost/busybox\nRUN echo made >/made\n'
         build >/dev/null
@@ -111,6 +112,7 @@ checks! { buildah, [a_terminal],
         podman run --rm --network none localhost/$name ls /made"# => "/made";
 }
 
+#[test]
 fn a_terminal() {
     let script = "from; in_it --tty $name sh -c 'tty; read line; echo got $line; exit 6'";
     let (mut terminal, running) = buildah().on_terminal("terminal", script);

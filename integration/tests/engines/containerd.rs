@@ -98,6 +98,7 @@ pub(crate) fn set_up(release: Release, manager: Manager) -> Engine {
     engine
 }
 
+#[test(last)]
 fn nothing_is_left_behind() {
     let Some(containerd) = CONTAINERD.take() else {
         return;
@@ -117,7 +118,7 @@ find /sys/fs/cgroup -type d -name 'cri-containerd-*'
 new_roots
 alive containerd-shim"#;
 
-checks! { containerd, [a_checkpoint, a_terminal, a_terminal_of_exec, the_daemon_restarts],
+checks! { containerd,
     output_is_passed: "run -- sh -c 'echo out; echo err >&2' 2>/dev/null" => "out";
     errors_are_passed: "run -- sh -c 'echo out; echo err >&2' 2>&1 >/dev/null" => "err";
     exit_codes: "for n in 0 1 7 255; do code run -- sh -c \"exit $n\"; done" => "0\n1\n7\n255";
@@ -240,6 +241,7 @@ checks! { containerd, [a_checkpoint, a_terminal, a_terminal_of_exec, the_daemon_
     no_stray_descriptors: "run -- sh -c 'ls /proc/self/fd | tr \"\\n\" \" \"'" => "0 1 2 3";
 }
 
+#[test]
 fn a_terminal() {
     let script = "run --tty -- sh -c 'tty; read line; echo got $line; exit 6'";
     let (mut terminal, running) = containerd().on_terminal("terminal", script);
@@ -249,6 +251,7 @@ fn a_terminal() {
     running.wait().exits(6);
 }
 
+#[test]
 fn a_terminal_of_exec() {
     let script = "start; exec_ --tty $name sh -c 'tty; until stty size | grep 24; do :; done; read x; exit 5'";
     let script = script.replace("exec_ --tty $name", "ctr task exec --tty --exec-id e $name");
@@ -259,12 +262,14 @@ fn a_terminal_of_exec() {
     running.wait().exits(5);
 }
 
+#[test]
 fn the_daemon_restarts() {
     let script = "start; pkill -x containerd; await '! pgrep -x containerd'; daemon; status; exec_ echo well";
     set_up(ONE, Manager::Cgroupfs).check("restart", script, "RUNNING\nwell");
 }
 
 /// As an image of containerd's, by a pause around the dump, and from it under another name.
+#[test]
 fn a_checkpoint() {
     // A daemon of its own, which finds criu: its shims inherit the path.
     let containerd = set_up(ONE, Manager::Cgroupfs);

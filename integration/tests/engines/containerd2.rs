@@ -30,6 +30,7 @@ fn containerd() -> Arc<Engine> {
     })
 }
 
+#[test(last)]
 fn nothing_is_left_behind() {
     let Some(containerd) = CONTAINERD.take() else {
         return;
@@ -37,7 +38,7 @@ fn nothing_is_left_behind() {
     cri::nothing_left(&containerd);
 }
 
-checks! { containerd, [],
+checks! { containerd,
     the_release: "cri Version '{}' runtime_version | cut -c 1-2" => "2.";
     it_reads_our_features: r#"
         cri Status '{}' | tr -d ' \n' | grep -o '"name":"coracle","features":{[^}]*}'"# => r#""name":"coracle","features":{"recursive_read_only_mounts":true,"user_namespaces":true}"#;

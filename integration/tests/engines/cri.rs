@@ -106,6 +106,7 @@ pub(crate) fn set_up(release: Release) -> Engine {
     engine
 }
 
+#[test(last)]
 fn nothing_is_left_behind() {
     let Some(cri) = CRI.take() else { return };
     nothing_left(&cri);
@@ -116,7 +117,7 @@ pub(crate) fn nothing_left(cri: &Engine) {
     cri.check("", &script, "");
 }
 
-checks! { cri, [],
+checks! { cri,
     the_runtime_is_ready: r#"
         cri Status '{}' status.conditions.0.type status.conditions.0.status"# => "RuntimeReady\nTrue";
 

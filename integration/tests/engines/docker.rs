@@ -58,6 +58,7 @@ await 'docker version' || {{ cat /tmp/dockerd >&2; exit 1; }}"#,
     engine
 }
 
+#[test(last)]
 fn nothing_is_left_behind() {
     let Some(docker) = DOCKER.take() else { return };
     let left = r#"
@@ -69,7 +70,7 @@ alive containerd-shim"#;
     docker.check("", left, "");
 }
 
-checks! { docker, [a_checkpoint, a_terminal, a_terminal_of_exec, attach, a_pair_finds_one_another],
+checks! { docker,
     the_runtime_is_ours: r#"
         docker info --format '{{.DefaultRuntime}} {{.Driver}}' 2>/dev/null"# => "coracle overlay2";
     output_is_passed: "$run $busybox sh -c 'echo out; echo err >&2' 2>/dev/null" => "out";
@@ -266,6 +267,7 @@ checks! { docker, [a_checkpoint, a_terminal, a_terminal_of_exec, attach, a_pair_
 }
 
 /// By names, which docker's resolver knows: packets to it are turned aside by NAT.
+#[test]
 fn a_pair_finds_one_another() {
     let docker = docker();
     let probe = ["--table", "nat", "--list-rules", "DOCKER"];
@@ -283,6 +285,7 @@ docker run --rm --network $name $busybox wget -qO- http://$name-1/
 docker rm -f $name-1 >/dev/null
 docker network rm $name >/dev/null"#;
 
+#[test]
 fn a_terminal() {
     let script = "$run -it $busybox sh -c 'tty; read line; echo got $line; exit 6'";
     let (mut terminal, running) = docker().on_terminal("terminal", script);
@@ -292,6 +295,7 @@ fn a_terminal() {
     running.wait().exits(6);
 }
 
+#[test]
 fn a_terminal_of_exec() {
     let script = "start; docker exec -it $name sh -c 'tty; until stty size | grep 24; do :; done; read x; exit 5'";
     let (mut terminal, running) = docker().on_terminal("terminal-of-exec", script);
@@ -301,6 +305,7 @@ fn a_terminal_of_exec() {
     running.wait().exits(5);
 }
 
+#[test]
 fn attach() {
     let script = "docker run -dit --name $name --network none $busybox sh >/dev/null
 docker attach $name || echo code $?; docker rm $name >/dev/null";
@@ -313,6 +318,7 @@ docker attach $name || echo code $?; docker rm $name >/dev/null";
 
 /// An experiment of docker's. `start --checkpoint` of 20.10 fails before it comes to a runtime: its
 /// containerd has the content already (moby issue 42900).
+#[test]
 fn a_checkpoint() {
     let docker = docker();
     docker.needs_criu();

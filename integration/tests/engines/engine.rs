@@ -206,23 +206,15 @@ pub(crate) fn images(house: &House) -> PathBuf {
     folder.join("archive.tar")
 }
 
-/// Tests of one engine: each a script and what it prints, and functions beside them.
+/// Tests of one engine: each a script and what it prints.
 #[macro_export]
 macro_rules! checks {
-    ($engine:path, $functions:tt, $($name:ident: $script:literal => $expected:literal;)*) => {
-        $crate::checks! { @ $engine, $functions, $($name: $script => $expected;)* }
-    };
-    (@ $engine:path, [$($test:ident),* $(,)?], $($name:ident: $script:literal => $expected:literal;)*) => {
-        $(fn $name() {
-            $engine().check(&stringify!($name).replace('_', "-"), $script, $expected);
-        })*
-        coracle_integration::tests![$($name,)* $($test),*];
-
-        /// What comes after all others: nothing of their containers is left.
-        pub(crate) const LAST: coracle_integration::runner::Test = coracle_integration::runner::Test {
-            module: module_path!(),
-            name: "nothing_is_left_behind",
-            run: nothing_is_left_behind,
-        };
+    ($engine:path, $($name:ident: $script:literal => $expected:literal;)*) => {
+        $(
+            #[test]
+            fn $name() {
+                $engine().check(&stringify!($name).replace('_', "-"), $script, $expected);
+            }
+        )*
     };
 }

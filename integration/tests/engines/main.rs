@@ -2,9 +2,10 @@
 //! for real, offline, and used as people use them. The program under test takes the place of their
 //! runtime; `CORACLE` may name another one, runc or crun, to test the tests.
 
-use std::process::ExitCode;
+#[macro_use]
+extern crate coracle_integration;
 
-use coracle_integration::runner::{self, Suite};
+use std::process::ExitCode;
 
 mod buildah;
 mod containerd;
@@ -16,20 +17,5 @@ mod podman;
 mod podman_rootless;
 
 fn main() -> ExitCode {
-    runner::in_turn(vec![
-        suite(podman::TESTS, podman::LAST),
-        suite(podman_rootless::TESTS, podman_rootless::LAST),
-        suite(buildah::TESTS, buildah::LAST),
-        suite(containerd::TESTS, containerd::LAST),
-        suite(cri::TESTS, cri::LAST),
-        suite(containerd2::TESTS, containerd2::LAST),
-        suite(docker::TESTS, docker::LAST),
-    ])
-}
-
-fn suite(tests: &[runner::Test], last: runner::Test) -> Suite {
-    Suite {
-        tests: tests.to_vec(),
-        last: Some(last),
-    }
+    coracle_integration::runner::module_by_module()
 }

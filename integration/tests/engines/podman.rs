@@ -75,6 +75,7 @@ pub(crate) fn set_up(manager: Manager) -> Engine {
     engine
 }
 
+#[test(last)]
 fn nothing_is_left_behind() {
     let Some(podman) = PODMAN.take() else { return };
     let left = r#"
@@ -86,8 +87,7 @@ alive conmon"#;
     podman.check("", left, "");
 }
 
-checks! { podman, [a_terminal, a_terminal_of_exec, a_detached_terminal, attach, published_ports,
-        a_checkpoint, an_exported_checkpoint],
+checks! { podman,
     the_runtime_is_ours: r#"
         podman info --format '{{.Host.OCIRuntime.Path}} {{.Store.GraphDriverName}}'"# => "/usr/local/bin/coracle overlay";
     output_is_passed: "$run busybox sh -c 'echo out; echo err >&2' 2>/dev/null" => "out";
@@ -451,6 +451,7 @@ END
         code podman --runtime /usr/local/bin/unknown run --rm --network none busybox no-such"# => "127";
 }
 
+#[test]
 fn a_terminal() {
     let script = "$run -it busybox sh -c 'tty; read line; echo got $line; exit 6'";
     let (mut terminal, running) = podman().on_terminal("terminal", script);
@@ -460,6 +461,7 @@ fn a_terminal() {
     running.wait().exits(6);
 }
 
+#[test]
 fn a_terminal_of_exec() {
     let script = "start; podman exec -it $name sh -c 'tty; until stty size | grep 24; do :; done; read x; exit 5'";
     let (mut terminal, running) = podman().on_terminal("terminal-of-exec", script);
@@ -469,12 +471,14 @@ fn a_terminal_of_exec() {
     running.wait().exits(5);
 }
 
+#[test]
 fn a_detached_terminal() {
     let script = "podman run -dt --name $name --network none busybox sh -c 'tty; sleep 1000' >/dev/null
 await \"podman logs $name | grep pts\"; podman logs $name | tr -d '\\r'; podman rm -f -t 0 $name >/dev/null";
     podman().check("detached-terminal", script, "/dev/pts/0");
 }
 
+#[test]
 fn attach() {
     let script =
         "podman run -dit --name $name --network none busybox sh >/dev/null; podman attach $name
@@ -486,6 +490,7 @@ podman wait $name; podman rm $name >/dev/null";
     running.wait().ok();
 }
 
+#[test]
 fn published_ports() {
     let podman = podman();
     if podman
@@ -522,6 +527,7 @@ goes_on() {
 }
 "#;
 
+#[test]
 fn a_checkpoint() {
     let podman = podman();
     podman.needs_criu();
@@ -542,6 +548,7 @@ fn a_checkpoint() {
 }
 
 /// Into a file, and from it under the same name and another.
+#[test]
 fn an_exported_checkpoint() {
     let podman = podman();
     podman.needs_criu();

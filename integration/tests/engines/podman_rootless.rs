@@ -75,6 +75,7 @@ fn user_of_systemd() -> u32 {
         .unwrap_or_else(|| skip!("needs a user with systemd"))
 }
 
+#[test(last)]
 fn nothing_is_left_behind() {
     let Some(podman) = PODMAN.take() else { return };
     let left = r#"
@@ -85,7 +86,7 @@ alive conmon"#;
     podman.check("", left, "");
 }
 
-checks! { podman, [a_terminal, a_network_of_the_users, published_ports, delegated_memory],
+checks! { podman,
     the_runtime_is_ours: r#"
         podman info --format '{{.Host.OCIRuntime.Path}} {{.Store.GraphDriverName}} {{.Host.Security.Rootless}}'"# => "/usr/local/bin/coracle overlay true";
     output_is_passed: "$run busybox sh -c 'echo out; echo err >&2' 2>/dev/null" => "out";
@@ -167,6 +168,7 @@ checks! { podman, [a_terminal, a_network_of_the_users, published_ports, delegate
         podman --runtime /home/$uid/crun run --rm --network none --cgroups disabled busybox echo well"# => "well";
 }
 
+#[test]
 fn a_terminal() {
     let script = "$run -it busybox sh -c 'tty; read line; echo got $line; exit 6'";
     let (mut terminal, running) = podman().on_terminal("terminal", script);
@@ -177,6 +179,7 @@ fn a_terminal() {
 }
 
 /// systemd hands the user's groups to him; cgroupfs would need somebody else to.
+#[test]
 fn delegated_memory() {
     let podman = podman();
     if podman.house.manager() != Manager::Systemd {
@@ -200,12 +203,14 @@ inspect State.Status"#;
     );
 }
 
+#[test]
 fn a_network_of_the_users() {
     needs::program("slirp4netns");
     let script = "podman run --rm --network slirp4netns busybox ip -o -4 addr show tap0 | grep -o 'inet 10.0.2.100'";
     podman().check("network", script, "inet 10.0.2.100");
 }
 
+#[test]
 fn published_ports() {
     needs::program("slirp4netns");
     let script = r#"

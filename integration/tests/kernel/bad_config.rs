@@ -5,20 +5,6 @@ use std::path::PathBuf;
 
 use coracle_integration::{Bundle, Output, Runtime, Value, json};
 
-coracle_integration::tests![
-    the_good_configs_are_good,
-    bad_values_are_refused_by_their_place,
-    what_is_no_config_is_refused,
-    a_key_that_stands_twice_is_refused,
-    a_missing_config_is_refused,
-    huge_configs_are_refused,
-    what_the_machine_refuses_is_undone,
-    the_log_has_one_record,
-    run_refuses_as_create_does,
-    unknown_properties_are_ignored,
-    absent_null_and_empty_are_fine,
-];
-
 /// The runtime, and one bundle that is written anew for each row.
 struct Table {
     runtime: Runtime,
@@ -113,6 +99,7 @@ fn headings() -> impl Iterator<Item = &'static str> {
         .filter_map(|line| line.strip_prefix('[')?.strip_suffix(']'))
 }
 
+#[test]
 fn the_good_configs_are_good() {
     for heading in headings().filter(|heading| *heading != "terminal") {
         let table = Table::new();
@@ -133,6 +120,7 @@ fn spoilt(base: &Bundle, row: &str) -> (Value, String) {
     (bundle.config, place.to_owned())
 }
 
+#[test]
 fn bad_values_are_refused_by_their_place() {
     let table = Table::new();
     let (mut wrong, mut count) = (Vec::new(), 0);
@@ -159,6 +147,7 @@ fn bad_values_are_refused_by_their_place() {
     );
 }
 
+#[test]
 fn what_is_no_config_is_refused() {
     let table = Table::new();
     let rows: [(&[u8], &str); 13] = [
@@ -182,6 +171,7 @@ fn what_is_no_config_is_refused() {
     table.runtime.is_clean();
 }
 
+#[test]
 fn a_key_that_stands_twice_is_refused() {
     let table = Table::new();
     let good = table.bundle.config.to_string();
@@ -193,6 +183,7 @@ fn a_key_that_stands_twice_is_refused() {
     table.create(twice).fails(["config.json: ", "\"linux\""]);
 }
 
+#[test]
 fn a_missing_config_is_refused() {
     let runtime = Runtime::new();
     let bundle = runtime.bundle();
@@ -212,6 +203,7 @@ fn a_missing_config_is_refused() {
     runtime.is_clean();
 }
 
+#[test]
 fn huge_configs_are_refused() {
     let table = Table::new();
     let blanks = " ".repeat(17 << 20);
@@ -232,6 +224,7 @@ fn huge_configs_are_refused() {
 }
 
 /// Values that only the machine can judge: found before or during the set-up, undone in any case.
+#[test]
 fn what_the_machine_refuses_is_undone() {
     let table = Table::new();
     let (tmpfs, bind) = ("tmpfs", json!(["bind"]));
@@ -305,6 +298,7 @@ fn what_the_machine_refuses_is_undone() {
     }
 }
 
+#[test]
 fn the_log_has_one_record() {
     let table = Table::new();
     let bad = table
@@ -321,6 +315,7 @@ fn the_log_has_one_record() {
     assert_eq!(output.stderr, format!("error: {message}\n"));
 }
 
+#[test]
 fn run_refuses_as_create_does() {
     let runtime = Runtime::new();
     let bundle = runtime.bundle().set("/process/user/uid", json!(-1));
@@ -332,6 +327,7 @@ fn run_refuses_as_create_does() {
     runtime.is_clean();
 }
 
+#[test]
 fn unknown_properties_are_ignored() {
     let table = Table::new();
     let mut bundle = table.bundle.clone();
@@ -345,6 +341,7 @@ fn unknown_properties_are_ignored() {
     table.create(bundle.config.to_string()).ok();
 }
 
+#[test]
 fn absent_null_and_empty_are_fine() {
     for (pointer, value) in [
         ("/hooks", json!(null)),

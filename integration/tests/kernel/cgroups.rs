@@ -8,88 +8,6 @@ use coracle_integration::{
     machine, needs, wait_until,
 };
 
-coracle_integration::tests![
-    init_is_in_a_group_of_its_own_everywhere,
-    the_group_is_there_before_hooks_run,
-    the_path_is_absolute_from_the_mount_point,
-    a_relative_path_is_near_the_callers_group,
-    dots_do_not_leave_the_hierarchy,
-    a_path_that_names_nothing_is_refused,
-    parents_that_were_made_are_removed,
-    a_group_that_was_there_stays,
-    a_group_for_init_in_one_that_stays_is_removed,
-    a_group_with_processes_is_refused,
-    a_frozen_group_is_refused,
-    memory_limit,
-    memory_swap,
-    memory_reservation,
-    memory_of_zero_is_no_limit,
-    unlimited_memory,
-    swappiness,
-    oom_killer,
-    kernel_memory_is_ignored,
-    bad_memory_is_refused,
-    a_process_beyond_its_memory_is_killed,
-    too_little_memory_for_init_is_told,
-    pids_limit,
-    unlimited_pids,
-    a_fork_beyond_the_limit_fails,
-    one_process_is_enough,
-    setting_up_takes_no_place,
-    cpu_shares,
-    cpu_quota_and_period,
-    cpu_quota_alone,
-    cpu_period_alone,
-    cpu_burst,
-    cpu_idle,
-    cpu_realtime,
-    bad_cpu_is_refused,
-    cpusets,
-    a_cpuset_is_what_the_process_gets,
-    bad_cpusets_are_refused,
-    block_io_throttling,
-    block_io_weights,
-    hugepages,
-    limits_without_a_controller_are_refused,
-    unified_files,
-    a_partition_that_is_none_is_refused,
-    unified_on_version_1_is_refused,
-    a_failed_write_undoes_the_groups,
-    devices_are_denied_by_default,
-    default_devices_are_allowed,
-    a_device_can_be_allowed,
-    access_is_allowed_in_parts,
-    a_later_rule_wins,
-    all_devices_can_be_allowed,
-    a_whole_major_can_be_allowed,
-    numbers_of_both_types_are_those_alone,
-    exec_is_denied_the_same_devices,
-    bad_device_rules_are_refused,
-    the_freezer_holds_all_processes,
-    kill_of_all_reaches_execs,
-    kill_in_a_shared_pid_namespace_reaches_all,
-    delete_in_a_shared_pid_namespace_kills_all,
-    a_signal_to_all_of_a_shared_pid_namespace,
-    a_signal_reaches_more_processes_than_descriptors,
-    threads_are_listed_and_signalled_as_their_process,
-    groups_made_by_the_container_are_removed,
-    groups_nested_deeply_are_listed_and_removed,
-    groups_frozen_by_the_container_do_not_hold_it,
-    the_mount_shows_the_containers_group,
-    the_mount_with_a_namespace_shows_the_containers_group,
-    a_read_only_mount_cannot_be_changed,
-    a_mount_of_version_1_has_all_controllers,
-    init_that_was_moved_is_followed,
-    init_that_was_moved_to_the_top_is_followed,
-    a_deletion_lets_nobody_else_run_on,
-    no_manager_means_no_group,
-    systemd_is_refused_where_there_is_none,
-    exec_joins_a_group_below,
-    exec_tells_why_a_group_takes_nobody,
-    bad_groups_for_exec_are_refused,
-    resources_of_an_exited_container_are_removed,
-];
-
 /// The container's groups with this runtime's mark, which all hierarchies have.
 fn folders(runtime: &Runtime) -> Vec<PathBuf> {
     groups(runtime.marker())
@@ -134,6 +52,7 @@ fn refused<const N: usize>(name: &str, cases: [(Value, &str, &str); N]) {
     }
 }
 
+#[test]
 fn init_is_in_a_group_of_its_own_everywhere() {
     let runtime = Runtime::new();
     let container = runtime.sleeper();
@@ -151,6 +70,7 @@ fn init_is_in_a_group_of_its_own_everywhere() {
     }
 }
 
+#[test]
 fn the_group_is_there_before_hooks_run() {
     let runtime = Runtime::new();
     let file = runtime.folder().join("found");
@@ -175,6 +95,7 @@ fn paths(container: &Container) -> Vec<String> {
     text.lines().map(path).collect()
 }
 
+#[test]
 fn the_path_is_absolute_from_the_mount_point() {
     let runtime = Runtime::new();
     let container = runtime.create(&with_path(&runtime, "/@top/@below/@leaf"));
@@ -184,6 +105,7 @@ fn the_path_is_absolute_from_the_mount_point() {
     }
 }
 
+#[test]
 fn a_relative_path_is_near_the_callers_group() {
     let runtime = Runtime::new();
     let container = runtime.create(&with_path(&runtime, "@relative"));
@@ -200,6 +122,7 @@ fn a_relative_path_is_near_the_callers_group() {
     }
 }
 
+#[test]
 fn dots_do_not_leave_the_hierarchy() {
     let runtime = Runtime::new();
     for path in ["/../../x/.././../@dots", "../@dots", "/a/../../@dots"] {
@@ -214,6 +137,7 @@ fn dots_do_not_leave_the_hierarchy() {
     }
 }
 
+#[test]
 fn a_path_that_names_nothing_is_refused() {
     let runtime = Runtime::new();
     for path in ["/", "//", "/..", "a/..", "."] {
@@ -224,6 +148,7 @@ fn a_path_that_names_nothing_is_refused() {
     runtime.is_clean();
 }
 
+#[test]
 fn parents_that_were_made_are_removed() {
     let runtime = Runtime::new();
     let container = runtime.create(&with_path(&runtime, "/@a/@b/@c"));
@@ -243,6 +168,7 @@ fn make_group(name: &str) -> PathBuf {
     path
 }
 
+#[test]
 fn a_group_that_was_there_stays() {
     let runtime = Runtime::new();
     let parent = make_group(&format!("{}mine", runtime.marker()));
@@ -252,6 +178,7 @@ fn a_group_that_was_there_stays() {
     fs::remove_dir(parent).unwrap();
 }
 
+#[test]
 fn a_group_for_init_in_one_that_stays_is_removed() {
     needs::version_2();
     let runtime = Runtime::new();
@@ -265,6 +192,7 @@ fn a_group_for_init_in_one_that_stays_is_removed() {
     fs::remove_dir(parent).unwrap();
 }
 
+#[test]
 fn a_group_with_processes_is_refused() {
     let runtime = Runtime::new();
     let limited = |limit: i64| {
@@ -282,6 +210,7 @@ fn a_group_with_processes_is_refused() {
     first.exec(["true"]).ok();
 }
 
+#[test]
 fn a_frozen_group_is_refused() {
     let runtime = Runtime::new();
     let group = make_group(&format!("{}frozen", runtime.marker()));
@@ -301,11 +230,13 @@ fn a_frozen_group_is_refused() {
 
 const MEMORY: (&str, &str) = ("memory", "memory.limit_in_bytes");
 
+#[test]
 fn memory_limit() {
     let value = json!({"limit": 64 << 20});
     assert_eq!(applied("memory", value, MEMORY, "memory.max"), "67108864");
 }
 
+#[test]
 fn memory_swap() {
     let value = json!({"limit": 64 << 20, "swap": 96 << 20});
     let v1 = ("memory", "memory.memsw.limit_in_bytes");
@@ -320,6 +251,7 @@ fn memory_swap() {
     );
 }
 
+#[test]
 fn memory_reservation() {
     let v1 = ("memory", "memory.soft_limit_in_bytes");
     let value = json!({"reservation": 32 << 20});
@@ -327,18 +259,21 @@ fn memory_reservation() {
 }
 
 /// Engines send the whole object with zeros in it.
+#[test]
 fn memory_of_zero_is_no_limit() {
     let value = json!({"limit": 0, "swap": 0, "reservation": 0, "kernel": 0});
     let text = applied("memory", value, MEMORY, "memory.max");
     assert_eq!(text, either("9223372036854771712", "max"));
 }
 
+#[test]
 fn unlimited_memory() {
     let value = json!({"limit": -1, "swap": -1, "reservation": -1});
     let text = applied("memory", value, MEMORY, "memory.max");
     assert_eq!(text, either("9223372036854771712", "max"));
 }
 
+#[test]
 fn swappiness() {
     needs::version_1();
     for percent in ["0", "37", "100"] {
@@ -350,6 +285,7 @@ fn swappiness() {
     }
 }
 
+#[test]
 fn oom_killer() {
     needs::version_1();
     let value = json!({"limit": 64 << 20, "disableOOMKiller": true});
@@ -357,6 +293,7 @@ fn oom_killer() {
     assert!(text.starts_with("oom_kill_disable 1"), "{text}");
 }
 
+#[test]
 fn kernel_memory_is_ignored() {
     let runtime = Runtime::new();
     let value = json!({"kernel": 1 << 20, "kernelTCP": 1 << 20, "useHierarchy": true});
@@ -367,6 +304,7 @@ fn kernel_memory_is_ignored() {
     }
 }
 
+#[test]
 fn bad_memory_is_refused() {
     needs::controller("memory");
     refused(
@@ -393,6 +331,7 @@ fn bad_memory_is_refused() {
     );
 }
 
+#[test]
 fn a_process_beyond_its_memory_is_killed() {
     needs::controller("memory");
     let runtime = Runtime::new();
@@ -404,6 +343,7 @@ fn a_process_beyond_its_memory_is_killed() {
 }
 
 /// However little it is: either init lives with it, or the cause is told and nothing hangs.
+#[test]
 fn too_little_memory_for_init_is_told() {
     needs::controller("memory");
     let runtime = Runtime::new();
@@ -420,6 +360,7 @@ fn too_little_memory_for_init_is_told() {
 
 const PIDS: (&str, &str) = ("pids", "pids.max");
 
+#[test]
 fn pids_limit() {
     assert_eq!(
         applied("pids", json!({"limit": 77}), PIDS, "pids.max"),
@@ -429,6 +370,7 @@ fn pids_limit() {
     assert_eq!(applied("pids", json!({"limit": 0}), PIDS, "pids.max"), "1");
 }
 
+#[test]
 fn unlimited_pids() {
     assert_eq!(
         applied("pids", json!({"limit": -1}), PIDS, "pids.max"),
@@ -437,6 +379,7 @@ fn unlimited_pids() {
     assert_eq!(applied("pids", json!({}), PIDS, "pids.max"), "max");
 }
 
+#[test]
 fn a_fork_beyond_the_limit_fails() {
     needs::controller("pids");
     let runtime = Runtime::new();
@@ -447,6 +390,7 @@ fn a_fork_beyond_the_limit_fails() {
     assert!(!output.stdout.contains("unlimited"), "{output}");
 }
 
+#[test]
 fn one_process_is_enough() {
     needs::controller("pids");
     let runtime = Runtime::new();
@@ -457,6 +401,7 @@ fn one_process_is_enough() {
     );
 }
 
+#[test]
 fn setting_up_takes_no_place() {
     needs::controller("pids");
     takes_no_place(&Runtime::new());
@@ -499,6 +444,7 @@ pub(crate) fn takes_no_place(runtime: &Runtime) {
     }
 }
 
+#[test]
 fn cpu_shares() {
     let v1 = ("cpu", "cpu.shares");
     let of = |shares: u64| applied("cpu", json!({"shares": shares}), v1, "cpu.weight");
@@ -511,6 +457,7 @@ fn cpu_shares() {
 const QUOTA: (&str, &str) = ("cpu", "cpu.cfs_quota_us");
 const PERIOD: (&str, &str) = ("cpu", "cpu.cfs_period_us");
 
+#[test]
 fn cpu_quota_and_period() {
     let value = json!({"quota": 20000, "period": 50000});
     assert_eq!(
@@ -528,6 +475,7 @@ fn cpu_quota_and_period() {
     );
 }
 
+#[test]
 fn cpu_quota_alone() {
     let value = json!({"quota": 30000});
     assert_eq!(
@@ -536,6 +484,7 @@ fn cpu_quota_alone() {
     );
 }
 
+#[test]
 fn cpu_period_alone() {
     let value = json!({"period": 30000});
     assert_eq!(
@@ -544,12 +493,14 @@ fn cpu_period_alone() {
     );
 }
 
+#[test]
 fn cpu_burst() {
     let value = json!({"quota": 20000, "period": 50000, "burst": 10000});
     let v1 = ("cpu", "cpu.cfs_burst_us");
     assert_eq!(applied("cpu", value, v1, "cpu.max.burst"), "10000");
 }
 
+#[test]
 fn cpu_idle() {
     let v1 = ("cpu", "cpu.idle");
     assert_eq!(applied("cpu", json!({"idle": 1}), v1, "cpu.idle"), "1");
@@ -561,6 +512,7 @@ fn cpu_idle() {
     );
 }
 
+#[test]
 fn cpu_realtime() {
     let value = json!({"realtimeRuntime": 1000, "realtimePeriod": 500_000});
     if is_v2() {
@@ -579,6 +531,7 @@ fn cpu_realtime() {
     );
 }
 
+#[test]
 fn bad_cpu_is_refused() {
     needs::controller("cpu");
     refused(
@@ -599,6 +552,7 @@ fn bad_cpu_is_refused() {
 const CPUS: (&str, &str) = ("cpuset", "cpuset.cpus");
 const MEMS: (&str, &str) = ("cpuset", "cpuset.mems");
 
+#[test]
 fn cpusets() {
     let value = json!({"cpus": " 0 \n", "mems": "0"});
     assert_eq!(applied("cpu", value.clone(), CPUS, "cpuset.cpus"), "0");
@@ -607,6 +561,7 @@ fn cpusets() {
     assert_ne!(applied("cpu", value, CPUS, "cpuset.cpus.effective"), "");
 }
 
+#[test]
 fn a_cpuset_is_what_the_process_gets() {
     needs::controller("cpuset");
     let runtime = Runtime::new();
@@ -618,6 +573,7 @@ fn a_cpuset_is_what_the_process_gets() {
     assert_eq!(container.shell(list).ok().line(), "0");
 }
 
+#[test]
 fn bad_cpusets_are_refused() {
     needs::controller("cpuset");
     for (cpus, errno) in [
@@ -645,6 +601,7 @@ fn disk() -> (u64, u64) {
     coracle_integration::skip!("this machine has no disk")
 }
 
+#[test]
 fn block_io_throttling() {
     let ((major, minor), io) = (disk(), either("blkio", "io"));
     for (name, v1, key) in [
@@ -679,6 +636,7 @@ fn block_io_throttling() {
     refused("blockIO", [(value, path, "a whole disk that is there")]);
 }
 
+#[test]
 fn block_io_weights() {
     let io = either("blkio", "io");
     needs::controller(io);
@@ -720,6 +678,7 @@ fn unified(runtime: &Runtime) -> Option<PathBuf> {
         .find(|folder| folder.join("cgroup.events").exists())
 }
 
+#[test]
 fn hugepages() {
     let v2 = fs::read_to_string("/sys/fs/cgroup/unified/cgroup.controllers")
         .or_else(|_| fs::read_to_string("/sys/fs/cgroup/cgroup.controllers"));
@@ -759,6 +718,7 @@ fn hugepages() {
     );
 }
 
+#[test]
 fn limits_without_a_controller_are_refused() {
     for (controller, name, value, path) in [
         (
@@ -781,6 +741,7 @@ fn limits_without_a_controller_are_refused() {
     }
 }
 
+#[test]
 fn unified_files() {
     needs::version_2();
     let value = json!({"memory.high": "50000000", "pids.max": "55", "memory.low": "1048576"});
@@ -804,6 +765,7 @@ fn unified_files() {
 }
 
 /// The kernel takes the value, and says only in the file itself that it makes no partition.
+#[test]
 fn a_partition_that_is_none_is_refused() {
     needs::version_2();
     needs::controller("cpuset");
@@ -818,6 +780,7 @@ fn a_partition_that_is_none_is_refused() {
     assert_eq!(of(value), "member");
 }
 
+#[test]
 fn unified_on_version_1_is_refused() {
     needs::version_1();
     let text = "cannot use unified on cgroup v1";
@@ -827,6 +790,7 @@ fn unified_on_version_1_is_refused() {
     );
 }
 
+#[test]
 fn a_failed_write_undoes_the_groups() {
     needs::controller("cpuset");
     let runtime = Runtime::new();
@@ -868,6 +832,7 @@ fn opened(rules: Value) -> String {
 const DENIED: &str = "EPERM <\nEPERM >\nEPERM <>\n";
 const ALLOWED: &str = "ENXIO <\nENXIO >\nENXIO <>\n";
 
+#[test]
 fn devices_are_denied_by_default() {
     assert_eq!(opened(json!([])), DENIED);
     assert_eq!(opened(json!(null)), DENIED);
@@ -878,6 +843,7 @@ fn devices_are_denied_by_default() {
     );
 }
 
+#[test]
 fn default_devices_are_allowed() {
     let runtime = Runtime::new();
     let rules = json!([{"allow": false, "access": "rwm"}]);
@@ -903,6 +869,7 @@ fn rules<const N: usize>(list: [(bool, &str, i64, i64, &str); N]) -> Value {
     json!(rules)
 }
 
+#[test]
 fn a_device_can_be_allowed() {
     assert_eq!(opened(rules([(true, "c", 240, 77, "rwm")])), ALLOWED);
     assert_eq!(opened(rules([(true, "c", 240, 78, "rwm")])), DENIED);
@@ -910,6 +877,7 @@ fn a_device_can_be_allowed() {
     assert_eq!(opened(rules([(true, "b", 240, 77, "rwm")])), DENIED);
 }
 
+#[test]
 fn access_is_allowed_in_parts() {
     assert_eq!(
         opened(rules([(true, "c", 240, 77, "r")])),
@@ -924,6 +892,7 @@ fn access_is_allowed_in_parts() {
     assert_eq!(opened(both), ALLOWED);
 }
 
+#[test]
 fn a_later_rule_wins() {
     let twice = rules([(true, "c", 240, 77, "rw"), (false, "c", 240, 77, "rw")]);
     assert_eq!(opened(twice), DENIED);
@@ -933,6 +902,7 @@ fn a_later_rule_wins() {
     assert_eq!(opened(again), ALLOWED);
 }
 
+#[test]
 fn all_devices_can_be_allowed() {
     assert_eq!(opened(json!([{"allow": true, "access": "rwm"}])), ALLOWED);
     assert_eq!(opened(rules([(true, "a", -1, -1, "rwm")])), ALLOWED);
@@ -943,6 +913,7 @@ fn all_devices_can_be_allowed() {
     assert_eq!(opened(json!([all, one])), DENIED);
 }
 
+#[test]
 fn a_whole_major_can_be_allowed() {
     assert_eq!(opened(rules([(true, "c", 240, -1, "rw")])), ALLOWED);
     assert_eq!(opened(rules([(true, "c", -1, 77, "rw")])), ALLOWED);
@@ -950,6 +921,7 @@ fn a_whole_major_can_be_allowed() {
 }
 
 /// A rule for both types is one for each, whatever the kernel of version 1 makes of such a line.
+#[test]
 fn numbers_of_both_types_are_those_alone() {
     assert_eq!(opened(rules([(true, "a", 240, 77, "rw")])), ALLOWED);
     assert_eq!(opened(rules([(true, "a", 240, -1, "rw")])), ALLOWED);
@@ -960,6 +932,7 @@ fn numbers_of_both_types_are_those_alone() {
     assert_eq!(opened(json!([all, untyped])), DENIED);
 }
 
+#[test]
 fn exec_is_denied_the_same_devices() {
     let runtime = Runtime::new();
     let bundle = odd_device(&runtime, rules([(true, "c", 240, 77, "r")]));
@@ -970,6 +943,7 @@ fn exec_is_denied_the_same_devices() {
     assert!(errors[1].starts_with("Operation not permitted"), "{output}");
 }
 
+#[test]
 fn bad_device_rules_are_refused() {
     let runtime = Runtime::new();
     for rule in [
@@ -998,6 +972,7 @@ fn is_frozen(container: &Container) -> bool {
     text.contains("FROZEN") || events.is_some_and(|events| events.contains("frozen 1"))
 }
 
+#[test]
 fn the_freezer_holds_all_processes() {
     let runtime = Runtime::new();
     let script = "sleep 1000 & sleep 1000 & echo ready; wait";
@@ -1023,6 +998,7 @@ fn lives(pid: i32) -> bool {
     !stat.is_empty() && !stat.contains(") Z ") && !stat.contains(") X ")
 }
 
+#[test]
 fn kill_of_all_reaches_execs() {
     let runtime = Runtime::new();
     let container = runtime.sleeper();
@@ -1057,6 +1033,7 @@ fn shared<'a>(runtime: &'a Runtime, signal: &str) -> (Container<'a>, Vec<i32>) {
     (container, pids)
 }
 
+#[test]
 fn kill_in_a_shared_pid_namespace_reaches_all() {
     let runtime = Runtime::new();
     let (container, pids) = shared(&runtime, "");
@@ -1065,6 +1042,7 @@ fn kill_in_a_shared_pid_namespace_reaches_all() {
     container.delete().ok();
 }
 
+#[test]
 fn delete_in_a_shared_pid_namespace_kills_all() {
     let runtime = Runtime::new();
     let (container, pids) = shared(&runtime, "exit 3");
@@ -1077,6 +1055,7 @@ fn delete_in_a_shared_pid_namespace_kills_all() {
     wait_until("the end of all", || !pids.iter().any(|pid| lives(*pid)));
 }
 
+#[test]
 fn a_signal_to_all_of_a_shared_pid_namespace() {
     let runtime = Runtime::new();
     let (container, pids) = shared(&runtime, "");
@@ -1087,6 +1066,7 @@ fn a_signal_to_all_of_a_shared_pid_namespace() {
     wait_until("the end of all", || !pids.iter().any(|pid| lives(*pid)));
 }
 
+#[test]
 fn a_signal_reaches_more_processes_than_descriptors() {
     let runtime = Runtime::new();
     let script = "for i in $(seq 400); do sleep 1000 & done; echo ready; wait";
@@ -1100,6 +1080,7 @@ fn a_signal_reaches_more_processes_than_descriptors() {
     wait_until("the end of all", || !pids.iter().any(|pid| lives(*pid)));
 }
 
+#[test]
 fn threads_are_listed_and_signalled_as_their_process() {
     needs::version_2();
     needs::program("python3");
@@ -1137,6 +1118,7 @@ fn mounted(runtime: &Runtime) -> Bundle {
         .mount("/sys/fs/cgroup", "cgroup", "cgroup", how)
 }
 
+#[test]
 fn groups_made_by_the_container_are_removed() {
     let runtime = Runtime::new();
     let place = either("/sys/fs/cgroup/pids", "/sys/fs/cgroup");
@@ -1151,6 +1133,7 @@ fn groups_made_by_the_container_are_removed() {
     assert_eq!(folders(&runtime), Vec::<PathBuf>::new());
 }
 
+#[test]
 fn groups_nested_deeply_are_listed_and_removed() {
     let runtime = Runtime::new();
     let script = "sleep 1000 &
@@ -1173,6 +1156,7 @@ fn groups_nested_deeply_are_listed_and_removed() {
 }
 
 /// Init of a pid namespace waits for all others, and version 1's freezer holds even the killed.
+#[test]
 fn groups_frozen_by_the_container_do_not_hold_it() {
     let runtime = Runtime::new();
     let (file, frozen) = either("freezer.state FROZEN", "cgroup.freeze 1")
@@ -1212,6 +1196,7 @@ fn seen(change: impl Fn(Bundle) -> Bundle) -> (String, String) {
     (limit.to_owned(), groups.replace(runtime.marker(), "@"))
 }
 
+#[test]
 fn the_mount_shows_the_containers_group() {
     if is_v2() {
         // The whole tree is bound there, as there is no namespace to bound it.
@@ -1222,12 +1207,14 @@ fn the_mount_shows_the_containers_group() {
     assert!(groups.contains("@"), "{groups}");
 }
 
+#[test]
 fn the_mount_with_a_namespace_shows_the_containers_group() {
     let (limit, groups) = seen(|bundle| bundle.new_namespace("cgroup"));
     assert_eq!(limit, "66");
     assert!(groups.lines().all(|line| line.ends_with(":/")), "{groups}");
 }
 
+#[test]
 fn a_read_only_mount_cannot_be_changed() {
     let runtime = Runtime::new();
     for namespaced in [true, false] {
@@ -1249,6 +1236,7 @@ fn a_read_only_mount_cannot_be_changed() {
     }
 }
 
+#[test]
 fn a_mount_of_version_1_has_all_controllers() {
     needs::version_1();
     let runtime = Runtime::new();
@@ -1287,6 +1275,7 @@ fn moved_away(container: &Container) -> Vec<PathBuf> {
 }
 
 /// The cgroup of a container that has ended can be another one's by then.
+#[test]
 fn a_deletion_lets_nobody_else_run_on() {
     let runtime = Runtime::new();
     let path = json!(format!("/{}common", runtime.marker()));
@@ -1305,6 +1294,7 @@ fn a_deletion_lets_nobody_else_run_on() {
     runtime.is_clean();
 }
 
+#[test]
 fn init_that_was_moved_is_followed() {
     needs::controller("pids");
     let runtime = Runtime::new();
@@ -1358,6 +1348,7 @@ fn init_that_was_moved_is_followed() {
 }
 
 /// The top of a hierarchy has neither limits nor a freezer.
+#[test]
 fn init_that_was_moved_to_the_top_is_followed() {
     let runtime = Runtime::new();
     let container = runtime.sleeper();
@@ -1386,6 +1377,7 @@ fn init_that_was_moved_to_the_top_is_followed() {
     runtime.is_clean();
 }
 
+#[test]
 fn no_manager_means_no_group() {
     let runtime = Runtime::new().options(["--cgroup-manager", "disabled"]);
     let bundle = with(&runtime, "pids", json!({"limit": 5})).args(["sleep", "1000"]);
@@ -1398,6 +1390,7 @@ fn no_manager_means_no_group() {
     container.delete_by_force().ok();
 }
 
+#[test]
 fn systemd_is_refused_where_there_is_none() {
     if machine().has_systemd {
         coracle_integration::skip!("systemd is here");
@@ -1413,6 +1406,7 @@ fn systemd_is_refused_where_there_is_none() {
     }
 }
 
+#[test]
 fn exec_joins_a_group_below() {
     let runtime = Runtime::new();
     let place = either("/sys/fs/cgroup/pids", "/sys/fs/cgroup");
@@ -1433,6 +1427,7 @@ fn exec_joins_a_group_below() {
     );
 }
 
+#[test]
 fn exec_tells_why_a_group_takes_nobody() {
     if is_v2() {
         coracle_integration::skip!("init's own group is the second choice");
@@ -1452,6 +1447,7 @@ fn exec_tells_why_a_group_takes_nobody() {
     exec.fails_as(255, ["EBUSY", "hands controllers down"]);
 }
 
+#[test]
 fn bad_groups_for_exec_are_refused() {
     let runtime = Runtime::new();
     let container = runtime.sleeper();
@@ -1468,6 +1464,7 @@ fn bad_groups_for_exec_are_refused() {
     container.exec_with(twice, ["true"]).fails_as(255, []);
 }
 
+#[test]
 fn resources_of_an_exited_container_are_removed() {
     let runtime = Runtime::new();
     let container = runtime.start(&with(&runtime, "pids", json!({"limit": 10})));

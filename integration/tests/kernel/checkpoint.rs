@@ -14,62 +14,6 @@ use coracle_integration::{
     copy_program, criu, json, needs, wait_until,
 };
 
-coracle_integration::tests![
-    a_counter_goes_on_counting,
-    it_goes_on_when_left_running,
-    a_paused_container_is_dumped,
-    threads_go_on,
-    memory_is_kept,
-    pipes_and_open_files_go_on,
-    an_established_connection_goes_on,
-    a_listening_socket_goes_on,
-    a_terminal_goes_on,
-    a_foreground_restore_ends_with_the_container,
-    a_user_namespace_is_kept,
-    limits_are_kept,
-    a_unit_of_systemds_is_made_again,
-    a_seccomp_filter_is_kept,
-    mounts_of_the_host_are_bound_again,
-    control_groups_are_seen_again,
-    it_goes_on_in_another_bundle,
-    joined_namespaces_are_joined_again,
-    a_joined_pid_namespace_is_joined_again,
-    hooks_run,
-    pages_follow_lazily,
-    pages_are_served_until_all_are_fetched,
-    only_what_changed_is_written,
-    criu_reads_its_configuration_file,
-    a_long_dump_tells_how_far_it_is,
-    a_failed_dump_changes_nothing,
-    a_killed_criu_leaves_the_container_running,
-    a_failed_restore_leaves_nothing,
-    a_killed_criu_leaves_nothing_restored,
-    what_cannot_be_dumped_is_told,
-    what_cannot_be_restored_is_told,
-    features_and_explain_tell_of_it,
-    what_is_not_as_it_was_is_told,
-    a_job_of_a_shell_needs_a_word,
-    without_criu_it_is_told,
-    an_old_criu_is_told,
-    closed_connections_are_made_anew,
-    a_connection_in_flight_is_left_out,
-    a_socket_of_the_hosts_is_found_again,
-    locks_are_held_again,
-    a_deleted_file_with_another_name_is_linked,
-    images_are_used_up_by_deduplication,
-    limits_come_from_the_config_or_the_images,
-    strict_control_groups_are_not_restored,
-    an_empty_network_is_the_only_empty_namespace,
-    a_whole_dump_says_nothing_of_pages,
-    labels_of_absent_modules_are_refused,
-    images_of_another_version_are_refused,
-    a_bad_configuration_file_is_named,
-    networks_are_attached_anew,
-    a_failed_network_is_taken_back,
-    another_containers_network_is_joined_again,
-    notifications_are_passed_on_after_a_restore,
-];
-
 /// Counts on standard output, 50 times a second.
 const COUNTER: &str = "n=0; while :; do n=$((n+1)); echo $n; sleep 0.02; done";
 
@@ -167,6 +111,7 @@ fn worker() -> &'static Path {
     })
 }
 
+#[test]
 fn a_counter_goes_on_counting() {
     let runtime = Runtime::with_criu();
     let counter = Counter::new(&runtime);
@@ -195,6 +140,7 @@ fn a_counter_goes_on_counting() {
     runtime.is_clean();
 }
 
+#[test]
 fn it_goes_on_when_left_running() {
     let runtime = Runtime::with_criu();
     let counter = Counter::new(&runtime);
@@ -214,6 +160,7 @@ fn it_goes_on_when_left_running() {
     }
 }
 
+#[test]
 fn a_paused_container_is_dumped() {
     let runtime = Runtime::with_criu();
     let counter = Counter::new(&runtime);
@@ -232,22 +179,26 @@ fn a_paused_container_is_dumped() {
     counter.goes_on();
 }
 
+#[test]
 fn threads_go_on() {
     let runtime = Runtime::with_criu();
     let restored = Counter::worker(&runtime, "threads", "9").travels(&runtime, []);
     assert!(restored.proc("status").contains("Threads:\t10"));
 }
 
+#[test]
 fn memory_is_kept() {
     let runtime = Runtime::with_criu();
     Counter::worker(&runtime, "memory", "32").travels(&runtime, []);
 }
 
+#[test]
 fn pipes_and_open_files_go_on() {
     let runtime = Runtime::with_criu();
     Counter::worker(&runtime, "pipe", "/root/file").travels(&runtime, []);
 }
 
+#[test]
 fn an_established_connection_goes_on() {
     let runtime = Runtime::with_criu();
     let counter = Counter::worker(&runtime, "tcp", "5000");
@@ -262,6 +213,7 @@ fn an_established_connection_goes_on() {
     counter.travels(&runtime, ["--tcp-established"]);
 }
 
+#[test]
 fn a_listening_socket_goes_on() {
     let runtime = Runtime::with_criu();
     let counter = Counter::worker(&runtime, "listen", "5000");
@@ -277,6 +229,7 @@ fn a_listening_socket_goes_on() {
     );
 }
 
+#[test]
 fn a_terminal_goes_on() {
     let runtime = Runtime::with_criu();
     let script = "stty -echo; echo ready; while read line; do echo got $line; tty; done";
@@ -302,6 +255,7 @@ fn a_terminal_goes_on() {
     assert_eq!(restored.status(), "running");
 }
 
+#[test]
 fn a_foreground_restore_ends_with_the_container() {
     let runtime = Runtime::with_criu();
     let script = "trap 'echo bye; exit 7' TERM; while :; do sleep 0.02; done";
@@ -324,6 +278,7 @@ fn a_foreground_restore_ends_with_the_container() {
     runtime.is_clean();
 }
 
+#[test]
 fn a_user_namespace_is_kept() {
     let runtime = Runtime::with_criu();
     let counter = Counter::new(&runtime);
@@ -348,6 +303,7 @@ fn a_user_namespace_is_kept() {
     assert_eq!(restored.shell("id -u").ok().line(), "0");
 }
 
+#[test]
 fn limits_are_kept() {
     needs::controller("memory");
     needs::controller("pids");
@@ -361,6 +317,7 @@ fn limits_are_kept() {
     assert_eq!(restored.control(("pids", "pids.max"), "pids.max"), "77");
 }
 
+#[test]
 fn a_unit_of_systemds_is_made_again() {
     needs::systemd();
     let runtime = Runtime::with_criu().options(["--systemd-cgroup"]);
@@ -373,6 +330,7 @@ fn a_unit_of_systemds_is_made_again() {
     assert_eq!(restored.control(("pids", "pids.max"), "pids.max"), "78");
 }
 
+#[test]
 fn a_seccomp_filter_is_kept() {
     let runtime = Runtime::with_criu();
     let counter = Counter::new(&runtime);
@@ -395,6 +353,7 @@ fn a_seccomp_filter_is_kept() {
 }
 
 /// Files, folders, what is mounted below them, behind a link of the image, and devices.
+#[test]
 fn mounts_of_the_host_are_bound_again() {
     let (runtime, other) = (Runtime::with_criu(), Runtime::new());
     let source = other.folder().folder("source");
@@ -429,6 +388,7 @@ fn mounts_of_the_host_are_bound_again() {
 }
 
 /// The container's part of the hierarchies, by binds and by a namespace.
+#[test]
 fn control_groups_are_seen_again() {
     let runtime = Runtime::with_criu();
     for namespace in [false, true] {
@@ -455,6 +415,7 @@ fn control_groups_are_seen_again() {
 }
 
 /// Another folder with the same image, whose mount points nobody has made; and the sources moved.
+#[test]
 fn it_goes_on_in_another_bundle() {
     let runtime = Runtime::with_criu();
     let (first, second) = (
@@ -489,6 +450,7 @@ fn it_goes_on_in_another_bundle() {
     assert!(second.join("in").is_dir());
 }
 
+#[test]
 fn joined_namespaces_are_joined_again() {
     let (runtime, other) = (Runtime::with_criu(), Runtime::new());
     let holder = other.sleeper();
@@ -505,6 +467,7 @@ fn joined_namespaces_are_joined_again() {
 }
 
 /// The kernel ends nobody of a shared pid namespace with init: the cgroup does.
+#[test]
 fn a_joined_pid_namespace_is_joined_again() {
     let (runtime, other) = (Runtime::with_criu(), Runtime::new());
     let holder = other.sleeper();
@@ -519,6 +482,7 @@ fn a_joined_pid_namespace_is_joined_again() {
     runtime.is_clean();
 }
 
+#[test]
 fn hooks_run() {
     let runtime = Runtime::with_criu();
     let seen = runtime.folder().join("seen");
@@ -572,6 +536,7 @@ fn lazy_pages(images: &Path, options: &[&str]) -> Running {
     pages
 }
 
+#[test]
 fn pages_follow_lazily() {
     let runtime = Runtime::with_criu();
     let counter = Counter::worker(&runtime, "memory", "32");
@@ -591,6 +556,7 @@ fn pages_follow_lazily() {
 }
 
 /// The old place serves the pages until the new one has them all.
+#[test]
 fn pages_are_served_until_all_are_fetched() {
     // criu's pipe for them is larger than others may have.
     needs::capability(24, "CAP_SYS_RESOURCE");
@@ -625,6 +591,7 @@ fn pages_are_served_until_all_are_fetched() {
     assert_eq!(restored.status(), "running");
 }
 
+#[test]
 fn only_what_changed_is_written() {
     let runtime = Runtime::with_criu();
     let counter = Counter::worker(&runtime, "memory", "32");
@@ -673,6 +640,7 @@ fn only_what_changed_is_written() {
         .fails(["this is no whole checkpoint"]);
 }
 
+#[test]
 fn criu_reads_its_configuration_file() {
     let runtime = Runtime::with_criu();
     let file = runtime.folder().join("criu.conf");
@@ -687,6 +655,7 @@ fn criu_reads_its_configuration_file() {
 }
 
 /// Who waits at a terminal sees how far it is, and nothing of that stays.
+#[test]
 fn a_long_dump_tells_how_far_it_is() {
     let runtime = Runtime::with_criu();
     let (file, slow) = (
@@ -714,6 +683,7 @@ fn a_long_dump_tells_how_far_it_is() {
     terminal.expect("\r\x1b[K");
 }
 
+#[test]
 fn a_failed_dump_changes_nothing() {
     let runtime = Runtime::with_criu();
     let counter = Counter::worker(&runtime, "tcp", "5000");
@@ -759,6 +729,7 @@ fn killing_criu(runtime: &Runtime, log: &Path, line: &str) -> String {
     format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", folder.display())
 }
 
+#[test]
 fn a_killed_criu_leaves_the_container_running() {
     let runtime = Runtime::with_criu();
     let counter = Counter::worker(&runtime, "memory", "256");
@@ -774,6 +745,7 @@ fn a_killed_criu_leaves_the_container_running() {
     container.checkpoint(&again, []).ok();
 }
 
+#[test]
 fn a_failed_restore_leaves_nothing() {
     let runtime = Runtime::with_criu();
     let counter = Counter::new(&runtime);
@@ -814,6 +786,7 @@ fn a_failed_restore_leaves_nothing() {
     runtime.is_clean();
 }
 
+#[test]
 fn a_killed_criu_leaves_nothing_restored() {
     let runtime = Runtime::with_criu();
     let counter = Counter::worker(&runtime, "memory", "256");
@@ -829,6 +802,7 @@ fn a_killed_criu_leaves_nothing_restored() {
     runtime.is_clean();
 }
 
+#[test]
 fn what_cannot_be_dumped_is_told() {
     let runtime = Runtime::with_criu();
     let images = runtime.folder().join("images");
@@ -871,6 +845,7 @@ fn what_cannot_be_dumped_is_told() {
     assert_eq!(running.status(), "running");
 }
 
+#[test]
 fn what_cannot_be_restored_is_told() {
     let runtime = Runtime::with_criu();
     let counter = Counter::new(&runtime);
@@ -920,6 +895,7 @@ fn what_cannot_be_restored_is_told() {
     runtime.is_clean();
 }
 
+#[test]
 fn features_and_explain_tell_of_it() {
     let runtime = Runtime::with_criu();
     let features: Value = runtime
@@ -979,6 +955,7 @@ fn features_and_explain_tell_of_it() {
 
 /// On the host's network, where somebody else has come to listen; and in a root file system that
 /// has another program.
+#[test]
 fn what_is_not_as_it_was_is_told() {
     let runtime = Runtime::with_criu();
     let port = 20000 + std::process::id() % 20000;
@@ -1013,6 +990,7 @@ fn port_number(port: u32) -> u16 {
 }
 
 /// Standard streams are a terminal of the caller's.
+#[test]
 fn a_job_of_a_shell_needs_a_word() {
     let runtime = Runtime::with_criu();
     let bundle = runtime
@@ -1048,6 +1026,7 @@ fn a_job_of_a_shell_needs_a_word() {
     runtime.is_clean();
 }
 
+#[test]
 fn without_criu_it_is_told() {
     needs_no_criu();
     let runtime = Runtime::new();
@@ -1086,6 +1065,7 @@ fn needs_no_criu() {
 }
 
 /// It answers as 2.12 does, then as nothing does.
+#[test]
 fn an_old_criu_is_told() {
     needs::program("python3");
     let runtime = Runtime::new();
@@ -1137,6 +1117,7 @@ fn needs_a_flag<const N: usize>(counter: &Counter, container: &Container, option
 }
 
 /// The container's process finds its connections closed, and everything else as it was.
+#[test]
 fn closed_connections_are_made_anew() {
     let runtime = Runtime::with_criu();
     let counter = Counter::worker(&runtime, "again", "5000");
@@ -1153,6 +1134,7 @@ fn closed_connections_are_made_anew() {
     assert!(counter.bundle.path("again").exists());
 }
 
+#[test]
 fn a_connection_in_flight_is_left_out() {
     let runtime = Runtime::with_criu();
     let counter = Counter::worker(&runtime, "backlog", "5000");
@@ -1166,6 +1148,7 @@ fn a_connection_in_flight_is_left_out() {
 }
 
 /// criu finds the other end only in the container's own network namespace: here the host's.
+#[test]
 fn a_socket_of_the_hosts_is_found_again() {
     let runtime = Runtime::with_criu();
     let folder = runtime.folder().folder("sockets");
@@ -1199,6 +1182,7 @@ fn a_socket_of_the_hosts_is_found_again() {
     reader.join().unwrap();
 }
 
+#[test]
 fn locks_are_held_again() {
     let runtime = Runtime::with_criu();
     let counter = Counter::worker(&runtime, "lock", "/root/lock");
@@ -1227,6 +1211,7 @@ fn locks_are_held_again() {
 
 /// By a name that criu makes in the root file system and takes away at the restore: images of this
 /// kind are restored once.
+#[test]
 fn a_deleted_file_with_another_name_is_linked() {
     let runtime = Runtime::with_criu();
     let script = format!(
@@ -1255,6 +1240,7 @@ fn a_deleted_file_with_another_name_is_linked() {
     runtime.is_clean();
 }
 
+#[test]
 fn images_are_used_up_by_deduplication() {
     let runtime = Runtime::with_criu();
     let counter = Counter::worker(&runtime, "memory", "8");
@@ -1274,6 +1260,7 @@ fn images_are_used_up_by_deduplication() {
 }
 
 /// `full` alone gives limits as they were, whatever the config says now.
+#[test]
 fn limits_come_from_the_config_or_the_images() {
     needs::controller("pids");
     let runtime = Runtime::with_criu();
@@ -1301,6 +1288,7 @@ fn limits_come_from_the_config_or_the_images() {
 }
 
 /// The container's own is there before criu runs.
+#[test]
 fn strict_control_groups_are_not_restored() {
     let runtime = Runtime::with_criu();
     let counter = Counter::new(&runtime);
@@ -1316,6 +1304,7 @@ fn strict_control_groups_are_not_restored() {
     counter.goes_on();
 }
 
+#[test]
 fn an_empty_network_is_the_only_empty_namespace() {
     let runtime = Runtime::with_criu();
     let counter = Counter::new(&runtime);
@@ -1332,6 +1321,7 @@ fn an_empty_network_is_the_only_empty_namespace() {
 }
 
 /// The byte says that lazy pages can be fetched. Who reads sees by the end that there are none.
+#[test]
 fn a_whole_dump_says_nothing_of_pages() {
     let runtime = Runtime::with_criu();
     let counter = Counter::new(&runtime);
@@ -1349,6 +1339,7 @@ fn a_whole_dump_says_nothing_of_pages() {
     assert_eq!(fs::read(&ready).unwrap(), b"");
 }
 
+#[test]
 fn labels_of_absent_modules_are_refused() {
     let runtime = Runtime::with_criu();
     let counter = Counter::new(&runtime);
@@ -1373,6 +1364,7 @@ fn labels_of_absent_modules_are_refused() {
 }
 
 /// The number that criu counts up when it can no longer read older images.
+#[test]
 fn images_of_another_version_are_refused() {
     let runtime = Runtime::with_criu();
     let counter = Counter::new(&runtime);
@@ -1397,6 +1389,7 @@ fn images_of_another_version_are_refused() {
 }
 
 /// criu fails before it has a log. A file that is missing is as none.
+#[test]
 fn a_bad_configuration_file_is_named() {
     let runtime = Runtime::with_criu();
     let file = runtime.folder().join("criu.conf");
@@ -1484,6 +1477,7 @@ fn namespace_of(container: &Container) -> u64 {
 
 /// The checkpoint takes the network back; the restore attaches the new namespace to it, before
 /// hooks run.
+#[test]
 fn networks_are_attached_anew() {
     let runtime = Runtime::with_criu();
     let plugin = Plugin::new(&runtime);
@@ -1515,6 +1509,7 @@ fn networks_are_attached_anew() {
     runtime.is_clean();
 }
 
+#[test]
 fn a_failed_network_is_taken_back() {
     let runtime = Runtime::with_criu();
     let plugin = Plugin::new(&runtime);
@@ -1538,6 +1533,7 @@ fn a_failed_network_is_taken_back() {
 }
 
 /// By a flag, of which the config knows nothing.
+#[test]
 fn another_containers_network_is_joined_again() {
     let runtime = Runtime::with_criu();
     let other = runtime.sleeper();
@@ -1554,6 +1550,7 @@ fn another_containers_network_is_joined_again() {
 }
 
 /// In the foreground, by the caller's socket.
+#[test]
 fn notifications_are_passed_on_after_a_restore() {
     let runtime = Runtime::with_criu();
     let path = runtime.folder().join("manager");

@@ -8,53 +8,6 @@ use coracle_integration::{
     Command, Layout, Output, Runtime, Value, copy_program, groups, json, machine, needs, program,
 };
 
-coracle_integration::tests![
-    bad_lines_are_refused_in_one_record,
-    bad_lines_are_logged_as_one_record,
-    bad_lines_touch_nothing,
-    failures_are_one_record_of_json,
-    failures_are_appended,
-    a_success_logs_nothing,
-    the_log_is_text_by_default,
-    on_a_terminal_the_record_is_short,
-    a_log_that_cannot_be_opened_is_told,
-    a_log_is_not_opened_through_a_link,
-    a_log_may_be_stderr,
-    debug_says_more,
-    debug_tells_every_step,
-    debug_leaves_no_planned_step_out,
-    log_levels_are_obeyed,
-    a_message_is_one_line,
-    flags_are_spelled_in_every_way,
-    global_flags_stand_behind_the_verb_too,
-    a_switch_can_be_off,
-    a_double_dash_ends_the_flags,
-    help_is_printed,
-    the_version_is_what_engines_read,
-    the_version_goes_by_the_files_name,
-    an_unknown_verb_is_told,
-    features_are_json,
-    features_need_nothing,
-    a_written_spec_runs,
-    a_written_spec_is_not_overwritten,
-    a_spec_can_be_rootless,
-    state_has_the_keys_that_engines_read,
-    list_has_the_columns_that_people_read,
-    list_survives_a_broken_container,
-    list_of_a_missing_root_fails,
-    ps_filters_by_the_containers_pids,
-    ps_of_a_stopped_container_is_empty,
-    ps_shows_what_outlived_init,
-    the_root_is_relative_to_the_callers_folder,
-    a_root_is_made_private,
-    bad_roots_are_refused,
-    one_failure_of_each_verb,
-    the_criu_flag_is_ignored,
-    output_to_a_full_disk_fails,
-    output_to_nobody_is_no_failure,
-    a_strict_delete_refuses_a_created_container,
-];
-
 /// The table of `coracle-cli`'s own tests: `ARGUMENTS => MESSAGE`.
 const BAD: &str = include_str!("../../../crates/cli/src/verbs/lines/bad.txt");
 
@@ -87,6 +40,7 @@ fn code_of(arguments: &[&str], message: &str) -> i32 {
     }
 }
 
+#[test]
 fn bad_lines_are_refused_in_one_record() {
     let runtime = Runtime::new();
     for (arguments, message) in bad_lines() {
@@ -123,6 +77,7 @@ fn only_record(log: &Path) -> Value {
     record
 }
 
+#[test]
 fn bad_lines_are_logged_as_one_record() {
     let runtime = Runtime::new();
     let log = runtime.folder().join("log");
@@ -140,6 +95,7 @@ fn bad_lines_are_logged_as_one_record() {
     }
 }
 
+#[test]
 fn bad_lines_touch_nothing() {
     let runtime = Runtime::new();
     for (arguments, _) in bad_lines() {
@@ -159,6 +115,7 @@ fn logged(runtime: &Runtime, log: &Path) -> Command {
     command.arg("--log").arg(log).arg("--log-format=json")
 }
 
+#[test]
 fn failures_are_one_record_of_json() {
     let runtime = Runtime::new();
     let hook = json!({"path": "/bin/false"});
@@ -201,6 +158,7 @@ fn failures_are_one_record_of_json() {
     }
 }
 
+#[test]
 fn failures_are_appended() {
     let runtime = Runtime::new();
     let log = runtime.folder().file(
@@ -219,6 +177,7 @@ fn failures_are_appended() {
     assert_eq!(fs::metadata(log).unwrap().mode() & 0o777, 0o644);
 }
 
+#[test]
 fn a_success_logs_nothing() {
     let runtime = Runtime::new();
     let (log, id) = (runtime.folder().join("log"), runtime.id());
@@ -241,6 +200,7 @@ fn a_success_logs_nothing() {
     assert_eq!(fs::read_to_string(log).unwrap(), "");
 }
 
+#[test]
 fn the_log_is_text_by_default() {
     let runtime = Runtime::new();
     let log = runtime.folder().join("log");
@@ -258,6 +218,7 @@ fn the_log_is_text_by_default() {
     assert!(text.ends_with("\"\n"), "{text}");
 }
 
+#[test]
 fn on_a_terminal_the_record_is_short() {
     let runtime = Runtime::new();
     let mut terminal = coracle_integration::terminal::Terminal::new();
@@ -269,6 +230,7 @@ fn on_a_terminal_the_record_is_short() {
     terminal.expect("does not exist\r\n");
 }
 
+#[test]
 fn a_log_that_cannot_be_opened_is_told() {
     let runtime = Runtime::new();
     for path in ["/no/such/folder/log", "/", "/etc/passwd/log"] {
@@ -278,6 +240,7 @@ fn a_log_that_cannot_be_opened_is_told() {
     }
 }
 
+#[test]
 fn a_log_is_not_opened_through_a_link() {
     let runtime = Runtime::new();
     let precious = runtime.folder().file("precious", "data");
@@ -290,6 +253,7 @@ fn a_log_is_not_opened_through_a_link() {
     assert_eq!(fs::read_to_string(precious).unwrap(), "data");
 }
 
+#[test]
 fn a_log_may_be_stderr() {
     let runtime = Runtime::new();
     for path in ["/dev/stderr", "/proc/self/fd/2"] {
@@ -300,6 +264,7 @@ fn a_log_may_be_stderr() {
     }
 }
 
+#[test]
 fn debug_says_more() {
     let runtime = Runtime::new();
     let log = runtime.folder().join("log");
@@ -317,6 +282,7 @@ fn debug_says_more() {
     assert_eq!(records.last().unwrap()["level"], "error");
 }
 
+#[test]
 fn debug_tells_every_step() {
     let runtime = Runtime::new();
     let (log, id) = (runtime.folder().join("log"), runtime.id());
@@ -378,6 +344,7 @@ fn debug_tells_every_step() {
 }
 
 /// The stages of a plan are named in two places. Hooks of the runtime are logged by other words.
+#[test]
 fn debug_leaves_no_planned_step_out() {
     let runtime = Runtime::new();
     let (log, id) = (runtime.folder().join("log"), runtime.id());
@@ -409,6 +376,7 @@ fn debug_leaves_no_planned_step_out() {
     runtime.command(["delete", "--force", &id]).output().ok();
 }
 
+#[test]
 fn log_levels_are_obeyed() {
     let runtime = Runtime::new();
     for (level, count) in [("error", 1), ("warning", 1), ("info", 1), ("debug", 2)] {
@@ -423,6 +391,7 @@ fn log_levels_are_obeyed() {
     only_record(&log);
 }
 
+#[test]
 fn a_message_is_one_line() {
     let runtime = Runtime::new();
     let log = runtime.folder().join("log");
@@ -437,6 +406,7 @@ fn a_message_is_one_line() {
 }
 
 /// The command that ends a created container's life succeeds in every spelling.
+#[test]
 fn global_flags_stand_behind_the_verb_too() {
     let runtime = Runtime::new();
     let root = runtime.root().to_str().unwrap();
@@ -459,6 +429,7 @@ fn global_flags_stand_behind_the_verb_too() {
     assert!(only_record(&log)["msg"].to_string().contains("absent"));
 }
 
+#[test]
 fn flags_are_spelled_in_every_way() {
     let runtime = Runtime::new();
     let (log, bundle) = (runtime.folder().join("log"), runtime.bundle());
@@ -521,6 +492,7 @@ fn flags_are_spelled_in_every_way() {
     }
 }
 
+#[test]
 fn a_switch_can_be_off() {
     let runtime = Runtime::new();
     let container = runtime.sleeper();
@@ -531,6 +503,7 @@ fn a_switch_can_be_off() {
     off("--force=1").ok();
 }
 
+#[test]
 fn a_double_dash_ends_the_flags() {
     let runtime = Runtime::new();
     let container = runtime.sleeper();
@@ -540,6 +513,7 @@ fn a_double_dash_ends_the_flags() {
     assert_eq!(command.output().ok().stdout, "x");
 }
 
+#[test]
 fn help_is_printed() {
     let runtime = Runtime::new();
     for arguments in [vec![], vec!["--help"], vec!["-h"], vec!["help"]] {
@@ -567,6 +541,7 @@ fn help_is_printed() {
     }
 }
 
+#[test]
 fn the_version_is_what_engines_read() {
     let runtime = Runtime::new();
     for flags in [
@@ -584,6 +559,7 @@ fn the_version_is_what_engines_read() {
 }
 
 /// go-runc reads a version only after runc's name.
+#[test]
 fn the_version_goes_by_the_files_name() {
     for (name, expected) in [("runc", "runc"), ("crun", "coracle"), ("other", "coracle")] {
         let runtime = Runtime::new();
@@ -596,6 +572,7 @@ fn the_version_goes_by_the_files_name() {
     }
 }
 
+#[test]
 fn an_unknown_verb_is_told() {
     let runtime = Runtime::new();
     runtime
@@ -612,6 +589,7 @@ fn parsed(output: &Output) -> Value {
         .unwrap_or_else(|error| panic!("{error}\n{output}"))
 }
 
+#[test]
 fn features_are_json() {
     let runtime = Runtime::new();
     let output = runtime.bare().arg("features").output().ok();
@@ -648,6 +626,7 @@ fn features_are_json() {
 }
 
 /// Asked by engines with no flag, as whoever they run as.
+#[test]
 fn features_need_nothing() {
     let runtime = Runtime::for_user(1234);
     let all = Runtime::new().bare().arg("features").output().ok().stdout;
@@ -666,6 +645,7 @@ fn features_need_nothing() {
     assert_ne!(hidden.code, 101, "{hidden}");
 }
 
+#[test]
 fn a_written_spec_runs() {
     let runtime = Runtime::new();
     let bundle = runtime.bundle();
@@ -700,6 +680,7 @@ fn a_written_spec_runs() {
     );
 }
 
+#[test]
 fn a_written_spec_is_not_overwritten() {
     let runtime = Runtime::new();
     let folder = runtime.folder().folder("bundle");
@@ -722,6 +703,7 @@ fn a_written_spec_is_not_overwritten() {
     assert!(!folder.join("elsewhere").exists());
 }
 
+#[test]
 fn a_spec_can_be_rootless() {
     let runtime = Runtime::new();
     let folder = runtime.folder().folder("bundle");
@@ -739,6 +721,7 @@ fn a_spec_can_be_rootless() {
     assert!(config["linux"]["namespaces"].to_string().contains("user"));
 }
 
+#[test]
 fn state_has_the_keys_that_engines_read() {
     let runtime = Runtime::new();
     let container = runtime.create(&runtime.bundle());
@@ -766,6 +749,7 @@ fn state_has_the_keys_that_engines_read() {
     }
 }
 
+#[test]
 fn list_has_the_columns_that_people_read() {
     let runtime = Runtime::new();
     let container = runtime.sleeper();
@@ -791,6 +775,7 @@ fn list_has_the_columns_that_people_read() {
     runtime.command(["list", "-q", "-f", "json"]).output().ok();
 }
 
+#[test]
 fn list_survives_a_broken_container() {
     let runtime = Runtime::new();
     let container = runtime.sleeper();
@@ -816,6 +801,7 @@ fn list_survives_a_broken_container() {
     fs::remove_file(runtime.root().join("file")).unwrap();
 }
 
+#[test]
 fn list_of_a_missing_root_fails() {
     let runtime = Runtime::new();
     let root = runtime.folder().join("no");
@@ -824,6 +810,7 @@ fn list_of_a_missing_root_fails() {
     assert!(!root.exists());
 }
 
+#[test]
 fn ps_filters_by_the_containers_pids() {
     needs::program("ps");
     let runtime = Runtime::new();
@@ -840,6 +827,7 @@ fn ps_filters_by_the_containers_pids() {
     by(&["ps", &container.id, "--no-such-option"]).fails(["ps"]);
 }
 
+#[test]
 fn ps_of_a_stopped_container_is_empty() {
     needs::program("ps");
     let runtime = Runtime::new();
@@ -862,6 +850,7 @@ fn ps_of_a_stopped_container_is_empty() {
 }
 
 /// Without a pid namespace of its own a container leaves processes when its init ends.
+#[test]
 fn ps_shows_what_outlived_init() {
     needs::program("ps");
     let runtime = Runtime::new();
@@ -874,6 +863,7 @@ fn ps_shows_what_outlived_init() {
     container.delete_by_force().ok();
 }
 
+#[test]
 fn the_root_is_relative_to_the_callers_folder() {
     let runtime = Runtime::new();
     let folder = runtime.folder().folder("here");
@@ -892,6 +882,7 @@ fn the_root_is_relative_to_the_callers_folder() {
     delete.args(["delete", &id]).output().ok();
 }
 
+#[test]
 fn a_root_is_made_private() {
     let runtime = Runtime::new();
     let container = runtime.create(&runtime.bundle());
@@ -901,6 +892,7 @@ fn a_root_is_made_private() {
     assert_eq!(mode(&runtime.root().join(&container.id)) & !0o011, 0o700);
 }
 
+#[test]
 fn bad_roots_are_refused() {
     let runtime = Runtime::new();
     let bundle = runtime.bundle();
@@ -923,6 +915,7 @@ fn bad_roots_are_refused() {
     runtime.is_clean();
 }
 
+#[test]
 fn one_failure_of_each_verb() {
     let runtime = Runtime::new();
     for arguments in [
@@ -961,6 +954,7 @@ fn one_failure_of_each_verb() {
     runtime.is_clean();
 }
 
+#[test]
 fn the_criu_flag_is_ignored() {
     let runtime = Runtime::new().options(["--criu", "/no/criu"]);
     let output = runtime.run(&runtime.bundle()).ok();
@@ -974,6 +968,7 @@ fn the_criu_flag_is_ignored() {
     runtime.run(&runtime.bundle().args(["/no"])).fails(["/no"]);
 }
 
+#[test]
 fn output_to_a_full_disk_fails() {
     let runtime = Runtime::new();
     let container = runtime.create(&runtime.bundle());
@@ -1002,6 +997,7 @@ fn output_to_a_full_disk_fails() {
         .fails(["standard output"]);
 }
 
+#[test]
 fn output_to_nobody_is_no_failure() {
     let runtime = Runtime::new();
     let (reader, writer) = std::io::pipe().unwrap();
@@ -1010,6 +1006,7 @@ fn output_to_nobody_is_no_failure() {
 }
 
 /// For those who want the specification to the letter.
+#[test]
 fn a_strict_delete_refuses_a_created_container() {
     let runtime = Runtime::new();
     let container = runtime.create(&runtime.bundle());

@@ -9,45 +9,6 @@ use coracle_integration::{
 };
 use nix::sys::signal::Signal;
 
-coracle_integration::tests![
-    nothing_is_looked_for_unless_it_is_asked,
-    bad_values_are_refused_before_anything_is_made,
-    a_flag_wins_over_the_annotation,
-    the_modes,
-    another_containers_network_is_joined,
-    a_network_that_is_given_by_path_stays,
-    sysctls_of_the_hosts_network_are_refused,
-    a_network_comes_before_the_hooks_and_goes_with_the_container,
-    run_takes_the_network_back,
-    the_result_is_in_the_state_and_hooks_are_told,
-    arguments_reach_who_declares_them,
-    several_networks_are_taken_back_in_reverse,
-    a_failed_plugin_undoes_the_chain,
-    a_failure_after_the_network_undoes_it,
-    broken_plugins_are_told_in_one_line,
-    a_missing_plugin_is_found_before_anything_is_made,
-    configurations_that_will_not_do,
-    a_port_of_a_program_is_not_published,
-    a_port_of_another_container_is_not_published,
-    a_plugin_that_will_not_let_go_needs_force,
-    a_plugin_that_fails_once_is_asked_again,
-    a_plugin_that_hangs_is_asked_once,
-    what_a_failed_creation_leaves_is_told_and_cleared,
-    what_a_failed_deletion_leaves_is_cleared_by_gc,
-    a_record_that_lost_its_network_needs_force,
-    a_killed_creation_is_deleted_by_force,
-    a_killed_creation_is_cleaned_up_by_gc,
-    deletion_by_force_ends_a_plugin,
-    a_network_is_checked,
-    networks_are_listed_and_inspected,
-    plugins_collect_with_a_list_of_what_is_valid,
-    files_for_names_are_mounted,
-    a_user_namespace_has_its_network,
-    an_ordinary_user_is_told_why,
-    plugins_inherit_nothing,
-    explain_names_the_networks,
-];
-
 /// A runtime, a folder of configurations and one of plugins.
 struct Net {
     runtime: Runtime,
@@ -171,6 +132,7 @@ fn namespace(pid: impl std::fmt::Display) -> u64 {
     fs::metadata(format!("/proc/{pid}/ns/net")).unwrap().ino()
 }
 
+#[test]
 fn nothing_is_looked_for_unless_it_is_asked() {
     needs::program("strace");
     let net = Net::new();
@@ -199,6 +161,7 @@ fn nothing_is_looked_for_unless_it_is_asked() {
     }
 }
 
+#[test]
 fn bad_values_are_refused_before_anything_is_made() {
     let net = Net::new().network(&[("one", AGREE)]);
     let bundle = net.runtime.bundle();
@@ -299,6 +262,7 @@ fn bad_values_are_refused_before_anything_is_made() {
     net.runtime.is_clean();
 }
 
+#[test]
 fn a_flag_wins_over_the_annotation() {
     let net = Net::new().network(&[("one", AGREE)]);
     let bundle = sleeper(&net).set("/annotations/run.coracle.network", json!("n"));
@@ -313,6 +277,7 @@ fn a_flag_wins_over_the_annotation() {
     assert_eq!(net.calls(), ["ADD one eth0", "DEL one eth0"]);
 }
 
+#[test]
 fn the_modes() {
     let net = Net::new();
     let look = "readlink /proc/self/ns/net; ls /sys/class/net | tr '\\n' ' '";
@@ -350,6 +315,7 @@ fn the_modes() {
     }
 }
 
+#[test]
 fn another_containers_network_is_joined() {
     let net = Net::new();
     let first = net.runtime.sleeper();
@@ -371,6 +337,7 @@ fn another_containers_network_is_joined() {
     plain(net.try_create(&bundle, &network)).fails([&said]);
 }
 
+#[test]
 fn a_network_that_is_given_by_path_stays() {
     let net = Net::new();
     let bundle = net
@@ -383,6 +350,7 @@ fn a_network_that_is_given_by_path_stays() {
     }
 }
 
+#[test]
 fn sysctls_of_the_hosts_network_are_refused() {
     let net = Net::new();
     let bundle = net
@@ -394,6 +362,7 @@ fn sysctls_of_the_hosts_network_are_refused() {
     net.create(&bundle, "none").delete().ok();
 }
 
+#[test]
 fn a_network_comes_before_the_hooks_and_goes_with_the_container() {
     let net = Net::new().network(&[("one", AGREE), ("two", AGREE)]);
     let log = net.runtime.folder().join("log");
@@ -420,6 +389,7 @@ fn a_network_comes_before_the_hooks_and_goes_with_the_container() {
     net.runtime.is_clean();
 }
 
+#[test]
 fn run_takes_the_network_back() {
     let net = Net::new().network(&[("one", AGREE)]);
     let run = net.command("run", &net.runtime.bundle().shell("exit 4"), "n");
@@ -428,6 +398,7 @@ fn run_takes_the_network_back() {
     net.runtime.is_clean();
 }
 
+#[test]
 fn the_result_is_in_the_state_and_hooks_are_told() {
     let net = Net::new().network(&[("one", AGREE)]);
     let told = net.runtime.folder().join("told");
@@ -450,6 +421,7 @@ fn the_result_is_in_the_state_and_hooks_are_told() {
     container.delete().ok();
 }
 
+#[test]
 fn arguments_reach_who_declares_them() {
     let plugins = json!([
         {"type": "one", "capabilities": {"ips": true, "mac": true, "dns": true}},
@@ -495,6 +467,7 @@ fn arguments_reach_who_declares_them() {
     }
 }
 
+#[test]
 fn several_networks_are_taken_back_in_reverse() {
     let single =
         |name: &str, kind: &str| json!({"cniVersion": "1.1.0", "name": name, "type": kind});
@@ -518,6 +491,7 @@ fn several_networks_are_taken_back_in_reverse() {
     net.runtime.is_clean();
 }
 
+#[test]
 fn a_failed_plugin_undoes_the_chain() {
     let net = Net::new().network(&[("one", AGREE), ("two", REFUSE), ("three", AGREE)]);
     let said = "network n: plugin two: ADD: port is in use: 8080 (code 101)";
@@ -533,6 +507,7 @@ fn a_failed_plugin_undoes_the_chain() {
     net.runtime.is_clean();
 }
 
+#[test]
 fn a_failure_after_the_network_undoes_it() {
     let net = Net::new().network(&[("one", AGREE)]);
     let hook = json!({"path": "/bin/false"});
@@ -548,6 +523,7 @@ fn a_failure_after_the_network_undoes_it() {
     }
 }
 
+#[test]
 fn broken_plugins_are_told_in_one_line() {
     let prefix = "network n: plugin two: ADD: ";
     for (script, said) in [
@@ -583,6 +559,7 @@ fn broken_plugins_are_told_in_one_line() {
     }
 }
 
+#[test]
 fn a_missing_plugin_is_found_before_anything_is_made() {
     let net = Net::new().network(&[("one", AGREE), ("two", AGREE)]);
     fs::remove_file(net.runtime.folder().join("bin/two")).unwrap();
@@ -593,6 +570,7 @@ fn a_missing_plugin_is_found_before_anything_is_made() {
     assert!(!net.runtime.root().exists(), "the state root was made");
 }
 
+#[test]
 fn configurations_that_will_not_do() {
     let net = Net::new().network(&[("one", AGREE)]);
     let conf = |name: &str| json!({"cniVersion": "0.2.0", "name": name, "type": "one"});
@@ -621,6 +599,7 @@ fn try_publish(net: &Net, port: &str) -> (String, Output) {
     (id, plain(create.output()))
 }
 
+#[test]
 fn a_port_of_a_program_is_not_published() {
     use std::net::{TcpListener, TcpStream, UdpSocket};
     let net = publishing();
@@ -664,6 +643,7 @@ fn a_port_of_a_program_is_not_published() {
     drop((client, server));
 }
 
+#[test]
 fn a_port_of_another_container_is_not_published() {
     let net = publishing();
     // Free when it was looked for, and nobody listens there later.
@@ -690,6 +670,7 @@ fn a_port_of_another_container_is_not_published() {
     try_publish(&net, &again).1.ok();
 }
 
+#[test]
 fn a_plugin_that_will_not_let_go_needs_force() {
     let script = "case $CNI_COMMAND in ADD) ok;; DEL) echo no >&2; exit 1;; esac";
     let net = Net::new().network(&[("one", AGREE), ("two", script)]);
@@ -710,6 +691,7 @@ fn a_plugin_that_will_not_let_go_needs_force() {
 const UNWILLING: &str = r#"case $CNI_COMMAND in ADD) ok;;
     DEL) if [ -e $0.no ]; then echo no >&2; exit 1; fi;; esac"#;
 
+#[test]
 fn a_plugin_that_fails_once_is_asked_again() {
     let once = r#"case $CNI_COMMAND in ADD) ok;;
         DEL) if mkdir $0.asked; then echo locked >&2; exit 1; fi 2>/dev/null;; esac"#;
@@ -721,6 +703,7 @@ fn a_plugin_that_fails_once_is_asked_again() {
     net.runtime.is_clean();
 }
 
+#[test]
 fn a_plugin_that_hangs_is_asked_once() {
     let script = "case $CNI_COMMAND in ADD) ok;; DEL) exec sleep 1000;; esac";
     let net = Net::new().network(&[("one", script)]);
@@ -733,6 +716,7 @@ fn a_plugin_that_hangs_is_asked_once() {
     assert_eq!(net.calls()[1..], ["DEL one eth0"]);
 }
 
+#[test]
 fn what_a_failed_creation_leaves_is_told_and_cleared() {
     let fails = "case $CNI_COMMAND in ADD) exit 3;; esac";
     for (verb, clearing) in [("create", "delete"), ("run", "gc")] {
@@ -762,6 +746,7 @@ fn what_a_failed_creation_leaves_is_told_and_cleared() {
     }
 }
 
+#[test]
 fn what_a_failed_deletion_leaves_is_cleared_by_gc() {
     let net = Net::new().network(&[("one", UNWILLING)]);
     let net = net.conf(
@@ -786,6 +771,7 @@ fn what_a_failed_deletion_leaves_is_cleared_by_gc() {
     net.runtime.is_clean();
 }
 
+#[test]
 fn a_record_that_lost_its_network_needs_force() {
     let net = Net::new().network(&[("one", AGREE)]);
     let container = net.create(&sleeper(&net), "n");
@@ -818,6 +804,7 @@ fn killed(net: &Net) -> String {
 
 const SLOW: &str = "case $CNI_COMMAND in ADD) exec sleep 1000;; esac";
 
+#[test]
 fn a_killed_creation_is_deleted_by_force() {
     let net = Net::new().network(&[("one", AGREE), ("two", SLOW)]);
     let id = killed(&net);
@@ -829,6 +816,7 @@ fn a_killed_creation_is_deleted_by_force() {
     net.runtime.is_clean();
 }
 
+#[test]
 fn a_killed_creation_is_cleaned_up_by_gc() {
     let net = Net::new().network(&[("one", AGREE), ("two", SLOW)]);
     let id = killed(&net);
@@ -857,6 +845,7 @@ fn a_killed_creation_is_cleaned_up_by_gc() {
     assert_eq!(net.calls().len(), 6);
 }
 
+#[test]
 fn deletion_by_force_ends_a_plugin() {
     let net = Net::new().network(&[("one", AGREE), ("two", SLOW)]);
     let id = net.runtime.id();
@@ -873,6 +862,7 @@ fn deletion_by_force_ends_a_plugin() {
     net.runtime.is_clean();
 }
 
+#[test]
 fn a_network_is_checked() {
     let script = r#"case $CNI_COMMAND in ADD) ok;; CHECK)
         test ! -e $LOG.gone || { echo '{"code":9,"msg":"eth0 is gone"}'; exit 1; };; esac"#;
@@ -904,6 +894,7 @@ fn a_network_is_checked() {
         .fails(["does not exist"]);
 }
 
+#[test]
 fn networks_are_listed_and_inspected() {
     let script = r#"case $CNI_COMMAND in ADD) ok;;
         VERSION) echo '{"cniVersion":"1.1.0","supportedVersions":["1.1.0"]}';;
@@ -936,6 +927,7 @@ fn networks_are_listed_and_inspected() {
     container.delete().ok();
 }
 
+#[test]
 fn plugins_collect_with_a_list_of_what_is_valid() {
     let plugins = json!([{"type": "one"}]);
     let off = json!({"cniVersion": "1.1.0", "name": "off", "plugins": plugins, "disableGC": true});
@@ -958,6 +950,7 @@ fn plugins_collect_with_a_list_of_what_is_valid() {
     container.delete().ok();
 }
 
+#[test]
 fn files_for_names_are_mounted() {
     let net = Net::new().network(&[("one", AGREE)]);
     let look = "cat /etc/resolv.conf /etc/hosts; echo x >>/etc/hosts || echo read-only";
@@ -988,6 +981,7 @@ fn files_for_names_are_mounted() {
     net.runtime.is_clean();
 }
 
+#[test]
 fn a_user_namespace_has_its_network() {
     let script = "case $CNI_COMMAND in ADD) nsenter --net=$CNI_NETNS ip link add d9 type veth peer d8 \
                   >&2 && ok;; esac";
@@ -1008,6 +1002,7 @@ fn a_user_namespace_has_its_network() {
     net.runtime.is_clean();
 }
 
+#[test]
 fn an_ordinary_user_is_told_why() {
     let limit = fs::read_to_string("/proc/sys/user/max_user_namespaces").unwrap_or_default();
     if limit.trim() == "0" {
@@ -1040,6 +1035,7 @@ fn an_ordinary_user_is_told_why() {
     net.runtime.is_clean();
 }
 
+#[test]
 fn plugins_inherit_nothing() {
     let script =
         "case $CNI_COMMAND in ADD) ls -l /proc/self/fd >$LOG.fds; env >$LOG.env; ok;; esac";
@@ -1062,6 +1058,7 @@ fn plugins_inherit_nothing() {
     assert!(env.contains("CNI_NETNS=/"), "{env}");
 }
 
+#[test]
 fn explain_names_the_networks() {
     let net = Net::new();
     let bundle = net

@@ -13,23 +13,6 @@ use coracle_integration::{
 };
 use nix::sys::signal::Signal;
 
-coracle_integration::tests![
-    two_containers_reach_each_other,
-    a_published_port_is_reached_from_the_host,
-    the_outside_sees_the_hosts_address,
-    an_address_is_asked_for,
-    a_device_is_tuned_and_a_filter_made,
-    bandwidth_is_limited,
-    the_host_can_be_reached_by_ptp_too,
-    plugins_find_what_they_check,
-    a_full_network_refuses_and_leaves_nothing,
-    a_user_namespace_is_attached,
-    many_containers_at_once_have_their_own_addresses,
-    a_creation_can_be_killed_at_any_moment,
-    gc_takes_back_what_a_killed_creation_left,
-    the_tutorial_works,
-];
-
 /// Where Debian puts the plugins.
 const PLUGINS: &str = "/usr/lib/cni";
 
@@ -211,6 +194,7 @@ fn ask(address: &str) -> String {
     ASK.replace("ADDRESS", address)
 }
 
+#[test]
 fn two_containers_reach_each_other() {
     let host = Host::new().bridged();
     let server = host.server("");
@@ -229,6 +213,7 @@ fn two_containers_reach_each_other() {
     host.is_clean();
 }
 
+#[test]
 fn a_published_port_is_reached_from_the_host() {
     let host = Host::new().bridged();
     let server = host.server("8080:80,127.0.0.1:8081:80");
@@ -251,6 +236,7 @@ fn a_published_port_is_reached_from_the_host() {
 }
 
 /// The "internet" is one namespace further: it sees who is masqueraded as whom.
+#[test]
 fn the_outside_sees_the_hosts_address() {
     let host = Host::new().bridged();
     let outside = Host::new();
@@ -276,6 +262,7 @@ fn the_outside_sees_the_hosts_address() {
     host.is_clean();
 }
 
+#[test]
 fn an_address_is_asked_for() {
     let host = Host::new().bridged();
     let bundle = host
@@ -301,6 +288,7 @@ fn an_address_is_asked_for() {
     host.is_clean();
 }
 
+#[test]
 fn a_device_is_tuned_and_a_filter_made() {
     let host = Host::new();
     let ipam = host.addresses("10.91.0.0/24");
@@ -322,6 +310,7 @@ fn a_device_is_tuned_and_a_filter_made() {
     host.is_clean();
 }
 
+#[test]
 fn bandwidth_is_limited() {
     let host = Host::new();
     if host
@@ -351,6 +340,7 @@ fn bandwidth_is_limited() {
     host.is_clean();
 }
 
+#[test]
 fn the_host_can_be_reached_by_ptp_too() {
     let host = Host::new().bridged();
     let ipam = host.addresses("10.91.1.0/24");
@@ -370,6 +360,7 @@ fn the_host_can_be_reached_by_ptp_too() {
     host.is_clean();
 }
 
+#[test]
 fn plugins_find_what_they_check() {
     let host = Host::new().bridged();
     let container = host.start(&host.runtime.bundle().args(["sleep", "1000"]), "web");
@@ -399,6 +390,7 @@ fn plugins_find_what_they_check() {
     host.is_clean();
 }
 
+#[test]
 fn a_full_network_refuses_and_leaves_nothing() {
     let host = Host::new();
     let ipam = host.addresses("10.91.0.0/30");
@@ -416,6 +408,7 @@ fn a_full_network_refuses_and_leaves_nothing() {
     host.is_clean();
 }
 
+#[test]
 fn a_user_namespace_is_attached() {
     let host = Host::new().bridged();
     let server = host.server("");
@@ -431,6 +424,7 @@ fn a_user_namespace_is_attached() {
     host.is_clean();
 }
 
+#[test]
 fn many_containers_at_once_have_their_own_addresses() {
     let host = Host::new().bridged();
     let bundle = host.runtime.bundle().args(["sleep", "1000"]);
@@ -464,6 +458,7 @@ fn many_containers_at_once_have_their_own_addresses() {
 }
 
 /// Whenever the creating runtime is killed, what is left is found and taken back.
+#[test]
 fn a_creation_can_be_killed_at_any_moment() {
     let host = Host::new().bridged();
     let bundle = host.runtime.bundle().args(["sleep", "1000"]);
@@ -491,6 +486,7 @@ fn a_creation_can_be_killed_at_any_moment() {
     host.is_clean();
 }
 
+#[test]
 fn gc_takes_back_what_a_killed_creation_left() {
     let host = Host::new().bridged();
     let id = host.runtime.id();
@@ -527,6 +523,7 @@ fn gc_takes_back_what_a_killed_creation_left() {
 
 /// The commands of docs/cni.md one after the other, on a "host" with folders of its own. What a
 /// line says to print must come in this order.
+#[test]
 fn the_tutorial_works() {
     let host = Host::new();
     let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");

@@ -5,41 +5,6 @@ use std::os::unix::fs::FileTypeExt;
 
 use coracle_integration::{Bundle, HostMount, Runtime, Value, json};
 
-coracle_integration::tests![
-    default_devices_are_there,
-    default_devices_work,
-    the_config_overrides_default_devices,
-    character_and_block_devices_and_pipes_are_made,
-    unbuffered_is_character,
-    parents_are_made,
-    a_trailing_slash_is_tolerated,
-    modes_and_owners_are_set,
-    modes_do_not_depend_on_the_callers_umask,
-    type_bits_in_the_mode_are_ignored,
-    a_file_in_the_place_is_refused,
-    another_device_in_the_place_is_refused,
-    a_link_in_the_place_is_refused,
-    the_same_device_in_the_place_is_fine,
-    the_same_device_gets_its_mode,
-    the_same_pipe_in_the_place_is_fine,
-    ptmx_in_the_list_is_skipped,
-    ptmx_is_a_link_whatever_was_there,
-    links_are_made,
-    links_that_are_there_stay,
-    links_need_procfs,
-    the_link_to_kcore_needs_the_file,
-    there_is_no_console_without_a_terminal,
-    a_bound_dev_gets_nothing,
-    devices_in_a_user_namespace_are_bound,
-    a_missing_node_of_the_host_is_named,
-    a_node_of_another_path_is_found_by_number,
-    a_pipe_in_a_user_namespace_is_made,
-    devices_without_the_capability_are_bound,
-    devices_work_on_a_nodev_root,
-    devices_inside_proc_are_refused,
-    many_devices,
-];
-
 fn device(path: &str, kind: &str, major: u32, minor: u32) -> Value {
     json!({"path": path, "type": kind, "major": major, "minor": minor})
 }
@@ -70,6 +35,7 @@ fn node(bundle: &Bundle, inside: &str, arguments: &[&str]) {
     mknod.arg(path).args(arguments).output().ok();
 }
 
+#[test]
 fn default_devices_are_there() {
     let runtime = Runtime::new();
     let script = stat("/dev/null /dev/zero /dev/full /dev/random /dev/urandom /dev/tty");
@@ -79,6 +45,7 @@ fn default_devices_are_there() {
     assert_eq!(output.stdout, expected.concat());
 }
 
+#[test]
 fn default_devices_work() {
     let runtime = Runtime::new();
     let script = "echo x >/dev/null && head -c3 /dev/zero | wc -c; head -c2 /dev/urandom | wc -c; \
@@ -88,6 +55,7 @@ fn default_devices_work() {
     assert!(output.stdout.contains("No space left"), "{output}");
 }
 
+#[test]
 fn the_config_overrides_default_devices() {
     let runtime = Runtime::new();
     let mut null = device("/dev/null", "c", 1, 5);
@@ -101,6 +69,7 @@ fn the_config_overrides_default_devices() {
     );
 }
 
+#[test]
 fn character_and_block_devices_and_pipes_are_made() {
     let runtime = Runtime::new();
     let bundle = with_device(runtime.bundle(), device("/dev/c", "c", 1, 5));
@@ -112,6 +81,7 @@ fn character_and_block_devices_and_pipes_are_made() {
     assert_eq!(runtime.run(&bundle).ok().stdout, expected);
 }
 
+#[test]
 fn unbuffered_is_character() {
     let runtime = Runtime::new();
     let bundle = with_device(runtime.bundle(), device("/dev/u", "u", 1, 3));
@@ -122,6 +92,7 @@ fn unbuffered_is_character() {
     );
 }
 
+#[test]
 fn parents_are_made() {
     let runtime = Runtime::new();
     let bundle = with_device(runtime.bundle(), device("/dev/a/b/c", "c", 1, 3));
@@ -130,6 +101,7 @@ fn parents_are_made() {
     assert_eq!(runtime.run(&bundle).ok().stdout, "755\n755\n755\n755\n1\n");
 }
 
+#[test]
 fn a_trailing_slash_is_tolerated() {
     let runtime = Runtime::new();
     let bundle = with_device(runtime.bundle(), device("/dev//x/", "c", 1, 3));
@@ -137,6 +109,7 @@ fn a_trailing_slash_is_tolerated() {
     assert_eq!(runtime.run(&bundle).ok().line(), "1:3");
 }
 
+#[test]
 fn modes_and_owners_are_set() {
     let runtime = Runtime::new();
     let mut own = device("/dev/x", "c", 1, 3);
@@ -150,6 +123,7 @@ fn modes_and_owners_are_set() {
     );
 }
 
+#[test]
 fn modes_do_not_depend_on_the_callers_umask() {
     let runtime = Runtime::new();
     let bundle = with_device(without_dev(&runtime), device("/dev/x", "c", 1, 3));
@@ -158,6 +132,7 @@ fn modes_do_not_depend_on_the_callers_umask() {
     assert_eq!(run.after("umask 0777").output().ok().line(), "666\n666");
 }
 
+#[test]
 fn type_bits_in_the_mode_are_ignored() {
     let runtime = Runtime::new();
     let mut own = device("/dev/x", "c", 1, 3);
@@ -169,6 +144,7 @@ fn type_bits_in_the_mode_are_ignored() {
     );
 }
 
+#[test]
 fn a_file_in_the_place_is_refused() {
     let runtime = Runtime::new();
     for inside in ["/opt/x", "/dev/null"] {
@@ -182,6 +158,7 @@ fn a_file_in_the_place_is_refused() {
     runtime.is_clean();
 }
 
+#[test]
 fn another_device_in_the_place_is_refused() {
     let runtime = Runtime::new();
     for (kind, major, minor) in [("c", 1, 5), ("b", 1, 3), ("c", 2, 3)] {
@@ -192,6 +169,7 @@ fn another_device_in_the_place_is_refused() {
     }
 }
 
+#[test]
 fn a_link_in_the_place_is_refused() {
     let runtime = Runtime::new();
     for target in ["/dev/null", "/nowhere", "/etc/passwd"] {
@@ -201,6 +179,7 @@ fn a_link_in_the_place_is_refused() {
     }
 }
 
+#[test]
 fn the_same_device_in_the_place_is_fine() {
     let runtime = Runtime::new();
     let bundle = with_device(runtime.bundle(), device("/opt/x", "c", 1, 3));
@@ -211,6 +190,7 @@ fn the_same_device_in_the_place_is_fine() {
     }
 }
 
+#[test]
 fn the_same_device_gets_its_mode() {
     let runtime = Runtime::new();
     let mut own = device("/opt/x", "c", 1, 3);
@@ -225,6 +205,7 @@ fn the_same_device_gets_its_mode() {
     );
 }
 
+#[test]
 fn the_same_pipe_in_the_place_is_fine() {
     let runtime = Runtime::new();
     let bundle = with_device(runtime.bundle(), json!({"path": "/opt/p", "type": "p"}));
@@ -236,6 +217,7 @@ fn the_same_pipe_in_the_place_is_fine() {
     assert!(kind.is_fifo());
 }
 
+#[test]
 fn ptmx_in_the_list_is_skipped() {
     let runtime = Runtime::new();
     let bundle = with_device(runtime.bundle(), device("/dev/ptmx", "c", 5, 2));
@@ -243,6 +225,7 @@ fn ptmx_in_the_list_is_skipped() {
     assert_eq!(runtime.run(&bundle).ok().line(), "pts/ptmx");
 }
 
+#[test]
 fn ptmx_is_a_link_whatever_was_there() {
     let runtime = Runtime::new();
     let check = |bundle: Bundle| {
@@ -256,6 +239,7 @@ fn ptmx_is_a_link_whatever_was_there() {
     check(bundle);
 }
 
+#[test]
 fn links_are_made() {
     let runtime = Runtime::new();
     let script = "for l in fd stdin stdout stderr core; do readlink /dev/$l; done; true";
@@ -266,6 +250,7 @@ fn links_are_made() {
     assert!(core.is_empty() || core == "/proc/kcore\n", "{output}");
 }
 
+#[test]
 fn links_that_are_there_stay() {
     let runtime = Runtime::new();
     let bundle = without_dev(&runtime)
@@ -279,6 +264,7 @@ fn links_that_are_there_stay() {
     );
 }
 
+#[test]
 fn links_need_procfs() {
     let runtime = Runtime::new();
     let bundle = runtime.bundle().without_mount("/proc");
@@ -288,6 +274,7 @@ fn links_need_procfs() {
     assert_eq!(output.stdout.matches("No such file").count(), 2, "{output}");
 }
 
+#[test]
 fn the_link_to_kcore_needs_the_file() {
     let runtime = Runtime::new();
     let output = runtime.run(
@@ -299,6 +286,7 @@ fn the_link_to_kcore_needs_the_file() {
     assert_eq!(is_there, output.stdout.contains("/proc/kcore"), "{output}");
 }
 
+#[test]
 fn there_is_no_console_without_a_terminal() {
     let runtime = Runtime::new();
     let bundle = runtime.bundle().args(["ls", "/dev"]);
@@ -315,6 +303,7 @@ fn there_is_no_console_without_a_terminal() {
     assert_eq!(names, expected);
 }
 
+#[test]
 fn a_bound_dev_gets_nothing() {
     let runtime = Runtime::new();
     let own = HostMount::new(&runtime, "dev", []);
@@ -327,6 +316,7 @@ fn a_bound_dev_gets_nothing() {
     }
 }
 
+#[test]
 fn devices_in_a_user_namespace_are_bound() {
     let runtime = Runtime::new();
     let bundle = with_device(runtime.bundle(), device("/dev/zero", "c", 1, 5));
@@ -337,6 +327,7 @@ fn devices_in_a_user_namespace_are_bound() {
     assert_eq!(output.stdout, "1:3\n1:5\n5:0\n2\n1\n");
 }
 
+#[test]
 fn a_missing_node_of_the_host_is_named() {
     let runtime = Runtime::new();
     let bundle = with_device(runtime.bundle(), device("/dev/nosuch", "c", 4000, 4000));
@@ -345,6 +336,7 @@ fn a_missing_node_of_the_host_is_named() {
     runtime.is_clean();
 }
 
+#[test]
 fn a_node_of_another_path_is_found_by_number() {
     if !std::path::Path::new("/dev/char/1:3").exists() {
         coracle_integration::skip!("needs /dev/char, which udev keeps");
@@ -357,6 +349,7 @@ fn a_node_of_another_path_is_found_by_number() {
     assert_eq!(runtime.run(&bundle).ok().line(), "1:3");
 }
 
+#[test]
 fn a_pipe_in_a_user_namespace_is_made() {
     let runtime = Runtime::new();
     let bundle = with_device(runtime.bundle(), json!({"path": "/dev/p", "type": "p"}));
@@ -364,6 +357,7 @@ fn a_pipe_in_a_user_namespace_is_made() {
     assert_eq!(runtime.run(&bundle).ok().line(), "fifo 0:0 666 0:0");
 }
 
+#[test]
 fn devices_without_the_capability_are_bound() {
     let runtime = Runtime::new();
     let bundle = with_device(runtime.bundle(), device("/dev/zero", "c", 1, 5));
@@ -378,6 +372,7 @@ fn devices_without_the_capability_are_bound() {
 }
 
 /// The node lies on the container's own filesystem: whether it opens is up to that one's flags.
+#[test]
 fn devices_work_on_a_nodev_root() {
     let runtime = Runtime::new();
     let bundle = with_device(runtime.bundle(), device("/opt/null", "c", 1, 3));
@@ -391,6 +386,7 @@ fn devices_work_on_a_nodev_root() {
 }
 
 /// Whatever the image calls procfs: a file there must not be replaced.
+#[test]
 fn devices_inside_proc_are_refused() {
     let runtime = Runtime::new();
     for path in ["/proc/uptime", "/link/uptime", "/other/uptime"] {
@@ -401,6 +397,7 @@ fn devices_inside_proc_are_refused() {
     }
 }
 
+#[test]
 fn many_devices() {
     let runtime = Runtime::new();
     let mut bundle = runtime.bundle();

@@ -9,21 +9,6 @@ use coracle_integration::{
 };
 use nix::sys::signal::Signal;
 
-coracle_integration::tests![
-    one_sample_has_runcs_shape,
-    numbers_are_the_kernels,
-    version_2_has_pressure_and_a_peak,
-    samples_come_at_intervals_until_the_end,
-    running_out_of_memory_is_told,
-    an_init_out_of_memory_is_told_before_its_end,
-    a_paused_container_tells,
-    a_deleted_container_ends_the_listening,
-    a_deleted_container_was_not_out_of_memory,
-    a_reader_that_goes_away_ends_the_listening,
-    stopped_and_absent_containers_are_refused,
-    a_container_without_a_group_is_refused,
-];
-
 fn is_v2() -> bool {
     machine().layout == Layout::V2
 }
@@ -50,6 +35,7 @@ fn keys(value: &Value) -> Vec<&str> {
         .collect()
 }
 
+#[test]
 fn one_sample_has_runcs_shape() {
     let runtime = Runtime::new();
     let container = runtime.sleeper();
@@ -94,6 +80,7 @@ fn one_sample_has_runcs_shape() {
     }
 }
 
+#[test]
 fn numbers_are_the_kernels() {
     needs::controller("memory");
     let runtime = Runtime::new();
@@ -151,6 +138,7 @@ fn numbers_are_the_kernels() {
     }
 }
 
+#[test]
 fn version_2_has_pressure_and_a_peak() {
     needs::version_2();
     let runtime = Runtime::new();
@@ -186,6 +174,7 @@ fn kinds(text: &str) -> Vec<String> {
     text.lines().map(kind).collect()
 }
 
+#[test]
 fn samples_come_at_intervals_until_the_end() {
     let runtime = Runtime::new();
     let container = runtime.sleeper();
@@ -201,6 +190,7 @@ fn samples_come_at_intervals_until_the_end() {
     assert_eq!(output.stderr, "");
 }
 
+#[test]
 fn running_out_of_memory_is_told() {
     needs::controller("memory");
     let runtime = Runtime::new();
@@ -235,6 +225,7 @@ fn holds(running: &coracle_integration::Running, name: &str) -> bool {
     targets.any(|target| target.to_string_lossy().contains(name))
 }
 
+#[test]
 fn an_init_out_of_memory_is_told_before_its_end() {
     needs::controller("memory");
     let runtime = Runtime::new();
@@ -258,6 +249,7 @@ fn an_init_out_of_memory_is_told_before_its_end() {
     );
 }
 
+#[test]
 fn a_paused_container_tells() {
     let runtime = Runtime::new();
     let container = runtime.sleeper();
@@ -277,6 +269,7 @@ fn listener(runtime: &Runtime, container: &Container) -> Running {
     events
 }
 
+#[test]
 fn a_deleted_container_ends_the_listening() {
     let runtime = Runtime::new();
     let container = runtime.sleeper();
@@ -286,6 +279,7 @@ fn a_deleted_container_ends_the_listening() {
 }
 
 /// Version 1 wakes the listener for the removal of the group, too.
+#[test]
 fn a_deleted_container_was_not_out_of_memory() {
     let runtime = Runtime::new();
     let container = runtime.sleeper();
@@ -302,6 +296,7 @@ fn a_deleted_container_was_not_out_of_memory() {
     assert!(!output.stdout.contains("\"oom\""), "{output}");
 }
 
+#[test]
 fn a_reader_that_goes_away_ends_the_listening() {
     let runtime = Runtime::new();
     let container = runtime.sleeper();
@@ -312,6 +307,7 @@ fn a_reader_that_goes_away_ends_the_listening() {
     events.wait().ok();
 }
 
+#[test]
 fn stopped_and_absent_containers_are_refused() {
     let runtime = Runtime::new();
     let container = runtime.start(&runtime.bundle().args(["true"]));
@@ -331,6 +327,7 @@ fn stopped_and_absent_containers_are_refused() {
         .fails(["interval"]);
 }
 
+#[test]
 fn a_container_without_a_group_is_refused() {
     let runtime = Runtime::new().options(["--cgroup-manager", "disabled"]);
     let container = runtime.sleeper();

@@ -4,15 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use coracle_integration::terminal::Terminal;
-use coracle_integration::{Command, Folder, Runtime, needs, program, skip, tests};
-
-tests! {
-    the_shell_runs_as_root,
-    the_shell_runs_as_a_user,
-    the_shell_runs_as_a_user_who_logged_in,
-    the_shell_gets_its_arguments_unchanged,
-    the_shell_has_a_terminal,
-}
+use coracle_integration::{Command, Folder, Runtime, needs, program, skip};
 
 /// An ordinary user without an account.
 const USER: u32 = 64123;
@@ -20,6 +12,7 @@ const USER: u32 = 64123;
 const LOOK: &str = "echo pid $$; id -u; hostname; ls /sys 2>/dev/null; touch /usr/x 2>&1; exit 7";
 const SEEN: &str = "pid 1\n0\nshell\ntouch: cannot touch '/usr/x': Read-only file system\n";
 
+#[test]
 fn the_shell_runs_as_root() {
     let runtime = Runtime::new();
     let output = example(&runtime).args(["sh", "-c", LOOK]).output();
@@ -27,6 +20,7 @@ fn the_shell_runs_as_root() {
     is_tidy(&runtime);
 }
 
+#[test]
 fn the_shell_runs_as_a_user() {
     let runtime = Runtime::for_user(USER);
     let command = example(&runtime).args(["sh", "-c", LOOK]);
@@ -35,6 +29,7 @@ fn the_shell_runs_as_a_user() {
     is_tidy(&runtime);
 }
 
+#[test]
 fn the_shell_runs_as_a_user_who_logged_in() {
     let runtime = Runtime::for_user(USER);
     let folder = runtime.folder().join("user");
@@ -47,6 +42,7 @@ fn the_shell_runs_as_a_user_who_logged_in() {
     is_tidy(&runtime);
 }
 
+#[test]
 fn the_shell_gets_its_arguments_unchanged() {
     let runtime = Runtime::new();
     let hard = ["a \"b\" \\c", "two\nlines\n", "tab\t& | $x `y` 'z'", ""];
@@ -55,6 +51,7 @@ fn the_shell_gets_its_arguments_unchanged() {
     assert_eq!(command.output().ok().stdout, expected);
 }
 
+#[test]
 fn the_shell_has_a_terminal() {
     let runtime = Runtime::new();
     let mut terminal = Terminal::new();

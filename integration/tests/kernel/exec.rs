@@ -10,54 +10,7 @@ use coracle_integration::{
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-coracle_integration::tests![
-    exit_codes_are_passed_on,
-    signals_are_passed_on,
-    own_failures_exit_with_255,
-    a_missing_program_is_named,
-    all_namespaces_are_joined,
-    the_control_group_is_joined,
-    the_root_is_the_containers,
-    standard_streams_are_passed,
-    it_works_in_a_created_container,
-    it_fails_in_a_stopped_container,
-    it_fails_in_a_paused_container,
-    arguments_after_the_id_are_the_commands,
-    the_environment_is_the_configs_and_the_flags,
-    the_user_is_the_configs_or_the_flags,
-    the_user_is_numeric_only,
-    cwd_is_the_configs_or_the_flags,
-    the_umask_is_the_configs,
-    groups_are_the_configs_and_the_flags,
-    the_callers_groups_are_dropped,
-    capabilities_are_the_configs,
-    the_cap_flag_adds_but_inherits_nothing,
-    no_new_privileges_is_the_configs_or_the_flags,
-    limits_are_the_configs,
-    the_keyring_is_the_containers,
-    signals_are_reset,
-    no_descriptor_but_stdio_is_open,
-    a_process_file_decides_all,
-    a_bad_process_file_is_refused,
-    detached_returns_while_it_runs,
-    the_pid_file_is_the_processes,
-    the_user_namespace_is_joined,
-    the_time_namespace_is_joined,
-    a_joined_pid_namespace_is_joined,
-    masked_paths_are_masked,
-    the_scheduler_of_init_is_not_inherited,
-    the_cpu_affinity_is_set,
-    many_leave_nothing,
-    many_at_once_work,
-    the_process_dies_with_the_container,
-    one_that_waits_for_the_resume_ends_with_the_container,
-    it_ends_with_the_intermediate_process,
-    the_oom_score_adjustment_is_the_configs,
-    personality_is_the_configs,
-    preserved_descriptors_are_passed,
-    it_survives_a_deleted_bundle,
-];
-
+#[test]
 fn exit_codes_are_passed_on() {
     let runtime = Runtime::new();
     let container = runtime.sleeper();
@@ -67,6 +20,7 @@ fn exit_codes_are_passed_on() {
     }
 }
 
+#[test]
 fn signals_are_passed_on() {
     let runtime = Runtime::new();
     let container = runtime.sleeper();
@@ -74,6 +28,7 @@ fn signals_are_passed_on() {
     container.shell("kill -TERM $$").exits(128 + 15);
 }
 
+#[test]
 fn own_failures_exit_with_255() {
     let runtime = Runtime::new();
     runtime
@@ -82,6 +37,7 @@ fn own_failures_exit_with_255() {
         .fails_as(255, ["does not exist"]);
 }
 
+#[test]
 fn a_missing_program_is_named() {
     let runtime = Runtime::new();
     let container = runtime.sleeper();
@@ -95,6 +51,7 @@ fn a_missing_program_is_named() {
         .fails_as(255, ["/etc/passwd", "permission denied"]);
 }
 
+#[test]
 fn all_namespaces_are_joined() {
     let runtime = Runtime::new();
     let bundle = runtime
@@ -111,6 +68,7 @@ fn all_namespaces_are_joined() {
     }
 }
 
+#[test]
 fn the_control_group_is_joined() {
     let runtime = Runtime::new();
     let container = runtime.sleeper();
@@ -121,6 +79,7 @@ fn the_control_group_is_joined() {
     );
 }
 
+#[test]
 fn the_root_is_the_containers() {
     let runtime = Runtime::new();
     let bundle = runtime
@@ -133,6 +92,7 @@ fn the_root_is_the_containers() {
     assert_eq!(output.stdout, container.proc("mountinfo"));
 }
 
+#[test]
 fn standard_streams_are_passed() {
     let runtime = Runtime::new();
     let container = runtime.sleeper();
@@ -147,6 +107,7 @@ fn standard_streams_are_passed() {
     );
 }
 
+#[test]
 fn it_works_in_a_created_container() {
     let runtime = Runtime::new();
     let inside = runtime.create(&runtime.bundle().user_namespace().user(5, 5));
@@ -157,6 +118,7 @@ fn it_works_in_a_created_container() {
     assert_eq!(container.status(), "created");
 }
 
+#[test]
 fn it_fails_in_a_stopped_container() {
     let runtime = Runtime::new();
     let container = runtime.start(&runtime.bundle());
@@ -164,6 +126,7 @@ fn it_fails_in_a_stopped_container() {
     container.exec(["true"]).fails_as(255, ["stopped"]);
 }
 
+#[test]
 fn it_fails_in_a_paused_container() {
     let runtime = Runtime::new();
     let container = runtime.sleeper();
@@ -173,6 +136,7 @@ fn it_fails_in_a_paused_container() {
     container.exec(["true"]).ok();
 }
 
+#[test]
 fn arguments_after_the_id_are_the_commands() {
     let runtime = Runtime::new();
     let container = runtime.sleeper();
@@ -189,6 +153,7 @@ fn arguments_after_the_id_are_the_commands() {
     assert!(output.code == 255 || output.stdout == "x\n", "{output}");
 }
 
+#[test]
 fn the_environment_is_the_configs_and_the_flags() {
     let runtime = Runtime::new();
     let env = json!(["PATH=/bin", "A=1", "B=2", "HOME=/h"]);
@@ -213,6 +178,7 @@ const IDS: [&str; 3] = [
     "grep -E '^(Uid|Gid|Groups)' /proc/self/status | cut -f2- | xargs",
 ];
 
+#[test]
 fn the_user_is_the_configs_or_the_flags() {
     let runtime = Runtime::new();
     let container = runtime.start(&runtime.bundle().user(10, 20).args(["sleep", "1000"]));
@@ -223,6 +189,7 @@ fn the_user_is_the_configs_or_the_flags() {
     assert_eq!(output.line(), "30 30 30 30 40 40 40 40");
 }
 
+#[test]
 fn the_user_is_numeric_only() {
     let runtime = Runtime::new();
     let container = runtime.start(&runtime.bundle().user(5, 5).args(["sleep", "1000"]));
@@ -253,6 +220,7 @@ fn the_user_is_numeric_only() {
     }
 }
 
+#[test]
 fn cwd_is_the_configs_or_the_flags() {
     let runtime = Runtime::new();
     let bundle = runtime
@@ -267,6 +235,7 @@ fn cwd_is_the_configs_or_the_flags() {
     );
 }
 
+#[test]
 fn the_umask_is_the_configs() {
     let runtime = Runtime::new();
     let bundle = runtime
@@ -279,6 +248,7 @@ fn the_umask_is_the_configs() {
     assert_eq!(command.after("umask 0").output().ok().line(), "0022");
 }
 
+#[test]
 fn groups_are_the_configs_and_the_flags() {
     let runtime = Runtime::new();
     let bundle = runtime
@@ -292,6 +262,7 @@ fn groups_are_the_configs_and_the_flags() {
     assert!(output.line().ends_with(" 7 8 9"), "{output}");
 }
 
+#[test]
 fn the_callers_groups_are_dropped() {
     let runtime = Runtime::new();
     let command = runtime
@@ -311,6 +282,7 @@ const SETS: [&str; 3] = [
     "grep ^Cap /proc/self/status | sed 's/\t0*/ /;s/Cap//'",
 ];
 
+#[test]
 fn capabilities_are_the_configs() {
     let runtime = Runtime::new();
     let bundle = runtime
@@ -325,6 +297,7 @@ fn capabilities_are_the_configs() {
     assert_eq!(output.stdout, "Inh: \nPrm: \nEff: \nBnd: \nAmb: \n");
 }
 
+#[test]
 fn the_cap_flag_adds_but_inherits_nothing() {
     let runtime = Runtime::new();
     let bundle = runtime
@@ -336,6 +309,7 @@ fn the_cap_flag_adds_but_inherits_nothing() {
     assert_eq!(output.stdout, "Inh: \nPrm: 21\nEff: 21\nBnd: 21\nAmb: \n");
 }
 
+#[test]
 fn no_new_privileges_is_the_configs_or_the_flags() {
     let runtime = Runtime::new();
     let bundle = runtime.bundle().args(["sleep", "1000"]);
@@ -352,6 +326,7 @@ fn no_new_privileges_is_the_configs_or_the_flags() {
     );
 }
 
+#[test]
 fn limits_are_the_configs() {
     let runtime = Runtime::new();
     let limits = json!([{"type": "RLIMIT_NOFILE", "soft": 55, "hard": 66}]);
@@ -366,6 +341,7 @@ fn limits_are_the_configs() {
     );
 }
 
+#[test]
 fn the_keyring_is_the_containers() {
     let runtime = Runtime::new();
     let bundle = runtime
@@ -380,6 +356,7 @@ fn the_keyring_is_the_containers() {
     );
 }
 
+#[test]
 fn signals_are_reset() {
     let runtime = Runtime::new();
     let look = ["grep", "-E", "^Sig(Blk|Ign)", "/proc/self/status"];
@@ -395,6 +372,7 @@ fn signals_are_reset() {
     );
 }
 
+#[test]
 fn no_descriptor_but_stdio_is_open() {
     let runtime = Runtime::new();
     let command = runtime.sleeper().exec_command([], ["ls", "/proc/self/fd"]);
@@ -410,6 +388,7 @@ fn process_file(runtime: &Runtime, process: Value) -> String {
     path.to_str().unwrap().to_owned()
 }
 
+#[test]
 fn a_process_file_decides_all() {
     let runtime = Runtime::new();
     let container = runtime.sleeper();
@@ -433,6 +412,7 @@ fn a_process_file_decides_all() {
     );
 }
 
+#[test]
 fn a_bad_process_file_is_refused() {
     let runtime = Runtime::new();
     let container = runtime.sleeper();
@@ -460,6 +440,7 @@ fn a_bad_process_file_is_refused() {
     }
 }
 
+#[test]
 fn detached_returns_while_it_runs() {
     let runtime = Runtime::new();
     let container = runtime.sleeper();
@@ -478,6 +459,7 @@ fn detached_returns_while_it_runs() {
     assert!(pids.line().split(',').count() > 1, "{pids}");
 }
 
+#[test]
 fn the_pid_file_is_the_processes() {
     let runtime = Runtime::new();
     let container = runtime.sleeper();
@@ -495,6 +477,7 @@ fn the_pid_file_is_the_processes() {
     assert_eq!(process.exit_code(), 128 + 15);
 }
 
+#[test]
 fn the_user_namespace_is_joined() {
     let runtime = Runtime::new();
     let bundle = runtime.bundle().user_namespace().args(["sleep", "1000"]);
@@ -507,6 +490,7 @@ fn the_user_namespace_is_joined() {
     output.fails_as(255, ["70000"]);
 }
 
+#[test]
 fn the_time_namespace_is_joined() {
     let runtime = Runtime::new();
     let offsets = json!({"boottime": {"secs": 1_000_000_000, "nanosecs": 0}});
@@ -519,6 +503,7 @@ fn the_time_namespace_is_joined() {
     assert!(output.stdout.starts_with("10000"), "{output}");
 }
 
+#[test]
 fn a_joined_pid_namespace_is_joined() {
     let runtime = Runtime::new();
     let first = runtime.sleeper();
@@ -536,6 +521,7 @@ fn a_joined_pid_namespace_is_joined() {
     );
 }
 
+#[test]
 fn masked_paths_are_masked() {
     let runtime = Runtime::new();
     let container = runtime.sleeper();
@@ -543,6 +529,7 @@ fn masked_paths_are_masked() {
     assert_ne!(container.shell("echo x >/proc/sys/kernel/hostname").code, 0);
 }
 
+#[test]
 fn the_scheduler_of_init_is_not_inherited() {
     let runtime = Runtime::new();
     let container = runtime.sleeper();
@@ -550,6 +537,7 @@ fn the_scheduler_of_init_is_not_inherited() {
     assert_eq!(output.line(), "0 0");
 }
 
+#[test]
 fn the_cpu_affinity_is_set() {
     let runtime = Runtime::new();
     let bundle = runtime.bundle().args(["sleep", "1000"]);
@@ -565,6 +553,7 @@ fn the_cpu_affinity_is_set() {
     assert!(of_init.contains(&all), "init is not affected");
 }
 
+#[test]
 fn many_leave_nothing() {
     let runtime = Runtime::new();
     let container = runtime.sleeper();
@@ -578,6 +567,7 @@ fn many_leave_nothing() {
     assert_eq!(pids.line(), format!("[{}]", container.pid()));
 }
 
+#[test]
 fn many_at_once_work() {
     let runtime = Runtime::new();
     let container = runtime.sleeper();
@@ -589,6 +579,7 @@ fn many_at_once_work() {
     }
 }
 
+#[test]
 fn the_process_dies_with_the_container() {
     let runtime = Runtime::new();
     let container = runtime.sleeper();
@@ -601,6 +592,7 @@ fn the_process_dies_with_the_container() {
 }
 
 /// It is killed before its first word, and must not be launched once more.
+#[test]
 fn one_that_waits_for_the_resume_ends_with_the_container() {
     let runtime = Runtime::new();
     for shared in [false, true, false, true] {
@@ -628,6 +620,7 @@ fn one_that_waits_for_the_resume_ends_with_the_container() {
 
 /// The process between the runtime and init dies after it has cloned init, whose end of the socket
 /// stays open.
+#[test]
 fn it_ends_with_the_intermediate_process() {
     needs::program("strace");
     let runtime = Runtime::new();
@@ -700,6 +693,7 @@ fn intermediate(trace: &str) -> Option<(String, i32)> {
     Some((format!("{pid} "), pid.parse().ok()?))
 }
 
+#[test]
 fn the_oom_score_adjustment_is_the_configs() {
     let runtime = Runtime::new();
     let bundle = runtime
@@ -716,6 +710,7 @@ fn the_oom_score_adjustment_is_the_configs() {
     );
 }
 
+#[test]
 fn personality_is_the_configs() {
     needs_personality();
     let runtime = Runtime::new();
@@ -736,6 +731,7 @@ pub(crate) fn needs_personality() {
     }
 }
 
+#[test]
 fn preserved_descriptors_are_passed() {
     let runtime = Runtime::new();
     let file = runtime.folder().file("text", "kept");
@@ -747,6 +743,7 @@ fn preserved_descriptors_are_passed() {
     command.output().fails_as(255, ["preserve"]);
 }
 
+#[test]
 fn it_survives_a_deleted_bundle() {
     needs::program("mv");
     let runtime = Runtime::new();

@@ -7,19 +7,6 @@ use std::path::{Path, PathBuf};
 
 use coracle_integration::{Bundle, Runtime, Value, json, needs};
 
-coracle_integration::tests![
-    the_plan_names_what_the_config_asks_for,
-    stages_are_in_the_order_of_the_life,
-    the_plan_is_json_too,
-    no_privilege_is_needed,
-    nothing_is_touched,
-    no_call_changes_the_machine,
-    it_refuses_what_create_refuses,
-    the_bundle_is_named_in_three_ways,
-    the_same_bundle_has_the_same_plan,
-    every_flag_of_run_is_explained,
-];
-
 fn bundle(runtime: &Runtime) -> Bundle {
     runtime
         .bundle()
@@ -39,6 +26,7 @@ fn explain(runtime: &Runtime, bundle: &Bundle) -> String {
     output.stdout
 }
 
+#[test]
 fn the_plan_names_what_the_config_asks_for() {
     let runtime = Runtime::new();
     let text = explain(&runtime, &bundle(&runtime));
@@ -69,6 +57,7 @@ fn in_order(text: &str, parts: &[&str]) {
     }
 }
 
+#[test]
 fn stages_are_in_the_order_of_the_life() {
     let runtime = Runtime::new();
     let text = explain(&runtime, &bundle(&runtime));
@@ -102,6 +91,7 @@ fn stages_are_in_the_order_of_the_life() {
     );
 }
 
+#[test]
 fn the_plan_is_json_too() {
     let runtime = Runtime::new();
     let bundle = bundle(&runtime);
@@ -121,6 +111,7 @@ fn the_plan_is_json_too() {
     }
 }
 
+#[test]
 fn no_privilege_is_needed() {
     let runtime = Runtime::for_user(1234);
     let map = json!([{"containerID": 0, "hostID": 1234, "size": 1}]);
@@ -154,6 +145,7 @@ fn listing(folder: &Path) -> BTreeMap<PathBuf, (u64, i64, i64, u32)> {
     found
 }
 
+#[test]
 fn nothing_is_touched() {
     let runtime = Runtime::new();
     let bundle = bundle(&runtime);
@@ -169,6 +161,7 @@ fn nothing_is_touched() {
     runtime.is_clean();
 }
 
+#[test]
 fn no_call_changes_the_machine() {
     needs::program("strace");
     let runtime = Runtime::new();
@@ -198,6 +191,7 @@ fn no_call_changes_the_machine() {
     }
 }
 
+#[test]
 fn it_refuses_what_create_refuses() {
     let runtime = Runtime::new();
     for bundle in [
@@ -230,6 +224,7 @@ fn it_refuses_what_create_refuses() {
     }
 }
 
+#[test]
 fn the_bundle_is_named_in_three_ways() {
     let runtime = Runtime::new();
     let bundle = bundle(&runtime);
@@ -250,6 +245,7 @@ fn the_bundle_is_named_in_three_ways() {
     assert_eq!(here.stdout, expected);
 }
 
+#[test]
 fn the_same_bundle_has_the_same_plan() {
     let runtime = Runtime::new();
     let bundle = bundle(&runtime);
@@ -258,6 +254,7 @@ fn the_same_bundle_has_the_same_plan() {
 
 /// The steps that `run` logs when they are done are those of `explain` with the same flags, in the
 /// same order.
+#[test]
 fn every_flag_of_run_is_explained() {
     for (global, flags, variable, part) in [
         (&[][..], &[][..], "", "pivot_root"),

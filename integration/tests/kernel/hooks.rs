@@ -5,56 +5,6 @@ use std::path::PathBuf;
 
 use coracle_integration::{Bundle, Child, Output, Runtime, Value, json, needs, wait_until};
 
-coracle_integration::tests![
-    start_container_hooks_have_the_processes_home,
-    all_points_run_in_the_order_of_the_life,
-    run_passes_all_points,
-    hooks_of_a_point_run_in_listed_order,
-    exec_runs_no_hooks,
-    states_tell_the_status_and_the_pid,
-    the_state_is_one_line_with_all_properties,
-    runtime_hooks_run_in_the_callers_namespaces,
-    create_container_runs_in_the_containers_namespaces,
-    start_container_runs_in_the_container,
-    start_container_runs_as_the_containers_user,
-    create_container_hooks_start_in_the_root,
-    runtime_hooks_find_the_namespaces_and_mounts_made,
-    create_container_hooks_can_still_change_the_root,
-    a_mount_of_a_runtime_hook_appears_in_the_container,
-    poststart_runs_when_the_program_runs,
-    poststop_runs_when_all_is_gone,
-    the_environment_is_clean_unless_given,
-    start_container_hooks_have_the_processes_environment,
-    arguments_are_passed_as_they_are,
-    hooks_have_no_descriptors_but_their_own,
-    hooks_have_no_blocked_or_ignored_signals,
-    output_of_a_hook_that_succeeds_reaches_nobody,
-    state_answers_while_a_hook_runs,
-    a_failing_create_time_hook_undoes_all,
-    the_first_failure_ends_the_list,
-    a_failing_start_container_hook_fails_start,
-    a_failing_start_container_hook_fails_run,
-    a_failing_poststart_hook_ends_the_container,
-    a_hanging_poststart_hook_does_not_hold_delete,
-    a_failing_poststop_hook_is_a_warning,
-    poststop_runs_on_forced_deletion,
-    poststop_runs_when_a_failed_deletion_is_repeated,
-    poststop_runs_after_a_failed_program,
-    a_hook_that_is_too_slow_is_killed,
-    slow_start_container_and_poststart_hooks_are_killed,
-    a_missing_hook_is_no_missing_command,
-    a_hook_that_cannot_be_executed_is_named,
-    a_killed_hook_is_told,
-    long_output_is_cut,
-    a_daemon_of_a_hook_holds_nobody,
-    a_daemon_of_a_container_hook_holds_nobody,
-    a_large_state_is_passed_whole,
-    a_large_state_need_not_be_read,
-    bad_hooks_are_refused,
-    unknown_points_are_ignored,
-    a_create_killed_in_a_hook_can_be_deleted,
-];
-
 const POINTS: [&str; 6] = [
     "prestart",
     "createRuntime",
@@ -106,6 +56,7 @@ fn same(bundle: Bundle) -> Bundle {
     bundle
 }
 
+#[test]
 fn all_points_run_in_the_order_of_the_life() {
     let runtime = Runtime::new();
     let (log, bundle) = logging(&runtime, &POINTS);
@@ -124,6 +75,7 @@ fn all_points_run_in_the_order_of_the_life() {
     assert_eq!(text(&log).lines().collect::<Vec<_>>(), POINTS);
 }
 
+#[test]
 fn run_passes_all_points() {
     let runtime = Runtime::new();
     let (log, bundle) = logging(&runtime, &POINTS);
@@ -131,6 +83,7 @@ fn run_passes_all_points() {
     assert_eq!(text(&log).lines().collect::<Vec<_>>(), POINTS);
 }
 
+#[test]
 fn hooks_of_a_point_run_in_listed_order() {
     for point in POINTS {
         let runtime = Runtime::new();
@@ -144,6 +97,7 @@ fn hooks_of_a_point_run_in_listed_order() {
     }
 }
 
+#[test]
 fn exec_runs_no_hooks() {
     let runtime = Runtime::new();
     let (log, bundle) = logging(&runtime, &POINTS);
@@ -165,6 +119,7 @@ fn states(runtime: &Runtime) -> (Vec<Value>, i32) {
     (POINTS.map(parse).to_vec(), pid)
 }
 
+#[test]
 fn states_tell_the_status_and_the_pid() {
     let (states, pid) = states(&Runtime::new());
     let status: Vec<_> = states
@@ -182,6 +137,7 @@ fn states_tell_the_status_and_the_pid() {
     assert_eq!(pids[5].unwrap_or(0), 0);
 }
 
+#[test]
 fn the_state_is_one_line_with_all_properties() {
     let runtime = Runtime::new();
     let (states, _) = states(&runtime);
@@ -213,12 +169,14 @@ fn our_namespaces() -> String {
     output.output().ok().stdout
 }
 
+#[test]
 fn runtime_hooks_run_in_the_callers_namespaces() {
     for point in ["prestart", "createRuntime", "poststart", "poststop"] {
         assert_eq!(found(point, NAMESPACES, same), our_namespaces(), "{point}");
     }
 }
 
+#[test]
 fn create_container_runs_in_the_containers_namespaces() {
     for point in ["createContainer", "startContainer"] {
         let runtime = Runtime::new();
@@ -236,6 +194,7 @@ fn create_container_runs_in_the_containers_namespaces() {
     }
 }
 
+#[test]
 fn start_container_runs_in_the_container() {
     let runtime = Runtime::new();
     let bundle = runtime
@@ -252,6 +211,7 @@ fn start_container_runs_in_the_container() {
     assert_eq!(text(&bundle.path("/name")), "coracle\n");
 }
 
+#[test]
 fn start_container_runs_as_the_containers_user() {
     let ids = "grep -E '^(Uid|CapEff|CapBnd|NoNewPrivs)' /proc/self/status | cut -f2 | xargs";
     let out = found("startContainer", &format!("{ids}; umask"), |bundle| {
@@ -266,6 +226,7 @@ fn start_container_runs_as_the_containers_user() {
     assert_eq!(out, "7 0000000000000000 0000000000000020 1\n0027\n");
 }
 
+#[test]
 fn create_container_hooks_start_in_the_root() {
     let out = found("createContainer", "ls -d bin proc; pwd", same);
     let lines: Vec<_> = out.lines().collect();
@@ -275,6 +236,7 @@ fn create_container_hooks_start_in_the_root() {
 
 const PID: &str = "pid=$(sed -n 's/.*\"pid\": *\\([0-9]*\\).*/\\1/p')";
 
+#[test]
 fn runtime_hooks_find_the_namespaces_and_mounts_made() {
     for point in ["prestart", "createRuntime"] {
         let script = format!("{PID}; readlink /proc/$pid/ns/net; cat /proc/$pid/mountinfo");
@@ -286,6 +248,7 @@ fn runtime_hooks_find_the_namespaces_and_mounts_made() {
     }
 }
 
+#[test]
 fn create_container_hooks_can_still_change_the_root() {
     let runtime = Runtime::new();
     let bundle = runtime
@@ -299,6 +262,7 @@ fn create_container_hooks_can_still_change_the_root() {
     assert_eq!(output.ok().stdout, "made\nmounted\nro\n");
 }
 
+#[test]
 fn a_mount_of_a_runtime_hook_appears_in_the_container() {
     needs::program("nsenter");
     let runtime = Runtime::new();
@@ -314,12 +278,14 @@ fn a_mount_of_a_runtime_hook_appears_in_the_container() {
     );
 }
 
+#[test]
 fn poststart_runs_when_the_program_runs() {
     let script = format!("{PID}; tr '\\0' ' ' </proc/$pid/cmdline; :");
     let out = found("poststart", &script, |bundle| bundle.args(["sleep", "0.5"]));
     assert_eq!(out.trim(), "sleep 0.5");
 }
 
+#[test]
 fn poststop_runs_when_all_is_gone() {
     let runtime = Runtime::new();
     let script = format!(
@@ -352,6 +318,7 @@ fn environment_at(point: &str, env: Option<Value>) -> Vec<String> {
     lines
 }
 
+#[test]
 fn the_environment_is_clean_unless_given() {
     for point in POINTS.iter().filter(|point| **point != "startContainer") {
         let lines = environment_at(point, None);
@@ -367,6 +334,7 @@ fn the_environment_is_clean_unless_given() {
     }
 }
 
+#[test]
 fn start_container_hooks_have_the_processes_environment() {
     let lines = environment_at("startContainer", None);
     assert_eq!(
@@ -379,6 +347,7 @@ fn start_container_hooks_have_the_processes_environment() {
     );
 }
 
+#[test]
 fn arguments_are_passed_as_they_are() {
     let runtime = Runtime::new();
     let file = runtime.folder().join("found");
@@ -398,6 +367,7 @@ fn arguments_are_passed_as_they_are() {
     assert_eq!(text(&file), format!("/bin/sh|{}|", plain.display()));
 }
 
+#[test]
 fn hooks_have_no_descriptors_but_their_own() {
     for point in POINTS {
         let runtime = Runtime::new();
@@ -425,6 +395,7 @@ fn hooks_have_no_descriptors_but_their_own() {
     }
 }
 
+#[test]
 fn hooks_have_no_blocked_or_ignored_signals() {
     for point in POINTS {
         let runtime = Runtime::new();
@@ -447,6 +418,7 @@ fn hooks_have_no_blocked_or_ignored_signals() {
     }
 }
 
+#[test]
 fn output_of_a_hook_that_succeeds_reaches_nobody() {
     let runtime = Runtime::new();
     let mut bundle = runtime.bundle();
@@ -460,6 +432,7 @@ fn output_of_a_hook_that_succeeds_reaches_nobody() {
     );
 }
 
+#[test]
 fn state_answers_while_a_hook_runs() {
     let runtime = Runtime::new();
     let (gate, id) = (runtime.folder().join("gate"), runtime.id());
@@ -482,6 +455,7 @@ fn tells(output: Output, point: &str, reason: &str) -> Output {
     output.fails([name.as_str(), reason])
 }
 
+#[test]
 fn a_failing_create_time_hook_undoes_all() {
     for point in CREATE_TIME {
         let runtime = Runtime::new();
@@ -495,6 +469,7 @@ fn a_failing_create_time_hook_undoes_all() {
     }
 }
 
+#[test]
 fn the_first_failure_ends_the_list() {
     for point in CREATE_TIME {
         let runtime = Runtime::new();
@@ -508,6 +483,7 @@ fn the_first_failure_ends_the_list() {
     }
 }
 
+#[test]
 fn a_failing_start_container_hook_fails_start() {
     let runtime = Runtime::new();
     let (log, bundle) = logging(&runtime, &["poststart", "poststop"]);
@@ -521,6 +497,7 @@ fn a_failing_start_container_hook_fails_start() {
     assert_eq!(text(&log), "poststop\n");
 }
 
+#[test]
 fn a_failing_start_container_hook_fails_run() {
     let runtime = Runtime::new();
     let (log, bundle) = logging(&runtime, &["poststart", "poststop"]);
@@ -534,6 +511,7 @@ fn a_failing_start_container_hook_fails_run() {
     assert_eq!(text(&log), "poststop\n");
 }
 
+#[test]
 fn a_failing_poststart_hook_ends_the_container() {
     let runtime = Runtime::new();
     let (log, bundle) = logging(&runtime, &["poststop"]);
@@ -548,6 +526,7 @@ fn a_failing_poststart_hook_ends_the_container() {
     runtime.is_clean();
 }
 
+#[test]
 fn a_hanging_poststart_hook_does_not_hold_delete() {
     let runtime = Runtime::new();
     let (folder, bundle) = shared(&runtime, runtime.bundle());
@@ -568,6 +547,7 @@ fn a_hanging_poststart_hook_does_not_hold_delete() {
     runtime.is_clean();
 }
 
+#[test]
 fn a_failing_poststop_hook_is_a_warning() {
     let runtime = Runtime::new();
     let (folder, bundle) = shared(&runtime, runtime.bundle());
@@ -586,6 +566,7 @@ fn a_failing_poststop_hook_is_a_warning() {
     runtime.is_clean();
 }
 
+#[test]
 fn poststop_runs_on_forced_deletion() {
     let runtime = Runtime::new();
     let (log, bundle) = logging(&runtime, &["poststop"]);
@@ -595,6 +576,7 @@ fn poststop_runs_on_forced_deletion() {
     assert_eq!(text(&log), "poststop\n");
 }
 
+#[test]
 fn poststop_runs_when_a_failed_deletion_is_repeated() {
     let runtime = Runtime::new();
     let (log, bundle) = logging(&runtime, &["poststop"]);
@@ -610,6 +592,7 @@ fn poststop_runs_when_a_failed_deletion_is_repeated() {
     assert_eq!(text(&log), "poststop\n");
 }
 
+#[test]
 fn poststop_runs_after_a_failed_program() {
     let runtime = Runtime::new();
     let (log, bundle) = logging(&runtime, &["createRuntime", "poststop"]);
@@ -632,6 +615,7 @@ fn slow(runtime: &Runtime) -> Value {
     hook
 }
 
+#[test]
 fn a_hook_that_is_too_slow_is_killed() {
     for point in CREATE_TIME {
         let runtime = Runtime::new();
@@ -647,6 +631,7 @@ fn a_hook_that_is_too_slow_is_killed() {
     runtime.is_clean();
 }
 
+#[test]
 fn slow_start_container_and_poststart_hooks_are_killed() {
     for point in ["startContainer", "poststart"] {
         let runtime = Runtime::new();
@@ -660,6 +645,7 @@ fn slow_start_container_and_poststart_hooks_are_killed() {
 }
 
 /// Engines take that text for a missing command of the container.
+#[test]
 fn a_missing_hook_is_no_missing_command() {
     for point in POINTS {
         let runtime = Runtime::new();
@@ -675,6 +661,7 @@ fn a_missing_hook_is_no_missing_command() {
     }
 }
 
+#[test]
 fn a_hook_that_cannot_be_executed_is_named() {
     let runtime = Runtime::new();
     for (path, reason) in [
@@ -690,6 +677,7 @@ fn a_hook_that_cannot_be_executed_is_named() {
     }
 }
 
+#[test]
 fn a_killed_hook_is_told() {
     let runtime = Runtime::new();
     for point in CREATE_TIME {
@@ -698,6 +686,7 @@ fn a_killed_hook_is_told() {
     }
 }
 
+#[test]
 fn long_output_is_cut() {
     for point in [
         "createRuntime",
@@ -721,6 +710,7 @@ fn long_output_is_cut() {
     }
 }
 
+#[test]
 fn a_daemon_of_a_hook_holds_nobody() {
     let runtime = Runtime::new();
     let file = runtime.folder().join("pid");
@@ -745,6 +735,7 @@ fn a_daemon_of_a_hook_holds_nobody() {
     assert!(output.ok().time.as_secs() < 10);
 }
 
+#[test]
 fn a_daemon_of_a_container_hook_holds_nobody() {
     for point in ["createContainer", "startContainer"] {
         let runtime = Runtime::new();
@@ -771,18 +762,21 @@ fn large(runtime: &Runtime, script: &str) -> Bundle {
     bundle
 }
 
+#[test]
 fn a_large_state_is_passed_whole() {
     let runtime = Runtime::new();
     let script = "test $(wc -c) -gt 1000000";
     runtime.run(&large(&runtime, script)).ok();
 }
 
+#[test]
 fn a_large_state_need_not_be_read() {
     let runtime = Runtime::new();
     runtime.run(&large(&runtime, "exec <&-")).ok();
     runtime.run(&large(&runtime, "head -c 10 >/dev/null")).ok();
 }
 
+#[test]
 fn bad_hooks_are_refused() {
     let runtime = Runtime::new();
     for (hook, name) in [
@@ -810,6 +804,7 @@ fn bad_hooks_are_refused() {
     }
 }
 
+#[test]
 fn unknown_points_are_ignored() {
     let runtime = Runtime::new();
     let hooks = json!({"beforeLunch": [{"path": "x"}], "prestart": null, "poststop": []});
@@ -820,6 +815,7 @@ fn unknown_points_are_ignored() {
     runtime.run(&runtime.bundle().set("/hooks", json!({}))).ok();
 }
 
+#[test]
 fn a_create_killed_in_a_hook_can_be_deleted() {
     for point in CREATE_TIME {
         let runtime = Runtime::new();
@@ -843,6 +839,7 @@ fn a_create_killed_in_a_hook_can_be_deleted() {
 }
 
 /// All of it: also what coracle adds, and the HOME that it finds in the container.
+#[test]
 fn start_container_hooks_have_the_processes_home() {
     let runtime = Runtime::new();
     let look = |file: &str| json!(["sh", "-c", format!("env | sort >/tmp/{file}")]);

@@ -9,49 +9,7 @@ use std::path::Path;
 
 use coracle_integration::{Bundle, Child, Command, Receiver, Runtime, json, wait_until};
 
-coracle_integration::tests![
-    a_detached_container_has_the_callers_streams,
-    a_foreground_container_has_the_callers_streams,
-    nobody_else_keeps_the_streams_open,
-    output_is_complete_at_the_end,
-    short_processes_end,
-    a_closed_reader_is_the_containers_affair,
-    closed_streams_become_null,
-    closed_streams_of_exec_become_null,
-    all_verbs_live_with_closed_streams,
-    stray_descriptors_do_not_reach_the_container,
-    stray_descriptors_do_not_reach_the_waiting_init,
-    preserved_descriptors_keep_their_numbers,
-    preserved_descriptors_must_be_open,
-    gaps_among_the_preserved_descriptors_stay,
-    listen_descriptors_are_passed,
-    listen_descriptors_of_another_are_not,
-    listen_descriptors_come_before_the_preserved,
-    the_pid_file_is_relative_to_the_callers_folder,
-    the_pid_file_replaces_an_older_one,
-    the_pid_file_does_not_follow_a_link,
-    a_pid_file_that_cannot_be_written_undoes_all,
-    a_pid_file_in_the_way_of_a_failure_stays,
-    a_failed_exec_leaves_no_pid_file,
-    the_pid_file_is_there_when_create_returns,
-    the_pidfd_is_inits,
-    the_pidfd_of_exec_is_the_processes,
-    a_missing_pidfd_socket_undoes_all,
-    a_long_pidfd_socket_path_works,
-    blocked_and_ignored_signals_do_not_reach_the_container,
-    blocked_and_ignored_signals_do_not_reach_exec,
-    an_ignored_sigchld_does_not_lose_the_exit_code,
-    blocked_signals_do_not_stop_deletion,
-    run_forwards_most_signals,
-    run_collects_orphans,
-    exec_forwards_signals,
-    verbs_need_no_environment,
-    the_callers_umask_is_of_no_consequence,
-    the_callers_folder_may_be_gone,
-    the_callers_environment_is_not_the_containers,
-    a_bundle_is_the_current_folder_by_default,
-];
-
+#[test]
 fn a_detached_container_has_the_callers_streams() {
     let runtime = Runtime::new();
     let (id, bundle) = (runtime.id(), runtime.bundle().shell("cat; echo err >&2"));
@@ -66,6 +24,7 @@ fn a_detached_container_has_the_callers_streams() {
     assert_eq!(create.stdout.text(), "in\n");
 }
 
+#[test]
 fn a_foreground_container_has_the_callers_streams() {
     let runtime = Runtime::new();
     let bundle = runtime.bundle().shell("cat; echo err >&2; exit 4");
@@ -78,6 +37,7 @@ fn a_foreground_container_has_the_callers_streams() {
 }
 
 /// Engines wait for the end of the pipe.
+#[test]
 fn nobody_else_keeps_the_streams_open() {
     let runtime = Runtime::new();
     let script = "echo last; exec </dev/null >/dev/null 2>&1; sleep 1000";
@@ -104,6 +64,7 @@ fn nobody_else_keeps_the_streams_open() {
     }
 }
 
+#[test]
 fn output_is_complete_at_the_end() {
     let runtime = Runtime::new();
     let bundle = runtime.bundle().shell("seq 1 100000; seq 1 1000 >&2");
@@ -113,6 +74,7 @@ fn output_is_complete_at_the_end() {
 }
 
 /// A run that waits for the end of a pipe which somebody else holds, or misses a quick end, hangs.
+#[test]
 fn short_processes_end() {
     let runtime = Runtime::new();
     let bundle = runtime.bundle();
@@ -122,6 +84,7 @@ fn short_processes_end() {
     }
 }
 
+#[test]
 fn a_closed_reader_is_the_containers_affair() {
     let runtime = Runtime::new();
     let (reader, writer) = pipe().unwrap();
@@ -153,6 +116,7 @@ fn are_null(bundle: &Bundle, closing: &str) {
     assert_eq!(text.lines().count(), 3, "{closing}: {text}");
 }
 
+#[test]
 fn closed_streams_become_null() {
     let runtime = Runtime::new();
     for closing in CLOSINGS {
@@ -176,6 +140,7 @@ fn closed_streams_become_null() {
     }
 }
 
+#[test]
 fn closed_streams_of_exec_become_null() {
     let runtime = Runtime::new();
     let bundle = runtime
@@ -190,6 +155,7 @@ fn closed_streams_of_exec_become_null() {
     }
 }
 
+#[test]
 fn all_verbs_live_with_closed_streams() {
     let runtime = Runtime::new();
     for closing in CLOSINGS {
@@ -216,6 +182,7 @@ fn stray(command: Command) -> Command {
 /// Prints the numbers of the shell's descriptors, without the one that lists them.
 const DESCRIPTORS: &str = "cd /proc/$$/fd; echo [0-9]*";
 
+#[test]
 fn stray_descriptors_do_not_reach_the_container() {
     let runtime = Runtime::new();
     let bundle = runtime.bundle().shell(DESCRIPTORS);
@@ -232,6 +199,7 @@ fn targets(pid: i32) -> Vec<String> {
         .collect()
 }
 
+#[test]
 fn stray_descriptors_do_not_reach_the_waiting_init() {
     let runtime = Runtime::new();
     let (id, bundle) = (runtime.id(), runtime.bundle());
@@ -250,6 +218,7 @@ fn serde_json_of(text: &str) -> coracle_integration::Value {
     text.parse().expect("JSON")
 }
 
+#[test]
 fn preserved_descriptors_keep_their_numbers() {
     let runtime = Runtime::new();
     let script = format!("cat <&3; cat <&4; {DESCRIPTORS}");
@@ -278,6 +247,7 @@ fn preserved_descriptors_keep_their_numbers() {
     );
 }
 
+#[test]
 fn preserved_descriptors_must_be_open() {
     let runtime = Runtime::new();
     let (bundle, text) = (runtime.bundle(), "unable to stat preserved-fd 4");
@@ -306,6 +276,7 @@ fn preserved_descriptors_must_be_open() {
 }
 
 /// Whatever the runtime opens meanwhile has the lowest free numbers.
+#[test]
 fn gaps_among_the_preserved_descriptors_stay() {
     let runtime = Runtime::new();
     let (four, nine) = (
@@ -354,6 +325,7 @@ fn listening(setup: &str, options: &[&str]) -> String {
         .stdout
 }
 
+#[test]
 fn listen_descriptors_are_passed() {
     let setup = "export LISTEN_FDS=1 LISTEN_PID=$$";
     assert_eq!(listening(setup, &[]), "1 1 no\none\n");
@@ -361,6 +333,7 @@ fn listen_descriptors_are_passed() {
     assert_eq!(listening(setup, &[]), "2 1 a:b\none\n");
 }
 
+#[test]
 fn listen_descriptors_of_another_are_not() {
     assert_eq!(
         listening("export LISTEN_FDS=1 LISTEN_PID=1", &[]),
@@ -376,6 +349,7 @@ fn listen_descriptors_of_another_are_not() {
     );
 }
 
+#[test]
 fn listen_descriptors_come_before_the_preserved() {
     let runtime = Runtime::new();
     let bundle = runtime
@@ -410,6 +384,7 @@ fn pid_of(runtime: &Runtime, id: &str) -> String {
     serde_json_of(&state.stdout)["pid"].to_string()
 }
 
+#[test]
 fn the_pid_file_is_relative_to_the_callers_folder() {
     let runtime = Runtime::new();
     let (id, command) = pid_file(&runtime, "some.pid");
@@ -424,6 +399,7 @@ fn the_pid_file_is_relative_to_the_callers_folder() {
     );
 }
 
+#[test]
 fn the_pid_file_replaces_an_older_one() {
     let runtime = Runtime::new();
     let file = runtime
@@ -436,6 +412,7 @@ fn the_pid_file_replaces_an_older_one() {
     assert_eq!(fs::metadata(file).unwrap().mode() & 0o777, 0o644);
 }
 
+#[test]
 fn the_pid_file_does_not_follow_a_link() {
     let runtime = Runtime::new();
     let precious = runtime.folder().file("precious", "data");
@@ -449,6 +426,7 @@ fn the_pid_file_does_not_follow_a_link() {
     assert_eq!(fs::read_to_string(file).unwrap(), pid_of(&runtime, &id));
 }
 
+#[test]
 fn a_pid_file_that_cannot_be_written_undoes_all() {
     let runtime = Runtime::new();
     for name in [
@@ -471,6 +449,7 @@ fn a_pid_file_that_cannot_be_written_undoes_all() {
     assert_eq!(pids.stdout.matches("sleep 1000").count(), 1, "{pids}");
 }
 
+#[test]
 fn a_pid_file_in_the_way_of_a_failure_stays() {
     let runtime = Runtime::new();
     let folder = runtime.folder().folder("pid");
@@ -499,6 +478,7 @@ fn a_pid_file_in_the_way_of_a_failure_stays() {
     runtime.is_clean();
 }
 
+#[test]
 fn a_failed_exec_leaves_no_pid_file() {
     let runtime = Runtime::new();
     let bundle = runtime.bundle().file("/bad", "").args(["sleep", "1000"]);
@@ -511,6 +491,7 @@ fn a_failed_exec_leaves_no_pid_file() {
     assert!(!file.exists());
 }
 
+#[test]
 fn the_pid_file_is_there_when_create_returns() {
     let runtime = Runtime::new();
     let (id, file) = (runtime.id(), runtime.folder().join("pid"));
@@ -534,6 +515,7 @@ fn is_pidfd_of(descriptor: &impl AsRawFd, pid: &str) {
     assert!(info.contains(&format!("Pid:\t{pid}\n")), "{pid}: {info}");
 }
 
+#[test]
 fn the_pidfd_is_inits() {
     let runtime = Runtime::new();
     let socket = Receiver::new(&runtime.folder().join("socket"));
@@ -543,6 +525,7 @@ fn the_pidfd_is_inits() {
     is_pidfd_of(&pidfd, &container.pid().to_string());
 }
 
+#[test]
 fn the_pidfd_of_exec_is_the_processes() {
     let runtime = Runtime::new();
     let socket = Receiver::new(&runtime.folder().join("socket"));
@@ -561,6 +544,7 @@ fn the_pidfd_of_exec_is_the_processes() {
     is_pidfd_of(&pidfd, &process.pid.to_string());
 }
 
+#[test]
 fn a_missing_pidfd_socket_undoes_all() {
     let runtime = Runtime::new();
     let file = runtime.folder().file("file", "");
@@ -574,6 +558,7 @@ fn a_missing_pidfd_socket_undoes_all() {
     }
 }
 
+#[test]
 fn a_long_pidfd_socket_path_works() {
     let runtime = Runtime::new();
     let folder = runtime
@@ -607,6 +592,7 @@ fn careless(command: Command) -> Command {
     )
 }
 
+#[test]
 fn blocked_and_ignored_signals_do_not_reach_the_container() {
     let runtime = Runtime::new();
     let bundle = runtime.bundle().shell(SIGNALS);
@@ -619,6 +605,7 @@ fn blocked_and_ignored_signals_do_not_reach_the_container() {
     wait_until("the masks", || create.stdout.text().trim_end() == NONE);
 }
 
+#[test]
 fn blocked_and_ignored_signals_do_not_reach_exec() {
     let runtime = Runtime::new();
     let container = runtime.sleeper();
@@ -626,6 +613,7 @@ fn blocked_and_ignored_signals_do_not_reach_exec() {
     assert_eq!(exec.output().ok().line(), NONE);
 }
 
+#[test]
 fn an_ignored_sigchld_does_not_lose_the_exit_code() {
     let runtime = Runtime::new();
     let hook = json!({"path": "/bin/sh", "args": ["sh", "-c", "exit 0"]});
@@ -642,6 +630,7 @@ fn an_ignored_sigchld_does_not_lose_the_exit_code() {
         .exits(8);
 }
 
+#[test]
 fn blocked_signals_do_not_stop_deletion() {
     let runtime = Runtime::new();
     let container = runtime.sleeper();
@@ -655,6 +644,7 @@ fn blocked_signals_do_not_stop_deletion() {
     runtime.is_clean();
 }
 
+#[test]
 fn run_forwards_most_signals() {
     use nix::sys::signal::Signal;
     let runtime = Runtime::new();
@@ -686,6 +676,7 @@ fn run_forwards_most_signals() {
 }
 
 /// Without a pid namespace orphans come to the nearest subreaper.
+#[test]
 fn run_collects_orphans() {
     let runtime = Runtime::new();
     let bundle = runtime.bundle().without_namespace("pid");
@@ -695,6 +686,7 @@ fn run_collects_orphans() {
     runtime.run_with(&bundle, ["--no-subreaper"]).exits(5);
 }
 
+#[test]
 fn exec_forwards_signals() {
     let runtime = Runtime::new();
     let container = runtime.sleeper();
@@ -706,6 +698,7 @@ fn exec_forwards_signals() {
 }
 
 /// podman's clean-up has XDG_RUNTIME_DIR and nothing else.
+#[test]
 fn verbs_need_no_environment() {
     let runtime = Runtime::new();
     let (id, bundle) = (runtime.id(), runtime.bundle().args(["sleep", "1000"]));
@@ -724,6 +717,7 @@ fn verbs_need_no_environment() {
     bare(runtime.command(["delete", "--force", &id]));
 }
 
+#[test]
 fn the_callers_umask_is_of_no_consequence() {
     let runtime = Runtime::new();
     for umask in ["umask 0", "umask 0777"] {
@@ -751,6 +745,7 @@ fn the_callers_umask_is_of_no_consequence() {
     }
 }
 
+#[test]
 fn the_callers_folder_may_be_gone() {
     let runtime = Runtime::new();
     let gone = runtime.folder().join("gone");
@@ -764,6 +759,7 @@ fn the_callers_folder_may_be_gone() {
     assert_eq!(exec.ok().line(), "/");
 }
 
+#[test]
 fn the_callers_environment_is_not_the_containers() {
     let runtime = Runtime::new();
     let command = runtime
@@ -778,6 +774,7 @@ fn the_callers_environment_is_not_the_containers() {
     assert!(!output.stdout.contains("CORACLE"), "{output}");
 }
 
+#[test]
 fn a_bundle_is_the_current_folder_by_default() {
     let runtime = Runtime::new();
     let bundle = runtime.bundle().args(["echo", "here"]);

@@ -8,72 +8,7 @@ use coracle_integration::{
     Bundle, Child, Output, Runtime, groups, json, needs, status_field, wait_until,
 };
 
-coracle_integration::tests![
-    create_waits_for_start,
-    state_tells_what_the_specification_wants,
-    status_follows_the_life,
-    annotations_are_in_the_state,
-    start_runs_the_program_once,
-    a_second_start_fails,
-    start_of_a_stopped_container_fails,
-    start_of_a_dead_init_fails_at_once,
-    start_of_an_absent_container_fails,
-    kill_sends_the_signal,
-    kill_takes_names_and_numbers,
-    kill_defaults_to_term,
-    kill_of_a_stopped_container_fails,
-    kill_all_of_a_stopped_container_succeeds,
-    kill_reaches_an_init_that_left_its_cgroup,
-    kill_of_an_absent_container_fails,
-    kill_of_a_created_container_ends_it,
-    a_created_container_ends_by_any_fatal_signal,
-    a_file_size_limit_is_an_error,
-    delete_of_a_running_container_fails,
-    delete_of_a_created_container_kills_it,
-    delete_of_a_stopped_container_spares_its_successor,
-    delete_of_an_absent_container_fails,
-    forced_delete_of_an_absent_container_succeeds,
-    forced_delete_kills,
-    forced_delete_kills_a_paused_container,
-    forced_delete_goes_by_what_it_can_read,
-    forced_delete_without_a_record_goes_by_the_config,
-    forced_delete_without_record_and_config_says_what_stays,
-    forced_delete_without_a_record_goes_by_no_relative_path,
-    forced_delete_without_record_and_group_says_what_stays,
-    files_that_are_none_hold_nobody,
-    files_of_flags_are_files_or_pipes,
-    an_id_is_unique,
-    an_id_can_be_used_again,
-    bad_ids_are_refused,
-    exit_codes_are_passed_on,
-    signals_are_passed_on,
-    an_orphan_may_end_by_any_signal,
-    a_run_that_cannot_wait_leaves_nothing,
-    without_descriptors_nothing_is_left,
-    what_cannot_be_given_back_ends_no_verb,
-    init_becomes_the_child_of_the_caller,
-    run_deletes_the_container,
-    run_with_keep_does_not,
-    run_detached_returns_while_it_runs,
-    run_forwards_signals,
-    list_tells_all,
-    list_of_nothing_is_an_empty_array,
-    ps_tells_host_pids,
-    pause_and_resume,
-    pause_of_a_stopped_container_fails,
-    resume_of_a_running_container_fails,
-    kill_reaches_a_paused_container,
-    edits_of_the_bundle_have_no_effect,
-    an_unwaited_zombie_counts_as_stopped,
-    many_runs_leave_nothing,
-    creates_at_once_do_not_disturb_one_another,
-    starts_at_once_start_once,
-    a_failed_create_frees_the_id,
-    a_killed_runtime_leaves_nothing_that_delete_cannot_remove,
-    a_killed_runtime_takes_no_group_of_others,
-    every_failing_call_is_undone,
-];
-
+#[test]
 fn create_waits_for_start() {
     let runtime = Runtime::new();
     let container = runtime.create(&runtime.bundle().shell("echo ran"));
@@ -83,6 +18,7 @@ fn create_waits_for_start() {
     container.wait_for("ran\n");
 }
 
+#[test]
 fn state_tells_what_the_specification_wants() {
     let runtime = Runtime::new();
     let bundle = runtime.bundle();
@@ -97,6 +33,7 @@ fn state_tells_what_the_specification_wants() {
     assert!(state["pid"].as_i64().unwrap() > 1, "{state}");
 }
 
+#[test]
 fn status_follows_the_life() {
     let runtime = Runtime::new();
     let container = runtime.create(&runtime.bundle().args(["sleep", "1000"]));
@@ -111,6 +48,7 @@ fn status_follows_the_life() {
     container.verb("state").fails(["does not exist"]);
 }
 
+#[test]
 fn annotations_are_in_the_state() {
     let runtime = Runtime::new();
     let annotations = json!({"org.example.name": "value", "empty": ""});
@@ -125,6 +63,7 @@ fn annotations_are_in_the_state() {
     );
 }
 
+#[test]
 fn start_runs_the_program_once() {
     let runtime = Runtime::new();
     let bundle = runtime.bundle().shell("echo once >>/tmp/log");
@@ -138,6 +77,7 @@ fn start_runs_the_program_once() {
     );
 }
 
+#[test]
 fn a_second_start_fails() {
     let runtime = Runtime::new();
     runtime
@@ -146,6 +86,7 @@ fn a_second_start_fails() {
         .fails(["cannot start an already running container"]);
 }
 
+#[test]
 fn start_of_a_stopped_container_fails() {
     let runtime = Runtime::new();
     let container = runtime.start(&runtime.bundle());
@@ -155,6 +96,7 @@ fn start_of_a_stopped_container_fails() {
         .fails(["cannot start a container that has stopped"]);
 }
 
+#[test]
 fn start_of_a_dead_init_fails_at_once() {
     let runtime = Runtime::new();
     let container = runtime.create(&runtime.bundle());
@@ -165,6 +107,7 @@ fn start_of_a_dead_init_fails_at_once() {
     assert!(output.time.as_secs() < 5, "{output}");
 }
 
+#[test]
 fn start_of_an_absent_container_fails() {
     let runtime = Runtime::new();
     runtime
@@ -173,6 +116,7 @@ fn start_of_an_absent_container_fails() {
         .fails(["does not exist"]);
 }
 
+#[test]
 fn kill_sends_the_signal() {
     let runtime = Runtime::new();
     let script = "trap 'echo got; exit 9' USR1; echo ready; while :; do sleep 0.01; done";
@@ -183,6 +127,7 @@ fn kill_sends_the_signal() {
     assert_eq!(container.stdout(), "ready\ngot\n");
 }
 
+#[test]
 fn kill_takes_names_and_numbers() {
     let runtime = Runtime::new();
     for signal in ["9", "KILL", "SIGKILL", "kill", "SigKill"] {
@@ -198,6 +143,7 @@ fn kill_takes_names_and_numbers() {
     assert_eq!(container.status(), "running");
 }
 
+#[test]
 fn kill_defaults_to_term() {
     let runtime = Runtime::new();
     let script = "trap 'exit 5' TERM; echo ready; while :; do sleep 0.01; done";
@@ -207,6 +153,7 @@ fn kill_defaults_to_term() {
     assert_eq!(container.exit_code(), 5);
 }
 
+#[test]
 fn kill_of_a_stopped_container_fails() {
     let runtime = Runtime::new();
     let container = runtime.start(&runtime.bundle());
@@ -214,6 +161,7 @@ fn kill_of_a_stopped_container_fails() {
     container.kill("TERM").fails(["container not running"]);
 }
 
+#[test]
 fn kill_all_of_a_stopped_container_succeeds() {
     let runtime = Runtime::new();
     let container = runtime.start(&runtime.bundle());
@@ -225,6 +173,7 @@ fn kill_all_of_a_stopped_container_succeeds() {
 }
 
 /// Whoever shares the host's pid namespace is killed by the cgroup.
+#[test]
 fn kill_reaches_an_init_that_left_its_cgroup() {
     let runtime = Runtime::new();
     let bundle = runtime.bundle().without_namespace("pid");
@@ -238,6 +187,7 @@ fn kill_reaches_an_init_that_left_its_cgroup() {
     assert_eq!(container.exit_code(), 128 + 9);
 }
 
+#[test]
 fn kill_of_an_absent_container_fails() {
     let runtime = Runtime::new();
     runtime
@@ -246,6 +196,7 @@ fn kill_of_an_absent_container_fails() {
         .fails(["does not exist"]);
 }
 
+#[test]
 fn kill_of_a_created_container_ends_it() {
     let runtime = Runtime::new();
     let container = runtime.create(&runtime.bundle());
@@ -256,6 +207,7 @@ fn kill_of_a_created_container_ends_it() {
 
 /// Init waits as the first process of a pid namespace, to which the kernel gives no signal that it
 /// does not handle.
+#[test]
 fn a_created_container_ends_by_any_fatal_signal() {
     let runtime = Runtime::new();
     let fatal = [
@@ -304,6 +256,7 @@ fn a_created_container_ends_by_any_fatal_signal() {
 }
 
 /// As `ulimit -f` sets it: the signal would end the runtime between two steps.
+#[test]
 fn a_file_size_limit_is_an_error() {
     let runtime = Runtime::new();
     let look = "grep -E 'Sig(Ign|Cgt)' /proc/self/status; ulimit -f";
@@ -325,6 +278,7 @@ fn a_file_size_limit_is_an_error() {
     );
 }
 
+#[test]
 fn delete_of_a_running_container_fails() {
     let runtime = Runtime::new();
     let container = runtime.sleeper();
@@ -332,6 +286,7 @@ fn delete_of_a_running_container_fails() {
     assert_eq!(container.status(), "running");
 }
 
+#[test]
 fn delete_of_a_created_container_kills_it() {
     let runtime = Runtime::new();
     runtime.create(&runtime.bundle()).delete().ok();
@@ -339,6 +294,7 @@ fn delete_of_a_created_container_kills_it() {
 }
 
 /// A cgroup that has become empty can be given to the next container.
+#[test]
 fn delete_of_a_stopped_container_spares_its_successor() {
     let runtime = Runtime::new();
     let path = json!(format!("/{}shared", runtime.marker()));
@@ -354,6 +310,7 @@ fn delete_of_a_stopped_container_spares_its_successor() {
     first.delete().ok();
 }
 
+#[test]
 fn delete_of_an_absent_container_fails() {
     let runtime = Runtime::new();
     runtime
@@ -362,6 +319,7 @@ fn delete_of_an_absent_container_fails() {
         .fails(["does not exist"]);
 }
 
+#[test]
 fn forced_delete_of_an_absent_container_succeeds() {
     let runtime = Runtime::new();
     let output = runtime
@@ -371,6 +329,7 @@ fn forced_delete_of_an_absent_container_succeeds() {
     assert_eq!(output.stdout + &output.stderr, "");
 }
 
+#[test]
 fn forced_delete_kills() {
     let runtime = Runtime::new();
     let container = runtime.start(&runtime.bundle().shell("trap '' TERM; sleep 1000 & wait"));
@@ -378,6 +337,7 @@ fn forced_delete_kills() {
     runtime.is_clean();
 }
 
+#[test]
 fn forced_delete_kills_a_paused_container() {
     let runtime = Runtime::new();
     let container = runtime.sleeper();
@@ -386,6 +346,7 @@ fn forced_delete_kills_a_paused_container() {
     runtime.is_clean();
 }
 
+#[test]
 fn forced_delete_goes_by_what_it_can_read() {
     let runtime = Runtime::new();
     for (name, value, refusal) in [
@@ -404,6 +365,7 @@ fn forced_delete_goes_by_what_it_can_read() {
     }
 }
 
+#[test]
 fn forced_delete_without_a_record_goes_by_the_config() {
     without_a_record(&Runtime::new(), &json!(null));
     let runtime = Runtime::new();
@@ -440,6 +402,7 @@ pub(crate) fn without_a_record(runtime: &Runtime, path: &serde_json::Value) {
 
 /// A relative path, or none, counts from the control group of whoever created the container, and
 /// that need not be the group of who deletes it.
+#[test]
 fn forced_delete_without_a_record_goes_by_no_relative_path() {
     let runtime = Runtime::new();
     let container = runtime.sleeper();
@@ -463,6 +426,7 @@ fn forced_delete_without_a_record_goes_by_no_relative_path() {
 }
 
 /// Where nothing tells what there is to end, nothing is removed.
+#[test]
 fn forced_delete_without_record_and_config_says_what_stays() {
     let runtime = Runtime::new();
     let container = runtime.sleeper();
@@ -500,6 +464,7 @@ fn forced_delete_without_record_and_config_says_what_stays() {
     runtime.is_clean();
 }
 
+#[test]
 fn forced_delete_without_record_and_group_says_what_stays() {
     let runtime = Runtime::new().options(["--cgroup-manager", "disabled"]);
     let bundle = runtime.bundle().args(["sleep", "1000"]);
@@ -542,6 +507,7 @@ fn spoiled(path: &Path, mut each: impl FnMut(&str)) {
     fs::remove_file(path).unwrap();
 }
 
+#[test]
 fn files_that_are_none_hold_nobody() {
     let runtime = Runtime::new();
     let container = runtime.sleeper();
@@ -582,6 +548,7 @@ fn files_that_are_none_hold_nobody() {
 }
 
 /// Files that flags name may be pipes as well.
+#[test]
 fn files_of_flags_are_files_or_pipes() {
     let runtime = Runtime::new();
     let container = runtime.sleeper();
@@ -623,6 +590,7 @@ fn files_of_flags_are_files_or_pipes() {
     }
 }
 
+#[test]
 fn an_id_is_unique() {
     let runtime = Runtime::new();
     let bundle = runtime.bundle();
@@ -636,6 +604,7 @@ fn an_id_is_unique() {
     container.start().ok();
 }
 
+#[test]
 fn an_id_can_be_used_again() {
     let runtime = Runtime::new();
     let (bundle, id) = (runtime.bundle(), runtime.id());
@@ -644,6 +613,7 @@ fn an_id_can_be_used_again() {
     }
 }
 
+#[test]
 fn bad_ids_are_refused() {
     let runtime = Runtime::new();
     let bundle = runtime.bundle();
@@ -677,6 +647,7 @@ fn bad_ids_are_refused() {
     }
 }
 
+#[test]
 fn exit_codes_are_passed_on() {
     let runtime = Runtime::new();
     for code in [0, 1, 7, 127, 255] {
@@ -687,6 +658,7 @@ fn exit_codes_are_passed_on() {
     }
 }
 
+#[test]
 fn signals_are_passed_on() {
     let runtime = Runtime::new();
     // A process that is 1 of its namespace is not ended by signals of its own.
@@ -699,6 +671,7 @@ fn signals_are_passed_on() {
     assert_eq!(output.exits(128 + 34).signal, None);
 }
 
+#[test]
 fn an_orphan_may_end_by_any_signal() {
     let runtime = Runtime::new();
     let script = "(sh -c 'kill -40 $$' &); sleep 0.1; exit 6";
@@ -707,6 +680,7 @@ fn an_orphan_may_end_by_any_signal() {
     runtime.is_clean();
 }
 
+#[test]
 fn a_run_that_cannot_wait_leaves_nothing() {
     needs::program("strace");
     let runtime = Runtime::new();
@@ -720,6 +694,7 @@ fn a_run_that_cannot_wait_leaves_nothing() {
 }
 
 /// At whichever descriptor the limit is met.
+#[test]
 fn without_descriptors_nothing_is_left() {
     let runtime = Runtime::new();
     let how = ["nosuid", "noexec", "nodev"];
@@ -810,6 +785,7 @@ fn until_there_are_enough(mut verb: impl FnMut(String) -> Output) {
 }
 
 /// Giving back a lock or a descriptor cannot be done again, so there is nothing to say of it.
+#[test]
 fn what_cannot_be_given_back_ends_no_verb() {
     needs::program("strace");
     let runtime = Runtime::new();
@@ -836,6 +812,7 @@ fn what_cannot_be_given_back_ends_no_verb() {
     }
 }
 
+#[test]
 fn init_becomes_the_child_of_the_caller() {
     let runtime = Runtime::new();
     let container = runtime.create(&runtime.bundle().shell("exit 33"));
@@ -845,12 +822,14 @@ fn init_becomes_the_child_of_the_caller() {
     assert_eq!(container.exit_code(), 33);
 }
 
+#[test]
 fn run_deletes_the_container() {
     let runtime = Runtime::new();
     runtime.run(&runtime.bundle()).ok();
     runtime.is_clean();
 }
 
+#[test]
 fn run_with_keep_does_not() {
     let runtime = Runtime::new();
     let (bundle, id) = (runtime.bundle(), runtime.id());
@@ -869,6 +848,7 @@ fn run_with_keep_does_not() {
     runtime.command(["delete", &id]).output().ok();
 }
 
+#[test]
 fn run_detached_returns_while_it_runs() {
     let runtime = Runtime::new();
     let id = runtime.id();
@@ -883,6 +863,7 @@ fn run_detached_returns_while_it_runs() {
     assert!(state.stdout.contains("\"running\""), "{state}");
 }
 
+#[test]
 fn run_forwards_signals() {
     let runtime = Runtime::new();
     let script = "trap 'exit 3' HUP; echo ready; while :; do sleep 0.01; done";
@@ -896,6 +877,7 @@ fn run_forwards_signals() {
     running.wait().exits(3);
 }
 
+#[test]
 fn list_tells_all() {
     let runtime = Runtime::new();
     let (one, two) = (runtime.sleeper(), runtime.create(&runtime.bundle()));
@@ -915,6 +897,7 @@ fn list_tells_all() {
     assert_eq!(table.lines().count(), 3, "{table}");
 }
 
+#[test]
 fn list_of_nothing_is_an_empty_array() {
     let runtime = Runtime::new();
     let root = runtime.folder().folder("empty");
@@ -928,6 +911,7 @@ fn list_of_nothing_is_an_empty_array() {
     assert_eq!(list.line(), "[]");
 }
 
+#[test]
 fn ps_tells_host_pids() {
     let runtime = Runtime::new();
     let container = runtime.start(&runtime.bundle().shell("sleep 1000 & echo ready; wait"));
@@ -951,6 +935,7 @@ fn ps_tells_host_pids() {
     assert_eq!(chosen.stdout.lines().count(), 3, "{chosen}");
 }
 
+#[test]
 fn pause_and_resume() {
     let runtime = Runtime::new();
     let script = "while :; do echo tick; sleep 0.01; done";
@@ -968,6 +953,7 @@ fn pause_and_resume() {
     wait_until("more ticks", || container.stdout().len() > ticks);
 }
 
+#[test]
 fn pause_of_a_stopped_container_fails() {
     let runtime = Runtime::new();
     let container = runtime.start(&runtime.bundle());
@@ -975,11 +961,13 @@ fn pause_of_a_stopped_container_fails() {
     container.verb("pause").fails(["not running"]);
 }
 
+#[test]
 fn resume_of_a_running_container_fails() {
     let runtime = Runtime::new();
     runtime.sleeper().verb("resume").fails(["not paused"]);
 }
 
+#[test]
 fn kill_reaches_a_paused_container() {
     let runtime = Runtime::new();
     let container = runtime.sleeper();
@@ -989,6 +977,7 @@ fn kill_reaches_a_paused_container() {
     container.delete().ok();
 }
 
+#[test]
 fn edits_of_the_bundle_have_no_effect() {
     let runtime = Runtime::new();
     let bundle = runtime
@@ -1005,6 +994,7 @@ fn edits_of_the_bundle_have_no_effect() {
     container.delete_by_force().ok();
 }
 
+#[test]
 fn an_unwaited_zombie_counts_as_stopped() {
     let runtime = Runtime::new();
     let container = runtime.create_unwaited(&runtime.bundle());
@@ -1023,6 +1013,7 @@ fn container_is_zombie(pid: i32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") Z "))
 }
 
+#[test]
 fn many_runs_leave_nothing() {
     let runtime = Runtime::new();
     let bundle = runtime.bundle().args(["true"]);
@@ -1032,6 +1023,7 @@ fn many_runs_leave_nothing() {
     runtime.is_clean();
 }
 
+#[test]
 fn creates_at_once_do_not_disturb_one_another() {
     let runtime = Runtime::new();
     let bundle = runtime.bundle().shell("echo fine");
@@ -1049,6 +1041,7 @@ fn creates_at_once_do_not_disturb_one_another() {
     }
 }
 
+#[test]
 fn starts_at_once_start_once() {
     let runtime = Runtime::new();
     let container = runtime.create(&runtime.bundle().shell("echo ran; sleep 1000"));
@@ -1060,6 +1053,7 @@ fn starts_at_once_start_once() {
     container.wait_for("ran\n");
 }
 
+#[test]
 fn a_failed_create_frees_the_id() {
     let runtime = Runtime::new();
     let (bundle, id) = (runtime.bundle(), runtime.id());
@@ -1074,6 +1068,7 @@ fn a_failed_create_frees_the_id() {
 }
 
 /// The runtime is killed at its Nth system call, for many N: the states of a crash.
+#[test]
 fn a_killed_runtime_leaves_nothing_that_delete_cannot_remove() {
     let runtime = Runtime::new();
     let path = format!("/{0}top/{0}below/{0}leaf", runtime.marker());
@@ -1095,6 +1090,7 @@ pub(crate) fn kill_at_every_call(runtime: &Runtime, bundle: &Bundle) {
 }
 
 /// The record comes before the groups, and may name one that is somebody else's.
+#[test]
 fn a_killed_runtime_takes_no_group_of_others() {
     needs::program("strace");
     let runtime = Runtime::new();
@@ -1122,6 +1118,7 @@ fn a_killed_runtime_takes_no_group_of_others() {
 }
 
 /// Each system call of the runtime fails once: it either goes on or undoes all it did.
+#[test]
 fn every_failing_call_is_undone() {
     fail_every_call(&Runtime::new());
 }

@@ -9,29 +9,6 @@ use coracle_integration::{
 };
 use nix::unistd::User;
 
-coracle_integration::tests![
-    hierarchical_accounting,
-    what_version_2_lacks_is_a_warning,
-    shares_beyond_the_kernels_range,
-    a_quota_of_zero_is_none,
-    unlimited_reservation,
-    weights_by_device,
-    leaf_weights,
-    throttles_of_zero_are_none,
-    throttles_need_a_whole_disk,
-    huge_pages_are_bounded_in_use_and_reservation,
-    a_missing_page_size_names_those_that_are_there,
-    network_class,
-    network_priorities,
-    rdma_devices_are_looked_up_by_the_kernel,
-    unified_files_override_converted_values,
-    unified_values_of_several_lines,
-    resources_may_be_absent,
-    limits_hold_before_the_first_instruction,
-    a_process_that_stays_is_named_and_removal_ends,
-    an_ordinary_user_with_delegated_groups,
-];
-
 fn is_v2() -> bool {
     machine().layout == Layout::V2
 }
@@ -68,6 +45,7 @@ fn refused(name: &str, value: Value, texts: [&str; 2]) {
     runtime.is_clean();
 }
 
+#[test]
 fn hierarchical_accounting() {
     needs::version_1();
     let v1 = ("memory", "memory.use_hierarchy");
@@ -78,6 +56,7 @@ fn hierarchical_accounting() {
 }
 
 /// On version 1 the same values are real.
+#[test]
 fn what_version_2_lacks_is_a_warning() {
     let runtime = Runtime::new().options(["--log-level", "warning"]);
     let memory = json!({"swappiness": 50, "disableOOMKiller": true, "kernel": 4096});
@@ -96,6 +75,7 @@ fn what_version_2_lacks_is_a_warning() {
     );
 }
 
+#[test]
 fn shares_beyond_the_kernels_range() {
     needs::controller("cpu");
     for shares in [1u64, 300_000] {
@@ -113,12 +93,14 @@ fn shares_beyond_the_kernels_range() {
     }
 }
 
+#[test]
 fn a_quota_of_zero_is_none() {
     let v1 = ("cpu", "cpu.cfs_quota_us");
     let text = applied("cpu", json!({"quota": 0, "period": 0}), v1, "cpu.max");
     assert_eq!(text, either("-1", "max 100000"));
 }
 
+#[test]
 fn unlimited_reservation() {
     let v1 = ("memory", "memory.soft_limit_in_bytes");
     let text = applied("memory", json!({"reservation": -1}), v1, "memory.low");
@@ -155,6 +137,7 @@ fn disk() -> Device {
         .unwrap_or_else(|| skip!("this machine has no disk"))
 }
 
+#[test]
 fn weights_by_device() {
     let (major, minor) = disk();
     let io = either("blkio", "io");
@@ -195,6 +178,7 @@ fn weights_by_device() {
     );
 }
 
+#[test]
 fn leaf_weights() {
     let io = either("blkio", "io");
     needs::controller(io);
@@ -212,6 +196,7 @@ fn leaf_weights() {
     }
 }
 
+#[test]
 fn throttles_of_zero_are_none() {
     let (major, minor) = disk();
     let value = json!({"throttleReadBpsDevice": [{"major": major, "minor": minor, "rate": 0}]});
@@ -219,6 +204,7 @@ fn throttles_of_zero_are_none() {
     assert_eq!(applied("blockIO", value, v1, "io.max"), "");
 }
 
+#[test]
 fn throttles_need_a_whole_disk() {
     needs::controller(either("blkio", "io"));
     let value = |(major, minor): (u64, u64)| json!({"throttleReadBpsDevice": [{"major": major, "minor": minor, "rate": 600}]});
@@ -250,6 +236,7 @@ fn has_hugetlb() -> bool {
     has_controller("hugetlb") || list.contains("hugetlb")
 }
 
+#[test]
 fn huge_pages_are_bounded_in_use_and_reservation() {
     if !has_hugetlb() {
         skip!("needs the hugetlb controller");
@@ -266,6 +253,7 @@ fn huge_pages_are_bounded_in_use_and_reservation() {
     }
 }
 
+#[test]
 fn a_missing_page_size_names_those_that_are_there() {
     if !has_hugetlb() {
         skip!("needs the hugetlb controller");
@@ -275,6 +263,7 @@ fn a_missing_page_size_names_those_that_are_there() {
     refused("hugepageLimits", limits, [path, "page sizes here are"]);
 }
 
+#[test]
 fn network_class() {
     let value = json!({"classID": 0x10_0001});
     if is_v2() {
@@ -288,6 +277,7 @@ fn network_class() {
     assert_eq!(applied("network", value, v1, ""), "1048577");
 }
 
+#[test]
 fn network_priorities() {
     let value = json!({"priorities": [{"name": "lo", "priority": 7}]});
     if is_v2() {
@@ -298,6 +288,7 @@ fn network_priorities() {
     assert!(text.lines().any(|line| line == "lo 7"), "{text}");
 }
 
+#[test]
 fn rdma_devices_are_looked_up_by_the_kernel() {
     needs::controller("rdma");
     let value = json!({"none_0": {"hcaHandles": 3, "hcaObjects": 9}});
@@ -308,6 +299,7 @@ fn rdma_devices_are_looked_up_by_the_kernel() {
     );
 }
 
+#[test]
 fn unified_files_override_converted_values() {
     needs::version_2();
     let runtime = Runtime::new();
@@ -322,6 +314,7 @@ fn unified_files_override_converted_values() {
     assert_eq!(container.control(("", ""), "cpu.weight"), "77");
 }
 
+#[test]
 fn unified_values_of_several_lines() {
     needs::version_2();
     let (major, minor) = disk();
@@ -333,6 +326,7 @@ fn unified_values_of_several_lines() {
     );
 }
 
+#[test]
 fn resources_may_be_absent() {
     let runtime = Runtime::new();
     for resources in [json!(null), json!({}), json!({"memory": {}, "cpu": null})] {
@@ -343,6 +337,7 @@ fn resources_may_be_absent() {
 }
 
 /// The very first process is in its groups and bounded: a fork of the first instruction fails.
+#[test]
 fn limits_hold_before_the_first_instruction() {
     needs::controller("pids");
     let runtime = Runtime::new();
@@ -355,6 +350,7 @@ fn limits_hold_before_the_first_instruction() {
 }
 
 /// Somebody puts a process where `delete` does not look for the container's: into one hierarchy.
+#[test]
 fn a_process_that_stays_is_named_and_removal_ends() {
     needs::version_1();
     needs::controller("memory");
@@ -401,6 +397,7 @@ coracle delete --force "$id"
 [ ! -e "$group" ] && echo removed
 "#;
 
+#[test]
 fn an_ordinary_user_with_delegated_groups() {
     needs::version_2();
     needs::systemd();

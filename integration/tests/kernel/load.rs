@@ -9,14 +9,6 @@ use std::time::{Duration, Instant};
 use coracle_integration::runner::{is_full, patience, times};
 use coracle_integration::{Command, Output, Runtime, groups};
 
-coracle_integration::tests![
-    runs_at_once_all_succeed,
-    runs_in_a_row_leave_nothing_and_take_no_longer,
-    of_creates_with_one_id_one_wins,
-    verbs_at_once_on_one_id_neither_hang_nor_lie,
-    live_containers_do_not_slow_the_next,
-];
-
 /// Has several threads take numbers below `count` in turns.
 fn each(count: usize, threads: usize, work: impl Fn(usize) + Sync) {
     let next = AtomicUsize::new(0);
@@ -35,6 +27,7 @@ fn each(count: usize, threads: usize, work: impl Fn(usize) + Sync) {
     });
 }
 
+#[test]
 fn runs_at_once_all_succeed() {
     let runtime = Runtime::new();
     let bundle = runtime.bundle();
@@ -47,6 +40,7 @@ fn runs_at_once_all_succeed() {
     runtime.is_clean();
 }
 
+#[test]
 fn runs_in_a_row_leave_nothing_and_take_no_longer() {
     let runtime = Runtime::new();
     let bundle = runtime.bundle();
@@ -73,6 +67,7 @@ fn median(durations: &mut [Duration]) -> Duration {
     durations[durations.len() / 2]
 }
 
+#[test]
 fn of_creates_with_one_id_one_wins() {
     let runtime = Runtime::new();
     let bundle = runtime.bundle().args(["sleep", "1000"]);
@@ -96,6 +91,7 @@ fn of_creates_with_one_id_one_wins() {
 }
 
 /// What a status allows is done, all else is refused in one line.
+#[test]
 fn verbs_at_once_on_one_id_neither_hang_nor_lie() {
     let runtime = Runtime::new();
     let bundle = runtime.bundle().args(["sleep", "1000"]);
@@ -162,6 +158,7 @@ fn orderly(output: Output) {
 }
 
 /// `state`, `exec`, `create` and `delete` beside many containers take what they take beside one.
+#[test]
 fn live_containers_do_not_slow_the_next() {
     let runtime = Runtime::new();
     let bundle = runtime.bundle().args(["sleep", "1000"]);

@@ -1,9 +1,10 @@
 //! Tests of the whole runtime against the kernel. They need root; see `coracle_integration::runner`
 //! for the command line and the environment.
 
-use std::process::ExitCode;
+#[macro_use]
+extern crate coracle_integration;
 
-use coracle_integration::runner;
+use std::process::ExitCode;
 
 mod bad_config;
 mod budgets;
@@ -38,38 +39,5 @@ mod terminal;
 mod update;
 
 fn main() -> ExitCode {
-    let modules = [
-        bad_config::TESTS,
-        budgets::TESTS,
-        cgroups::TESTS,
-        checkpoint::TESTS,
-        cli::TESTS,
-        cni::TESTS,
-        cni_plugins::TESTS,
-        devices::TESTS,
-        events::TESTS,
-        examples::TESTS,
-        exec::TESTS,
-        explain::TESTS,
-        hooks::TESTS,
-        io::TESTS,
-        lifecycle::TESTS,
-        limits::TESTS,
-        load::TESTS,
-        mounts::TESTS,
-        namespaces::TESTS,
-        notify::TESTS,
-        phrases::TESTS,
-        process::TESTS,
-        regression::TESTS,
-        rootfs::TESTS,
-        rootless::TESTS,
-        seccomp::TESTS,
-        security::TESTS,
-        shared_root::TESTS,
-        systemd::TESTS,
-        terminal::TESTS,
-        update::TESTS,
-    ];
-    runner::main(&modules.concat())
+    coracle_integration::runner::main()
 }

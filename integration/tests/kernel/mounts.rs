@@ -7,86 +7,6 @@ use std::path::PathBuf;
 
 use coracle_integration::{Bundle, Command, Output, Runtime, json, needs, wait_until};
 
-coracle_integration::tests![
-    mounts_are_made_in_order,
-    mounts_are_listed_in_order,
-    a_source_may_be_in_an_earlier_mount,
-    a_source_in_the_root_stays_there,
-    no_source_on_the_host_comes_to_the_image,
-    many_sources_need_few_descriptors,
-    a_missing_folder_is_made,
-    a_missing_file_is_made,
-    a_relative_destination_is_below_the_root,
-    a_destination_through_links_stays_inside,
-    a_relative_source_is_below_the_bundle,
-    a_missing_source_is_refused,
-    a_mount_on_the_root_becomes_the_root,
-    a_user_namespace_without_root_has_mounts,
-    a_link_to_the_root_is_not_mounted_over,
-    a_root_of_any_kind_is_mounted_over,
-    destinations_inside_proc_are_refused,
-    lxcfs_files_are_allowed_in_proc,
-    proc_on_a_link_is_refused,
-    an_unknown_filesystem_is_refused,
-    data_options_reach_the_filesystem,
-    bad_data_options_are_refused,
-    data_options_on_a_bind_are_passed_over,
-    long_options_reach_the_filesystem,
-    long_options_go_with_everything,
-    options_of_fresh_mounts,
-    options_of_binds,
-    clearing_options_of_binds,
-    a_bind_keeps_the_flags_of_its_source,
-    a_named_flag_clears_those_that_are_not,
-    the_last_of_conflicting_options_counts,
-    recursive_options_reach_submounts,
-    plain_options_do_not_reach_submounts,
-    clearing_recursive_options,
-    defaults_is_no_option,
-    propagation_is_set,
-    a_bind_is_private_by_default,
-    rslave_sees_later_mounts_of_the_host,
-    rprivate_sees_none,
-    rshared_works_both_ways,
-    bind_alone_takes_no_submounts,
-    rbind_takes_submounts,
-    files_sockets_pipes_and_devices_are_bound,
-    tmpfs_takes_the_mode_of_the_folder,
-    a_read_only_tmpfs_is_filled_first,
-    tmpcopyup_copies,
-    tmpcopyup_keeps_what_the_config_gives,
-    tmpcopyup_has_no_depth,
-    tmpcopyup_names_the_file_that_fails,
-    tmpcopyup_on_another_filesystem_is_refused,
-    remount_changes_flags,
-    remount_keeps_flags,
-    proc_sysfs_and_mqueue_have_their_own_modes,
-    sysfs_with_the_hosts_network_in_a_user_namespace,
-    a_refused_sysfs_is_the_hosts,
-    a_refused_mqueue_is_the_hosts,
-    a_refused_procfs_is_the_hosts,
-    devpts_is_a_new_instance,
-    control_groups_are_mounted,
-    control_groups_can_be_read_only,
-    id_mapped_mounts,
-    id_mapped_mounts_of_the_user_namespace,
-    id_maps_are_those_of_a_namespace,
-    half_an_id_mapping_is_refused,
-    id_mapping_without_a_mapping_is_refused,
-    many_mounts,
-    the_hosts_mounts_are_not_visible,
-    copy_symlink_copies_the_link,
-    a_locked_flag_cannot_be_cleared,
-    nor_from_inside,
-    what_a_mount_covers_stays_covered,
-    the_hosts_sysfs_stays_whole,
-    a_plain_bind_takes_the_top_alone_in_a_user_namespace,
-    magic_links_lead_no_source_anywhere,
-    sources_need_not_be_reachable_from_inside,
-    sources_come_without_the_right_to_trace,
-    noop_options_are_accepted,
-];
-
 /// What a process inside sees of a mount: the fields of mountinfo.
 struct Seen {
     /// Flags of the mount.
@@ -167,6 +87,7 @@ impl Drop for HostMount {
     }
 }
 
+#[test]
 fn mounts_are_made_in_order() {
     let runtime = Runtime::new();
     let (one, two) = (
@@ -181,6 +102,7 @@ fn mounts_are_made_in_order() {
 }
 
 /// What lies on a mount is listed behind it, whoever finds the sources.
+#[test]
 fn mounts_are_listed_in_order() {
     let runtime = Runtime::new();
     let one = runtime.folder().folder("one");
@@ -218,6 +140,7 @@ fn mounts_are_listed_in_order() {
     }
 }
 
+#[test]
 fn a_source_may_be_in_an_earlier_mount() {
     let runtime = Runtime::new();
     let source = runtime.folder().folder("source");
@@ -260,6 +183,7 @@ fn a_source_may_be_in_an_earlier_mount() {
 }
 
 /// The image's links lead a source that lies in the root nowhere else.
+#[test]
 fn a_source_in_the_root_stays_there() {
     let runtime = Runtime::new();
     let secret = runtime.folder().file("secret", "host");
@@ -284,6 +208,7 @@ fn a_source_in_the_root_stays_there() {
 
 /// The kernel crosses to what is mounted on `/` whenever `..` leads there, and a recursive clone of
 /// `/` takes it along: so the container's root must not be there while sources are found.
+#[test]
 fn no_source_on_the_host_comes_to_the_image() {
     let runtime = Runtime::new();
     let secret = runtime.folder().file("secret", "host");
@@ -327,6 +252,7 @@ fn no_source_on_the_host_comes_to_the_image() {
 
 /// Binds, masks, devices and copies of masks; for init, a child of the runtime, and an ordinary
 /// user.
+#[test]
 fn many_sources_need_few_descriptors() {
     let count = 300;
     let check = |runtime: &Runtime, bundle: Bundle, options: &[&str], kind: &str| {
@@ -367,6 +293,7 @@ fn many_sources_need_few_descriptors() {
     check(&ordinary, bundle, &["rbind", "ro"], "ordinary user");
 }
 
+#[test]
 fn a_missing_folder_is_made() {
     let runtime = Runtime::new();
     let script = "stat -c %a /a /a/b; stat -fc %T /a/b/c";
@@ -378,6 +305,7 @@ fn a_missing_folder_is_made() {
     assert!(bundle.path("/a/b/c").is_dir());
 }
 
+#[test]
 fn a_missing_file_is_made() {
     let runtime = Runtime::new();
     let file = runtime.folder().file("file", "text");
@@ -390,6 +318,7 @@ fn a_missing_file_is_made() {
     assert_eq!((made.len(), made.permissions().mode()), (0, 0o100_644));
 }
 
+#[test]
 fn a_relative_destination_is_below_the_root() {
     let runtime = Runtime::new();
     let bundle = runtime
@@ -399,6 +328,7 @@ fn a_relative_destination_is_below_the_root() {
     assert_eq!(look(&runtime, &bundle, "/mnt").kind, "tmpfs");
 }
 
+#[test]
 fn a_destination_through_links_stays_inside() {
     let runtime = Runtime::new();
     let bundle = runtime
@@ -416,6 +346,7 @@ fn a_destination_through_links_stays_inside() {
     }
 }
 
+#[test]
 fn a_relative_source_is_below_the_bundle() {
     let runtime = Runtime::new();
     let bundle = runtime
@@ -427,6 +358,7 @@ fn a_relative_source_is_below_the_bundle() {
     assert_eq!(runtime.run(&bundle).ok().line(), "mine");
 }
 
+#[test]
 fn a_missing_source_is_refused() {
     let runtime = Runtime::new();
     let output = runtime.try_create(&runtime.bundle().bind("/no/such/thing", "/x", []));
@@ -442,6 +374,7 @@ fn other_root(runtime: &Runtime, text: &str) -> PathBuf {
     other.rootfs()
 }
 
+#[test]
 fn a_mount_on_the_root_becomes_the_root() {
     let runtime = Runtime::new();
     let other = other_root(&runtime, "other\n");
@@ -478,6 +411,7 @@ fn a_mount_on_the_root_becomes_the_root() {
 }
 
 /// There nobody can make a file, but what needs none can be mounted.
+#[test]
 fn a_user_namespace_without_root_has_mounts() {
     let runtime = Runtime::new();
     let folder = runtime.folder().folder("folder");
@@ -497,6 +431,7 @@ fn a_user_namespace_without_root_has_mounts() {
 
 /// Through `..` the second look finds what was mounted on the root, but the container's processes
 /// stay under it.
+#[test]
 fn a_link_to_the_root_is_not_mounted_over() {
     let runtime = Runtime::new();
     for link in ["/", "..", "../../..", "usr/.."] {
@@ -508,6 +443,7 @@ fn a_link_to_the_root_is_not_mounted_over() {
     }
 }
 
+#[test]
 fn a_root_of_any_kind_is_mounted_over() {
     let runtime = Runtime::new();
     let bundle = runtime.bundle().file("/which", "image\n");
@@ -528,6 +464,7 @@ fn a_root_of_any_kind_is_mounted_over() {
         .fails(["mounts[0].destination", "mount namespace"]);
 }
 
+#[test]
 fn destinations_inside_proc_are_refused() {
     let runtime = Runtime::new();
     for to in [
@@ -549,6 +486,7 @@ fn destinations_inside_proc_are_refused() {
         .fails(["/proc"]);
 }
 
+#[test]
 fn lxcfs_files_are_allowed_in_proc() {
     let runtime = Runtime::new();
     let file = runtime.folder().file("fake", "fake\n");
@@ -567,6 +505,7 @@ fn lxcfs_files_are_allowed_in_proc() {
     }
 }
 
+#[test]
 fn proc_on_a_link_is_refused() {
     let runtime = Runtime::new();
     for (kind, to) in [("proc", "/proc"), ("sysfs", "/sys")] {
@@ -581,6 +520,7 @@ fn proc_on_a_link_is_refused() {
     }
 }
 
+#[test]
 fn an_unknown_filesystem_is_refused() {
     let runtime = Runtime::new();
     let bundle = runtime.bundle().mount("/x", "nosuchfs", "none", []);
@@ -591,6 +531,7 @@ fn an_unknown_filesystem_is_refused() {
     runtime.try_create(&bundle).fails(["mounts[6]"]);
 }
 
+#[test]
 fn data_options_reach_the_filesystem() {
     let runtime = Runtime::new();
     let how = [
@@ -613,6 +554,7 @@ fn data_options_reach_the_filesystem() {
     assert_eq!(mount.source, "name");
 }
 
+#[test]
 fn bad_data_options_are_refused() {
     let runtime = Runtime::new();
     for option in ["nosuchoption", "size=many", "ROX", "bogus=1"] {
@@ -622,6 +564,7 @@ fn bad_data_options_are_refused() {
 }
 
 /// runtime-tools' `mounts` has them, and engines write them.
+#[test]
 fn data_options_on_a_bind_are_passed_over() {
     let runtime = Runtime::new();
     let bundle = runtime
@@ -645,6 +588,7 @@ fn data_options_on_a_bind_are_passed_over() {
     }
 }
 
+#[test]
 fn long_options_reach_the_filesystem() {
     let runtime = Runtime::new();
     let parts = HostMount::new(&runtime, "parts", &[]);
@@ -670,6 +614,7 @@ fn long_options_reach_the_filesystem() {
 }
 
 /// Whatever is done with a mount while it is detached.
+#[test]
 fn long_options_go_with_everything() {
     let runtime = Runtime::new();
     let long = format!("size={}1m", "0".repeat(300));
@@ -819,6 +764,7 @@ fn add_mount(bundle: Bundle, to: &str, kind: &str, from: &str, options: &[&str])
     bundle.push("/mounts", mount)
 }
 
+#[test]
 fn options_of_fresh_mounts() {
     let runtime = Runtime::new();
     check_rows(&runtime, FRESH, runtime.bundle(), |bundle, to, options| {
@@ -843,6 +789,7 @@ fn options_of_fresh_mounts() {
         .ok();
 }
 
+#[test]
 fn options_of_binds() {
     let runtime = Runtime::new();
     let source = HostMount::new(&runtime, "source", &[]);
@@ -855,6 +802,7 @@ fn options_of_binds() {
     });
 }
 
+#[test]
 fn clearing_options_of_binds() {
     let runtime = Runtime::new();
     let flags = "remount,bind,ro,nosuid,nodev,noexec,noatime,nodiratime,nosymfollow";
@@ -881,6 +829,7 @@ fn clearing_options_of_binds() {
     });
 }
 
+#[test]
 fn a_bind_keeps_the_flags_of_its_source() {
     let runtime = Runtime::new();
     let source = HostMount::new(
@@ -897,6 +846,7 @@ fn a_bind_keeps_the_flags_of_its_source() {
 
 /// As runc 1.5: one named flag of the mount, and those that are not named are cleared, unless they
 /// are locked. Access times stay.
+#[test]
 fn a_named_flag_clears_those_that_are_not() {
     let runtime = Runtime::new();
     let locked = "remount,bind,nosuid,nodev,noexec,noatime";
@@ -943,6 +893,7 @@ fn a_named_flag_clears_those_that_are_not() {
         .fails(["/x", "cannot clear locked flags"]);
 }
 
+#[test]
 fn the_last_of_conflicting_options_counts() {
     let runtime = Runtime::new();
     let how = [
@@ -969,6 +920,7 @@ const RECURSIVE: &[(&str, &str)] = &[
     ("rrelatime", "relatime"),
 ];
 
+#[test]
 fn recursive_options_reach_submounts() {
     let runtime = Runtime::new();
     let tree = HostMount::new(&runtime, "tree", &[]);
@@ -997,6 +949,7 @@ fn recursive_options_reach_submounts() {
     assert_eq!(seen(&output.stdout, "/x/sub").flags, ["rw"]);
 }
 
+#[test]
 fn plain_options_do_not_reach_submounts() {
     let runtime = Runtime::new();
     let tree = HostMount::new(&runtime, "tree", &[]);
@@ -1013,6 +966,7 @@ fn plain_options_do_not_reach_submounts() {
     assert_eq!(seen(&output.stdout, "/x/sub").flags, ["rw", "relatime"]);
 }
 
+#[test]
 fn clearing_recursive_options() {
     let runtime = Runtime::new();
     let tree = HostMount::new(&runtime, "tree", &[]);
@@ -1049,6 +1003,7 @@ fn clearing_recursive_options() {
     }
 }
 
+#[test]
 fn defaults_is_no_option() {
     let runtime = Runtime::new();
     let bundle = runtime
@@ -1062,6 +1017,7 @@ fn defaults_is_no_option() {
     );
 }
 
+#[test]
 fn propagation_is_set() {
     let runtime = Runtime::new();
     let shared = HostMount::new(&runtime, "shared", &[]);
@@ -1089,6 +1045,7 @@ fn propagation_is_set() {
     }
 }
 
+#[test]
 fn a_bind_is_private_by_default() {
     let runtime = Runtime::new();
     let shared = HostMount::new(&runtime, "shared", &[]);
@@ -1117,18 +1074,21 @@ fn watcher(runtime: &Runtime, shared: &HostMount, option: &'static str) -> Outpu
     container.exec(["grep", "-c", "/x/later", "/proc/self/mountinfo"])
 }
 
+#[test]
 fn rslave_sees_later_mounts_of_the_host() {
     let runtime = Runtime::new();
     let shared = HostMount::new(&runtime, "shared", &[]);
     assert_eq!(watcher(&runtime, &shared, "rslave").line(), "1");
 }
 
+#[test]
 fn rprivate_sees_none() {
     let runtime = Runtime::new();
     let shared = HostMount::new(&runtime, "shared", &[]);
     assert_eq!(watcher(&runtime, &shared, "rprivate").line(), "0");
 }
 
+#[test]
 fn rshared_works_both_ways() {
     let runtime = Runtime::new();
     let shared = HostMount::new(&runtime, "shared", &[]);
@@ -1153,6 +1113,7 @@ fn rshared_works_both_ways() {
     });
 }
 
+#[test]
 fn bind_alone_takes_no_submounts() {
     let runtime = Runtime::new();
     let tree = HostMount::new(&runtime, "tree", &[]);
@@ -1163,6 +1124,7 @@ fn bind_alone_takes_no_submounts() {
     assert!(!output.stdout.contains("/x/sub"), "{output}");
 }
 
+#[test]
 fn rbind_takes_submounts() {
     let runtime = Runtime::new();
     let tree = HostMount::new(&runtime, "tree", &[]);
@@ -1174,6 +1136,7 @@ fn rbind_takes_submounts() {
     assert_eq!(look(&runtime, &bundle, "/x/sub").kind, "tmpfs");
 }
 
+#[test]
 fn files_sockets_pipes_and_devices_are_bound() {
     let runtime = Runtime::new();
     let folder = runtime.folder();
@@ -1197,6 +1160,7 @@ fn files_sockets_pipes_and_devices_are_bound() {
     );
 }
 
+#[test]
 fn tmpfs_takes_the_mode_of_the_folder() {
     let runtime = Runtime::new();
     let bundle = runtime
@@ -1211,6 +1175,7 @@ fn tmpfs_takes_the_mode_of_the_folder() {
     assert_eq!(output.line(), "1770\n711");
 }
 
+#[test]
 fn a_read_only_tmpfs_is_filled_first() {
     let runtime = Runtime::new();
     let file = runtime.folder().file("file", "inside");
@@ -1225,6 +1190,7 @@ fn a_read_only_tmpfs_is_filled_first() {
     assert!(output.stderr.contains("Read-only"), "{output}");
 }
 
+#[test]
 fn tmpcopyup_copies() {
     let runtime = Runtime::new();
     let bundle = runtime
@@ -1248,6 +1214,7 @@ fn tmpcopyup_copies() {
     assert_eq!(look(&runtime, &absent, "/y").kind, "tmpfs");
 }
 
+#[test]
 fn tmpcopyup_keeps_what_the_config_gives() {
     let runtime = Runtime::new();
     let bundle = runtime.bundle().file("/x/file", "").file("/y/file", "");
@@ -1264,6 +1231,7 @@ fn tmpcopyup_keeps_what_the_config_gives() {
     assert_eq!(runtime.run(&bundle).ok().line(), "750 0:0\n701 5:0");
 }
 
+#[test]
 fn tmpcopyup_has_no_depth() {
     let runtime = Runtime::new();
     let bundle = runtime.bundle();
@@ -1283,6 +1251,7 @@ fn tmpcopyup_has_no_depth() {
     assert_eq!(output.line(), "900\n1200");
 }
 
+#[test]
 fn tmpcopyup_names_the_file_that_fails() {
     let runtime = Runtime::new();
     for depth in [1, 50] {
@@ -1297,12 +1266,14 @@ fn tmpcopyup_names_the_file_that_fails() {
     }
 }
 
+#[test]
 fn tmpcopyup_on_another_filesystem_is_refused() {
     let runtime = Runtime::new();
     let bundle = runtime.bundle().bind("/usr", "/x", ["tmpcopyup"]);
     runtime.try_create(&bundle).fails(["tmpcopyup"]);
 }
 
+#[test]
 fn remount_changes_flags() {
     let runtime = Runtime::new();
     let bundle = runtime.bundle().mount("/x", "tmpfs", "tmpfs", ["nosuid"]);
@@ -1312,6 +1283,7 @@ fn remount_changes_flags() {
     assert!(flags.iter().any(|one| one == "nosuid"), "{flags:?}");
 }
 
+#[test]
 fn remount_keeps_flags() {
     let runtime = Runtime::new();
     let flags = ["nosymfollow", "nosuid", "noatime"];
@@ -1324,6 +1296,7 @@ fn remount_keeps_flags() {
     assert!(mount.data.iter().any(|one| one == "size=64k"));
 }
 
+#[test]
 fn proc_sysfs_and_mqueue_have_their_own_modes() {
     let runtime = Runtime::new();
     let script = "stat -c %a /proc /sys /dev/mqueue /dev/shm /dev/pts /dev; \
@@ -1333,6 +1306,7 @@ fn proc_sysfs_and_mqueue_have_their_own_modes() {
     assert!(output.stdout.starts_with(expected), "{output}");
 }
 
+#[test]
 fn sysfs_with_the_hosts_network_in_a_user_namespace() {
     let runtime = Runtime::new();
     let bundle = runtime
@@ -1353,6 +1327,7 @@ fn run_where(runtime: &Runtime, bundle: &Bundle, script: &str) -> Output {
 }
 
 /// The kernel refuses a new one where the host's has covers, whatever namespaces there are.
+#[test]
 fn a_refused_sysfs_is_the_hosts() {
     let runtime = Runtime::new();
     let empty = runtime.folder().folder("empty");
@@ -1364,6 +1339,7 @@ fn a_refused_sysfs_is_the_hosts() {
     assert!(output.stderr.contains("Read-only"), "{output}");
 }
 
+#[test]
 fn a_refused_mqueue_is_the_hosts() {
     let runtime = Runtime::new();
     let host = runtime.folder().folder("mqueue");
@@ -1385,6 +1361,7 @@ fn a_refused_mqueue_is_the_hosts() {
     drop(host);
 }
 
+#[test]
 fn a_refused_procfs_is_the_hosts() {
     let runtime = Runtime::new();
     let bundle = runtime.bundle().user_namespace().without_namespace("pid");
@@ -1405,6 +1382,7 @@ fn a_refused_procfs_is_the_hosts() {
     run_where(&runtime, &own, &cover).fails(["mount proc", "own pid namespace"]);
 }
 
+#[test]
 fn devpts_is_a_new_instance() {
     let runtime = Runtime::new();
     let bundle = runtime
@@ -1413,6 +1391,7 @@ fn devpts_is_a_new_instance() {
     assert_eq!(runtime.run(&bundle).ok().line(), "ptmx\npts/ptmx\n666");
 }
 
+#[test]
 fn control_groups_are_mounted() {
     let runtime = Runtime::new();
     for bundle in [runtime.bundle(), runtime.bundle().new_namespace("cgroup")] {
@@ -1433,6 +1412,7 @@ fn control_groups_are_mounted() {
     }
 }
 
+#[test]
 fn control_groups_can_be_read_only() {
     let runtime = Runtime::new();
     for bundle in [runtime.bundle(), runtime.bundle().new_namespace("cgroup")] {
@@ -1449,6 +1429,7 @@ fn control_groups_can_be_read_only() {
     }
 }
 
+#[test]
 fn id_mapped_mounts() {
     needs::kernel(6, 3);
     let runtime = Runtime::new();
@@ -1465,6 +1446,7 @@ fn id_mapped_mounts() {
     assert_eq!(runtime.run(&bundle).ok().line(), "3005:4006");
 }
 
+#[test]
 fn id_mapped_mounts_of_the_user_namespace() {
     needs::kernel(6, 3);
     let runtime = Runtime::new();
@@ -1482,6 +1464,7 @@ fn id_mapped_mounts_of_the_user_namespace() {
     assert_eq!(std::os::unix::fs::MetadataExt::uid(&made), 0);
 }
 
+#[test]
 fn id_maps_are_those_of_a_namespace() {
     let runtime = Runtime::new();
     let fifo = runtime.folder().join("fifo");
@@ -1497,6 +1480,7 @@ fn id_maps_are_those_of_a_namespace() {
     }
 }
 
+#[test]
 fn half_an_id_mapping_is_refused() {
     let runtime = Runtime::new();
     let mount = json!({"destination": "/x", "type": "bind", "source": "/usr", "options": ["bind"],
@@ -1506,6 +1490,7 @@ fn half_an_id_mapping_is_refused() {
         .fails(["gidMappings"]);
 }
 
+#[test]
 fn id_mapping_without_a_mapping_is_refused() {
     let runtime = Runtime::new();
     for option in ["idmap", "ridmap"] {
@@ -1514,6 +1499,7 @@ fn id_mapping_without_a_mapping_is_refused() {
     }
 }
 
+#[test]
 fn many_mounts() {
     let runtime = Runtime::new();
     let mut bundle = runtime.bundle();
@@ -1525,6 +1511,7 @@ fn many_mounts() {
     assert_eq!(run.after("ulimit -n 1024").output().ok().line(), "500");
 }
 
+#[test]
 fn the_hosts_mounts_are_not_visible() {
     let runtime = Runtime::new();
     let output = runtime
@@ -1546,6 +1533,7 @@ fn the_hosts_mounts_are_not_visible() {
     }
 }
 
+#[test]
 fn copy_symlink_copies_the_link() {
     let runtime = Runtime::new();
     std::os::unix::fs::symlink("/to/nowhere", runtime.folder().join("link")).unwrap();
@@ -1561,6 +1549,7 @@ fn copy_symlink_copies_the_link() {
     );
 }
 
+#[test]
 fn a_locked_flag_cannot_be_cleared() {
     let runtime = Runtime::new();
     let source = HostMount::new(&runtime, "source", &["remount,bind,ro,nosuid"]);
@@ -1583,6 +1572,7 @@ fn in_user_namespace(bundle: Bundle, script: &str) -> Bundle {
     bundle.capabilities(["CAP_SYS_ADMIN", "CAP_DAC_OVERRIDE"])
 }
 
+#[test]
 fn nor_from_inside() {
     let runtime = Runtime::new();
     let locked = "remount,bind,ro,nosuid,nodev,noexec";
@@ -1593,6 +1583,7 @@ fn nor_from_inside() {
     assert_eq!(output.ok().stderr.matches("denied").count(), 4);
 }
 
+#[test]
 fn what_a_mount_covers_stays_covered() {
     let runtime = Runtime::new();
     let source = HostMount::new(&runtime, "source", &[]);
@@ -1607,6 +1598,7 @@ fn what_a_mount_covers_stays_covered() {
     assert_eq!(output.stderr.matches("umount: ").count(), 2, "{output}");
 }
 
+#[test]
 fn the_hosts_sysfs_stays_whole() {
     let runtime = Runtime::new();
     let script = "cd /sys; for m in $(cut -d' ' -f5 /proc/self/mountinfo | grep ^/sys/); do \
@@ -1621,6 +1613,7 @@ fn the_hosts_sysfs_stays_whole() {
 
 /// What lies under a mount of the source is seen, as the config says; what the host has restricted
 /// cannot be lifted from inside.
+#[test]
 fn a_plain_bind_takes_the_top_alone_in_a_user_namespace() {
     let runtime = Runtime::new();
     let source = HostMount::new(&runtime, "source", &[]);
@@ -1660,6 +1653,7 @@ fn a_plain_bind_takes_the_top_alone_in_a_user_namespace() {
 }
 
 /// They could lead into the runtime's own descriptors, whatever the path is called.
+#[test]
 fn magic_links_lead_no_source_anywhere() {
     let runtime = Runtime::new();
     let link = |name: &str, target: &str| {
@@ -1694,6 +1688,7 @@ fn magic_links_lead_no_source_anywhere() {
         .ok();
 }
 
+#[test]
 fn sources_need_not_be_reachable_from_inside() {
     let runtime = Runtime::new();
     let closed = runtime.folder().folder("closed");
@@ -1712,6 +1707,7 @@ fn sources_need_not_be_reachable_from_inside() {
 
 /// Init is not to be looked into once it goes on, so who finds the sources is there before; also
 /// where one is cloned on the host.
+#[test]
 fn sources_come_without_the_right_to_trace() {
     let runtime = Runtime::new();
     let source = HostMount::new(&runtime, "source", &[]);
@@ -1726,6 +1722,7 @@ fn sources_come_without_the_right_to_trace() {
     }
 }
 
+#[test]
 fn noop_options_are_accepted() {
     let runtime = Runtime::new();
     for option in ["rsync", "rasync", "rdirsync", "rmand", "rnomand"] {

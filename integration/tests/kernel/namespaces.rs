@@ -6,53 +6,6 @@ use std::path::Path;
 
 use coracle_integration::{Bundle, Command, Container, Runtime, json, needs, skip, wait_until};
 
-coracle_integration::tests![
-    the_callers_groups_are_kept_where_asked,
-    listed_namespaces_are_new,
-    absent_namespaces_are_the_hosts,
-    a_namespace_is_joined_by_path,
-    all_namespaces_are_joined_at_once,
-    a_namespace_of_another_type_is_refused,
-    bad_paths_are_refused,
-    the_runtimes_own_mount_namespace_is_refused,
-    no_namespaces_at_all,
-    only_a_mount_namespace,
-    the_first_process_is_1,
-    a_joined_pid_namespace_has_two_inits,
-    the_second_container_of_a_pod_ends_alone,
-    kill_ends_all_in_a_shared_pid_namespace,
-    the_hosts_pid_namespace_leaves_no_process,
-    loopback_is_up,
-    a_joined_network_is_shared,
-    a_joined_host_name_is_changed,
-    the_hosts_own_name_is_not_changed,
-    a_joined_ipc_namespace_is_shared,
-    the_control_group_namespace_hides_the_path,
-    user_namespaces_map_ids,
-    several_lines_of_mapping,
-    more_than_five_lines_of_mapping,
-    the_root_filesystem_is_not_chowned,
-    files_made_inside_belong_to_the_mapped_id,
-    a_user_in_a_user_namespace,
-    groups_in_a_user_namespace,
-    an_unmapped_user_is_refused,
-    a_user_namespace_owns_the_others,
-    a_joined_user_namespace,
-    a_joined_user_namespace_with_other_mappings_is_refused,
-    a_pod_with_a_user_namespace,
-    devices_in_a_user_namespace,
-    time_offsets_are_set,
-    a_joined_time_namespace,
-    standard_streams_in_a_user_namespace,
-    network_devices_are_moved,
-    network_devices_keep_what_they_had,
-    network_devices_come_back_after_a_failure,
-    network_devices_that_were_down_keep_their_addresses,
-    a_missing_network_device_is_refused,
-    the_runtime_leaves_no_namespace_behind,
-    sysctls_follow_the_namespaces,
-];
-
 const KINDS: [(&str, &str); 8] = [
     ("pid", "pid"),
     ("network", "net"),
@@ -88,6 +41,7 @@ fn with_only(runtime: &Runtime, kind: &str) -> Bundle {
     }
 }
 
+#[test]
 fn listed_namespaces_are_new() {
     let runtime = Runtime::new();
     for (kind, file) in KINDS {
@@ -96,6 +50,7 @@ fn listed_namespaces_are_new() {
     }
 }
 
+#[test]
 fn absent_namespaces_are_the_hosts() {
     let runtime = Runtime::new();
     for (kind, _) in KINDS {
@@ -113,6 +68,7 @@ fn absent_namespaces_are_the_hosts() {
     }
 }
 
+#[test]
 fn a_namespace_is_joined_by_path() {
     let runtime = Runtime::new();
     for (kind, file) in KINDS
@@ -145,6 +101,7 @@ fn joined(runtime: &Runtime, first: &Container<'_>, kinds: &[&str]) -> Bundle {
     bundle
 }
 
+#[test]
 fn all_namespaces_are_joined_at_once() {
     let runtime = Runtime::new();
     let bundle = runtime
@@ -164,6 +121,7 @@ fn all_namespaces_are_joined_at_once() {
     second.exec(["true"]).ok();
 }
 
+#[test]
 fn a_namespace_of_another_type_is_refused() {
     let runtime = Runtime::new();
     for (kind, path) in [
@@ -185,6 +143,7 @@ fn a_namespace_of_another_type_is_refused() {
     }
 }
 
+#[test]
 fn bad_paths_are_refused() {
     let runtime = Runtime::new();
     for path in [
@@ -202,6 +161,7 @@ fn bad_paths_are_refused() {
 }
 
 /// By a private mount namespace for the caller: this test must not be the end of the machine.
+#[test]
 fn the_runtimes_own_mount_namespace_is_refused() {
     let runtime = Runtime::new();
     let bundle = runtime
@@ -213,6 +173,7 @@ fn the_runtimes_own_mount_namespace_is_refused() {
     runtime.is_clean();
 }
 
+#[test]
 fn no_namespaces_at_all() {
     let runtime = Runtime::new();
     let bundle = runtime
@@ -226,6 +187,7 @@ fn no_namespaces_at_all() {
     assert!(output.stdout.starts_with("inside\nbin\n"), "{output}");
 }
 
+#[test]
 fn only_a_mount_namespace() {
     let runtime = Runtime::new();
     let bundle = with_only(&runtime, "mount").shell("cat /proc/1/comm; hostname");
@@ -234,6 +196,7 @@ fn only_a_mount_namespace() {
     assert!(output.stdout.starts_with(&host), "{output}");
 }
 
+#[test]
 fn the_first_process_is_1() {
     let runtime = Runtime::new();
     assert_eq!(
@@ -242,6 +205,7 @@ fn the_first_process_is_1() {
     );
 }
 
+#[test]
 fn a_joined_pid_namespace_has_two_inits() {
     let runtime = Runtime::new();
     let first = runtime.sleeper();
@@ -251,6 +215,7 @@ fn a_joined_pid_namespace_has_two_inits() {
     assert!(output.stdout.contains("sleep 1000"), "{output}");
 }
 
+#[test]
 fn the_second_container_of_a_pod_ends_alone() {
     let runtime = Runtime::new();
     let first = runtime.sleeper();
@@ -260,6 +225,7 @@ fn the_second_container_of_a_pod_ends_alone() {
     first.exec(["true"]).ok();
 }
 
+#[test]
 fn kill_ends_all_in_a_shared_pid_namespace() {
     let runtime = Runtime::new();
     let first = runtime.sleeper();
@@ -273,6 +239,7 @@ fn kill_ends_all_in_a_shared_pid_namespace() {
     second.delete().ok();
 }
 
+#[test]
 fn the_hosts_pid_namespace_leaves_no_process() {
     let runtime = Runtime::new();
     let bundle = runtime
@@ -285,6 +252,7 @@ fn the_hosts_pid_namespace_leaves_no_process() {
     runtime.is_clean();
 }
 
+#[test]
 fn loopback_is_up() {
     let runtime = Runtime::new();
     let output = runtime
@@ -293,6 +261,7 @@ fn loopback_is_up() {
     assert!(output.stdout.contains("127.0.0.1/8"), "{output}");
 }
 
+#[test]
 fn a_joined_network_is_shared() {
     let runtime = Runtime::new();
     let first = runtime.start(
@@ -312,6 +281,7 @@ fn a_joined_network_is_shared() {
     assert_eq!(runtime.run(&bundle).ok().line(), "text");
 }
 
+#[test]
 fn a_joined_host_name_is_changed() {
     let runtime = Runtime::new();
     let first = runtime.sleeper();
@@ -321,6 +291,7 @@ fn a_joined_host_name_is_changed() {
 }
 
 /// In a uts namespace that plays the host's.
+#[test]
 fn the_hosts_own_name_is_not_changed() {
     let runtime = Runtime::new();
     for property in ["hostname", "domainname"] {
@@ -337,6 +308,7 @@ fn the_hosts_own_name_is_not_changed() {
     }
 }
 
+#[test]
 fn a_joined_ipc_namespace_is_shared() {
     let runtime = Runtime::new();
     let bundle = runtime
@@ -347,6 +319,7 @@ fn a_joined_ipc_namespace_is_shared() {
     assert_eq!(runtime.run(&bundle).ok().line(), "9999");
 }
 
+#[test]
 fn the_control_group_namespace_hides_the_path() {
     let runtime = Runtime::new();
     let bundle = runtime
@@ -360,6 +333,7 @@ fn the_control_group_namespace_hides_the_path() {
     );
 }
 
+#[test]
 fn user_namespaces_map_ids() {
     let runtime = Runtime::new();
     let script = "id -u; xargs </proc/self/uid_map; xargs </proc/self/gid_map; sleep 1000";
@@ -377,6 +351,7 @@ fn map(lines: &[[u32; 3]]) -> serde_json::Value {
     lines.iter().map(line).collect()
 }
 
+#[test]
 fn several_lines_of_mapping() {
     let runtime = Runtime::new();
     let lines = map(&[[0, 1000, 1], [1, 200_000, 999], [1000, 0, 1]]);
@@ -391,6 +366,7 @@ fn several_lines_of_mapping() {
     );
 }
 
+#[test]
 fn more_than_five_lines_of_mapping() {
     let runtime = Runtime::new();
     let lines: Vec<[u32; 3]> = (0..300).map(|n| [n, 100_000 + 2 * n, 1]).collect();
@@ -402,6 +378,7 @@ fn more_than_five_lines_of_mapping() {
     assert_eq!(runtime.run(&bundle).ok().line(), "300");
 }
 
+#[test]
 fn the_root_filesystem_is_not_chowned() {
     let runtime = Runtime::new();
     let bundle = runtime.bundle().user_namespace();
@@ -414,6 +391,7 @@ fn the_root_filesystem_is_not_chowned() {
     }
 }
 
+#[test]
 fn files_made_inside_belong_to_the_mapped_id() {
     let runtime = Runtime::new();
     let bundle = runtime.bundle().user_namespace().args(["touch", "/tmp/f"]);
@@ -422,6 +400,7 @@ fn files_made_inside_belong_to_the_mapped_id() {
     assert_eq!((made.uid(), made.gid()), (100_000, 100_000));
 }
 
+#[test]
 fn a_user_in_a_user_namespace() {
     let runtime = Runtime::new();
     let bundle = runtime
@@ -433,6 +412,7 @@ fn a_user_in_a_user_namespace() {
     assert_eq!(fs::metadata(bundle.path("/tmp/f")).unwrap().uid(), 101_000);
 }
 
+#[test]
 fn groups_in_a_user_namespace() {
     let runtime = Runtime::new();
     let bundle = runtime
@@ -443,6 +423,7 @@ fn groups_in_a_user_namespace() {
     assert_eq!(runtime.run(&bundle).ok().line(), "Groups:\t5 60");
 }
 
+#[test]
 fn an_unmapped_user_is_refused() {
     let runtime = Runtime::new();
     runtime
@@ -456,6 +437,7 @@ fn an_unmapped_user_is_refused() {
     runtime.try_create(&bundle).fails(["70000"]);
 }
 
+#[test]
 fn a_user_namespace_owns_the_others() {
     let runtime = Runtime::new();
     let bundle = runtime
@@ -467,6 +449,7 @@ fn a_user_namespace_owns_the_others() {
     assert_eq!(runtime.run(&bundle).ok().line(), "new");
 }
 
+#[test]
 fn a_joined_user_namespace() {
     let runtime = Runtime::new();
     let first = runtime.start(&runtime.bundle().user_namespace().args(["sleep", "1000"]));
@@ -479,6 +462,7 @@ fn a_joined_user_namespace() {
         .ok();
 }
 
+#[test]
 fn a_joined_user_namespace_with_other_mappings_is_refused() {
     let runtime = Runtime::new();
     let first = runtime.start(&runtime.bundle().user_namespace().args(["sleep", "1000"]));
@@ -488,6 +472,7 @@ fn a_joined_user_namespace_with_other_mappings_is_refused() {
     runtime.try_create(&bundle).fails(["uidMappings"]);
 }
 
+#[test]
 fn a_pod_with_a_user_namespace() {
     let runtime = Runtime::new();
     let first = runtime.start(&runtime.bundle().user_namespace().args(["sleep", "1000"]));
@@ -506,6 +491,7 @@ fn a_pod_with_a_user_namespace() {
     assert_eq!(second.exec(["id", "-u"]).ok().line(), "0");
 }
 
+#[test]
 fn devices_in_a_user_namespace() {
     let runtime = Runtime::new();
     let script =
@@ -516,6 +502,7 @@ fn devices_in_a_user_namespace() {
     assert_eq!(output.line(), "4\n1");
 }
 
+#[test]
 fn time_offsets_are_set() {
     let runtime = Runtime::new();
     let offsets =
@@ -532,6 +519,7 @@ fn time_offsets_are_set() {
     );
 }
 
+#[test]
 fn a_joined_time_namespace() {
     let runtime = Runtime::new();
     let offsets = json!({"boottime": {"secs": 1_000_000_000, "nanosecs": 0}});
@@ -548,6 +536,7 @@ fn a_joined_time_namespace() {
         .fails(["timeOffsets"]);
 }
 
+#[test]
 fn standard_streams_in_a_user_namespace() {
     let runtime = Runtime::new();
     let bundle = runtime.bundle().user_namespace().user(1000, 1000);
@@ -583,6 +572,7 @@ fn host_device(runtime: &Runtime) -> String {
     skip!("this kernel makes no network device to move")
 }
 
+#[test]
 fn network_devices_are_moved() {
     let runtime = Runtime::new();
     let device = host_device(&runtime);
@@ -597,6 +587,7 @@ fn network_devices_are_moved() {
     assert!(!Path::new("/sys/class/net").join(&device).exists());
 }
 
+#[test]
 fn network_devices_keep_what_they_had() {
     let runtime = Runtime::new();
     let device = host_device(&runtime);
@@ -625,6 +616,7 @@ fn has_address(device: &str, address: &str) -> (bool, bool) {
     (show(&["-o", "addr"]).contains(address), up)
 }
 
+#[test]
 fn network_devices_come_back_after_a_failure() {
     let runtime = Runtime::new();
     let device = host_device(&runtime);
@@ -656,6 +648,7 @@ fn network_devices_come_back_after_a_failure() {
     assert_eq!(state, [(true, true); 2]);
 }
 
+#[test]
 fn network_devices_that_were_down_keep_their_addresses() {
     let runtime = Runtime::new();
     let device = host_device(&runtime);
@@ -676,12 +669,14 @@ fn network_devices_that_were_down_keep_their_addresses() {
     assert_eq!(state, (true, false));
 }
 
+#[test]
 fn a_missing_network_device_is_refused() {
     let runtime = Runtime::new();
     let bundle = runtime.bundle().set("/linux/netDevices/nosuch0", json!({}));
     runtime.try_create(&bundle).fails(["nosuch0"]);
 }
 
+#[test]
 fn the_runtime_leaves_no_namespace_behind() {
     let runtime = Runtime::new();
     let container = runtime.create(&runtime.bundle());
@@ -694,6 +689,7 @@ fn the_runtime_leaves_no_namespace_behind() {
     assert_eq!(inside.count(), 1);
 }
 
+#[test]
 fn sysctls_follow_the_namespaces() {
     let runtime = Runtime::new();
     let sysctl = json!({"kernel.shmmni": "1234"});
@@ -712,6 +708,7 @@ fn sysctls_follow_the_namespaces() {
 
 /// Groups that the user namespace does not map show as 65534, and open the host's files all the
 /// same: that is what the annotation is for.
+#[test]
 fn the_callers_groups_are_kept_where_asked() {
     const LOOK: &str = "id -G; cat /shared/of-4; sed -n 's/^Groups:.//p' /proc/self/status";
     let runtime = Runtime::new();

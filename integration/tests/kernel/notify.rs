@@ -10,24 +10,6 @@ use std::time::Duration;
 
 use coracle_integration::{Runtime, wait_until};
 
-coracle_integration::tests![
-    the_container_is_told_of_a_socket,
-    without_a_manager_there_is_none,
-    start_waits_for_readiness,
-    readiness_comes_with_the_host_pid,
-    only_known_lines_are_passed_on,
-    start_ends_with_the_container,
-    run_passes_on_as_long_as_it_lives,
-    run_detached_waits_for_readiness,
-    an_abstract_socket_works,
-    a_barrier_is_passed,
-    a_long_state_root_works,
-    an_empty_name_is_none,
-    a_manager_that_is_gone_is_a_warning,
-    any_user_reaches_the_socket,
-    what_the_container_puts_beside_the_socket_goes,
-];
-
 /// A service manager's socket.
 struct Manager {
     socket: UnixDatagram,
@@ -80,6 +62,7 @@ fn pid_of(runtime: &Runtime, id: &str) -> i32 {
     pid
 }
 
+#[test]
 fn the_container_is_told_of_a_socket() {
     let runtime = Runtime::new();
     let manager = Manager::new(&runtime);
@@ -97,6 +80,7 @@ fn the_container_is_told_of_a_socket() {
     output.ok();
 }
 
+#[test]
 fn without_a_manager_there_is_none() {
     let runtime = Runtime::new();
     let bundle = runtime
@@ -105,6 +89,7 @@ fn without_a_manager_there_is_none() {
     assert_eq!(runtime.run(&bundle).ok().stdout, "none\n");
 }
 
+#[test]
 fn start_waits_for_readiness() {
     let runtime = Runtime::new();
     let manager = Manager::new(&runtime);
@@ -127,6 +112,7 @@ fn start_waits_for_readiness() {
     manager.hears(&format!("READY=1\nMAINPID={pid}\nSTATUS=up"));
 }
 
+#[test]
 fn readiness_comes_with_the_host_pid() {
     let runtime = Runtime::new();
     let manager = Manager::new(&runtime);
@@ -140,6 +126,7 @@ fn readiness_comes_with_the_host_pid() {
     run.wait().exits(128 + 9);
 }
 
+#[test]
 fn only_known_lines_are_passed_on() {
     let runtime = Runtime::new();
     let manager = Manager::new(&runtime);
@@ -170,6 +157,7 @@ fn only_known_lines_are_passed_on() {
     run.wait().exits(128 + 9);
 }
 
+#[test]
 fn start_ends_with_the_container() {
     let runtime = Runtime::new();
     let manager = Manager::new(&runtime);
@@ -186,6 +174,7 @@ fn start_ends_with_the_container() {
     assert!(output.time.as_secs() < 10, "{output}");
 }
 
+#[test]
 fn run_passes_on_as_long_as_it_lives() {
     let runtime = Runtime::new();
     let manager = Manager::new(&runtime);
@@ -203,6 +192,7 @@ fn run_passes_on_as_long_as_it_lives() {
     run.wait().exits(128 + 9);
 }
 
+#[test]
 fn run_detached_waits_for_readiness() {
     let runtime = Runtime::new();
     let manager = Manager::new(&runtime);
@@ -221,6 +211,7 @@ fn run_detached_waits_for_readiness() {
     manager.hears(&format!("READY=1\nMAINPID={pid}"));
 }
 
+#[test]
 fn an_abstract_socket_works() {
     let runtime = Runtime::new();
     let name = format!("coracle-{}", runtime.marker());
@@ -241,6 +232,7 @@ fn an_abstract_socket_works() {
 }
 
 /// `systemd-notify` sends one end of a pipe and waits for the other to be closed.
+#[test]
 fn a_barrier_is_passed() {
     let runtime = Runtime::new();
     let manager = Manager::new(&runtime);
@@ -258,6 +250,7 @@ fn a_barrier_is_passed() {
     run.wait().exits(128 + 9);
 }
 
+#[test]
 fn a_long_state_root_works() {
     let runtime = Runtime::new();
     let manager = Manager::new(&runtime);
@@ -277,6 +270,7 @@ fn a_long_state_root_works() {
     command.env("NOTIFY_SOCKET", &manager.path).output().ok();
 }
 
+#[test]
 fn an_empty_name_is_none() {
     let runtime = Runtime::new();
     let bundle = runtime.bundle().shell("echo ${NOTIFY_SOCKET-none}");
@@ -288,6 +282,7 @@ fn an_empty_name_is_none() {
     assert!(fs::read_dir(runtime.root()).unwrap().next().is_none());
 }
 
+#[test]
 fn a_manager_that_is_gone_is_a_warning() {
     let runtime = Runtime::new();
     let gone = runtime.folder().join("gone");
@@ -307,6 +302,7 @@ fn a_manager_that_is_gone_is_a_warning() {
     }
 }
 
+#[test]
 fn any_user_reaches_the_socket() {
     let runtime = Runtime::new();
     let manager = Manager::new(&runtime);
@@ -320,6 +316,7 @@ fn any_user_reaches_the_socket() {
 }
 
 /// It has to be able to mount, and to be root of the host's user namespace.
+#[test]
 fn what_the_container_puts_beside_the_socket_goes() {
     let runtime = Runtime::new();
     let manager = Manager::new(&runtime);

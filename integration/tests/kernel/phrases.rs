@@ -4,14 +4,7 @@ use std::fs;
 
 use coracle_integration::{Runtime, json, needs};
 
-coracle_integration::tests![
-    a_failed_hook_is_told_by_point_and_place,
-    a_program_that_cannot_be_executed_is_named,
-    what_the_config_has_wrong_is_called_as_by_runc,
-    a_bad_group_for_exec_is_called_as_by_runc,
-    a_rejected_memory_limit_is_called_as_by_runc,
-];
-
+#[test]
 fn a_failed_hook_is_told_by_point_and_place() {
     let runtime = Runtime::new();
     let (good, bad) = (json!({"path": "/bin/true"}), json!({"path": "/bin/false"}));
@@ -33,6 +26,7 @@ fn a_failed_hook_is_told_by_point_and_place() {
     assert!(output.stderr.contains(phrase), "{output}");
 }
 
+#[test]
 fn a_program_that_cannot_be_executed_is_named() {
     let runtime = Runtime::new();
     let bundle = runtime.bundle().script("/run.sh", "true");
@@ -55,6 +49,7 @@ fn a_program_that_cannot_be_executed_is_named() {
     );
 }
 
+#[test]
 fn what_the_config_has_wrong_is_called_as_by_runc() {
     let runtime = Runtime::new();
     let policy = |value| ("/linux/memoryPolicy", value, "invalid memory policy");
@@ -83,6 +78,7 @@ fn what_the_config_has_wrong_is_called_as_by_runc() {
     }
 }
 
+#[test]
 fn a_bad_group_for_exec_is_called_as_by_runc() {
     let runtime = Runtime::new();
     let container = runtime.sleeper();
@@ -94,6 +90,7 @@ fn a_bad_group_for_exec_is_called_as_by_runc() {
     );
 }
 
+#[test]
 fn a_rejected_memory_limit_is_called_as_by_runc() {
     needs::controller("memory");
     let runtime = Runtime::new();

@@ -5,67 +5,7 @@ use std::fs;
 
 use coracle_integration::{Bundle, Command, Runtime, json, machine, needs, program};
 
-coracle_integration::tests![
-    arguments_are_passed_verbatim,
-    the_program_is_found_by_the_containers_path,
-    a_relative_program_is_relative_to_cwd,
-    a_missing_program_fails_create,
-    a_missing_path_fails_create,
-    a_folder_is_no_program,
-    a_file_without_permission_is_no_program,
-    a_script_without_interpreter_fails,
-    environment_is_exactly_the_configs,
-    the_last_of_equal_variables_counts,
-    home_comes_from_passwd,
-    home_without_passwd_is_the_root,
-    passwd_out_of_the_root_is_not_read,
-    cwd_is_set,
-    a_missing_cwd_is_made,
-    cwd_may_be_the_users_alone,
-    names_that_no_kernel_takes_take_no_memory,
-    user_and_group_are_set,
-    additional_groups_are_exactly_the_configs,
-    the_callers_groups_are_dropped,
-    umask_is_0022_whatever_the_callers,
-    umask_is_set,
-    capabilities_are_exactly_the_configs,
-    omitted_capabilities_are_none,
-    ambient_capabilities_are_raised,
-    ambient_without_inheritable_is_no_failure,
-    ambient_that_secure_bits_forbid_is_told,
-    an_unknown_capability_is_no_failure,
-    warnings_are_shown_and_failures_stand_alone,
-    a_user_keeps_no_capabilities_but_ambient_ones,
-    no_new_privileges_is_set,
-    no_new_privileges_is_not_set,
-    limits_are_set,
-    a_limit_that_cannot_be_raised_is_named,
-    oom_score_adjustment_is_set,
-    oom_score_adjustment_is_kept,
-    the_scheduler_is_set,
-    a_scheduler_that_the_kernel_lacks_is_named,
-    the_io_priority_is_set,
-    the_callers_affinity_is_forgotten,
-    signals_are_reset,
-    no_descriptor_but_stdio_is_open,
-    standard_streams_to_null_are_the_containers,
-    the_process_leads_a_session,
-    a_session_keyring_is_made,
-    no_new_keyring_keeps_the_callers,
-    hostname_and_domainname_are_set,
-    sysctls_are_written,
-    sysctls_of_the_host_are_refused,
-    personality_is_set,
-    a_memory_policy_is_set,
-    create_without_process_works_and_start_fails,
-    an_apparmor_profile_without_apparmor_is_refused,
-    an_apparmor_profile_confines,
-    an_apparmor_profile_that_is_not_loaded_is_named,
-    exec_has_the_apparmor_profile,
-    an_selinux_label_without_selinux_is_refused,
-    init_is_not_traceable_before_start,
-];
-
+#[test]
 fn arguments_are_passed_verbatim() {
     let runtime = Runtime::new();
     let bundle = runtime
@@ -74,6 +14,7 @@ fn arguments_are_passed_verbatim() {
     assert_eq!(runtime.run(&bundle).ok().stdout, "<a b><><$HOME><-x><ä\n>");
 }
 
+#[test]
 fn the_program_is_found_by_the_containers_path() {
     let runtime = Runtime::new();
     let bundle = runtime
@@ -87,6 +28,7 @@ fn the_program_is_found_by_the_containers_path() {
     assert_eq!(runtime.run(&bundle).ok().line(), "found");
 }
 
+#[test]
 fn a_relative_program_is_relative_to_cwd() {
     let runtime = Runtime::new();
     let bundle = runtime
@@ -103,6 +45,7 @@ fn a_relative_program_is_relative_to_cwd() {
     );
 }
 
+#[test]
 fn a_missing_program_fails_create() {
     let runtime = Runtime::new();
     let output = runtime.try_create(&runtime.bundle().args(["missing"]));
@@ -110,6 +53,7 @@ fn a_missing_program_fails_create() {
     runtime.is_clean();
 }
 
+#[test]
 fn a_missing_path_fails_create() {
     let runtime = Runtime::new();
     let output = runtime.try_create(&runtime.bundle().args(["/bin/missing"]));
@@ -117,12 +61,14 @@ fn a_missing_path_fails_create() {
     runtime.is_clean();
 }
 
+#[test]
 fn a_folder_is_no_program() {
     let runtime = Runtime::new();
     let output = runtime.try_create(&runtime.bundle().args(["/etc"]));
     output.fails(["/etc", "permission denied", "is a directory"]);
 }
 
+#[test]
 fn a_file_without_permission_is_no_program() {
     let runtime = Runtime::new();
     let bundle = runtime
@@ -137,6 +83,7 @@ fn a_file_without_permission_is_no_program() {
     assert_eq!(runtime.run(&bundle).ok().line(), "fine");
 }
 
+#[test]
 fn a_script_without_interpreter_fails() {
     let runtime = Runtime::new();
     let bundle = runtime
@@ -148,6 +95,7 @@ fn a_script_without_interpreter_fails() {
     assert!(output.stderr.contains("exec format error"), "{output}");
 }
 
+#[test]
 fn environment_is_exactly_the_configs() {
     let runtime = Runtime::new();
     let env = ["B=2", "PATH=/bin", "A=1=1", "EMPTY=", "HOME=/h"];
@@ -162,6 +110,7 @@ fn environment_is_exactly_the_configs() {
     assert_eq!(command.output().ok().stdout, env.join("\n") + "\n");
 }
 
+#[test]
 fn the_last_of_equal_variables_counts() {
     let runtime = Runtime::new();
     let env = json!(["PATH=/bin", "A=1", "B=x", "A=2"]);
@@ -169,6 +118,7 @@ fn the_last_of_equal_variables_counts() {
     assert_eq!(runtime.run(&bundle).ok().line(), "2x");
 }
 
+#[test]
 fn home_comes_from_passwd() {
     let runtime = Runtime::new();
     let passwd = "x:x:1:1::/bad:\nme:x:1000:1000::/home/me:/bin/sh\n";
@@ -184,12 +134,14 @@ fn home_comes_from_passwd() {
     assert_eq!(runtime.run(&set).ok().line(), "/own");
 }
 
+#[test]
 fn home_without_passwd_is_the_root() {
     let runtime = Runtime::new();
     let bundle = runtime.bundle().shell("echo $HOME").user(4321, 0);
     assert_eq!(runtime.run(&bundle).ok().line(), "/");
 }
 
+#[test]
 fn passwd_out_of_the_root_is_not_read() {
     let runtime = Runtime::new();
     let outside = runtime.folder().file("passwd", "x:x:0:0::/outside:\n");
@@ -200,6 +152,7 @@ fn passwd_out_of_the_root_is_not_read() {
     assert_eq!(runtime.run(&bundle).ok().line(), "/");
 }
 
+#[test]
 fn cwd_is_set() {
     let runtime = Runtime::new();
     let bundle = runtime
@@ -209,6 +162,7 @@ fn cwd_is_set() {
     assert_eq!(runtime.run(&bundle).ok().line(), "/usr/bin");
 }
 
+#[test]
 fn a_missing_cwd_is_made() {
     let runtime = Runtime::new();
     let bundle = runtime
@@ -219,6 +173,7 @@ fn a_missing_cwd_is_made() {
 }
 
 /// As long as an image likes: what is made of them must not be the product of two lengths.
+#[test]
 fn names_that_no_kernel_takes_take_no_memory() {
     let runtime = Runtime::new();
     let refusal = |bundle: &Bundle| {
@@ -237,6 +192,7 @@ fn names_that_no_kernel_takes_take_no_memory() {
     refusal(&long).fails(["exec: ", "aaa"]);
 }
 
+#[test]
 fn cwd_may_be_the_users_alone() {
     let runtime = Runtime::new();
     let own = runtime.folder().folder("own");
@@ -251,6 +207,7 @@ fn cwd_may_be_the_users_alone() {
     assert_eq!(runtime.run(&bundle).ok().line(), "/own");
 }
 
+#[test]
 fn user_and_group_are_set() {
     let runtime = Runtime::new();
     let bundle = runtime
@@ -263,6 +220,7 @@ fn user_and_group_are_set() {
     );
 }
 
+#[test]
 fn additional_groups_are_exactly_the_configs() {
     let runtime = Runtime::new();
     let bundle = runtime
@@ -276,6 +234,7 @@ fn additional_groups_are_exactly_the_configs() {
     assert_eq!(runtime.run(&bundle).ok().line(), "Groups:");
 }
 
+#[test]
 fn the_callers_groups_are_dropped() {
     let runtime = Runtime::new();
     let bundle = runtime
@@ -289,6 +248,7 @@ fn the_callers_groups_are_dropped() {
     assert_eq!(output.line(), "Groups:");
 }
 
+#[test]
 fn umask_is_0022_whatever_the_callers() {
     let runtime = Runtime::new();
     let bundle = runtime.bundle().shell("umask");
@@ -296,6 +256,7 @@ fn umask_is_0022_whatever_the_callers() {
     assert_eq!(run.after("umask 0177").output().ok().line(), "0022");
 }
 
+#[test]
 fn umask_is_set() {
     let runtime = Runtime::new();
     let bundle = runtime
@@ -312,6 +273,7 @@ const SETS: [&str; 3] = [
     "grep ^Cap /proc/self/status | sed 's/\t0*/ /;s/Cap//'",
 ];
 
+#[test]
 fn capabilities_are_exactly_the_configs() {
     let runtime = Runtime::new();
     let sets = json!({"bounding": ["CAP_KILL", "CAP_CHOWN"], "permitted": ["CAP_KILL"],
@@ -328,6 +290,7 @@ fn capabilities_are_exactly_the_configs() {
     assert_eq!(output.stdout, "Inh: \nPrm: \nEff: \nBnd: 21\nAmb: \n");
 }
 
+#[test]
 fn omitted_capabilities_are_none() {
     let runtime = Runtime::new();
     let bundle = runtime.bundle().args(SETS).remove("/process/capabilities");
@@ -335,6 +298,7 @@ fn omitted_capabilities_are_none() {
     assert_eq!(output.stdout, "Inh: \nPrm: \nEff: \nBnd: \nAmb: \n");
 }
 
+#[test]
 fn ambient_capabilities_are_raised() {
     let runtime = Runtime::new();
     let names = json!(["CAP_NET_BIND_SERVICE"]);
@@ -352,6 +316,7 @@ fn ambient_capabilities_are_raised() {
     );
 }
 
+#[test]
 fn ambient_that_secure_bits_forbid_is_told() {
     let runtime = Runtime::new();
     needs::program("python3");
@@ -373,6 +338,7 @@ os.execv(sys.argv[1], sys.argv[1:])";
     assert!(output.ok().stderr.contains(warning));
 }
 
+#[test]
 fn ambient_without_inheritable_is_no_failure() {
     let runtime = Runtime::new();
     let bundle = runtime.bundle().args(SETS).capabilities(["CAP_KILL"]);
@@ -385,6 +351,7 @@ fn ambient_without_inheritable_is_no_failure() {
     assert_eq!(output.stderr.lines().count(), 1, "{output}");
 }
 
+#[test]
 fn an_unknown_capability_is_no_failure() {
     let runtime = Runtime::new();
     let bundle = runtime
@@ -399,6 +366,7 @@ fn an_unknown_capability_is_no_failure() {
 
 /// Warnings are there without being asked for, and never beside a failure: podman reads the log as
 /// one record then.
+#[test]
 fn warnings_are_shown_and_failures_stand_alone() {
     let runtime = Runtime::new();
     let odd = runtime.bundle().set("/process/user", json!({}));
@@ -461,6 +429,7 @@ fn warnings_are_shown_and_failures_stand_alone() {
     assert_eq!(exec.stderr.lines().count(), 3, "{exec}");
 }
 
+#[test]
 fn a_user_keeps_no_capabilities_but_ambient_ones() {
     let runtime = Runtime::new();
     let bundle = runtime
@@ -474,6 +443,7 @@ fn a_user_keeps_no_capabilities_but_ambient_ones() {
     );
 }
 
+#[test]
 fn no_new_privileges_is_set() {
     let runtime = Runtime::new();
     let bundle = runtime
@@ -482,6 +452,7 @@ fn no_new_privileges_is_set() {
     assert_eq!(runtime.run(&bundle).ok().line(), "NoNewPrivs:\t1");
 }
 
+#[test]
 fn no_new_privileges_is_not_set() {
     let runtime = Runtime::new();
     let bundle = runtime
@@ -491,6 +462,7 @@ fn no_new_privileges_is_not_set() {
     assert_eq!(runtime.run(&bundle).ok().line(), "NoNewPrivs:\t0");
 }
 
+#[test]
 fn limits_are_set() {
     let runtime = Runtime::new();
     let bundle = runtime.bundle().args(["cat", "/proc/self/limits"]);
@@ -514,6 +486,7 @@ fn limits_are_set() {
     assert_eq!(words("Max core file size")[4..6], ["0", "unlimited"]);
 }
 
+#[test]
 fn a_limit_that_cannot_be_raised_is_named() {
     let runtime = Runtime::new();
     // Above the largest fs.nr_open that a kernel takes.
@@ -525,6 +498,7 @@ fn a_limit_that_cannot_be_raised_is_named() {
         .fails(["RLIMIT_NOFILE", "2000000000", most]);
 }
 
+#[test]
 fn oom_score_adjustment_is_set() {
     let runtime = Runtime::new();
     let bundle = runtime.bundle().args(["cat", "/proc/self/oom_score_adj"]);
@@ -535,6 +509,7 @@ fn oom_score_adjustment_is_set() {
     }
 }
 
+#[test]
 fn oom_score_adjustment_is_kept() {
     let runtime = Runtime::new();
     let bundle = runtime.bundle().args(["cat", "/proc/self/oom_score_adj"]);
@@ -543,6 +518,7 @@ fn oom_score_adjustment_is_kept() {
     assert_eq!(run.output().ok().line(), "77");
 }
 
+#[test]
 fn the_scheduler_is_set() {
     let runtime = Runtime::new();
     let bundle = runtime.bundle().shell("cut -d' ' -f19,41 /proc/self/stat");
@@ -559,6 +535,7 @@ fn the_scheduler_is_set() {
     assert!(output.line().ends_with(" 5"), "{output}");
 }
 
+#[test]
 fn a_scheduler_that_the_kernel_lacks_is_named() {
     let runtime = Runtime::new();
     let with = |scheduler| {
@@ -573,6 +550,7 @@ fn a_scheduler_that_the_kernel_lacks_is_named() {
     }
 }
 
+#[test]
 fn the_io_priority_is_set() {
     let runtime = Runtime::new();
     let priority = json!({"class": "IOPRIO_CLASS_BE", "priority": 6});
@@ -583,6 +561,7 @@ fn the_io_priority_is_set() {
     assert_eq!(output.line(), "best-effort: prio 6");
 }
 
+#[test]
 fn the_callers_affinity_is_forgotten() {
     let runtime = Runtime::new();
     let bundle = runtime
@@ -594,6 +573,7 @@ fn the_callers_affinity_is_forgotten() {
     assert_eq!(output.stdout, all);
 }
 
+#[test]
 fn signals_are_reset() {
     let runtime = Runtime::new();
     let bundle = runtime
@@ -612,6 +592,7 @@ fn signals_are_reset() {
     assert_eq!(run.output().ok().stdout, expected);
 }
 
+#[test]
 fn no_descriptor_but_stdio_is_open() {
     let runtime = Runtime::new();
     // 3 is the folder that ls itself reads.
@@ -621,6 +602,7 @@ fn no_descriptor_but_stdio_is_open() {
     assert_eq!(run.after(leak).output().ok().stdout, "0\n1\n2\n3\n");
 }
 
+#[test]
 fn standard_streams_to_null_are_the_containers() {
     let runtime = Runtime::new();
     let script = "stat -L -c %d /proc/self/fd/0 /dev/null";
@@ -629,12 +611,14 @@ fn standard_streams_to_null_are_the_containers() {
     assert_eq!(devices[0], devices[1], "the host's /dev/null is still open");
 }
 
+#[test]
 fn the_process_leads_a_session() {
     let runtime = Runtime::new();
     let bundle = runtime.bundle().shell("cut -d' ' -f1,5,6,7 /proc/$$/stat");
     assert_eq!(runtime.run(&bundle).ok().line(), "1 1 1 0");
 }
 
+#[test]
 fn a_session_keyring_is_made() {
     let runtime = Runtime::new();
     let bundle = runtime
@@ -650,6 +634,7 @@ fn a_session_keyring_is_made() {
     );
 }
 
+#[test]
 fn no_new_keyring_keeps_the_callers() {
     let runtime = Runtime::new();
     let id = runtime.id();
@@ -668,6 +653,7 @@ fn no_new_keyring_keeps_the_callers() {
     assert!(!output.stdout.contains(&container.id), "{output}");
 }
 
+#[test]
 fn hostname_and_domainname_are_set() {
     let runtime = Runtime::new();
     let bundle = runtime
@@ -679,6 +665,7 @@ fn hostname_and_domainname_are_set() {
     assert_eq!(runtime.run(&bundle).ok().line(), "box\nexample.org");
 }
 
+#[test]
 fn sysctls_are_written() {
     let runtime = Runtime::new();
     let sysctl = json!({"net.ipv4.ip_forward": "1", "kernel/msgmax": "9000",
@@ -694,6 +681,7 @@ fn sysctls_are_written() {
     assert_eq!(runtime.run(&bundle).ok().stdout, "1\n9000\n2\n20\n");
 }
 
+#[test]
 fn sysctls_of_the_host_are_refused() {
     let runtime = Runtime::new();
     let before = fs::read_to_string("/proc/sys/vm/swappiness").unwrap();
@@ -719,6 +707,7 @@ fn sysctls_of_the_host_are_refused() {
     );
 }
 
+#[test]
 fn personality_is_set() {
     super::exec::needs_personality();
     let runtime = Runtime::new();
@@ -729,6 +718,7 @@ fn personality_is_set() {
     assert_eq!(container.exec(["uname", "-m"]).ok().line(), "i686");
 }
 
+#[test]
 fn a_memory_policy_is_set() {
     let runtime = Runtime::new();
     // Beside one that is there the kernel would leave it out without a word.
@@ -748,6 +738,7 @@ fn a_memory_policy_is_set() {
     assert!(output.stdout.contains("bind:0"), "{output}");
 }
 
+#[test]
 fn create_without_process_works_and_start_fails() {
     let runtime = Runtime::new();
     let container = runtime.create(&runtime.bundle().remove("/process"));
@@ -756,6 +747,7 @@ fn create_without_process_works_and_start_fails() {
     container.delete().ok();
 }
 
+#[test]
 fn an_apparmor_profile_without_apparmor_is_refused() {
     let runtime = Runtime::new();
     let bundle = runtime
@@ -785,6 +777,7 @@ fn confined(runtime: &Runtime) -> Bundle {
 const LOOK: &str = "cat /proc/self/attr/current; echo x >/tmp/allowed && cat /tmp/allowed; \
                     echo x >/tmp/denied || echo denied";
 
+#[test]
 fn an_apparmor_profile_confines() {
     let runtime = Runtime::new();
     let bundle = confined(&runtime).shell(LOOK);
@@ -795,6 +788,7 @@ fn an_apparmor_profile_confines() {
     }
 }
 
+#[test]
 fn an_apparmor_profile_that_is_not_loaded_is_named() {
     let runtime = Runtime::new();
     let bundle = confined(&runtime).set("/process/apparmorProfile", json!("no-such-profile"));
@@ -808,6 +802,7 @@ fn an_apparmor_profile_that_is_not_loaded_is_named() {
     runtime.is_clean();
 }
 
+#[test]
 fn exec_has_the_apparmor_profile() {
     let runtime = Runtime::new();
     let container = runtime.start(&confined(&runtime).args(["sleep", "1000"]));
@@ -826,6 +821,7 @@ fn exec_has_the_apparmor_profile() {
     assert_eq!(output.line(), "guest-test (enforce)");
 }
 
+#[test]
 fn an_selinux_label_without_selinux_is_refused() {
     if machine().has_selinux {
         coracle_integration::skip!("SELinux is on");
@@ -836,6 +832,7 @@ fn an_selinux_label_without_selinux_is_refused() {
     runtime.try_create(&bundle).fails(["selinux"]);
 }
 
+#[test]
 fn init_is_not_traceable_before_start() {
     needs::program("runuser");
     let runtime = Runtime::new();

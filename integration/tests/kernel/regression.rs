@@ -4,28 +4,12 @@ use std::fs;
 
 use coracle_integration::{Command, Runtime, json, needs, wait_until};
 
-coracle_integration::tests![
-    runc_4347_poststart_hooks_find_the_program,
-    runc_3448_start_of_a_dying_init_does_not_hang,
-    runc_1_4_2_many_mounts_need_few_descriptors,
-    runc_1_5_a_written_spec_warns_of_nothing,
-    moby_41168_little_memory_is_enough,
-    moby_a_hook_by_the_daemons_own_file_works,
-    crun_1_27_the_state_names_the_bundle,
-    crun_1_29_1_a_signal_leaves_no_frozen_group,
-    youki_a_status_is_not_guessed_from_signals,
-    podman_only_a_missing_command_reads_like_one,
-    podman_a_directory_as_command_reads_like_one,
-    containerd_repeated_kills_of_the_dead_are_harmless,
-    deletions_at_once_delete_once,
-    a_long_path_of_the_bundle_works,
-];
-
 fn shell(script: &str) -> coracle_integration::Value {
     json!({"path": "/bin/sh", "args": ["sh", "-c", script]})
 }
 
 /// Even if the container's own hooks take their time.
+#[test]
 fn runc_4347_poststart_hooks_find_the_program() {
     let runtime = Runtime::new();
     let file = runtime.folder().join("found");
@@ -37,6 +21,7 @@ fn runc_4347_poststart_hooks_find_the_program() {
     assert_eq!(fs::read_to_string(file).unwrap(), "sleep\n");
 }
 
+#[test]
 fn runc_3448_start_of_a_dying_init_does_not_hang() {
     let runtime = Runtime::new();
     let bundle = runtime
@@ -53,6 +38,7 @@ fn runc_3448_start_of_a_dying_init_does_not_hang() {
     container.delete_by_force().ok();
 }
 
+#[test]
 fn runc_1_4_2_many_mounts_need_few_descriptors() {
     let runtime = Runtime::new();
     let source = runtime.folder().folder("source");
@@ -66,6 +52,7 @@ fn runc_1_4_2_many_mounts_need_few_descriptors() {
     assert_eq!(output.ok().line(), "600");
 }
 
+#[test]
 fn runc_1_5_a_written_spec_warns_of_nothing() {
     let runtime = Runtime::new();
     let (bundle, log) = (runtime.bundle(), runtime.folder().join("log"));
@@ -91,6 +78,7 @@ fn runc_1_5_a_written_spec_warns_of_nothing() {
     assert_eq!(fs::read_to_string(log).unwrap(), "");
 }
 
+#[test]
 fn moby_41168_little_memory_is_enough() {
     needs::controller("memory");
     let runtime = Runtime::new();
@@ -100,6 +88,7 @@ fn moby_41168_little_memory_is_enough() {
 }
 
 /// dockerd names itself so: a link that leads to a file by no path.
+#[test]
 fn moby_a_hook_by_the_daemons_own_file_works() {
     let runtime = Runtime::new();
     let daemon = Command::new("/bin/busybox").args(["sleep", "1000"]).spawn();
@@ -118,6 +107,7 @@ fn moby_a_hook_by_the_daemons_own_file_works() {
     assert_eq!(fs::read_to_string(file).unwrap(), "ran\n");
 }
 
+#[test]
 fn crun_1_27_the_state_names_the_bundle() {
     let runtime = Runtime::new();
     let file = runtime.folder().join("found");
@@ -131,6 +121,7 @@ fn crun_1_27_the_state_names_the_bundle() {
     assert_eq!(state["bundle"], bundle.dir.to_str().unwrap());
 }
 
+#[test]
 fn crun_1_29_1_a_signal_leaves_no_frozen_group() {
     let runtime = Runtime::new();
     let script = "trap '' USR1; while :; do (sleep 0.001 &); done";
@@ -145,6 +136,7 @@ fn crun_1_29_1_a_signal_leaves_no_frozen_group() {
     container.delete_by_force().ok();
 }
 
+#[test]
 fn youki_a_status_is_not_guessed_from_signals() {
     let runtime = Runtime::new();
     let script = "trap 'echo got' USR1 TERM; echo ready; while :; do sleep 0.01; done";
@@ -158,6 +150,7 @@ fn youki_a_status_is_not_guessed_from_signals() {
 }
 
 /// podman exits with 127 if it finds this text anywhere.
+#[test]
 fn podman_only_a_missing_command_reads_like_one() {
     let runtime = Runtime::new();
     for bundle in [
@@ -180,6 +173,7 @@ fn podman_only_a_missing_command_reads_like_one() {
     }
 }
 
+#[test]
 fn podman_a_directory_as_command_reads_like_one() {
     let runtime = Runtime::new();
     let bundle = runtime.bundle().args(["/etc"]);
@@ -189,6 +183,7 @@ fn podman_a_directory_as_command_reads_like_one() {
 }
 
 /// The shim does so after the end, twice, and takes two texts for a success.
+#[test]
 fn containerd_repeated_kills_of_the_dead_are_harmless() {
     let runtime = Runtime::new();
     let container = runtime.sleeper();
@@ -206,6 +201,7 @@ fn containerd_repeated_kills_of_the_dead_are_harmless() {
     container.delete_by_force().ok();
 }
 
+#[test]
 fn deletions_at_once_delete_once() {
     let runtime = Runtime::new();
     let log = runtime.folder().join("log");
@@ -229,6 +225,7 @@ fn deletions_at_once_delete_once() {
     runtime.is_clean();
 }
 
+#[test]
 fn a_long_path_of_the_bundle_works() {
     let runtime = Runtime::new();
     let bundle = runtime.bundle().args(["echo", "here"]);

@@ -8,61 +8,6 @@ use coracle_integration::{
     Bundle, Command, Container, HostMount, Running, Runtime, json, wait_until,
 };
 
-coracle_integration::tests![
-    a_relative_root_is_below_the_bundle,
-    a_root_through_a_link_is_resolved,
-    bad_roots_are_refused,
-    a_read_only_root_is_read_only,
-    a_read_only_root_is_written_before,
-    a_read_only_root_keeps_its_other_flags,
-    a_read_only_root_in_a_user_namespace,
-    a_root_on_a_read_only_filesystem,
-    a_missing_mount_point_on_a_read_only_filesystem_is_named,
-    a_root_that_is_a_mount,
-    a_root_on_a_shared_mount,
-    a_root_on_an_overlay,
-    mounts_below_the_root_are_taken_along,
-    mounts_of_the_container_stay_in_it,
-    no_pivot_works,
-    no_pivot_leaves_no_procfs_outside,
-    no_pivot_with_a_private_root_is_refused,
-    without_a_mount_namespace_there_is_a_chroot,
-    without_a_mount_namespace_nothing_is_left,
-    without_a_mount_namespace_nothing_is_left_by_a_failure,
-    the_host_root_can_be_the_root,
-    a_joined_mount_namespace_can_be_used,
-    a_failure_leaves_no_mount_in_a_joined_namespace,
-    propagation_of_the_root_is_set,
-    a_slave_root_sees_later_mounts,
-    a_private_root_sees_none,
-    a_shared_root_shares_with_the_container_alone,
-    masked_files_are_null_devices,
-    masked_folders_are_empty_and_read_only,
-    masked_folders_share_one_filesystem,
-    missing_masked_paths_are_skipped,
-    a_path_is_masked_once,
-    masks_follow_links_within_the_root,
-    masks_lie_over_mounts,
-    masks_need_no_devices_inside,
-    read_only_paths_are_read_only,
-    read_only_paths_keep_their_flags,
-    read_only_paths_reach_submounts,
-    a_read_only_root_as_a_read_only_path,
-    a_mask_lies_over_a_read_only_path,
-    masks_lie_in_read_only_proc_and_sys,
-    masks_lie_in_masked_proc_and_sys,
-    read_only_paths_in_an_unbindable_root,
-    sysctls_are_written_before_their_folder_is_read_only,
-    paths_in_a_user_namespace,
-    nothing_is_mounted_that_is_not_listed,
-    nothing_is_written_but_mount_points_and_devices,
-    modes_do_not_depend_on_the_callers_umask,
-    without_dev_devices_are_made_in_the_root,
-    without_dev_a_read_only_root_keeps_its_devices,
-    without_dev_a_read_only_root_without_devices_is_refused,
-    a_mount_label_without_selinux_is_ignored,
-];
-
 /// The last line of mountinfo for this mount point, in its fields.
 fn mount_line<'a>(mountinfo: &'a str, point: &str) -> Option<Vec<&'a str>> {
     let mut lines = mountinfo.lines().map(|line| line.split(' ').collect());
@@ -99,6 +44,7 @@ fn host_mounts() -> String {
     fs::read_to_string("/proc/self/mountinfo").unwrap()
 }
 
+#[test]
 fn a_relative_root_is_below_the_bundle() {
     let runtime = Runtime::new();
     let bundle = runtime.bundle().file("/here", "").args(["ls", "/here"]);
@@ -111,6 +57,7 @@ fn a_relative_root_is_below_the_bundle() {
         .ok();
 }
 
+#[test]
 fn a_root_through_a_link_is_resolved() {
     let runtime = Runtime::new();
     let bundle = runtime.bundle().file("/here", "").args(["ls", "/here"]);
@@ -121,6 +68,7 @@ fn a_root_through_a_link_is_resolved() {
     assert!(state["rootfs"].as_str().unwrap().starts_with('/'));
 }
 
+#[test]
 fn bad_roots_are_refused() {
     let runtime = Runtime::new();
     let bundle = runtime.bundle().file("/file", "");
@@ -144,6 +92,7 @@ fn bad_roots_are_refused() {
     runtime.is_clean();
 }
 
+#[test]
 fn a_read_only_root_is_read_only() {
     let runtime = Runtime::new();
     let bundle = runtime.bundle().set("/root/readonly", json!(true));
@@ -154,6 +103,7 @@ fn a_read_only_root_is_read_only() {
     assert!(output.stdout.ends_with("writable\n"), "{output}");
 }
 
+#[test]
 fn a_read_only_root_is_written_before() {
     let runtime = Runtime::new();
     let bundle = runtime.bundle().set("/root/readonly", json!(true));
@@ -168,6 +118,7 @@ fn a_read_only_root_is_written_before() {
     assert_eq!(output.line(), "/new/cwd\n/from-hook\ntmpfs");
 }
 
+#[test]
 fn a_read_only_root_keeps_its_other_flags() {
     let runtime = Runtime::new();
     let mount = HostMount::new(&runtime, "root", ["remount,bind,nosuid,nodev,noatime"]);
@@ -178,6 +129,7 @@ fn a_read_only_root_keeps_its_other_flags() {
     );
 }
 
+#[test]
 fn a_read_only_root_in_a_user_namespace() {
     let runtime = Runtime::new();
     let mount = HostMount::new(&runtime, "root", ["remount,bind,nosuid,nodev,noatime"]);
@@ -186,6 +138,7 @@ fn a_read_only_root_in_a_user_namespace() {
     assert_eq!(flags(&runtime, &bundle, "/"), "ro,nosuid,nodev,noatime");
 }
 
+#[test]
 fn a_root_on_a_read_only_filesystem() {
     let runtime = Runtime::new();
     let mount = HostMount::new(&runtime, "root", []);
@@ -197,6 +150,7 @@ fn a_root_on_a_read_only_filesystem() {
     drop(mount);
 }
 
+#[test]
 fn a_missing_mount_point_on_a_read_only_filesystem_is_named() {
     let runtime = Runtime::new();
     let mount = HostMount::new(&runtime, "root", []);
@@ -213,6 +167,7 @@ fn a_missing_mount_point_on_a_read_only_filesystem_is_named() {
     runtime.is_clean();
 }
 
+#[test]
 fn a_root_that_is_a_mount() {
     let runtime = Runtime::new();
     let mount = HostMount::new(&runtime, "root", []);
@@ -231,6 +186,7 @@ fn mounts_below(listing: &str, mount: &HostMount) -> usize {
     listing.matches(mount.path.to_str().unwrap()).count()
 }
 
+#[test]
 fn a_root_on_a_shared_mount() {
     let runtime = Runtime::new();
     let mount = HostMount::new(&runtime, "root", ["--make-rshared"]);
@@ -242,6 +198,7 @@ fn a_root_on_a_shared_mount() {
     container.delete_by_force().ok();
 }
 
+#[test]
 fn a_root_on_an_overlay() {
     let runtime = Runtime::new();
     let parts = HostMount::new(&runtime, "parts", []);
@@ -260,6 +217,7 @@ fn a_root_on_an_overlay() {
     assert!(mount.join("made").exists() && !bundle.path("/made").exists());
 }
 
+#[test]
 fn mounts_below_the_root_are_taken_along() {
     let runtime = Runtime::new();
     let mount = HostMount::new(&runtime, "root", []);
@@ -269,6 +227,7 @@ fn mounts_below_the_root_are_taken_along() {
     assert!(runtime.run(&bundle).stdout.starts_with("text"));
 }
 
+#[test]
 fn mounts_of_the_container_stay_in_it() {
     let runtime = Runtime::new();
     let bundle = runtime
@@ -281,6 +240,7 @@ fn mounts_of_the_container_stay_in_it() {
     assert!(!host_mounts().contains(folder), "{}", host_mounts());
 }
 
+#[test]
 fn no_pivot_works() {
     let runtime = Runtime::new();
     let bundle = runtime.bundle().file("/here", "");
@@ -292,6 +252,7 @@ fn no_pivot_works() {
 }
 
 /// With all mounts in sight nothing but the container's own procfs may be among them.
+#[test]
 fn no_pivot_leaves_no_procfs_outside() {
     let runtime = Runtime::new();
     let bundle = runtime.bundle().args(["sleep", "1000"]);
@@ -308,6 +269,7 @@ fn no_pivot_leaves_no_procfs_outside() {
     assert_eq!(points(" - sysfs "), ["/sys"], "{mountinfo}");
 }
 
+#[test]
 fn no_pivot_with_a_private_root_is_refused() {
     let runtime = Runtime::new();
     let bundle = runtime
@@ -328,6 +290,7 @@ fn without_mount_namespace(runtime: &Runtime) -> Bundle {
         .remove("/linux/readonlyPaths")
 }
 
+#[test]
 fn without_a_mount_namespace_there_is_a_chroot() {
     let runtime = Runtime::new();
     let bundle = without_mount_namespace(&runtime).file("/here", "");
@@ -339,6 +302,7 @@ fn without_a_mount_namespace_there_is_a_chroot() {
     runtime.is_clean();
 }
 
+#[test]
 fn without_a_mount_namespace_nothing_is_left() {
     let runtime = Runtime::new();
     let bundle = without_mount_namespace(&runtime).args(["sleep", "1000"]);
@@ -355,6 +319,7 @@ fn without_a_mount_namespace_nothing_is_left() {
     runtime.is_clean();
 }
 
+#[test]
 fn without_a_mount_namespace_nothing_is_left_by_a_failure() {
     let runtime = Runtime::new();
     let bundle = without_mount_namespace(&runtime);
@@ -366,6 +331,7 @@ fn without_a_mount_namespace_nothing_is_left_by_a_failure() {
     runtime.is_clean();
 }
 
+#[test]
 fn the_host_root_can_be_the_root() {
     let runtime = Runtime::new();
     let bundle = without_mount_namespace(&runtime);
@@ -389,6 +355,7 @@ fn mount_namespace() -> (Running, String) {
     (other, path)
 }
 
+#[test]
 fn a_joined_mount_namespace_can_be_used() {
     let runtime = Runtime::new();
     let (other, path) = mount_namespace();
@@ -404,6 +371,7 @@ fn a_joined_mount_namespace_can_be_used() {
     assert_eq!(output.stdout, format!("/here\n{}\n", expected.display()));
 }
 
+#[test]
 fn a_failure_leaves_no_mount_in_a_joined_namespace() {
     let runtime = Runtime::new();
     let (other, path) = mount_namespace();
@@ -429,6 +397,7 @@ fn a_failure_leaves_no_mount_in_a_joined_namespace() {
     other.signal(nix::sys::signal::SIGKILL);
 }
 
+#[test]
 fn propagation_of_the_root_is_set() {
     let runtime = Runtime::new();
     let mount = HostMount::new(&runtime, "root", ["--make-rshared"]);
@@ -470,16 +439,19 @@ fn sees_later_mounts(value: &str) -> bool {
     mount_line(&mountinfo, "/later").is_some()
 }
 
+#[test]
 fn a_slave_root_sees_later_mounts() {
     assert!(sees_later_mounts("slave"));
     assert!(sees_later_mounts("rslave"));
 }
 
+#[test]
 fn a_private_root_sees_none() {
     assert!(!sees_later_mounts("private"));
     assert!(!sees_later_mounts("rprivate"));
 }
 
+#[test]
 fn a_shared_root_shares_with_the_container_alone() {
     let runtime = Runtime::new();
     let mount = HostMount::new(&runtime, "root", ["--make-rshared"]);
@@ -497,6 +469,7 @@ fn masked(bundle: Bundle, paths: &[&str]) -> Bundle {
     bundle.set("/linux/maskedPaths", json!(paths))
 }
 
+#[test]
 fn masked_files_are_null_devices() {
     let runtime = Runtime::new();
     let bundle = masked(runtime.bundle(), &["/proc/keys", "/etc/secret"]).file("/etc/secret", "s");
@@ -506,6 +479,7 @@ fn masked_files_are_null_devices() {
     assert_eq!(fs::read_to_string(bundle.path("/etc/secret")).unwrap(), "s");
 }
 
+#[test]
 fn masked_folders_are_empty_and_read_only() {
     let runtime = Runtime::new();
     let bundle = masked(runtime.bundle(), &["/proc/tty", "/secret"]).file("/secret/file", "s");
@@ -515,6 +489,7 @@ fn masked_folders_are_empty_and_read_only() {
     assert_eq!(output.stdout, expected);
 }
 
+#[test]
 fn masked_folders_share_one_filesystem() {
     let runtime = Runtime::new();
     let mut bundle = masked(runtime.bundle(), &[]);
@@ -528,6 +503,7 @@ fn masked_folders_share_one_filesystem() {
     assert!(output.stdout.trim().starts_with("300 "), "{output}");
 }
 
+#[test]
 fn missing_masked_paths_are_skipped() {
     let runtime = Runtime::new();
     let paths = ["/no/such/path", "/proc/no_such_file", "/etc/passwd/below"];
@@ -536,6 +512,7 @@ fn missing_masked_paths_are_skipped() {
     assert!(!bundle.path("/no").exists());
 }
 
+#[test]
 fn a_path_is_masked_once() {
     let runtime = Runtime::new();
     let paths = ["/proc/keys", "/proc/keys", "/proc//keys", "/etc", "/etc/"];
@@ -547,6 +524,7 @@ fn a_path_is_masked_once() {
     }
 }
 
+#[test]
 fn masks_follow_links_within_the_root() {
     let runtime = Runtime::new();
     let outside = runtime.folder().file("outside", "outside");
@@ -561,6 +539,7 @@ fn masks_follow_links_within_the_root() {
     assert_eq!(fs::read_to_string(outside).unwrap(), "outside");
 }
 
+#[test]
 fn masks_lie_over_mounts() {
     let runtime = Runtime::new();
     let (file, folder) = (
@@ -575,6 +554,7 @@ fn masks_lie_over_mounts() {
     assert_eq!(output.stdout, "");
 }
 
+#[test]
 fn masks_need_no_devices_inside() {
     let runtime = Runtime::new();
     let bundle = masked(runtime.bundle(), &["/proc/keys"])
@@ -588,6 +568,7 @@ fn masks_need_no_devices_inside() {
     assert_eq!(output.stdout, "1:3\n", "{output}");
 }
 
+#[test]
 fn read_only_paths_are_read_only() {
     let runtime = Runtime::new();
     let paths = json!(["/proc/sys", "/etc", "/file"]);
@@ -601,6 +582,7 @@ fn read_only_paths_are_read_only() {
     assert_eq!(output.stdout, "text");
 }
 
+#[test]
 fn read_only_paths_keep_their_flags() {
     let runtime = Runtime::new();
     let mount = HostMount::new(&runtime, "volume", ["remount,bind,nosuid,nodev,noexec"]);
@@ -612,6 +594,7 @@ fn read_only_paths_keep_their_flags() {
     assert!(flags.starts_with("ro,nosuid,nodev,noexec"), "{flags}");
 }
 
+#[test]
 fn read_only_paths_reach_submounts() {
     let runtime = Runtime::new();
     let bundle = runtime
@@ -623,6 +606,7 @@ fn read_only_paths_reach_submounts() {
     assert_eq!(output.stderr.matches("Read-only").count(), 2, "{output}");
 }
 
+#[test]
 fn a_mask_lies_over_a_read_only_path() {
     let runtime = Runtime::new();
     let bundle = masked(
@@ -634,6 +618,7 @@ fn a_mask_lies_over_a_read_only_path() {
     assert_eq!(runtime.run(&bundle).ok().line(), "/proc/sys/net/core");
 }
 
+#[test]
 fn a_read_only_root_as_a_read_only_path() {
     let runtime = Runtime::new();
     let bundle = runtime
@@ -645,6 +630,7 @@ fn a_read_only_root_as_a_read_only_path() {
 }
 
 /// The whole of /proc or /sys, in several spellings.
+#[test]
 fn masks_lie_in_read_only_proc_and_sys() {
     let runtime = Runtime::new();
     for paths in [["/proc", "/sys"], ["/proc/sys/..", "/sys/fs//../."]] {
@@ -663,6 +649,7 @@ fn masks_lie_in_read_only_proc_and_sys() {
     }
 }
 
+#[test]
 fn masks_lie_in_masked_proc_and_sys() {
     let runtime = Runtime::new();
     let bundle = masked(
@@ -673,6 +660,7 @@ fn masks_lie_in_masked_proc_and_sys() {
     assert_eq!(output.stdout, "/proc: /sys:\n", "{output}");
 }
 
+#[test]
 fn read_only_paths_in_an_unbindable_root() {
     let runtime = Runtime::new();
     let folder = runtime.folder().folder("volume");
@@ -688,6 +676,7 @@ fn read_only_paths_in_an_unbindable_root() {
     }
 }
 
+#[test]
 fn sysctls_are_written_before_their_folder_is_read_only() {
     let runtime = Runtime::new();
     let bundle = masked(runtime.bundle(), &["/proc/sys/net/ipv4/ip_forward"])
@@ -702,6 +691,7 @@ fn sysctls_are_written_before_their_folder_is_read_only() {
     assert!(output.stderr.contains("Read-only"), "{output}");
 }
 
+#[test]
 fn paths_in_a_user_namespace() {
     let runtime = Runtime::new();
     let bundle = runtime.bundle().file("/secret/file", "s").user_namespace();
@@ -716,6 +706,7 @@ fn paths_in_a_user_namespace() {
     assert!(output.stdout.contains("Read-only"), "{output}");
 }
 
+#[test]
 fn nothing_is_mounted_that_is_not_listed() {
     let runtime = Runtime::new();
     let proc = json!([{"destination": "/proc", "type": "proc", "source": "proc"}]);
@@ -726,6 +717,7 @@ fn nothing_is_mounted_that_is_not_listed() {
     assert_eq!(runtime.run(&bundle).ok().stdout, "/\n/proc\n");
 }
 
+#[test]
 fn nothing_is_written_but_mount_points_and_devices() {
     let runtime = Runtime::new();
     let bundle = runtime.bundle();
@@ -738,6 +730,7 @@ fn nothing_is_written_but_mount_points_and_devices() {
     assert_eq!(listing().stdout, before.stdout);
 }
 
+#[test]
 fn modes_do_not_depend_on_the_callers_umask() {
     let runtime = Runtime::new();
     let file = runtime.folder().file("file", "");
@@ -772,6 +765,7 @@ fn without_dev(runtime: &Runtime) -> Bundle {
     bundle
 }
 
+#[test]
 fn without_dev_devices_are_made_in_the_root() {
     let runtime = Runtime::new();
     let bundle = without_dev(&runtime);
@@ -784,6 +778,7 @@ fn without_dev_devices_are_made_in_the_root() {
     }
 }
 
+#[test]
 fn without_dev_a_read_only_root_keeps_its_devices() {
     let runtime = Runtime::new();
     let mount = HostMount::new(&runtime, "root", []);
@@ -795,6 +790,7 @@ fn without_dev_a_read_only_root_keeps_its_devices() {
     drop(mount);
 }
 
+#[test]
 fn without_dev_a_read_only_root_without_devices_is_refused() {
     let runtime = Runtime::new();
     let mount = HostMount::new(&runtime, "root", []);
@@ -805,6 +801,7 @@ fn without_dev_a_read_only_root_without_devices_is_refused() {
     drop(mount);
 }
 
+#[test]
 fn a_mount_label_without_selinux_is_ignored() {
     if coracle_integration::machine().has_selinux {
         coracle_integration::skip!("needs a machine without SELinux");

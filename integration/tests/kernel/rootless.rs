@@ -9,44 +9,6 @@ use coracle_integration::{
     Bundle, Command, Runtime, Value, json, needs, program, skip, status_field,
 };
 
-coracle_integration::tests![
-    the_written_config_maps_the_caller,
-    the_written_config_works,
-    the_written_config_works_on_a_terminal,
-    the_whole_life,
-    a_process_can_join,
-    without_a_user_namespace_it_is_refused,
-    the_own_id_can_be_any_inside,
-    an_unmapped_user_is_refused,
-    anothers_id_is_refused,
-    anothers_id_names_the_helper_or_its_file,
-    subordinate_ids_are_mapped_by_the_helpers,
-    the_helpers_decide_about_subordinate_ids,
-    additional_groups_are_refused,
-    root_comes_in_without_its_groups,
-    devices_are_bound,
-    sysfs_is_there_and_read_only,
-    control_groups_are_there_or_hidden,
-    control_groups_of_the_host_are_bound,
-    masks_lie,
-    unmapped_ids_of_mounts_are_refused,
-    id_mapped_mounts_are_refused,
-    network_devices_are_refused,
-    limits_without_a_control_group_are_refused,
-    a_named_control_group_without_the_right_is_refused,
-    pausing_without_a_control_group_is_refused,
-    no_control_groups_are_no_failure,
-    a_lower_oom_score_is_no_failure,
-    the_state_root_is_in_the_runtime_folder,
-    without_a_runtime_folder_the_root_must_be_named,
-    anothers_containers_are_out_of_reach,
-    cve_2016_8659_no_process_has_the_hosts_capabilities,
-    cve_2020_5291_no_process_is_traceable_while_it_is_set_up,
-    a_process_can_join_before_the_start,
-    root_of_a_user_namespace_needs_no_other,
-    failures_leave_nothing,
-];
-
 const USER: u32 = 54_321;
 
 /// A runtime for the user.
@@ -77,6 +39,7 @@ fn with_maps(bundle: Bundle, maps: &Value) -> Bundle {
     bundle.set("/linux/gidMappings", maps.clone())
 }
 
+#[test]
 fn the_written_config_maps_the_caller() {
     let runtime = user();
     let config = written(&runtime).config;
@@ -84,6 +47,7 @@ fn the_written_config_maps_the_caller() {
     assert_eq!(config["linux"]["gidMappings"], map(0, USER, 1));
 }
 
+#[test]
 fn the_written_config_works() {
     let runtime = user();
     let bundle = written(&runtime).shell("id -u; id -g; cat /proc/self/uid_map | xargs; echo $$");
@@ -91,6 +55,7 @@ fn the_written_config_works() {
     assert_eq!(output.line(), format!("0\n0\n0 {USER} 1\n1"));
 }
 
+#[test]
 fn the_written_config_works_on_a_terminal() {
     let runtime = user();
     let bundle = written(&runtime).set("/process/terminal", json!(true));
@@ -102,6 +67,7 @@ fn the_written_config_works_on_a_terminal() {
     running.wait().ok();
 }
 
+#[test]
 fn the_whole_life() {
     let runtime = user();
     let container = runtime.create(&written(&runtime).args(["sleep", "1000"]));
@@ -120,6 +86,7 @@ fn the_whole_life() {
     runtime.is_clean();
 }
 
+#[test]
 fn a_process_can_join() {
     let runtime = user();
     let container = runtime.start(&written(&runtime).args(["sleep", "1000"]));
@@ -133,6 +100,7 @@ fn a_process_can_join() {
         .fails_as(255, []);
 }
 
+#[test]
 fn without_a_user_namespace_it_is_refused() {
     let runtime = user();
     let bundle = written(&runtime)
@@ -143,6 +111,7 @@ fn without_a_user_namespace_it_is_refused() {
     runtime.is_clean();
 }
 
+#[test]
 fn the_own_id_can_be_any_inside() {
     let runtime = user();
     let bundle = with_maps(written(&runtime), &map(1000, USER, 1)).user(1000, 1000);
@@ -150,6 +119,7 @@ fn the_own_id_can_be_any_inside() {
     assert_eq!(runtime.run(&bundle).ok().line(), "1000\n1000\n1000");
 }
 
+#[test]
 fn an_unmapped_user_is_refused() {
     let runtime = user();
     let bundle = written(&runtime).user(5, 0);
@@ -158,6 +128,7 @@ fn an_unmapped_user_is_refused() {
     runtime.try_create(&bundle).fails(["process.user.gid"]);
 }
 
+#[test]
 fn anothers_id_is_refused() {
     let runtime = user();
     for maps in [map(0, 0, 1), map(0, USER, 2), map(0, USER + 1, 1)] {
@@ -167,6 +138,7 @@ fn anothers_id_is_refused() {
     runtime.is_clean();
 }
 
+#[test]
 fn anothers_id_names_the_helper_or_its_file() {
     let runtime = user();
     let bundle = with_maps(written(&runtime), &map(0, USER, 2));
@@ -202,6 +174,7 @@ fn with_account_files(runtime: &Runtime, mode: u32, command: Command) -> Command
     command.under("unshare", ["--mount", "sh", "-c", script, folder])
 }
 
+#[test]
 fn subordinate_ids_are_mapped_by_the_helpers() {
     needs::program("newuidmap");
     let runtime = user();
@@ -223,6 +196,7 @@ fn subordinate_ids_are_mapped_by_the_helpers() {
 }
 
 /// They may know of ids that the files do not show: here the user may not read them.
+#[test]
 fn the_helpers_decide_about_subordinate_ids() {
     needs::program("newuidmap");
     let runtime = user();
@@ -246,6 +220,7 @@ fn the_helpers_decide_about_subordinate_ids() {
     runtime.is_clean();
 }
 
+#[test]
 fn additional_groups_are_refused() {
     let runtime = user();
     let bundle = written(&runtime).set("/process/user/additionalGids", json!([0]));
@@ -255,6 +230,7 @@ fn additional_groups_are_refused() {
 }
 
 /// Where setgroups(2) is denied, whoever is root outside could not drop them any more.
+#[test]
 fn root_comes_in_without_its_groups() {
     const LOOK: &str = "id -u; grep ^Groups /proc/self/status";
     let (runtime, root) = (user(), Runtime::new());
@@ -284,6 +260,7 @@ fn root_comes_in_without_its_groups() {
     root.is_clean();
 }
 
+#[test]
 fn devices_are_bound() {
     let runtime = user();
     let own = json!({"path": "/dev/zero", "type": "c", "major": 1, "minor": 5});
@@ -296,6 +273,7 @@ fn devices_are_bound() {
     );
 }
 
+#[test]
 fn sysfs_is_there_and_read_only() {
     let runtime = user();
     let script = "ls /sys/class/net; touch /sys/x 2>&1; ls -A /sys/firmware";
@@ -307,6 +285,7 @@ fn sysfs_is_there_and_read_only() {
     assert!(output.stdout.contains("Read-only"), "{output}");
 }
 
+#[test]
 fn control_groups_are_there_or_hidden() {
     let runtime = user();
     let script = "find /sys/fs/cgroup -maxdepth 2 -type d | while read d; do \
@@ -319,6 +298,7 @@ fn control_groups_are_there_or_hidden() {
 
 /// Without a control group and a namespace of its own the process is in the caller's groups, and a
 /// service manager in the container looks for them.
+#[test]
 fn control_groups_of_the_host_are_bound() {
     let user = user();
     let root = Runtime::new().options(["--cgroup-manager", "disabled"]);
@@ -341,6 +321,7 @@ fn control_groups_of_the_host_are_bound() {
     }
 }
 
+#[test]
 fn masks_lie() {
     let runtime = user();
     let script = "stat -c %t:%T /proc/keys; echo 1 2>&1 >/proc/sys/kernel/domainname";
@@ -352,6 +333,7 @@ fn masks_lie() {
     );
 }
 
+#[test]
 fn unmapped_ids_of_mounts_are_refused() {
     let runtime = user();
     for option in ["uid=5", "gid=5"] {
@@ -364,6 +346,7 @@ fn unmapped_ids_of_mounts_are_refused() {
     runtime.run(&twin).ok();
 }
 
+#[test]
 fn id_mapped_mounts_are_refused() {
     let runtime = user();
     let mount = json!({"destination": "/x", "source": "/usr", "options": ["bind", "idmap"],
@@ -373,6 +356,7 @@ fn id_mapped_mounts_are_refused() {
     runtime.is_clean();
 }
 
+#[test]
 fn network_devices_are_refused() {
     let runtime = user();
     let bundle = written(&runtime).new_namespace("network");
@@ -381,6 +365,7 @@ fn network_devices_are_refused() {
     runtime.is_clean();
 }
 
+#[test]
 fn limits_without_a_control_group_are_refused() {
     let runtime = user();
     let bundle = written(&runtime);
@@ -397,6 +382,7 @@ fn limits_without_a_control_group_are_refused() {
     }
 }
 
+#[test]
 fn a_named_control_group_without_the_right_is_refused() {
     let runtime = user();
     let path = json!(format!("/{}x", runtime.marker()));
@@ -407,6 +393,7 @@ fn a_named_control_group_without_the_right_is_refused() {
     runtime.is_clean();
 }
 
+#[test]
 fn pausing_without_a_control_group_is_refused() {
     let runtime = user();
     let container = runtime.start(&written(&runtime).args(["sleep", "1000"]));
@@ -414,6 +401,7 @@ fn pausing_without_a_control_group_is_refused() {
     assert_eq!(container.status(), "running");
 }
 
+#[test]
 fn no_control_groups_are_no_failure() {
     for option in ["auto", "true"] {
         let runtime = user().options(["--rootless", option]);
@@ -421,6 +409,7 @@ fn no_control_groups_are_no_failure() {
     }
 }
 
+#[test]
 fn a_lower_oom_score_is_no_failure() {
     let runtime = user();
     let bundle = written(&runtime).args(["cat", "/proc/self/oom_score_adj"]);
@@ -435,6 +424,7 @@ fn a_lower_oom_score_is_no_failure() {
     assert!(output.stderr.contains("process.oomScoreAdj"), "{output}");
 }
 
+#[test]
 fn the_state_root_is_in_the_runtime_folder() {
     let runtime = user();
     let folder = runtime.folder().join("user");
@@ -454,12 +444,14 @@ fn the_state_root_is_in_the_runtime_folder() {
     assert!(!root.join(&id).exists());
 }
 
+#[test]
 fn without_a_runtime_folder_the_root_must_be_named() {
     let runtime = user();
     let output = runtime.bare().arg("list").output();
     output.fails(["XDG_RUNTIME_DIR", "--root"]);
 }
 
+#[test]
 fn anothers_containers_are_out_of_reach() {
     let runtime = user();
     let container = runtime.start(&written(&runtime).args(["sleep", "1000"]));
@@ -483,6 +475,7 @@ fn anothers_containers_are_out_of_reach() {
 
 /// Whatever was needed for the set-up: afterwards no process of the container holds a capability in
 /// the host's user namespace or another's id.
+#[test]
 fn cve_2016_8659_no_process_has_the_hosts_capabilities() {
     let runtime = user();
     let container = runtime.create(&written(&runtime).args(["sleep", "1000"]));
@@ -502,6 +495,7 @@ fn cve_2016_8659_no_process_has_the_hosts_capabilities() {
 
 /// Another process of the same user must not get at init while it is set up. Created, init holds
 /// nothing any more that its user could not have otherwise.
+#[test]
 fn cve_2020_5291_no_process_is_traceable_while_it_is_set_up() {
     let runtime = user();
     let script = "pid=$(sed 's/.*\"pid\": *\\([0-9]*\\).*/\\1/')
@@ -515,6 +509,7 @@ fn cve_2020_5291_no_process_is_traceable_while_it_is_set_up() {
 }
 
 /// As an engine prepares a container whose program does not run yet.
+#[test]
 fn a_process_can_join_before_the_start() {
     let runtime = user();
     for privileges in [true, false] {
@@ -545,6 +540,7 @@ fn a_process_can_join_before_the_start() {
 }
 
 /// As podman does it: root of a namespace that the user made, and no further one.
+#[test]
 fn root_of_a_user_namespace_needs_no_other() {
     let runtime = user();
     let bundle = written(&runtime)
@@ -564,6 +560,7 @@ fn root_of_a_user_namespace_needs_no_other() {
     assert_eq!(output.line(), format!("0\n1:3\n0 {USER} 1"));
 }
 
+#[test]
 fn failures_leave_nothing() {
     let runtime = user();
     let bundle = written(&runtime);

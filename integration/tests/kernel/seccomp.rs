@@ -13,33 +13,6 @@ use nix::sys::signal::Signal;
 
 use crate::rootless;
 
-coracle_integration::tests![
-    every_action_is_taken,
-    killing_a_thread_spares_the_others,
-    a_tracer_is_told,
-    arguments_are_compared,
-    the_32_bit_entry_is_filtered,
-    x32_is_filtered,
-    calls_newer_than_the_profile_do_not_exist,
-    profiles_of_engines_work_unchanged,
-    exec_has_the_filter,
-    a_filter_without_rules_is_one,
-    flags_are_set,
-    only_what_is_ours_needs_to_be_allowed,
-    hooks_of_the_start_are_filtered,
-    a_profile_that_forbids_the_start_is_named,
-    bad_profiles_are_refused,
-    unknown_names_are_skipped_or_refused,
-    what_gives_up_privileges_is_not_faked,
-    explain_shows_it,
-    a_listener_answers,
-    a_listener_hears_of_exec,
-    nothing_but_write_needs_to_pass,
-    a_listener_gets_the_state,
-    a_user_without_privileges_has_a_listener,
-    nobody_listening_is_an_error,
-];
-
 const UMASK: u32 = 95;
 const GETPPID: u32 = 110;
 
@@ -94,6 +67,7 @@ fn only(names: &str, default: &str) -> Value {
     })
 }
 
+#[test]
 fn every_action_is_taken() {
     let runtime = Runtime::new();
     let number = GETPPID.to_string();
@@ -133,6 +107,7 @@ fn every_action_is_taken() {
     }
 }
 
+#[test]
 fn killing_a_thread_spares_the_others() {
     let runtime = Runtime::new();
     for (action, code, text) in [
@@ -147,6 +122,7 @@ fn killing_a_thread_spares_the_others() {
     }
 }
 
+#[test]
 fn a_tracer_is_told() {
     let runtime = Runtime::new();
     let rule = json!({"names": ["getppid"], "action": "SCMP_ACT_TRACE", "errnoRet": 77});
@@ -155,6 +131,7 @@ fn a_tracer_is_told() {
     assert_eq!(output.line(), "message 77\nanswer 1", "{output}");
 }
 
+#[test]
 fn arguments_are_compared() {
     let runtime = Runtime::new();
     let big = 1_u64 << 32;
@@ -223,6 +200,7 @@ fn has_32_bit_entry() -> bool {
     pid.is_ok_and(|pid: i32| pid > 0)
 }
 
+#[test]
 fn the_32_bit_entry_is_filtered() {
     const UMASK_OF_X86: &str = "60";
     if !has_32_bit_entry() {
@@ -250,6 +228,7 @@ fn the_32_bit_entry_is_filtered() {
     assert_eq!(runtime.run(&bundle).ok().line(), "18");
 }
 
+#[test]
 fn x32_is_filtered() {
     let runtime = Runtime::new();
     let rule = json!({"names": ["umask"], "action": "SCMP_ACT_ERRNO", "errnoRet": 95});
@@ -267,6 +246,7 @@ fn x32_is_filtered() {
     assert!(allowed == "-38" || !allowed.starts_with('-'), "{output}");
 }
 
+#[test]
 fn calls_newer_than_the_profile_do_not_exist() {
     let runtime = Runtime::new();
     let profile: Value = MOBY.parse().expect("JSON");
@@ -275,6 +255,7 @@ fn calls_newer_than_the_profile_do_not_exist() {
     assert_eq!(output.line(), "-38\n-38\n-1", "{output}");
 }
 
+#[test]
 fn profiles_of_engines_work_unchanged() {
     let runtime = Runtime::new();
     let script = "
@@ -307,6 +288,7 @@ fn profiles_of_engines_work_unchanged() {
     }
 }
 
+#[test]
 fn exec_has_the_filter() {
     let runtime = Runtime::new();
     let rule = json!({"names": ["getppid"], "action": "SCMP_ACT_ERRNO", "errnoRet": 95});
@@ -327,6 +309,7 @@ fn exec_has_the_filter() {
     }
 }
 
+#[test]
 fn a_filter_without_rules_is_one() {
     let runtime = Runtime::new();
     let profile = json!({"defaultAction": "SCMP_ACT_ALLOW"});
@@ -347,6 +330,7 @@ fn a_filter_without_rules_is_one() {
     }
 }
 
+#[test]
 fn flags_are_set() {
     needs::program("strace");
     let runtime = Runtime::new();
@@ -396,6 +380,7 @@ fn tiny(runtime: &Runtime, bundle: &Bundle) {
     cc.output().ok();
 }
 
+#[test]
 fn only_what_is_ours_needs_to_be_allowed() {
     const LAST: &str = "write read execve exit_group";
     const PRIVILEGED: &str = "prctl setgroups setresgid setresuid capset";
@@ -420,6 +405,7 @@ fn only_what_is_ours_needs_to_be_allowed() {
     }
 }
 
+#[test]
 fn hooks_of_the_start_are_filtered() {
     let runtime = Runtime::new();
     let rule = json!({"names": ["getppid"], "action": "SCMP_ACT_ERRNO", "errnoRet": 95});
@@ -431,6 +417,7 @@ fn hooks_of_the_start_are_filtered() {
     assert_eq!(runtime.run(&bundle).ok().line(), "-95");
 }
 
+#[test]
 fn a_profile_that_forbids_the_start_is_named() {
     let runtime = Runtime::new();
     let hint = "the seccomp profile must allow";
@@ -471,6 +458,7 @@ fn a_profile_that_forbids_the_start_is_named() {
 }
 
 /// Those that only the planner sees; `bad_config` has the others.
+#[test]
 fn bad_profiles_are_refused() {
     let runtime = Runtime::new();
     let notify = json!({"names": ["mkdir", "write"], "action": "SCMP_ACT_NOTIFY"});
@@ -499,6 +487,7 @@ fn bad_profiles_are_refused() {
     }
 }
 
+#[test]
 fn unknown_names_are_skipped_or_refused() {
     let runtime = Runtime::new();
     let rule = json!({"names": ["mkdir", "brew"], "action": "SCMP_ACT_ERRNO"});
@@ -522,6 +511,7 @@ fn unknown_names_are_skipped_or_refused() {
     ]);
 }
 
+#[test]
 fn what_gives_up_privileges_is_not_faked() {
     let runtime = Runtime::new();
     let rule = json!({"names": ["setresuid"], "action": "SCMP_ACT_ERRNO", "errnoRet": 0});
@@ -541,6 +531,7 @@ fn what_gives_up_privileges_is_not_faked() {
         .fails(["linux.seccomp", "SCMP_ACT_NOTIFY for capset"]);
 }
 
+#[test]
 fn explain_shows_it() {
     let runtime = Runtime::new();
     let mut profile = but(json!({"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}));
@@ -608,6 +599,7 @@ impl Drop for Agent {
 
 const ASK: &str = "calls call native 83; calls call native 84; calls call native 110; true";
 
+#[test]
 fn a_listener_answers() {
     let runtime = Runtime::new();
     let agent = Agent::listen(&runtime);
@@ -626,6 +618,7 @@ fn a_listener_answers() {
     assert_eq!(agent.heard("notified of 83"), 4);
 }
 
+#[test]
 fn a_listener_hears_of_exec() {
     let runtime = Runtime::new();
     let agent = Agent::listen(&runtime);
@@ -641,6 +634,7 @@ fn a_listener_hears_of_exec() {
 
 /// The agent lets all of these go on, but somebody has to be there to say so. What gives up
 /// privileges may be notified only where it is done by then.
+#[test]
 fn nothing_but_write_needs_to_pass() {
     const PRIVILEGED: &str = "prctl setgroups setresgid setresuid capset";
     let runtime = Runtime::new();
@@ -661,6 +655,7 @@ fn nothing_but_write_needs_to_pass() {
     }
 }
 
+#[test]
 fn a_listener_gets_the_state() {
     let runtime = Runtime::new();
     let agent = Agent::listen(&runtime);
@@ -694,6 +689,7 @@ fn a_listener_gets_the_state() {
 
 /// Without noNewPrivileges the filter is loaded while its runtime may not trace init, whose memory
 /// belongs to the host's user namespace.
+#[test]
 fn a_user_without_privileges_has_a_listener() {
     let runtime = rootless::user();
     let agent = Agent::listen(&runtime);
@@ -722,6 +718,7 @@ fn a_user_without_privileges_has_a_listener() {
         .fails(["listenerPath", "sendmsg", "EPERM"]);
 }
 
+#[test]
 fn nobody_listening_is_an_error() {
     let runtime = Runtime::new();
     let mut profile = but(json!({"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}));

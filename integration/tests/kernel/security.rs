@@ -16,54 +16,6 @@ use coracle_integration::{
 };
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 
-coracle_integration::tests![
-    cve_2015_1335_mount_targets_stay_in_the_root,
-    cve_2016_3697_user_names_are_no_ids,
-    cve_2016_9962_who_enters_shows_nothing_of_the_host,
-    cve_2016_9962_nor_to_a_tracer,
-    cve_2016_8649_no_procfs_stays_open,
-    cve_2017_5226_the_callers_terminal_is_out_of_reach,
-    cve_2019_5736_the_binary_cannot_be_written,
-    cve_2019_5736_nor_by_an_administrator,
-    cve_2019_16884_nothing_false_lies_on_proc,
-    cve_2019_18837_climbing_destinations_stay_in_the_root,
-    cve_2019_19921_proc_and_sys_are_real_folders,
-    cve_2023_27561_proc_is_real_while_it_is_exchanged,
-    cve_2020_15257_no_abstract_sockets,
-    cve_2021_30465_mounts_hit_nothing_else_in_a_race,
-    cve_2021_43784_long_values_are_not_cut,
-    cve_2022_0492_control_groups_can_be_read_only,
-    cve_2022_24769_nothing_is_inheritable,
-    cve_2022_36109_the_groups_are_the_configs,
-    cve_2023_25809_the_own_control_group_is_read_only,
-    cve_2024_21626_cwd_is_in_the_root,
-    cve_2024_21626_preserved_descriptors_are_no_cwd,
-    cve_2024_21626_nor_for_exec,
-    cve_2024_40635_ids_do_not_wrap,
-    cve_2024_25621_state_is_closed_to_others,
-    cve_2024_45310_nothing_is_made_outside_in_a_race,
-    cve_2025_24965_files_of_ours_are_not_written_through_links,
-    cve_2025_31133_masks_are_true_null_devices,
-    cve_2025_31133_masks_of_folders_are_empty,
-    cve_2025_52565_the_console_is_only_the_console,
-    cve_2025_52881_sysctls_are_written_to_procfs_alone,
-    cve_2026_30892_users_are_read_to_the_end,
-    cve_2026_41579_devices_stay_in_the_root,
-    cve_2026_88264_the_console_is_not_made_through_links,
-    cve_2026_88265_stdio_is_not_reopened_through_links,
-    ids_do_not_leave_the_state_root,
-    control_group_paths_do_not_leave_the_tree,
-    mounts_inside_do_not_reach_the_host,
-    the_log_and_the_pid_file_follow_no_links,
-    init_holds_only_what_it_needs,
-    a_process_that_joins_holds_only_what_it_needs,
-    the_callers_environment_reaches_nobody,
-    the_callers_keyring_reaches_nobody,
-    the_callers_groups_reach_no_process,
-    exec_has_no_new_privileges,
-    the_images_null_is_not_stdio,
-];
-
 /// A folder of the host that nobody may touch.
 struct Outside {
     path: PathBuf,
@@ -169,6 +121,7 @@ const ALL_POWERFUL: [&str; 8] = [
     "CAP_MKNOD",
 ];
 
+#[test]
 fn cve_2015_1335_mount_targets_stay_in_the_root() {
     let runtime = Runtime::new();
     let outside = Outside::new(&runtime);
@@ -195,6 +148,7 @@ fn cve_2015_1335_mount_targets_stay_in_the_root() {
     );
 }
 
+#[test]
 fn cve_2016_3697_user_names_are_no_ids() {
     let runtime = Runtime::new();
     let passwd = "1000:x:0:0::/root:/bin/sh\nroot:x:0:0::/root:/bin/sh\n";
@@ -244,15 +198,18 @@ fn watch_who_enters(capabilities: &[&str]) -> String {
     leaks.into_iter().take(20).collect::<Vec<_>>().join(", ")
 }
 
+#[test]
 fn cve_2016_9962_who_enters_shows_nothing_of_the_host() {
     assert_eq!(watch_who_enters(&["CAP_KILL"]), "");
 }
 
+#[test]
 fn cve_2016_9962_nor_to_a_tracer() {
     assert_eq!(watch_who_enters(&ALL_POWERFUL), "");
 }
 
 /// The process that joined must hold no descriptor of a procfs that the container has not.
+#[test]
 fn cve_2016_8649_no_procfs_stays_open() {
     let runtime = Runtime::new();
     let container = runtime.sleeper();
@@ -268,6 +225,7 @@ fn cve_2016_8649_no_procfs_stays_open() {
     }
 }
 
+#[test]
 fn cve_2017_5226_the_callers_terminal_is_out_of_reach() {
     let runtime = Runtime::new();
     let bundle = with_perl(runtime.bundle());
@@ -353,11 +311,13 @@ fn attack_the_binary(capabilities: &[&str], seize: &str) {
     container.delete_by_force().ok();
 }
 
+#[test]
 fn cve_2019_5736_the_binary_cannot_be_written() {
     attack_the_binary(&["CAP_DAC_OVERRIDE", "CAP_KILL"], "");
 }
 
 /// He may make mounts writable: mount_setattr(2) with all flags cleared, and remount by mount(2).
+#[test]
 fn cve_2019_5736_nor_by_an_administrator() {
     let seize = r#"my $clear = pack("QQQQ", 0, 1, 0, 0);
         syscall(442, fileno $held, my $empty = "", 0x1000, $clear, 32);
@@ -366,6 +326,7 @@ fn cve_2019_5736_nor_by_an_administrator() {
     attack_the_binary(&ALL_POWERFUL, seize);
 }
 
+#[test]
 fn cve_2019_16884_nothing_false_lies_on_proc() {
     let runtime = Runtime::new();
     let fake = runtime.folder().folder("fake");
@@ -405,6 +366,7 @@ fn cve_2019_16884_nothing_false_lies_on_proc() {
     runtime.run(&real).ok();
 }
 
+#[test]
 fn cve_2019_18837_climbing_destinations_stay_in_the_root() {
     let runtime = Runtime::new();
     let outside = Outside::new(&runtime);
@@ -424,6 +386,7 @@ fn cve_2019_18837_climbing_destinations_stay_in_the_root() {
     runtime.run(&twin.args(["stat", "-fc", "%T", "/x"])).ok();
 }
 
+#[test]
 fn cve_2019_19921_proc_and_sys_are_real_folders() {
     let runtime = Runtime::new();
     for (kind, name) in [("proc", "proc"), ("sysfs", "sys")] {
@@ -449,6 +412,7 @@ fn cve_2019_19921_proc_and_sys_are_real_folders() {
 
 /// The image's `/proc` is a folder and a link in turns: either all of the container's masks lie on
 /// the procfs, or it is refused.
+#[test]
 fn cve_2023_27561_proc_is_real_while_it_is_exchanged() {
     let runtime = Runtime::new();
     let bundle = runtime.bundle().folder("/fake/sys").link("/other", "/fake");
@@ -492,6 +456,7 @@ fn masks_lie_on_procfs(pid: i64) {
 }
 
 /// In a network namespace of the test's own, so that other programs' sockets don't matter.
+#[test]
 fn cve_2020_15257_no_abstract_sockets() {
     let runtime = Runtime::new();
     let bundle = runtime
@@ -547,6 +512,7 @@ fn race(runtime: &Runtime, volume: &Volume, add: impl Fn(Bundle, usize) -> Bundl
     good
 }
 
+#[test]
 fn cve_2021_30465_mounts_hit_nothing_else_in_a_race() {
     let runtime = Runtime::new();
     let outside = Outside::new(&runtime);
@@ -560,6 +526,7 @@ fn cve_2021_30465_mounts_hit_nothing_else_in_a_race() {
     assert!(good > 0, "no container was made at all");
 }
 
+#[test]
 fn cve_2024_45310_nothing_is_made_outside_in_a_race() {
     let runtime = Runtime::new();
     let outside = Outside::new(&runtime);
@@ -574,6 +541,7 @@ fn cve_2024_45310_nothing_is_made_outside_in_a_race() {
     assert!(good > 0, "no container was made at all");
 }
 
+#[test]
 fn cve_2021_43784_long_values_are_not_cut() {
     let runtime = Runtime::new();
     let long = "x".repeat(70_000);
@@ -623,6 +591,7 @@ fn controls_are_closed(runtime: &Runtime, bundle: Bundle, how: &[&str]) {
     assert_ne!(count, "0", "no control file was found: {output}");
 }
 
+#[test]
 fn cve_2022_0492_control_groups_can_be_read_only() {
     let runtime = Runtime::new();
     controls_are_closed(
@@ -637,6 +606,7 @@ fn cve_2022_0492_control_groups_can_be_read_only() {
     );
 }
 
+#[test]
 fn cve_2023_25809_the_own_control_group_is_read_only() {
     let runtime = Runtime::new();
     controls_are_closed(&runtime, runtime.bundle(), &["ro"]);
@@ -652,6 +622,7 @@ const SETS: [&str; 3] = [
     "grep ^Cap /proc/self/status | sed 's/.*:\t0*/x/' | xargs",
 ];
 
+#[test]
 fn cve_2022_24769_nothing_is_inheritable() {
     let runtime = Runtime::new();
     let look = |bundle: &Bundle| runtime.run(&bundle.clone().args(SETS)).ok().stdout;
@@ -676,6 +647,7 @@ fn cve_2022_24769_nothing_is_inheritable() {
     assert_eq!(look(&set), "x20 x20 x20 x20 x\n");
 }
 
+#[test]
 fn cve_2022_36109_the_groups_are_the_configs() {
     let runtime = Runtime::new();
     let bundle = runtime
@@ -713,6 +685,7 @@ fn look_around(runtime: &Runtime) -> String {
     )
 }
 
+#[test]
 fn cve_2024_21626_cwd_is_in_the_root() {
     let runtime = Runtime::new();
     let script = look_around(&runtime);
@@ -729,6 +702,7 @@ fn cve_2024_21626_cwd_is_in_the_root() {
     runtime.run(&twin.args(["pwd"])).ok();
 }
 
+#[test]
 fn cve_2024_21626_preserved_descriptors_are_no_cwd() {
     let runtime = Runtime::new();
     let script = look_around(&runtime);
@@ -752,6 +726,7 @@ fn cve_2024_21626_preserved_descriptors_are_no_cwd() {
         .ok();
 }
 
+#[test]
 fn cve_2024_21626_nor_for_exec() {
     let runtime = Runtime::new();
     let script = look_around(&runtime);
@@ -766,6 +741,7 @@ fn cve_2024_21626_nor_for_exec() {
     container.exec_with(["--cwd", "/usr"], ["true"]).ok();
 }
 
+#[test]
 fn cve_2024_40635_ids_do_not_wrap() {
     let runtime = Runtime::new();
     let bad = [
@@ -801,6 +777,7 @@ fn cve_2024_40635_ids_do_not_wrap() {
     assert_eq!(output.line(), "4294967294\n4294967294");
 }
 
+#[test]
 fn cve_2024_25621_state_is_closed_to_others() {
     let runtime = Runtime::new();
     let (bundle, id) = (runtime.bundle(), runtime.id());
@@ -844,6 +821,7 @@ fn without_dev(runtime: &Runtime) -> Bundle {
     bundle
 }
 
+#[test]
 fn cve_2025_24965_files_of_ours_are_not_written_through_links() {
     let runtime = Runtime::new();
     let outside = Outside::new(&runtime);
@@ -888,6 +866,7 @@ fn spoil_null(bundle: Bundle, form: &str) -> Bundle {
     bundle
 }
 
+#[test]
 fn cve_2025_31133_masks_are_true_null_devices() {
     let runtime = Runtime::new();
     let forms = [
@@ -910,6 +889,7 @@ fn cve_2025_31133_masks_are_true_null_devices() {
     }
 }
 
+#[test]
 fn cve_2025_31133_masks_of_folders_are_empty() {
     let runtime = Runtime::new();
     let bundle = runtime
@@ -925,6 +905,7 @@ fn cve_2025_31133_masks_of_folders_are_empty() {
     assert_eq!(runtime.run(&bundle).ok().line(), "");
 }
 
+#[test]
 fn cve_2025_52565_the_console_is_only_the_console() {
     let runtime = Runtime::new();
     let outside = Outside::new(&runtime);
@@ -947,6 +928,7 @@ fn cve_2025_52565_the_console_is_only_the_console() {
 }
 
 /// crun up to 1.29.1 made a missing target of the link on the host, with a read-only root too.
+#[test]
 fn cve_2026_88264_the_console_is_not_made_through_links() {
     let runtime = Runtime::new();
     let outside = Outside::new(&runtime);
@@ -972,6 +954,7 @@ fn cve_2026_88264_the_console_is_not_made_through_links() {
 
 /// crun up to 1.29.1 opened the image's /dev/null again for standard streams, knew it by its number
 /// alone, and gave it to the container's user.
+#[test]
 fn cve_2026_88265_stdio_is_not_reopened_through_links() {
     let runtime = Runtime::new();
     let outside = Outside::new(&runtime);
@@ -1016,6 +999,7 @@ fn only_the_console_is_mounted(runtime: &Runtime, bundle: Bundle) -> bool {
     is_right
 }
 
+#[test]
 fn cve_2025_52881_sysctls_are_written_to_procfs_alone() {
     let runtime = Runtime::new();
     let fake = runtime.folder().folder("fake");
@@ -1051,6 +1035,7 @@ fn cve_2025_52881_sysctls_are_written_to_procfs_alone() {
     assert_eq!(runtime.run(&twin).ok().line(), "1");
 }
 
+#[test]
 fn cve_2026_30892_users_are_read_to_the_end() {
     let runtime = Runtime::new();
     let container = runtime.sleeper();
@@ -1074,6 +1059,7 @@ fn cve_2026_30892_users_are_read_to_the_end() {
     }
 }
 
+#[test]
 fn cve_2026_41579_devices_stay_in_the_root() {
     let runtime = Runtime::new();
     let outside = Outside::new(&runtime);
@@ -1105,6 +1091,7 @@ fn cve_2026_41579_devices_stay_in_the_root() {
     assert!(twin.path("/inside/null").exists());
 }
 
+#[test]
 fn ids_do_not_leave_the_state_root() {
     let runtime = Runtime::new();
     let precious = runtime.folder().folder("precious");
@@ -1134,6 +1121,7 @@ fn ids_do_not_leave_the_state_root() {
     assert!(precious.join("record.json").exists() && runtime.root().exists());
 }
 
+#[test]
 fn control_group_paths_do_not_leave_the_tree() {
     let runtime = Runtime::new();
     let name = runtime.marker();
@@ -1153,6 +1141,7 @@ fn control_group_paths_do_not_leave_the_tree() {
         .ok();
 }
 
+#[test]
 fn mounts_inside_do_not_reach_the_host() {
     let runtime = Runtime::new();
     let shared = HostMount::new(&runtime, "shared", ["--make-rshared"]);
@@ -1183,6 +1172,7 @@ fn mounts_inside_do_not_reach_the_host() {
     container.delete_by_force().ok();
 }
 
+#[test]
 fn the_log_and_the_pid_file_follow_no_links() {
     let runtime = Runtime::new();
     let victim = runtime.folder().file("victim", "precious");
@@ -1227,6 +1217,7 @@ fn descriptors(pid: i32) -> Vec<(i32, String)> {
 
 /// Besides its standard streams: the two pipes that `start` uses, and the socket to the runtime,
 /// which has gone.
+#[test]
 fn init_holds_only_what_it_needs() {
     let runtime = Runtime::new();
     let bundle = runtime.bundle();
@@ -1249,6 +1240,7 @@ fn init_holds_only_what_it_needs() {
     runtime.command(["delete", "--force", &id]).output().ok();
 }
 
+#[test]
 fn a_process_that_joins_holds_only_what_it_needs() {
     let runtime = Runtime::new();
     let container = runtime.sleeper();
@@ -1263,6 +1255,7 @@ fn a_process_that_joins_holds_only_what_it_needs() {
     assert_eq!(all.len(), 3, "{all:?}");
 }
 
+#[test]
 fn the_callers_environment_reaches_nobody() {
     let runtime = Runtime::new();
     let seen = runtime.folder().folder("seen");
@@ -1314,6 +1307,7 @@ const WITH_KEY: &str = r#"my ($ring, $type, $name, $value) = ("caller", "user", 
 const FIND_KEY: &str = r#"my ($type, $name) = ("user", "secret");
     print syscall(250, 10, -3, $type, $name, 0) > 0 ? "found" : "none""#;
 
+#[test]
 fn the_callers_keyring_reaches_nobody() {
     let runtime = Runtime::new();
     let bundle = with_perl(runtime.bundle());
@@ -1335,6 +1329,7 @@ fn the_callers_keyring_reaches_nobody() {
     assert_eq!(found(container.exec_command([], find)), "none");
 }
 
+#[test]
 fn the_callers_groups_reach_no_process() {
     let runtime = Runtime::new();
     let container = runtime.create(&runtime.bundle().user(1000, 1000));
@@ -1353,6 +1348,7 @@ fn the_callers_groups_reach_no_process() {
     assert_eq!(coracle_integration::status_field(pid, "Groups"), "");
 }
 
+#[test]
 fn exec_has_no_new_privileges() {
     let runtime = Runtime::new();
     let look = ["grep", "NoNewPrivs", "/proc/self/status"];
@@ -1368,6 +1364,7 @@ fn exec_has_no_new_privileges() {
 }
 
 /// Standard streams on the host's null device may become the container's, if that is a true one.
+#[test]
 fn the_images_null_is_not_stdio() {
     let runtime = Runtime::new();
     for form in ["file", "/etc/passwd", "pipe", "full"] {

@@ -5,13 +5,6 @@ use std::path::Path;
 
 use coracle_integration::{Command, Container, Runtime, json, needs};
 
-coracle_integration::tests![
-    containers_of_other_runtimes_are_left_alone,
-    runc_lists_a_root_that_holds_our_containers,
-    records_of_an_earlier_release_are_read,
-    a_deletion_goes_on_by_an_earlier_record,
-];
-
 /// A file that another runtime keeps in a container's directory, its text, and whose it is.
 const FOREIGN: [(&str, &str, &str); 4] = [
     (
@@ -42,6 +35,7 @@ fn contents(folder: &Path) -> Vec<(String, String)> {
     files
 }
 
+#[test]
 fn containers_of_other_runtimes_are_left_alone() {
     let runtime = Runtime::new();
     let container = runtime.sleeper();
@@ -85,6 +79,7 @@ fn containers_of_other_runtimes_are_left_alone() {
 }
 
 /// runc 1.1 reports a record that is not its own, later releases fail on it as a whole.
+#[test]
 fn runc_lists_a_root_that_holds_our_containers() {
     needs::program("runc");
     let runtime = Runtime::new();
@@ -108,6 +103,7 @@ fn as_earlier(container: &Container) {
     fs::rename(record, folder.join("state.json")).expect("rename the record");
 }
 
+#[test]
 fn records_of_an_earlier_release_are_read() {
     let runtime = Runtime::new();
     let created = runtime.create(&runtime.bundle().args(["sleep", "1000"]));
@@ -134,6 +130,7 @@ fn records_of_an_earlier_release_are_read() {
     runtime.is_clean();
 }
 
+#[test]
 fn a_deletion_goes_on_by_an_earlier_record() {
     let runtime = Runtime::new();
     let container = runtime.sleeper();

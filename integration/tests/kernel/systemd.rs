@@ -14,51 +14,6 @@ use crate::cgroups::takes_no_place;
 use crate::lifecycle::{fail_every_call, kill_at_every_call, without_a_record};
 use crate::update::ends_the_idleness;
 
-coracle_integration::tests![
-    init_is_in_a_scope,
-    the_choice_of_create_holds_for_all_verbs,
-    run_to_the_end_leaves_no_unit,
-    the_path_names_slice_prefix_and_name,
-    the_root_slice,
-    a_slice_by_name,
-    wrong_paths_are_refused,
-    limits_are_properties_and_files,
-    cpusets_are_properties_and_files,
-    a_weight_ends_the_idleness,
-    a_reload_keeps_limits,
-    a_reload_keeps_devices,
-    a_denied_part_stays_denied,
-    all_devices_can_be_allowed,
-    annotations_are_properties,
-    bad_annotations_are_refused,
-    annotations_mean_nothing_to_cgroupfs,
-    systemds_refusal_leaves_nothing,
-    a_failed_unit_gives_way,
-    an_active_unit_is_left_alone,
-    a_used_group_is_refused,
-    a_frozen_slice_is_refused,
-    a_group_out_of_memory_leaves_no_unit,
-    pause_and_kill_of_all,
-    one_process_is_enough,
-    setting_up_takes_no_place,
-    init_behind_an_intermediate_is_in_the_scope,
-    forced_delete_without_a_record_goes_by_the_config,
-    a_killed_runtime_leaves_nothing,
-    failing_calls_are_undone,
-    the_managers_own_socket_is_enough,
-    without_a_bus_it_is_refused,
-    the_user_of_a_namespace_owns_the_group,
-    the_hosts_tree_is_seen_without_a_namespace,
-    init_below_its_group_by_systemd,
-    init_below_its_group_by_files,
-    exec_finds_init_in_a_group_below,
-    an_ordinary_user_has_the_users_manager,
-    an_ordinary_users_limits,
-    an_ordinary_users_annotations_and_failures,
-    an_ordinary_user_without_a_manager_is_refused,
-    podman_as_root,
-];
-
 /// The user of the guest whose manager always runs.
 const USER: u32 = 1000;
 
@@ -101,6 +56,7 @@ fn reload() {
     Command::new("systemctl").arg("daemon-reload").output().ok();
 }
 
+#[test]
 fn init_is_in_a_scope() {
     let runtime = systemd();
     let container = runtime.sleeper();
@@ -130,6 +86,7 @@ fn init_is_in_a_scope() {
 }
 
 /// conmon gives the flag to create only, podman to nobody (CLI-06).
+#[test]
 fn the_choice_of_create_holds_for_all_verbs() {
     let runtime = systemd();
     let container = runtime.create(&runtime.bundle().args(["sleep", "1000"]));
@@ -156,6 +113,7 @@ fn the_choice_of_create_holds_for_all_verbs() {
     is_gone(&unit(&container));
 }
 
+#[test]
 fn run_to_the_end_leaves_no_unit() {
     let runtime = systemd();
     for _ in 0..3 {
@@ -171,6 +129,7 @@ fn with_path(runtime: &Runtime, path: &str) -> Bundle {
     bundle.set("/linux/cgroupsPath", json!(path))
 }
 
+#[test]
 fn the_path_names_slice_prefix_and_name() {
     let runtime = systemd();
     let container = runtime.create(&with_path(&runtime, "coracletest-deep.slice:pre:@n"));
@@ -188,6 +147,7 @@ fn the_path_names_slice_prefix_and_name() {
     );
 }
 
+#[test]
 fn the_root_slice() {
     let runtime = systemd();
     let container = runtime.create(&with_path(&runtime, "-:p:@"));
@@ -195,6 +155,7 @@ fn the_root_slice() {
     assert_eq!(container.proc("cgroup"), expected);
 }
 
+#[test]
 fn a_slice_by_name() {
     let runtime = systemd();
     let container = runtime.start(&with_path(&runtime, "::@x.slice"));
@@ -210,6 +171,7 @@ fn a_slice_by_name() {
     assert_eq!(show(&unit, "ActiveState"), "inactive");
 }
 
+#[test]
 fn wrong_paths_are_refused() {
     let runtime = systemd();
     for (path, reason) in [
@@ -266,6 +228,7 @@ fn has_limits(container: &Container) {
     assert_eq!(file(container, "memory.oom.group"), "1");
 }
 
+#[test]
 fn limits_are_properties_and_files() {
     let runtime = systemd();
     let container = runtime.create(&limited(&runtime));
@@ -282,6 +245,7 @@ fn limits_are_properties_and_files() {
     assert_eq!(file(&container, "memory.max"), "max");
 }
 
+#[test]
 fn cpusets_are_properties_and_files() {
     let runtime = systemd();
     needs::controller("cpuset");
@@ -294,10 +258,12 @@ fn cpusets_are_properties_and_files() {
     assert_eq!(file(&container, "cpuset.cpus"), "0");
 }
 
+#[test]
 fn a_weight_ends_the_idleness() {
     ends_the_idleness(&systemd());
 }
 
+#[test]
 fn a_reload_keeps_limits() {
     let runtime = systemd();
     let container = runtime.start(&limited(&runtime));
@@ -333,6 +299,7 @@ fn opens(container: &Container, device: &str) -> [bool; 2] {
     })
 }
 
+#[test]
 fn a_reload_keeps_devices() {
     let runtime = systemd();
     let rules = json!([{"allow": false, "access": "rwm"},
@@ -361,6 +328,7 @@ fn a_reload_keeps_devices() {
 }
 
 /// systemd's list knows no denials; ours is in force beside it.
+#[test]
 fn a_denied_part_stays_denied() {
     let runtime = systemd();
     let rules = json!([{"allow": false, "access": "rwm"},
@@ -373,6 +341,7 @@ fn a_denied_part_stays_denied() {
     assert_eq!(opens(&container, "/dev/null"), [true, true]);
 }
 
+#[test]
 fn all_devices_can_be_allowed() {
     let runtime = systemd();
     let rules = json!([{"allow": true, "access": "rwm"}]);
@@ -390,6 +359,7 @@ fn annotated(runtime: &Runtime, name: &str, value: &str) -> Bundle {
     bundle.set("/annotations", annotations)
 }
 
+#[test]
 fn annotations_are_properties() {
     let runtime = systemd();
     for (name, value, property, expected) in [
@@ -412,6 +382,7 @@ fn annotations_are_properties() {
     }
 }
 
+#[test]
 fn bad_annotations_are_refused() {
     let runtime = systemd();
     for (name, value, reason) in [
@@ -429,6 +400,7 @@ fn bad_annotations_are_refused() {
     }
 }
 
+#[test]
 fn annotations_mean_nothing_to_cgroupfs() {
     let runtime = Runtime::new();
     let container = runtime.create(&annotated(&runtime, "KillSignal", "nonsense"));
@@ -436,6 +408,7 @@ fn annotations_mean_nothing_to_cgroupfs() {
 }
 
 /// A property that only systemd can judge.
+#[test]
 fn systemds_refusal_leaves_nothing() {
     let runtime = systemd();
     for (name, value) in [("NoSuchProperty", "1"), ("KillSignal", "'text'")] {
@@ -461,6 +434,7 @@ fn foreign(unit: &str, options: &[&str]) -> Running {
     running
 }
 
+#[test]
 fn a_failed_unit_gives_way() {
     let runtime = systemd();
     let unit = format!("p-{}x.scope", runtime.marker());
@@ -475,6 +449,7 @@ fn a_failed_unit_gives_way() {
     is_gone(&unit);
 }
 
+#[test]
 fn an_active_unit_is_left_alone() {
     let runtime = systemd();
     let unit = format!("p-{}x.scope", runtime.marker());
@@ -490,6 +465,7 @@ fn an_active_unit_is_left_alone() {
 }
 
 /// A group without a unit, which systemd would take over.
+#[test]
 fn a_used_group_is_refused() {
     let runtime = systemd();
     let group = format!("/sys/fs/cgroup/system.slice/p-{}x.scope", runtime.marker());
@@ -506,6 +482,7 @@ fn a_used_group_is_refused() {
     output.fails(["container's cgroup is not empty"]);
 }
 
+#[test]
 fn a_frozen_slice_is_refused() {
     let runtime = systemd();
     let group = "/sys/fs/cgroup/coraclefrozen.slice";
@@ -516,6 +493,7 @@ fn a_frozen_slice_is_refused() {
     output.fails(["container's cgroup unexpectedly frozen", group]);
 }
 
+#[test]
 fn a_group_out_of_memory_leaves_no_unit() {
     let runtime = systemd();
     let script = "head -c 100000000 /dev/zero | tail > /dev/null; sleep 1000";
@@ -529,6 +507,7 @@ fn a_group_out_of_memory_leaves_no_unit() {
     runtime.is_clean();
 }
 
+#[test]
 fn pause_and_kill_of_all() {
     let runtime = systemd();
     let container = runtime.start(&runtime.bundle().shell("sleep 1000 & sleep 1000 & wait"));
@@ -544,6 +523,7 @@ fn pause_and_kill_of_all() {
     is_gone(&unit(&container));
 }
 
+#[test]
 fn one_process_is_enough() {
     let runtime = systemd();
     let bundle = runtime.bundle().args(["sleep", "1000"]);
@@ -553,10 +533,12 @@ fn one_process_is_enough() {
 }
 
 /// Joining a pid namespace takes one more process, which is in the scope before init.
+#[test]
 fn setting_up_takes_no_place() {
     takes_no_place(&systemd());
 }
 
+#[test]
 fn init_behind_an_intermediate_is_in_the_scope() {
     let runtime = systemd();
     let first = runtime.sleeper();
@@ -569,6 +551,7 @@ fn init_behind_an_intermediate_is_in_the_scope() {
     is_gone(&unit(&second));
 }
 
+#[test]
 fn forced_delete_without_a_record_goes_by_the_config() {
     let runtime = systemd();
     without_a_record(&runtime, &json!(null));
@@ -576,11 +559,13 @@ fn forced_delete_without_a_record_goes_by_the_config() {
     without_a_record(&runtime, &path);
 }
 
+#[test]
 fn a_killed_runtime_leaves_nothing() {
     let runtime = systemd();
     kill_at_every_call(&runtime, &runtime.bundle().args(["sleep", "1000"]));
 }
 
+#[test]
 fn failing_calls_are_undone() {
     fail_every_call(&systemd());
 }
@@ -595,6 +580,7 @@ fn without(command: Command, hidden: &[&str]) -> Command {
 }
 
 /// systemd forgets what it was asked there when it is reloaded, as other tests do meanwhile.
+#[test]
 fn the_managers_own_socket_is_enough() {
     let runtime = systemd();
     let bundle = runtime.bundle().args(["sleep", "1000"]);
@@ -616,6 +602,7 @@ fn the_managers_own_socket_is_enough() {
     is_gone(&unit);
 }
 
+#[test]
 fn without_a_bus_it_is_refused() {
     let runtime = systemd();
     let bundle = runtime.bundle();
@@ -644,6 +631,7 @@ fn delegated(bundle: Bundle) -> Bundle {
     )
 }
 
+#[test]
 fn the_user_of_a_namespace_owns_the_group() {
     let runtime = systemd();
     let bundle = delegated(runtime.bundle().user_namespace().args(["sleep", "1000"]));
@@ -670,6 +658,7 @@ fn the_user_of_a_namespace_owns_the_group() {
 
 /// A user namespace may not mount the tree itself, and the scope is there only after the sources of
 /// mounts were opened.
+#[test]
 fn the_hosts_tree_is_seen_without_a_namespace() {
     let script = "cat /sys/fs/cgroup$(cut -d: -f3 /proc/self/cgroup)/cgroup.procs >/dev/null \
         && mkdir /sys/fs/cgroup/x; cat /proc/self/cgroup";
@@ -717,16 +706,19 @@ fn init_below_its_group(runtime: &Runtime) {
     runtime.is_clean();
 }
 
+#[test]
 fn init_below_its_group_by_systemd() {
     init_below_its_group(&systemd());
 }
 
+#[test]
 fn init_below_its_group_by_files() {
     needs::version_2();
     init_below_its_group(&Runtime::new());
 }
 
 /// A service manager in the container moves itself down and hands controllers to others (CGR-13).
+#[test]
 fn exec_finds_init_in_a_group_below() {
     let runtime = systemd();
     let script = "cd /sys/fs/cgroup; mkdir init.scope; echo 1 > init.scope/cgroup.procs; \
@@ -781,6 +773,7 @@ fn rootless(runtime: &Runtime) -> Bundle {
 }
 
 /// The runtime itself is in a group of root's here: systemd moves processes where it may not.
+#[test]
 fn an_ordinary_user_has_the_users_manager() {
     let runtime = user();
     let container = runtime.start(&rootless(&runtime));
@@ -803,6 +796,7 @@ fn an_ordinary_user_has_the_users_manager() {
     runtime.is_clean();
 }
 
+#[test]
 fn an_ordinary_users_limits() {
     let runtime = user();
     let limits = json!({"memory": {"limit": 67_108_864}, "pids": {"limit": 17},
@@ -826,6 +820,7 @@ fn an_ordinary_users_limits() {
     }
 }
 
+#[test]
 fn an_ordinary_users_annotations_and_failures() {
     let runtime = user();
     let annotate = |name: &str, value: &str| {
@@ -845,6 +840,7 @@ fn an_ordinary_users_annotations_and_failures() {
     runtime.is_clean();
 }
 
+#[test]
 fn an_ordinary_user_without_a_manager_is_refused() {
     needs::systemd();
     let runtime = Runtime::for_user(54_321).options(["--systemd-cgroup"]);
@@ -854,6 +850,7 @@ fn an_ordinary_user_without_a_manager_is_refused() {
 }
 
 /// conmon hands slice:prefix:name on, and the flag to create alone.
+#[test]
 fn podman_as_root() {
     needs::systemd();
     needs::version_2();

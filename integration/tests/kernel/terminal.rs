@@ -11,44 +11,6 @@ use coracle_integration::{
 };
 use nix::fcntl::{FcntlArg, fcntl};
 
-coracle_integration::tests![
-    create_sends_one_master,
-    run_detached_sends_one_master,
-    exec_detached_sends_one_master,
-    a_process_file_decides_on_the_terminal,
-    the_terminal_is_the_containers,
-    it_is_the_controlling_terminal,
-    it_belongs_to_the_processes_user,
-    its_size_is_the_configs,
-    a_closed_master_hangs_up,
-    a_long_socket_path_works,
-    a_bad_socket_undoes_all,
-    a_terminal_without_a_socket_is_refused,
-    a_socket_without_a_terminal_is_refused,
-    exec_follows_the_same_rules,
-    without_a_pty_filesystem_it_fails,
-    run_shows_the_containers_output,
-    run_passes_typed_text,
-    run_passes_much_typed_text,
-    an_interrupt_reaches_the_container,
-    an_end_of_input_reaches_the_container,
-    the_size_follows_the_callers,
-    the_callers_terminal_is_raw_meanwhile,
-    the_callers_terminal_is_restored_after_a_kill,
-    the_callers_terminal_is_restored_after_a_failure,
-    no_output_is_lost_at_the_end,
-    exit_codes_are_passed_on,
-    a_terminal_in_front_of_pipes,
-    an_ended_input_is_no_end,
-    exec_shows_the_processes_output,
-    exec_passes_an_interrupt,
-    exec_without_a_flag_has_no_terminal,
-    exec_in_a_container_without_terminal,
-    a_background_process_does_not_hold_run,
-    a_terminal_may_be_closed_and_opened_again,
-    a_stopped_reader_does_not_hold_run,
-];
-
 /// A bundle with a terminal.
 fn tty(runtime: &Runtime) -> Bundle {
     runtime.bundle().set("/process/terminal", json!(true))
@@ -92,6 +54,7 @@ fn started<'a>(runtime: &'a Runtime, bundle: &Bundle) -> (Container<'a>, Console
     (container, console)
 }
 
+#[test]
 fn create_sends_one_master() {
     let runtime = Runtime::new();
     let socket = socket(&runtime);
@@ -107,6 +70,7 @@ fn create_sends_one_master() {
     assert_eq!(container.stdout() + &container.stderr(), "");
 }
 
+#[test]
 fn run_detached_sends_one_master() {
     let runtime = Runtime::new();
     let socket = socket(&runtime);
@@ -116,6 +80,7 @@ fn run_detached_sends_one_master() {
     Console::receive(&socket).expect("ready");
 }
 
+#[test]
 fn exec_detached_sends_one_master() {
     let runtime = Runtime::new();
     let (container, socket) = (runtime.sleeper(), socket(&runtime));
@@ -140,6 +105,7 @@ fn exec_detached_sends_one_master() {
     assert_eq!(process.exit_code(), 0);
 }
 
+#[test]
 fn a_process_file_decides_on_the_terminal() {
     let runtime = Runtime::new();
     let (container, socket) = (runtime.sleeper(), socket(&runtime));
@@ -171,6 +137,7 @@ fn a_process_file_decides_on_the_terminal() {
     assert_eq!(process.exit_code(), 0);
 }
 
+#[test]
 fn the_terminal_is_the_containers() {
     let runtime = Runtime::new();
     let script = "tty; for n in 0 1 2; do readlink /proc/$$/fd/$n; done; ls /dev/pts; \
@@ -182,6 +149,7 @@ fn the_terminal_is_the_containers() {
     assert!(text.contains("crw"), "{text}");
 }
 
+#[test]
 fn it_is_the_controlling_terminal() {
     let runtime = Runtime::new();
     let script = "trap 'echo interrupted; exit 4' INT; echo by tty >/dev/tty; \
@@ -194,6 +162,7 @@ fn it_is_the_controlling_terminal() {
     assert_eq!(container.exit_code(), 4);
 }
 
+#[test]
 fn it_belongs_to_the_processes_user() {
     let runtime = Runtime::new();
     let script = "stat -c 'owner %u' $(tty); echo works >$(tty); sleep 1000";
@@ -203,6 +172,7 @@ fn it_belongs_to_the_processes_user() {
     console.expect("works");
 }
 
+#[test]
 fn its_size_is_the_configs() {
     let runtime = Runtime::new();
     let size = json!({"height": 33, "width": 77});
@@ -211,6 +181,7 @@ fn its_size_is_the_configs() {
     console.expect("33 77");
 }
 
+#[test]
 fn a_closed_master_hangs_up() {
     let runtime = Runtime::new();
     let (container, mut console) = started(
@@ -222,6 +193,7 @@ fn a_closed_master_hangs_up() {
     assert_eq!(container.exit_code(), 5);
 }
 
+#[test]
 fn a_long_socket_path_works() {
     let runtime = Runtime::new();
     let folder = runtime
@@ -241,6 +213,7 @@ fn a_long_socket_path_works() {
     Console::receive(&socket).expect("up");
 }
 
+#[test]
 fn a_bad_socket_undoes_all() {
     let runtime = Runtime::new();
     let file = runtime.folder().file("file", "");
@@ -259,6 +232,7 @@ fn a_bad_socket_undoes_all() {
 const NO_SOCKET: &str = "cannot allocate tty if coracle will detach without setting console socket";
 const NO_TERMINAL: &str = "cannot use console socket if coracle will not detach or allocate tty";
 
+#[test]
 fn a_terminal_without_a_socket_is_refused() {
     let runtime = Runtime::new();
     runtime.try_create(&tty(&runtime)).fails([NO_SOCKET]);
@@ -268,6 +242,7 @@ fn a_terminal_without_a_socket_is_refused() {
     runtime.is_clean();
 }
 
+#[test]
 fn a_socket_without_a_terminal_is_refused() {
     let runtime = Runtime::new();
     let socket = socket(&runtime);
@@ -286,6 +261,7 @@ fn a_socket_without_a_terminal_is_refused() {
     assert!(socket.is_idle());
 }
 
+#[test]
 fn exec_follows_the_same_rules() {
     let runtime = Runtime::new();
     let (container, socket) = (runtime.sleeper(), socket(&runtime));
@@ -305,6 +281,7 @@ fn exec_follows_the_same_rules() {
     assert!(socket.is_idle());
 }
 
+#[test]
 fn without_a_pty_filesystem_it_fails() {
     let runtime = Runtime::new();
     let bundle = tty(&runtime).without_mount("/dev/pts");
@@ -325,6 +302,7 @@ fn run(runtime: &Runtime, terminal: &Terminal, script: &str) -> Running {
     terminal.attach(command).spawn()
 }
 
+#[test]
 fn run_shows_the_containers_output() {
     let runtime = Runtime::new();
     let mut terminal = Terminal::new();
@@ -333,6 +311,7 @@ fn run_shows_the_containers_output() {
     run.wait().ok();
 }
 
+#[test]
 fn run_passes_typed_text() {
     let runtime = Runtime::new();
     let mut terminal = Terminal::new();
@@ -350,6 +329,7 @@ fn run_passes_typed_text() {
 }
 
 /// Nothing is echoed here: what comes back is the container's own.
+#[test]
 fn run_passes_much_typed_text() {
     let runtime = Runtime::new();
     let mut terminal = Terminal::new();
@@ -363,6 +343,7 @@ fn run_passes_much_typed_text() {
     run.wait().ok();
 }
 
+#[test]
 fn an_interrupt_reaches_the_container() {
     let runtime = Runtime::new();
     let mut terminal = Terminal::new();
@@ -374,6 +355,7 @@ fn an_interrupt_reaches_the_container() {
     run.wait().exits(4);
 }
 
+#[test]
 fn an_end_of_input_reaches_the_container() {
     let runtime = Runtime::new();
     let mut terminal = Terminal::new();
@@ -385,6 +367,7 @@ fn an_end_of_input_reaches_the_container() {
     run.wait().ok();
 }
 
+#[test]
 fn the_size_follows_the_callers() {
     let runtime = Runtime::new();
     let mut terminal = Terminal::new();
@@ -399,6 +382,7 @@ fn the_size_follows_the_callers() {
     run.wait().exits(128 + 9);
 }
 
+#[test]
 fn the_callers_terminal_is_raw_meanwhile() {
     let runtime = Runtime::new();
     let mut terminal = Terminal::new();
@@ -415,6 +399,7 @@ fn the_callers_terminal_is_raw_meanwhile() {
     assert_eq!(terminal.modes(), before);
 }
 
+#[test]
 fn the_callers_terminal_is_restored_after_a_kill() {
     let runtime = Runtime::new();
     let mut terminal = Terminal::new();
@@ -435,6 +420,7 @@ fn the_callers_terminal_is_restored_after_a_kill() {
     assert_eq!(terminal.modes(), before);
 }
 
+#[test]
 fn the_callers_terminal_is_restored_after_a_failure() {
     let runtime = Runtime::new();
     let mut terminal = Terminal::new();
@@ -456,6 +442,7 @@ fn the_callers_terminal_is_restored_after_a_failure() {
     }
 }
 
+#[test]
 fn no_output_is_lost_at_the_end() {
     let runtime = Runtime::new();
     for lines in [1, 100, 20_000] {
@@ -469,6 +456,7 @@ fn no_output_is_lost_at_the_end() {
     }
 }
 
+#[test]
 fn exit_codes_are_passed_on() {
     let runtime = Runtime::new();
     let bundle = tty(&runtime).without_namespace("pid");
@@ -476,6 +464,7 @@ fn exit_codes_are_passed_on() {
     runtime.run(&bundle.shell("kill -KILL $$")).exits(128 + 9);
 }
 
+#[test]
 fn a_terminal_in_front_of_pipes() {
     let runtime = Runtime::new();
     let bundle =
@@ -486,6 +475,7 @@ fn a_terminal_in_front_of_pipes() {
     assert!(output.stdout.ends_with("got typed\n"), "{output}");
 }
 
+#[test]
 fn an_ended_input_is_no_end() {
     let runtime = Runtime::new();
     let output = runtime
@@ -500,6 +490,7 @@ fn exec(container: &Container, terminal: &Terminal, script: &str) -> Running {
     terminal.attach(command).spawn()
 }
 
+#[test]
 fn exec_shows_the_processes_output() {
     let runtime = Runtime::new();
     let (container, mut terminal) = (runtime.sleeper(), Terminal::new());
@@ -517,6 +508,7 @@ fn exec_shows_the_processes_output() {
     assert_eq!(terminal.modes(), before);
 }
 
+#[test]
 fn exec_passes_an_interrupt() {
     let runtime = Runtime::new();
     let (container, mut terminal) = (runtime.sleeper(), Terminal::new());
@@ -531,6 +523,7 @@ fn exec_passes_an_interrupt() {
     assert_eq!(container.status(), "running");
 }
 
+#[test]
 fn exec_without_a_flag_has_no_terminal() {
     let runtime = Runtime::new();
     let (container, _console) = started(&runtime, &tty(&runtime).args(["sleep", "1000"]));
@@ -540,6 +533,7 @@ fn exec_without_a_flag_has_no_terminal() {
     assert_eq!(output.stdout, "none\n");
 }
 
+#[test]
 fn exec_in_a_container_without_terminal() {
     let runtime = Runtime::new();
     let container = runtime.sleeper();
@@ -550,6 +544,7 @@ fn exec_in_a_container_without_terminal() {
 }
 
 /// One that still has the terminal open when the program ends.
+#[test]
 fn a_background_process_does_not_hold_run() {
     let runtime = Runtime::new();
     let bundle = tty(&runtime).without_namespace("pid");
@@ -560,6 +555,7 @@ fn a_background_process_does_not_hold_run() {
 }
 
 /// As services do that have their streams elsewhere and the console for messages.
+#[test]
 fn a_terminal_may_be_closed_and_opened_again() {
     let runtime = Runtime::new();
     let script = "for n in 1 2; do exec </dev/null >/dev/null 2>&1; sleep 0.1; exec >/dev/console; \
@@ -568,6 +564,7 @@ fn a_terminal_may_be_closed_and_opened_again() {
     assert_eq!(output.stdout, "1".repeat(20_000) + &"2".repeat(20_000));
 }
 
+#[test]
 fn a_stopped_reader_does_not_hold_run() {
     let runtime = Runtime::new();
     let (_reader, mut writer) = std::io::pipe().unwrap();

@@ -7,41 +7,6 @@ use coracle_integration::{
     needs,
 };
 
-coracle_integration::tests![
-    flags_of_memory,
-    flags_of_cpu,
-    flags_of_cpusets,
-    flags_of_processes_and_disks,
-    obsolete_flags_are_ignored,
-    a_file_or_standard_input_is_read,
-    zeros_and_absent_values_stay,
-    what_engines_send,
-    halves_of_pairs_keep_the_other,
-    memory_moves_in_both_directions,
-    an_idle_container_gets_its_weight_back,
-    a_weight_ends_the_idleness,
-    the_oom_killer_can_be_had_back,
-    a_failing_value_takes_back_all_others,
-    a_config_that_cannot_be_stored_takes_the_limits_back,
-    a_usage_above_the_limit_is_refused_if_asked,
-    bad_values_are_named,
-    old_values_may_stand_in_the_way,
-    block_devices_are_added,
-    unified_files_are_written,
-    a_controller_that_was_not_handed_down_is_named,
-    created_and_paused_containers_are_updated,
-    stopped_and_absent_containers_are_not,
-    a_container_without_a_group_is_not,
-    exec_and_delete_work_after,
-    devices_are_allowed_and_denied_in_a_living_container,
-    a_device_that_stays_allowed_is_never_denied,
-    the_bare_denial_of_devices_says_nothing,
-    devices_are_taken_back_with_the_rest,
-    device_groups_below_keep_the_verdict,
-    programs_of_others_stay,
-    schemata_need_a_group,
-];
-
 fn is_v2() -> bool {
     machine().layout == Layout::V2
 }
@@ -99,6 +64,7 @@ fn limited(runtime: &Runtime, resources: Value) -> Bundle {
         .set("/linux/resources", resources)
 }
 
+#[test]
 fn flags_of_memory() {
     needs::controller("memory");
     let runtime = Runtime::new();
@@ -126,6 +92,7 @@ fn flags_of_memory() {
     assert_eq!(resources(&container)["memory"]["swap"], json!(-1));
 }
 
+#[test]
 fn flags_of_cpu() {
     needs::controller("cpu");
     let runtime = Runtime::new();
@@ -161,6 +128,7 @@ fn flags_of_cpu() {
     assert_eq!(read(&container, IDLE), "1");
 }
 
+#[test]
 fn flags_of_cpusets() {
     needs::controller("cpuset");
     let runtime = Runtime::new();
@@ -180,6 +148,7 @@ fn flags_of_cpusets() {
     assert_eq!(read(&container, CPUS), all.trim());
 }
 
+#[test]
 fn flags_of_processes_and_disks() {
     needs::controller("pids");
     let runtime = Runtime::new();
@@ -204,6 +173,7 @@ fn flags_of_processes_and_disks() {
     }
 }
 
+#[test]
 fn obsolete_flags_are_ignored() {
     let runtime = Runtime::new().options(["--log-level", "warning"]);
     let container = runtime.sleeper();
@@ -218,6 +188,7 @@ fn obsolete_flags_are_ignored() {
     assert_eq!(resources(&container), before);
 }
 
+#[test]
 fn a_file_or_standard_input_is_read() {
     needs::controller("pids");
     let runtime = Runtime::new();
@@ -257,6 +228,7 @@ fn a_file_or_standard_input_is_read() {
     assert_eq!(read(&container, PIDS), "34");
 }
 
+#[test]
 fn zeros_and_absent_values_stay() {
     needs::controller("memory");
     let runtime = Runtime::new();
@@ -281,6 +253,7 @@ fn zeros_and_absent_values_stay() {
 }
 
 /// The objects that docker and Kubernetes' engine send.
+#[test]
 fn what_engines_send() {
     needs::controller("memory");
     let runtime = Runtime::new();
@@ -301,6 +274,7 @@ fn what_engines_send() {
     container.shell("true </dev/zero").ok();
 }
 
+#[test]
 fn halves_of_pairs_keep_the_other() {
     needs::controller("cpu");
     let runtime = Runtime::new();
@@ -324,6 +298,7 @@ fn halves_of_pairs_keep_the_other() {
     assert_eq!(read(&container, MEMORY), "100663296");
 }
 
+#[test]
 fn memory_moves_in_both_directions() {
     needs::controller("memory");
     let runtime = Runtime::new();
@@ -348,6 +323,7 @@ fn memory_moves_in_both_directions() {
     }
 }
 
+#[test]
 fn an_idle_container_gets_its_weight_back() {
     needs::controller("cpu");
     let runtime = Runtime::new();
@@ -360,6 +336,7 @@ fn an_idle_container_gets_its_weight_back() {
 }
 
 /// The kernel takes no weight for an idle group.
+#[test]
 fn a_weight_ends_the_idleness() {
     needs::controller("cpu");
     ends_the_idleness(&Runtime::new());
@@ -414,6 +391,7 @@ fn state(container: &Container) -> Vec<String> {
 }
 
 /// Whatever value fails, be it the first or the last to be written.
+#[test]
 fn the_oom_killer_can_be_had_back() {
     needs::version_1();
     needs::controller("memory");
@@ -426,6 +404,7 @@ fn the_oom_killer_can_be_had_back() {
     assert!(control().starts_with("oom_kill_disable 0"));
 }
 
+#[test]
 fn a_failing_value_takes_back_all_others() {
     fail_every_value(&Runtime::new());
 }
@@ -482,6 +461,7 @@ pub(crate) fn fail_every_value(runtime: &Runtime) {
     assert_eq!(read(&container, PIDS), "70");
 }
 
+#[test]
 fn a_config_that_cannot_be_stored_takes_the_limits_back() {
     needs::controller("pids");
     let runtime = Runtime::new();
@@ -498,6 +478,7 @@ fn a_config_that_cannot_be_stored_takes_the_limits_back() {
     assert!(!blocker.exists());
 }
 
+#[test]
 fn a_usage_above_the_limit_is_refused_if_asked() {
     needs::controller("memory");
     let runtime = Runtime::new();
@@ -517,6 +498,7 @@ fn a_usage_above_the_limit_is_refused_if_asked() {
     update(&container, ["--memory", "8192"]).fails([text]);
 }
 
+#[test]
 fn bad_values_are_named() {
     let runtime = Runtime::new();
     let container = runtime.sleeper();
@@ -549,6 +531,7 @@ fn bad_values_are_named() {
     assert_eq!(stored(&container), before);
 }
 
+#[test]
 fn old_values_may_stand_in_the_way() {
     needs::controller("memory");
     let runtime = Runtime::new();
@@ -574,6 +557,7 @@ fn disk() -> (u64, u64) {
     coracle_integration::skip!("this machine has no disk")
 }
 
+#[test]
 fn block_devices_are_added() {
     needs::controller(either("blkio", "io"));
     let (major, minor) = disk();
@@ -607,6 +591,7 @@ fn block_devices_are_added() {
     has(place("blkio.throttle.read_bps_device"), 3 << 20, "rbps");
 }
 
+#[test]
 fn unified_files_are_written() {
     let runtime = Runtime::new();
     let container = runtime.sleeper();
@@ -630,6 +615,7 @@ fn unified_files_are_written() {
 }
 
 /// On a hybrid host the v2 group gets only what a limit of create needs.
+#[test]
 fn a_controller_that_was_not_handed_down_is_named() {
     let unified = fs::read_to_string("/sys/fs/cgroup/unified/cgroup.controllers");
     if !unified.is_ok_and(|list| list.contains("hugetlb")) || has_controller("hugetlb") {
@@ -643,6 +629,7 @@ fn a_controller_that_was_not_handed_down_is_named() {
     update_with(&container, &asked).fails(["cgroup hugetlb is required", &group]);
 }
 
+#[test]
 fn created_and_paused_containers_are_updated() {
     needs::controller("pids");
     let runtime = Runtime::new();
@@ -662,6 +649,7 @@ fn created_and_paused_containers_are_updated() {
     container.verb("resume").ok();
 }
 
+#[test]
 fn stopped_and_absent_containers_are_not() {
     let runtime = Runtime::new();
     let container = runtime.start(&runtime.bundle().args(["true"]));
@@ -674,12 +662,14 @@ fn stopped_and_absent_containers_are_not() {
         .fails(["update absent: container does not exist"]);
 }
 
+#[test]
 fn a_container_without_a_group_is_not() {
     let runtime = Runtime::new().options(["--cgroup-manager", "disabled"]);
     let container = runtime.sleeper();
     update(&container, ["--pids-limit", "60"]).fails(["container has no cgroup of its own"]);
 }
 
+#[test]
 fn exec_and_delete_work_after() {
     needs::controller("pids");
     let runtime = Runtime::new();
@@ -724,6 +714,7 @@ fn rules(access: &str) -> Value {
     json!([{"allow": false, "access": "rwm"}, one])
 }
 
+#[test]
 fn devices_are_allowed_and_denied_in_a_living_container() {
     let runtime = Runtime::new();
     let nothing = json!([{"allow": false, "access": "rwm"}]);
@@ -750,6 +741,7 @@ fn devices_are_allowed_and_denied_in_a_living_container() {
     assert_eq!(allowed(&container), (false, false));
 }
 
+#[test]
 fn a_device_that_stays_allowed_is_never_denied() {
     let runtime = Runtime::new();
     let script = "while true; do true </dev/odd; done 2>&1 | grep -m1 permitted";
@@ -766,6 +758,7 @@ fn a_device_that_stays_allowed_is_never_denied() {
     loops.wait();
 }
 
+#[test]
 fn the_bare_denial_of_devices_says_nothing() {
     let runtime = Runtime::new();
     let container = runtime.start(&odd_device(&runtime, rules("r")));
@@ -777,6 +770,7 @@ fn the_bare_denial_of_devices_says_nothing() {
     }
 }
 
+#[test]
 fn devices_are_taken_back_with_the_rest() {
     let runtime = Runtime::new();
     let container = runtime.start(&odd_device(&runtime, rules("r")));
@@ -790,6 +784,7 @@ fn devices_are_taken_back_with_the_rest() {
 }
 
 /// Version 1 takes no new verdict while there are groups below.
+#[test]
 fn device_groups_below_keep_the_verdict() {
     needs::version_1();
     needs::controller("devices");
@@ -828,6 +823,7 @@ _, raw = bpf(16, struct.pack("<IIIIQII", group, 6, 0, 0, ctypes.addressof(ids), 
 print(struct.unpack("<IIIIQII", raw)[5])
 "#;
 
+#[test]
 fn programs_of_others_stay() {
     needs::version_2();
     needs::program("python3");
@@ -865,6 +861,7 @@ fn programs_of_others_stay() {
     );
 }
 
+#[test]
 fn schemata_need_a_group() {
     let runtime = Runtime::new();
     let container = runtime.sleeper();
