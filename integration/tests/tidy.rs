@@ -38,7 +38,7 @@ const LOG_MACROS: [&str; 8] = [
 /// The floors of the house: a crate depends only on crates of lower ones.
 const FLOORS: [(u32, &[&str]); 7] = [
     (1, &["sys", "text"]),
-    (2, &["dbus"]),
+    (2, &["dbus", "program"]),
     (3, &["bundle", "host"]),
     (
         4,

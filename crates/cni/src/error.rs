@@ -5,10 +5,9 @@ use coracle_text::errno_text;
 use nix::errno::Errno;
 use std::fmt;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use crate::plan::Verb;
-use crate::plan::text::{joined, one_line};
+use crate::plan::text::{joined, shown};
 
 /// What was attempted and why it did not come about, in one line.
 #[derive(Debug, thiserror::Error)]
@@ -61,7 +60,7 @@ pub enum Error {
         errno: Errno,
     },
     /// A plugin is in none of the folders.
-    #[error("network {network}: plugin {}: not found in {}", one_line(.plugin), joined(.dirs))]
+    #[error("network {network}: plugin {}: not found in {}", shown(.plugin), joined(.dirs))]
     Missing {
         /// The network whose list names it.
         network: String,
@@ -73,7 +72,7 @@ pub enum Error {
     /// A plugin failed.
     #[error(
         "network {network}: plugin {}: {verb}: {failure}{}",
-        one_line(.plugin),
+        shown(.plugin),
         hint(*.unprivileged)
     )]
     Plugin {
@@ -111,30 +110,33 @@ impl Error {
         let Error::Plugin { failure, .. } = self else {
             return false;
         };
-        !matches!(failure, Failure::Start(_) | Failure::TimeOut(_))
+        let Failure::Ended { ended, .. } = failure else {
+            return true;
+        };
+        !matches!(
+            ended,
+            Ended::Start(_) | Ended::TimeOut(_) | Ended::Interrupted
+        )
     }
 }
 
 /// How one plugin failed.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// It did not start: not executable, not a program.
-    Start(Errno),
-    /// It said why, in the words of the specification's error object.
-    Said {
+    /// How its process did, with what it printed, on one line.
+    Ended {
+        /// How.
+        ended: Ended,
+        /// Its complaints, or else its result; empty where it was we who ended it.
+        printed: String,
+    },
+    /// It answered why, by the specification's error object.
+    Reported {
         /// CNI SPEC § Error: below 100 the specification's, from there on the plugin's.
         code: u64,
         /// Message and details, on one line.
         text: String,
     },
-    /// It left with this status, not zero, and this text.
-    Status(i32, String),
-    /// This signal killed it.
-    Signal(i32, String),
-    /// It took longer than it may, and was killed.
-    TimeOut(Duration),
-    /// It printed more than a result can be, and was killed.
-    TooLong(usize),
     /// What it printed is no result.
     Garbage {
         /// What is wrong with it.
@@ -142,32 +144,42 @@ pub enum Failure {
         /// How it begins.
         printed: String,
     },
-    /// The container ended meanwhile, so the plugin was ended, too.
-    ContainerGone,
-    /// A call of ours failed.
-    Call(Call, Errno),
 }
 
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Failure::Start(errno) => write!(f, "cannot be started: {}", errno_text(*errno)),
-            Failure::Said { code, text } => write!(f, "{text} (code {code})"),
-            Failure::Status(status, text) => write!(f, "exit status {status}{}", colon(text)),
-            Failure::Signal(signal, text) => write!(f, "killed by signal {signal}{}", colon(text)),
-            Failure::TimeOut(limit) => write!(f, "timed out after {} s", limit.as_secs()),
-            Failure::TooLong(limit) => write!(f, "printed more than {limit} bytes"),
-            Failure::Garbage { problem, printed } => write!(f, "{problem}{}", colon(printed)),
-            Failure::ContainerGone => f.write_str("ended, since the container was"),
-            Failure::Call(call, errno) => write!(f, "{}: {}", call.name(), errno_text(*errno)),
+pub use coracle_program::Failure as Ended;
+
+impl Failure {
+    /// A call of ours failed.
+    pub(crate) fn call(call: Call, errno: Errno) -> Self {
+        Ended::Call(call, errno).into()
+    }
+}
+
+impl From<Ended> for Failure {
+    fn from(ended: Ended) -> Self {
+        Failure::Ended {
+            ended,
+            printed: String::new(),
         }
     }
 }
 
-fn colon(text: &str) -> String {
-    match text {
-        "" => String::new(),
-        text => format!(": {}", one_line(text)),
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (text, printed) = match self {
+            Failure::Ended { ended, printed } => (ended.to_string(), printed),
+            Failure::Garbage { problem, printed } => (problem.clone(), printed),
+            Failure::Reported { code, text } => return write!(f, "{text} (code {code})"),
+        };
+        if let Failure::Ended { ended, .. } = self
+            && matches!(ended, Ended::Start(_))
+        {
+            f.write_str("cannot be started: ")?;
+        }
+        match printed.as_str() {
+            "" => f.write_str(&text),
+            printed => write!(f, "{text}: {printed}"),
+        }
     }
 }
 

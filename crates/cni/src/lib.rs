@@ -36,10 +36,10 @@ mod apply;
 mod error;
 mod plan;
 
-pub use apply::chain::{Site, add, check, del, gc, knows_gc, status, versions};
+pub use apply::chain::{Container, add, check, del, gc, knows_gc, status, versions};
 pub use apply::find::{absolute, locate, locate_all, read};
 pub use apply::ports::check_ports;
-pub use error::{Error, Failure};
+pub use error::{Ended, Error, Failure};
 pub use plan::{
     ANNOTATIONS, Attachment, Configured, Flags, NetworkList, Networks, Plan, Plugin, Request,
     Search, Verb, Version, Wanted, find, hosts, is_own_annotation, plan, request, resolv_conf,

@@ -7,9 +7,10 @@
 #![allow(clippy::print_stdout, clippy::unwrap_used)]
 
 use coracle_cni::{
-    Attachment, Error, Plan, Search, Site, add, check, del, find, gc, knows_gc, read, status,
+    Attachment, Container, Error, Plan, Search, add, check, del, find, gc, knows_gc, read, status,
     versions,
 };
+use coracle_program::Limits;
 use std::fs;
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
@@ -115,10 +116,14 @@ impl Drop for Fixture {
     }
 }
 
-const SITE: Site = Site {
+const CONTAINER: Container = Container {
     id: "c1",
     namespace: None,
-    init: None,
+    limits: Limits {
+        timeout: None,
+        container: None,
+        interrupts: None,
+    },
 };
 
 /// Prints what a plugin says when all is well.
@@ -136,7 +141,7 @@ fn single(name: &str, script: &str) -> Fixture {
 }
 
 fn added(plan: &Plan) -> Result<serde_json::Value, Error> {
-    add(plan, &plan.attachments[0], &SITE)
+    add(plan, &plan.attachments[0], &CONTAINER)
 }
 
 /// The error's text behind the plugin's name.
@@ -170,14 +175,14 @@ fn a_chain_is_told_the_result_before() {
 fn a_chain_is_taken_back_from_its_end() {
     let fixture = chain("del");
     let mut plan = fixture.plan();
-    del(&plan, &plan.attachments[0], &SITE).expect("success");
+    del(&plan, &plan.attachments[0], &CONTAINER).expect("success");
     plan.attachments[0].result = Some(serde_json::json!({"a": 1}));
-    del(&plan, &plan.attachments[0], &SITE).expect("success");
+    del(&plan, &plan.attachments[0], &CONTAINER).expect("success");
     let expected = "DEL two -\nDEL one -\nDEL two \"a\":1\nDEL one \"a\":1\n";
     assert_eq!(fixture.read("log"), expected);
     // One that fails keeps none from its turn.
     let fixture = fixture.plugin("two", r#"echo '{"code":7,"msg":"no"}'; exit 1"#);
-    let error = del(&plan, &plan.attachments[0], &SITE).unwrap_err();
+    let error = del(&plan, &plan.attachments[0], &CONTAINER).unwrap_err();
     assert_eq!(error.to_string(), "network n: plugin two: DEL: no (code 7)");
     assert_eq!(fixture.read("log"), format!("{expected}DEL one \"a\":1\n"));
 }
@@ -186,13 +191,13 @@ fn check_goes_forward_unless_it_is_disabled() {
     let fixture = chain("check");
     let mut plan = fixture.plan();
     plan.attachments[0].result = Some(serde_json::json!({"a": 1}));
-    check(&plan, &plan.attachments[0], &SITE).expect("success");
+    check(&plan, &plan.attachments[0], &CONTAINER).expect("success");
     assert_eq!(
         fixture.read("log"),
         "CHECK one \"a\":1\nCHECK two \"a\":1\n"
     );
     plan.attachments[0].network.disable_check = true;
-    let error = check(&plan, &plan.attachments[0], &SITE)
+    let error = check(&plan, &plan.attachments[0], &CONTAINER)
         .unwrap_err()
         .to_string();
     assert_eq!(error, "network n: its configuration says disableCheck");
@@ -201,9 +206,9 @@ fn check_goes_forward_unless_it_is_disabled() {
 fn the_environment_is_the_protocols() {
     let fixture = single("env", &format!("env | sort >env; {FINE}"));
     let plan = fixture.plan();
-    let site = Site {
+    let site = Container {
         namespace: Some(Path::new("/run/ns")),
-        ..SITE
+        ..CONTAINER
     };
     add(&plan, &plan.attachments[0], &site).expect("success");
     let dir = fixture.dir.display();
@@ -329,9 +334,12 @@ fn a_plugin_ends_with_its_container() {
     let plan = fixture.plan();
     // Readable at once, as the pidfd of a process that has ended.
     let ended = fs::File::open("/dev/zero").unwrap();
-    let site = Site {
-        init: Some(ended.as_fd()),
-        ..SITE
+    let site = Container {
+        limits: Limits {
+            container: Some(ended.as_fd()),
+            ..Limits::default()
+        },
+        ..CONTAINER
     };
     let text = add(&plan, &plan.attachments[0], &site)
         .unwrap_err()

@@ -7,6 +7,7 @@ use std::path::Path;
 use coracle_bundle::HookPoint;
 use coracle_cgroups::{Created, Joining};
 use coracle_launch::{Gate, Given, Launch, Released, Slots};
+use coracle_program::Limits;
 use nix::unistd::Pid;
 
 use crate::create::{Goal, Handoff, Prepared};
@@ -253,8 +254,12 @@ pub(crate) fn ran_hooks(steps: &Steps, hooks: &coracle_hooks::Plan, point: HookP
 pub(crate) fn run_hooks(site: &Site, pid: Pid, pidfd: BorrowedFd) -> Result<(), Error> {
     let state = state::for_hook(site.record, Status::Creating, pid.as_raw());
     let hooks = &site.prepared.plan.hooks;
+    let limits = Limits {
+        container: Some(pidfd),
+        ..Limits::default()
+    };
     for point in [HookPoint::Prestart, HookPoint::CreateRuntime] {
-        coracle_hooks::run(point, hooks.at(point), &state, Some(pidfd))?;
+        coracle_hooks::run(point, hooks.at(point), &state, &limits)?;
         ran_hooks(&site.directory.steps, hooks, point);
     }
     Ok(())

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use coracle_bundle::{Bundle, HookPoint, Namespace};
 use coracle_launch::{Launch, Plan, Released};
+use coracle_program::Limits;
 use nix::unistd::Uid;
 
 use crate::build::{self, Built, Site};
@@ -198,7 +199,12 @@ pub(crate) fn make(
             if record.complete || (record.init.is_some() && prepared.plan.stops_for_hooks()) {
                 let state = state::for_hook(&record, Status::Stopped, 0);
                 let poststop = prepared.plan.hooks.at(HookPoint::Poststop);
-                let _ = coracle_hooks::run_all(HookPoint::Poststop, poststop, &state);
+                let _ = coracle_hooks::run_all(
+                    HookPoint::Poststop,
+                    poststop,
+                    &state,
+                    &Limits::default(),
+                );
             }
             Err(error)
         }

@@ -3,6 +3,7 @@
 use std::os::fd::AsFd;
 
 use coracle_bundle::{ContainerId, HookPoint};
+use coracle_program::Limits;
 
 use crate::build::ran_hooks;
 use crate::error::Error;
@@ -146,8 +147,12 @@ pub(crate) fn end(
         coracle_hooks::Plan::default()
     });
     let state = state::for_hook(record, Status::Stopped, 0);
-    let failures =
-        coracle_hooks::run_all(HookPoint::Poststop, hooks.at(HookPoint::Poststop), &state);
+    let failures = coracle_hooks::run_all(
+        HookPoint::Poststop,
+        hooks.at(HookPoint::Poststop),
+        &state,
+        &Limits::default(),
+    );
     if failures.is_empty() {
         ran_hooks(steps, &hooks, HookPoint::Poststop);
     }

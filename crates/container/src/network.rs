@@ -5,7 +5,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use coracle_bundle::{Bundle, Config, ContainerId, Namespace};
-use coracle_cni::{Attachment, Flags, Plan, Request, Search, Site, Wanted};
+use coracle_cni::{Attachment, Flags, Plan, Request, Search, Wanted};
+use coracle_program::Limits;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
@@ -131,10 +132,13 @@ pub(crate) fn attach(
         // Without the right to mount it is reached through us, and is gone when init is.
         None => format!("/proc/{}/fd/{}", std::process::id(), namespace.as_raw_fd()).into(),
     };
-    let container = Site {
+    let container = coracle_cni::Container {
         id: &site.record.id.clone(),
         namespace: Some(&path),
-        init: Some(init),
+        limits: Limits {
+            container: Some(init),
+            ..Limits::default()
+        },
     };
     for index in 0..plan.attachments.len() {
         let Some(attachment) = plan.attachments.get(index) else {
@@ -238,10 +242,10 @@ pub(crate) fn detach(
 /// Marks in the plan what was taken back.
 fn take_back(directory: &Directory, plan: &mut Plan) -> Vec<coracle_cni::Error> {
     let namespace = directory.pinned_network();
-    let container = Site {
+    let container = coracle_cni::Container {
         id: directory.id.as_ref(),
         namespace: namespace.as_deref(),
-        init: None,
+        limits: Limits::default(),
     };
     let mut failures = Vec::new();
     for index in (0..plan.attachments.len()).rev() {

@@ -4,7 +4,8 @@
 use std::path::{Path, PathBuf};
 
 use coracle_bundle::ContainerId;
-use coracle_cni::{Configured, NetworkList, Plan, Plugin, Search, Site};
+use coracle_cni::{Configured, NetworkList, Plan, Plugin, Search};
+use coracle_program::Limits;
 use serde_json::{Value, json};
 
 use crate::error::Error;
@@ -181,10 +182,10 @@ pub fn check_network(store: &Store, id: &ContainerId) -> Result<(), Error> {
     let none = || Error::NotAttached { id: id.clone() };
     let plan = network::plan(&directory, &record)?.ok_or_else(none)?;
     let namespace = directory.pinned_network();
-    let container = Site {
+    let container = coracle_cni::Container {
         id: id.as_ref(),
         namespace: namespace.as_deref(),
-        init: None,
+        limits: Limits::default(),
     };
     let mut attachments = plan.attachments.iter();
     attachments.try_for_each(|attachment| coracle_cni::check(&plan, attachment, &container))?;

@@ -10,6 +10,7 @@ use coracle_checkpoint::{
     RestoreFacts, Session, config_file,
 };
 use coracle_launch::Released;
+use coracle_program::Limits;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
@@ -191,7 +192,12 @@ fn make(store: &Store, ready: &Ready) -> Result<Restored, Error> {
             if record.complete || stopped {
                 let state = state::for_hook(&record, Status::Stopped, 0);
                 let poststop = ready.prepared.plan.hooks.at(HookPoint::Poststop);
-                let _ = coracle_hooks::run_all(HookPoint::Poststop, poststop, &state);
+                let _ = coracle_hooks::run_all(
+                    HookPoint::Poststop,
+                    poststop,
+                    &state,
+                    &Limits::default(),
+                );
             }
             Err(error)
         }

@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use coracle_bundle::HookPoint;
 use coracle_launch::{Message, Stage};
+use coracle_program::Limits;
 use coracle_sys::Fault;
 use nix::errno::Errno;
 
@@ -96,7 +97,7 @@ fn await_exec(fifos: Fifos, pidfd: &OwnedFd) -> Result<Ended, Error> {
     let Fifos {
         started, output, ..
     } = fifos;
-    let mut output = output.map(coracle_hooks::Output::of);
+    let mut output = output.map(coracle_program::Output::of);
     let mut heard = Vec::new();
     loop {
         let printing = output.as_ref().filter(|output| !output.is_ended());
@@ -169,7 +170,7 @@ fn run_poststart(directory: &Directory, record: &Record) -> Result<(), Error> {
     let pid = record.init.map_or(0, |init| init.pid);
     let state = state::for_hook(record, Status::Running, pid);
     let poststart = hooks.at(HookPoint::Poststart);
-    coracle_hooks::run(HookPoint::Poststart, poststart, &state, None)?;
+    coracle_hooks::run(HookPoint::Poststart, poststart, &state, &Limits::default())?;
     ran_hooks(&directory.steps, &hooks, HookPoint::Poststart);
     Ok(())
 }

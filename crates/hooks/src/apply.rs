@@ -2,5 +2,4 @@
 
 pub(crate) mod init;
 mod launch;
-pub(crate) mod output;
 pub(crate) mod runtime;

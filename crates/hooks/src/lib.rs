@@ -9,7 +9,8 @@
 //! ```
 //! use coracle_bundle::{HookPoint, Hooks};
 //! let plan = coracle_hooks::plan(&Hooks::default(), &[]);
-//! coracle_hooks::run(HookPoint::Prestart, plan.at(HookPoint::Prestart), b"{}", None)?;
+//! let (point, limits) = (HookPoint::Prestart, Default::default());
+//! coracle_hooks::run(point, plan.at(point), b"{}", &limits)?;
 //! # Ok::<(), coracle_hooks::Error>(())
 //! ```
 //!
@@ -35,7 +36,6 @@ mod error;
 mod plan;
 
 pub use apply::init::run_in_container;
-pub use apply::output::{Output, one_line};
 pub use apply::runtime::{fill_stdin, run, run_all, stdin_files};
-pub use error::{Error, Failure};
+pub use error::Error;
 pub use plan::{Command, Plan, plan};

@@ -1,6 +1,6 @@
 //! From `hooks` to command lines. Pure.
 
-use crate::Failure;
+use crate::error::{attempted, of_fault};
 use coracle_bundle::{Hook, HookPoint, Hooks};
 use coracle_sys::{Fault, StringArray};
 use std::ffi::{CStr, CString};
@@ -110,13 +110,13 @@ impl Plan {
         describe(point, usize::try_from(step).unwrap_or(usize::MAX), &path)
     }
 
-    /// What init reported as a sentence; `output` is [`crate::Output::text`] of the hooks' pipe.
+    /// What init reported as a sentence; `output` is what the hooks printed, on one line.
     #[must_use]
     pub fn explain(&self, point: HookPoint, fault: &Fault, output: &str) -> String {
         let timeout = self
             .command(point, fault.step)
             .and_then(|command| command.timeout);
-        let failure = Failure::of_fault(fault, timeout);
+        let failure = of_fault(fault, timeout);
         let path = self
             .command(point, fault.step)
             .map(|command| command.path.to_string_lossy());
@@ -139,14 +139,11 @@ fn describe(point: HookPoint, index: usize, path: &str) -> String {
     format!("hook {}[{index}] {path}", point.name())
 }
 
-/// What a failure begins with: scripts match it in the output of runc, which also counts from 0.
-pub(crate) fn attempted(point: HookPoint, index: usize, path: &str) -> String {
-    format!("error running {} hook #{index}: {path}", point.name())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::into_fault;
+    use coracle_program::Failure;
     use coracle_sys::Call;
     use nix::errno::Errno;
 
@@ -210,7 +207,7 @@ mod tests {
         let point = HookPoint::StartContainer;
         assert_eq!(plan.steps(point), 2);
         let say = |failure: Failure, output: &str| {
-            let text = plan.explain(point, &failure.into_fault(1), output);
+            let text = plan.explain(point, &into_fault(failure, 1), output);
             let rest = text.strip_prefix("error running startContainer hook #1: /bin/check: ");
             rest.expect("the name of the step").to_owned()
         };

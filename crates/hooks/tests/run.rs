@@ -5,7 +5,8 @@
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::print_stdout)]
 
 use coracle_bundle::HookPoint;
-use coracle_hooks::{Command, Error, Output, fill_stdin, run, run_all, stdin_files};
+use coracle_hooks::{Command, Error, fill_stdin, run, run_all, stdin_files};
+use coracle_program::{Limits, Output};
 use coracle_sys::{Call, StringArray};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
@@ -66,7 +67,13 @@ fn shell(script: &str) -> Command {
 
 /// The error's text without its beginning.
 fn failure(command: Command, state: &[u8]) -> String {
-    let error = run(HookPoint::CreateRuntime, &[command], state, None).expect_err("a failure");
+    let error = run(
+        HookPoint::CreateRuntime,
+        &[command],
+        state,
+        &Limits::default(),
+    )
+    .expect_err("a failure");
     let text = error.to_string();
     let rest = text
         .strip_prefix("error running createRuntime hook #0: ")
@@ -75,7 +82,12 @@ fn failure(command: Command, state: &[u8]) -> String {
 }
 
 fn run_shell(script: &str) -> Result<(), Error> {
-    run(HookPoint::CreateRuntime, &[shell(script)], b"{}", None)
+    run(
+        HookPoint::CreateRuntime,
+        &[shell(script)],
+        b"{}",
+        &Limits::default(),
+    )
 }
 
 fn state_is_read_to_its_end() {
@@ -85,7 +97,7 @@ fn state_is_read_to_its_end() {
         HookPoint::Prestart,
         &[shell(script), shell(script)],
         &state,
-        None,
+        &Limits::default(),
     )
     .expect("success");
 }
@@ -96,14 +108,20 @@ fn state_may_be_ignored() {
         HookPoint::Prestart,
         &[shell("exit 0")],
         &[b'x'; 200_000],
-        None,
+        &Limits::default(),
     )
     .expect("success");
 }
 
 fn environment_is_the_given_one() {
     let env = command(c"/usr/bin/env", &["env"], None);
-    run(HookPoint::Prestart, std::slice::from_ref(&env), b"", None).expect("success");
+    run(
+        HookPoint::Prestart,
+        std::slice::from_ref(&env),
+        b"",
+        &Limits::default(),
+    )
+    .expect("success");
     let script = "test \"$A\" = b && test $(env | wc -l) -le 5 && exit 9";
     assert_eq!(failure(shell(script), b""), "/bin/sh: exit status 9");
 }
@@ -201,12 +219,12 @@ fn no_other_descriptor_signal_or_session() {
 
 fn the_first_failure_ends_a_run_and_not_a_run_of_all() {
     let hooks = ["exit 0", "exit 5", "echo x; exit 6"].map(shell);
-    let error = run(HookPoint::Poststop, &hooks, b"", None).expect_err("a failure");
+    let error = run(HookPoint::Poststop, &hooks, b"", &Limits::default()).expect_err("a failure");
     assert_eq!(
         error.to_string(),
         "error running poststop hook #1: /bin/sh: exit status 5"
     );
-    let all = run_all(HookPoint::Poststop, &hooks, b"");
+    let all = run_all(HookPoint::Poststop, &hooks, b"", &Limits::default());
     let all: Vec<String> = all.iter().map(ToString::to_string).collect();
     assert_eq!(
         all[0],

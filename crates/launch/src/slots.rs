@@ -48,7 +48,7 @@ pub struct Slots {
     pub(crate) create_container: Vec<OwnedFd>,
     pub(crate) start_container: Vec<OwnedFd>,
     /// What the hooks in init print, for the runtime to read.
-    pub(crate) output: Option<coracle_hooks::Output>,
+    pub(crate) output: Option<coracle_program::Output>,
     /// Where they print it.
     pub(crate) print: Option<OwnedFd>,
     pub(crate) gate: Gate,
@@ -104,7 +104,11 @@ impl Slots {
         };
         let rootfs = plan.rootfs.as_ref().map(coracle_rootfs::open).transpose()?;
         let (output, print) = match plan.hooks_in_init() {
-            true => coracle_hooks::Output::pipe().map(|(read, write)| (Some(read), Some(write)))?,
+            true => {
+                let pipe = coracle_program::Output::pipe();
+                let pipe = pipe.map_err(|errno| coracle_hooks::Error::Pipe { errno });
+                pipe.map(|(read, write)| (Some(read), Some(write)))?
+            }
             false => (None, None),
         };
         let stdin = |point| coracle_hooks::stdin_files(plan.hooks.at(point));

@@ -44,7 +44,6 @@ mod namespace;
 mod path;
 mod process;
 mod procfs;
-mod program;
 mod schedule;
 mod seccomp;
 mod signal;
@@ -93,7 +92,6 @@ pub use process::{
     set_rlimit,
 };
 pub use procfs::ProcFs;
-pub use program::{Execution, Program, start_program};
 pub use schedule::{
     SchedulerAttributes, sched_setattr, set_affinity, set_io_priority, set_memory_policy,
 };
@@ -102,8 +100,8 @@ pub use seccomp::{
     pidfd_getfd,
 };
 pub use signal::{
-    SignalMask, block_all_signals, end_on_signals, expect_children, note_ignored_signals,
-    reset_signals, restore_signals, survive_size_limit,
+    SignalMask, block_all_signals, end_on_signals, expect_children, may_be_ignored,
+    note_ignored_signals, reset_signals, restore_signals, survive_size_limit,
 };
 pub use terminal::{
     WindowSize, pty_number, pty_peer, set_controlling_terminal, set_window_size, unlock_pty,

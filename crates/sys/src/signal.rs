@@ -35,8 +35,11 @@ static MAY_BE_IGNORED: AtomicU64 = AtomicU64::new(u64::MAX);
 /// for those alone. For the runtime, before it clones: `/proc` is the host's.
 ///
 /// Where the kernel does not say so in the first piece of the file (it may list thousands of groups
-/// before), every signal may be ignored.
+/// before), every signal may be ignored. Looks only once: nobody else changes it.
 pub fn note_ignored_signals() {
+    if MAY_BE_IGNORED.load(Ordering::Relaxed) != u64::MAX {
+        return;
+    }
     let mut text = [0; 4096];
     let file = open(
         c"/proc/self/status",
@@ -46,6 +49,13 @@ pub fn note_ignored_signals() {
     let length = file.and_then(|file| nix::unistd::read(&file, &mut text));
     let text = text.get(..length.unwrap_or(0)).unwrap_or(&[]);
     MAY_BE_IGNORED.store(ignored_in(text).unwrap_or(u64::MAX), Ordering::Relaxed);
+}
+
+/// Whether this process may ignore the signal, as [`note_ignored_signals`] has found.
+#[must_use]
+pub fn may_be_ignored(signal: i32) -> bool {
+    let ignored = MAY_BE_IGNORED.load(Ordering::Relaxed);
+    (1..=64).contains(&signal) && ignored >> (signal - 1) & 1 != 0
 }
 
 /// The sixteen digits of the line `SigIgn` of proc_pid_status(5).

@@ -1,28 +1,28 @@
 //! The operations: each calls the plugins of a list one after the other.
 
 use std::ffi::CString;
-use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
 
+use coracle_program::Limits;
 use serde_json::{Map, Value, json};
 
 use super::find::locate;
-use super::run::{Limits, run};
+use super::run::run;
 use crate::error::{Error, Failure};
 use crate::plan::call::{Arguments, Call, call};
 use crate::plan::{Attachment, NetworkList, Plan, Plugin, Search, Verb, Version, answer};
 
 /// The container that is attached.
 #[derive(Clone, Copy, Debug)]
-pub struct Site<'a> {
+pub struct Container<'a> {
     /// Its id.
     pub id: &'a str,
     /// Path of its network namespace; `None` when that is gone.
     pub namespace: Option<&'a Path>,
-    /// Its init's pidfd: once it is readable, plugins are killed.
-    pub init: Option<BorrowedFd<'a>>,
+    /// What ends a plugin besides the network's own time limit.
+    pub limits: Limits<'a>,
 }
 
 /// Attaches: ADD of each plugin in order, each told the result of the one before. Returns the
@@ -30,11 +30,11 @@ pub struct Site<'a> {
 ///
 /// # Errors
 /// The first plugin that failed. What it and those before it made is there until [`del`].
-pub fn add(plan: &Plan, attachment: &Attachment, site: &Site) -> Result<Value, Error> {
-    let runner = Runner::of(plan, &attachment.network, site);
+pub fn add(plan: &Plan, attachment: &Attachment, container: &Container) -> Result<Value, Error> {
+    let runner = Runner::of(plan, &attachment.network, container);
     let mut previous = None;
     for plugin in &attachment.network.plugins {
-        let arguments = runner.arguments(attachment, site);
+        let arguments = runner.arguments(attachment, container);
         let call = attachment.call(Verb::Add, plugin, previous.as_ref(), &arguments);
         let printed = runner.run(Verb::Add, plugin, &call)?;
         let result = answer::result(&printed, attachment.network.version);
@@ -52,11 +52,11 @@ const PAUSE: Duration = Duration::from_millis(200);
 ///
 /// # Errors
 /// The first plugin that failed twice; the others are called all the same.
-pub fn del(plan: &Plan, attachment: &Attachment, site: &Site) -> Result<(), Error> {
-    let runner = Runner::of(plan, &attachment.network, site);
+pub fn del(plan: &Plan, attachment: &Attachment, container: &Container) -> Result<(), Error> {
+    let runner = Runner::of(plan, &attachment.network, container);
     let mut failed = Ok(());
     for plugin in attachment.network.plugins.iter().rev() {
-        let arguments = runner.arguments(attachment, site);
+        let arguments = runner.arguments(attachment, container);
         let previous = attachment.result.as_ref();
         let call = attachment.call(Verb::Del, plugin, previous, &arguments);
         let done = match runner.run(Verb::Del, plugin, &call) {
@@ -75,7 +75,7 @@ pub fn del(plan: &Plan, attachment: &Attachment, site: &Site) -> Result<(), Erro
 ///
 /// # Errors
 /// The first plugin that misses something; [`Error::Refused`] where the network disables it.
-pub fn check(plan: &Plan, attachment: &Attachment, site: &Site) -> Result<(), Error> {
+pub fn check(plan: &Plan, attachment: &Attachment, container: &Container) -> Result<(), Error> {
     let network = &attachment.network;
     if network.disable_check {
         return Err(Error::Refused {
@@ -83,9 +83,9 @@ pub fn check(plan: &Plan, attachment: &Attachment, site: &Site) -> Result<(), Er
             problem: "its configuration says disableCheck",
         });
     }
-    let runner = Runner::of(plan, network, site);
+    let runner = Runner::of(plan, network, container);
     for plugin in &network.plugins {
-        let arguments = runner.arguments(attachment, site);
+        let arguments = runner.arguments(attachment, container);
         let previous = attachment.result.as_ref();
         let call = attachment.call(Verb::Check, plugin, previous, &arguments);
         runner.run(Verb::Check, plugin, &call)?;
@@ -157,9 +157,12 @@ struct Runner<'a> {
 }
 
 impl<'a> Runner<'a> {
-    fn of(plan: &'a Plan, network: &'a NetworkList, site: &Site<'a>) -> Self {
+    fn of(plan: &'a Plan, network: &'a NetworkList, container: &Container<'a>) -> Self {
         let mut runner = Self::without_container(network, &plan.search);
-        runner.limits.container = site.init;
+        runner.limits = Limits {
+            timeout: runner.limits.timeout,
+            ..container.limits
+        };
         runner.unprivileged = plan.unprivileged;
         runner
     }
@@ -169,17 +172,21 @@ impl<'a> Runner<'a> {
             network,
             search,
             limits: Limits {
-                timeout: Duration::from_secs(search.timeout_s.into()),
-                container: None,
+                timeout: Some(Duration::from_secs(search.timeout_s.into())),
+                ..Limits::default()
             },
             unprivileged: false,
         }
     }
 
-    fn arguments<'b>(&'b self, attachment: &'b Attachment, site: &Site<'b>) -> Arguments<'b> {
+    fn arguments<'b>(
+        &'b self,
+        attachment: &'b Attachment,
+        container: &Container<'b>,
+    ) -> Arguments<'b> {
         Arguments {
-            id: site.id,
-            namespace: site.namespace,
+            id: container.id,
+            namespace: container.namespace,
             interface: &attachment.interface,
             bin_dirs: &self.search.bin_dirs,
         }
@@ -207,7 +214,7 @@ impl<'a> Runner<'a> {
             plugin: plugin.kind().to_owned(),
             dirs: self.search.bin_dirs.clone(),
         })?;
-        run(&path, call, self.limits).map_err(|failure| self.failed(verb, plugin, failure))
+        run(&path, call, &self.limits).map_err(|failure| self.failed(verb, plugin, failure))
     }
 
     fn failed(&self, verb: Verb, plugin: &Plugin, failure: Failure) -> Error {

@@ -3,14 +3,14 @@
 use serde_json::Value;
 
 use super::list::Version;
-use super::text::one_line;
-use crate::error::Failure;
+use super::text::shown;
+use crate::error::{Ended, Failure};
 
 /// The result of ADD, which the next plugin is told as it is.
 pub(crate) fn result(printed: &[u8], version: Version) -> Result<Value, Failure> {
     let garbage = |problem: String| Failure::Garbage {
         problem,
-        printed: shown(printed),
+        printed: shown(&String::from_utf8_lossy(printed)),
     };
     let result: Value = serde_json::from_slice(printed)
         .map_err(|error| garbage(format!("its result is no JSON: {error}")))?;
@@ -29,27 +29,35 @@ pub(crate) fn result(printed: &[u8], version: Version) -> Result<Value, Failure>
     }
 }
 
-/// Why a plugin that left with `status` failed: its own words, if it has any.
-pub(crate) fn failure(status: i32, printed: &[u8], complained: &[u8]) -> Failure {
-    let said: Value = serde_json::from_slice(printed).unwrap_or_default();
+/// Why a plugin failed: its own words, if it has any.
+pub(crate) fn failure(ended: Ended, printed: &[u8], complained: &[u8]) -> Failure {
+    let said: Value = match ended {
+        Ended::Status(_) => serde_json::from_slice(printed).unwrap_or_default(),
+        _ => Value::Null,
+    };
     match said.get("code").and_then(Value::as_u64) {
         Some(code) => {
-            let member = |key| one_line(said.get(key).and_then(Value::as_str).unwrap_or_default());
+            let member = |key| shown(said.get(key).and_then(Value::as_str).unwrap_or_default());
             let texts = ["msg", "details"].map(member).into_iter();
             let texts: Vec<String> = texts.filter(|text| !text.is_empty()).collect();
-            Failure::Said {
+            Failure::Reported {
                 code,
                 text: texts.join(": "),
             }
         }
-        None => Failure::Status(status, words(printed, complained)),
+        None => Failure::Ended {
+            ended,
+            printed: match ended {
+                Ended::Status(_) | Ended::Signal(_) => last_words(printed, complained),
+                _ => String::new(),
+            },
+        },
     }
 }
 
-/// What a plugin that was killed had to say.
-pub(crate) fn words(printed: &[u8], complained: &[u8]) -> String {
-    match shown(complained) {
-        text if text.is_empty() => shown(printed),
+fn last_words(printed: &[u8], complained: &[u8]) -> String {
+    match shown(&String::from_utf8_lossy(complained)) {
+        text if text.is_empty() => shown(&String::from_utf8_lossy(printed)),
         text => text,
     }
 }
@@ -64,12 +72,8 @@ pub(crate) fn versions(printed: &[u8]) -> Result<Vec<String>, Failure> {
     };
     list.and_then(texts).ok_or_else(|| Failure::Garbage {
         problem: "its answer has no list of versions".to_owned(),
-        printed: shown(printed),
+        printed: shown(&String::from_utf8_lossy(printed)),
     })
-}
-
-fn shown(printed: &[u8]) -> String {
-    one_line(&String::from_utf8_lossy(printed))
 }
 
 #[cfg(test)]
@@ -100,14 +104,20 @@ mod tests {
     fn errors() {
         let said =
             br#"{"cniVersion":"1.0.0","code":11,"msg":"no\nroom","details":"in 10.0.0.0/30"}"#;
-        let text = failure(1, said, b"noise").to_string();
+        let text = failure(Ended::Status(1), said, b"noise").to_string();
         assert_eq!(text, "no\\nroom: in 10.0.0.0/30 (code 11)");
         assert_eq!(
-            failure(2, b"", b"panic: x\n").to_string(),
+            failure(Ended::Status(2), b"", b"panic: x\n").to_string(),
             "exit status 2: panic: x"
         );
-        assert_eq!(failure(2, b"{", b"").to_string(), "exit status 2: {");
-        assert_eq!(failure(2, b"", b"").to_string(), "exit status 2");
+        assert_eq!(
+            failure(Ended::Status(2), b"{", b"").to_string(),
+            "exit status 2: {"
+        );
+        assert_eq!(
+            failure(Ended::Status(2), b"", b"").to_string(),
+            "exit status 2"
+        );
     }
 
     #[test]

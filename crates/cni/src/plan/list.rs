@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use super::text::one_line;
+use super::text::shown;
 use crate::error::Error;
 
 /// The versions of the specification that are spoken, oldest first.
@@ -127,7 +127,7 @@ fn object(text: &[u8]) -> Result<Map<String, Value>, String> {
     match serde_json::from_slice(text) {
         Ok(Value::Object(object)) => Ok(object),
         Ok(_) => Err("expected an object".to_owned()),
-        Err(error) => Err(one_line(&error.to_string())),
+        Err(error) => Err(shown(&error.to_string())),
     }
 }
 
@@ -177,7 +177,7 @@ fn plugin(config: Map<String, Value>, place: &str) -> Result<Plugin, String> {
         None => return Err(format!("{place}type: required, but missing")),
         Some(Value::String(kind)) if is_file_name(kind) => {}
         Some(other) => {
-            let other = one_line(&other.to_string());
+            let other = shown(&other.to_string());
             return Err(format!("{place}type: {other} is no name of a program"));
         }
     }
@@ -204,7 +204,7 @@ fn name(top: &Map<String, Value>) -> Result<String, String> {
         Some(Value::String(name)) if is_name(name) => Ok(name.clone()),
         Some(other) => Err(format!(
             "name: {}: expected letters, digits, `_`, `.` and `-`, the first a letter or digit",
-            one_line(&other.to_string())
+            shown(&other.to_string())
         )),
     }
 }
@@ -224,7 +224,7 @@ fn version(top: &Map<String, Value>) -> Result<Version, String> {
     spoken.max().ok_or_else(|| {
         let found: Vec<String> = all
             .iter()
-            .map(|version| one_line(&version.to_string()))
+            .map(|version| shown(&version.to_string()))
             .collect();
         let found = match found.as_slice() {
             [] => "missing".to_owned(),

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::list::is_name;
 use super::ports::overlap;
-use super::text::one_line;
+use super::text::shown;
 use crate::error::Error;
 
 /// The annotation that names the networks, or `none`; the other items hang below it.
@@ -105,7 +105,7 @@ pub fn request(
     if is_another && flags.network.is_none() {
         // It would widen what the config lists, and an engine may copy annotations from an image.
         let problem = "taken from --network alone, an annotation may be an image's";
-        return Err(refuse(&by, format!("{:?}: {problem}", one_line(&network))));
+        return Err(refuse(&by, format!("{:?}: {problem}", shown(&network))));
     }
     let request = match network.as_str() {
         "none" => Request::Empty,
@@ -146,7 +146,7 @@ fn refuse(by: &str, problem: impl ToString) -> Error {
 }
 
 fn unexpected(by: &str, value: &str, expected: &str) -> Error {
-    refuse(by, format!("{:?}: expected {expected}", one_line(value)))
+    refuse(by, format!("{:?}: expected {expected}", shown(value)))
 }
 
 fn names(by: &str, list: &str) -> Result<Vec<String>, Error> {

@@ -1,17 +1,20 @@
 //! Hooks of the container: no allocation here.
 
-use super::launch::{start, wait};
-use crate::{Command, Failure};
+use super::launch::{Surroundings, start};
+use crate::Command;
+use crate::error::into_fault;
+use coracle_program::{Failure, Limits};
 use coracle_sys::{Call, Fault};
 use nix::errno::Errno;
+use nix::sys::signal::Signal;
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Runs hooks in init's namespaces one after the other, up to the first that fails.
 ///
 /// `stdin` has a file of [`crate::stdin_files`] for each. Both output streams go to `output`, the
-/// writing end of [`crate::Output::pipe`], which the runtime must read meanwhile; without one they
-/// stay init's own. `home` is the process's `HOME=…`, where its environment lacks it: hooks that
+/// writing end of a pipe that the runtime must read meanwhile; without one they stay init's own.
+/// `home` is the process's `HOME=…`, where its environment lacks it: hooks that
 /// get that environment get it too. The hooks get init's working directory, user and capabilities
 /// as they are at this moment.
 ///
@@ -28,11 +31,21 @@ pub fn run_in_container(
             // A plan and slots that don't match must not skip a hook.
             let missing = Failure::Call(Call::Check, Errno::EBADF);
             let stdin = stdin.get(index).ok_or(missing)?;
-            let added = home.filter(|_| command.of_process);
-            let hook = start(command, stdin.as_fd(), output, added)?;
-            wait(&hook, command.timeout, None, None)
+            let surroundings = Surroundings {
+                stdin: stdin.as_fd(),
+                output,
+                added: home.filter(|_| command.of_process),
+                // Without a pid namespace of its own it would survive an init that is killed.
+                parent_death_signal: Some(Signal::SIGKILL),
+            };
+            let hook = start(command, &surroundings)?;
+            let limits = Limits {
+                timeout: command.timeout,
+                ..Limits::default()
+            };
+            coracle_program::wait(&hook, &mut [], &limits)
         };
-        run().map_err(|failure| failure.into_fault(step))?;
+        run().map_err(|failure| into_fault(failure, step))?;
     }
     Ok(())
 }

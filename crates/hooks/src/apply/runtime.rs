@@ -1,43 +1,41 @@
 //! Hooks of the runtime's namespaces, and what init's hooks need from the runtime.
 
-use super::launch::{start, wait};
-use super::output::Output;
-use crate::{Command, Error, Failure};
+use super::launch::{Surroundings, start};
+use crate::{Command, Error};
 use coracle_bundle::HookPoint;
+use coracle_program::{Failure, Limits, Output};
 use coracle_sys::Call;
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, SealFlag, fcntl};
-use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::uio::pwrite;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-
-/// MFD_NOEXEC_SEAL of linux/memfd.h, since 6.3.
-const NOEXEC_SEAL: libc::c_uint = 0x8;
+use std::os::fd::{AsFd, OwnedFd};
 
 /// Runs hooks one after the other, up to the first that fails.
 ///
 /// They get the runtime's working directory and umask, and its namespaces. `state` is the state's
-/// JSON.
+/// JSON. The time limit is each hook's own; `limits` are the rest.
 ///
 /// # Errors
-/// The hook that failed, how, and the end of its output. With `init`, a pidfd, a hook is
-/// killed and fails when the container's init ends.
+/// The hook that failed, how, and the end of its output.
 pub fn run(
     point: HookPoint,
     commands: &[Command],
     state: &[u8],
-    init: Option<BorrowedFd<'_>>,
+    limits: &Limits,
 ) -> Result<(), Error> {
     let mut hooks = (0..).zip(commands);
-    hooks.try_for_each(|hook| run_one(point, hook, state, init))
+    hooks.try_for_each(|hook| run_one(point, hook, state, limits))
 }
 
 /// Runs all hooks, also after one failed, as `poststop` demands. Returns the failures.
 #[must_use]
-pub fn run_all(point: HookPoint, commands: &[Command], state: &[u8]) -> Vec<Error> {
+pub fn run_all(
+    point: HookPoint,
+    commands: &[Command],
+    state: &[u8],
+    limits: &Limits,
+) -> Vec<Error> {
     let hooks = (0..).zip(commands);
     hooks
-        .filter_map(|hook| run_one(point, hook, state, None).err())
+        .filter_map(|hook| run_one(point, hook, state, limits).err())
         .collect()
 }
 
@@ -45,11 +43,17 @@ fn run_one(
     point: HookPoint,
     (index, command): (usize, &Command),
     state: &[u8],
-    init: Option<BorrowedFd<'_>>,
+    limits: &Limits,
 ) -> Result<(), Error> {
-    let stdin = state_file(state)?;
-    let (mut output, writer) = Output::pipe()?;
-    let answer = run_command(command, &stdin, (writer, &mut output), init);
+    let stdin = coracle_program::input(STATE, state).map_err(state_error)?;
+    let (output, writer) = Output::pipe().map_err(|errno| Error::Pipe { errno })?;
+    let mut outputs = [output];
+    let limits = Limits {
+        timeout: command.timeout,
+        ..*limits
+    };
+    let answer = run_command(command, &stdin, (writer, &mut outputs), &limits);
+    let [output] = outputs;
     answer.map_err(|failure| Error::Hook {
         point,
         index,
@@ -62,16 +66,20 @@ fn run_one(
 fn run_command(
     command: &Command,
     stdin: &OwnedFd,
-    (writer, output): (OwnedFd, &mut Output),
-    init: Option<BorrowedFd<'_>>,
+    (writer, outputs): (OwnedFd, &mut [Output]),
+    limits: &Limits,
 ) -> Result<(), Failure> {
-    let hook = start(command, stdin.as_fd(), Some(writer.as_fd()), None)?;
+    limits.check()?;
+    let surroundings = Surroundings {
+        stdin: stdin.as_fd(),
+        output: Some(writer.as_fd()),
+        added: None,
+        parent_death_signal: None,
+    };
+    let hook = start(command, &surroundings)?;
     // Else the pipe would never end.
     drop(writer);
-    let answer = wait(&hook, command.timeout, Some(&mut *output), init);
-    // What it wrote between our last look and its end.
-    output.read();
-    answer
+    coracle_program::wait(&hook, outputs, limits)
 }
 
 /// An empty stdin for each of `commands` of [`crate::run_in_container`], made before the clone.
@@ -80,7 +88,8 @@ fn run_command(
 /// # Errors
 /// No memory or descriptor is left.
 pub fn stdin_files(commands: &[Command]) -> Result<Vec<OwnedFd>, Error> {
-    commands.iter().map(|_| empty_file()).collect()
+    let files = commands.iter().map(|_| coracle_program::empty_input(STATE));
+    files.collect::<Result<_, _>>().map_err(state_error)
 }
 
 /// Writes the state into files of [`stdin_files`], once: the clone has happened, init's pid is
@@ -89,43 +98,14 @@ pub fn stdin_files(commands: &[Command]) -> Result<Vec<OwnedFd>, Error> {
 /// # Errors
 /// No memory is left.
 pub fn fill_stdin(files: &[OwnedFd], state: &[u8]) -> Result<(), Error> {
-    files.iter().try_for_each(|file| fill(file, state))
+    let mut files = files.iter();
+    let filled = files.try_for_each(|file| coracle_program::fill_input(file, state));
+    filled.map_err(state_error)
 }
 
-fn state_file(state: &[u8]) -> Result<OwnedFd, Error> {
-    let file = empty_file()?;
-    fill(&file, state)?;
-    Ok(file)
-}
+/// The name of the file in memory, which `/proc/PID/fd` shows.
+const STATE: &std::ffi::CStr = c"state";
 
-/// A file in memory: unlike a pipe it takes a state of any size at once and knows no EPIPE.
-fn empty_file() -> Result<OwnedFd, Error> {
-    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
-    let not_executable = flags | MFdFlags::from_bits_retain(NOEXEC_SEAL);
-    let file = match memfd_create(c"state", not_executable) {
-        // Before 6.3.
-        Err(Errno::EINVAL) => memfd_create(c"state", flags),
-        answer => answer,
-    };
-    file.map_err(|errno| Error::State {
-        call: Call::Open,
-        errno,
-    })
-}
-
-/// Sealed afterwards, so that a hook in the container has nothing to change.
-fn fill(file: &OwnedFd, state: &[u8]) -> Result<(), Error> {
-    let failed = |call| move |errno| Error::State { call, errno };
-    let mut done = 0;
-    while let Some(rest @ [_, ..]) = state.get(done..) {
-        // At an offset: the position that the hook reads from stays at the start.
-        let offset = libc::off_t::try_from(done).unwrap_or(libc::off_t::MAX);
-        done += pwrite(file, rest, offset).map_err(failed(Call::Write))?;
-    }
-    let seals = SealFlag::F_SEAL_SHRINK
-        | SealFlag::F_SEAL_GROW
-        | SealFlag::F_SEAL_WRITE
-        | SealFlag::F_SEAL_SEAL;
-    fcntl(file, FcntlArg::F_ADD_SEALS(seals)).map_err(failed(Call::Open))?;
-    Ok(())
+fn state_error((call, errno): (Call, Errno)) -> Error {
+    Error::State { call, errno }
 }

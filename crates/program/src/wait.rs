@@ -1,0 +1,149 @@
+//! A program's end, or the reason to end it.
+
+use crate::interrupts::Interrupts;
+use crate::output::Output;
+use crate::program::Program;
+use coracle_sys::{Call, ExitStatus};
+use coracle_text::errno_text;
+use nix::errno::Errno;
+use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+/// What ends a program early.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Limits<'a> {
+    /// How long it may take.
+    pub timeout: Option<Duration>,
+    /// The pidfd of the container's init: what the program works on is gone when that is, and
+    /// whoever ended it may be waiting for us.
+    pub container: Option<BorrowedFd<'a>>,
+    /// Signals to us.
+    pub interrupts: Option<&'a Interrupts>,
+}
+
+impl Limits<'_> {
+    /// Whether there is reason to start nothing any more.
+    ///
+    /// # Errors
+    /// [`Failure::Interrupted`].
+    pub fn check(&self) -> Result<(), Failure> {
+        match self.interrupts.is_some_and(Interrupts::end_waits) {
+            true => Err(Failure::Interrupted),
+            false => Ok(()),
+        }
+    }
+}
+
+/// How a program failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// It did not start: no such file, not executable, not a program.
+    Start(Errno),
+    /// It left with this status, not zero.
+    Status(i32),
+    /// This signal killed it.
+    Signal(i32),
+    /// It took longer than it may, if the limit is known, and was killed.
+    TimeOut(Option<Duration>),
+    /// It printed more than this, and was killed.
+    TooLong(usize),
+    /// The container ended meanwhile, so the program was ended, too.
+    ContainerGone,
+    /// A signal came to us, so the program was killed.
+    Interrupted,
+    /// A call of ours failed.
+    Call(Call, Errno),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Start(errno) => f.write_str(&errno_text(*errno)),
+            Failure::Status(0) => f.write_str("exit status above 133"),
+            Failure::Status(status) => write!(f, "exit status {status}"),
+            Failure::Signal(0) => f.write_str("killed by a signal"),
+            Failure::Signal(signal) => write!(f, "killed by signal {signal}"),
+            Failure::TimeOut(Some(limit)) => write!(f, "timed out after {} s", limit.as_secs()),
+            Failure::TimeOut(None) => f.write_str("timed out"),
+            Failure::TooLong(limit) => write!(f, "printed more than {limit} bytes"),
+            Failure::ContainerGone => f.write_str("ended, since the container was"),
+            Failure::Interrupted => f.write_str("killed"),
+            Failure::Call(call, errno) => write!(f, "{}: {}", call.name(), errno_text(*errno)),
+        }
+    }
+}
+
+/// Waits for the program's own process alone: what it leaves in the background may keep the pipes
+/// open. Outputs, at most five, are read meanwhile, so that a full pipe stops nobody.
+///
+/// # Errors
+/// How it failed. A program that was ended early is killed.
+pub fn wait(program: &Program, outputs: &mut [Output], limits: &Limits) -> Result<(), Failure> {
+    let ended = await_end(program, outputs, limits);
+    if ended.is_err() {
+        program.kill();
+    }
+    // What it wrote between our last look and its end.
+    outputs.iter_mut().for_each(Output::read);
+    ended?;
+    let status = coracle_sys::wait_exit(program.as_fd());
+    match status.map_err(|errno| Failure::Call(Call::Wait, errno))? {
+        ExitStatus::Code(0) => Ok(()),
+        ExitStatus::Code(status) => Err(match program.start_error() {
+            Some((Call::Exec, errno)) => Failure::Start(errno),
+            Some((call, errno)) => Failure::Call(call, errno),
+            None => Failure::Status(status),
+        }),
+        ExitStatus::Signal(signal) => Err(Failure::Signal(signal)),
+    }
+}
+
+/// Returns when the process has ended, not yet waited for.
+fn await_end(program: &Program, outputs: &mut [Output], limits: &Limits) -> Result<(), Failure> {
+    let deadline = limits
+        .timeout
+        .and_then(|limit| Instant::now().checked_add(limit));
+    loop {
+        limits.check()?;
+        let left = deadline.map(left_ms);
+        let own = program.as_fd();
+        // What there is nothing of is the program once more.
+        let mut watched = [own; 8];
+        let open = outputs.iter().filter(|output| !output.is_ended());
+        let others = [limits.container, limits.interrupts.map(AsFd::as_fd)];
+        let others = others.map(|other| other.unwrap_or(own));
+        let all = others.into_iter().chain(open.map(AsFd::as_fd));
+        let mut count = 1;
+        for (place, descriptor) in watched.iter_mut().skip(1).zip(all) {
+            *place = descriptor;
+            count += 1;
+        }
+        let watched = watched.get(..count).unwrap_or(&watched);
+        let ready = coracle_sys::poll_readable(watched, left)
+            .map_err(|errno| Failure::Call(Call::Poll, errno))?;
+        for output in outputs.iter_mut() {
+            output.read();
+            if let Some(limit) = output.excess() {
+                return Err(Failure::TooLong(limit));
+            }
+        }
+        if ready & 0b1 != 0 {
+            return Ok(());
+        }
+        // The kernel looks at one after the other, so the same process may have ended in between.
+        if ready & 0b10 != 0 && limits.container.is_some() {
+            return Err(Failure::ContainerGone);
+        }
+        // Also of a program that never stops writing.
+        if left == Some(0) {
+            return Err(Failure::TimeOut(limits.timeout));
+        }
+    }
+}
+
+fn left_ms(end: Instant) -> u32 {
+    let left = end.saturating_duration_since(Instant::now());
+    // Rounded up, so that zero means that the time is over.
+    u32::try_from(left.as_micros().div_ceil(1000)).unwrap_or(u32::MAX)
+}
