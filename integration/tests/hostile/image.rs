@@ -69,6 +69,24 @@ const SHAPES: [Shape; 6] = [
     Shape::OwnDevUserNamespace,
 ];
 
+impl Shape {
+    /// Options of `run`.
+    pub(crate) fn options(self) -> &'static [&'static str] {
+        match self {
+            Self::NoPivot => &["--no-pivot"],
+            _ => &[],
+        }
+    }
+
+    /// The bundle with the shape's user namespace, whose ids come to own the image as it is now.
+    pub(crate) fn users(self, bundle: Bundle) -> Bundle {
+        match self {
+            Self::UserNamespace | Self::OwnDevUserNamespace => bundle.user_namespace(),
+            _ => bundle,
+        }
+    }
+}
+
 /// What the runtime touches in the image whatever the shape.
 const NAMES: [&str; 24] = [
     "/proc",
@@ -153,93 +171,22 @@ impl Case {
         self.path.starts_with("/bin") || self.kind == Kind::Loop
     }
 
-    /// Options of `run`.
-    pub(crate) fn options(&self) -> &'static [&'static str] {
-        match self.shape {
-            Shape::NoPivot => &["--no-pivot"],
-            _ => &[],
-        }
+    pub(crate) fn shape(&self) -> Shape {
+        self.shape
     }
 
     /// The bundle with its hostile image; the folder outside is where links lead.
     pub(crate) fn bundle(&self, runtime: &Runtime, outside: &Folder) -> Bundle {
-        let bundle = self.config(runtime.bundle(), outside);
+        let bundle = shaped(self.shape, runtime.bundle(), outside);
         let path = bundle.path(self.path);
         clear(&path);
-        self.place(&path, outside);
-        let bundle = match self.shape {
-            Shape::UserNamespace | Shape::OwnDevUserNamespace => bundle.user_namespace(),
-            _ => bundle,
-        };
+        place(self.kind, &path, self.path, outside);
+        let bundle = self.shape.users(bundle);
         if self.kind == Kind::Immutable {
             let chattr = Command::new("chattr").arg("+i").arg(&path);
             let _ = chattr.output();
         }
         bundle
-    }
-
-    fn config(&self, bundle: Bundle, outside: &Folder) -> Bundle {
-        let bundle = bundle
-            .shell(PROGRAM)
-            .file("/etc/shadow", "SECRET")
-            .file("/var/secret/file", "SECRET")
-            .file("/copied/up/file", "copied")
-            .folder("/usr/ro")
-            .folder("/home/user")
-            .set("/process/cwd", json!("/home/user"))
-            .push("/linux/maskedPaths", json!("/etc/shadow"))
-            .push("/linux/maskedPaths", json!("/var/secret"))
-            .push("/linux/readonlyPaths", json!("/usr/ro"))
-            .bind(outside.join("source/file"), "/etc/hosts", ["ro"])
-            .bind(outside.join("source/file"), "/etc/resolv.conf", ["rw"])
-            .bind(outside.join("source/file"), "/new/file", ["ro"])
-            .bind(outside.join("source/folder"), "/volume/deep/er", ["rw"])
-            .mount("/run/secrets", "tmpfs", "tmpfs", ["nosuid"])
-            .mount("/copied", "tmpfs", "tmpfs", ["tmpcopyup", "mode=755"]);
-        match self.shape {
-            Shape::ReadOnly => bundle.set("/root/readonly", json!(true)),
-            Shape::OwnDev | Shape::OwnDevUserNamespace => own_dev(bundle),
-            _ => bundle,
-        }
-    }
-
-    fn place(&self, path: &Path, outside: &Folder) {
-        let target = outside.join("target");
-        let up = "../".repeat(30);
-        let link = |text: &str| symlink(text, path).expect("a link");
-        let down = target.display();
-        match self.kind {
-            Kind::AbsoluteLinkOut => link(&down.to_string()),
-            Kind::RelativeLinkOut => link(&format!("{up}{down}")),
-            Kind::DanglingLink => link(&outside.join("new").display().to_string()),
-            Kind::Loop => link(self.path),
-            Kind::MagicLink => link(&format!("/proc/self/root/{up}{down}")),
-            Kind::File => fs::write(path, "").expect("a file"),
-            Kind::Directory => fs::create_dir(path).expect("a folder"),
-            Kind::Fifo => made("mkfifo", &[], path),
-            Kind::Socket => drop(UnixListener::bind(path).expect("a socket")),
-            // A number that no driver has.
-            Kind::WrongNode => made("mknod", &["c", "250", "77"], path),
-            Kind::Mode0000 | Kind::Immutable => {
-                fs::create_dir(path).expect("a folder");
-                let mode = if self.kind == Kind::Mode0000 {
-                    0
-                } else {
-                    0o755
-                };
-                fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("a mode");
-            }
-            Kind::OtherFileSystem => {
-                fs::create_dir(path).expect("a folder");
-                let options = ["-t", "tmpfs", "-o", "size=64k", "hostile"];
-                Command::new("mount").args(options).arg(path).output().ok();
-            }
-            Kind::MountOver => {
-                fs::write(path, "").expect("a file");
-                let options = ["--bind", "/dev/null"];
-                Command::new("mount").args(options).arg(path).output().ok();
-            }
-        }
     }
 
     /// Undoes what keeps the bundle from being removed.
@@ -251,6 +198,68 @@ impl Case {
                 drop(Command::new("umount").arg("-l").arg(&path).output());
             }
             _ => {}
+        }
+    }
+}
+
+/// The bundle of a shape: every kind of thing that the runtime does below the root.
+pub(crate) fn shaped(shape: Shape, bundle: Bundle, outside: &Folder) -> Bundle {
+    let bundle = bundle
+        .shell(PROGRAM)
+        .file("/etc/shadow", "SECRET")
+        .file("/var/secret/file", "SECRET")
+        .file("/copied/up/file", "copied")
+        .folder("/usr/ro")
+        .folder("/home/user")
+        .set("/process/cwd", json!("/home/user"))
+        .push("/linux/maskedPaths", json!("/etc/shadow"))
+        .push("/linux/maskedPaths", json!("/var/secret"))
+        .push("/linux/readonlyPaths", json!("/usr/ro"))
+        .bind(outside.join("source/file"), "/etc/hosts", ["ro"])
+        .bind(outside.join("source/file"), "/etc/resolv.conf", ["rw"])
+        .bind(outside.join("source/file"), "/new/file", ["ro"])
+        .bind(outside.join("source/folder"), "/volume/deep/er", ["rw"])
+        .mount("/run/secrets", "tmpfs", "tmpfs", ["nosuid"])
+        .mount("/copied", "tmpfs", "tmpfs", ["tmpcopyup", "mode=755"]);
+    match shape {
+        Shape::ReadOnly => bundle.set("/root/readonly", json!(true)),
+        Shape::OwnDev | Shape::OwnDevUserNamespace => own_dev(bundle),
+        _ => bundle,
+    }
+}
+
+/// Makes this kind of thing at a path, whose name in the container a loop leads to.
+pub(crate) fn place(kind: Kind, path: &Path, name: &str, outside: &Folder) {
+    let target = outside.join("target");
+    let up = "../".repeat(30);
+    let link = |text: &str| symlink(text, path).expect("a link");
+    let down = target.display();
+    match kind {
+        Kind::AbsoluteLinkOut => link(&down.to_string()),
+        Kind::RelativeLinkOut => link(&format!("{up}{down}")),
+        Kind::DanglingLink => link(&outside.join("new").display().to_string()),
+        Kind::Loop => link(name),
+        Kind::MagicLink => link(&format!("/proc/self/root/{up}{down}")),
+        Kind::File => fs::write(path, "").expect("a file"),
+        Kind::Directory => fs::create_dir(path).expect("a folder"),
+        Kind::Fifo => made("mkfifo", &[], path),
+        Kind::Socket => drop(UnixListener::bind(path).expect("a socket")),
+        // A number that no driver has.
+        Kind::WrongNode => made("mknod", &["c", "250", "77"], path),
+        Kind::Mode0000 | Kind::Immutable => {
+            fs::create_dir(path).expect("a folder");
+            let mode = if kind == Kind::Mode0000 { 0 } else { 0o755 };
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("a mode");
+        }
+        Kind::OtherFileSystem => {
+            fs::create_dir(path).expect("a folder");
+            let options = ["-t", "tmpfs", "-o", "size=64k", "hostile"];
+            Command::new("mount").args(options).arg(path).output().ok();
+        }
+        Kind::MountOver => {
+            fs::write(path, "").expect("a file");
+            let options = ["--bind", "/dev/null"];
+            Command::new("mount").args(options).arg(path).output().ok();
         }
     }
 }

@@ -9,30 +9,34 @@ use coracle_integration::{Bundle, Folder, Output, Runtime};
 
 use crate::image::Case;
 
+/// The one line of the runtime, if it did not run the program.
+pub(crate) type Refusal = Option<String>;
+
+/// All that could have been changed: paths, modes, owners, devices, sizes.
+pub(crate) type Snapshot = Vec<(String, u32, u32, u64, u64)>;
+
+/// What no image lets the program see.
+const FORBIDDEN: [&str; 4] = ["SECRET", "OUTSIDE", "no procfs", "written"];
+
 /// Runs the image. The refusal, if the program did not run; or what is wrong.
-pub(crate) fn judge(case: &Case) -> Result<Option<String>, String> {
+pub(crate) fn judge(case: &Case) -> Result<Refusal, String> {
     let outside = outside();
     let before = snapshot(outside.path());
     let runtime = Runtime::new();
     let bundle = case.bundle(&runtime, &outside);
     let command = runtime.with_bundle("run", &bundle);
-    let command = command.args(case.options()).arg(runtime.id()).limit(15);
-    let output = command.output_or_kill();
-    let verdict = verdict(case, &output).and_then(|refusal| {
-        let after = snapshot(outside.path());
-        match before == after {
-            true => Ok(refusal),
-            false => Err(format!(
-                "the host has changed:\n{before:?}\n{after:?}\n{output}"
-            )),
-        }
-    });
-    let left = clean(case, runtime, &bundle);
-    verdict.and_then(|refusal| left.map(|()| refusal))
+    let command = command.args(case.shape().options()).arg(runtime.id());
+    let output = command.limit(15).output_or_kill();
+    let verdict = verdict(&output, &FORBIDDEN, case.hides_program());
+    let changed = unchanged(&before, outside.path()).map_err(|text| format!("{text}\n{output}"));
+    case.release(&bundle);
+    let left = clean(runtime, &bundle);
+    let refusal = verdict?;
+    changed.and(left).map(|()| refusal)
 }
 
 /// Where links lead, and where volumes come from.
-fn outside() -> Folder {
+pub(crate) fn outside() -> Folder {
     let outside = Folder::new();
     for folder in ["target", "source", "source/folder"] {
         outside.folder(folder);
@@ -42,8 +46,7 @@ fn outside() -> Folder {
     outside
 }
 
-/// All that could have been changed: paths, modes, owners, devices, sizes.
-fn snapshot(folder: &Path) -> Vec<(String, u32, u32, u64, u64)> {
+pub(crate) fn snapshot(folder: &Path) -> Snapshot {
     let mut list = Vec::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
@@ -69,12 +72,27 @@ fn snapshot(folder: &Path) -> Vec<(String, u32, u32, u64, u64)> {
     list
 }
 
-fn verdict(case: &Case, output: &Output) -> Result<Option<String>, String> {
+/// Whether what links lead to is as it was.
+pub(crate) fn unchanged(before: &Snapshot, folder: &Path) -> Result<(), String> {
+    let after = snapshot(folder);
+    match *before == after {
+        true => Ok(()),
+        false => Err(format!("the host has changed:\n{before:?}\n{after:?}")),
+    }
+}
+
+/// The refusal, if the program did not run; or what is wrong. A program that the image hides may
+/// also end by itself, with lines of its own.
+pub(crate) fn verdict(
+    output: &Output,
+    forbidden: &[&str],
+    hides_program: bool,
+) -> Result<Refusal, String> {
     let wrong = |what: &str| Err(format!("{what}\n{output}"));
     if output.signal.is_some() {
         return wrong("killed, or not ended in time");
     }
-    for text in ["SECRET", "OUTSIDE", "no procfs", "written"] {
+    for text in forbidden {
         if output.stdout.contains(text) {
             return wrong(&format!("the program saw {text:?}"));
         }
@@ -83,19 +101,21 @@ fn verdict(case: &Case, output: &Output) -> Result<Option<String>, String> {
         return Ok(None);
     }
     let lines = output.stderr.trim_end().lines().count();
-    if lines == 1 && output.code == 1 || case.hides_program() && lines > 0 {
+    if lines == 1 && output.code == 1 || hides_program && lines > 0 {
         return Ok(Some(output.stderr.trim_end().to_owned()));
     }
     wrong("neither run nor refused by one line")
 }
 
-fn clean(case: &Case, runtime: Runtime, bundle: &Bundle) -> Result<(), String> {
-    let mounts = bundle.rootfs();
-    case.release(bundle);
+/// Whether nothing is left once the runtime is gone.
+pub(crate) fn clean(runtime: Runtime, bundle: &Bundle) -> Result<(), String> {
     let left = runtime.leftovers();
     let dropped = catch_unwind(AssertUnwindSafe(|| drop(runtime)));
     match (left.is_empty(), dropped) {
         (true, Ok(())) => Ok(()),
-        _ => Err(format!("left behind of {}: {left:?}", mounts.display())),
+        _ => Err(format!(
+            "left behind of {}: {left:?}",
+            bundle.rootfs().display()
+        )),
     }
 }
