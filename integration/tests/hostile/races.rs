@@ -218,7 +218,7 @@ impl Race {
         if !within("/usr") {
             forbidden.push("written");
         }
-        if !within("/proc") {
+        if !within("/proc") && !within("/bin") {
             forbidden.push("no procfs");
         }
         judge::verdict(output, &forbidden, true)
