@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use coracle_integration::skip;
+use coracle_integration::{Manager, skip};
 
 use crate::checks;
 use crate::containerd::TWO;
@@ -99,4 +99,30 @@ checks! { containerd,
         complaint cri sync $c touch /v/below/x
         stop 0
         umount -R /tmp/$name"# => "touch: /v/below/x: Read-only file system";
+}
+
+/// The kubelet's forensic one: an archive of the container, which goes on.
+#[test]
+fn a_checkpoint() {
+    if !TWO.folder.is_some_and(|folder| Path::new(folder).exists()) {
+        skip!("needs containerd 2 in /opt/containerd2");
+    }
+    // A daemon of its own, which finds criu: its shims inherit the path.
+    let containerd = cri::set_up_with(TWO, Manager::Cgroupfs);
+    containerd.needs_criu();
+    let script = r#"
+        export PATH=/usr/local/sbin:$PATH
+        pkill -x containerd; await '! pgrep -x containerd'; daemon
+        await 'cri Version'
+        pod
+        # A sleep that a dump interrupts may end early.
+        container '' '' sh -c 'echo kept >/kept; while :; do sleep 1; done'
+        await "cri sync $c test -s /kept"
+        archive=/tmp/$name.tar
+        cri CheckpointContainer "{\"container_id\": \"$c\", \"location\": \"$archive\"}" >/dev/null
+        tar -tf $archive | grep -c pages-
+        field state
+        stop 0
+        "#;
+    containerd.check("checkpoint", script, "2\n1");
 }

@@ -84,13 +84,17 @@ fn cri() -> Arc<Engine> {
     CRI.get(|| set_up(ONE))
 }
 
-/// containerd with a client of the interface.
+/// containerd with a client of the interface, and the machine's manager of control groups.
 pub(crate) fn set_up(release: Release) -> Engine {
+    set_up_with(release, Manager::of_machine())
+}
+
+/// The same with the manager of choice.
+pub(crate) fn set_up_with(release: Release, manager: Manager) -> Engine {
     let has_client = Command::new("python3").args(["-c", "import grpc, google.protobuf"]);
     if has_client.output().code != 0 {
         skip!("needs python3-grpcio and python3-protobuf");
     }
-    let manager = Manager::of_machine();
     let parents = match manager {
         Manager::Cgroupfs => "parent= some_parent=/some-pod",
         Manager::Systemd => "parent=pods.slice some_parent=some-pod.slice",
