@@ -1,22 +1,105 @@
 //! `mounts`: config.md § Mounts.
 
+use coracle_sys::Depth;
 use std::ffi::{CStr, CString};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// One mount.
 #[derive(Clone, Debug)]
 pub struct Mount {
-    /// Absolute, lexically clean; `/` covers the root. In `/proc` only what may stand there.
-    pub destination: PathBuf,
-    /// For binds absolute (joined with the bundle's directory); else the config's string as it
-    /// stands. Only a remount goes without one among the binds.
-    pub source: Option<PathBuf>,
-    /// The file system; a dummy for binds.
-    pub fs_type: Option<CString>,
-    /// What the option strings say.
+    /// Where it goes.
+    pub destination: Destination,
+    /// What is mounted there.
+    pub kind: MountKind,
+    /// What the option strings say of it.
     pub options: MountOptions,
-    /// Of the mount itself, not of the container. Both lists non-empty.
-    pub id_mappings: Option<IdMappings>,
+    /// It is id-mapped.
+    pub id_map: Option<MountIdMap>,
+}
+
+impl Mount {
+    /// The host's path that is bound, and how much of its tree.
+    #[must_use]
+    pub fn bind(&self) -> Option<(&Path, Depth)> {
+        match &self.kind {
+            MountKind::Bind { source, depth } => Some((source, *depth)),
+            MountKind::New { .. } | MountKind::Remount => None,
+        }
+    }
+
+    /// The type of the new file system.
+    #[must_use]
+    pub fn fs_type(&self) -> Option<&CStr> {
+        match &self.kind {
+            MountKind::New { fs_type, .. } => Some(fs_type),
+            MountKind::Bind { .. } | MountKind::Remount => None,
+        }
+    }
+}
+
+/// Where a mount goes: an absolute path, lexically clean.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Destination {
+    /// `/`: the mount covers the root, and becomes it.
+    Root,
+    /// `/proc`: what is mounted there is a procfs, or a bind, whose source has to be one.
+    Proc,
+    /// The path of a file in `/proc` that a bind may cover.
+    ProcFile(&'static str),
+    /// Any other place, not in `/proc`.
+    Path(PathBuf),
+}
+
+impl Destination {
+    /// The path in the container.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        match self {
+            Destination::Root => Path::new("/"),
+            Destination::Proc => Path::new("/proc"),
+            Destination::ProcFile(path) => Path::new(path),
+            Destination::Path(path) => path,
+        }
+    }
+}
+
+/// What is done at the destination.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MountKind {
+    /// A tree of the host is mounted.
+    Bind {
+        /// Absolute: joined with the bundle's directory when relative.
+        source: PathBuf,
+        /// Whether the mounts below the source come along.
+        depth: Depth,
+    },
+    /// A new instance of a file system is mounted.
+    New {
+        /// Its type; not empty.
+        fs_type: CString,
+        /// A word that the file system understands.
+        source: Option<CString>,
+    },
+    /// What is mounted there already gets other options.
+    Remount,
+}
+
+/// How the ids of a mount are mapped: mount_setattr(2), `MOUNT_ATTR_IDMAP`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MountIdMap {
+    /// The map.
+    pub ids: MountIds,
+    /// Whether the mounts below get it too.
+    pub depth: Depth,
+}
+
+/// Where the map of a mount comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MountIds {
+    /// These lines, of the mount itself or of the container's new user namespace.
+    Lines(IdMappings),
+    /// The user namespace that the container joins, by its path.
+    Namespace(PathBuf),
 }
 
 /// The options of a mount, taken apart: config.md § Linux mount options.
@@ -24,10 +107,6 @@ pub struct Mount {
 pub struct MountOptions {
     /// The strings as given, for display.
     pub given: Vec<String>,
-    /// `bind` or `rbind` (or type `bind`).
-    pub bind: Option<Bind>,
-    /// Change the mount that is there already.
-    pub remount: bool,
     /// `MOUNT_ATTR_*` to set and to clear on the mount, in mount_setattr(2)'s sense: where an
     /// access time mode is set, `clear` holds `MOUNT_ATTR__ATIME`.
     pub attributes: AttributeChange,
@@ -43,23 +122,12 @@ pub struct MountOptions {
     pub data: Vec<(CString, Option<CString>)>,
     /// Fill the tmpfs with what it covers.
     pub tmpcopyup: bool,
-    /// The mount is to be id-mapped.
-    pub idmap: Option<IdmapOption>,
     /// A source that is a symbolic link is made anew at the destination; only on binds.
     pub copy_symlink: bool,
     /// The link itself is the source; only on binds.
     pub src_nofollow: bool,
     /// The link itself is the destination.
     pub dest_nofollow: bool,
-}
-
-/// How much of the source's tree is bound.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Bind {
-    /// `bind`: one mount.
-    Plain,
-    /// `rbind`: with all below it.
-    Recursive,
 }
 
 /// Bits of `MOUNT_ATTR_*` to set and to clear; cleared first.
@@ -91,15 +159,6 @@ pub enum PropagationKind {
     Slave,
     /// `MS_UNBINDABLE`.
     Unbindable,
-}
-
-/// `idmap` (plain) or `ridmap` (recursive) among the options.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum IdmapOption {
-    /// One mount.
-    Plain,
-    /// With all below it.
-    Recursive,
 }
 
 /// One line of a uid_map or gid_map; `size` is above zero, no overflow. For a mount the first

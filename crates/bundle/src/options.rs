@@ -2,7 +2,8 @@
 //!
 //! `config.md § Linux mount options`; the extensions are crun's, and podman uses them.
 
-use crate::{AttributeChange, Bind, IdmapOption, MountOptions, Propagation, PropagationKind};
+use crate::{AttributeChange, MountOptions, Propagation, PropagationKind};
+use coracle_sys::Depth;
 use coracle_sys::mount_attribute::{
     ATIME_MASK, NOATIME, NODEV, NODIRATIME, NOEXEC, NOSUID, NOSYMFOLLOW, RDONLY, RELATIME,
     STRICTATIME,
@@ -28,10 +29,10 @@ enum Effect {
     Atime(Reach, Switch, u64),
     /// Sets a flag of the file system's superblock, or takes it back.
     Superblock(Switch, &'static CStr),
-    Bind(Bind),
+    Bind(Depth),
     Remount,
     Propagate(PropagationKind, bool),
-    Idmap(IdmapOption),
+    Idmap(Depth),
     TmpCopyUp,
     CopySymlink,
     SourceNofollow,
@@ -59,7 +60,7 @@ use Switch::{Off, On};
 const OPTIONS: &[(&str, Effect)] = &[
     ("async", Superblock(Off, c"sync")),
     ("atime", Atime(Mount, Off, NOATIME)),
-    ("bind", Effect::Bind(Bind::Plain)),
+    ("bind", Effect::Bind(Depth::Single)),
     ("copy-symlink", Effect::CopySymlink),
     ("defaults", Effect::Nothing),
     ("dest-nofollow", Effect::DestinationNofollow),
@@ -67,7 +68,7 @@ const OPTIONS: &[(&str, Effect)] = &[
     ("diratime", Bit(Mount, Off, NODIRATIME)),
     ("dirsync", Superblock(On, c"dirsync")),
     ("exec", Bit(Mount, Off, NOEXEC)),
-    ("idmap", Effect::Idmap(IdmapOption::Plain)),
+    ("idmap", Effect::Idmap(Depth::Single)),
     ("iversion", Superblock(On, c"iversion")),
     ("lazytime", Superblock(On, c"lazytime")),
     ("loud", Superblock(Off, c"silent")),
@@ -86,14 +87,14 @@ const OPTIONS: &[(&str, Effect)] = &[
     ("private", Propagate(Private, false)),
     ("rasync", Meaningless),
     ("ratime", Atime(Tree, Off, NOATIME)),
-    ("rbind", Effect::Bind(Bind::Recursive)),
+    ("rbind", Effect::Bind(Depth::Recursive)),
     ("rdev", Bit(Tree, Off, NODEV)),
     ("rdiratime", Bit(Tree, Off, NODIRATIME)),
     ("rdirsync", Meaningless),
     ("relatime", Atime(Mount, On, RELATIME)),
     ("remount", Effect::Remount),
     ("rexec", Bit(Tree, Off, NOEXEC)),
-    ("ridmap", Effect::Idmap(IdmapOption::Recursive)),
+    ("ridmap", Effect::Idmap(Depth::Recursive)),
     ("rmand", Meaningless),
     ("rnoatime", Atime(Tree, On, NOATIME)),
     ("rnodev", Bit(Tree, On, NODEV)),
@@ -133,6 +134,11 @@ const OPTIONS: &[(&str, Effect)] = &[
 #[derive(Default)]
 pub(crate) struct Parsed<'a> {
     pub(crate) options: MountOptions,
+    /// `bind` or `rbind`.
+    pub(crate) bind: Option<Depth>,
+    pub(crate) remount: bool,
+    /// `idmap` or `ridmap`.
+    pub(crate) idmap: Option<Depth>,
     /// The mapping written behind `idmap=` or `ridmap=`.
     pub(crate) mapping: Option<&'a str>,
     /// Options that mean nothing.
@@ -152,10 +158,10 @@ pub(crate) fn parse(given: &[String]) -> Result<Parsed<'_>, NulError> {
             Some(Bit(reach, switch, bit)) => reach.of(&mut mount, &mut tree).bit(switch, bit),
             Some(Atime(reach, switch, mode)) => reach.of(&mut mount, &mut tree).atime(switch, mode),
             Some(Meaningless) => parsed.meaningless.push(option),
-            Some(effect) => parsed.options.apply(effect),
+            Some(effect) => parsed.apply(effect),
             None => match mapping_of(option) {
-                Some((kind, mapping)) => {
-                    parsed.options.idmap = Some(kind);
+                Some((depth, mapping)) => {
+                    parsed.idmap = Some(depth);
                     parsed.mapping = Some(mapping);
                 }
                 None => add_data(&mut parsed.options.data, option)?,
@@ -176,11 +182,11 @@ fn effect_of(option: &str) -> Option<Effect> {
 }
 
 /// `idmap=uids=0-1-10;gids=0-1-10`, as podman writes it for crun.
-fn mapping_of(option: &str) -> Option<(IdmapOption, &str)> {
+fn mapping_of(option: &str) -> Option<(Depth, &str)> {
     let (key, mapping) = option.split_once('=')?;
     match key {
-        "idmap" => Some((IdmapOption::Plain, mapping)),
-        "ridmap" => Some((IdmapOption::Recursive, mapping)),
+        "idmap" => Some((Depth::Single, mapping)),
+        "ridmap" => Some((Depth::Recursive, mapping)),
         _ => None,
     }
 }
@@ -269,20 +275,21 @@ impl Attributes {
     }
 }
 
-impl MountOptions {
+impl Parsed<'_> {
     fn apply(&mut self, effect: Effect) {
+        let options = &mut self.options;
         match effect {
-            Superblock(On, flag) if self.superblock.contains(&flag) => {}
-            Superblock(On, flag) => self.superblock.push(flag),
-            Superblock(Off, flag) => self.superblock.retain(|known| *known != flag),
+            Superblock(On, flag) if options.superblock.contains(&flag) => {}
+            Superblock(On, flag) => options.superblock.push(flag),
+            Superblock(Off, flag) => options.superblock.retain(|known| *known != flag),
             Effect::Bind(bind) => self.bind = Some(bind),
             Effect::Remount => self.remount = true,
-            Propagate(kind, recursive) => self.propagation.push(Propagation { kind, recursive }),
+            Propagate(kind, recursive) => options.propagation.push(Propagation { kind, recursive }),
             Effect::Idmap(kind) => self.idmap = Some(kind),
-            Effect::TmpCopyUp => self.tmpcopyup = true,
-            Effect::CopySymlink => self.copy_symlink = true,
-            Effect::SourceNofollow => self.src_nofollow = true,
-            Effect::DestinationNofollow => self.dest_nofollow = true,
+            Effect::TmpCopyUp => options.tmpcopyup = true,
+            Effect::CopySymlink => options.copy_symlink = true,
+            Effect::SourceNofollow => options.src_nofollow = true,
+            Effect::DestinationNofollow => options.dest_nofollow = true,
             Bit(..) | Atime(..) | Meaningless | Effect::Nothing => {}
         }
     }
@@ -404,12 +411,10 @@ mod tests {
         let list = given(&["idmap=uids=0-1-10;gids=0-1-10"]);
         let parsed = parse(&list).unwrap();
         assert_eq!(parsed.mapping, Some("uids=0-1-10;gids=0-1-10"));
-        assert_eq!(parsed.options.idmap, Some(IdmapOption::Plain));
+        assert_eq!(parsed.idmap, Some(Depth::Single));
         assert!(parsed.options.data.is_empty());
-        assert_eq!(
-            options(&["idmap", "ridmap"]).idmap,
-            Some(IdmapOption::Recursive)
-        );
+        let list = given(&["idmap", "ridmap"]);
+        assert_eq!(parse(&list).unwrap().idmap, Some(Depth::Recursive));
     }
 
     fn any_options() -> impl Strategy<Value = Vec<String>> {

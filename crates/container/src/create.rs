@@ -112,7 +112,7 @@ pub(crate) fn prepare(
             id: options.id.clone(),
             manager: options.cgroup_manager,
             rootless: options.rootless,
-            jail: options.jail,
+            change_root: options.change_root,
             keyring: options.keyring,
             environment,
             preserved_fds,

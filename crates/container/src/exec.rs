@@ -279,7 +279,7 @@ fn plan(
         id: options.id.clone(),
         manager: Default::default(),
         rootless: Default::default(),
-        jail: Default::default(),
+        change_root: Default::default(),
         keyring,
         environment: Vec::new(),
         preserved_fds,

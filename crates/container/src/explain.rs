@@ -91,7 +91,9 @@ pub fn explain_restore(
     let host = restore::own_mounts()?;
     // Links of the root file system are followed by the restore itself.
     let mounts = config.mounts.iter();
-    let destinations: Vec<_> = mounts.map(|mount| mount.destination.clone()).collect();
+    let destinations: Vec<_> = mounts
+        .map(|mount| mount.destination.path().to_owned())
+        .collect();
     let cgroups = plan.cgroups.as_ref().map(coracle_cgroups::foresee);
     let request = coracle_checkpoint::restore(&Restore {
         config,

@@ -72,7 +72,7 @@ pub use inspect::{Listing, list, pause, processes, resume, state};
 pub use kill::kill;
 pub use networks::{Network, Released, check_network, gc, inspect_network, networks};
 pub use options::{
-    After, Attachment, CgroupManager, CreateOptions, ExecOptions, ExecProcess, Force, Jail,
+    After, Attachment, CgroupManager, ChangeRoot, CreateOptions, ExecOptions, ExecProcess, Force,
     Keyring, Rootless, RunOptions, Scope, Subreaper,
 };
 pub use restore::{RestoreOptions, restore};

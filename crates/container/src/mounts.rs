@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use coracle_bundle::{AttributeChange, Bind, Mount, MountOptions};
-use coracle_sys::mount_attribute;
+use coracle_bundle::{AttributeChange, Destination, Mount, MountKind, MountOptions};
+use coracle_sys::{Depth, mount_attribute};
 
 /// Something of the container's own directory, to be read only.
 pub(crate) fn read_only(source: PathBuf, destination: PathBuf) -> Mount {
@@ -17,15 +17,16 @@ pub(crate) fn read_only(source: PathBuf, destination: PathBuf) -> Mount {
     };
     let options = MountOptions {
         given: given.to_vec(),
-        bind: Some(Bind::Plain),
         attributes,
         ..MountOptions::default()
     };
     Mount {
-        destination,
-        source: Some(source),
-        fs_type: None,
+        destination: Destination::Path(destination),
+        kind: MountKind::Bind {
+            source,
+            depth: Depth::Single,
+        },
         options,
-        id_mappings: None,
+        id_map: None,
     }
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use coracle_bundle::ContainerId;
 pub use coracle_cgroups::{Manager as CgroupManager, Rootless};
 use coracle_cni::{Flags, Search};
-pub use coracle_launch::{Jail, Keyring};
+pub use coracle_launch::{ChangeRoot, Keyring};
 
 /// What `create` is asked.
 #[derive(Clone, Debug)]
@@ -22,7 +22,7 @@ pub struct CreateOptions {
     /// Where init's pid is written.
     pub pid_file: Option<PathBuf>,
     /// How the root is changed.
-    pub jail: Jail,
+    pub change_root: ChangeRoot,
     /// Whether the container gets a session keyring of its own.
     pub keyring: Keyring,
     /// How many descriptors from 3 on (after LISTEN_FDS) the container keeps.

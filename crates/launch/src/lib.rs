@@ -38,7 +38,7 @@ pub use error::Error;
 pub use explain::{StageText, explain_start};
 pub use filter::{Filter, Moment, check};
 pub use message::{Message, Stage};
-pub use plan::{Jail, Keyring, Options, Plan, needs, needs_exec, plan, plan_exec};
+pub use plan::{ChangeRoot, Keyring, Options, Plan, needs, needs_exec, plan, plan_exec};
 pub use runtime::{ContainerState, Launch, Released, hint_of_end, spawn};
 pub use seal::seal;
 pub use slots::{Gate, Given, Slots};

@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::filter::{self, Filter};
 
 /// How the root file system becomes the root.
-pub use coracle_rootfs::Jail;
+pub use coracle_rootfs::ChangeRoot;
 
 /// Whether the container gets a session keyring of its own.
 pub use coracle_process::Keyring;
@@ -28,7 +28,7 @@ pub struct Options {
     /// Whether missing rights on cgroups are forgiven.
     pub rootless: Rootless,
     /// How the root is changed.
-    pub jail: Jail,
+    pub change_root: ChangeRoot,
     /// The session keyring.
     pub keyring: Keyring,
     /// `KEY=VALUE` entries added to the process's environment: LISTEN_FDS, NOTIFY_SOCKET.
@@ -79,7 +79,7 @@ pub fn needs(config: &Config, process: Option<&Process>, manager: Manager) -> Ne
         root: config
             .mounts
             .iter()
-            .any(|mount| mount.options.bind.is_some())
+            .any(|mount| mount.bind().is_some())
             .then(|| config.root.path.clone()),
     }
 }
@@ -107,7 +107,7 @@ pub fn plan(bundle: &Bundle, host: &Host, options: &Options) -> Result<Plan, Err
     let process = coracle_process::plan(config, host, &process_options(options, groups))?;
     let no_new_privileges = config.process.as_ref().is_some_and(|p| p.no_new_privileges);
     let filter = filter::plan(config, no_new_privileges)?;
-    let context = context::rootfs(config, host, options.jail, &cgroups);
+    let context = context::rootfs(options.change_root, &cgroups);
     let rootfs = coracle_rootfs::plan(bundle, host, &context)?;
     let environment: Vec<_> = process.environment().map(CStr::to_owned).collect();
     let hooks = coracle_hooks::plan(&config.hooks, &environment);

@@ -2,63 +2,46 @@
 
 use coracle_text::errno_text;
 use nix::errno::Errno;
-use std::path::PathBuf;
 
 /// A config that cannot be carried out, or a source on the host that cannot be opened.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A string of the config that no system call can take.
-    #[error("{at}: contains a NUL byte")]
-    Nul {
-        /// JSON path.
-        at: String,
-    },
     /// The host's own root directory would be changed.
-    #[error("root.path: the host's / cannot be the root of a container with a mount namespace")]
+    #[error(
+        "config.json: root.path: the host's / cannot be the root of a container with a mount \
+         namespace"
+    )]
     RootIsHost,
     /// The host's own root directory would be changed.
-    #[error("root.path: mounts and readonly need a root other than / or a mount namespace")]
+    #[error(
+        "config.json: root.path: mounts and readonly need a root other than / or a mount namespace"
+    )]
     HostRootChanged,
     /// MS_MOVE needs what `private` takes away.
-    #[error("linux.rootfsPropagation: private cannot be had with --no-pivot")]
+    #[error("config.json: linux.rootfsPropagation: private cannot be had with --no-pivot")]
     PrivateWithoutPivot,
-    /// A mount that is neither a bind nor a file system.
-    #[error("{at}: neither a type nor one of the options bind and rbind")]
-    NoType {
-        /// JSON path.
-        at: String,
-    },
-    /// A bind of nothing.
-    #[error("{at}: missing, and a bind needs it")]
-    NoSource {
-        /// JSON path.
-        at: String,
-    },
-    /// Something would hide parts of procfs.
-    #[error("{at}: {} cannot be mounted because it is inside /proc", destination.display())]
-    InProc {
-        /// JSON path.
-        at: String,
-        /// Where it was to go.
-        destination: PathBuf,
-    },
-    /// `idmap` without anything to map by.
-    #[error("{at}.options: idmap needs uidMappings and gidMappings, or a user namespace with them")]
-    IdMapMissing {
-        /// JSON path.
-        at: String,
-    },
     /// An id map that would be forgotten.
     #[error("{at}: a remount, cgroups and the host's sysfs cannot be id-mapped")]
     IdMapHere {
-        /// JSON path.
+        /// `config.json:` and the JSON path.
         at: String,
+    },
+    /// What is reached through a procfs, and none was mounted.
+    #[error(
+        "{at}: {destination:?} cannot be mounted because it is inside /proc, and no earlier mount \
+         is a procfs there"
+    )]
+    NoProcfs {
+        /// `config.json:` and the JSON path.
+        at: String,
+        /// Where it was to go.
+        destination: &'static str,
     },
     /// An option that none of the many mounts of cgroup v1 could be given.
     #[error("{at}.options: {option:?} is no option of the cgroup v1 hierarchies")]
     CgroupOption {
-        /// JSON path.
+        /// `config.json:` and the JSON path.
         at: String,
         /// As given, without its value.
         option: String,
@@ -66,25 +49,25 @@ pub enum Error {
     /// Without a mount namespace the second mount on the root's path would stay on the host.
     #[error("{at}.destination: a mount on / needs a mount namespace")]
     RootOnHost {
-        /// JSON path.
+        /// `config.json:` and the JSON path.
         at: String,
     },
     /// mount(2) would take the first of them and say nothing.
     #[error("{at}.options: more than 4095 bytes")]
     LongData {
-        /// JSON path.
+        /// `config.json:` and the JSON path.
         at: String,
     },
     /// The kernel leaves this to the owner of the file system.
     #[error("{at}: id-mapped mounts need CAP_SYS_ADMIN on the host")]
     IdMapUnprivileged {
-        /// JSON path.
+        /// `config.json:` and the JSON path.
         at: String,
     },
     /// SELinux has four kinds of label options.
     #[error(
-        "annotations: run.oci.mount_context_type: {value:?} is none of context, fscontext, \
-         defcontext, rootcontext"
+        "config.json: annotations[\"run.oci.mount_context_type\"]: {value:?} is none of context, \
+         fscontext, defcontext, rootcontext"
     )]
     ContextType {
         /// As given.
@@ -93,19 +76,13 @@ pub enum Error {
     /// A cgroup mount on a host without cgroups.
     #[error("{at}: the host has no cgroup file system mounted")]
     NoCgroups {
-        /// JSON path.
-        at: String,
-    },
-    /// A device without a name.
-    #[error("{at}.path: names no file")]
-    DevicePath {
-        /// JSON path.
+        /// `config.json:` and the JSON path.
         at: String,
     },
     /// open_tree(2) of a source.
     #[error("{at}: {path}: {}", errno_text(*errno))]
     Source {
-        /// JSON path.
+        /// `config.json:` and the JSON path.
         at: String,
         /// On the host.
         path: String,
@@ -115,7 +92,7 @@ pub enum Error {
     /// The source is there, and is not what the config says.
     #[error("{at}: {path}: {expected}")]
     SourceKind {
-        /// JSON path.
+        /// `config.json:` and the JSON path.
         at: String,
         /// On the host.
         path: String,
@@ -125,7 +102,7 @@ pub enum Error {
     /// The user namespace of an id-mapped mount.
     #[error("{at}: make the user namespace of the id map: {call}: {}", errno_text(*errno))]
     IdMap {
-        /// JSON path.
+        /// `config.json:` and the JSON path.
         at: String,
         /// The call that failed.
         call: &'static str,

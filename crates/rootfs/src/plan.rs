@@ -7,248 +7,49 @@ mod explain;
 mod fresh;
 mod mounts;
 mod paths;
+mod planner;
 mod propagation;
+mod root;
+mod steps;
+mod target;
 
 use crate::Error;
-use coracle_bundle::{Bundle, Config};
+use coracle_bundle::Bundle;
 use coracle_host::Host;
-use std::ffi::{CString, OsStr};
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Component, Path, PathBuf};
+use planner::Planner;
+use std::path::PathBuf;
 
-pub(crate) use bind::Bind;
-pub(crate) use cgroup::{Cgroup, CgroupEntry, CgroupFill};
-pub(crate) use devices::{Device, HowMade, Link, LinkRule, Node};
-pub(crate) use fresh::{Fallback, Fresh, Long, MODE_PREFIX, MS_NOSYMFOLLOW};
-pub(crate) use mounts::{Remount, Target, Want};
-pub(crate) use paths::Covered;
+pub use steps::Plan;
+pub(crate) use steps::*;
 
-/// What the other subsystems' plans say that a mount depends on.
+/// What the caller and the plan of the cgroups decide, and mounts depend on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Context {
-    /// The container's mount namespace.
-    pub mount_namespace: MountNamespace,
-    /// Whose user namespace the mounts are made in.
-    pub user_namespace: UserNamespace,
-    /// The container's cgroup namespace.
-    pub cgroup_namespace: CgroupNamespace,
-    /// How the container is confined to its root.
-    pub jail: Jail,
-    /// Whether a pty will be bound on `/dev/console`.
-    pub terminal: Terminal,
+    /// How the container's root becomes `/`.
+    pub change_root: ChangeRoot,
     /// The container's own cgroup in each v1 hierarchy, empty where cgroups are not managed.
     pub cgroup_directories: Vec<CgroupDirectory>,
     /// The container's own cgroup in the v2 tree, as an absolute path on the host.
     pub unified_directory: Option<PathBuf>,
 }
 
+/// How the container's root becomes `/`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ChangeRoot {
+    /// By pivot_root(2).
+    #[default]
+    PivotRoot,
+    /// It is moved over `/` and entered by chroot(2): for hosts that run from an initramfs.
+    MoveAndChroot,
+}
+
 /// The container's cgroup in one v1 hierarchy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CgroupDirectory {
-    /// Controllers of the hierarchy, or the one `name=…`.
-    pub names: Vec<String>,
     /// Where the host has mounted the hierarchy.
     pub mount: PathBuf,
     /// The container's own cgroup as an absolute path on the host.
     pub directory: PathBuf,
-}
-
-/// Where the container's mounts are seen.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum MountNamespace {
-    /// A namespace made for this container.
-    #[default]
-    New,
-    /// An existing one, joined by path.
-    Joined,
-    /// The runtime's own: the mounts outlive the container (see [`Plan::host_mount`]).
-    Host,
-}
-
-/// The user namespace that the container's mounts belong to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum UserNamespace {
-    /// The initial one.
-    #[default]
-    Initial,
-    /// One made for the container.
-    New,
-    /// One joined by path.
-    Joined,
-    /// The runtime runs in a user namespace itself, and the container stays in it.
-    Outer,
-}
-
-/// The container's cgroup namespace.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum CgroupNamespace {
-    /// Made for the container.
-    New,
-    /// Joined by path.
-    Joined,
-    /// The runtime's own.
-    #[default]
-    Inherit,
-}
-
-/// How the container is confined to its root filesystem.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Jail {
-    /// pivot_root(2).
-    #[default]
-    PivotRoot,
-    /// The root is moved over `/` and entered by chroot(2): for hosts that run from an initramfs.
-    NoPivot,
-}
-
-/// Whether the container's process has a terminal.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Terminal {
-    /// A pty, bound on `/dev/console`.
-    Pty,
-    /// None.
-    #[default]
-    None,
-}
-
-/// The ordered steps from an image directory to a container's root.
-#[derive(Clone, Debug)]
-pub struct Plan {
-    pub(crate) root: Option<Root>,
-    pub(crate) sources: Vec<Source>,
-    pub(crate) id_maps: Vec<IdMap>,
-    pub(crate) steps: Vec<Step>,
-    pub(crate) ends: Ends,
-    /// How many descriptors of mounts are kept from one step for a later one.
-    pub(crate) kept: usize,
-    /// Index of the source that masks files, if any path is masked.
-    pub(crate) null_device: Option<usize>,
-    pub(crate) source_by: SourceBy,
-    pub(crate) context: Context,
-}
-
-/// Where each phase of the steps ends (an index into the steps).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Ends {
-    pub(crate) mounts: usize,
-    pub(crate) pivot: usize,
-    pub(crate) console: usize,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Root {
-    pub(crate) path: PathBuf,
-    pub(crate) path_c: CString,
-    /// Index of the detached clone; `None` when the host's own `/` is used as it is.
-    pub(crate) source: Option<usize>,
-    /// The number of its step.
-    pub(crate) step: u32,
-}
-
-/// Who finds the sources on the host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum SourceBy {
-    /// Init, each at its turn, in its copy of the mount namespace, where no path leads to what it
-    /// mounts until all is mounted.
-    Init,
-    /// A child of the runtime in init's copy of the mount namespace, which belongs to another user
-    /// namespace: mapped root may be unable to walk to a source.
-    Child,
-}
-
-/// A tree on the host that some step attaches.
-#[derive(Clone, Debug)]
-pub(crate) struct Source {
-    /// The config's place, for messages: `mounts[3].source`.
-    pub(crate) at: String,
-    /// The step that attaches it.
-    pub(crate) step: u32,
-    pub(crate) path: CString,
-    pub(crate) recursive: bool,
-    pub(crate) no_follow: bool,
-    /// A symbolic link is not followed but made again (`copy-symlink`).
-    pub(crate) copy_link: bool,
-    /// The path below the root of a source that lies in it: found at its turn within the root,
-    /// through the mounts that were made.
-    pub(crate) inside: Option<CString>,
-    /// It is cloned in the runtime's own mount namespace, whose peer it shall be or which init has
-    /// no copy of.
-    pub(crate) on_host: bool,
-    /// The path is the config's: no magic link of procfs is followed on it, which could lead into
-    /// our own descriptors.
-    pub(crate) by_config: bool,
-    /// Applied on the detached clone, in order.
-    pub(crate) changes: Vec<Change>,
-    pub(crate) check: SourceCheck,
-    /// Where to look when the first path is missing or another inode.
-    pub(crate) alternative: Option<CString>,
-    /// Not needed as a rule, and missing is no error: the step then says what that means.
-    pub(crate) optional: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum SourceCheck {
-    None,
-    /// A directory other than the host's root.
-    Root,
-    /// The root of a real procfs.
-    Procfs,
-    /// The root of the procfs that shows the pid namespace of whoever looks.
-    OwnProcfs,
-    /// POSIX message queues.
-    Queues,
-    Node(Node),
-}
-
-/// One mount_setattr(2) on a detached tree.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Change {
-    pub(crate) set: u64,
-    pub(crate) clear: u64,
-    /// Cleared as well, unless the kernel has locked one of them.
-    pub(crate) clear_unlocked: u64,
-    /// `MS_PRIVATE` and so on, or zero.
-    pub(crate) propagation: u64,
-    pub(crate) id_map: Option<usize>,
-    pub(crate) recursive: bool,
-}
-
-/// Where the user namespace of an id-mapped mount comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum IdMap {
-    /// A throw-away namespace with these uid_map and gid_map.
-    Lines {
-        at: String,
-        uid: String,
-        gid: String,
-    },
-    /// A namespace by path.
-    Path { at: String, path: PathBuf },
-}
-
-#[derive(Clone, Debug)]
-pub(crate) enum Step {
-    Propagation(Change),
-    Root,
-    Bind(Bind),
-    Fresh(Fresh),
-    Cgroup(Cgroup),
-    Remount(Remount),
-    Device(Device),
-    Link(Link),
-    Pivot,
-    Move,
-    Chroot,
-    RootPropagation(Vec<Change>),
-    Console,
-    ReadOnlyPath(Covered),
-    Mask(Covered),
-    /// A tmpfs that was filled becomes read-only: index of the kept mount and its destination.
-    Seal {
-        kept: usize,
-        destination: String,
-    },
-    ReadOnlyRoot,
 }
 
 /// The plan for the root filesystem that `bundle` asks for.
@@ -258,282 +59,22 @@ pub(crate) enum Step {
 pub fn plan(bundle: &Bundle, host: &Host, context: &Context) -> Result<Plan, Error> {
     let config = &bundle.config;
     let mut planner = Planner::new(config, host, context);
-    planner.root()?;
+    root::plan(&mut planner)?;
     mounts::plan(&mut planner)?;
-    devices::plan(&mut planner)?;
+    devices::plan(&mut planner);
     planner.plan.ends.mounts = planner.plan.steps.len();
-    planner.jail()?;
+    root::change(&mut planner)?;
     planner.plan.ends.pivot = planner.plan.steps.len();
-    if context.terminal == Terminal::Pty {
-        planner.plan.steps.push(Step::Console);
+    if config
+        .process
+        .as_ref()
+        .is_some_and(|process| process.terminal)
+    {
+        planner.push(Step::Console);
     }
     planner.plan.ends.console = planner.plan.steps.len();
-    paths::plan(&mut planner)?;
+    paths::plan(&mut planner);
     Ok(planner.plan)
-}
-
-impl Plan {
-    /// A plan without steps, for a process that joins a running container.
-    #[must_use]
-    pub fn empty() -> Self {
-        Self {
-            root: None,
-            sources: Vec::new(),
-            id_maps: Vec::new(),
-            steps: Vec::new(),
-            ends: Ends::default(),
-            kept: 0,
-            null_device: None,
-            source_by: SourceBy::Init,
-            context: Context::default(),
-        }
-    }
-
-    /// How many steps there are; faults name one of them.
-    #[must_use]
-    pub fn steps(&self) -> u32 {
-        u32::try_from(self.steps.len()).unwrap_or(u32::MAX)
-    }
-
-    /// The steps of [`crate::mounts`], of [`crate::pivot`], and of [`crate::console`] and
-    /// [`crate::finish`].
-    #[must_use]
-    pub fn phases(&self) -> [std::ops::Range<u32>; 3] {
-        let number = |end: usize| u32::try_from(end).unwrap_or(u32::MAX);
-        let (mounts, pivot) = (number(self.ends.mounts), number(self.ends.pivot));
-        [0..mounts, mounts..pivot, pivot..self.steps()]
-    }
-
-    /// The mount that a container without a mount namespace leaves on the host: to be unmounted
-    /// (`umount2(path, MNT_DETACH)`, with all that is mounted below it) when the container is
-    /// deleted.
-    #[must_use]
-    pub fn host_mount(&self) -> Option<&Path> {
-        let root = self.root.as_ref()?;
-        let on_host = self.context.mount_namespace == MountNamespace::Host;
-        (on_host && root.source.is_some()).then_some(root.path.as_path())
-    }
-
-    /// Whether [`crate::provide`] has work to do.
-    #[must_use]
-    pub fn needs_provider(&self) -> bool {
-        self.root.is_some() && self.sources.iter().any(|source| self.is_provided(source))
-    }
-
-    /// A child of the runtime sends it to init.
-    pub(crate) fn is_provided(&self, source: &Source) -> bool {
-        source.inside.is_none() && (self.source_by == SourceBy::Child || source.on_host)
-    }
-
-    /// Init's mount namespace is a copy of the runtime's: nobody looks for the root on its path
-    /// until all is mounted.
-    pub(crate) fn has_own_namespace(&self) -> bool {
-        self.context.mount_namespace == MountNamespace::New
-    }
-
-    /// Full procfs and sysfs mounts outside the root stay reachable, and have to be covered.
-    pub(crate) fn leaves_outside(&self) -> bool {
-        self.steps.iter().any(|step| matches!(step, Step::Move))
-    }
-
-    /// The steps of one phase with their numbers.
-    pub(crate) fn phase(&self, from: usize, to: usize) -> impl Iterator<Item = (u32, &Step)> {
-        (0_u32..)
-            .zip(&self.steps)
-            .skip(from)
-            .take(to.saturating_sub(from))
-    }
-}
-
-/// What the planners of the parts share while the plan grows.
-pub(crate) struct Planner<'a> {
-    pub(crate) config: &'a Config,
-    pub(crate) host: &'a Host,
-    pub(crate) context: &'a Context,
-    pub(crate) plan: Plan,
-    /// The mount now on /proc and the one on /sys, where a step keeps them.
-    pub(crate) proc: Option<usize>,
-    pub(crate) sys: Option<usize>,
-    /// Kept mounts that become read-only in the last phase, and their destinations.
-    pub(crate) seals: Vec<(usize, String)>,
-}
-
-pub(crate) const CAP_SYS_ADMIN: u64 = 1 << 21;
-
-impl<'a> Planner<'a> {
-    fn new(config: &'a Config, host: &'a Host, context: &'a Context) -> Self {
-        let mut plan = Plan::empty();
-        plan.context = context.clone();
-        let other_owner = matches!(
-            context.user_namespace,
-            UserNamespace::New | UserNamespace::Joined
-        );
-        let is_capable = host.capabilities & CAP_SYS_ADMIN != 0;
-        if is_capable && other_owner && context.mount_namespace == MountNamespace::New {
-            plan.source_by = SourceBy::Child;
-        }
-        Self {
-            config,
-            host,
-            context,
-            plan,
-            proc: None,
-            sys: None,
-            seals: Vec::new(),
-        }
-    }
-
-    /// The number that the next step will have.
-    pub(crate) fn next_step(&self) -> u32 {
-        self.plan.steps()
-    }
-
-    pub(crate) fn keep(&mut self) -> usize {
-        let slot = self.plan.kept;
-        self.plan.kept += 1;
-        slot
-    }
-
-    pub(crate) fn add_source(&mut self, mut source: Source) -> usize {
-        source.on_host = self.is_on_host(&source.changes);
-        self.plan.sources.push(source);
-        self.plan.sources.len() - 1
-    }
-
-    /// Init in a mount namespace that was there before has no copy of the host's mounts, and a
-    /// mount that is to be a peer of the host's has to be cloned before init's copies are slaves.
-    fn is_on_host(&self, changes: &[Change]) -> bool {
-        if self.host.capabilities & CAP_SYS_ADMIN == 0 || self.plan.source_by == SourceBy::Child {
-            return false;
-        }
-        let wanted = self.config.linux.rootfs_propagation;
-        match self.context.mount_namespace {
-            MountNamespace::Joined => true,
-            MountNamespace::Host => false,
-            MountNamespace::New => changes.iter().any(|change| match change.propagation {
-                libc::MS_SHARED => true,
-                libc::MS_SLAVE => propagation::is_private(wanted),
-                _ => false,
-            }),
-        }
-    }
-
-    /// The part of a path of the host that is below the root, if it is there by its text. With more
-    /// `..` than names before them it leaves the root.
-    pub(crate) fn inside(&self, path: &Path) -> Option<PathBuf> {
-        let root = self.plan.root.as_ref()?;
-        root.source?;
-        let real = self.host.real_root.as_deref();
-        let below = [Some(root.path.as_path()), real]
-            .into_iter()
-            .flatten()
-            .find_map(|top| path.strip_prefix(top).ok())?;
-        let mut parts = below.components();
-        let stays = parts.try_fold(0_usize, |depth, part| match part {
-            Component::ParentDir => depth.checked_sub(1),
-            Component::Normal(_) => depth.checked_add(1),
-            _ => Some(depth),
-        });
-        stays.map(|_| Path::new("/").join(below))
-    }
-
-    /// The container's ids are not the host's.
-    pub(crate) fn in_user_namespace(&self) -> bool {
-        self.context.user_namespace != UserNamespace::Initial
-    }
-
-    fn root(&mut self) -> Result<(), Error> {
-        let path = self.config.root.path.clone();
-        let path_c = c_string(path.as_os_str(), "root.path")?;
-        let on_host = self.context.mount_namespace == MountNamespace::Host;
-        if path == Path::new("/") {
-            self.host_root(path, path_c, on_host)?;
-            return Ok(());
-        }
-        if !on_host {
-            let change = propagation::of_namespace(self.config.linux.rootfs_propagation);
-            self.plan.steps.push(Step::Propagation(change));
-        }
-        let source = Source {
-            changes: vec![propagation::of_root(
-                self.config.linux.rootfs_propagation,
-                on_host,
-            )],
-            recursive: true,
-            check: SourceCheck::Root,
-            ..Source::new("root.path".to_owned(), path_c.clone(), self.next_step())
-        };
-        let source = Some(self.add_source(source));
-        let step = self.next_step();
-        self.plan.steps.push(Step::Root);
-        self.plan.root = Some(Root {
-            path,
-            path_c,
-            source,
-            step,
-        });
-        Ok(())
-    }
-
-    /// The host's own `/` as root: only where nothing of it would be changed.
-    fn host_root(&mut self, path: PathBuf, path_c: CString, on_host: bool) -> Result<(), Error> {
-        if !on_host {
-            return Err(Error::RootIsHost);
-        }
-        if !self.config.mounts.is_empty() || self.config.root.readonly {
-            return Err(Error::HostRootChanged);
-        }
-        self.plan.root = Some(Root {
-            path,
-            path_c,
-            source: None,
-            step: 0,
-        });
-        Ok(())
-    }
-
-    fn jail(&mut self) -> Result<(), Error> {
-        let wanted = self.config.linux.rootfs_propagation;
-        match (self.context.mount_namespace, self.context.jail) {
-            (MountNamespace::Host, _) => {
-                self.plan.steps.push(Step::Chroot);
-                return Ok(());
-            }
-            (_, Jail::PivotRoot) => self.plan.steps.push(Step::Pivot),
-            (_, Jail::NoPivot) => {
-                if propagation::is_private(wanted) {
-                    return Err(Error::PrivateWithoutPivot);
-                }
-                self.plan.steps.push(Step::Move);
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Source {
-    pub(crate) fn new(at: String, path: CString, step: u32) -> Self {
-        Self {
-            at,
-            step,
-            path,
-            recursive: false,
-            no_follow: false,
-            copy_link: false,
-            inside: None,
-            on_host: false,
-            by_config: false,
-            changes: Vec::new(),
-            check: SourceCheck::None,
-            alternative: None,
-            optional: false,
-        }
-    }
-}
-
-/// The text as the kernel takes it.
-pub(crate) fn c_string(text: &OsStr, at: &str) -> Result<CString, Error> {
-    CString::new(text.as_bytes()).map_err(|_| Error::Nul { at: at.to_owned() })
 }
 
 #[cfg(test)]
@@ -544,6 +85,7 @@ mod tests {
     use expect_test::{Expect, expect};
     use nix::errno::Errno;
     use std::fmt::Write as _;
+    use std::path::Path;
 
     /// A bundle with this `mounts` list and these further members of the config and of `linux`.
     fn bundle(mounts: &str, members: &str, linux: &str) -> Bundle {
@@ -568,13 +110,6 @@ mod tests {
 
     const PROC: &str = r#"{"destination": "/proc", "type": "proc", "source": "proc"}"#;
 
-    fn user() -> Context {
-        Context {
-            user_namespace: UserNamespace::New,
-            ..Context::default()
-        }
-    }
-
     fn text(plan: &Plan) -> String {
         let mut text = String::new();
         for step in 0..plan.steps() {
@@ -598,7 +133,8 @@ mod tests {
         for source in &plan.sources {
             let depth = if source.recursive { "tree" } else { "mount" };
             let path = source.path.to_string_lossy();
-            write!(text, "{} {depth} {path} step {}:", source.at, source.step).expect("a string");
+            let at = source.at.trim_start_matches("config.json: ");
+            write!(text, "{at} {depth} {path} step {}:", source.step).expect("a string");
             for change in &source.changes {
                 let depth = if change.recursive { "all" } else { "top" };
                 write!(text, " {depth}").expect("a string");
@@ -627,15 +163,13 @@ mod tests {
             r#"{NEW_MOUNT}, "maskedPaths": ["/proc/kcore"], "readonlyPaths": ["/proc/sys"],
                "devices": [{{"path": "/dev/net/tun", "type": "c", "major": 10, "minor": 200}}]"#
         );
-        let context = Context {
-            terminal: Terminal::Pty,
-            ..Context::default()
-        };
-        let bundle = bundle(mounts, "", &linux);
+        let mut bundle = bundle(mounts, "", &linux);
+        let process = bundle.config.process.as_mut();
+        process.expect("a process").terminal = true;
         check(
             &bundle,
             &fixture::v2(),
-            &context,
+            &Context::default(),
             expect![[r#"
             make mounts rslave
             bind /b/rootfs as the root
@@ -686,12 +220,12 @@ mod tests {
                 mounts[2].source tree /c step 4: all rprivate +0 -0; top +11 -70 unlocked 20000e;
                 mounts[3].source tree /d step 5: all rshared +1 -0;
                 mounts[4].source tree /e step 6: top slave +0 -0; top shared +0 -0;
-                /dev/null mount /dev/null step 7: top private +a -0;
-                /dev/zero mount /dev/zero step 8: top private +a -0;
-                /dev/full mount /dev/full step 9: top private +a -0;
-                /dev/random mount /dev/random step 10: top private +a -0;
-                /dev/urandom mount /dev/urandom step 11: top private +a -0;
-                /dev/tty mount /dev/tty step 12: top private +a -0;
+                default devices mount /dev/null step 7: top private +a -0;
+                default devices mount /dev/zero step 8: top private +a -0;
+                default devices mount /dev/full step 9: top private +a -0;
+                default devices mount /dev/random step 10: top private +a -0;
+                default devices mount /dev/urandom step 11: top private +a -0;
+                default devices mount /dev/tty step 12: top private +a -0;
             "#]],
         );
     }
@@ -709,12 +243,12 @@ mod tests {
                 by Init
                 root.path tree /b/rootfs step 1: all rslave +0 -0;
                 mounts[0].source tree /a step 2: all rshared +0 -0;
-                /dev/null mount /dev/null step 3: top private +a -0;
-                /dev/zero mount /dev/zero step 4: top private +a -0;
-                /dev/full mount /dev/full step 5: top private +a -0;
-                /dev/random mount /dev/random step 6: top private +a -0;
-                /dev/urandom mount /dev/urandom step 7: top private +a -0;
-                /dev/tty mount /dev/tty step 8: top private +a -0;
+                default devices mount /dev/null step 3: top private +a -0;
+                default devices mount /dev/zero step 4: top private +a -0;
+                default devices mount /dev/full step 5: top private +a -0;
+                default devices mount /dev/random step 6: top private +a -0;
+                default devices mount /dev/urandom step 7: top private +a -0;
+                default devices mount /dev/tty step 8: top private +a -0;
             "#]],
         );
         check(
@@ -746,7 +280,7 @@ mod tests {
         check(
             &bundle,
             &fixture::v2(),
-            &user(),
+            &Context::default(),
             expect![[r#"
                 make mounts rslave
                 bind /b/rootfs as the root
@@ -764,17 +298,17 @@ mod tests {
         check_sources(
             &bundle,
             &fixture::v2(),
-            &user(),
+            &Context::default(),
             expect![[r#"
                 by Child
                 root.path tree /b/rootfs step 1: all rslave +0 -0;
                 mounts[0] tree /sys step 2: all rprivate +200003 -0;
-                /dev/null mount /dev/null step 3: top private +a -0;
-                /dev/zero mount /dev/zero step 4: top private +a -0;
-                /dev/full mount /dev/full step 5: top private +a -0;
-                /dev/random mount /dev/random step 6: top private +a -0;
-                /dev/urandom mount /dev/urandom step 7: top private +a -0;
-                /dev/tty mount /dev/tty step 8: top private +a -0;
+                default devices mount /dev/null step 3: top private +a -0;
+                default devices mount /dev/zero step 4: top private +a -0;
+                default devices mount /dev/full step 5: top private +a -0;
+                default devices mount /dev/random step 6: top private +a -0;
+                default devices mount /dev/urandom step 7: top private +a -0;
+                default devices mount /dev/tty step 8: top private +a -0;
             "#]],
         );
     }
@@ -787,15 +321,10 @@ mod tests {
             {"destination": "/a", "source": "/a", "options": ["bind"]},
             {"destination": "/b", "source": "/b", "options": ["bind", "rshared"]},
             {"destination": "/c", "source": "/c", "options": ["bind", "rslave"]}"#;
-        let provided = |linux: &str, host: &Host, user_namespace, mount_namespace| {
-            let linux = format!("{NEW_MOUNT}{linux}");
+        let provided = |linux: &str, host: &Host, namespaces: &str| {
+            let linux = format!(r#""namespaces": [{namespaces}]{linux}"#);
             let bundle = bundle(mounts, "", &linux);
-            let context = Context {
-                user_namespace,
-                mount_namespace,
-                ..Context::default()
-            };
-            let plan = plan(&bundle, host, &context).expect("a plan");
+            let plan = plan(&bundle, host, &Context::default()).expect("a plan");
             let sources = plan.sources.iter().filter(|source| !source.optional);
             let letters = sources.map(|source| match plan.is_provided(source) {
                 true => 'p',
@@ -804,19 +333,24 @@ mod tests {
             // The root, and the three binds.
             letters.take(4).collect::<String>()
         };
-        let (own, joined) = (MountNamespace::New, MountNamespace::Joined);
-        let private = r#", "rootfsPropagation": "rprivate""#;
+        let own = r#"{"type": "mount"}"#;
+        let joined = r#"{"type": "mount", "path": "/m"}"#;
+        let user = format!(r#"{own}, {{"type": "user"}}"#);
+        let joined_user = format!(r#"{own}, {{"type": "user", "path": "/u"}}"#);
+        let maps = NEW_USER.split_once("],").expect("maps").1;
+        let (maps, private) = (format!(", {maps}"), r#", "rootfsPropagation": "rprivate""#);
         let root = fixture::v2();
-        let initial = UserNamespace::Initial;
-        assert_eq!(provided("", &root, initial, own), "iipi");
-        assert_eq!(provided(private, &root, initial, own), "iipp");
-        assert_eq!(provided("", &root, initial, joined), "pppp");
-        assert_eq!(provided("", &root, initial, MountNamespace::Host), "iiii");
-        assert_eq!(provided("", &root, UserNamespace::New, own), "pppp");
-        assert_eq!(provided("", &root, UserNamespace::Joined, own), "pppp");
-        let user = fixture::unprivileged();
-        assert_eq!(provided(private, &user, UserNamespace::New, own), "iiii");
-        assert_eq!(provided("", &user, UserNamespace::Outer, joined), "iiii");
+        assert_eq!(provided("", &root, own), "iipi");
+        assert_eq!(provided(private, &root, own), "iipp");
+        assert_eq!(provided("", &root, joined), "pppp");
+        assert_eq!(provided("", &root, ""), "iiii");
+        assert_eq!(provided(&maps, &root, &user), "pppp");
+        assert_eq!(provided("", &root, &joined_user), "pppp");
+        let mut nobody = fixture::unprivileged();
+        let private = format!("{maps}{private}");
+        assert_eq!(provided(&private, &nobody, &user), "iiii");
+        nobody.in_user_namespace = true;
+        assert_eq!(provided("", &nobody, joined), "iiii");
     }
 
     /// By whatever spelling and through links above the root; what climbs out is the host's.
@@ -915,16 +449,12 @@ mod tests {
 
     #[test]
     fn the_hosts_own_stands_in_only_for_its_namespaces() {
-        let stands_in = |fs_type: &str, linux: &str, user_namespace| {
+        let stands_in = |fs_type: &str, linux: &str| {
             let mounts = format!(
                 r#"{{"destination": "/x", "type": "{fs_type}", "source": "x", "options": ["ro"]}}"#
             );
-            let context = Context {
-                user_namespace,
-                ..Context::default()
-            };
             let bundle = bundle(&mounts, "", linux);
-            let plan = plan(&bundle, &fixture::v2(), &context).expect("a plan");
+            let plan = plan(&bundle, &fixture::v2(), &Context::default()).expect("a plan");
             let fallback = plan.steps.iter().find_map(|step| match step {
                 Step::Fresh(fresh) => fresh.fallback,
                 _ => None,
@@ -942,30 +472,25 @@ mod tests {
             r#"{"type": "user"}"#,
             r#"{"type": "user"}, {"type": "pid"}, {"type": "ipc"}, {"type": "network"}"#,
         );
-        let new = UserNamespace::New;
-        assert_eq!(stands_in("sysfs", &own, new).as_deref(), Some("/sys"));
-        assert_eq!(stands_in("proc", &own, new), None);
-        assert_eq!(stands_in("mqueue", &own, new), None);
-        assert_eq!(stands_in("proc", NEW_USER, new).as_deref(), Some("/proc"));
-        let queues = stands_in("mqueue", NEW_USER, new);
+        assert_eq!(stands_in("sysfs", &own).as_deref(), Some("/sys"));
+        assert_eq!(stands_in("proc", &own), None);
+        assert_eq!(stands_in("mqueue", &own), None);
+        assert_eq!(stands_in("proc", NEW_USER).as_deref(), Some("/proc"));
+        let queues = stands_in("mqueue", NEW_USER);
         assert_eq!(queues.as_deref(), Some("/dev/mqueue"));
-        assert_eq!(stands_in("tmpfs", NEW_USER, new), None);
-        assert_eq!(stands_in("sysfs", NEW_MOUNT, UserNamespace::Initial), None);
-        let tree = stands_in("cgroup2", NEW_MOUNT, UserNamespace::Initial);
+        assert_eq!(stands_in("tmpfs", NEW_USER), None);
+        assert_eq!(stands_in("sysfs", NEW_MOUNT), None);
+        let tree = stands_in("cgroup2", NEW_MOUNT);
         assert_eq!(tree.as_deref(), Some("/sys/fs/cgroup"));
     }
 
     #[test]
     fn cgroups_of_v1_are_mounted_one_by_one() {
         let mounts = r#"{"destination": "/sys/fs/cgroup", "type": "cgroup", "options": ["ro"]}"#;
-        let bundle = bundle(mounts, "", NEW_MOUNT);
+        let linux = r#""namespaces": [{"type": "mount"}, {"type": "cgroup"}]"#;
+        let bundle = bundle(mounts, "", linux);
         let host = fixture::v1();
-        let namespace = CgroupNamespace::New;
-        let context = Context {
-            cgroup_namespace: namespace,
-            ..Context::default()
-        };
-        let plan = plan(&bundle, &host, &context).expect("a plan");
+        let plan = plan(&bundle, &host, &Context::default()).expect("a plan");
         let Some(Step::Cgroup(cgroup)) = plan.steps.get(2) else {
             panic!("{:?}", plan.steps)
         };
@@ -997,7 +522,6 @@ mod tests {
             .iter()
             .take(2)
             .map(|hierarchy| CgroupDirectory {
-                names: hierarchy.controllers.clone(),
                 mount: hierarchy.mount.clone(),
                 directory: hierarchy.mount.join("web1"),
             });
@@ -1015,12 +539,12 @@ mod tests {
                 mounts[0] tree /sys/fs/cgroup/systemd/web1 step 2: all rprivate +1 -0;
                 mounts[0] tree /sys/fs/cgroup/cpu,cpuacct/web1 step 2: all rprivate +1 -0;
                 mounts[0] tree /sys/fs/cgroup/cpuset/own step 2: all rprivate +1 -0;
-                /dev/null mount /dev/null step 3: top private +a -0;
-                /dev/zero mount /dev/zero step 4: top private +a -0;
-                /dev/full mount /dev/full step 5: top private +a -0;
-                /dev/random mount /dev/random step 6: top private +a -0;
-                /dev/urandom mount /dev/urandom step 7: top private +a -0;
-                /dev/tty mount /dev/tty step 8: top private +a -0;
+                default devices mount /dev/null step 3: top private +a -0;
+                default devices mount /dev/zero step 4: top private +a -0;
+                default devices mount /dev/full step 5: top private +a -0;
+                default devices mount /dev/random step 6: top private +a -0;
+                default devices mount /dev/urandom step 7: top private +a -0;
+                default devices mount /dev/tty step 8: top private +a -0;
             "#]],
         );
     }
@@ -1032,7 +556,7 @@ mod tests {
         let bundle = bundle(mounts, "", NEW_USER);
         let context = Context {
             unified_directory: Some("/sys/fs/cgroup/web1".into()),
-            ..user()
+            ..Context::default()
         };
         check_sources(
             &bundle,
@@ -1042,35 +566,35 @@ mod tests {
                 by Child
                 root.path tree /b/rootfs step 1: all rslave +0 -0;
                 mounts[0] tree /sys/fs/cgroup step 2: all rprivate +1 -0;
-                /dev/null mount /dev/null step 3: top private +a -0;
-                /dev/zero mount /dev/zero step 4: top private +a -0;
-                /dev/full mount /dev/full step 5: top private +a -0;
-                /dev/random mount /dev/random step 6: top private +a -0;
-                /dev/urandom mount /dev/urandom step 7: top private +a -0;
-                /dev/tty mount /dev/tty step 8: top private +a -0;
+                default devices mount /dev/null step 3: top private +a -0;
+                default devices mount /dev/zero step 4: top private +a -0;
+                default devices mount /dev/full step 5: top private +a -0;
+                default devices mount /dev/random step 6: top private +a -0;
+                default devices mount /dev/urandom step 7: top private +a -0;
+                default devices mount /dev/tty step 8: top private +a -0;
             "#]],
         );
     }
 
     #[test]
-    fn jails() {
+    fn changes_of_the_root() {
         let bundle = bundle("", "", NEW_MOUNT);
-        let jail = Context {
-            jail: Jail::NoPivot,
+        let moved = Context {
+            change_root: ChangeRoot::MoveAndChroot,
             ..Context::default()
         };
-        let plan_of = |context: &Context| plan(&bundle, &fixture::v2(), context).expect("a plan");
+        let plan_in = |bundle: &Bundle, context: &Context| {
+            plan(bundle, &fixture::v2(), context).expect("a plan")
+        };
+        let plan_of = |context: &Context| plan_in(&bundle, context);
         let last = |plan: &Plan| plan.describe(plan.steps() - 1);
         assert_eq!(last(&plan_of(&Context::default())), "pivot_root");
-        assert_eq!(last(&plan_of(&jail)), "move the root over / and chroot");
-        let host = Context {
-            mount_namespace: MountNamespace::Host,
-            ..Context::default()
-        };
-        let on_host = plan_of(&host);
+        assert_eq!(last(&plan_of(&moved)), "move the root over / and chroot");
+        let without = self::bundle("", "", "");
+        let on_host = plan_in(&without, &Context::default());
         assert_eq!(last(&on_host), "chroot into /b/rootfs");
         assert_eq!(on_host.host_mount(), Some(Path::new("/b/rootfs")));
-        assert_eq!(plan_of(&jail).host_mount(), None);
+        assert_eq!(plan_of(&moved).host_mount(), None);
     }
 
     #[test]
@@ -1176,7 +700,10 @@ mod tests {
             ("overlay", format!("{}, {}", value(4000), value(92))),
         ] {
             let error = check(fs_type, &options).expect_err("a refusal");
-            assert_eq!(error.to_string(), "mounts[0].options: more than 4095 bytes");
+            assert_eq!(
+                error.to_string(),
+                "config.json: mounts[0].options: more than 4095 bytes"
+            );
         }
         let long = value(256);
         for (fs_type, options) in [
@@ -1203,17 +730,17 @@ mod tests {
         };
         let none = Context::default();
         let private = format!(r#"{NEW_MOUNT}, "rootfsPropagation": "rprivate""#);
-        let jail = Context {
-            jail: Jail::NoPivot,
+        let moved = Context {
+            change_root: ChangeRoot::MoveAndChroot,
             ..Context::default()
         };
         refused(
             "",
             &private,
-            &jail,
+            &moved,
             expect![[r#"
-            linux.rootfsPropagation: private cannot be had with --no-pivot
-        "#]],
+                config.json: linux.rootfsPropagation: private cannot be had with --no-pivot
+            "#]],
         );
         for mount in [
             r#""options": ["remount", "idmap"]"#,
@@ -1228,9 +755,9 @@ mod tests {
             refused(
                 &mounts,
                 NEW_USER,
-                &user(),
+                &Context::default(),
                 expect![[r#"
-                mounts[0]: a remount, cgroups and the host's sysfs cannot be id-mapped
+                config.json: mounts[0]: a remount, cgroups and the host's sysfs cannot be id-mapped
             "#]],
             );
         }
@@ -1239,7 +766,10 @@ mod tests {
                 format!(r#"{{"destination": "/a", "type": "cgroup", "options": ["{option}"]}}"#);
             let error = plan(&bundle(&mounts, "", NEW_MOUNT), &fixture::v1(), &none);
             let text = error.expect_err("a refusal").to_string();
-            assert!(text.starts_with("mounts[0].options: "), "{text}");
+            assert!(
+                text.starts_with("config.json: mounts[0].options: "),
+                "{text}"
+            );
         }
         let mounts = r#"{"destination": "/a", "source": "/a", "options": ["bind"],
             "uidMappings": [{"containerID": 0, "hostID": 1, "size": 1}],
@@ -1250,7 +780,7 @@ mod tests {
             &host,
             &none,
             expect![[r#"
-            mounts[0]: id-mapped mounts need CAP_SYS_ADMIN on the host
+            config.json: mounts[0]: id-mapped mounts need CAP_SYS_ADMIN on the host
         "#]],
         );
     }
@@ -1262,7 +792,7 @@ mod tests {
                {{"destination": "/y", "source": "/y", "options": ["bind"]}}"#
         );
         let bundle = bundle(&mounts, "", NEW_USER);
-        let plan = plan(&bundle, &fixture::v2(), &user()).expect("a plan");
+        let plan = plan(&bundle, &fixture::v2(), &Context::default()).expect("a plan");
         let mut text = String::new();
         let faults = [
             (2, Call::Fsmount, Errno::EPERM),
@@ -1346,7 +876,7 @@ mod tests {
                 return Ok(());
             };
             let bundle = Bundle { dir: "/b".into(), raw: Vec::new(), config };
-            let destination = bundle.config.mounts[1].destination.clone();
+            let destination = bundle.config.mounts[1].destination.path().to_owned();
             match plan(&bundle, &fixture::v2(), &Context::default()) {
                 Ok(plan) => {
                     proptest::prop_assert!(!destination.starts_with("/proc"));

@@ -5,9 +5,14 @@ use super::{Scope, ids};
 use crate::error::{At, Error, Shown};
 use crate::options::{self, Parsed};
 use crate::strict::Notes;
-use crate::{IdMapping, IdMappings, Mount, MountOptions, Namespace};
+use crate::{
+    Destination, IdMapping, IdMappings, Mount, MountIdMap, MountIds, MountKind, MountOptions,
+    Namespace,
+};
+use coracle_sys::Depth;
 use oci_spec::runtime as oci;
-use std::ffi::CStr;
+use std::ffi::{CStr, OsStr};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// Far above what any engine asks for; each costs descriptors and kernel memory.
@@ -37,42 +42,38 @@ fn mount(
     scope: &Scope<'_>,
     notes: &mut Notes,
 ) -> Result<Mount, Error> {
-    let destination = destination(raw, at.key("destination"), notes)?;
+    let path = path_of_destination(raw, at.key("destination"), notes)?;
     let given = raw.options().as_deref().unwrap_or_default();
     let at_options = at.key("options");
-    let Parsed {
-        mut options,
-        mapping,
-        meaningless,
-    } = options::parse(given).map_err(|_| at_options.refuse("an option holds a NUL byte"))?;
-    for option in meaningless {
+    let mut parsed =
+        options::parse(given).map_err(|_| at_options.refuse("an option holds a NUL byte"))?;
+    for option in &parsed.meaningless {
         notes.warnings.push(format!(
             "{at_options}: {option} means nothing and is ignored"
         ));
     }
     // The spec looks at the options alone; this spelling is crun's.
-    if raw.typ().as_deref() == Some("bind") && options.bind.is_none() {
-        options.bind = Some(crate::Bind::Plain);
+    if raw.typ().as_deref() == Some("bind") && parsed.bind.is_none() {
+        parsed.bind = Some(Depth::Single);
     }
-    if options.bind.is_some() {
+    if parsed.bind.is_some() {
         // A bind shares its superblock with its source.
-        options.superblock.clear();
-        pass_over_data(&mut options, at_options, notes);
+        parsed.options.superblock.clear();
+        pass_over_data(&mut parsed.options, at_options, notes);
     }
-    let kind = raw.typ().as_deref().filter(|kind| !kind.is_empty());
-    check_options(&options, kind, at)?;
-    check_proc(&destination, &options, kind, at.key("destination"))?;
-    check_ids(&options, kind, scope.mappings, at_options)?;
+    let fs_type = raw.typ().as_deref().filter(|fs_type| !fs_type.is_empty());
+    check_options(&parsed, fs_type, at_options)?;
+    check_ids(&parsed, fs_type, scope.mappings, at_options)?;
+    let kind = kind(raw, &parsed, at, scope)?;
     Ok(Mount {
-        source: source(raw, &options, at.key("source"), scope)?,
-        fs_type: optional_c_string(kind, at.key("type"))?,
-        id_mappings: id_mappings(raw, &options, mapping, at, scope)?,
-        destination,
-        options,
+        destination: destination(path, &kind, &parsed, at.key("destination"))?,
+        id_map: id_map(raw, &parsed, at, scope)?,
+        options: parsed.options,
+        kind,
     })
 }
 
-fn destination(raw: &oci::Mount, at: At<'_>, notes: &mut Notes) -> Result<PathBuf, Error> {
+fn path_of_destination(raw: &oci::Mount, at: At<'_>, notes: &mut Notes) -> Result<PathBuf, Error> {
     let text = path_text(raw.destination());
     check_path(text, at)?;
     let path = clean(text);
@@ -85,29 +86,30 @@ fn destination(raw: &oci::Mount, at: At<'_>, notes: &mut Notes) -> Result<PathBu
 }
 
 /// A bind's source is a path; any other is a word that the file system understands.
-fn source(
+fn kind(
     raw: &oci::Mount,
-    options: &MountOptions,
+    parsed: &Parsed<'_>,
     at: At<'_>,
     scope: &Scope<'_>,
-) -> Result<Option<PathBuf>, Error> {
-    let text = raw
-        .source()
-        .as_deref()
-        .map(path_text)
-        .filter(|text| !text.is_empty());
-    let Some(text) = text else {
-        // A remount has its mount already.
-        return match options.bind {
-            Some(_) if !options.remount => Err(at.refuse("a bind mount needs a source")),
-            _ => Ok(None),
-        };
-    };
-    check_path(text, at)?;
-    Ok(Some(match options.bind {
-        Some(_) => scope.dir.join(text),
-        None => PathBuf::from(text),
-    }))
+) -> Result<MountKind, Error> {
+    let source = raw.source().as_deref().map(path_text);
+    let source = optional_c_string(source, at.key("source"))?;
+    let fs_type = optional_c_string(raw.typ().as_deref(), at.key("type"))?;
+    Ok(match (parsed.bind, source, fs_type) {
+        _ if parsed.remount => MountKind::Remount,
+        (Some(depth), Some(source), _) => MountKind::Bind {
+            source: scope.dir.join(OsStr::from_bytes(source.as_bytes())),
+            depth,
+        },
+        (Some(_), None, _) => {
+            return Err(at.key("source").refuse("a bind mount needs a source"));
+        }
+        (None, source, Some(fs_type)) => MountKind::New { fs_type, source },
+        (None, _, None) => {
+            let problem = "required where the options have neither bind nor rbind, but missing";
+            return Err(at.key("type").refuse(problem));
+        }
+    })
 }
 
 /// What only a file system understands means nothing to a bind, and engines write it all the same.
@@ -121,28 +123,19 @@ fn pass_over_data(options: &mut MountOptions, at: At<'_>, notes: &mut Notes) {
 }
 
 /// Refuses combinations that the kernel would ignore in silence.
-fn check_options(options: &MountOptions, kind: Option<&str>, at: At<'_>) -> Result<(), Error> {
-    let at_options = at.key("options");
-    match &options.bind {
-        Some(_) => {}
-        None => {
-            if options.copy_symlink || options.src_nofollow {
-                return Err(at_options.refuse("copy-symlink and src-nofollow need a bind mount"));
-            }
-            if kind.is_none() && !options.remount {
-                return Err(at.key("type").refuse(
-                    "required where the options have neither bind nor rbind, but missing",
-                ));
-            }
-        }
+fn check_options(parsed: &Parsed<'_>, fs_type: Option<&str>, at: At<'_>) -> Result<(), Error> {
+    let options = &parsed.options;
+    if (options.copy_symlink || options.src_nofollow) && parsed.bind.is_none() {
+        return Err(at.refuse("copy-symlink and src-nofollow need a bind mount"));
     }
-    if options.tmpcopyup && (kind != Some("tmpfs") || options.bind.is_some()) {
-        return Err(at_options.refuse("tmpcopyup needs a mount of type tmpfs"));
+    if options.tmpcopyup && (fs_type != Some("tmpfs") || parsed.bind.is_some()) {
+        return Err(at.refuse("tmpcopyup needs a mount of type tmpfs"));
     }
     Ok(())
 }
 
-/// Files of `/proc` that lxcfs and others stand in for; none of them takes our writes.
+/// The only files of procfs that may be covered: lxcfs does so. Any other mount in procfs could
+/// hide what the runtime or the masks rely on.
 const PROC_FILES: [&str; 10] = [
     "/proc/cpuinfo",
     "/proc/diskstats",
@@ -158,46 +151,49 @@ const PROC_FILES: [&str; 10] = [
 
 /// A file that looks like procfs and is not would take what is meant for the kernel: labels and
 /// sysctls (CVE-2019-16884, CVE-2019-19921). Links in the image are followed only at run time,
-/// where the same is asked of the resolved place.
-fn check_proc(
-    destination: &Path,
-    options: &MountOptions,
-    kind: Option<&str>,
+/// where the file system that they lead to is looked at.
+fn destination(
+    path: PathBuf,
+    kind: &MountKind,
+    parsed: &Parsed<'_>,
     at: At<'_>,
-) -> Result<(), Error> {
-    let Ok(below) = destination.strip_prefix("/proc") else {
-        return Ok(());
-    };
-    let allowed = if below == Path::new("") {
-        options.bind.is_some() || options.remount || kind == Some("proc")
-    } else {
-        options.bind.is_some() && PROC_FILES.iter().any(|file| Path::new(file) == destination)
-    };
-    if allowed {
-        return Ok(());
+) -> Result<Destination, Error> {
+    if !path.starts_with("/proc") {
+        return Ok(match path == Path::new("/") {
+            true => Destination::Root,
+            false => Destination::Path(path),
+        });
     }
-    let why = if below == Path::new("") {
-        " (only a procfs may take its place)"
-    } else {
-        ""
+    let refuse = |why| {
+        let path = Shown(path_text(&path));
+        Err(at.refuse(format!(
+            "{path} cannot be mounted because it is inside /proc{why}"
+        )))
     };
-    Err(at.refuse(format!(
-        "{} cannot be mounted because it is inside /proc{why}",
-        Shown(path_text(destination))
-    )))
+    if path == Path::new("/proc") {
+        return match kind {
+            MountKind::New { fs_type, .. } if fs_type.as_c_str() != c"proc" => {
+                refuse(" (only a procfs may take its place)")
+            }
+            _ => Ok(Destination::Proc),
+        };
+    }
+    let mut files = PROC_FILES.into_iter();
+    let file = files.find(|file| Path::new(file) == path && parsed.bind.is_some());
+    file.map_or_else(|| refuse(""), |file| Ok(Destination::ProcFile(file)))
 }
 
 /// The kernel says a bare EINVAL to ids that the container's user namespace does not map.
 fn check_ids(
-    options: &MountOptions,
-    kind: Option<&str>,
+    parsed: &Parsed<'_>,
+    fs_type: Option<&str>,
     mappings: &IdMappings,
     at: At<'_>,
 ) -> Result<(), Error> {
-    if options.bind.is_some() || !matches!(kind, Some("tmpfs" | "devpts" | "proc")) {
+    if parsed.bind.is_some() || !matches!(fs_type, Some("tmpfs" | "devpts" | "proc")) {
         return Ok(());
     }
-    for (key, value) in &options.data {
+    for (key, value) in &parsed.options.data {
         let (map, name) = match key.as_bytes() {
             b"uid" => (&mappings.uid, "uidMappings"),
             b"gid" => (&mappings.gid, "gidMappings"),
@@ -217,34 +213,45 @@ fn check_ids(
     Ok(())
 }
 
-/// The mapping of the mount itself, from either of its spellings.
-fn id_mappings(
+/// The mapping of the mount itself, from either of its spellings, or that of the container's user
+/// namespace.
+fn id_map(
     raw: &oci::Mount,
-    options: &MountOptions,
-    mapping: Option<&str>,
+    parsed: &Parsed<'_>,
     at: At<'_>,
     scope: &Scope<'_>,
-) -> Result<Option<IdMappings>, Error> {
+) -> Result<Option<MountIdMap>, Error> {
     let (uid, gid) = (raw.uid_mappings().as_deref(), raw.gid_mappings().as_deref());
-    match (uid, gid, mapping) {
-        (None, None, None) => {
-            if options.idmap.is_some() && scope.namespaces.user == Namespace::Inherit {
-                return Err(at.key("options").refuse(
-                    "idmap without uidMappings and gidMappings needs a user namespace, and \
-                     linux.namespaces has none",
-                ));
-            }
-            Ok(None)
+    let (at_uid, at_gid) = (at.key("uidMappings"), at.key("gidMappings"));
+    let ids = match (uid, gid, parsed.mapping) {
+        (None, None, None) if parsed.idmap.is_none() => return Ok(None),
+        (None, None, None) => of_container(scope, at.key("options"))?,
+        (None, None, Some(text)) => {
+            MountIds::Lines(written(text, at.key("options"), scope.mappings)?)
         }
-        (None, None, Some(text)) => written(text, at.key("options"), scope.mappings).map(Some),
-        (Some(uid), Some(gid), None) => Ok(Some(IdMappings {
-            uid: non_empty(ids::map(uid, at.key("uidMappings"))?, at.key("uidMappings"))?,
-            gid: non_empty(ids::map(gid, at.key("gidMappings"))?, at.key("gidMappings"))?,
-        })),
-        (None, Some(_), None) => Err(at.key("uidMappings").refuse("missing beside gidMappings")),
-        (Some(_), None, None) => Err(at.key("gidMappings").refuse("missing beside uidMappings")),
-        (_, _, Some(_)) => Err(at.key("options").refuse(
-            "a mapping behind idmap= and one in uidMappings or gidMappings exclude each other",
+        (Some(uid), Some(gid), None) => MountIds::Lines(IdMappings {
+            uid: non_empty(ids::map(uid, at_uid)?, at_uid)?,
+            gid: non_empty(ids::map(gid, at_gid)?, at_gid)?,
+        }),
+        (None, Some(_), None) => return Err(at_uid.refuse("missing beside gidMappings")),
+        (Some(_), None, None) => return Err(at_gid.refuse("missing beside uidMappings")),
+        (_, _, Some(_)) => {
+            return Err(at.key("options").refuse(
+                "a mapping behind idmap= and one in uidMappings or gidMappings exclude each other",
+            ));
+        }
+    };
+    let depth = parsed.idmap.unwrap_or(Depth::Single);
+    Ok(Some(MountIdMap { ids, depth }))
+}
+
+fn of_container(scope: &Scope<'_>, at: At<'_>) -> Result<MountIds, Error> {
+    match &scope.namespaces.user {
+        Namespace::New => Ok(MountIds::Lines(scope.mappings.clone())),
+        Namespace::Join { path, .. } => Ok(MountIds::Namespace(path.clone())),
+        Namespace::Inherit => Err(at.refuse(
+            "idmap without uidMappings and gidMappings needs a user namespace, and \
+             linux.namespaces has none",
         )),
     }
 }
@@ -320,10 +327,10 @@ fn triplet(text: &str) -> Option<IdMapping> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::AttributeChange;
     use crate::fixture::{
         accepted, accepted_from, base_with_user, parse_tree, refused, refused_from, set, with,
     };
-    use crate::{AttributeChange, Bind, IdmapOption};
     use expect_test::expect;
     use serde_json::{Value, json};
 
@@ -368,13 +375,13 @@ mod tests {
         ]);
         assert_eq!(
             last(fresh("/../a//b/./c/", "tmpfs", &[])).destination,
-            Path::new("/a/b/c")
+            Destination::Path("/a/b/c".into())
         );
         for spelling in ["/", "//", "/.", "/../", "/a/..", ".."] {
-            assert_eq!(last(bind(spelling, &[])).destination, Path::new("/"));
+            assert_eq!(last(bind(spelling, &[])).destination, Destination::Root);
         }
         let config = with(AT, fresh("run/x\n", "tmpfs", &[]));
-        assert_eq!(config.mounts[2].destination, Path::new("/run/x\n"));
+        assert_eq!(config.mounts[2].destination.path(), Path::new("/run/x\n"));
         assert_eq!(
             config.warnings,
             ["config.json: mounts[2].destination: \"run/x\\n\" is relative, taken from /"]
@@ -464,31 +471,38 @@ mod tests {
                 "mounts[2].type: \"tm\\0pfs\" holds a NUL byte",
             ),
         ]);
-        let source = |mount: Value| last(mount).source;
+        let kind = |mount: Value| last(mount).kind;
+        let bound = |source: &str| MountKind::Bind {
+            source: source.into(),
+            depth: Depth::Single,
+        };
         let relative = json!({"destination": "/a", "source": "x/y", "options": ["bind"]});
-        assert_eq!(source(relative), Some(PathBuf::from("/b/x/y")));
-        assert_eq!(source(bind("/a", &[])), Some(PathBuf::from("/src")));
+        assert_eq!(kind(relative), bound("/b/x/y"));
+        assert_eq!(kind(bind("/a", &[])), bound("/src"));
         assert_eq!(
-            source(fresh("/a", "overlay", &[])),
-            Some(PathBuf::from("overlay"))
+            kind(fresh("/a", "overlay", &[])),
+            MountKind::New {
+                fs_type: c"overlay".to_owned(),
+                source: Some(c"overlay".to_owned())
+            }
         );
         assert_eq!(
-            source(json!({"destination": "/a", "options": ["bind", "remount", "ro"]})),
-            None
+            kind(json!({"destination": "/a", "options": ["bind", "remount", "ro"]})),
+            MountKind::Remount
         );
     }
 
     #[test]
     fn binds_by_option_or_type() {
-        let kind = |mount: Value| last(mount).options.bind;
+        let kind = |mount: Value| last(mount).bind().map(|(_, depth)| depth);
         let typed = json!({"destination": "/a", "source": "/x", "type": "bind"});
-        assert_eq!(kind(typed), Some(Bind::Plain));
+        assert_eq!(kind(typed), Some(Depth::Single));
         let both =
             json!({"destination": "/a", "source": "/x", "type": "bind", "options": ["rbind"]});
-        assert_eq!(kind(both), Some(Bind::Recursive));
+        assert_eq!(kind(both), Some(Depth::Recursive));
         assert_eq!(
             kind(fresh("/a", "none", &["bind", "rbind"])),
-            Some(Bind::Recursive)
+            Some(Depth::Recursive)
         );
         assert_eq!(kind(fresh("/a", "cgroup2", &["ro"])), None);
         assert_eq!(last(bind("/a", &["sync"])).options.superblock.len(), 0);
@@ -565,6 +579,13 @@ mod tests {
         mount
     }
 
+    fn lines(id_map: &MountIdMap) -> &IdMappings {
+        match &id_map.ids {
+            MountIds::Lines(lines) => lines,
+            MountIds::Namespace(path) => panic!("{path:?}"),
+        }
+    }
+
     #[test]
     fn mappings_of_mounts() {
         let one = || json!([{"containerID": 0, "hostID": 1000, "size": 10}]);
@@ -614,8 +635,9 @@ mod tests {
             host_id: 1000,
             size: 10,
         };
-        assert_eq!(mount.id_mappings.unwrap().gid, [range]);
-        assert_eq!(mount.options.idmap, Some(IdmapOption::Recursive));
+        let id_map = mount.id_map.unwrap();
+        assert_eq!(lines(&id_map).gid, [range]);
+        assert_eq!(id_map.depth, Depth::Recursive);
         accepted(&[(AT, mapped(&[], one(), one()))]);
     }
 
@@ -652,7 +674,8 @@ mod tests {
         let option = "idmap=uids=0-1-10#10-21-5;gids=@7-65535-1";
         set(&mut tree, AT, bind("/a", &[option]));
         let mount = parse_tree(&tree).unwrap().mounts.pop().unwrap();
-        let mappings = mount.id_mappings.unwrap();
+        let id_map = mount.id_map.unwrap();
+        let mappings = lines(&id_map);
         let range = |container_id, host_id, size| IdMapping {
             container_id,
             host_id,
@@ -669,30 +692,30 @@ mod tests {
         let line = |mount: &Mount| {
             let MountOptions {
                 attributes,
-                bind,
                 propagation,
                 data,
                 ..
             } = &mount.options;
             let AttributeChange { set, clear } = attributes;
-            let (kind, data) = (mount.fs_type.as_ref().unwrap(), data.len());
+            let (fs_type, depth) = (mount.fs_type(), mount.bind().map(|(_, depth)| depth));
+            let data = data.len();
             let words: Vec<_> = propagation
                 .iter()
                 .map(|word| (word.kind, word.recursive))
                 .collect();
             format!(
-                "{} {kind:?} {bind:?} +{set:#x} -{clear:#x} {words:?} data {data}\n",
-                mount.destination.display()
+                "{} {fs_type:?} {depth:?} +{set:#x} -{clear:#x} {words:?} data {data}\n",
+                mount.destination.path().display()
             )
         };
         let lines: String = config.mounts.iter().map(line).collect();
         expect![[r#"
-            /proc "proc" None +0xe -0x0 [] data 0
-            /dev "tmpfs" None +0x2a -0x70 [] data 2
-            /dev/pts "devpts" None +0xa -0x0 [] data 4
-            /dev/shm "bind" Some(Plain) +0xe -0x0 [(Private, true)] data 0
-            /vol "bind" Some(Recursive) +0x0 -0x1 [(Slave, true)] data 0
-            /sys/fs/cgroup "cgroup" None +0xf -0x70 [(Private, true)] data 0
+            /proc Some("proc") None +0xe -0x0 [] data 0
+            /dev Some("tmpfs") None +0x2a -0x70 [] data 2
+            /dev/pts Some("devpts") None +0xa -0x0 [] data 4
+            /dev/shm None Some(Single) +0xe -0x0 [(Private, true)] data 0
+            /vol None Some(Recursive) +0x0 -0x1 [(Slave, true)] data 0
+            /sys/fs/cgroup Some("cgroup") None +0xf -0x70 [(Private, true)] data 0
         "#]]
         .assert_eq(&lines);
     }

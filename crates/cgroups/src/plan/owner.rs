@@ -9,10 +9,10 @@ use coracle_bundle::{Config, IdMapping, Namespace};
 pub(super) fn plan(config: &Config) -> Option<u32> {
     let namespaces = &config.linux.namespaces;
     let writable = config.mounts.iter().any(|mount| {
-        let kind = mount.fs_type.as_deref().map(|kind| kind.to_bytes());
+        let kind = mount.fs_type().map(|kind| kind.to_bytes());
         let read_only = mount.options.attributes.set & libc::MOUNT_ATTR_RDONLY != 0;
         matches!(kind, Some(b"cgroup" | b"cgroup2"))
-            && mount.destination == Path::new("/sys/fs/cgroup")
+            && mount.destination.path() == Path::new("/sys/fs/cgroup")
             && !read_only
     });
     if namespaces.cgroup != Namespace::New || !writable {

@@ -8,7 +8,8 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-use coracle_bundle::{Bind, Config, Mount, Namespace};
+use coracle_bundle::{Config, Mount, Namespace};
+use coracle_sys::Depth;
 
 const NULL: &str = "/dev/null";
 /// config-linux.md § Default Devices: where no node can be made, the host's is bound.
@@ -64,7 +65,8 @@ pub(crate) fn externals(config: &Config, facts: DumpFacts) -> Vec<(PathBuf, Path
         let native = NATIVE.iter().any(|kind| kind.as_bytes() == line.kind);
         // From outside a cgroup namespace a fresh mount looks like a bind of the container's part.
         let fresh = is_group && config.linux.namespaces.cgroup != Namespace::Inherit;
-        let bound = |mount: &Mount| mount.options.bind.is_some() && mount.destination == line.point;
+        let bound =
+            |mount: &Mount| mount.bind().is_some() && mount.destination.path() == line.point;
         config.mounts.iter().any(bound)
             || host.iter().any(has_device) && !fresh && !(native && all.iter().any(whole))
     };
@@ -90,10 +92,10 @@ pub(crate) fn sources(config: &Config, facts: RestoreFacts) -> Vec<(PathBuf, Pat
         }
     };
     for (mount, destination) in config.mounts.iter().zip(facts.destinations) {
-        match (&mount.source, mount.options.bind) {
-            (Some(source), Some(kind)) => {
-                add(destination.clone(), source.clone());
-                if kind == Bind::Recursive {
+        match mount.bind() {
+            Some((source, depth)) => {
+                add(destination.clone(), source.to_owned());
+                if depth == Depth::Recursive {
                     below(&host, source).for_each(|(rest, path)| add(destination.join(rest), path));
                 }
             }
@@ -120,7 +122,7 @@ pub(crate) fn sources(config: &Config, facts: RestoreFacts) -> Vec<(PathBuf, Pat
 }
 
 fn is_cgroup(mount: &Mount) -> bool {
-    mount.fs_type.as_deref() == Some(c"cgroup")
+    mount.fs_type() == Some(c"cgroup")
 }
 
 /// Mounts of the host below a directory: the rest of the path, and all of it.
@@ -197,25 +199,23 @@ pub enum Place {
 pub fn mountpoints(config: &Config) -> Vec<Mountpoint> {
     let place = |index: usize| {
         let mount = config.mounts.get(index)?;
+        let destination = mount.destination.path();
         let earlier = config.mounts.get(..index)?.iter().enumerate();
         let over = earlier
-            .filter(|(_, other)| mount.destination.starts_with(&other.destination))
-            .max_by_key(|(_, other)| other.destination.as_os_str().len());
+            .filter(|(_, other)| destination.starts_with(other.destination.path()))
+            .max_by_key(|(_, other)| other.destination.path().as_os_str().len());
         let (place, top) = match over {
             None => (Place::Root, Path::new("/")),
             Some((number, other)) => {
-                let place = match (&other.source, other.options.bind) {
-                    (Some(source), Some(_)) => Place::Bound(number, source.clone()),
-                    _ => Place::Filled(number),
+                let place = match other.bind() {
+                    Some((source, _)) => Place::Bound(number, source.to_owned()),
+                    None => Place::Filled(number),
                 };
-                (place, other.destination.as_path())
+                (place, other.destination.path())
             }
         };
-        let below = mount.destination.strip_prefix(top).ok()?.to_owned();
-        let source = mount
-            .source
-            .clone()
-            .filter(|_| mount.options.bind.is_some());
+        let below = destination.strip_prefix(top).ok()?.to_owned();
+        let source = mount.bind().map(|(source, _)| source.to_owned());
         Some(Mountpoint {
             index,
             place,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Command;
 use coracle_bundle::ContainerId;
-use coracle_container::{CreateOptions, Jail, Keyring, Store};
+use coracle_container::{ChangeRoot, CreateOptions, Keyring, Store};
 
 use super::{Request, Verb};
 use crate::arguments::flag::{handover, switch, value};
@@ -60,10 +60,10 @@ pub(super) fn options(
         console_socket: given.path("console-socket"),
         pidfd_socket: given.path("pidfd-socket"),
         pid_file: given.path("pid-file"),
-        jail: if given.is_on("no-pivot") {
-            Jail::NoPivot
+        change_root: if given.is_on("no-pivot") {
+            ChangeRoot::MoveAndChroot
         } else {
-            Jail::PivotRoot
+            ChangeRoot::PivotRoot
         },
         keyring,
         preserve_fds: given.preserve_fds()?,

@@ -5,9 +5,9 @@ use std::fmt::{Debug, Write};
 use std::path::PathBuf;
 
 use coracle_container::{
-    After, Attachment, CgroupManager, CgroupsMode, CheckpointKind, CheckpointOptions,
-    CreateOptions, CriuFlags, ExecOptions, ExecProcess, Force, Jail, Keyring, NetworkFlags,
-    NewResources, RestoreOptions, Rootless, RunOptions, Scope, Search, Subreaper,
+    After, Attachment, CgroupManager, CgroupsMode, ChangeRoot, CheckpointKind, CheckpointOptions,
+    CreateOptions, CriuFlags, ExecOptions, ExecProcess, Force, Keyring, NetworkFlags, NewResources,
+    RestoreOptions, Rootless, RunOptions, Scope, Search, Subreaper,
 };
 
 use super::{Request, read};
@@ -152,7 +152,7 @@ fn show_create(shown: &mut Shown, options: &CreateOptions) {
     shown.value("console", options.console_socket.as_ref());
     shown.value("pidfd", options.pidfd_socket.as_ref());
     shown.value("pid", options.pid_file.as_ref());
-    shown.word("no-pivot", options.jail == Jail::NoPivot);
+    shown.word("no-pivot", options.change_root == ChangeRoot::MoveAndChroot);
     shown.word("no-new-keyring", options.keyring == Keyring::Inherited);
     shown.value("fds", Some(options.preserve_fds).filter(|fds| *fds != 0));
     show_network(shown, &options.network);

@@ -265,7 +265,7 @@ pub(super) fn says(directory: BorrowedFd<'_>, name: &CStr, text: &CStr) -> bool 
 
 fn change_flags(slots: &Slots, remount: &Remount) -> Result<(), Failure> {
     let base = slots.base(remount.target.base)?;
-    let flags = target::flags(remount.target.want);
+    let flags = target::flags(remount.target.lookup);
     let place = coracle_sys::open_in_root(base, &remount.target.path, flags, Mode::empty())
         .map_err(|errno| (Call::Openat2, errno))?;
     for change in &remount.changes {

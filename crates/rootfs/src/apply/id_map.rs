@@ -2,6 +2,7 @@
 
 use crate::Error;
 use crate::plan::IdMap;
+use coracle_bundle::{IdMapping, MountIds};
 use coracle_sys::{
     Call, Cloned, NamespaceFlags, Parentage, ProcFs, clone3, die_with_parent, exit,
     pidfd_send_signal, wait_exit,
@@ -21,20 +22,20 @@ pub(super) fn open(maps: &[IdMap]) -> Result<Vec<OwnedFd>, Error> {
 }
 
 fn namespace(map: &IdMap) -> Result<OwnedFd, Error> {
-    match map {
-        IdMap::Path { at, path } => by_path(path).map_err(|errno| error(at, Call::Open, errno)),
-        IdMap::Lines { at, uid, gid } => {
-            by_lines(uid, gid).map_err(|(call, errno)| error(at, call, errno))
-        }
-    }
-}
-
-fn error(at: &str, call: Call, errno: Errno) -> Error {
-    Error::IdMap {
-        at: at.to_owned(),
+    let namespace = match &map.ids {
+        MountIds::Namespace(path) => by_path(path).map_err(|errno| (Call::Open, errno)),
+        MountIds::Lines(ids) => by_lines(&lines(&ids.uid), &lines(&ids.gid)),
+    };
+    namespace.map_err(|(call, errno)| Error::IdMap {
+        at: map.at.clone(),
         call: call.name(),
         errno,
-    }
+    })
+}
+
+fn lines(ids: &[IdMapping]) -> String {
+    let line = |ids: &IdMapping| format!("{} {} {}\n", ids.container_id, ids.host_id, ids.size);
+    ids.iter().map(line).collect()
 }
 
 fn by_path(path: &Path) -> Result<OwnedFd, Errno> {

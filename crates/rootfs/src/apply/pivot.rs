@@ -3,7 +3,8 @@
 use super::open::Slots;
 use super::source::{self, Failure};
 use crate::Error;
-use crate::plan::{Change, MountNamespace, Plan, Step};
+use crate::plan::{Change, Plan, Step};
+use coracle_bundle::Namespace;
 use coracle_sys::{AT_FDCWD, Call, Fault, move_mount};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
@@ -47,7 +48,7 @@ pub fn stand_in_root(plan: &Plan, slots: &Slots) -> Result<(), Fault> {
 /// init, after a failure up to and in [`pivot`]; a namespace of its own ends with it. Does not
 /// allocate.
 pub fn withdraw(plan: &Plan, slots: &Slots) {
-    if plan.context.mount_namespace != MountNamespace::Joined {
+    if !matches!(plan.mount_namespace, Namespace::Join { .. }) {
         return;
     }
     // The failure that led here is the one to tell.

@@ -2,7 +2,7 @@
 
 use super::fault;
 use super::source::{self, Failure};
-use crate::plan::{Target, Want};
+use crate::plan::{Lookup, Target};
 use coracle_sys::{
     Call, PROC_MAGIC, file_system_magic, mount_id, move_mount, open_in_root, read_link,
 };
@@ -38,13 +38,13 @@ pub(super) fn resolve(
     target: &Target,
     make: Make<'_>,
 ) -> Result<Found, Failure> {
-    let found = match open_in_root(base, &target.path, flags(target.want), Mode::empty()) {
+    let found = match open_in_root(base, &target.path, flags(target.lookup), Mode::empty()) {
         Ok(place) => Found { place, made: false },
         Err(Errno::ENOENT) => Found {
             place: create(base, &target.path, make)?,
             made: true,
         },
-        Err(Errno::ENOTDIR | Errno::ELOOP) if target.want == Want::OrdinaryDirectory => {
+        Err(Errno::ENOTDIR | Errno::ELOOP) if target.lookup == Lookup::Directory => {
             return Err((Call::Check, fault::NOT_ORDINARY));
         }
         Err(errno) => return Err((Call::Openat2, errno)),
@@ -106,7 +106,7 @@ pub(super) fn top_mount(place: BorrowedFd<'_>) -> Result<OwnedFd, Failure> {
 
 /// The target after something was attached on it.
 fn again(base: BorrowedFd<'_>, target: &Target) -> Result<OwnedFd, Failure> {
-    let found = open_in_root(base, &target.path, flags(target.want), Mode::empty());
+    let found = open_in_root(base, &target.path, flags(target.lookup), Mode::empty());
     found.map_err(|errno| match errno {
         Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP => (Call::Check, fault::SWAPPED),
         errno => (Call::Openat2, errno),
@@ -122,11 +122,11 @@ pub(super) fn same_mount(place: BorrowedFd<'_>, mount: BorrowedFd<'_>) -> Result
     Err((Call::Check, fault::SWAPPED))
 }
 
-pub(super) fn flags(want: Want) -> OFlag {
-    match want {
-        Want::Any => OFlag::O_PATH,
-        Want::NoFollow => OFlag::O_PATH | OFlag::O_NOFOLLOW,
-        Want::OrdinaryDirectory => OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_DIRECTORY,
+pub(super) fn flags(lookup: Lookup) -> OFlag {
+    match lookup {
+        Lookup::Follow => OFlag::O_PATH,
+        Lookup::NoFollow => OFlag::O_PATH | OFlag::O_NOFOLLOW,
+        Lookup::Directory => OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_DIRECTORY,
     }
 }
 

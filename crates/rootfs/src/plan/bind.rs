@@ -1,73 +1,54 @@
 //! Binds: their source, their flags, their id map.
 
-use super::mounts::{Target, Want, kept, shown, target};
+use super::planner::{CAP_SYS_ADMIN, Planner, c_string};
 use super::propagation;
-use super::{
-    CAP_SYS_ADMIN, Change, IdMap, Planner, Source, SourceCheck, Step, UserNamespace, c_string,
-};
+use super::steps::{Bind, Change, IdMap, Lookup, Source, SourceCheck, Step};
+use super::target::{self, Entry};
 use crate::Error;
-use coracle_bundle::{
-    AttributeChange, Bind as BindKind, IdMappings, IdmapOption, Mount, Namespace,
-};
-use coracle_sys::mount_attribute;
-use std::fmt::Write as _;
+use coracle_bundle::{AttributeChange, Destination, Mount};
+use coracle_sys::{Depth, mount_attribute};
 use std::path::Path;
-
-#[derive(Clone, Debug)]
-pub(crate) struct Bind {
-    /// `bind /etc/hosts on /etc/hosts (ro)`
-    pub(crate) text: String,
-    pub(crate) target: Target,
-    pub(crate) source: usize,
-    pub(crate) keep: Option<usize>,
-}
 
 pub(super) fn plan(
     planner: &mut Planner,
-    mount: &Mount,
-    kind: BindKind,
-    at: &str,
+    entry: &Entry,
+    (path, depth): (&Path, Depth),
 ) -> Result<Step, Error> {
-    let options = &mount.options;
-    let source_at = format!("{at}.source");
-    let Some(path) = &mount.source else {
-        return Err(Error::NoSource { at: source_at });
-    };
+    let (mount, options) = (entry.mount, &entry.mount.options);
     // Over a link there is nothing left to follow when the target is looked up again.
-    let no_follow = options.dest_nofollow || options.src_nofollow;
-    let want = if no_follow { Want::NoFollow } else { Want::Any };
-    let target = target(planner, mount, at, want)?;
-    let mut source = Source::new(
-        source_at.clone(),
-        c_string(path.as_os_str(), &source_at)?,
-        planner.next_step(),
-    );
-    source.recursive = kind == BindKind::Recursive;
+    let lookup = match options.dest_nofollow || options.src_nofollow {
+        true => Lookup::NoFollow,
+        false => Lookup::Follow,
+    };
+    let target = target::plan(planner, entry, lookup)?;
+    let at = format!("{}.source", entry.at);
+    let mut source = Source::new(at, c_string(path), planner.next_step());
+    source.recursive = depth == Depth::Recursive;
     source.no_follow = options.src_nofollow;
     source.copy_link = options.copy_symlink;
     source.by_config = true;
-    source.changes = bind_changes(planner, mount, kind);
-    if !options.copy_symlink
-        && let Some(below) = planner.inside(path)
-    {
-        source.inside = Some(c_string(below.as_os_str(), &source_at)?);
+    source.changes = bind_changes(planner, mount, depth);
+    if !options.copy_symlink {
+        source.inside = planner.inside(path).map(c_string);
     }
-    if let Some(id_map) = id_map(planner, mount, at)? {
+    if let Some(id_map) = id_map(planner, entry) {
         if planner.host.capabilities & CAP_SYS_ADMIN == 0 {
-            return Err(Error::IdMapUnprivileged { at: at.to_owned() });
+            return Err(Error::IdMapUnprivileged {
+                at: entry.at.clone(),
+            });
         }
         source.changes.push(id_map);
     }
-    if mount.destination == Path::new("/proc") {
+    if mount.destination == Destination::Proc {
         source.check = SourceCheck::Procfs;
     }
-    let keep = kept(planner, mount);
+    let keep = target::kept(planner, mount);
     let source = planner.add_source(source);
     let text = format!(
         "bind {} on {}{}",
         path.display(),
-        mount.destination.display(),
-        shown(mount)
+        mount.destination.path().display(),
+        target::options(mount)
     );
     Ok(Step::Bind(Bind {
         text,
@@ -78,7 +59,7 @@ pub(super) fn plan(
 }
 
 /// The propagation and the flags of a bind, in as few calls as their depths allow.
-fn bind_changes(planner: &Planner, mount: &Mount, kind: BindKind) -> Vec<Change> {
+fn bind_changes(planner: &Planner, mount: &Mount, depth: Depth) -> Vec<Change> {
     let options = &mount.options;
     let mut changes: Vec<Change> = if options.propagation.is_empty() {
         let default = propagation::of_bind(planner.config.linux.rootfs_propagation);
@@ -96,7 +77,7 @@ fn bind_changes(planner: &Planner, mount: &Mount, kind: BindKind) -> Vec<Change>
         change.clear_unlocked = RESTRICTIONS & !(change.set | change.clear);
     }
     attributes(options.recursive, &mut changes, true);
-    if kind == BindKind::Plain {
+    if depth == Depth::Single {
         for change in &mut changes {
             change.recursive = false;
         }
@@ -149,68 +130,21 @@ pub(super) fn merge(changes: Vec<Change>) -> Vec<Change> {
     merged
 }
 
-pub(super) fn id_map(
-    planner: &mut Planner,
-    mount: &Mount,
-    at: &str,
-) -> Result<Option<Change>, Error> {
-    let wanted = mount.options.idmap;
-    if mount.id_mappings.is_none() && wanted.is_none() {
-        return Ok(None);
-    }
-    let linux = &planner.config.linux;
-    let map = match (
-        &mount.id_mappings,
-        planner.context.user_namespace,
-        &linux.namespaces.user,
-    ) {
-        (Some(own), _, _) => lines(own, at),
-        (None, UserNamespace::New, _) => lines(&linux.id_mappings, at),
-        (None, UserNamespace::Joined, Namespace::Join { path, .. }) => IdMap::Path {
-            at: at.to_owned(),
-            path: path.clone(),
-        },
-        _ => return Err(Error::IdMapMissing { at: at.to_owned() }),
-    };
-    let recursive = wanted == Some(IdmapOption::Recursive);
-    let known = planner
-        .plan
-        .id_maps
-        .iter()
-        .position(|other| same_map(other, &map));
+pub(super) fn id_map(planner: &mut Planner, entry: &Entry) -> Option<Change> {
+    let requested = entry.mount.id_map.as_ref()?;
+    let maps = &mut planner.plan.id_maps;
+    let known = maps.iter().position(|known| known.ids == requested.ids);
     let id_map = known.unwrap_or_else(|| {
-        planner.plan.id_maps.push(map);
-        planner.plan.id_maps.len() - 1
+        maps.push(IdMap {
+            at: entry.at.clone(),
+            ids: requested.ids.clone(),
+        });
+        maps.len() - 1
     });
-    let set = mount_attribute::IDMAP;
-    Ok(Some(Change {
-        set,
+    Some(Change {
+        set: mount_attribute::IDMAP,
         id_map: Some(id_map),
-        recursive,
+        recursive: requested.depth == Depth::Recursive,
         ..Change::default()
-    }))
-}
-
-fn lines(maps: &IdMappings, at: &str) -> IdMap {
-    let render = |list: &[coracle_bundle::IdMapping]| {
-        list.iter().fold(String::new(), |mut text, line| {
-            let _ = writeln!(text, "{} {} {}", line.container_id, line.host_id, line.size);
-            text
-        })
-    };
-    IdMap::Lines {
-        at: at.to_owned(),
-        uid: render(&maps.uid),
-        gid: render(&maps.gid),
-    }
-}
-
-fn same_map(one: &IdMap, other: &IdMap) -> bool {
-    match (one, other) {
-        (IdMap::Lines { uid, gid, .. }, IdMap::Lines { uid: u, gid: g, .. }) => {
-            (uid, gid) == (u, g)
-        }
-        (IdMap::Path { path, .. }, IdMap::Path { path: other, .. }) => path == other,
-        _ => false,
-    }
+    })
 }

@@ -1,72 +1,38 @@
 //! Mounts of `type: cgroup`: the whole set of hierarchies under one destination.
 
-use super::fresh::{Fallback, Fresh, context_type, label, text_of_fresh};
-use super::mounts::{Target, Want, target};
-use super::{CgroupNamespace, Change, Planner, Source, Step, c_string, propagation};
+use super::fresh::{context_type, label, text_of_fresh};
+use super::planner::{Planner, c_string};
+use super::propagation;
+use super::steps::{Cgroup, CgroupEntry, CgroupFill, Change, Fallback, Fresh, Source, Step};
+use super::target::{self, Entry};
 use crate::Error;
-use coracle_bundle::{Mount, PropagationKind};
+use coracle_bundle::{Namespace, PropagationKind};
 use coracle_host::{CgroupMode, Hierarchy};
 use coracle_sys::mount_attribute;
-use std::ffi::CString;
 use std::path::{Path, PathBuf};
 
-/// A tmpfs with one directory a hierarchy.
-#[derive(Clone, Debug)]
-pub(crate) struct Cgroup {
-    /// `mount cgroup on /sys/fs/cgroup (ro)`
-    pub(crate) text: String,
-    pub(crate) target: Target,
-    /// Of the tmpfs.
-    pub(crate) parameters: Vec<(CString, CString)>,
-    /// Of the tmpfs, without read-only, which it becomes once it is filled.
-    pub(crate) attributes: u64,
-    pub(crate) read_only: bool,
-    pub(crate) propagation: Vec<Change>,
-    pub(crate) entries: Vec<CgroupEntry>,
-    /// Names of merged controllers and the directory they lead to: `cpu` → `cpu,cpuacct`.
-    pub(crate) links: Vec<(CString, CString)>,
-}
-
-/// One hierarchy.
-#[derive(Clone, Debug)]
-pub(crate) struct CgroupEntry {
-    pub(crate) name: CString,
-    pub(crate) fill: CgroupFill,
-}
-
-#[derive(Clone, Debug)]
-pub(crate) enum CgroupFill {
-    /// A new mount, which shows the cgroup namespace's part.
-    Fresh {
-        fs_type: CString,
-        parameters: Vec<(CString, Option<CString>)>,
-        attributes: u64,
-        /// Bound instead where the kernel does not permit a fresh one.
-        fallback: Option<usize>,
-    },
-    /// The cgroup that init is in.
-    Bind { source: usize },
-}
-
-pub(super) fn plan(planner: &mut Planner, mount: &Mount, at: &str) -> Result<Step, Error> {
+pub(super) fn plan(planner: &mut Planner, entry: &Entry) -> Result<Step, Error> {
     match planner.host.cgroups.mode {
-        CgroupMode::V2 => unified(planner, mount, at),
-        // On the others a v2 mount is asked for by its own name only.
-        _ if mount.fs_type.as_deref() == Some(c"cgroup2") => unified(planner, mount, at),
-        CgroupMode::V1 | CgroupMode::Hybrid => hierarchies(planner, mount, at),
-        CgroupMode::None => Err(Error::NoCgroups { at: at.to_owned() }),
+        CgroupMode::V2 => unified(planner, entry),
+        // On the others a v2 mount is requested by its own name only.
+        _ if entry.mount.fs_type() == Some(c"cgroup2") => unified(planner, entry),
+        CgroupMode::V1 | CgroupMode::Hybrid => hierarchies(planner, entry),
+        CgroupMode::None => Err(Error::NoCgroups {
+            at: entry.at.clone(),
+        }),
     }
 }
 
 fn has_namespace(planner: &Planner) -> bool {
-    planner.context.cgroup_namespace != CgroupNamespace::Inherit
+    planner.config.linux.namespaces.cgroup != Namespace::Inherit
 }
 
 /// The v2 tree. A user namespace without a cgroup namespace of its own may not mount it: then the
 /// host's tree is bound, which is what a fresh mount would show and where the paths of
 /// `/proc/self/cgroup` lead; read-only as asked, in every mount below (CVE-2023-25809).
-fn unified(planner: &mut Planner, mount: &Mount, at: &str) -> Result<Step, Error> {
-    let target = target(planner, mount, at, Want::of(mount))?;
+fn unified(planner: &mut Planner, entry: &Entry) -> Result<Step, Error> {
+    let mount = entry.mount;
+    let target = target::plan(planner, entry, target::lookup(mount))?;
     let set = mount.options.attributes.set | mount.options.recursive.set;
     let fallback = match planner.host.cgroups.unified.clone() {
         Some(tree) => {
@@ -75,7 +41,7 @@ fn unified(planner: &mut Planner, mount: &Mount, at: &str) -> Result<Step, Error
                 true => own.unwrap_or_else(|| inherited(&tree.mount, &tree.root, &tree.own)),
                 false => tree.mount,
             };
-            let source = source(planner, (&path, None), set, at)?;
+            let source = source(planner, (&path, None), set, &entry.at);
             Some(Fallback::BindOrNothing(source))
         }
         None => None,
@@ -104,15 +70,16 @@ fn unified(planner: &mut Planner, mount: &Mount, at: &str) -> Result<Step, Error
     }))
 }
 
-fn hierarchies(planner: &mut Planner, mount: &Mount, at: &str) -> Result<Step, Error> {
+fn hierarchies(planner: &mut Planner, entry: &Entry) -> Result<Step, Error> {
+    let (mount, at) = (entry.mount, &entry.at);
     let data = mount.options.data.iter().map(|(key, _)| key.as_c_str());
     if let Some(option) = data.chain(mount.options.superblock.iter().copied()).next() {
         return Err(Error::CgroupOption {
-            at: at.to_owned(),
+            at: at.clone(),
             option: option.to_string_lossy().into_owned(),
         });
     }
-    let target = target(planner, mount, at, Want::of(mount))?;
+    let target = target::plan(planner, entry, target::lookup(mount))?;
     let set = mount.options.attributes.set | mount.options.recursive.set;
     let mut parameters = vec![
         (c"source".to_owned(), c"cgroup".to_owned()),
@@ -127,17 +94,17 @@ fn hierarchies(planner: &mut Planner, mount: &Mount, at: &str) -> Result<Step, E
         let Some(name) = hierarchy.mount.file_name() else {
             continue;
         };
-        let name = c_string(name, at)?;
+        let name = c_string(name);
         for controller in &hierarchy.controllers {
             let bytes = controller.as_bytes();
             if bytes != name.to_bytes() && !controller.starts_with("name=") {
-                links.push((c_string(controller.as_ref(), at)?, name.clone()));
+                links.push((c_string(controller), name.clone()));
             }
         }
-        let fill = fill(planner, &hierarchy, set, at)?;
+        let fill = fill(planner, &hierarchy, set, at);
         entries.push(CgroupEntry { name, fill });
     }
-    if let Some(entry) = side_tree(planner, set, at)? {
+    if let Some(entry) = side_tree(planner, set, at) {
         entries.push(entry);
     }
     Ok(Step::Cgroup(Cgroup {
@@ -161,12 +128,7 @@ fn hierarchies(planner: &mut Planner, mount: &Mount, at: &str) -> Result<Step, E
 /// With a cgroup namespace a fresh mount shows just the container's part; without one it would show
 /// the whole host, so that the cgroup is bound in which init will be: the container's own, or the
 /// runtime's where none is made, or may be made.
-fn fill(
-    planner: &mut Planner,
-    hierarchy: &Hierarchy,
-    set: u64,
-    at: &str,
-) -> Result<CgroupFill, Error> {
+fn fill(planner: &mut Planner, hierarchy: &Hierarchy, set: u64, at: &str) -> CgroupFill {
     let own = planner.context.cgroup_directories.iter();
     let own = own
         .filter(|own| own.mount == hierarchy.mount)
@@ -175,30 +137,30 @@ fn fill(
     let inherited = inherited(&hierarchy.mount, &hierarchy.root, &hierarchy.own);
     let paths = (own.as_deref().unwrap_or(&inherited), Some(&*inherited));
     if !has_namespace(planner) {
-        let source = source(planner, paths, set, at)?;
-        return Ok(CgroupFill::Bind { source });
+        let source = source(planner, paths, set, at);
+        return CgroupFill::Bind { source };
     }
     let mut parameters = vec![(c"source".to_owned(), Some(c"cgroup".to_owned()))];
     for controller in &hierarchy.controllers {
         match controller.strip_prefix("name=") {
             Some(name) => {
                 parameters.push((c"none".to_owned(), None));
-                parameters.push((c"name".to_owned(), Some(c_string(name.as_ref(), at)?)));
+                parameters.push((c"name".to_owned(), Some(c_string(name))));
             }
-            None => parameters.push((c_string(controller.as_ref(), at)?, None)),
+            None => parameters.push((c_string(controller), None)),
         }
     }
     if hierarchy.noprefix {
         parameters.push((c"noprefix".to_owned(), None));
     }
-    let fallback = Some(source(planner, paths, set, at)?);
+    let fallback = Some(source(planner, paths, set, at));
     let fs_type = c"cgroup".to_owned();
-    Ok(CgroupFill::Fresh {
+    CgroupFill::Fresh {
         fs_type,
         parameters,
         attributes: set,
         fallback,
-    })
+    }
 }
 
 /// The cgroup of the runtime, in which a container stays that has none of its own; the top of the
@@ -209,18 +171,14 @@ fn inherited(mount: &Path, root: &Path, own: &Path) -> PathBuf {
 }
 
 /// The v2 mount beside v1 hierarchies.
-fn side_tree(planner: &mut Planner, set: u64, at: &str) -> Result<Option<CgroupEntry>, Error> {
-    let Some(tree) = planner.host.cgroups.unified.clone() else {
-        return Ok(None);
-    };
-    let Some(name) = tree.mount.file_name() else {
-        return Ok(None);
-    };
-    let name = c_string(name, at)?;
+fn side_tree(planner: &mut Planner, set: u64, at: &str) -> Option<CgroupEntry> {
+    let tree = planner.host.cgroups.unified.clone()?;
+    let name = tree.mount.file_name()?;
+    let name = c_string(name);
     let own = planner.context.unified_directory.clone();
     let inherited = inherited(&tree.mount, &tree.root, &tree.own);
     let paths = (own.as_deref().unwrap_or(&inherited), Some(&*inherited));
-    let source = source(planner, paths, set, at)?;
+    let source = source(planner, paths, set, at);
     let fill = match has_namespace(planner) {
         false => CgroupFill::Bind { source },
         true => CgroupFill::Fresh {
@@ -230,7 +188,7 @@ fn side_tree(planner: &mut Planner, set: u64, at: &str) -> Result<Option<CgroupE
             fallback: Some(source),
         },
     };
-    Ok(Some(CgroupEntry { name, fill }))
+    Some(CgroupEntry { name, fill })
 }
 
 /// The second path counts where nothing is at the first when the sources are opened.
@@ -239,8 +197,7 @@ fn source(
     (path, alternative): (&Path, Option<&Path>),
     set: u64,
     at: &str,
-) -> Result<usize, Error> {
-    let alternative = alternative.map(|path| c_string(path.as_os_str(), at));
+) -> usize {
     let private = coracle_bundle::Propagation {
         kind: PropagationKind::Private,
         recursive: true,
@@ -252,12 +209,8 @@ fn source(
             ..propagation::change(private)
         }],
         optional: true,
-        alternative: alternative.transpose()?,
-        ..Source::new(
-            at.to_owned(),
-            c_string(path.as_os_str(), at)?,
-            planner.next_step(),
-        )
+        alternative: alternative.map(c_string),
+        ..Source::new(at.to_owned(), c_string(path), planner.next_step())
     };
-    Ok(planner.add_source(source))
+    planner.add_source(source)
 }

@@ -1,7 +1,7 @@
 //! What a step does, and what its failure means, in words.
 
-use super::fresh::Fresh;
-use super::{Bind, Plan, Step, UserNamespace, propagation};
+use super::propagation;
+use super::steps::{Bind, Fresh, HowMade, Plan, Step};
 use crate::apply::fault;
 use coracle_sys::{Call, Fault};
 use coracle_text::errno_text;
@@ -27,8 +27,8 @@ impl Plan {
             Some(Step::Remount(remount)) => remount.text.clone(),
             Some(Step::Device(device)) => {
                 let verb = match device.how {
-                    super::HowMade::Mknod { .. } => "make",
-                    super::HowMade::Bind { .. } => "bind",
+                    HowMade::Mknod { .. } => "make",
+                    HowMade::Bind { .. } => "bind",
                 };
                 let (path, node) = (device.host_path.to_string_lossy(), device.node.describe());
                 format!("{verb} device {path} {node}")
@@ -131,7 +131,6 @@ impl Plan {
     fn fresh_cause(&self, fresh: &Fresh, call: Call, errno: Errno) -> Option<String> {
         let text = errno_text(errno);
         let name = fresh.fs_type.to_string_lossy();
-        let in_user_namespace = self.context.user_namespace != UserNamespace::Initial;
         Some(match (call, errno) {
             (Call::Fsopen, Errno::ENODEV) => {
                 format!("unknown file system type {name:?}: {text}")
@@ -142,7 +141,9 @@ impl Plan {
                     options(fresh)
                 )
             }
-            (Call::Fsopen | Call::Fsconfig | Call::Fsmount, Errno::EPERM) if in_user_namespace => {
+            (Call::Fsopen | Call::Fsconfig | Call::Fsmount, Errno::EPERM)
+                if self.in_user_namespace =>
+            {
                 format!("{}: {text}", refused(fresh.fs_type.to_bytes()))
             }
             (Call::Fsopen | Call::Fsconfig | Call::Fsmount, _) => text,

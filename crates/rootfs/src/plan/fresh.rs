@@ -1,57 +1,17 @@
 //! New instances of file systems: their options, and what stands in where one is refused.
 
-use super::mounts::{Target, Want, kept, shown, target};
-use super::{Change, Planner, Source, SourceCheck, Step, bind, c_string, devices, propagation};
+use super::planner::{Planner, c_string};
+use super::steps::{
+    Change, Fallback, Fresh, Long, Lookup, MODE_PREFIX, MS_NOSYMFOLLOW, Source, SourceCheck, Step,
+};
+use super::target::{self, Entry};
+use super::{bind, devices, propagation};
 use crate::Error;
 use coracle_bundle::{Mount, Namespace};
 use coracle_sys::mount_attribute;
 use std::ffi::{CStr, CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-
-/// A new instance of a file system.
-#[derive(Clone, Debug)]
-pub(crate) struct Fresh {
-    /// `mount proc on /proc (nosuid)`
-    pub(crate) text: String,
-    pub(crate) target: Target,
-    pub(crate) fs_type: CString,
-    pub(crate) parameters: Vec<(CString, Option<CString>)>,
-    pub(crate) attributes: u64,
-    pub(crate) changes: Vec<Change>,
-    /// tmpfs without `mode=`: the mode of the directory it covers.
-    pub(crate) mode_of_target: bool,
-    /// What is in the directory that it covers is copied into it.
-    pub(crate) copy_up: bool,
-    pub(crate) keep: Option<usize>,
-    /// What is bound when the kernel does not permit a fresh instance.
-    pub(crate) fallback: Option<Fallback>,
-    /// mqueue takes its label as an attribute of its root, not as an option.
-    pub(crate) label: Option<CString>,
-    /// The options as mount(2) takes them, where one is too long for fsconfig(2).
-    pub(crate) long: Option<Long>,
-}
-
-/// What stands in for a new instance that the kernel refuses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fallback {
-    /// This source; where it is missing, the refusal stands.
-    Bind(usize),
-    /// This source; where it is missing, an empty directory.
-    BindOrNothing(usize),
-}
-
-/// What the data begins with where the mode is that of the directory it covers, whose digits are
-/// put in.
-pub(crate) const MODE_PREFIX: &[u8] = b"mode=0000,";
-
-/// Arguments of mount(2), for options that fsconfig(2) does not take.
-#[derive(Clone, Debug)]
-pub(crate) struct Long {
-    pub(crate) source: CString,
-    pub(crate) flags: u64,
-    pub(crate) data: CString,
-}
 
 /// fsconfig(2) takes strings of less than 256 bytes; the layers of an overlay may need more.
 const LONGEST_VALUE: usize = 255;
@@ -80,20 +40,15 @@ const PSEUDO: [&CStr; 12] = [
 
 pub(super) fn plan(
     planner: &mut Planner,
-    mount: &Mount,
-    fs_type: &CStr,
-    (at, later): (&str, &[Mount]),
+    entry: &Entry,
+    (fs_type, source): (&CStr, Option<&CStr>),
 ) -> Result<Step, Error> {
-    let options = &mount.options;
-    let ordinary = matches!(
-        fs_type.to_bytes(),
-        b"proc" | b"sysfs" | b"mqueue" | b"devpts"
-    );
-    let want = match ordinary {
-        true => Want::OrdinaryDirectory,
-        false => Want::of(mount),
+    let (mount, at, options) = (entry.mount, &entry.at, &entry.mount.options);
+    let lookup = match fs_type.to_bytes() {
+        b"proc" | b"sysfs" | b"mqueue" | b"devpts" => Lookup::Directory,
+        _ => target::lookup(mount),
     };
-    let target = target(planner, mount, at, want)?;
+    let target = target::plan(planner, entry, lookup)?;
     let mut set = options.attributes.set | options.recursive.set;
     let mut changes: Vec<Change> = options
         .propagation
@@ -101,19 +56,19 @@ pub(super) fn plan(
         .copied()
         .map(propagation::change)
         .collect();
-    changes.extend(bind::id_map(planner, mount, at)?);
-    let mut keep = kept(planner, mount);
-    if set & mount_attribute::RDONLY != 0 && is_filled(planner, mount, fs_type, later) {
+    changes.extend(bind::id_map(planner, entry));
+    let mut keep = target::kept(planner, mount);
+    if set & mount_attribute::RDONLY != 0 && is_filled(planner, entry, fs_type) {
         // Read-only from the start it could not be filled: the last phase makes it so.
         set &= !mount_attribute::RDONLY;
         let slot = *keep.get_or_insert_with(|| planner.keep());
         planner
             .seals
-            .push((slot, mount.destination.display().to_string()));
+            .push((slot, mount.destination.path().display().to_string()));
     }
     let fallback = stand_in(planner, fs_type)
         .map(|(path, check)| Fallback::Bind(fallback_source(planner, mount, (path, check), at)));
-    let parameters = parameters(planner, mount, fs_type, at)?;
+    let parameters = parameters(planner, mount, (fs_type, source))?;
     let mode_of_target = fs_type == c"tmpfs" && !has_key(mount, c"mode");
     let long = long(&parameters, set, mode_of_target, at)?;
     Ok(Step::Fresh(Fresh {
@@ -184,7 +139,7 @@ pub(super) fn mount_data(data: &[u8], at: &str) -> Result<CString, Error> {
     if data.len() > LONGEST_DATA {
         return Err(Error::LongData { at: at.to_owned() });
     }
-    c_string(OsStr::from_bytes(data), at)
+    Ok(c_string(OsStr::from_bytes(data)))
 }
 
 /// The attributes as mount(2) has them; the lowest four are the same.
@@ -204,19 +159,12 @@ fn mount_flags(set: u64) -> u64 {
     flags
 }
 
-/// linux/mount.h; since Linux 5.10.
-pub(crate) const MS_NOSYMFOLLOW: u64 = 256;
-
 pub(super) fn text_of_fresh(mount: &Mount) -> String {
-    let fs_type = mount
-        .fs_type
-        .as_deref()
-        .unwrap_or_default()
-        .to_string_lossy();
+    let fs_type = mount.fs_type().unwrap_or_default().to_string_lossy();
     format!(
         "mount {fs_type} on {}{}",
-        mount.destination.display(),
-        shown(mount)
+        mount.destination.path().display(),
+        target::options(mount)
     )
 }
 
@@ -229,24 +177,23 @@ fn has_key(mount: &Mount, wanted: &CStr) -> bool {
 }
 
 /// Something is put below the destination later on.
-fn is_filled(planner: &Planner, mount: &Mount, fs_type: &CStr, later: &[Mount]) -> bool {
-    let below = |path: &Path| path != mount.destination && path.starts_with(&mount.destination);
+fn is_filled(planner: &Planner, entry: &Entry, fs_type: &CStr) -> bool {
+    let destination = entry.mount.destination.path();
+    let below = |path: &Path| path != destination && path.starts_with(destination);
+    let mut later = entry.later.iter().map(|later| later.destination.path());
     matches!(fs_type.to_bytes(), b"tmpfs" | b"ramfs")
-        && (later.iter().any(|later| below(&later.destination))
-            || devices::places(planner).iter().any(|path| below(path)))
+        && (later.any(below) || devices::places(planner).iter().any(|path| below(path)))
 }
 
 /// What fsconfig(2) is told, in order: the source, then the options of the file system.
 fn parameters(
     planner: &Planner,
     mount: &Mount,
-    fs_type: &CStr,
-    at: &str,
+    (fs_type, source): (&CStr, Option<&CStr>),
 ) -> Result<Vec<(CString, Option<CString>)>, Error> {
     let mut parameters = Vec::new();
-    if let Some(source) = &mount.source {
-        let source = c_string(source.as_os_str(), at)?;
-        parameters.push((c"source".to_owned(), Some(source)));
+    if let Some(source) = source {
+        parameters.push((c"source".to_owned(), Some(source.to_owned())));
     }
     for flag in &mount.options.superblock {
         // fsconfig(2) has no word for these two, and mount(2) gave them no effect here.
@@ -302,7 +249,7 @@ pub(super) fn context_type(planner: &Planner) -> Result<CString, Error> {
 /// mqueue or a procfs of the host never stands in for one of another namespace.
 fn stand_in(planner: &Planner, fs_type: &CStr) -> Option<(&'static CStr, SourceCheck)> {
     let namespaces = &planner.config.linux.namespaces;
-    if !planner.in_user_namespace() {
+    if !planner.plan.in_user_namespace {
         return None;
     }
     match fs_type.to_bytes() {

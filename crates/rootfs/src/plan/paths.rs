@@ -1,50 +1,33 @@
 //! `linux.maskedPaths`, `linux.readonlyPaths`, `root.readonly`: what the last phase covers.
 
-use super::{
-    Change, MountNamespace, Node, Planner, Source, SourceCheck, Step, c_string, propagation,
-};
-use crate::Error;
+use super::planner::{Planner, c_string};
+use super::propagation;
+use super::steps::{Change, Covered, Node, Source, SourceCheck, Step};
 use coracle_bundle::DeviceKind;
-use std::ffi::CString;
 use std::path::Path;
 
-/// A path that is masked or made read-only.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Covered {
-    /// Absolute, below the root: what the container's processes will see.
-    pub(crate) shown: CString,
-    /// Absolute, below the root or below the kept mount `base`.
-    pub(crate) path: CString,
-    /// The mount on /proc or /sys: what is reached through it is what the kernel shows there,
-    /// whatever became of the directory that it lies on.
-    pub(crate) base: Option<usize>,
-}
-
-pub(super) fn plan(planner: &mut Planner) -> Result<(), Error> {
+pub(super) fn plan(planner: &mut Planner) {
     let linux = &planner.config.linux;
-    for (index, path) in linux.readonly_paths.iter().enumerate() {
-        let covered = covered(planner, path, &format!("linux.readonlyPaths[{index}]"))?;
-        planner.plan.steps.push(Step::ReadOnlyPath(covered));
+    for path in &linux.readonly_paths {
+        planner.push(Step::ReadOnlyPath(covered(planner, path)));
     }
-    for (index, path) in linux.masked_paths.iter().enumerate() {
-        let covered = covered(planner, path, &format!("linux.maskedPaths[{index}]"))?;
-        planner.plan.steps.push(Step::Mask(covered));
+    for path in &linux.masked_paths {
+        planner.push(Step::Mask(covered(planner, path)));
     }
     if !linux.masked_paths.is_empty() {
         planner.plan.null_device = Some(null_device(planner));
     }
     for (kept, destination) in std::mem::take(&mut planner.seals) {
-        planner.plan.steps.push(Step::Seal { kept, destination });
+        planner.push(Step::Seal { kept, destination });
     }
     let late = propagation::after_pivot(linux.rootfs_propagation);
-    if planner.context.mount_namespace != MountNamespace::Host && !late.is_empty() {
+    if !planner.is_on_hosts_namespace() && !late.is_empty() {
         // Not earlier: what is unbindable cannot be cloned to be made read-only.
-        planner.plan.steps.push(Step::RootPropagation(late));
+        planner.push(Step::RootPropagation(late));
     }
     if planner.config.root.readonly {
-        planner.plan.steps.push(Step::ReadOnlyRoot);
+        planner.push(Step::ReadOnlyRoot);
     }
-    Ok(())
 }
 
 /// What files are masked with: the host's own null device, never the image's (CVE-2025-31133).
@@ -62,7 +45,7 @@ fn null_device(planner: &mut Planner) -> usize {
             ..Change::default()
         }],
         ..Source::new(
-            "linux.maskedPaths".to_owned(),
+            "config.json: linux.maskedPaths".to_owned(),
             c"/dev/null".to_owned(),
             first_mask(planner),
         )
@@ -77,22 +60,20 @@ fn first_mask(planner: &Planner) -> u32 {
         .map_or(0, |(number, _)| number)
 }
 
-fn covered(planner: &Planner, path: &Path, at: &str) -> Result<Covered, Error> {
-    let shown = c_string(path.as_os_str(), at)?;
+fn covered(planner: &Planner, path: &Path) -> Covered {
+    let shown = c_string(path);
     for (top, base) in [("/proc", planner.proc), ("/sys", planner.sys)] {
         if let (Some(base), Ok(below)) = (base, path.strip_prefix(top)) {
-            let below = Path::new("/").join(below);
-            let path = c_string(below.as_os_str(), at)?;
-            return Ok(Covered {
+            return Covered {
                 shown,
-                path,
+                path: c_string(Path::new("/").join(below)),
                 base: Some(base),
-            });
+            };
         }
     }
-    Ok(Covered {
+    Covered {
         path: shown.clone(),
         shown,
         base: None,
-    })
+    }
 }

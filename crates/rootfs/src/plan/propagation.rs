@@ -1,6 +1,6 @@
 //! Mount propagation: mount_namespaces(7), config-linux.md § Rootfs Mount Propagation.
 
-use super::Change;
+use super::steps::Change;
 use coracle_bundle::{Propagation, PropagationKind};
 
 /// The mount_setattr(2) for one propagation option.

@@ -1,0 +1,121 @@
+//! What the planners of the parts share while the plan grows.
+
+use super::propagation;
+use super::steps::{Change, Plan, Source, SourceBy, Step};
+use crate::Context;
+use coracle_bundle::{Config, Namespace};
+use coracle_host::Host;
+use std::ffi::{CString, OsStr};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+
+/// What the planners of the parts share while the plan grows.
+pub(crate) struct Planner<'a> {
+    pub(crate) config: &'a Config,
+    pub(crate) host: &'a Host,
+    pub(crate) context: &'a Context,
+    pub(crate) plan: Plan,
+    /// The mount now on /proc and the one on /sys, where a step keeps them.
+    pub(crate) proc: Option<usize>,
+    pub(crate) sys: Option<usize>,
+    /// Kept mounts that become read-only in the last phase, and their destinations.
+    pub(crate) seals: Vec<(usize, String)>,
+}
+
+pub(crate) const CAP_SYS_ADMIN: u64 = 1 << 21;
+
+impl<'a> Planner<'a> {
+    pub(crate) fn new(config: &'a Config, host: &'a Host, context: &'a Context) -> Self {
+        let namespaces = &config.linux.namespaces;
+        let other_owner = namespaces.user != Namespace::Inherit;
+        let is_capable = host.capabilities & CAP_SYS_ADMIN != 0;
+        let mut plan = Plan::empty();
+        plan.mount_namespace = namespaces.mount.clone();
+        plan.in_user_namespace = other_owner || host.in_user_namespace;
+        if is_capable && other_owner && namespaces.mount == Namespace::New {
+            plan.source_by = SourceBy::Child;
+        }
+        Self {
+            config,
+            host,
+            context,
+            plan,
+            proc: None,
+            sys: None,
+            seals: Vec::new(),
+        }
+    }
+
+    /// The number that the next step will have.
+    pub(crate) fn next_step(&self) -> u32 {
+        self.plan.steps()
+    }
+
+    pub(crate) fn push(&mut self, step: Step) {
+        self.plan.steps.push(step);
+    }
+
+    pub(crate) fn keep(&mut self) -> usize {
+        let slot = self.plan.kept;
+        self.plan.kept += 1;
+        slot
+    }
+
+    pub(crate) fn add_source(&mut self, mut source: Source) -> usize {
+        source.on_host = self.is_on_host(&source.changes);
+        self.plan.sources.push(source);
+        self.plan.sources.len() - 1
+    }
+
+    /// Init in a mount namespace that was there before has no copy of the host's mounts, and a
+    /// mount that is to be a peer of the host's has to be cloned before init's copies are slaves.
+    fn is_on_host(&self, changes: &[Change]) -> bool {
+        if self.host.capabilities & CAP_SYS_ADMIN == 0 || self.plan.source_by == SourceBy::Child {
+            return false;
+        }
+        let wanted = self.config.linux.rootfs_propagation;
+        match self.plan.mount_namespace {
+            Namespace::Join { .. } => true,
+            Namespace::Inherit => false,
+            Namespace::New => changes.iter().any(|change| match change.propagation {
+                libc::MS_SHARED => true,
+                libc::MS_SLAVE => propagation::is_private(wanted),
+                _ => false,
+            }),
+        }
+    }
+
+    /// The part of a path of the host that is below the root, if it is there by its text. With more
+    /// `..` than names before them it leaves the root.
+    pub(crate) fn inside(&self, path: &Path) -> Option<PathBuf> {
+        let root = self.plan.root.as_ref()?;
+        root.source?;
+        let real = self.host.real_root.as_deref();
+        let below = [Some(root.path.as_path()), real]
+            .into_iter()
+            .flatten()
+            .find_map(|top| path.strip_prefix(top).ok())?;
+        let mut parts = below.components();
+        let stays = parts.try_fold(0_usize, |depth, part| match part {
+            Component::ParentDir => depth.checked_sub(1),
+            Component::Normal(_) => depth.checked_add(1),
+            _ => Some(depth),
+        });
+        stays.map(|_| Path::new("/").join(below))
+    }
+
+    /// The container has no mount namespace of its own.
+    pub(crate) fn is_on_hosts_namespace(&self) -> bool {
+        self.plan.mount_namespace == Namespace::Inherit
+    }
+}
+
+/// The text as the kernel takes it.
+pub(crate) fn c_string(text: impl AsRef<OsStr>) -> CString {
+    let text = CString::new(text.as_ref().as_bytes());
+    assert!(
+        text.is_ok(),
+        "the bundle refuses NUL, and the kernel's own paths hold none"
+    );
+    text.unwrap_or_default()
+}
