@@ -26,9 +26,6 @@ pub(crate) enum Error {
         /// What was attempted and why it failed.
         source: Box<coracle_container::Error>,
     },
-    /// Our own file cannot be sealed.
-    #[error(transparent)]
-    Seal(#[from] coracle_launch::Error),
     /// `--log` cannot be written.
     #[error("--log {path:?}: {}", lower_case(source))]
     Log {
@@ -79,6 +76,21 @@ pub(crate) enum Error {
     /// The table has no column to filter by.
     #[error("ps printed no PID column: choose options that do, such as -ef")]
     NoPidColumn,
+}
+
+impl Error {
+    /// A verb that failed on a container.
+    pub(crate) fn failed(
+        verb: &'static str,
+        id: &ContainerId,
+        source: coracle_container::Error,
+    ) -> Self {
+        Self::Verb {
+            verb,
+            id: id.clone(),
+            source: Box::new(source),
+        }
+    }
 }
 
 /// The errno's text as the rest of the program writes it: engines look for Go's lower case.

@@ -1,9 +1,9 @@
 //! `coracle`, the command: arguments in, one line or JSON out.
 //!
 //! ```text
-//! arguments   what was typed, in Go's spelling  ->  Global, then the verb's Request
-//! verbs       one file a verb: its flags, its reading, its running
-//! log         what the caller hears of a failure: one record, one line
+//! arguments   what was typed, in Go's spelling  ->  flags and arguments, by the table
+//! verbs       one file a verb: its row of the table, its reading, its running
+//! log         what is reported of a failure: one record, one line
 //! ```
 //!
 //! **Invariants.** This crate decides nothing about containers: it reads arguments, calls one

@@ -1,77 +1,162 @@
-//! The order of a call: global flags, seal, log, verb; one record on failure.
+//! The order of a call: arguments, seal, log, verb; one record on failure.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::iter;
 use std::process::ExitCode;
 use std::rc::Rc;
 
-use crate::arguments::{self, Called, Usage};
+use crate::arguments::table::Command;
+use crate::arguments::{self, Global, Line, Usage, global, help};
 use crate::error::Error;
-use crate::log::Log;
-use crate::{output, verbs};
+use crate::log::{Level, Log, Settings};
+use crate::output;
+use crate::verbs::VERBS;
+use crate::verbs::help::{overview, version};
+use crate::verbs::verb::{Context, Request, Verb};
 
 /// Exit status for an unknown verb: runc's.
 const NO_HELP_TOPIC: u8 = 3;
 /// Exit status of `exec` when it is we who fail, apart from what programs commonly return.
 const EXEC_FAILED: u8 = 255;
 
+/// What a line requests.
+pub(crate) enum Requested {
+    /// A text that is printed whatever else the line says.
+    Text(String),
+    Verb {
+        verb: &'static Verb,
+        global: Global,
+        request: Box<dyn Request>,
+    },
+}
+
 /// Carries the command line out.
-pub(crate) fn run(arguments: Vec<OsString>) -> ExitCode {
+pub(crate) fn run(words: Vec<OsString>) -> ExitCode {
     coracle_sys::expect_children();
     coracle_sys::survive_size_limit();
-    let arguments = verbs::hoist(arguments);
-    let (global, name, rest) = match arguments::read_global(arguments.clone()) {
-        Ok((global, Called::Verb { name, rest })) => (global, name, rest),
-        // Answered before anything that a bad flag could spoil.
-        Ok((_, Called::Help)) => return print(&verbs::overview()),
-        Ok((_, Called::Version)) => return print(&verbs::version()),
-        Err(usage) => {
-            let log = Log::open(&arguments::read_log(arguments)).unwrap_or_default();
-            return end(&log, "", Err(usage.into()));
-        }
-    };
-    // Sealing executes this file anew: it comes before the log is opened, and is heard of after.
-    let sealed = if verbs::needs_seal(&name) {
-        coracle_container::seal()
-    } else {
-        Ok(())
-    };
-    let log = match Log::open(&global.log) {
-        Ok(log) => Rc::new(log),
-        Err(error) => return end(&Log::default(), &name, Err(error)),
-    };
-    let outcome = sealed
-        .map_err(Error::from)
-        .and_then(|()| Ok(verbs::read(&name, &global, rest)?))
-        .and_then(|request| verbs::perform(request, &global, &log));
-    end(&log, &name, outcome)
-}
-
-fn print(text: &str) -> ExitCode {
-    end(&Log::default(), "", output::text(text).map(|()| 0))
-}
-
-/// Tells of a failure, once, and turns the outcome into the exit status.
-fn end(log: &Log, verb: &str, outcome: Result<i32, Error>) -> ExitCode {
-    match outcome {
-        // The kernel gives eight bits of a status, and the verbs hand on no more.
-        Ok(code) => ExitCode::from(u8::try_from(code).unwrap_or(EXEC_FAILED)),
-        Err(error) => {
-            if let Error::Usage(usage) = &error
-                && usage.is_incorrect()
-            {
-                // The record says what is wrong; a failure to help changes nothing.
-                let _ = output::text(&format!("Incorrect Usage.\n\n{}\n", verbs::usage(verb)));
-            }
-            log.error(&error.to_string());
-            ExitCode::from(exit_status(verb, &error))
+    let mut line = parse(words);
+    match read(&mut line) {
+        Ok(Requested::Text(text)) => end(&Log::default(), None, output::text(&text).map(|()| 0)),
+        Ok(Requested::Verb {
+            verb,
+            global,
+            request,
+        }) => perform(verb, &global, &*request),
+        Err((command, usage)) => {
+            let settings = global::read_log(&line.global);
+            let log = open(&settings).unwrap_or_default();
+            end(&log, Some(command), Err(usage.into()))
         }
     }
 }
 
-fn exit_status(verb: &str, error: &Error) -> u8 {
-    match error {
-        Error::Usage(Usage::NoHelpTopic(_)) => NO_HELP_TOPIC,
-        _ if verb == "exec" => EXEC_FAILED,
+/// Takes the line apart.
+pub(crate) fn parse(words: Vec<OsString>) -> Line {
+    let command = |name: &OsStr| find(name).map(|verb| &verb.command);
+    arguments::parse(words, &global::COMMAND, command)
+}
+
+/// Reads what the line requests; a refusal names the command whose table refuses it.
+pub(crate) fn read(line: &mut Line) -> Result<Requested, (&'static Command, Usage)> {
+    let refused = |usage| (&global::COMMAND, usage);
+    if let Some(usage) = line.global.refused.take() {
+        return Err(refused(usage));
+    }
+    // Answered before anything that a bad value could spoil.
+    if line.global.is_on("version") {
+        return Ok(Requested::Text(version()));
+    }
+    let name = match &line.verb {
+        Some(name) if !line.global.is_on("help") => name,
+        _ => return Ok(Requested::Text(overview(VERBS))),
+    };
+    let global = global::read(&line.global).map_err(refused)?;
+    let (Some(verb), Some(mut own)) = (find(name), line.own.take()) else {
+        let name = name.to_string_lossy().into_owned();
+        return Err(refused(Usage::NoHelpTopic(name)));
+    };
+    own.global = global;
+    let refused = |usage| (&verb.command, usage);
+    if let Some(usage) = own.refused.take() {
+        return Err(refused(usage));
+    }
+    if own.is_on("help") {
+        return Ok(Requested::Text(help::help(&verb.command, iter::empty())));
+    }
+    if own.is_on("version") {
+        return Ok(Requested::Text(version()));
+    }
+    let request = (verb.read)(&own).map_err(refused)?;
+    Ok(Requested::Verb {
+        verb,
+        global: own.global,
+        request,
+    })
+}
+
+fn find(name: &OsStr) -> Option<&'static Verb> {
+    VERBS.iter().find(|verb| verb.command.name == name)
+}
+
+fn perform(verb: &'static Verb, global: &Global, request: &dyn Request) -> ExitCode {
+    // Sealing executes this file anew: it comes before the log is opened, and is reported after.
+    let sealed = if verb.needs_seal {
+        coracle_container::seal()
+    } else {
+        Ok(())
+    };
+    let log = match open(&global.log) {
+        Ok(log) => Rc::new(log),
+        Err(error) => return end(&Log::default(), Some(&verb.command), Err(error)),
+    };
+    let context = Context {
+        global,
+        log: &log,
+        verbs: VERBS,
+    };
+    let named = |error| match (error, request.container()) {
+        (Error::Container(source), Some(id)) => Error::failed(verb.command.name, id, source),
+        (error, _) => error,
+    };
+    let outcome = sealed
+        .map_err(Error::from)
+        .and_then(|()| request.perform(&context).map_err(named));
+    if outcome.is_ok() && global.names_criu {
+        log.say(Level::Warning, "--criu is ignored");
+    }
+    end(&log, Some(&verb.command), outcome)
+}
+
+fn open(settings: &Settings) -> Result<Log, Error> {
+    Log::open(settings).map_err(|source| Error::Log {
+        path: settings.file.clone().unwrap_or_default(),
+        source,
+    })
+}
+
+/// Reports a failure, once, and turns the outcome into the exit status.
+fn end(log: &Log, command: Option<&Command>, outcome: Result<i32, Error>) -> ExitCode {
+    match outcome {
+        // The kernel gives eight bits of a status, and the verbs hand on no more.
+        Ok(code) => ExitCode::from(u8::try_from(code).unwrap_or(EXEC_FAILED)),
+        Err(error) => {
+            if let (Error::Usage(usage), Some(command)) = (&error, command)
+                && usage.is_incorrect()
+            {
+                let text = format!("Incorrect Usage.\n\n{}\n", help::usage(command));
+                // The record says what is wrong; a failure to help changes nothing.
+                let _ = output::text(&text);
+            }
+            log.error(&error.to_string());
+            ExitCode::from(exit_status(command, &error))
+        }
+    }
+}
+
+fn exit_status(command: Option<&Command>, error: &Error) -> u8 {
+    match (error, command) {
+        (Error::Usage(Usage::NoHelpTopic(_)), _) => NO_HELP_TOPIC,
+        (_, Some(command)) if command.name == "exec" => EXEC_FAILED,
         _ => 1,
     }
 }

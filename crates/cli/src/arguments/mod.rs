@@ -1,25 +1,28 @@
 //! What was typed, read into values: pure, no file or environment is looked at.
 //!
-//! Engines drive runtimes with the spelling that Go's flag package takes: `-no-subreaper`,
-//! `--keep=false`, `--bundle=DIR` and `--bundle DIR`. `spelling` turns that into the one spelling
-//! that clap reads by the table of flags, and finds where a container's own command begins.
+//! ```text
+//! table    verbs and flags as plain values
+//! parse    words -> flags and arguments, by the tables
+//! values   what was typed for one command -> the values that verbs need
+//! help     tables -> help and usage texts
+//! ```
 
-pub(crate) mod flag;
-mod given;
-mod global;
+pub(crate) mod global;
+pub(crate) mod help;
 pub(crate) mod network;
 mod number;
+mod parse;
 mod quantity;
+mod settings;
 mod signal;
-mod spelling;
+pub(crate) mod table;
 mod usage;
+mod values;
 
-pub(crate) use given::Given;
-pub(crate) use global::{
-    Called, Global, hoist, read as read_global, read_log, table as global_table,
-};
 pub(crate) use number::{id as parse_id, user as parse_user};
+pub(crate) use parse::{Line, parse};
 pub(crate) use quantity::{bytes as parse_bytes, duration as parse_duration};
+pub(crate) use settings::Global;
 pub(crate) use signal::parse as parse_signal;
-pub(crate) use spelling::Order;
 pub(crate) use usage::{Expected, Usage};
+pub(crate) use values::Arguments;

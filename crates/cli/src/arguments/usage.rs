@@ -2,8 +2,9 @@
 
 use std::fmt;
 
-use clap::error::{ContextKind, ContextValue};
 use thiserror::Error;
+
+use super::table::Command;
 
 /// How many arguments a verb takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,10 +32,10 @@ pub(crate) enum Usage {
     /// podman looks for this text to learn which flags exist.
     #[error("flag needs an argument: -{0}")]
     NeedsArgument(String),
-    #[error("flag provided but not defined: {flag}{}", hint(suggestion.as_deref()))]
+    #[error("flag provided but not defined: {flag}{}", hint(*.suggestion))]
     Undefined {
         flag: String,
-        suggestion: Option<String>,
+        suggestion: Option<&'static str>,
     },
     #[error("invalid boolean value {value:?} for -{flag}: expected true or false")]
     Boolean { flag: String, value: String },
@@ -60,12 +61,29 @@ pub(crate) enum Usage {
     NoCommand,
     #[error(transparent)]
     Id(#[from] coracle_bundle::Error),
-    /// What clap found, in its words.
-    #[error("{0}")]
-    Other(String),
 }
 
 impl Usage {
+    /// A flag that the command does not have.
+    pub(super) fn undefined(command: &Command, typed: &[u8]) -> Self {
+        let typed = String::from_utf8_lossy(typed);
+        let name = typed.split_once('=').map_or(&*typed, |(name, _)| name);
+        let bare = name.trim_start_matches('-');
+        let flag = match name.strip_prefix('-') {
+            // Go's way to write `--bundel`. A short one keeps its dash.
+            Some(long) if long == bare && bare.chars().count() != 1 => format!("-{name}"),
+            _ => name.to_owned(),
+        };
+        let near = command.flags().filter(|flag| !flag.hidden);
+        let near = near.map(|flag| (distance(bare, flag.name), flag.name));
+        let nearest = near.min_by_key(|(distance, _)| *distance);
+        let suggestion = nearest.filter(|(distance, _)| distance * 3 <= bare.len());
+        Self::Undefined {
+            flag,
+            suggestion: suggestion.map(|(_, name)| name),
+        }
+    }
+
     /// Whether showing how the verb is used would help.
     pub(crate) fn is_incorrect(&self) -> bool {
         !matches!(self, Usage::NoHelpTopic(_) | Usage::Id(_))
@@ -73,24 +91,41 @@ impl Usage {
 }
 
 fn hint(suggestion: Option<&str>) -> String {
-    suggestion.map_or_else(String::new, |flag| format!(" (did you mean {flag}?)"))
+    suggestion.map_or_else(String::new, |flag| format!(" (did you mean --{flag}?)"))
 }
 
-impl From<clap::Error> for Usage {
-    fn from(error: clap::Error) -> Self {
-        let text = |kind| match error.get(kind) {
-            Some(ContextValue::String(text)) => Some(text.clone()),
-            Some(ContextValue::Strings(texts)) => texts.first().cloned(),
-            _ => None,
-        };
-        match text(ContextKind::InvalidArg) {
-            Some(flag) if error.kind() == clap::error::ErrorKind::UnknownArgument => {
-                Usage::Undefined {
-                    flag,
-                    suggestion: text(ContextKind::SuggestedArg),
-                }
-            }
-            _ => Usage::Other(error.kind().to_string()),
+/// How many letters must be added, removed or replaced to make one word of the other: Levenshtein's
+/// distance, a row of the table at a time.
+fn distance(one: &str, other: &str) -> usize {
+    let mut row: Vec<usize> = (1..=other.len()).collect();
+    for (at, letter) in one.bytes().enumerate() {
+        let (mut above_left, mut left) = (at, at + 1);
+        for (cell, against) in row.iter_mut().zip(other.bytes()) {
+            let replaced = above_left + usize::from(letter != against);
+            above_left = *cell;
+            left = replaced.min(above_left + 1).min(left + 1);
+            *cell = left;
+        }
+    }
+    row.pop().unwrap_or(one.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn distances() {
+        for (one, other, expected) in [
+            ("", "", 0),
+            ("", "abc", 3),
+            ("abc", "", 3),
+            ("bundel", "bundle", 2),
+            ("forced", "force", 1),
+            ("kitten", "sitting", 3),
+        ] {
+            assert_eq!(distance(one, other), expected, "{one} {other}");
+            assert_eq!(distance(other, one), expected, "{other} {one}");
         }
     }
 }

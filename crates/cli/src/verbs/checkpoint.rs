@@ -3,126 +3,122 @@
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 
-use clap::{Arg, Command};
+use coracle_bundle::ContainerId;
 use coracle_container::{
-    CgroupsMode, CheckpointKind, CheckpointOptions, CriuFlags, Store, parse_page_server,
+    CgroupsMode, CheckpointKind, CheckpointOptions, CriuFlags, parse_page_server,
 };
 
-use super::{Request, Verb};
-use crate::arguments::flag::{switch, value, values};
-use crate::arguments::{Given, Order, Usage};
+use super::verb::{Context, Request, Verb};
+use crate::arguments::table::{Command, Flag, Order, flags_of, switch, value, values};
+use crate::arguments::{Arguments, Usage};
 use crate::error::Error;
-use crate::log::{Level, Log};
 
 pub(super) const VERB: Verb = Verb {
-    name: "checkpoint",
-    synopsis: "ID",
-    about: "Write a running container into files, by CRIU",
-    order: Order::Anywhere,
-    flags,
-    read,
+    command: Command {
+        name: "checkpoint",
+        synopsis: "ID",
+        about: "Write a running container into files, by CRIU",
+        order: Order::Anywhere,
+        flags: &[SHARED, SHARED_SWITCHES, &flags_of(&OWN_SWITCHES), FLAGS],
+    },
+    needs_seal: false,
+    read: |arguments| Ok(Box::new(read(arguments)?)),
 };
 
 /// Where images are by default, as for runc.
 const IMAGES: &str = "checkpoint";
-/// Each switch with its flag and help.
-const SWITCHES: [(&str, CriuFlags, &str); 6] = [
+/// The switches that `restore` has as well, and what they are to criu.
+const SWITCHES: [(Flag, CriuFlags); 7] = [
     (
-        "tcp-established",
+        switch("tcp-established", "Keep established TCP connections"),
         CriuFlags::TCP_ESTABLISHED,
-        "Keep established TCP connections",
     ),
     (
-        "tcp-close",
+        switch("tcp-close", "Close established TCP connections"),
         CriuFlags::TCP_CLOSE,
-        "Close established TCP connections",
     ),
     (
-        "ext-unix-sk",
+        switch(
+            "ext-unix-sk",
+            "Allow unix sockets whose other end is outside",
+        ),
         CriuFlags::EXT_UNIX_SK,
-        "Allow unix sockets whose other end is outside",
     ),
     (
-        "shell-job",
+        switch("shell-job", "Allow a terminal that is not the container's"),
         CriuFlags::SHELL_JOB,
-        "Allow a terminal that is not the container's",
     ),
-    ("file-locks", CriuFlags::FILE_LOCKS, "Keep file locks"),
     (
-        "lazy-pages",
+        switch("file-locks", "Keep file locks"),
+        CriuFlags::FILE_LOCKS,
+    ),
+    (
+        switch("lazy-pages", "Let memory follow on request, by userfaultfd"),
         CriuFlags::LAZY_PAGES,
-        "Let memory follow on request, by userfaultfd",
+    ),
+    (
+        switch(
+            "auto-dedup",
+            "Drop pages of parent images that are written anew",
+        ),
+        CriuFlags::AUTO_DEDUP,
     ),
 ];
 /// Those of `checkpoint` alone.
-const OWN_SWITCHES: [(&str, CriuFlags, &str); 2] = [
+const OWN_SWITCHES: [(Flag, CriuFlags); 2] = [
     (
-        "tcp-skip-in-flight",
+        switch(
+            "tcp-skip-in-flight",
+            "Leave out TCP connections that are not accepted yet",
+        ),
         CriuFlags::TCP_SKIP_IN_FLIGHT,
-        "Leave out TCP connections that are not accepted yet",
     ),
     (
-        "link-remap",
+        switch("link-remap", "Link deleted files that have another name"),
         CriuFlags::LINK_REMAP,
-        "Link deleted files that have another name",
     ),
 ];
-const DEDUP: (&str, CriuFlags, &str) = (
-    "auto-dedup",
-    CriuFlags::AUTO_DEDUP,
-    "Drop pages of parent images that are written anew",
-);
 
-/// The flags that `restore` has as well.
-pub(super) fn shared(command: Command) -> Command {
-    command
-        .arg(value(
-            "image-path",
-            "DIR",
-            "The directory of the images [default: checkpoint]",
-        ))
-        .arg(value("work-path", "DIR", "Write the log here"))
-        .args(SWITCHES.iter().chain([&DEDUP]).map(switch_of))
-        .arg(value(
-            "manage-cgroups-mode",
-            "MODE",
-            "soft, full, strict or ignore [default: soft]",
-        ))
-        .arg(values(
-            "empty-ns",
-            "NAMESPACE",
-            "Do not restore what is in it: network, which never is",
-        ))
-}
+/// The other flags that `restore` has as well.
+pub(super) const SHARED: &[Flag] = &[
+    value(
+        "image-path",
+        "DIR",
+        "The directory of the images [default: checkpoint]",
+    ),
+    value("work-path", "DIR", "Write the log here"),
+    value(
+        "manage-cgroups-mode",
+        "MODE",
+        "soft, full, strict or ignore [default: soft]",
+    ),
+    values(
+        "empty-ns",
+        "NAMESPACE",
+        "Do not restore what is in it: network, which never is",
+    ),
+];
+pub(super) const SHARED_SWITCHES: &[Flag] = &flags_of(&SWITCHES);
 
-fn switch_of((name, _, help): &(&'static str, CriuFlags, &'static str)) -> Arg {
-    switch(name, help)
-}
-
-fn flags(command: Command) -> Command {
-    shared(command)
-        .args(OWN_SWITCHES.iter().map(switch_of))
-        .arg(value(
-            "parent-path",
-            "DIR",
-            "Write what changed since these images, relative to --image-path",
-        ))
-        .arg(switch(
-            "pre-dump",
-            "Write memory alone; the container goes on",
-        ))
-        .arg(switch("leave-running", "Let the container go on"))
-        .arg(value(
-            "page-server",
-            "ADDRESS:PORT",
-            "Send pages there, or with --lazy-pages serve them there",
-        ))
-        .arg(value(
-            "status-fd",
-            "N",
-            "Write a zero byte to this descriptor when lazy pages can be fetched",
-        ))
-}
+const FLAGS: &[Flag] = &[
+    value(
+        "parent-path",
+        "DIR",
+        "Write what changed since these images, relative to --image-path",
+    ),
+    switch("pre-dump", "Write memory alone; the container goes on"),
+    switch("leave-running", "Let the container go on"),
+    value(
+        "page-server",
+        "ADDRESS:PORT",
+        "Send pages there, or with --lazy-pages serve them there",
+    ),
+    value(
+        "status-fd",
+        "N",
+        "Write a zero byte to this descriptor when lazy pages can be fetched",
+    ),
+];
 
 /// What both verbs ask of criu.
 pub(super) struct Shared {
@@ -132,33 +128,37 @@ pub(super) struct Shared {
     pub(super) cgroups: CgroupsMode,
 }
 
-pub(super) fn read_shared(given: &Given) -> Result<Shared, Usage> {
-    let on = SWITCHES.iter().chain([&DEDUP]);
-    let on = on.filter(|(name, ..)| given.is_on(name));
-    given.all_parsed("empty-ns", "network", |name| {
+pub(super) fn read_shared(arguments: &Arguments) -> Result<Shared, Usage> {
+    arguments.all_parsed("empty-ns", "network", |name| {
         (name == b"network").then_some(())
     })?;
     let modes = "soft, full, strict or ignore";
-    let cgroups = given.parsed("manage-cgroups-mode", modes, CgroupsMode::parse)?;
+    let cgroups = arguments.parsed("manage-cgroups-mode", modes, CgroupsMode::parse)?;
     Ok(Shared {
-        image_path: given.path("image-path").unwrap_or_else(|| IMAGES.into()),
-        work_path: given.path("work-path"),
-        flags: on.fold(CriuFlags::empty(), |all, (_, flag, _)| all | *flag),
+        image_path: arguments
+            .path("image-path")
+            .unwrap_or_else(|| IMAGES.into()),
+        work_path: arguments.path("work-path"),
+        flags: criu_flags(arguments, &SWITCHES),
         cgroups: cgroups.unwrap_or_default(),
     })
 }
 
-fn read(given: &Given) -> Result<Request, Usage> {
-    let shared = read_shared(given)?;
-    let own = OWN_SWITCHES.iter().filter(|(name, ..)| given.is_on(name));
-    let page_server = given.parsed("page-server", "ADDRESS:PORT", |text| match text {
+fn criu_flags(arguments: &Arguments, rows: &[(Flag, CriuFlags)]) -> CriuFlags {
+    let on = rows.iter().filter(|(flag, _)| arguments.is_on(flag.name));
+    on.fold(CriuFlags::empty(), |all, (_, criu)| all | *criu)
+}
+
+fn read(arguments: &Arguments) -> Result<CheckpointOptions, Usage> {
+    let shared = read_shared(arguments)?;
+    let page_server = arguments.parsed("page-server", "ADDRESS:PORT", |text| match text {
         b"" => Some(None),
         text => Some(Some(
             parse_page_server(std::str::from_utf8(text).ok()?).ok()?,
         )),
     })?;
     let status_fd =
-        given.parsed(
+        arguments.parsed(
             "status-fd",
             "a descriptor's number",
             |text| match std::str::from_utf8(text).ok()? {
@@ -166,30 +166,40 @@ fn read(given: &Given) -> Result<Request, Usage> {
                 text => text.parse().ok().filter(|number| *number > 2).map(Some),
             },
         )?;
-    let kind = match (given.is_on("pre-dump"), given.is_on("leave-running")) {
+    let kind = match (
+        arguments.is_on("pre-dump"),
+        arguments.is_on("leave-running"),
+    ) {
         (true, _) => CheckpointKind::PreDump,
         (false, true) => CheckpointKind::DumpAndLeave,
         (false, false) => CheckpointKind::Dump,
     };
-    Ok(Request::Checkpoint(CheckpointOptions {
-        id: given.only_id()?,
+    Ok(CheckpointOptions {
+        id: arguments.only_id()?,
         image_path: shared.image_path,
         work_path: shared.work_path,
-        parent_path: given.path("parent-path"),
+        parent_path: arguments.path("parent-path"),
         kind,
-        flags: own.fold(shared.flags, |all, (_, flag, _)| all | *flag),
+        flags: shared.flags | criu_flags(arguments, &OWN_SWITCHES),
         cgroups: shared.cgroups,
         page_server: page_server.flatten(),
         status_fd: status_fd.flatten(),
-    }))
+    })
 }
 
-pub(super) fn run(store: &Store, options: &CheckpointOptions, log: &Log) -> Result<(), Error> {
-    let mut shown = Shown::default();
-    let done = coracle_container::checkpoint(store, options, &mut |bytes| shown.show(bytes));
-    shown.end();
-    log.say_all(Level::Warning, &done?);
-    Ok(())
+impl Request for CheckpointOptions {
+    fn container(&self) -> Option<&ContainerId> {
+        Some(&self.id)
+    }
+
+    fn perform(&self, context: &Context) -> Result<i32, Error> {
+        let store = context.store()?;
+        let mut shown = Shown::default();
+        let done = coracle_container::checkpoint(&store, self, &mut |bytes| shown.show(bytes));
+        shown.end();
+        context.log.warn_all(&done?);
+        Ok(0)
+    }
 }
 
 /// A line that a person sees who waits, written over again.

@@ -2,54 +2,51 @@
 
 use std::path::PathBuf;
 
-use clap::Command;
 use coracle_bundle::ContainerId;
-use coracle_container::{ChangeRoot, CreateOptions, Keyring, Store};
+use coracle_container::{ChangeRoot, CreateOptions, Keyring};
 
-use super::{Request, Verb};
-use crate::arguments::flag::{handover, switch, value};
-use crate::arguments::{Expected, Given, Order, Usage, network};
+use super::verb::{Context, Request, Verb};
+use crate::arguments::table::{Command, Flag, OUTPUTS, Order, switch, value};
+use crate::arguments::{Arguments, Expected, Usage, network};
 use crate::error::Error;
-use crate::log::{Level, Log};
 
 pub(super) const VERB: Verb = Verb {
-    name: "create",
-    synopsis: "ID",
-    about: "Create a container that waits for `start`",
-    order: Order::Anywhere,
-    flags,
-    read: |given| read(given).map(Request::Create),
+    command: Command {
+        name: "create",
+        synopsis: "ID",
+        about: "Create a container that waits for `start`",
+        order: Order::Anywhere,
+        flags: &[FLAGS, OUTPUTS, network::REQUEST, network::SEARCH],
+    },
+    needs_seal: true,
+    read: |arguments| Ok(Box::new(read(arguments)?)),
 };
 
-/// The flags of `create`, which are also `run`'s.
-pub(super) fn flags(command: Command) -> Command {
-    let command = command
-        .arg(value("bundle", "DIR", "Find config.json here [default: .]").short('b'))
-        .args(handover())
-        .arg(switch(
-            "no-pivot",
-            "Change the root without pivot_root, as on a ramdisk",
-        ))
-        .arg(switch(
-            "no-new-keyring",
-            "Let the container inherit the session keyring",
-        ));
-    network::asking(command)
-}
+/// Flags of `create`, which are also `run`'s.
+pub(super) const FLAGS: &[Flag] = &[
+    value("bundle", "DIR", "Find config.json here [default: .]").short('b'),
+    switch(
+        "no-pivot",
+        "Change the root without pivot_root, as on a ramdisk",
+    ),
+    switch(
+        "no-new-keyring",
+        "Let the container inherit the session keyring",
+    ),
+];
 
-pub(super) fn read(given: &Given) -> Result<CreateOptions, Usage> {
-    given.expect(Expected::Exactly(1))?;
-    let bundle = given.path("bundle");
-    options(given, given.id()?, bundle)
+pub(super) fn read(arguments: &Arguments) -> Result<CreateOptions, Usage> {
+    arguments.expect(Expected::Exactly(1))?;
+    options(arguments, arguments.id()?, arguments.path("bundle"))
 }
 
 /// What the flags of `create` say of a container of this id.
 pub(super) fn options(
-    given: &Given,
+    arguments: &Arguments,
     id: ContainerId,
     bundle: Option<PathBuf>,
 ) -> Result<CreateOptions, Usage> {
-    let keyring = if given.is_on("no-new-keyring") {
+    let keyring = if arguments.is_on("no-new-keyring") {
         Keyring::Inherited
     } else {
         Keyring::New
@@ -57,25 +54,31 @@ pub(super) fn options(
     Ok(CreateOptions {
         bundle: bundle.unwrap_or_else(|| PathBuf::from(".")),
         id,
-        console_socket: given.path("console-socket"),
-        pidfd_socket: given.path("pidfd-socket"),
-        pid_file: given.path("pid-file"),
-        change_root: if given.is_on("no-pivot") {
+        console_socket: arguments.path("console-socket"),
+        pidfd_socket: arguments.path("pidfd-socket"),
+        pid_file: arguments.path("pid-file"),
+        change_root: if arguments.is_on("no-pivot") {
             ChangeRoot::MoveAndChroot
         } else {
             ChangeRoot::PivotRoot
         },
         keyring,
-        preserve_fds: given.preserve_fds()?,
-        cgroup_manager: given.global.cgroup_manager,
-        rootless: given.global.rootless,
-        network: network::asked(given)?,
-        search: network::search(given)?,
+        preserve_fds: arguments.preserve_fds()?,
+        cgroup_manager: arguments.global.cgroup_manager,
+        rootless: arguments.global.rootless,
+        network: network::request(arguments)?,
+        search: network::search(arguments)?,
     })
 }
 
-pub(super) fn run(store: &Store, options: &CreateOptions, log: &Log) -> Result<(), Error> {
-    log.say_all(Level::Warning, &coracle_container::create(store, options)?);
+impl Request for CreateOptions {
+    fn container(&self) -> Option<&ContainerId> {
+        Some(&self.id)
+    }
 
-    Ok(())
+    fn perform(&self, context: &Context) -> Result<i32, Error> {
+        let warnings = coracle_container::create(&context.new_store()?, self)?;
+        context.log.warn_all(&warnings);
+        Ok(0)
+    }
 }

@@ -1,45 +1,58 @@
 //! `delete ID`: runtime.md § Delete.
 
-use clap::Command;
 use coracle_bundle::ContainerId;
-use coracle_container::{Force, Store};
+use coracle_container::Force;
 
-use super::{Request, Verb};
-use crate::arguments::flag::switch;
-use crate::arguments::{Given, Order, Usage};
+use super::verb::{Context, Request, Verb};
+use crate::arguments::table::{Command, Flag, Order, switch};
+use crate::arguments::{Arguments, Usage};
 use crate::error::Error;
-use crate::log::Log;
 
 pub(super) const VERB: Verb = Verb {
-    name: "delete",
-    synopsis: "ID",
-    about: "Delete a container and what it held",
-    order: Order::Anywhere,
-    flags,
-    read,
+    command: Command {
+        name: "delete",
+        synopsis: "ID",
+        about: "Delete a container and what it held",
+        order: Order::Anywhere,
+        flags: &[FLAGS],
+    },
+    needs_seal: false,
+    read: |arguments| Ok(Box::new(read(arguments)?)),
 };
 
-fn flags(command: Command) -> Command {
-    let force = "Kill it first if it runs, and be content if there is none";
-    command.arg(switch("force", force).short('f'))
+const FLAGS: &[Flag] = &[switch(
+    "force",
+    "Kill it first if it runs, and be content if there is none",
+)
+.short('f')];
+
+pub(super) struct Delete {
+    pub(super) id: ContainerId,
+    pub(super) force: Force,
 }
 
-fn read(given: &Given) -> Result<Request, Usage> {
-    let force = if given.is_on("force") {
+fn read(arguments: &Arguments) -> Result<Delete, Usage> {
+    let force = if arguments.is_on("force") {
         Force::Yes
     } else {
         Force::No
     };
-    Ok(Request::Delete {
-        id: given.only_id()?,
+    Ok(Delete {
+        id: arguments.only_id()?,
         force,
     })
 }
 
-/// A failed poststop hook is a warning, which runtime.md § Lifecycle wants logged.
-pub(super) fn run(store: &Store, id: &ContainerId, force: Force, log: &Log) -> Result<(), Error> {
-    for warning in coracle_container::delete(store, id, force)? {
-        log.warn_always(&warning);
+impl Request for Delete {
+    fn container(&self) -> Option<&ContainerId> {
+        Some(&self.id)
     }
-    Ok(())
+
+    /// A failed poststop hook is a warning, which runtime.md § Lifecycle wants logged.
+    fn perform(&self, context: &Context) -> Result<i32, Error> {
+        for warning in coracle_container::delete(&context.store()?, &self.id, self.force)? {
+            context.log.warn_always(&warning);
+        }
+        Ok(0)
+    }
 }

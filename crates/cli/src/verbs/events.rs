@@ -3,24 +3,26 @@
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use clap::Command;
 use coracle_bundle::ContainerId;
 use coracle_container::{Event, Store};
 use serde::Serialize;
 
-use super::{Request, Verb};
-use crate::arguments::flag::{switch, value};
-use crate::arguments::{Given, Order, Usage, parse_duration};
+use super::verb::{Context, Request, Verb};
+use crate::arguments::table::{Command, Flag, Order, switch, value};
+use crate::arguments::{Arguments, Usage, parse_duration};
 use crate::error::Error;
 use crate::output::{self, Reader};
 
 pub(super) const VERB: Verb = Verb {
-    name: "events",
-    synopsis: "ID",
-    about: "Print statistics and out-of-memory events of a container",
-    order: Order::Anywhere,
-    flags,
-    read,
+    command: Command {
+        name: "events",
+        synopsis: "ID",
+        about: "Print statistics and out-of-memory events of a container",
+        order: Order::Anywhere,
+        flags: &[FLAGS],
+    },
+    needs_seal: false,
+    read: |arguments| Ok(Box::new(read(arguments)?)),
 };
 
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -44,54 +46,70 @@ struct Line<'a, T> {
     data: Option<T>,
 }
 
-fn flags(command: Command) -> Command {
-    command
-        .arg(value(
-            "interval",
-            "TIME",
-            "Time between statistics, such as 1m30s [default: 5s]",
-        ))
-        .arg(switch("stats", "Print statistics once"))
+const FLAGS: &[Flag] = &[
+    value(
+        "interval",
+        "TIME",
+        "Time between statistics, such as 1m30s [default: 5s]",
+    ),
+    switch("stats", "Print statistics once"),
+];
+
+pub(super) struct Events {
+    pub(super) id: ContainerId,
+    pub(super) listening: Listening,
 }
 
-fn read(given: &Given) -> Result<Request, Usage> {
-    let id = given.only_id()?;
+fn read(arguments: &Arguments) -> Result<Events, Usage> {
+    let id = arguments.only_id()?;
     let expected = "a duration interval that is greater than 0, such as 5s";
-    let interval = given.parsed("interval", expected, parse_duration)?;
-    let listening = if given.is_on("stats") {
+    let interval = arguments.parsed("interval", expected, parse_duration)?;
+    let listening = if arguments.is_on("stats") {
         Listening::Once
     } else {
         Listening::Always(interval.unwrap_or(INTERVAL))
     };
-    Ok(Request::Events { id, listening })
+    Ok(Events { id, listening })
 }
 
-pub(super) fn run(store: &Store, id: &ContainerId, listening: Listening) -> Result<(), Error> {
-    let interval = match listening {
-        Listening::Once => {
-            let sample = coracle_container::statistics(store, id)?;
-            return tell(id, "stats", Some(&sample)).map(drop);
+impl Request for Events {
+    fn container(&self) -> Option<&ContainerId> {
+        Some(&self.id)
+    }
+
+    fn perform(&self, context: &Context) -> Result<i32, Error> {
+        let store = context.store()?;
+        match self.listening {
+            Listening::Once => {
+                let sample = coracle_container::statistics(&store, &self.id)?;
+                print(&self.id, "stats", Some(&sample))?;
+            }
+            Listening::Always(interval) => listen(&store, &self.id, interval)?,
         }
-        Listening::Always(interval) => interval,
-    };
+        Ok(0)
+    }
+}
+
+/// Prints what happens until the container ends or nobody reads.
+fn listen(store: &Store, id: &ContainerId, interval: Duration) -> Result<(), Error> {
     let mut result = Ok(());
-    let mut hear = |event| {
-        let told = match event {
-            Event::Statistics(sample) => tell(id, "stats", Some(&*sample)),
-            Event::OutOfMemory => tell(id, "oom", None::<()>),
+    let mut print_event = |event| {
+        let printed = match event {
+            Event::Statistics(sample) => print(id, "stats", Some(&*sample)),
+            Event::OutOfMemory => print(id, "oom", None::<()>),
         };
-        match told {
+        match printed {
             Ok(Reader::There) => return ControlFlow::Continue(()),
             Ok(Reader::Gone) => {}
             Err(error) => result = Err(error),
         }
         ControlFlow::Break(())
     };
-    coracle_container::events(store, id, interval, &mut hear)?;
+    coracle_container::events(store, id, interval, &mut print_event)?;
     result
 }
 
-fn tell<T: Serialize>(
+fn print<T: Serialize>(
     id: &ContainerId,
     kind: &'static str,
     data: Option<T>,

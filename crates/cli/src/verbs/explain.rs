@@ -2,23 +2,32 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::Command;
 use coracle_bundle::ContainerId;
 use coracle_container::{CreateOptions, Store};
 
-use super::{Request, Verb, create};
-use crate::arguments::flag::{switch, value};
-use crate::arguments::{Expected, Given, Order, Usage};
+use super::create;
+use super::verb::{Context, Request, Verb};
+use crate::arguments::table::{Command, Flag, OUTPUTS, Order, switch, value};
+use crate::arguments::{Arguments, Expected, Usage, network};
 use crate::error::Error;
-use crate::output;
+use crate::{output, root};
 
 pub(super) const VERB: Verb = Verb {
-    name: "explain",
-    synopsis: "[BUNDLE]",
-    about: "Print the steps that create and start, or restore, would take",
-    order: Order::Anywhere,
-    flags,
-    read,
+    command: Command {
+        name: "explain",
+        synopsis: "[BUNDLE]",
+        about: "Print the steps that create and start, or restore, would take",
+        order: Order::Anywhere,
+        flags: &[
+            create::FLAGS,
+            OUTPUTS,
+            network::REQUEST,
+            network::SEARCH,
+            FLAGS,
+        ],
+    },
+    needs_seal: false,
+    read: |arguments| Ok(Box::new(read(arguments)?)),
 };
 
 /// Stands for the container's id where a step names it.
@@ -31,33 +40,39 @@ pub(crate) enum Form {
     Json,
 }
 
-fn flags(command: Command) -> Command {
-    create::flags(command)
-        .arg(value(
-            "image-path",
-            "DIR",
-            "Print the steps of a restore of these images",
-        ))
-        .arg(value("format", "FORMAT", "Print text or json [default: text]").short('f'))
-        .arg(switch("json", "The same as --format json"))
+const FLAGS: &[Flag] = &[
+    value(
+        "image-path",
+        "DIR",
+        "Print the steps of a restore of these images",
+    ),
+    value("format", "FORMAT", "Print text or json [default: text]").short('f'),
+    switch("json", "The same as --format json"),
+];
+
+pub(super) struct Explain {
+    pub(super) options: CreateOptions,
+    /// Of a checkpoint: then it is about a restore.
+    pub(super) images: Option<PathBuf>,
+    pub(super) form: Form,
 }
 
-fn read(given: &Given) -> Result<Request, Usage> {
-    given.expect(Expected::Maximum(1))?;
-    let form = given.parsed("format", "text or json", |text| match text {
+fn read(arguments: &Arguments) -> Result<Explain, Usage> {
+    arguments.expect(Expected::Maximum(1))?;
+    let form = arguments.parsed("format", "text or json", |text| match text {
         b"text" => Some(Form::Text),
         b"json" => Some(Form::Json),
         _ => None,
     })?;
-    let bundle = given
-        .arguments
+    let bundle = arguments
+        .words
         .first()
         .map(PathBuf::from)
-        .or_else(|| given.path("bundle"));
-    Ok(Request::Explain {
-        options: create::options(given, ContainerId::parse(ID)?, bundle)?,
-        images: given.path("image-path"),
-        form: if given.is_on("json") {
+        .or_else(|| arguments.path("bundle"));
+    Ok(Explain {
+        options: create::options(arguments, ContainerId::parse(ID)?, bundle)?,
+        images: arguments.path("image-path"),
+        form: if arguments.is_on("json") {
             Form::Json
         } else {
             form.unwrap_or(Form::Text)
@@ -65,18 +80,19 @@ fn read(given: &Given) -> Result<Request, Usage> {
     })
 }
 
-pub(super) fn run(
-    store: &Store,
-    options: &CreateOptions,
-    images: Option<&Path>,
-    form: Form,
-) -> Result<(), Error> {
-    let explanation = match images {
-        Some(images) => coracle_container::explain_restore(store, options, images)?,
-        None => coracle_container::explain(store, options)?,
-    };
-    match form {
-        Form::Text => output::text(&explanation.to_string()),
-        Form::Json => output::json(&explanation),
+impl Request for Explain {
+    fn perform(&self, context: &Context) -> Result<i32, Error> {
+        // A plan can be made where no state root is to be had.
+        let store = context.store();
+        let store = store.unwrap_or_else(|_| Store::new(Path::new(root::SYSTEM)));
+        let explanation = match &self.images {
+            Some(images) => coracle_container::explain_restore(&store, &self.options, images)?,
+            None => coracle_container::explain(&store, &self.options)?,
+        };
+        match self.form {
+            Form::Text => output::text(&explanation.to_string())?,
+            Form::Json => output::json(&explanation)?,
+        }
+        Ok(0)
     }
 }

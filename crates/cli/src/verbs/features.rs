@@ -7,21 +7,25 @@
 use coracle_container::{CriuCan, CriuVersion};
 use serde_json::{Value, json};
 
-use super::{Request, Verb, help};
-use crate::arguments::{Expected, Order};
+use super::help;
+use super::verb::{Context, Request, Verb};
+use crate::arguments::Expected;
+use crate::arguments::table::{Command, Order};
 use crate::error::Error;
 use crate::output;
 
 pub(super) const VERB: Verb = Verb {
-    name: "features",
-    synopsis: "",
-    about: "Print what this runtime supports, as JSON",
-    order: Order::Anywhere,
-    flags: |command| command,
-    read: |given| {
-        given
-            .expect(Expected::Exactly(0))
-            .map(|()| Request::Features)
+    command: Command {
+        name: "features",
+        synopsis: "",
+        about: "Print what this runtime supports, as JSON",
+        order: Order::Anywhere,
+        flags: &[],
+    },
+    needs_seal: false,
+    read: |arguments| {
+        arguments.expect(Expected::Exactly(0))?;
+        Ok(Box::new(Features))
     },
 };
 
@@ -147,8 +151,13 @@ const OBEYED_ANNOTATIONS: [&str; 6] = [
     "run.oci.seccomp_fail_unknown_syscall",
 ];
 
-pub(super) fn run() -> Result<(), Error> {
-    output::json(&features(coracle_container::criu()))
+struct Features;
+
+impl Request for Features {
+    fn perform(&self, _: &Context) -> Result<i32, Error> {
+        output::json(&features(coracle_container::criu()))?;
+        Ok(0)
+    }
 }
 
 /// With the version of criu and what it can do here, if there is one.

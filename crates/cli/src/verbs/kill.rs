@@ -1,41 +1,63 @@
 //! `kill ID [SIGNAL]`: runtime.md § Kill.
 
-use clap::Command;
+use coracle_bundle::ContainerId;
 use coracle_container::Scope;
 
-use super::{Request, Verb};
-use crate::arguments::flag::switch;
-use crate::arguments::{Expected, Given, Order, Usage, parse_signal};
+use super::verb::{Context, Request, Verb};
+use crate::arguments::table::{Command, Flag, Order, switch};
+use crate::arguments::{Arguments, Expected, Usage, parse_signal};
+use crate::error::Error;
 
 pub(super) const VERB: Verb = Verb {
-    name: "kill",
-    synopsis: "ID [SIGNAL]",
-    about: "Send a signal to a container's init [default: TERM]",
-    order: Order::Anywhere,
-    flags,
-    read,
+    command: Command {
+        name: "kill",
+        synopsis: "ID [SIGNAL]",
+        about: "Send a signal to a container's init [default: TERM]",
+        order: Order::Anywhere,
+        flags: &[FLAGS],
+    },
+    needs_seal: false,
+    read: |arguments| Ok(Box::new(read(arguments)?)),
 };
 
-fn flags(command: Command) -> Command {
-    let all = "Send it to all processes, and be content with a stopped container";
-    command.arg(switch("all", all).short('a'))
+const FLAGS: &[Flag] = &[switch(
+    "all",
+    "Send it to all processes, and be content with a stopped container",
+)
+.short('a')];
+
+pub(super) struct Kill {
+    pub(super) id: ContainerId,
+    pub(super) signal: i32,
+    pub(super) scope: Scope,
 }
 
-fn read(given: &Given) -> Result<Request, Usage> {
-    given.expect(Expected::Minimum(1))?;
-    given.expect(Expected::Maximum(2))?;
-    let signal = match given.arguments.get(1).map(|text| text.to_string_lossy()) {
+fn read(arguments: &Arguments) -> Result<Kill, Usage> {
+    arguments.expect(Expected::Minimum(1))?;
+    arguments.expect(Expected::Maximum(2))?;
+    let signal = match arguments.words.get(1).map(|text| text.to_string_lossy()) {
         None => libc::SIGTERM,
         Some(text) => parse_signal(&text).ok_or_else(|| Usage::Signal(text.into_owned()))?,
     };
-    let scope = if given.is_on("all") {
+    let scope = if arguments.is_on("all") {
         Scope::All
     } else {
         Scope::Init
     };
-    Ok(Request::Kill {
-        id: given.id()?,
+    Ok(Kill {
+        id: arguments.id()?,
         signal,
         scope,
     })
+}
+
+impl Request for Kill {
+    fn container(&self) -> Option<&ContainerId> {
+        Some(&self.id)
+    }
+
+    fn perform(&self, context: &Context) -> Result<i32, Error> {
+        coracle_container::kill(&context.store()?, &self.id, self.signal, self.scope)?;
+        Ok(0)
+    }
 }

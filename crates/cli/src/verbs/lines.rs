@@ -1,5 +1,6 @@
 //! Command lines as callers write them, and as nobody should.
 
+use std::any::Any;
 use std::ffi::OsString;
 use std::fmt::{Debug, Write};
 use std::path::PathBuf;
@@ -10,8 +11,20 @@ use coracle_container::{
     RestoreOptions, Rootless, RunOptions, Scope, Search, Subreaper,
 };
 
-use super::{Request, read};
-use crate::arguments::{Called, Global, Usage, read_global};
+use super::delete::Delete;
+use super::events::Events;
+use super::explain::Explain;
+use super::help::Help;
+use super::kill::Kill;
+use super::list;
+use super::network::Networks;
+use super::ps::Ps;
+use super::spec::Spec;
+use super::update::Update;
+use super::verb::Request;
+use crate::arguments::table::{Command, Flag};
+use crate::arguments::{Global, Usage, global, help};
+use crate::run::{Requested, parse, read};
 
 /// Words are parted by blanks, `''` is an empty one.
 fn words(line: &str) -> Vec<OsString> {
@@ -21,23 +34,41 @@ fn words(line: &str) -> Vec<OsString> {
         .collect()
 }
 
-fn parse(line: &str) -> Result<(Global, Request), Usage> {
-    match read_global(super::hoist(words(line)))? {
-        (global, Called::Help) => Ok((global, Request::Print("Commands:".to_owned()))),
-        (global, Called::Version) => Ok((global, Request::Print(super::version()))),
-        (global, Called::Verb { name, rest }) => {
-            let request = read(&name, &global, rest)?;
-            Ok((global, request))
-        }
-    }
+fn read_line(words: Vec<OsString>) -> Result<Requested, Usage> {
+    read(&mut parse(words)).map_err(|(_, usage)| usage)
 }
 
 /// What was read, without whatever is as it is by default.
 fn shown(line: &str) -> String {
-    match parse(line) {
-        Ok((global, request)) => show(&global, &request),
-        Err(usage) => format!("error: {usage}"),
+    let text = match read_line(words(line)) {
+        Err(usage) => Err(usage),
+        Ok(Requested::Text(text)) => Ok(text),
+        Ok(Requested::Verb {
+            verb,
+            global,
+            request,
+        }) => {
+            let any: &dyn Any = &*request;
+            match any.downcast_ref::<Help>() {
+                None => return show(&global, verb.command.name, &*request),
+                Some(help) => help.text(super::VERBS),
+            }
+        }
+    };
+    text.map_or_else(|usage| format!("error: {usage}"), |text| show_text(&text))
+}
+
+fn show_text(text: &str) -> String {
+    if text.starts_with("coracle version ") {
+        return "version".to_owned();
     }
+    if text.contains("Commands:") {
+        return "help".to_owned();
+    }
+    let usage = text
+        .lines()
+        .find(|line| line.starts_with("Usage: coracle "));
+    format!("help={}", usage.unwrap().split(' ').nth(2).unwrap())
 }
 
 /// Collects ` name=value` and ` name`.
@@ -59,7 +90,7 @@ impl Shown {
     }
 }
 
-fn show(global: &Global, request: &Request) -> String {
+fn show(global: &Global, verb: &str, request: &dyn Request) -> String {
     let mut shown = Shown::default();
     let other_level = (global.log.level != Default::default()).then_some(global.log.level);
     let other_format = (global.log.format != Default::default()).then_some(global.log.format);
@@ -72,81 +103,65 @@ fn show(global: &Global, request: &Request) -> String {
     shown.value("cgroups", other_manager.then_some(global.cgroup_manager));
     let other_rootless = (global.rootless != Rootless::Auto).then_some(global.rootless);
     shown.value("rootless", other_rootless);
-    show_request(&mut shown, request);
+    show_request(&mut shown, verb, request);
     shown.0.trim_start().to_owned()
 }
 
-fn show_request(shown: &mut Shown, request: &Request) {
-    match request {
-        Request::Create(options) => {
-            shown.word("create", true);
-            show_create(shown, options);
-        }
-        Request::Run(options) => show_run(shown, options),
-        Request::Exec(options) => show_exec(shown, options),
-        Request::Checkpoint(options) => show_checkpoint(shown, options),
-        Request::Restore(options) => show_restore(shown, options),
-        Request::Start(id) => shown.0 += &format!(" start {id}"),
-        Request::State(id) => shown.0 += &format!(" state {id}"),
-        Request::Pause(id) => shown.0 += &format!(" pause {id}"),
-        Request::Resume(id) => shown.0 += &format!(" resume {id}"),
-        Request::Kill { id, signal, scope } => {
-            shown.0 += &format!(" kill {id} {signal}");
-            shown.word("all", *scope == Scope::All);
-        }
-        Request::Delete { id, force } => {
-            shown.0 += &format!(" delete {id}");
-            shown.word("force", *force == Force::Yes);
-        }
-        Request::List(form) => shown.0 += &format!(" list {form:?}"),
-        Request::Ps { id, form } => shown.0 += &format!(" ps {id} {form:?}").replace('"', ""),
-        Request::Update { options, ignored } => {
-            shown.0 += &format!(" update {}", options.id);
-            match &options.resources {
-                NewResources::File(file) => shown.value("file", Some(file)),
-                NewResources::StandardInput => shown.word("stdin", true),
-                NewResources::Flags(flags) => {
-                    for (limit, text) in flags {
-                        shown.value(limit.flag(), Some(text));
-                    }
-                }
-            }
-            shown.value("l3", options.l3_cache_schema.as_ref());
-            shown.value("mb", options.mem_bw_schema.as_ref());
-            shown.value("ignored", Some(ignored).filter(|names| !names.is_empty()));
-        }
-        Request::Events { id, listening } => shown.0 += &format!(" events {id} {listening:?}"),
-        Request::Network { task, search } => {
-            shown.0 += &format!(" network {task:?}").replace('"', "");
-            show_search(shown, search);
-        }
-        Request::Spec { bundle, kind } => {
-            shown.0 += &format!(" spec {} {kind:?}", bundle.display())
-        }
-        Request::Features => shown.word("features", true),
-        Request::Explain {
-            options,
-            images,
-            form,
-        } => {
-            shown.0 += &format!(" explain {form:?}");
-            show_create(shown, options);
-            shown.value("images", images.as_ref());
-        }
-        Request::Print(text) if text.starts_with("coracle version ") => shown.word("version", true),
-        Request::Print(text) if text.contains("Commands:") => shown.word("help", true),
-        Request::Print(text) => {
-            let usage = text
-                .lines()
-                .find(|line| line.starts_with("Usage: coracle "))
-                .unwrap();
-            shown.value("help", usage.split(' ').nth(2));
-        }
+fn show_request(shown: &mut Shown, verb: &str, request: &dyn Request) {
+    let any: &dyn Any = request;
+    let id = request.container().map(|id| format!(" {id}"));
+    shown.0 += &format!(" {verb}{}", id.unwrap_or_default());
+    if let Some(options) = any.downcast_ref::<CreateOptions>() {
+        show_create(shown, options);
+    } else if let Some(options) = any.downcast_ref::<RunOptions>() {
+        show_run(shown, options);
+    } else if let Some(options) = any.downcast_ref::<ExecOptions>() {
+        show_exec(shown, options);
+    } else if let Some(options) = any.downcast_ref::<CheckpointOptions>() {
+        show_checkpoint(shown, options);
+    } else if let Some(options) = any.downcast_ref::<RestoreOptions>() {
+        show_restore(shown, options);
+    } else if let Some(update) = any.downcast_ref::<Update>() {
+        show_update(shown, update);
+    } else if let Some(Kill { signal, scope, .. }) = any.downcast_ref() {
+        shown.0 += &format!(" {signal}");
+        shown.word("all", *scope == Scope::All);
+    } else if let Some(Delete { force, .. }) = any.downcast_ref() {
+        shown.word("force", *force == Force::Yes);
+    } else if let Some(form) = any.downcast_ref::<list::Form>() {
+        shown.0 += &format!(" {form:?}");
+    } else if let Some(Ps { form, .. }) = any.downcast_ref() {
+        shown.0 += &format!(" {form:?}").replace('"', "");
+    } else if let Some(Events { listening, .. }) = any.downcast_ref() {
+        shown.0 += &format!(" {listening:?}");
+    } else if let Some(Networks { task, search }) = any.downcast_ref() {
+        shown.0 += &format!(" {task:?}").replace('"', "");
+        show_search(shown, search);
+    } else if let Some(Spec { bundle, kind }) = any.downcast_ref() {
+        shown.0 += &format!(" {} {kind:?}", bundle.display());
+    } else if let Some(explain) = any.downcast_ref::<Explain>() {
+        shown.0 += &format!(" {:?} {}", explain.form, explain.options.id);
+        show_create(shown, &explain.options);
+        shown.value("images", explain.images.as_ref());
     }
 }
 
+fn show_update(shown: &mut Shown, Update { options, ignored }: &Update) {
+    match &options.resources {
+        NewResources::File(file) => shown.value("file", Some(file)),
+        NewResources::StandardInput => shown.word("stdin", true),
+        NewResources::Flags(flags) => {
+            for (limit, text) in flags {
+                shown.value(limit.flag(), Some(text));
+            }
+        }
+    }
+    shown.value("l3", options.l3_cache_schema.as_ref());
+    shown.value("mb", options.mem_bw_schema.as_ref());
+    shown.value("ignored", Some(ignored).filter(|names| !names.is_empty()));
+}
+
 fn show_create(shown: &mut Shown, options: &CreateOptions) {
-    shown.0 += &format!(" {}", options.id);
     let other_bundle = Some(&options.bundle).filter(|bundle| bundle.as_os_str() != ".");
     shown.value("bundle", other_bundle);
     shown.value("console", options.console_socket.as_ref());
@@ -189,7 +204,6 @@ fn show_network(shown: &mut Shown, network: &NetworkFlags) {
 }
 
 fn show_run(shown: &mut Shown, options: &RunOptions) {
-    shown.word("run", true);
     show_create(shown, &options.create);
     shown.word("detach", options.attachment == Attachment::Detached);
     shown.word("keep", options.after == After::Keep);
@@ -197,7 +211,6 @@ fn show_run(shown: &mut Shown, options: &RunOptions) {
 }
 
 fn show_checkpoint(shown: &mut Shown, options: &CheckpointOptions) {
-    shown.0 += &format!(" checkpoint {}", options.id);
     let criu = (&options.image_path, &options.work_path, options.flags);
     show_criu(shown, criu, options.cgroups);
     shown.value("parent", options.parent_path.as_ref());
@@ -222,7 +235,6 @@ fn show_criu(shown: &mut Shown, (images, work, flags): Criu, cgroups: CgroupsMod
 }
 
 fn show_restore(shown: &mut Shown, options: &RestoreOptions) {
-    shown.word("restore", true);
     show_create(shown, &options.create);
     let criu = (&options.image_path, &options.work_path, options.flags);
     show_criu(shown, criu, options.cgroups);
@@ -234,7 +246,6 @@ fn show_restore(shown: &mut Shown, options: &RestoreOptions) {
 }
 
 fn show_exec(shown: &mut Shown, options: &ExecOptions) {
-    shown.0 += &format!(" exec {}", options.id);
     match &options.process {
         ExecProcess::File(file) => shown.value("process", Some(file)),
         ExecProcess::Command(command) => shown.value("command", Some(command)),
@@ -303,12 +314,7 @@ fn ids_that_could_leave_the_state_root_are_refused_by_every_verb() {
         for verb in [
             "create", "run", "start", "state", "pause", "resume", "kill", "delete", "ps",
         ] {
-            let line = [verb, id].map(OsString::from).to_vec();
-            let (global, called) = read_global(line).unwrap();
-            let Called::Verb { name, rest } = called else {
-                panic!("{verb}")
-            };
-            let refused = read(&name, &global, rest);
+            let refused = read_line([verb, id].map(OsString::from).to_vec());
             assert!(matches!(refused, Err(Usage::Id(_))), "{verb} {id:?}");
         }
     }
@@ -320,12 +326,11 @@ fn words_need_not_be_text() {
     let odd = OsString::from_vec(b"\xff\xfe".to_vec());
     let mut line = words("create c --bundle");
     line.push(odd.clone());
-    let (global, Called::Verb { name, rest }) = read_global(line).unwrap() else {
+    let Ok(Requested::Verb { request, .. }) = read_line(line) else {
         panic!()
     };
-    let Request::Create(options) = read(&name, &global, rest).unwrap() else {
-        panic!()
-    };
+    let request: &dyn Any = &*request;
+    let options = request.downcast_ref::<CreateOptions>().unwrap();
     assert_eq!(options.bundle, PathBuf::from(odd.clone()));
     for line in [
         vec![odd.clone()],
@@ -336,24 +341,92 @@ fn words_need_not_be_text() {
             flag
         }],
     ] {
-        let (global, Called::Verb { name, rest }) = read_global(line).unwrap() else {
-            panic!()
-        };
-        assert!(read(&name, &global, rest).is_err());
+        assert!(read_line(line).is_err());
     }
 }
 
 #[test]
 fn every_verb_has_help_with_all_its_flags() {
-    for verb in &super::VERBS {
-        let Ok((_, Request::Print(text))) = parse(&format!("{} --help", verb.name)) else {
-            panic!("{}", verb.name)
+    let overview = super::help::overview(super::VERBS);
+    for verb in super::VERBS {
+        let command = &verb.command;
+        let line = words(&format!("{} --help", command.name));
+        let Ok(Requested::Text(text)) = read_line(line) else {
+            panic!("{}", command.name)
         };
-        for arg in super::table(verb).get_arguments() {
-            let long = arg.get_long().unwrap();
-            assert!(text.contains(&format!("--{long}")), "{}: {long}", verb.name);
-            assert!(arg.get_help().is_some());
+        for flag in command.flags() {
+            assert!(text.contains(&format!("--{}", flag.name)), "{}", flag.name);
+            assert!(text.contains(flag.help) && !flag.help.is_empty());
         }
-        assert!(parse("help").is_ok() && super::overview().contains(verb.about));
+        assert!(overview.contains(command.about));
+    }
+}
+
+/// Names that lead to two flags would hide one of them.
+#[test]
+fn no_command_has_a_flag_twice() {
+    let commands = super::VERBS.iter().map(|verb| &verb.command);
+    for command in commands.chain([&global::COMMAND]) {
+        let short = |short: char| short.to_string();
+        let names = command.flags().flat_map(|flag| {
+            let short = flag.short.map(short);
+            short.into_iter().chain([flag.name.to_owned()])
+        });
+        let mut names: Vec<_> = names.collect();
+        names.sort_unstable();
+        let all = names.len();
+        names.dedup();
+        assert_eq!(names.len(), all, "{}", command.name);
+    }
+}
+
+#[test]
+fn help_is_in_columns() {
+    let spec = find("spec");
+    assert_eq!(
+        help::help(spec, std::iter::empty()),
+        "Write a config.json to begin with\n\n\
+         Usage: coracle spec [OPTIONS]\n\n\
+         Options:\n  \
+         -b, --bundle DIR  Write it here [default: .]\n      \
+         --rootless    Write one that works without root's rights\n  \
+         -h, --help        Print help\n  \
+         -v, --version     Print the version\n"
+    );
+}
+
+fn find(name: &str) -> &'static Command {
+    let mut commands = super::VERBS.iter().map(|verb| &verb.command);
+    commands.find(|command| command.name == name).unwrap()
+}
+
+#[test]
+fn the_documents_name_every_verb_and_flag() {
+    const PAGES: &str = concat!(
+        include_str!("../../../../docs/cli.md"),
+        include_str!("../../../../docs/checkpoint.md"),
+    );
+    let readme = include_str!("../../../../README.md");
+    let row = readme.lines().find(|line| line.starts_with("| verbs |"));
+    let listed = row
+        .unwrap()
+        .trim_matches(|c| " |".contains(c))
+        .replace("verbs | ", "");
+    let mut listed: Vec<_> = listed.split(", ").collect();
+    let verbs = super::VERBS.iter().map(|verb| verb.command.name);
+    let mut verbs: Vec<_> = verbs.collect();
+    listed.sort_unstable();
+    verbs.sort_unstable();
+    assert_eq!(listed, verbs);
+    for name in verbs {
+        assert!(PAGES.contains(&format!("`{name}")), "{name}");
+    }
+    let commands = super::VERBS.iter().map(|verb| &verb.command);
+    for command in commands.chain([&global::COMMAND]) {
+        for Flag { name, .. } in command.flags() {
+            let is_common = ["help", "version"].contains(name);
+            let is_named = PAGES.contains(&format!("--{name}"));
+            assert!(is_common || is_named, "{}: --{name}", command.name);
+        }
     }
 }

@@ -5,24 +5,26 @@ use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 
-use clap::Command;
-use coracle_container::{State, Store};
+use coracle_container::State;
 use serde::Serialize;
 
-use super::{Request, Verb};
-use crate::arguments::flag::{switch, value};
-use crate::arguments::{Expected, Given, Order, Usage};
+use super::verb::{Context, Request, Verb};
+use crate::arguments::table::{Command, Flag, Order, switch, value};
+use crate::arguments::{Arguments, Expected, Usage};
 use crate::error::Error;
 use crate::output;
-use crate::root::{Origin, Root};
+use crate::root::Origin;
 
 pub(super) const VERB: Verb = Verb {
-    name: "list",
-    synopsis: "",
-    about: "List the containers",
-    order: Order::Anywhere,
-    flags,
-    read,
+    command: Command {
+        name: "list",
+        synopsis: "",
+        about: "List the containers",
+        order: Order::Anywhere,
+        flags: &[FLAGS],
+    },
+    needs_seal: false,
+    read: |arguments| Ok(Box::new(read(arguments)?)),
 };
 
 /// A list of users that is longer names those at its beginning.
@@ -45,56 +47,56 @@ struct Row {
     owner: String,
 }
 
-fn flags(command: Command) -> Command {
-    command
-        .arg(value("format", "FORMAT", "Print a table or json [default: table]").short('f'))
-        .arg(switch("quiet", "Print only the ids").short('q'))
-}
+const FLAGS: &[Flag] = &[
+    value("format", "FORMAT", "Print a table or json [default: table]").short('f'),
+    switch("quiet", "Print only the ids").short('q'),
+];
 
-fn read(given: &Given) -> Result<Request, Usage> {
-    given.expect(Expected::Exactly(0))?;
-    let format = given.parsed("format", "table or json", |text| match text {
+fn read(arguments: &Arguments) -> Result<Form, Usage> {
+    arguments.expect(Expected::Exactly(0))?;
+    let format = arguments.parsed("format", "table or json", |text| match text {
         b"table" => Some(Form::Table),
         b"json" => Some(Form::Json),
         _ => None,
     })?;
-    let form = if given.is_on("quiet") {
+    Ok(if arguments.is_on("quiet") {
         Form::Ids
     } else {
         format.unwrap_or(Form::Table)
-    };
-    Ok(Request::List(form))
+    })
 }
 
-pub(super) fn run(root: &Root, store: &Store, form: Form) -> Result<(), Error> {
-    if root.origin == Origin::Flag {
-        // Who names a root means one that is there; the default one is made by the first `create`.
-        std::fs::metadata(&root.path).map_err(|source| Error::NoRoot {
-            path: root.path.clone(),
-            source,
-        })?;
+impl Request for Form {
+    fn perform(&self, context: &Context) -> Result<i32, Error> {
+        let root = context.root()?;
+        if root.origin == Origin::Flag {
+            // Who names a root means one that is there; the default one is made by the first
+            // `create`.
+            std::fs::metadata(&root.path).map_err(|source| Error::NoRoot {
+                path: root.path.clone(),
+                source,
+            })?;
+        }
+        let listing = coracle_container::list(&context.store_at(&root))?;
+        for line in &listing.broken {
+            output::aside(line);
+        }
+        print(listing.containers, *self)?;
+        Ok(0)
     }
-    let listing = coracle_container::list(store)?;
-    for line in &listing.broken {
-        output::aside(line);
-    }
+}
+
+fn print(containers: Vec<State>, form: Form) -> Result<(), Error> {
     if form == Form::Ids {
-        let ids: String = listing
-            .containers
-            .iter()
-            .map(|state| state.id.clone() + "\n")
-            .collect();
-        return output::text(&ids);
+        let ids = containers.iter().map(|state| state.id.clone() + "\n");
+        return output::text(&ids.collect::<String>());
     }
     let users = user_names();
     let owner = |uid| {
-        users
-            .get(&uid)
-            .cloned()
-            .unwrap_or_else(|| format!("#{uid}"))
+        let name = users.get(&uid).cloned();
+        name.unwrap_or_else(|| format!("#{uid}"))
     };
-    let rows: Vec<Row> = listing
-        .containers
+    let rows: Vec<Row> = containers
         .into_iter()
         .map(|state| Row {
             owner: owner(state.owner),

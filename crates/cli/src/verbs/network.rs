@@ -1,23 +1,25 @@
 //! `network ls|inspect|check|gc`: networks of the Container Network Interface.
 
-use clap::Command;
 use coracle_bundle::ContainerId;
-use coracle_container::{Network, Search, Store};
+use coracle_container::{Network, Search};
 use serde_json::Value;
 
-use super::{Request, Verb};
-use crate::arguments::flag::value;
-use crate::arguments::{Expected, Given, Order, Usage, network};
+use super::verb::{Context, Request, Verb};
+use crate::arguments::table::{Command, Flag, Order, value};
+use crate::arguments::{Arguments, Expected, Usage, network};
 use crate::error::Error;
 use crate::output;
 
 pub(super) const VERB: Verb = Verb {
-    name: "network",
-    synopsis: "ls|inspect NAME|check ID|gc [NAME...]",
-    about: "List networks, look at one, check a container's, clean up",
-    order: Order::Anywhere,
-    flags,
-    read,
+    command: Command {
+        name: "network",
+        synopsis: "ls|inspect NAME|check ID|gc [NAME...]",
+        about: "List networks, look at one, check a container's, clean up",
+        order: Order::Anywhere,
+        flags: &[FLAGS, network::SEARCH],
+    },
+    needs_seal: false,
+    read: |arguments| Ok(Box::new(read(arguments)?)),
 };
 
 /// What is done.
@@ -36,22 +38,27 @@ pub(crate) enum Form {
     Json,
 }
 
-fn flags(command: Command) -> Command {
-    let help = "Let ls print a table or json [default: table]";
-    command
-        .arg(value("format", "FORMAT", help).short('f'))
-        .args(network::searching())
+const FLAGS: &[Flag] = &[value(
+    "format",
+    "FORMAT",
+    "Let ls print a table or json [default: table]",
+)
+.short('f')];
+
+pub(super) struct Networks {
+    pub(super) task: Task,
+    pub(super) search: Search,
 }
 
-fn read(given: &Given) -> Result<Request, Usage> {
-    given.expect(Expected::Minimum(1))?;
-    let form = given.parsed("format", "table or json", |text| match text {
+fn read(arguments: &Arguments) -> Result<Networks, Usage> {
+    arguments.expect(Expected::Minimum(1))?;
+    let form = arguments.parsed("format", "table or json", |text| match text {
         b"table" => Some(Form::Table),
         b"json" => Some(Form::Json),
         _ => None,
     })?;
-    let words: Vec<String> = given
-        .arguments
+    let words: Vec<String> = arguments
+        .words
         .iter()
         .map(|word| word.to_string_lossy().into_owned())
         .collect();
@@ -62,37 +69,37 @@ fn read(given: &Given) -> Result<Request, Usage> {
         [task, names @ ..] if task == "gc" => Task::Clean(names.to_vec()),
         _ => {
             return Err(Usage::Subcommand {
-                verb: VERB.name,
-                expected: VERB.synopsis,
+                verb: VERB.command.name,
+                expected: VERB.command.synopsis,
             });
         }
     };
-    Ok(Request::Network {
+    Ok(Networks {
         task,
-        search: network::search(given)?,
+        search: network::search(arguments)?,
     })
 }
 
-pub(super) fn run(
-    store: impl FnOnce() -> Result<Store, Error>,
-    task: &Task,
-    search: &Search,
-) -> Result<(), Error> {
-    match task {
-        Task::List(form) => list(*form, search),
-        Task::Inspect(name) => output::json(&coracle_container::inspect_network(
-            &store()?,
-            search,
-            name,
-        )?),
-        Task::Check(id) => Ok(coracle_container::check_network(&store()?, id)?),
-        Task::Clean(names) => {
-            let released = coracle_container::gc(&store()?, search, names)?;
-            let lines = released
-                .iter()
-                .map(|gone| format!("{} {} of {}\n", gone.network, gone.interface, gone.id));
-            output::text(&lines.collect::<String>())
+impl Request for Networks {
+    fn perform(&self, context: &Context) -> Result<i32, Error> {
+        match &self.task {
+            Task::List(form) => list(*form, &self.search)?,
+            Task::Inspect(name) => {
+                let store = context.store()?;
+                let network = coracle_container::inspect_network(&store, &self.search, name)?;
+                output::json(&network)?;
+            }
+            Task::Check(id) => coracle_container::check_network(&context.store()?, id)
+                .map_err(|source| Error::failed("network check", id, source))?,
+            Task::Clean(names) => {
+                let released = coracle_container::gc(&context.store()?, &self.search, names)?;
+                let lines = released
+                    .iter()
+                    .map(|gone| format!("{} {} of {}\n", gone.network, gone.interface, gone.id));
+                output::text(&lines.collect::<String>())?;
+            }
         }
+        Ok(0)
     }
 }
 

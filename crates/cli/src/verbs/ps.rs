@@ -3,23 +3,24 @@
 use std::ffi::OsString;
 use std::process::{Command as Program, Stdio};
 
-use clap::Command;
 use coracle_bundle::ContainerId;
-use coracle_container::Store;
 
-use super::{Request, Verb};
-use crate::arguments::flag::value;
-use crate::arguments::{Expected, Given, Order, Usage};
+use super::verb::{Context, Request, Verb};
+use crate::arguments::table::{Command, Flag, Order, value};
+use crate::arguments::{Arguments, Expected, Usage};
 use crate::error::Error;
 use crate::output;
 
 pub(super) const VERB: Verb = Verb {
-    name: "ps",
-    synopsis: "ID [OPTION OF ps...]",
-    about: "Show the processes of a container",
-    order: Order::First,
-    flags,
-    read,
+    command: Command {
+        name: "ps",
+        synopsis: "ID [OPTION OF ps...]",
+        about: "Show the processes of a container",
+        order: Order::First,
+        flags: &[FLAGS],
+    },
+    needs_seal: false,
+    read: |arguments| Ok(Box::new(read(arguments)?)),
 };
 
 /// How the processes are shown.
@@ -31,34 +32,48 @@ pub(crate) enum Form {
     Json,
 }
 
-fn flags(command: Command) -> Command {
-    let help = "Print ps' table, or the pids as json [default: table]";
-    command.arg(value("format", "FORMAT", help).short('f'))
+const FLAGS: &[Flag] = &[value(
+    "format",
+    "FORMAT",
+    "Print ps' table, or the pids as json [default: table]",
+)
+.short('f')];
+
+pub(super) struct Ps {
+    pub(super) id: ContainerId,
+    pub(super) form: Form,
 }
 
-fn read(given: &Given) -> Result<Request, Usage> {
-    given.expect(Expected::Minimum(1))?;
-    let is_json = given.parsed("format", "table or json", |text| match text {
+fn read(arguments: &Arguments) -> Result<Ps, Usage> {
+    arguments.expect(Expected::Minimum(1))?;
+    let is_json = arguments.parsed("format", "table or json", |text| match text {
         b"table" => Some(false),
         b"json" => Some(true),
         _ => None,
     })?;
-    let form = match (is_json, given.arguments.get(1..)) {
+    let form = match (is_json, arguments.words.get(1..)) {
         (Some(true), _) => Form::Json,
         (_, Some(options @ [_, ..])) => Form::Table(options.to_vec()),
         _ => Form::Table(vec!["-ef".into()]),
     };
-    Ok(Request::Ps {
-        id: given.id()?,
+    Ok(Ps {
+        id: arguments.id()?,
         form,
     })
 }
 
-pub(super) fn run(store: &Store, id: &ContainerId, form: &Form) -> Result<(), Error> {
-    let pids = coracle_container::processes(store, id)?;
-    match form {
-        Form::Json => output::json_line(&pids),
-        Form::Table(options) => output::text(&filter(&ps(options)?, &pids)?),
+impl Request for Ps {
+    fn container(&self) -> Option<&ContainerId> {
+        Some(&self.id)
+    }
+
+    fn perform(&self, context: &Context) -> Result<i32, Error> {
+        let pids = coracle_container::processes(&context.store()?, &self.id)?;
+        match &self.form {
+            Form::Json => output::json_line(&pids)?,
+            Form::Table(options) => output::text(&filter(&ps(options)?, &pids)?)?,
+        }
+        Ok(0)
     }
 }
 

@@ -1,62 +1,79 @@
 //! `restore ID`: files become a running container.
 
-use clap::Command;
-use coracle_container::{LsmLabels, RestoreOptions, Store};
+use coracle_bundle::ContainerId;
+use coracle_container::{LsmLabels, RestoreOptions};
 
-use super::{Request, Verb, checkpoint, run};
-use crate::arguments::flag::value;
-use crate::arguments::{Given, Order, Usage};
+use super::verb::{Context, Request, Verb};
+use super::{checkpoint, create, run};
+use crate::arguments::table::{Command, Flag, OUTPUTS, Order, value};
+use crate::arguments::{Arguments, Usage, network};
 use crate::error::Error;
-use crate::log::{Level, Log};
 
 pub(super) const VERB: Verb = Verb {
-    name: "restore",
-    synopsis: "ID",
-    about: "Make a container of the files of a checkpoint, by CRIU",
-    order: Order::Anywhere,
-    flags,
-    read,
+    command: Command {
+        name: "restore",
+        synopsis: "ID",
+        about: "Make a container of the files of a checkpoint, by CRIU",
+        order: Order::Anywhere,
+        flags: &[
+            create::FLAGS,
+            OUTPUTS,
+            network::REQUEST,
+            network::SEARCH,
+            run::FLAGS,
+            checkpoint::SHARED,
+            checkpoint::SHARED_SWITCHES,
+            FLAGS,
+        ],
+    },
+    needs_seal: false,
+    read: |arguments| Ok(Box::new(read(arguments)?)),
 };
 
-fn flags(command: Command) -> Command {
-    checkpoint::shared(run::flags(command))
-        .arg(value(
-            "lsm-profile",
-            "TYPE:NAME",
-            "Give processes this label, apparmor or selinux first",
-        ))
-        .arg(value(
-            "lsm-mount-context",
-            "CONTEXT",
-            "Give mounts this SELinux context",
-        ))
-}
+const FLAGS: &[Flag] = &[
+    value(
+        "lsm-profile",
+        "TYPE:NAME",
+        "Give processes this label, apparmor or selinux first",
+    ),
+    value(
+        "lsm-mount-context",
+        "CONTEXT",
+        "Give mounts this SELinux context",
+    ),
+];
 
-fn read(given: &Given) -> Result<Request, Usage> {
-    let shared = checkpoint::read_shared(given)?;
-    let run = run::read_options(given)?;
-    Ok(Request::Restore(RestoreOptions {
+fn read(arguments: &Arguments) -> Result<RestoreOptions, Usage> {
+    let shared = checkpoint::read_shared(arguments)?;
+    let run = run::read(arguments)?;
+    Ok(RestoreOptions {
         create: run.create,
         image_path: shared.image_path,
         work_path: shared.work_path,
         flags: shared.flags,
         cgroups: shared.cgroups,
         labels: LsmLabels {
-            profile: given.text("lsm-profile")?,
-            mount_context: given.text("lsm-mount-context")?,
+            profile: arguments.text("lsm-profile")?,
+            mount_context: arguments.text("lsm-mount-context")?,
         },
         attachment: run.attachment,
         after: run.after,
         subreaper: run.subreaper,
-    }))
+    })
 }
 
-/// Gives the container's exit code, or 0 when detached.
-pub(super) fn run(store: &Store, options: &RestoreOptions, log: &Log) -> Result<i32, Error> {
-    let ended = coracle_container::restore(store, options)?;
-    log.say_all(Level::Warning, &ended.warnings);
-    for failure in &ended.failures {
-        log.warn_always(failure);
+impl Request for RestoreOptions {
+    fn container(&self) -> Option<&ContainerId> {
+        Some(&self.create.id)
     }
-    Ok(ended.code)
+
+    /// Gives the container's exit code, or 0 when detached.
+    fn perform(&self, context: &Context) -> Result<i32, Error> {
+        let ended = coracle_container::restore(&context.new_store()?, self)?;
+        context.log.warn_all(&ended.warnings);
+        for failure in &ended.failures {
+            context.log.warn_always(failure);
+        }
+        Ok(ended.code)
+    }
 }

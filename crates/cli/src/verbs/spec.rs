@@ -5,20 +5,21 @@ use std::io::{ErrorKind, Write};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use clap::Command;
-
-use super::{Request, Verb};
-use crate::arguments::flag::{switch, value};
-use crate::arguments::{Expected, Given, Order, Usage};
+use super::verb::{Context, Request, Verb};
+use crate::arguments::table::{Command, Flag, Order, switch, value};
+use crate::arguments::{Arguments, Expected, Usage};
 use crate::error::Error;
 
 pub(super) const VERB: Verb = Verb {
-    name: "spec",
-    synopsis: "",
-    about: "Write a config.json to begin with",
-    order: Order::Anywhere,
-    flags,
-    read,
+    command: Command {
+        name: "spec",
+        synopsis: "",
+        about: "Write a config.json to begin with",
+        order: Order::Anywhere,
+        flags: &[FLAGS],
+    },
+    needs_seal: false,
+    read: |arguments| Ok(Box::new(read(arguments)?)),
 };
 
 /// For whom the config is.
@@ -44,27 +45,37 @@ enum Hierarchy {
     Other,
 }
 
-fn flags(command: Command) -> Command {
-    command
-        .arg(value("bundle", "DIR", "Write it here [default: .]").short('b'))
-        .arg(switch(
-            "rootless",
-            "Write one that works without root's rights",
-        ))
+const FLAGS: &[Flag] = &[
+    value("bundle", "DIR", "Write it here [default: .]").short('b'),
+    switch("rootless", "Write one that works without root's rights"),
+];
+
+pub(super) struct Spec {
+    pub(super) bundle: PathBuf,
+    pub(super) kind: Kind,
 }
 
-fn read(given: &Given) -> Result<Request, Usage> {
-    given.expect(Expected::Exactly(0))?;
-    let bundle = given.path("bundle").unwrap_or_else(|| PathBuf::from("."));
-    let kind = if given.is_on("rootless") {
+fn read(arguments: &Arguments) -> Result<Spec, Usage> {
+    arguments.expect(Expected::Exactly(0))?;
+    let bundle = arguments
+        .path("bundle")
+        .unwrap_or_else(|| PathBuf::from("."));
+    let kind = if arguments.is_on("rootless") {
         Kind::Rootless
     } else {
         Kind::Root
     };
-    Ok(Request::Spec { bundle, kind })
+    Ok(Spec { bundle, kind })
 }
 
-pub(super) fn run(bundle: &Path, kind: Kind) -> Result<(), Error> {
+impl Request for Spec {
+    fn perform(&self, _: &Context) -> Result<i32, Error> {
+        write(&self.bundle, self.kind)?;
+        Ok(0)
+    }
+}
+
+fn write(bundle: &Path, kind: Kind) -> Result<(), Error> {
     let caller = (
         nix::unistd::geteuid().as_raw(),
         nix::unistd::getegid().as_raw(),

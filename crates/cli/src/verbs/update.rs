@@ -1,87 +1,111 @@
 //! `update ID`: new limits for a container.
 
-use clap::Command;
-use coracle_container::{Limit, LimitKind, NewResources, Store, UpdateOptions};
+use coracle_bundle::ContainerId;
+use coracle_container::{Limit, LimitKind, NewResources, UpdateOptions};
 
-use super::{Request, Verb};
-use crate::arguments::flag::value;
-use crate::arguments::{Given, Order, Usage, parse_bytes};
+use super::verb::{Context, Request, Verb};
+use crate::arguments::table::{Command, Flag, Order, value};
+use crate::arguments::{Arguments, Usage, parse_bytes};
 use crate::error::Error;
-use crate::log::{Level, Log};
+use crate::log::Level;
 
 pub(super) const VERB: Verb = Verb {
-    name: "update",
-    synopsis: "ID",
-    about: "Change the limits of a container",
-    order: Order::Anywhere,
-    flags,
-    read,
+    command: Command {
+        name: "update",
+        synopsis: "ID",
+        about: "Change the limits of a container",
+        order: Order::Anywhere,
+        flags: &[FLAGS],
+    },
+    needs_seal: false,
+    read: |arguments| Ok(Box::new(read(arguments)?)),
 };
 
 /// Limits that no kernel has any more.
 const OBSOLETE: [&str; 2] = ["kernel-memory", "kernel-memory-tcp"];
 
-fn flags(command: Command) -> Command {
-    let resources = "Read linux.resources from this JSON file, or from standard input if it is -; \
-                     flags of limits are ignored then";
-    let limits = Limit::ALL.map(|limit| {
-        let (placeholder, help) = shown(limit);
-        value(limit.flag(), placeholder, help)
-    });
-    command
-        .arg(value("resources", "FILE", resources).short('r'))
-        .args(limits)
-        .args(OBSOLETE.map(|name| value(name, "BYTES", "Ignored")))
-        .arg(value(
-            "l3-cache-schema",
-            "LINE",
-            "Change the resctrl group's line for the L3 cache",
-        ))
-        .arg(value(
-            "mem-bw-schema",
-            "LINE",
-            "Change its line for memory bandwidth",
-        ))
+const FLAGS: &[Flag] = &[
+    value(
+        "resources",
+        "FILE",
+        "Read linux.resources from this JSON file, or from standard input if it is -; \
+         flags of limits are ignored then",
+    )
+    .short('r'),
+    value(
+        "memory",
+        "BYTES",
+        "Memory; with a unit such as m or GiB, -1 is no limit",
+    ),
+    value(
+        "memory-reservation",
+        "BYTES",
+        "Memory that is left to it under pressure",
+    ),
+    value(
+        "memory-swap",
+        "BYTES",
+        "Memory and swap together; -1 is no limit",
+    ),
+    value(
+        "cpu-share",
+        "N",
+        "Weight against other containers, 2 to 262144",
+    ),
+    value("cpu-period", "US", "Length of a period in microseconds"),
+    value("cpu-quota", "US", "CPU time in a period; -1 is no limit"),
+    value(
+        "cpu-burst",
+        "US",
+        "Unused CPU time that may be saved for later periods",
+    ),
+    value("cpu-idle", "0|1", "1: run only when nobody else wants to"),
+    value(
+        "cpu-rt-period",
+        "US",
+        "Length of a period of realtime scheduling",
+    ),
+    value("cpu-rt-runtime", "US", "Realtime CPU time in such a period"),
+    value("cpuset-cpus", "LIST", "CPUs to run on, such as 0-3,7"),
+    value("cpuset-mems", "LIST", "Memory nodes to use"),
+    value("pids-limit", "N", "Number of processes; -1 is no limit"),
+    value("blkio-weight", "N", "Weight of its I/O, 10 to 1000"),
+    value("kernel-memory", "BYTES", "Ignored"),
+    value("kernel-memory-tcp", "BYTES", "Ignored"),
+    value(
+        "l3-cache-schema",
+        "LINE",
+        "Change the resctrl group's line for the L3 cache",
+    ),
+    value(
+        "mem-bw-schema",
+        "LINE",
+        "Change its line for memory bandwidth",
+    ),
+];
+
+pub(super) struct Update {
+    pub(super) options: UpdateOptions,
+    /// Flags of limits that no kernel has any more.
+    pub(super) ignored: Vec<&'static str>,
 }
 
-fn shown(limit: Limit) -> (&'static str, &'static str) {
-    match limit {
-        Limit::Memory => (
-            "BYTES",
-            "Memory; with a unit such as m or GiB, -1 is no limit",
-        ),
-        Limit::MemoryReservation => ("BYTES", "Memory that is left to it under pressure"),
-        Limit::MemorySwap => ("BYTES", "Memory and swap together; -1 is no limit"),
-        Limit::CpuShare => ("N", "Weight against other containers, 2 to 262144"),
-        Limit::CpuPeriod => ("US", "Length of a period in microseconds"),
-        Limit::CpuQuota => ("US", "CPU time in a period; -1 is no limit"),
-        Limit::CpuBurst => ("US", "Unused CPU time that may be saved for later periods"),
-        Limit::CpuIdle => ("0|1", "1: run only when nobody else wants to"),
-        Limit::CpuRtPeriod => ("US", "Length of a period of realtime scheduling"),
-        Limit::CpuRtRuntime => ("US", "Realtime CPU time in such a period"),
-        Limit::CpusetCpus => ("LIST", "CPUs to run on, such as 0-3,7"),
-        Limit::CpusetMems => ("LIST", "Memory nodes to use"),
-        Limit::PidsLimit => ("N", "Number of processes; -1 is no limit"),
-        Limit::BlkioWeight => ("N", "Weight of its I/O, 10 to 1000"),
-    }
-}
-
-fn read(given: &Given) -> Result<Request, Usage> {
-    let id = given.only_id()?;
-    let resources = match given.path("resources") {
+fn read(arguments: &Arguments) -> Result<Update, Usage> {
+    let id = arguments.only_id()?;
+    let resources = match arguments.path("resources") {
         Some(path) if path.as_os_str() == "-" => NewResources::StandardInput,
         Some(path) => NewResources::File(path),
-        None => NewResources::Flags(limits(given)?),
+        None => NewResources::Flags(limits(arguments)?),
     };
     let obsolete = OBSOLETE
         .into_iter()
-        .filter(|name| given.value(name).is_some());
-    Ok(Request::Update {
+        .filter(|name| arguments.value(name).is_some());
+    Ok(Update {
         options: UpdateOptions {
             id,
             resources,
-            l3_cache_schema: given.text("l3-cache-schema")?,
-            mem_bw_schema: given.text("mem-bw-schema")?,
+            l3_cache_schema: arguments.text("l3-cache-schema")?,
+            mem_bw_schema: arguments.text("mem-bw-schema")?,
         },
         ignored: obsolete.collect(),
     })
@@ -90,11 +114,11 @@ fn read(given: &Given) -> Result<Request, Usage> {
 /// The canonical spelling of a value; `None` if it is none.
 type Parse = fn(&[u8]) -> Option<String>;
 
-/// The limits whose flags are given. An empty value counts as none, as in Go.
-fn limits(given: &Given) -> Result<Vec<(Limit, String)>, Usage> {
+/// The limits whose flags are arguments. An empty value counts as none, as in Go.
+fn limits(arguments: &Arguments) -> Result<Vec<(Limit, String)>, Usage> {
     let mut limits = Vec::new();
     for limit in Limit::ALL {
-        if given.value(limit.flag()).is_none() {
+        if arguments.value(limit.flag()).is_none() {
             continue;
         }
         let (expected, parse): (_, Parse) = match limit.kind() {
@@ -107,7 +131,7 @@ fn limits(given: &Given) -> Result<Vec<(Limit, String)>, Usage> {
                 Some(std::str::from_utf8(text).ok()?.to_owned())
             }),
         };
-        let value = given.parsed(limit.flag(), expected, parse)?;
+        let value = arguments.parsed(limit.flag(), expected, parse)?;
         limits.extend(value.map(|value| (limit, value)));
     }
     Ok(limits)
@@ -118,17 +142,18 @@ fn number<T: std::str::FromStr + ToString>(text: &[u8]) -> Option<String> {
     Some(text.parse::<T>().ok()?.to_string())
 }
 
-pub(super) fn run(
-    store: &Store,
-    options: &UpdateOptions,
-    ignored: &[&str],
-    log: &Log,
-) -> Result<(), Error> {
-    let warnings = coracle_container::update(store, options)?;
-    for name in ignored {
-        let text = format!("--{name} is ignored: kernels since 5.16 have no such limit");
-        log.say(Level::Warning, &text);
+impl Request for Update {
+    fn container(&self) -> Option<&ContainerId> {
+        Some(&self.options.id)
     }
-    log.say_all(Level::Warning, &warnings);
-    Ok(())
+
+    fn perform(&self, context: &Context) -> Result<i32, Error> {
+        let warnings = coracle_container::update(&context.store()?, &self.options)?;
+        for name in &self.ignored {
+            let text = format!("--{name} is ignored: kernels since 5.16 have no such limit");
+            context.log.say(Level::Warning, &text);
+        }
+        context.log.warn_all(&warnings);
+        Ok(0)
+    }
 }

@@ -1,0 +1,146 @@
+//! The table of verbs and flags: plain values that parsing, help and usage texts read.
+
+/// A flag.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Flag {
+    pub(crate) name: &'static str,
+    pub(crate) short: Option<char>,
+    /// What help calls its value; `None` for a switch, which is on or off.
+    pub(crate) placeholder: Option<&'static str>,
+    /// Whether all its values count, not the last alone.
+    pub(crate) repeats: bool,
+    pub(crate) help: &'static str,
+    /// Whether it is read, but not shown.
+    pub(crate) hidden: bool,
+}
+
+/// A flag that is on or off.
+pub(crate) const fn switch(name: &'static str, help: &'static str) -> Flag {
+    Flag {
+        name,
+        short: None,
+        placeholder: None,
+        repeats: false,
+        help,
+        hidden: false,
+    }
+}
+
+/// A flag with a value, any bytes.
+pub(crate) const fn value(
+    name: &'static str,
+    placeholder: &'static str,
+    help: &'static str,
+) -> Flag {
+    Flag {
+        placeholder: Some(placeholder),
+        ..switch(name, help)
+    }
+}
+
+/// A flag with a value that may be given several times.
+pub(crate) const fn values(
+    name: &'static str,
+    placeholder: &'static str,
+    help: &'static str,
+) -> Flag {
+    Flag {
+        repeats: true,
+        ..value(name, placeholder, help)
+    }
+}
+
+impl Flag {
+    /// The same with a short name.
+    pub(crate) const fn short(self, letter: char) -> Self {
+        Self {
+            short: Some(letter),
+            ..self
+        }
+    }
+
+    /// The same, not shown by help.
+    pub(crate) const fn hidden(self) -> Self {
+        Self {
+            hidden: true,
+            ..self
+        }
+    }
+}
+
+/// The flags of rows that also say what each flag stands for.
+pub(crate) const fn flags_of<T: Copy, const N: usize>(rows: &[(Flag, T); N]) -> [Flag; N] {
+    let mut flags = [switch("", ""); N];
+    let mut at = 0;
+    while at < N {
+        #[allow(clippy::indexing_slicing, reason = "both arrays have N items")]
+        {
+            flags[at] = rows[at].0;
+        }
+        at += 1;
+    }
+    flags
+}
+
+/// Where flags may stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// Before and after the arguments: `create ID --bundle DIR`.
+    Anywhere,
+    /// Only before the first argument: what follows is somebody else's, as in `exec ID sh -c ls`.
+    First,
+}
+
+/// What is typed for a verb, or for the program itself.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Command {
+    /// Empty for the program itself.
+    pub(crate) name: &'static str,
+    /// What comes after the options.
+    pub(crate) synopsis: &'static str,
+    pub(crate) about: &'static str,
+    pub(crate) order: Order,
+    /// In groups, since verbs share some.
+    pub(crate) flags: &'static [&'static [Flag]],
+}
+
+/// The flags that every command has.
+const COMMON: &[Flag] = &[
+    switch("help", "Print help").short('h'),
+    switch("version", "Print the version").short('v'),
+];
+
+/// The flags of the sockets and of the pid file, which `create`, `run` and `exec` share.
+pub(crate) const OUTPUTS: &[Flag] = &[
+    value(
+        "console-socket",
+        "PATH",
+        "Send the terminal's master to this AF_UNIX socket",
+    ),
+    value(
+        "pidfd-socket",
+        "PATH",
+        "Send a pidfd of the process to this AF_UNIX socket",
+    ),
+    value("pid-file", "PATH", "Write the process' id to this file"),
+    value(
+        "preserve-fds",
+        "N",
+        "Pass N more descriptors, after those of LISTEN_FDS",
+    ),
+];
+
+impl Command {
+    /// All flags, those that every command has last.
+    pub(crate) fn flags(&self) -> impl Iterator<Item = &'static Flag> + use<> {
+        let common = std::iter::once(&COMMON);
+        self.flags.iter().chain(common).copied().flatten()
+    }
+
+    /// The flag of that long or short name: Go requires no particular number of dashes.
+    pub(crate) fn flag(&self, name: &[u8]) -> Option<&'static Flag> {
+        let is_short = |short: char| name == short.encode_utf8(&mut [0; 4]).as_bytes();
+        self.flags()
+            .find(|flag| flag.name.as_bytes() == name || flag.short.is_some_and(is_short))
+    }
+}

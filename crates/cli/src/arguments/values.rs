@@ -1,0 +1,168 @@
+//! What was typed for one command, and the readings that verbs share.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use coracle_bundle::ContainerId;
+
+use super::number;
+use super::settings::Global;
+use super::table::Command;
+use super::usage::{Expected, Usage};
+
+/// A flag's value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Value {
+    Switch(bool),
+    Text(OsString),
+}
+
+/// A command's flags and arguments.
+#[derive(Debug)]
+pub(crate) struct Arguments {
+    pub(crate) command: &'static Command,
+    pub(crate) global: Global,
+    /// What is no flag.
+    pub(crate) words: Vec<OsString>,
+    /// Why the line is refused; the first reason counts.
+    pub(crate) refused: Option<Usage>,
+    /// By long names, in the order of the line.
+    pub(super) flags: Vec<(&'static str, Value)>,
+}
+
+impl Arguments {
+    pub(super) fn new(command: &'static Command) -> Self {
+        Self {
+            command,
+            global: Global::default(),
+            words: Vec::new(),
+            refused: None,
+            flags: Vec::new(),
+        }
+    }
+
+    pub(super) fn refuse(&mut self, usage: Usage) {
+        self.refused.get_or_insert(usage);
+    }
+
+    /// Refuses another number of arguments.
+    pub(crate) fn expect(&self, expected: Expected) -> Result<(), Usage> {
+        let count = self.words.len();
+        let is_met = match expected {
+            Expected::Exactly(exact) => count == exact,
+            Expected::Minimum(least) => count >= least,
+            Expected::Maximum(most) => count <= most,
+        };
+        if is_met {
+            Ok(())
+        } else {
+            Err(Usage::Count {
+                verb: self.command.name,
+                expected,
+            })
+        }
+    }
+
+    /// The container's id, which is always the first argument.
+    pub(crate) fn id(&self) -> Result<ContainerId, Usage> {
+        let id = self.words.first().map(|id| id.to_string_lossy());
+        Ok(ContainerId::parse(&id.unwrap_or_default())?)
+    }
+
+    /// The id of a verb that takes nothing else.
+    pub(crate) fn only_id(&self) -> Result<ContainerId, Usage> {
+        self.expect(Expected::Exactly(1))?;
+        self.id()
+    }
+
+    /// The flag's values, the last first.
+    fn given(&self, flag: &str) -> impl DoubleEndedIterator<Item = &Value> {
+        debug_assert!(self.command.flag(flag.as_bytes()).is_some(), "--{flag}");
+        let all = self.flags.iter().rev();
+        all.filter_map(move |(name, value)| (*name == flag).then_some(value))
+    }
+
+    /// A switch that is given twice counts as given last.
+    pub(crate) fn is_on(&self, switch: &str) -> bool {
+        self.given(switch).next() == Some(&Value::Switch(true))
+    }
+
+    /// All values of a flag that may be given several times.
+    pub(crate) fn values(&self, flag: &str) -> impl DoubleEndedIterator<Item = &OsString> {
+        self.given(flag).rev().filter_map(|value| match value {
+            Value::Text(text) => Some(text),
+            Value::Switch(_) => None,
+        })
+    }
+
+    /// The value of a flag that takes any text. An empty one counts as none, as in Go.
+    pub(crate) fn value(&self, flag: &str) -> Option<&OsStr> {
+        let value = self.values(flag).next_back()?;
+        (!value.is_empty()).then_some(value)
+    }
+
+    pub(crate) fn path(&self, flag: &str) -> Option<PathBuf> {
+        self.value(flag).map(PathBuf::from)
+    }
+
+    /// The flag's value as text.
+    pub(crate) fn text(&self, flag: &'static str) -> Result<Option<String>, Usage> {
+        let text = self.parsed(flag, "UTF-8", utf8)?;
+        Ok(text.filter(|text| !text.is_empty()))
+    }
+
+    /// The value through `parse`, which answers `None` to what is not `expected`. An empty one is
+    /// judged too: `--user ""` must not fall back on root.
+    pub(crate) fn parsed<T>(
+        &self,
+        flag: &'static str,
+        expected: &'static str,
+        parse: impl Fn(&[u8]) -> Option<T>,
+    ) -> Result<Option<T>, Usage> {
+        let value = self.values(flag).next_back();
+        value
+            .map(|value| parse_one(flag, value, expected, &parse))
+            .transpose()
+    }
+
+    /// All values of the flag through `parse`.
+    pub(crate) fn all_parsed<T>(
+        &self,
+        flag: &'static str,
+        expected: &'static str,
+        parse: impl Fn(&[u8]) -> Option<T>,
+    ) -> Result<Vec<T>, Usage> {
+        self.values(flag)
+            .map(|value| parse_one(flag, value, expected, &parse))
+            .collect()
+    }
+
+    /// All values of the flag as text.
+    pub(crate) fn texts(&self, flag: &'static str) -> Result<Vec<String>, Usage> {
+        self.all_parsed(flag, "UTF-8", utf8)
+    }
+
+    /// `--preserve-fds`, a count.
+    pub(crate) fn preserve_fds(&self) -> Result<u32, Usage> {
+        let count = self.parsed("preserve-fds", "a number", number::unsigned)?;
+        Ok(count.unwrap_or(0))
+    }
+}
+
+pub(crate) fn utf8(text: &[u8]) -> Option<String> {
+    std::str::from_utf8(text).ok().map(str::to_owned)
+}
+
+fn parse_one<T>(
+    flag: &'static str,
+    value: &OsStr,
+    expected: &'static str,
+    parse: impl Fn(&[u8]) -> Option<T>,
+) -> Result<T, Usage> {
+    parse(value.as_bytes()).ok_or_else(|| Usage::Value {
+        flag,
+        value: value.to_string_lossy().into_owned(),
+        expected,
+    })
+}
