@@ -156,6 +156,15 @@ impl Display for At<'_> {
     }
 }
 
+/// The JSON path of a member of the object at `path`, as messages name it.
+#[must_use]
+pub fn member(path: &str, key: &str) -> String {
+    match is_plain(key) {
+        true => format!("{path}.{key}"),
+        false => format!("{path}[{}]", Shown(key)),
+    }
+}
+
 fn is_plain(key: &str) -> bool {
     !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }

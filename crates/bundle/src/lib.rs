@@ -61,7 +61,7 @@ mod validate;
 mod fixture;
 
 pub use capability::parse_capability;
-pub use error::{Document, Error};
+pub use error::{Document, Error, member};
 pub use hooks::{Hook, HookPoint, Hooks};
 pub use id::ContainerId;
 pub use linux::*;

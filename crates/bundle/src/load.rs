@@ -431,7 +431,7 @@ mod tests {
         let resources = |text: &str| parse_resources(text.as_bytes());
         assert_eq!(
             resources(r#"{"pids": {"limit": 0}}"#).unwrap().pids,
-            Some(0)
+            Some(crate::Limit::Amount(0))
         );
         assert_eq!(
             resources(r#"{"memory": {"limit": -2}}"#)
@@ -442,7 +442,7 @@ mod tests {
         // The container has a limit of its own, perhaps.
         assert_eq!(
             resources(r#"{"memory": {"swap": 5}}"#).unwrap().memory.swap,
-            Some(5)
+            Some(crate::Limit::Amount(5))
         );
     }
 

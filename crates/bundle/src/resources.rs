@@ -1,6 +1,54 @@
-//! `linux.resources`: config-linux.md § Control groups. Absent, null, zero and a value stay apart.
+//! `linux.resources`: config-linux.md § Control groups. Engines send whole objects full of zeros, so
+//! a zero is absent wherever the kernel has no zero of its own.
 
 use std::collections::BTreeMap;
+
+use crate::validate::parse_number_list;
+
+/// A limit, or that there is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// No limit.
+    Unlimited,
+    /// At most this many bytes, microseconds or processes.
+    Amount(u64),
+}
+
+impl Limit {
+    /// What a number of the specification means: below zero is no limit.
+    #[must_use]
+    pub fn new(number: i64) -> Self {
+        u64::try_from(number).map_or(Self::Unlimited, Self::Amount)
+    }
+
+    /// The same where zero means that nothing is configured.
+    #[must_use]
+    pub fn unless_zero(number: Option<i64>) -> Option<Self> {
+        number.filter(|number| *number != 0).map(Self::new)
+    }
+}
+
+/// CPUs or memory nodes for cpuset.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NumberList {
+    /// For the kernel, without blanks around.
+    pub text: String,
+    /// The numbers, sorted; `None` for what only the kernel reads (`0-30:2/4`).
+    pub numbers: Option<Vec<u32>>,
+}
+
+impl NumberList {
+    /// The list of a text such as `0-3,7`. The kernel takes blanks for commas.
+    #[must_use]
+    pub fn new(text: &str) -> Self {
+        let parts = text.split([',', ' ', '\n']);
+        let parts: Vec<&str> = parts.filter(|part| !part.is_empty()).collect();
+        Self {
+            text: text.trim().to_owned(),
+            numbers: parse_number_list(&parts.join(",")).ok(),
+        }
+    }
+}
 
 /// Limits of a cgroup.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -11,8 +59,8 @@ pub struct Resources {
     pub memory: Memory,
     /// CPU time and CPUs.
     pub cpu: Cpu,
-    /// `pids.limit`; -1 is unlimited, and nothing is below.
-    pub pids: Option<i64>,
+    /// `pids.limit`
+    pub pids: Option<Limit>,
     /// Block devices.
     pub block_io: BlockIo,
     /// By page size.
@@ -25,19 +73,20 @@ pub struct Resources {
     pub unified: BTreeMap<String, String>,
 }
 
-/// Memory limits; none is below -1.
+/// Memory limits. A `swap` of bytes comes with a `limit` that is not above it, but in an update's
+/// request, whose other half the container may have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
-    /// Bytes; -1 is unlimited.
-    pub limit: Option<i64>,
+    /// Bytes.
+    pub limit: Option<Limit>,
     /// Bytes, a soft limit.
-    pub reservation: Option<i64>,
+    pub reservation: Option<Limit>,
     /// Bytes of memory plus swap.
-    pub swap: Option<i64>,
+    pub swap: Option<Limit>,
     /// Obsolete.
-    pub kernel: Option<i64>,
+    pub kernel: Option<Limit>,
     /// Obsolete.
-    pub kernel_tcp: Option<i64>,
+    pub kernel_tcp: Option<Limit>,
     /// At most 100.
     pub swappiness: Option<u64>,
     /// Processes wait where they would be killed (cgroup v1).
@@ -53,28 +102,28 @@ pub struct Memory {
 pub struct Cpu {
     /// Relative weight, 2 to 262144 in the kernel.
     pub shares: Option<u64>,
-    /// Microseconds of CPU time a period; zero or less is unlimited.
-    pub quota: Option<i64>,
+    /// Microseconds of CPU time a period.
+    pub quota: Option<Limit>,
     /// Microseconds, at most `quota`.
     pub burst: Option<u64>,
-    /// Microseconds, 1000 to 1000000; zero is unset.
+    /// Microseconds, 1000 to 1000000.
     pub period: Option<u64>,
     /// Microseconds a `realtime_period`.
-    pub realtime_runtime: Option<i64>,
+    pub realtime_runtime: Option<Limit>,
     /// Microseconds.
     pub realtime_period: Option<u64>,
-    /// A list for cpuset.
-    pub cpus: Option<String>,
-    /// A list for cpuset.
-    pub mems: Option<String>,
-    /// 0 or 1.
-    pub idle: Option<i64>,
+    /// For cpuset.
+    pub cpus: Option<NumberList>,
+    /// For cpuset.
+    pub mems: Option<NumberList>,
+    /// Runs only when nobody else wants to.
+    pub idle: Option<bool>,
 }
 
 /// Limits on block devices.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BlockIo {
-    /// 10 to 1000; zero is unset.
+    /// 10 to 1000.
     pub weight: Option<u16>,
     /// The same, against child cgroups (cgroup v1).
     pub leaf_weight: Option<u16>,
@@ -97,7 +146,7 @@ pub struct WeightDevice {
     pub major: u32,
     /// Minor number.
     pub minor: u32,
-    /// 10 to 1000; zero is unset.
+    /// 10 to 1000.
     pub weight: Option<u16>,
     /// The same.
     pub leaf_weight: Option<u16>,
@@ -126,7 +175,7 @@ pub struct HugepageLimit {
 /// Network limits (cgroup v1).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Network {
-    /// For net_cls.
+    /// For net_cls; zero would be no class.
     pub class_id: Option<u32>,
     /// By interface.
     pub priorities: Vec<(String, u32)>,

@@ -5,8 +5,7 @@ use std::path::PathBuf;
 use coracle_text::errno_text;
 use nix::errno::Errno;
 
-/// The file of a cpuset that tells whether it is a partition.
-pub(crate) const PARTITION: &str = "cpuset.cpus.partition";
+use crate::table::{CPUSET_PARTITION, Version};
 
 /// A failure of planning or carrying out: one lower-case line.
 #[derive(Debug, thiserror::Error)]
@@ -78,7 +77,7 @@ pub enum Error {
     /// No right to make a cgroup, though the config needs one.
     #[error(
         "{path}: no right to make cgroup {} ({}): delegate a cgroup to this user, \
-         or leave {path} out",
+         or leave this property out",
         directory.display(), errno_text(*errno)
     )]
     Delegation {
@@ -130,7 +129,8 @@ pub enum Error {
         hint: String,
     },
     /// A cpuset that the kernel marks as no partition, after it has taken the value.
-    #[error("{source_path}: write `{value}` to {}: {} says `{state}`", path.display(), PARTITION)]
+    #[error("{source_path}: write `{value}` to {}: {} says `{state}`", path.display(),
+        CPUSET_PARTITION.name(Version::V2))]
     Partition {
         /// JSON path of what is written.
         source_path: String,
@@ -182,7 +182,7 @@ pub enum Error {
         errno: Errno,
     },
     /// Loading or attaching the device program.
-    #[error("linux.resources.devices: {call} for {}: {}", path.display(), errno_text(*errno))]
+    #[error("config.json: linux.resources.devices: {call} for {}: {}", path.display(), errno_text(*errno))]
     Devices {
         /// `bpf BPF_PROG_LOAD` or `bpf BPF_PROG_ATTACH`.
         call: &'static str,
@@ -193,7 +193,7 @@ pub enum Error {
     },
     /// The device program of a running container is no longer ours to replace.
     #[error(
-        "linux.resources.devices: another tool has replaced the device program of {}",
+        "config.json: linux.resources.devices: another tool has replaced the device program of {}",
         path.display()
     )]
     Replaced {
@@ -247,7 +247,7 @@ pub enum Error {
         pid: Option<i32>,
     },
     /// A group of resctrl.
-    #[error("linux.intelRdt: {what} {}: {}{hint}", path.display(), errno_text(*errno))]
+    #[error("config.json: linux.intelRdt: {what} {}: {}{hint}", path.display(), errno_text(*errno))]
     Resctrl {
         /// `make`, `write schemata of` …
         what: &'static str,
@@ -291,12 +291,17 @@ impl Error {
     }
 
     /// A wrong value at a JSON path.
-    pub(crate) fn config(path: impl Into<String>, reason: impl Into<String>) -> Self {
+    pub(crate) fn config(path: &str, reason: impl Into<String>) -> Self {
         Self::Config {
-            path: path.into(),
+            path: property(path),
             reason: reason.into(),
         }
     }
+}
+
+/// A property as every message names it.
+pub(crate) fn property(path: &str) -> String {
+    format!("config.json: {path}")
 }
 
 fn enable_text(errno: Option<Errno>) -> String {

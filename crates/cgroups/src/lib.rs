@@ -38,6 +38,8 @@ mod error;
 mod plan;
 mod record;
 mod statistics;
+mod table;
+mod value;
 
 pub use apply::{
     Created, Happening, Joining, Place, Undo, Watch, at_init, company, create, descend, enclose,
@@ -54,3 +56,4 @@ pub use plan::{
 };
 pub use record::{Directory, Group, Mode, Record, Unit};
 pub use statistics::Statistics;
+pub use value::{Bandwidth, Device, Value};

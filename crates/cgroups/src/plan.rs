@@ -6,16 +6,17 @@ mod cpu;
 mod describe;
 mod device_update;
 mod devices;
-mod hugetlb;
+mod files;
+#[cfg(test)]
+mod fixture;
 mod leaf;
 mod limits;
 mod memory;
-mod network;
+mod options;
 mod owner;
 mod path;
-mod pids;
-mod rdma;
 mod resctrl;
+mod resources;
 mod restore;
 mod sub_cgroup;
 mod systemd;
@@ -25,6 +26,9 @@ mod write;
 
 pub use bpf::Program;
 pub use device_update::DeviceUpdate;
+pub use files::{Denied, Enable, Files, HierarchyPlan, UnifiedPlan};
+pub(crate) use files::{directory, unified_directory};
+pub use options::{Manager, Options, Rootless};
 pub use resctrl::{Missing, ResctrlPlan};
 pub(crate) use restore::restore;
 pub use sub_cgroup::sub_cgroup;
@@ -33,50 +37,11 @@ pub use systemd::{Property, SystemdPlan, UnitKind, UnitPlan};
 pub use update::{Change, Survey, UpdatePlan, changes_devices, plan_update};
 pub use write::{Absent, Refused, Write};
 
-use std::path::PathBuf;
-
 use coracle_bundle::Config;
-use coracle_host::{CgroupLayout, CgroupMode, Host};
+use coracle_host::Host;
 
-use crate::record::{Directory, Group, Mode, Record};
-use crate::{Error, Result};
-use limits::Limits;
-use path::Asked;
-
-/// Who makes the container's cgroup.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Manager {
-    /// The runtime itself, by files.
-    #[default]
-    Cgroupfs,
-    /// systemd, over D-Bus.
-    Systemd,
-    /// Nobody: the container stays in the caller's cgroup, limits are not applied.
-    Disabled,
-}
-
-/// Whether a missing right to make cgroups is forgiven when no limit and no path is asked.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Rootless {
-    /// Forgiven if the runtime isn't root of the initial user namespace.
-    #[default]
-    Auto,
-    /// Forgiven.
-    True,
-    /// An error.
-    False,
-}
-
-/// What the caller chose.
-#[derive(Clone, Copy, Debug)]
-pub struct Options<'a> {
-    /// The container's id: the cgroup's name if `linux.cgroupsPath` is absent.
-    pub id: &'a str,
-    /// `--systemd-cgroup`, `--cgroup-manager`.
-    pub manager: Manager,
-    /// `--rootless`.
-    pub rootless: Rootless,
-}
+use crate::Result;
+use crate::record::{Group, Record};
 
 /// Everything about the container's control groups, ready to be carried out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -113,97 +78,6 @@ impl Driver {
     }
 }
 
-/// A container's directories in every mounted hierarchy.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Files {
-    /// The world they are in.
-    pub mode: Mode,
-    /// v1, in the order in which init joins them.
-    pub hierarchies: Vec<HierarchyPlan>,
-    /// The v2 tree: the only one on v2, beside the others on a hybrid host.
-    pub unified: Option<UnifiedPlan>,
-    /// What a missing right to make a cgroup means.
-    pub denied: Denied,
-}
-
-impl Files {
-    /// The cgroup below the v2 one for init alone.
-    pub(crate) fn leaf(&self) -> Option<String> {
-        self.unified.as_ref()?.leaf.clone()
-    }
-}
-
-/// What EPERM, EACCES and EROFS mean when a cgroup is made.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Denied {
-    /// An error, which names the JSON path that needs the cgroup.
-    Fail {
-        /// JSON path of a limit or of `linux.cgroupsPath`; `None` if the caller insists.
-        needed_by: Option<String>,
-    },
-    /// The container goes without this cgroup.
-    Skip,
-}
-
-/// The container's cgroup in one v1 hierarchy.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HierarchyPlan {
-    /// What the hierarchy is mounted with.
-    pub controllers: Vec<String>,
-    /// Mount point.
-    pub mount: PathBuf,
-    /// Which directory of the hierarchy the mount shows.
-    pub root: PathBuf,
-    /// The cgroup, relative to the mount point; at least one component, no `..`.
-    pub path: PathBuf,
-    /// Files whose content comes from the parent, level by level, where they are empty: a v1 cpuset
-    /// without cpus and mems cannot be joined.
-    pub inherit: Vec<String>,
-    /// In order.
-    pub writes: Vec<Write>,
-}
-
-/// The container's cgroup in the v2 tree.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UnifiedPlan {
-    /// Mount point.
-    pub mount: PathBuf,
-    /// Which directory of the tree the mount shows.
-    pub root: PathBuf,
-    /// The cgroup, relative to the mount point; at least one component, no `..`.
-    pub path: PathBuf,
-    /// Whether all available controllers are enabled down to the cgroup, or the required ones only.
-    pub enable: Enable,
-    /// Controllers that limits need, each with the JSON path of the first one.
-    pub required: Vec<(String, String)>,
-    /// In order.
-    pub writes: Vec<Write>,
-    /// The device filter; `None` allows everything.
-    pub devices: Option<Program>,
-    /// Who gets the cgroup, in the host's ids: a container that may manage it itself.
-    pub owner: Option<u32>,
-    /// The cgroup below for init alone.
-    pub leaf: Option<String>,
-    /// A hybrid host's v2 cgroup is of use, but nobody depends on it.
-    pub side: bool,
-}
-
-impl UnifiedPlan {
-    /// Whether the cgroup is needed for what is put into it.
-    pub(crate) fn is_filled(&self) -> bool {
-        !self.required.is_empty() || !self.writes.is_empty() || self.devices.is_some()
-    }
-}
-
-/// Which controllers the parents hand down.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Enable {
-    /// All that there are.
-    Available,
-    /// Those that a limit needs.
-    Required,
-}
-
 /// The plan for a new container, from `linux.{cgroupsPath,resources,intelRdt}`.
 ///
 /// # Errors
@@ -211,163 +85,22 @@ pub enum Enable {
 /// where systemd does not run.
 pub fn plan(config: &Config, host: &Host, options: &Options) -> Result<Plan> {
     let resctrl = resctrl::plan(config.linux.intel_rdt.as_ref(), host, options.id)?;
-    match options.manager {
+    let (driver, warnings) = match options.manager {
         Manager::Systemd => {
             let (plan, warnings) = systemd::plan(config, host, options)?;
-            Ok(Plan {
-                driver: Driver::Systemd(Box::new(plan)),
-                resctrl,
-                warnings,
-            })
+            (Driver::Systemd(Box::new(plan)), warnings)
         }
-        Manager::Disabled => Ok(Plan {
-            driver: Driver::None,
-            resctrl,
-            warnings: Vec::new(),
-        }),
+        Manager::Disabled => (Driver::None, Vec::new()),
         Manager::Cgroupfs => {
-            let (driver, warnings) = files(config, host, options)?;
-            Ok(Plan {
-                driver,
-                resctrl,
-                warnings,
-            })
+            let (files, warnings) = files::plan(config, host, options)?;
+            let driver = files.map_or(Driver::None, |files| Driver::Files(Box::new(files)));
+            (driver, warnings)
         }
-    }
-}
-
-/// The cgroupfs driver's part.
-fn files(config: &Config, host: &Host, options: &Options) -> Result<(Driver, Vec<String>)> {
-    let asked = path::asked(config.linux.cgroups_path.as_deref(), options.id)?;
-    if host.cgroups.mode == CgroupMode::None {
-        let limits = limits::plan(&config.linux.resources, &host.cgroups)?;
-        if denied(config, host, options, &limits) == Denied::Skip {
-            return Ok((Driver::None, limits.warnings));
-        }
-    }
-    let (files, warnings) = files_at(config, host, options, &asked)?;
-    Ok((Driver::Files(Box::new(files)), warnings))
-}
-
-/// Directories and values for a cgroup at `asked`.
-fn files_at(
-    config: &Config,
-    host: &Host,
-    options: &Options,
-    asked: &Asked,
-) -> Result<(Files, Vec<String>)> {
-    let layout = &host.cgroups;
-    let mut limits = limits::plan(&config.linux.resources, layout)?;
-    let denied = denied(config, host, options, &limits);
-    if layout.mode == CgroupMode::None {
-        let path = match denied {
-            Denied::Fail {
-                needed_by: Some(path),
-            } => path,
-            _ => "linux.cgroupsPath".to_owned(),
-        };
-        return Err(Error::config(path, "no cgroup file system is mounted"));
-    }
-    let devices = devices::plan(&config.linux.resources.devices, host)?;
-    let hierarchies = hierarchies(layout, asked, &mut limits, &devices);
-    let mut unified = unified_tree(config, layout, asked, &mut limits, devices);
-    let leaf = leaf::plan(&config.annotations, layout.mode)?;
-    if let Some(unified) = &mut unified {
-        unified.leaf = leaf;
-    }
-    let files = Files {
-        mode: layout.mode.into(),
-        hierarchies,
-        unified,
-        denied,
     };
-    Ok((files, limits.warnings))
-}
-
-/// CGR-19: who has no right and asks for nothing goes without.
-fn denied(config: &Config, host: &Host, options: &Options, limits: &Limits) -> Denied {
-    let forgiving = match options.rootless {
-        Rootless::Auto => host.euid != 0 || host.in_user_namespace,
-        Rootless::True => true,
-        Rootless::False => false,
-    };
-    let needed_by = match (limits.first_source(), &config.linux.cgroups_path) {
-        (Some(source), _) => Some(source),
-        (None, Some(_)) => Some("linux.cgroupsPath"),
-        (None, None) if forgiving => return Denied::Skip,
-        (None, None) => None,
-    };
-    Denied::Fail {
-        needed_by: needed_by.map(str::to_owned),
-    }
-}
-
-fn hierarchies(
-    layout: &CgroupLayout,
-    asked: &Asked,
-    limits: &mut Limits,
-    devices: &devices::Devices,
-) -> Vec<HierarchyPlan> {
-    let mut plans = Vec::new();
-    for (index, hierarchy) in layout.hierarchies.iter().enumerate() {
-        let has = |name: &str| hierarchy.controllers.iter().any(|c| c == name);
-        let mut writes = limits.take_hierarchy(index);
-        if has("devices") {
-            writes.extend(devices.lines.iter().cloned());
-        }
-        let inherit = if has("cpuset") {
-            let name = |file| cpu::cpuset_file(file, hierarchy.noprefix);
-            vec![name("cpus"), name("mems")]
-        } else {
-            Vec::new()
-        };
-        plans.push(HierarchyPlan {
-            controllers: hierarchy.controllers.clone(),
-            mount: hierarchy.mount.clone(),
-            root: hierarchy.root.clone(),
-            path: path::in_hierarchy(asked, &hierarchy.own, &hierarchy.root),
-            inherit,
-            writes,
-        });
-    }
-    plans
-}
-
-fn unified_tree(
-    config: &Config,
-    layout: &CgroupLayout,
-    asked: &Asked,
-    limits: &mut Limits,
-    devices: devices::Devices,
-) -> Option<UnifiedPlan> {
-    let tree = layout.unified.as_ref()?;
-    let main = layout.mode == CgroupMode::V2;
-    let path = if main {
-        path::in_unified(asked, &tree.own, &tree.root)
-    } else {
-        path::in_hierarchy(asked, &tree.own, &tree.root)
-    };
-    let enable = if main {
-        Enable::Available
-    } else {
-        Enable::Required
-    };
-    // A v1 hierarchy has the say over devices where there is one: two filters only cost twice.
-    let filtered = layout
-        .hierarchies
-        .iter()
-        .any(|hierarchy| hierarchy.controllers.iter().any(|c| c == "devices"));
-    Some(UnifiedPlan {
-        mount: tree.mount.clone(),
-        root: tree.root.clone(),
-        path,
-        enable,
-        required: std::mem::take(&mut limits.required),
-        writes: std::mem::take(&mut limits.unified),
-        devices: if filtered { None } else { devices.program },
-        owner: if main { owner::plan(config) } else { None },
-        leaf: None,
-        side: !main,
+    Ok(Plan {
+        driver,
+        resctrl,
+        warnings,
     })
 }
 
@@ -404,31 +137,11 @@ fn groups(plan: &ResctrlPlan) -> Vec<Group> {
         .collect()
 }
 
-pub(crate) fn directory(plan: &HierarchyPlan) -> Directory {
-    let path = plan.mount.join(&plan.path);
-    Directory {
-        controllers: plan.controllers.clone(),
-        mount: plan.mount.clone(),
-        root: plan.root.clone(),
-        made: vec![path.clone()],
-        path,
-    }
-}
-
-pub(crate) fn unified_directory(plan: &UnifiedPlan) -> Directory {
-    let path = plan.mount.join(&plan.path);
-    Directory {
-        controllers: Vec::new(),
-        mount: plan.mount.clone(),
-        root: plan.root.clone(),
-        made: vec![path.clone()],
-        path,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::Mode;
+    use coracle_host::CgroupLayout;
     use coracle_host::fixture;
     use expect_test::{Expect, expect};
 
@@ -511,7 +224,7 @@ mod tests {
             }
         };
         let fail = |path: &str| Denied::Fail {
-            needed_by: Some(path.to_owned()),
+            needed_by: Some(format!("config.json: {path}")),
         };
         assert_eq!(denied("{}", Rootless::Auto), Denied::Skip);
         assert_eq!(
@@ -539,7 +252,7 @@ mod tests {
                 .unwrap_err()
                 .to_string()
         };
-        let required = "linux.resources.memory.limit: cgroup memory is required, but";
+        let required = "config.json: linux.resources.memory.limit: cgroup memory is required, but";
         let place = "/sys/fs/cgroup does not have it";
         assert_eq!(error(&host), format!("{required} {place}"));
         let mut host = fixture::v1();
@@ -564,7 +277,7 @@ mod tests {
         host.cgroups = CgroupLayout::default();
         check("{}", &host, expect!["no cgroup of its own"]);
         host.euid = 0;
-        let expected = expect!["linux.cgroupsPath: no cgroup file system is mounted"];
+        let expected = expect!["config.json: linux.cgroupsPath: no cgroup file system is mounted"];
         check("{}", &host, expected);
     }
 }

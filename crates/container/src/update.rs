@@ -110,7 +110,8 @@ fn change(
         undo.take_back()?;
         return Err(error);
     }
-    Ok(plan.warnings)
+    let warnings = plan.warnings.into_iter();
+    Ok(warnings.map(|text| renamed(&text, &[])).collect())
 }
 
 /// The caller's values are sound by themselves, so what is wrong with them is an old one.

@@ -299,7 +299,8 @@ fn kernel_memory_is_ignored() {
     let value = json!({"kernel": 1 << 20, "kernelTCP": 1 << 20, "useHierarchy": true});
     let output = runtime.run(&with(&runtime, "memory", value)).ok();
     for name in ["kernel", "kernelTCP"] {
-        let warning = format!("level=warning msg=\"linux.resources.memory.{name}: ignored");
+        let warning =
+            format!("level=warning msg=\"config.json: linux.resources.memory.{name}: ignored");
         assert!(output.stderr.contains(&warning), "{output}");
     }
 }
@@ -754,13 +755,17 @@ fn unified_files() {
         "unified",
         [(
             json!({"nothing.max": "1"}),
-            "unified.nothing.max",
+            "unified[\"nothing.max\"]",
             "nothing",
         )],
     );
     refused(
         "unified",
-        [(json!({"memory.nothing": "1"}), "unified.memory.nothing", "")],
+        [(
+            json!({"memory.nothing": "1"}),
+            "unified[\"memory.nothing\"]",
+            "",
+        )],
     );
 }
 

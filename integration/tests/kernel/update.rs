@@ -611,7 +611,7 @@ fn unified_files_are_written() {
         "memory.high": "50000000", "memory.low": "1048576", "pids.max": "55"});
     assert_eq!(resources(&container)["unified"], stored);
     update_with(&container, &json!({"unified": {"nothing.max": "1"}}))
-        .fails(["resources.unified.nothing.max", "nothing"]);
+        .fails(["resources.unified[\"nothing.max\"]", "nothing"]);
 }
 
 /// On a hybrid host the v2 group gets only what a limit of create needs.

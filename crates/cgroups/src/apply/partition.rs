@@ -5,14 +5,15 @@ use std::os::fd::BorrowedFd;
 use std::path::Path;
 
 use super::files;
-use crate::error::PARTITION;
+use crate::error::property;
 use crate::plan::Write;
+use crate::table::{CPUSET_PARTITION, Version};
 use crate::{Error, Result};
 
 /// The file before `writes`; `None` if they do not concern it.
 pub(super) fn before(directory: BorrowedFd, writes: &[Write]) -> Option<String> {
     concerning(writes)?;
-    files::read(directory, PARTITION).ok()
+    files::read(directory, partition()).ok()
 }
 
 /// Looks whether the partition is valid after `writes`. One that was invalid `before` is no failure
@@ -29,26 +30,30 @@ pub(super) fn check(
     let Some(write) = concerning(writes) else {
         return Ok(());
     };
-    let Ok(state) = files::read(directory, PARTITION) else {
+    let Ok(state) = files::read(directory, partition()) else {
         return Ok(());
     };
-    let was_invalid = before.is_some_and(is_invalid) && write.file != PARTITION;
+    let was_invalid = before.is_some_and(is_invalid) && write.name != partition();
     if !is_invalid(&state) || was_invalid {
         return Ok(());
     }
     Err(Error::Partition {
-        source_path: write.source.clone(),
-        path: path.join(&write.file),
-        value: write.value.clone(),
+        source_path: property(&write.source),
+        path: path.join(&write.name),
+        value: write.text(),
         state: state.trim().to_owned(),
     })
 }
 
+fn partition() -> &'static str {
+    CPUSET_PARTITION.name(Version::V2)
+}
+
 /// The write of the kind, else the last one that may make a partition invalid.
 fn concerning(writes: &[Write]) -> Option<&Write> {
-    let kind = writes.iter().rfind(|write| write.file == PARTITION);
+    let kind = writes.iter().rfind(|write| write.name == partition());
     let mut all = writes.iter();
-    kind.or_else(|| all.rfind(|write| write.file.starts_with("cpuset.")))
+    kind.or_else(|| all.rfind(|write| write.name.starts_with("cpuset.")))
 }
 
 /// `root invalid (Parent is not a partition root)`.
@@ -67,9 +72,9 @@ mod tests {
         let path = std::env::temp_dir().join(name);
         std::fs::create_dir(&path).unwrap();
         let directory = files::open_path(&path).unwrap();
-        let kind = Write::new(PARTITION, "root", "linux.resources.unified");
-        let cpus = Write::new("cpuset.cpus", "0", "linux.resources.cpu.cpus");
-        let memory = Write::new("memory.max", "max", "linux.resources.memory.limit");
+        let kind = Write::by_name(partition(), "root", "linux.resources.unified");
+        let cpus = Write::by_name("cpuset.cpus", "0", "linux.resources.cpu.cpus");
+        let memory = Write::by_name("memory.max", "max", "linux.resources.memory.limit");
         let invalid = "root invalid (Parent is not a partition root)\n";
         for (state, before, writes, expected) in [
             ("root\n", None, vec![&cpus, &kind], None),
@@ -79,13 +84,13 @@ mod tests {
             (invalid, Some("root\n"), vec![&cpus], Some(&cpus)),
             (invalid, Some(invalid), vec![&cpus], None),
         ] {
-            std::fs::write(path.join(PARTITION), state).unwrap();
+            std::fs::write(path.join(partition()), state).unwrap();
             let writes: Vec<Write> = writes.into_iter().cloned().collect();
             let found = check(directory.as_fd(), &path, &writes, before).err();
             let expected = expected.map(|write| {
-                let (place, value) = (path.join(&write.file), &write.value);
+                let (place, value) = (path.join(&write.name), write.text());
                 format!(
-                    "{}: write `{value}` to {}: {PARTITION} says `{}`",
+                    "config.json: {}: write `{value}` to {}: cpuset.cpus.partition says `{}`",
                     write.source,
                     place.display(),
                     invalid.trim()

@@ -7,8 +7,10 @@ use coracle_host::{CgroupLayout, CgroupMode, Hierarchy, UnifiedTree};
 
 use super::device::{self, Swapped};
 use super::{files, partition, resctrl, systemd, v1};
+use crate::error::property;
 use crate::plan::{DeviceUpdate, Moment, Property, Survey, UpdatePlan, Write, properties, restore};
 use crate::record::{Directory, Mode, Unit};
+use crate::table::{CPUSET_CPUS, MEMORY_USAGE, Version};
 use crate::{Error, Record, Result};
 
 /// How to take an update back, as long as whoever asked for it may still fail.
@@ -80,14 +82,14 @@ pub fn survey(record: &Record) -> Result<Survey> {
 
 fn is_without_prefix(directory: &Directory) -> bool {
     let is_cpuset = directory.controllers.iter().any(|name| name == "cpuset");
-    is_cpuset && read(directory, "cpuset.cpus").is_err()
+    is_cpuset && read(directory, CPUSET_CPUS.name(Version::V1)).is_err()
 }
 
 /// Only for a check that is left to the kernel where there is no such file.
 fn memory_usage(record: &Record) -> Option<u64> {
     let text = match (record.hierarchy("memory"), &record.unified) {
-        (Some(memory), _) => read(memory, "memory.usage_in_bytes"),
-        (None, Some(unified)) => read(unified, "memory.current"),
+        (Some(memory), _) => read(memory, MEMORY_USAGE.name(Version::V1)),
+        (None, Some(unified)) => read(unified, MEMORY_USAGE.name(Version::V2)),
         (None, None) => return None,
     };
     text.ok()?.trim().parse().ok()
@@ -124,7 +126,7 @@ pub fn update(record: &Record, plan: &UpdatePlan) -> Result<Undo> {
 
 fn carry_out(record: &Record, plan: &UpdatePlan, undo: &mut Undo) -> Result<()> {
     if let Some(unit) = &record.unit {
-        tell_systemd(unit, record, plan, undo)?;
+        set_properties(unit, record, plan, undo)?;
     }
     for (directory, writes) in record.hierarchies.iter().zip(&plan.hierarchies) {
         write_files(&directory.path, writes, undo)?;
@@ -145,14 +147,14 @@ fn carry_out(record: &Record, plan: &UpdatePlan, undo: &mut Undo) -> Result<()> 
 
 /// The properties that systemd writes files for itself. Taken back last, since the files were noted
 /// after it had written them.
-fn tell_systemd(unit: &Unit, record: &Record, plan: &UpdatePlan, undo: &mut Undo) -> Result<()> {
+fn set_properties(unit: &Unit, record: &Record, plan: &UpdatePlan, undo: &mut Undo) -> Result<()> {
     let mut before = Vec::new();
     let lists = record.hierarchies.iter().zip(&plan.hierarchies);
     for (directory, writes) in lists.chain(record.unified.iter().zip([&plan.unified])) {
         let old = |write: &Write| {
-            let value = restore(write, &read(directory, &write.file).ok()?)?;
+            let value = restore(write, &read(directory, &write.name).ok()?)?;
             Some(Write {
-                value,
+                value: value.into(),
                 ..write.clone()
             })
         };
@@ -176,13 +178,13 @@ fn write_files(path: &Path, writes: &[Write], undo: &mut Undo) -> Result<()> {
     let partition = partition::before(directory.as_fd(), writes);
     v1::write_all(directory.as_fd(), path, writes, &mut |write| {
         // A file that cannot be read, such as memory.reclaim, is a request and no value.
-        let Ok(before) = files::read(directory.as_fd(), &write.file) else {
+        let Ok(before) = files::read(directory.as_fd(), &write.name) else {
             return;
         };
         if let Some(value) = restore(write, &before) {
             undo.taken.push(Taken::File {
                 directory: path.to_owned(),
-                file: write.file.clone(),
+                file: write.name.clone(),
                 value,
             });
         }
@@ -257,7 +259,7 @@ impl Taken {
                 Ok(()) => Ok(()),
                 Err(errno) if files::is_gone(errno) => Ok(()),
                 Err(errno) => Err(Error::Write {
-                    source_path: "linux.resources".to_owned(),
+                    source_path: property("linux.resources"),
                     path: directory.join(file),
                     value: value.clone(),
                     errno,
@@ -310,7 +312,7 @@ mod tests {
 
     fn plan() -> UpdatePlan {
         UpdatePlan {
-            unified: FILES.map(|file| Write::new(file, "new", file)).to_vec(),
+            unified: FILES.map(|file| Write::by_name(file, "new", file)).to_vec(),
             ..UpdatePlan::default()
         }
     }
@@ -333,7 +335,7 @@ mod tests {
             fs::remove_file(folder.0.join(failing)).unwrap();
             fs::create_dir(folder.0.join(failing)).unwrap();
             let mut error = update(&record(&folder), &plan()).unwrap_err();
-            assert_eq!(error.path_mut().unwrap(), failing);
+            assert_eq!(*error.path_mut().unwrap(), property(failing));
             for (file, content) in FILES.iter().zip(folder.contents()) {
                 let expected = if *file == failing { "" } else { "old" };
                 assert_eq!(content, expected, "{file} when {failing} fails");

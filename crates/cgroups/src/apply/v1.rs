@@ -7,6 +7,7 @@ use nix::errno::Errno;
 
 use super::processes::processes_below;
 use super::{files, hint};
+use crate::error::property;
 use crate::plan::{Absent, Denied, HierarchyPlan, Refused, Write, directory};
 use crate::record::Directory;
 use crate::{Error, Result};
@@ -191,7 +192,7 @@ fn inherit_file(top: BorrowedFd, plan: &HierarchyPlan, file: &str) -> Result<()>
     }
     for (directory, level) in empty.iter().rev() {
         files::write(directory.as_fd(), file, &value).map_err(|errno| Error::Write {
-            source_path: "linux.cgroupsPath".to_owned(),
+            source_path: property("linux.cgroupsPath"),
             path: path(level),
             value: value.clone(),
             errno,
@@ -251,10 +252,10 @@ fn write_one<'a>(
 
 fn write_open<'a>(directory: BorrowedFd, write: &'a Write, open: &mut Open<'a>) -> nix::Result<()> {
     let file = match open.take() {
-        Some((name, file)) if name == write.file => file,
-        _ => files::open_to_write(directory, &write.file)?,
+        Some((name, file)) if name == write.name => file,
+        _ => files::open_to_write(directory, &write.name)?,
     };
-    let result = files::write_value(&file, &write.value);
-    *open = Some((&write.file, file));
+    let result = files::write_value(&file, &write.text());
+    *open = Some((&write.name, file));
     result
 }

@@ -10,6 +10,7 @@ use nix::unistd::{Uid, fchownat};
 use super::processes::processes_below;
 use super::v1::{self, Age};
 use super::{device, files, partition};
+use crate::error::property;
 use crate::plan::{Denied, Enable, UnifiedPlan, unified_directory};
 use crate::record::Directory;
 use crate::{Error, Result};
@@ -194,7 +195,7 @@ pub(super) fn check_required(
             .find(|blocked| blocked.controller == *controller);
         let parent = path.parent().unwrap_or(&path);
         return Err(Error::Enable {
-            path: source.clone(),
+            path: property(source),
             controller: controller.clone(),
             directory: cause.map_or(parent, |cause| &cause.directory).to_owned(),
             errno: cause.map(|cause| cause.errno),

@@ -1,138 +1,85 @@
 //! `linux.resources.blockIO`: cgroup-v1/blkio-controller.rst, cgroup-v2.rst § IO.
 
-use coracle_bundle::{BlockIo, ThrottleDevice, WeightDevice};
+use coracle_bundle::BlockIo;
 
-use super::limits::Version;
+use super::limits::{Limits, source};
 use super::write::Write;
-use crate::{Error, Result};
+use crate::Result;
+use crate::table::{
+    IO_DEVICE_LEAF_WEIGHT, IO_DEVICE_WEIGHT, IO_DEVICE_WEIGHT_OTHER, IO_LEAF_WEIGHT, IO_READ_BYTES,
+    IO_READS, IO_WEIGHT, IO_WEIGHT_OTHER, IO_WRITE_BYTES, IO_WRITES, Place, Row, Version,
+};
+use crate::value::{Device, Value};
 
-const BASE: &str = "linux.resources.blockIO";
-
-/// Values of the blkio or io controller. A weight of zero means "leave as it is", a rate of zero is
-/// no limit.
-pub(super) fn plan(block_io: &BlockIo, version: Version) -> Result<Vec<Write>> {
-    check_weight(block_io.weight, &format!("{BASE}.weight"))?;
-    check_weight(block_io.leaf_weight, &format!("{BASE}.leafWeight"))?;
-    for (index, device) in block_io.weight_device.iter().enumerate() {
-        check_device(device, &format!("{BASE}.weightDevice[{index}]"))?;
+/// Values of the blkio or io controller. A rate of zero is no limit.
+pub(super) fn plan(block_io: &BlockIo, limits: &mut Limits) -> Result<()> {
+    if let Some(weight) = block_io.weight {
+        let rows = (&IO_WEIGHT, &IO_WEIGHT_OTHER);
+        weights(
+            limits,
+            rows,
+            &source(&IO_WEIGHT),
+            |weight| weight.into(),
+            weight,
+        )?;
     }
-    let mut writes = weights(block_io, version);
-    for (index, device) in block_io.weight_device.iter().enumerate() {
-        let source = format!("{BASE}.weightDevice[{index}]");
-        device_weights(device, version, &source, &mut writes);
-    }
-    let throttles = [
-        (
-            "throttleReadBpsDevice",
-            &block_io.throttle_read_bps_device,
-            "rbps",
-            "read_bps",
-        ),
-        (
-            "throttleWriteBpsDevice",
-            &block_io.throttle_write_bps_device,
-            "wbps",
-            "write_bps",
-        ),
-        (
-            "throttleReadIOPSDevice",
-            &block_io.throttle_read_iops_device,
-            "riops",
-            "read_iops",
-        ),
-        (
-            "throttleWriteIOPSDevice",
-            &block_io.throttle_write_iops_device,
-            "wiops",
-            "write_iops",
-        ),
-    ];
-    for (field, devices, key, file) in throttles {
-        for (index, device) in devices.iter().enumerate() {
-            let source = format!("{BASE}.{field}[{index}]");
-            writes.push(match version {
-                Version::V1 => {
-                    let ThrottleDevice { major, minor, rate } = device;
-                    let file = format!("blkio.throttle.{file}_device");
-                    Write::new(file, format!("{major}:{minor} {rate}"), &source)
-                }
-                Version::V2 => Write::new("io.max", throttle(device, key), &source),
-            });
+    limits.set(&IO_LEAF_WEIGHT, block_io.leaf_weight)?;
+    for (index, entry) in block_io.weight_device.iter().enumerate() {
+        let source = format!("{}[{index}]", source(&IO_DEVICE_WEIGHT));
+        let device = Device {
+            major: entry.major,
+            minor: entry.minor,
+        };
+        let of = |weight: u16| Value::Device(device, weight.into());
+        if let Some(weight) = entry.weight {
+            let rows = (&IO_DEVICE_WEIGHT, &IO_DEVICE_WEIGHT_OTHER);
+            weights(limits, rows, &source, of, weight)?;
+        }
+        if let Some(weight) = entry.leaf_weight {
+            limits.add(&IO_DEVICE_LEAF_WEIGHT, &source, of(weight), |write| write)?;
         }
     }
-    Ok(writes)
-}
-
-fn check_weight(weight: Option<u16>, path: &str) -> Result<()> {
-    match weight {
-        None | Some(0 | 10..=1000) => Ok(()),
-        Some(weight) => {
-            let reason = format!("{weight} is not within 10 to 1000");
-            Err(Error::config(path, reason))
+    for (row, devices) in [
+        (&IO_READ_BYTES, &block_io.throttle_read_bps_device),
+        (&IO_WRITE_BYTES, &block_io.throttle_write_bps_device),
+        (&IO_READS, &block_io.throttle_read_iops_device),
+        (&IO_WRITES, &block_io.throttle_write_iops_device),
+    ] {
+        for (index, entry) in devices.iter().enumerate() {
+            let source = format!("{}[{index}]", source(row));
+            let device = Device {
+                major: entry.major,
+                minor: entry.minor,
+            };
+            let value = Value::Device(device, entry.rate);
+            limits.add(row, &source, value, |write| write)?;
         }
     }
+    Ok(())
 }
 
-fn check_device(device: &WeightDevice, path: &str) -> Result<()> {
-    if device.weight.is_none() && device.leaf_weight.is_none() {
-        return Err(Error::config(path, "needs a weight or a leafWeight"));
-    }
-    check_weight(device.weight, &format!("{path}.weight"))?;
-    check_weight(device.leaf_weight, &format!("{path}.leafWeight"))
-}
-
-/// Which file there is depends on the I/O scheduler: bfq brings its own.
-fn weights(block_io: &BlockIo, version: Version) -> Vec<Write> {
-    let mut writes = Vec::new();
-    if let Some(weight) = set(block_io.weight) {
-        let source = &format!("{BASE}.weight");
-        writes.push(match version {
-            Version::V1 => Write::new("blkio.weight", weight, source).or(Write::new(
-                "blkio.bfq.weight",
-                weight,
-                source,
-            )),
-            Version::V2 => Write::new("io.bfq.weight", weight, source).or(Write::new(
-                "io.weight",
-                io_weight(weight),
-                source,
-            )),
-        });
-    }
-    if let (Some(weight), Version::V1) = (set(block_io.leaf_weight), version) {
-        let source = &format!("{BASE}.leafWeight");
-        writes.push(Write::new("blkio.leaf_weight", weight, source));
-    }
-    writes
-}
-
-fn device_weights(device: &WeightDevice, version: Version, source: &str, writes: &mut Vec<Write>) {
-    let line = |weight: u16| format!("{}:{} {weight}", device.major, device.minor);
-    if let Some(weight) = set(device.weight) {
-        writes.push(match version {
-            Version::V1 => Write::new("blkio.weight_device", line(weight), source).or(Write::new(
-                "blkio.bfq.weight_device",
-                line(weight),
-                source,
-            )),
-            Version::V2 => Write::new("io.bfq.weight", line(weight), source).or(Write::new(
-                "io.weight",
-                line(io_weight(weight)),
-                source,
-            )),
-        });
-    }
-    if let (Some(weight), Version::V1) = (set(device.leaf_weight), version) {
-        writes.push(Write::new("blkio.leaf_weight_device", line(weight), source));
-    }
-}
-
-fn throttle(device: &ThrottleDevice, key: &str) -> String {
-    let ThrottleDevice { major, minor, rate } = device;
-    match rate {
-        0 => format!("{major}:{minor} {key}=max"),
-        rate => format!("{major}:{minor} {key}={rate}"),
-    }
+/// A weight for the file of one I/O scheduler, or for that of the others: io.weight of v2 has a
+/// range of its own.
+fn weights(
+    limits: &mut Limits,
+    (row, other): (&'static Row, &'static Row),
+    source: &str,
+    value: impl Fn(u16) -> Value,
+    weight: u16,
+) -> Result<()> {
+    let version = limits.version(row.controller);
+    let spread = match version {
+        Version::V1 => weight,
+        Version::V2 => io_weight(weight),
+    };
+    let instead = match other.place(version) {
+        Place::File(file) => Some(Write::new(file, value(spread), source)),
+        _ => None,
+    };
+    limits.add(row, source, value(weight), |write| match instead {
+        Some(other) => write.or(other),
+        None => write,
+    })
 }
 
 /// 10..=1000 of v1 spread over 1..=10000 of v2.
@@ -141,15 +88,11 @@ fn io_weight(weight: u16) -> u16 {
     u16::try_from(1 + spread).unwrap_or(10_000)
 }
 
-fn set(weight: Option<u16>) -> Option<u16> {
-    weight.filter(|weight| *weight != 0)
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::write::text;
+    use super::super::fixture::check;
     use super::*;
-    use expect_test::{Expect, expect};
+    use coracle_bundle::{Resources, ThrottleDevice, WeightDevice};
     use proptest::prelude::*;
 
     fn sample() -> BlockIo {
@@ -173,60 +116,20 @@ mod tests {
         }
     }
 
-    fn check(block_io: &BlockIo, version: Version, expected: Expect) {
-        let text = text(&plan(block_io, version));
-        expected.assert_eq(&text.replace(" blkio", "\nblkio").replace(" io.", "\nio."));
-    }
-
     #[test]
-    fn v1() {
-        let expected = expect![[r#"
-            blkio.weight=500 or
-            blkio.bfq.weight=500
-            blkio.leaf_weight=300
-            blkio.weight_device=8:0 10 or
-            blkio.bfq.weight_device=8:0 10
-            blkio.leaf_weight_device=8:0 1000
-            blkio.throttle.read_bps_device=8:0 600
-            blkio.throttle.write_iops_device=8:0 0"#]];
-        check(&sample(), Version::V1, expected);
-    }
-
-    #[test]
-    fn v2() {
-        let expected = expect![[r#"
-            io.bfq.weight=500 or
-            io.weight=4950
-            io.bfq.weight=8:0 10 or
-            io.weight=8:0 1
-            io.max=8:0 rbps=600
-            io.max=8:0 wiops=max"#]];
-        check(&sample(), Version::V2, expected);
-    }
-
-    #[test]
-    fn refusals() {
-        let weight = BlockIo {
-            weight: Some(9),
-            ..BlockIo::default()
+    fn weights_and_throttles() {
+        let resources = Resources {
+            block_io: sample(),
+            ..Resources::default()
         };
-        assert_eq!(
-            text(&plan(&weight, Version::V2)),
-            "error: linux.resources.blockIO.weight: 9 is not within 10 to 1000"
-        );
-        let device = WeightDevice {
-            major: 8,
-            minor: 0,
-            weight: None,
-            leaf_weight: None,
-        };
-        let empty = BlockIo {
-            weight_device: vec![device],
-            ..BlockIo::default()
-        };
-        assert_eq!(
-            text(&plan(&empty, Version::V1)),
-            "error: linux.resources.blockIO.weightDevice[0]: needs a weight or a leafWeight"
+        check(
+            &resources,
+            "blkio.weight=500 or blkio.bfq.weight=500 blkio.leaf_weight=300 \
+             blkio.weight_device=8:0 10 or blkio.bfq.weight_device=8:0 10 \
+             blkio.leaf_weight_device=8:0 1000 \
+             blkio.throttle.read_bps_device=8:0 600 blkio.throttle.write_iops_device=8:0 0",
+            "io.bfq.weight=500 or io.weight=4950 io.bfq.weight=8:0 10 or io.weight=8:0 1 \
+             io.max=8:0 rbps=600 io.max=8:0 wiops=max",
         );
     }
 

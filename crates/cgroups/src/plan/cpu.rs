@@ -1,165 +1,71 @@
 //! `linux.resources.cpu`: cgroup-v1/cpusets.rst, sched-bwc.rst, cgroup-v2.rst § CPU and § Cpuset.
 
-use coracle_bundle::Cpu;
+use coracle_bundle::{Cpu, Limit};
 
-use super::limits::Version;
+use super::limits::{Limits, source};
 use super::write::Write;
+use crate::table::{
+    CPU_BURST, CPU_IDLE, CPU_PERIOD, CPU_QUOTA, CPU_RT_PERIOD, CPU_RT_RUNTIME, CPU_SHARES,
+    CPUSET_CPUS, CPUSET_MEMS, Version,
+};
+use crate::value::Bandwidth;
 use crate::{Error, Result};
 
-const SHARES: &str = "linux.resources.cpu.shares";
-const QUOTA: &str = "linux.resources.cpu.quota";
-const PERIOD: &str = "linux.resources.cpu.period";
-const BURST: &str = "linux.resources.cpu.burst";
-const IDLE: &str = "linux.resources.cpu.idle";
-const RT_RUNTIME: &str = "linux.resources.cpu.realtimeRuntime";
-const RT_PERIOD: &str = "linux.resources.cpu.realtimePeriod";
 /// Bounds of cpu.shares in the kernel, which clamps silently.
 const SHARES_MIN: u64 = 2;
 const SHARES_MAX: u64 = 1 << 18;
 
-/// Values of the cpu controller. Zero means "leave as it is", but for `idle` and `burst`.
-pub(super) fn plan(cpu: &Cpu, version: Version) -> Result<Vec<Write>> {
-    check(cpu)?;
+/// Values of the controllers cpu and cpuset.
+pub(super) fn plan(cpu: &Cpu, limits: &mut Limits) -> Result<()> {
+    let version = limits.version(CPU_QUOTA.controller);
+    limits.set(&CPU_IDLE, cpu.idle)?;
+    // An idle cgroup has no weight, and the kernel refuses one.
+    if let Some(shares) = cpu.shares.filter(|_| cpu.idle != Some(true)) {
+        limits.set(&CPU_SHARES, Some(shares_or_weight(shares, version)?))?;
+    }
     match version {
-        Version::V1 => v1(cpu),
-        Version::V2 => v2(cpu),
-    }
-}
-
-/// Values of the cpuset controller, whose files have the same names on both.
-pub(super) fn cpuset(cpu: &Cpu, noprefix: bool) -> Vec<Write> {
-    let named = [("cpus", &cpu.cpus), ("mems", &cpu.mems)];
-    let mut writes = Vec::new();
-    for (name, list) in named {
-        let list = list.as_deref().unwrap_or_default().trim();
-        if !list.is_empty() {
-            let source = format!("linux.resources.cpu.{name}");
-            writes.push(Write::new(cpuset_file(name, noprefix), list, &source));
+        Version::V1 => {
+            limits.set(&CPU_PERIOD, cpu.period)?;
+            limits.set(&CPU_QUOTA, cpu.quota)?;
         }
-    }
-    writes
-}
-
-/// A cpuset mounted as the old file system of that name has files without prefix.
-pub(super) fn cpuset_file(name: &str, noprefix: bool) -> String {
-    if noprefix {
-        name.to_owned()
-    } else {
-        format!("cpuset.{name}")
-    }
-}
-
-fn check(cpu: &Cpu) -> Result<()> {
-    if let Some(idle) = cpu.idle.filter(|idle| !matches!(idle, 0 | 1)) {
-        return Err(Error::config(IDLE, format!("{idle} is neither 0 nor 1")));
-    }
-    let quota = quota(cpu).and_then(|quota| u64::try_from(quota).ok());
-    if let (Some(burst), Some(quota)) = (cpu.burst, quota)
-        && burst > quota
-    {
-        let reason = format!("{burst} is above cpu.quota {quota}");
-        return Err(Error::config(BURST, reason));
-    }
-    Ok(())
-}
-
-fn v1(cpu: &Cpu) -> Result<Vec<Write>> {
-    let mut writes = Vec::new();
-    if let Some(idle) = cpu.idle {
-        writes.push(Write::new("cpu.idle", idle, IDLE));
-    }
-    if let Some(shares) = weighted(cpu) {
-        if !(SHARES_MIN..=SHARES_MAX).contains(&shares) {
-            let reason = format!("{shares} is not within {SHARES_MIN} to {SHARES_MAX}");
-            return Err(Error::config(SHARES, reason));
-        }
-        writes.push(Write::new("cpu.shares", shares, SHARES));
-    }
-    // Quota per period is bounded by the parent's, so either order may be the wrong one.
-    if let Some(period) = period(cpu) {
-        writes.push(Write::new("cpu.cfs_period_us", period, PERIOD).again());
-    }
-    if let Some(quota) = quota(cpu) {
-        writes.push(Write::new("cpu.cfs_quota_us", quota, QUOTA).again());
+        Version::V2 => bandwidth(cpu, limits)?,
     }
     if let Some(burst) = cpu.burst {
-        writes.push(burst_write("cpu.cfs_burst_us", burst));
+        // Kernels before 5.14 have none, which 0 asks for.
+        let adjust = match burst {
+            0 => Write::if_there,
+            _ => |write| write,
+        };
+        limits.add(&CPU_BURST, &source(&CPU_BURST), burst.into(), adjust)?;
     }
-    if let Some(period) = cpu.realtime_period.filter(|period| *period != 0) {
-        writes.push(Write::new("cpu.rt_period_us", period, RT_PERIOD).again());
-    }
-    if let Some(runtime) = cpu.realtime_runtime.filter(|runtime| *runtime != 0) {
-        writes.push(Write::new("cpu.rt_runtime_us", runtime, RT_RUNTIME).again());
-    }
-    Ok(writes)
+    limits.set(&CPU_RT_PERIOD, cpu.realtime_period)?;
+    limits.set(&CPU_RT_RUNTIME, cpu.realtime_runtime)?;
+    limits.set(&CPUSET_CPUS, cpu.cpus.clone())?;
+    limits.set(&CPUSET_MEMS, cpu.mems.clone())
 }
 
-fn v2(cpu: &Cpu) -> Result<Vec<Write>> {
-    let realtime = [
-        (
-            RT_RUNTIME,
-            cpu.realtime_runtime.is_some_and(|value| value != 0),
-        ),
-        (
-            RT_PERIOD,
-            cpu.realtime_period.is_some_and(|value| value != 0),
-        ),
-    ];
-    for (path, asked) in realtime {
-        if asked {
-            let reason = "cgroup v2 has no limit on realtime scheduling";
-            return Err(Error::config(path, reason));
-        }
-    }
-    let mut writes = Vec::new();
-    if let Some(idle) = cpu.idle {
-        writes.push(Write::new("cpu.idle", idle, IDLE));
-    }
-    if let Some(shares) = weighted(cpu) {
-        writes.push(Write::new("cpu.weight", weight(shares), SHARES));
-    }
-    let (source, value) = match (quota(cpu), period(cpu)) {
-        (None, None) => ("", String::new()),
-        // A quota alone keeps the period that is there.
-        (Some(quota), None) => (QUOTA, bandwidth(quota)),
-        (Some(quota), Some(period)) => (QUOTA, format!("{} {period}", bandwidth(quota))),
-        (None, Some(period)) => (PERIOD, format!("max {period}")),
+/// One file for both. A quota alone keeps the period that is there.
+fn bandwidth(cpu: &Cpu, limits: &mut Limits) -> Result<()> {
+    let (quota, row) = match (cpu.quota, cpu.period) {
+        (None, None) => return Ok(()),
+        (Some(quota), _) => (quota, &CPU_QUOTA),
+        (None, Some(_)) => (Limit::Unlimited, &CPU_PERIOD),
     };
-    if !value.is_empty() {
-        // Refused as long as a burst from before is above it.
-        writes.push(Write::new("cpu.max", value, source).again());
-    }
-    if let Some(burst) = cpu.burst {
-        writes.push(burst_write("cpu.max.burst", burst));
-    }
-    Ok(writes)
+    let value = Bandwidth {
+        quota,
+        period: cpu.period,
+    };
+    limits.add(&CPU_QUOTA, &source(row), value.into(), |write| write)
 }
 
-/// Refused as long as it is above the quota of before. Old kernels have none, which 0 asks for.
-fn burst_write(file: &str, burst: u64) -> Write {
-    let write = Write::new(file, burst, BURST).again();
-    if burst == 0 { write.if_there() } else { write }
-}
-
-/// Shares that are to be written: an idle cgroup has no weight, and the kernel refuses one.
-fn weighted(cpu: &Cpu) -> Option<u64> {
-    let idle = cpu.idle == Some(1);
-    cpu.shares.filter(|shares| *shares != 0 && !idle)
-}
-
-fn quota(cpu: &Cpu) -> Option<i64> {
-    cpu.quota.filter(|quota| *quota != 0)
-}
-
-fn period(cpu: &Cpu) -> Option<u64> {
-    cpu.period.filter(|period| *period != 0)
-}
-
-fn bandwidth(quota: i64) -> String {
-    if quota > 0 {
-        quota.to_string()
-    } else {
-        "max".to_owned()
+fn shares_or_weight(shares: u64, version: Version) -> Result<u64> {
+    match version {
+        Version::V2 => Ok(weight(shares)),
+        Version::V1 if (SHARES_MIN..=SHARES_MAX).contains(&shares) => Ok(shares),
+        Version::V1 => {
+            let reason = format!("{shares} is not within {SHARES_MIN} to {SHARES_MAX}");
+            Err(Error::config(&source(&CPU_SHARES), reason))
+        }
     }
 }
 
@@ -191,9 +97,18 @@ fn weight(shares: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::write::text;
+    use super::super::fixture;
     use super::*;
+    use coracle_bundle::{NumberList, Resources};
     use proptest::prelude::*;
+
+    fn check(cpu: Cpu, v1: &str, v2: &str) {
+        let resources = Resources {
+            cpu,
+            ..Resources::default()
+        };
+        fixture::check(&resources, v1, v2);
+    }
 
     #[test]
     fn weights_at_the_known_points() {
@@ -211,92 +126,97 @@ mod tests {
 
     #[test]
     fn quota_and_period() {
-        let check = |quota, period, v1: &str, v2: &str| {
+        for (quota, period, v1, v2) in [
+            (
+                Some(50_000),
+                Some(100_000),
+                "cpu.cfs_period_us=100000 (again) cpu.cfs_quota_us=50000 (again)",
+                "cpu.max=50000 100000 (again)",
+            ),
+            (
+                Some(-1),
+                None,
+                "cpu.cfs_quota_us=-1 (again)",
+                "cpu.max=max (again)",
+            ),
+            (
+                None,
+                Some(50_000),
+                "cpu.cfs_period_us=50000 (again)",
+                "cpu.max=max 50000 (again)",
+            ),
+        ] {
             let cpu = Cpu {
-                quota,
+                quota: quota.map(Limit::new),
                 period,
                 ..Cpu::default()
             };
-            assert_eq!(text(&plan(&cpu, Version::V1)), v1);
-            assert_eq!(text(&plan(&cpu, Version::V2)), v2);
-        };
-        check(
-            Some(50_000),
-            Some(100_000),
-            "cpu.cfs_period_us=100000 (again) cpu.cfs_quota_us=50000 (again)",
-            "cpu.max=50000 100000 (again)",
-        );
-        check(
-            Some(-1),
-            None,
-            "cpu.cfs_quota_us=-1 (again)",
-            "cpu.max=max (again)",
-        );
-        check(
-            None,
-            Some(50_000),
-            "cpu.cfs_period_us=50000 (again)",
-            "cpu.max=max 50000 (again)",
-        );
-        check(Some(0), Some(0), "", "");
+            check(cpu, v1, v2);
+        }
     }
 
     #[test]
     fn idle_takes_no_shares() {
-        let cpu = Cpu {
-            idle: Some(1),
+        let with = |idle| Cpu {
+            idle: Some(idle),
             shares: Some(512),
             ..Cpu::default()
         };
-        assert_eq!(text(&plan(&cpu, Version::V1)), "cpu.idle=1");
-        assert_eq!(text(&plan(&cpu, Version::V2)), "cpu.idle=1");
-        let cpu = Cpu {
-            idle: Some(0),
-            shares: Some(512),
-            ..Cpu::default()
-        };
-        assert_eq!(text(&plan(&cpu, Version::V2)), "cpu.idle=0 cpu.weight=59");
+        check(with(true), "cpu.idle=1", "cpu.idle=1");
+        check(
+            with(false),
+            "cpu.idle=0 cpu.shares=512",
+            "cpu.idle=0 cpu.weight=59",
+        );
     }
 
     #[test]
     fn burst_and_realtime() {
         let cpu = Cpu {
-            quota: Some(100),
+            quota: Some(Limit::Amount(100)),
             burst: Some(100),
-            realtime_runtime: Some(950),
+            realtime_runtime: Some(Limit::Amount(950)),
             realtime_period: Some(1000),
             ..Cpu::default()
         };
-        assert_eq!(
-            text(&plan(&cpu, Version::V1)),
+        check(
+            cpu,
             "cpu.cfs_quota_us=100 (again) cpu.cfs_burst_us=100 (again) \
-             cpu.rt_period_us=1000 (again) cpu.rt_runtime_us=950 (again)"
-        );
-        assert_eq!(
-            text(&plan(&cpu, Version::V2)),
-            "error: linux.resources.cpu.realtimeRuntime: \
-             cgroup v2 has no limit on realtime scheduling"
+             cpu.rt_period_us=1000 (again) cpu.rt_runtime_us=950 (again)",
+            "error: config.json: linux.resources.cpu.realtimePeriod: \
+             cgroup v2 has no limit on realtime scheduling",
         );
         let cpu = Cpu {
-            quota: Some(100),
-            burst: Some(101),
+            burst: Some(0),
             ..Cpu::default()
         };
-        assert_eq!(
-            text(&plan(&cpu, Version::V2)),
-            "error: linux.resources.cpu.burst: 101 is above cpu.quota 100"
+        check(
+            cpu,
+            "cpu.cfs_burst_us=0 (again) (if there)",
+            "cpu.max.burst=0 (again) (if there)",
         );
     }
 
     #[test]
-    fn cpusets_are_trimmed_and_may_have_no_prefix() {
+    fn cpusets_may_have_no_prefix() {
         let cpu = Cpu {
-            cpus: Some("0-1\n".to_owned()),
-            mems: Some(String::new()),
+            cpus: Some(NumberList::new("0-1")),
             ..Cpu::default()
         };
-        assert_eq!(text(&Ok(cpuset(&cpu, false))), "cpuset.cpus=0-1");
-        assert_eq!(text(&Ok(cpuset(&cpu, true))), "cpus=0-1");
+        check(cpu.clone(), "cpuset.cpus=0-1", "cpuset.cpus=0-1");
+        let mut layout = coracle_host::fixture::v1().cgroups;
+        for hierarchy in &mut layout.hierarchies {
+            hierarchy.noprefix = true;
+        }
+        let mut limits = Limits::new(&layout);
+        plan(&cpu, &mut limits).unwrap();
+        let names: Vec<_> = limits
+            .hierarchies
+            .iter()
+            .flatten()
+            .map(|w| w.name.as_str())
+            .collect();
+        assert_eq!(names, ["cpus"]);
     }
 
     proptest! {

@@ -92,9 +92,9 @@ fn describe_unified(plan: &UnifiedPlan, lines: &mut Vec<String>) {
 }
 
 fn describe_write(write: &Write) -> String {
-    let mut text = format!("  {}: {} ({})", write.file, write.value, write.source);
+    let mut text = format!("  {}: {} ({})", write.name, write.text(), write.source);
     if let Absent::Instead(other) = &write.absent {
-        text.push_str(&format!(", else {}: {}", other.file, other.value));
+        text.push_str(&format!(", else {}: {}", other.name, other.text()));
     }
     text
 }

@@ -9,8 +9,8 @@ use coracle_host::Host;
 
 use super::bpf::Program;
 use super::devices::{
-    ALL, V1Memory, any, defaults, effective, is_everything, is_on_v1, is_unprivileged, line,
-    program, same_numbers, v1_memory, without,
+    ALL, V1Memory, any, defaults, effective, is_everything, is_on_v1, is_unprivileged, program,
+    same_numbers, v1_line, v1_memory, without,
 };
 use super::write::Write;
 use crate::Result;
@@ -44,7 +44,7 @@ pub(super) fn plan(old: &[DeviceRule], asked: &[DeviceRule], host: &Host) -> Res
     if !speaks(asked) || old == asked {
         return Ok(DeviceUpdate::Keep);
     }
-    let (old, new) = (effective(old)?, effective(asked)?);
+    let (old, new) = (effective(old), effective(asked));
     if is_on_v1(host) {
         let (old, new) = (v1_memory(&old)?, v1_memory(&new)?);
         let soften = |lines: Vec<Write>| match is_unprivileged(host) {
@@ -131,12 +131,7 @@ fn with(access: DeviceAccess, more: DeviceAccess) -> DeviceAccess {
 }
 
 fn write(rule: &DeviceRule) -> Write {
-    let file = if rule.allow {
-        "devices.allow"
-    } else {
-        "devices.deny"
-    };
-    let write = Write::new(file, line(rule), SOURCE);
+    let write = v1_line(rule, SOURCE);
     // A parent that lacks what every container may use cannot be asked for it.
     if defaults().any(|default| same_numbers(&default, rule)) {
         write.if_permitted()
@@ -172,8 +167,8 @@ mod tests {
     fn v1(old: &[DeviceRule], asked: &[DeviceRule]) -> (String, String) {
         let text = |lines: &[Write]| -> String {
             let line = |write: &Write| {
-                let verb = write.file.strip_prefix("devices.").unwrap();
-                format!("{verb} {}; ", write.value)
+                let verb = write.name.strip_prefix("devices.").unwrap();
+                format!("{verb} {}; ", write.text())
             };
             lines.iter().map(line).collect()
         };

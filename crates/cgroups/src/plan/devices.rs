@@ -10,6 +10,7 @@ use coracle_host::Host;
 
 use super::bpf::Program;
 use super::write::{Refused, Write};
+use crate::table::{DEVICES_ALLOW, DEVICES_DENY};
 use crate::{Error, Result};
 
 /// The device filter for both worlds.
@@ -21,6 +22,7 @@ pub(super) struct Devices {
     pub(super) program: Option<Program>,
 }
 
+const LIST: &str = "linux.resources.devices";
 pub(super) const ALL: DeviceAccess = DeviceAccess {
     read: true,
     write: true,
@@ -29,7 +31,7 @@ pub(super) const ALL: DeviceAccess = DeviceAccess {
 
 /// The filter for the config's `rules`.
 pub(super) fn plan(rules: &[DeviceRule], host: &Host) -> Result<Devices> {
-    let rules = effective(rules)?;
+    let rules = effective(rules);
     if is_on_v1(host) {
         let mut lines = v1_memory(&rules)?.lines;
         if is_unprivileged(host) {
@@ -70,12 +72,12 @@ pub(super) fn program(entries: &[Entry], host: &Host) -> Option<Program> {
 }
 
 /// The config's list with what we add, made short: it begins with an entry for everything.
-pub(super) fn reduced(rules: &[DeviceRule]) -> Result<Vec<DeviceRule>> {
-    let rules: Vec<DeviceRule> = effective(rules)?
+pub(super) fn reduced(rules: &[DeviceRule]) -> Vec<DeviceRule> {
+    let rules: Vec<DeviceRule> = effective(rules)
         .into_iter()
         .map(|entry| entry.rule)
         .collect();
-    Ok(reduce(&rules))
+    reduce(&rules)
 }
 
 /// A rule and where it comes from.
@@ -87,20 +89,15 @@ pub(super) struct Entry {
 }
 
 /// The whole list: our deny-all, the config's entries, the defaults.
-pub(super) fn effective(rules: &[DeviceRule]) -> Result<Vec<Entry>> {
-    let list = "linux.resources.devices";
+pub(super) fn effective(rules: &[DeviceRule]) -> Vec<Entry> {
     let mut entries = Vec::with_capacity(rules.len() + 16);
     if !rules.first().is_some_and(is_everything) {
         let rule = any(false, DeviceRuleKind::All, ALL);
-        let source = Some(list.to_owned());
+        let source = Some(LIST.to_owned());
         entries.push(Entry { rule, source });
     }
     for (index, rule) in rules.iter().enumerate() {
-        let source = format!("{list}[{index}]");
-        if rule.access == DeviceAccess::default() {
-            let path = format!("{source}.access");
-            return Err(Error::config(path, "needs at least one of r, w and m"));
-        }
+        let source = format!("{LIST}[{index}]");
         // The kernel looks neither at the numbers nor at the access of an `a` line, and would take
         // `a 1:3 r` for everything: two lines say what is meant.
         let kinds: &[DeviceRuleKind] = match rule.kind {
@@ -119,7 +116,7 @@ pub(super) fn effective(rules: &[DeviceRule]) -> Result<Vec<Entry>> {
         }
     }
     entries.extend(defaults().map(|rule| Entry { rule, source: None }));
-    Ok(entries)
+    entries
 }
 
 /// What every container may use: mknod of anything (a node alone opens nothing), the devices of
@@ -203,7 +200,7 @@ pub(super) fn v1_memory(entries: &[Entry]) -> Result<V1Memory> {
         lines: Vec::new(),
     };
     for entry in entries {
-        memory.hear(entry)?;
+        memory.add(entry)?;
     }
     Ok(memory)
 }
@@ -219,7 +216,7 @@ pub(super) struct V1Memory {
 }
 
 impl V1Memory {
-    fn hear(&mut self, entry: &Entry) -> Result<()> {
+    fn add(&mut self, entry: &Entry) -> Result<()> {
         let rule = &entry.rule;
         let ours = entry.source.is_none();
         if is_everything(rule) {
@@ -289,16 +286,21 @@ fn any_use(rule: &DeviceRule) -> DeviceRule {
 }
 
 fn v1_write(rule: &DeviceRule, entry: &Entry) -> Write {
-    let file = if rule.allow {
-        "devices.allow"
-    } else {
-        "devices.deny"
-    };
     match &entry.source {
-        Some(source) => Write::new(file, line(rule), source),
+        Some(source) => v1_line(rule, source),
         // A parent that lacks it cannot be asked for it.
-        None => Write::new(file, line(rule), "linux.resources.devices").if_permitted(),
+        None => v1_line(rule, LIST).if_permitted(),
     }
+}
+
+/// The line of v1 that says `rule`.
+pub(super) fn v1_line(rule: &DeviceRule, source: &str) -> Write {
+    let row = if rule.allow {
+        &DEVICES_ALLOW
+    } else {
+        &DEVICES_DENY
+    };
+    Write::new(row.v1_file(), line(rule), source)
 }
 
 fn v1_cannot(source: &str, rule: &DeviceRule) -> Error {
@@ -419,12 +421,14 @@ mod tests {
     }
 
     fn v1(texts: &[&str]) -> String {
-        let memory = effective(&rules(texts)).and_then(|entries| v1_memory(&entries));
-        text(&memory.map(|memory| memory.lines)).replace(" devices.", "\ndevices.")
+        match v1_memory(&effective(&rules(texts))) {
+            Ok(memory) => text(&memory.lines).replace(" devices.", "\ndevices."),
+            Err(error) => format!("error: {error}"),
+        }
     }
 
     fn v2(texts: &[&str]) -> Option<Program> {
-        let entries = effective(&rules(texts)).unwrap();
+        let entries = effective(&rules(texts));
         let rules: Vec<DeviceRule> = entries.iter().map(|entry| entry.rule).collect();
         Program::new(&reduce(&rules), Refused::Fail)
     }
@@ -498,20 +502,8 @@ mod tests {
     fn v1_refuses_what_it_cannot_hold() {
         assert_eq!(
             v1(&["deny a rwm", "allow b *:* rwm", "deny b 8:0 w"]),
-            "error: linux.resources.devices[2]: \
+            "error: config.json: linux.resources.devices[2]: \
              cgroup v1 cannot deny b 8:0 w, a part of what an earlier entry does allow"
-        );
-    }
-
-    #[test]
-    fn entries_without_sense() {
-        let check = |text: &str, expected: &str| {
-            let error = effective(&[rule(text)]).unwrap_err().to_string();
-            assert_eq!(error, expected);
-        };
-        check(
-            "allow c 1:3 ",
-            "linux.resources.devices[0].access: needs at least one of r, w and m",
         );
     }
 
@@ -584,12 +576,12 @@ mod tests {
     fn v1_kernel(lines: &[Write], kind: DeviceRuleKind, bit: usize, numbers: (u32, u32)) -> bool {
         let (mut default, mut exceptions) = (true, Vec::<DeviceRule>::new());
         for write in lines {
-            let verb = if write.file == "devices.allow" {
+            let verb = if write.name == "devices.allow" {
                 "allow"
             } else {
                 "deny"
             };
-            let rule = rule(&format!("{verb} {}", write.value));
+            let rule = rule(&format!("{verb} {}", write.text()));
             if rule.kind == DeviceRuleKind::All {
                 default = rule.allow;
                 exceptions.clear();
@@ -643,7 +635,7 @@ mod tests {
     proptest! {
         #[test]
         fn the_program_says_what_the_list_means(list in prop::collection::vec(a_rule(), 0..8)) {
-            let entries = effective(&list).unwrap();
+            let entries = effective(&list);
             let list: Vec<DeviceRule> = entries.iter().map(|entry| entry.rule).collect();
             let reduced = reduce(&list);
             prop_assert!(reduced.len() <= list.len());
@@ -662,7 +654,7 @@ mod tests {
 
         #[test]
         fn v1_lines_mean_the_list_or_are_refused(list in prop::collection::vec(a_rule(), 0..6)) {
-            let entries = effective(&list).unwrap();
+            let entries = effective(&list);
             let own = entries.iter().filter(|entry| entry.source.is_some()).cloned();
             let own: Vec<Entry> = own.collect();
             if let Ok(V1Memory { lines, .. }) = v1_memory(&own) {

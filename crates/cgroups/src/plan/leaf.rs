@@ -23,7 +23,7 @@ pub(super) fn plan(
     };
     let refused = |reason: &str| {
         let path = format!("annotations[{ANNOTATION:?}]");
-        Err(Error::config(path, format!("{name:?}: {reason}")))
+        Err(Error::config(&path, format!("{name:?}: {reason}")))
     };
     // No dot: the kernel's own files have one.
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
@@ -55,7 +55,7 @@ mod tests {
         for name in ["", "..", "a/b", "memory.max", &"x".repeat(65)] {
             let error = check(name, CgroupMode::V2);
             assert!(
-                error.starts_with("annotations[\"run.coracle.init_cgroup\"]: \""),
+                error.starts_with("config.json: annotations[\"run.coracle.init_cgroup\"]: \""),
                 "{error}"
             );
         }

@@ -1,141 +1,120 @@
-//! Every limit of `linux.resources` as a value to write, in the hierarchy that has its controller.
+//! What is to be written, collected by the hierarchy that has the controller.
 //!
 //! Paths play no part here, so an update of a running container plans the same way.
 
-use coracle_bundle::Resources;
-use coracle_host::{CgroupLayout, CgroupMode};
+use coracle_host::{CgroupLayout, CgroupMode, Hierarchy};
 
 use super::write::Write;
-use super::{block_io, cpu, hugetlb, memory, network, pids, rdma, unified};
+use crate::error::property;
+use crate::table::{Controller, File, Place, Row, Version};
+use crate::value::Value;
 use crate::{Error, Result};
 
-/// What to write, by place.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Limits {
+/// What to write, by hierarchy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Limits<'a> {
+    layout: &'a CgroupLayout,
     /// By index of the v1 hierarchy.
     pub(super) hierarchies: Vec<Vec<Write>>,
     /// In the v2 cgroup.
     pub(super) unified: Vec<Write>,
     /// v2 controllers that must be enabled, with the JSON path that needs them.
     pub(super) required: Vec<(String, String)>,
-    /// What has no place, though it harms nobody.
+    /// Values that this machine has no file for, though that harms nobody.
     pub(super) warnings: Vec<String>,
 }
 
-/// Whose files a conversion is for.
+/// Which cgroup has a controller's files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Version {
-    V1,
-    V2,
-}
-
-/// Where a controller lives.
-enum Place {
+enum Owner {
     Hierarchy(usize),
     Unified,
-    Missing,
+    Nowhere,
 }
 
-/// All limits of `resources` on a machine with this layout.
-pub(super) fn plan(resources: &Resources, layout: &CgroupLayout) -> Result<Limits> {
-    let mut limits = Limits {
-        hierarchies: vec![Vec::new(); layout.hierarchies.len()],
-        ..Limits::default()
-    };
-    let noprefix = layout
-        .hierarchies
-        .iter()
-        .any(|hierarchy| hierarchy.noprefix);
-    let r = resources;
-    let section = &mut |names: (&str, &str), convert: &dyn Fn(Version) -> Result<Vec<Write>>| {
-        limits.section(layout, names, convert)
-    };
-    section(("memory", "memory"), &|version| {
-        memory::plan(&r.memory, version)
-    })?;
-    section(("cpu", "cpu"), &|version| cpu::plan(&r.cpu, version))?;
-    section(("cpuset", "cpuset"), &|_| Ok(cpu::cpuset(&r.cpu, noprefix)))?;
-    section(("pids", "pids"), &|_| Ok(pids::plan(r.pids)))?;
-    section(("blkio", "io"), &|version| {
-        block_io::plan(&r.block_io, version)
-    })?;
-    section(("hugetlb", "hugetlb"), &|version| {
-        hugetlb::plan(&r.hugepage_limits, version)
-    })?;
-    section(("net_cls", "net_cls"), &|version| {
-        network::class(&r.network, version)
-    })?;
-    section(("net_prio", "net_prio"), &|version| {
-        network::priorities(&r.network, version)
-    })?;
-    section(("rdma", "rdma"), &|_| rdma::plan(&r.rdma))?;
-    unified::plan(&r.unified, layout, &mut limits)?;
-    limits.warn(resources, layout);
-    Ok(limits)
-}
+impl<'a> Limits<'a> {
+    /// No limit yet.
+    pub(super) fn new(layout: &'a CgroupLayout) -> Self {
+        Self {
+            layout,
+            hierarchies: vec![Vec::new(); layout.hierarchies.len()],
+            unified: Vec::new(),
+            required: Vec::new(),
+            warnings: Vec::new(),
+        }
+    }
 
-impl Limits {
-    /// The JSON path of some limit, if any is asked.
+    /// The JSON path of some limit, if there is any.
     pub(super) fn first_source(&self) -> Option<&str> {
         let mut all = self.hierarchies.iter().flatten().chain(&self.unified);
         all.next().map(|write| write.source.as_str())
     }
 
-    /// Moves out what is written in the v1 hierarchy with this index.
-    pub(super) fn take_hierarchy(&mut self, index: usize) -> Vec<Write> {
-        self.hierarchies
-            .get_mut(index)
-            .map(std::mem::take)
-            .unwrap_or_default()
-    }
-
-    /// One more write for the v1 hierarchy with this controller, if there is one.
-    pub(super) fn push(&mut self, layout: &CgroupLayout, controller: &str, write: Write) {
-        if let Place::Hierarchy(index) = place(layout, controller, controller)
-            && let Some(list) = self.hierarchies.get_mut(index)
-        {
-            list.push(write);
+    /// Whose files the settings of `controller` go into.
+    pub(super) fn version(&self, controller: Controller) -> Version {
+        match self.owner(controller) {
+            Owner::Hierarchy(_) => Version::V1,
+            Owner::Unified => Version::V2,
+            Owner::Nowhere if self.layout.mode == CgroupMode::V2 => Version::V2,
+            Owner::Nowhere => Version::V1,
         }
     }
 
-    /// Puts the writes of one controller, by its v1 and its v2 name, where it lives.
-    fn section(
+    /// Whether a v1 hierarchy has `controller`.
+    pub(super) fn is_on_v1(&self, controller: Controller) -> bool {
+        matches!(self.owner(controller), Owner::Hierarchy(_))
+    }
+
+    /// One setting by its own property, if the config has it.
+    pub(super) fn set(&mut self, row: &'static Row, value: Option<impl Into<Value>>) -> Result<()> {
+        match value {
+            Some(value) => self.add(row, &source(row), value.into(), |write| write),
+            None => Ok(()),
+        }
+    }
+
+    /// One setting for the property `source`, with the write as `adjust` makes it.
+    pub(super) fn add(
         &mut self,
-        layout: &CgroupLayout,
-        (v1, v2): (&str, &str),
-        convert: &dyn Fn(Version) -> Result<Vec<Write>>,
+        row: &'static Row,
+        source: &str,
+        value: Value,
+        adjust: impl FnOnce(Write) -> Write,
     ) -> Result<()> {
-        let place = place(layout, v1, v2);
-        let version = match place {
-            Place::Hierarchy(_) => Version::V1,
-            Place::Unified => Version::V2,
-            Place::Missing if layout.mode == CgroupMode::V2 => Version::V2,
-            Place::Missing => Version::V1,
+        let file = match row.place(self.version(row.controller)) {
+            Place::File(file) => file,
+            Place::Implied => return Ok(()),
+            Place::Ignored(why) => {
+                self.warnings.push(format!("{}: {why}", property(source)));
+                return Ok(());
+            }
+            Place::Refused(why) => return Err(Error::config(source, *why)),
         };
-        let writes = convert(version)?;
-        let Some(first) = writes.first() else {
-            return Ok(());
-        };
-        match place {
-            Place::Hierarchy(index) => {
-                if let Some(list) = self.hierarchies.get_mut(index) {
-                    list.extend(writes);
+        let write = adjust(Write::new(file, value, source));
+        match self.owner(row.controller) {
+            Owner::Hierarchy(index) => {
+                let name = self.layout.hierarchies.get(index).map(|of| name(file, of));
+                if let (Some(list), Some(name)) = (self.hierarchies.get_mut(index), name) {
+                    let is_renamed = name != file.name;
+                    list.push(if is_renamed { write.named(name) } else { write });
                 }
-                Ok(())
             }
-            Place::Unified => {
-                self.require(v2, &first.source.clone());
-                self.unified.extend(writes);
-                Ok(())
+            Owner::Unified => {
+                self.require(row.controller.v2, source);
+                self.unified.push(write);
             }
-            Place::Missing => {
-                let name = if version == Version::V1 { v1 } else { v2 };
-                Err(missing(&first.source, name, layout))
+            Owner::Nowhere => {
+                let name = match self.version(row.controller) {
+                    Version::V1 => row.controller.v1,
+                    Version::V2 => row.controller.v2,
+                };
+                return Err(missing(source, name, self.layout));
             }
         }
+        Ok(())
     }
 
-    /// Notes that the v2 cgroup needs `controller`.
+    /// Records that the v2 cgroup needs `controller`.
     pub(super) fn require(&mut self, controller: &str, source: &str) {
         if !self.required.iter().any(|(name, _)| name == controller) {
             self.required
@@ -143,57 +122,30 @@ impl Limits {
         }
     }
 
-    fn warn(&mut self, resources: &Resources, layout: &CgroupLayout) {
-        let unified = |v1, v2| !matches!(place(layout, v1, v2), Place::Hierarchy(_));
-        let memory = &resources.memory;
-        let mut warn = |asked: bool, path: &str, why: &str| {
-            if asked {
-                self.warnings.push(format!("linux.resources.{path}: {why}"));
-            }
-        };
-        let gone = "ignored: kernels since 5.16 have no such limit";
-        warn(
-            memory.kernel.is_some_and(|value| value > 0),
-            "memory.kernel",
-            gone,
-        );
-        warn(
-            memory.kernel_tcp.is_some_and(|value| value > 0),
-            "memory.kernelTCP",
-            gone,
-        );
-        let none = "ignored: cgroup v2 has no such setting";
-        if unified("memory", "memory") {
-            warn(memory.swappiness.is_some(), "memory.swappiness", none);
-            warn(
-                memory.disable_oom_killer == Some(true),
-                "memory.disableOOMKiller",
-                none,
-            );
+    fn owner(&self, controller: Controller) -> Owner {
+        let has = |of: &Hierarchy| of.controllers.iter().any(|name| name == controller.v1);
+        if let Some(index) = self.layout.hierarchies.iter().position(has) {
+            return Owner::Hierarchy(index);
         }
-        if unified("blkio", "io") {
-            let leaf = resources.block_io.leaf_weight;
-            warn(
-                leaf.is_some_and(|weight| weight != 0),
-                "blockIO.leafWeight",
-                none,
-            );
+        match &self.layout.unified {
+            Some(tree) if tree.controllers.iter().any(|name| name == controller.v2) => {
+                Owner::Unified
+            }
+            _ => Owner::Nowhere,
         }
     }
 }
 
-fn place(layout: &CgroupLayout, v1: &str, v2: &str) -> Place {
-    let hierarchy = |name: &str| {
-        let has = |controllers: &Vec<String>| controllers.iter().any(|c| c == name);
-        layout.hierarchies.iter().position(|h| has(&h.controllers))
-    };
-    if let Some(index) = hierarchy(v1) {
-        return Place::Hierarchy(index);
-    }
-    match &layout.unified {
-        Some(tree) if tree.controllers.iter().any(|c| c == v2) => Place::Unified,
-        _ => Place::Missing,
-    }
+/// The JSON path of a setting.
+pub(super) fn source(row: &Row) -> String {
+    format!("linux.resources.{}", row.property)
+}
+
+/// A file's name in a v1 hierarchy: a cpuset that is mounted as the old file system of that name has
+/// files without prefix.
+pub(super) fn name(file: &File, hierarchy: &Hierarchy) -> &'static str {
+    let bare = file.name.strip_prefix("cpuset.");
+    bare.filter(|_| hierarchy.noprefix).unwrap_or(file.name)
 }
 
 /// The error for a limit whose controller nobody has.
@@ -209,7 +161,7 @@ pub(super) fn missing(source: &str, controller: &str, layout: &CgroupLayout) -> 
         _ => "it is not mounted".to_owned(),
     };
     Error::Controller {
-        path: source.to_owned(),
+        path: property(source),
         controller: controller.to_owned(),
         place,
     }

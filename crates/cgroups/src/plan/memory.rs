@@ -1,234 +1,138 @@
 //! `linux.resources.memory`: cgroup-v1/memory.rst, cgroup-v2.rst § Memory.
 
-use coracle_bundle::Memory;
+use coracle_bundle::{Limit, Memory};
 
-use super::limits::Version;
+use super::limits::{Limits, source};
 use super::write::Write;
-use crate::{Error, Result};
+use crate::Result;
+use crate::table::{
+    MEMORY_HIERARCHY, MEMORY_KERNEL, MEMORY_KERNEL_TCP, MEMORY_LIMIT, MEMORY_OOM_CONTROL,
+    MEMORY_RESERVATION, MEMORY_SWAP, MEMORY_SWAPPINESS, Version,
+};
 
-const LIMIT: &str = "linux.resources.memory.limit";
-const SWAP: &str = "linux.resources.memory.swap";
-const RESERVATION: &str = "linux.resources.memory.reservation";
-const SWAPPINESS: &str = "linux.resources.memory.swappiness";
-const UNLIMITED: i64 = -1;
-
-/// Values of the memory controller. Zero bytes mean "leave as it is", as engines send it.
-pub(super) fn plan(memory: &Memory, version: Version) -> Result<Vec<Write>> {
-    check(memory)?;
-    Ok(match version {
-        Version::V1 => v1(memory),
-        Version::V2 => v2(memory),
-    })
-}
-
-fn check(memory: &Memory) -> Result<()> {
-    let named = [
-        (LIMIT, memory.limit),
-        (SWAP, memory.swap),
-        (RESERVATION, memory.reservation),
-    ];
-    for (path, value) in named {
-        if value.is_some_and(|bytes| bytes < UNLIMITED) {
-            let reason = format!("{} is below -1", value.unwrap_or_default());
-            return Err(Error::config(path, reason));
+/// Values of the memory controller.
+pub(super) fn plan(memory: &Memory, limits: &mut Limits) -> Result<()> {
+    let is_true = |flag: Option<bool>| flag.filter(|flag| *flag);
+    limits.set(&MEMORY_HIERARCHY, is_true(memory.use_hierarchy))?;
+    match limits.version(MEMORY_LIMIT.controller) {
+        // The kernel holds limit <= memory plus swap. Lowering both begins with the limit; raising
+        // both refuses the limit at first, so it comes again at the end.
+        Version::V1 => {
+            limits.set(&MEMORY_LIMIT, memory.limit)?;
+            swap(memory, limits)?;
+        }
+        Version::V2 => {
+            swap(memory, limits)?;
+            limits.set(&MEMORY_LIMIT, memory.limit)?;
         }
     }
-    if let Some(percent) = memory.swappiness.filter(|percent| *percent > 100) {
-        return Err(Error::config(SWAPPINESS, format!("{percent} is above 100")));
-    }
-    match (set(memory.limit), set(memory.swap)) {
-        (_, None | Some(UNLIMITED)) => Ok(()),
-        (None | Some(UNLIMITED), Some(swap)) => {
-            let reason = format!("{swap} (memory plus swap) needs a memory.limit");
-            Err(Error::config(SWAP, reason))
-        }
-        (Some(limit), Some(swap)) if swap < limit => {
-            let reason = format!("{swap} (memory plus swap) is below memory.limit {limit}");
-            Err(Error::config(SWAP, reason))
-        }
-        (Some(_), Some(_)) => Ok(()),
-    }
-}
-
-fn v1(memory: &Memory) -> Vec<Write> {
-    let mut writes = Vec::new();
-    // Only `1` is left since 5.11, and only for an empty cgroup: so it comes first.
-    if memory.use_hierarchy == Some(true) {
-        let source = "linux.resources.memory.useHierarchy";
-        writes.push(Write::new("memory.use_hierarchy", 1, source));
-    }
-    // The kernel holds limit <= memory plus swap. Lowering both begins with the limit; raising both
-    // refuses the limit at first, so it comes again at the end.
-    if let Some(limit) = set(memory.limit) {
-        writes.push(Write::new("memory.limit_in_bytes", limit, LIMIT).again());
-    }
-    let memsw = "memory.memsw.limit_in_bytes";
-    match (set(memory.limit), set(memory.swap)) {
-        (_, Some(UNLIMITED)) => writes.push(Write::new(memsw, UNLIMITED, SWAP).again().if_there()),
-        (_, Some(swap)) => writes.push(Write::new(memsw, swap, SWAP).again()),
-        // Else the old bound on memory plus swap would go on limiting the memory.
-        (Some(UNLIMITED), None) => {
-            writes.push(Write::new(memsw, UNLIMITED, LIMIT).again().if_there());
-        }
-        (_, None) => {}
-    }
-    if let Some(bytes) = set(memory.reservation) {
-        writes.push(Write::new("memory.soft_limit_in_bytes", bytes, RESERVATION));
-    }
-    if let Some(percent) = memory.swappiness {
-        writes.push(Write::new("memory.swappiness", percent, SWAPPINESS));
-    }
+    limits.set(&MEMORY_RESERVATION, memory.reservation)?;
+    limits.set(&MEMORY_SWAPPINESS, memory.swappiness)?;
     // Engines always send `false`, which asks for nothing here: it may not need a controller.
-    if memory.disable_oom_killer == Some(true) {
-        writes.push(oom_killer(1));
-    }
-    writes
+    limits.set(&MEMORY_OOM_CONTROL, is_true(memory.disable_oom_killer))?;
+    let is_bound = |limit: Option<Limit>| limit.filter(|limit| *limit != Limit::Unlimited);
+    limits.set(&MEMORY_KERNEL, is_bound(memory.kernel))?;
+    limits.set(&MEMORY_KERNEL_TCP, is_bound(memory.kernel_tcp))
 }
 
-/// What `false` means to a container that has been created with `true`.
-pub(super) fn enable_oom_killer() -> Write {
-    oom_killer(0).if_there()
+/// What `disableOOMKiller: false` means to a container that has been created with `true`.
+pub(super) fn enable_oom_killer(limits: &mut Limits) -> Result<()> {
+    let row = &MEMORY_OOM_CONTROL;
+    if !limits.is_on_v1(row.controller) {
+        return Ok(());
+    }
+    limits.add(row, &source(row), false.into(), Write::if_there)
 }
 
-fn oom_killer(disable: u8) -> Write {
-    let source = "linux.resources.memory.disableOOMKiller";
-    Write::new("memory.oom_control", disable, source)
-}
-
-fn v2(memory: &Memory) -> Vec<Write> {
-    let mut writes = Vec::new();
-    let (limit, swap) = (set(memory.limit), set(memory.swap));
-    if let Some((value, source)) = swap_alone(limit, swap) {
-        let write = Write::new("memory.swap.max", &value, source);
-        // A kernel without swap accounting neither limits swap nor has the file.
-        let harmless = value == "max" || value == "0";
-        writes.push(if harmless { write.if_there() } else { write });
-    }
-    if let Some(limit) = limit {
-        writes.push(Write::new("memory.max", amount(limit), LIMIT));
-    }
-    // Not memory.high: that one throttles, which no engine's user expects of a reservation.
-    if let Some(bytes) = set(memory.reservation) {
-        writes.push(Write::new("memory.low", amount(bytes), RESERVATION));
-    }
-    writes
-}
-
-/// v2 counts swap apart, the config together with memory.
-fn swap_alone(limit: Option<i64>, swap: Option<i64>) -> Option<(String, &'static str)> {
-    match (limit, swap) {
-        (_, Some(UNLIMITED)) => Some(("max".to_owned(), SWAP)),
-        (Some(limit), Some(swap)) => Some((swap.saturating_sub(limit).to_string(), SWAP)),
-        (Some(UNLIMITED), None) => Some(("max".to_owned(), LIMIT)),
-        (_, _) => None,
-    }
-}
-
-fn set(value: Option<i64>) -> Option<i64> {
-    value.filter(|bytes| *bytes != 0)
-}
-
-fn amount(bytes: i64) -> String {
-    if bytes == UNLIMITED {
-        "max".to_owned()
-    } else {
-        bytes.to_string()
-    }
+fn swap(memory: &Memory, limits: &mut Limits) -> Result<()> {
+    let version = limits.version(MEMORY_SWAP.controller);
+    let (value, row) = match (memory.limit, memory.swap) {
+        (_, Some(Limit::Unlimited)) => (Limit::Unlimited, &MEMORY_SWAP),
+        (Some(Limit::Amount(limit)), Some(Limit::Amount(both))) if version == Version::V2 => {
+            (Limit::Amount(both.saturating_sub(limit)), &MEMORY_SWAP)
+        }
+        (_, Some(both)) if version == Version::V1 => (both, &MEMORY_SWAP),
+        // Else the old bound would go on limiting the swap, and v1's the memory, too.
+        (Some(Limit::Unlimited), None) => (Limit::Unlimited, &MEMORY_LIMIT),
+        _ => return Ok(()),
+    };
+    // A kernel without swap accounting neither limits swap nor has the file.
+    let adjust = match value {
+        Limit::Unlimited | Limit::Amount(0) => Write::if_there,
+        Limit::Amount(_) => |write| write,
+    };
+    limits.add(&MEMORY_SWAP, &source(row), value.into(), adjust)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::write::text;
+    use super::super::fixture;
     use super::*;
+    use coracle_bundle::Resources;
     use proptest::prelude::*;
 
     fn memory(limit: Option<i64>, swap: Option<i64>) -> Memory {
         Memory {
-            limit,
-            swap,
+            limit: limit.map(Limit::new),
+            swap: swap.map(Limit::new),
             ..Memory::default()
         }
     }
 
+    fn check(memory: Memory, v1: &str, v2: &str) {
+        let resources = Resources {
+            memory,
+            ..Resources::default()
+        };
+        fixture::check(&resources, v1, v2);
+    }
+
     #[test]
     fn limit_and_swap() {
-        let asked = memory(Some(100), Some(250));
-        assert_eq!(
-            text(&plan(&asked, Version::V1)),
-            "memory.limit_in_bytes=100 (again) memory.memsw.limit_in_bytes=250 (again)"
-        );
-        assert_eq!(
-            text(&plan(&asked, Version::V2)),
-            "memory.swap.max=150 memory.max=100"
+        check(
+            memory(Some(100), Some(250)),
+            "memory.limit_in_bytes=100 (again) memory.memsw.limit_in_bytes=250 (again)",
+            "memory.swap.max=150 memory.max=100",
         );
     }
 
     #[test]
     fn equal_swap_means_none_and_may_be_missing() {
-        let asked = memory(Some(100), Some(100));
-        assert_eq!(
-            text(&plan(&asked, Version::V2)),
-            "memory.swap.max=0 (if there) memory.max=100"
+        check(
+            memory(Some(100), Some(100)),
+            "memory.limit_in_bytes=100 (again) memory.memsw.limit_in_bytes=100 (again)",
+            "memory.swap.max=0 (if there) memory.max=100",
         );
     }
 
     #[test]
     fn unlimited_memory_frees_the_swap_too() {
-        let asked = memory(Some(-1), None);
-        assert_eq!(
-            text(&plan(&asked, Version::V1)),
-            "memory.limit_in_bytes=-1 (again) memory.memsw.limit_in_bytes=-1 (again) (if there)"
-        );
-        assert_eq!(
-            text(&plan(&asked, Version::V2)),
-            "memory.swap.max=max (if there) memory.max=max"
+        check(
+            memory(Some(-1), None),
+            "memory.limit_in_bytes=-1 (again) memory.memsw.limit_in_bytes=-1 (again) (if there)",
+            "memory.swap.max=max (if there) memory.max=max",
         );
     }
 
     #[test]
-    fn zero_leaves_as_it_is_but_swappiness_zero_is_real() {
-        let asked = Memory {
-            reservation: Some(0),
+    fn swappiness_zero_is_real_and_the_oom_killer_stays_by_default() {
+        let zeros = Memory {
             swappiness: Some(0),
             disable_oom_killer: Some(false),
-            ..memory(Some(0), Some(0))
+            ..Memory::default()
         };
-        assert_eq!(text(&plan(&asked, Version::V1)), "memory.swappiness=0");
-        assert_eq!(text(&plan(&asked, Version::V2)), "");
-    }
-
-    #[test]
-    fn refusals_name_the_path() {
-        let check = |asked: Memory, start: &str| {
-            for version in [Version::V1, Version::V2] {
-                let error = plan(&asked, version).unwrap_err().to_string();
-                assert_eq!(error, start);
-            }
-        };
-        check(
-            memory(Some(-2), None),
-            "linux.resources.memory.limit: -2 is below -1",
-        );
-        check(
-            memory(Some(9), Some(8)),
-            "linux.resources.memory.swap: 8 (memory plus swap) is below memory.limit 9",
-        );
-        check(
-            memory(None, Some(8)),
-            "linux.resources.memory.swap: 8 (memory plus swap) needs a memory.limit",
-        );
-        check(
-            memory(Some(-1), Some(8)),
-            "linux.resources.memory.swap: 8 (memory plus swap) needs a memory.limit",
-        );
+        check(zeros, "memory.swappiness=0", "");
     }
 
     proptest! {
         #[test]
         fn v2_swap_and_memory_add_up(limit in 1..i64::MAX, more in 0i64..1 << 40) {
-            let swap = limit.saturating_add(more);
-            let (alone, _) = swap_alone(Some(limit), Some(swap)).unwrap();
-            prop_assert_eq!(alone.parse::<i64>().unwrap() + limit, swap);
+            let both = limit.saturating_add(more);
+            let v2 = fixture::v2();
+            let mut limits = Limits::new(&v2);
+            swap(&memory(Some(limit), Some(both)), &mut limits).unwrap();
+            let alone = limits.unified[0].text();
+            prop_assert_eq!(alone.parse::<i64>().unwrap() + limit, both);
         }
     }
 }

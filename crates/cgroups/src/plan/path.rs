@@ -6,7 +6,7 @@ use crate::{Error, Result};
 
 /// The path as the config means it: relative, clean, not empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Asked {
+pub(super) enum CgroupPath {
     /// From the mount point of each hierarchy.
     Absolute(PathBuf),
     /// From the runtime's own cgroup: below it on v1, beside it on v2.
@@ -15,42 +15,41 @@ pub(super) enum Asked {
     InTree(PathBuf),
 }
 
-/// What the config asks for; absent or empty means the container's id, beside or below our own.
-pub(super) fn asked(path: Option<&str>, id: &str) -> Result<Asked> {
-    let given = path.unwrap_or_default();
-    let text = if given.is_empty() { id } else { given };
+/// The configured path; absent or empty means the container's id, beside or below our own.
+pub(super) fn configured(path: Option<&str>, id: &str) -> Result<CgroupPath> {
+    let text = path.filter(|path| !path.is_empty()).unwrap_or(id);
     let cleaned = clean(text);
     if cleaned.as_os_str().is_empty() {
         let reason = format!("`{text}` names no cgroup below the top");
         return Err(Error::config("linux.cgroupsPath", reason));
     }
     Ok(if text.starts_with('/') {
-        Asked::Absolute(cleaned)
+        CgroupPath::Absolute(cleaned)
     } else {
-        Asked::Relative(cleaned)
+        CgroupPath::Relative(cleaned)
     })
 }
 
 /// Where the cgroup is in a v1 hierarchy, relative to the mount point.
-pub(super) fn in_hierarchy(asked: &Asked, own: &Path, root: &Path) -> PathBuf {
-    match asked {
-        Asked::Absolute(path) => path.clone(),
-        Asked::Relative(path) => shown(own, root).join(path),
-        Asked::InTree(path) => shown(path, root),
+pub(super) fn in_hierarchy(at: &CgroupPath, own: &Path, root: &Path) -> PathBuf {
+    match at {
+        CgroupPath::Absolute(path) => path.clone(),
+        CgroupPath::Relative(path) => shown(own, root).join(path),
+        CgroupPath::InTree(path) => shown(path, root),
     }
 }
 
 /// Where the cgroup is in the v2 tree. Below our own it could get no limits: a v2 cgroup with
 /// processes, as ours is, hands down no controllers.
-pub(super) fn in_unified(asked: &Asked, own: &Path, root: &Path) -> PathBuf {
-    match asked {
-        Asked::Absolute(path) => path.clone(),
-        Asked::Relative(path) => {
+pub(super) fn in_unified(at: &CgroupPath, own: &Path, root: &Path) -> PathBuf {
+    match at {
+        CgroupPath::Absolute(path) => path.clone(),
+        CgroupPath::Relative(path) => {
             let mut parent = shown(own, root);
             parent.pop();
             parent.join(path)
         }
-        Asked::InTree(path) => shown(path, root),
+        CgroupPath::InTree(path) => shown(path, root),
     }
 }
 
@@ -83,12 +82,12 @@ mod tests {
     use proptest::prelude::*;
 
     fn check(path: Option<&str>, own: &str, root: &str) -> (String, String) {
-        let asked = asked(path, "web1").unwrap();
+        let at = configured(path, "web1").unwrap();
         let (own, root) = (Path::new(own), Path::new(root));
         let text = |path: PathBuf| path.to_str().unwrap().to_owned();
         (
-            text(in_hierarchy(&asked, own, root)),
-            text(in_unified(&asked, own, root)),
+            text(in_hierarchy(&at, own, root)),
+            text(in_unified(&at, own, root)),
         )
     }
 
@@ -121,18 +120,21 @@ mod tests {
     #[test]
     fn a_path_without_a_name_is_refused() {
         for path in ["/", ".", "..", "/..", "a/.."] {
-            let error = asked(Some(path), "web1").unwrap_err().to_string();
-            assert!(error.starts_with("linux.cgroupsPath: "), "{error}");
+            let error = configured(Some(path), "web1").unwrap_err().to_string();
+            assert!(
+                error.starts_with("config.json: linux.cgroupsPath: "),
+                "{error}"
+            );
         }
     }
 
     proptest! {
         #[test]
         fn nothing_leads_out(path in "[./a]{1,12}", own in "/[./b]{0,8}") {
-            if let Ok(asked) = asked(Some(&path), "web1") {
+            if let Ok(at) = configured(Some(&path), "web1") {
                 for found in [
-                    in_hierarchy(&asked, Path::new(&own), Path::new("/")),
-                    in_unified(&asked, Path::new(&own), Path::new("/")),
+                    in_hierarchy(&at, Path::new(&own), Path::new("/")),
+                    in_unified(&at, Path::new(&own), Path::new("/")),
                 ] {
                     prop_assert!(found.components().all(|c| matches!(c, Component::Normal(_))));
                     prop_assert!(found.components().next().is_some());

@@ -1,49 +1,40 @@
-//! How a value is taken back: from what its file said before, the write that says it again.
+//! How a value is taken back: from what its file said before, the text that says it again.
 
 use super::write::Write;
+use crate::table::Restore;
 
-/// What to write into `write.file` so that it is as it was when it read `before`; `None` if there
-/// is nothing to say.
+/// What to write into the file of `write` so that it is as it was when it read `before`; `None` if
+/// there is nothing to write.
 pub(crate) fn restore(write: &Write, before: &str) -> Option<String> {
     let before = before.trim();
-    let key = |line: &str| line.split_whitespace().next().map(str::to_owned);
-    match write.file.as_str() {
-        // "quota period" is one value, as is a list for cpuset: an empty one takes a newline.
-        "cpu.max" => Some(before.to_owned()),
-        file if is_cpuset_list(file) => Some(match before {
-            "" => "\n".to_owned(),
-            list => list.to_owned(),
-        }),
-        // An idle cgroup shows no weight, and takes none.
-        "cpu.weight" if before == "0" => None,
-        "memory.oom_control" => {
-            let line = before.lines().next()?;
-            line.strip_prefix("oom_kill_disable ").map(str::to_owned)
+    let first_word = |line: &str| line.split_whitespace().next().map(str::to_owned);
+    match write.file.restore {
+        Restore::Whole if before.is_empty() => Some("\n".to_owned()),
+        Restore::Whole => Some(before.to_owned()),
+        Restore::Weight if before == "0" => None,
+        Restore::Weight => Some(before.to_owned()),
+        Restore::Word => first_word(before),
+        Restore::Field(key) => {
+            let line = before.lines().next()?.strip_prefix(key)?;
+            Some(line.trim().to_owned())
         }
-        // "root invalid (why)"
-        "cpuset.cpus.partition" => key(before),
-        file => {
-            let keyed = write.value.split_once(char::is_whitespace);
-            let Some(wanted) = keyed.map(|(key, _)| key) else {
-                return Some(plain(before));
+        Restore::Value(unset) => {
+            let text = write.text();
+            let Some((device, _)) = text.split_once(char::is_whitespace) else {
+                return Some(of_all(before));
             };
-            let line = before
-                .lines()
-                .find(|line| key(line).as_deref() == Some(wanted));
-            match line {
+            let mut lines = before.lines();
+            match lines.find(|line| first_word(line).as_deref() == Some(device)) {
                 Some(line) => Some(line.trim().to_owned()),
-                None => unset(file, wanted),
+                None if unset.is_empty() => None,
+                None => Some(format!("{device} {unset}")),
             }
         }
     }
 }
 
-fn is_cpuset_list(file: &str) -> bool {
-    matches!(file, "cpuset.cpus" | "cpuset.mems" | "cpus" | "mems")
-}
-
-/// The value for everything, where single devices have others beside it.
-fn plain(before: &str) -> String {
+/// The value for all devices, where single ones have others beside it.
+fn of_all(before: &str) -> String {
     let default = before.lines().find(|line| line.starts_with("default "));
     default
         .or(before.lines().next())
@@ -51,23 +42,17 @@ fn plain(before: &str) -> String {
         .to_owned()
 }
 
-/// What an absent line means.
-fn unset(file: &str, key: &str) -> Option<String> {
-    match file {
-        "io.max" => Some(format!("{key} rbps=max wbps=max riops=max wiops=max")),
-        "io.latency" => Some(format!("{key} target=0")),
-        "io.weight" | "io.bfq.weight" => Some(format!("{key} default")),
-        file if file.starts_with("blkio.") => Some(format!("{key} 0")),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::table::{Version, find};
 
     fn check(file: &str, value: &str, before: &str, expected: Option<&str>) {
-        let write = Write::new(file, value, "x");
+        let on_v1 = find(Version::V1, file);
+        let write = match on_v1.name.is_empty() {
+            true => Write::by_name(file, value, "x"),
+            false => Write::new(on_v1, value, "x"),
+        };
         assert_eq!(restore(&write, before).as_deref(), expected, "{file}");
     }
 

@@ -84,7 +84,10 @@ fn inside<'a>(path: &'a str, text: &str) -> Result<&'a Path> {
 }
 
 fn refused(text: &str, reason: &str) -> Error {
-    Error::config(format!("--cgroup {text}"), reason)
+    Error::Config {
+        path: format!("--cgroup {text}"),
+        reason: reason.to_owned(),
+    }
 }
 
 #[cfg(test)]

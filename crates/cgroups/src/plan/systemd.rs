@@ -16,9 +16,10 @@ use coracle_bundle::{Config, DeviceRule};
 use coracle_dbus::Value;
 use coracle_host::{Host, Systemd, SystemdManager};
 
+use super::files::{Enable, Files, plan_at};
 use super::limits::Limits;
-use super::path::Asked;
-use super::{Enable, Files, Options, files_at};
+use super::options::Options;
+use super::path::CgroupPath;
 use crate::record::{Mode, Unit};
 use crate::{Error, Result};
 
@@ -57,8 +58,8 @@ pub(super) fn plan(
     let systemd = host.systemd.as_ref().ok_or(Error::NoSystemd)?;
     let path = config.linux.cgroups_path.as_deref();
     let name = name::plan(path, options.id, systemd.manager)?;
-    let asked = Asked::InTree(systemd.cgroup.join(&name.path));
-    let (mut files, warnings) = files_at(config, host, options, &asked)?;
+    let at = CgroupPath::InTree(systemd.cgroup.join(&name.path));
+    let (mut files, warnings) = plan_at(config, host, options, &at)?;
     if let Some(unified) = &mut files.unified {
         // Of all others systemd takes care for a delegated unit.
         unified.enable = Enable::Required;
@@ -69,7 +70,7 @@ pub(super) fn plan(
     let mut properties = base(options.id, &name, systemd, files.mode);
     properties.extend(limits(&files, systemd.version));
     if systemd.manager == SystemdManager::System {
-        let rules = super::devices::reduced(&config.linux.resources.devices)?;
+        let rules = super::devices::reduced(&config.linux.resources.devices);
         properties.extend(devices::properties(&rules));
     }
     // What the engine says of the unit goes before what we think of it.
@@ -100,19 +101,19 @@ pub(super) fn update(unit: &Unit, limits: &mut Limits) -> Vec<Property> {
         unified,
         ..
     } = limits;
-    let told = hierarchies.iter_mut().chain([unified]).map(|writes| {
+    let lists = hierarchies.iter_mut().chain([unified]).map(|writes| {
         round_quotas(writes);
         properties(writes, unit.version, Moment::Later)
     });
-    told.flatten().collect()
+    lists.flatten().collect()
 }
 
 /// What a new device list of a running container is in its unit's words.
-pub(super) fn update_devices(unit: &Unit, rules: &[DeviceRule]) -> Result<Vec<Property>> {
+pub(super) fn update_devices(unit: &Unit, rules: &[DeviceRule]) -> Vec<Property> {
     if unit.user {
-        return Ok(Vec::new());
+        return Vec::new();
     }
-    let list = devices::properties(&super::devices::reduced(rules)?);
+    let list = devices::properties(&super::devices::reduced(rules));
     // systemd adds to a list that it has, but for an empty one, which ends that.
     let emptied = list.iter().filter_map(|property| match &property.value {
         Value::Array(of, _) => Some(Property {
@@ -121,7 +122,7 @@ pub(super) fn update_devices(unit: &Unit, rules: &[DeviceRule]) -> Result<Vec<Pr
         }),
         _ => None,
     });
-    Ok(emptied.chain(list.iter().cloned()).collect())
+    emptied.chain(list.iter().cloned()).collect()
 }
 
 /// What every container's unit has.
@@ -223,7 +224,7 @@ mod tests {
                   CPUQuotaPeriodUSec=100000 (linux.resources.cpu.quota)
                   AllowedCPUs=[3] (linux.resources.cpu.cpus)
                   TasksMax=7 (linux.resources.pids.limit)
-                  MemoryHigh=1048576 (linux.resources.unified.memory.high)
+                  MemoryHigh=1048576 (linux.resources.unified["memory.high"])
                   DevicePolicy='strict' (linux.resources.devices)
                   Delegate=false (annotations["org.systemd.property.Delegate"])
                   TimeoutStopUSec=3000000 (annotations["org.systemd.property.TimeoutStopSec"])
@@ -241,7 +242,7 @@ mod tests {
                   pids.max: 7 (linux.resources.pids.limit)
                   hugetlb.2MB.max: 0 (linux.resources.hugepageLimits[0].limit)
                   hugetlb.2MB.rsvd.max: 0 (linux.resources.hugepageLimits[0].limit)
-                  memory.high: 1M (linux.resources.unified.memory.high)
+                  memory.high: 1M (linux.resources.unified["memory.high"])
                   attach a device program of 67 instructions:
             "#]],
         );

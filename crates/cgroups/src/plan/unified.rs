@@ -7,6 +7,9 @@ use coracle_host::{CgroupLayout, CgroupMode};
 use super::limits::{Limits, missing};
 use super::write::Write;
 use crate::{Error, Result};
+use coracle_bundle::member;
+
+const UNIFIED: &str = "linux.resources.unified";
 
 /// Adds the values after the converted ones, which they so override.
 pub(super) fn plan(
@@ -21,15 +24,12 @@ pub(super) fn plan(
         Some(tree) if layout.mode == CgroupMode::V2 => tree,
         _ => {
             let reason = "invalid configuration: cannot use unified on cgroup v1";
-            return Err(Error::config("linux.resources.unified", reason));
+            return Err(Error::config(UNIFIED, reason));
         }
     };
     for (file, value) in unified {
-        let path = format!("linux.resources.unified.{file}");
-        let controller = controller(file).ok_or_else(|| {
-            let reason = "is no file of a cgroup, such as memory.high";
-            Error::config(path.clone(), reason)
-        })?;
+        let path = member(UNIFIED, file);
+        let controller = file.split('.').next().unwrap_or_default();
         // Files of the cgroup itself (cgroup.max.depth) belong to no controller.
         if controller != "cgroup" {
             if !tree.controllers.iter().any(|name| name == controller) {
@@ -39,76 +39,47 @@ pub(super) fn plan(
         }
         // io.max and its like take one device a write.
         let lines = value.lines().filter(|line| !line.trim().is_empty());
-        let writes = lines.map(|line| Write::new(file.as_str(), line, &path));
+        let writes = lines.map(|line| Write::by_name(file, line, &path));
         limits.unified.extend(writes);
     }
     Ok(())
 }
 
-/// What stands before the first dot; `None` if the name leads elsewhere.
-fn controller(file: &str) -> Option<&str> {
-    if file.contains(['/', '\0']) {
-        return None;
-    }
-    let (controller, rest) = file.split_once('.')?;
-    (!controller.is_empty() && !rest.is_empty()).then_some(controller)
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::write::text;
-    use super::*;
-    use coracle_host::UnifiedTree;
+    use super::super::fixture;
+    use coracle_bundle::Resources;
+    use std::collections::BTreeMap;
 
-    fn check(mode: CgroupMode, file: &str, value: &str) -> String {
-        let controllers = ["io", "memory"].map(str::to_owned).to_vec();
-        let layout = CgroupLayout {
-            mode,
-            hierarchies: Vec::new(),
-            unified: Some(UnifiedTree {
-                mount: "/sys/fs/cgroup".into(),
-                root: "/".into(),
-                own: "/".into(),
-                controllers,
-            }),
+    fn check(file: &str, value: &str, expected: &str) {
+        let resources = Resources {
+            unified: BTreeMap::from([(file.to_owned(), value.to_owned())]),
+            ..Resources::default()
         };
-        let unified = BTreeMap::from([(file.to_owned(), value.to_owned())]);
-        let mut limits = Limits::default();
-        let result = plan(&unified, &layout, &mut limits);
-        let required = limits.required.iter().map(|(name, _)| format!(" +{name}"));
-        text(&result.map(|()| limits.unified.clone())) + &required.collect::<String>()
+        let on_v1 = "error: config.json: linux.resources.unified: \
+                     invalid configuration: cannot use unified on cgroup v1";
+        fixture::check(&resources, on_v1, expected);
     }
 
     #[test]
     fn values() {
-        let v2 = CgroupMode::V2;
-        assert_eq!(check(v2, "memory.high", "1M"), "memory.high=1M +memory");
-        assert_eq!(
-            check(v2, "io.max", "8:0 rbps=1\n8:16 wbps=2\n"),
-            "io.max=8:0 rbps=1 io.max=8:16 wbps=2 +io"
+        check("memory.high", "1M", "memory.high=1M");
+        check(
+            "io.max",
+            "8:0 rbps=1\n8:16 wbps=2\n",
+            "io.max=8:0 rbps=1 io.max=8:16 wbps=2",
         );
-        assert_eq!(check(v2, "cgroup.max.depth", "3"), "cgroup.max.depth=3");
-        assert_eq!(check(v2, "memory.future", "x"), "memory.future=x +memory");
+        check("cgroup.max.depth", "3", "cgroup.max.depth=3");
+        check("memory.future", "x", "memory.future=x");
     }
 
     #[test]
     fn refusals() {
-        let v2 = CgroupMode::V2;
-        assert_eq!(
-            check(v2, "rdma.max", "x"),
-            "error: linux.resources.unified.rdma.max: cgroup rdma is required, \
-             but /sys/fs/cgroup does not have it"
+        check(
+            "future.max",
+            "x",
+            "error: config.json: linux.resources.unified[\"future.max\"]: \
+             cgroup future is required, but /sys/fs/cgroup does not have it",
         );
-        for file in ["memory", "../x.y", ".x", "memory.", ""] {
-            let text = check(v2, file, "1");
-            assert!(
-                text.ends_with("is no file of a cgroup, such as memory.high"),
-                "{text}"
-            );
-        }
-        for mode in [CgroupMode::V1, CgroupMode::Hybrid] {
-            let text = check(mode, "memory.high", "1");
-            assert!(text.ends_with("cannot use unified on cgroup v1"), "{text}");
-        }
     }
 }

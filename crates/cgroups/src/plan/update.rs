@@ -1,14 +1,16 @@
 //! New limits for a running container. Pure: what its cgroups are like now arrives as a [`Survey`].
 
-use coracle_bundle::{Cpu, Memory, Resources};
+use coracle_bundle::{Cpu, Limit, Memory, Resources};
 use coracle_host::{CgroupLayout, Host};
 
 use super::device_update::{self, DeviceUpdate};
-use super::limits;
-use super::memory;
+use super::limits::source;
 use super::systemd::{self, Property};
 use super::write::Write;
+use super::{memory, resources};
 use crate::record::Unit;
+use crate::table::{CPU_QUOTA, MEMORY_LIMIT, MEMORY_SWAP, Version};
+use crate::value::Bandwidth;
 use crate::{Error, Result};
 
 /// The container's resources before, what is asked, and what they will be.
@@ -71,19 +73,18 @@ pub fn plan_update(change: &Change, host: &Host, now: &Survey) -> Result<UpdateP
         let reason = "the container is in no group of resctrl";
         return Err(Error::config("linux.intelRdt", reason));
     }
-    let resources = affected(change);
     check_usage(change, now.memory_usage)?;
-    let mut limits = limits::plan(&resources, &host.cgroups)?;
+    let mut limits = resources::plan(&affected(change), &host.cgroups)?;
     if change.asked.memory.disable_oom_killer == Some(false) {
-        limits.push(&host.cgroups, "memory", memory::enable_oom_killer());
+        memory::enable_oom_killer(&mut limits)?;
     }
     let devices = device_update::plan(&change.old.devices, &change.asked.devices, host)?;
     let (mut properties, mut devices_before) = (Vec::new(), Vec::new());
     if let Some(unit) = &now.unit {
         properties = systemd::update(unit, &mut limits);
         if devices != DeviceUpdate::Keep {
-            properties.extend(systemd::update_devices(unit, &change.asked.devices)?);
-            devices_before = systemd::update_devices(unit, &change.old.devices)?;
+            properties.extend(systemd::update_devices(unit, &change.asked.devices));
+            devices_before = systemd::update_devices(unit, &change.old.devices);
         }
     }
     let schemata = change.schemata.iter().map(|line| format!("{line}\n"));
@@ -107,7 +108,7 @@ pub fn changes_devices(asked: &Resources) -> bool {
 /// What is asked, with those values beside that the kernel takes only together.
 fn affected(change: &Change) -> Resources {
     Resources {
-        memory: memory(&change.asked.memory, &change.new.memory),
+        memory: limit_and_swap(&change.asked.memory, &change.new.memory),
         cpu: cpu(change.asked, change.new),
         devices: Vec::new(),
         ..change.asked.clone()
@@ -115,14 +116,9 @@ fn affected(change: &Change) -> Resources {
 }
 
 /// v2 counts swap apart, so each of the two moves the other's file; v1 holds one below the other.
-fn memory(asked: &Memory, new: &Memory) -> Memory {
-    let is_set = |value: Option<i64>| value.is_some_and(|bytes| bytes != 0);
-    if !is_set(asked.limit) && !is_set(asked.swap) {
-        return Memory {
-            limit: None,
-            swap: None,
-            ..*asked
-        };
+fn limit_and_swap(asked: &Memory, new: &Memory) -> Memory {
+    if asked.limit.is_none() && asked.swap.is_none() {
+        return *asked;
     }
     Memory {
         limit: new.limit,
@@ -135,26 +131,26 @@ fn cpu(asked: &Resources, new: &Resources) -> Cpu {
     let (unified, asked) = (&asked.unified, &asked.cpu);
     let mut cpu = asked.clone();
     let quota = || unified_quota(new);
-    let weight = is_set(asked.shares) || WEIGHTS.iter().any(|file| unified.contains_key(*file));
+    let weight = asked.shares.is_some() || WEIGHTS.iter().any(|file| unified.contains_key(*file));
     let is_busy = new.unified.get("cpu.idle").is_some_and(|idle| idle == "0");
     let new = &new.cpu;
     // One file on v2, and a burst is bounded by the quota.
-    if is_set(asked.quota) || is_set(asked.period) || asked.burst.is_some() {
+    if asked.quota.is_some() || asked.period.is_some() || asked.burst.is_some() {
         (cpu.quota, cpu.period, cpu.burst) = (new.quota, new.period, new.burst);
     }
     // A period is written with a quota.
-    if is_set(cpu.period) && !is_set(cpu.quota) {
+    if cpu.period.is_some() && cpu.quota.is_none() {
         cpu.quota = quota();
     }
     // The kernel forgets the weight while the cgroup is idle, and takes none then: a new weight
     // has ended the idleness in the new config.
-    if asked.idle.is_some() || is_set(asked.shares) {
+    if asked.idle.is_some() || asked.shares.is_some() {
         cpu.shares = new.shares;
     }
     if asked.idle.is_some() || weight {
-        cpu.idle = new.idle.or(is_busy.then_some(0));
+        cpu.idle = new.idle.or(is_busy.then_some(false));
     }
-    if is_set(asked.realtime_runtime) || is_set(asked.realtime_period) {
+    if asked.realtime_runtime.is_some() || asked.realtime_period.is_some() {
         cpu.realtime_runtime = new.realtime_runtime;
         cpu.realtime_period = new.realtime_period;
     }
@@ -165,13 +161,9 @@ fn cpu(asked: &Resources, new: &Resources) -> Cpu {
 const WEIGHTS: [&str; 2] = ["cpu.weight", "cpu.weight.nice"];
 
 /// The quota of a container that has it by its file.
-fn unified_quota(resources: &Resources) -> Option<i64> {
-    let bandwidth = resources.unified.get("cpu.max")?;
-    bandwidth.split_whitespace().next()?.parse().ok()
-}
-
-fn is_set<T: Default + PartialEq>(value: Option<T>) -> bool {
-    value.is_some_and(|value| value != T::default())
+fn unified_quota(resources: &Resources) -> Option<Limit> {
+    let bandwidth = resources.unified.get(CPU_QUOTA.name(Version::V2))?;
+    Some(Bandwidth::read(bandwidth)?.quota)
 }
 
 /// v2 would kill until the limit is kept, v1 would try to reclaim first.
@@ -180,16 +172,15 @@ fn check_usage(change: &Change, usage: Option<u64>) -> Result<()> {
     if change.new.memory.check_before_update != Some(true) {
         return Ok(());
     }
-    for (value, property, name) in [
-        (asked.swap, "swap", "memory+swap"),
-        (asked.limit, "limit", "memory"),
+    for (value, row, name) in [
+        (asked.swap, &MEMORY_SWAP, "memory+swap"),
+        (asked.limit, &MEMORY_LIMIT, "memory"),
     ] {
-        let limit = value.and_then(|limit| u64::try_from(limit).ok());
-        if let (Some(limit @ 1..), Some(usage)) = (limit, usage)
+        if let (Some(Limit::Amount(limit)), Some(usage)) = (value, usage)
             && limit <= usage
         {
             return Err(Error::config(
-                format!("linux.resources.memory.{property}"),
+                &source(row),
                 format!("rejecting {name} limit {limit}: the current usage is {usage}"),
             ));
         }
@@ -221,7 +212,7 @@ mod tests {
             match plan_update(&change, &host, &now) {
                 Ok(plan) => {
                     let lists = plan.hierarchies.into_iter().chain([plan.unified]);
-                    let writes = lists.map(|list| text(&Ok(list)));
+                    let writes = lists.map(|list| text(&list));
                     let writes: Vec<String> = writes.filter(|text| !text.is_empty()).collect();
                     writes
                         .join(" ")
@@ -235,8 +226,8 @@ mod tests {
 
     fn of_memory(limit: Option<i64>, swap: Option<i64>) -> Resources {
         let memory = Memory {
-            limit,
-            swap,
+            limit: Limit::unless_zero(limit),
+            swap: Limit::unless_zero(swap),
             ..Memory::default()
         };
         Resources {
@@ -283,7 +274,7 @@ mod tests {
     fn a_period_keeps_the_quota() {
         let of = |quota, period| Resources {
             cpu: Cpu {
-                quota,
+                quota: Limit::unless_zero(quota),
                 period,
                 ..Cpu::default()
             },
@@ -310,8 +301,8 @@ mod tests {
             },
             ..Resources::default()
         };
-        let old = of(Some(1), Some(1024));
-        let [v1, v2] = check(&old, &of(Some(0), None), &of(Some(0), Some(1024)));
+        let old = of(Some(true), Some(1024));
+        let [v1, v2] = check(&old, &of(Some(false), None), &of(Some(false), Some(1024)));
         assert_eq!(v1, "cpu.idle=0 cpu.shares=1024");
         assert_eq!(v2, "cpu.idle=0 cpu.weight=100");
     }
@@ -330,14 +321,14 @@ mod tests {
                 .collect(),
             ..Resources::default()
         };
-        let old = of(Some(1), None, &[]);
+        let old = of(Some(true), None, &[]);
         let asked = of(None, Some(512), &[]);
-        let [v1, v2] = check(&old, &asked, &of(Some(0), Some(512), &[]));
+        let [v1, v2] = check(&old, &asked, &of(Some(false), Some(512), &[]));
         assert_eq!(v1, "cpu.idle=0 cpu.shares=512");
         assert_eq!(v2, "cpu.idle=0 cpu.weight=59");
         let (weight, busy) = (("cpu.weight", "50"), ("cpu.idle", "0"));
         let asked = of(None, None, &[weight]);
-        let [_, v2] = check(&old, &asked, &of(Some(0), None, &[weight]));
+        let [_, v2] = check(&old, &asked, &of(Some(false), None, &[weight]));
         assert_eq!(v2, "cpu.idle=0 cpu.weight=50");
         let old = of(None, None, &[("cpu.idle", "1")]);
         let [_, v2] = check(&old, &asked, &of(None, None, &[busy, weight]));
@@ -353,15 +344,15 @@ mod tests {
         for text in check(&of_memory(None, None), &asked, &asked) {
             assert_eq!(
                 text,
-                "linux.resources.memory.limit: \
+                "config.json: linux.resources.memory.limit: \
                  rejecting memory limit 4096: the current usage is 5000"
             );
         }
-        asked.memory.swap = Some(5000);
+        asked.memory.swap = Some(Limit::Amount(5000));
         for text in check(&of_memory(None, None), &asked, &asked) {
             assert_eq!(
                 text,
-                "linux.resources.memory.swap: \
+                "config.json: linux.resources.memory.swap: \
                  rejecting memory+swap limit 5000: the current usage is 5000"
             );
         }

@@ -1,12 +1,17 @@
 //! A value for a file of a cgroup, and what to make of the kernel's answers.
 
+use crate::table::{self, File, Version};
+use crate::value::Value;
+
 /// One write(2) of a value into a file of the container's cgroup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Write {
     /// Name of the file: no slash.
-    pub file: String,
-    /// What is written, without a newline.
-    pub value: String,
+    pub name: String,
+    /// What is known of it.
+    pub(crate) file: &'static File,
+    /// What is written.
+    pub value: Value,
     /// JSON path of what asks for it, for messages.
     pub source: String,
     /// What to do if the file isn't there.
@@ -31,7 +36,7 @@ pub enum Absent {
 pub enum Refused {
     /// An error.
     Fail,
-    /// EINVAL and EBUSY: once more after all the others, as two values may bound each other.
+    /// EINVAL and EBUSY: once more after all the others, since two values may bound each other.
     Again,
     /// EPERM: the parent doesn't have it to give, and the container can do without.
     Skip,
@@ -39,20 +44,50 @@ pub enum Refused {
 
 impl Write {
     /// A value that must be written.
-    pub(crate) fn new(file: impl Into<String>, value: impl ToString, source: &str) -> Self {
+    pub(crate) fn new(file: &'static File, value: impl Into<Value>, source: &str) -> Self {
         Self {
-            file: file.into(),
-            value: value.to_string(),
+            name: file.name.to_owned(),
+            file,
+            value: value.into(),
             source: source.to_owned(),
             absent: Absent::Fail,
-            refused: Refused::Fail,
+            refused: if file.again {
+                Refused::Again
+            } else {
+                Refused::Fail
+            },
         }
     }
 
-    /// The same, written again after the others if refused.
-    pub(super) fn again(mut self) -> Self {
-        self.refused = Refused::Again;
-        self
+    /// What the caller wrote for a file of v2 by its name.
+    pub(crate) fn by_name(name: &str, text: &str, source: &str) -> Self {
+        let write = Self::new(table::find(Version::V2, name), text, source);
+        Self {
+            refused: Refused::Fail,
+            ..write.named(name)
+        }
+    }
+
+    /// What is written, without a newline.
+    #[must_use]
+    pub fn text(&self) -> String {
+        self.value.text(self.file.kind)
+    }
+
+    /// The value of a number, or of a text that says one; `None` if it makes no sense.
+    pub(crate) fn meaning(&self) -> Option<Value> {
+        match &self.value {
+            Value::Text(text) => Value::read(self.file.kind, text),
+            value => Some(value.clone()),
+        }
+    }
+
+    /// The same into a file of this name, which the table has with a star in it.
+    pub(super) fn named(self, name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            ..self
+        }
     }
 
     /// The same, where a refusal for want of rights is no error.
@@ -76,9 +111,9 @@ impl Write {
 
 /// For tests: `file=value (again) (if there)`, or the error.
 #[cfg(test)]
-pub(super) fn text(writes: &crate::Result<Vec<Write>>) -> String {
+pub(super) fn text(writes: &[Write]) -> String {
     fn one(write: &Write) -> String {
-        let mut text = format!("{}={}", write.file, write.value);
+        let mut text = format!("{}={}", write.name, write.text());
         match write.refused {
             Refused::Fail => {}
             Refused::Again => text.push_str(" (again)"),
@@ -94,8 +129,5 @@ pub(super) fn text(writes: &crate::Result<Vec<Write>>) -> String {
         }
         text
     }
-    match writes {
-        Ok(writes) => writes.iter().map(one).collect::<Vec<_>>().join(" "),
-        Err(error) => format!("error: {error}"),
-    }
+    writes.iter().map(one).collect::<Vec<_>>().join(" ")
 }

@@ -42,7 +42,8 @@ pub(super) fn block_io(raw: &oci::LinuxBlockIo, at: At<'_>) -> Result<BlockIo, E
 /// Zero is unset.
 fn weight(weight: Option<u16>, at: At<'_>) -> Result<Option<u16>, Error> {
     match weight {
-        Some(value) if value != 0 && !(10..=1000).contains(&value) => {
+        None | Some(0) => Ok(None),
+        Some(value) if !(10..=1000).contains(&value) => {
             Err(at.refuse(format!("{value} is not from 10 to 1000")))
         }
         weight => Ok(weight),

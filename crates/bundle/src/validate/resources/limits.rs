@@ -1,7 +1,7 @@
 //! `memory` and `cpu`.
 
 use crate::error::{At, Error, Shown};
-use crate::{Cpu, Memory};
+use crate::{Cpu, Limit, Memory, NumberList};
 use oci_spec::runtime as oci;
 
 /// Memory limits. In an update the other half of a pair may be what the container has.
@@ -10,7 +10,7 @@ pub(super) fn memory(raw: &oci::LinuxMemory, at: At<'_>, updates: bool) -> Resul
         Some(bytes) if bytes < -1 => Err(at
             .key(key)
             .refuse(format!("{bytes} is below -1, which is unlimited"))),
-        value => Ok(value),
+        value => Ok(Limit::unless_zero(value)),
     };
     // Obsolete; read to warn of them, and to refuse the same nonsense.
     #[allow(deprecated)]
@@ -35,16 +35,18 @@ pub(super) fn memory(raw: &oci::LinuxMemory, at: At<'_>, updates: bool) -> Resul
 
 /// `swap` is memory and swap together.
 fn check_swap(memory: &Memory, at: At<'_>, updates: bool) -> Result<(), Error> {
-    let Some(swap) = memory.swap.filter(|swap| *swap > 0) else {
+    let Some(Limit::Amount(swap)) = memory.swap else {
         return Ok(());
     };
     let at = at.key("swap");
     match memory.limit {
-        Some(limit) if limit > swap => {
+        Some(Limit::Amount(limit)) if limit > swap => {
             Err(at.refuse(format!("{swap} is below limit, {limit}, which it includes")))
         }
-        Some(-1) => Err(at.refuse(format!("{swap} cannot include an unlimited limit"))),
-        None | Some(0) if !updates => {
+        Some(Limit::Unlimited) => {
+            Err(at.refuse(format!("{swap} cannot include an unlimited limit")))
+        }
+        None if !updates => {
             Err(at.refuse(format!("{swap} is given without limit, which it includes")))
         }
         _ => Ok(()),
@@ -53,22 +55,30 @@ fn check_swap(memory: &Memory, at: At<'_>, updates: bool) -> Result<(), Error> {
 
 /// CPU limits.
 pub(super) fn cpu(raw: &oci::LinuxCpu, at: At<'_>) -> Result<Cpu, Error> {
+    if let Some(runtime) = raw.realtime_runtime().filter(|runtime| *runtime < -1) {
+        let at = at.key("realtimeRuntime");
+        return Err(at.refuse(format!("{runtime} is below -1")));
+    }
     let cpu = Cpu {
-        shares: raw.shares(),
-        quota: raw.quota(),
+        shares: raw.shares().filter(|shares| *shares != 0),
+        quota: Limit::unless_zero(raw.quota()),
         burst: raw.burst(),
-        period: raw.period(),
-        realtime_runtime: raw.realtime_runtime(),
-        realtime_period: raw.realtime_period(),
+        period: raw.period().filter(|period| *period != 0),
+        realtime_runtime: Limit::unless_zero(raw.realtime_runtime()),
+        realtime_period: raw.realtime_period().filter(|period| *period != 0),
         cpus: set(raw.cpus(), at.key("cpus"))?,
         mems: set(raw.mems(), at.key("mems"))?,
-        idle: raw.idle(),
+        idle: match raw.idle() {
+            None => None,
+            Some(0) => Some(false),
+            Some(1) => Some(true),
+            Some(idle) => {
+                return Err(at.key("idle").refuse(format!("{idle} is neither 0 nor 1")));
+            }
+        },
     };
     check_bandwidth(&cpu, at)?;
     check_real_time(&cpu, at)?;
-    if let Some(idle) = cpu.idle.filter(|idle| !matches!(*idle, 0 | 1)) {
-        return Err(at.key("idle").refuse(format!("{idle} is neither 0 nor 1")));
-    }
     Ok(cpu)
 }
 
@@ -77,19 +87,16 @@ const MIN_PERIOD: u64 = 1_000;
 const MAX_PERIOD: u64 = 1_000_000;
 
 fn check_bandwidth(cpu: &Cpu, at: At<'_>) -> Result<(), Error> {
-    if let Some(period) = cpu.period.filter(|period| *period != 0)
+    if let Some(period) = cpu.period
         && !(MIN_PERIOD..=MAX_PERIOD).contains(&period)
     {
         return Err(at.key("period").refuse(format!(
             "{period} is not from {MIN_PERIOD} to {MAX_PERIOD} microseconds"
         )));
     }
-    let Some(quota) = cpu.quota.and_then(|quota| u64::try_from(quota).ok()) else {
+    let Some(Limit::Amount(quota)) = cpu.quota else {
         return Ok(());
     };
-    if quota == 0 {
-        return Ok(());
-    }
     if quota < MIN_PERIOD {
         return Err(at
             .key("quota")
@@ -104,21 +111,16 @@ fn check_bandwidth(cpu: &Cpu, at: At<'_>) -> Result<(), Error> {
 }
 
 fn check_real_time(cpu: &Cpu, at: At<'_>) -> Result<(), Error> {
-    let Some(runtime) = cpu.realtime_runtime else {
-        return Ok(());
-    };
-    let at = at.key("realtimeRuntime");
-    match (u64::try_from(runtime), cpu.realtime_period) {
-        (Ok(runtime), Some(period)) if period != 0 && runtime > period => {
-            Err(at.refuse(format!("{runtime} is above realtimePeriod, {period}")))
-        }
-        (Err(_), _) if runtime < -1 => Err(at.refuse(format!("{runtime} is below -1"))),
+    match (cpu.realtime_runtime, cpu.realtime_period) {
+        (Some(Limit::Amount(runtime)), Some(period)) if runtime > period => Err(at
+            .key("realtimeRuntime")
+            .refuse(format!("{runtime} is above realtimePeriod, {period}"))),
         _ => Ok(()),
     }
 }
 
 /// A list for cpuset, which the kernel reads; empty is as good as absent.
-fn set(text: &Option<String>, at: At<'_>) -> Result<Option<String>, Error> {
+fn set(text: &Option<String>, at: At<'_>) -> Result<Option<NumberList>, Error> {
     let Some(list) = text
         .as_deref()
         .map(str::trim)
@@ -128,7 +130,7 @@ fn set(text: &Option<String>, at: At<'_>) -> Result<Option<String>, Error> {
     };
     let listed = |byte: u8| byte.is_ascii_alphanumeric() || b",-:/ ".contains(&byte);
     if list.bytes().all(listed) {
-        Ok(Some(list.to_owned()))
+        Ok(Some(NumberList::new(list)))
     } else {
         Err(at.refuse(format!(
             "{} is not a list of numbers and ranges like 0-3,7",
@@ -139,6 +141,7 @@ fn set(text: &Option<String>, at: At<'_>) -> Result<Option<String>, Error> {
 
 #[cfg(test)]
 mod tests {
+    use crate::NumberList;
     use crate::fixture::{accepted, refused, with};
     use serde_json::json;
 
@@ -196,7 +199,7 @@ mod tests {
             .memory;
         assert_eq!(
             (memory.swappiness, memory.limit, memory.swap),
-            (Some(0), Some(0), None)
+            (Some(0), None, None)
         );
     }
 
@@ -274,9 +277,19 @@ mod tests {
             .linux
             .resources
             .cpu;
+        let list = NumberList {
+            text: "0-3,7".to_owned(),
+            numbers: Some(vec![0, 1, 2, 3, 7]),
+        };
         assert_eq!(
-            (cpu.cpus.as_deref(), cpu.mems, cpu.idle),
-            (Some("0-3,7"), None, Some(0))
+            (cpu.cpus, cpu.mems, cpu.idle),
+            (Some(list), None, Some(false))
         );
+        let every_other = with(at, json!({"cpus": "0-30:1/2"}))
+            .linux
+            .resources
+            .cpu
+            .cpus;
+        assert_eq!(every_other.unwrap().numbers, None);
     }
 }

@@ -11,7 +11,7 @@ mod limits;
 use super::text::{check_interface, climbs};
 use crate::error::{At, Document, Error, Shown};
 use crate::strict::Notes;
-use crate::{HugepageLimit, Network, Rdma, Resources};
+use crate::{HugepageLimit, Limit, Network, Rdma, Resources};
 use oci_spec::runtime as oci;
 use std::collections::{BTreeMap, HashMap};
 
@@ -32,11 +32,10 @@ pub(crate) fn resources(
             Some(raw) => limits::cpu(raw, at.key("cpu"))?,
             None => Default::default(),
         },
-        // All below zero mean unlimited.
         pids: raw
             .pids()
             .filter(|_| notes.pids_limit)
-            .map(|pids| pids.limit().max(-1)),
+            .map(|pids| Limit::new(pids.limit())),
         block_io: match raw.block_io() {
             Some(raw) => block_io::block_io(raw, at.key("blockIO"))?,
             None => Default::default(),
@@ -106,7 +105,7 @@ fn network(raw: &oci::LinuxNetwork, at: At<'_>) -> Result<Network, Error> {
         priorities.push((entry.name().clone(), entry.priority()));
     }
     Ok(Network {
-        class_id: raw.class_id(),
+        class_id: raw.class_id().filter(|class| *class != 0),
         priorities,
     })
 }
@@ -167,8 +166,8 @@ fn unified(
 
 #[cfg(test)]
 mod tests {
-    use crate::Resources;
     use crate::fixture::{accepted, refused, with};
+    use crate::{Limit, Resources};
     use serde_json::{Value, json};
 
     fn resources(pointer: &str, value: Value) -> Resources {
@@ -180,10 +179,10 @@ mod tests {
     #[test]
     fn limits_of_processes() {
         let pids = |value: Value| resources("/pids", value).pids;
-        assert_eq!(pids(json!({"limit": 0})), Some(0));
-        assert_eq!(pids(json!({"limit": 7})), Some(7));
-        assert_eq!(pids(json!({"limit": -1})), Some(-1));
-        assert_eq!(pids(json!({"limit": -7})), Some(-1));
+        assert_eq!(pids(json!({"limit": 0})), Some(Limit::Amount(0)));
+        assert_eq!(pids(json!({"limit": 7})), Some(Limit::Amount(7)));
+        assert_eq!(pids(json!({"limit": -1})), Some(Limit::Unlimited));
+        assert_eq!(pids(json!({"limit": -7})), Some(Limit::Unlimited));
         assert_eq!(pids(json!({"limit": null})), None);
         assert_eq!(pids(json!({})), None);
         assert_eq!(pids(json!(null)), None);

@@ -22,7 +22,7 @@ pub(super) fn plan(annotations: &BTreeMap<String, String>) -> Result<Vec<Propert
     asked
         .map(|(key, name, value)| {
             let source = format!("annotations[{key:?}]");
-            let refused = |reason: String| Error::config(source.clone(), reason);
+            let refused = |reason: String| Error::config(&source, reason);
             let (name, value) = property(name, value).map_err(refused)?;
             Ok(Property {
                 name,
@@ -152,7 +152,7 @@ mod tests {
             ("Foo", "bar", "\"bar\": expected a value"),
         ];
         for (name, value, reason) in cases {
-            let expected = format!("annotations[\"{PREFIX}{name}\"]: {reason}");
+            let expected = format!("config.json: annotations[\"{PREFIX}{name}\"]: {reason}");
             assert_eq!(check(name, value), expected);
         }
     }

@@ -82,7 +82,7 @@ mod tests {
     }
 
     fn check(rules: &[DeviceRule], expected: Expect) {
-        let list = properties(&reduced(rules).unwrap());
+        let list = properties(&reduced(rules));
         let line = |property: &Property| format!("{} {}\n", property.name, property.value);
         let text: String = list.iter().map(line).collect();
         expected.assert_eq(&text.replace("), (", "),\n("));
@@ -128,7 +128,7 @@ mod tests {
             rule(true, DeviceRuleKind::Block, (Some(8), None)),
             rule(false, DeviceRuleKind::Block, (Some(8), Some(1))),
         ];
-        let list = properties(&reduced(&rules).unwrap());
+        let list = properties(&reduced(&rules));
         let text = list[1].value.to_string();
         assert!(text.contains("('block-8', 'rwm')"), "{text}");
         assert!(!text.contains("8:1"), "{text}");

@@ -271,7 +271,7 @@ mod tests {
             ("::-.slice", "`-.slice` is the root slice"),
         ];
         for (path, reason) in cases {
-            let expected = format!("linux.cgroupsPath: {reason}");
+            let expected = format!("config.json: linux.cgroupsPath: {reason}");
             assert_eq!(check(Some(path), SystemdManager::System), expected);
         }
         let long = format!(":p:{}", "x".repeat(300));

@@ -1,12 +1,14 @@
 //! Values of files as properties of the unit: systemd.resource-control(5).
 //!
 //! systemd writes the files of its units itself, whenever it likes: at a daemon-reload above all.
-//! So it is told all that it understands. What it doesn't know, it leaves alone.
+//! So it gets all that it understands. Files that it doesn't know, it leaves alone.
 
-use coracle_dbus::{Kind, Value};
+use coracle_bundle::{Limit, NumberList};
+use coracle_dbus::{Kind as Type, Value as Variant};
 
-use crate::plan::Write;
-use crate::plan::write::Absent;
+use crate::plan::write::{Absent, Write};
+use crate::table::{IO_DEVICE_WEIGHT_OTHER, Kind, Place, THROTTLES};
+use crate::value::{Bandwidth, Device, PERIOD_DEFAULT_USEC, Value, limit};
 
 /// One property of a unit.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,50 +16,16 @@ pub struct Property {
     /// `MemoryMax`.
     pub name: String,
     /// Of the type that systemd has for it.
-    pub value: Value,
+    pub value: Variant,
     /// JSON path of what asks for it; empty if nothing does.
     pub source: String,
 }
 
-/// systemd's word for "no limit".
-const INFINITY: u64 = u64::MAX;
-const SECOND_USEC: u128 = 1_000_000;
-/// systemd counts in whole percents of a CPU.
-const PERCENT_USEC: u128 = 10_000;
-const PERIOD_DEFAULT_USEC: u64 = 100_000;
 const WEIGHT_DEFAULT: u64 = 100;
-
-/// Releases that brought a property or a value of it.
+/// The release that brought `CPUQuotaPeriodUSec`.
 const CPU_PERIOD_SINCE: u32 = 242;
-const CPUSET_SINCE: u32 = 244;
-const CPU_IDLE_SINCE: u32 = 252;
-const OOM_POLICY_SINCE: u32 = 253;
 
-/// Properties that stand for one number in a file.
-const NUMBERS: [(&str, &str); 12] = [
-    ("memory.max", "MemoryMax"),
-    ("memory.high", "MemoryHigh"),
-    ("memory.low", "MemoryLow"),
-    ("memory.min", "MemoryMin"),
-    ("memory.swap.max", "MemorySwapMax"),
-    ("pids.max", "TasksMax"),
-    ("cpu.weight", "CPUWeight"),
-    ("io.weight", "IOWeight"),
-    ("memory.limit_in_bytes", "MemoryLimit"),
-    ("cpu.shares", "CPUShares"),
-    ("blkio.weight", "BlockIOWeight"),
-    ("blkio.bfq.weight", "BlockIOWeight"),
-];
-
-/// Keys of io.max.
-const THROTTLES: [(&str, &str); 4] = [
-    ("rbps", "IOReadBandwidthMax"),
-    ("wbps", "IOWriteBandwidthMax"),
-    ("riops", "IOReadIOPSMax"),
-    ("wiops", "IOWriteIOPSMax"),
-];
-
-/// When the unit is told.
+/// When the unit gets a property.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Moment {
     /// At its making.
@@ -66,15 +34,19 @@ pub(crate) enum Moment {
     Later,
 }
 
-/// Properties that say what `writes` say, as far as systemd of this version has words for it.
+/// Properties that say what `writes` say, as far as systemd of this version has any.
 pub(crate) fn properties(writes: &[Write], version: u32, moment: Moment) -> Vec<Property> {
-    let mut list = List::default();
+    let mut list = List {
+        version,
+        moment,
+        period: period_of_v1(writes),
+        properties: Vec::new(),
+    };
     for write in writes {
         for write in alternatives(write) {
-            list.hear(write, version, moment);
+            list.translate(write);
         }
     }
-    list.quota_of_v1(writes, version);
     list.properties
 }
 
@@ -82,23 +54,12 @@ pub(crate) fn properties(writes: &[Write], version: u32, moment: Moment) -> Vec<
 pub(crate) fn round_quotas(writes: &mut [Write]) {
     let period = period_of_v1(writes);
     for write in writes {
-        let rounded = match write.file.as_str() {
-            "cpu.max" => Bandwidth::parse(&write.value).map(Bandwidth::rounded),
-            "cpu.cfs_quota_us" => write.value.parse().ok().map(|quota| {
-                let bandwidth = Bandwidth {
-                    quota: Some(quota),
-                    period: Some(period),
-                };
-                let quota = bandwidth.rounded().quota;
-                Bandwidth {
-                    quota,
-                    period: None,
-                }
-            }),
-            _ => None,
-        };
-        if let Some(rounded) = rounded {
-            write.value = rounded.text();
+        match (write.file.kind, write.meaning()) {
+            (_, Some(Value::Bandwidth(bandwidth))) => write.value = bandwidth.rounded().into(),
+            (Kind::Quota, Some(Value::Limit(quota))) => {
+                write.value = Bandwidth { quota, period }.rounded().quota.into();
+            }
+            _ => {}
         }
     }
 }
@@ -114,14 +75,27 @@ fn alternatives(write: &Write) -> Vec<&Write> {
     all
 }
 
+/// The period beside a quota of v1.
+fn period_of_v1(writes: &[Write]) -> Option<u64> {
+    let write = writes
+        .iter()
+        .find(|write| write.file.kind == Kind::Period)?;
+    match write.meaning()? {
+        Value::Number(period) => Some(period),
+        _ => None,
+    }
+}
+
 /// Each name once, the last value winning; lists grow.
-#[derive(Default)]
 struct List {
+    version: u32,
+    moment: Moment,
+    period: Option<u64>,
     properties: Vec<Property>,
 }
 
 impl List {
-    fn set(&mut self, name: &str, value: Value, source: &str) {
+    fn set(&mut self, name: &str, value: Variant, source: &str) {
         self.properties.retain(|property| property.name != name);
         self.properties.push(Property {
             name: name.to_owned(),
@@ -131,236 +105,143 @@ impl List {
     }
 
     /// One more device, or a new value for it.
-    fn add_device(&mut self, name: &str, (device, number): (&str, u64), source: &str) {
-        let path = Value::Text(format!("/dev/block/{device}"));
-        let entry = Value::Struct(vec![path, Value::U64(number)]);
+    fn add_device(&mut self, name: &str, (device, limit): (Device, Limit), source: &str) {
+        let path = Variant::Text(format!("/dev/block/{}", device.text()));
+        let entry = Variant::Struct(vec![path, number(limit)]);
         let kind = entry.kind();
         let is_there = |property: &&mut Property| property.name == name;
         match self.properties.iter_mut().find(is_there) {
             Some(Property {
-                value: Value::Array(_, entries),
+                value: Variant::Array(_, entries),
                 ..
             }) => entries.push(entry),
-            _ => self.set(name, Value::Array(kind, vec![entry]), source),
+            _ => self.set(name, Variant::Array(kind, vec![entry]), source),
         }
     }
 
-    fn hear(&mut self, write: &Write, version: u32, moment: Moment) {
-        let (file, text, source) = (write.file.as_str(), write.value.trim(), &*write.source);
-        let known = NUMBERS.iter().find(|(name, _)| *name == file);
-        match (file, known) {
-            ("io.weight", _) if text.contains(':') => {
-                if let Some(pair) = device_number(text) {
-                    self.add_device("IODeviceWeight", pair, source);
-                }
-            }
-            (_, Some((_, name))) => {
-                // Of what the kernel will refuse it can tell more itself.
-                let number = amount(text.trim_start_matches("default "));
-                if let Some(number) = number.filter(|number| is_sensible(name, *number)) {
-                    self.set(name, Value::U64(number), source);
-                }
-            }
-            ("cpu.idle", _) if text == "1" && version >= CPU_IDLE_SINCE => {
-                self.set("CPUWeight", Value::U64(0), source);
-            }
+    /// Of a value that makes no sense the kernel can say more itself.
+    fn translate(&mut self, write: &Write) {
+        let (Some((name, since)), Some(value)) = (write.file.unit, write.meaning()) else {
+            return;
+        };
+        let (source, is_known) = (&*write.source, self.version >= since);
+        match (write.file.kind, value) {
             // Its weight is the default again then.
-            ("cpu.idle", _) if text == "0" && moment == Moment::Later => {
-                self.set("CPUWeight", Value::U64(WEIGHT_DEFAULT), source);
+            (Kind::Idle, Value::Number(0)) if self.moment == Moment::Later => {
+                self.set(name, Variant::U64(WEIGHT_DEFAULT), source);
             }
-            ("cpu.max", _) => {
-                if let Some(bandwidth) = Bandwidth::parse(text) {
-                    self.quota(bandwidth, version, source);
+            (Kind::Idle, Value::Number(1)) if is_known => self.set(name, Variant::U64(0), source),
+            (Kind::Idle, _) => {}
+            _ if !is_known => {}
+            (Kind::KillAll, Value::Number(all)) if self.moment == Moment::Start => {
+                let policy = if all == 1 { "kill" } else { "continue" };
+                self.set(name, policy.into(), source);
+            }
+            (Kind::KillAll, _) => {}
+            (Kind::Weight, Value::Device(device, weight)) => {
+                if let Place::File(file) = &IO_DEVICE_WEIGHT_OTHER.v2
+                    && let Some((name, _)) = file.unit
+                {
+                    self.add_device(name, (device, Limit::Amount(weight)), source);
                 }
             }
-            ("cpuset.cpus", _) => self.mask("AllowedCPUs", text, (version, source)),
-            ("cpuset.mems", _) => self.mask("AllowedMemoryNodes", text, (version, source)),
-            ("io.max", _) => self.throttle(text, source),
-            ("memory.oom.group", _) if version >= OOM_POLICY_SINCE && moment == Moment::Start => {
-                let policy = if text == "1" { "kill" } else { "continue" };
-                self.set("OOMPolicy", policy.into(), source);
+            (Kind::Throttle(_), Value::Device(device, rate)) => {
+                self.add_device(name, (device, rate_limit(rate)), source);
             }
-            _ => {}
+            (Kind::Throttle(_), Value::Text(line)) => self.throttles(&line, source),
+            (kind, Value::Number(amount)) => self.amount(name, kind, Limit::Amount(amount), source),
+            (Kind::Quota, Value::Limit(quota)) => {
+                let period = Some(self.period.unwrap_or(PERIOD_DEFAULT_USEC));
+                self.quota(name, Bandwidth { quota, period }, source);
+            }
+            (kind, Value::Limit(limit)) => self.amount(name, kind, limit, source),
+            (_, Value::Bandwidth(bandwidth)) => self.quota(name, bandwidth, source),
+            (_, Value::List(list)) => self.mask(name, &list, source),
+            (_, Value::Device(..) | Value::Text(_)) => {}
         }
     }
 
-    fn quota(&mut self, bandwidth: Bandwidth, version: u32, source: &str) {
-        let quota = Value::U64(bandwidth.per_second());
-        self.set("CPUQuotaPerSecUSec", quota, source);
-        if let Some(period) = bandwidth.period.filter(|_| version >= CPU_PERIOD_SINCE) {
-            self.set("CPUQuotaPeriodUSec", Value::U64(period), source);
-        }
-    }
-
-    /// Two files there, one statement here.
-    fn quota_of_v1(&mut self, writes: &[Write], version: u32) {
-        let Some(write) = writes.iter().find(|write| write.file == "cpu.cfs_quota_us") else {
-            return;
+    /// systemd refuses other numbers, and takes a weight of zero for an idle group.
+    fn amount(&mut self, name: &str, kind: Kind, limit: Limit, source: &str) {
+        let is_sensible = match (kind, limit) {
+            (Kind::Weight, Limit::Amount(weight)) => (1..=10_000).contains(&weight),
+            (Kind::Weight, Limit::Unlimited) => false,
+            (Kind::Processes, Limit::Amount(count)) => count > 0,
+            _ => true,
         };
-        let bandwidth = Bandwidth {
-            quota: write.value.parse().ok(),
-            period: Some(period_of_v1(writes)),
-        };
-        self.quota(bandwidth, version, &write.source);
+        if is_sensible {
+            self.set(name, number(limit), source);
+        }
     }
 
-    fn mask(&mut self, name: &str, list: &str, (version, source): (u32, &str)) {
-        if version < CPUSET_SINCE {
-            return;
+    fn quota(&mut self, name: &str, bandwidth: Bandwidth, source: &str) {
+        self.set(name, number(bandwidth.per_second()), source);
+        let is_known = self.version >= CPU_PERIOD_SINCE;
+        if let Some(period) = bandwidth.period.filter(|_| is_known) {
+            self.set("CPUQuotaPeriodUSec", Variant::U64(period), source);
         }
-        if let Some(bytes) = bit_mask(list) {
-            let bytes = bytes.into_iter().map(Value::Byte).collect();
-            self.set(name, Value::Array(Kind::Byte, bytes), source);
+    }
+
+    /// Bytes, bit 0 of the first one being number 0.
+    fn mask(&mut self, name: &str, list: &NumberList, source: &str) {
+        let mut bytes: Vec<u8> = Vec::new();
+        for number in list.numbers.iter().flatten() {
+            let index = usize::try_from(number / 8).unwrap_or(usize::MAX);
+            if bytes.len() <= index {
+                bytes.resize(index.saturating_add(1), 0);
+            }
+            if let Some(byte) = bytes.get_mut(index) {
+                *byte |= 1 << (number % 8);
+            }
+        }
+        if !bytes.is_empty() {
+            let bytes = bytes.into_iter().map(Variant::Byte).collect();
+            self.set(name, Variant::Array(Type::Byte, bytes), source);
         }
     }
 
     /// `8:0 rbps=1048576 wiops=max`.
-    fn throttle(&mut self, line: &str, source: &str) {
+    fn throttles(&mut self, line: &str, source: &str) {
         let mut words = line.split_whitespace();
-        let Some(device) = words.next().filter(|device| is_device(device)) else {
+        let Some(device) = words.next().and_then(Device::read) else {
             return;
         };
         for word in words {
             let Some((key, value)) = word.split_once('=') else {
                 continue;
             };
-            let known = THROTTLES.iter().find(|(name, _)| *name == key);
-            if let (Some((_, name)), Some(number)) = (known, amount(value)) {
-                self.add_device(name, (device, number), source);
+            let is_it = |kind| matches!(kind, Kind::Throttle(of) if of == key);
+            let unit = THROTTLES.iter().find_map(|row| match &row.v2 {
+                Place::File(file) if is_it(file.kind) => file.unit,
+                _ => None,
+            });
+            if let (Some((name, _)), Some(limit)) = (unit, limit(value)) {
+                self.add_device(name, (device, limit), source);
             }
         }
     }
 }
 
-/// systemd refuses other numbers, and takes a weight of zero for an idle group.
-fn is_sensible(name: &str, number: u64) -> bool {
-    match name {
-        "CPUWeight" | "IOWeight" => (1..=10_000).contains(&number),
-        "TasksMax" => number > 0,
-        _ => true,
+/// Zero is no limit.
+fn rate_limit(rate: u64) -> Limit {
+    match rate {
+        0 => Limit::Unlimited,
+        rate => Limit::Amount(rate),
     }
 }
 
-/// A quota of CPU time in microseconds for each period; no quota is no limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Bandwidth {
-    quota: Option<u64>,
-    period: Option<u64>,
-}
-
-impl Bandwidth {
-    /// `max`, `50000 100000`.
-    fn parse(text: &str) -> Option<Self> {
-        let mut words = text.split_whitespace();
-        let quota = match words.next()? {
-            "max" => None,
-            quota => Some(quota.parse().ok()?),
-        };
-        let period = words.next().map(str::parse).transpose().ok()?;
-        (words.next().is_none() && period != Some(0)).then_some(Self { quota, period })
-    }
-
-    /// Microseconds of CPU time a second, a whole percent.
-    fn per_second(self) -> u64 {
-        let Some(quota) = self.quota else {
-            return INFINITY;
-        };
-        let period = self.period.unwrap_or(PERIOD_DEFAULT_USEC).max(1);
-        let exact = (u128::from(quota) * SECOND_USEC).div_ceil(u128::from(period));
-        let rounded = exact.next_multiple_of(PERCENT_USEC);
-        u64::try_from(rounded).unwrap_or(INFINITY)
-    }
-
-    fn rounded(self) -> Self {
-        let period = self.period.unwrap_or(PERIOD_DEFAULT_USEC);
-        let rounded = u128::from(self.per_second()) * u128::from(period) / SECOND_USEC;
-        Self {
-            quota: self.quota.and(u64::try_from(rounded).ok()),
-            period: self.period,
-        }
-    }
-
-    fn text(self) -> String {
-        let quota = self
-            .quota
-            .map_or("max".to_owned(), |quota| quota.to_string());
-        match self.period {
-            Some(period) => format!("{quota} {period}"),
-            None => quota,
-        }
-    }
-}
-
-fn period_of_v1(writes: &[Write]) -> u64 {
-    let mut periods = writes
-        .iter()
-        .filter(|write| write.file == "cpu.cfs_period_us");
-    let given = periods.next().and_then(|write| write.value.parse().ok());
-    given.unwrap_or(PERIOD_DEFAULT_USEC)
-}
-
-/// A number as the kernel's files take it: `max`, `-1`, `512M`.
-fn amount(text: &str) -> Option<u64> {
-    if matches!(text, "max" | "-1") {
-        return Some(INFINITY);
-    }
-    let (digits, shift) = match text.as_bytes().last()?.to_ascii_uppercase() {
-        b'K' => (text.get(..text.len() - 1)?, 10),
-        b'M' => (text.get(..text.len() - 1)?, 20),
-        b'G' => (text.get(..text.len() - 1)?, 30),
-        b'T' => (text.get(..text.len() - 1)?, 40),
-        _ => (text, 0),
-    };
-    digits.parse::<u64>().ok()?.checked_mul(1 << shift)
-}
-
-/// `8:0 100`.
-fn device_number(line: &str) -> Option<(&str, u64)> {
-    let (device, number) = line.split_once(' ')?;
-    is_device(device).then_some((device, amount(number.trim())?))
-}
-
-fn is_device(text: &str) -> bool {
-    let is_number = |text: &str| text.parse::<u32>().is_ok();
-    text.split_once(':')
-        .is_some_and(|(major, minor)| is_number(major) && is_number(minor))
-}
-
-/// `0-2,7` as bytes, bit 0 of the first one being number 0; `None` for what is no such list.
-fn bit_mask(list: &str) -> Option<Vec<u8>> {
-    /// Above the kernel's largest `NR_CPUS`.
-    const LAST_MAX: usize = 65_535;
-    let mut bytes = Vec::new();
-    for range in list
-        .split(',')
-        .map(str::trim)
-        .filter(|range| !range.is_empty())
-    {
-        let (first, last) = range.split_once('-').unwrap_or((range, range));
-        let (first, last) = (
-            first.trim().parse().ok()?,
-            last.trim().parse::<usize>().ok()?,
-        );
-        if first > last || last > LAST_MAX {
-            return None;
-        }
-        for number in first..=last {
-            let byte: usize = number / 8;
-            if bytes.len() <= byte {
-                bytes.resize(byte + 1, 0u8);
-            }
-            if let Some(byte) = bytes.get_mut(byte) {
-                *byte |= 1 << (number % 8);
-            }
-        }
-    }
-    (!bytes.is_empty()).then_some(bytes)
+/// The largest number is systemd's "no limit".
+fn number(limit: Limit) -> Variant {
+    Variant::U64(match limit {
+        Limit::Unlimited => u64::MAX,
+        Limit::Amount(number) => number,
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
+    use crate::table::{Version, find};
 
     fn text(list: &[Property]) -> String {
         let one = |property: &Property| format!("{}={}", property.name, property.value);
@@ -368,7 +249,14 @@ mod tests {
     }
 
     fn check(version: u32, writes: &[(&str, &str)]) -> String {
-        let write = |(file, value): &(&str, &str)| Write::new(*file, value, "x");
+        let version_1 = ["cpu.cfs_period_us", "cpu.cfs_quota_us"];
+        let write = |(name, text): &(&str, &str)| match version_1.contains(name) {
+            true => Write {
+                name: (*name).to_owned(),
+                ..Write::new(find(Version::V1, name), *text, "x")
+            },
+            false => Write::by_name(name, text, "x"),
+        };
         let mut writes: Vec<Write> = writes.iter().map(write).collect();
         round_quotas(&mut writes);
         text(&properties(&writes, version, Moment::Start))
@@ -417,9 +305,9 @@ mod tests {
              CPUQuotaPerSecUSec=infinity CPUQuotaPeriodUSec=50000"
         );
         assert_eq!(check(241, &writes), "CPUQuotaPerSecUSec=infinity");
-        let write = Write::new("memory.oom.group", 1, "x");
+        let write = Write::by_name("memory.oom.group", "1", "x");
         assert!(properties(&[write], 257, Moment::Later).is_empty());
-        let write = [Write::new("cpu.idle", 0, "x")];
+        let write = [Write::by_name("cpu.idle", "0", "x")];
         assert!(properties(&write, 257, Moment::Start).is_empty());
         let list = properties(&write, 257, Moment::Later);
         assert_eq!(text(&list), "CPUWeight=100");
@@ -435,9 +323,9 @@ mod tests {
             ("max", "max", "infinity"),
         ];
         for (asked, file, property) in cases {
-            let mut writes = [Write::new("cpu.max", asked, "x")];
+            let mut writes = [Write::by_name("cpu.max", asked, "x")];
             round_quotas(&mut writes);
-            assert_eq!(writes[0].value, file);
+            assert_eq!(writes[0].text(), file);
             let list = properties(&writes, 241, Moment::Start);
             assert_eq!(text(&list), format!("CPUQuotaPerSecUSec={property}"));
         }
@@ -474,33 +362,11 @@ mod tests {
 
     #[test]
     fn the_other_name_of_a_file_counts() {
-        let other = Write::new("io.weight", 4950, "x");
-        let writes = [Write::new("io.bfq.weight", 500, "x").or(other)];
+        let other = Write::by_name("io.weight", "4950", "x");
+        let writes = [Write::by_name("io.bfq.weight", "500", "x").or(other)];
         assert_eq!(
             text(&properties(&writes, 257, Moment::Start)),
             "IOWeight=4950"
         );
-    }
-
-    #[test]
-    fn masks() {
-        assert_eq!(bit_mask("0"), Some(vec![1]));
-        assert_eq!(bit_mask("1,3-4, 15\n"), Some(vec![0b11010, 0x80]));
-        for list in ["", "a", "3-1", "-1", "0-99999999"] {
-            assert_eq!(bit_mask(list), None, "{list}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn a_rounded_quota_is_not_below_and_stays(
-            quota in 1u64..1 << 50, period in 1000u64..=1_000_000,
-        ) {
-            let asked = Bandwidth { quota: Some(quota), period: Some(period) };
-            let rounded = asked.rounded();
-            prop_assert!(rounded.quota.unwrap() >= quota);
-            prop_assert_eq!(rounded.per_second() % 10_000, 0);
-            prop_assert_eq!(rounded.per_second(), asked.per_second());
-        }
     }
 }

@@ -1,0 +1,273 @@
+//! The container's directories in the hierarchies, and what goes into them.
+
+use std::path::PathBuf;
+
+use coracle_bundle::Config;
+use coracle_host::{CgroupLayout, CgroupMode, Host};
+
+use super::bpf::Program;
+use super::limits::{Limits, name};
+use super::options::{Options, Rootless};
+use super::path::CgroupPath;
+use super::write::Write;
+use super::{devices, leaf, owner, path, resources};
+use crate::error::property;
+use crate::record::{Directory, Mode};
+use crate::table::{CPUSET_CPUS, CPUSET_MEMS};
+use crate::{Error, Result};
+
+/// A container's directories in every mounted hierarchy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Files {
+    /// The world they are in.
+    pub mode: Mode,
+    /// v1, in the order in which init joins them.
+    pub hierarchies: Vec<HierarchyPlan>,
+    /// The v2 tree: the only one on v2, beside the others on a hybrid host.
+    pub unified: Option<UnifiedPlan>,
+    /// What a missing right to make a cgroup means.
+    pub denied: Denied,
+}
+
+impl Files {
+    /// The cgroup below the v2 one for init alone.
+    pub(crate) fn leaf(&self) -> Option<String> {
+        self.unified.as_ref()?.leaf.clone()
+    }
+}
+
+/// What EPERM, EACCES and EROFS mean when a cgroup is made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Denied {
+    /// An error, which names the JSON path that needs the cgroup.
+    Fail {
+        /// JSON path of a limit or of `linux.cgroupsPath`; `None` if the caller insists.
+        needed_by: Option<String>,
+    },
+    /// The container goes without this cgroup.
+    Skip,
+}
+
+/// The container's cgroup in one v1 hierarchy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HierarchyPlan {
+    /// What the hierarchy is mounted with.
+    pub controllers: Vec<String>,
+    /// Mount point.
+    pub mount: PathBuf,
+    /// Which directory of the hierarchy the mount shows.
+    pub root: PathBuf,
+    /// The cgroup, relative to the mount point; at least one component, no `..`.
+    pub path: PathBuf,
+    /// Files whose content comes from the parent, level by level, where they are empty: a v1 cpuset
+    /// without cpus and mems cannot be joined.
+    pub inherit: Vec<String>,
+    /// In order.
+    pub writes: Vec<Write>,
+}
+
+/// The container's cgroup in the v2 tree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnifiedPlan {
+    /// Mount point.
+    pub mount: PathBuf,
+    /// Which directory of the tree the mount shows.
+    pub root: PathBuf,
+    /// The cgroup, relative to the mount point; at least one component, no `..`.
+    pub path: PathBuf,
+    /// Whether all available controllers are enabled down to the cgroup, or the required ones only.
+    pub enable: Enable,
+    /// Controllers that limits need, each with the JSON path of the first one.
+    pub required: Vec<(String, String)>,
+    /// In order.
+    pub writes: Vec<Write>,
+    /// The device filter; `None` allows everything.
+    pub devices: Option<Program>,
+    /// Who gets the cgroup, in the host's ids: a container that may manage it itself.
+    pub owner: Option<u32>,
+    /// The cgroup below for init alone.
+    pub leaf: Option<String>,
+    /// A hybrid host's v2 cgroup is of use, but nobody depends on it.
+    pub side: bool,
+}
+
+impl UnifiedPlan {
+    /// Whether the cgroup is needed for what is put into it.
+    pub(crate) fn is_filled(&self) -> bool {
+        !self.required.is_empty() || !self.writes.is_empty() || self.devices.is_some()
+    }
+}
+
+/// Which controllers the parents hand down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Enable {
+    /// All that there are.
+    Available,
+    /// Those that a limit needs.
+    Required,
+}
+
+/// The cgroupfs driver's part; `None` if the container goes without a cgroup.
+pub(super) fn plan(
+    config: &Config,
+    host: &Host,
+    options: &Options,
+) -> Result<(Option<Files>, Vec<String>)> {
+    let path = path::configured(config.linux.cgroups_path.as_deref(), options.id)?;
+    if host.cgroups.mode == CgroupMode::None {
+        let limits = resources::plan(&config.linux.resources, &host.cgroups)?;
+        if denied(config, host, options, &limits) == Denied::Skip {
+            return Ok((None, limits.warnings));
+        }
+    }
+    let (files, warnings) = plan_at(config, host, options, &path)?;
+    Ok((Some(files), warnings))
+}
+
+/// Directories and values for a cgroup at `at`.
+pub(super) fn plan_at(
+    config: &Config,
+    host: &Host,
+    options: &Options,
+    at: &CgroupPath,
+) -> Result<(Files, Vec<String>)> {
+    let layout = &host.cgroups;
+    let mut limits = resources::plan(&config.linux.resources, layout)?;
+    let denied = denied(config, host, options, &limits);
+    if layout.mode == CgroupMode::None {
+        let path = match denied {
+            Denied::Fail {
+                needed_by: Some(path),
+            } => path,
+            _ => property("linux.cgroupsPath"),
+        };
+        return Err(Error::Config {
+            path,
+            reason: "no cgroup file system is mounted".to_owned(),
+        });
+    }
+    let devices = devices::plan(&config.linux.resources.devices, host)?;
+    let hierarchies = hierarchies(layout, at, &mut limits, &devices);
+    let mut unified = unified_tree(config, layout, at, &mut limits, devices);
+    let leaf = leaf::plan(&config.annotations, layout.mode)?;
+    if let Some(unified) = &mut unified {
+        unified.leaf = leaf;
+    }
+    let files = Files {
+        mode: layout.mode.into(),
+        hierarchies,
+        unified,
+        denied,
+    };
+    Ok((files, limits.warnings))
+}
+
+/// Who has no right and asks for nothing goes without.
+fn denied(config: &Config, host: &Host, options: &Options, limits: &Limits) -> Denied {
+    let forgiving = match options.rootless {
+        Rootless::Auto => host.euid != 0 || host.in_user_namespace,
+        Rootless::True => true,
+        Rootless::False => false,
+    };
+    let needed_by = match (limits.first_source(), &config.linux.cgroups_path) {
+        (Some(source), _) => Some(source),
+        (None, Some(_)) => Some("linux.cgroupsPath"),
+        (None, None) if forgiving => return Denied::Skip,
+        (None, None) => None,
+    };
+    Denied::Fail {
+        needed_by: needed_by.map(property),
+    }
+}
+
+fn hierarchies(
+    layout: &CgroupLayout,
+    at: &CgroupPath,
+    limits: &mut Limits,
+    devices: &devices::Devices,
+) -> Vec<HierarchyPlan> {
+    let mut plans = Vec::new();
+    let all = std::mem::take(&mut limits.hierarchies);
+    for (hierarchy, mut writes) in layout.hierarchies.iter().zip(all) {
+        let has = |name: &str| hierarchy.controllers.iter().any(|c| c == name);
+        if has("devices") {
+            writes.extend(devices.lines.iter().cloned());
+        }
+        let inherit = if has("cpuset") {
+            let rows = [&CPUSET_CPUS, &CPUSET_MEMS].into_iter();
+            rows.map(|row| name(row.v1_file(), hierarchy).to_owned())
+                .collect()
+        } else {
+            Vec::new()
+        };
+        plans.push(HierarchyPlan {
+            controllers: hierarchy.controllers.clone(),
+            mount: hierarchy.mount.clone(),
+            root: hierarchy.root.clone(),
+            path: path::in_hierarchy(at, &hierarchy.own, &hierarchy.root),
+            inherit,
+            writes,
+        });
+    }
+    plans
+}
+
+fn unified_tree(
+    config: &Config,
+    layout: &CgroupLayout,
+    at: &CgroupPath,
+    limits: &mut Limits,
+    devices: devices::Devices,
+) -> Option<UnifiedPlan> {
+    let tree = layout.unified.as_ref()?;
+    let main = layout.mode == CgroupMode::V2;
+    let path = if main {
+        path::in_unified(at, &tree.own, &tree.root)
+    } else {
+        path::in_hierarchy(at, &tree.own, &tree.root)
+    };
+    let enable = if main {
+        Enable::Available
+    } else {
+        Enable::Required
+    };
+    // A v1 hierarchy has the say over devices where there is one: two filters only cost twice.
+    let filtered = layout
+        .hierarchies
+        .iter()
+        .any(|hierarchy| hierarchy.controllers.iter().any(|c| c == "devices"));
+    Some(UnifiedPlan {
+        mount: tree.mount.clone(),
+        root: tree.root.clone(),
+        path,
+        enable,
+        required: std::mem::take(&mut limits.required),
+        writes: std::mem::take(&mut limits.unified),
+        devices: if filtered { None } else { devices.program },
+        owner: if main { owner::plan(config) } else { None },
+        leaf: None,
+        side: !main,
+    })
+}
+
+pub(crate) fn directory(plan: &HierarchyPlan) -> Directory {
+    let path = plan.mount.join(&plan.path);
+    Directory {
+        controllers: plan.controllers.clone(),
+        mount: plan.mount.clone(),
+        root: plan.root.clone(),
+        made: vec![path.clone()],
+        path,
+    }
+}
+
+pub(crate) fn unified_directory(plan: &UnifiedPlan) -> Directory {
+    let path = plan.mount.join(&plan.path);
+    Directory {
+        controllers: Vec::new(),
+        mount: plan.mount.clone(),
+        root: plan.root.clone(),
+        made: vec![path.clone()],
+        path,
+    }
+}
