@@ -1,5 +1,5 @@
-//! `linux.resources`: config-linux.md § Control groups. Engines send whole objects full of zeros, so
-//! a zero is absent wherever the kernel has no zero of its own.
+//! `linux.resources`: config-linux.md § Control groups. Engines send whole objects full of zeros,
+//! so a zero is absent wherever the kernel has no zero of its own.
 
 use std::collections::BTreeMap;
 

@@ -1,6 +1,7 @@
 //! Carries the plan out, and everything later in the container's life that is done by its cgroup.
 
 mod device;
+mod directory;
 mod files;
 mod freeze;
 mod hint;
@@ -11,6 +12,7 @@ mod partition;
 mod processes;
 mod remove;
 mod resctrl;
+mod rmdir;
 mod runtime;
 mod statistics;
 mod systemd;
@@ -19,6 +21,7 @@ mod v1;
 mod v2;
 mod walk;
 mod watch;
+mod write;
 
 pub use freeze::{freeze, freezer, is_frozen, thaw};
 pub use init::join;

@@ -182,7 +182,10 @@ pub enum Error {
         errno: Errno,
     },
     /// Loading or attaching the device program.
-    #[error("config.json: linux.resources.devices: {call} for {}: {}", path.display(), errno_text(*errno))]
+    #[error(
+        "config.json: linux.resources.devices: {call} for {}: {}",
+        path.display(), errno_text(*errno)
+    )]
     Devices {
         /// `bpf BPF_PROG_LOAD` or `bpf BPF_PROG_ATTACH`.
         call: &'static str,

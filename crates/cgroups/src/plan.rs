@@ -4,6 +4,7 @@ mod block_io;
 mod bpf;
 mod cpu;
 mod describe;
+mod device_text;
 mod device_update;
 mod devices;
 mod files;

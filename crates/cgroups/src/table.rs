@@ -280,7 +280,8 @@ const fn huge(name: &'static str) -> File {
 }
 
 macro_rules! table {
-    ($($(#[$doc:meta])* $name:ident: $controller:expr, $property:literal, $v1:expr, $v2:expr;)*) => {
+    ($($(#[$doc:meta])*
+    $name:ident: $controller:expr, $property:literal, $v1:expr, $v2:expr;)*) => {
         $($(#[$doc])* pub(crate) static $name: Row = row($controller, $property, $v1, $v2);)*
         static ALL: &[&Row] = &[$(&$name),*];
     };
@@ -442,9 +443,6 @@ table! {
     PIDS_USAGE: PIDS, "",
         file("pids.current", Kind::Number).there(),
         file("pids.current", Kind::Number).there();
-    HUGETLB_USAGE: HUGETLB, "",
-        file("hugetlb.*.usage_in_bytes", Kind::Number).there(),
-        file("hugetlb.*.current", Kind::Number).there();
 }
 
 /// The rows of the four keys of `io.max`.

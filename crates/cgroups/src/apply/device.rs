@@ -9,7 +9,7 @@ use coracle_sys::{
 };
 use nix::errno::Errno;
 
-use super::v1::Age;
+use super::directory::Age;
 use crate::plan::{Program, Refused};
 use crate::{Error, Result};
 

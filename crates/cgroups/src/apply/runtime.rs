@@ -11,11 +11,13 @@ use nix::errno::Errno;
 use nix::sys::stat::{Mode as Permissions, umask};
 use nix::unistd::Pid;
 
+use super::directory::levels;
 use super::processes::cgroup_of;
 use super::systemd::{self, Place};
 use super::{files, leaf, remove, resctrl, v1, v2};
 use crate::plan::{Driver, Files, Plan, SystemdPlan, unified_directory};
 use crate::record::{Directory, Mode, Unit};
+use crate::table::{MEMORY_EVENTS, Version};
 use crate::{Error, Record, Result};
 
 /// The container's cgroups, made, limited, and open for its init.
@@ -95,7 +97,7 @@ pub fn find(plan: &Plan) -> Option<Record> {
 /// The levels of a path that are to be made, outermost first.
 fn missing(directory: &Directory) -> Vec<PathBuf> {
     let below = directory.path.strip_prefix(&directory.mount);
-    let levels = v1::levels(below.unwrap_or(Path::new("")));
+    let levels = levels(below.unwrap_or(Path::new("")));
     let paths = levels.iter().map(|level| directory.mount.join(level));
     paths.filter(|path| is_missing(path)).collect()
 }
@@ -339,8 +341,8 @@ pub fn oom_killed(record: &Record) -> bool {
         Ok(files::is_set(&content, "oom_kill"))
     };
     let answer = match (record.hierarchy("memory"), &record.unified) {
-        (Some(memory), _) => counted(&memory.path, "memory.oom_control"),
-        (None, Some(unified)) => counted(&unified.path, "memory.events"),
+        (Some(memory), _) => counted(&memory.path, MEMORY_EVENTS.name(Version::V1)),
+        (None, Some(unified)) => counted(&unified.path, MEMORY_EVENTS.name(Version::V2)),
         (None, None) => Err(Errno::ENOENT),
     };
     answer.unwrap_or(false)

@@ -1,20 +1,16 @@
 //! Reading what a container uses. Each controller is read where it lives: in a v1 hierarchy, else
 //! in the v2 cgroup.
 
+mod group;
 mod rdt;
 mod text;
 mod v1;
 mod v2;
 
-use std::ffi::OsString;
-use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
-
-use nix::errno::Errno;
-
-use super::files;
-use crate::statistics::Statistics;
-use crate::{Error, Record, Result};
+use crate::statistics::{Pids, Statistics};
+use crate::table::{PIDS_LIMIT, PIDS_USAGE, Version};
+use crate::{Record, Result};
+use group::Group;
 
 /// One sample of what the container uses.
 ///
@@ -50,7 +46,7 @@ pub fn statistics(record: &Record) -> Result<Statistics> {
         (None, None) => {}
     }
     if let Some(pids) = group("pids")?.as_ref().or(unified.as_ref()) {
-        text::pids(pids, &mut sample.pids)?;
+        self::pids(pids, &mut sample.pids)?;
     }
     match (group("blkio")?, &unified) {
         (Some(blkio), _) => v1::blkio(&blkio, &mut sample.blkio)?,
@@ -69,53 +65,12 @@ pub fn statistics(record: &Record) -> Result<Statistics> {
     Ok(sample)
 }
 
-/// A directory whose files are read.
-struct Group<'a> {
-    path: &'a Path,
-    directory: OwnedFd,
-}
-
-impl<'a> Group<'a> {
-    fn open(path: &'a Path) -> Result<Self> {
-        match files::open_path(path) {
-            Ok(directory) => Ok(Self { path, directory }),
-            Err(errno) => Err(Error::Open {
-                path: path.to_owned(),
-                errno,
-            }),
-        }
-    }
-
-    /// The text of a file; `None` if the kernel has none, or has it switched off.
-    fn text(&self, file: &str) -> Result<Option<String>> {
-        match files::read(self.directory.as_fd(), file) {
-            Ok(text) => Ok(Some(text)),
-            Err(Errno::ENOENT | Errno::EOPNOTSUPP) => Ok(None),
-            Err(errno) => Err(Error::Read {
-                path: self.path.join(file),
-                errno,
-            }),
-        }
-    }
-
-    /// The number in a file, zero if there is none.
-    fn number(&self, file: &str) -> Result<u64> {
-        let text = self.text(file)?;
-        Ok(text.as_deref().map_or(0, text::number))
-    }
-
-    /// What stands between `start` and `end` in names of files: sizes of huge pages.
-    fn middles(&self, start: &str, end: &str) -> Result<Vec<String>> {
-        let names = files::names(self.directory.as_fd()).map_err(|errno| Error::Read {
-            path: self.path.to_owned(),
-            errno,
-        })?;
-        let middle = |name: &OsString| {
-            let middle = name.to_str()?.strip_prefix(start)?.strip_suffix(end)?;
-            (!middle.contains('.')).then(|| middle.to_owned())
-        };
-        Ok(names.iter().filter_map(middle).collect())
-    }
+/// Both files have one name on both versions. A limit of zero stands for none.
+fn pids(group: &Group, pids: &mut Pids) -> Result<()> {
+    pids.current = group.number(PIDS_USAGE.name(Version::V2))?;
+    let limit = group.number(PIDS_LIMIT.name(Version::V2))?;
+    pids.limit = if limit == u64::MAX { 0 } else { limit };
+    Ok(())
 }
 
 #[cfg(test)]

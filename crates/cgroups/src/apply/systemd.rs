@@ -3,7 +3,7 @@
 mod client;
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use coracle_dbus::{Kind, Value};
@@ -11,10 +11,11 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use super::directory::Age;
 use super::freeze::await_event_until;
 use super::processes::{cgroup_of, processes};
-use super::v1::{self, Age};
-use super::{device, files, leaf, partition, v2};
+use super::write::write_all;
+use super::{files, leaf, v2};
 use crate::plan::{
     Denied, Files, Property, SystemdPlan, UnifiedPlan, UnitKind, UnitPlan, directory,
     unified_directory,
@@ -135,7 +136,7 @@ fn fill_in(plan: &SystemdPlan, pid: Pid) -> Result<Option<OwnedFd>> {
     for hierarchy in hierarchies {
         let found = directory(hierarchy);
         match files::open_path(&found.path) {
-            Ok(leaf) => v1::write_all(leaf.as_fd(), &found.path, &hierarchy.writes, &mut |_| {})?,
+            Ok(leaf) => write_all(leaf.as_fd(), &found.path, &hierarchy.writes, &mut |_| {})?,
             Err(errno) if files::is_gone(errno) && *denied == Denied::Skip => {}
             Err(errno) => return Err(open_failed(found.path, errno)),
         }
@@ -186,28 +187,11 @@ fn fill_in_v2(plan: &UnifiedPlan) -> Result<Option<OwnedFd>> {
     let top = files::open_top(&plan.mount)?;
     let path = plan.mount.join(&plan.path);
     let failed = |errno| open_failed(path.clone(), errno);
-    let mut blocked = Vec::new();
-    if !plan.required.is_empty() {
-        let parents = v1::levels(plan.path.parent().unwrap_or(Path::new("")));
-        v2::enable(top.as_fd(), &plan.mount, plan, &mut blocked).map_err(failed)?;
-        for level in &parents {
-            let parent = files::open_below(top.as_fd(), level).map_err(failed)?;
-            v2::enable(parent.as_fd(), &plan.mount.join(level), plan, &mut blocked)
-                .map_err(failed)?;
-        }
-    }
+    let blocked = v2::enable_down_to(top.as_fd(), plan).map_err(failed)?;
     let own = files::open_below(top.as_fd(), &plan.path).map_err(failed)?;
-    v2::check_required(own.as_fd(), plan, &blocked)?;
-    v2::check_type(own.as_fd(), &path, plan)?;
-    v1::write_all(own.as_fd(), &path, &plan.writes, &mut |_| {})?;
-    partition::check(own.as_fd(), &path, &plan.writes, None)?;
-    if let Some(program) = &plan.devices {
-        // Beside systemd's own filter: it puts that one in place again whenever it likes.
-        device::attach(own.as_fd(), &path, program, Age::New)?;
-    }
-    if let Some(uid) = plan.owner {
-        v2::give(own.as_fd(), &path, uid)?;
-    }
+    // Our device filter stands beside systemd's own, which systemd puts in place again whenever it
+    // likes.
+    v2::fill(own.as_fd(), plan, &blocked, Age::New)?;
     // It goes with the unit.
     leaf::make(plan, own.as_fd(), &mut false)
 }

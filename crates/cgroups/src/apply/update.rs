@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use coracle_host::{CgroupLayout, CgroupMode, Hierarchy, UnifiedTree};
 
 use super::device::{self, Swapped};
-use super::{files, partition, resctrl, systemd, v1};
+use super::write::write_all;
+use super::{files, partition, resctrl, systemd};
 use crate::error::property;
 use crate::plan::{DeviceUpdate, Moment, Property, Survey, UpdatePlan, Write, properties, restore};
 use crate::record::{Directory, Mode, Unit};
@@ -176,7 +177,7 @@ fn write_files(path: &Path, writes: &[Write], undo: &mut Undo) -> Result<()> {
     }
     let directory = open(path)?;
     let partition = partition::before(directory.as_fd(), writes);
-    v1::write_all(directory.as_fd(), path, writes, &mut |write| {
+    write_all(directory.as_fd(), path, writes, &mut |write| {
         // A file that cannot be read, such as memory.reclaim, is a request and no value.
         let Ok(before) = files::read(directory.as_fd(), &write.name) else {
             return;
@@ -197,7 +198,7 @@ fn change_devices(record: &Record, devices: &DeviceUpdate, undo: &mut Undo) -> R
         (DeviceUpdate::Lines { forth, back }, Some(Directory { path, .. }), _) => {
             let mut begun = 0;
             let directory = open(path)?;
-            let result = v1::write_all(directory.as_fd(), path, forth, &mut |_| begun += 1);
+            let result = write_all(directory.as_fd(), path, forth, &mut |_| begun += 1);
             // A list that breaks off is taken back from wherever it stands. The way back begins
             // with denying all, which is not for a list of which nothing was taken.
             if result.is_ok() || begun > 1 {
@@ -268,7 +269,7 @@ impl Taken {
             },
             Taken::Properties { unit, before } => systemd::set_properties(unit, before),
             Taken::Lines { directory, back } => {
-                v1::write_all(open(directory)?.as_fd(), directory, back, &mut |_| {})
+                write_all(open(directory)?.as_fd(), directory, back, &mut |_| {})
             }
             Taken::Program { directory, swapped } => {
                 device::swap_back(open(directory)?.as_fd(), directory, swapped)

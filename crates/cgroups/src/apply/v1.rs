@@ -1,26 +1,17 @@
-//! Making the container's cgroup in one v1 hierarchy, and directories in general.
+//! Making the container's cgroup in one v1 hierarchy.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use nix::errno::Errno;
-
+use super::directory::{Age, cannot_make, levels, make_path};
+use super::files;
 use super::processes::processes_below;
-use super::{files, hint};
+use super::rmdir::undo_directory;
+use super::write::write_all;
 use crate::error::property;
-use crate::plan::{Absent, Denied, HierarchyPlan, Refused, Write, directory};
+use crate::plan::{Denied, HierarchyPlan, directory};
 use crate::record::Directory;
 use crate::{Error, Result};
-
-/// How often a path is begun anew because somebody removed a parent meanwhile.
-const ATTEMPTS: usize = 16;
-
-/// Whether a cgroup was there before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Age {
-    New,
-    Old,
-}
 
 /// Makes the cgroup, writes its values and opens its `tasks`. What was made is noted in `record` at
 /// once. `None` if the plan forgives that it may not be made.
@@ -58,82 +49,12 @@ pub(super) fn make(
         Err(errno) if files::is_denied(errno) && *denied == Denied::Skip => {
             // Whatever was made of it is of no use; the list keeps pace with the tasks files.
             if let Some(noted) = record.pop() {
-                super::remove::undo_directory(&noted);
+                undo_directory(&noted);
             }
             Ok(None)
         }
         Err(errno) => Err(cannot_make(path, errno, denied)),
     }
-}
-
-/// The error for a cgroup that could not be made.
-pub(super) fn cannot_make(path: PathBuf, errno: Errno, denied: &Denied) -> Error {
-    match denied {
-        Denied::Fail {
-            needed_by: Some(needed_by),
-        } if files::is_denied(errno) => Error::Delegation {
-            path: needed_by.clone(),
-            directory: path,
-            errno,
-        },
-        _ => Error::Make { path, errno },
-    }
-}
-
-/// Makes `path` below `top` with all parents, and notes each directory that is new.
-pub(super) fn make_path(top: BorrowedFd, path: &Path, noted: &mut Directory) -> nix::Result<Age> {
-    // One call does where the parent is there, as it nearly always is.
-    match files::make(top, path) {
-        Ok(()) => {
-            noted.made.push(noted.path.clone());
-            return Ok(Age::New);
-        }
-        Err(Errno::EEXIST) => return Ok(Age::Old),
-        Err(Errno::ENOENT) => {}
-        Err(errno) => return Err(errno),
-    }
-    let mut result = Err(Errno::ENOENT);
-    for _ in 0..ATTEMPTS {
-        result = make_levels(top, path, noted);
-        if result != Err(Errno::ENOENT) {
-            break;
-        }
-    }
-    result
-}
-
-fn make_levels(top: BorrowedFd, path: &Path, noted: &mut Directory) -> nix::Result<Age> {
-    let mut age = Age::Old;
-    for level in levels(path) {
-        age = make_level(top, &level, noted)?;
-    }
-    Ok(age)
-}
-
-/// Makes one directory whose parent is there.
-pub(super) fn make_level(top: BorrowedFd, level: &Path, noted: &mut Directory) -> nix::Result<Age> {
-    match files::make(top, level) {
-        Ok(()) => {
-            let path = noted.mount.join(level);
-            if !noted.made.contains(&path) {
-                noted.made.push(path);
-            }
-            Ok(Age::New)
-        }
-        Err(Errno::EEXIST) => Ok(Age::Old),
-        Err(errno) => Err(errno),
-    }
-}
-
-/// `a`, `a/b`, `a/b/c`.
-pub(super) fn levels(path: &Path) -> Vec<PathBuf> {
-    let mut levels: Vec<PathBuf> = path
-        .ancestors()
-        .filter(|level| !level.as_os_str().is_empty())
-        .map(Path::to_owned)
-        .collect();
-    levels.reverse();
-    levels
 }
 
 /// A cgroup that was there must not hold processes.
@@ -200,62 +121,4 @@ fn inherit_file(top: BorrowedFd, plan: &HierarchyPlan, file: &str) -> Result<()>
         })?;
     }
     Ok(())
-}
-
-/// Writes the values in order, then those again that another one stood in the way of. `note` hears
-/// of each file right before it is written.
-pub(super) fn write_all(
-    directory: BorrowedFd,
-    path: &Path,
-    writes: &[Write],
-    note: &mut dyn FnMut(&Write),
-) -> Result<()> {
-    let mut again = Vec::new();
-    let mut open = None;
-    for write in writes {
-        match (write_one(directory, write, &mut open, note), write.refused) {
-            (Ok(()), _) => {}
-            (Err((write, Errno::EINVAL | Errno::EBUSY)), Refused::Again) => again.push(write),
-            (Err((_, Errno::EPERM | Errno::EACCES)), Refused::Skip) => {}
-            (Err((write, errno)), _) => return Err(hint::refused(directory, path, write, errno)),
-        }
-    }
-    for write in again {
-        write_one(directory, write, &mut open, note)
-            .map_err(|(write, errno)| hint::refused(directory, path, write, errno))?;
-    }
-    Ok(())
-}
-
-/// A refusal comes with the write that was refused.
-type Attempt<'a> = std::result::Result<(), (&'a Write, Errno)>;
-/// The file that was written last: device rules are a dozen lines for one file.
-type Open<'a> = Option<(&'a str, OwnedFd)>;
-
-/// Writes one value into the first of its files that is there.
-fn write_one<'a>(
-    directory: BorrowedFd,
-    write: &'a Write,
-    open: &mut Open<'a>,
-    note: &mut dyn FnMut(&Write),
-) -> Attempt<'a> {
-    let mut write = write;
-    loop {
-        note(write);
-        match (write_open(directory, write, open), &write.absent) {
-            (Ok(()), _) | (Err(Errno::ENOENT), Absent::Skip) => return Ok(()),
-            (Err(Errno::ENOENT), Absent::Instead(other)) => write = other,
-            (Err(errno), _) => return Err((write, errno)),
-        }
-    }
-}
-
-fn write_open<'a>(directory: BorrowedFd, write: &'a Write, open: &mut Open<'a>) -> nix::Result<()> {
-    let file = match open.take() {
-        Some((name, file)) if name == write.name => file,
-        _ => files::open_to_write(directory, &write.name)?,
-    };
-    let result = files::write_value(&file, &write.text());
-    *open = Some((&write.name, file));
-    result
 }

@@ -7,8 +7,10 @@ use nix::errno::Errno;
 use nix::fcntl::AtFlags;
 use nix::unistd::{Uid, fchownat};
 
+use super::directory::{self, Age, cannot_make, levels};
 use super::processes::processes_below;
-use super::v1::{self, Age};
+use super::rmdir::undo_directory;
+use super::write::write_all;
 use super::{device, files, partition};
 use crate::error::property;
 use crate::plan::{Denied, Enable, UnifiedPlan, unified_directory};
@@ -37,26 +39,53 @@ pub(super) fn make(
         Ok(made) => made,
         Err(_) if plan.side && plan.required.is_empty() => return forgo(record),
         Err(errno) if files::is_denied(errno) && *denied == Denied::Skip => return forgo(record),
-        Err(errno) => return Err(v1::cannot_make(path, errno, denied)),
+        Err(errno) => return Err(cannot_make(path, errno, denied)),
     };
-    check_required(leaf.as_fd(), plan, &blocked)?;
-    check_type(leaf.as_fd(), &path, plan)?;
     check_unused(leaf.as_fd(), &path)?;
-    v1::write_all(leaf.as_fd(), &path, &plan.writes, &mut |_| {})?;
-    partition::check(leaf.as_fd(), &path, &plan.writes, None)?;
-    if let Some(program) = &plan.devices {
-        device::attach(leaf.as_fd(), &path, program, age)?;
-    }
-    if let Some(uid) = plan.owner {
-        give(leaf.as_fd(), &path, uid)?;
-    }
+    fill(leaf.as_fd(), plan, &blocked, age)?;
     Ok(Some(leaf))
+}
+
+/// Makes the cgroup `own`, whoever has made its directory, what the plan says: limits, device
+/// filter and owner. `blocked` is what its parents did not hand down.
+pub(super) fn fill(
+    own: BorrowedFd,
+    plan: &UnifiedPlan,
+    blocked: &[Blocked],
+    age: Age,
+) -> Result<()> {
+    let path = plan.mount.join(&plan.path);
+    check_required(own, plan, blocked)?;
+    check_type(own, &path, plan)?;
+    write_all(own, &path, &plan.writes, &mut |_| {})?;
+    partition::check(own, &path, &plan.writes, None)?;
+    if let Some(program) = &plan.devices {
+        device::attach(own, &path, program, age)?;
+    }
+    match plan.owner {
+        Some(uid) => give(own, &path, uid),
+        None => Ok(()),
+    }
+}
+
+/// Hands the required controllers down to a cgroup that somebody else has made: from the top to its
+/// parent.
+pub(super) fn enable_down_to(top: BorrowedFd, plan: &UnifiedPlan) -> nix::Result<Vec<Blocked>> {
+    let mut blocked = Vec::new();
+    if !plan.required.is_empty() {
+        enable(top, &plan.mount, plan, &mut blocked)?;
+        for level in levels(plan.path.parent().unwrap_or(Path::new(""))) {
+            let parent = files::open_below(top, &level)?;
+            enable(parent.as_fd(), &plan.mount.join(level), plan, &mut blocked)?;
+        }
+    }
+    Ok(blocked)
 }
 
 /// The container goes without; nothing of an attempt stays.
 fn forgo(record: &mut Option<Directory>) -> Result<Option<OwnedFd>> {
     if let Some(noted) = record.take() {
-        super::remove::undo_directory(&noted);
+        undo_directory(&noted);
     }
     Ok(None)
 }
@@ -76,15 +105,15 @@ fn make_path(
     blocked: &mut Vec<Blocked>,
 ) -> nix::Result<Age> {
     if plan.enable == Enable::Required && plan.required.is_empty() {
-        return v1::make_path(top, &plan.path, noted);
+        return directory::make_path(top, &plan.path, noted);
     }
     let mut age = Age::Old;
     let mut parent = top.try_clone_to_owned().map_err(|_| Errno::EMFILE)?;
     let mut parent_path = plan.mount.clone();
-    let levels = v1::levels(&plan.path);
+    let levels = levels(&plan.path);
     for (index, level) in levels.iter().enumerate() {
         enable(parent.as_fd(), &parent_path, plan, blocked)?;
-        age = v1::make_level(top, level, noted)?;
+        age = directory::make_level(top, level, noted)?;
         parent = files::open_below(top, level)?;
         parent_path = plan.mount.join(level);
         if index + 1 < levels.len() {
@@ -96,7 +125,7 @@ fn make_path(
 
 /// Hands controllers down from `directory`: all at once, else one by one, and notes what fails: a
 /// controller may be unavailable while nobody needs it.
-pub(super) fn enable(
+fn enable(
     directory: BorrowedFd,
     path: &Path,
     plan: &UnifiedPlan,
@@ -173,11 +202,7 @@ fn needs_domain(plan: &UnifiedPlan) -> bool {
 }
 
 /// A limit without its controller is an error that tells where the way down ends.
-pub(super) fn check_required(
-    leaf: BorrowedFd,
-    plan: &UnifiedPlan,
-    blocked: &[Blocked],
-) -> Result<()> {
+fn check_required(leaf: BorrowedFd, plan: &UnifiedPlan, blocked: &[Blocked]) -> Result<()> {
     if plan.required.is_empty() {
         return Ok(());
     }
@@ -205,7 +230,7 @@ pub(super) fn check_required(
 }
 
 /// The cgroup must be able to hold a process, and the limits that are asked.
-pub(super) fn check_type(leaf: BorrowedFd, path: &Path, plan: &UnifiedPlan) -> Result<()> {
+fn check_type(leaf: BorrowedFd, path: &Path, plan: &UnifiedPlan) -> Result<()> {
     let failed = |errno| Error::Make {
         path: path.to_owned(),
         errno,

@@ -10,6 +10,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::files;
+use crate::table::{MEMORY_EVENTS, Version};
 use crate::{Error, Record, Result};
 
 /// An open ear for one container.
@@ -50,8 +51,8 @@ pub enum Happening {
 pub fn watch(record: &Record) -> Result<Watch> {
     let (path, file, listen): (_, _, fn(&Path) -> nix::Result<Memory>) =
         match (record.hierarchy("memory"), &record.unified) {
-            (Some(memory), _) => (&memory.path, "memory.oom_control", notice),
-            (None, Some(unified)) => (&unified.path, "memory.events", events),
+            (Some(memory), _) => (&memory.path, MEMORY_EVENTS.name(Version::V1), notice),
+            (None, Some(unified)) => (&unified.path, MEMORY_EVENTS.name(Version::V2), events),
             (None, None) => {
                 let memory = Memory::Silent;
                 return Ok(Watch { memory });
@@ -68,7 +69,7 @@ pub fn watch(record: &Record) -> Result<Watch> {
 
 fn notice(path: &Path) -> nix::Result<Memory> {
     let directory = files::open_path(path)?;
-    let control = files::open_to_read(directory.as_fd(), "memory.oom_control")?;
+    let control = files::open_to_read(directory.as_fd(), MEMORY_EVENTS.name(Version::V1))?;
     let notice = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
     let line = format!("{} {}", notice.as_fd().as_raw_fd(), control.as_raw_fd());
     match files::write(directory.as_fd(), "cgroup.event_control", &line) {
@@ -91,7 +92,7 @@ fn notice(path: &Path) -> nix::Result<Memory> {
 fn events(path: &Path) -> nix::Result<Memory> {
     let directory = files::open_path(path)?;
     // Without the memory controller nobody kills for want of memory here.
-    match files::open_to_read(directory.as_fd(), "memory.events") {
+    match files::open_to_read(directory.as_fd(), MEMORY_EVENTS.name(Version::V2)) {
         Ok(file) => {
             let kills = kills(&file)?;
             Ok(Memory::Events { file, kills })

@@ -4,7 +4,7 @@
 use coracle_bundle::{DeviceAccess, DeviceRule, DeviceRuleKind};
 use coracle_sys::Instruction;
 
-use super::devices::line;
+use super::device_text::line;
 use super::write::Refused;
 
 /// A device filter, as rules and as what the kernel runs.

@@ -9,6 +9,7 @@ use coracle_bundle::{DeviceAccess, DeviceRule, DeviceRuleKind};
 use coracle_host::Host;
 
 use super::bpf::Program;
+use super::device_text::line;
 use super::write::{Refused, Write};
 use crate::table::{DEVICES_ALLOW, DEVICES_DENY};
 use crate::{Error, Result};
@@ -163,32 +164,6 @@ pub(super) fn any(allow: bool, kind: DeviceRuleKind, access: DeviceAccess) -> De
 
 pub(super) fn is_everything(rule: &DeviceRule) -> bool {
     *rule == any(rule.allow, DeviceRuleKind::All, ALL)
-}
-
-/// `1:3`, `136:*`.
-pub(super) fn numbers_text(rule: &DeviceRule) -> String {
-    let number = |number: Option<u32>| number.map_or("*".to_owned(), |n| n.to_string());
-    format!("{}:{}", number(rule.major), number(rule.minor))
-}
-
-/// A line as the v1 files have it: `c 1:3 rwm`.
-pub(super) fn line(rule: &DeviceRule) -> String {
-    let kind = match rule.kind {
-        DeviceRuleKind::All => 'a',
-        DeviceRuleKind::Char => 'c',
-        DeviceRuleKind::Block => 'b',
-    };
-    format!("{kind} {} {}", numbers_text(rule), access_text(rule.access))
-}
-
-/// `rwm`.
-pub(super) fn access_text(access: DeviceAccess) -> String {
-    let letters = [(access.read, 'r'), (access.write, 'w'), (access.mknod, 'm')];
-    letters
-        .iter()
-        .filter(|(set, _)| *set)
-        .map(|(_, letter)| *letter)
-        .collect()
 }
 
 /// The entries as lines in their order, and a few more where the kernel's memory needs them; and

@@ -141,8 +141,8 @@ pub(super) fn source(row: &Row) -> String {
     format!("linux.resources.{}", row.property)
 }
 
-/// A file's name in a v1 hierarchy: a cpuset that is mounted as the old file system of that name has
-/// files without prefix.
+/// A file's name in a v1 hierarchy: a cpuset that is mounted as the old file system of that name
+/// has files without prefix.
 pub(super) fn name(file: &File, hierarchy: &Hierarchy) -> &'static str {
     let bare = file.name.strip_prefix("cpuset.");
     bare.filter(|_| hierarchy.noprefix).unwrap_or(file.name)

@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use super::Group;
+use super::group::Group;
 use crate::apply::files;
 use crate::statistics::{BandwidthInfo, CacheInfo, IntelRdt, Occupancy, Traffic};
 use crate::{Error, Result};

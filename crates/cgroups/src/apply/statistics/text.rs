@@ -1,10 +1,8 @@
-//! The forms of the kernel's texts, and what has one form on both versions.
+//! The forms of the kernel's texts.
 
 use std::collections::BTreeMap;
 
-use super::Group;
-use crate::Result;
-use crate::statistics::{Pids, Pressure, Stalls};
+use crate::statistics::{Pressure, Stalls};
 
 /// A number alone in its file; `max` is the largest, whatever else is zero.
 pub(super) fn number(text: &str) -> u64 {
@@ -35,10 +33,7 @@ pub(super) fn list(text: &str) -> Vec<u16> {
 }
 
 /// Pressure stall information.
-pub(super) fn pressure(group: &Group, file: &str) -> Result<Option<Pressure>> {
-    let Some(text) = group.text(file)? else {
-        return Ok(None);
-    };
+pub(super) fn pressure(text: &str) -> Pressure {
     let stalls = |name: &str| {
         let line = text.lines().find_map(|line| line.strip_prefix(name));
         let mut stalls = Stalls::default();
@@ -53,10 +48,10 @@ pub(super) fn pressure(group: &Group, file: &str) -> Result<Option<Pressure>> {
         }
         stalls
     };
-    Ok(Some(Pressure {
+    Pressure {
         some: stalls("some "),
         full: stalls("full "),
-    }))
+    }
 }
 
 /// `12.34`: the kernel prints two places, of a value up to 100.
@@ -65,14 +60,6 @@ fn percent(text: &str) -> f64 {
     let number = |digits: &str| u32::from(digits.parse::<u16>().unwrap_or(0));
     // One division, so that it is the number nearest to what stands there.
     f64::from(number(whole) * 100 + number(hundredths)) / 100.0
-}
-
-/// Both files have one name on both versions. A limit of zero stands for none.
-pub(super) fn pids(group: &Group, pids: &mut Pids) -> Result<()> {
-    pids.current = group.number("pids.current")?;
-    let limit = group.number("pids.max")?;
-    pids.limit = if limit == u64::MAX { 0 } else { limit };
-    Ok(())
 }
 
 #[cfg(test)]

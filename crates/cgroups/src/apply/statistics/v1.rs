@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::Group;
+use super::group::Group;
 use super::text::{keyed, list, number};
 use crate::Result;
 use crate::statistics::{

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::Group;
+use super::group::Group;
 use super::text::{keyed, pressure};
 use crate::Result;
 use crate::statistics::{Blkio, BlkioEntry, Cpu, Hugetlb, Memory, MemoryEntry};
+use crate::table::{MEMORY_LIMIT, MEMORY_PEAK, MEMORY_SWAP, MEMORY_USAGE, Version};
 
 pub(super) fn cpu(group: &Group, cpu: &mut Cpu) -> Result<()> {
     let stat = keyed(&group.text("cpu.stat")?.unwrap_or_default());
@@ -17,7 +18,7 @@ pub(super) fn cpu(group: &Group, cpu: &mut Cpu) -> Result<()> {
     cpu.throttling.periods = value("nr_periods");
     cpu.throttling.throttled_periods = value("nr_throttled");
     cpu.throttling.throttled_time = nanoseconds("throttled_usec");
-    cpu.psi = pressure(group, "cpu.pressure")?;
+    cpu.psi = group.text("cpu.pressure")?.as_deref().map(pressure);
     Ok(())
 }
 
@@ -28,14 +29,13 @@ pub(super) fn memory(group: &Group, memory: &mut Memory) -> Result<()> {
     memory.raw = keyed(&stat);
     memory.cache = memory.raw.get("file").copied().unwrap_or_default();
     memory.usage = MemoryEntry {
-        limit: group.number("memory.max")?,
-        usage: group.number("memory.current")?,
-        // Since Linux 5.19.
-        max: group.number("memory.peak")?,
+        limit: group.number(MEMORY_LIMIT.name(Version::V2))?,
+        usage: group.number(MEMORY_USAGE.name(Version::V2))?,
+        max: group.number(MEMORY_PEAK.name(Version::V2))?,
         failcnt: 0,
     };
     // v1 counts memory and swap together. A common peak is not to be had from two single ones.
-    let limit = group.number("memory.swap.max")?;
+    let limit = group.number(MEMORY_SWAP.name(Version::V2))?;
     memory.swap = MemoryEntry {
         limit: limit.saturating_add(memory.usage.limit),
         usage: group
@@ -44,7 +44,7 @@ pub(super) fn memory(group: &Group, memory: &mut Memory) -> Result<()> {
         max: 0,
         failcnt: 0,
     };
-    memory.psi = pressure(group, "memory.pressure")?;
+    memory.psi = group.text("memory.pressure")?.as_deref().map(pressure);
     Ok(())
 }
 
@@ -78,7 +78,7 @@ pub(super) fn blkio(group: &Group, blkio: &mut Blkio) -> Result<()> {
             });
         }
     }
-    blkio.psi = pressure(group, "io.pressure")?;
+    blkio.psi = group.text("io.pressure")?.as_deref().map(pressure);
     Ok(())
 }
 

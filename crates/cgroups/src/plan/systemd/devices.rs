@@ -7,7 +7,8 @@ use coracle_bundle::{DeviceRule, DeviceRuleKind};
 use coracle_dbus::{Kind, Value};
 
 use super::property::Property;
-use crate::plan::devices::{access_text, is_everything};
+use crate::plan::device_text::access_text;
+use crate::plan::devices::is_everything;
 
 const SOURCE: &str = "linux.resources.devices";
 

@@ -1,0 +1,91 @@
+//! Making directories of a cgroup file system, of either version.
+
+use std::os::fd::BorrowedFd;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+
+use super::files;
+use crate::Error;
+use crate::plan::Denied;
+use crate::record::Directory;
+
+/// How often a path is begun anew because somebody removed a parent meanwhile.
+const ATTEMPTS: usize = 16;
+
+/// Whether a cgroup was there before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Age {
+    New,
+    Old,
+}
+
+/// Makes `path` below `top` with all parents, and notes each directory that is new.
+pub(super) fn make_path(top: BorrowedFd, path: &Path, noted: &mut Directory) -> nix::Result<Age> {
+    // One call does where the parent is there, as it nearly always is.
+    match files::make(top, path) {
+        Ok(()) => {
+            noted.made.push(noted.path.clone());
+            return Ok(Age::New);
+        }
+        Err(Errno::EEXIST) => return Ok(Age::Old),
+        Err(Errno::ENOENT) => {}
+        Err(errno) => return Err(errno),
+    }
+    let mut result = Err(Errno::ENOENT);
+    for _ in 0..ATTEMPTS {
+        result = make_levels(top, path, noted);
+        if result != Err(Errno::ENOENT) {
+            break;
+        }
+    }
+    result
+}
+
+fn make_levels(top: BorrowedFd, path: &Path, noted: &mut Directory) -> nix::Result<Age> {
+    let mut age = Age::Old;
+    for level in levels(path) {
+        age = make_level(top, &level, noted)?;
+    }
+    Ok(age)
+}
+
+/// Makes one directory whose parent is there.
+pub(super) fn make_level(top: BorrowedFd, level: &Path, noted: &mut Directory) -> nix::Result<Age> {
+    match files::make(top, level) {
+        Ok(()) => {
+            let path = noted.mount.join(level);
+            if !noted.made.contains(&path) {
+                noted.made.push(path);
+            }
+            Ok(Age::New)
+        }
+        Err(Errno::EEXIST) => Ok(Age::Old),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// `a`, `a/b`, `a/b/c`.
+pub(super) fn levels(path: &Path) -> Vec<PathBuf> {
+    let mut levels: Vec<PathBuf> = path
+        .ancestors()
+        .filter(|level| !level.as_os_str().is_empty())
+        .map(Path::to_owned)
+        .collect();
+    levels.reverse();
+    levels
+}
+
+/// The error for a cgroup that could not be made.
+pub(super) fn cannot_make(path: PathBuf, errno: Errno, denied: &Denied) -> Error {
+    match denied {
+        Denied::Fail {
+            needed_by: Some(needed_by),
+        } if files::is_denied(errno) => Error::Delegation {
+            path: needed_by.clone(),
+            directory: path,
+            errno,
+        },
+        _ => Error::Make { path, errno },
+    }
+}

@@ -1,0 +1,68 @@
+//! Writing values into the files of one cgroup.
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use nix::errno::Errno;
+
+use super::{files, hint};
+use crate::Result;
+use crate::plan::{Absent, Refused, Write};
+
+/// Writes the values in order, then those again that another one stood in the way of. `note` hears
+/// of each file right before it is written.
+pub(super) fn write_all(
+    directory: BorrowedFd,
+    path: &Path,
+    writes: &[Write],
+    note: &mut dyn FnMut(&Write),
+) -> Result<()> {
+    let mut again = Vec::new();
+    let mut open = None;
+    for write in writes {
+        match (write_one(directory, write, &mut open, note), write.refused) {
+            (Ok(()), _) => {}
+            (Err((write, Errno::EINVAL | Errno::EBUSY)), Refused::Again) => again.push(write),
+            (Err((_, Errno::EPERM | Errno::EACCES)), Refused::Skip) => {}
+            (Err((write, errno)), _) => return Err(hint::refused(directory, path, write, errno)),
+        }
+    }
+    for write in again {
+        write_one(directory, write, &mut open, note)
+            .map_err(|(write, errno)| hint::refused(directory, path, write, errno))?;
+    }
+    Ok(())
+}
+
+/// A refusal comes with the write that was refused.
+type Attempt<'a> = std::result::Result<(), (&'a Write, Errno)>;
+/// The file that was written last: device rules are a dozen lines for one file.
+type Open<'a> = Option<(&'a str, OwnedFd)>;
+
+/// Writes one value into the first of its files that is there.
+fn write_one<'a>(
+    directory: BorrowedFd,
+    write: &'a Write,
+    open: &mut Open<'a>,
+    note: &mut dyn FnMut(&Write),
+) -> Attempt<'a> {
+    let mut write = write;
+    loop {
+        note(write);
+        match (write_open(directory, write, open), &write.absent) {
+            (Ok(()), _) | (Err(Errno::ENOENT), Absent::Skip) => return Ok(()),
+            (Err(Errno::ENOENT), Absent::Instead(other)) => write = other,
+            (Err(errno), _) => return Err((write, errno)),
+        }
+    }
+}
+
+fn write_open<'a>(directory: BorrowedFd, write: &'a Write, open: &mut Open<'a>) -> nix::Result<()> {
+    let file = match open.take() {
+        Some((name, file)) if name == write.name => file,
+        _ => files::open_to_write(directory, &write.name)?,
+    };
+    let result = files::write_value(&file, &write.text());
+    *open = Some((&write.name, file));
+    result
+}
