@@ -3,13 +3,10 @@
 use std::path::PathBuf;
 
 use coracle_host::CgroupMode;
-use coracle_sys::Fault;
-use coracle_text::errno_text;
+use coracle_sys::{Cause, Fault};
+use coracle_text::{cause_text, errno_text};
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
-
-/// The step in which init goes down into its own cgroup.
-pub(crate) const LEAF_STEP: u32 = u32::MAX;
 
 /// Where the container's cgroups are. The default value is "no cgroup at all".
 ///
@@ -132,18 +129,24 @@ impl Record {
         u32::try_from(self.hierarchies.len() + self.resctrl.len()).unwrap_or(u32::MAX)
     }
 
+    /// The step of [`crate::descend`]: the last one.
+    #[must_use]
+    pub fn leaf_step(&self) -> u32 {
+        self.steps().saturating_add(1)
+    }
+
     /// What init does in `step`: `join cgroup /sys/fs/cgroup/pids/web1`.
     #[must_use]
     pub fn describe(&self, step: u32) -> String {
-        if let (LEAF_STEP, Some(unified), Some(leaf)) = (step, &self.unified, &self.leaf) {
-            return format!("join cgroup {}", unified.path.join(leaf).display());
-        }
         let cgroups = self.hierarchies.iter().map(|directory| &directory.path);
         let groups = self.resctrl.iter().map(|group| &group.path);
         let step = usize::try_from(step).unwrap_or(usize::MAX);
-        // After them may come the file of `open_procs`.
-        let last = self.unified.iter().map(|directory| &directory.path);
-        match cgroups.chain(groups).chain(last).nth(step) {
+        // After them may come the file of `open_procs`, and then init's own cgroup.
+        let unified = self.unified.iter().map(|directory| directory.path.clone());
+        let leaf = self.unified.iter().zip(&self.leaf);
+        let leaf = leaf.map(|(unified, leaf)| unified.path.join(leaf));
+        let all = cgroups.chain(groups).cloned().chain(unified).chain(leaf);
+        match all.into_iter().nth(step) {
             Some(path) => format!("join cgroup {}", path.display()),
             None => "join cgroup".to_owned(),
         }
@@ -152,14 +155,17 @@ impl Record {
     /// The sentence for a fault of [`crate::join`].
     #[must_use]
     pub fn explain(&self, fault: &Fault) -> String {
-        let hint = match fault.errno {
+        let step = self.describe(fault.step);
+        let Cause::Call(_, errno) = fault.cause else {
+            return format!("{step}: {}", cause_text(fault.cause));
+        };
+        let hint = match errno {
             // cpuset_can_attach of the kernel; nobody else answers a join this way.
             Errno::ENOSPC => ": its cpuset has no cpus or no mems",
             Errno::ENOENT | Errno::ENODEV => ": the cgroup was removed meanwhile",
             _ => "",
         };
-        let step = self.describe(fault.step);
-        format!("{step}: {}{hint}", errno_text(fault.errno))
+        format!("{step}: {}{hint}", errno_text(errno))
     }
 }
 
@@ -219,7 +225,7 @@ mod tests {
         };
         assert_eq!(record.steps(), 1);
         assert_eq!(
-            record.explain(&Fault::new(0, Call::Write, Errno::ENOSPC)),
+            record.explain(&Fault::new(0, (Call::Write, Errno::ENOSPC))),
             "join cgroup /sys/fs/cgroup/cpuset/web1: no space left on device (ENOSPC): \
              its cpuset has no cpus or no mems"
         );

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use coracle_sys::{Call, ExitStatus};
-use coracle_text::errno_text;
+use coracle_sys::{Call, Cause, ExitStatus};
+use coracle_text::{cause_text, errno_text};
 use nix::errno::Errno;
 
 use crate::plan::answer::Version;
@@ -16,14 +16,12 @@ pub enum Error {
     #[error("criu: not found in PATH")]
     NotFound,
     /// It could not be executed.
-    #[error("start {path:?}: {}: {}", call.name(), errno_text(*errno))]
+    #[error("start {path:?}: {}", cause_text(*cause))]
     Start {
         /// The program.
         path: PathBuf,
-        /// The call that failed.
-        call: Call,
-        /// The kernel's answer.
-        errno: Errno,
+        /// Why not.
+        cause: Cause,
     },
     /// criu's mode for ordinary users restores no namespaces.
     #[error("restore needs CAP_SYS_ADMIN: without it criu restores no container")]

@@ -2,8 +2,8 @@
 
 use coracle_bundle::HookPoint;
 use coracle_program::Failure;
-use coracle_sys::{Call, Fault};
-use coracle_text::errno_text;
+use coracle_sys::{Call, Cause, ExitStatus};
+use coracle_text::{cause_text, errno_text};
 use nix::errno::Errno;
 use std::time::Duration;
 
@@ -40,29 +40,34 @@ pub enum Error {
     },
 }
 
-/// For the way from init to the runtime. A fault has room for an errno only, so a status or a
-/// signal travels as the errno of that number; those from 134 on have none and get lost.
-pub(crate) fn into_fault(failure: Failure, step: u32) -> Fault {
+coracle_text::checks! {
+    TimeOut = "timed out",
+    NoInput = "the runtime has prepared no input for it",
+    Interrupted = "killed",
+}
+
+/// For the way from init to the runtime.
+pub(crate) fn cause(failure: Failure) -> Cause {
     match failure {
-        Failure::Start(errno) => Fault::new(step, Call::Exec, errno),
-        Failure::Status(status) => Fault::new(step, Call::ExitStatus, Errno::from_raw(status)),
-        Failure::Signal(signal) => Fault::new(step, Call::Kill, Errno::from_raw(signal)),
-        Failure::TimeOut(_) => Fault::new(step, Call::TimeOut, Errno::ETIMEDOUT),
-        Failure::ContainerGone => Fault::new(step, Call::Check, Errno::ESRCH),
-        Failure::Call(call, errno) => Fault::new(step, call, errno),
-        // Init reads no output and catches no signal.
-        Failure::TooLong(_) => Fault::new(step, Call::Read, Errno::EFBIG),
-        Failure::Interrupted => Fault::new(step, Call::Poll, Errno::EINTR),
+        Failure::Start(errno) => Cause::Call(Call::Exec, errno),
+        Failure::Status(status) => Cause::Exit(ExitStatus::Code(status)),
+        Failure::Signal(signal) => Cause::Exit(ExitStatus::Signal(signal)),
+        Failure::Call(call, errno) => Cause::Call(call, errno),
+        Failure::TimeOut(_) => Check::TimeOut.into(),
+        // Init reads no output, catches no signal, and waits for no container.
+        Failure::TooLong(_) | Failure::ContainerGone | Failure::Interrupted => {
+            Check::Interrupted.into()
+        }
     }
 }
 
-pub(crate) fn of_fault(fault: &Fault, timeout: Option<Duration>) -> Failure {
-    match fault.call {
-        Call::Exec => Failure::Start(fault.errno),
-        Call::ExitStatus => Failure::Status(fault.errno as i32),
-        Call::Kill => Failure::Signal(fault.errno as i32),
-        Call::TimeOut => Failure::TimeOut(timeout),
-        call => Failure::Call(call, fault.errno),
+/// What [`cause`] was made of, in words. Only the plan knows the time limit.
+pub(crate) fn explain(cause: Cause, timeout: Option<Duration>) -> String {
+    match cause {
+        Cause::Call(Call::Exec, errno) => Failure::Start(errno).to_string(),
+        cause if cause == Check::TimeOut.into() => Failure::TimeOut(timeout).to_string(),
+        Cause::Check(number) => Check::text(number).to_owned(),
+        cause => cause_text(cause),
     }
 }
 

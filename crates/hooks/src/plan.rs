@@ -1,6 +1,6 @@
 //! From `hooks` to command lines. Pure.
 
-use crate::error::{attempted, of_fault};
+use crate::error::{self, attempted};
 use coracle_bundle::{Hook, HookPoint, Hooks};
 use coracle_sys::{Fault, StringArray};
 use std::ffi::{CStr, CString};
@@ -116,7 +116,7 @@ impl Plan {
         let timeout = self
             .command(point, fault.step)
             .and_then(|command| command.timeout);
-        let failure = of_fault(fault, timeout);
+        let failure = error::explain(fault.cause, timeout);
         let path = self
             .command(point, fault.step)
             .map(|command| command.path.to_string_lossy());
@@ -142,7 +142,7 @@ fn describe(point: HookPoint, index: usize, path: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::into_fault;
+    use crate::error::cause;
     use coracle_program::Failure;
     use coracle_sys::Call;
     use nix::errno::Errno;
@@ -207,14 +207,14 @@ mod tests {
         let point = HookPoint::StartContainer;
         assert_eq!(plan.steps(point), 2);
         let say = |failure: Failure, output: &str| {
-            let text = plan.explain(point, &into_fault(failure, 1), output);
+            let text = plan.explain(point, &Fault::new(1, cause(failure)), output);
             let rest = text.strip_prefix("error running startContainer hook #1: /bin/check: ");
             rest.expect("the name of the step").to_owned()
         };
         assert_eq!(say(Failure::Start(Errno::ENOENT), ""), "not found (ENOENT)");
         assert_eq!(say(Failure::Status(3), "no disk"), "exit status 3: no disk");
         assert_eq!(say(Failure::Status(127), ""), "exit status 127");
-        assert_eq!(say(Failure::Status(200), ""), "exit status above 133");
+        assert_eq!(say(Failure::Status(200), ""), "exit status 200");
         assert_eq!(say(Failure::Signal(9), ""), "killed by signal 9");
         assert_eq!(say(Failure::TimeOut(None), ""), "timed out after 2 s");
         let failure = Failure::Call(Call::Clone, Errno::ENOMEM);

@@ -7,7 +7,7 @@
 use coracle_bundle::HookPoint;
 use coracle_hooks::{Command, Error, fill_stdin, run, run_all, stdin_files};
 use coracle_program::{Limits, Output};
-use coracle_sys::{Call, StringArray};
+use coracle_sys::{Cause, ExitStatus, StringArray};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -247,7 +247,7 @@ fn init_reports_coordinates() {
         let answer = coracle_hooks::run_in_container(&commands, stdin, Some(writer.as_fd()), None);
         output.read();
         (
-            answer.map_err(|fault| (fault.step, fault.call, fault.errno as i32)),
+            answer.map_err(|fault| (fault.step, fault.cause)),
             output.text(),
         )
     };
@@ -255,10 +255,13 @@ fn init_reports_coordinates() {
     let failed = run(&["cat", "echo why >&2; exit 3", "echo no"], 3);
     assert_eq!(
         failed,
-        (Err((1, Call::ExitStatus, 3)), "statewhy".to_owned())
+        (
+            Err((1, Cause::Exit(ExitStatus::Code(3)))),
+            "statewhy".to_owned()
+        )
     );
     let (answer, _) = run(&["kill -9 $$"], 1);
-    assert_eq!(answer, Err((0, Call::Kill, 9)));
+    assert_eq!(answer, Err((0, Cause::Exit(ExitStatus::Signal(9)))));
     let (answer, _) = run(&["cat", "cat"], 1);
-    assert_eq!(answer, Err((1, Call::Check, Errno::EBADF as i32)));
+    assert!(matches!(answer, Err((1, Cause::Check(_)))), "{answer:?}");
 }

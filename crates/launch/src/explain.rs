@@ -3,12 +3,12 @@
 use std::ops::Range;
 
 use coracle_bundle::{Config, HookPoint};
-use coracle_sys::Fault;
-use coracle_text::errno_text;
+use coracle_sys::{Cause, Fault};
+use coracle_text::cause_text;
 use serde::Serialize;
 
 use crate::filter::{Filter, Moment};
-use crate::message::Stage;
+use crate::message::{Check, Stage};
 use crate::plan::Plan;
 
 /// One part of the plan, its steps in order.
@@ -105,24 +105,28 @@ impl Plan {
             Stage::Seccomp => {
                 return match &self.filter {
                     Some(filter) => filter.program.explain(fault),
-                    None => plain("the seccomp filter", fault),
+                    None => plain("the seccomp filter", fault.cause),
                 };
             }
             Stage::Rootfs => {
                 return match &self.rootfs {
                     Some(rootfs) => rootfs.explain(fault),
-                    None => plain("the root file system", fault),
+                    None => plain("the root file system", fault.cause),
                 };
             }
-            Stage::Cgroup => return plain("join the container's cgroup", fault),
-            Stage::Session => return plain("prepare init", fault),
+            Stage::Cgroup => return plain("join the container's cgroup", fault.cause),
+            Stage::Session => return plain("prepare init", fault.cause),
         };
         self.hooks.explain(point, fault, output)
     }
 }
 
-fn plain(what: &str, fault: &Fault) -> String {
-    format!("{what}: {}: {}", fault.call.name(), errno_text(fault.errno))
+/// A failure that needs no plan to be understood.
+pub(crate) fn plain(what: &str, cause: Cause) -> String {
+    match cause {
+        Cause::Check(check) => format!("{what}: {}", Check::text(check)),
+        cause => format!("{what}: {}", cause_text(cause)),
+    }
 }
 
 /// The sentence for what init reported after it was created, when only the stored config is left of
@@ -141,7 +145,7 @@ pub fn explain_start(config: &Config, stage: Stage, fault: &Fault, output: &str)
             .and_then(|process| process.args.first())
         {
             Some(program) => coracle_process::explain_exec(program, fault),
-            None => plain("start", fault),
+            None => plain("start", fault.cause),
         },
     }
 }

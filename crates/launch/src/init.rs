@@ -10,13 +10,13 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use coracle_bundle::HookPoint;
 use coracle_process::Ready;
-use coracle_sys::{Call, Cloned, CloseRange, Dumpable, Fault, NamespaceFlags, Parentage};
+use coracle_sys::{Call, Cause, Cloned, CloseRange, Dumpable, Fault, NamespaceFlags, Parentage};
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 use crate::filter::Moment;
-use crate::message::{self, Message, Stage};
+use crate::message::{self, Check, Message, Stage};
 use crate::plan::Plan;
 use crate::slots::{Gate, Slots, Until};
 
@@ -32,7 +32,11 @@ fn at(stage: Stage) -> impl Fn(Fault) -> (Stage, Fault) {
 
 /// A fault of the session stage, where the steps are the calls themselves.
 fn session(call: Call) -> impl Fn(Errno) -> (Stage, Fault) {
-    move |errno| (Stage::Session, Fault::new(0, call, errno))
+    move |errno| failed((call, errno))
+}
+
+fn failed(cause: impl Into<Cause>) -> (Stage, Fault) {
+    (Stage::Session, Fault::new(0, cause))
 }
 
 /// Runs as the cloned child: init, or the intermediate that clones init. Never returns.
@@ -92,7 +96,7 @@ fn prepare(plan: &Plan, slots: &mut Slots, link: BorrowedFd) -> Staged<Ready> {
     coracle_namespaces::enter(&plan.namespaces, &slots.namespaces)
         .map_err(at(Stage::Namespaces))?;
     if let Some(leaf) = leaf {
-        coracle_cgroups::descend(&leaf).map_err(at(Stage::Cgroup))?;
+        coracle_cgroups::descend(&leaf, slots.cgroup.leaf_step()).map_err(at(Stage::Cgroup))?;
     }
     // A change of user ids puts fs.suid_dumpable in force and takes the parent-death signal away.
     coracle_sys::set_dumpable(Dumpable::No).map_err(session(Call::Prctl))?;
@@ -145,10 +149,10 @@ fn hand_over(listener: &OwnedFd, link: BorrowedFd) -> Staged<()> {
         match message::listen(link) {
             Ok(Some(Message::Grant)) => return Ok(()),
             Ok(Some(Message::Attach)) => message::send(link, word, Some(listener.as_fd()))
-                .map_err(|errno| (Stage::Seccomp, Fault::new(0, Call::Send, errno)))?,
-            Ok(Some(_)) => return Err(session(Call::Read)(Errno::EPROTO)),
+                .map_err(|errno| (Stage::Seccomp, Fault::new(0, (Call::Send, errno))))?,
+            Ok(Some(_)) => return Err(failed(Check::Protocol)),
             Ok(None) => coracle_sys::exit(1),
-            Err(errno) => return Err(session(Call::Read)(errno)),
+            Err(cause) => return Err(failed(cause)),
         }
     }
 }
@@ -177,7 +181,7 @@ fn fork_init(plan: &Plan, slots: &mut Slots, link: BorrowedFd) -> Staged<()> {
     }
     let step = plan.namespaces.clone_step();
     let (cloned, forked) = clone_init(plan, slots);
-    match cloned.map_err(|errno| (Stage::Namespaces, Fault::new(step, Call::Clone, errno)))? {
+    match cloned.map_err(|errno| (Stage::Namespaces, Fault::new(step, (Call::Clone, errno))))? {
         Cloned::Child => {
             slots.enclosed = [None, None];
             Ok(())
@@ -209,9 +213,9 @@ fn clone_init(plan: &Plan, slots: &Slots) -> (nix::Result<Cloned>, fn(i32) -> Me
 fn await_admission(link: BorrowedFd) -> Staged<Option<OwnedFd>> {
     match message::receive(link) {
         Ok(Some((Message::Grant, attached))) => Ok(attached),
-        Ok(Some(_)) => Err(session(Call::Receive)(Errno::EPROTO)),
+        Ok(Some(_)) => Err(failed(Check::Protocol)),
         Ok(None) => coracle_sys::exit(1),
-        Err(errno) => Err(session(Call::Receive)(errno)),
+        Err(cause) => Err(failed(cause)),
     }
 }
 
@@ -219,9 +223,9 @@ fn await_admission(link: BorrowedFd) -> Staged<Option<OwnedFd>> {
 fn await_grant(link: BorrowedFd) -> Staged<()> {
     match message::listen(link) {
         Ok(Some(Message::Grant)) => Ok(()),
-        Ok(Some(_)) => Err(session(Call::Read)(Errno::EPROTO)),
+        Ok(Some(_)) => Err(failed(Check::Protocol)),
         Ok(None) => coracle_sys::exit(1),
-        Err(errno) => Err(session(Call::Read)(errno)),
+        Err(cause) => Err(failed(cause)),
     }
 }
 

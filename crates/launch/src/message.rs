@@ -17,7 +17,7 @@
 //!     ───── Grant ───────────────────────────▶  (run and exec) start; create leaves it to the FIFO
 //!     ◀──── Executing ───────────────────────   hooks in the container are done
 //!     ◀──── File { part of a path } ─────────   (only before Failed) where a copy was
-//!     ◀──── Failed { stage, step, call, errno }  at any time, and the last word
+//!     ◀──── Failed { stage, step, cause } ────  at any time, and the last word
 //! ```
 //!
 //! End of file after `Executing` means that init executed the program; anywhere else, that it was
@@ -28,11 +28,15 @@
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-use coracle_sys::{Call, Fault};
+use coracle_sys::{Call, Cause, Fault};
 use nix::errno::Errno;
 
 /// Length of every message in bytes.
 pub(crate) const LENGTH: usize = 16;
+
+coracle_text::checks! {
+    Protocol = "a message came that is none, or out of turn",
+}
 
 /// Whose plan a step belongs to. Together with a [`Fault`] it is a coordinate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,59 +113,54 @@ impl Message {
     #[must_use]
     pub fn encode(self) -> [u8; LENGTH] {
         let mut bytes = [0_u8; LENGTH];
-        let (kind, stage, call, first, second) = match self {
-            Message::Grant => (1, 0, 0, 0, 0),
-            Message::Forked(pid) => (2, 0, 0, 0, pid),
-            Message::Outside(pid) => (11, 0, 0, 0, pid),
-            Message::MountsReached => (3, 0, 0, 0, 0),
-            Message::Console => (4, 0, 0, 0, 0),
-            Message::Created => (5, 0, 0, 0, 0),
-            Message::Executing => (7, 0, 0, 0, 0),
-            Message::Listener(number) => (8, 0, 0, 0, number),
-            Message::Attach => (9, 0, 0, 0, 0),
+        let (kind, pid) = match self {
+            Message::Grant => (1, 0),
+            Message::Forked(pid) => (2, pid),
+            Message::Outside(pid) => (11, pid),
+            Message::MountsReached => (3, 0),
+            Message::Console => (4, 0),
+            Message::Created => (5, 0),
+            Message::Executing => (7, 0),
+            Message::Listener(number) => (8, number),
+            Message::Attach => (9, 0),
             Message::File(part) => {
                 bytes[0] = 10;
                 bytes[1..].copy_from_slice(&part);
                 return bytes;
             }
-            Message::Failed(stage, fault) => (
-                6,
-                stage as u8,
-                fault.call.number(),
-                fault.step,
-                fault.errno as i32,
-            ),
+            Message::Failed(stage, Fault { step, cause }) => {
+                bytes[..2].copy_from_slice(&[6, stage as u8]);
+                bytes[4..8].copy_from_slice(&step.to_le_bytes());
+                bytes[8..].copy_from_slice(&cause.encode());
+                return bytes;
+            }
         };
-        let [call_low, call_high] = u16::to_le_bytes(call);
-        let [a, b, c, d] = u32::to_le_bytes(first);
-        let [e, f, g, h] = i32::to_le_bytes(second);
-        bytes[..LENGTH - 4]
-            .copy_from_slice(&[kind, stage, call_low, call_high, a, b, c, d, e, f, g, h]);
+        bytes[0] = kind;
+        bytes[4..8].copy_from_slice(&pid.to_le_bytes());
         bytes
     }
 
     /// The message in `bytes`, or `None` when they are none. Heap-free.
     #[must_use]
     pub fn decode(bytes: &[u8; LENGTH]) -> Option<Self> {
-        let [kind, stage, call_low, call_high, a, b, c, d, e, f, g, h, ..] = *bytes;
-        let call = u16::from_le_bytes([call_low, call_high]);
-        let first = u32::from_le_bytes([a, b, c, d]);
-        let second = i32::from_le_bytes([e, f, g, h]);
+        let [kind, stage, _, _, a, b, c, d, cause @ ..] = *bytes;
+        let number = i32::from_le_bytes([a, b, c, d]);
         Some(match kind {
             1 => Message::Grant,
-            2 => Message::Forked(second),
-            11 => Message::Outside(second),
+            2 => Message::Forked(number),
+            11 => Message::Outside(number),
             3 => Message::MountsReached,
             4 => Message::Console,
             5 => Message::Created,
             7 => Message::Executing,
-            8 => Message::Listener(second),
+            8 => Message::Listener(number),
             9 => Message::Attach,
             10 => Message::File(*bytes.last_chunk()?),
-            6 => Message::Failed(
-                Stage::from_number(stage)?,
-                Fault::new(first, Call::from_number(call)?, Errno::from_raw(second)),
-            ),
+            6 => {
+                let step = u32::from_le_bytes([a, b, c, d]);
+                let fault = Fault::new(step, Cause::decode(cause)?);
+                Message::Failed(Stage::from_number(stage)?, fault)
+            }
             _ => return None,
         })
     }
@@ -190,16 +189,20 @@ pub(crate) fn say(link: BorrowedFd, message: Message) -> nix::Result<()> {
 /// Reads one message, waiting for it; `None` at the end of file. Heap-free.
 ///
 /// # Errors
-/// The errno of read(2); `EPROTO` for a message that is none.
-pub(crate) fn listen(link: BorrowedFd) -> nix::Result<Option<Message>> {
+/// That of read(2); [`Check::Protocol`] for a message that is none.
+pub(crate) fn listen(link: BorrowedFd) -> Result<Option<Message>, Cause> {
     let mut bytes = [0_u8; LENGTH];
     match retried(|| nix::unistd::read(link, &mut bytes)) {
         // The other side ended with something of ours unread.
         Ok(0) | Err(Errno::ECONNRESET) => Ok(None),
-        Ok(LENGTH) => Message::decode(&bytes).map(Some).ok_or(Errno::EPROTO),
-        Ok(_) => Err(Errno::EPROTO),
-        Err(errno) => Err(errno),
+        Ok(LENGTH) => decoded(&bytes).map(Some),
+        Ok(_) => Err(Check::Protocol.into()),
+        Err(errno) => Err(Cause::Call(Call::Read, errno)),
     }
+}
+
+fn decoded(bytes: &[u8; LENGTH]) -> Result<Message, Cause> {
+    Message::decode(bytes).ok_or(Check::Protocol.into())
 }
 
 fn retried(mut call: impl FnMut() -> nix::Result<usize>) -> nix::Result<usize> {
@@ -214,26 +217,25 @@ fn retried(mut call: impl FnMut() -> nix::Result<usize>) -> nix::Result<usize> {
 /// Receives one message, waiting for it; `None` at the end of file. Heap-free.
 ///
 /// # Errors
-/// The errno of recvmsg(2); `EPROTO` for a message that is none.
-pub(crate) fn receive(link: BorrowedFd) -> nix::Result<Option<(Message, Option<OwnedFd>)>> {
+/// That of recvmsg(2); [`Check::Protocol`] for a message that is none.
+pub(crate) fn receive(link: BorrowedFd) -> Result<Option<(Message, Option<OwnedFd>)>, Cause> {
     let mut bytes = [0_u8; LENGTH];
     let (length, attached) = match coracle_sys::receive(link, &mut bytes) {
         // The other side ended with something of ours unread.
         Err(Errno::ECONNRESET) => return Ok(None),
-        received => received?,
+        received => received.map_err(|errno| (Call::Receive, errno))?,
     };
     match length {
         0 => Ok(None),
-        LENGTH => Message::decode(&bytes)
-            .map(|m| Some((m, attached)))
-            .ok_or(Errno::EPROTO),
-        _ => Err(Errno::EPROTO),
+        LENGTH => Ok(Some((decoded(&bytes)?, attached))),
+        _ => Err(Check::Protocol.into()),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use coracle_sys::ExitStatus;
     use proptest::prelude::*;
 
     proptest! {
@@ -255,7 +257,14 @@ mod tests {
                 9 => Message::Outside(pid),
                 _ => Message::Failed(
                     Stage::ALL[stage],
-                    Fault::new(step, Call::from_number(call).unwrap(), Errno::from_raw(errno)),
+                    match errno {
+                        1 => Fault::new(step, Cause::Check(call)),
+                        2 => Fault::new(step, Cause::Exit(ExitStatus::Code(pid))),
+                        _ => Fault::new(
+                            step,
+                            (Call::from_number(call).unwrap(), Errno::from_raw(errno)),
+                        ),
+                    },
                 ),
             };
             prop_assert_eq!(Message::decode(&message.encode()), Some(message));

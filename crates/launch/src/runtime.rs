@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use coracle_bundle::Config;
 use coracle_namespaces::MovedDevices;
-use coracle_sys::{Call, Cloned, ExitStatus, Fault, NamespaceFlags, Parentage};
+use coracle_sys::{Call, Cause, Cloned, ExitStatus, Fault, NamespaceFlags, Parentage};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::signal::{Signal, kill};
@@ -15,9 +15,10 @@ use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 
 use crate::error::Error;
+use crate::explain::plain;
 use crate::filter::Filter;
 use crate::init;
-use crate::message::{self, Message, Stage};
+use crate::message::{self, Check, Message, Stage};
 use crate::plan::Plan;
 use crate::slots::Slots;
 use crate::sources;
@@ -486,8 +487,8 @@ impl<'p> Launch<'p> {
                     return Ok(None);
                 }
             }
-            let Some((message, attached)) = message::receive(self.link.as_fd()).map_err(failed)?
-            else {
+            let received = message::receive(self.link.as_fd()).map_err(unreadable)?;
+            let Some((message, attached)) = received else {
                 return Ok(None);
             };
             self.unborn = false;
@@ -510,13 +511,13 @@ impl<'p> Launch<'p> {
             output.read();
             output.text()
         });
-        let sentence = match stage {
-            Stage::Cgroup => self.slots.cgroup.explain(fault),
-            Stage::Namespaces if fault.call == Call::Clone => {
+        let sentence = match (stage, fault.cause) {
+            (Stage::Cgroup, _) => self.slots.cgroup.explain(fault),
+            (Stage::Namespaces, Cause::Call(Call::Clone, errno)) => {
                 let flags = self.plan.namespaces.final_clone;
-                explain_clone(self.plan, &self.slots, flags, fault.errno)
+                explain_clone(self.plan, &self.slots, flags, errno)
             }
-            stage => self.plan.explain(stage, fault, &output.unwrap_or_default()),
+            (stage, _) => self.plan.explain(stage, fault, &output.unwrap_or_default()),
         };
         let sentence = match String::from_utf8_lossy(&self.file) {
             file if file.is_empty() => sentence,
@@ -527,10 +528,7 @@ impl<'p> Launch<'p> {
     }
 
     fn protocol(&self) -> Error {
-        Error::Runtime {
-            attempted: "hear init",
-            errno: Errno::EPROTO,
-        }
+        unreadable(Check::Protocol.into())
     }
 
     fn gone(&self) -> Error {
@@ -550,6 +548,11 @@ impl<'p> Launch<'p> {
         };
         Error::InitGone { cause, hint }
     }
+}
+
+fn unreadable(cause: Cause) -> Error {
+    let sentence = plain("receive a message from init", cause);
+    Error::Init { sentence }
 }
 
 /// Whether the filter may be behind this end: an action that kills is SIGSYS, and a refused

@@ -1,6 +1,6 @@
 //! From `linux.namespaces` to clones and steps. Pure.
 
-mod describe;
+pub(crate) mod describe;
 mod maps;
 
 use crate::Error;
@@ -767,7 +767,7 @@ mod tests {
         let mut linux = linux("pid=/p +user +time network=/n");
         linux.time_offsets.boottime = Some((-9, 0));
         let plan = plan(&linux, &fixture::v2()).expect("a plan");
-        let say = |step, call, errno| plan.explain(&coracle_sys::Fault::new(step, call, errno));
+        let say = |step, call, errno| plan.explain(&coracle_sys::Fault::new(step, (call, errno)));
         use coracle_sys::Call;
         use nix::errno::Errno;
         let said = [

@@ -1,6 +1,6 @@
 //! Starting a program as a child of ours that inherits nothing but three streams.
 
-use coracle_sys::{Call, Cloned, CloseRange, NamespaceFlags, Parentage, StringArray};
+use coracle_sys::{Call, Cause, Cloned, CloseRange, NamespaceFlags, Parentage, StringArray};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::signal::{Signal, killpg};
@@ -74,10 +74,8 @@ pub fn clone_program(
     match clone.map_err(|errno| (Call::Clone, errno))? {
         Cloned::Parent { pid, pidfd } => Ok(Program { pid, pidfd, report }),
         Cloned::Child => {
-            let (call, errno) = become_program();
-            let ([a, b], [c, d, e, f]) =
-                (call.number().to_ne_bytes(), (errno as i32).to_ne_bytes());
-            let _ = nix::unistd::write(&reporter, &[a, b, c, d, e, f]);
+            let cause = Cause::from(become_program());
+            let _ = nix::unistd::write(&reporter, &cause.encode());
             coracle_sys::exit(NOT_STARTED)
         }
     }
@@ -142,12 +140,12 @@ impl Program {
     /// with status 127; `None` if that status is the program's own.
     #[must_use]
     pub fn start_error(&self) -> Option<(Call, Errno)> {
-        let mut report = [0; 6];
+        let mut report = [0; Cause::LENGTH];
         let length = nix::unistd::read(&self.report, &mut report).ok()?;
-        let (call, errno) = report.split_first_chunk::<2>()?;
-        let errno = errno.first_chunk::<4>().filter(|_| length == 6)?;
-        let call = Call::from_number(u16::from_ne_bytes(*call))?;
-        Some((call, Errno::from_raw(i32::from_ne_bytes(*errno))))
+        match Cause::decode(report)? {
+            Cause::Call(call, errno) if length == report.len() => Some((call, errno)),
+            _ => None,
+        }
     }
 }
 

@@ -60,9 +60,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Failure::Start(errno) => f.write_str(&errno_text(*errno)),
-            Failure::Status(0) => f.write_str("exit status above 133"),
             Failure::Status(status) => write!(f, "exit status {status}"),
-            Failure::Signal(0) => f.write_str("killed by a signal"),
             Failure::Signal(signal) => write!(f, "killed by signal {signal}"),
             Failure::TimeOut(Some(limit)) => write!(f, "timed out after {} s", limit.as_secs()),
             Failure::TimeOut(None) => f.write_str("timed out"),

@@ -6,7 +6,6 @@ mod cgroup;
 mod console;
 mod copy;
 mod device;
-pub(crate) mod fault;
 mod fresh;
 mod id_map;
 mod mask;

@@ -1,6 +1,7 @@
 //! What can fail before the container's init takes over.
 
-use coracle_text::errno_text;
+use coracle_sys::Cause;
+use coracle_text::{cause_text, errno_text};
 use nix::errno::Errno;
 
 /// A config that cannot be carried out, or a source on the host that cannot be opened.
@@ -100,14 +101,12 @@ pub enum Error {
         expected: String,
     },
     /// The user namespace of an id-mapped mount.
-    #[error("{at}: make the user namespace of the id map: {call}: {}", errno_text(*errno))]
+    #[error("{at}: make the user namespace of the id map: {}", cause_text(*cause))]
     IdMap {
         /// `config.json:` and the JSON path.
         at: String,
-        /// The call that failed.
-        call: &'static str,
-        /// The kernel's answer.
-        errno: Errno,
+        /// Why not.
+        cause: Cause,
     },
     /// The socket that sources of mounts come through.
     #[error("make a socket pair for the sources of mounts: {}", errno_text(*errno))]

@@ -3,7 +3,7 @@
 mod bind;
 mod cgroup;
 mod devices;
-mod explain;
+pub(crate) mod explain;
 mod fresh;
 mod mounts;
 mod paths;
@@ -79,9 +79,10 @@ pub fn plan(bundle: &Bundle, host: &Host, context: &Context) -> Result<Plan, Err
 
 #[cfg(test)]
 mod tests {
+    use super::explain::Check;
     use super::*;
     use coracle_host::fixture;
-    use coracle_sys::{Call, Fault, mount_attribute};
+    use coracle_sys::{Call, Cause, Fault, mount_attribute};
     use expect_test::{Expect, expect};
     use nix::errno::Errno;
     use std::fmt::Write as _;
@@ -795,19 +796,19 @@ mod tests {
         let plan = plan(&bundle, &fixture::v2(), &Context::default()).expect("a plan");
         let mut text = String::new();
         let faults = [
-            (2, Call::Fsmount, Errno::EPERM),
-            (2, Call::Check, Errno::ENOTDIR),
-            (3, Call::Fsopen, Errno::ENODEV),
-            (3, Call::Fsconfig, Errno::EINVAL),
-            (3, Call::Mkdir, Errno::EROFS),
-            (4, Call::MoveMount, Errno::EINVAL),
-            (4, Call::Check, Errno::EXDEV),
-            (4, Call::Check, Errno::ESTALE),
-            (4, Call::Openat2, Errno::ELOOP),
-            (99, Call::Open, Errno::EIO),
+            (2, Cause::Call(Call::Fsmount, Errno::EPERM)),
+            (2, Check::NotOrdinary.into()),
+            (3, Cause::Call(Call::Fsopen, Errno::ENODEV)),
+            (3, Cause::Call(Call::Fsconfig, Errno::EINVAL)),
+            (3, Cause::Call(Call::Mkdir, Errno::EROFS)),
+            (4, Cause::Call(Call::MoveMount, Errno::EINVAL)),
+            (4, Check::InProc.into()),
+            (4, Check::Swapped.into()),
+            (4, Cause::Call(Call::Openat2, Errno::ELOOP)),
+            (99, Cause::Call(Call::Open, Errno::EIO)),
         ];
-        for (step, call, errno) in faults {
-            let line = plan.explain(&Fault::new(step, call, errno));
+        for (step, cause) in faults {
+            let line = plan.explain(&Fault::new(step, cause));
             // Only the test breaks the line.
             let line = line.replace(": ", ":\n  ").replace(", and", ",\n  and");
             writeln!(text, "{line}").expect("a string takes all");

@@ -1,8 +1,9 @@
-//! What the container side says of a failure: coordinates, not prose.
+//! How the container side reports a failure: by numbers, without text.
 //!
-//! After the clone nothing may be formatted, so init reports three numbers, and the runtime, which
-//! holds the same plan, writes the sentence.
+//! After the clone nothing may be formatted, so init reports the step and the cause as numbers, and
+//! the runtime, which holds the same plan, writes the sentence.
 
+use crate::ExitStatus;
 use nix::errno::Errno;
 
 macro_rules! calls {
@@ -26,7 +27,6 @@ macro_rules! calls {
 }
 
 calls! {
-    Check = "check",
     Open = "open",
     Openat2 = "openat2",
     OpenTree = "open_tree",
@@ -88,29 +88,79 @@ calls! {
     Seccomp = "seccomp",
     Exec = "execve",
     Access = "faccessat2",
-    TimeOut = "time limit",
-    ExitStatus = "exit status",
 }
 
-/// A failure's coordinates inside one plan: which step, which call of it, and the kernel's answer.
-///
-/// `step` counts within the plan of the subsystem that failed; [`Call::Check`] marks a failed check
-/// of our own (for instance "the device node is another one"), whose `errno` then says which.
+/// Where a plan failed, and why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// The step of the subsystem's plan, counted from zero.
     pub step: u32,
-    /// The call that failed.
-    pub call: Call,
-    /// The kernel's answer.
-    pub errno: Errno,
+    /// Why it failed.
+    pub cause: Cause,
+}
+
+/// Why a step failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The kernel refused a call.
+    Call(Call, Errno),
+    /// A check of the subsystem's own failed: the number is the subsystem's.
+    Check(u16),
+    /// A program that the step ran ended so.
+    Exit(ExitStatus),
 }
 
 impl Fault {
-    /// A fault of `step` in `call`.
+    /// A fault of `step`.
     #[must_use]
-    pub fn new(step: u32, call: Call, errno: Errno) -> Self {
-        Self { step, call, errno }
+    pub fn new(step: u32, cause: impl Into<Cause>) -> Self {
+        let cause = cause.into();
+        Self { step, cause }
+    }
+}
+
+impl Cause {
+    /// Length of the encoded cause in bytes.
+    pub const LENGTH: usize = 8;
+
+    /// For `map_err`: the cause becomes a fault of `step`.
+    pub fn at<C: Into<Cause>>(step: u32) -> impl FnOnce(C) -> Fault {
+        move |cause| Fault::new(step, cause)
+    }
+
+    /// The cause as it travels between two processes of the same program. Heap-free.
+    #[must_use]
+    pub fn encode(self) -> [u8; Self::LENGTH] {
+        let (kind, number, value) = match self {
+            Cause::Call(call, errno) => (0, call.number(), errno as i32),
+            Cause::Check(number) => (1, number, 0),
+            Cause::Exit(ExitStatus::Code(code)) => (2, 0, code),
+            Cause::Exit(ExitStatus::Signal(signal)) => (3, 0, signal),
+        };
+        let [low, high] = u16::to_le_bytes(number);
+        let [a, b, c, d] = i32::to_le_bytes(value);
+        [kind, 0, low, high, a, b, c, d]
+    }
+
+    /// What [`Cause::encode`] made these bytes of; `None` where it made none such. Heap-free.
+    #[must_use]
+    pub fn decode(bytes: [u8; Self::LENGTH]) -> Option<Self> {
+        let [kind, _, low, high, value @ ..] = bytes;
+        let number = u16::from_le_bytes([low, high]);
+        let value = i32::from_le_bytes(value);
+        Some(match kind {
+            0 => Cause::Call(Call::from_number(number)?, Errno::from_raw(value)),
+            1 => Cause::Check(number),
+            2 => Cause::Exit(ExitStatus::Code(value)),
+            3 => Cause::Exit(ExitStatus::Signal(value)),
+            _ => return None,
+        })
+    }
+}
+
+impl From<(Call, Errno)> for Cause {
+    fn from((call, errno): (Call, Errno)) -> Self {
+        Cause::Call(call, errno)
     }
 }
 
@@ -127,13 +177,14 @@ impl Call {
         self as u16
     }
 
+    /// For `map_err`: the errno of this call becomes the cause of a failure.
+    pub fn failed(self) -> impl FnOnce(Errno) -> Cause {
+        move |errno| Cause::Call(self, errno)
+    }
+
     /// For `map_err`: the errno of this call becomes a fault of `step`.
     pub fn at(self, step: u32) -> impl FnOnce(Errno) -> Fault {
-        move |errno| Fault {
-            step,
-            call: self,
-            errno,
-        }
+        move |errno| Fault::new(step, (self, errno))
     }
 }
 
@@ -155,6 +206,19 @@ mod tests {
     fn an_errno_becomes_a_fault_of_its_step() {
         let answer: Result<(), Errno> = Err(Errno::EPERM);
         let fault = answer.map_err(Call::Mount.at(7));
-        assert_eq!(fault, Err(Fault::new(7, Call::Mount, Errno::EPERM)));
+        assert_eq!(fault, Err(Fault::new(7, (Call::Mount, Errno::EPERM))));
+    }
+
+    #[test]
+    fn causes_travel() {
+        for cause in [
+            Cause::Call(Call::Mount, Errno::EPERM),
+            Cause::Check(3),
+            Cause::Exit(ExitStatus::Code(200)),
+            Cause::Exit(ExitStatus::Signal(9)),
+        ] {
+            assert_eq!(Cause::decode(cause.encode()), Some(cause));
+        }
+        assert_eq!(Cause::decode([9; Cause::LENGTH]), None);
     }
 }

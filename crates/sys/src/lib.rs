@@ -71,7 +71,7 @@ pub use directory::{
     DirectoryEntries, DirectoryEntry, directory_entries, get_directory_entries, list_directory,
 };
 pub use exec::{StringArray, execve, execve_adding, execveat};
-pub use fault::{Call, Fault};
+pub use fault::{Call, Cause, Fault};
 pub use identity::{setdomainname, setgroups, sethostname, setresgid, setresuid};
 pub use key::{join_session_keyring, key_permissions, set_key_permissions};
 pub use message::{connect_unix, receive, send, socket_pair};

@@ -1,4 +1,4 @@
-//! How messages show what others wrote: the names of errnos, and foreign text on one line.
+//! How messages show failures and what others wrote: errnos, causes, and foreign text on one line.
 //!
 //! ```
 //! assert_eq!(coracle_text::one_line("no\troom\n\u{1b}[2J\n"), "no room\\n\\u{1b}[2J");
@@ -9,6 +9,7 @@
 //! Pure: a text in, a text out. Nothing that comes out of here but for [`errno_text`]'s table has
 //! a control character, so it can neither forge a line of a log nor control a terminal.
 
+use coracle_sys::{Cause, ExitStatus};
 use nix::errno::Errno;
 
 /// The errno's usual text, begun in lower case as Go does it, and its name: `permission denied
@@ -28,6 +29,44 @@ pub fn errno_text(errno: Errno) -> String {
     let first = letters.next().map(|letter| letter.to_ascii_lowercase());
     let first = first.map(String::from).unwrap_or_default();
     format!("{first}{} ({errno:?})", letters.as_str())
+}
+
+/// Makes `enum Check` of a crate: the checks of its own that can fail after the clone, each with
+/// the words for it, and `From<Check>` for [`Cause`]. A number means something in this crate only.
+#[macro_export]
+macro_rules! checks {
+    ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
+        /// A check of our own that failed where the kernel refused nothing.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u16)]
+        pub(crate) enum Check { $($(#[$doc])* #[doc = $text] $name,)* }
+
+        impl Check {
+            /// What the check with this number found.
+            pub(crate) fn text(number: u16) -> &'static str {
+                let texts: &[&str] = &[$($text),*];
+                texts.get(usize::from(number)).copied().unwrap_or("internal error")
+            }
+        }
+
+        impl From<Check> for coracle_sys::Cause {
+            fn from(check: Check) -> Self {
+                coracle_sys::Cause::Check(check as u16)
+            }
+        }
+    };
+}
+
+/// A cause that init or another child reported: `mount: operation not permitted (EPERM)`. The words
+/// for a check are in its crate.
+#[must_use]
+pub fn cause_text(cause: Cause) -> String {
+    match cause {
+        Cause::Call(call, errno) => format!("{}: {}", call.name(), errno_text(errno)),
+        Cause::Check(number) => format!("check {number}"),
+        Cause::Exit(ExitStatus::Code(code)) => format!("exit status {code}"),
+        Cause::Exit(ExitStatus::Signal(signal)) => format!("killed by signal {signal}"),
+    }
 }
 
 /// A foreign text on one line: without blanks at either end, a space for each tab, and control
@@ -69,6 +108,7 @@ pub fn end(printed: &[u8], bytes: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use coracle_sys::Call;
 
     #[test]
     fn texts_are_those_that_engines_know() {
@@ -85,6 +125,31 @@ mod tests {
             (Errno::UnknownErrno, "success (UnknownErrno)"),
         ] {
             assert_eq!(errno_text(errno), expected);
+        }
+    }
+
+    #[test]
+    fn checks_have_words() {
+        crate::checks! {
+            First = "the first",
+            Second = "the second",
+        }
+        assert_eq!(Cause::from(Check::First), Cause::Check(0));
+        assert_eq!(Check::text(Check::Second as u16), "the second");
+        assert_eq!(Check::text(2), "internal error");
+    }
+
+    #[test]
+    fn causes_have_words() {
+        for (cause, text) in [
+            (
+                Cause::Call(Call::Mount, Errno::EPERM),
+                "mount: operation not permitted (EPERM)",
+            ),
+            (Cause::Exit(ExitStatus::Code(200)), "exit status 200"),
+            (Cause::Exit(ExitStatus::Signal(9)), "killed by signal 9"),
+        ] {
+            assert_eq!(cause_text(cause), text);
         }
     }
 

@@ -8,7 +8,6 @@ use nix::errno::Errno;
 
 use super::{files, v2};
 use crate::plan::UnifiedPlan;
-use crate::record::LEAF_STEP;
 use crate::{Error, Result};
 
 /// Makes it below `directory`, the container's own cgroup, and opens its `cgroup.procs`, if there
@@ -42,10 +41,11 @@ pub(super) fn make(
 
 /// Init's own step, once its cgroup namespace is there: a file that the runtime opened takes it
 /// down. Waits some 10 ms for the kernel. Allocates nothing.
+/// `step` is [`crate::Record::leaf_step`].
 ///
 /// # Errors
 /// The write's; [`crate::Record::explain`] makes the sentence.
-pub fn descend(leaf: &OwnedFd) -> std::result::Result<(), Fault> {
-    nix::unistd::write(leaf, b"0").map_err(Call::Write.at(LEAF_STEP))?;
+pub fn descend(leaf: &OwnedFd, step: u32) -> std::result::Result<(), Fault> {
+    nix::unistd::write(leaf, b"0").map_err(Call::Write.at(step))?;
     Ok(())
 }

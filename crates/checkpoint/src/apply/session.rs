@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use coracle_sys::{
-    Call, Cloned, CloseRange, ExitStatus, Fault, NamespaceFlags, Parentage, StringArray,
+    Call, Cause, Cloned, CloseRange, ExitStatus, Fault, NamespaceFlags, Parentage, StringArray,
 };
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl, open};
@@ -111,11 +111,8 @@ impl Session {
             Err(Errno::EPERM) if entry.mounts == Mounts::Copied => Err(Error::Unprivileged),
             Err(errno) => Err(system("clone a process for criu")(errno)),
             Ok(Cloned::Child) => {
-                let (call, errno) = child.become_criu(entry);
-                let report = &report.1;
-                let ([a, b], [c, d, e, f]) =
-                    (call.number().to_ne_bytes(), (errno as i32).to_ne_bytes());
-                let _ = nix::unistd::write(report, &[a, b, c, d, e, f]);
+                let cause = child.become_criu(entry);
+                let _ = nix::unistd::write(&report.1, &cause.encode());
                 coracle_sys::exit(127)
             }
             Ok(Cloned::Parent { pid, pidfd }) => Ok(Self {
@@ -386,11 +383,10 @@ impl Session {
 
     fn gone(&mut self, verb: &'static str, about: Option<(&Request, &Images)>) -> Error {
         let status = self.wait();
-        if let (ExitStatus::Code(127), Some((call, errno))) = (status, self.start_error()) {
+        if let (ExitStatus::Code(127), Some(cause)) = (status, self.start_error()) {
             return Error::Start {
                 path: self.program.clone(),
-                call,
-                errno,
+                cause,
             };
         }
         let log = about.map(|(request, images)| (request.log_name(), images));
@@ -403,13 +399,10 @@ impl Session {
         }
     }
 
-    fn start_error(&self) -> Option<(Call, Errno)> {
-        let mut words = [0; 6];
-        let length = nix::unistd::read(&self.report, &mut words).ok()?;
-        let (call, errno) = words.split_first_chunk::<2>()?;
-        let errno = errno.first_chunk::<4>().filter(|_| length == 6)?;
-        let call = Call::from_number(u16::from_ne_bytes(*call))?;
-        Some((call, Errno::from_raw(i32::from_ne_bytes(*errno))))
+    fn start_error(&self) -> Option<Cause> {
+        let mut bytes = [0; Cause::LENGTH];
+        let length = nix::unistd::read(&self.report, &mut bytes).ok()?;
+        (length == bytes.len()).then(|| Cause::decode(bytes))?
     }
 
     fn wait(&mut self) -> ExitStatus {
@@ -501,21 +494,21 @@ impl<'a> Child<'a> {
     }
 
     /// Returns only with the reason why not. Does not allocate.
-    fn become_criu(&self, entry: &Entry) -> (Call, Errno) {
+    fn become_criu(&self, entry: &Entry) -> Cause {
         // What is blocked or ignored would stay so over the exec.
         coracle_sys::reset_signals();
         match self.get_ready(entry) {
             Ok(()) => {
                 let errno = coracle_sys::execve(&self.path, &self.arguments, &self.environment);
-                (Call::Exec, errno)
+                Cause::Call(Call::Exec, errno)
             }
-            Err(failure) => failure,
+            Err(cause) => cause,
         }
     }
 
-    fn get_ready(&self, entry: &Entry) -> Result<(), (Call, Errno)> {
+    fn get_ready(&self, entry: &Entry) -> Result<(), Cause> {
         let failed = |call| move |errno| (call, errno);
-        (entry.join)().map_err(|fault| (fault.call, fault.errno))?;
+        (entry.join)().map_err(|fault| fault.cause)?;
         if entry.mounts == Mounts::Copied {
             let slave = MsFlags::MS_SLAVE | MsFlags::MS_REC;
             mount(None::<&str>, c"/", None::<&str>, slave, None::<&str>)

@@ -2,10 +2,9 @@
 
 use super::launch::{Surroundings, start};
 use crate::Command;
-use crate::error::into_fault;
-use coracle_program::{Failure, Limits};
-use coracle_sys::{Call, Fault};
-use nix::errno::Errno;
+use crate::error::{Check, cause};
+use coracle_program::Limits;
+use coracle_sys::{Cause, Fault};
 use nix::sys::signal::Signal;
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -27,10 +26,9 @@ pub fn run_in_container(
     home: Option<&CStr>,
 ) -> Result<(), Fault> {
     for ((step, command), index) in (0..).zip(commands).zip(0_usize..) {
-        let run = || {
+        let run = || -> Result<(), Cause> {
             // A plan and slots that don't match must not skip a hook.
-            let missing = Failure::Call(Call::Check, Errno::EBADF);
-            let stdin = stdin.get(index).ok_or(missing)?;
+            let stdin = stdin.get(index).ok_or(Check::NoInput)?;
             let surroundings = Surroundings {
                 stdin: stdin.as_fd(),
                 output,
@@ -38,14 +36,14 @@ pub fn run_in_container(
                 // Without a pid namespace of its own it would survive an init that is killed.
                 parent_death_signal: Some(Signal::SIGKILL),
             };
-            let hook = start(command, &surroundings)?;
+            let hook = start(command, &surroundings).map_err(cause)?;
             let limits = Limits {
                 timeout: command.timeout,
                 ..Limits::default()
             };
-            coracle_program::wait(&hook, &mut [], &limits)
+            coracle_program::wait(&hook, &mut [], &limits).map_err(cause)
         };
-        run().map_err(|failure| into_fault(failure, step))?;
+        run().map_err(Cause::at(step))?;
     }
     Ok(())
 }

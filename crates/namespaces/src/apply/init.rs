@@ -1,7 +1,8 @@
 //! The part of the intermediate and of init: no allocation here.
 
+use crate::plan::describe::Check;
 use crate::{Plan, Slots, Step};
-use coracle_sys::{Call, Dumpable, Fault, NamespaceFlags};
+use coracle_sys::{Call, Cause, Dumpable, Fault, NamespaceFlags};
 use nix::errno::Errno;
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -74,7 +75,7 @@ fn unless(answer: nix::Result<()>, fine: Errno) -> nix::Result<()> {
 
 fn write_offsets(slots: &Slots, lines: &str, step: u32) -> Result<(), Fault> {
     let Some(procfs) = &slots.procfs else {
-        return Err(Fault::new(step, Call::Check, Errno::EBADF));
+        return Err(Fault::new(step, Check::NotOpened));
     };
     let write = || procfs.write_self(c"timens_offsets", lines.as_bytes());
     let answer = match write() {
@@ -88,7 +89,7 @@ fn write_offsets(slots: &Slots, lines: &str, step: u32) -> Result<(), Fault> {
         }
         answer => answer,
     };
-    answer.map_err(|(call, errno)| Fault::new(step, call, errno))
+    answer.map_err(Cause::at(step))
 }
 
 /// Joins the user namespace and stays until the other end of the socket is closed.

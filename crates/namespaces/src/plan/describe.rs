@@ -1,9 +1,13 @@
 //! What the steps are called, and what their failures mean.
 
 use super::{Join, Kind, Plan, Step};
-use coracle_sys::{Call, Fault, NamespaceFlags};
-use coracle_text::errno_text;
+use coracle_sys::{Call, Cause, Fault, NamespaceFlags};
+use coracle_text::{cause_text, errno_text};
 use nix::errno::Errno;
+
+coracle_text::checks! {
+    NotOpened = "the runtime has opened no procfs for it",
+}
 
 impl Plan {
     /// Number of steps: the intermediate's, init's clone, init's.
@@ -33,20 +37,25 @@ impl Plan {
     #[must_use]
     pub fn explain(&self, fault: &Fault) -> String {
         let what = self.describe(fault.step);
+        let (call, errno) = match fault.cause {
+            Cause::Call(call, errno) => (call, errno),
+            Cause::Check(check) => return format!("{what}: {}", Check::text(check)),
+            cause @ Cause::Exit(_) => return format!("{what}: {}", cause_text(cause)),
+        };
         let hint = match self.step(fault.step) {
-            None => clone_hint(self.final_clone, fault.errno),
-            Some(Step::Unshare(flags)) => clone_hint(*flags, fault.errno),
-            Some(Step::Join(join)) => join_hint(join, fault.errno),
-            Some(Step::JoinProcess(_)) if fault.errno == Errno::EPERM => FOREIGN,
-            Some(Step::TimeOffsets(_)) => offsets_hint(fault.errno),
+            None => clone_hint(self.final_clone, errno),
+            Some(Step::Unshare(flags)) => clone_hint(*flags, errno),
+            Some(Step::Join(join)) => join_hint(join, errno),
+            Some(Step::JoinProcess(_)) if errno == Errno::EPERM => FOREIGN,
+            Some(Step::TimeOffsets(_)) => offsets_hint(errno),
             Some(_) => "",
         };
         // Every call but these is what the description says already.
-        let call = match fault.call {
-            Call::Setuid | Call::Setgid | Call::Setgroups => format!("{}: ", fault.call.name()),
+        let call = match call {
+            Call::Setuid | Call::Setgid | Call::Setgroups => format!("{}: ", call.name()),
             _ => String::new(),
         };
-        format!("{what}: {call}{}{hint}", errno_text(fault.errno))
+        format!("{what}: {call}{}{hint}", errno_text(errno))
     }
 
     /// The runtime's own clone with these flags failed: the sentence.

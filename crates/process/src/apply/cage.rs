@@ -7,7 +7,7 @@ use crate::plan::steps::{Affinity, Confinement, Descent, Identity, Label, Sessio
 use crate::plan::{Plan, Section};
 use coracle_bundle::Scheduler;
 use coracle_sys::{
-    Call, Capabilities, Dumpable, Fault, KeepCapabilities, ProcFs, SchedulerAttributes,
+    Call, Capabilities, Cause, Dumpable, Fault, KeepCapabilities, ProcFs, SchedulerAttributes,
 };
 use nix::errno::Errno;
 use nix::sys::stat::{Mode, umask};
@@ -62,7 +62,7 @@ pub fn confine(plan: &Plan) -> Result<Confined, Fault> {
             Confinement::WorkingDirectory => {
                 confined.entered = working_directory::enter(&plan.cwd, step)?;
             }
-            other => apply(other).map_err(|(call, errno)| Fault::new(step, call, errno))?,
+            other => apply(other).map_err(Cause::at(step))?,
         }
     }
     Ok(confined)

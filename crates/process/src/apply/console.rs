@@ -1,5 +1,6 @@
 //! Session, terminal and standard streams: config.md § Process, `terminal`.
 
+use crate::plan::explain::Check;
 use crate::plan::steps::{StreamSource, Streams};
 use crate::plan::{Plan, Section};
 use coracle_bundle::ConsoleSize;
@@ -7,7 +8,6 @@ use coracle_sys::{
     AT_FDCWD, Call, DEVPTS_MAGIC, Fault, STDERR, STDIN, STDOUT, WindowSize, file_system_magic,
     open_beneath, open_in_root, pty_peer, set_controlling_terminal, set_window_size, unlock_pty,
 };
-use nix::errno::Errno;
 use nix::fcntl::{OFlag, ResolveFlag};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, major, minor};
 use nix::unistd::{Uid, dup2_stderr, dup2_stdin, dup2_stdout, fchown};
@@ -83,7 +83,7 @@ fn open_multiplexer(step: u32) -> Result<OwnedFd, Fault> {
         .map_err(Call::Openat2.at(step))?;
     let magic = file_system_magic(terminals.as_fd()).map_err(Call::Statfs.at(step))?;
     if magic != DEVPTS_MAGIC {
-        return Err(Fault::new(step, Call::Check, Errno::ENOTTY));
+        return Err(Fault::new(step, Check::NotDevpts));
     }
     let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_NOFOLLOW;
     let resolve = ResolveFlag::RESOLVE_NO_XDEV
@@ -94,7 +94,7 @@ fn open_multiplexer(step: u32) -> Result<OwnedFd, Fault> {
     let status = fstat(&master).map_err(Call::Stat.at(step))?;
     match is_device(&status, PTMX) {
         true => Ok(master),
-        false => Err(Fault::new(step, Call::Check, Errno::ENODEV)),
+        false => Err(Fault::new(step, Check::NotMultiplexer)),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::cage::Ready;
 use super::lookup;
+use crate::plan::explain::Check;
 use crate::plan::{Plan, Section};
 use coracle_sys::{Call, Fault, execve, execve_adding};
 use nix::errno::Errno;
@@ -20,14 +21,14 @@ pub fn exec(plan: &Plan, ready: &Ready) -> Fault {
         Some(found) => found.path(),
         None if program.is_path() => program.name(),
         // A config without process: it was created, and now it is started.
-        None => return Fault::new(step, Call::Check, Errno::ENOEXEC),
+        None => return Fault::new(step, Check::NoProgram),
     };
     let errno = match ready.home() {
         Some(home) => execve_adding(path, &program.args, &program.env, home),
         None => execve(path, &program.args, &program.env),
     };
     match errno {
-        Errno::ENOENT if !lookup::exists(path) => Fault::new(step, Call::Access, errno),
-        errno => Fault::new(step, Call::Exec, errno),
+        Errno::ENOENT if !lookup::exists(path) => Fault::new(step, lookup::missing(program)),
+        errno => Fault::new(step, (Call::Exec, errno)),
     }
 }

@@ -1,8 +1,9 @@
 //! Where the program is: execvp(3) without the heap and without the exec.
 
 use crate::plan::environment::Program;
+use crate::plan::explain::Check;
 use crate::plan::working_directory::PATH_MAX;
-use coracle_sys::{AT_FDCWD, Call, Fault};
+use coracle_sys::{AT_FDCWD, Call, Cause, Fault};
 use nix::errno::Errno;
 use nix::fcntl::AtFlags;
 use nix::sys::stat::{SFlag, fstatat};
@@ -49,10 +50,10 @@ impl Found {
 pub(crate) fn find(program: &Program, step: u32) -> Result<Option<Found>, Fault> {
     let name = program.name();
     if program.is_path() {
-        // A path is what was asked for, so that its own trouble is the answer.
-        return check(name).map(|()| None).map_err(Call::Access.at(step));
+        // The one file that was named: whatever is wrong with it is the answer.
+        return check(name).map(|()| None).map_err(Cause::at(step));
     }
-    let mut best = Errno::ENOENT;
+    let mut best = missing(program);
     for found in program
         .directories()
         .filter_map(|directory| Found::new(directory, name))
@@ -60,30 +61,43 @@ pub(crate) fn find(program: &Program, step: u32) -> Result<Option<Found>, Fault>
         match check(found.path()) {
             Ok(()) => return Ok(Some(found)),
             // A file that is there but cannot be run says more than one that is not.
-            Err(Errno::EACCES) => best = Errno::EACCES,
+            Err(cause) if is_refusal(cause) => best = cause,
             Err(_) => {}
         }
     }
-    Err(Fault::new(step, Call::Access, best))
+    Err(Fault::new(step, best))
 }
 
-/// Whether execve(2) would take this file: `EISDIR` for a directory, `EACCES` for what is no
-/// regular file or lacks the permission.
-fn check(path: &CStr) -> nix::Result<()> {
+/// What is wrong if there is no such program.
+pub(crate) fn missing(program: &Program) -> Cause {
+    match program.is_path() {
+        true => Cause::Call(Call::Stat, Errno::ENOENT),
+        false => Check::NotInPath.into(),
+    }
+}
+
+fn is_refusal(cause: Cause) -> bool {
+    matches!(cause, Cause::Call(_, Errno::EACCES)) || cause == Check::NotRegular.into()
+}
+
+/// Whether execve(2) would take this file: a regular one that the caller may execute.
+fn check(path: &CStr) -> Result<(), Cause> {
     match look(path) {
         // No answer of these calls: a seccomp filter denies them, and execve(2) itself will tell.
-        Err(Errno::EPERM | Errno::ENOSYS) => Ok(()),
+        Err(Cause::Call(_, Errno::EPERM | Errno::ENOSYS)) => Ok(()),
         answer => answer,
     }
 }
 
-fn look(path: &CStr) -> nix::Result<()> {
-    let status = fstatat(AT_FDCWD, path, AtFlags::empty())?;
+fn look(path: &CStr) -> Result<(), Cause> {
+    let status = fstatat(AT_FDCWD, path, AtFlags::empty()).map_err(|errno| (Call::Stat, errno))?;
     match SFlag::from_bits_truncate(status.st_mode) & SFlag::S_IFMT {
-        SFlag::S_IFREG => faccessat(AT_FDCWD, path, AccessFlags::X_OK, AtFlags::AT_EACCESS),
-        SFlag::S_IFDIR => Err(Errno::EISDIR),
-        _ => Err(Errno::EACCES),
+        SFlag::S_IFREG => {}
+        SFlag::S_IFDIR => return Err(Check::IsDirectory.into()),
+        _ => return Err(Check::NotRegular.into()),
     }
+    let access = faccessat(AT_FDCWD, path, AccessFlags::X_OK, AtFlags::AT_EACCESS);
+    Ok(access.map_err(|errno| (Call::Access, errno))?)
 }
 
 /// Whether the file is there at all.

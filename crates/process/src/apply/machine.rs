@@ -3,7 +3,7 @@
 use super::working_directory;
 use crate::plan::steps::Setting;
 use crate::plan::{Plan, Section};
-use coracle_sys::{Call, Fault, ProcFs};
+use coracle_sys::{Call, Cause, Fault, ProcFs};
 
 /// Sets what the container sees of its machine and makes a missing working directory. After the
 /// jail, before the root becomes read-only and paths are masked.
@@ -31,7 +31,7 @@ pub fn machine(plan: &Plan) -> Result<(), Fault> {
                 };
                 procfs
                     .write(&sysctl.path, sysctl.value.as_bytes())
-                    .map_err(|(call, errno)| Fault::new(step, call, errno))?;
+                    .map_err(Cause::at(step))?;
             }
             Setting::WorkingDirectory => working_directory::make(&plan.cwd, step)?,
         }

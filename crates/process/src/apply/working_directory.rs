@@ -1,7 +1,8 @@
 //! The working directory: made where missing, entered, and verified to be in the jail.
 
+use crate::plan::explain::Check;
 use crate::plan::working_directory::WorkingDirectory;
-use coracle_sys::{AT_FDCWD, Call, Fault, getcwd, open_beneath, open_in_root};
+use coracle_sys::{AT_FDCWD, Call, Cause, Fault, getcwd, open_beneath, open_in_root};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, ResolveFlag};
 use nix::sys::stat::{Mode, mkdirat, umask};
@@ -37,8 +38,10 @@ pub(crate) fn enter(cwd: &WorkingDirectory, step: u32) -> Result<Entered, Fault>
     };
     match directory.and_then(|directory| fchdir(&directory).map_err(Call::Fchdir.at(step))) {
         Ok(()) => verify(step).map(|()| Entered::Yes),
-        Err(fault) if fault.errno == Errno::EACCES => Ok(Entered::Denied),
-        Err(fault) => Err(fault),
+        Err(fault) => match fault.cause {
+            Cause::Call(_, Errno::EACCES) => Ok(Entered::Denied),
+            _ => Err(fault),
+        },
     }
 }
 
@@ -81,7 +84,7 @@ fn make_each(root: BorrowedFd, cwd: &WorkingDirectory, step: u32) -> Result<Owne
                 let mode = Mode::from_bits_truncate(0o755);
                 match mkdirat(&parent, level.name.as_c_str(), mode) {
                     Ok(()) | Err(Errno::EEXIST) => open(root, &level.path),
-                    Err(errno) => return Err(Fault::new(step, Call::Mkdir, errno)),
+                    Err(errno) => return Err(Fault::new(step, (Call::Mkdir, errno))),
                 }
             }
             opened => opened,
@@ -97,9 +100,8 @@ fn verify(step: u32) -> Result<(), Fault> {
     let mut buffer = [0; 4096];
     match getcwd(&mut buffer) {
         Ok(path) if path.starts_with(b"/") => Ok(()),
-        // `(unreachable)/some/path/of/the/host`
-        Ok(_) => Err(Fault::new(step, Call::Check, Errno::EXDEV)),
-        Err(Errno::ENOENT) => Err(Fault::new(step, Call::Check, Errno::ENOENT)),
-        Err(errno) => Err(Fault::new(step, Call::Getcwd, errno)),
+        // `(unreachable)/some/path/of/the/host`, or one that is removed.
+        Ok(_) | Err(Errno::ENOENT) => Err(Fault::new(step, Check::OutsideRoot)),
+        Err(errno) => Err(Fault::new(step, (Call::Getcwd, errno))),
     }
 }

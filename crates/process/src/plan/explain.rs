@@ -5,10 +5,22 @@ use super::steps::{
 };
 use super::{Plan, Section};
 use crate::Error;
-use coracle_sys::{Call, Fault};
-use coracle_text::errno_text;
+use coracle_sys::{Call, Cause, Fault};
+use coracle_text::{cause_text, errno_text};
 use nix::errno::Errno;
 use std::ffi::CStr;
+
+coracle_text::checks! {
+    /// CVE-2024-21626: a working directory through a descriptor leads out of the root.
+    OutsideRoot = "is not below the root: possible container breakout",
+    NotDevpts = "/dev/pts is not a devpts of the container",
+    NotMultiplexer = "/dev/pts/ptmx is not the device 5:2",
+    NotInPath = "executable file not found in $PATH",
+    IsDirectory = "permission denied (is a directory)",
+    /// A FIFO, say, which execve(2) answers in the same way.
+    NotRegular = "permission denied",
+    NoProgram = "there is nothing to start",
+}
 
 /// One step, found again by its number.
 enum Step<'a> {
@@ -55,8 +67,7 @@ impl Plan {
             _ => None,
         };
         cause.unwrap_or_else(|| {
-            let (call, errno) = (fault.call.name(), errno_text(fault.errno));
-            format!("{}: {call}: {errno}", self.describe(fault.step))
+            format!("{}: {}", self.describe(fault.step), cause_text(fault.cause))
         })
     }
 
@@ -107,32 +118,39 @@ impl Plan {
         let StreamSource::Terminal { .. } = self.streams.source else {
             return None;
         };
-        let cause = match (fault.call, fault.errno) {
-            (Call::Openat2, Errno::ENOENT) => "/dev/pts/ptmx is not there: is devpts mounted?",
-            (Call::Openat2, Errno::EXDEV) => "/dev/pts/ptmx is covered by a mount",
-            (Call::Check, Errno::ENOTTY) => "/dev/pts is not a devpts of the container",
-            (Call::Check, _) => "/dev/pts/ptmx is not the device 5:2",
+        let cause = match fault.cause {
+            Cause::Call(Call::Openat2, Errno::ENOENT) => {
+                "/dev/pts/ptmx is not there: is devpts mounted?"
+            }
+            Cause::Call(Call::Openat2, Errno::EXDEV) => "/dev/pts/ptmx is covered by a mount",
+            Cause::Check(check) => Check::text(check),
             _ => return None,
         };
         Some(format!("process.terminal: {cause}"))
     }
 
     fn confinement_cause(&self, step: &Confinement, fault: &Fault) -> Option<String> {
-        let errno = errno_text(fault.errno);
+        if let Confinement::WorkingDirectory = step {
+            return self.directory_cause(fault);
+        }
+        let Cause::Call(call, errno) = fault.cause else {
+            return None;
+        };
         let what = self.describe(fault.step);
-        let cause = match (step, fault.errno) {
+        let cause = match (step, errno) {
             (Confinement::Keyring(_), Errno::EDQUOT) => {
                 "the user's quota of keys is used up, see kernel.keys.maxkeys and \
                  /proc/key-users, or run with --no-new-keyring"
             }
-            (Confinement::Keyring(_), _) if fault.call == Call::Write => {
+            (Confinement::Keyring(_), _) if call == Call::Write => {
                 "its label, write to `/proc/self/attr/keycreate`"
             }
             (Confinement::Limit(limit), Errno::EPERM) => {
                 return Some(format!(
-                    "process.rlimits: {}: above what the runtime may give{}: {errno}",
+                    "process.rlimits: {}: above what the runtime may give{}: {}",
                     limit_to(limit),
-                    most(limit)
+                    most(limit),
+                    errno_text(errno)
                 ));
             }
             (Confinement::Scheduler(scheduler), Errno::EPERM) if scheduler.deadline != 0 => {
@@ -157,11 +175,10 @@ impl Plan {
                 "the kernel knows no such policy, or none of the nodes is allowed here"
             }
             (Confinement::MemoryPolicy(_), Errno::ENOSYS) => "the kernel has no NUMA support",
-            (Confinement::Label(label), _) => return Some(label_cause(label, &what, fault)),
-            (Confinement::WorkingDirectory, _) => return self.directory_cause(fault),
+            (Confinement::Label(label), _) => return Some(label_cause(label, &what, call, errno)),
             _ => return None,
         };
-        Some(format!("{what}: {cause}: {errno}"))
+        Some(format!("{what}: {cause}: {}", errno_text(errno)))
     }
 
     fn descent_cause(&self, step: &Descent, fault: &Fault) -> Option<String> {
@@ -172,7 +189,10 @@ impl Plan {
             };
         };
         let (uid, gid) = (identity.uid, identity.gid);
-        match (fault.call, fault.errno) {
+        let Cause::Call(call, errno) = fault.cause else {
+            return None;
+        };
+        match (call, errno) {
             (Call::Setuid, Errno::EINVAL) => Some(format!(
                 "process.user.uid: {uid} is not mapped in the user namespace"
             )),
@@ -193,36 +213,39 @@ impl Plan {
 
     fn directory_cause(&self, fault: &Fault) -> Option<String> {
         let cwd = text(&self.cwd.path);
-        let cause = match (fault.call, fault.errno) {
-            // CVE-2024-21626: a working directory through a descriptor leads out of the root.
-            (Call::Check, _) => "is not below the root: possible container breakout".to_owned(),
-            (Call::Openat2, Errno::ELOOP) => {
+        let cause = match fault.cause {
+            Cause::Check(check) => Check::text(check).to_owned(),
+            Cause::Call(Call::Openat2, Errno::ELOOP) => {
                 "goes through a magic link or a loop: possible container breakout".to_owned()
             }
-            (Call::Mkdir, errno) => format!("cannot be made: {}", errno_text(errno)),
-            (_, errno) => errno_text(errno),
+            Cause::Call(Call::Mkdir, errno) => format!("cannot be made: {}", errno_text(errno)),
+            Cause::Call(_, errno) => errno_text(errno),
+            Cause::Exit(_) => return None,
         };
         Some(format!("process.cwd: {cwd:?}: {cause}"))
     }
 }
 
 /// Engines look for the file in backquotes to tell that a security label was the trouble.
-fn label_cause(label: &Label, what: &str, fault: &Fault) -> String {
+fn label_cause(label: &Label, what: &str, call: Call, errno: Errno) -> String {
     let file = match label {
         Label::AppArmor { .. } => "attr/apparmor/exec",
         Label::Selinux { .. } => "attr/exec",
     };
-    let hint = match (label, fault.call, fault.errno) {
+    let hint = match (label, call, errno) {
         (Label::AppArmor { .. }, Call::Write, Errno::ENOENT) => "the profile is not loaded: ",
         (Label::Selinux { .. }, Call::Write, Errno::EINVAL) => "the policy knows no such label: ",
         _ => "",
     };
-    let errno = errno_text(fault.errno);
+    let errno = errno_text(errno);
     format!("{what}: write to `/proc/self/{file}`: {hint}{errno}")
 }
 
 fn sysctl_cause(sysctl: &Sysctl, fault: &Fault) -> Option<String> {
-    let cause = match (fault.call, fault.errno) {
+    let Cause::Call(call, errno) = fault.cause else {
+        return None;
+    };
+    let cause = match (call, errno) {
         (Call::Openat2 | Call::Open, Errno::ENOENT) => {
             "this kernel has no such key, or not in this namespace"
         }
@@ -238,25 +261,27 @@ fn sysctl_cause(sysctl: &Sysctl, fault: &Fault) -> Option<String> {
     let Sysctl { key, value, .. } = sysctl;
     Some(format!(
         "linux.sysctl: {key}={value}: {cause}: {}",
-        errno_text(fault.errno)
+        errno_text(errno)
     ))
 }
 /// Why `program`, the process's `args[0]`, could not be found or executed. The texts are those that
 /// engines look for.
 #[must_use]
 pub fn explain_exec(program: &CStr, fault: &Fault) -> String {
-    let cause = match (fault.call, fault.errno) {
-        (Call::Exec, Errno::ENOENT) => "no such file or directory (its interpreter is missing)",
-        (_, Errno::ENOENT) if program.to_bytes().contains(&b'/') => "no such file or directory",
-        (_, Errno::ENOENT) => "executable file not found in $PATH",
-        (_, Errno::EISDIR) => "permission denied (is a directory)",
-        (_, Errno::EACCES) => "permission denied",
-        (_, Errno::ENOEXEC) => "exec format error",
-        (_, errno) => &errno_text(errno),
+    let cause = match fault.cause {
+        Cause::Call(Call::Exec, Errno::ENOENT) => {
+            "no such file or directory (its interpreter is missing)"
+        }
+        Cause::Call(_, Errno::ENOENT) => "no such file or directory",
+        Cause::Call(_, Errno::EACCES) => "permission denied",
+        Cause::Call(_, Errno::ENOEXEC) => "exec format error",
+        Cause::Call(_, errno) => &errno_text(errno),
+        Cause::Check(check) => Check::text(check),
+        Cause::Exit(_) => &cause_text(fault.cause),
     };
-    match fault.call {
+    match fault.cause {
         // Found, but not executed.
-        Call::Exec => format!("exec {}: {cause}", text(program)),
+        Cause::Call(Call::Exec, _) => format!("exec {}: {cause}", text(program)),
         _ => format!("exec: {:?}: {cause}", text(program)),
     }
 }
@@ -281,47 +306,45 @@ mod tests {
     "#;
 
     /// The sentence for a fault of the first step whose description begins so.
-    fn check(step: &str, (call, errno): (Call, Errno), expected: &str) {
+    fn check(step: &str, cause: impl Into<Cause>, expected: &str) {
         let host = coracle_host::Host {
             apparmor: true,
             ..v2()
         };
         let plan = plan(&config(PROCESS, LINUX), &host, &options()).expect("a plan");
         let number = (0..plan.steps()).find(|number| plan.describe(*number).starts_with(step));
-        let fault = Fault::new(number.expect("such a step"), call, errno);
+        let fault = Fault::new(number.expect("such a step"), cause);
         assert_eq!(plan.explain(&fault), expected);
     }
 
     #[test]
     fn programs_in_the_words_that_engines_look_for() {
-        let check = |program: &std::ffi::CStr, call, errno, expected: &str| {
-            assert_eq!(explain_exec(program, &Fault::new(0, call, errno)), expected);
+        let check = |program: &std::ffi::CStr, cause: Cause, expected: &str| {
+            assert_eq!(explain_exec(program, &Fault::new(0, cause)), expected);
         };
-        let (access, exec) = (Call::Access, Call::Exec);
+        let access = |errno| Cause::Call(Call::Access, errno);
+        let exec = |errno| Cause::Call(Call::Exec, errno);
         let missing = r#"exec: "foo": executable file not found in $PATH"#;
-        check(c"foo", access, Errno::ENOENT, missing);
+        check(c"foo", Check::NotInPath.into(), missing);
         check(
             c"/foo",
-            access,
-            Errno::ENOENT,
+            access(Errno::ENOENT),
             r#"exec: "/foo": no such file or directory"#,
         );
         let directory = r#"exec: "/etc": permission denied (is a directory)"#;
-        check(c"/etc", access, Errno::EISDIR, directory);
+        check(c"/etc", Check::IsDirectory.into(), directory);
         check(
             c"/x",
-            access,
-            Errno::EACCES,
+            access(Errno::EACCES),
             r#"exec: "/x": permission denied"#,
         );
-        check(c"/x", exec, Errno::EACCES, "exec /x: permission denied");
-        check(c"./x", exec, Errno::ENOEXEC, "exec ./x: exec format error");
+        check(c"/x", exec(Errno::EACCES), "exec /x: permission denied");
+        check(c"./x", exec(Errno::ENOEXEC), "exec ./x: exec format error");
         let script = "exec x: no such file or directory (its interpreter is missing)";
-        check(c"x", exec, Errno::ENOENT, script);
+        check(c"x", exec(Errno::ENOENT), script);
         check(
             c"/x/y",
-            access,
-            Errno::ENOTDIR,
+            access(Errno::ENOTDIR),
             r#"exec: "/x/y": not a directory (ENOTDIR)"#,
         );
     }
@@ -390,7 +413,7 @@ mod tests {
         );
         check(
             "open a terminal",
-            (Call::Check, Errno::ENOTTY),
+            Check::NotDevpts,
             "process.terminal: /dev/pts is not a devpts of the container",
         );
     }
@@ -419,7 +442,7 @@ mod tests {
         // CVE-2024-21626.
         check(
             "change directory",
-            (Call::Check, Errno::EXDEV),
+            Check::OutsideRoot,
             r#"process.cwd: "/": is not below the root: possible container breakout"#,
         );
         check(

@@ -4,9 +4,10 @@ use super::device::Nodes;
 use super::open::{Slot, Slots};
 use super::source::{self, Failure};
 use super::target::{self, Make};
-use super::{cgroup, fault, fresh};
+use super::{cgroup, fresh};
+use crate::plan::explain::Check;
 use crate::plan::{Bind, Change, MS_NOSYMFOLLOW, Plan, Remount, Step, Target};
-use coracle_sys::{AT_FDCWD, Call, Fault, OpenTreeFlags, move_mount, open_tree, read_link};
+use coracle_sys::{AT_FDCWD, Call, Cause, Fault, OpenTreeFlags, move_mount, open_tree, read_link};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -35,8 +36,7 @@ pub fn mounts(plan: &Plan, slots: &mut Slots) -> Result<(), Fault> {
     }
     let mut nodes = Nodes::default();
     for (number, step) in plan.phase(0, plan.ends.mounts) {
-        carry_out(plan, slots, &mut nodes, step)
-            .map_err(|(call, errno)| Fault::new(number, call, errno))?;
+        carry_out(plan, slots, &mut nodes, step).map_err(Cause::at(number))?;
     }
     if let Some(index) = plan.null_device {
         keep_null_device(plan, slots, index)?;
@@ -44,7 +44,7 @@ pub fn mounts(plan: &Plan, slots: &mut Slots) -> Result<(), Fault> {
     if plan.has_own_namespace()
         && let Some(root) = &plan.root
     {
-        show_root(slots).map_err(|(call, errno)| Fault::new(root.step, call, errno))?;
+        show_root(slots).map_err(Cause::at(root.step))?;
     }
     // Closes them; the memory stays.
     slots.provided = None;
@@ -57,7 +57,7 @@ pub fn mounts(plan: &Plan, slots: &mut Slots) -> Result<(), Fault> {
 fn keep_null_device(plan: &Plan, slots: &mut Slots, index: usize) -> Result<(), Fault> {
     let step = plan.sources.get(index).map_or(0, |source| source.step);
     let node = slots.obtain(plan, index);
-    let node = node.map_err(|(call, errno)| Fault::new(step, call, errno))?;
+    let node = node.map_err(Cause::at(step))?;
     if let Some(node) = node {
         slots.put_aside(index, node);
     }
@@ -74,7 +74,7 @@ fn carry_out<'a>(
         Step::Propagation(change) => {
             let flags = MsFlags::from_bits_truncate(change.propagation) | MsFlags::MS_REC;
             mount(None::<&CStr>, c"/", None::<&CStr>, flags, None::<&CStr>)
-                .map_err(|errno| (Call::Mount, errno))
+                .map_err(Call::Mount.failed())
         }
         Step::Root => attach_root(plan, slots),
         Step::Bind(bind) => attach_bind(plan, slots, bind),
@@ -91,7 +91,7 @@ fn carry_out<'a>(
 /// In a mount namespace of its own the root is hidden first, so that sources are found as if
 /// nothing had been mounted yet.
 fn attach_root(plan: &Plan, slots: &mut Slots) -> Result<(), Failure> {
-    let missing = (Call::Check, fault::NO_SLOT);
+    let missing = Check::NotOpened;
     let root = plan.root.as_ref().ok_or(missing)?;
     let index = root.source.ok_or(missing)?;
     if plan.has_own_namespace() {
@@ -105,13 +105,12 @@ fn attach_root(plan: &Plan, slots: &mut Slots) -> Result<(), Failure> {
     let place = openat(AT_FDCWD, root.path_c.as_c_str(), flags, Mode::empty());
     place
         .and_then(|place| move_mount(tree.as_fd(), place.as_fd(), c""))
-        .map_err(|errno| (Call::MoveMount, errno))?;
+        .map_err(Call::MoveMount.failed())?;
     if plan.host_mount().is_some() {
         // Under a shared parent it has become shared, and what follows would travel.
         let source = plan.sources.get(index).ok_or(missing)?;
         for change in &source.changes {
-            source::apply(tree.as_fd(), change, &[])
-                .map_err(|errno| (Call::MountSetattr, errno))?;
+            source::apply(tree.as_fd(), change, &[])?;
         }
     }
     slots.root = Some(tree);
@@ -126,15 +125,15 @@ fn attach_root(plan: &Plan, slots: &mut Slots) -> Result<(), Failure> {
 fn hide(place: BorrowedFd<'_>, root: BorrowedFd<'_>) -> Result<OwnedFd, Failure> {
     let attach = |mount, place| {
         let attached = move_mount(mount, place, c"");
-        attached.map_err(|errno| (Call::MoveMount, errno))
+        attached.map_err(Call::MoveMount.failed())
     };
     let clone = |mount| {
         let flags = OpenTreeFlags::EMPTY_PATH | OpenTreeFlags::CLONE | OpenTreeFlags::RECURSIVE;
-        open_tree(mount, c"", flags).map_err(|errno| (Call::OpenTree, errno))
+        open_tree(mount, c"", flags).map_err(Call::OpenTree.failed())
     };
     let (hidden, inner) = match with_directory() {
         // In a user namespace without root nobody can make a directory: the image has one.
-        Err((Call::Mkdir, Errno::EOVERFLOW | Errno::EACCES)) => {
+        Err(Cause::Call(Call::Mkdir, Errno::EOVERFLOW | Errno::EACCES)) => {
             let image = clone(place)?;
             let inner = any_directory(image.as_fd())?;
             (image, inner)
@@ -148,8 +147,7 @@ fn hide(place: BorrowedFd<'_>, root: BorrowedFd<'_>) -> Result<OwnedFd, Failure>
         ..Change::default()
     };
     for mount in [&hidden, &cover] {
-        source::apply(mount.as_fd(), &unbindable, &[])
-            .map_err(|errno| (Call::MountSetattr, errno))?;
+        source::apply(mount.as_fd(), &unbindable, &[])?;
     }
     attach(root, inner.as_fd())?;
     attach(cover.as_fd(), hidden.as_fd())?;
@@ -159,9 +157,9 @@ fn hide(place: BorrowedFd<'_>, root: BorrowedFd<'_>) -> Result<OwnedFd, Failure>
 /// A small file system, and a directory in it.
 fn with_directory() -> Result<(OwnedFd, OwnedFd), Failure> {
     let mount = fresh::smallest(0)?;
-    mkdirat(&mount, c"root", Mode::S_IRWXU).map_err(|errno| (Call::Mkdir, errno))?;
+    mkdirat(&mount, c"root", Mode::S_IRWXU).map_err(Call::Mkdir.failed())?;
     let inner = target::real_directory(mount.as_fd(), c"root");
-    let inner = inner.map_err(|errno| (Call::Open, errno))?;
+    let inner = inner.map_err(Call::Open.failed())?;
     Ok((mount, inner))
 }
 
@@ -170,14 +168,14 @@ fn any_directory(image: BorrowedFd<'_>) -> Result<OwnedFd, Failure> {
     let names = [c"proc", c"dev", c"sys", c"tmp", c"etc", c"usr", c"bin"];
     let mut found = names.iter().map(|name| target::real_directory(image, name));
     let first = found.find_map(Result::ok);
-    first.ok_or((Call::Mkdir, Errno::EOVERFLOW))
+    first.ok_or(Cause::Call(Call::Mkdir, Errno::EOVERFLOW))
 }
 
 /// Hooks look for the container at the root's path.
 fn show_root(slots: &mut Slots) -> Result<(), Failure> {
     let cover = slots.cover.take();
-    let cover = cover.ok_or((Call::Check, fault::NO_SLOT))?;
-    move_mount(slots.lowest()?, cover.as_fd(), c"").map_err(|errno| (Call::MoveMount, errno))
+    let cover = cover.ok_or(Check::NotOpened)?;
+    move_mount(slots.lowest()?, cover.as_fd(), c"").map_err(Call::MoveMount.failed())
 }
 
 impl Slots {
@@ -192,7 +190,7 @@ impl Slots {
         if target.path.as_c_str() != c"/" || target.base.is_some() {
             return target::attach(self.base(target.base)?, target, place, mount);
         }
-        move_mount(mount, place, c"").map_err(|errno| (Call::MoveMount, errno))?;
+        move_mount(mount, place, c"").map_err(Call::MoveMount.failed())?;
         let top = mount.try_clone_to_owned();
         let top = top.map_err(|_| (Call::Dup, Errno::EMFILE))?;
         let covered = self.root.replace(top);
@@ -208,7 +206,7 @@ fn attach_bind(plan: &Plan, slots: &mut Slots, bind: &Bind) -> Result<(), Failur
         return copy_link(slots.root()?, &bind.target.path, text);
     }
     let tree = slots.obtain(plan, bind.source)?;
-    let tree = tree.ok_or((Call::OpenTree, Errno::ENOENT))?;
+    let tree = tree.ok_or(Cause::Call(Call::OpenTree, Errno::ENOENT))?;
     let base = slots.base(bind.target.base)?;
     let found = target::resolve(base, &bind.target, Make::Like(tree.as_fd()))?;
     let tree = renumber(plan, bind, found.place.as_fd(), tree)?;
@@ -229,17 +227,17 @@ fn renumber(
     let source = plan.sources.get(bind.source);
     let early = source.is_some_and(|source| source.on_host && source.inside.is_none());
     let stat = match early && plan.has_own_namespace() {
-        true => fstat(&tree).map_err(|errno| (Call::Stat, errno))?,
+        true => fstat(&tree).map_err(Call::Stat.failed())?,
         false => return Ok(tree),
     };
     if !source::is(&stat, SFlag::S_IFDIR) {
         return Ok(tree);
     }
-    move_mount(tree.as_fd(), place, c"").map_err(|errno| (Call::MoveMount, errno))?;
+    move_mount(tree.as_fd(), place, c"").map_err(Call::MoveMount.failed())?;
     let flags = OpenTreeFlags::EMPTY_PATH | OpenTreeFlags::CLONE | OpenTreeFlags::RECURSIVE;
-    let clone = open_tree(tree.as_fd(), c"", flags).map_err(|errno| (Call::OpenTree, errno))?;
-    fchdir(&tree).map_err(|errno| (Call::Fchdir, errno))?;
-    umount2(c".", MntFlags::MNT_DETACH).map_err(|errno| (Call::Umount, errno))?;
+    let clone = open_tree(tree.as_fd(), c"", flags).map_err(Call::OpenTree.failed())?;
+    fchdir(&tree).map_err(Call::Fchdir.failed())?;
+    umount2(c".", MntFlags::MNT_DETACH).map_err(Call::Umount.failed())?;
     Ok(clone)
 }
 
@@ -248,8 +246,8 @@ fn copy_link(root: BorrowedFd<'_>, path: &CStr, text: &CStr) -> Result<(), Failu
     let (parent, name) = target::parent(root, path)?;
     match symlinkat(text, &parent, name) {
         Err(Errno::EEXIST) if says(parent.as_fd(), name, text) => Ok(()),
-        Err(Errno::EEXIST) => Err((Call::Check, fault::OTHER_INODE)),
-        answer => answer.map_err(|errno| (Call::Symlink, errno)),
+        Err(Errno::EEXIST) => Err(Check::OtherLink.into()),
+        answer => answer.map_err(Call::Symlink.failed()),
     }
 }
 
@@ -267,17 +265,16 @@ fn change_flags(slots: &Slots, remount: &Remount) -> Result<(), Failure> {
     let base = slots.base(remount.target.base)?;
     let flags = target::flags(remount.target.lookup);
     let place = coracle_sys::open_in_root(base, &remount.target.path, flags, Mode::empty())
-        .map_err(|errno| (Call::Openat2, errno))?;
+        .map_err(Call::Openat2.failed())?;
     for change in &remount.changes {
-        source::apply(place.as_fd(), change, &slots.id_maps)
-            .map_err(|errno| (Call::MountSetattr, errno))?;
+        source::apply(place.as_fd(), change, &slots.id_maps)?;
     }
     let Some(data) = &remount.data else {
         return Ok(());
     };
     // mount(2) sets the mount's flags along with the superblock's options: hand it what there is.
-    let now = coracle_sys::mount_flags(place.as_fd()).map_err(|errno| (Call::Statfs, errno))?;
-    fchdir(&place).map_err(|errno| (Call::Fchdir, errno))?;
+    let now = coracle_sys::mount_flags(place.as_fd()).map_err(Call::Statfs.failed())?;
+    fchdir(&place).map_err(Call::Fchdir.failed())?;
     let flags = MsFlags::MS_REMOUNT | kept_flags(now);
     mount(
         None::<&CStr>,
@@ -286,7 +283,7 @@ fn change_flags(slots: &Slots, remount: &Remount) -> Result<(), Failure> {
         flags,
         Some(data.as_c_str()),
     )
-    .map_err(|errno| (Call::Mount, errno))
+    .map_err(Call::Mount.failed())
 }
 
 /// The flags of statfs(2) as mount(2) has them.

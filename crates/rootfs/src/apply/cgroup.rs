@@ -5,7 +5,7 @@ use super::open::Slots;
 use super::source::{self, Failure};
 use super::target::{self, Make};
 use crate::plan::{Cgroup, CgroupEntry, CgroupFill, Change, Plan};
-use coracle_sys::{Call, fsconfig_create, fsmount, fsopen, mount_attribute, move_mount};
+use coracle_sys::{Call, Cause, fsconfig_create, fsmount, fsopen, mount_attribute, move_mount};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{Mode, mkdirat};
@@ -16,13 +16,13 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 pub(super) fn attach(plan: &Plan, slots: &mut Slots, cgroup: &Cgroup) -> Result<(), Failure> {
     let base = slots.base(cgroup.target.base)?;
     let found = target::resolve(base, &cgroup.target, Make::Directory)?;
-    let context = fsopen(c"tmpfs").map_err(|errno| (Call::Fsopen, errno))?;
+    let context = fsopen(c"tmpfs").map_err(Call::Fsopen.failed())?;
     for (key, value) in &cgroup.parameters {
         set(context.as_fd(), key, Some(value))?;
     }
-    fsconfig_create(context.as_fd()).map_err(|errno| (Call::Fsconfig, errno))?;
+    fsconfig_create(context.as_fd()).map_err(Call::Fsconfig.failed())?;
     let top = fsmount(context.as_fd(), cgroup.attributes);
-    let top = top.map_err(|errno| (Call::Fsmount, errno))?;
+    let top = top.map_err(Call::Fsmount.failed())?;
     // Before Linux 6.15 nothing can be attached to a detached mount, so the frame goes first. It is
     // ours alone, and is filled through its descriptor.
     slots.attach(&cgroup.target, found.place.as_fd(), top.as_fd())?;
@@ -30,18 +30,17 @@ pub(super) fn attach(plan: &Plan, slots: &mut Slots, cgroup: &Cgroup) -> Result<
         fill(plan, slots, top.as_fd(), entry)?;
     }
     for (name, target) in &cgroup.links {
-        symlinkat(target.as_c_str(), &top, name.as_c_str())
-            .map_err(|errno| (Call::Symlink, errno))?;
+        symlinkat(target.as_c_str(), &top, name.as_c_str()).map_err(Call::Symlink.failed())?;
     }
     if cgroup.read_only {
         let change = Change {
             set: mount_attribute::RDONLY,
             ..Change::default()
         };
-        source::apply(top.as_fd(), &change, &[]).map_err(|errno| (Call::MountSetattr, errno))?;
+        source::apply(top.as_fd(), &change, &[])?;
     }
     for change in &cgroup.propagation {
-        source::apply(top.as_fd(), change, &[]).map_err(|errno| (Call::MountSetattr, errno))?;
+        source::apply(top.as_fd(), change, &[])?;
     }
     Ok(())
 }
@@ -61,7 +60,7 @@ fn fill(
             fallback,
         } => match fresh(fs_type, parameters, *attributes) {
             Ok(mount) => Some(mount),
-            Err(refusal @ (_, Errno::EPERM | Errno::EBUSY)) => {
+            Err(refusal @ Cause::Call(_, Errno::EPERM | Errno::EBUSY)) => {
                 slots.obtain(plan, fallback.ok_or(refusal)?)?
             }
             Err(failure) => return Err(failure),
@@ -71,10 +70,10 @@ fn fill(
     let Some(mount) = mount else { return Ok(()) };
     let name = entry.name.as_c_str();
     let mode = Mode::from_bits_truncate(0o755);
-    mkdirat(top, name, mode).map_err(|errno| (Call::Mkdir, errno))?;
+    mkdirat(top, name, mode).map_err(Call::Mkdir.failed())?;
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let place = openat(top, name, flags, Mode::empty()).map_err(|errno| (Call::Open, errno))?;
-    move_mount(mount.as_fd(), place.as_fd(), c"").map_err(|errno| (Call::MoveMount, errno))
+    let place = openat(top, name, flags, Mode::empty()).map_err(Call::Open.failed())?;
+    move_mount(mount.as_fd(), place.as_fd(), c"").map_err(Call::MoveMount.failed())
 }
 
 fn fresh(
@@ -82,10 +81,10 @@ fn fresh(
     parameters: &[(CString, Option<CString>)],
     attributes: u64,
 ) -> Result<OwnedFd, Failure> {
-    let context = fsopen(fs_type).map_err(|errno| (Call::Fsopen, errno))?;
+    let context = fsopen(fs_type).map_err(Call::Fsopen.failed())?;
     for (key, value) in parameters {
         set(context.as_fd(), key, value.as_deref())?;
     }
-    fsconfig_create(context.as_fd()).map_err(|errno| (Call::Fsconfig, errno))?;
-    fsmount(context.as_fd(), attributes).map_err(|errno| (Call::Fsmount, errno))
+    fsconfig_create(context.as_fd()).map_err(Call::Fsconfig.failed())?;
+    fsmount(context.as_fd(), attributes).map_err(Call::Fsmount.failed())
 }

@@ -2,10 +2,11 @@
 
 use super::open::Slots;
 use super::source::{self, Failure};
-use super::{fault, target};
+use super::target;
+use crate::plan::explain::Check;
 use crate::plan::{Plan, Step};
 use coracle_sys::{
-    Call, DEVPTS_MAGIC, Fault, OpenTreeFlags, file_system_magic, move_mount, open_tree,
+    Call, Cause, DEVPTS_MAGIC, Fault, OpenTreeFlags, file_system_magic, move_mount, open_tree,
 };
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
@@ -24,7 +25,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 pub fn console(plan: &Plan, slots: &mut Slots, slave: BorrowedFd<'_>) -> Result<(), Fault> {
     for (number, step) in plan.phase(plan.ends.pivot, plan.ends.console) {
         if matches!(step, Step::Console) {
-            bind(slots, slave).map_err(|(call, errno)| Fault::new(number, call, errno))?;
+            bind(slots, slave).map_err(Cause::at(number))?;
         }
     }
     Ok(())
@@ -33,17 +34,17 @@ pub fn console(plan: &Plan, slots: &mut Slots, slave: BorrowedFd<'_>) -> Result<
 /// An image may have made /dev/console a link to some file of procfs (CVE-2025-52565): the
 /// directory is resolved in the root, and the name is taken as it is.
 fn bind(slots: &Slots, slave: BorrowedFd<'_>) -> Result<(), Failure> {
-    let magic = file_system_magic(slave).map_err(|errno| (Call::Statfs, errno))?;
+    let magic = file_system_magic(slave).map_err(Call::Statfs.failed())?;
     if magic != DEVPTS_MAGIC {
-        return Err((Call::Check, fault::OTHER_NODE));
+        return Err(Check::NotTerminal.into());
     }
     let directory = target::directory(slots.root()?, c"/dev")?;
     let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let place = match openat(&directory, c"console", flags, Mode::empty()) {
         Ok(place) => {
-            let stat = fstat(&place).map_err(|errno| (Call::Stat, errno))?;
+            let stat = fstat(&place).map_err(Call::Stat.failed())?;
             if !source::is(&stat, SFlag::S_IFREG) && !source::is(&stat, SFlag::S_IFCHR) {
-                return Err((Call::Check, fault::OTHER_INODE));
+                return Err(Check::NotConsole.into());
             }
             place
         }
@@ -55,16 +56,13 @@ fn bind(slots: &Slots, slave: BorrowedFd<'_>) -> Result<(), Failure> {
                 make,
                 Mode::from_bits_truncate(0o600),
             );
-            made.map_err(|errno| (Call::Open, errno))?
+            made.map_err(Call::Open.failed())?
         }
-        Err(errno) => return Err((Call::Open, errno)),
+        Err(errno) => return Err(Cause::Call(Call::Open, errno)),
     };
     let clone = OpenTreeFlags::EMPTY_PATH | OpenTreeFlags::CLONE;
-    let tree = open_tree(slave, c"", clone).map_err(|errno| (Call::OpenTree, errno))?;
-    move_mount(tree.as_fd(), place.as_fd(), c"").map_err(|errno| (Call::MoveMount, errno))?;
+    let tree = open_tree(slave, c"", clone).map_err(Call::OpenTree.failed())?;
+    move_mount(tree.as_fd(), place.as_fd(), c"").map_err(Call::MoveMount.failed())?;
     let again = openat(&directory, c"console", flags, Mode::empty());
-    target::same_mount(
-        again.map_err(|errno| (Call::Open, errno))?.as_fd(),
-        tree.as_fd(),
-    )
+    target::same_mount(again.map_err(Call::Open.failed())?.as_fd(), tree.as_fd())
 }

@@ -2,8 +2,9 @@
 
 use super::source::{self, Failure};
 use super::trail::Trail;
+use crate::plan::explain::Check;
 use coracle_sys::{
-    Call, directory_entries, get_directory_entries, getxattr, listxattr, read_link, setxattr,
+    Call, Cause, directory_entries, get_directory_entries, getxattr, listxattr, read_link, setxattr,
 };
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
@@ -72,7 +73,7 @@ impl Levels {
         if let Some(slot) = self.held.get_mut(self.depth) {
             *slot = Some(level);
         } else {
-            let stat = fstat(&level.from).map_err(|errno| (Call::Stat, errno))?;
+            let stat = fstat(&level.from).map_err(Call::Stat.failed())?;
             let mut record = [0; RECORD];
             let parts = [stat.st_dev, stat.st_ino, level.next.cast_unsigned()];
             for (place, part) in record.chunks_exact_mut(8).zip(parts) {
@@ -80,12 +81,12 @@ impl Levels {
             }
             if self.file.is_none() {
                 let file = memfd_create(c"levels", MFdFlags::MFD_CLOEXEC);
-                self.file = Some(file.map_err(|errno| (Call::Open, errno))?);
+                self.file = Some(file.map_err(Call::Open.failed())?);
             }
             let place = self.place();
-            match pwrite(self.file()?, &record, place).map_err(|errno| (Call::Write, errno))? {
+            match pwrite(self.file()?, &record, place).map_err(Call::Write.failed())? {
                 RECORD => {}
-                _ => return Err((Call::Write, Errno::ENOSPC)),
+                _ => return Err(Check::Inconsistent.into()),
             }
         }
         self.depth += 1;
@@ -104,8 +105,8 @@ impl Levels {
         let mut record = [0; RECORD];
         match pread(self.file()?, &mut record, self.place()) {
             Ok(RECORD) => {}
-            Ok(_) => return Err((Call::Read, Errno::EIO)),
-            Err(errno) => return Err((Call::Read, errno)),
+            Ok(_) => return Err(Check::Inconsistent.into()),
+            Err(errno) => return Err(Cause::Call(Call::Read, errno)),
         }
         let mut parts = record
             .chunks_exact(8)
@@ -113,16 +114,16 @@ impl Levels {
         let mut part = || parts.next().unwrap_or_default();
         let (device, inode, next) = (part(), part(), part().cast_signed());
         let mut level = Level::open(below.from.as_fd(), c"..", below.to.as_fd(), c"..")?;
-        let stat = fstat(&level.from).map_err(|errno| (Call::Stat, errno))?;
+        let stat = fstat(&level.from).map_err(Call::Stat.failed())?;
         if (stat.st_dev, stat.st_ino) != (device, inode) {
-            return Err((Call::Check, super::fault::SWAPPED));
+            return Err(Check::Swapped.into());
         }
         level.next = next;
         Ok(Some(level))
     }
 
     fn file(&self) -> Result<&OwnedFd, Failure> {
-        self.file.as_ref().ok_or((Call::Check, Errno::EBADF))
+        self.file.as_ref().ok_or(Check::NotOpened.into())
     }
 
     fn place(&self) -> i64 {
@@ -133,7 +134,7 @@ impl Levels {
 
 fn open_directory(parent: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Failure> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    openat(parent, name, flags, Mode::empty()).map_err(|errno| (Call::Open, errno))
+    openat(parent, name, flags, Mode::empty()).map_err(Call::Open.failed())
 }
 
 /// Copies what is in the directory, and returns its descriptors.
@@ -153,12 +154,12 @@ fn tree(top: Level, trail: &mut Trail) -> Result<(OwnedFd, OwnedFd), Failure> {
         let Some(parent) = parent else {
             return Ok((at.from, at.to));
         };
-        let stat = fstat(&at.from).map_err(|errno| (Call::Stat, errno));
+        let stat = fstat(&at.from).map_err(Call::Stat.failed());
         stat.and_then(|stat| like(&stat, &at.from, &at.to))
             .inspect_err(|_| trail.fail_at(c"."))?;
         trail.pop();
         at = parent;
-        lseek(&at.from, at.next, Whence::SeekSet).map_err(|errno| (Call::Getdents, errno))?;
+        lseek(&at.from, at.next, Whence::SeekSet).map_err(Call::Getdents.failed())?;
     }
 }
 
@@ -167,7 +168,7 @@ fn up_to_directory(at: &mut Level, trail: &mut Trail) -> Result<Option<Level>, F
     let mut buffer = [0; 2048];
     loop {
         let filled = get_directory_entries(at.from.as_fd(), &mut buffer)
-            .map_err(|errno| (Call::Getdents, errno))
+            .map_err(Call::Getdents.failed())
             .inspect_err(|_| trail.fail_at(c"."))?;
         if filled == 0 {
             return Ok(None);
@@ -190,11 +191,11 @@ fn inode(from: &OwnedFd, to: &OwnedFd, name: &CStr) -> Result<Option<Level>, Fai
     let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let found = match openat(from, name, flags, Mode::empty()) {
         Err(Errno::ENOENT) => return Ok(None),
-        answer => answer.map_err(|errno| (Call::Open, errno))?,
+        answer => answer.map_err(Call::Open.failed())?,
     };
-    let stat = fstat(&found).map_err(|errno| (Call::Stat, errno))?;
+    let stat = fstat(&found).map_err(Call::Stat.failed())?;
     if source::is(&stat, SFlag::S_IFDIR) {
-        mkdirat(to, name, Mode::S_IRWXU).map_err(|errno| (Call::Mkdir, errno))?;
+        mkdirat(to, name, Mode::S_IRWXU).map_err(Call::Mkdir.failed())?;
         return Level::open(from.as_fd(), name, to.as_fd(), name).map(Some);
     }
     if source::is(&stat, SFlag::S_IFREG) {
@@ -210,23 +211,23 @@ fn inode(from: &OwnedFd, to: &OwnedFd, name: &CStr) -> Result<Option<Level>, Fai
 fn file(from: &OwnedFd, to: &OwnedFd, name: &CStr, stat: &FileStat) -> Result<(), Failure> {
     // Not to be held up if it has become a fifo since.
     let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-    let from = openat(from, name, flags, Mode::empty()).map_err(|errno| (Call::Open, errno))?;
-    let now = fstat(&from).map_err(|errno| (Call::Stat, errno))?;
+    let from = openat(from, name, flags, Mode::empty()).map_err(Call::Open.failed())?;
+    let now = fstat(&from).map_err(Call::Stat.failed())?;
     if (now.st_dev, now.st_ino) != (stat.st_dev, stat.st_ino) {
-        return Err((Call::Check, super::fault::SWAPPED));
+        return Err(Check::Swapped.into());
     }
     let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
     let to = openat(to, name, flags, Mode::S_IRUSR | Mode::S_IWUSR);
-    let to = to.map_err(|errno| (Call::Open, errno))?;
+    let to = to.map_err(Call::Open.failed())?;
     let mut buffer = [0; 16384];
     loop {
-        let length = read(&from, &mut buffer).map_err(|errno| (Call::Read, errno))?;
+        let length = read(&from, &mut buffer).map_err(Call::Read.failed())?;
         let mut rest = buffer.get(..length).unwrap_or_default();
         if rest.is_empty() {
             return like(stat, &from, &to);
         }
         while !rest.is_empty() {
-            let written = write(&to, rest).map_err(|errno| (Call::Write, errno))?;
+            let written = write(&to, rest).map_err(Call::Write.failed())?;
             rest = rest.get(written..).unwrap_or_default();
         }
     }
@@ -235,9 +236,9 @@ fn file(from: &OwnedFd, to: &OwnedFd, name: &CStr, stat: &FileStat) -> Result<()
 /// Owner first: a change of it takes set-uid bits away.
 fn like(stat: &FileStat, from: &OwnedFd, to: &OwnedFd) -> Result<(), Failure> {
     let (uid, gid) = owner(stat);
-    fchown(to, Some(uid), Some(gid)).map_err(|errno| (Call::Chown, errno))?;
+    fchown(to, Some(uid), Some(gid)).map_err(Call::Chown.failed())?;
     let mode = Mode::from_bits_truncate(stat.st_mode);
-    fchmod(to, mode).map_err(|errno| (Call::Chmod, errno))?;
+    fchmod(to, mode).map_err(Call::Chmod.failed())?;
     attributes(from.as_fd(), to.as_fd())
 }
 
@@ -252,7 +253,7 @@ fn attributes(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<(), Failure> {
     let length = match listxattr(from, &mut names) {
         Ok(length) => length,
         Err(Errno::EOPNOTSUPP | Errno::ERANGE) => return Ok(()),
-        Err(errno) => return Err((Call::Xattr, errno)),
+        Err(errno) => return Err(Cause::Call(Call::Xattr, errno)),
     };
     let names = names.get(..length).unwrap_or_default();
     for name in names.split_inclusive(|byte| *byte == 0) {
@@ -264,7 +265,7 @@ fn attributes(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<(), Failure> {
         };
         match setxattr(to, name, value.get(..length).unwrap_or_default()) {
             Ok(()) | Err(Errno::EOPNOTSUPP | Errno::EPERM | Errno::EACCES | Errno::EINVAL) => {}
-            Err(errno) => return Err((Call::Xattr, errno)),
+            Err(errno) => return Err(Cause::Call(Call::Xattr, errno)),
         }
     }
     Ok(())
@@ -274,12 +275,12 @@ fn link(found: &OwnedFd, to: &OwnedFd, name: &CStr, stat: &FileStat) -> Result<(
     let mut text = [0; 4096];
     // The last byte stays the final NUL.
     let room = text.get_mut(..4095).unwrap_or_default();
-    read_link(found.as_fd(), room).map_err(|errno| (Call::Readlink, errno))?;
-    let text = CStr::from_bytes_until_nul(&text).map_err(|_| (Call::Check, Errno::EINVAL))?;
-    symlinkat(text, to, name).map_err(|errno| (Call::Symlink, errno))?;
+    read_link(found.as_fd(), room).map_err(Call::Readlink.failed())?;
+    let text = CStr::from_bytes_until_nul(&text).map_err(|_| Check::Inconsistent)?;
+    symlinkat(text, to, name).map_err(Call::Symlink.failed())?;
     let (uid, gid) = owner(stat);
     fchownat(to, name, Some(uid), Some(gid), AtFlags::AT_SYMLINK_NOFOLLOW)
-        .map_err(|errno| (Call::Chown, errno))
+        .map_err(Call::Chown.failed())
 }
 
 /// Fifos and devices; sockets mean nothing without their server, and devices may be forbidden.
@@ -291,11 +292,11 @@ fn special(to: &OwnedFd, name: &CStr, stat: &FileStat) -> Result<(), Failure> {
     let mode = Mode::from_bits_truncate(stat.st_mode);
     match mknodat(to, name, kind, mode, stat.st_rdev) {
         Err(Errno::EPERM) => return Ok(()),
-        answer => answer.map_err(|errno| (Call::Mknod, errno))?,
+        answer => answer.map_err(Call::Mknod.failed())?,
     }
     let (uid, gid) = owner(stat);
     fchownat(to, name, Some(uid), Some(gid), AtFlags::AT_SYMLINK_NOFOLLOW)
-        .map_err(|errno| (Call::Chown, errno))?;
+        .map_err(Call::Chown.failed())?;
     // Nobody else sees this tmpfs yet: the name is what we have just made.
-    fchmodat(to, name, mode, FchmodatFlags::FollowSymlink).map_err(|errno| (Call::Chmod, errno))
+    fchmodat(to, name, mode, FchmodatFlags::FollowSymlink).map_err(Call::Chmod.failed())
 }

@@ -1,13 +1,13 @@
 //! Device nodes and the links beside them.
 
 use super::attach::says;
-use super::fault;
 use super::open::Slots;
 use super::source::{self, Failure};
 use super::target;
+use crate::plan::explain::Check;
 use crate::plan::{Device, HowMade, Link, LinkRule, Node, Plan};
 use coracle_bundle::DeviceKind;
-use coracle_sys::{Call, move_mount, open_in_root};
+use coracle_sys::{Call, Cause, move_mount, open_in_root};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat, mknodat};
@@ -43,12 +43,12 @@ impl<'a> Nodes<'a> {
             HowMade::Bind { source } => source,
             HowMade::Mknod { fallback } => match (make(directory, device), fallback) {
                 // In a container of another runtime, say: its own node is as good.
-                (Err((Call::Mknod, Errno::EPERM)), Some(source)) => source,
+                (Err(Cause::Call(Call::Mknod, Errno::EPERM)), Some(source)) => source,
                 (answer, _) => return answer,
             },
         };
         let tree = slots.obtain(plan, source)?;
-        let tree = tree.ok_or((Call::OpenTree, Errno::ENOENT))?;
+        let tree = tree.ok_or(Cause::Call(Call::OpenTree, Errno::ENOENT))?;
         bind(directory, device, tree.as_fd())
     }
 
@@ -56,14 +56,14 @@ impl<'a> Nodes<'a> {
         if let LinkRule::IfThere(path) = link.rule {
             match open_in_root(slots.root()?, path, OFlag::O_PATH, Mode::empty()) {
                 Err(Errno::ENOENT) => return Ok(()),
-                answer => drop(answer.map_err(|errno| (Call::Openat2, errno))?),
+                answer => drop(answer.map_err(Call::Openat2.failed())?),
             }
         }
         let directory = self.enter(slots, c"/dev")?;
         match symlinkat(link.target, directory, link.name) {
             Err(Errno::EEXIST) if link.rule == LinkRule::Replace => replace(directory, link),
             Err(Errno::EEXIST) => Ok(()),
-            answer => answer.map_err(|errno| (Call::Symlink, errno)),
+            answer => answer.map_err(Call::Symlink.failed()),
         }
     }
 }
@@ -72,16 +72,15 @@ fn replace(directory: BorrowedFd<'_>, link: &Link) -> Result<(), Failure> {
     if says(directory, link.name, link.target) {
         return Ok(());
     }
-    unlinkat(directory, link.name, UnlinkatFlags::NoRemoveDir)
-        .map_err(|errno| (Call::Unlink, errno))?;
-    symlinkat(link.target, directory, link.name).map_err(|errno| (Call::Symlink, errno))
+    unlinkat(directory, link.name, UnlinkatFlags::NoRemoveDir).map_err(Call::Unlink.failed())?;
+    symlinkat(link.target, directory, link.name).map_err(Call::Symlink.failed())
 }
 
 fn make(directory: BorrowedFd<'_>, device: &Device) -> Result<(), Failure> {
     match create(directory, device) {
         Ok(()) => verify(directory, device),
         Err(Errno::EEXIST) => keep_or_remake(directory, device),
-        Err(errno) => Err((Call::Mknod, errno)),
+        Err(errno) => Err(Cause::Call(Call::Mknod, errno)),
     }
 }
 
@@ -111,22 +110,21 @@ fn number(node: Node) -> libc::dev_t {
 /// What was made is looked at once more: the directory may be shared with somebody hostile.
 fn verify(directory: BorrowedFd<'_>, device: &Device) -> Result<(), Failure> {
     if (device.uid, device.gid) == (0, 0) {
-        let stat = look(directory, &device.name).map_err(|errno| (Call::Stat, errno))?;
+        let stat = look(directory, &device.name).map_err(Call::Stat.failed())?;
         return same_node(&stat, device);
     }
     let node = path_of(directory, &device.name)?;
-    let stat = fstat(&node).map_err(|errno| (Call::Stat, errno))?;
+    let stat = fstat(&node).map_err(Call::Stat.failed())?;
     same_node(&stat, device)?;
     let (uid, gid) = (Uid::from_raw(device.uid), Gid::from_raw(device.gid));
-    fchownat(&node, c"", Some(uid), Some(gid), AtFlags::AT_EMPTY_PATH)
-        .map_err(|errno| (Call::Chown, errno))
+    fchownat(&node, c"", Some(uid), Some(gid), AtFlags::AT_EMPTY_PATH).map_err(Call::Chown.failed())
 }
 
 fn same_node(stat: &FileStat, device: &Device) -> Result<(), Failure> {
     if source::is_node(stat, device.node) {
         return Ok(());
     }
-    Err((Call::Check, fault::OTHER_NODE))
+    Err(Check::OtherDeviceMade.into())
 }
 
 fn look(directory: BorrowedFd<'_>, name: &CStr) -> Result<FileStat, Errno> {
@@ -135,15 +133,15 @@ fn look(directory: BorrowedFd<'_>, name: &CStr) -> Result<FileStat, Errno> {
 
 fn path_of(directory: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Failure> {
     let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    openat(directory, name, flags, Mode::empty()).map_err(|errno| (Call::Open, errno))
+    openat(directory, name, flags, Mode::empty()).map_err(Call::Open.failed())
 }
 
 /// The image has something of this name: the same device may stay, with the mode and owner asked
 /// for; anything else is an error (config-linux.md § Devices).
 fn keep_or_remake(directory: BorrowedFd<'_>, device: &Device) -> Result<(), Failure> {
-    let stat = look(directory, &device.name).map_err(|errno| (Call::Stat, errno))?;
+    let stat = look(directory, &device.name).map_err(Call::Stat.failed())?;
     if !source::is_node(&stat, device.node) {
-        return Err((Call::Check, fault::OTHER_INODE));
+        return Err(Check::OtherDevice.into());
     }
     let permissions = stat.st_mode & 0o7777;
     if (permissions, stat.st_uid, stat.st_gid) == (device.mode, device.uid, device.gid) {
@@ -156,9 +154,9 @@ fn keep_or_remake(directory: BorrowedFd<'_>, device: &Device) -> Result<(), Fail
         UnlinkatFlags::NoRemoveDir,
     ) {
         Err(Errno::EROFS | Errno::EBUSY) => return Ok(()),
-        answer => answer.map_err(|errno| (Call::Unlink, errno))?,
+        answer => answer.map_err(Call::Unlink.failed())?,
     }
-    create(directory, device).map_err(|errno| (Call::Mknod, errno))?;
+    create(directory, device).map_err(Call::Mknod.failed())?;
     verify(directory, device)
 }
 
@@ -168,21 +166,21 @@ fn bind(directory: BorrowedFd<'_>, device: &Device, tree: BorrowedFd<'_>) -> Res
     let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let place = match openat(directory, name, flags, Mode::empty()) {
         Ok(place) => {
-            let stat = fstat(&place).map_err(|errno| (Call::Stat, errno))?;
+            let stat = fstat(&place).map_err(Call::Stat.failed())?;
             // The file that an earlier container of this image was given as a target.
             let left_over = source::is(&stat, SFlag::S_IFREG) && stat.st_size == 0;
             if !left_over && !source::is_node(&stat, device.node) {
-                return Err((Call::Check, fault::OTHER_INODE));
+                return Err(Check::OtherDevice.into());
             }
             place
         }
         Err(Errno::ENOENT) => {
             let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
             let mode = Mode::from_bits_truncate(0o644);
-            openat(directory, name, flags, mode).map_err(|errno| (Call::Open, errno))?
+            openat(directory, name, flags, mode).map_err(Call::Open.failed())?
         }
-        Err(errno) => return Err((Call::Open, errno)),
+        Err(errno) => return Err(Cause::Call(Call::Open, errno)),
     };
-    move_mount(tree, place.as_fd(), c"").map_err(|errno| (Call::MoveMount, errno))?;
+    move_mount(tree, place.as_fd(), c"").map_err(Call::MoveMount.failed())?;
     target::same_mount(path_of(directory, name)?.as_fd(), tree)
 }

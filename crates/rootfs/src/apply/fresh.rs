@@ -5,9 +5,10 @@ use super::open::Slots;
 use super::source::{self, Failure};
 use super::target::{self, Found, Make};
 use super::trail::Trail;
+use crate::plan::explain::Check;
 use crate::plan::{Change, Fallback, Fresh, Long, MODE_PREFIX, Plan};
 use coracle_sys::{
-    Call, OpenTreeFlags, fsconfig_create, fsconfig_flag, fsconfig_string, fsmount, fsopen,
+    Call, Cause, OpenTreeFlags, fsconfig_create, fsconfig_flag, fsconfig_string, fsmount, fsopen,
     mount_attribute, open_tree, setxattr,
 };
 use nix::errno::Errno;
@@ -26,8 +27,7 @@ pub(super) fn attach(plan: &Plan, slots: &mut Slots, fresh: &Fresh) -> Result<()
         Err(refusal) => stand_in(plan, slots, fresh, refusal)?,
     };
     for change in &fresh.changes {
-        source::apply(mount.as_fd(), change, &slots.id_maps)
-            .map_err(|errno| (Call::MountSetattr, errno))?;
+        source::apply(mount.as_fd(), change, &slots.id_maps)?;
     }
     slots.attach(&fresh.target, found.place.as_fd(), mount.as_fd())?;
     if let Some(label) = &fresh.label {
@@ -46,7 +46,7 @@ fn stand_in(
 ) -> Result<OwnedFd, Failure> {
     let refused = matches!(
         refusal,
-        (
+        Cause::Call(
             Call::Fsopen | Call::Fsconfig | Call::Fsmount | Call::Mount,
             Errno::EPERM | Errno::EBUSY
         )
@@ -55,7 +55,7 @@ fn stand_in(
         Some(Fallback::Bind(index)) if refused => match slots.obtain(plan, index) {
             Ok(Some(tree)) => Ok(tree),
             // It cannot stand in: why it was needed is what the user should know.
-            Ok(None) | Err((Call::Check, _)) => Err(refusal),
+            Ok(None) | Err(Cause::Check(_)) => Err(refusal),
             Err(failure) => Err(failure),
         },
         Some(Fallback::BindOrNothing(index)) if refused => match slots.obtain(plan, index)? {
@@ -86,35 +86,35 @@ fn instance(fresh: &Fresh, found: &Found, trail: &mut Trail) -> Result<OwnedFd, 
             set: late,
             ..Change::default()
         };
-        source::apply(mount.as_fd(), &change, &[]).map_err(|errno| (Call::MountSetattr, errno))?;
+        source::apply(mount.as_fd(), &change, &[])?;
     }
     Ok(mount)
 }
 
 fn by_options(fresh: &Fresh, found: &Found, late: u64) -> Result<OwnedFd, Failure> {
-    let context = fsopen(&fresh.fs_type).map_err(|errno| (Call::Fsopen, errno))?;
+    let context = fsopen(&fresh.fs_type).map_err(Call::Fsopen.failed())?;
     for (key, value) in &fresh.parameters {
         set(context.as_fd(), key, value.as_deref())?;
     }
     if fresh.mode_of_target && !found.made {
         let digits = octal(mode_of(found)?);
-        let digits = CStr::from_bytes_until_nul(&digits).map_err(|_| (Call::Check, Errno::EINVAL));
+        let digits = CStr::from_bytes_until_nul(&digits).map_err(|_| Check::Inconsistent);
         set(context.as_fd(), c"mode", Some(digits?))?;
     }
-    fsconfig_create(context.as_fd()).map_err(|errno| (Call::Fsconfig, errno))?;
+    fsconfig_create(context.as_fd()).map_err(Call::Fsconfig.failed())?;
     let mount = fsmount(context.as_fd(), fresh.attributes & !late);
-    mount.map_err(|errno| (Call::Fsmount, errno))
+    mount.map_err(Call::Fsmount.failed())
 }
 
 fn mode_of(found: &Found) -> Result<u32, Failure> {
-    let stat = fstat(&found.place).map_err(|errno| (Call::Stat, errno))?;
+    let stat = fstat(&found.place).map_err(Call::Stat.failed())?;
     Ok(stat.st_mode)
 }
 
 /// mount(2) attaches what it makes: on the working directory, which is the resolved place. A clone
 /// of that is detached like any other new mount, and goes its way; the first one goes.
 fn by_mount(fresh: &Fresh, long: &Long, found: &Found, late: u64) -> Result<OwnedFd, Failure> {
-    fchdir(&found.place).map_err(|errno| (Call::Fchdir, errno))?;
+    fchdir(&found.place).map_err(Call::Fchdir.failed())?;
     let mut buffer = [0; PAGE];
     let data = long_data(fresh, long, found, &mut buffer)?;
     let source = Some(long.source.as_c_str());
@@ -130,12 +130,12 @@ fn by_mount(fresh: &Fresh, long: &Long, found: &Found, late: u64) -> Result<Owne
         flags,
         Some(data),
     )
-    .map_err(|errno| (Call::Mount, errno))?;
+    .map_err(Call::Mount.failed())?;
     let top = target::top_mount(found.place.as_fd())?;
     let clone = OpenTreeFlags::EMPTY_PATH | OpenTreeFlags::CLONE;
-    let clone = open_tree(top.as_fd(), c"", clone).map_err(|errno| (Call::OpenTree, errno));
-    fchdir(&top).map_err(|errno| (Call::Fchdir, errno))?;
-    umount2(c".", MntFlags::MNT_DETACH).map_err(|errno| (Call::Umount, errno))?;
+    let clone = open_tree(top.as_fd(), c"", clone).map_err(Call::OpenTree.failed());
+    fchdir(&top).map_err(Call::Fchdir.failed())?;
+    umount2(c".", MntFlags::MNT_DETACH).map_err(Call::Umount.failed())?;
     clone
 }
 
@@ -152,7 +152,7 @@ fn long_data<'a>(
     if !fresh.mode_of_target {
         return Ok(&long.data);
     }
-    let invalid = (Call::Check, Errno::EINVAL);
+    let invalid = Cause::from(Check::Inconsistent);
     let bytes = long.data.to_bytes_with_nul();
     let start = if found.made { MODE_PREFIX.len() } else { 0 };
     let bytes = bytes.get(start..).ok_or(invalid)?;
@@ -179,7 +179,7 @@ pub(super) fn set(
         Some(value) => fsconfig_string(context, key, value),
         None => fsconfig_flag(context, key),
     };
-    answer.map_err(|errno| (Call::Fsconfig, errno))
+    answer.map_err(Call::Fsconfig.failed())
 }
 
 const OPTIONS: [(&CStr, &CStr); 4] = [
@@ -196,20 +196,20 @@ pub(super) fn nothing() -> Result<OwnedFd, Failure> {
 
 /// A tmpfs with room for one directory.
 pub(super) fn smallest(attributes: u64) -> Result<OwnedFd, Failure> {
-    let context = fsopen(c"tmpfs").map_err(|errno| (Call::Fsopen, errno))?;
+    let context = fsopen(c"tmpfs").map_err(Call::Fsopen.failed())?;
     for (key, value) in OPTIONS {
         set(context.as_fd(), key, Some(value))?;
     }
-    fsconfig_create(context.as_fd()).map_err(|errno| (Call::Fsconfig, errno))?;
+    fsconfig_create(context.as_fd()).map_err(Call::Fsconfig.failed())?;
     let always = mount_attribute::NOSUID | mount_attribute::NODEV | mount_attribute::NOEXEC;
-    fsmount(context.as_fd(), attributes | always).map_err(|errno| (Call::Fsmount, errno))
+    fsmount(context.as_fd(), attributes | always).map_err(Call::Fsmount.failed())
 }
 
 fn set_label(mount: BorrowedFd<'_>, label: &CStr) -> Result<(), Failure> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let top = openat(mount, c".", flags, Mode::empty()).map_err(|errno| (Call::Open, errno))?;
+    let top = openat(mount, c".", flags, Mode::empty()).map_err(Call::Open.failed())?;
     let label = label.to_bytes_with_nul();
-    setxattr(top.as_fd(), c"security.selinux", label).map_err(|errno| (Call::Xattr, errno))
+    setxattr(top.as_fd(), c"security.selinux", label).map_err(Call::Xattr.failed())
 }
 
 /// Of a mode.

@@ -4,7 +4,7 @@ use crate::Error;
 use crate::plan::IdMap;
 use coracle_bundle::{IdMapping, MountIds};
 use coracle_sys::{
-    Call, Cloned, NamespaceFlags, Parentage, ProcFs, clone3, die_with_parent, exit,
+    Call, Cause, Cloned, NamespaceFlags, Parentage, ProcFs, clone3, die_with_parent, exit,
     pidfd_send_signal, wait_exit,
 };
 use nix::errno::Errno;
@@ -23,13 +23,12 @@ pub(super) fn open(maps: &[IdMap]) -> Result<Vec<OwnedFd>, Error> {
 
 fn namespace(map: &IdMap) -> Result<OwnedFd, Error> {
     let namespace = match &map.ids {
-        MountIds::Namespace(path) => by_path(path).map_err(|errno| (Call::Open, errno)),
+        MountIds::Namespace(path) => by_path(path).map_err(Call::Open.failed()),
         MountIds::Lines(ids) => by_lines(&lines(&ids.uid), &lines(&ids.gid)),
     };
-    namespace.map_err(|(call, errno)| Error::IdMap {
+    namespace.map_err(|cause| Error::IdMap {
         at: map.at.clone(),
-        call: call.name(),
-        errno,
+        cause,
     })
 }
 
@@ -44,14 +43,14 @@ fn by_path(path: &Path) -> Result<OwnedFd, Errno> {
 }
 
 /// A namespace is made with a process; its descriptor outlives the process.
-fn by_lines(uid: &str, gid: &str) -> Result<OwnedFd, (Call, Errno)> {
+fn by_lines(uid: &str, gid: &str) -> Result<OwnedFd, Cause> {
     let parent = Pid::this();
     let made = clone3(NamespaceFlags::USER, None, Parentage::Own);
-    match made.map_err(|errno| (Call::Clone, errno))? {
+    match made.map_err(Call::Clone.failed())? {
         Cloned::Child => wait_for_the_end(parent),
         Cloned::Parent { pid, pidfd } => {
             let namespace = map(&pid.to_string(), uid, gid);
-            end(pidfd.as_fd()).map_err(|errno| (Call::Kill, errno))?;
+            end(pidfd.as_fd()).map_err(Call::Kill.failed())?;
             namespace
         }
     }
@@ -71,13 +70,12 @@ fn end(child: BorrowedFd<'_>) -> Result<(), Errno> {
     wait_exit(child).map(drop)
 }
 
-fn map(pid: &str, uid: &str, gid: &str) -> Result<OwnedFd, (Call, Errno)> {
-    let path = |file: &str| {
-        CString::new(format!("{pid}/{file}")).map_err(|_| (Call::Check, Errno::EINVAL))
-    };
-    let procfs = ProcFs::private().map_err(|errno| (Call::Open, errno))?;
-    procfs.write(&path("uid_map")?, uid.as_bytes())?;
-    procfs.write(&path("gid_map")?, gid.as_bytes())?;
-    let namespace = procfs.open_target(&path("ns/user")?, OFlag::O_RDONLY);
-    namespace.map_err(|errno| (Call::Open, errno))
+fn map(pid: &str, uid: &str, gid: &str) -> Result<OwnedFd, Cause> {
+    // A number and a name of ours hold no NUL.
+    let path = |file: &str| CString::new(format!("{pid}/{file}")).unwrap_or_default();
+    let procfs = ProcFs::private().map_err(Call::Open.failed())?;
+    procfs.write(&path("uid_map"), uid.as_bytes())?;
+    procfs.write(&path("gid_map"), gid.as_bytes())?;
+    let namespace = procfs.open_target(&path("ns/user"), OFlag::O_RDONLY);
+    namespace.map_err(Call::Open.failed())
 }

@@ -3,11 +3,12 @@
 use super::fresh::nothing;
 use super::open::Slots;
 use super::source::{self, Failure};
-use super::{fault, target};
+use super::target;
+use crate::plan::explain::Check;
 use crate::plan::{Covered, Plan, Step};
 use coracle_sys::{
-    Call, Depth, Fault, MountAttributes, OpenTreeFlags, mount_attribute, mount_setattr, move_mount,
-    open_in_root, open_tree,
+    Call, Cause, Depth, Fault, MountAttributes, OpenTreeFlags, mount_attribute, mount_setattr,
+    move_mount, open_in_root, open_tree,
 };
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -29,15 +30,14 @@ pub fn finish(plan: &Plan, slots: &mut Slots) -> Result<(), Fault> {
                 .and_then(|mount| make_read_only(mount, Depth::Single)),
             Step::RootPropagation(changes) => slots.root().and_then(|root| {
                 let mut changes = changes.iter();
-                let done = changes.try_for_each(|change| source::apply(root, change, &[]));
-                done.map_err(|errno| (Call::MountSetattr, errno))
+                changes.try_for_each(|change| source::apply(root, change, &[]))
             }),
             Step::ReadOnlyRoot => slots
                 .root()
                 .and_then(|root| make_read_only(root, Depth::Single)),
             _ => Ok(()),
         };
-        done.map_err(|(call, errno)| Fault::new(number, call, errno))?;
+        done.map_err(Cause::at(number))?;
     }
     slots.close();
     Ok(())
@@ -69,7 +69,7 @@ fn find(slots: &Slots, path: &Covered) -> Result<Option<OwnedFd>, Failure> {
     ) {
         Ok(found) => Ok(Some(found)),
         Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(None),
-        Err(errno) => Err((Call::Openat2, errno)),
+        Err(errno) => Err(Cause::Call(Call::Openat2, errno)),
     }
 }
 
@@ -80,7 +80,7 @@ fn cover(
     place: BorrowedFd<'_>,
     mount: BorrowedFd<'_>,
 ) -> Result<(), Failure> {
-    move_mount(mount, place, c"").map_err(|errno| (Call::MoveMount, errno))?;
+    move_mount(mount, place, c"").map_err(Call::MoveMount.failed())?;
     is_seen(slots, path, mount)
 }
 
@@ -91,8 +91,8 @@ fn is_seen(slots: &Slots, path: &Covered, mount: BorrowedFd<'_>) -> Result<(), F
         Ok(again) => target::same_mount(again.as_fd(), mount),
         // All of /proc or /sys is masked: nothing is seen below.
         Err(Errno::ENOENT | Errno::ENOTDIR) if path.base.is_some() => Ok(()),
-        Err(Errno::ENOENT | Errno::ENOTDIR) => Err((Call::Check, fault::SWAPPED)),
-        Err(errno) => Err((Call::Openat2, errno)),
+        Err(Errno::ENOENT | Errno::ENOTDIR) => Err(Check::Swapped.into()),
+        Err(errno) => Err(Cause::Call(Call::Openat2, errno)),
     }
 }
 
@@ -106,11 +106,11 @@ fn read_only(slots: &Slots, path: &Covered) -> Result<(), Failure> {
     match make_read_only(place.as_fd(), Depth::Recursive) {
         Ok(()) => return is_seen(slots, path, place.as_fd()),
         // Not the top of a mount.
-        Err((_, Errno::EINVAL)) => {}
+        Err(Cause::Call(_, Errno::EINVAL)) => {}
         Err(failure) => return Err(failure),
     }
     let flags = OpenTreeFlags::EMPTY_PATH | OpenTreeFlags::CLONE | OpenTreeFlags::RECURSIVE;
-    let tree = open_tree(place.as_fd(), c"", flags).map_err(|errno| (Call::OpenTree, errno))?;
+    let tree = open_tree(place.as_fd(), c"", flags).map_err(Call::OpenTree.failed())?;
     make_read_only(tree.as_fd(), Depth::Recursive)?;
     cover(slots, path, place.as_fd(), tree.as_fd())
 }
@@ -121,7 +121,7 @@ fn make_read_only(mount: BorrowedFd<'_>, depth: Depth) -> Result<(), Failure> {
         set,
         ..MountAttributes::default()
     };
-    mount_setattr(mount, &attributes, depth).map_err(|errno| (Call::MountSetattr, errno))
+    mount_setattr(mount, &attributes, depth).map_err(Call::MountSetattr.failed())
 }
 
 fn mask(plan: &Plan, slots: &mut Slots, path: &Covered) -> Result<(), Failure> {
@@ -129,21 +129,21 @@ fn mask(plan: &Plan, slots: &mut Slots, path: &Covered) -> Result<(), Failure> {
         return Ok(());
     };
     // Looked at first: a mount that fails for its kind costs the kernel a grace period.
-    let stat = fstat(&place).map_err(|errno| (Call::Stat, errno))?;
+    let stat = fstat(&place).map_err(Call::Stat.failed())?;
     let directory = source::is(&stat, SFlag::S_IFDIR);
     let known = if directory { &slots.empty } else { &slots.null };
     if let Some(attached) = known {
         // One mount serves all: each further place gets a clone of the first.
         let flags = OpenTreeFlags::EMPTY_PATH | OpenTreeFlags::CLONE;
         let clone = open_tree(attached.as_fd(), c"", flags);
-        let clone = clone.map_err(|errno| (Call::OpenTree, errno))?;
+        let clone = clone.map_err(Call::OpenTree.failed())?;
         return cover(slots, path, place.as_fd(), clone.as_fd());
     }
     let first = if directory {
         nothing()?
     } else {
         let null = plan.null_device.and_then(|index| slots.take(index));
-        null.ok_or((Call::Check, fault::NO_SLOT))?
+        null.ok_or(Check::NotOpened)?
     };
     cover(slots, path, place.as_fd(), first.as_fd())?;
     if directory {

@@ -3,10 +3,11 @@
 use super::provide::{Delivery, Provided};
 use super::source::{self, Failure};
 use super::trail::Trail;
-use super::{fault, id_map, pivot};
+use super::{id_map, pivot};
 use crate::Error;
+use crate::plan::explain::Check;
 use crate::plan::{Plan, Source, SourceCheck};
-use coracle_sys::Call;
+use coracle_sys::{Call, Cause};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, readlink};
 use nix::sys::stat::{Mode, SFlag, lstat};
@@ -110,7 +111,7 @@ fn look_at(source: &Source) -> Result<Slot, Error> {
 
 /// What a source that is a symbolic link says.
 fn link(source: &Source) -> Result<Option<CString>, Error> {
-    let failed = |errno| error(source, (Call::OpenTree, errno));
+    let failed = |errno| error(source, Cause::Call(Call::OpenTree, errno));
     let stat = lstat(source.path.as_c_str()).map_err(failed)?;
     if !source::is(&stat, SFlag::S_IFLNK) {
         return Ok(None);
@@ -121,26 +122,22 @@ fn link(source: &Source) -> Result<Option<CString>, Error> {
         .map_err(|_| failed(Errno::EINVAL))
 }
 
-fn error(source: &Source, (call, errno): Failure) -> Error {
+fn error(source: &Source, cause: Failure) -> Error {
     let at = source.at.clone();
     let path = source.path.to_string_lossy().into_owned();
-    match (call, source.check) {
-        (Call::Check, SourceCheck::Root) if errno == fault::HOST_ROOT => Error::RootIsHost,
-        (Call::Check, SourceCheck::Root) => Error::SourceKind {
-            at,
-            path,
-            expected: "not a directory".to_owned(),
-        },
-        (Call::Check, SourceCheck::Procfs) => {
-            let expected = "only a procfs can be mounted on /proc".to_owned();
-            Error::SourceKind { at, path, expected }
+    let expected = match (cause, source.check) {
+        (Cause::Call(_, errno @ (Errno::EMFILE | Errno::ENFILE)), SourceCheck::Node(_)) => {
+            return Error::Source { at, path, errno };
         }
-        (_, SourceCheck::Node(node)) if !matches!(errno, Errno::EMFILE | Errno::ENFILE) => {
-            let expected = format!("the host has no node {} there to bind", node.describe());
-            Error::SourceKind { at, path, expected }
+        (_, SourceCheck::Node(node)) => {
+            format!("the host has no node {} there to bind", node.describe())
         }
-        _ => Error::Source { at, path, errno },
-    }
+        (Cause::Call(_, errno), _) => return Error::Source { at, path, errno },
+        (cause, _) if cause == Check::HostRoot.into() => return Error::RootIsHost,
+        (_, SourceCheck::Root) => "not a directory".to_owned(),
+        _ => "only a procfs can be mounted on /proc".to_owned(),
+    };
+    Error::SourceKind { at, path, expected }
 }
 
 /// The host's own root directory, for a container that has no other.
@@ -159,7 +156,7 @@ impl Slots {
         self.root
             .as_ref()
             .map(AsFd::as_fd)
-            .ok_or((Call::Check, fault::NO_SLOT))
+            .ok_or(Check::NotOpened.into())
     }
 
     /// The first mount of the root, with all that is on it.
@@ -176,7 +173,7 @@ impl Slots {
             None => self.root(),
             Some(index) => {
                 let kept = self.kept.get(index).and_then(Option::as_ref);
-                kept.map(AsFd::as_fd).ok_or((Call::Check, fault::NO_SLOT))
+                kept.map(AsFd::as_fd).ok_or(Check::NotOpened.into())
             }
         }
     }
@@ -217,10 +214,7 @@ impl Slots {
     /// The source as a detached tree with its changes made, at its turn; `None` if it is missing
     /// and optional. Sources are asked for in ascending order. Heap-free.
     pub(super) fn obtain(&mut self, plan: &Plan, index: usize) -> Result<Option<OwnedFd>, Failure> {
-        let source = plan
-            .sources
-            .get(index)
-            .ok_or((Call::Check, fault::NO_SLOT))?;
+        let source = plan.sources.get(index).ok_or(Check::NotOpened)?;
         let obtained = if plan.is_provided(source) {
             self.provided(source, index)
         } else if let Some(path) = &source.inside {
@@ -230,7 +224,9 @@ impl Slots {
             source::clone(source, &self.id_maps).map(Some)
         };
         match obtained {
-            Err((Call::OpenTree | Call::Openat2, Errno::ENOENT)) if source.optional => Ok(None),
+            Err(Cause::Call(Call::OpenTree | Call::Openat2, Errno::ENOENT)) if source.optional => {
+                Ok(None)
+            }
             answer => answer,
         }
     }
@@ -241,12 +237,12 @@ impl Slots {
         plan: &Plan,
         index: usize,
     ) -> Result<(OwnedFd, OwnedFd), Failure> {
-        let missing = (Call::Check, fault::NO_SLOT);
+        let missing = Check::NotOpened;
         let source = plan.sources.get(index).ok_or(missing)?;
         let place = if plan.is_provided(source) {
             match self.provided.as_ref().ok_or(missing)?.receive(index)? {
                 Delivery::Place(place) => place,
-                _ => return Err((Call::Receive, Errno::EPROTO)),
+                _ => return Err(Check::Protocol.into()),
             }
         } else {
             source::place(source)?
@@ -257,7 +253,7 @@ impl Slots {
 
     fn provided(&self, source: &Source, index: usize) -> Result<Option<OwnedFd>, Failure> {
         let provided = self.provided.as_ref();
-        let provided = provided.ok_or((Call::Check, fault::NO_SLOT))?;
+        let provided = provided.ok_or(Check::NotOpened)?;
         match provided.receive(index)? {
             Delivery::Tree(tree) => Ok(Some(tree)),
             Delivery::Place(place) => {

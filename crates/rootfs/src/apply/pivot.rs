@@ -5,7 +5,7 @@ use super::source::{self, Failure};
 use crate::Error;
 use crate::plan::{Change, Plan, Step};
 use coracle_bundle::Namespace;
-use coracle_sys::{AT_FDCWD, Call, Fault, move_mount};
+use coracle_sys::{AT_FDCWD, Call, Cause, Fault, move_mount};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -28,7 +28,7 @@ pub fn pivot(plan: &Plan, slots: &mut Slots) -> Result<(), Fault> {
             Step::Chroot => change_root(slots),
             _ => Ok(()),
         };
-        done.map_err(|(call, errno)| Fault::new(number, call, errno))?;
+        done.map_err(Cause::at(number))?;
     }
     Ok(())
 }
@@ -39,9 +39,9 @@ pub fn pivot(plan: &Plan, slots: &mut Slots) -> Result<(), Fault> {
 /// The step of the change of roots, which could not succeed either.
 pub fn stand_in_root(plan: &Plan, slots: &Slots) -> Result<(), Fault> {
     let number = u32::try_from(plan.ends.mounts).unwrap_or(u32::MAX);
-    let stand = |root| fchdir(root).map_err(|errno| (Call::Fchdir, errno));
+    let stand = |root| fchdir(root).map_err(Call::Fchdir.failed());
     let stood = slots.root().and_then(stand);
-    stood.map_err(|(call, errno)| Fault::new(number, call, errno))
+    stood.map_err(Cause::at(number))
 }
 
 /// Takes the root with all mounts out of a mount namespace that was there before the container. For
@@ -61,10 +61,10 @@ pub fn withdraw(plan: &Plan, slots: &Slots) {
 
 fn enter(slots: &Slots) -> Result<(), Failure> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let old = openat(AT_FDCWD, c"/", flags, Mode::empty()).map_err(|errno| (Call::Open, errno))?;
-    fchdir(slots.root()?).map_err(|errno| (Call::Fchdir, errno))?;
+    let old = openat(AT_FDCWD, c"/", flags, Mode::empty()).map_err(Call::Open.failed())?;
+    fchdir(slots.root()?).map_err(Call::Fchdir.failed())?;
     // The old root ends up over the new one, so that no directory is needed for it: pivot_root(2).
-    pivot_root(c".", c".").map_err(|errno| (Call::PivotRoot, errno))?;
+    pivot_root(c".", c".").map_err(Call::PivotRoot.failed())?;
     // A hook may have made the old tree shared again: its end must not be the host's. By
     // descriptor, since "." is the new root here, which keeps its own propagation.
     let slave = Change {
@@ -72,9 +72,9 @@ fn enter(slots: &Slots) -> Result<(), Failure> {
         recursive: true,
         ..Change::default()
     };
-    source::apply(old.as_fd(), &slave, &[]).map_err(|errno| (Call::MountSetattr, errno))?;
-    umount2(c".", MntFlags::MNT_DETACH).map_err(|errno| (Call::Umount, errno))?;
-    chdir(c"/").map_err(|errno| (Call::Chdir, errno))
+    source::apply(old.as_fd(), &slave, &[])?;
+    umount2(c".", MntFlags::MNT_DETACH).map_err(Call::Umount.failed())?;
+    chdir(c"/").map_err(Call::Chdir.failed())
 }
 
 /// On an initramfs the old root cannot go, and a process with enough capabilities finds the way
@@ -84,8 +84,8 @@ fn move_root(slots: &Slots) -> Result<(), Failure> {
         hide(path)?;
     }
     let root = slots.lowest()?;
-    fchdir(root).map_err(|errno| (Call::Fchdir, errno))?;
-    move_mount(root, AT_FDCWD, c"/").map_err(|errno| (Call::MoveMount, errno))?;
+    fchdir(root).map_err(Call::Fchdir.failed())?;
+    move_mount(root, AT_FDCWD, c"/").map_err(Call::MoveMount.failed())?;
     change_root(slots)
 }
 
@@ -101,18 +101,18 @@ fn hide(path: &CStr) -> Result<(), Failure> {
                 flags,
                 Some(c"size=4k,nr_inodes=2"),
             )
-            .map_err(|errno| (Call::Mount, errno))
+            .map_err(Call::Mount.failed())
         }
         // Went with another one.
         Err(Errno::ENOENT) => Ok(()),
-        answer => answer.map_err(|errno| (Call::Umount, errno)),
+        answer => answer.map_err(Call::Umount.failed()),
     }
 }
 
 fn change_root(slots: &Slots) -> Result<(), Failure> {
-    fchdir(slots.root()?).map_err(|errno| (Call::Fchdir, errno))?;
-    chroot(c".").map_err(|errno| (Call::Chroot, errno))?;
-    chdir(c"/").map_err(|errno| (Call::Chdir, errno))
+    fchdir(slots.root()?).map_err(Call::Fchdir.failed())?;
+    chroot(c".").map_err(Call::Chroot.failed())?;
+    chdir(c"/").map_err(Call::Chdir.failed())
 }
 
 /// The full procfs and sysfs mounts that do not lie in the root. For the runtime.

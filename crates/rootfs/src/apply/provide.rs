@@ -4,14 +4,14 @@
 //! that only a few are open at any time, however many there are. Nothing comes back: the
 //! container's process never has somebody with power over the host to talk to.
 
-use super::fault;
 use super::open::{Slot, Slots};
 use super::source::{self, Failure};
+use crate::plan::explain::Check;
 use crate::plan::{Plan, Source, SourceBy};
 use coracle_sys::{
-    AT_FDCWD, Call, Cloned, Dumpable, ExitStatus, NamespaceFlags, OpenTreeFlags, Parentage, clone3,
-    die_with_parent, exit, move_mount, open_tree, receive, send, set_dumpable, setns, socket_pair,
-    unshare, wait_exit,
+    AT_FDCWD, Call, Cause, Cloned, Dumpable, ExitStatus, NamespaceFlags, OpenTreeFlags, Parentage,
+    clone3, die_with_parent, exit, move_mount, open_tree, receive, send, set_dumpable, setns,
+    socket_pair, unshare, wait_exit,
 };
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
@@ -51,6 +51,8 @@ const PLACE: u8 = 2;
 const YOURS: u8 = 3;
 const MISSING: u8 = 4;
 const FAILED: u8 = 5;
+/// Whatever init waits for.
+const ALL_FAILED: u8 = 6;
 
 impl Provided {
     /// A socket whose writer waits while a few messages are unread.
@@ -70,16 +72,19 @@ impl Provided {
 
     /// The source of this number; those before it that nobody wanted are passed over.
     pub(super) fn receive(&self, wanted: usize) -> Result<Delivery, Failure> {
-        let socket = self.reader.as_ref().ok_or((Call::Check, fault::NO_SLOT))?;
+        let socket = self.reader.as_ref().ok_or(Check::NotOpened)?;
         loop {
             let mut bytes = [0; LENGTH];
             let (length, attached) =
-                receive(socket.as_fd(), &mut bytes).map_err(|errno| (Call::Receive, errno))?;
+                receive(socket.as_fd(), &mut bytes).map_err(Call::Receive.failed())?;
             if length != LENGTH {
                 // Whoever wrote was ended.
-                return Err((Call::Receive, Errno::ECONNRESET));
+                return Err(Check::ProviderGone.into());
             }
             let message = Message::decode(bytes);
+            if message.kind == ALL_FAILED {
+                return Err(message.failure());
+            }
             let number = usize::try_from(message.number).unwrap_or(usize::MAX);
             if number < wanted {
                 // A stand-in that nobody needed, whether it was found or not.
@@ -91,11 +96,11 @@ impl Provided {
                 (YOURS, _) => Delivery::Yours,
                 (MISSING, _) => Delivery::Missing,
                 (FAILED, _) => return Err(message.failure()),
-                _ => return Err((Call::Receive, Errno::EPROTO)),
+                _ => return Err(Check::Protocol.into()),
             };
             return match number == wanted {
                 true => Ok(delivery),
-                false => Err((Call::Receive, Errno::EPROTO)),
+                false => Err(Check::Protocol.into()),
             };
         }
     }
@@ -104,49 +109,45 @@ impl Provided {
 #[derive(Clone, Copy)]
 struct Message {
     kind: u8,
-    call: u16,
     number: u32,
-    errno: i32,
+    /// Of a failure only.
+    cause: [u8; Cause::LENGTH],
 }
 
 impl Message {
     fn new(kind: u8, number: u32) -> Self {
         Self {
             kind,
-            call: 0,
             number,
-            errno: 0,
+            cause: [0; Cause::LENGTH],
         }
     }
 
-    fn failed(number: u32, (call, errno): Failure) -> Self {
+    fn failed(number: u32, cause: Failure) -> Self {
         Self {
-            kind: FAILED,
-            call: call.number(),
-            number,
-            errno: errno as i32,
+            cause: cause.encode(),
+            ..Self::new(FAILED, number)
         }
     }
 
     fn failure(self) -> Failure {
-        let call = Call::from_number(self.call).unwrap_or(Call::Receive);
-        (call, Errno::from_raw(self.errno))
+        Cause::decode(self.cause).unwrap_or(Check::Protocol.into())
     }
 
     fn encode(self) -> [u8; LENGTH] {
-        let [a, b] = self.call.to_le_bytes();
-        let [c, d, e, f] = self.number.to_le_bytes();
-        let [g, h, i, j] = self.errno.to_le_bytes();
-        [self.kind, 0, a, b, c, d, e, f, g, h, i, j, 0, 0, 0, 0]
+        let mut bytes = [0; LENGTH];
+        bytes[0] = self.kind;
+        bytes[4..8].copy_from_slice(&self.number.to_le_bytes());
+        bytes[8..].copy_from_slice(&self.cause);
+        bytes
     }
 
     fn decode(bytes: [u8; LENGTH]) -> Self {
-        let [kind, _, a, b, c, d, e, f, g, h, i, j, ..] = bytes;
+        let [kind, _, _, _, a, b, c, d, cause @ ..] = bytes;
         Self {
             kind,
-            call: u16::from_le_bytes([a, b]),
-            number: u32::from_le_bytes([c, d, e, f]),
-            errno: i32::from_le_bytes([g, h, i, j]),
+            number: u32::from_le_bytes([a, b, c, d]),
+            cause,
         }
     }
 }
@@ -177,12 +178,11 @@ pub fn provide(plan: &Plan, slots: &mut Slots, parties: Parties<'_>, joined: imp
     if plan.source_by == SourceBy::Child
         && let Err(errno) = setns(parties.mounts, NamespaceFlags::MOUNT)
     {
-        // Whatever init waits for.
-        tell(
-            &writer,
-            Message::failed(u32::MAX, (Call::Setns, errno)),
-            None,
-        );
+        let failed = Message {
+            kind: ALL_FAILED,
+            ..Message::failed(0, Cause::Call(Call::Setns, errno))
+        };
+        tell(&writer, failed, None);
         return;
     }
     joined();
@@ -244,7 +244,7 @@ impl Provider<'_> {
         match source::clone(self.source, self.id_maps) {
             // The runtime's capability does not reach its mount namespace, which belongs to an
             // outer user namespace; init has a copy.
-            Err((Call::OpenTree, Errno::EPERM)) if self.id_map().is_none() => {
+            Err(Cause::Call(Call::OpenTree, Errno::EPERM)) if self.id_map().is_none() => {
                 tell(self.writer, self.message(YOURS), None)
             }
             tree => self.deliver(tree),
@@ -269,8 +269,10 @@ impl Provider<'_> {
 
     /// Whether more is to come after a failure.
     fn failed(&self, failure: Failure) -> bool {
-        let missing =
-            (Call::OpenTree, Errno::ENOENT) == failure || (Call::Openat2, Errno::ENOENT) == failure;
+        let missing = matches!(
+            failure,
+            Cause::Call(Call::OpenTree | Call::Openat2, Errno::ENOENT)
+        );
         if self.source.optional && missing {
             return tell(self.writer, self.message(MISSING), None);
         }
@@ -295,17 +297,17 @@ impl Provider<'_> {
     fn uncovered(&self, place: BorrowedFd<'_>) -> bool {
         let parent = Pid::this();
         match clone3(NamespaceFlags::empty(), None, Parentage::Own) {
-            Err(errno) => self.failed((Call::Clone, errno)),
+            Err(errno) => self.failed(Cause::Call(Call::Clone, errno)),
             Ok(Cloned::Child) => {
                 let tree = die_with_parent(parent, Signal::SIGKILL)
-                    .map_err(|errno| (Call::Prctl, errno))
+                    .map_err(Call::Prctl.failed())
                     .and_then(|()| self.alone_with_locks(place, parent));
                 exit(i32::from(!self.deliver(tree)))
             }
             Ok(Cloned::Parent { pidfd, .. }) => match wait_exit(pidfd.as_fd()) {
                 Ok(ExitStatus::Code(code)) => code == 0,
-                Ok(ExitStatus::Signal(_)) => self.failed((Call::Wait, Errno::ECANCELED)),
-                Err(errno) => self.failed((Call::Wait, errno)),
+                Ok(signal) => self.failed(Cause::Exit(signal)),
+                Err(errno) => self.failed(Cause::Call(Call::Wait, errno)),
             },
         }
     }
@@ -324,26 +326,26 @@ impl Provider<'_> {
     /// namespace may put `fs.suid_dumpable` in force and take the parent-death signal away.
     fn alone_with_locks(&self, found: BorrowedFd<'_>, parent: Pid) -> Result<OwnedFd, Failure> {
         let Parties { host, users, .. } = self.parties;
-        setns(host, NamespaceFlags::MOUNT).map_err(|errno| (Call::Setns, errno))?;
-        unshare(NamespaceFlags::MOUNT).map_err(|errno| (Call::Unshare, errno))?;
+        setns(host, NamespaceFlags::MOUNT).map_err(Call::Setns.failed())?;
+        unshare(NamespaceFlags::MOUNT).map_err(Call::Unshare.failed())?;
         let slave = MsFlags::MS_SLAVE | MsFlags::MS_REC;
         mount(None::<&CStr>, c"/", None::<&CStr>, slave, None::<&CStr>)
-            .map_err(|errno| (Call::Mount, errno))?;
+            .map_err(Call::Mount.failed())?;
         let place = source::place(self.source)?;
         if identity(place.as_fd())? != identity(found)? {
-            return Err((Call::Check, fault::SWAPPED));
+            return Err(Check::Swapped.into());
         }
         let flags = OpenTreeFlags::EMPTY_PATH | OpenTreeFlags::CLONE;
-        let tree = open_tree(place.as_fd(), c"", flags).map_err(|errno| (Call::OpenTree, errno))?;
+        let tree = open_tree(place.as_fd(), c"", flags).map_err(Call::OpenTree.failed())?;
         self.change(tree.as_fd(), |id_map| id_map.is_some())?;
-        move_mount(tree.as_fd(), AT_FDCWD, c"/").map_err(|errno| (Call::MoveMount, errno))?;
-        fchdir(&tree).map_err(|errno| (Call::Fchdir, errno))?;
-        setns(users, NamespaceFlags::USER).map_err(|errno| (Call::Setns, errno))?;
+        move_mount(tree.as_fd(), AT_FDCWD, c"/").map_err(Call::MoveMount.failed())?;
+        fchdir(&tree).map_err(Call::Fchdir.failed())?;
+        setns(users, NamespaceFlags::USER).map_err(Call::Setns.failed())?;
         set_dumpable(Dumpable::No)
             .and_then(|()| die_with_parent(parent, Signal::SIGKILL))
-            .map_err(|errno| (Call::Prctl, errno))?;
-        unshare(NamespaceFlags::MOUNT).map_err(|errno| (Call::Unshare, errno))?;
-        let locked = open_tree(AT_FDCWD, c"", flags).map_err(|errno| (Call::OpenTree, errno))?;
+            .map_err(Call::Prctl.failed())?;
+        unshare(NamespaceFlags::MOUNT).map_err(Call::Unshare.failed())?;
+        let locked = open_tree(AT_FDCWD, c"", flags).map_err(Call::OpenTree.failed())?;
         self.change(locked.as_fd(), |id_map| id_map.is_none())?;
         Ok(locked)
     }
@@ -355,15 +357,14 @@ impl Provider<'_> {
     ) -> Result<(), Failure> {
         let changes = self.source.changes.iter();
         for change in changes.filter(|change| wanted(change.id_map)) {
-            source::apply(tree, change, self.id_maps)
-                .map_err(|errno| (Call::MountSetattr, errno))?;
+            source::apply(tree, change, self.id_maps)?;
         }
         Ok(())
     }
 }
 
 fn identity(inode: BorrowedFd<'_>) -> Result<(u64, u64), Failure> {
-    let stat = fstat(inode).map_err(|errno| (Call::Stat, errno))?;
+    let stat = fstat(inode).map_err(Call::Stat.failed())?;
     Ok((stat.st_dev, stat.st_ino))
 }
 
@@ -373,7 +374,7 @@ mod tests {
 
     #[test]
     fn messages_come_back_as_they_were() {
-        let failure = (Call::OpenTree, Errno::ENOENT);
+        let failure = Cause::Call(Call::OpenTree, Errno::ENOENT);
         let message = Message::decode(Message::failed(70_000, failure).encode());
         assert_eq!((message.kind, message.number), (FAILED, 70_000));
         assert_eq!(message.failure(), failure);
@@ -386,14 +387,18 @@ mod tests {
     fn failures_of_what_nobody_wants_are_passed_over() {
         let provided = Provided::new().expect("a socket pair");
         let writer = provided.writer.as_ref().expect("the writer");
-        let refused = (Call::Check, fault::OTHER_NODE);
+        let refused = Cause::from(Check::OtherNode);
         assert!(tell(writer, Message::failed(1, refused), None));
         assert!(tell(writer, Message::new(PLACE, 2), Some(writer.as_fd())));
         let Ok(Delivery::Place(_)) = provided.receive(2) else {
             panic!("the one that is wanted")
         };
-        for number in [3, u32::MAX] {
-            assert!(tell(writer, Message::failed(number, refused), None));
+        for kind in [FAILED, ALL_FAILED] {
+            let failed = Message {
+                kind,
+                ..Message::failed(3, refused)
+            };
+            assert!(tell(writer, failed, None));
             assert_eq!(provided.receive(3).map(drop), Err(refused));
         }
     }
@@ -422,6 +427,6 @@ mod tests {
         let mut provided = Provided::new().expect("a socket pair");
         provided.close_writer();
         let answer = provided.receive(0).map(drop);
-        assert_eq!(answer, Err((Call::Receive, Errno::ECONNRESET)));
+        assert_eq!(answer, Err(Check::ProviderGone.into()));
     }
 }

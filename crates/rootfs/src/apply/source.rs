@@ -1,10 +1,10 @@
 //! Cloning a source into a detached tree with its flags set.
 
-use super::fault;
+use crate::plan::explain::Check;
 use crate::plan::{Change, Node, Source, SourceCheck};
 use coracle_bundle::DeviceKind;
 use coracle_sys::{
-    AT_FDCWD, Call, Depth, MQUEUE_MAGIC, MountAttributes, OpenTreeFlags, PROC_MAGIC,
+    AT_FDCWD, Call, Cause, Depth, MQUEUE_MAGIC, MountAttributes, OpenTreeFlags, PROC_MAGIC,
     file_system_magic, inode_at, mount_setattr, open_beneath, open_in_root, open_tree, read_link,
 };
 use nix::errno::Errno;
@@ -17,8 +17,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 /// procfs numbers the directory at its top so.
 const PROC_ROOT_INODE: u64 = 1;
 
-/// The call that failed and the kernel's answer.
-pub(super) type Failure = (Call, Errno);
+/// Why a step failed.
+pub(super) type Failure = Cause;
 
 /// The source as a detached tree, checked, with all its changes made: found on the host, by path.
 /// Heap-free.
@@ -44,7 +44,7 @@ pub(super) fn clone_inside(
 ) -> Result<OwnedFd, Failure> {
     let flags = OFlag::O_PATH | last_link(source);
     let place = open_in_root(root, path, flags, Mode::empty());
-    let place = place.map_err(|errno| (Call::Openat2, errno))?;
+    let place = place.map_err(Call::Openat2.failed())?;
     check(place.as_fd(), source.check)?;
     clone_place(place.as_fd(), source, id_maps)
 }
@@ -56,14 +56,14 @@ pub(super) fn clone_place(
     id_maps: &[OwnedFd],
 ) -> Result<OwnedFd, Failure> {
     let flags = OpenTreeFlags::EMPTY_PATH | depth(source);
-    let tree = open_tree(place, c"", flags).map_err(|errno| (Call::OpenTree, errno))?;
+    let tree = open_tree(place, c"", flags).map_err(Call::OpenTree.failed())?;
     change(tree.as_fd(), source, id_maps)?;
     Ok(tree)
 }
 
 fn change(tree: BorrowedFd<'_>, source: &Source, id_maps: &[OwnedFd]) -> Result<(), Failure> {
     for change in &source.changes {
-        apply(tree, change, id_maps).map_err(|errno| (Call::MountSetattr, errno))?;
+        apply(tree, change, id_maps)?;
     }
     Ok(())
 }
@@ -85,13 +85,13 @@ fn last_link(source: &Source) -> OFlag {
 fn find_and_clone(source: &Source, path: &CStr) -> Result<OwnedFd, Failure> {
     if !source.by_config {
         let tree = open_tree(AT_FDCWD, path, depth(source));
-        let tree = tree.map_err(|errno| (Call::OpenTree, errno))?;
+        let tree = tree.map_err(Call::OpenTree.failed())?;
         check(tree.as_fd(), source.check)?;
         return Ok(tree);
     }
     let place = find(source, path)?;
     let flags = OpenTreeFlags::EMPTY_PATH | depth(source);
-    open_tree(place.as_fd(), c"", flags).map_err(|errno| (Call::OpenTree, errno))
+    open_tree(place.as_fd(), c"", flags).map_err(Call::OpenTree.failed())
 }
 
 /// The source on the host, checked, as a place to clone from. Heap-free.
@@ -111,7 +111,7 @@ fn find(source: &Source, path: &CStr) -> Result<OwnedFd, Failure> {
     };
     let flags = OFlag::O_PATH | last_link(source);
     let found = open_beneath(AT_FDCWD, path, flags, Mode::empty(), resolve);
-    let found = found.map_err(|errno| (Call::Openat2, errno))?;
+    let found = found.map_err(Call::Openat2.failed())?;
     check(found.as_fd(), source.check)?;
     Ok(found)
 }
@@ -120,12 +120,12 @@ fn find(source: &Source, path: &CStr) -> Result<OwnedFd, Failure> {
 /// found before anything is made; it triggers an automount, which init's descriptor would not.
 pub(super) fn look(source: &Source) -> Result<(), Failure> {
     let look = |path: &CStr| {
-        let found = inode_at(path, last_link(source)).map_err(|errno| (Call::OpenTree, errno))?;
+        let found = inode_at(path, last_link(source)).map_err(Call::OpenTree.failed())?;
         let kind = SFlag::from_bits_truncate(found.mode) & SFlag::S_IFMT;
         match source.check {
-            SourceCheck::Root if kind != SFlag::S_IFDIR => Err((Call::Check, fault::NOT_ORDINARY)),
+            SourceCheck::Root if kind != SFlag::S_IFDIR => Err(Check::NotDirectory.into()),
             SourceCheck::Node(node) if !is_node_of(kind, found.device, node) => {
-                Err((Call::Check, fault::OTHER_NODE))
+                Err(Check::OtherNode.into())
             }
             SourceCheck::Root | SourceCheck::Procfs => find(source, path).map(drop),
             _ => Ok(()),
@@ -141,38 +141,38 @@ fn check(tree: BorrowedFd<'_>, wanted: SourceCheck) -> Result<(), Failure> {
     if wanted == SourceCheck::None {
         return Ok(());
     }
-    let stat = fstat(tree).map_err(|errno| (Call::Stat, errno))?;
+    let stat = fstat(tree).map_err(Call::Stat.failed())?;
     match wanted {
         SourceCheck::None => Ok(()),
-        SourceCheck::Root if !is(&stat, SFlag::S_IFDIR) => Err((Call::Check, fault::NOT_ORDINARY)),
+        SourceCheck::Root if !is(&stat, SFlag::S_IFDIR) => Err(Check::NotDirectory.into()),
         SourceCheck::Root => {
             // By another name it is still the host's root directory.
-            let host = nix::sys::stat::stat(c"/").map_err(|errno| (Call::Stat, errno))?;
+            let host = nix::sys::stat::stat(c"/").map_err(Call::Stat.failed())?;
             if (stat.st_dev, stat.st_ino) == (host.st_dev, host.st_ino) {
-                return Err((Call::Check, fault::HOST_ROOT));
+                return Err(Check::HostRoot.into());
             }
             Ok(())
         }
         SourceCheck::Procfs => {
-            let magic = file_system_magic(tree).map_err(|errno| (Call::Statfs, errno))?;
+            let magic = file_system_magic(tree).map_err(Call::Statfs.failed())?;
             if magic == PROC_MAGIC && stat.st_ino == PROC_ROOT_INODE {
                 return Ok(());
             }
-            Err((Call::Check, fault::OTHER_NODE))
+            Err(Check::NotProcfs.into())
         }
         SourceCheck::OwnProcfs => {
             check(tree, SourceCheck::Procfs)?;
             shows_us(tree)
         }
         SourceCheck::Queues => {
-            let magic = file_system_magic(tree).map_err(|errno| (Call::Statfs, errno))?;
+            let magic = file_system_magic(tree).map_err(Call::Statfs.failed())?;
             match magic {
                 MQUEUE_MAGIC => Ok(()),
-                _ => Err((Call::Check, fault::OTHER_NODE)),
+                _ => Err(Check::NotQueues.into()),
             }
         }
         SourceCheck::Node(node) if is_node(&stat, node) => Ok(()),
-        SourceCheck::Node(_) => Err((Call::Check, fault::OTHER_NODE)),
+        SourceCheck::Node(_) => Err(Check::OtherNode.into()),
     }
 }
 
@@ -181,16 +181,16 @@ fn check(tree: BorrowedFd<'_>, wanted: SourceCheck) -> Result<(), Failure> {
 fn shows_us(procfs: BorrowedFd<'_>) -> Result<(), Failure> {
     let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let link = openat(procfs, c"self", flags, Mode::empty());
-    let link = link.map_err(|errno| (Call::Open, errno))?;
+    let link = link.map_err(Call::Open.failed())?;
     let mut digits = [0; 20];
-    let length = read_link(link.as_fd(), &mut digits).map_err(|errno| (Call::Readlink, errno))?;
+    let length = read_link(link.as_fd(), &mut digits).map_err(Call::Readlink.failed())?;
     let digits = digits.get(..length).unwrap_or_default();
     let number = std::str::from_utf8(digits)
         .ok()
         .and_then(|digits| digits.parse().ok());
     match number == Some(getpid().as_raw()) {
         true => Ok(()),
-        false => Err((Call::Check, fault::OTHER_NODE)),
+        false => Err(Check::OtherPids.into()),
     }
 }
 
@@ -199,24 +199,24 @@ pub(super) fn apply(
     mount: BorrowedFd<'_>,
     change: &Change,
     id_maps: &[OwnedFd],
-) -> Result<(), Errno> {
+) -> Result<(), Failure> {
     if change.clear_unlocked != 0 {
         let all = Change {
             clear: change.clear | change.clear_unlocked,
             ..*change
         };
         match apply_once(mount, &all, id_maps) {
-            Err(Errno::EPERM) => {}
+            Err(Cause::Call(_, Errno::EPERM)) => {}
             answer => return answer,
         }
     }
     apply_once(mount, change, id_maps)
 }
 
-fn apply_once(mount: BorrowedFd<'_>, change: &Change, id_maps: &[OwnedFd]) -> Result<(), Errno> {
+fn apply_once(mount: BorrowedFd<'_>, change: &Change, id_maps: &[OwnedFd]) -> Result<(), Failure> {
     let user_namespace = match change.id_map {
         None => None,
-        Some(index) => Some(id_maps.get(index).ok_or(fault::NO_SLOT)?.as_fd()),
+        Some(index) => Some(id_maps.get(index).ok_or(Check::NotOpened)?.as_fd()),
     };
     let attributes = MountAttributes {
         set: change.set,
@@ -229,7 +229,7 @@ fn apply_once(mount: BorrowedFd<'_>, change: &Change, id_maps: &[OwnedFd]) -> Re
     } else {
         Depth::Single
     };
-    mount_setattr(mount, &attributes, depth)
+    mount_setattr(mount, &attributes, depth).map_err(Call::MountSetattr.failed())
 }
 
 /// Whether the inode is of this type.

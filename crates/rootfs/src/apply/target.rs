@@ -1,10 +1,10 @@
 //! Where a mount goes: resolved below the root's descriptor, made where it is missing.
 
-use super::fault;
 use super::source::{self, Failure};
+use crate::plan::explain::Check;
 use crate::plan::{Lookup, Target};
 use coracle_sys::{
-    Call, PROC_MAGIC, file_system_magic, mount_id, move_mount, open_in_root, read_link,
+    Call, Cause, PROC_MAGIC, file_system_magic, mount_id, move_mount, open_in_root, read_link,
 };
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
@@ -45,12 +45,12 @@ pub(super) fn resolve(
             made: true,
         },
         Err(Errno::ENOTDIR | Errno::ELOOP) if target.lookup == Lookup::Directory => {
-            return Err((Call::Check, fault::NOT_ORDINARY));
+            return Err(Check::NotOrdinary.into());
         }
-        Err(errno) => return Err((Call::Openat2, errno)),
+        Err(errno) => return Err(Cause::Call(Call::Openat2, errno)),
     };
     if target.path.as_c_str() != c"/" && !found.made && is_same(found.place.as_fd(), base)? {
-        return Err((Call::Check, fault::IS_ROOT));
+        return Err(Check::IsRoot.into());
     }
     match target.guarded {
         true => Ok(Found {
@@ -66,14 +66,14 @@ pub(super) fn resolve(
 fn is_same(place: BorrowedFd<'_>, base: BorrowedFd<'_>) -> Result<bool, Failure> {
     let inode = |fd| fstat(fd).map(|stat| (stat.st_dev, stat.st_ino));
     let same = inode(place).and_then(|place| Ok(place == inode(base)?));
-    Ok(same.map_err(|errno| (Call::Stat, errno))? && same_mount(place, base).is_ok())
+    Ok(same.map_err(Call::Stat.failed())? && same_mount(place, base).is_ok())
 }
 
 /// The text of a path does not say whether it leads into procfs: the file system at its end does.
 pub(super) fn outside_procfs(place: OwnedFd) -> Result<OwnedFd, Failure> {
-    let magic = file_system_magic(place.as_fd()).map_err(|errno| (Call::Statfs, errno))?;
+    let magic = file_system_magic(place.as_fd()).map_err(Call::Statfs.failed())?;
     match magic {
-        PROC_MAGIC => Err((Call::Check, fault::IN_PROC)),
+        PROC_MAGIC => Err(Check::InProc.into()),
         _ => Ok(place),
     }
 }
@@ -87,7 +87,7 @@ pub(super) fn attach(
     place: BorrowedFd<'_>,
     mount: BorrowedFd<'_>,
 ) -> Result<(), Failure> {
-    move_mount(mount, place, c"").map_err(|errno| (Call::MoveMount, errno))?;
+    move_mount(mount, place, c"").map_err(Call::MoveMount.failed())?;
     same_mount(again(base, target)?.as_fd(), mount)
 }
 
@@ -96,10 +96,10 @@ pub(super) fn attach(
 pub(super) fn top_mount(place: BorrowedFd<'_>) -> Result<OwnedFd, Failure> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
     let top = open_in_root(place, c"..", flags, Mode::empty());
-    let top = top.map_err(|errno| (Call::Openat2, errno))?;
+    let top = top.map_err(Call::Openat2.failed())?;
     match same_mount(top.as_fd(), place) {
-        Ok(()) => Err((Call::Check, fault::SWAPPED)),
-        Err((Call::Check, _)) => Ok(top),
+        Ok(()) => Err(Check::Swapped.into()),
+        Err(Cause::Check(_)) => Ok(top),
         Err(failure) => Err(failure),
     }
 }
@@ -108,18 +108,18 @@ pub(super) fn top_mount(place: BorrowedFd<'_>) -> Result<OwnedFd, Failure> {
 fn again(base: BorrowedFd<'_>, target: &Target) -> Result<OwnedFd, Failure> {
     let found = open_in_root(base, &target.path, flags(target.lookup), Mode::empty());
     found.map_err(|errno| match errno {
-        Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP => (Call::Check, fault::SWAPPED),
-        errno => (Call::Openat2, errno),
+        Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP => Check::Swapped.into(),
+        errno => Cause::Call(Call::Openat2, errno),
     })
 }
 
 /// The first descriptor is on the mount that the second one is on.
 pub(super) fn same_mount(place: BorrowedFd<'_>, mount: BorrowedFd<'_>) -> Result<(), Failure> {
-    let number = |fd| mount_id(fd).map_err(|errno| (Call::Stat, errno));
+    let number = |fd| mount_id(fd).map_err(Call::Stat.failed());
     if number(place)? == number(mount)? {
         return Ok(());
     }
-    Err((Call::Check, fault::SWAPPED))
+    Err(Check::Swapped.into())
 }
 
 pub(super) fn flags(lookup: Lookup) -> OFlag {
@@ -145,7 +145,7 @@ pub(super) fn directory(root: BorrowedFd<'_>, path: &CStr) -> Result<OwnedFd, Fa
         Mode::empty(),
     ) {
         Err(Errno::ENOENT) => create(root, path, Make::Directory),
-        answer => answer.map_err(|errno| (Call::Openat2, errno)),
+        answer => answer.map_err(Call::Openat2.failed()),
     }
 }
 
@@ -165,11 +165,11 @@ fn create(root: BorrowedFd<'_>, path: &CStr, make: Make<'_>) -> Result<OwnedFd, 
     match open_in_root(root, above.text()?, flags, Mode::empty()) {
         Ok(parent) => match make_in(parent.as_fd(), name, make) {
             // A dangling link.
-            Err((_, Errno::EEXIST)) => walk(root, path, make),
+            Err(Cause::Call(_, Errno::EEXIST)) => walk(root, path, make),
             answer => answer,
         },
         Err(Errno::ENOENT) => walk(root, path, make),
-        Err(errno) => Err((Call::Openat2, errno)),
+        Err(errno) => Err(Cause::Call(Call::Openat2, errno)),
     }
 }
 
@@ -178,19 +178,19 @@ fn make_in(parent: BorrowedFd<'_>, name: &CStr, make: Make<'_>) -> Result<OwnedF
     let directory = match make {
         Make::Directory => true,
         Make::Like(model) => {
-            let stat = fstat(model).map_err(|errno| (Call::Stat, errno))?;
+            let stat = fstat(model).map_err(Call::Stat.failed())?;
             source::is(&stat, SFlag::S_IFDIR)
         }
     };
     if directory {
         let mode = Mode::from_bits_truncate(0o755);
-        mkdirat(parent, name, mode).map_err(|errno| (Call::Mkdir, errno))?;
+        mkdirat(parent, name, mode).map_err(Call::Mkdir.failed())?;
         let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        return openat(parent, name, flags, Mode::empty()).map_err(|errno| (Call::Open, errno));
+        return openat(parent, name, flags, Mode::empty()).map_err(Call::Open.failed());
     }
     let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let mode = Mode::from_bits_truncate(0o644);
-    openat(parent, name, flags, mode).map_err(|errno| (Call::Open, errno))
+    openat(parent, name, flags, mode).map_err(Call::Open.failed())
 }
 
 /// Walks the path part by part, following the image's links within the root, dangling ones too, and
@@ -207,7 +207,7 @@ fn walk(root: BorrowedFd<'_>, path: &CStr, make: Make<'_>) -> Result<OwnedFd, Fa
         match part.bytes() {
             b"" if !more => {
                 let found = open_in_root(root, done.text()?, OFlag::O_PATH, Mode::empty());
-                return found.map_err(|errno| (Call::Openat2, errno));
+                return found.map_err(Call::Openat2.failed());
             }
             b"" | b"." => continue,
             b".." => {
@@ -225,7 +225,7 @@ fn walk(root: BorrowedFd<'_>, path: &CStr, make: Make<'_>) -> Result<OwnedFd, Fa
                     Ok(made) if !more => return Ok(made),
                     Ok(_) => continue,
                     // Somebody was faster: look at what it is.
-                    Err((_, Errno::EEXIST)) if tries > 0 => {
+                    Err(Cause::Call(_, Errno::EEXIST)) if tries > 0 => {
                         tries -= 1;
                         done.pop();
                         rest.push_front(part.bytes())?;
@@ -234,16 +234,16 @@ fn walk(root: BorrowedFd<'_>, path: &CStr, make: Make<'_>) -> Result<OwnedFd, Fa
                     Err(failure) => return Err(failure),
                 }
             }
-            Err(errno) => return Err((Call::Openat2, errno)),
+            Err(errno) => return Err(Cause::Call(Call::Openat2, errno)),
         };
-        let stat = fstat(&inode).map_err(|errno| (Call::Stat, errno))?;
+        let stat = fstat(&inode).map_err(Call::Stat.failed())?;
         if !source::is(&stat, SFlag::S_IFLNK) {
             if more {
                 continue;
             }
             return Ok(inode);
         }
-        tries = tries.checked_sub(1).ok_or((Call::Openat2, Errno::ELOOP))?;
+        tries = tries.checked_sub(1).ok_or(Check::Links)?;
         follow(inode.as_fd(), &mut done, &mut rest)?;
     }
 }
@@ -251,7 +251,7 @@ fn walk(root: BorrowedFd<'_>, path: &CStr, make: Make<'_>) -> Result<OwnedFd, Fa
 /// Puts what a link says before the rest of the path.
 fn follow(link: BorrowedFd<'_>, done: &mut StackPath, rest: &mut StackPath) -> Result<(), Failure> {
     let mut text = [0; LENGTH];
-    let length = read_link(link, &mut text).map_err(|errno| (Call::Readlink, errno))?;
+    let length = read_link(link, &mut text).map_err(Call::Readlink.failed())?;
     let text = text.get(..length).unwrap_or_default();
     if text.first() == Some(&b'/') {
         done.clear();
@@ -265,11 +265,7 @@ fn make_last(root: BorrowedFd<'_>, done: &StackPath, make: Make<'_>) -> Result<O
     let (above, name) = split(done.text()?)?;
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
     let parent = open_in_root(root, above.text()?, flags, Mode::empty());
-    make_in(
-        parent.map_err(|errno| (Call::Openat2, errno))?.as_fd(),
-        name,
-        make,
-    )
+    make_in(parent.map_err(Call::Openat2.failed())?.as_fd(), name, make)
 }
 
 /// The path of the directory, and the last name.
@@ -284,7 +280,7 @@ fn split(path: &CStr) -> Result<(StackPath, &CStr), Failure> {
         .and_then(|name| CStr::from_bytes_with_nul(name).ok());
     let name = name
         .filter(|name| !name.is_empty())
-        .ok_or((Call::Check, Errno::EINVAL))?;
+        .ok_or(Check::Inconsistent)?;
     let mut above = StackPath::new();
     if let Some(directory) = bytes
         .get(..at.saturating_sub(1))
@@ -319,14 +315,14 @@ impl StackPath {
             return Ok(c"/");
         }
         let text = self.bytes.get(..=self.length).unwrap_or_default();
-        CStr::from_bytes_with_nul(text).map_err(|_| (Call::Check, Errno::EINVAL))
+        CStr::from_bytes_with_nul(text).map_err(|_| Check::Inconsistent.into())
     }
 
     fn push(&mut self, more: &[u8]) -> Result<(), Failure> {
         let slash = usize::from(more.first() != Some(&b'/'));
         let start = self.length + slash;
         let end = start + more.len();
-        let too_long = (Call::Check, Errno::ENAMETOOLONG);
+        let too_long = Cause::from(Check::LongPath);
         if end >= LENGTH {
             return Err(too_long);
         }
@@ -416,10 +412,10 @@ mod tests {
         }
 
         /// Makes the directory, and says where it is within the tree.
-        fn directory(&self, path: &str) -> Result<String, Errno> {
+        fn directory(&self, path: &str) -> Result<String, Cause> {
             let root = fs::File::open(self.0.join("root")).expect("the root");
             let path = CString::new(path).expect("no NUL");
-            let found = directory(root.as_fd(), &path).map_err(|(_, errno)| errno)?;
+            let found = directory(root.as_fd(), &path)?;
             let number = found.as_raw_fd();
             let place = fs::read_link(format!("/proc/self/fd/{number}")).expect("a path");
             let top = fs::read_link(format!("/proc/self/fd/{}", root.as_raw_fd()));
@@ -457,8 +453,14 @@ mod tests {
         assert_eq!(made("/dir/dangling/deep"), Ok("/run/new/deep".to_owned()));
         assert_eq!(made("/climbing/x"), Ok("/outside/x".to_owned()));
         assert_eq!(made("/absolute/x"), Ok(format!("{}/x", outside.display())));
-        assert_eq!(made("/loop/a"), Err(Errno::ELOOP));
-        assert_eq!(made("/file/a"), Err(Errno::ENOTDIR));
+        assert_eq!(
+            made("/loop/a"),
+            Err(Cause::Call(Call::Openat2, Errno::ELOOP))
+        );
+        assert_eq!(
+            made("/file/a"),
+            Err(Cause::Call(Call::Openat2, Errno::ENOTDIR))
+        );
         assert_eq!(made("/"), Ok("/".to_owned()));
         assert!(tree.untouched());
     }
@@ -468,7 +470,7 @@ mod tests {
         let mut path = StackPath::new();
         assert_eq!(path.push(&[b'a'; LENGTH - 2]), Ok(()));
         assert!(path.text().is_ok());
-        assert_eq!(path.push(b"b"), Err((Call::Check, Errno::ENAMETOOLONG)));
+        assert_eq!(path.push(b"b"), Err(Check::LongPath.into()));
     }
 
     /// Names of links, and what they say: absolute, climbing, dangling, looping.

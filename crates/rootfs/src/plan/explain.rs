@@ -2,10 +2,34 @@
 
 use super::propagation;
 use super::steps::{Bind, Fresh, HowMade, Plan, Step};
-use crate::apply::fault;
-use coracle_sys::{Call, Fault};
-use coracle_text::errno_text;
+use coracle_sys::{Call, Cause, Fault};
+use coracle_text::{cause_text, errno_text};
 use nix::errno::Errno;
+
+coracle_text::checks! {
+    NotOrdinary = "must be mounted on ordinary directory, not a link or a file",
+    InProc = "cannot be mounted because it is inside /proc",
+    /// The destination is not written as `/`.
+    IsRoot = "a link of the image leads to the root: only / itself may be meant",
+    Swapped = "the path leads elsewhere than a moment before",
+    LongPath = "the path is longer than 4095 bytes",
+    Links = "the path goes through more than 40 links",
+    OtherDevice = "a file that is not this device is there already",
+    OtherDeviceMade = "the node is not the one that was made",
+    OtherLink = "something else is there already",
+    NotConsole = "what the image has there is neither a file nor a device",
+    NotTerminal = "the terminal is not of a devpts",
+    HostRoot = "it is the host's own root directory",
+    NotDirectory = "it is not a directory",
+    OtherNode = "the host's node is another one",
+    NotProcfs = "cannot be mounted because it is inside /proc: the source is no procfs",
+    OtherPids = "the procfs there is of another pid namespace",
+    NotQueues = "no file system of message queues is mounted there",
+    ProviderGone = "the process that sends the sources of mounts has ended",
+    Protocol = "the sources of mounts come in another order than the steps",
+    NotOpened = "the runtime has opened no descriptor for it",
+    Inconsistent = "the plan does not fit what is there",
+}
 
 impl Plan {
     /// What the step does: `mount proc on /proc (nosuid,nodev,noexec)`; empty for no step of this
@@ -61,15 +85,11 @@ impl Plan {
         let step = usize::try_from(fault.step)
             .ok()
             .and_then(|step| self.steps.get(step));
-        let cause = step.and_then(|step| self.cause(step, fault));
+        let cause = step.and_then(|step| self.cause(step, fault.cause));
         if let Some(cause) = cause {
             return format!("{what}: {cause}");
         }
-        let errno = errno_text(fault.errno);
-        match fault.call {
-            Call::Check => format!("{what}: {errno}"),
-            call => format!("{what}: {}: {errno}", call.name()),
-        }
+        format!("{what}: {}", cause_text(fault.cause))
     }
 
     fn root_path(&self) -> String {
@@ -79,17 +99,22 @@ impl Plan {
             .unwrap_or_default()
     }
 
-    fn cause(&self, step: &Step, fault: &Fault) -> Option<String> {
-        let text = errno_text(fault.errno);
-        if fault.call == Call::Check {
-            return Some(check_cause(step, fault.errno)?.to_owned());
-        }
-        if fault.errno == Errno::EROFS {
+    fn cause(&self, step: &Step, cause: Cause) -> Option<String> {
+        let (call, errno) = match (step, cause) {
+            (Step::Mask(_), cause) if cause == Check::OtherNode.into() => {
+                return Some("the host's /dev/null is not c 1:3".to_owned());
+            }
+            (_, Cause::Check(check)) => return Some(Check::text(check).to_owned()),
+            (_, Cause::Call(call, errno)) => (call, errno),
+            (_, Cause::Exit(_)) => return None,
+        };
+        let text = errno_text(errno);
+        if errno == Errno::EROFS {
             return Some(format!(
                 "its place cannot be made in a read-only file system: {text}"
             ));
         }
-        let cause = match (step, fault.call, fault.errno) {
+        let cause = match (step, call, errno) {
             (Step::Fresh(fresh), call, errno) => return self.fresh_cause(fresh, call, errno),
             (Step::Bind(_), Call::OpenTree, Errno::EINVAL) => {
                 "the source is unbindable, or has mounts below it that a user namespace must not \
@@ -120,7 +145,7 @@ impl Plan {
             }
             _ => return None,
         };
-        Some(format!("{cause}: {}: {text}", fault.call.name()))
+        Some(format!("{cause}: {}: {text}", call.name()))
     }
 
     fn is_id_mapped(&self, bind: &Bind) -> bool {
@@ -188,27 +213,4 @@ fn options(fresh: &Fresh) -> String {
         }
     }
     list
-}
-
-/// Our own checks, by the errno that marks each.
-fn check_cause(step: &Step, errno: Errno) -> Option<&'static str> {
-    Some(match (step, errno) {
-        (Step::Fresh(_) | Step::Bind(_), fault::NOT_ORDINARY) => {
-            "must be mounted on ordinary directory, not a link or a file"
-        }
-        (_, fault::IN_PROC) => "cannot be mounted because it is inside /proc",
-        (_, fault::IS_ROOT) => "a link of the image leads to the root: only / itself may be meant",
-        (_, fault::SWAPPED) => "the path leads elsewhere than a moment before",
-        (Step::Device(_), fault::OTHER_INODE) => "a file that is not this device is there already",
-        (Step::Device(_), fault::OTHER_NODE) => "the node is not the one that was made",
-        (Step::Bind(_), fault::OTHER_INODE) => "something else is there already",
-        (Step::Bind(_), fault::OTHER_NODE) => {
-            "cannot be mounted because it is inside /proc: the source is no procfs"
-        }
-        (Step::Console, fault::OTHER_INODE) => {
-            "what the image has there is neither a file nor a device"
-        }
-        (Step::Mask(_), fault::OTHER_NODE) => "the host's /dev/null is not c 1:3",
-        _ => return None,
-    })
 }

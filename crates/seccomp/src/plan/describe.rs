@@ -1,8 +1,8 @@
 //! What the one step is called, and what its failure means.
 
 use super::{Abi, Plan, verdict};
-use coracle_sys::{Call, Fault, FilterFlags};
-use coracle_text::errno_text;
+use coracle_sys::{Call, Cause, Fault, FilterFlags};
+use coracle_text::{cause_text, errno_text};
 use nix::errno::Errno;
 
 /// By the spec's names.
@@ -54,15 +54,19 @@ impl Plan {
     /// A fault of the step as a sentence, with the likely cause where the errno alone hides it.
     #[must_use]
     pub fn explain(&self, fault: &Fault) -> String {
-        if fault.call == Call::Send {
+        let what = self.describe(fault.step);
+        let Cause::Call(call, errno) = fault.cause else {
+            return format!("{what}: {}", cause_text(fault.cause));
+        };
+        if call == Call::Send {
             // Only a runtime that may not trace init has to be sent it.
             return format!(
                 "linux.seccomp.listenerPath: the runtime has too few privileges to fetch the \
                  listener, and the profile keeps init from sending it: sendmsg: {}",
-                errno_text(fault.errno)
+                errno_text(errno)
             );
         }
-        let hint = match fault.errno {
+        let hint = match errno {
             Errno::EACCES => {
                 ": no CAP_SYS_ADMIN, which it takes while process.noNewPrivileges is false"
             }
@@ -72,7 +76,6 @@ impl Plan {
             Errno::ESRCH => ": another thread has a filter of its own",
             _ => "",
         };
-        let what = self.describe(fault.step);
-        format!("{what}: {}{hint}", errno_text(fault.errno))
+        format!("{what}: {}{hint}", errno_text(errno))
     }
 }

@@ -295,7 +295,8 @@ fn listeners_and_flags() {
     assert_eq!(notify("set_tls", None, &[]).unwrap().listener, None);
     let wait = ["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"];
     let told = notify("mount", Some("/agent"), &wait).unwrap();
-    let fault = coracle_sys::Fault::new(0, coracle_sys::Call::Seccomp, nix::errno::Errno::EACCES);
+    let refused = (coracle_sys::Call::Seccomp, nix::errno::Errno::EACCES);
+    let fault = coracle_sys::Fault::new(0, refused);
     assert_eq!(
         told.explain(&fault),
         "load the seccomp filter (12 instructions for x86_64, by default allow, \
