@@ -5,6 +5,8 @@ use std::iter;
 use std::process::ExitCode;
 use std::rc::Rc;
 
+use coracle_bundle::ContainerId;
+
 use crate::arguments::table::Command;
 use crate::arguments::{self, Global, Line, Usage, global, help};
 use crate::error::Error;
@@ -23,11 +25,16 @@ const EXEC_FAILED: u8 = 255;
 pub(crate) enum Requested {
     /// A text that is printed whatever else the line says.
     Text(String),
-    Verb {
-        verb: &'static Verb,
-        global: Global,
-        request: Box<dyn Request>,
-    },
+    Verb(Call),
+}
+
+/// A verb with what it was given.
+pub(crate) struct Call {
+    pub(crate) verb: &'static Verb,
+    /// The container that failures name.
+    pub(crate) container: Option<ContainerId>,
+    pub(crate) global: Global,
+    pub(crate) request: Box<dyn Request>,
 }
 
 /// Carries the command line out.
@@ -37,11 +44,7 @@ pub(crate) fn run(words: Vec<OsString>) -> ExitCode {
     let mut line = parse(words);
     match read(&mut line) {
         Ok(Requested::Text(text)) => end(&Log::default(), None, output::text(&text).map(|()| 0)),
-        Ok(Requested::Verb {
-            verb,
-            global,
-            request,
-        }) => perform(verb, &global, &*request),
+        Ok(Requested::Verb(call)) => perform(&call),
         Err((command, usage)) => {
             let settings = global::read_log(&line.global);
             let log = open(&settings).unwrap_or_default();
@@ -87,44 +90,47 @@ pub(crate) fn read(line: &mut Line) -> Result<Requested, (&'static Command, Usag
         return Ok(Requested::Text(version()));
     }
     let request = (verb.read)(&own).map_err(refused)?;
-    Ok(Requested::Verb {
+    let container = verb.command.takes_id().then(|| own.id());
+    Ok(Requested::Verb(Call {
         verb,
+        container: container.transpose().map_err(refused)?,
         global: own.global,
         request,
-    })
+    }))
 }
 
 fn find(name: &OsStr) -> Option<&'static Verb> {
     VERBS.iter().find(|verb| verb.command.name == name)
 }
 
-fn perform(verb: &'static Verb, global: &Global, request: &dyn Request) -> ExitCode {
+fn perform(call: &Call) -> ExitCode {
+    let (command, global) = (&call.verb.command, &call.global);
     // Sealing executes this file anew: it comes before the log is opened, and is reported after.
-    let sealed = if verb.needs_seal {
+    let sealed = if call.verb.needs_seal {
         coracle_container::seal()
     } else {
         Ok(())
     };
     let log = match open(&global.log) {
         Ok(log) => Rc::new(log),
-        Err(error) => return end(&Log::default(), Some(&verb.command), Err(error)),
+        Err(error) => return end(&Log::default(), Some(command), Err(error)),
     };
     let context = Context {
         global,
         log: &log,
         verbs: VERBS,
     };
-    let named = |error| match (error, request.container()) {
-        (Error::Container(source), Some(id)) => Error::failed(verb.command.name, id, source),
+    let named = |error| match (error, &call.container) {
+        (Error::Container(source), Some(id)) => Error::failed(command.name, id, source),
         (error, _) => error,
     };
     let outcome = sealed
         .map_err(Error::from)
-        .and_then(|()| request.perform(&context).map_err(named));
+        .and_then(|()| call.request.perform(&context).map_err(named));
     if outcome.is_ok() && global.names_criu {
         log.say(Level::Warning, "--criu is ignored");
     }
-    end(&log, Some(&verb.command), outcome)
+    end(&log, Some(command), outcome)
 }
 
 fn open(settings: &Settings) -> Result<Log, Error> {

@@ -1,7 +1,5 @@
 //! The flags of all verbs, before the verb or behind it.
 
-use std::os::unix::ffi::OsStrExt;
-
 use coracle_container::{CgroupManager, Rootless};
 
 use super::parse::parse_boolean;
@@ -48,14 +46,15 @@ const FLAGS: &[Flag] = &[
     value("criu", "PATH", "Ignored").hidden(),
 ];
 
+/// The values of `--log-format`.
+const FORMATS: [(&str, Format); 2] = [("text", Format::Text), ("json", Format::Json)];
+
 /// Reads the global flags.
 pub(crate) fn read(arguments: &Arguments) -> Result<Global, Usage> {
     Ok(Global {
         log: Settings {
             file: arguments.path("log"),
-            format: arguments
-                .parsed("log-format", "text or json", parse_format)?
-                .unwrap_or_default(),
+            format: arguments.choice("log-format", FORMATS)?.unwrap_or_default(),
             level: level(arguments)?,
         },
         root: arguments.path("root"),
@@ -74,7 +73,7 @@ pub(crate) fn read_log(arguments: &Arguments) -> Settings {
     Settings {
         file: arguments.path("log"),
         format: formats
-            .find_map(|format| parse_format(format.as_bytes()))
+            .find_map(|format| Some(FORMATS.iter().find(|(name, _)| format == name)?.1))
             .unwrap_or_default(),
         level: Level::default(),
     }
@@ -82,31 +81,23 @@ pub(crate) fn read_log(arguments: &Arguments) -> Settings {
 
 fn level(arguments: &Arguments) -> Result<Level, Usage> {
     let named = arguments.parsed("log-level", "error, warning, info or debug", parse_level)?;
-    let default = if arguments.is_on("debug") {
-        Level::Debug
-    } else {
-        Level::default()
-    };
+    let default = arguments.choose("debug", Level::Debug, Level::default());
     Ok(named.unwrap_or(default))
 }
 
 fn cgroup_manager(arguments: &Arguments) -> Result<CgroupManager, Usage> {
-    let expected = "cgroupfs, systemd or disabled";
-    let named = arguments.parsed("cgroup-manager", expected, parse_cgroup_manager)?;
-    let default = if arguments.is_on("systemd-cgroup") {
-        CgroupManager::Systemd
-    } else {
-        CgroupManager::Cgroupfs
-    };
+    let managers = [
+        ("cgroupfs", CgroupManager::Cgroupfs),
+        ("systemd", CgroupManager::Systemd),
+        ("disabled", CgroupManager::Disabled),
+    ];
+    let named = arguments.choice("cgroup-manager", managers)?;
+    let default = arguments.choose(
+        "systemd-cgroup",
+        CgroupManager::Systemd,
+        CgroupManager::Cgroupfs,
+    );
     Ok(named.unwrap_or(default))
-}
-
-fn parse_format(text: &[u8]) -> Option<Format> {
-    match text {
-        b"text" => Some(Format::Text),
-        b"json" => Some(Format::Json),
-        _ => None,
-    }
 }
 
 fn parse_level(text: &[u8]) -> Option<Level> {
@@ -115,15 +106,6 @@ fn parse_level(text: &[u8]) -> Option<Level> {
         b"warning" | b"warn" => Some(Level::Warning),
         b"info" => Some(Level::Info),
         b"debug" | b"trace" => Some(Level::Debug),
-        _ => None,
-    }
-}
-
-fn parse_cgroup_manager(text: &[u8]) -> Option<CgroupManager> {
-    match text {
-        b"cgroupfs" => Some(CgroupManager::Cgroupfs),
-        b"systemd" => Some(CgroupManager::Systemd),
-        b"disabled" => Some(CgroupManager::Disabled),
         _ => None,
     }
 }

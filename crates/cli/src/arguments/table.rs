@@ -131,6 +131,11 @@ pub(crate) const OUTPUTS: &[Flag] = &[
 ];
 
 impl Command {
+    /// Whether the first argument is the id of a container, which failures name.
+    pub(crate) fn takes_id(&self) -> bool {
+        self.synopsis.starts_with("ID")
+    }
+
     /// All flags, those that every command has last.
     pub(crate) fn flags(&self) -> impl Iterator<Item = &'static Flag> + use<> {
         let common = std::iter::once(&COMMON);

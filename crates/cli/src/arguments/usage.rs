@@ -53,7 +53,7 @@ pub(crate) enum Usage {
     Value {
         flag: &'static str,
         value: String,
-        expected: &'static str,
+        expected: String,
     },
     #[error("unknown signal {0:?}")]
     Signal(String),

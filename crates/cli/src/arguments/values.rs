@@ -64,7 +64,7 @@ impl Arguments {
         }
     }
 
-    /// The container's id, which is always the first argument.
+    /// The container's id, which is the first argument.
     pub(crate) fn id(&self) -> Result<ContainerId, Usage> {
         let id = self.words.first().map(|id| id.to_string_lossy());
         Ok(ContainerId::parse(&id.unwrap_or_default())?)
@@ -86,6 +86,11 @@ impl Arguments {
     /// A switch that is given twice counts as given last.
     pub(crate) fn is_on(&self, switch: &str) -> bool {
         self.given(switch).next() == Some(&Value::Switch(true))
+    }
+
+    /// One value or the other.
+    pub(crate) fn choose<T>(&self, switch: &str, on: T, off: T) -> T {
+        if self.is_on(switch) { on } else { off }
     }
 
     /// All values of a flag that may be given several times.
@@ -117,7 +122,7 @@ impl Arguments {
     pub(crate) fn parsed<T>(
         &self,
         flag: &'static str,
-        expected: &'static str,
+        expected: &str,
         parse: impl Fn(&[u8]) -> Option<T>,
     ) -> Result<Option<T>, Usage> {
         let value = self.values(flag).next_back();
@@ -126,11 +131,28 @@ impl Arguments {
             .transpose()
     }
 
+    /// What the flag's value stands for, which is one of a few.
+    pub(crate) fn choice<T: Copy, const N: usize>(
+        &self,
+        flag: &'static str,
+        choices: [(&'static str, T); N],
+    ) -> Result<Option<T>, Usage> {
+        let names = choices.map(|(name, _)| name);
+        let expected = match names.split_last() {
+            Some((last, others)) => format!("{} or {last}", others.join(", ")),
+            None => String::new(),
+        };
+        self.parsed(flag, &expected, |value| {
+            let named = choices.iter().find(|(name, _)| name.as_bytes() == value);
+            named.map(|(_, choice)| *choice)
+        })
+    }
+
     /// All values of the flag through `parse`.
     pub(crate) fn all_parsed<T>(
         &self,
         flag: &'static str,
-        expected: &'static str,
+        expected: &str,
         parse: impl Fn(&[u8]) -> Option<T>,
     ) -> Result<Vec<T>, Usage> {
         self.values(flag)
@@ -157,12 +179,12 @@ pub(crate) fn utf8(text: &[u8]) -> Option<String> {
 fn parse_one<T>(
     flag: &'static str,
     value: &OsStr,
-    expected: &'static str,
+    expected: &str,
     parse: impl Fn(&[u8]) -> Option<T>,
 ) -> Result<T, Usage> {
     parse(value.as_bytes()).ok_or_else(|| Usage::Value {
         flag,
         value: value.to_string_lossy().into_owned(),
-        expected,
+        expected: expected.to_owned(),
     })
 }

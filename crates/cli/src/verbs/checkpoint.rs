@@ -3,7 +3,6 @@
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 
-use coracle_bundle::ContainerId;
 use coracle_container::{
     CgroupsMode, CheckpointKind, CheckpointOptions, CriuFlags, parse_page_server,
 };
@@ -188,10 +187,6 @@ fn read(arguments: &Arguments) -> Result<CheckpointOptions, Usage> {
 }
 
 impl Request for CheckpointOptions {
-    fn container(&self) -> Option<&ContainerId> {
-        Some(&self.id)
-    }
-
     fn perform(&self, context: &Context) -> Result<i32, Error> {
         let store = context.store()?;
         let mut shown = Shown::default();

@@ -46,22 +46,14 @@ pub(super) fn options(
     id: ContainerId,
     bundle: Option<PathBuf>,
 ) -> Result<CreateOptions, Usage> {
-    let keyring = if arguments.is_on("no-new-keyring") {
-        Keyring::Inherited
-    } else {
-        Keyring::New
-    };
+    let keyring = arguments.choose("no-new-keyring", Keyring::Inherited, Keyring::New);
     Ok(CreateOptions {
         bundle: bundle.unwrap_or_else(|| PathBuf::from(".")),
         id,
         console_socket: arguments.path("console-socket"),
         pidfd_socket: arguments.path("pidfd-socket"),
         pid_file: arguments.path("pid-file"),
-        change_root: if arguments.is_on("no-pivot") {
-            ChangeRoot::MoveAndChroot
-        } else {
-            ChangeRoot::PivotRoot
-        },
+        change_root: arguments.choose("no-pivot", ChangeRoot::MoveAndChroot, ChangeRoot::PivotRoot),
         keyring,
         preserve_fds: arguments.preserve_fds()?,
         cgroup_manager: arguments.global.cgroup_manager,
@@ -72,10 +64,6 @@ pub(super) fn options(
 }
 
 impl Request for CreateOptions {
-    fn container(&self) -> Option<&ContainerId> {
-        Some(&self.id)
-    }
-
     fn perform(&self, context: &Context) -> Result<i32, Error> {
         let warnings = coracle_container::create(&context.new_store()?, self)?;
         context.log.warn_all(&warnings);

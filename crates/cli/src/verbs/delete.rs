@@ -32,11 +32,7 @@ pub(super) struct Delete {
 }
 
 fn read(arguments: &Arguments) -> Result<Delete, Usage> {
-    let force = if arguments.is_on("force") {
-        Force::Yes
-    } else {
-        Force::No
-    };
+    let force = arguments.choose("force", Force::Yes, Force::No);
     Ok(Delete {
         id: arguments.only_id()?,
         force,
@@ -44,10 +40,6 @@ fn read(arguments: &Arguments) -> Result<Delete, Usage> {
 }
 
 impl Request for Delete {
-    fn container(&self) -> Option<&ContainerId> {
-        Some(&self.id)
-    }
-
     /// A failed poststop hook is a warning, which runtime.md § Lifecycle wants logged.
     fn perform(&self, context: &Context) -> Result<i32, Error> {
         for warning in coracle_container::delete(&context.store()?, &self.id, self.force)? {

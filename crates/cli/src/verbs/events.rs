@@ -73,10 +73,6 @@ fn read(arguments: &Arguments) -> Result<Events, Usage> {
 }
 
 impl Request for Events {
-    fn container(&self) -> Option<&ContainerId> {
-        Some(&self.id)
-    }
-
     fn perform(&self, context: &Context) -> Result<i32, Error> {
         let store = context.store()?;
         match self.listening {

@@ -3,7 +3,6 @@
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 
-use coracle_bundle::ContainerId;
 use coracle_container::{ExecOptions, ExecProcess};
 
 use super::run::attachment;
@@ -97,10 +96,6 @@ fn environment(arguments: &Arguments) -> Result<Vec<OsString>, Usage> {
 }
 
 impl Request for ExecOptions {
-    fn container(&self) -> Option<&ContainerId> {
-        Some(&self.id)
-    }
-
     /// Gives the process' exit code, or 0 when detached.
     fn perform(&self, context: &Context) -> Result<i32, Error> {
         let ended = coracle_container::exec(&context.store()?, self)?;

@@ -59,11 +59,8 @@ pub(super) struct Explain {
 
 fn read(arguments: &Arguments) -> Result<Explain, Usage> {
     arguments.expect(Expected::Maximum(1))?;
-    let form = arguments.parsed("format", "text or json", |text| match text {
-        b"text" => Some(Form::Text),
-        b"json" => Some(Form::Json),
-        _ => None,
-    })?;
+    let forms = [("text", Form::Text), ("json", Form::Json)];
+    let form = arguments.choice("format", forms)?.unwrap_or(Form::Text);
     let bundle = arguments
         .words
         .first()
@@ -72,11 +69,7 @@ fn read(arguments: &Arguments) -> Result<Explain, Usage> {
     Ok(Explain {
         options: create::options(arguments, ContainerId::parse(ID)?, bundle)?,
         images: arguments.path("image-path"),
-        form: if arguments.is_on("json") {
-            Form::Json
-        } else {
-            form.unwrap_or(Form::Text)
-        },
+        form: arguments.choose("json", Form::Json, form),
     })
 }
 

@@ -39,11 +39,7 @@ fn read(arguments: &Arguments) -> Result<Kill, Usage> {
         None => libc::SIGTERM,
         Some(text) => parse_signal(&text).ok_or_else(|| Usage::Signal(text.into_owned()))?,
     };
-    let scope = if arguments.is_on("all") {
-        Scope::All
-    } else {
-        Scope::Init
-    };
+    let scope = arguments.choose("all", Scope::All, Scope::Init);
     Ok(Kill {
         id: arguments.id()?,
         signal,
@@ -52,10 +48,6 @@ fn read(arguments: &Arguments) -> Result<Kill, Usage> {
 }
 
 impl Request for Kill {
-    fn container(&self) -> Option<&ContainerId> {
-        Some(&self.id)
-    }
-
     fn perform(&self, context: &Context) -> Result<i32, Error> {
         coracle_container::kill(&context.store()?, &self.id, self.signal, self.scope)?;
         Ok(0)

@@ -21,10 +21,9 @@ use super::network::Networks;
 use super::ps::Ps;
 use super::spec::Spec;
 use super::update::Update;
-use super::verb::Request;
 use crate::arguments::table::{Command, Flag};
-use crate::arguments::{Global, Usage, global, help};
-use crate::run::{Requested, parse, read};
+use crate::arguments::{Usage, global, help};
+use crate::run::{Call, Requested, parse, read};
 
 /// Words are parted by blanks, `''` is an empty one.
 fn words(line: &str) -> Vec<OsString> {
@@ -43,14 +42,10 @@ fn shown(line: &str) -> String {
     let text = match read_line(words(line)) {
         Err(usage) => Err(usage),
         Ok(Requested::Text(text)) => Ok(text),
-        Ok(Requested::Verb {
-            verb,
-            global,
-            request,
-        }) => {
-            let any: &dyn Any = &*request;
+        Ok(Requested::Verb(call)) => {
+            let any: &dyn Any = &*call.request;
             match any.downcast_ref::<Help>() {
-                None => return show(&global, verb.command.name, &*request),
+                None => return show(&call),
                 Some(help) => help.text(super::VERBS),
             }
         }
@@ -90,8 +85,8 @@ impl Shown {
     }
 }
 
-fn show(global: &Global, verb: &str, request: &dyn Request) -> String {
-    let mut shown = Shown::default();
+fn show(call: &Call) -> String {
+    let (global, mut shown) = (&call.global, Shown::default());
     let other_level = (global.log.level != Default::default()).then_some(global.log.level);
     let other_format = (global.log.format != Default::default()).then_some(global.log.format);
     shown.value("log", global.log.file.as_ref());
@@ -103,14 +98,16 @@ fn show(global: &Global, verb: &str, request: &dyn Request) -> String {
     shown.value("cgroups", other_manager.then_some(global.cgroup_manager));
     let other_rootless = (global.rootless != Rootless::Auto).then_some(global.rootless);
     shown.value("rootless", other_rootless);
-    show_request(&mut shown, verb, request);
+    show_request(&mut shown, call);
     shown.0.trim_start().to_owned()
 }
 
-fn show_request(shown: &mut Shown, verb: &str, request: &dyn Request) {
-    let any: &dyn Any = request;
-    let id = request.container().map(|id| format!(" {id}"));
-    shown.0 += &format!(" {verb}{}", id.unwrap_or_default());
+fn show_request(shown: &mut Shown, call: &Call) {
+    let any: &dyn Any = &*call.request;
+    shown.0 += &format!(" {}", call.verb.command.name);
+    if let Some(id) = &call.container {
+        shown.0 += &format!(" {id}");
+    }
     if let Some(options) = any.downcast_ref::<CreateOptions>() {
         show_create(shown, options);
     } else if let Some(options) = any.downcast_ref::<RunOptions>() {
@@ -326,10 +323,10 @@ fn words_need_not_be_text() {
     let odd = OsString::from_vec(b"\xff\xfe".to_vec());
     let mut line = words("create c --bundle");
     line.push(odd.clone());
-    let Ok(Requested::Verb { request, .. }) = read_line(line) else {
+    let Ok(Requested::Verb(call)) = read_line(line) else {
         panic!()
     };
-    let request: &dyn Any = &*request;
+    let request: &dyn Any = &*call.request;
     let options = request.downcast_ref::<CreateOptions>().unwrap();
     assert_eq!(options.bundle, PathBuf::from(odd.clone()));
     for line in [

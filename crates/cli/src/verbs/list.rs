@@ -54,16 +54,9 @@ const FLAGS: &[Flag] = &[
 
 fn read(arguments: &Arguments) -> Result<Form, Usage> {
     arguments.expect(Expected::Exactly(0))?;
-    let format = arguments.parsed("format", "table or json", |text| match text {
-        b"table" => Some(Form::Table),
-        b"json" => Some(Form::Json),
-        _ => None,
-    })?;
-    Ok(if arguments.is_on("quiet") {
-        Form::Ids
-    } else {
-        format.unwrap_or(Form::Table)
-    })
+    let forms = [("table", Form::Table), ("json", Form::Json)];
+    let format = arguments.choice("format", forms)?;
+    Ok(arguments.choose("quiet", Form::Ids, format.unwrap_or(Form::Table)))
 }
 
 impl Request for Form {

@@ -52,11 +52,8 @@ pub(super) struct Networks {
 
 fn read(arguments: &Arguments) -> Result<Networks, Usage> {
     arguments.expect(Expected::Minimum(1))?;
-    let form = arguments.parsed("format", "table or json", |text| match text {
-        b"table" => Some(Form::Table),
-        b"json" => Some(Form::Json),
-        _ => None,
-    })?;
+    let forms = [("table", Form::Table), ("json", Form::Json)];
+    let form = arguments.choice("format", forms)?;
     let words: Vec<String> = arguments
         .words
         .iter()

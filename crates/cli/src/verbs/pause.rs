@@ -21,10 +21,6 @@ pub(super) const VERB: Verb = Verb {
 struct Pause(ContainerId);
 
 impl Request for Pause {
-    fn container(&self) -> Option<&ContainerId> {
-        Some(&self.0)
-    }
-
     fn perform(&self, context: &Context) -> Result<i32, Error> {
         coracle_container::pause(&context.store()?, &self.0)?;
         Ok(0)

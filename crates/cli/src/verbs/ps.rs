@@ -46,11 +46,7 @@ pub(super) struct Ps {
 
 fn read(arguments: &Arguments) -> Result<Ps, Usage> {
     arguments.expect(Expected::Minimum(1))?;
-    let is_json = arguments.parsed("format", "table or json", |text| match text {
-        b"table" => Some(false),
-        b"json" => Some(true),
-        _ => None,
-    })?;
+    let is_json = arguments.choice("format", [("table", false), ("json", true)])?;
     let form = match (is_json, arguments.words.get(1..)) {
         (Some(true), _) => Form::Json,
         (_, Some(options @ [_, ..])) => Form::Table(options.to_vec()),
@@ -63,10 +59,6 @@ fn read(arguments: &Arguments) -> Result<Ps, Usage> {
 }
 
 impl Request for Ps {
-    fn container(&self) -> Option<&ContainerId> {
-        Some(&self.id)
-    }
-
     fn perform(&self, context: &Context) -> Result<i32, Error> {
         let pids = coracle_container::processes(&context.store()?, &self.id)?;
         match &self.form {

@@ -1,6 +1,5 @@
 //! `restore ID`: files become a running container.
 
-use coracle_bundle::ContainerId;
 use coracle_container::{LsmLabels, RestoreOptions};
 
 use super::verb::{Context, Request, Verb};
@@ -63,10 +62,6 @@ fn read(arguments: &Arguments) -> Result<RestoreOptions, Usage> {
 }
 
 impl Request for RestoreOptions {
-    fn container(&self) -> Option<&ContainerId> {
-        Some(&self.create.id)
-    }
-
     /// Gives the container's exit code, or 0 when detached.
     fn perform(&self, context: &Context) -> Result<i32, Error> {
         let ended = coracle_container::restore(&context.new_store()?, self)?;

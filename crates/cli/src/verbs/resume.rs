@@ -21,10 +21,6 @@ pub(super) const VERB: Verb = Verb {
 struct Resume(ContainerId);
 
 impl Request for Resume {
-    fn container(&self) -> Option<&ContainerId> {
-        Some(&self.0)
-    }
-
     fn perform(&self, context: &Context) -> Result<i32, Error> {
         coracle_container::resume(&context.store()?, &self.0)?;
         Ok(0)

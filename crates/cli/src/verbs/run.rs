@@ -1,6 +1,5 @@
 //! `run ID`: create, start, and wait unless detached.
 
-use coracle_bundle::ContainerId;
 use coracle_container::{After, Attachment, RunOptions, Subreaper};
 
 use super::create;
@@ -38,37 +37,21 @@ pub(super) const FLAGS: &[Flag] = &[
 ];
 
 pub(super) fn read(arguments: &Arguments) -> Result<RunOptions, Usage> {
-    let subreaper = if arguments.is_on("no-subreaper") {
-        Subreaper::No
-    } else {
-        Subreaper::Yes
-    };
+    let subreaper = arguments.choose("no-subreaper", Subreaper::No, Subreaper::Yes);
     Ok(RunOptions {
         create: create::read(arguments)?,
         attachment: attachment(arguments),
-        after: if arguments.is_on("keep") {
-            After::Keep
-        } else {
-            After::Delete
-        },
+        after: arguments.choose("keep", After::Keep, After::Delete),
         subreaper,
     })
 }
 
 /// What `--detach` says, here and in `exec`.
 pub(super) fn attachment(arguments: &Arguments) -> Attachment {
-    if arguments.is_on("detach") {
-        Attachment::Detached
-    } else {
-        Attachment::Foreground
-    }
+    arguments.choose("detach", Attachment::Detached, Attachment::Foreground)
 }
 
 impl Request for RunOptions {
-    fn container(&self) -> Option<&ContainerId> {
-        Some(&self.create.id)
-    }
-
     /// Gives the container's exit code, or 0 when detached.
     fn perform(&self, context: &Context) -> Result<i32, Error> {
         let ended = coracle_container::run(&context.new_store()?, self)?;

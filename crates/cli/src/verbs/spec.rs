@@ -60,11 +60,7 @@ fn read(arguments: &Arguments) -> Result<Spec, Usage> {
     let bundle = arguments
         .path("bundle")
         .unwrap_or_else(|| PathBuf::from("."));
-    let kind = if arguments.is_on("rootless") {
-        Kind::Rootless
-    } else {
-        Kind::Root
-    };
+    let kind = arguments.choose("rootless", Kind::Rootless, Kind::Root);
     Ok(Spec { bundle, kind })
 }
 

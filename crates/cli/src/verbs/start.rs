@@ -21,10 +21,6 @@ pub(super) const VERB: Verb = Verb {
 struct Start(ContainerId);
 
 impl Request for Start {
-    fn container(&self) -> Option<&ContainerId> {
-        Some(&self.0)
-    }
-
     fn perform(&self, context: &Context) -> Result<i32, Error> {
         for failure in coracle_container::start(&context.store()?, &self.0)? {
             context.log.warn_always(&failure);

@@ -22,10 +22,6 @@ pub(super) const VERB: Verb = Verb {
 struct State(ContainerId);
 
 impl Request for State {
-    fn container(&self) -> Option<&ContainerId> {
-        Some(&self.0)
-    }
-
     fn perform(&self, context: &Context) -> Result<i32, Error> {
         output::json(&coracle_container::state(&context.store()?, &self.0)?)?;
         Ok(0)

@@ -1,6 +1,5 @@
 //! `update ID`: new limits for a container.
 
-use coracle_bundle::ContainerId;
 use coracle_container::{Limit, LimitKind, NewResources, UpdateOptions};
 
 use super::verb::{Context, Request, Verb};
@@ -143,10 +142,6 @@ fn number<T: std::str::FromStr + ToString>(text: &[u8]) -> Option<String> {
 }
 
 impl Request for Update {
-    fn container(&self) -> Option<&ContainerId> {
-        Some(&self.options.id)
-    }
-
     fn perform(&self, context: &Context) -> Result<i32, Error> {
         let warnings = coracle_container::update(&context.store()?, &self.options)?;
         for name in &self.ignored {

@@ -3,7 +3,6 @@
 use std::any::Any;
 use std::rc::Rc;
 
-use coracle_bundle::ContainerId;
 use coracle_container::{Steps, Store};
 
 use crate::arguments::table::Command;
@@ -23,11 +22,6 @@ pub(crate) struct Verb {
 
 /// A verb with its arguments, valid in form.
 pub(crate) trait Request: Any {
-    /// The container that a failure names.
-    fn container(&self) -> Option<&ContainerId> {
-        None
-    }
-
     /// Does what was requested and gives the exit status.
     fn perform(&self, context: &Context) -> Result<i32, Error>;
 }
