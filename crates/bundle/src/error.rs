@@ -39,6 +39,14 @@ pub enum Error {
         /// The limit in bytes.
         limit: usize,
     },
+    /// A document of more values than anyone needs, which would fill the memory.
+    #[error("{document}: more than {limit} values")]
+    TooMany {
+        /// Which document.
+        document: Document,
+        /// How many may be there.
+        limit: usize,
+    },
     /// A document that is not UTF-8.
     #[error("{document}: line {line}, column {column}: not UTF-8")]
     NotUtf8 {

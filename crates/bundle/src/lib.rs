@@ -1,9 +1,9 @@
 //! What is asked: `config.json`, read once, refused where the spec refuses it, and turned into
 //! types that cannot hold what the spec forbids.
 //!
-//! The text goes through [oci-spec](https://docs.rs/oci-spec)'s types, which take more than the
-//! specification allows (missing numbers become zero) and less (some flags, some large numbers);
-//! the crate makes up for both. What comes out needs no second look: paths are absolute and free
+//! The text is read once, to [oci-spec](https://docs.rs/oci-spec)'s types. Those take more than the
+//! specification allows (missing numbers become zero) and less (some flags, some large numbers):
+//! `read/gaps.rs` has all of it. What comes out needs no second look: paths are absolute and free
 //! of NUL, numbers are in range, options are bits, and all that contradicts itself is gone. What
 //! only the machine can tell (does the root exist, has the kernel the controller) is left to the
 //! planners.
@@ -35,7 +35,8 @@
 //!
 //! # Invariants
 //! - One file is read, once, by [`load`]; everything else is a function of text.
-//! - No input panics, and none takes more than about its own size in memory and n log n in time.
+//! - No input panics, and none takes more than n log n in time, or in memory more than some times
+//!   its own size and 64 MiB.
 //! - Every error is one line that names the property by its path, the value, and what was
 //!   expected; control characters in it are escaped.
 //! - Unknown properties are ignored, whatever they hold; a key that stands twice is refused,
@@ -50,11 +51,12 @@ mod id;
 mod linux;
 mod load;
 mod mount;
+mod numbers;
 mod options;
 mod process;
+mod read;
 mod resources;
 mod seccomp;
-mod strict;
 mod validate;
 
 #[cfg(test)]
@@ -65,7 +67,7 @@ pub use error::{Document, Error, member};
 pub use hooks::{Hook, HookPoint, Hooks};
 pub use id::ContainerId;
 pub use linux::*;
-pub use load::{MAX_CONFIG_BYTES, load, parse, parse_process, parse_resources, process_warnings};
+pub use load::{MAX_CONFIG_BYTES, load, parse, parse_process, parse_resources};
 pub use mount::*;
 pub use options::mount_options;
 pub use process::*;

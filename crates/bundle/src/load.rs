@@ -1,18 +1,21 @@
 //! The doors: a bundle's directory, or the text of a document.
 
 use crate::error::{At, Document, Error};
-use crate::strict::{self, Read};
+use crate::read::{self, Json};
 use crate::{Bundle, Config, Process, Resources, validate};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::{Mode, SFlag, fstat};
-use oci_spec::runtime as oci;
 use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
 
 /// The largest document that is read, in bytes.
 pub const MAX_CONFIG_BYTES: usize = 16 << 20;
+
+/// A value takes up to 64 bytes while a document is read: a list of zeros, two bytes each, must not
+/// fill the memory. Signs within strings count as well.
+const MAX_VALUES: usize = 1 << 20;
 
 /// Reads `config.json` in `dir`, a path as the caller typed it, and validates it.
 ///
@@ -36,31 +39,25 @@ pub fn parse(dir: &Path, text: &[u8]) -> Result<Config, Error> {
     if !dir.is_absolute() {
         return Err(Error::NotAbsolute(dir.to_owned()));
     }
-    let document = Document::Config;
-    check_size(document, text)?;
-    let read: Read<oci::Spec> = strict::read(document, &strict::CONFIG, text)?;
-    validate::config(dir, read)
+    let json = json(Document::Config, text)?;
+    // Another major version may mean anything, so this is looked at before all else.
+    if let Some(Json::Text(version)) = json.get("ociVersion") {
+        validate::version(version, At::Root(Document::Config))?;
+    }
+    let (config, notes) = read::read(Document::Config, &json)?;
+    validate::config(dir, config, notes)
 }
 
-/// Validates the file of `exec --process`: an object like `process` in a config.
+/// Validates the file of `exec --process`, an object like `process` in a config, and returns with
+/// it what is worth a warning: unknown capabilities, absent ids, one line each.
 ///
 /// # Errors
 /// As for [`parse`]; paths in messages start with `process`.
-pub fn parse_process(text: &[u8]) -> Result<Process, Error> {
-    validate::process(&read_process(text)?.spec, At::Root(Document::Process))
-}
-
-/// What is worth a warning in the file of `exec --process`: unknown capabilities, one line each.
-#[must_use]
-pub fn process_warnings(text: &[u8]) -> Vec<String> {
-    read_process(text)
-        .map(|read| read.notes.warnings)
-        .unwrap_or_default()
-}
-
-fn read_process(text: &[u8]) -> Result<Read<oci::Process>, Error> {
-    check_size(Document::Process, text)?;
-    strict::read(Document::Process, &strict::PROCESS, text)
+pub fn parse_process(text: &[u8]) -> Result<(Process, Vec<String>), Error> {
+    let document = Document::Process;
+    let (process, mut notes) = read::read(document, &json(document, text)?)?;
+    let process = validate::process(&process, At::Root(document), &mut notes)?;
+    Ok((process, notes.warnings))
 }
 
 /// Validates the resources that `update` reads: an object like `linux.resources` in a config.
@@ -70,12 +67,23 @@ fn read_process(text: &[u8]) -> Result<Read<oci::Process>, Error> {
 /// As for [`parse`]; paths in messages start with `resources`.
 pub fn parse_resources(text: &[u8]) -> Result<Resources, Error> {
     let document = Document::Resources;
+    let (resources, notes) = read::read(document, &json(document, text)?)?;
+    validate::resources(&resources, At::Root(document), &notes)
+}
+
+fn json(document: Document, text: &[u8]) -> Result<Json<'_>, Error> {
     check_size(document, text)?;
-    let read: Read<oci::LinuxResources> = strict::read(document, &strict::RESOURCES, text)?;
-    validate::resources(&read.spec, At::Root(document), &read.notes)
+    Json::parse(document, text)
 }
 
 fn check_size(document: Document, text: &[u8]) -> Result<(), Error> {
+    let values = text.iter().filter(|byte| b",[{".contains(byte)).count();
+    if values > MAX_VALUES {
+        return Err(Error::TooMany {
+            document,
+            limit: MAX_VALUES,
+        });
+    }
     if text.len() > MAX_CONFIG_BYTES {
         return Err(Error::TooLarge {
             document,
@@ -163,7 +171,7 @@ mod tests {
         let rows = [
             (
                 r#"{"root": {}, "root": {}}"#,
-                "root.path: required, but missing",
+                "the key \"root\" stands here twice",
             ),
             (
                 r#"{"hostname": "a", "hostname": "a"}"#,
@@ -219,11 +227,7 @@ mod tests {
                 json!(7),
                 "root.path: invalid type: integer `7`, expected a string",
             ),
-            (
-                "/root/path",
-                json!(null),
-                "root.path: found null, expected a plain value",
-            ),
+            ("/root/path", json!(null), "root.path: required, but null"),
             (
                 "/mounts",
                 json!({}),
@@ -247,7 +251,7 @@ mod tests {
             (
                 "/hostname",
                 json!(["a"]),
-                "hostname: found an array, expected a plain value",
+                "hostname: found an array, expected a string",
             ),
             (
                 "/process/user/uid",
@@ -270,7 +274,7 @@ mod tests {
             (
                 "/process/rlimits",
                 json!([{"type": {"RLIMIT_CPU": null}, "soft": 0, "hard": 0}]),
-                "process.rlimits[0].type: found an object, expected a plain value",
+                "process.rlimits[0].type: found an object, expected a string",
             ),
             (
                 "/annotations",
@@ -403,6 +407,15 @@ mod tests {
     }
 
     #[test]
+    fn a_document_has_so_many_values() {
+        let zeros = |count| format!("{{\"x\": [0{}]}}", ",0".repeat(count));
+        let few = "config.json: ociVersion: required, but missing";
+        assert_eq!(refusal(zeros(MAX_VALUES - 2).as_bytes()), few);
+        let many = "config.json: more than 1048576 values";
+        assert_eq!(refusal(zeros(MAX_VALUES - 1).as_bytes()), many);
+    }
+
+    #[test]
     fn paths_of_the_other_documents() {
         let process = |text: &str| parse_process(text.as_bytes()).map(|_| ());
         let message = |text: &str| process(text).unwrap_err().to_string();
@@ -422,7 +435,7 @@ mod tests {
         assert_eq!(message("null"), "process: found null, expected an object");
         let text = r#"{"cwd": "/", "args": ["a"], "capabilities": {"bounding": ["CAP_NO"]}}"#;
         assert_eq!(
-            process_warnings(text.as_bytes()),
+            parse_process(text.as_bytes()).unwrap().1,
             [
                 "process.user: missing, uid 0 and gid 0 are taken",
                 "process.capabilities.bounding: \"CAP_NO\" is no known capability"

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::validate::parse_number_list;
+use crate::numbers;
 
 /// A limit, or that there is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +45,7 @@ impl NumberList {
         let parts: Vec<&str> = parts.filter(|part| !part.is_empty()).collect();
         Self {
             text: text.trim().to_owned(),
-            numbers: parse_number_list(&parts.join(",")).ok(),
+            numbers: numbers::parse(&parts.join(",")).ok(),
         }
     }
 }

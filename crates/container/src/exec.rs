@@ -297,8 +297,8 @@ fn process(options: &ExecOptions, config: &Config) -> Result<(Process, Vec<Strin
     let mut process = match &options.process {
         ExecProcess::File(path) => {
             let text = input::named("--process", path)?;
-            let process = coracle_bundle::parse_process(&text)?;
-            warnings = coracle_bundle::process_warnings(&text);
+            let (process, odd) = coracle_bundle::parse_process(&text)?;
+            warnings = odd;
             inherit(process, &text, config)
         }
         ExecProcess::Command(arguments) => {

@@ -51,7 +51,7 @@ mod tests {
             (
                 "/annotations",
                 json!({"a": {}}),
-                "annotations.a: found an object, expected a plain value",
+                "annotations.a: found an object, expected a string",
             ),
             (
                 "/annotations",

@@ -3,7 +3,7 @@
 use super::text::{check_absolute, clean, climbs, optional_c_string, path_text};
 use super::{devices, ids, memory_policy, namespaces, network, rdt, resources, seccomp, sysctl};
 use crate::error::{At, Error, Shown};
-use crate::strict::Notes;
+use crate::read::Notes;
 use crate::{Linux, Namespace, Personality, Propagation, options};
 use oci_spec::runtime as oci;
 use std::collections::HashSet;
@@ -60,6 +60,7 @@ pub(super) fn linux(raw: Option<&oci::Linux>, at: At<'_>, notes: &Notes) -> Resu
             None => None,
         },
         seccomp: match raw.seccomp() {
+            Some(_) if notes.empty_seccomp => None,
             Some(raw) => Some(seccomp::seccomp(raw, at.key("seccomp"))?),
             None => None,
         },
@@ -264,7 +265,7 @@ mod tests {
         refused(&[(
             at,
             json!({"syscalls": [rule]}),
-            "linux.seccomp: missing field `defaultAction`",
+            "linux.seccomp.defaultAction: required, but missing",
         )]);
         let mut tree = base();
         remove(&mut tree, "/linux");

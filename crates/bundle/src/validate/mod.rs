@@ -22,13 +22,11 @@ mod version;
 
 pub(crate) use process::process;
 pub(crate) use resources::resources;
-pub(crate) use text::parse_number_list;
 pub(crate) use version::version;
 
 use crate::error::{At, Document, Error};
-use crate::strict::Read;
+use crate::read::{self, Notes};
 use crate::{Config, IdMappings, Namespaces};
-use oci_spec::runtime as oci;
 use std::path::Path;
 
 /// What other sections must agree with.
@@ -40,41 +38,34 @@ pub(crate) struct Scope<'a> {
     pub(crate) mappings: &'a IdMappings,
 }
 
-/// Validates a whole config. The version comes first: another major may mean anything.
-pub(crate) fn config(dir: &Path, read: Read<oci::Spec>) -> Result<Config, Error> {
-    let Read { spec, mut notes } = read;
+/// Validates a whole config, whose version was looked at before.
+pub(crate) fn config(dir: &Path, spec: read::Config, mut notes: Notes) -> Result<Config, Error> {
     let at = At::Root(Document::Config);
-    version(spec.version(), at)?;
-    let root = root::root(dir, spec.root().as_ref(), at.key("root"))?;
-    let linux = linux::linux(spec.linux().as_ref(), at.key("linux"), &notes)?;
+    let root = root::root(dir, spec.root.as_ref(), at.key("root"))?;
+    let linux = linux::linux(spec.linux.as_ref(), at.key("linux"), &notes)?;
     let scope = Scope {
         dir,
         namespaces: &linux.namespaces,
         mappings: &linux.id_mappings,
     };
     root::check_jail(&root, &scope, at.key("root"))?;
-    let process = match spec.process() {
-        Some(raw) => Some(process(raw, at.key("process"))?),
+    let process = match &spec.process {
+        Some(raw) => Some(process(raw, at.key("process"), &mut notes)?),
         None => None,
     };
     if let Some(process) = &process {
         ids::check_user(&process.user, scope.mappings, at.key("process").key("user"))?;
     }
-    let mounts = mounts::mounts(
-        spec.mounts().as_deref(),
-        at.key("mounts"),
-        &scope,
-        &mut notes,
-    )?;
+    let mounts = mounts::mounts(spec.mounts.as_deref(), at.key("mounts"), &scope, &mut notes)?;
     Ok(Config {
-        oci_version: spec.version().clone(),
+        oci_version: spec.oci_version,
         root,
         process,
-        hostname: machine::name(spec.hostname().as_deref(), at.key("hostname"), &scope)?,
-        domainname: machine::name(spec.domainname().as_deref(), at.key("domainname"), &scope)?,
+        hostname: machine::name(spec.hostname.as_deref(), at.key("hostname"), &scope)?,
+        domainname: machine::name(spec.domainname.as_deref(), at.key("domainname"), &scope)?,
         mounts,
-        hooks: hooks::hooks(spec.hooks().as_ref(), at.key("hooks"))?,
-        annotations: annotations::annotations(spec.annotations().as_ref(), at.key("annotations"))?,
+        hooks: hooks::hooks(spec.hooks.as_ref(), at.key("hooks"))?,
+        annotations: annotations::annotations(spec.annotations.as_ref(), at.key("annotations"))?,
         linux,
         warnings: notes.warnings,
     })

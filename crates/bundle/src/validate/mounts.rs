@@ -4,7 +4,7 @@ use super::text::{check_path, clean, optional_c_string, path_text};
 use super::{Scope, ids};
 use crate::error::{At, Error, Shown};
 use crate::options::{self, Parsed};
-use crate::strict::Notes;
+use crate::read::Notes;
 use crate::{
     Destination, IdMapping, IdMappings, Mount, MountIdMap, MountIds, MountKind, MountOptions,
     Namespace,

@@ -1,9 +1,10 @@
 //! `process`: config.md § Process.
 
 use super::scheduling;
-use super::text::{c_string, check_absolute, optional_c_string, path_text};
+use super::text::{c_string, check_absolute, optional_c_string};
 use crate::capability::parse_prefixed;
 use crate::error::{At, Error, Shown};
+use crate::read::{self, Notes};
 use crate::{Capabilities, CapabilitySet, ConsoleSize, Process, Rlimit, User};
 use oci_spec::runtime as oci;
 use oci_spec::runtime::PosixRlimitType as Type;
@@ -11,51 +12,50 @@ use std::collections::HashMap;
 use std::ffi::CString;
 
 /// Whether its ids are mapped is the config's to say, not the process's.
-pub(crate) fn process(raw: &oci::Process, at: At<'_>) -> Result<Process, Error> {
-    let cwd = path_text(raw.cwd());
-    check_absolute(cwd, at.key("cwd"))?;
-    let terminal = raw.terminal().unwrap_or(false);
-    let args = args(raw.args().as_deref().unwrap_or_default(), at.key("args"))?;
-    let env = env(raw.env().as_deref().unwrap_or_default(), at.key("env"))?;
+pub(crate) fn process(
+    raw: &read::Process,
+    at: At<'_>,
+    notes: &mut Notes,
+) -> Result<Process, Error> {
+    check_absolute(&raw.cwd, at.key("cwd"))?;
+    let terminal = raw.terminal.unwrap_or(false);
+    let args = args(&raw.args, at.key("args"))?;
+    let env = env(&raw.env, at.key("env"))?;
     check_total(&args, &env, at)?;
     Ok(Process {
         terminal,
-        console_size: match raw.console_size() {
+        console_size: match raw.console_size {
             Some(size) if terminal => Some(console_size(&size, at.key("consoleSize"))?),
             _ => None,
         },
-        user: user(raw.user(), at.key("user"))?,
+        user: match &raw.user {
+            Some(raw) => user(raw, at.key("user"))?,
+            None => User::default(),
+        },
         args,
         env,
-        cwd: c_string(cwd, at.key("cwd"))?,
-        capabilities: raw
-            .capabilities()
-            .as_ref()
-            .map(capabilities)
-            .unwrap_or_default(),
-        rlimits: rlimits(
-            raw.rlimits().as_deref().unwrap_or_default(),
-            at.key("rlimits"),
-        )?,
-        no_new_privileges: raw.no_new_privileges().unwrap_or(false),
-        oom_score_adj: oom_score_adj(raw.oom_score_adj(), at.key("oomScoreAdj"))?,
-        scheduler: match raw.scheduler() {
+        cwd: c_string(&raw.cwd, at.key("cwd"))?,
+        capabilities: capabilities(&raw.capabilities, at.key("capabilities"), notes),
+        rlimits: rlimits(&raw.rlimits, at.key("rlimits"))?,
+        no_new_privileges: raw.no_new_privileges.unwrap_or(false),
+        oom_score_adj: oom_score_adj(raw.oom_score_adj, at.key("oomScoreAdj"))?,
+        scheduler: match &raw.scheduler {
             Some(raw) => Some(scheduling::scheduler(raw, at.key("scheduler"))?),
             None => None,
         },
-        io_priority: match raw.io_priority() {
+        io_priority: match &raw.io_priority {
             Some(raw) => Some(scheduling::io_priority(raw, at.key("ioPriority"))?),
             None => None,
         },
-        exec_cpu_affinity: match raw.exec_cpu_affinity() {
-            Some(raw) => scheduling::exec_cpu_affinity(raw, at.key("execCPUAffinity"))?,
-            None => Default::default(),
-        },
+        exec_cpu_affinity: scheduling::exec_cpu_affinity(
+            &raw.exec_cpu_affinity,
+            at.key("execCPUAffinity"),
+        )?,
         apparmor_profile: optional_c_string(
-            raw.apparmor_profile().as_deref(),
+            raw.apparmor_profile.as_deref(),
             at.key("apparmorProfile"),
         )?,
-        selinux_label: optional_c_string(raw.selinux_label().as_deref(), at.key("selinuxLabel"))?,
+        selinux_label: optional_c_string(raw.selinux_label.as_deref(), at.key("selinuxLabel"))?,
     })
 }
 
@@ -156,21 +156,25 @@ pub(super) fn check_id(id: u32, at: At<'_>) -> Result<u32, Error> {
     }
 }
 
-fn capabilities(raw: &oci::LinuxCapabilities) -> Capabilities {
-    let set = |names: &Option<oci::Capabilities>| {
-        // oci-spec prints them without the prefix.
-        let numbers = names
-            .iter()
-            .flatten()
-            .filter_map(|name| parse_prefixed(&format!("CAP_{name}")));
-        CapabilitySet(numbers.fold(0, |bits, number| bits | 1 << number))
+/// An unknown name is worth a warning, not an error: config.md § Linux Process.
+fn capabilities(raw: &read::Capabilities, at: At<'_>, notes: &mut Notes) -> Capabilities {
+    let mut set = |names: &[String], key| {
+        let at = at.key(key);
+        let mut bits = 0;
+        for name in names {
+            match parse_prefixed(name) {
+                Some(number) => bits |= 1 << number,
+                None => notes.warn(format!("{at}: {} is no known capability", Shown(name))),
+            }
+        }
+        CapabilitySet(bits)
     };
     Capabilities {
-        bounding: set(raw.bounding()),
-        effective: set(raw.effective()),
-        inheritable: set(raw.inheritable()),
-        permitted: set(raw.permitted()),
-        ambient: set(raw.ambient()),
+        bounding: set(&raw.bounding, "bounding"),
+        effective: set(&raw.effective, "effective"),
+        inheritable: set(&raw.inheritable, "inheritable"),
+        permitted: set(&raw.permitted, "permitted"),
+        ambient: set(&raw.ambient, "ambient"),
     }
 }
 

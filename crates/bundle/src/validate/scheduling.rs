@@ -1,15 +1,15 @@
 //! `process.scheduler`, `ioPriority`, `execCPUAffinity`: config.md § Linux Process.
 
 use super::text::number_list;
-use crate::error::{At, Error};
+use crate::error::{At, Error, Shown};
+use crate::read;
 use crate::{ExecCpuAffinity, IoPriority, Scheduler};
 use oci_spec::runtime as oci;
-use oci_spec::runtime::LinuxSchedulerFlag as Flag;
 use oci_spec::runtime::LinuxSchedulerPolicy as Policy;
 
 /// Arguments that sched_setattr(2) takes; of the numbers only those that the policy knows.
-pub(super) fn scheduler(raw: &oci::Scheduler, at: At<'_>) -> Result<Scheduler, Error> {
-    let (policy_name, policy) = match raw.policy() {
+pub(super) fn scheduler(raw: &read::Scheduler, at: At<'_>) -> Result<Scheduler, Error> {
+    let (policy_name, policy) = match raw.policy {
         Policy::SchedOther => ("SCHED_OTHER", 0),
         Policy::SchedFifo => ("SCHED_FIFO", 1),
         Policy::SchedRr => ("SCHED_RR", 2),
@@ -21,16 +21,12 @@ pub(super) fn scheduler(raw: &oci::Scheduler, at: At<'_>) -> Result<Scheduler, E
     let scheduler = Scheduler {
         policy,
         policy_name,
-        nice: raw.nice().unwrap_or(0),
+        nice: raw.nice.unwrap_or(0),
         priority: priority(raw, policy_name, at.key("priority"))?,
-        flags: raw
-            .flags()
-            .iter()
-            .flatten()
-            .fold(0, |bits, flag| bits | flag_bit(*flag)),
-        runtime: raw.runtime().unwrap_or(0),
-        deadline: raw.deadline().unwrap_or(0),
-        period: raw.period().unwrap_or(0),
+        flags: flags(&raw.flags, at.key("flags"))?,
+        runtime: raw.runtime.unwrap_or(0),
+        deadline: raw.deadline.unwrap_or(0),
+        period: raw.period.unwrap_or(0),
     };
     check_nice(&scheduler, at.key("nice"))?;
     check_deadline(&scheduler, at)?;
@@ -38,9 +34,9 @@ pub(super) fn scheduler(raw: &oci::Scheduler, at: At<'_>) -> Result<Scheduler, E
 }
 
 /// A zero is as good as absent everywhere here: engines written in Go leave it out or put it in.
-fn priority(raw: &oci::Scheduler, policy: &str, at: At<'_>) -> Result<u32, Error> {
-    let priority = raw.priority().unwrap_or(0);
-    match raw.policy() {
+fn priority(raw: &read::Scheduler, policy: &str, at: At<'_>) -> Result<u32, Error> {
+    let priority = raw.priority.unwrap_or(0);
+    match raw.policy {
         Policy::SchedFifo | Policy::SchedRr => match u32::try_from(priority) {
             Ok(value @ 1..=99) => Ok(value),
             _ => Err(at.refuse(format!("{priority} is not from 1 to 99, as {policy} needs"))),
@@ -114,16 +110,28 @@ fn check_deadline(scheduler: &Scheduler, at: At<'_>) -> Result<(), Error> {
     }
 }
 
-fn flag_bit(flag: Flag) -> u64 {
-    match flag {
-        Flag::SchedResetOnFork => 0x01,
-        Flag::SchedFlagReclaim => 0x02,
-        Flag::SchedFlagDLOverrun => 0x04,
-        Flag::SchedFlagKeepPolicy => 0x08,
-        Flag::SchedFlagKeepParams => 0x10,
-        Flag::SchedFlagUtilClampMin => 0x20,
-        Flag::SchedFlagUtilClampMax => 0x40,
+/// Flags of sched_setattr(2).
+const FLAGS: [(&str, u64); 7] = [
+    ("SCHED_FLAG_RESET_ON_FORK", 0x01),
+    ("SCHED_FLAG_RECLAIM", 0x02),
+    ("SCHED_FLAG_DL_OVERRUN", 0x04),
+    ("SCHED_FLAG_KEEP_POLICY", 0x08),
+    ("SCHED_FLAG_KEEP_PARAMS", 0x10),
+    ("SCHED_FLAG_UTIL_CLAMP_MIN", 0x20),
+    ("SCHED_FLAG_UTIL_CLAMP_MAX", 0x40),
+];
+
+fn flags(names: &[String], at: At<'_>) -> Result<u64, Error> {
+    let mut bits = 0;
+    for (index, name) in names.iter().enumerate() {
+        let Some((_, bit)) = FLAGS.iter().find(|(known, _)| known == name) else {
+            let known = FLAGS.map(|(known, _)| known).join(", ");
+            let problem = format!("{} is not one of {known}", Shown(name));
+            return Err(at.index(index).refuse(problem));
+        };
+        bits |= bit;
     }
+    Ok(bits)
 }
 
 /// ioprio_set(2)'s class and level.
@@ -143,7 +151,7 @@ pub(super) fn io_priority(raw: &oci::LinuxIOPriority, at: At<'_>) -> Result<IoPr
 
 /// Lists of CPUs; an empty one is as good as absent.
 pub(super) fn exec_cpu_affinity(
-    raw: &oci::ExecCPUAffinity,
+    raw: &read::ExecCpuAffinity,
     at: At<'_>,
 ) -> Result<ExecCpuAffinity, Error> {
     let list = |text: &Option<String>, key: &str| {
@@ -151,8 +159,8 @@ pub(super) fn exec_cpu_affinity(
         text.map(|text| number_list(text, at.key(key))).transpose()
     };
     Ok(ExecCpuAffinity {
-        initial: list(raw.initial(), "initial")?,
-        r#final: list(raw.cpu_affinity_final(), "final")?,
+        initial: list(&raw.initial, "initial")?,
+        r#final: list(&raw.r#final, "final")?,
     })
 }
 
@@ -261,7 +269,7 @@ mod tests {
     #[test]
     fn scheduler_flags_by_their_names_in_the_spec() {
         let flags = |names: &[&str]| json!({"policy": "SCHED_OTHER", "flags": names});
-        let all = flags(&crate::strict::SCHEDULER_FLAGS);
+        let all = flags(&super::FLAGS.map(|(name, _)| name));
         let scheduler = with("/process/scheduler", all)
             .process
             .unwrap()

@@ -1,6 +1,7 @@
 //! Strings and paths as the kernel can take them.
 
 use crate::error::{At, Error, Shown};
+use crate::numbers;
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
 
@@ -67,53 +68,9 @@ pub(super) fn climbs(text: &str) -> bool {
     text.split('/').any(|part| part == "..")
 }
 
-/// Numbers above this stand for no CPU and no memory node, and a range up to them would fill
-/// the memory of the runtime.
-const MAX_LISTED: u32 = 65_535;
-
 /// Numbers of the kernel's list format, `0-3,7`: sorted, each once.
 pub(super) fn number_list(text: &str, at: At<'_>) -> Result<Vec<u32>, Error> {
-    parse_number_list(text).map_err(|problem| at.refuse(problem))
-}
-
-/// The same; its error is only the problem.
-pub(crate) fn parse_number_list(text: &str) -> Result<Vec<u32>, String> {
-    let mut ranges = Vec::new();
-    for part in text.split(',') {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let (Some(first), Some(last)) = (number(first), number(last)) else {
-            return Err(format!(
-                "{} is not a list of numbers and ranges like 0-3,7",
-                Shown(text)
-            ));
-        };
-        if first > last {
-            return Err(format!(
-                "{}: the range {} is empty",
-                Shown(text),
-                Shown(part)
-            ));
-        }
-        if last > MAX_LISTED {
-            return Err(format!("{last} is above {MAX_LISTED}"));
-        }
-        ranges.push((first, last));
-    }
-    // In order, so that a million overlapping ranges cost no more than their numbers.
-    ranges.sort_unstable();
-    let mut numbers: Vec<u32> = Vec::new();
-    for (first, last) in ranges {
-        let next = numbers.last().map_or(0, |number| number.saturating_add(1));
-        numbers.extend(first.max(next)..=last);
-    }
-    Ok(numbers)
-}
-
-/// Digits only: `u32::from_str` would also take a sign.
-fn number(text: &str) -> Option<u32> {
-    text.bytes()
-        .all(|byte| byte.is_ascii_digit())
-        .then(|| text.parse().ok())?
+    numbers::parse(text).map_err(|problem| at.refuse(problem))
 }
 
 /// Checks the name of a network interface as the kernel's dev_valid_name does.
@@ -137,7 +94,6 @@ pub(super) fn check_interface(name: &str, at: At<'_>) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Document;
 
     #[test]
     fn clean_never_climbs() {
@@ -151,29 +107,5 @@ mod tests {
         ] {
             assert_eq!(clean(text), Path::new(cleaned), "{text}");
         }
-    }
-
-    #[test]
-    fn number_lists() {
-        let at = At::Root(Document::Config);
-        assert_eq!(number_list("0-3,7", at).unwrap(), [0, 1, 2, 3, 7]);
-        assert_eq!(number_list("7,1-2,2", at).unwrap(), [1, 2, 7]);
-        assert_eq!(number_list("0-2048", at).unwrap().len(), 2049);
-        for bad in [
-            "",
-            ",",
-            "1,",
-            "-1",
-            "1-",
-            "5-2",
-            "+1",
-            "0-4294967295",
-            "99999999999",
-            "1 ",
-        ] {
-            assert!(number_list(bad, at).is_err(), "{bad}");
-        }
-        let many = ["0-65535"; 1000].join(",");
-        assert_eq!(number_list(&many, at).unwrap().len(), 65_536);
     }
 }

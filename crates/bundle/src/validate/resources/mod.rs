@@ -10,7 +10,7 @@ mod limits;
 
 use super::text::{check_interface, climbs};
 use crate::error::{At, Document, Error, Shown};
-use crate::strict::Notes;
+use crate::read::Notes;
 use crate::{HugepageLimit, Limit, Network, Rdma, Resources};
 use oci_spec::runtime as oci;
 use std::collections::{BTreeMap, HashMap};

@@ -1,0 +1,70 @@
+//! Lists of numbers as the kernel has them, `0-3,7`: of CPUs and of memory nodes.
+
+use crate::error::Shown;
+
+/// Numbers above this stand for no CPU and no memory node, and a range up to them would fill
+/// the memory of the runtime.
+const MAX_LISTED: u32 = 65_535;
+
+/// Numbers of the list, sorted, each once; the error is what is wrong with it.
+pub(crate) fn parse(text: &str) -> Result<Vec<u32>, String> {
+    let mut ranges = Vec::new();
+    for part in text.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (Some(first), Some(last)) = (number(first), number(last)) else {
+            let problem = "is not a list of numbers and ranges like 0-3,7";
+            return Err(format!("{} {problem}", Shown(text)));
+        };
+        if first > last {
+            let (text, part) = (Shown(text), Shown(part));
+            return Err(format!("{text}: the range {part} is empty"));
+        }
+        if last > MAX_LISTED {
+            return Err(format!("{last} is above {MAX_LISTED}"));
+        }
+        ranges.push((first, last));
+    }
+    // In order, so that a million overlapping ranges cost no more than their numbers.
+    ranges.sort_unstable();
+    let mut numbers: Vec<u32> = Vec::new();
+    for (first, last) in ranges {
+        let next = numbers.last().map_or(0, |number| number.saturating_add(1));
+        numbers.extend(first.max(next)..=last);
+    }
+    Ok(numbers)
+}
+
+/// Digits only: `u32::from_str` would also take a sign.
+fn number(text: &str) -> Option<u32> {
+    text.bytes()
+        .all(|byte| byte.is_ascii_digit())
+        .then(|| text.parse().ok())?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists() {
+        assert_eq!(parse("0-3,7").unwrap(), [0, 1, 2, 3, 7]);
+        assert_eq!(parse("7,1-2,2").unwrap(), [1, 2, 7]);
+        assert_eq!(parse("0-2048").unwrap().len(), 2049);
+        for bad in [
+            "",
+            ",",
+            "1,",
+            "-1",
+            "1-",
+            "5-2",
+            "+1",
+            "0-4294967295",
+            "99999999999",
+            "1 ",
+        ] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+        let many = ["0-65535"; 1000].join(",");
+        assert_eq!(parse(&many).unwrap().len(), 65_536);
+    }
+}

@@ -1,0 +1,170 @@
+//! Where oci-spec 0.10 reads less, more or something else than the specification has. When a
+//! later oci-spec closes a gap, its line can go.
+//!
+//! [`Config`] and [`Process`] stand in for two whole types of oci-spec's. Its `Spec` reads the
+//! sections of other platforms, which are unknown properties here, whatever they hold. Its
+//! `Process` demands `user`, refuses a config for an unknown capability (worth a warning:
+//! config.md § Linux Process), has names of its own for two flags of the scheduler, and matches
+//! lists of CPUs by a regular expression that forbids the empty one and would bring the regex
+//! crate into the binary.
+
+use super::json::Json;
+use super::notes::Notes;
+use crate::error::At;
+use oci_spec::runtime as oci;
+use serde::Deserialize;
+use std::collections::HashMap;
+
+/// `config.json`.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Config {
+    pub(crate) oci_version: String,
+    pub(crate) root: Option<oci::Root>,
+    pub(crate) process: Option<Process>,
+    pub(crate) hostname: Option<String>,
+    pub(crate) domainname: Option<String>,
+    pub(crate) mounts: Option<Vec<oci::Mount>>,
+    pub(crate) hooks: Option<oci::Hooks>,
+    pub(crate) annotations: Option<HashMap<String, String>>,
+    pub(crate) linux: Option<oci::Linux>,
+}
+
+/// `process`.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Process {
+    pub(crate) terminal: Option<bool>,
+    pub(crate) console_size: Option<oci::Box>,
+    pub(crate) user: Option<oci::User>,
+    #[serde(default)]
+    pub(crate) args: Vec<String>,
+    #[serde(default)]
+    pub(crate) env: Vec<String>,
+    pub(crate) cwd: String,
+    #[serde(default)]
+    pub(crate) capabilities: Capabilities,
+    #[serde(default)]
+    pub(crate) rlimits: Vec<oci::PosixRlimit>,
+    pub(crate) no_new_privileges: Option<bool>,
+    pub(crate) apparmor_profile: Option<String>,
+    pub(crate) oom_score_adj: Option<i32>,
+    pub(crate) selinux_label: Option<String>,
+    pub(crate) io_priority: Option<oci::LinuxIOPriority>,
+    pub(crate) scheduler: Option<Scheduler>,
+    #[serde(default, rename = "execCPUAffinity")]
+    pub(crate) exec_cpu_affinity: ExecCpuAffinity,
+}
+
+/// `process.capabilities`.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Capabilities {
+    pub(crate) bounding: Vec<String>,
+    pub(crate) effective: Vec<String>,
+    pub(crate) inheritable: Vec<String>,
+    pub(crate) permitted: Vec<String>,
+    pub(crate) ambient: Vec<String>,
+}
+
+/// `process.scheduler`.
+#[derive(Deserialize)]
+pub(crate) struct Scheduler {
+    pub(crate) policy: oci::LinuxSchedulerPolicy,
+    pub(crate) nice: Option<i32>,
+    pub(crate) priority: Option<i32>,
+    #[serde(default)]
+    pub(crate) flags: Vec<String>,
+    pub(crate) runtime: Option<u64>,
+    pub(crate) deadline: Option<u64>,
+    pub(crate) period: Option<u64>,
+}
+
+/// `process.execCPUAffinity`.
+#[derive(Default, Deserialize)]
+pub(crate) struct ExecCpuAffinity {
+    pub(crate) initial: Option<String>,
+    pub(crate) r#final: Option<String>,
+}
+
+/// The properties that the specification has, of a type and its fields.
+pub(super) fn properties(name: &str, fields: &'static [&'static str]) -> &'static [&'static str] {
+    match name {
+        // Two more, enableCMT and enableMBM, are gone since 1.3.
+        "LinuxIntelRdt" => &[
+            "closID",
+            "schemata",
+            "l3CacheSchema",
+            "memBwSchema",
+            "enableMonitoring",
+        ],
+        _ => fields,
+    }
+}
+
+/// The properties that must be there, where oci-spec takes zeros and empty strings for them.
+pub(super) fn required(name: &str, json: &Json<'_>) -> &'static [&'static str] {
+    match name {
+        "Root" => &["path"],
+        "Box" => &["height", "width"],
+        "PosixRlimit" => &["type", "hard", "soft"],
+        "LinuxIOPriority" => &["class"],
+        "LinuxIdMapping" => &["containerID", "hostID", "size"],
+        // A fifo has no numbers.
+        "LinuxDevice" if is_fifo(json.get("type")) => &["path"],
+        "LinuxDevice" => &["type", "path", "major", "minor"],
+        "LinuxDeviceCgroup" => &["allow"],
+        "LinuxWeightDevice" => &["major", "minor"],
+        "LinuxThrottleDevice" => &["major", "minor", "rate"],
+        "LinuxHugepageLimit" => &["pageSize", "limit"],
+        "LinuxInterfacePriority" => &["name", "priority"],
+        _ => &[],
+    }
+}
+
+/// A key, and a value to read instead of what the document has there.
+pub(super) type StandIn = (&'static str, &'static Json<'static>);
+
+/// Looks at an object before it is read to the type of that name.
+pub(super) fn enter(name: &str, json: &Json<'_>, at: At<'_>, notes: &mut Notes) -> Option<StandIn> {
+    let missing = |key| json.get(key).is_none();
+    match name {
+        "Process" if missing("user") => {
+            let place = at.key("user");
+            notes.warn(format!("{place}: missing, uid 0 and gid 0 are taken"));
+        }
+        "User" => {
+            for key in ["uid", "gid"].into_iter().filter(|key| missing(key)) {
+                notes.warn(format!("{}: missing, 0 is taken", at.key(key)));
+            }
+        }
+        "LinuxPids" => notes.pids_limit = !missing("limit"),
+        // Without an action and without system calls there is nothing to filter.
+        "LinuxSeccomp" if missing("defaultAction") && is_empty(json.get("syscalls")) => {
+            notes.empty_seccomp = true;
+            const NONE: Json<'static> = Json::Text(std::borrow::Cow::Borrowed("SCMP_ACT_ALLOW"));
+            return Some(("defaultAction", &NONE));
+        }
+        "LinuxHugepageLimit" => {
+            if let (At::Index(_, index), Some(Json::Unsigned(limit))) = (at, json.get("limit"))
+                && i64::try_from(*limit).is_err()
+            {
+                notes.hugepage_limits.insert(index, *limit);
+                return Some(("limit", &Json::Unsigned(0)));
+            }
+        }
+        _ => {}
+    }
+    None
+}
+
+fn is_fifo(kind: Option<&Json<'_>>) -> bool {
+    matches!(kind, Some(Json::Text(kind)) if kind == "p")
+}
+
+fn is_empty(list: Option<&Json<'_>>) -> bool {
+    match list {
+        None => true,
+        Some(list) => *list == Json::List(Vec::new()),
+    }
+}

@@ -1,0 +1,38 @@
+//! From text to the specification's types, in one walk over the text and one over its values.
+//!
+//! The types are oci-spec's, read by serde, and [`gaps`] has all that those take or lose against
+//! the specification. The [`reader`] adds what serde leaves out: paths, keys that stand twice,
+//! arrays in the place of objects.
+
+mod gaps;
+mod json;
+mod near;
+mod notes;
+mod reader;
+
+pub(crate) use gaps::{Capabilities, Config, ExecCpuAffinity, Process, Scheduler};
+pub(crate) use json::Json;
+pub(crate) use notes::Notes;
+
+use crate::error::{At, Document, Error};
+use reader::Reader;
+use serde::de::DeserializeOwned;
+use std::cell::RefCell;
+
+/// Reads a document to its type.
+///
+/// # Errors
+/// Wrong types, duplicate keys, missing properties: each with its path.
+pub(crate) fn read<T: DeserializeOwned>(
+    document: Document,
+    json: &Json<'_>,
+) -> Result<(T, Notes), Error> {
+    let notes = RefCell::default();
+    let reader = Reader {
+        json,
+        at: At::Root(document),
+        notes: &notes,
+    };
+    let spec = T::deserialize(reader).map_err(|problem| reader.error(problem))?;
+    Ok((spec, notes.into_inner()))
+}

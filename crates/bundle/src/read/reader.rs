@@ -1,0 +1,341 @@
+//! From the tree to the types of the specification.
+//!
+//! serde's own reader of a tree takes an array for an object, the last of two equal keys and any
+//! unknown key, and knows no paths. This one knows where it stands, so each error is made with its
+//! path, and the names of the properties come from the types that are read.
+
+use super::gaps::{self, StandIn};
+use super::json::Json;
+use super::near;
+use super::notes::Notes;
+use crate::error::{At, Error, Shown, one_line};
+use serde::de::value::StrDeserializer;
+use serde::de::{
+    self, Deserialize, DeserializeSeed, Deserializer, Expected, IntoDeserializer, MapAccess,
+    SeqAccess, Unexpected, Visitor,
+};
+use serde::forward_to_deserialize_any;
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::fmt::{self, Display};
+use std::slice;
+
+type Entry<'a> = (Cow<'a, str>, Json<'a>);
+
+/// A value and where it stands.
+#[derive(Clone, Copy)]
+pub(super) struct Reader<'a> {
+    pub(super) json: &'a Json<'a>,
+    pub(super) at: At<'a>,
+    pub(super) notes: &'a RefCell<Notes>,
+}
+
+/// Why a value was refused. serde makes it without knowing the place.
+#[derive(Debug)]
+pub(super) enum Problem {
+    Text(String),
+    Missing(&'static str),
+    Placed(Error),
+}
+
+impl<'a> Reader<'a> {
+    fn refuse(self, problem: impl Display) -> Problem {
+        Problem::Placed(self.at.refuse(problem))
+    }
+
+    /// The error of a document.
+    pub(super) fn error(self, problem: Problem) -> Error {
+        match problem {
+            Problem::Placed(error) => error,
+            Problem::Text(text) => self.at.refuse(one_line(&text)),
+            Problem::Missing(key) => self.at.key(key).refuse(match self.json {
+                Json::Object(entries) if entries.iter().any(|(name, _)| name == key) => {
+                    "required, but null"
+                }
+                _ => "required, but missing",
+            }),
+        }
+    }
+
+    fn place<T>(self, result: Result<T, Problem>) -> Result<T, Problem> {
+        result.map_err(|problem| Problem::Placed(self.error(problem)))
+    }
+
+    fn wrong_kind(self, expected: &str) -> Problem {
+        let found = match self.json {
+            Json::Null => "null",
+            Json::Bool(_) => "a boolean",
+            Json::Unsigned(_) | Json::Signed(_) | Json::Float(_) => "a number",
+            Json::Text(_) => "a string",
+            Json::List(_) => "an array",
+            Json::Object(_) => "an object",
+        };
+        self.refuse(format!("found {found}, expected {expected}"))
+    }
+
+    /// The entries of an object in which no key stands twice.
+    fn object(self) -> Result<&'a [Entry<'a>], Problem> {
+        let Json::Object(entries) = self.json else {
+            return Err(self.wrong_kind("an object"));
+        };
+        let mut keys: Vec<&str> = entries.iter().map(|(key, _)| &**key).collect();
+        keys.sort_unstable();
+        match keys.array_windows().find(|[first, second]| first == second) {
+            Some([key, _]) => Err(self.refuse(format!("the key {} stands here twice", Shown(key)))),
+            None => Ok(entries),
+        }
+    }
+
+    /// Looks at a value of an unknown property: no key may stand twice anywhere.
+    fn ignore(self) -> Result<(), Problem> {
+        let inside = |json, at| Reader { json, at, ..self }.ignore();
+        match self.json {
+            Json::List(list) => {
+                let mut elements = list.iter().enumerate();
+                elements.try_for_each(|(index, json)| inside(json, self.at.index(index)))
+            }
+            Json::Object(_) => {
+                let mut entries = self.object()?.iter();
+                entries.try_for_each(|(key, json)| inside(json, self.at.key(key)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Ignores what is no property, and warns of what looks like one.
+    fn ignore_unknown(
+        self,
+        entries: &'a [Entry<'a>],
+        known: &[&'static str],
+    ) -> Result<(), Problem> {
+        for (key, json) in entries {
+            let key = &**key;
+            if known.contains(&key) {
+                continue;
+            }
+            let at = self.at.key(key);
+            if let Some(property) = near::known(known, key) {
+                let warning = format!("{at} is not a property; did you mean {property}?");
+                self.notes.borrow_mut().warn(warning);
+            }
+            Reader { json, at, ..self }.ignore()?;
+        }
+        Ok(())
+    }
+}
+
+impl<'de> Deserializer<'de> for Reader<'_> {
+    type Error = Problem;
+
+    /// A plain value: the types that are read say where an object or an array belongs.
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Problem> {
+        self.place(match self.json {
+            Json::Null => visitor.visit_unit(),
+            Json::Bool(value) => visitor.visit_bool(*value),
+            Json::Unsigned(value) => visitor.visit_u64(*value),
+            Json::Signed(value) => visitor.visit_i64(*value),
+            Json::Float(value) => visitor.visit_f64(*value),
+            Json::Text(text) => visitor.visit_str(text),
+            Json::List(_) | Json::Object(_) => {
+                Err(self.wrong_kind(&in_plain_words(&visitor as &dyn Expected)))
+            }
+        })
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Problem> {
+        match self.json {
+            Json::Null => visitor.visit_none(),
+            _ => visitor.visit_some(self),
+        }
+    }
+
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Problem> {
+        let Json::List(list) = self.json else {
+            return Err(self.wrong_kind("an array"));
+        };
+        self.place(visitor.visit_seq(Elements {
+            list: self,
+            rest: list.iter().enumerate(),
+        }))
+    }
+
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Problem> {
+        let entries = self.object()?;
+        self.place(visitor.visit_map(Entries {
+            object: self,
+            known: None,
+            rest: entries.iter(),
+            stand_in: None,
+            value: None,
+        }))
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Problem> {
+        let entries = self.object()?;
+        let known = gaps::properties(name, fields);
+        self.ignore_unknown(entries, known)?;
+        for key in gaps::required(name, self.json) {
+            if self.json.get(key).is_none() {
+                return self.place(Err(Problem::Missing(key)));
+            }
+        }
+        let stand_in = gaps::enter(name, self.json, self.at, &mut self.notes.borrow_mut());
+        self.place(visitor.visit_map(Entries {
+            object: self,
+            known: Some(known),
+            rest: entries.iter(),
+            stand_in,
+            value: None,
+        }))
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Problem> {
+        let name = String::deserialize(self)?;
+        self.place(visitor.visit_enum(name.as_str().into_deserializer()))
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf
+        unit unit_struct newtype_struct tuple tuple_struct identifier ignored_any
+    }
+}
+
+struct Elements<'a> {
+    list: Reader<'a>,
+    rest: std::iter::Enumerate<slice::Iter<'a, Json<'a>>>,
+}
+
+impl<'de> SeqAccess<'de> for Elements<'_> {
+    type Error = Problem;
+
+    fn next_element_seed<S: DeserializeSeed<'de>>(
+        &mut self,
+        seed: S,
+    ) -> Result<Option<S::Value>, Problem> {
+        let Some((index, json)) = self.rest.next() else {
+            return Ok(None);
+        };
+        let at = self.list.at.index(index);
+        let element = Reader {
+            json,
+            at,
+            ..self.list
+        };
+        seed.deserialize(element).map(Some)
+    }
+}
+
+/// The properties of a struct, or all entries of a map.
+struct Entries<'a> {
+    object: Reader<'a>,
+    known: Option<&'static [&'static str]>,
+    rest: slice::Iter<'a, Entry<'a>>,
+    /// Read in the place of what the object has under its key.
+    stand_in: Option<StandIn>,
+    /// Of the key that was handed out last.
+    value: Option<(&'a str, &'a Json<'a>)>,
+}
+
+impl<'a> Entries<'a> {
+    /// Null is as good as absent for a property; what is no property was looked at before.
+    fn is_read(&self, key: &str, value: &Json<'_>) -> bool {
+        let Some(known) = self.known else {
+            return true;
+        };
+        let replaced = self.stand_in.as_ref().is_some_and(|(name, _)| *name == key);
+        *value != Json::Null && known.contains(&key) && !replaced
+    }
+
+    fn next(&mut self) -> Option<(&'a str, &'a Json<'a>)> {
+        while let Some((key, value)) = self.rest.next() {
+            if self.is_read(key, value) {
+                return Some((key, value));
+            }
+        }
+        self.stand_in.take()
+    }
+}
+
+impl<'de> MapAccess<'de> for Entries<'_> {
+    type Error = Problem;
+
+    fn next_key_seed<S: DeserializeSeed<'de>>(
+        &mut self,
+        seed: S,
+    ) -> Result<Option<S::Value>, Problem> {
+        self.value = self.next();
+        let key = self.value.map(|(key, _)| StrDeserializer::new(key));
+        key.map(|key| seed.deserialize(key)).transpose()
+    }
+
+    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Problem> {
+        let (key, json) = self.value.take().unwrap_or(("", &Json::Null));
+        let at = self.object.at.key(key);
+        seed.deserialize(Reader {
+            json,
+            at,
+            ..self.object
+        })
+    }
+}
+
+impl de::Error for Problem {
+    fn custom<T: Display>(text: T) -> Problem {
+        Problem::Text(text.to_string())
+    }
+
+    fn invalid_type(found: Unexpected<'_>, expected: &dyn Expected) -> Problem {
+        let expected = in_plain_words(expected);
+        Problem::Text(match found {
+            Unexpected::Unit => format!("invalid type: null, expected {expected}"),
+            // As JSON has it: 2e+20, not 200000000000000000000.0.
+            Unexpected::Float(number) => {
+                let number = serde_json::Value::from(number);
+                format!("invalid type: floating point `{number}`, expected {expected}")
+            }
+            found => format!("invalid type: {found}, expected {expected}"),
+        })
+    }
+
+    fn invalid_value(found: Unexpected<'_>, expected: &dyn Expected) -> Problem {
+        let expected = in_plain_words(expected);
+        Problem::Text(format!("invalid value: {found}, expected {expected}"))
+    }
+
+    fn missing_field(key: &'static str) -> Problem {
+        Problem::Missing(key)
+    }
+}
+
+impl std::error::Error for Problem {}
+
+impl Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self:?}")
+    }
+}
+
+/// Ranges where serde has names of Rust types.
+fn in_plain_words(expected: &dyn Expected) -> String {
+    let expected = expected.to_string();
+    let range = match &*expected {
+        "u16" => "0 to 65535",
+        "u32" => "0 to 4294967295",
+        "u64" | "usize" => "0 to 18446744073709551615",
+        "i32" => "-2147483648 to 2147483647",
+        "i64" => "-9223372036854775808 to 9223372036854775807",
+        "path string" => return "a string".to_owned(),
+        _ => return expected,
+    };
+    format!("a whole number from {range}")
+}
