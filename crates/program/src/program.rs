@@ -66,7 +66,7 @@ pub fn start(execution: &Execution<'_>) -> Result<Program, (Call, Errno)> {
 pub fn clone_program(
     namespaces: NamespaceFlags,
     cgroup: Option<BorrowedFd<'_>>,
-    become_program: impl FnOnce() -> (Call, Errno),
+    become_program: impl FnOnce() -> Cause,
 ) -> Result<Program, (Call, Errno)> {
     let flags = OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
     let (report, reporter) = nix::unistd::pipe2(flags).map_err(|errno| (Call::Open, errno))?;
@@ -74,7 +74,7 @@ pub fn clone_program(
     match clone.map_err(|errno| (Call::Clone, errno))? {
         Cloned::Parent { pid, pidfd } => Ok(Program { pid, pidfd, report }),
         Cloned::Child => {
-            let cause = Cause::from(become_program());
+            let cause = become_program();
             let _ = nix::unistd::write(&reporter, &cause.encode());
             coracle_sys::exit(NOT_STARTED)
         }
@@ -82,11 +82,11 @@ pub fn clone_program(
 }
 
 /// Returns only with the reason why not.
-fn become_program(execution: &Execution<'_>, parent: Pid) -> (Call, Errno) {
+fn become_program(execution: &Execution<'_>, parent: Pid) -> Cause {
     // We may have signals blocked, and our caller may have had some ignored: both outlive an exec.
     coracle_sys::reset_signals();
-    if let Err(failure) = get_ready(execution, parent) {
-        return failure;
+    if let Err(cause) = get_ready(execution, parent) {
+        return cause;
     }
     let (path, arguments) = (execution.path, execution.arguments);
     let environment = execution.environment;
@@ -94,26 +94,25 @@ fn become_program(execution: &Execution<'_>, parent: Pid) -> (Call, Errno) {
         Some(variable) => coracle_sys::execve_adding(path, arguments, environment, variable),
         None => coracle_sys::execve(path, arguments, environment),
     };
-    (Call::Exec, errno)
+    Cause::Call(Call::Exec, errno)
 }
 
-fn get_ready(execution: &Execution<'_>, parent: Pid) -> Result<(), (Call, Errno)> {
-    let failed = |call| move |errno| (call, errno);
+fn get_ready(execution: &Execution<'_>, parent: Pid) -> Result<(), Cause> {
     if let Some(signal) = execution.parent_death_signal {
-        coracle_sys::die_with_parent(parent, signal).map_err(failed(Call::Prctl))?;
+        coracle_sys::die_with_parent(parent, signal).map_err(Call::Prctl.failed())?;
     }
-    nix::unistd::setsid().map_err(failed(Call::Setsid))?;
-    dup2_stdin(execution.stdin).map_err(failed(Call::Dup))?;
+    nix::unistd::setsid().map_err(Call::Setsid.failed())?;
+    dup2_stdin(execution.stdin).map_err(Call::Dup.failed())?;
     execution
         .stdout
         .map_or(Ok(()), dup2_stdout)
-        .map_err(failed(Call::Dup))?;
+        .map_err(Call::Dup.failed())?;
     execution
         .stderr
         .map_or(Ok(()), dup2_stderr)
-        .map_err(failed(Call::Dup))?;
+        .map_err(Call::Dup.failed())?;
     coracle_sys::close_range(3..=u32::MAX, CloseRange::CloseOnExec)
-        .map_err(failed(Call::CloseRange))
+        .map_err(Call::CloseRange.failed())
 }
 
 impl Program {
@@ -136,16 +135,13 @@ impl Program {
         }
     }
 
-    /// The call and its answer that kept the child from becoming the program, once it has ended
-    /// with status 127; `None` if that status is the program's own.
+    /// What kept the child from becoming the program, once it has ended with status 127; `None` if
+    /// that status is the program's own.
     #[must_use]
-    pub fn start_error(&self) -> Option<(Call, Errno)> {
+    pub fn start_error(&self) -> Option<Cause> {
         let mut report = [0; Cause::LENGTH];
         let length = nix::unistd::read(&self.report, &mut report).ok()?;
-        match Cause::decode(report)? {
-            Cause::Call(call, errno) if length == report.len() => Some((call, errno)),
-            _ => None,
-        }
+        (length == report.len()).then(|| Cause::decode(report))?
     }
 }
 

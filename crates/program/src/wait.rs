@@ -3,7 +3,7 @@
 use crate::interrupts::Interrupts;
 use crate::output::Output;
 use crate::program::Program;
-use coracle_sys::{Call, ExitStatus};
+use coracle_sys::{Call, Cause, ExitStatus};
 use coracle_text::errno_text;
 use nix::errno::Errno;
 use std::fmt;
@@ -89,9 +89,9 @@ pub fn wait(program: &Program, outputs: &mut [Output], limits: &Limits) -> Resul
     match status.map_err(|errno| Failure::Call(Call::Wait, errno))? {
         ExitStatus::Code(0) => Ok(()),
         ExitStatus::Code(status) => Err(match program.start_error() {
-            Some((Call::Exec, errno)) => Failure::Start(errno),
-            Some((call, errno)) => Failure::Call(call, errno),
-            None => Failure::Status(status),
+            Some(Cause::Call(Call::Exec, errno)) => Failure::Start(errno),
+            Some(Cause::Call(call, errno)) => Failure::Call(call, errno),
+            _ => Failure::Status(status),
         }),
         ExitStatus::Signal(signal) => Err(Failure::Signal(signal)),
     }

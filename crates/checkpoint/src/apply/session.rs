@@ -5,9 +5,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use coracle_sys::{
-    Call, Cause, Cloned, CloseRange, ExitStatus, Fault, NamespaceFlags, Parentage, StringArray,
-};
+use coracle_program::{Program, clone_program};
+use coracle_sys::{Call, Cause, CloseRange, ExitStatus, Fault, NamespaceFlags, StringArray};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl, open};
 use nix::mount::{MsFlags, mount};
@@ -18,7 +17,7 @@ use super::find::environment;
 use super::images::Images;
 use crate::error::Error;
 use crate::plan::answer::{Answer, Features, Notification, Version};
-use crate::plan::log::one_line;
+use crate::plan::log::quoted;
 use crate::plan::options::{MINIMUM, field, kind};
 use crate::plan::request::Request;
 use crate::plan::wire::Writer;
@@ -75,13 +74,11 @@ impl std::fmt::Debug for Entry<'_> {
 /// A criu that waits for requests. Dropped, it ends.
 #[derive(Debug)]
 pub struct Session {
-    program: PathBuf,
-    pid: Pid,
-    pidfd: OwnedFd,
+    path: PathBuf,
+    program: Program,
     link: Option<OwnedFd>,
     /// What criu inherits: our standard streams, then the request's namespaces.
     passed: Vec<OwnedFd>,
-    report: OwnedFd,
     mounts: Mounts,
     is_over: bool,
 }
@@ -98,8 +95,6 @@ impl Session {
     /// the first request.
     pub fn start(criu: &Path, entry: &Entry, request: Option<&Request>) -> Result<Self, Error> {
         let (link, theirs) = coracle_sys::socket_pair().map_err(system("make a socket pair"))?;
-        let report = OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
-        let report = nix::unistd::pipe2(report).map_err(system("make a pipe"))?;
         let passed = request.map(opened).transpose()?.unwrap_or_default();
         let child = Child::prepare(criu, entry, (&theirs, &passed))?;
         coracle_sys::assert_single_threaded();
@@ -107,21 +102,16 @@ impl Session {
             Mounts::Copied => NamespaceFlags::MOUNT,
             Mounts::Shared => NamespaceFlags::empty(),
         };
-        match coracle_sys::clone3(namespaces, entry.cgroup, Parentage::Own) {
-            Err(Errno::EPERM) if entry.mounts == Mounts::Copied => Err(Error::Unprivileged),
-            Err(errno) => Err(system("clone a process for criu")(errno)),
-            Ok(Cloned::Child) => {
-                let cause = child.become_criu(entry);
-                let _ = nix::unistd::write(&report.1, &cause.encode());
-                coracle_sys::exit(127)
+        match clone_program(namespaces, entry.cgroup, || child.become_criu(entry)) {
+            Err((Call::Clone, Errno::EPERM)) if entry.mounts == Mounts::Copied => {
+                Err(Error::Unprivileged)
             }
-            Ok(Cloned::Parent { pid, pidfd }) => Ok(Self {
-                program: criu.to_owned(),
-                pid,
-                pidfd,
+            Err((_, errno)) => Err(system("clone a process for criu")(errno)),
+            Ok(program) => Ok(Self {
+                path: criu.to_owned(),
+                program,
                 link: Some(link),
                 passed,
-                report: report.0,
                 mounts: entry.mounts,
                 is_over: false,
             }),
@@ -131,7 +121,7 @@ impl Session {
     /// criu's pid.
     #[must_use]
     pub fn pid(&self) -> Pid {
-        self.pid
+        self.program.pid()
     }
 
     /// criu's version, which is not too old for anything.
@@ -254,7 +244,7 @@ impl Session {
         let path = nix::fcntl::readlink(link.as_str()).map_err(&failed)?;
         let path = Path::new(&path).strip_prefix("/").unwrap_or(Path::new(""));
         let path = match self.mounts {
-            Mounts::Copied => Path::new(&format!("/proc/{}/root", self.pid)).join(path),
+            Mounts::Copied => Path::new(&format!("/proc/{}/root", self.pid())).join(path),
             Mounts::Shared => Path::new("/").join(path),
         };
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
@@ -370,7 +360,7 @@ impl Session {
                     let last = images.last_line(log);
                     last.unwrap_or_else(|| format!("errno {}", answer.errno))
                 }
-                message => one_line(message),
+                message => quoted(message),
             }));
         }
         // After a pre-dump criu wants the dump itself, and calls our end a failure.
@@ -383,9 +373,9 @@ impl Session {
 
     fn gone(&mut self, verb: &'static str, about: Option<(&Request, &Images)>) -> Error {
         let status = self.wait();
-        if let (ExitStatus::Code(127), Some(cause)) = (status, self.start_error()) {
+        if let (ExitStatus::Code(127), Some(cause)) = (status, self.program.start_error()) {
             return Error::Start {
-                path: self.program.clone(),
+                path: self.path.clone(),
                 cause,
             };
         }
@@ -399,16 +389,10 @@ impl Session {
         }
     }
 
-    fn start_error(&self) -> Option<Cause> {
-        let mut bytes = [0; Cause::LENGTH];
-        let length = nix::unistd::read(&self.report, &mut bytes).ok()?;
-        (length == bytes.len()).then(|| Cause::decode(bytes))?
-    }
-
     fn wait(&mut self) -> ExitStatus {
         self.link = None;
         self.is_over = true;
-        coracle_sys::wait_exit(self.pidfd.as_fd()).unwrap_or(ExitStatus::Code(0))
+        coracle_sys::wait_exit(self.program.as_fd()).unwrap_or(ExitStatus::Code(0))
     }
 }
 

@@ -2,7 +2,7 @@
 
 /// Lines that are quoted at most: the first ones are the reason, and the rest is what followed.
 const LINES: usize = 2;
-const MAX_BYTES: usize = 600;
+const SHOWN_CHARACTERS: usize = 600;
 /// Errors of criu that it goes on after: it may not raise its own limit of open files.
 const HARMLESS: [&str; 2] = ["rlimit: Can't setup RLIMIT_NOFILE", "Can't keep kdat cache"];
 /// What follows an error and adds nothing to it.
@@ -21,7 +21,7 @@ pub(crate) fn last_line(log: &[u8]) -> Option<String> {
     let log = String::from_utf8_lossy(log);
     let last = log.lines().rfind(|line| !line.trim().is_empty())?;
     let (_, text) = last.split_once(") ").unwrap_or(("", last));
-    Some(one_line(text))
+    Some(quoted(text))
 }
 
 /// The decisive lines of a log, joined to one; `None` if it has none.
@@ -38,20 +38,12 @@ pub(crate) fn reason(log: &[u8]) -> Option<String> {
     errors.dedup();
     errors.truncate(LINES);
     let text = errors.join("; ");
-    (!text.is_empty()).then(|| one_line(&text))
+    (!text.is_empty()).then(|| quoted(&text))
 }
 
-/// Without control characters and not too long: it goes to a terminal and into an engine's log.
-pub(crate) fn one_line(text: &str) -> String {
-    let mut line = String::new();
-    for letter in text.trim().chars() {
-        if line.len() >= MAX_BYTES {
-            line.push('…');
-            break;
-        }
-        line.push(if letter.is_control() { ' ' } else { letter });
-    }
-    line
+/// On one line and not too long: it goes to a terminal and into an engine's log.
+pub(crate) fn quoted(text: &str) -> String {
+    coracle_text::beginning(text, SHOWN_CHARACTERS)
 }
 
 #[cfg(test)]
@@ -68,7 +60,7 @@ mod tests {
             (00.200000)      12: Error (criu/tty.c:3): two\n\
             (00.210000) Error (criu/tty.c:4): three\n\
             (00.300000) Error (criu/cr-dump.c:2128): Dumping FAILED.\n";
-        let expected = "Error (criu/tty.c:2): tty: Found dangling tty [2J; \
+        let expected = "Error (criu/tty.c:2): tty: Found dangling tty\\u{1b}[2J; \
                         Error (criu/tty.c:3): two";
         assert_eq!(reason(log).as_deref(), Some(expected));
         let quiet = b"(00.1) Version: 4.2\n(00.2) Effective capability 21 missing\n\n";
