@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use coracle_bundle::ContainerId;
+use nix::sys::signal::Signal;
 use thiserror::Error;
 
 use crate::arguments::Usage;
@@ -89,6 +90,15 @@ impl Error {
             verb,
             id: id.clone(),
             source: Box::new(source),
+        }
+    }
+
+    /// The signal that ended the verb, if it was one.
+    pub(crate) fn signal(&self) -> Option<Signal> {
+        match self {
+            Error::Container(source) => source.signal(),
+            Error::Verb { source, .. } => source.signal(),
+            _ => None,
         }
     }
 }

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::rc::Rc;
 
 use coracle_bundle::ContainerId;
+use nix::sys::signal::{SigSet, Signal, raise};
 
 use crate::arguments::table::Command;
 use crate::arguments::{self, Global, Line, Usage, global, help};
@@ -154,9 +155,20 @@ fn end(log: &Log, command: Option<&Command>, outcome: Result<i32, Error>) -> Exi
                 let _ = output::text(&text);
             }
             log.error(&error.to_string());
+            if let Some(signal) = error.signal() {
+                return end_by(signal);
+            }
             ExitCode::from(exit_status(command, &error))
         }
     }
+}
+
+/// Ends as the signal would have ended us, which tells a shell not to go on with its script.
+fn end_by(signal: Signal) -> ExitCode {
+    let _ = SigSet::from_iter([signal]).thread_unblock();
+    let _ = raise(signal);
+    // The first process of a pid namespace gets no signal for which it has no handler.
+    ExitCode::from(u8::try_from(128 + signal as i32).unwrap_or(EXEC_FAILED))
 }
 
 fn exit_status(command: Option<&Command>, error: &Error) -> u8 {

@@ -7,7 +7,7 @@ use std::path::Path;
 use coracle_bundle::HookPoint;
 use coracle_cgroups::{Created, Joining};
 use coracle_launch::{Gate, Given, Launch, Released, Slots};
-use coracle_program::Limits;
+use coracle_program::{Interrupts, Limits};
 use nix::unistd::Pid;
 
 use crate::create::{Goal, Handoff, Prepared};
@@ -28,6 +28,7 @@ pub(crate) struct Site<'a> {
     pub(crate) prepared: &'a Prepared,
     pub(crate) record: &'a mut Record,
     pub(crate) undo: &'a mut Undo,
+    pub(crate) interrupts: &'a Interrupts,
     /// Our descriptors that init has no business with.
     pub(crate) private: Vec<RawFd>,
 }
@@ -61,6 +62,7 @@ pub(crate) fn build(site: &mut Site, handoff: Handoff, goal: Goal) -> Result<Bui
         }
         launch => launch?,
     };
+    launch.check()?;
     site.record.complete = true;
     site.directory.write_record(site.record)?;
     let pid_file = handoff.pid_file().map(Path::to_owned);
@@ -146,7 +148,7 @@ pub(crate) fn rejoin(
 fn create_init<'a>(site: &mut Site<'a>, goal: Goal, joining: Joining) -> Result<Launch<'a>, Error> {
     let plan = &site.prepared.plan;
     let slots = open_slots(site, goal, joining)?;
-    let mut launch = coracle_launch::spawn(plan, slots)?;
+    let mut launch = coracle_launch::spawn(plan, slots, Some(site.interrupts))?;
     launch.settle()?;
     own_cgroup(site);
     let steps = &site.directory.steps;
@@ -256,6 +258,7 @@ pub(crate) fn run_hooks(site: &Site, pid: Pid, pidfd: BorrowedFd) -> Result<(), 
     let hooks = &site.prepared.plan.hooks;
     let limits = Limits {
         container: Some(pidfd),
+        interrupts: Some(site.interrupts),
         ..Limits::default()
     };
     for point in [HookPoint::Prestart, HookPoint::CreateRuntime] {

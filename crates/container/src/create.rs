@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use coracle_bundle::{Bundle, HookPoint, Namespace};
 use coracle_launch::{Launch, Plan, Released};
-use coracle_program::Limits;
+use coracle_program::{Interrupts, Limits};
 use nix::unistd::Uid;
 
 use crate::build::{self, Built, Site};
@@ -14,6 +14,7 @@ use crate::descriptors;
 use crate::error::Error;
 use crate::handoff::{self, Socket};
 use crate::identity::Identity;
+use crate::interrupt;
 use crate::lock;
 use crate::mounts;
 use crate::network::{self, Choice};
@@ -67,7 +68,8 @@ pub(crate) struct Container {
 /// [`Error`]; nothing is left behind then.
 pub fn create(store: &Store, options: &CreateOptions) -> Result<Vec<String>, Error> {
     let prepared = prepare(store, options, Attachment::Detached)?;
-    let made = make(store, options, &prepared, Goal::Created)?;
+    let interrupts = interrupt::catch()?;
+    let made = make(store, options, &prepared, (Goal::Created, &interrupts))?;
     Ok([prepared.plan.warnings, made.warnings].concat())
 }
 
@@ -155,7 +157,7 @@ pub(crate) fn make(
     store: &Store,
     options: &CreateOptions,
     prepared: &Prepared,
-    goal: Goal,
+    (goal, interrupts): (Goal, &Interrupts),
 ) -> Result<Container, Error> {
     let handoff = Handoff::open(options)?;
     let mut undo = Undo::begin()?;
@@ -165,7 +167,7 @@ pub(crate) fn make(
         .and_then(|lock| first_record(&directory, prepared).map(|record| (lock, record)));
     let (lock, mut record) = match claimed {
         Ok(claimed) => claimed,
-        Err(error) => return Err(undo.after(error, &directory)),
+        Err(error) => return Err(undo.after(error, &directory, interrupts)),
     };
     let private = [directory.handle().as_raw_fd(), lock.as_raw_fd()]
         .into_iter()
@@ -178,6 +180,7 @@ pub(crate) fn make(
         prepared,
         record: &mut record,
         undo: &mut undo,
+        interrupts,
     };
     let made = build::build(&mut site, handoff, goal);
     match made {
@@ -195,7 +198,7 @@ pub(crate) fn make(
             warnings,
         }),
         Err(error) => {
-            let error = undo.after(explain_oom(error, &record), &directory);
+            let error = undo.after(explain_oom(error, &record), &directory, interrupts);
             if record.complete || (record.init.is_some() && prepared.plan.stops_for_hooks()) {
                 let state = state::for_hook(&record, Status::Stopped, 0);
                 let poststop = prepared.plan.hooks.at(HookPoint::Poststop);
@@ -203,7 +206,7 @@ pub(crate) fn make(
                     HookPoint::Poststop,
                     poststop,
                     &state,
-                    &Limits::default(),
+                    &Limits::interrupted_by(interrupts),
                 );
             }
             Err(error)

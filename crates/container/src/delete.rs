@@ -7,6 +7,7 @@ use coracle_program::Limits;
 
 use crate::build::ran_hooks;
 use crate::error::Error;
+use crate::interrupt;
 use crate::lock;
 use crate::moved::{self, Groups};
 use crate::network;
@@ -127,7 +128,11 @@ pub(crate) fn end(
     let steps = &directory.steps;
     end_processes(&directory.id, record)?;
     steps.done(format_args!("no process is left"));
-    let mut warnings = network::detach(directory, record, force)?;
+    let interrupts = match record.network.is_some() || record.poststop_hooks {
+        true => Some(interrupt::spare_first()?),
+        false => None,
+    };
+    let mut warnings = network::detach(directory, record, force, interrupts.as_ref())?;
     if let Some(cgroup) = &record.cgroup {
         match record.cgroup_made {
             true if was_over => coracle_cgroups::remove(cgroup)?,
@@ -151,7 +156,10 @@ pub(crate) fn end(
         HookPoint::Poststop,
         hooks.at(HookPoint::Poststop),
         &state,
-        &Limits::default(),
+        &Limits {
+            interrupts: interrupts.as_ref(),
+            ..Limits::default()
+        },
     );
     if failures.is_empty() {
         ran_hooks(steps, &hooks, HookPoint::Poststop);

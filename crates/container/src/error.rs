@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use coracle_bundle::ContainerId;
 use coracle_text::errno_text;
 use nix::errno::Errno;
+use nix::sys::signal::Signal;
 use thiserror::Error;
 
 use crate::status::Status;
@@ -265,6 +266,14 @@ pub enum Error {
         /// What was attempted and why it failed, for each thing that stays.
         left: String,
     },
+    /// A signal to us ended it.
+    #[error("interrupted by {signal}: {source}")]
+    Interrupted {
+        /// The signal.
+        signal: Signal,
+        /// What it ended.
+        source: Box<Error>,
+    },
     /// The kernel ended init for its memory limit.
     #[error("container init was OOM-killed (memory limit too low?)")]
     OutOfMemory,
@@ -279,6 +288,16 @@ pub enum Error {
 }
 
 impl Error {
+    /// The signal that ended the verb, if it was one.
+    #[must_use]
+    pub fn signal(&self) -> Option<Signal> {
+        match self {
+            Error::Interrupted { signal, .. } => Some(*signal),
+            Error::Leaving { source, .. } => source.signal(),
+            _ => None,
+        }
+    }
+
     /// The same with what stays behind, if that is anything.
     pub(crate) fn leaving(self, left: &str) -> Self {
         match left {

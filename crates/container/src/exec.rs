@@ -209,7 +209,7 @@ impl<'a> Site<'a> {
             private: Vec::new(),
         };
         let slots = Slots::open(self.plan, given)?;
-        let mut launch = coracle_launch::spawn(self.plan, slots)?;
+        let mut launch = coracle_launch::spawn(self.plan, slots, None)?;
         launch.settle()?;
         self.steps.carried_out(self.plan, &BEFORE);
         let pid = launch.pid();

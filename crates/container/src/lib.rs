@@ -34,6 +34,7 @@ mod handoff;
 mod identity;
 mod input;
 mod inspect;
+mod interrupt;
 mod kill;
 mod lock;
 mod mounts;

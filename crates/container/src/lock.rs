@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use coracle_program::Interrupts;
 use coracle_sys::flock;
 use nix::errno::Errno;
 
@@ -52,7 +53,7 @@ pub(crate) fn acquire(directory: &Directory) -> Result<Lock, Error> {
         .handle()
         .try_clone_to_owned()
         .map_err(|e| failed(crate::error::io_errno(&e)))?;
-    let lock = take(handle, Kind::Exclusive, LIMIT).map_err(failed)?;
+    let lock = take(handle, (Kind::Exclusive, LIMIT), None).map_err(failed)?;
     lock.ok_or_else(|| Error::Busy {
         id: directory.id.clone(),
         holder: holder(directory),
@@ -64,21 +65,29 @@ pub(crate) fn acquire(directory: &Directory) -> Result<Lock, Error> {
 ///
 /// # Errors
 /// [`Error::NetworksBusy`] when it is not free in time.
-pub(crate) fn networks(root: &Path, kind: Kind) -> Result<Lock, Error> {
+pub(crate) fn networks(
+    root: &Path,
+    kind: Kind,
+    interrupts: Option<&Interrupts>,
+) -> Result<Lock, Error> {
     let failed = |errno| Error::Store {
         call: "lock",
         path: root.to_owned(),
         errno,
     };
     let handle = crate::store::open_directory(root).map_err(failed)?;
-    let lock = take(handle, kind, NETWORKS_LIMIT).map_err(failed)?;
+    let lock = take(handle, (kind, NETWORKS_LIMIT), interrupts).map_err(failed)?;
     lock.ok_or_else(|| Error::NetworksBusy {
         root: root.to_owned(),
     })
 }
 
-/// `None` when the lock is not free within the limit.
-fn take(handle: OwnedFd, kind: Kind, limit: Duration) -> nix::Result<Option<Lock>> {
+/// `None` when the lock is not free within the limit, or before a signal.
+fn take(
+    handle: OwnedFd,
+    (kind, limit): (Kind, Duration),
+    interrupts: Option<&Interrupts>,
+) -> nix::Result<Option<Lock>> {
     let deadline = Instant::now() + limit;
     let mut pause = Duration::from_millis(1);
     loop {
@@ -87,7 +96,7 @@ fn take(handle: OwnedFd, kind: Kind, limit: Duration) -> nix::Result<Option<Lock
             Err(Errno::EWOULDBLOCK | Errno::EINTR) => {}
             Err(errno) => return Err(errno),
         }
-        if Instant::now() >= deadline {
+        if Instant::now() >= deadline || interrupts.is_some_and(Interrupts::end_waits) {
             return Ok(None);
         }
         // flock(2) has no time limit of its own, and a signal handler would be process-wide state.

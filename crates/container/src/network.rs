@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use coracle_bundle::{Bundle, Config, ContainerId, Namespace};
 use coracle_cni::{Attachment, Flags, Plan, Request, Search, Wanted};
-use coracle_program::Limits;
+use coracle_program::{Interrupts, Limits};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
@@ -118,10 +118,19 @@ pub(crate) fn attach(
     plan: &Plan,
     (namespace, init): (BorrowedFd, BorrowedFd),
 ) -> Result<(), Error> {
-    let _shared = lock::networks(site.directory.root(), lock::Kind::Shared)?;
+    let _shared = lock::networks(
+        site.directory.root(),
+        lock::Kind::Shared,
+        Some(site.interrupts),
+    )?;
     if site.record.network.is_some() {
         // An earlier init was killed at its birth, and its attachments are to be made anew.
-        detach(site.directory, site.record, Force::No)?;
+        detach(
+            site.directory,
+            site.record,
+            Force::No,
+            Some(site.interrupts),
+        )?;
     }
     let mut plan = plan.clone();
     begin(&mut plan, 0);
@@ -137,6 +146,7 @@ pub(crate) fn attach(
         namespace: Some(&path),
         limits: Limits {
             container: Some(init),
+            interrupts: Some(site.interrupts),
             ..Limits::default()
         },
     };
@@ -209,6 +219,7 @@ pub(crate) fn detach(
     directory: &Directory,
     record: &Record,
     force: Force,
+    interrupts: Option<&Interrupts>,
 ) -> Result<Vec<String>, Error> {
     let mut plan = match plan(directory, record) {
         Ok(Some(plan)) => plan,
@@ -221,7 +232,7 @@ pub(crate) fn detach(
         }
         Err(error) => return Err(error),
     };
-    let failures = take_back(directory, &mut plan);
+    let failures = take_back(directory, &mut plan, interrupts);
     if force == Force::Yes {
         directory.unpin_network()?;
         return Ok(failures.iter().map(ToString::to_string).collect());
@@ -240,12 +251,19 @@ pub(crate) fn detach(
 }
 
 /// Marks in the plan what was taken back.
-fn take_back(directory: &Directory, plan: &mut Plan) -> Vec<coracle_cni::Error> {
+fn take_back(
+    directory: &Directory,
+    plan: &mut Plan,
+    interrupts: Option<&Interrupts>,
+) -> Vec<coracle_cni::Error> {
     let namespace = directory.pinned_network();
     let container = coracle_cni::Container {
         id: directory.id.as_ref(),
         namespace: namespace.as_deref(),
-        limits: Limits::default(),
+        limits: Limits {
+            interrupts,
+            ..Limits::default()
+        },
     };
     let mut failures = Vec::new();
     for index in (0..plan.attachments.len()).rev() {

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::error::Error;
 use crate::inspect::read;
+use crate::interrupt;
 use crate::lock;
 use crate::network;
 use crate::options::Force;
@@ -207,7 +208,7 @@ pub fn gc(store: &Store, search: &Search, names: &[String]) -> Result<Vec<Releas
     let is_meant = |network: &NetworkList| names.is_empty() || names.contains(&network.name);
     // Without a state root there is no creation to exclude.
     let _alone = match store.root().exists() {
-        true => Some(lock::networks(store.root(), lock::Kind::Exclusive)?),
+        true => Some(lock::networks(store.root(), lock::Kind::Exclusive, None)?),
         false => None,
     };
     let (mut released, mut valid, mut failed) = (Vec::new(), Vec::new(), Ok(()));
@@ -254,7 +255,12 @@ fn release(directory: &Directory) -> Result<(), Error> {
     let Some(mut record) = directory.record()? else {
         return Ok(());
     };
-    network::detach(directory, &record, Force::No)?;
+    network::detach(
+        directory,
+        &record,
+        Force::No,
+        Some(&interrupt::spare_first()?),
+    )?;
     record.network = None;
     directory.write_record(&record)
 }

@@ -10,7 +10,7 @@ use coracle_checkpoint::{
     RestoreFacts, Session, config_file,
 };
 use coracle_launch::Released;
-use coracle_program::Limits;
+use coracle_program::{Interrupts, Limits};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
@@ -22,6 +22,7 @@ use crate::delete;
 use crate::error::{Error, io_errno};
 use crate::handoff::{self, Socket};
 use crate::identity::Identity;
+use crate::interrupt;
 use crate::lock;
 use crate::network;
 use crate::notify::Proxy;
@@ -86,8 +87,10 @@ struct Restored {
 pub fn restore(store: &Store, options: &RestoreOptions) -> Result<Ended, Error> {
     let ready = prepare(store, options)?;
     let signals = run::catch_signals(options.attachment, options.subreaper)?;
-    let restored = make(store, &ready)?;
-    start::poststart(&restored.directory, &restored.record)?;
+    let interrupts = interrupt::catch()?;
+    let restored = make(store, &ready, &interrupts)?;
+    start::poststart(&restored.directory, &restored.record, &interrupts)?;
+    drop(interrupts);
     let warnings = ready.prepared.plan.warnings;
     let Some(signals) = signals else {
         return Ok(Ended {
@@ -146,7 +149,7 @@ fn host_root(config: &Config) -> Option<u32> {
 }
 
 /// As [`create::make`], with criu in init's place.
-fn make(store: &Store, ready: &Ready) -> Result<Restored, Error> {
+fn make(store: &Store, ready: &Ready, interrupts: &Interrupts) -> Result<Restored, Error> {
     let options = &ready.options.create;
     let handoff = Handoff::of(
         options.console_socket.as_deref(),
@@ -162,13 +165,14 @@ fn make(store: &Store, ready: &Ready) -> Result<Restored, Error> {
     });
     let (_lock, mut record) = match claimed {
         Ok(claimed) => claimed,
-        Err(error) => return Err(undo.after(error, &directory)),
+        Err(error) => return Err(undo.after(error, &directory, interrupts)),
     };
     let mut site = Site {
         directory: &directory,
         prepared: &ready.prepared,
         record: &mut record,
         undo: &mut undo,
+        interrupts,
         private: Vec::new(),
     };
     let made = build(&mut site, ready, handoff);
@@ -187,7 +191,7 @@ fn make(store: &Store, ready: &Ready) -> Result<Restored, Error> {
         }),
         Err(error) => {
             let _ = delete::end_processes(&options.id, &record);
-            let error = undo.after(error, &directory);
+            let error = undo.after(error, &directory, interrupts);
             let stopped = record.init.is_some() && ready.prepared.plan.stops_for_hooks();
             if record.complete || stopped {
                 let state = state::for_hook(&record, Status::Stopped, 0);
@@ -196,7 +200,7 @@ fn make(store: &Store, ready: &Ready) -> Result<Restored, Error> {
                     HookPoint::Poststop,
                     poststop,
                     &state,
-                    &Limits::default(),
+                    &Limits::interrupted_by(interrupts),
                 );
             }
             Err(error)
@@ -380,6 +384,10 @@ struct Restoring<'a, 'b> {
 
 impl Restoring<'_, '_> {
     fn notified(&mut self, notification: Notification) -> Result<(), Error> {
+        // criu takes everything back by itself when it is refused.
+        if self.site.interrupts.end_waits() {
+            return Err(coracle_launch::Error::Interrupted.into());
+        }
         match notification {
             Notification::SetupNamespaces(pid) => self.fill_namespaces(pid),
             Notification::PostRestore(pid) => self.hand_over(Pid::from_raw(pid)),

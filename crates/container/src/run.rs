@@ -6,6 +6,7 @@ use crate::create::{self, Container, Goal};
 use crate::delete;
 use crate::error::Error;
 use crate::foreground::Signals;
+use crate::interrupt;
 use crate::options::{After, Attachment, Force, RunOptions, Subreaper};
 use crate::start;
 use crate::store::{Directory, Store};
@@ -34,7 +35,9 @@ pub fn run(store: &Store, options: &RunOptions) -> Result<Ended, Error> {
         return Err(Error::NoProcess { id: id.clone() });
     }
     let signals = catch_signals(options.attachment, options.subreaper)?;
-    let container = create::make(store, &options.create, &prepared, Goal::Started)?;
+    let interrupts = interrupt::catch()?;
+    let goal = (Goal::Started, &interrupts);
+    let container = create::make(store, &options.create, &prepared, goal)?;
     let Container {
         directory,
         record,
@@ -43,7 +46,8 @@ pub fn run(store: &Store, options: &RunOptions) -> Result<Ended, Error> {
         proxy,
         warnings,
     } = container;
-    start::poststart(&directory, &record)?;
+    start::poststart(&directory, &record, &interrupts)?;
+    drop(interrupts);
     let warnings = [prepared.plan.warnings, warnings].concat();
     let Some(signals) = signals else {
         let passed_on = proxy.map(|proxy| proxy.await_ready(init.pidfd.as_fd()));

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use coracle_bundle::HookPoint;
 use coracle_launch::{Message, Stage};
-use coracle_program::Limits;
+use coracle_program::{Interrupts, Limits};
 use coracle_sys::Fault;
 use nix::errno::Errno;
 
@@ -13,6 +13,7 @@ use crate::delete;
 use crate::error::Error;
 use crate::identity::Identity;
 use crate::inspect::allow;
+use crate::interrupt;
 use crate::lock;
 use crate::notify::Proxy;
 use crate::record::Record;
@@ -44,6 +45,7 @@ pub fn start(store: &Store, id: &ContainerId) -> Result<Vec<String>, Error> {
     let pidfd = open(&init)?.ok_or_else(stopped)?;
     let proxy = Proxy::bind(&directory, init.pid)?;
     let fifos = directory.open_fifos()?.ok_or_else(stopped)?;
+    let interrupts = interrupt::catch()?;
     release(&fifos.start).map_err(|errno| match errno {
         Errno::EPIPE | Errno::ENXIO => stopped(),
         errno => Error::System {
@@ -52,7 +54,13 @@ pub fn start(store: &Store, id: &ContainerId) -> Result<Vec<String>, Error> {
         },
     })?;
     directory.steps.done(format_args!("let init go on"));
-    let ended = await_exec(fifos, &pidfd)?;
+    let ended = await_exec(fifos, &pidfd, &interrupts)?;
+    let Some(ended) = ended else {
+        // A hook cannot be taken back, but what it was to prepare is not started.
+        delete::end_processes(id, &record)?;
+        let error = coracle_launch::Error::Interrupted;
+        return Err(interrupt::explain(error.into(), &interrupts));
+    };
     directory.remove_fifos()?;
     match ended.word {
         Some(Message::Executing) => directory.steps.done(format_args!("the program runs")),
@@ -63,7 +71,8 @@ pub fn start(store: &Store, id: &ContainerId) -> Result<Vec<String>, Error> {
     }
     // The transition is over, and a hook may hang: whoever wants the container away need not wait.
     drop(lock);
-    poststart(&directory, &record)?;
+    poststart(&directory, &record, &interrupts)?;
+    drop(interrupts);
     let passed_on = proxy.map(|proxy| proxy.await_ready(pidfd.as_fd()));
     let failed = passed_on.and_then(Result::err);
     Ok(failed.iter().map(ToString::to_string).collect())
@@ -89,7 +98,13 @@ struct Ended {
 
 /// Reads until init's exec or its end closes the FIFO. What hooks print comes another way, since
 /// one that stays in the background keeps that open.
-fn await_exec(fifos: Fifos, pidfd: &OwnedFd) -> Result<Ended, Error> {
+///
+/// `None` when a signal to us came before that.
+fn await_exec(
+    fifos: Fifos,
+    pidfd: &OwnedFd,
+    interrupts: &Interrupts,
+) -> Result<Option<Ended>, Error> {
     let failed = |errno| Error::System {
         attempted: "hear of init's exec",
         errno,
@@ -101,7 +116,7 @@ fn await_exec(fifos: Fifos, pidfd: &OwnedFd) -> Result<Ended, Error> {
     let mut heard = Vec::new();
     loop {
         let printing = output.as_ref().filter(|output| !output.is_ended());
-        let mut watched = vec![started.as_fd(), pidfd.as_fd()];
+        let mut watched = vec![started.as_fd(), pidfd.as_fd(), interrupts.as_fd()];
         watched.extend(printing.map(AsFd::as_fd));
         let ready = coracle_sys::poll_readable(&watched, None).map_err(failed)?;
         if let Some(output) = &mut output {
@@ -113,6 +128,8 @@ fn await_exec(fifos: Fifos, pidfd: &OwnedFd) -> Result<Ended, Error> {
             Ok(length) => heard.extend(chunk.iter().take(length)),
             // Init is gone, and somebody else has the other end: nothing comes any more.
             Err(Errno::EAGAIN) if ready & 0b10 != 0 => break,
+            // Not before: once the program runs, nothing is left to be ended.
+            Err(Errno::EAGAIN) if interrupts.end_waits() => return Ok(None),
             Err(Errno::EAGAIN | Errno::EINTR) => {}
             Err(errno) => return Err(failed(errno)),
         }
@@ -121,10 +138,10 @@ fn await_exec(fifos: Fifos, pidfd: &OwnedFd) -> Result<Ended, Error> {
         output.read();
     }
     let word = heard.last_chunk().and_then(Message::decode);
-    Ok(Ended {
+    Ok(Some(Ended {
         word,
         output: output.map(|output| output.text()).unwrap_or_default(),
-    })
+    }))
 }
 
 fn ended_early(directory: &Directory, record: &Record, id: &ContainerId) -> Error {
@@ -157,20 +174,34 @@ fn explain(
 }
 
 /// Runs the poststart hooks. One that fails stops the container (runtime.md § Lifecycle, step 10).
-pub(crate) fn poststart(directory: &Directory, record: &Record) -> Result<(), Error> {
+pub(crate) fn poststart(
+    directory: &Directory,
+    record: &Record,
+    interrupts: &Interrupts,
+) -> Result<(), Error> {
     if !record.poststart_hooks {
         return Ok(());
     }
-    run_poststart(directory, record).map_err(|error| delete::after(error, directory))
+    run_poststart(directory, record, interrupts)
+        .map_err(|error| delete::after(interrupt::explain(error, interrupts), directory))
 }
 
-fn run_poststart(directory: &Directory, record: &Record) -> Result<(), Error> {
+fn run_poststart(
+    directory: &Directory,
+    record: &Record,
+    interrupts: &Interrupts,
+) -> Result<(), Error> {
     let config = coracle_bundle::parse(&record.bundle, &directory.config()?)?;
     let hooks = coracle_hooks::plan(&config.hooks, &[]);
     let pid = record.init.map_or(0, |init| init.pid);
     let state = state::for_hook(record, Status::Running, pid);
     let poststart = hooks.at(HookPoint::Poststart);
-    coracle_hooks::run(HookPoint::Poststart, poststart, &state, &Limits::default())?;
+    coracle_hooks::run(
+        HookPoint::Poststart,
+        poststart,
+        &state,
+        &Limits::interrupted_by(interrupts),
+    )?;
     ran_hooks(&directory.steps, &hooks, HookPoint::Poststart);
     Ok(())
 }

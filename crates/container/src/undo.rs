@@ -3,12 +3,14 @@
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use coracle_program::Interrupts;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::mount::{MntFlags, umount2};
 use nix::sys::stat::Mode;
 
 use crate::error::Error;
+use crate::interrupt;
 use crate::network;
 use crate::options::Force;
 use crate::store::Directory;
@@ -66,7 +68,8 @@ impl Undo {
     ///
     /// # Errors
     /// What could not be taken back.
-    pub(crate) fn run(self, directory: &Directory) -> Result<(), Error> {
+    pub(crate) fn run(self, directory: &Directory, interrupts: &Interrupts) -> Result<(), Error> {
+        interrupts.spare_first();
         self.made.into_iter().rev().try_for_each(|made| match made {
             Made::Cgroup(record) => {
                 if !record.is_empty() {
@@ -79,15 +82,21 @@ impl Undo {
                 let _ = std::fs::remove_file(path);
                 Ok(())
             }
-            Made::Network => detach_network(directory),
+            Made::Network => detach_network(directory, interrupts),
             Made::HostMount(path) => detach(&path),
             Made::Directory => directory.remove(),
         })
     }
 
     /// The error of the creation, with what it leaves behind.
-    pub(crate) fn after(self, error: Error, directory: &Directory) -> Error {
-        match self.run(directory) {
+    pub(crate) fn after(
+        self,
+        error: Error,
+        directory: &Directory,
+        interrupts: &Interrupts,
+    ) -> Error {
+        let error = interrupt::explain(error, interrupts);
+        match self.run(directory, interrupts) {
             Ok(()) => error,
             Err(left) => error.leaving(&left.to_string()),
         }
@@ -95,9 +104,9 @@ impl Undo {
 }
 
 /// The record on disk, since it knows how far the attachments came.
-fn detach_network(directory: &Directory) -> Result<(), Error> {
+fn detach_network(directory: &Directory, interrupts: &Interrupts) -> Result<(), Error> {
     let record = directory.record()?.unwrap_or_default();
-    network::detach(directory, &record, Force::No).map(drop)
+    network::detach(directory, &record, Force::No, Some(interrupts)).map(drop)
 }
 
 /// Unmounts what a container without a mount namespace has left on the host.

@@ -56,6 +56,9 @@ pub enum Error {
         /// The kernel's answer.
         errno: Errno,
     },
+    /// A signal to us ended the wait for init.
+    #[error("container init was killed before it executed the program")]
+    Interrupted,
     /// Init reported a failure; the plan made a sentence of it.
     #[error("{sentence}")]
     Init {

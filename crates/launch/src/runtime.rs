@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use coracle_bundle::Config;
 use coracle_namespaces::MovedDevices;
+use coracle_program::Interrupts;
 use coracle_sys::{Call, Cause, Cloned, ExitStatus, Fault, NamespaceFlags, Parentage};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
@@ -52,6 +53,8 @@ pub struct Launch<'p> {
     /// Cloned into a cgroup, and not heard of since.
     unborn: bool,
     released: bool,
+    /// Signals to us that end the waits for init.
+    interrupts: Option<&'p Interrupts>,
 }
 
 /// Init is trusted to say no more, but not relied upon.
@@ -82,7 +85,11 @@ pub struct Released {
 ///
 /// # Errors
 /// [`Error`], and no process is left.
-pub fn spawn<'p>(plan: &'p Plan, mut slots: Slots) -> Result<Launch<'p>, Error> {
+pub fn spawn<'p>(
+    plan: &'p Plan,
+    mut slots: Slots,
+    interrupts: Option<&'p Interrupts>,
+) -> Result<Launch<'p>, Error> {
     let failed = |attempted| move |errno| Error::Runtime { attempted, errno };
     let (link, theirs) = coracle_sys::socket_pair().map_err(failed("make a socket pair"))?;
     coracle_sys::assert_single_threaded();
@@ -93,24 +100,7 @@ pub fn spawn<'p>(plan: &'p Plan, mut slots: Slots) -> Result<Launch<'p>, Error> 
         true => namespaces.first_clone,
         false => namespaces.final_clone,
     };
-    let into = |cgroup: &Option<OwnedFd>| {
-        coracle_sys::clone3(flags, cgroup.as_ref().map(AsFd::as_fd), Parentage::Own)
-    };
-    let own = match namespaces.intermediate {
-        true => &None,
-        false => &slots.into,
-    };
-    let cloned = match into(own) {
-        // "No internal processes": the container's own manager moved itself down (CGR-13).
-        Err(Errno::EBUSY) if slots.fallback.is_some() => into(&slots.fallback),
-        // No right to move processes there from our own cgroup: systemd has it.
-        Err(Errno::EACCES | Errno::EPERM) if slots.place.is_some() && own.is_some() => {
-            slots.into = None;
-            into(&None)
-        }
-        cloned => cloned,
-    };
-    let (pid, pidfd) = match cloned {
+    let (pid, pidfd) = match clone_into_cgroup(plan, &mut slots, flags) {
         Ok(Cloned::Parent { pid, pidfd }) => (pid, pidfd),
         Ok(Cloned::Child) => {
             drop(link);
@@ -140,7 +130,28 @@ pub fn spawn<'p>(plan: &'p Plan, mut slots: Slots) -> Result<Launch<'p>, Error> 
         warnings,
         unborn,
         released: false,
+        interrupts,
     })
+}
+
+fn clone_into_cgroup(plan: &Plan, slots: &mut Slots, flags: NamespaceFlags) -> nix::Result<Cloned> {
+    let into = |cgroup: &Option<OwnedFd>| {
+        coracle_sys::clone3(flags, cgroup.as_ref().map(AsFd::as_fd), Parentage::Own)
+    };
+    let own = match plan.namespaces.intermediate {
+        true => &None,
+        false => &slots.into,
+    };
+    match into(own) {
+        // "No internal processes": the container's own manager moved itself down (CGR-13).
+        Err(Errno::EBUSY) if slots.fallback.is_some() => into(&slots.fallback),
+        // No right to move processes there from our own cgroup: systemd has it.
+        Err(Errno::EACCES | Errno::EPERM) if slots.place.is_some() && own.is_some() => {
+            slots.into = None;
+            into(&None)
+        }
+        cloned => cloned,
+    }
 }
 
 fn explain_clone(plan: &Plan, slots: &Slots, flags: NamespaceFlags, errno: Errno) -> String {
@@ -470,10 +481,11 @@ impl<'p> Launch<'p> {
                 .filter(|output| !output.is_ended());
             // Its end does not end the link where somebody else has it open: an intermediate that
             // dies leaves it to the init that it cloned.
-            let mut watched = vec![self.link.as_fd(), self.pidfd.as_fd()];
+            let signals = self.interrupts.map_or(self.link.as_fd(), AsFd::as_fd);
+            let mut watched = vec![self.link.as_fd(), self.pidfd.as_fd(), signals];
             watched.extend(output.map(AsFd::as_fd));
             let ready = coracle_sys::poll_readable(&watched, Some(wait_ms)).map_err(failed)?;
-            if ready & 0b100 != 0
+            if ready & 0b1000 != 0
                 && let Some(output) = &mut self.slots.output
             {
                 output.read();
@@ -482,6 +494,8 @@ impl<'p> Launch<'p> {
                 // Its last word may have come after the kernel had looked at the link.
                 let link = [self.link.as_fd()];
                 if ready & 0b10 == 0 {
+                    // Not before: once the program runs, a signal is the container's.
+                    self.check()?;
                     continue;
                 } else if coracle_sys::poll_readable(&link, Some(0)).map_err(failed)? == 0 {
                     return Ok(None);
@@ -503,6 +517,17 @@ impl<'p> Launch<'p> {
                 _ => {}
             }
             return Ok(Some(message));
+        }
+    }
+
+    /// Whether there is reason to go on.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`].
+    pub fn check(&self) -> Result<(), Error> {
+        match self.interrupts.is_some_and(Interrupts::end_waits) {
+            true => Err(Error::Interrupted),
+            false => Ok(()),
         }
     }
 

@@ -22,7 +22,16 @@ pub struct Limits<'a> {
     pub interrupts: Option<&'a Interrupts>,
 }
 
-impl Limits<'_> {
+impl<'a> Limits<'a> {
+    /// Signals to us alone.
+    #[must_use]
+    pub fn interrupted_by(interrupts: &'a Interrupts) -> Self {
+        Self {
+            interrupts: Some(interrupts),
+            ..Self::default()
+        }
+    }
+
     /// Whether there is reason to start nothing any more.
     ///
     /// # Errors

@@ -863,6 +863,58 @@ fn deletion_by_force_ends_a_plugin() {
 }
 
 #[test]
+fn a_signal_ends_a_creation_and_its_plugin() {
+    for (verb, signal) in [
+        ("create", Signal::SIGINT),
+        ("create", Signal::SIGTERM),
+        ("run", Signal::SIGINT),
+        ("run", Signal::SIGTERM),
+    ] {
+        let net = Net::new().network(&[("one", AGREE), ("two", SLOW)]);
+        let id = net.runtime.id();
+        let command = net.command(verb, &sleeper(&net), "n").arg(&id).spawn();
+        wait_until("the second plugin", || net.calls().len() == 2);
+        command.signal(signal);
+        let output = command.wait();
+        assert_eq!(output.signal, Some(signal as i32), "{output}");
+        let reason = format!("interrupted by {signal}: network n: plugin two: ADD: killed");
+        output.fails_as(128 + signal as i32, [reason.as_str()]);
+        assert_eq!(net.calls()[2..], ["DEL two eth0", "DEL one eth0"]);
+        net.runtime.is_clean();
+    }
+}
+
+/// What has begun to take a network back is ended by a second signal alone, and can be repeated.
+#[test]
+fn a_second_signal_ends_the_taking_back() {
+    let script = "case $CNI_COMMAND in ADD) exec sleep 1000;;
+        DEL) while test -e $0.no; do sleep 0.01; done;; esac";
+    for second in [None, Some(Signal::SIGTERM)] {
+        let net = Net::new().network(&[("one", script)]);
+        let no = net.runtime.folder().file("bin/one.no", "");
+        let id = net.runtime.id();
+        let create = net.command("create", &sleeper(&net), "n").arg(&id).spawn();
+        wait_until("ADD", || net.calls().len() == 1);
+        create.signal(Signal::SIGINT);
+        wait_until("DEL", || net.calls().len() == 2);
+        if let Some(signal) = second {
+            create.signal(signal);
+            let left =
+                "ADD: killed; then, when it was taken back: network n: plugin one: DEL: killed";
+            create
+                .wait()
+                .fails_as(128 + 2, ["interrupted by SIGINT: ", left]);
+            fs::remove_file(no).unwrap();
+            net.runtime.command(["delete", &id]).output().ok();
+        } else {
+            fs::remove_file(no).unwrap();
+            create.wait().fails_as(128 + 2, ["ADD: killed"]);
+        }
+        net.runtime.is_clean();
+    }
+}
+
+#[test]
 fn a_network_is_checked() {
     let script = r#"case $CNI_COMMAND in ADD) ok;; CHECK)
         test ! -e $LOG.gone || { echo '{"code":9,"msg":"eth0 is gone"}'; exit 1; };; esac"#;

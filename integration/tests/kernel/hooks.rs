@@ -4,6 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use coracle_integration::{Bundle, Child, Output, Runtime, Value, json, needs, wait_until};
+use nix::sys::signal::Signal;
 
 const POINTS: [&str; 6] = [
     "prestart",
@@ -729,7 +730,7 @@ fn a_daemon_of_a_hook_holds_nobody() {
         .collect();
     for pid in &pids {
         let pid = nix::unistd::Pid::from_raw(*pid);
-        nix::sys::signal::kill(pid, nix::sys::signal::SIGKILL).expect("the daemon lives");
+        nix::sys::signal::kill(pid, Signal::SIGKILL).expect("the daemon lives");
     }
     assert_eq!(pids.len(), 4);
     assert!(output.ok().time.as_secs() < 10);
@@ -824,14 +825,14 @@ fn a_create_killed_in_a_hook_can_be_deleted() {
         let bundle = runtime.bundle().hook(point, shell(&script));
         let create = runtime.with_bundle("create", &bundle).arg(&id).spawn();
         wait_until("the hook", || !text(&file).is_empty());
-        create.signal(nix::sys::signal::SIGKILL);
+        create.signal(Signal::SIGKILL);
         create.wait().exits(128 + 9);
         runtime.command(["delete", "--force", &id]).output().ok();
         if point != "createContainer" {
             // Nobody but us knows of it any more.
             let hook = Child::adopt(&file);
             let pid = nix::unistd::Pid::from_raw(hook.pid);
-            nix::sys::signal::kill(pid, nix::sys::signal::SIGKILL).unwrap();
+            nix::sys::signal::kill(pid, Signal::SIGKILL).unwrap();
             assert_eq!(hook.exit_code(), 128 + 9);
         }
         runtime.is_clean();
@@ -878,5 +879,156 @@ fn start_container_hooks_have_the_processes_home() {
         );
         assert_eq!(environment("hook"), environment("process"));
         assert_eq!(environment("other"), ["A=own", "PATH=/bin"]);
+    }
+}
+
+/// A hook that writes its pid down, says something and hangs.
+fn hanging(file: &std::path::Path) -> Value {
+    let file = file.display();
+    shell(&format!("echo busy; echo $$ >{file}; exec sleep 1000"))
+}
+
+/// Asserts that the signal ended the command, which says so in one line.
+#[track_caller]
+fn ended_by(output: Output, signal: Signal, reason: &str) {
+    assert_eq!(output.signal, Some(signal as i32), "{output}");
+    let interrupted = format!("interrupted by {signal}: ");
+    output.fails_as(128 + signal as i32, [interrupted.as_str(), reason]);
+}
+
+const INIT_KILLED: &str = "container init was killed before it executed the program";
+
+#[test]
+fn a_signal_ends_a_creation_and_its_hook() {
+    for point in CREATE_TIME {
+        for (verb, signal) in [
+            ("create", Signal::SIGINT),
+            ("create", Signal::SIGTERM),
+            ("run", Signal::SIGINT),
+            ("run", Signal::SIGTERM),
+        ] {
+            let runtime = Runtime::new();
+            let (log, bundle) = logging(&runtime, &["poststop"]);
+            let file = runtime.folder().join("shared/pid");
+            let bundle = bundle.hook(point, hanging(&file));
+            let command = runtime.with_bundle(verb, &bundle).arg(runtime.id()).spawn();
+            wait_until("the hook", || !text(&file).is_empty());
+            command.signal(signal);
+            let hook = format!("error running {point} hook #0: /bin/sh: killed: busy");
+            let reason = match point {
+                "createContainer" => INIT_KILLED,
+                _ => &hook,
+            };
+            ended_by(command.wait(), signal, reason);
+            runtime.is_clean();
+            assert_eq!(text(&log), "poststop\n");
+        }
+    }
+}
+
+/// Init's hook does not outlive it, though it is in no pid namespace that would end it.
+#[test]
+fn a_signal_ends_hooks_in_the_hosts_pid_namespace() {
+    let runtime = Runtime::new();
+    let (folder, bundle) = shared(&runtime, runtime.bundle());
+    let file = folder.join("pid");
+    let bundle = bundle
+        .without_namespace("pid")
+        .hook("createContainer", hanging(&file));
+    let command = runtime.with_bundle("create", &bundle).arg(runtime.id());
+    let create = command.spawn();
+    wait_until("the hook", || !text(&file).is_empty());
+    create.signal(Signal::SIGTERM);
+    ended_by(create.wait(), Signal::SIGTERM, INIT_KILLED);
+    runtime.is_clean();
+    let process = PathBuf::from(format!("/proc/{}", text(&file).trim()));
+    wait_until("the hook's end", || !process.exists());
+}
+
+#[test]
+fn a_signal_at_the_start_ends_the_container() {
+    for (point, reason) in [
+        ("startContainer", INIT_KILLED),
+        (
+            "poststart",
+            "error running poststart hook #0: /bin/sh: killed: busy",
+        ),
+    ] {
+        for verb in ["run", "start"] {
+            let runtime = Runtime::new();
+            let (folder, bundle) = shared(&runtime, runtime.bundle().args(["sleep", "1000"]));
+            let file = folder.join("pid");
+            let bundle = bundle.hook(point, hanging(&file));
+            let id = runtime.id();
+            let command = if verb == "run" {
+                runtime.with_bundle(verb, &bundle).arg(&id)
+            } else {
+                runtime
+                    .with_bundle("create", &bundle)
+                    .arg(&id)
+                    .output()
+                    .ok();
+                runtime.command([verb, &id])
+            };
+            let command = command.spawn();
+            wait_until("the hook", || !text(&file).is_empty());
+            command.signal(Signal::SIGINT);
+            ended_by(command.wait(), Signal::SIGINT, reason);
+            if (point, verb) == ("startContainer", "start") {
+                let state = runtime.command(["state", &id]).output().ok();
+                assert!(state.stdout.contains("\"stopped\""), "{state}");
+                runtime.command(["delete", &id]).output().ok();
+            }
+            runtime.is_clean();
+        }
+    }
+}
+
+/// A shell ignores SIGINT for a command in the background, and nohup(1) SIGHUP.
+#[test]
+fn an_ignored_signal_ends_no_creation() {
+    let runtime = Runtime::new();
+    let (gate, file) = (runtime.folder().join("gate"), runtime.folder().join("pid"));
+    let script = format!(
+        "echo $$ >{}; while ! test -e {}; do sleep 0.01; done",
+        file.display(),
+        gate.display()
+    );
+    let bundle = runtime.bundle().hook("createRuntime", shell(&script));
+    let command = runtime.with_bundle("create", &bundle).arg(runtime.id());
+    let create = command.after("trap '' HUP INT").spawn();
+    wait_until("the hook", || !text(&file).is_empty());
+    create.signal(Signal::SIGINT);
+    create.signal(Signal::SIGHUP);
+    fs::write(gate, "").unwrap();
+    create.wait().ok();
+}
+
+#[test]
+fn a_deletion_is_ended_by_the_second_signal_alone() {
+    for signals in [&[Signal::SIGINT][..], &[Signal::SIGINT, Signal::SIGTERM]] {
+        let runtime = Runtime::new();
+        let (gate, file) = (runtime.folder().join("gate"), runtime.folder().join("pid"));
+        let script = format!(
+            "echo $$ >{}; while ! test -e {}; do sleep 0.01; done",
+            file.display(),
+            gate.display()
+        );
+        let bundle = runtime.bundle().hook("poststop", shell(&script));
+        let container = runtime.create(&bundle.args(["sleep", "1000"]));
+        let delete = runtime
+            .command(["delete", "--force", &container.id])
+            .spawn();
+        wait_until("the hook", || !text(&file).is_empty());
+        for signal in signals {
+            delete.signal(*signal);
+        }
+        if signals.len() == 1 {
+            fs::write(gate, "").unwrap();
+        }
+        let output = delete.wait().ok();
+        let killed = output.stderr.contains("poststop hook #0: /bin/sh: killed");
+        assert_eq!(killed, signals.len() == 2, "{output}");
+        runtime.is_clean();
     }
 }
