@@ -37,9 +37,12 @@ static MAY_BE_IGNORED: AtomicU64 = AtomicU64::new(u64::MAX);
 /// Where the kernel does not say so in the first piece of the file (it may list thousands of groups
 /// before), every signal may be ignored. Looks only once: nobody else changes it.
 pub fn note_ignored_signals() {
-    if MAY_BE_IGNORED.load(Ordering::Relaxed) != u64::MAX {
-        return;
+    if MAY_BE_IGNORED.load(Ordering::Relaxed) == u64::MAX {
+        MAY_BE_IGNORED.store(ignored(), Ordering::Relaxed);
     }
+}
+
+fn ignored() -> u64 {
     let mut text = [0; 4096];
     let file = open(
         c"/proc/self/status",
@@ -48,7 +51,7 @@ pub fn note_ignored_signals() {
     );
     let length = file.and_then(|file| nix::unistd::read(&file, &mut text));
     let text = text.get(..length.unwrap_or(0)).unwrap_or(&[]);
-    MAY_BE_IGNORED.store(ignored_in(text).unwrap_or(u64::MAX), Ordering::Relaxed);
+    ignored_in(text).unwrap_or(u64::MAX)
 }
 
 /// Whether this process may ignore the signal, as [`note_ignored_signals`] has found.
@@ -210,9 +213,8 @@ mod tests {
         ] {
             assert_eq!(ignored_in(unknown), None);
         }
-        note_ignored_signals();
         // The standard library ignores SIGPIPE.
-        let ignored = MAY_BE_IGNORED.load(Ordering::Relaxed);
+        let ignored = ignored();
         assert!(ignored >> (libc::SIGPIPE - 1) & 1 == 1 && ignored != u64::MAX);
     }
 
