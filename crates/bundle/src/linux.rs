@@ -1,6 +1,7 @@
 //! `linux`: config-linux.md.
 
 use crate::{IdMappings, Propagation, Resources, Seccomp};
+use coracle_sys::PerNamespace;
 use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::path::PathBuf;
@@ -43,25 +44,7 @@ pub struct Linux {
 }
 
 /// `linux.namespaces` by kind: config-linux.md § Namespaces.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Namespaces {
-    /// pid_namespaces(7).
-    pub pid: Namespace,
-    /// network_namespaces(7).
-    pub network: Namespace,
-    /// mount_namespaces(7).
-    pub mount: Namespace,
-    /// ipc_namespaces(7).
-    pub ipc: Namespace,
-    /// uts_namespaces(7).
-    pub uts: Namespace,
-    /// user_namespaces(7).
-    pub user: Namespace,
-    /// cgroup_namespaces(7).
-    pub cgroup: Namespace,
-    /// time_namespaces(7).
-    pub time: Namespace,
-}
+pub type Namespaces = PerNamespace<Namespace>;
 
 /// What the config asks of one kind of namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use coracle_bundle::ContainerId;
 use coracle_host::Host;
+use coracle_sys::Capability;
 use serde_json::{Map, Value, json};
 
 pub use call::Verb;
@@ -27,8 +28,6 @@ use request::{ANNOTATION, Argument};
 
 /// The annotation of `state` that holds what plugins answered.
 const RESULT_ANNOTATION: &str = "run.coracle.network.result";
-
-const CAP_NET_ADMIN: u64 = 1 << 12;
 
 /// Where configurations and plugins are, and how long a plugin may take.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -135,7 +134,7 @@ pub fn plan(wanted: &Wanted, id: &ContainerId, host: &Host) -> Result<Plan, Erro
         search: wanted.search.clone(),
         servers: networks.servers.clone(),
         files: networks.files,
-        unprivileged: host.capabilities & CAP_NET_ADMIN == 0,
+        unprivileged: !host.has(Capability::NetAdmin),
     })
 }
 

@@ -32,6 +32,8 @@ mod systemd;
 use std::fmt;
 use std::path::PathBuf;
 
+use coracle_sys::{Capability, PerNamespace};
+
 pub use coracle_dbus::{Bus, Peer};
 
 pub use error::Error;
@@ -84,6 +86,14 @@ pub struct Host {
     /// Where [`Needs::root`] really is: without links. `None` where it was not asked for, is not
     /// there, or is its own real path.
     pub real_root: Option<PathBuf>,
+}
+
+impl Host {
+    /// Whether the runtime has the capability in its own user namespace.
+    #[must_use]
+    pub fn has(&self, capability: Capability) -> bool {
+        capability.is_in(self.capabilities)
+    }
 }
 
 /// A running systemd.
@@ -192,26 +202,9 @@ pub struct UnifiedTree {
 }
 
 /// (device, inode) of each `/proc/PID/ns/…`: two processes share a namespace if and only if the
-/// pairs are equal. (0, 0) where the kernel has no such kind.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct NamespaceIds {
-    /// `ns/pid`: where the process itself is, not its children to come.
-    pub pid: (u64, u64),
-    /// `ns/net`.
-    pub network: (u64, u64),
-    /// `ns/mnt`.
-    pub mount: (u64, u64),
-    /// `ns/ipc`.
-    pub ipc: (u64, u64),
-    /// `ns/uts`.
-    pub uts: (u64, u64),
-    /// `ns/user`.
-    pub user: (u64, u64),
-    /// `ns/cgroup`.
-    pub cgroup: (u64, u64),
-    /// `ns/time`: where the process itself is, not its children to come.
-    pub time: (u64, u64),
-}
+/// pairs are equal. (0, 0) where the kernel has no such kind. Of pid and time it is where the
+/// process itself is, not its children to come.
+pub type NamespaceIds = PerNamespace<(u64, u64)>;
 
 /// What a command needs to know beyond the cheap facts: nothing else is probed.
 #[derive(Clone, Debug, Default)]

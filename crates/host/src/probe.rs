@@ -5,7 +5,7 @@ use crate::{
 };
 use crate::{cgroup, identity, machine, systemd};
 use coracle_dbus::{Call, Connection, Value};
-use coracle_sys::ProcFs;
+use coracle_sys::{NamespaceKind, ProcFs};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag};
 use nix::sys::stat::{Mode, fstatat};
@@ -127,21 +127,14 @@ fn own_namespaces(own: &ProcFs) -> Result<NamespaceIds, Error> {
 
 /// The namespaces in a `/proc/PID/ns`, without opening them: the links are followed by stat.
 fn namespaces_in(directory: &OwnedFd) -> nix::Result<NamespaceIds> {
-    let id = |name: &CStr| match fstatat(directory, name, AtFlags::empty()) {
-        Ok(status) => Ok((status.st_dev, status.st_ino)),
-        Err(Errno::ENOENT) => Ok((0, 0)),
-        Err(errno) => Err(errno),
-    };
-    let ids = NamespaceIds {
-        pid: id(c"pid")?,
-        network: id(c"net")?,
-        mount: id(c"mnt")?,
-        ipc: id(c"ipc")?,
-        uts: id(c"uts")?,
-        user: id(c"user")?,
-        cgroup: id(c"cgroup")?,
-        time: id(c"time")?,
-    };
+    let mut ids = NamespaceIds::default();
+    for kind in NamespaceKind::ALL {
+        match fstatat(directory, kind.file(), AtFlags::empty()) {
+            Ok(status) => *ids.of_mut(kind) = (status.st_dev, status.st_ino),
+            Err(Errno::ENOENT) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
     // Every kernel has mount namespaces, and every process is in one until it ends.
     if ids.mount == (0, 0) {
         Err(Errno::ESRCH)

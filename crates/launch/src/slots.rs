@@ -27,7 +27,7 @@ pub enum Gate {
 /// All descriptors of one launch.
 #[derive(Debug)]
 pub struct Slots {
-    pub(crate) namespaces: coracle_namespaces::Slots,
+    pub(crate) namespaces: coracle_namespaces::Inherited,
     pub(crate) rootfs: Option<coracle_rootfs::Slots>,
     pub(crate) cgroup: coracle_cgroups::Record,
     /// v2: the directory that the clone is born into, and a second choice.

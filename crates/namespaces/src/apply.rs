@@ -1,6 +1,7 @@
 //! Carrying out a plan.
 
-mod devices;
+pub(crate) mod devices;
+pub(crate) mod inherited;
 pub(crate) mod init;
 mod netlink;
 pub(crate) mod runtime;

@@ -1,7 +1,6 @@
 //! Why namespaces cannot be had: found by the plan, when opening, or by the runtime's own part.
 
-use crate::Kind;
-use coracle_sys::NamespaceFlags;
+use coracle_sys::{NamespaceFlags, NamespaceKind};
 use coracle_text::errno_text;
 use nix::errno::Errno;
 use std::path::PathBuf;
@@ -22,7 +21,7 @@ pub enum Error {
     )]
     JoinBesideNewUser {
         /// What would be joined.
-        kind: Kind,
+        kind: NamespaceKind,
         /// The config's path.
         path: PathBuf,
         /// Its place in linux.namespaces.
@@ -81,7 +80,7 @@ pub enum Error {
         /// What it is.
         found: NamespaceFlags,
         /// What the config says.
-        wanted: Kind,
+        wanted: NamespaceKind,
     },
     /// Whoever changes its root changes the host's.
     #[error(
@@ -199,8 +198,8 @@ fn behind(hint: &str) -> String {
 }
 
 fn kind_name(flags: NamespaceFlags) -> &'static str {
-    Kind::ALL
+    NamespaceKind::ALL
         .into_iter()
         .find(|kind| kind.flag() == flags)
-        .map_or("strange", Kind::name)
+        .map_or("strange", NamespaceKind::name)
 }

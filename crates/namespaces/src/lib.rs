@@ -37,7 +37,9 @@ mod apply;
 mod error;
 mod plan;
 
+pub use apply::devices::{MovedDevices, move_net_devices};
+pub use apply::inherited::Inherited;
 pub use apply::init::{before_clone, enter};
-pub use apply::runtime::{MovedDevices, Slots, map_ids, move_net_devices, open, open_exec};
+pub use apply::runtime::{map_ids, open, open_exec};
 pub use error::Error;
-pub use plan::{How, IdMap, Join, Kind, Maps, Plan, Setgroups, Step, plan, plan_exec};
+pub use plan::{How, IdMap, Join, Maps, Plan, Setgroups, Step, plan, plan_exec};

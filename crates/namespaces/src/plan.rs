@@ -6,36 +6,12 @@ mod maps;
 use crate::Error;
 use coracle_bundle::{IdMappings, Linux, Namespace, Namespaces, NetDevice, TimeOffsets};
 use coracle_host::{Host, NamespaceIds};
-use coracle_sys::NamespaceFlags;
+use coracle_sys::{Capability, NamespaceFlags, NamespaceKind};
 use std::path::PathBuf;
 
 pub use maps::{How, IdMap, Maps, Setgroups};
 
-const CAP_SETGID: u64 = 1 << 6;
-const CAP_NET_ADMIN: u64 = 1 << 12;
-const CAP_SYS_ADMIN: u64 = 1 << 21;
 const NONE: NamespaceFlags = NamespaceFlags::empty();
-
-/// A kind of namespace, in the order in which kinds are joined; see namespaces(7).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
-    /// pid_namespaces(7): joined for the children only.
-    Pid,
-    /// time_namespaces(7): created for the children only.
-    Time,
-    /// network_namespaces(7).
-    Network,
-    /// ipc_namespaces(7).
-    Ipc,
-    /// uts_namespaces(7).
-    Uts,
-    /// cgroup_namespaces(7).
-    Cgroup,
-    /// mount_namespaces(7).
-    Mount,
-    /// user_namespaces(7).
-    User,
-}
 
 /// All that is done about namespaces, by whom and in which order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,7 +62,7 @@ pub enum Step {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Join {
     /// What it must be.
-    pub kind: Kind,
+    pub kind: NamespaceKind,
     /// Absolute.
     pub path: PathBuf,
     /// Its place in linux.namespaces.
@@ -111,7 +87,7 @@ enum User {
 /// that are not given to him, moving network devices; and a map that is too long for the kernel.
 pub fn plan(linux: &Linux, host: &Host) -> Result<Plan, Error> {
     let wanted = &linux.namespaces;
-    let capable = host.capabilities & CAP_SYS_ADMIN != 0;
+    let capable = host.has(Capability::SysAdmin);
     check_privilege(wanted, capable)?;
     let user = whose_user_namespace(wanted);
     let (early, late) = joins_by_path(wanted).partition(|join| is_early(join, user, capable));
@@ -143,9 +119,9 @@ pub fn plan(linux: &Linux, host: &Host) -> Result<Plan, Error> {
 #[must_use]
 pub fn plan_exec(target: &NamespaceIds, host: &Host) -> Plan {
     let own = &host.namespaces;
-    let flags = Kind::ALL
+    let flags = NamespaceKind::ALL
         .into_iter()
-        .filter(|kind| kind.id(target) != kind.id(own))
+        .filter(|kind| target.of(*kind) != own.of(*kind))
         .fold(NONE, |all, kind| all | kind.flag());
     let user = flags.contains(NamespaceFlags::USER);
     let intermediate =
@@ -186,10 +162,14 @@ fn check_privilege(wanted: &Namespaces, capable: bool) -> Result<(), Error> {
     if capable {
         return Ok(());
     }
-    let others = || Kind::ALL.into_iter().filter(|kind| *kind != Kind::User);
+    let others = || {
+        NamespaceKind::ALL
+            .into_iter()
+            .filter(|kind| *kind != NamespaceKind::User)
+    };
     match &wanted.user {
         Namespace::Join { .. } => Ok(()),
-        Namespace::Inherit if others().all(|kind| *kind.of(wanted) == Namespace::Inherit) => Ok(()),
+        Namespace::Inherit if others().all(|kind| *wanted.of(kind) == Namespace::Inherit) => Ok(()),
         Namespace::Inherit => Err(Error::NeedsUserNamespace),
         Namespace::New => match joins_by_path(wanted).next() {
             None => Ok(()),
@@ -213,14 +193,14 @@ fn whose_user_namespace(wanted: &Namespaces) -> User {
 
 /// All joins but the user namespace's, mount last.
 fn joins_by_path(wanted: &Namespaces) -> impl Iterator<Item = Join> {
-    Kind::ALL
+    NamespaceKind::ALL
         .into_iter()
-        .filter(|kind| *kind != Kind::User)
+        .filter(|kind| *kind != NamespaceKind::User)
         .filter_map(|kind| join(wanted, kind))
 }
 
-fn join(wanted: &Namespaces, kind: Kind) -> Option<Join> {
-    match kind.of(wanted) {
+fn join(wanted: &Namespaces, kind: NamespaceKind) -> Option<Join> {
+    match wanted.of(kind) {
         Namespace::Join { path, index } => Some(Join {
             kind,
             path: path.clone(),
@@ -234,7 +214,7 @@ fn join(wanted: &Namespaces, kind: Kind) -> Option<Join> {
 /// has it in all below, where the owners of joinable namespaces are; inside the joined one it
 /// would have lost those owned by the runtime's. Without the capability only inside can work.
 fn is_early(join: &Join, user: User, capable: bool) -> bool {
-    let children_only = matches!(join.kind, Kind::Pid | Kind::Time);
+    let children_only = matches!(join.kind, NamespaceKind::Pid | NamespaceKind::Time);
     match user {
         User::Kept => children_only,
         User::NewFirst | User::NewFinal => true,
@@ -244,12 +224,12 @@ fn is_early(join: &Join, user: User, capable: bool) -> bool {
 
 /// Root comes last: who was another user before could not open its own timens_offsets any more.
 fn early_steps(linux: &Linux, user: User, joins: Vec<Join>, host: &Host) -> Vec<Step> {
-    let capable = host.capabilities & CAP_SYS_ADMIN != 0;
+    let capable = host.has(Capability::SysAdmin);
     let wanted = &linux.namespaces;
     let joins = joins.into_iter().map(Step::Join);
     let time = time_steps(&wanted.time, &linux.time_offsets).into_iter();
     let enter_user = drop_groups(host).into_iter();
-    let enter_user = enter_user.chain(join(wanted, Kind::User).map(Step::Join));
+    let enter_user = enter_user.chain(join(wanted, NamespaceKind::User).map(Step::Join));
     let root = std::iter::once(Step::BecomeRoot);
     match user {
         User::Kept | User::NewFinal => joins.chain(time).collect(),
@@ -262,7 +242,7 @@ fn early_steps(linux: &Linux, user: User, joins: Vec<Join>, host: &Host) -> Vec<
 /// The process that joins has the caller's groups still, and in a user namespace that says `deny`
 /// to setgroups they would be there to stay. Without the capability they are: the kernel's rule.
 fn drop_groups(host: &Host) -> Option<Step> {
-    let may = host.capabilities & CAP_SETGID != 0 && host.setgroups_allowed;
+    let may = host.has(Capability::Setgid) && host.setgroups_allowed;
     may.then_some(Step::DropGroups)
 }
 
@@ -288,9 +268,9 @@ fn time_steps(time: &Namespace, offsets: &TimeOffsets) -> Vec<Step> {
 }
 
 fn created(wanted: &Namespaces) -> NamespaceFlags {
-    Kind::ALL
+    NamespaceKind::ALL
         .into_iter()
-        .filter(|kind| *kind.of(wanted) == Namespace::New)
+        .filter(|kind| *wanted.of(*kind) == Namespace::New)
         .fold(NONE, |all, kind| all | kind.flag())
 }
 
@@ -334,7 +314,7 @@ fn expected_maps(linux: &Linux) -> Option<IdMappings> {
 }
 
 fn devices(linux: &Linux, host: &Host) -> Result<Vec<NetDevice>, Error> {
-    if linux.net_devices.is_empty() || host.capabilities & CAP_NET_ADMIN != 0 {
+    if linux.net_devices.is_empty() || host.has(Capability::NetAdmin) {
         Ok(linux.net_devices.clone())
     } else {
         Err(Error::DevicesWithoutPrivilege)
@@ -374,76 +354,6 @@ impl Step {
     }
 }
 
-impl Kind {
-    /// Every kind, in the order of joining.
-    pub const ALL: [Kind; 8] = [
-        Kind::Pid,
-        Kind::Time,
-        Kind::Network,
-        Kind::Ipc,
-        Kind::Uts,
-        Kind::Cgroup,
-        Kind::Mount,
-        Kind::User,
-    ];
-
-    /// The config's word for it.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Kind::Pid => "pid",
-            Kind::Time => "time",
-            Kind::Network => "network",
-            Kind::Ipc => "ipc",
-            Kind::Uts => "uts",
-            Kind::Cgroup => "cgroup",
-            Kind::Mount => "mount",
-            Kind::User => "user",
-        }
-    }
-
-    /// Its `CLONE_NEW*` bit.
-    #[must_use]
-    pub fn flag(self) -> NamespaceFlags {
-        match self {
-            Kind::Pid => NamespaceFlags::PID,
-            Kind::Time => NamespaceFlags::TIME,
-            Kind::Network => NamespaceFlags::NETWORK,
-            Kind::Ipc => NamespaceFlags::IPC,
-            Kind::Uts => NamespaceFlags::UTS,
-            Kind::Cgroup => NamespaceFlags::CGROUP,
-            Kind::Mount => NamespaceFlags::MOUNT,
-            Kind::User => NamespaceFlags::USER,
-        }
-    }
-
-    fn of(self, wanted: &Namespaces) -> &Namespace {
-        match self {
-            Kind::Pid => &wanted.pid,
-            Kind::Time => &wanted.time,
-            Kind::Network => &wanted.network,
-            Kind::Ipc => &wanted.ipc,
-            Kind::Uts => &wanted.uts,
-            Kind::Cgroup => &wanted.cgroup,
-            Kind::Mount => &wanted.mount,
-            Kind::User => &wanted.user,
-        }
-    }
-
-    pub(crate) fn id(self, ids: &NamespaceIds) -> (u64, u64) {
-        match self {
-            Kind::Pid => ids.pid,
-            Kind::Time => ids.time,
-            Kind::Network => ids.network,
-            Kind::Ipc => ids.ipc,
-            Kind::Uts => ids.uts,
-            Kind::Cgroup => ids.cgroup,
-            Kind::Mount => ids.mount,
-            Kind::User => ids.user,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -473,11 +383,11 @@ mod tests {
                 ),
                 None => (word.trim_start_matches('+'), Namespace::New),
             };
-            let kind = Kind::ALL
+            let kind = NamespaceKind::ALL
                 .into_iter()
                 .find(|kind| kind.name() == name)
                 .expect(name);
-            *kind.of_mut(&mut linux.namespaces) = asked;
+            *linux.namespaces.of_mut(kind) = asked;
         }
         if linux.namespaces.user == Namespace::New {
             linux.id_mappings = IdMappings {
@@ -486,21 +396,6 @@ mod tests {
             };
         }
         linux
-    }
-
-    impl Kind {
-        fn of_mut(self, all: &mut Namespaces) -> &mut Namespace {
-            match self {
-                Kind::Pid => &mut all.pid,
-                Kind::Time => &mut all.time,
-                Kind::Network => &mut all.network,
-                Kind::Ipc => &mut all.ipc,
-                Kind::Uts => &mut all.uts,
-                Kind::Cgroup => &mut all.cgroup,
-                Kind::Mount => &mut all.mount,
-                Kind::User => &mut all.user,
-            }
-        }
     }
 
     fn show(plan: &Plan) -> String {
@@ -813,7 +708,7 @@ mod tests {
     fn combinations() -> impl Iterator<Item = Linux> {
         (0..3_usize.pow(8)).map(|number| {
             let mut words = String::new();
-            for (place, kind) in (0..).zip(Kind::ALL) {
+            for (place, kind) in (0..).zip(NamespaceKind::ALL) {
                 match number / 3_usize.pow(place) % 3 {
                     0 => {}
                     1 => words.push_str(&format!("+{} ", kind.name())),
@@ -847,8 +742,8 @@ mod tests {
             Step::Unshare(flags) => Some(*flags),
             _ => None,
         };
-        for kind in Kind::ALL {
-            let asked = kind.of(&linux.namespaces);
+        for kind in NamespaceKind::ALL {
+            let asked = &linux.namespaces.of(kind);
             let flag = kind.flag();
             let created = [plan.first_clone, plan.final_clone];
             let new = created
@@ -915,13 +810,14 @@ mod tests {
 
     fn check_clones(linux: &Linux, plan: &Plan) {
         let asked = &linux.namespaces;
-        let is = |kind: Kind, what: fn(&Namespace) -> bool| what(kind.of(asked));
+        let is = |kind: NamespaceKind, what: fn(&Namespace) -> bool| what(asked.of(kind));
         let new = |one: &Namespace| *one == Namespace::New;
         let join = |one: &Namespace| matches!(one, Namespace::Join { .. });
-        let needed = is(Kind::Pid, join)
-            || is(Kind::User, join)
-            || !is(Kind::Time, |one| *one == Namespace::Inherit)
-            || is(Kind::User, new) && Kind::ALL.into_iter().any(|kind| is(kind, join));
+        let needed = is(NamespaceKind::Pid, join)
+            || is(NamespaceKind::User, join)
+            || !is(NamespaceKind::Time, |one| *one == Namespace::Inherit)
+            || is(NamespaceKind::User, new)
+                && NamespaceKind::ALL.into_iter().any(|kind| is(kind, join));
         assert_eq!(plan.intermediate, needed, "{plan:?}");
         assert!(plan.intermediate || plan.before.is_empty() && plan.first_clone.is_empty());
         assert!(NamespaceFlags::USER.contains(plan.first_clone));
@@ -935,14 +831,14 @@ mod tests {
         };
         assert_eq!(
             unshares(&plan.enter, NamespaceFlags::CGROUP).is_some(),
-            is(Kind::Cgroup, new)
+            is(NamespaceKind::Cgroup, new)
         );
         assert_eq!(
             unshares(&plan.before, NamespaceFlags::TIME).is_some(),
-            is(Kind::Time, new)
+            is(NamespaceKind::Time, new)
         );
-        assert_eq!(plan.maps.is_some(), is(Kind::User, new));
+        assert_eq!(plan.maps.is_some(), is(NamespaceKind::User, new));
         let lo = plan.enter.contains(&Step::Loopback);
-        assert_eq!(lo, is(Kind::Network, new));
+        assert_eq!(lo, is(NamespaceKind::Network, new));
     }
 }

@@ -15,6 +15,7 @@ pub(crate) mod working_directory;
 use crate::Error;
 use coracle_bundle::{Config, Namespace, Process};
 use coracle_host::Host;
+use coracle_sys::Capability;
 use environment::Program;
 use std::ffi::{CStr, CString};
 use std::path::PathBuf;
@@ -190,9 +191,7 @@ fn inheritance(subject: &Subject) -> Vec<Inheritance> {
     if let Some(value) = subject.process.oom_score_adj {
         // A rootless caller may raise the score but not lower it; engines ask for it all the same.
         let refusal =
-            match capabilities::holds(subject.host.capabilities, capabilities::SYS_RESOURCE)
-                && !subject.host.in_user_namespace
-            {
+            match subject.host.has(Capability::SysResource) && !subject.host.in_user_namespace {
                 true => steps::Refusal::Fatal,
                 false => steps::Refusal::Warned,
             };

@@ -4,6 +4,35 @@ use crate::Result;
 use crate::kernel::done;
 use nix::errno::Errno;
 
+/// The capabilities on which decisions of the runtime depend, by their numbers in
+/// linux/capability.h.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Capability {
+    /// `CAP_SETGID`.
+    Setgid = 6,
+    /// `CAP_SETUID`.
+    Setuid = 7,
+    /// `CAP_SETPCAP`.
+    Setpcap = 8,
+    /// `CAP_NET_ADMIN`.
+    NetAdmin = 12,
+    /// `CAP_SYS_PTRACE`.
+    SysPtrace = 19,
+    /// `CAP_SYS_ADMIN`.
+    SysAdmin = 21,
+    /// `CAP_SYS_RESOURCE`.
+    SysResource = 24,
+}
+
+impl Capability {
+    /// Whether it is in this set, which has one bit for each.
+    #[must_use]
+    pub fn is_in(self, set: u64) -> bool {
+        set & 1 << self as u8 != 0
+    }
+}
+
 /// Three of a thread's capability sets, one bit each: bit 21 is `CAP_SYS_ADMIN`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Capabilities {

@@ -59,8 +59,8 @@ pub use bpf::{
     bpf_program_by_id, bpf_query_device,
 };
 pub use capability::{
-    Capabilities, KeepCapabilities, ambient_clear, ambient_is_allowed, ambient_raise, capget,
-    capset, drop_bounding, read_bounding, set_keep_capabilities,
+    Capabilities, Capability, KeepCapabilities, ambient_clear, ambient_is_allowed, ambient_raise,
+    capget, capset, drop_bounding, read_bounding, set_keep_capabilities,
 };
 pub use clone::{Cloned, Parentage, assert_single_threaded, clone3, exit};
 pub use descriptor::{
@@ -79,7 +79,9 @@ pub use mount::{
     Depth, MountAttributes, OpenTreeFlags, fsconfig_create, fsconfig_flag, fsconfig_string,
     fsmount, fsopen, mount_attribute, mount_setattr, move_mount, open_tree,
 };
-pub use namespace::{NamespaceFlags, loopback_up, namespace_type, setns, unshare};
+pub use namespace::{
+    NamespaceFlags, NamespaceKind, PerNamespace, loopback_up, namespace_type, setns, unshare,
+};
 pub use nix::fcntl::AT_FDCWD;
 pub use path::{
     CGROUP_MAGIC, CGROUP2_MAGIC, DEVPTS_MAGIC, InodeKind, MQUEUE_MAGIC, NSFS_MAGIC, PROC_MAGIC,

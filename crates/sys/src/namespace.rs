@@ -3,6 +3,7 @@
 use crate::Result;
 use crate::kernel::{done, new_descriptor};
 use nix::errno::Errno;
+use std::ffi::CStr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 bitflags::bitflags! {
@@ -26,6 +27,76 @@ bitflags::bitflags! {
         /// `CLONE_NEWNET`: network devices, addresses, sockets.
         const NETWORK = 0x4000_0000;
     }
+}
+
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $kind:ident $field:ident $flag:ident $name:literal $file:literal;)*) => {
+        /// A kind of namespace, in the order in which kinds are joined; see namespaces(7).
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum NamespaceKind { $($(#[$doc])* $kind,)* }
+
+        /// A value for each kind of namespace.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct PerNamespace<T> { $($(#[$doc])* pub $field: T,)* }
+
+        impl NamespaceKind {
+            /// Every kind, in the order of joining.
+            pub const ALL: [NamespaceKind; 8] = [$(NamespaceKind::$kind),*];
+
+            /// The word that the OCI specification has for it.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self { $(NamespaceKind::$kind => $name,)* }
+            }
+
+            /// Its file in `/proc/PID/ns`.
+            #[must_use]
+            pub fn file(self) -> &'static CStr {
+                match self { $(NamespaceKind::$kind => $file,)* }
+            }
+
+            /// Its `CLONE_NEW…` bit.
+            #[must_use]
+            pub fn flag(self) -> NamespaceFlags {
+                match self { $(NamespaceKind::$kind => NamespaceFlags::$flag,)* }
+            }
+        }
+
+        impl<T> PerNamespace<T> {
+            /// The value for this kind.
+            #[must_use]
+            pub fn of(&self, kind: NamespaceKind) -> &T {
+                match kind { $(NamespaceKind::$kind => &self.$field,)* }
+            }
+
+            /// The value for this kind, to be changed.
+            #[must_use]
+            pub fn of_mut(&mut self, kind: NamespaceKind) -> &mut T {
+                match kind { $(NamespaceKind::$kind => &mut self.$field,)* }
+            }
+        }
+    };
+}
+
+// The user namespace comes last where a capability of the outer one is needed for the others, and
+// the mount namespace after all that is found by path.
+kinds! {
+    /// pid_namespaces(7): joined for the children only.
+    Pid pid PID "pid" c"pid";
+    /// time_namespaces(7): created for the children only.
+    Time time TIME "time" c"time";
+    /// network_namespaces(7).
+    Network network NETWORK "network" c"net";
+    /// ipc_namespaces(7).
+    Ipc ipc IPC "ipc" c"ipc";
+    /// uts_namespaces(7).
+    Uts uts UTS "uts" c"uts";
+    /// cgroup_namespaces(7).
+    Cgroup cgroup CGROUP "cgroup" c"cgroup";
+    /// mount_namespaces(7).
+    Mount mount MOUNT "mount" c"mnt";
+    /// user_namespaces(7).
+    User user USER "user" c"user";
 }
 
 /// `int setns(int fd, int nstype)`, setns(2); a pidfd since Linux 5.8.

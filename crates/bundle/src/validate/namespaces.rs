@@ -3,6 +3,7 @@
 use super::text::{check_absolute, path_text};
 use crate::error::{At, Error};
 use crate::{Namespace, Namespaces, TimeOffsets};
+use coracle_sys::NamespaceKind;
 use oci_spec::runtime as oci;
 use oci_spec::runtime::LinuxNamespaceType as Type;
 use std::collections::{BTreeMap, HashMap};
@@ -12,17 +13,10 @@ pub(super) fn namespaces(raw: &[oci::LinuxNamespace], at: At<'_>) -> Result<Name
     let mut namespaces = Namespaces::default();
     for (index, entry) in raw.iter().enumerate() {
         let at = at.index(index);
-        let (kind, place) = match entry.typ() {
-            Type::Pid => ("pid", &mut namespaces.pid),
-            Type::Network => ("network", &mut namespaces.network),
-            Type::Mount => ("mount", &mut namespaces.mount),
-            Type::Ipc => ("ipc", &mut namespaces.ipc),
-            Type::Uts => ("uts", &mut namespaces.uts),
-            Type::User => ("user", &mut namespaces.user),
-            Type::Cgroup => ("cgroup", &mut namespaces.cgroup),
-            Type::Time => ("time", &mut namespaces.time),
-        };
+        let kind = kind(entry.typ());
+        let place = namespaces.of_mut(kind);
         if *place != Namespace::Inherit {
+            let kind = kind.name();
             return Err(at.key("type").refuse(format!("{kind} stands here twice")));
         }
         *place = match entry
@@ -41,6 +35,19 @@ pub(super) fn namespaces(raw: &[oci::LinuxNamespace], at: At<'_>) -> Result<Name
         };
     }
     Ok(namespaces)
+}
+
+fn kind(name: Type) -> NamespaceKind {
+    match name {
+        Type::Pid => NamespaceKind::Pid,
+        Type::Network => NamespaceKind::Network,
+        Type::Mount => NamespaceKind::Mount,
+        Type::Ipc => NamespaceKind::Ipc,
+        Type::Uts => NamespaceKind::Uts,
+        Type::User => NamespaceKind::User,
+        Type::Cgroup => NamespaceKind::Cgroup,
+        Type::Time => NamespaceKind::Time,
+    }
 }
 
 /// Offsets of the clocks of a new time namespace; those of a joined one are fixed.

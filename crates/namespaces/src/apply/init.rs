@@ -1,7 +1,8 @@
 //! The part of the intermediate and of init: no allocation here.
 
+use super::inherited::Inherited;
 use crate::plan::describe::Check;
-use crate::{Plan, Slots, Step};
+use crate::{Plan, Step};
 use coracle_sys::{Call, Cause, Dumpable, Fault, NamespaceFlags};
 use nix::errno::Errno;
 use std::os::fd::{AsFd, OwnedFd};
@@ -12,8 +13,8 @@ use std::os::fd::{AsFd, OwnedFd};
 ///
 /// # Errors
 /// The step that failed.
-pub fn before_clone(plan: &Plan, slots: &Slots) -> Result<(), Fault> {
-    run(&plan.before, &slots.before, slots, 0)
+pub fn before_clone(plan: &Plan, inherited: &Inherited) -> Result<(), Fault> {
+    run(&plan.before, &inherited.before, inherited, 0)
 }
 
 /// Init's steps. With a user namespace in `plan.final_clone`, the id maps must be written before,
@@ -21,12 +22,17 @@ pub fn before_clone(plan: &Plan, slots: &Slots) -> Result<(), Fault> {
 ///
 /// # Errors
 /// The step that failed.
-pub fn enter(plan: &Plan, slots: &Slots) -> Result<(), Fault> {
+pub fn enter(plan: &Plan, inherited: &Inherited) -> Result<(), Fault> {
     let first = plan.clone_step().saturating_add(1);
-    run(&plan.enter, &slots.enter, slots, first)
+    run(&plan.enter, &inherited.enter, inherited, first)
 }
 
-fn run(steps: &[Step], held: &[Option<OwnedFd>], slots: &Slots, first: u32) -> Result<(), Fault> {
+fn run(
+    steps: &[Step],
+    held: &[Option<OwnedFd>],
+    inherited: &Inherited,
+    first: u32,
+) -> Result<(), Fault> {
     for ((step, held), number) in steps.iter().zip(held).zip(first..) {
         match (step, held) {
             (Step::Join(join), Some(fd)) => {
@@ -50,7 +56,7 @@ fn run(steps: &[Step], held: &[Option<OwnedFd>], slots: &Slots, first: u32) -> R
             (Step::Unshare(flags), _) => {
                 coracle_sys::unshare(*flags).map_err(Call::Unshare.at(number))?;
             }
-            (Step::TimeOffsets(lines), _) => write_offsets(slots, lines, number)?,
+            (Step::TimeOffsets(lines), _) => write_offsets(inherited, lines, number)?,
             (Step::Loopback, _) => {
                 coracle_sys::loopback_up().map_err(Call::Ioctl.at(number))?;
             }
@@ -73,8 +79,8 @@ fn unless(answer: nix::Result<()>, fine: Errno) -> nix::Result<()> {
     }
 }
 
-fn write_offsets(slots: &Slots, lines: &str, step: u32) -> Result<(), Fault> {
-    let Some(procfs) = &slots.procfs else {
+fn write_offsets(inherited: &Inherited, lines: &str, step: u32) -> Result<(), Fault> {
+    let Some(procfs) = &inherited.procfs else {
         return Err(Fault::new(step, Check::NotOpened));
     };
     let write = || procfs.write_self(c"timens_offsets", lines.as_bytes());

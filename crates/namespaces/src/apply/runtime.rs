@@ -1,9 +1,10 @@
 //! The runtime's part: what needs its view of the machine or its privileges over init.
 
+use super::inherited::Inherited;
 use super::init::stay_in_user_namespace;
-use crate::{Error, How, IdMap, Join, Kind, Maps, Plan, Setgroups, Step};
+use crate::{Error, How, IdMap, Join, Maps, Plan, Setgroups, Step};
 use coracle_bundle::{IdMapping, IdMappings};
-use coracle_sys::{Call, Cloned, NamespaceFlags, Parentage, ProcFs};
+use coracle_sys::{Call, Cloned, NamespaceFlags, NamespaceKind, Parentage, ProcFs};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open as open_path};
 use nix::sys::stat::{Mode, fstat};
@@ -14,60 +15,30 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-pub use super::devices::{MovedDevices, move_net_devices};
-
-/// What the steps of a plan need open; made before the clone, used by the clones.
-#[derive(Debug)]
-pub struct Slots {
-    /// For each step of `plan.before` its namespace or process. A join without one is done already.
-    pub(super) before: Vec<Option<OwnedFd>>,
-    /// The same for `plan.enter`.
-    pub(super) enter: Vec<Option<OwnedFd>>,
-    /// Of the runtime's pid namespace, in which the intermediate still is. For time offsets.
-    pub(super) procfs: Option<ProcFs>,
-}
-
-impl Slots {
-    /// What init itself needs of it, once the intermediate has cloned it.
-    pub fn needed_by_init(&self) -> impl Iterator<Item = &OwnedFd> {
-        self.enter.iter().flatten()
-    }
-
-    /// The network namespace that is joined by path, for [`move_net_devices`].
-    #[must_use]
-    pub fn network(&self, plan: &Plan) -> Option<BorrowedFd<'_>> {
-        let before = plan.before.iter().zip(&self.before);
-        before
-            .chain(plan.enter.iter().zip(&self.enter))
-            .find(|(step, _)| step.joined() == NamespaceFlags::NETWORK)
-            .and_then(|(_, held)| held.as_ref().map(AsFd::as_fd))
-    }
-}
-
 /// Opens the namespaces that are joined by path, and looks whether they are what the config says.
 ///
 /// # Errors
 /// A path that doesn't open, is no namespace or one of another type; maps that differ from those
 /// of the joined user namespace; a device of `linux.netDevices` that isn't there.
-pub fn open(plan: &Plan) -> Result<Slots, Error> {
+pub fn open(plan: &Plan) -> Result<Inherited, Error> {
     let offsets = plan
         .before
         .iter()
         .any(|step| matches!(step, Step::TimeOffsets(_)));
-    let slots = Slots {
+    let inherited = Inherited {
         before: open_each(&plan.before, plan)?,
         enter: open_each(&plan.enter, plan)?,
         procfs: if offsets { Some(procfs()?) } else { None },
     };
     super::devices::check_present(plan)?;
-    Ok(slots)
+    Ok(inherited)
 }
 
-/// The slots of a plan of [`crate::plan_exec`]: the container's init joins them all.
+/// What a plan of [`crate::plan_exec`] needs open: the container's init, by its pidfd.
 ///
 /// # Errors
 /// No descriptor is left for the copy.
-pub fn open_exec(plan: &Plan, init: BorrowedFd<'_>) -> Result<Slots, Error> {
+pub fn open_exec(plan: &Plan, init: BorrowedFd<'_>) -> Result<Inherited, Error> {
     let copy = |step: &Step| match step {
         Step::JoinProcess(_) => init.try_clone_to_owned().map(Some),
         _ => Ok(None),
@@ -78,7 +49,7 @@ pub fn open_exec(plan: &Plan, init: BorrowedFd<'_>) -> Result<Slots, Error> {
             errno: errno_of(&error),
         })
     };
-    Ok(Slots {
+    Ok(Inherited {
         before: each(&plan.before)?,
         enter: each(&plan.enter)?,
         procfs: None,
@@ -119,11 +90,11 @@ fn open_namespace(join: &Join, plan: &Plan) -> Result<Option<OwnedFd>, Error> {
         Err(errno) => return Err(failed(errno)),
     }
     let status = fstat(&fd).map_err(failed)?;
-    let is_own = (status.st_dev, status.st_ino) == join.kind.id(&plan.own);
+    let is_own = (status.st_dev, status.st_ino) == *plan.own.of(join.kind);
     match join.kind {
-        Kind::Mount if is_own => Err(Error::OwnMountNamespace { index, path }),
-        Kind::User if is_own => Ok(None),
-        Kind::User => {
+        NamespaceKind::Mount if is_own => Err(Error::OwnMountNamespace { index, path }),
+        NamespaceKind::User if is_own => Ok(None),
+        NamespaceKind::User => {
             if let Some(expected) = &plan.expected_maps {
                 check_maps(&fd, expected)?;
             }
@@ -461,7 +432,7 @@ mod tests {
         let text = "         0     100000          5\n         5     100005      65531\n";
         assert_eq!(parse_map(text), Some(vec![(0, 100_000, 65_536)]));
         assert_eq!(parse_map("0 1\n"), None);
-        assert_eq!(Kind::User.name(), "user");
+        assert_eq!(NamespaceKind::User.name(), "user");
     }
 
     proptest! {

@@ -1,7 +1,7 @@
 //! What the steps are called, and what their failures mean.
 
-use super::{Join, Kind, Plan, Step};
-use coracle_sys::{Call, Cause, Fault, NamespaceFlags};
+use super::{Join, Plan, Step};
+use coracle_sys::{Call, Cause, Fault, NamespaceFlags, NamespaceKind};
 use coracle_text::{cause_text, errno_text};
 use nix::errno::Errno;
 
@@ -117,10 +117,10 @@ fn describe_clone(flags: NamespaceFlags) -> String {
 
 /// `pid, ipc and mount namespaces`, in the order of the kinds.
 fn namespaces(flags: NamespaceFlags) -> String {
-    let names: Vec<&str> = Kind::ALL
+    let names: Vec<&str> = NamespaceKind::ALL
         .into_iter()
         .filter(|kind| flags.contains(kind.flag()))
-        .map(Kind::name)
+        .map(NamespaceKind::name)
         .collect();
     match names.as_slice() {
         [one] => format!("{one} namespace"),
@@ -145,8 +145,8 @@ fn clone_hint(flags: NamespaceFlags, errno: Errno) -> &'static str {
 fn join_hint(join: &Join, errno: Errno) -> &'static str {
     match (errno, join.kind) {
         (Errno::EPERM, _) => FOREIGN,
-        (Errno::EINVAL, Kind::Pid) => ": it is neither our own pid namespace nor below it",
-        (Errno::EINVAL, Kind::User) => ": it is our own, or not below it",
+        (Errno::EINVAL, NamespaceKind::Pid) => ": it is neither our own pid namespace nor below it",
+        (Errno::EINVAL, NamespaceKind::User) => ": it is our own, or not below it",
         _ => "",
     }
 }

@@ -3,10 +3,9 @@
 use crate::Error;
 use coracle_bundle::{IdMapping, Linux, Namespace};
 use coracle_host::Host;
+use coracle_sys::Capability;
 use std::path::PathBuf;
 
-const CAP_SETGID: u64 = 1 << 6;
-const CAP_SETUID: u64 = 1 << 7;
 /// The kernel takes a map in one write of less than a page.
 const BYTES: usize = 4095;
 
@@ -95,7 +94,7 @@ fn both<'a>(linux: &'a Linux, host: &'a Host) -> [Ids<'a>; 2] {
             helper_name: "newuidmap",
             file: "/etc/subuid",
             mappings: &linux.id_mappings.uid,
-            privileged: host.capabilities & CAP_SETUID != 0,
+            privileged: host.has(Capability::Setuid),
             own: host.euid,
             subordinate: &subordinate.uid,
             helper: subordinate.newuidmap.as_ref(),
@@ -105,7 +104,7 @@ fn both<'a>(linux: &'a Linux, host: &'a Host) -> [Ids<'a>; 2] {
             helper_name: "newgidmap",
             file: "/etc/subgid",
             mappings: &linux.id_mappings.gid,
-            privileged: host.capabilities & CAP_SETGID != 0,
+            privileged: host.has(Capability::Setgid),
             own: host.egid,
             subordinate: &subordinate.gid,
             helper: subordinate.newgidmap.as_ref(),

@@ -1,10 +1,11 @@
 //! From the container's root down to the process's user: config.md § User, § Linux Process.
 
-use super::capabilities::{self, SETGID, SETPCAP, SYS_PTRACE, grant, names, numbers};
+use super::capabilities::{self, grant, names, numbers};
 use super::steps::{Descent, Identity};
 use super::{GroupsControl, Subject};
 use crate::Error;
 use coracle_bundle::{CapabilitySet, IdMapping, Namespace};
+use coracle_sys::Capability;
 
 /// The steps in order. A seccomp filter loads before them when no_new_privs is not set, since that
 /// takes CAP_SYS_ADMIN, and after them when it is.
@@ -52,7 +53,7 @@ pub(super) fn let_exec_join(subject: &Subject, steps: &mut Vec<Descent>) {
 fn is_out_of_reach(subject: &Subject) -> bool {
     subject.in_new_user_namespace()
         && !matches!(subject.config.linux.namespaces.pid, Namespace::Join { .. })
-        && !capabilities::holds(subject.host.capabilities, SYS_PTRACE)
+        && !subject.host.has(Capability::SysPtrace)
 }
 
 fn bounding(subject: &Subject, keep: CapabilitySet, warnings: &mut Vec<String>) -> Option<Descent> {
@@ -62,7 +63,7 @@ fn bounding(subject: &Subject, keep: CapabilitySet, warnings: &mut Vec<String>) 
     if drop.0 == 0 {
         return None;
     }
-    if capabilities::holds(available, SETPCAP) {
+    if Capability::Setpcap.is_in(available) {
         return Some(Descent::Bounding {
             drop: numbers(drop),
             keep,
@@ -125,7 +126,7 @@ fn groups(subject: &Subject) -> Result<Option<Vec<u32>>, Error> {
 }
 
 fn groups_control(subject: &Subject) -> GroupsControl {
-    match capabilities::holds(subject.available_capabilities(), SETGID) {
+    match Capability::Setgid.is_in(subject.available_capabilities()) {
         true => subject.options.groups,
         false => GroupsControl::Denied,
     }

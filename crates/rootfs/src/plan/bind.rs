@@ -1,12 +1,12 @@
 //! Binds: their source, their flags, their id map.
 
-use super::planner::{CAP_SYS_ADMIN, Planner, c_string};
+use super::planner::{Planner, c_string};
 use super::propagation;
 use super::steps::{Bind, Change, IdMap, Lookup, Source, SourceCheck, Step};
 use super::target::{self, Entry};
 use crate::Error;
 use coracle_bundle::{AttributeChange, Destination, Mount};
-use coracle_sys::{Depth, mount_attribute};
+use coracle_sys::{Capability, Depth, mount_attribute};
 use std::path::Path;
 
 pub(super) fn plan(
@@ -32,7 +32,7 @@ pub(super) fn plan(
         source.inside = planner.inside(path).map(c_string);
     }
     if let Some(id_map) = id_map(planner, entry) {
-        if planner.host.capabilities & CAP_SYS_ADMIN == 0 {
+        if !planner.host.has(Capability::SysAdmin) {
             return Err(Error::IdMapUnprivileged {
                 at: entry.at.clone(),
             });

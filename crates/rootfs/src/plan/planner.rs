@@ -5,6 +5,7 @@ use super::steps::{Change, Plan, Source, SourceBy, Step};
 use crate::Context;
 use coracle_bundle::{Config, Namespace};
 use coracle_host::Host;
+use coracle_sys::Capability;
 use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
@@ -22,13 +23,11 @@ pub(crate) struct Planner<'a> {
     pub(crate) seals: Vec<(usize, String)>,
 }
 
-pub(crate) const CAP_SYS_ADMIN: u64 = 1 << 21;
-
 impl<'a> Planner<'a> {
     pub(crate) fn new(config: &'a Config, host: &'a Host, context: &'a Context) -> Self {
         let namespaces = &config.linux.namespaces;
         let other_owner = namespaces.user != Namespace::Inherit;
-        let is_capable = host.capabilities & CAP_SYS_ADMIN != 0;
+        let is_capable = host.has(Capability::SysAdmin);
         let mut plan = Plan::empty();
         plan.mount_namespace = namespaces.mount.clone();
         plan.in_user_namespace = other_owner || host.in_user_namespace;
@@ -70,7 +69,7 @@ impl<'a> Planner<'a> {
     /// Init in a mount namespace that was there before has no copy of the host's mounts, and a
     /// mount that is to be a peer of the host's has to be cloned before init's copies are slaves.
     fn is_on_host(&self, changes: &[Change]) -> bool {
-        if self.host.capabilities & CAP_SYS_ADMIN == 0 || self.plan.source_by == SourceBy::Child {
+        if !self.host.has(Capability::SysAdmin) || self.plan.source_by == SourceBy::Child {
             return false;
         }
         let wanted = self.config.linux.rootfs_propagation;
