@@ -625,6 +625,28 @@ fn features_are_json() {
     }
 }
 
+#[test]
+fn info_is_of_this_host() {
+    let runtime = Runtime::new();
+    let info = |format: &[&str]| runtime.bare().arg("info").args(format).output().ok();
+    let json = parsed(&info(&["--format", "json"]));
+    let layout = match machine().layout {
+        Layout::V2 => json!("v2"),
+        Layout::V1 => json!("v1"),
+        Layout::Hybrid => json!("hybrid"),
+        Layout::None => json!(null),
+    };
+    assert_eq!(json["cgroups"], layout, "{json}");
+    assert_eq!(json["uid"], 0);
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let kernel = json["kernel"].as_str().unwrap();
+    assert!(release.starts_with(&format!("{kernel}.")), "{json}");
+    let text = info(&[]).stdout;
+    let is_kernel = |line: &str| line.starts_with("kernel ") && line.ends_with(kernel);
+    assert!(text.lines().any(is_kernel), "{text}");
+    assert_eq!(text.lines().count(), json.as_object().unwrap().len());
+}
+
 /// Asked by engines with no flag, as whoever they run as.
 #[test]
 fn features_need_nothing() {

@@ -15,6 +15,7 @@ use super::delete::Delete;
 use super::events::Events;
 use super::explain::Explain;
 use super::help::Help;
+use super::info::Info;
 use super::kill::Kill;
 use super::list;
 use super::network::Networks;
@@ -126,6 +127,8 @@ fn show_request(shown: &mut Shown, call: &Call) {
     } else if let Some(Delete { force, .. }) = any.downcast_ref() {
         shown.word("force", *force == Force::Yes);
     } else if let Some(form) = any.downcast_ref::<list::Form>() {
+        shown.0 += &format!(" {form:?}");
+    } else if let Some(form) = any.downcast_ref::<Info>() {
         shown.0 += &format!(" {form:?}");
     } else if let Some(Ps { form, .. }) = any.downcast_ref() {
         shown.0 += &format!(" {form:?}").replace('"', "");

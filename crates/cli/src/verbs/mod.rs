@@ -8,6 +8,7 @@ mod exec;
 mod explain;
 mod features;
 pub(crate) mod help;
+mod info;
 mod kill;
 #[cfg(test)]
 mod lines;
@@ -46,6 +47,7 @@ pub(crate) static VERBS: &[Verb] = &[
     network::VERB,
     spec::VERB,
     features::VERB,
+    info::VERB,
     explain::VERB,
     help::VERB,
 ];
