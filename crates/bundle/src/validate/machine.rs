@@ -1,6 +1,6 @@
 //! `hostname` and `domainname`: config.md § Hostname, § Domainname.
 
-use super::Scope;
+use super::scope::Scope;
 use super::text::c_string;
 use crate::Namespace;
 use crate::error::{At, Error, Shown};

@@ -15,6 +15,7 @@ mod rdt;
 mod resources;
 mod root;
 mod scheduling;
+mod scope;
 mod seccomp;
 mod sysctl;
 mod text;
@@ -24,19 +25,11 @@ pub(crate) use process::process;
 pub(crate) use resources::resources;
 pub(crate) use version::version;
 
+use crate::Config;
 use crate::error::{At, Document, Error};
 use crate::read::{self, Notes};
-use crate::{Config, IdMappings, Namespaces};
+use scope::Scope;
 use std::path::Path;
-
-/// What other sections must agree with.
-pub(crate) struct Scope<'a> {
-    /// The bundle's directory.
-    pub(crate) dir: &'a Path,
-    pub(crate) namespaces: &'a Namespaces,
-    /// Of the container's user namespace; empty if it has none, or one that it joins.
-    pub(crate) mappings: &'a IdMappings,
-}
 
 /// Validates a whole config, whose version was looked at before.
 pub(crate) fn config(dir: &Path, spec: read::Config, mut notes: Notes) -> Result<Config, Error> {

@@ -1,7 +1,8 @@
 //! `mounts`: config.md § Mounts.
 
+use super::ids;
+use super::scope::Scope;
 use super::text::{check_path, clean, optional_c_string, path_text};
-use super::{Scope, ids};
 use crate::error::{At, Error, Shown};
 use crate::options::{self, Parsed};
 use crate::read::Notes;

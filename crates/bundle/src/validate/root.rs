@@ -1,6 +1,6 @@
 //! `root`: config.md § Root.
 
-use super::Scope;
+use super::scope::Scope;
 use super::text::{check_path, path_text};
 use crate::error::{At, Error, Shown};
 use crate::{Namespace, Root};
