@@ -1,6 +1,6 @@
 //! Carries a plan out: the runtime's part before the clone, and init's after it, without heap.
 
-mod cage;
+mod confinement;
 mod console;
 mod exec;
 mod home;
@@ -9,7 +9,7 @@ mod machine;
 mod runtime;
 mod working_directory;
 
-pub use cage::{Confined, Ready, become_user, confine};
+pub use confinement::{Confined, Ready, become_user, confine};
 pub use console::{Console, console, session};
 pub use exec::exec;
 pub use machine::machine;

@@ -21,8 +21,8 @@
 //!
 //! # Order
 //!
-//! Runtime: [`before_clone`], the clone, [`after_clone`]. Init: [`machine`] after the jail,
-//! [`session`], [`console`], [`confine`] and [`become_user`] (with a seccomp filter
+//! Runtime: [`before_clone`], the clone, [`after_clone`]. Init: [`machine`] after the change of the
+//! root, [`session`], [`console`], [`confine`] and [`become_user`] (with a seccomp filter
 //! between or after them), [`exec`].
 //!
 //! # Invariants
@@ -45,4 +45,6 @@ pub use apply::{
 };
 pub use error::Error;
 pub use plan::explain::explain_exec;
-pub use plan::{GroupsControl, Keyring, Options, Plan, plan, plan_exec};
+pub use plan::steps::Plan;
+pub use plan::subject::{GroupsControl, Keyring, Options};
+pub use plan::{plan, plan_exec};

@@ -3,99 +3,25 @@
 pub(crate) mod affinity;
 pub(crate) mod capabilities;
 mod confinement;
+pub(crate) mod describe;
 pub(crate) mod environment;
 pub(crate) mod explain;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod identity;
 pub(crate) mod steps;
+pub(crate) mod subject;
 mod sysctl;
 pub(crate) mod working_directory;
 
 use crate::Error;
-use coracle_bundle::{Config, Namespace, Process};
+use coracle_bundle::{Config, Process};
 use coracle_host::Host;
 use coracle_sys::Capability;
 use environment::Program;
-use std::ffi::{CStr, CString};
-use std::path::PathBuf;
-use steps::{Confinement, Descent, Inheritance, Setting, StreamSource, Streams};
+use steps::{Inheritance, Plan, Setting, StreamSource, Streams};
+use subject::{Options, Subject};
 use working_directory::WorkingDirectory;
-
-/// What the command line and the caller's own state add to the config.
-#[derive(Clone, Copy, Debug)]
-pub struct Options<'a> {
-    /// The container's id; its session keyring is called `_ses.<id>`.
-    pub id: &'a str,
-    /// Whether the process gets a session keyring of its own.
-    pub keyring: Keyring,
-    /// Whether the process's user namespace lets `setgroups(2)` through.
-    pub groups: GroupsControl,
-    /// Variables of ours such as `LISTEN_FDS=1`; each replaces one of the same name.
-    pub environment: &'a [CString],
-    /// How many descriptors after 2 stay open for the process.
-    pub preserved_fds: u32,
-}
-
-/// Which session keyring the process runs with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Keyring {
-    /// A keyring named after the container.
-    New,
-    /// The caller's (`--no-new-keyring`).
-    Inherited,
-}
-
-/// What `/proc/PID/setgroups` of the container's user namespace says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GroupsControl {
-    /// It is seen inside, where the groups that may be dropped are gone already: groups of the
-    /// config are set, and may be refused.
-    Unknown,
-    /// `allow`: the groups become exactly those of the config.
-    Allowed,
-    /// `deny`: groups in the config are an error.
-    Denied,
-}
-
-/// All that happens to one process, in order.
-#[derive(Clone, Debug)]
-pub struct Plan {
-    /// What cannot be granted on this host, one line each.
-    pub warnings: Vec<String>,
-    pub(crate) inheritance: Vec<Inheritance>,
-    /// Joined namespaces that must not turn out to be the host's.
-    pub(crate) separate: Vec<SeparateNamespace>,
-    pub(crate) machine: Vec<Setting>,
-    pub(crate) streams: Streams,
-    pub(crate) confinement: Vec<Confinement>,
-    pub(crate) descent: Vec<Descent>,
-    pub(crate) cwd: WorkingDirectory,
-    pub(crate) program: Program,
-    pub(crate) preserved_fds: u32,
-}
-
-/// A namespace joined by path, of which a setting says that it is not the host's.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct SeparateNamespace {
-    /// JSON path of the setting.
-    pub(crate) property: String,
-    pub(crate) path: PathBuf,
-    /// Device and inode of the runtime's own namespace.
-    pub(crate) host: (u64, u64),
-}
-
-/// The parts of a plan that number their steps, in order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Section {
-    Inheritance,
-    Machine,
-    Session,
-    Streams,
-    Confinement,
-    Descent,
-    Exec,
-}
 
 /// Plans the container's own process for `create` and `run`.
 ///
@@ -142,31 +68,6 @@ pub fn plan_exec(
     })?;
     affinity::of_exec(&process.exec_cpu_affinity, &mut plan);
     Ok(plan)
-}
-
-/// What all parts of the planner read.
-pub(crate) struct Subject<'a> {
-    pub(crate) process: &'a Process,
-    pub(crate) config: &'a Config,
-    pub(crate) host: &'a Host,
-    pub(crate) options: &'a Options<'a>,
-}
-
-impl Subject<'_> {
-    /// The process runs in a user namespace other than the runtime's, where its root has every
-    /// capability (credentials after `CLONE_NEWUSER` and after `setns`).
-    pub(crate) fn in_new_user_namespace(&self) -> bool {
-        self.config.linux.namespaces.user != Namespace::Inherit
-    }
-
-    /// The capabilities that the process can be given at most.
-    pub(crate) fn available_capabilities(&self) -> u64 {
-        let known = capabilities::up_to(self.host.last_capability);
-        match self.in_new_user_namespace() {
-            true => known,
-            false => known & self.host.capabilities,
-        }
-    }
 }
 
 fn compose(subject: &Subject) -> Result<Plan, Error> {
@@ -237,47 +138,6 @@ fn without_process() -> Process {
         exec_cpu_affinity: coracle_bundle::ExecCpuAffinity::default(),
         apparmor_profile: None,
         selinux_label: None,
-    }
-}
-
-impl Plan {
-    /// How many steps there are, the runtime's own before the clone included.
-    #[must_use]
-    pub fn steps(&self) -> u32 {
-        self.first(Section::Exec).saturating_add(1)
-    }
-
-    /// The program's environment, without a HOME that init has to find.
-    pub fn environment(&self) -> impl Iterator<Item = &CStr> {
-        self.program.env.iter()
-    }
-
-    /// The steps that init carries out between its new root and the last touches to it, and the
-    /// last step, which executes the program: between them and beside them is what others do.
-    #[must_use]
-    pub fn machine_steps(&self) -> std::ops::Range<u32> {
-        self.first(Section::Machine)..self.first(Section::Session)
-    }
-
-    /// The steps of [`crate::become_user`]: a seccomp filter loads before or after them.
-    #[must_use]
-    pub fn descent_steps(&self) -> std::ops::Range<u32> {
-        self.first(Section::Descent)..self.first(Section::Exec)
-    }
-
-    /// The number of a section's first step.
-    pub(crate) fn first(&self, section: Section) -> u32 {
-        let lengths = [
-            (Section::Inheritance, self.inheritance.len()),
-            (Section::Machine, self.machine.len()),
-            (Section::Session, 1),
-            (Section::Streams, 1),
-            (Section::Confinement, self.confinement.len()),
-            (Section::Descent, self.descent.len()),
-        ];
-        let before = lengths.iter().take_while(|(each, _)| *each != section);
-        let steps: usize = before.map(|(_, length)| length).sum();
-        u32::try_from(steps).unwrap_or(u32::MAX)
     }
 }
 

@@ -1,8 +1,8 @@
 //! Session, terminal and standard streams: config.md § Process, `terminal`.
 
 use crate::plan::explain::Check;
+use crate::plan::steps::{Plan, Section};
 use crate::plan::steps::{StreamSource, Streams};
-use crate::plan::{Plan, Section};
 use coracle_bundle::ConsoleSize;
 use coracle_sys::{
     AT_FDCWD, Call, DEVPTS_MAGIC, Fault, STDERR, STDIN, STDOUT, WindowSize, file_system_magic,

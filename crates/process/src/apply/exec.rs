@@ -1,9 +1,9 @@
 //! The last step.
 
-use super::cage::Ready;
+use super::confinement::Ready;
 use super::lookup;
 use crate::plan::explain::Check;
-use crate::plan::{Plan, Section};
+use crate::plan::steps::{Plan, Section};
 use coracle_sys::{Call, Fault, execve, execve_adding};
 use nix::errno::Errno;
 

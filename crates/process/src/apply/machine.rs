@@ -2,7 +2,7 @@
 
 use super::working_directory;
 use crate::plan::steps::Setting;
-use crate::plan::{Plan, Section};
+use crate::plan::steps::{Plan, Section};
 use coracle_sys::{Call, Cause, Fault, ProcFs};
 
 /// Sets what the container sees of its machine and makes a missing working directory. After the

@@ -1,8 +1,8 @@
 //! The runtime's part: what a child gets by inheritance, and a look at joined namespaces.
 
 use crate::Error;
-use crate::plan::steps::{Inheritance, Refusal, limit_to, most};
-use crate::plan::{Plan, SeparateNamespace};
+use crate::plan::describe::{limit_to, most};
+use crate::plan::steps::{Inheritance, Plan, Refusal, SeparateNamespace};
 use coracle_bundle::Rlimit;
 use nix::errno::Errno;
 use nix::sys::stat::stat;

@@ -1,7 +1,6 @@
 //! CPU sets: config.md § Process, `execCPUAffinity`.
 
-use super::Plan;
-use super::steps::{Affinity, Confinement, Cpus, Inheritance};
+use super::steps::{Affinity, Confinement, Cpus, Inheritance, Plan};
 use coracle_bundle::ExecCpuAffinity;
 
 /// Adds the affinities that only exec'd processes have: one before the cgroup is joined, one after.

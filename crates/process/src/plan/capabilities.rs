@@ -1,7 +1,7 @@
 //! Capability sets: what of the config can be granted here (config.md § Linux Process).
 
-use super::Subject;
 use super::steps::Sets;
+use super::subject::Subject;
 use coracle_bundle::CapabilitySet;
 
 /// In the kernel's order: the place is the number.
@@ -62,7 +62,7 @@ pub(crate) struct Granted {
 /// `capset(2)` refuses a set as a whole; the spec wants the rest granted and the caller warned.
 pub(crate) fn grant(subject: &Subject, warnings: &mut Vec<String>) -> Granted {
     let asked = subject.process.capabilities;
-    let available = subject.available_capabilities();
+    let available = available(subject);
     let mut warn = |what: &str, missing: u64| {
         if missing != 0 {
             let names = names(CapabilitySet(missing));
@@ -123,6 +123,15 @@ pub(crate) fn grant(subject: &Subject, warnings: &mut Vec<String>) -> Granted {
 /// The numbers in a set, lowest first.
 pub(crate) fn numbers(set: CapabilitySet) -> Vec<u8> {
     (0..64).filter(|number| set.0 >> number & 1 == 1).collect()
+}
+
+/// The capabilities that the process can be given at most.
+pub(crate) fn available(subject: &Subject) -> u64 {
+    let known = up_to(subject.host.last_capability);
+    match subject.in_new_user_namespace() {
+        true => known,
+        false => known & subject.host.capabilities,
+    }
 }
 
 /// All capabilities up to the kernel's last.

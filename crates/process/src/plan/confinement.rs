@@ -1,8 +1,9 @@
 //! What is done with the privilege of the container's root, before it is given up.
 
 use super::affinity::{list, mask};
-use super::steps::{Affinity, Confinement, Label, MemoryPolicy, SessionKeyring, text};
-use super::{Keyring, Subject};
+use super::describe::text;
+use super::steps::{Affinity, Confinement, Label, MemoryPolicy, SessionKeyring};
+use super::subject::{Keyring, Subject};
 use crate::Error;
 use coracle_bundle::Personality;
 use std::ffi::CString;

@@ -1,9 +1,9 @@
 //! From a step's number back to a sentence.
 
+use super::describe::{limit_to, most, text};
 use super::steps::{
-    Confinement, Descent, Label, Setting, StreamSource, Sysctl, limit_to, most, text,
+    Confinement, Descent, Inheritance, Label, Plan, Section, Setting, StreamSource, Sysctl,
 };
-use super::{Plan, Section};
 use crate::Error;
 use coracle_sys::{Call, Cause, Fault};
 use coracle_text::{cause_text, errno_text};
@@ -24,7 +24,7 @@ coracle_text::checks! {
 
 /// One step, found again by its number.
 enum Step<'a> {
-    Inheritance(&'a super::Inheritance),
+    Inheritance(&'a Inheritance),
     Setting(&'a Setting),
     Session,
     Streams,

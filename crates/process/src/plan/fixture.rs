@@ -1,6 +1,8 @@
 //! Configs for the planner's tests: JSON in, a plan's text out.
 
-use super::{GroupsControl, Keyring, Options, Plan, plan};
+use super::plan;
+use super::steps::Plan;
+use super::subject::{GroupsControl, Keyring, Options};
 use coracle_bundle::Config;
 use coracle_host::Host;
 use std::path::Path;

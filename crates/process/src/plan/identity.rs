@@ -2,7 +2,7 @@
 
 use super::capabilities::{self, grant, names, numbers};
 use super::steps::{Descent, Identity};
-use super::{GroupsControl, Subject};
+use super::subject::{GroupsControl, Subject};
 use crate::Error;
 use coracle_bundle::{CapabilitySet, IdMapping, Namespace};
 use coracle_sys::Capability;
@@ -57,7 +57,7 @@ fn is_out_of_reach(subject: &Subject) -> bool {
 }
 
 fn bounding(subject: &Subject, keep: CapabilitySet, warnings: &mut Vec<String>) -> Option<Descent> {
-    let available = subject.available_capabilities();
+    let available = capabilities::available(subject);
     // Also those that the runtime does not have itself: the bounding set may hold them still.
     let drop = CapabilitySet(capabilities::up_to(subject.host.last_capability) & !keep.0);
     if drop.0 == 0 {
@@ -126,7 +126,7 @@ fn groups(subject: &Subject) -> Result<Option<Vec<u32>>, Error> {
 }
 
 fn groups_control(subject: &Subject) -> GroupsControl {
-    match Capability::Setgid.is_in(subject.available_capabilities()) {
+    match Capability::Setgid.is_in(capabilities::available(subject)) {
         true => subject.options.groups,
         false => GroupsControl::Denied,
     }

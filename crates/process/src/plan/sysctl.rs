@@ -2,8 +2,7 @@
 //!
 //! The config holds sysctls of listed namespaces only; which of them, is seen from the key.
 
-use super::SeparateNamespace;
-use super::steps::{Setting, Sysctl};
+use super::steps::{SeparateNamespace, Setting, Sysctl};
 use crate::Error;
 use coracle_bundle::{Config, Namespace};
 use coracle_host::Host;

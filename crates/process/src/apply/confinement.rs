@@ -1,10 +1,11 @@
-//! From the container's root, all-powerful in its jail, to the process as the config wants it.
+//! From the container's root, which has all capabilities there, to the process that the config
+//! describes.
 
 use super::home::Home;
 use super::lookup::{self, Found};
 use super::working_directory::{self, Entered};
 use crate::plan::steps::{Affinity, Confinement, Descent, Identity, Label, SessionKeyring, Sets};
-use crate::plan::{Plan, Section};
+use crate::plan::steps::{Plan, Section};
 use coracle_bundle::Scheduler;
 use coracle_sys::{
     Call, Capabilities, Cause, Dumpable, Fault, KeepCapabilities, ProcFs, SchedulerAttributes,
