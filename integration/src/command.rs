@@ -16,6 +16,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{self, Signal};
 use nix::unistd::Pid;
 
+use crate::orphans::Reserved;
 use crate::runner::patience;
 
 /// Limit of a command in seconds, unless it says another.
@@ -177,7 +178,12 @@ impl Command {
             .unwrap_or_else(|error| panic!("{title}: {error}"));
         let pid = Pid::from_raw(child.id().cast_signed());
         let (sender, ended) = mpsc::channel();
-        thread::spawn(move || sender.send(child.wait().expect("wait for a child")));
+        let reserved = Reserved::new(pid.as_raw());
+        thread::spawn(move || {
+            let status = child.wait().expect("wait for a child");
+            drop(reserved);
+            sender.send(status)
+        });
         let (stdout, stderr, limit) = (self.stdout, self.stderr, self.limit);
         Running {
             title,

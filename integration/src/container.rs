@@ -2,14 +2,10 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
-use std::thread;
 
-use nix::errno::Errno;
-use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::Pid;
 use serde_json::Value;
 
+use crate::orphans::{self, Reserved};
 use crate::runtime::wait_for_status;
 use crate::{Command, Output, Running, Runtime, control_file, wait_until};
 
@@ -22,6 +18,7 @@ pub struct Container<'a> {
     pub id: String,
     create: Running,
     init: Option<Child>,
+    unwaited: Option<Reserved>,
 }
 
 impl<'a> Container<'a> {
@@ -34,14 +31,21 @@ impl<'a> Container<'a> {
             id,
             create,
             init: None,
+            unwaited: None,
         }
     }
 
-    /// Collects init's exit status in time, as an engine does, whose child init has become: a pid
-    /// namespace can't end while a member of it is a zombie.
+    /// Learns init's exit code, as an engine does, whose child init has become.
     #[track_caller]
     pub(crate) fn adopted(mut self, pid_file: &Path) -> Self {
         self.init = Some(Child::adopt(pid_file));
+        self
+    }
+
+    /// Has init stay a zombie when it has ended.
+    #[track_caller]
+    pub(crate) fn unwaited(mut self) -> Self {
+        self.unwaited = Some(Reserved::new(self.pid()));
         self
     }
 
@@ -185,12 +189,11 @@ impl<'a> Container<'a> {
     }
 }
 
-/// A process that a runtime left to us, its subreaper: a thread waits for its end.
+/// A process that a runtime left to us, its subreaper.
 #[derive(Debug)]
 pub struct Child {
     /// Its process id.
     pub pid: i32,
-    code: Arc<OnceLock<i32>>,
 }
 
 impl Child {
@@ -201,29 +204,18 @@ impl Child {
         let pid = text
             .parse()
             .unwrap_or_else(|_| panic!("pid file: no bare number: {text:?}"));
-        let code = Arc::new(OnceLock::new());
-        let result = Arc::clone(&code);
-        thread::spawn(move || {
-            let exit = loop {
-                match waitpid(Pid::from_raw(pid), None) {
-                    Ok(WaitStatus::Exited(_, exit)) => break exit,
-                    Ok(WaitStatus::Signaled(_, signal, _)) => break 128 + signal as i32,
-                    Ok(_) | Err(Errno::EINTR) => {}
-                    // It is no child of ours: a runtime kept it or collected it.
-                    Err(_) => break -1,
-                }
-            };
-            let _ = result.set(exit);
-        });
-        Self { pid, code }
+        orphans::expect(pid);
+        Self { pid }
     }
 
     /// Its exit code, or 128 and the number of the signal that ended it. Waits for its end.
     #[track_caller]
     pub fn exit_code(&self) -> i32 {
-        wait_until("the end of a process", || self.code.get().is_some());
-        let code = self.code.get().copied().unwrap_or(-1);
-        assert_ne!(code, -1, "process {} was not left to us", self.pid);
-        code
+        let mut code = None;
+        wait_until("the end of a process that was left to us", || {
+            code = orphans::exit_code(self.pid);
+            code.is_some()
+        });
+        code.unwrap_or(-1)
     }
 }

@@ -9,16 +9,12 @@ use std::time::{Duration, Instant};
 
 use nix::fcntl::OFlag;
 use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::{Pid, pipe2};
 
 use crate::folder::set_mode;
 use crate::leftovers::pids;
 use crate::runner::patience;
-use crate::{
-    Command, Folder, Running, copy_program, groups, machine, needs, program, status_field,
-    wait_until,
-};
+use crate::{Command, Folder, Running, copy_program, groups, machine, needs, program, wait_until};
 
 /// What a house is made with; see there.
 const SCRIPTS: [(&str, &str); 3] = [
@@ -176,7 +172,6 @@ impl House {
         let outside = self.outside.get_mut().map_err(|error| error.to_string())?;
         let end = Instant::now() + patience(20);
         while !outside.wait_briefly(Duration::from_millis(20)) {
-            collect_orphans();
             if Instant::now() > end {
                 return Err("a house that does not end".to_owned());
             }
@@ -207,18 +202,6 @@ impl Drop for House {
             Err(left) if thread::panicking() => eprintln!("left behind: {left}"),
             Err(left) => panic!("left behind: {left}"),
             Ok(()) => {}
-        }
-    }
-}
-
-/// Commands that were given up leave a process in a house, which became our child and is no
-/// [`Running`]'s: a namespace of processes does not end before it is waited for.
-fn collect_orphans() {
-    for pid in pids() {
-        let is_ours = status_field(pid, "PPid") == std::process::id().to_string();
-        let is_inside = status_field(pid, "NSpid").split_whitespace().count() > 1;
-        if is_ours && is_inside {
-            let _ = waitpid(Pid::from_raw(pid), Some(WaitPidFlag::WNOHANG));
         }
     }
 }

@@ -29,6 +29,7 @@ mod host_mount;
 mod house;
 mod leftovers;
 mod machine;
+mod orphans;
 mod receiver;
 pub mod runner;
 mod runtime;

@@ -17,7 +17,7 @@
 //! | `CORACLE_TEST_V1` | hide version 2 from engines, as crun wants it on hybrid machines |
 
 use std::any::Any;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::panic;
@@ -26,9 +26,6 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{LazyLock, Mutex};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
-
-use nix::sys::wait::{WaitPidFlag, waitpid};
-use nix::unistd::Pid;
 
 /// One test, registered by [`macro@crate::test`]: it fails by panicking.
 #[derive(Clone, Copy)]
@@ -147,9 +144,7 @@ fn run_suites(suites: Vec<Suite>) -> Vec<(String, Verdict)> {
         return without_root(suites.iter().flatten());
     }
     remember_panics();
-    // As an engine does: init processes become our children, and we collect their exit status.
-    nix::sys::prctl::set_child_subreaper(true).expect("become a subreaper");
-    thread::spawn(collect_orphans);
+    crate::orphans::collect();
     println!(
         "running {} tests, program {}",
         suites.iter().flatten().count(),
@@ -163,31 +158,6 @@ fn run_suites(suites: Vec<Suite>) -> Vec<(String, Verdict)> {
         verdicts.extend(run_all(last));
     }
     verdicts
-}
-
-/// Collects dead processes that were left to this one, as an engine does: a pid namespace does not
-/// end, and its container cannot be deleted, while a member of it is a zombie. Those for which a
-/// test waits itself are gone within a moment.
-fn collect_orphans() {
-    let mut before: HashSet<i32> = HashSet::new();
-    loop {
-        thread::sleep(Duration::from_millis(500));
-        let dead: HashSet<i32> = own_zombies().collect();
-        for pid in dead.intersection(&before) {
-            let _ = waitpid(Pid::from_raw(*pid), Some(WaitPidFlag::WNOHANG));
-        }
-        before = dead;
-    }
-}
-
-/// Children of any of our threads that have ended.
-fn own_zombies() -> impl Iterator<Item = i32> {
-    let own = format!(" Z {} ", std::process::id());
-    crate::leftovers::pids().filter(move |pid| {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        stat.rsplit_once(')')
-            .is_some_and(|(_, rest)| rest.starts_with(&own))
-    })
 }
 
 fn run_all(tests: Vec<Test>) -> Vec<(String, Verdict)> {

@@ -232,7 +232,8 @@ impl Runtime {
     #[track_caller]
     pub fn create_unwaited(&self, bundle: &Bundle) -> Container<'_> {
         let id = self.id();
-        Container::new(self, id.clone(), self.with_bundle("create", bundle).arg(id))
+        let command = self.with_bundle("create", bundle).arg(&id);
+        Container::new(self, id, command).unwaited()
     }
 
     /// `create` and `start`.
