@@ -44,6 +44,8 @@
 //! - Absent, null, empty and zero stay apart wherever they mean different things.
 //! - Nothing here knows the host: no environment, no clock, no user names.
 
+#![cfg_attr(test, allow(clippy::too_many_lines, reason = "tests are tables"))]
+
 mod capability;
 mod error;
 mod hooks;

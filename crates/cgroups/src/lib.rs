@@ -33,6 +33,8 @@
 //! - Every wait has an end, and whatever was frozen on the way runs again.
 //! - An update is carried out as a whole or taken back.
 
+#![cfg_attr(test, allow(clippy::too_many_lines, reason = "tests are tables"))]
+
 mod apply;
 mod error;
 mod plan;

@@ -32,6 +32,8 @@
 //! refused before a plugin runs. The plan is also the record: what DEL and CHECK are told is what
 //! ADD was told, whatever became of the configuration. Nothing here knows where the record is kept.
 
+#![cfg_attr(test, allow(clippy::too_many_lines, reason = "tests are tables"))]
+
 mod apply;
 mod error;
 mod plan;

@@ -47,6 +47,8 @@
 //! - Nothing here unmounts on the host: only a container without a mount namespace leaves a mount
 //!   there, and [`Plan::host_mount`] names it.
 
+#![cfg_attr(test, allow(clippy::too_many_lines, reason = "tests are tables"))]
+
 mod apply;
 mod error;
 mod plan;

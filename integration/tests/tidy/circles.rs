@@ -6,9 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use proc_macro2::{TokenStream, TokenTree};
 use syn::visit::{self, Visit};
-use syn::{Attribute, Item, ItemMod, ItemUse, Macro, UseTree, VisRestricted, Visibility};
+use syn::{Attribute, Item, ItemMod, ItemUse, Macro, VisRestricted, Visibility};
+
+use crate::source::{Words, attributes, file_of, is_test, leaves, paths};
 
 /// Which names a file has from which other: `imports[file][from]`.
 type Imports = BTreeMap<PathBuf, BTreeMap<PathBuf, BTreeSet<String>>>;
@@ -21,9 +22,9 @@ enum Named {
     /// A module, by its number.
     Module(usize),
     /// Imported: the path as it is written.
-    Import(Vec<String>),
+    Import(Words),
     /// Exported once more.
-    Export(Vec<String>),
+    Export(Words),
 }
 
 #[derive(Debug, Default)]
@@ -32,9 +33,9 @@ struct Module {
     parent: Option<usize>,
     names: BTreeMap<String, Named>,
     /// `use PATH::*`
-    globs: Vec<Vec<String>>,
+    globs: Vec<Words>,
     /// All other paths that it writes.
-    paths: BTreeSet<Vec<String>>,
+    paths: BTreeSet<Words>,
 }
 
 /// The modules of a program or library; the first is its root.
@@ -232,16 +233,6 @@ fn item_of(path: &[String]) -> &str {
         .map_or("", String::as_str)
 }
 
-/// The file of a module that one declares.
-fn file_of(child: &ItemMod, file: &Path) -> PathBuf {
-    let folder = super::source::folder_of_modules(file);
-    let flat = folder.join(format!("{}.rs", child.ident));
-    match flat.exists() {
-        true => flat,
-        false => folder.join(child.ident.to_string()).join("mod.rs"),
-    }
-}
-
 /// Collects names and paths of one module.
 #[derive(Default)]
 struct Reader<'ast> {
@@ -250,37 +241,7 @@ struct Reader<'ast> {
 }
 
 impl Reader<'_> {
-    fn add_use(&mut self, tree: &UseTree, mut path: Vec<String>, is_export: bool) {
-        match tree {
-            UseTree::Path(below) => {
-                path.push(below.ident.to_string());
-                self.add_use(&below.tree, path, is_export);
-            }
-            UseTree::Group(group) => {
-                for tree in &group.items {
-                    self.add_use(tree, path.clone(), is_export);
-                }
-            }
-            UseTree::Glob(_) => self.module.globs.push(path),
-            UseTree::Name(name) => {
-                let name = name.ident.to_string();
-                let alias = match path.last() {
-                    Some(last) if name == "self" => last.clone(),
-                    _ => name.clone(),
-                };
-                if name != "self" {
-                    path.push(name);
-                }
-                self.add_import(alias, path, is_export);
-            }
-            UseTree::Rename(rename) => {
-                path.push(rename.ident.to_string());
-                self.add_import(rename.rename.to_string(), path, is_export);
-            }
-        }
-    }
-
-    fn add_import(&mut self, alias: String, path: Vec<String>, is_export: bool) {
+    fn add_import(&mut self, alias: String, path: Words, is_export: bool) {
         let named = match is_export {
             true => Named::Export(path),
             false => {
@@ -290,59 +251,25 @@ impl Reader<'_> {
         };
         self.module.names.insert(alias, named);
     }
-
-    /// Paths among the tokens of a macro.
-    fn add_tokens(&mut self, tokens: TokenStream) {
-        let mut path: Vec<String> = Vec::new();
-        let mut colons = 0;
-        for token in tokens {
-            match token {
-                TokenTree::Ident(name) if colons == 2 => path.push(name.to_string()),
-                TokenTree::Ident(name) => {
-                    self.add_path(std::mem::replace(&mut path, vec![name.to_string()]));
-                }
-                TokenTree::Punct(mark) if mark.as_char() == ':' && !path.is_empty() => {
-                    colons += 1;
-                    continue;
-                }
-                TokenTree::Group(group) => {
-                    self.add_path(std::mem::take(&mut path));
-                    self.add_tokens(group.stream());
-                }
-                _ => self.add_path(std::mem::take(&mut path)),
-            }
-            colons = 0;
-        }
-        self.add_path(path);
-    }
-
-    fn add_path(&mut self, path: Vec<String>) {
-        if !path.is_empty() {
-            self.module.paths.insert(path);
-        }
-    }
 }
 
 impl<'ast> Visit<'ast> for Reader<'ast> {
     fn visit_item(&mut self, item: &'ast Item) {
-        let (attributes, name) = match item {
-            Item::Const(item) => (&item.attrs, Some(&item.ident)),
-            Item::Enum(item) => (&item.attrs, Some(&item.ident)),
-            Item::Fn(item) => (&item.attrs, Some(&item.sig.ident)),
-            Item::Macro(item) => (&item.attrs, item.ident.as_ref()),
-            Item::Mod(item) => (&item.attrs, None),
-            Item::Static(item) => (&item.attrs, Some(&item.ident)),
-            Item::Struct(item) => (&item.attrs, Some(&item.ident)),
-            Item::Trait(item) => (&item.attrs, Some(&item.ident)),
-            Item::Type(item) => (&item.attrs, Some(&item.ident)),
-            Item::Union(item) => (&item.attrs, Some(&item.ident)),
-            Item::Impl(item) => (&item.attrs, None),
-            Item::Use(item) => (&item.attrs, None),
-            _ => return visit::visit_item(self, item),
-        };
-        if is_test(attributes) {
+        if is_test(attributes(item)) {
             return;
         }
+        let name = match item {
+            Item::Const(item) => Some(&item.ident),
+            Item::Enum(item) => Some(&item.ident),
+            Item::Fn(item) => Some(&item.sig.ident),
+            Item::Macro(item) => item.ident.as_ref(),
+            Item::Static(item) => Some(&item.ident),
+            Item::Struct(item) => Some(&item.ident),
+            Item::Trait(item) => Some(&item.ident),
+            Item::Type(item) => Some(&item.ident),
+            Item::Union(item) => Some(&item.ident),
+            _ => None,
+        };
         if let Some(name) = name {
             self.module.names.insert(name.to_string(), Named::Item);
         }
@@ -355,29 +282,26 @@ impl<'ast> Visit<'ast> for Reader<'ast> {
 
     fn visit_item_use(&mut self, item: &'ast ItemUse) {
         let is_export = !matches!(item.vis, Visibility::Inherited);
-        self.add_use(&item.tree, Vec::new(), is_export);
+        for (path, alias) in leaves(&item.tree, &[]) {
+            match alias {
+                Some(alias) => self.add_import(alias, path, is_export),
+                None => self.module.globs.push(path),
+            }
+        }
     }
 
     fn visit_path(&mut self, path: &'ast syn::Path) {
         let names = path.segments.iter().map(|part| part.ident.to_string());
-        self.add_path(names.collect());
+        self.module.paths.insert(names.collect());
         visit::visit_path(self, path);
     }
 
     fn visit_macro(&mut self, call: &'ast Macro) {
         self.visit_path(&call.path);
-        self.add_tokens(call.tokens.clone());
+        self.module.paths.extend(paths(call.tokens.clone()));
     }
 
     fn visit_vis_restricted(&mut self, _: &'ast VisRestricted) {}
 
     fn visit_attribute(&mut self, _: &'ast Attribute) {}
-}
-
-fn is_test(attributes: &[Attribute]) -> bool {
-    attributes.iter().any(|attribute| {
-        attribute.path().is_ident("cfg")
-            && matches!(&attribute.meta, syn::Meta::List(list)
-                if list.tokens.clone().into_iter().any(|token| token.to_string() == "test"))
-    })
 }

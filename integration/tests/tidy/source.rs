@@ -1,58 +1,211 @@
-//! Rust source as the rules see it: comments and literals blanked, tests told from product.
+//! Rust source as the rules see it: tokens and syntax, tests told from product.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::ops::Range;
+use std::iter::Peekable;
 use std::path::{Path, PathBuf};
 
-/// One file. `text`, `code` and `product` have the same lines, and the same bytes on each.
-#[derive(Clone, Debug)]
+use proc_macro2::{TokenStream, TokenTree};
+use quote::ToTokens;
+use syn::visit_mut::{self, VisitMut};
+use syn::{Attribute, ImplItem, Item, ItemImpl, ItemMod, Meta, UseTree};
+
+/// One file.
 pub(crate) struct Source {
     /// Path from the top of the checkout.
     pub(crate) path: String,
     /// As it is.
     pub(crate) text: String,
-    /// Comments, strings and characters replaced by blanks.
-    pub(crate) code: String,
-    /// `code` with the items under `#[cfg(test)]` blanked too; nothing in a file of tests.
-    pub(crate) product: String,
+    /// All of it.
+    pub(crate) file: syn::File,
+    /// Without the items under `#[cfg(test)]`; nothing of a file of tests.
+    pub(crate) product: syn::File,
 }
 
 impl Source {
     /// A file of this text.
-    pub(crate) fn new(path: &str, text: &str) -> Self {
-        let code = blanked(text);
-        let mut product = code.clone();
-        for range in test_items(&code) {
-            blank(&mut product, range);
+    pub(crate) fn new(path: &str, text: &str, is_test: bool) -> Self {
+        let file = syn::parse_file(text).unwrap_or_else(|e| panic!("{path}: {e}"));
+        let mut product = file.clone();
+        match is_test {
+            true => product.items.clear(),
+            false => Product.visit_file_mut(&mut product),
         }
-        let (path, text) = (path.to_owned(), text.to_owned());
         Self {
-            path,
-            text,
-            code,
+            path: path.to_owned(),
+            text: text.to_owned(),
+            file,
             product,
         }
     }
 
-    /// `path:line` of a byte.
-    pub(crate) fn at(&self, offset: usize) -> String {
-        format!("{}:{}", self.path, line_of(&self.text, offset))
+    /// Modules declared in the file that lie in files of their own, and whether for tests only.
+    pub(crate) fn modules(&self) -> Vec<(&ItemMod, bool)> {
+        let modules = self.file.items.iter().filter_map(|item| match item {
+            Item::Mod(module) if module.content.is_none() => Some(module),
+            _ => None,
+        });
+        modules.map(|it| (it, is_test(&it.attrs))).collect()
     }
 
-    /// Modules declared in the file, as name and whether it is for tests only.
-    pub(crate) fn modules(&self) -> Vec<(String, bool)> {
-        let found = words(&self.code, "mod").filter_map(|at| {
-            let rest = self.code[at + 3..].trim_start();
-            let name = identifier(rest)?;
-            let is_test = self.product[at..].bytes().next() == Some(b' ');
-            rest[name.len()..]
-                .trim_start()
-                .starts_with(';')
-                .then(|| (name.to_owned(), is_test))
-        });
-        found.collect()
+    /// How many lines hold a token of the product.
+    pub(crate) fn lines_of_code(&self) -> usize {
+        let mut lines = BTreeSet::new();
+        add_lines(self.product.to_token_stream(), &mut lines);
+        lines.len()
     }
+}
+
+fn add_lines(tokens: TokenStream, lines: &mut BTreeSet<usize>) {
+    let mut tokens = tokens.into_iter().peekable();
+    while let Some(token) = tokens.next() {
+        if is_mark(&token, '#') && documents(&mut tokens) {
+            continue;
+        }
+        let span = match token {
+            TokenTree::Group(group) => {
+                add_lines(group.stream(), lines);
+                lines.insert(group.span_open().start().line);
+                group.span_close()
+            }
+            token => token.span(),
+        };
+        lines.extend(span.start().line..=span.end().line);
+    }
+}
+
+/// Takes the rest of an attribute that is a comment for the documentation.
+fn documents(tokens: &mut Peekable<impl Iterator<Item = TokenTree>>) -> bool {
+    tokens.next_if(|token| is_mark(token, '!'));
+    let is_comment = |token: &TokenTree| first_word(token) == Some("doc".to_owned());
+    tokens.next_if(is_comment).is_some()
+}
+
+fn first_word(token: &TokenTree) -> Option<String> {
+    match token {
+        TokenTree::Group(group) => Some(group.stream().into_iter().next()?.to_string()),
+        _ => None,
+    }
+}
+
+fn is_mark(token: &TokenTree, mark: char) -> bool {
+    matches!(token, TokenTree::Punct(it) if it.as_char() == mark)
+}
+
+/// Leaves out the items under `#[cfg(test)]`.
+struct Product;
+
+impl VisitMut for Product {
+    fn visit_file_mut(&mut self, file: &mut syn::File) {
+        file.items.retain(|item| !is_test(attributes(item)));
+        visit_mut::visit_file_mut(self, file);
+    }
+
+    fn visit_item_mod_mut(&mut self, module: &mut ItemMod) {
+        if let Some((_, items)) = &mut module.content {
+            items.retain(|item| !is_test(attributes(item)));
+        }
+        visit_mut::visit_item_mod_mut(self, module);
+    }
+
+    fn visit_item_impl_mut(&mut self, block: &mut ItemImpl) {
+        block
+            .items
+            .retain(|item| !matches!(item, ImplItem::Fn(function) if is_test(&function.attrs)));
+    }
+}
+
+/// The attributes of an item.
+pub(crate) fn attributes(item: &Item) -> &[Attribute] {
+    match item {
+        Item::Const(item) => &item.attrs,
+        Item::Enum(item) => &item.attrs,
+        Item::Fn(item) => &item.attrs,
+        Item::Impl(item) => &item.attrs,
+        Item::Macro(item) => &item.attrs,
+        Item::Mod(item) => &item.attrs,
+        Item::Static(item) => &item.attrs,
+        Item::Struct(item) => &item.attrs,
+        Item::Trait(item) => &item.attrs,
+        Item::Type(item) => &item.attrs,
+        Item::Union(item) => &item.attrs,
+        Item::Use(item) => &item.attrs,
+        _ => &[],
+    }
+}
+
+/// Does `#[cfg]` take the item out of the product?
+pub(crate) fn is_test(attributes: &[Attribute]) -> bool {
+    let names_test = |attribute: &Attribute| match &attribute.meta {
+        Meta::List(list) => {
+            let mut tokens = list.tokens.clone().into_iter();
+            tokens.any(|token| token.to_string() == "test")
+        }
+        _ => false,
+    };
+    attributes
+        .iter()
+        .any(|attribute| attribute.path().is_ident("cfg") && names_test(attribute))
+}
+
+/// The words of a path: `["std", "fs", "read"]`.
+pub(crate) type Words = Vec<String>;
+
+/// What a `use` names: the path, and the name that it has from then on; none for `*`.
+pub(crate) fn leaves(tree: &UseTree, path: &[String]) -> Vec<(Words, Option<String>)> {
+    let with = |name: &syn::Ident| {
+        let mut path = path.to_vec();
+        path.push(name.to_string());
+        path
+    };
+    match tree {
+        UseTree::Path(below) => leaves(&below.tree, &with(&below.ident)),
+        UseTree::Group(group) => {
+            let trees = group.items.iter();
+            trees.flat_map(|tree| leaves(tree, path)).collect()
+        }
+        UseTree::Glob(_) => vec![(path.to_vec(), None)],
+        UseTree::Name(name) if name.ident == "self" => {
+            vec![(path.to_vec(), path.last().cloned())]
+        }
+        UseTree::Name(name) => vec![(with(&name.ident), Some(name.ident.to_string()))],
+        UseTree::Rename(name) => {
+            let path = if name.ident == "self" {
+                path.to_vec()
+            } else {
+                with(&name.ident)
+            };
+            vec![(path, Some(name.rename.to_string()))]
+        }
+    }
+}
+
+/// The paths among the tokens of a macro.
+pub(crate) fn paths(tokens: TokenStream) -> Vec<Words> {
+    let mut found = Vec::new();
+    let mut path = Words::new();
+    let mut colons = 0;
+    for token in tokens {
+        match token {
+            TokenTree::Ident(name) if colons == 2 => path.push(name.to_string()),
+            TokenTree::Ident(name) => {
+                found.push(std::mem::replace(&mut path, vec![name.to_string()]));
+            }
+            TokenTree::Punct(mark) if mark.as_char() == ':' && !path.is_empty() => {
+                colons += 1;
+                continue;
+            }
+            TokenTree::Group(group) => {
+                found.push(std::mem::take(&mut path));
+                found.extend(paths(group.stream()));
+            }
+            _ => found.push(std::mem::take(&mut path)),
+        }
+        colons = 0;
+    }
+    found.push(path);
+    found.retain(|path| !path.is_empty());
+    found
 }
 
 /// All Rust files below `crates` that a `mod` reaches, and the paths of those that none does.
@@ -77,27 +230,28 @@ fn reach(top: &Path, path: &Path, is_test: bool, sources: &mut BTreeMap<PathBuf,
     let Ok(text) = fs::read_to_string(path) else {
         return;
     };
-    let mut source = Source::new(&shown(top, path), &text);
-    if is_test {
-        let all = 0..source.product.len();
-        blank(&mut source.product, all);
+    let source = Source::new(&shown(top, path), &text, is_test);
+    for (module, is_for_tests) in source.modules() {
+        reach(
+            top,
+            &file_of(module, path),
+            is_test || is_for_tests,
+            sources,
+        );
     }
-    let modules = source.modules();
     sources.insert(path.to_owned(), source);
-    let folder = folder_of_modules(path);
-    for (name, is_for_tests) in modules {
-        let file = folder.join(format!("{name}.rs"));
-        let nested = folder.join(&name).join("mod.rs");
-        let file = if file.exists() { file } else { nested };
-        reach(top, &file, is_test || is_for_tests, sources);
-    }
 }
 
-/// Where the modules that a file declares lie.
-pub(crate) fn folder_of_modules(path: &Path) -> PathBuf {
-    match path.file_stem().and_then(|stem| stem.to_str()) {
-        Some("lib" | "main" | "mod") | None => path.with_file_name(""),
-        Some(_) => path.with_extension(""),
+/// The file of a module that one declares.
+pub(crate) fn file_of(module: &ItemMod, file: &Path) -> PathBuf {
+    let folder = match file.file_stem().and_then(|stem| stem.to_str()) {
+        Some("lib" | "main" | "mod") | None => file.with_file_name(""),
+        Some(_) => file.with_extension(""),
+    };
+    let flat = folder.join(format!("{}.rs", module.ident));
+    match flat.exists() {
+        true => flat,
+        false => folder.join(module.ident.to_string()).join("mod.rs"),
     }
 }
 
@@ -146,178 +300,4 @@ fn entries(folder: &Path) -> Vec<PathBuf> {
 /// A path from the top of the checkout.
 pub(crate) fn shown(top: &Path, path: &Path) -> String {
     path.strip_prefix(top).unwrap_or(path).display().to_string()
-}
-
-/// Number of the line that a byte is on, from 1.
-pub(crate) fn line_of(text: &str, offset: usize) -> usize {
-    text[..offset].matches('\n').count() + 1
-}
-
-/// Where this word stands as an identifier of its own.
-pub(crate) fn words<'a>(code: &'a str, word: &'a str) -> impl Iterator<Item = usize> + 'a {
-    code.match_indices(word)
-        .map(|(at, _)| at)
-        .filter(move |at| {
-            let before = code[..*at].bytes().next_back();
-            let after = code[at + word.len()..].bytes().next();
-            !before.is_some_and(is_in_name) && !after.is_some_and(is_in_name)
-        })
-}
-
-/// The identifier that the text begins with.
-pub(crate) fn identifier(text: &str) -> Option<&str> {
-    let end = text
-        .bytes()
-        .position(|byte| !is_in_name(byte))
-        .unwrap_or(text.len());
-    (end > 0).then(|| &text[..end])
-}
-
-pub(crate) fn is_in_name(byte: u8) -> bool {
-    byte == b'_' || byte.is_ascii_alphanumeric() || !byte.is_ascii()
-}
-
-/// Offset behind the bracket that closes the one at `open`.
-pub(crate) fn closing(code: &str, open: usize) -> usize {
-    let mut depth = 0;
-    for (at, byte) in code.bytes().enumerate().skip(open) {
-        match byte {
-            b'(' | b'[' | b'{' => depth += 1,
-            b')' | b']' | b'}' => depth -= 1,
-            _ => {}
-        }
-        if depth == 0 {
-            return at + 1;
-        }
-    }
-    code.len()
-}
-
-/// Items that stand behind `#[cfg(test)]`.
-fn test_items(code: &str) -> Vec<Range<usize>> {
-    let found = code.match_indices("#[cfg(test)]");
-    found
-        .map(|(at, mark)| at..end_of_item(code, at + mark.len()))
-        .collect()
-}
-
-/// Offset behind the item that begins here: at its `;`, or at the end of its body.
-fn end_of_item(code: &str, start: usize) -> usize {
-    let mut at = start;
-    while let Some(byte) = code.as_bytes().get(at) {
-        match byte {
-            b';' => return at + 1,
-            b'{' => return closing(code, at),
-            b'(' | b'[' => at = closing(code, at),
-            _ => at += 1,
-        }
-    }
-    code.len()
-}
-
-/// Replaces all but line ends by blanks. A character of several bytes becomes as many blanks.
-fn blank(code: &mut String, range: Range<usize>) {
-    let blanks = blanks(&code[range.clone()]);
-    code.replace_range(range, &blanks);
-}
-
-fn blanks(text: &str) -> String {
-    let bytes = text.bytes();
-    bytes
-        .map(|byte| if byte == b'\n' { '\n' } else { ' ' })
-        .collect()
-}
-
-/// Blanks comments and literals.
-fn blanked(text: &str) -> String {
-    let mut code = String::with_capacity(text.len());
-    while code.len() < text.len() {
-        let rest = &text[code.len()..];
-        match token(rest) {
-            Token::Code(length) => code.push_str(&rest[..length]),
-            Token::Hidden(length) => code.push_str(&blanks(&rest[..length])),
-        }
-    }
-    code
-}
-
-/// What text begins with, and its length.
-enum Token {
-    Code(usize),
-    /// A comment, or a literal with its quotes.
-    Hidden(usize),
-}
-
-fn token(rest: &str) -> Token {
-    if rest.starts_with("//") {
-        return Token::Hidden(rest.find('\n').unwrap_or(rest.len()));
-    }
-    if rest.starts_with("/*") {
-        return Token::Hidden(block_comment(rest));
-    }
-    if let Some(length) = string(rest).or_else(|| character(rest)) {
-        return Token::Hidden(length);
-    }
-    let length = rest.chars().next().map_or(1, char::len_utf8);
-    // A whole name at once: the `r` in its middle begins no raw string.
-    Token::Code(identifier(rest).map_or(length, str::len))
-}
-
-fn block_comment(rest: &str) -> usize {
-    let (mut depth, mut at) = (0, 0);
-    while at < rest.len() {
-        let two = rest.as_bytes().get(at..at + 2).unwrap_or_default();
-        match two {
-            b"/*" => (depth, at) = (depth + 1, at + 2),
-            b"*/" => (depth, at) = (depth - 1, at + 2),
-            _ => at += 1,
-        }
-        if depth == 0 {
-            break;
-        }
-    }
-    at
-}
-
-/// Length of the string that begins here, of any kind.
-fn string(rest: &str) -> Option<usize> {
-    let prefixes = ["br", "cr", "r", "b", "c", ""].iter();
-    let mut lengths = prefixes.filter_map(|prefix| {
-        let behind = rest.strip_prefix(prefix)?;
-        let body = behind.trim_start_matches('#');
-        let hashes = behind.len() - body.len();
-        let body = body.strip_prefix('"')?;
-        let start = rest.len() - body.len();
-        if prefix.ends_with('r') {
-            let end = format!("\"{}", "#".repeat(hashes));
-            return Some(start + body.find(&end).map_or(body.len(), |at| at + end.len()));
-        }
-        (hashes == 0).then(|| start + until(body, b'"'))
-    });
-    lengths.next()
-}
-
-/// Length of the character literal that begins here; a lifetime is none.
-fn character(rest: &str) -> Option<usize> {
-    let body = rest
-        .strip_prefix("b'")
-        .or_else(|| rest.strip_prefix('\''))?;
-    let start = rest.len() - body.len();
-    if body.starts_with('\\') {
-        return Some(start + until(body, b'\''));
-    }
-    let first = body.chars().next()?.len_utf8();
-    body[first..].starts_with('\'').then_some(start + first + 1)
-}
-
-/// Length up to and with the quote that ends a literal.
-fn until(body: &str, quote: u8) -> usize {
-    let mut is_escaped = false;
-    for (at, byte) in body.bytes().enumerate() {
-        if byte == quote && !is_escaped {
-            return at + 1;
-        }
-        is_escaped = byte == b'\\' && !is_escaped;
-    }
-    body.len()
 }

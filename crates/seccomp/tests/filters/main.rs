@@ -1,5 +1,7 @@
 //! Whether programs do what profiles say: by a model of the profile, by libseccomp, by the kernel.
 
+#![allow(clippy::too_many_lines, reason = "tests are tables")]
+
 #[cfg(test)]
 mod differential;
 #[cfg(test)]
