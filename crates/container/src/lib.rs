@@ -84,7 +84,7 @@ pub use status::Status;
 pub use steps::Steps;
 pub use store::Store;
 pub use timestamp::rfc3339;
-pub use update::{Kind as LimitKind, Limit, NewResources, UpdateOptions, update};
+pub use update::{Kind as LimitKind, LIMITS, Limit, NewResources, UpdateOptions, update};
 
 /// Returns when the runtime's own file cannot be written from a container; else executes it once
 /// more from a protected copy. To be called first by the verbs that clone.

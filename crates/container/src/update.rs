@@ -17,7 +17,7 @@ use crate::lock;
 use crate::moved;
 use crate::status::Verb;
 use crate::store::{Directory, Store};
-pub use limit::{Kind, Limit};
+pub use limit::{Kind, LIMITS, Limit};
 use merge::Extras;
 
 /// What `update` is asked.
@@ -40,8 +40,8 @@ pub enum NewResources {
     File(PathBuf),
     /// The same on standard input.
     StandardInput,
-    /// Flags, each with a number or text of its [`Kind`].
-    Flags(Vec<(Limit, String)>),
+    /// Flags, each with a number or text as its [`Kind`] says.
+    Flags(Vec<(&'static Limit, Value)>),
 }
 
 /// Changes the limits of a container that is not stopped. Returns warnings, one line each.
@@ -54,7 +54,7 @@ pub fn update(store: &Store, options: &UpdateOptions) -> Result<Vec<String>, Err
     let result = coracle_bundle::parse_resources(&text)
         .map_err(Error::from)
         .and_then(|asked| change(store, options, &asked, &text));
-    result.map_err(|error| in_callers_words(error, &options.resources))
+    result.map_err(|error| by_callers_name(error, &options.resources))
 }
 
 /// The resources object, as text.
@@ -131,7 +131,7 @@ fn tree(directory: &Directory, text: &[u8]) -> Result<Value, Error> {
 }
 
 /// Names the value as the caller gave it: by the path in his object, or by the flag.
-fn in_callers_words(mut error: Error, resources: &NewResources) -> Error {
+fn by_callers_name(mut error: Error, resources: &NewResources) -> Error {
     let flags = match resources {
         NewResources::Flags(flags) => &flags[..],
         _ => &[],
@@ -148,15 +148,15 @@ fn in_callers_words(mut error: Error, resources: &NewResources) -> Error {
     error
 }
 
-fn renamed(path: &str, flags: &[(Limit, String)]) -> String {
+fn renamed(path: &str, flags: &[(&'static Limit, Value)]) -> String {
     let path = path.strip_prefix("config.json: ").unwrap_or(path);
     let inside = path.strip_prefix("linux.").unwrap_or(path);
     if inside.starts_with("intelRdt") {
         return path.to_owned();
     }
-    let given = |limit: &Limit| flags.iter().any(|(flag, _)| flag == limit);
-    match Limit::at(inside).filter(given) {
-        Some(limit) => format!("--{}", limit.flag()),
+    let is_flag = |limit: &&Limit| flags.iter().any(|(flag, _)| flag == limit);
+    match Limit::at(inside).filter(is_flag) {
+        Some(limit) => format!("--{}", limit.flag),
         None => inside.to_owned(),
     }
 }
@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn values_are_called_as_the_caller_called_them() {
-        let flags = [(Limit::CpuPeriod, "5".to_owned())];
+        let flags = [(limit::named("cpu-period"), Value::from(5))];
         for (path, flags, expected) in [
             ("resources.cpu.period", &flags[..], "--cpu-period"),
             (

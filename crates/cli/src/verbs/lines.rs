@@ -151,8 +151,8 @@ fn show_update(shown: &mut Shown, Update { options, ignored }: &Update) {
         NewResources::File(file) => shown.value("file", Some(file)),
         NewResources::StandardInput => shown.word("stdin", true),
         NewResources::Flags(flags) => {
-            for (limit, text) in flags {
-                shown.value(limit.flag(), Some(text));
+            for (limit, value) in flags {
+                shown.value(limit.flag, Some(value.to_string().replace('"', "")));
             }
         }
     }

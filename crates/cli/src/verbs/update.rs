@@ -1,6 +1,7 @@
 //! `update ID`: new limits for a container.
 
-use coracle_container::{Limit, LimitKind, NewResources, UpdateOptions};
+use coracle_container::{LIMITS, Limit, LimitKind, NewResources, UpdateOptions};
+use serde_json::Value;
 
 use super::verb::{Context, Request, Verb};
 use crate::arguments::table::{Command, Flag, Order, value};
@@ -110,35 +111,35 @@ fn read(arguments: &Arguments) -> Result<Update, Usage> {
     })
 }
 
-/// The canonical spelling of a value; `None` if it is none.
-type Parse = fn(&[u8]) -> Option<String>;
+/// A value's number or text; `None` if it is none.
+type Parse = fn(&[u8]) -> Option<Value>;
 
 /// The limits whose flags are arguments. An empty value counts as none, as in Go.
-fn limits(arguments: &Arguments) -> Result<Vec<(Limit, String)>, Usage> {
+fn limits(arguments: &Arguments) -> Result<Vec<(&'static Limit, Value)>, Usage> {
     let mut limits = Vec::new();
-    for limit in Limit::ALL {
-        if arguments.value(limit.flag()).is_none() {
+    for limit in &LIMITS {
+        if arguments.value(limit.flag).is_none() {
             continue;
         }
-        let (expected, parse): (_, Parse) = match limit.kind() {
-            LimitKind::Signed => ("a whole number", |text| number::<i64>(text)),
-            LimitKind::Unsigned => ("a whole number from 0", |text| number::<u64>(text)),
+        let (expected, parse): (_, Parse) = match limit.kind {
+            LimitKind::Signed => ("a whole number", number::<i64>),
+            LimitKind::Unsigned => ("a whole number from 0", number::<u64>),
             LimitKind::Bytes => ("bytes such as 64m, or -1", |text| {
-                Some(parse_bytes(text)?.to_string())
+                parse_bytes(text).map(Value::from)
             }),
             LimitKind::Text => ("a list such as 0-3,7", |text| {
-                Some(std::str::from_utf8(text).ok()?.to_owned())
+                Some(Value::from(std::str::from_utf8(text).ok()?))
             }),
         };
-        let value = arguments.parsed(limit.flag(), expected, parse)?;
+        let value = arguments.parsed(limit.flag, expected, parse)?;
         limits.extend(value.map(|value| (limit, value)));
     }
     Ok(limits)
 }
 
-fn number<T: std::str::FromStr + ToString>(text: &[u8]) -> Option<String> {
-    let text = std::str::from_utf8(text).ok()?;
-    Some(text.parse::<T>().ok()?.to_string())
+fn number<T: std::str::FromStr + Into<Value>>(text: &[u8]) -> Option<Value> {
+    let number: T = std::str::from_utf8(text).ok()?.parse().ok()?;
+    Some(number.into())
 }
 
 impl Request for Update {

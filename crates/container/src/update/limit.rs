@@ -1,38 +1,17 @@
-//! The limits that `update` has flags for, and their places in the resources object.
+//! The limits that `update` has flags for, one row each.
 
+use coracle_bundle::member;
 use serde_json::{Map, Value};
 
 /// A limit with a flag of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Limit {
-    /// `blockIO.weight`
-    BlkioWeight,
-    /// `cpu.period`
-    CpuPeriod,
-    /// `cpu.quota`
-    CpuQuota,
-    /// `cpu.burst`
-    CpuBurst,
-    /// `cpu.shares`
-    CpuShare,
-    /// `cpu.realtimePeriod`
-    CpuRtPeriod,
-    /// `cpu.realtimeRuntime`
-    CpuRtRuntime,
-    /// `cpu.cpus`
-    CpusetCpus,
-    /// `cpu.mems`
-    CpusetMems,
-    /// `cpu.idle`
-    CpuIdle,
-    /// `memory.limit`
-    Memory,
-    /// `memory.reservation`
-    MemoryReservation,
-    /// `memory.swap`
-    MemorySwap,
-    /// `pids.limit`
-    PidsLimit,
+#[derive(Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// The flag's name, without dashes.
+    pub flag: &'static str,
+    /// What the flag takes.
+    pub kind: Kind,
+    /// Section and key in the resources object.
+    property: (&'static str, &'static str),
 }
 
 /// How a limit is written.
@@ -48,105 +27,59 @@ pub enum Kind {
     Text,
 }
 
+/// All of them.
+pub static LIMITS: [Limit; 14] = [
+    limit("memory", Kind::Bytes, ("memory", "limit")),
+    limit("memory-reservation", Kind::Bytes, ("memory", "reservation")),
+    limit("memory-swap", Kind::Bytes, ("memory", "swap")),
+    limit("cpu-share", Kind::Unsigned, ("cpu", "shares")),
+    limit("cpu-period", Kind::Unsigned, ("cpu", "period")),
+    limit("cpu-quota", Kind::Signed, ("cpu", "quota")),
+    limit("cpu-burst", Kind::Unsigned, ("cpu", "burst")),
+    limit("cpu-idle", Kind::Signed, ("cpu", "idle")),
+    limit("cpu-rt-period", Kind::Unsigned, ("cpu", "realtimePeriod")),
+    limit("cpu-rt-runtime", Kind::Signed, ("cpu", "realtimeRuntime")),
+    limit("cpuset-cpus", Kind::Text, ("cpu", "cpus")),
+    limit("cpuset-mems", Kind::Text, ("cpu", "mems")),
+    limit("pids-limit", Kind::Signed, ("pids", "limit")),
+    limit("blkio-weight", Kind::Unsigned, ("blockIO", "weight")),
+];
+
+const fn limit(flag: &'static str, kind: Kind, property: (&'static str, &'static str)) -> Limit {
+    Limit {
+        flag,
+        kind,
+        property,
+    }
+}
+
 impl Limit {
-    /// All, in the order of `--help`.
-    pub const ALL: [Self; 14] = [
-        Self::Memory,
-        Self::MemoryReservation,
-        Self::MemorySwap,
-        Self::CpuShare,
-        Self::CpuPeriod,
-        Self::CpuQuota,
-        Self::CpuBurst,
-        Self::CpuIdle,
-        Self::CpuRtPeriod,
-        Self::CpuRtRuntime,
-        Self::CpusetCpus,
-        Self::CpusetMems,
-        Self::PidsLimit,
-        Self::BlkioWeight,
-    ];
-
-    /// The flag's name, without dashes.
-    #[must_use]
-    pub fn flag(self) -> &'static str {
-        match self {
-            Self::BlkioWeight => "blkio-weight",
-            Self::CpuPeriod => "cpu-period",
-            Self::CpuQuota => "cpu-quota",
-            Self::CpuBurst => "cpu-burst",
-            Self::CpuShare => "cpu-share",
-            Self::CpuRtPeriod => "cpu-rt-period",
-            Self::CpuRtRuntime => "cpu-rt-runtime",
-            Self::CpusetCpus => "cpuset-cpus",
-            Self::CpusetMems => "cpuset-mems",
-            Self::CpuIdle => "cpu-idle",
-            Self::Memory => "memory",
-            Self::MemoryReservation => "memory-reservation",
-            Self::MemorySwap => "memory-swap",
-            Self::PidsLimit => "pids-limit",
-        }
-    }
-
-    /// How its value is written.
-    #[must_use]
-    pub fn kind(self) -> Kind {
-        match self {
-            Self::BlkioWeight
-            | Self::CpuPeriod
-            | Self::CpuBurst
-            | Self::CpuShare
-            | Self::CpuRtPeriod => Kind::Unsigned,
-            Self::CpuQuota | Self::CpuRtRuntime | Self::CpuIdle | Self::PidsLimit => Kind::Signed,
-            Self::CpusetCpus | Self::CpusetMems => Kind::Text,
-            Self::Memory | Self::MemoryReservation | Self::MemorySwap => Kind::Bytes,
-        }
-    }
-
-    /// Section and key in the resources object.
-    fn place(self) -> (&'static str, &'static str) {
-        match self {
-            Self::BlkioWeight => ("blockIO", "weight"),
-            Self::CpuPeriod => ("cpu", "period"),
-            Self::CpuQuota => ("cpu", "quota"),
-            Self::CpuBurst => ("cpu", "burst"),
-            Self::CpuShare => ("cpu", "shares"),
-            Self::CpuRtPeriod => ("cpu", "realtimePeriod"),
-            Self::CpuRtRuntime => ("cpu", "realtimeRuntime"),
-            Self::CpusetCpus => ("cpu", "cpus"),
-            Self::CpusetMems => ("cpu", "mems"),
-            Self::CpuIdle => ("cpu", "idle"),
-            Self::Memory => ("memory", "limit"),
-            Self::MemoryReservation => ("memory", "reservation"),
-            Self::MemorySwap => ("memory", "swap"),
-            Self::PidsLimit => ("pids", "limit"),
-        }
-    }
-
-    /// The limit at `resources.SECTION.KEY`.
-    pub(super) fn at(path: &str) -> Option<Self> {
-        let (section, key) = path.strip_prefix("resources.")?.split_once('.')?;
-        Self::ALL
-            .into_iter()
-            .find(|limit| limit.place() == (section, key))
+    /// The limit whose JSON path in the request is `path`: `resources.memory.limit`.
+    pub(super) fn at(path: &str) -> Option<&'static Self> {
+        let is_at = |limit: &&Limit| {
+            let (section, key) = limit.property;
+            member(&format!("resources.{section}"), key) == path
+        };
+        LIMITS.iter().find(is_at)
     }
 }
 
 /// The resources object that says the same as the flags.
-pub(super) fn object(flags: &[(Limit, String)]) -> Value {
+pub(super) fn object(flags: &[(&'static Limit, Value)]) -> Value {
     let mut sections = Map::new();
-    for (limit, text) in flags {
-        let (section, key) = limit.place();
-        let number = serde_json::from_str(text).ok();
-        let value = number
-            .filter(|_| limit.kind() != Kind::Text)
-            .unwrap_or_else(|| Value::String(text.clone()));
+    for (limit, value) in flags {
+        let (section, key) = limit.property;
         let entry = sections.entry(section).or_insert_with(|| Map::new().into());
         if let Value::Object(entry) = entry {
-            entry.insert(key.to_owned(), value);
+            entry.insert(key.to_owned(), value.clone());
         }
     }
     Value::Object(sections)
+}
+
+#[cfg(test)]
+pub(super) fn named(flag: &str) -> &'static Limit {
+    LIMITS.iter().find(|limit| limit.flag == flag).unwrap()
 }
 
 #[cfg(test)]
@@ -157,9 +90,9 @@ mod tests {
     #[test]
     fn flags_become_an_object() {
         let flags = [
-            (Limit::Memory, "1048576".to_owned()),
-            (Limit::CpusetCpus, "0".to_owned()),
-            (Limit::CpuQuota, "-1".to_owned()),
+            (named("memory"), json!(1_048_576)),
+            (named("cpuset-cpus"), json!("0")),
+            (named("cpu-quota"), json!(-1)),
         ];
         assert_eq!(
             object(&flags),
@@ -168,13 +101,11 @@ mod tests {
     }
 
     #[test]
-    fn each_limit_is_found_by_its_place() {
-        for limit in Limit::ALL {
-            let (section, key) = limit.place();
-            assert_eq!(
-                Limit::at(&format!("resources.{section}.{key}")),
-                Some(limit)
-            );
+    fn each_limit_is_found_by_its_path() {
+        for limit in &LIMITS {
+            let (section, key) = limit.property;
+            let found = Limit::at(&member(&format!("resources.{section}"), key));
+            assert_eq!(found, Some(limit));
         }
         assert_eq!(Limit::at("resources.cpu.other"), None);
     }
