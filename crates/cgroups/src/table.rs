@@ -320,6 +320,10 @@ table! {
     MEMORY_MIN: MEMORY, "",
         V2_ONLY,
         file("memory.min", Kind::Limit).unit("MemoryMin", 0).there();
+    /// Since Linux 5.19; its systemd property since 253.
+    MEMORY_ZSWAP: MEMORY, "",
+        V2_ONLY,
+        file("memory.zswap.max", Kind::Limit).unit("MemoryZSwapMax", 253).there();
     MEMORY_OOM_GROUP: MEMORY, "",
         V2_ONLY,
         file("memory.oom.group", Kind::KillAll).unit("OOMPolicy", 253).there();

@@ -246,6 +246,29 @@ fn limits_are_properties_and_files() {
 }
 
 #[test]
+fn compressed_swap_is_a_property_and_a_file() {
+    let runtime = systemd();
+    let container = runtime.sleeper();
+    if !folder(&container).join("memory.zswap.max").exists() {
+        coracle_integration::skip!("this kernel has no memory.zswap.max");
+    }
+    let bound = |limit: &str| {
+        let flag = format!("--memory-zswap={limit}");
+        runtime
+            .command(["update", flag.as_str(), &container.id])
+            .output()
+            .ok();
+        let property = show(&unit(&container), "MemoryZSwapMax");
+        (property, file(&container, "memory.zswap.max"))
+    };
+    let both = |property: &str, file: &str| (property.to_owned(), file.to_owned());
+    assert_eq!(bound("4m"), both("4194304", "4194304"));
+    reload();
+    assert_eq!(file(&container, "memory.zswap.max"), "4194304");
+    assert_eq!(bound("-1"), both("infinity", "max"));
+}
+
+#[test]
 fn cpusets_are_properties_and_files() {
     let runtime = systemd();
     needs::controller("cpuset");

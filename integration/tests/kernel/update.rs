@@ -592,6 +592,24 @@ fn block_devices_are_added() {
 }
 
 #[test]
+fn compressed_swap_is_bounded() {
+    let runtime = Runtime::new();
+    let container = runtime.sleeper();
+    let bounded = update(&container, ["--memory-zswap", "4m"]);
+    if !is_v2() {
+        bounded.fails(["resources.unified", "cgroup v1"]);
+        return;
+    }
+    if bounded.code != 0 {
+        bounded.fails(["--memory-zswap: ", "this kernel has no such file"]);
+        coracle_integration::skip!("this kernel has no memory.zswap.max");
+    }
+    assert_eq!(read(&container, (("", ""), "memory.zswap.max")), "4194304");
+    update(&container, ["--memory-zswap", "-1"]).ok();
+    assert_eq!(read(&container, (("", ""), "memory.zswap.max")), "max");
+}
+
+#[test]
 fn unified_files_are_written() {
     let runtime = Runtime::new();
     let container = runtime.sleeper();

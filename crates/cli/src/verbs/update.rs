@@ -48,6 +48,11 @@ const FLAGS: &[Flag] = &[
         "Memory and swap together; -1 is no limit",
     ),
     value(
+        "memory-zswap",
+        "BYTES",
+        "Compressed swap that stays in memory (cgroup v2); -1 is no limit",
+    ),
+    value(
         "cpu-share",
         "N",
         "Weight against other containers, 2 to 262144",

@@ -28,10 +28,11 @@ pub enum Kind {
 }
 
 /// All of them.
-pub static LIMITS: [Limit; 14] = [
+pub static LIMITS: [Limit; 15] = [
     limit("memory", Kind::Bytes, ("memory", "limit")),
     limit("memory-reservation", Kind::Bytes, ("memory", "reservation")),
     limit("memory-swap", Kind::Bytes, ("memory", "swap")),
+    limit("memory-zswap", Kind::Bytes, ("unified", "memory.zswap.max")),
     limit("cpu-share", Kind::Unsigned, ("cpu", "shares")),
     limit("cpu-period", Kind::Unsigned, ("cpu", "period")),
     limit("cpu-quota", Kind::Signed, ("cpu", "quota")),
@@ -71,10 +72,23 @@ pub(super) fn object(flags: &[(&'static Limit, Value)]) -> Value {
         let (section, key) = limit.property;
         let entry = sections.entry(section).or_insert_with(|| Map::new().into());
         if let Value::Object(entry) = entry {
-            entry.insert(key.to_owned(), value.clone());
+            let value = match section {
+                "unified" => as_file_content(value).into(),
+                _ => value.clone(),
+            };
+            entry.insert(key.to_owned(), value);
         }
     }
     Value::Object(sections)
+}
+
+/// A number as the kernel's files of cgroup v2 take it.
+fn as_file_content(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        number if number.as_i64() == Some(-1) => "max".to_owned(),
+        number => number.to_string(),
+    }
 }
 
 #[cfg(test)]
@@ -93,10 +107,12 @@ mod tests {
             (named("memory"), json!(1_048_576)),
             (named("cpuset-cpus"), json!("0")),
             (named("cpu-quota"), json!(-1)),
+            (named("memory-zswap"), json!(-1)),
         ];
         assert_eq!(
             object(&flags),
-            json!({"memory": {"limit": 1048576}, "cpu": {"cpus": "0", "quota": -1}})
+            json!({"memory": {"limit": 1048576}, "cpu": {"cpus": "0", "quota": -1},
+                "unified": {"memory.zswap.max": "max"}})
         );
     }
 

@@ -298,11 +298,12 @@ mod tests {
             ("cpuset.mems", "0"),
             ("memory.oom.group", "1"),
             ("cpu.max", "max 50000"),
+            ("memory.zswap.max", "1M"),
         ];
         assert_eq!(
             check(253, &writes),
             "CPUWeight=0 AllowedCPUs=[7, 2] AllowedMemoryNodes=[1] OOMPolicy='kill' \
-             CPUQuotaPerSecUSec=infinity CPUQuotaPeriodUSec=50000"
+             CPUQuotaPerSecUSec=infinity CPUQuotaPeriodUSec=50000 MemoryZSwapMax=1048576"
         );
         assert_eq!(check(241, &writes), "CPUQuotaPerSecUSec=infinity");
         let write = Write::by_name("memory.oom.group", "1", "x");
