@@ -755,7 +755,7 @@ fn unified_files() {
         "unified",
         [(
             json!({"nothing.max": "1"}),
-            "unified[\"nothing.max\"]",
+            r#"unified[\"nothing.max\"]"#,
             "nothing",
         )],
     );
@@ -763,7 +763,7 @@ fn unified_files() {
         "unified",
         [(
             json!({"memory.nothing": "1"}),
-            "unified[\"memory.nothing\"]",
+            r#"unified[\"memory.nothing\"]"#,
             "",
         )],
     );

@@ -453,7 +453,10 @@ pub(crate) fn fail_every_value(runtime: &Runtime) {
             asked[section] = json!({});
         }
         asked[section][key] = value;
-        let place = format!("resources.{section}.{key}");
+        let place = match section {
+            "unified" => format!(r#"resources.unified[\"{key}\"]"#),
+            _ => format!("resources.{section}.{key}"),
+        };
         update_with(&container, &asked).fails([place.as_str()]);
         assert_eq!(state(&container), before, "{place}");
     }
@@ -629,7 +632,7 @@ fn unified_files_are_written() {
         "memory.high": "50000000", "memory.low": "1048576", "pids.max": "55"});
     assert_eq!(resources(&container)["unified"], stored);
     update_with(&container, &json!({"unified": {"nothing.max": "1"}}))
-        .fails(["resources.unified[\"nothing.max\"]", "nothing"]);
+        .fails([r#"resources.unified[\"nothing.max\"]"#, "nothing"]);
 }
 
 /// On a hybrid host the v2 group gets only what a limit of create needs.
