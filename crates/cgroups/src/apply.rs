@@ -6,8 +6,8 @@ mod files;
 mod freeze;
 mod hint;
 mod init;
+mod init_cgroup;
 mod kill;
-mod leaf;
 mod partition;
 mod processes;
 mod remove;
@@ -25,14 +25,15 @@ mod write;
 
 pub use freeze::{freeze, freezer, is_frozen, thaw};
 pub use init::join;
+pub use init_cgroup::enter_init_cgroup;
 pub use kill::{kill, release};
-pub use leaf::descend;
-pub use processes::{company, follow, processes};
-pub use remove::{remove, remove_foreseen, undo};
+pub use processes::{follow, processes, processes_in_moved};
+pub use remove::{remove, remove_planned, undo};
 pub use runtime::{
-    Created, Joining, at_init, create, enclose, enter, find, foresee, oom_killed, open, open_procs,
+    Created, Joining, at_init, create, enclose, enter, find, oom_killed, open, open_procs,
+    planned_record,
 };
 pub use statistics::statistics;
-pub use systemd::{Place, place};
+pub use systemd::{UnitAction, join_unit};
 pub use update::{Undo, survey, update};
-pub use watch::{Happening, Watch, watch};
+pub use watch::{CgroupEvent, Watch, watch};

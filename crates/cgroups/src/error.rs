@@ -10,10 +10,10 @@ use crate::table::{CPUSET_PARTITION, Version};
 /// A failure of planning or carrying out: one lower-case line.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The manager that was asked for is not there.
+    /// The requested manager is not there.
     #[error("--systemd-cgroup: systemd not running on this host")]
     NoSystemd,
-    /// systemd was asked for something and did not do it.
+    /// systemd did not do what it was called for.
     #[error("systemd: {attempted} {unit}: {problem}")]
     Systemd {
         /// `start`, `stop` …
@@ -103,7 +103,7 @@ pub enum Error {
         /// The kernel's answer; `None` if the controller isn't handed down that far.
         errno: Option<Errno>,
     },
-    /// A threaded or invalid v2 domain cannot hold what is asked.
+    /// A threaded or invalid v2 domain cannot hold what is requested.
     #[error(
         "cgroup {}: its type is `{kind}`, which allows no limits on memory, io or hugetlb",
         path.display()
@@ -138,7 +138,7 @@ pub enum Error {
         path: PathBuf,
         /// The value.
         value: String,
-        /// What the kernel says in `cpuset.cpus.partition`: `root invalid (…)`.
+        /// What the kernel shows in `cpuset.cpus.partition`: `root invalid (…)`.
         state: String,
     },
     /// Reading a file.
@@ -211,7 +211,7 @@ pub enum Error {
         /// What is still as the update had it, and why.
         left: String,
     },
-    /// The container has no cgroup that could do what is asked.
+    /// The container has no cgroup that could do what is requested.
     #[error("{verb}: the container has no {what}")]
     Lacking {
         /// `pause`, `resume`, `kill`.
@@ -258,15 +258,15 @@ pub enum Error {
         path: PathBuf,
         /// The kernel's answer.
         errno: Errno,
-        /// The kernel's own words from `info/last_cmd_status`, or empty.
+        /// The kernel's reason from `info/last_cmd_status`, or empty.
         hint: String,
     },
 }
 
-/// Why systemd did not do what it was asked.
+/// Why systemd did not do what it was called for.
 #[derive(Debug, thiserror::Error)]
 pub enum UnitProblem {
-    /// It refused, or could not be heard.
+    /// It refused, or the connection failed.
     #[error("{0}")]
     Bus(#[from] coracle_dbus::Error),
     /// It tried, and this came of it.
@@ -281,7 +281,7 @@ pub enum UnitProblem {
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
-    /// The JSON path that the error speaks of, for callers who know the value by another name.
+    /// The JSON path that the error names, for callers who know the value by another name.
     pub fn path_mut(&mut self) -> Option<&mut String> {
         match self {
             Self::Config { path, .. } | Self::Controller { path, .. } => Some(path),

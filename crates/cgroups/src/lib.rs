@@ -28,7 +28,7 @@
 //! - A failed [`create`] leaves no directory; a directory that was there before is never removed.
 //! - No path leads out of a hierarchy's mount: `..` ends at its top, and the mount must be a cgroup
 //!   file system.
-//! - The device list begins with deny-all, whatever the config says.
+//! - The device list begins with deny-all, whatever the config has.
 //! - No pid is written to `cgroup.procs`, but of an init whose cgroup is a systemd slice by name.
 //! - Every wait has an end, and whatever was frozen on the way runs again.
 //! - An update is carried out as a whole or taken back.
@@ -44,10 +44,10 @@ mod table;
 mod value;
 
 pub use apply::{
-    Created, Happening, Joining, Place, Undo, Watch, at_init, company, create, descend, enclose,
-    enter, find, follow, foresee, freeze, freezer, is_frozen, join, kill, oom_killed, open,
-    open_procs, place, processes, release, remove, remove_foreseen, statistics, survey, thaw, undo,
-    update, watch,
+    CgroupEvent, Created, Joining, Undo, UnitAction, Watch, at_init, create, enclose, enter,
+    enter_init_cgroup, find, follow, freeze, freezer, is_frozen, join, join_unit, kill, oom_killed,
+    open, open_procs, planned_record, processes, processes_in_moved, release, remove,
+    remove_planned, statistics, survey, thaw, undo, update, watch,
 };
 pub use error::{Error, Result, UnitProblem};
 pub use plan::{

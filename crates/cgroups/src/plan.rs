@@ -10,7 +10,7 @@ mod devices;
 mod files;
 #[cfg(test)]
 mod fixture;
-mod leaf;
+mod init_cgroup;
 mod limits;
 mod memory;
 mod options;
@@ -119,7 +119,7 @@ impl Plan {
             record.mode = files.mode;
             record.hierarchies = files.hierarchies.iter().map(directory).collect();
             record.unified = files.unified.as_ref().map(unified_directory);
-            record.leaf = files.leaf();
+            record.init_cgroup = files.init_cgroup();
         }
         record
     }

@@ -14,27 +14,29 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Record {
-    /// The world at the time of create.
+    /// Which versions were mounted at the time of create.
     pub mode: Mode,
     /// v1, in the order in which init joins them.
     pub hierarchies: Vec<Directory>,
     /// The v2 cgroup: the container's only one, or the side cgroup of a hybrid host.
     pub unified: Option<Directory>,
     /// The cgroup below the v2 one that init was put into.
-    pub leaf: Option<String>,
+    #[serde(rename = "leaf")]
+    pub init_cgroup: Option<String>,
     /// We made that one.
-    pub leaf_made: bool,
+    #[serde(rename = "leaf_made")]
+    pub init_cgroup_made: bool,
     /// The systemd unit whose cgroup it is.
     pub unit: Option<Unit>,
     /// Groups of resctrl, the control group before its monitoring group.
     pub resctrl: Vec<Group>,
 }
 
-/// Which cgroup world a record was made in.
+/// Which versions of control groups are mounted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
-    /// No cgroup was asked for or could be had.
+    /// The container has no cgroup.
     #[default]
     None,
     /// v1 hierarchies only.
@@ -93,12 +95,13 @@ impl Record {
     /// Whether the container has neither a cgroup nor a group of resctrl.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        !self.tells_processes() && self.resctrl.is_empty()
+        !self.has_cgroups() && self.resctrl.is_empty()
     }
 
-    /// Whether the kernel tells by a cgroup who is the container's: a group of resctrl does not.
+    /// Whether the container has a cgroup, whose files list its processes. A group of resctrl does
+    /// not.
     #[must_use]
-    pub fn tells_processes(&self) -> bool {
+    pub fn has_cgroups(&self) -> bool {
         !self.hierarchies.is_empty() || self.unified.is_some()
     }
 
@@ -129,9 +132,9 @@ impl Record {
         u32::try_from(self.hierarchies.len() + self.resctrl.len()).unwrap_or(u32::MAX)
     }
 
-    /// The step of [`crate::descend`]: the last one.
+    /// The step of [`crate::enter_init_cgroup`]: the last one.
     #[must_use]
-    pub fn leaf_step(&self) -> u32 {
+    pub fn init_cgroup_step(&self) -> u32 {
         self.steps().saturating_add(1)
     }
 
@@ -143,9 +146,9 @@ impl Record {
         let step = usize::try_from(step).unwrap_or(usize::MAX);
         // After them may come the file of `open_procs`, and then init's own cgroup.
         let unified = self.unified.iter().map(|directory| directory.path.clone());
-        let leaf = self.unified.iter().zip(&self.leaf);
-        let leaf = leaf.map(|(unified, leaf)| unified.path.join(leaf));
-        let all = cgroups.chain(groups).cloned().chain(unified).chain(leaf);
+        let below = self.unified.iter().zip(&self.init_cgroup);
+        let below = below.map(|(unified, name)| unified.path.join(name));
+        let all = cgroups.chain(groups).cloned().chain(unified).chain(below);
         match all.into_iter().nth(step) {
             Some(path) => format!("join cgroup {}", path.display()),
             None => "join cgroup".to_owned(),
@@ -171,7 +174,7 @@ impl Record {
 
 impl Record {
     /// The sentence for a clone3(2) with `CLONE_INTO_CGROUP` that failed because of the cgroup;
-    /// `None` if `errno` tells of something else.
+    /// `None` if `errno` has another cause.
     #[must_use]
     pub fn explain_clone(&self, errno: Errno) -> Option<String> {
         let hint = match errno {

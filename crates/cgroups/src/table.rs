@@ -27,7 +27,7 @@ const NET_CLS: Controller = controller("net_cls", "net_cls");
 const NET_PRIO: Controller = controller("net_prio", "net_prio");
 const DEVICES: Controller = controller("devices", "devices");
 
-/// Which world a file is of.
+/// The two versions of control groups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Version {
     V1,
@@ -40,13 +40,13 @@ pub(crate) struct Row {
     pub(crate) controller: Controller,
     /// Its property below `linux.resources`; empty if only `unified` reaches it.
     pub(crate) property: &'static str,
-    pub(crate) v1: Place,
-    pub(crate) v2: Place,
+    pub(crate) v1: Support,
+    pub(crate) v2: Support,
 }
 
 /// Where one version has a setting.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum Support {
     File(File),
     /// Needs none: it is always so, or it is written with another row's.
     Implied,
@@ -74,7 +74,7 @@ pub(crate) struct File {
 /// What a file takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// A number that means what it says.
+    /// A plain number.
     Number,
     /// A limit; none is `max`.
     Limit,
@@ -139,11 +139,11 @@ pub(crate) enum Hint {
 }
 
 const GONE: &str = "ignored: kernels since 5.16 have no such limit";
-const NONE_IGNORED: Place = Place::Ignored("ignored: cgroup v2 has no such setting");
-const NONE: Place = Place::Refused("cgroup v2 has no such setting");
-const NO_REALTIME: Place = Place::Refused("cgroup v2 has no limit on realtime scheduling");
-/// For what only v2 has. Nothing but `unified` asks for it, which is refused on v1 as a whole.
-const V2_ONLY: Place = Place::Refused("cgroup v1 has no such setting");
+const NONE_IGNORED: Support = Support::Ignored("ignored: cgroup v2 has no such setting");
+const NONE: Support = Support::Refused("cgroup v2 has no such setting");
+const NO_REALTIME: Support = Support::Refused("cgroup v2 has no limit on realtime scheduling");
+/// For what only v2 has: only `unified` reaches it, which is refused on v1 as a whole.
+const V2_ONLY: Support = Support::Refused("cgroup v1 has no such setting");
 
 /// A file with the most common columns.
 const fn file(name: &'static str, kind: Kind) -> File {
@@ -180,8 +180,8 @@ impl File {
         Self { hint, ..self }
     }
 
-    const fn there(self) -> Place {
-        Place::File(self)
+    const fn there(self) -> Support {
+        Support::File(self)
     }
 
     /// Whether `name` is this file's.
@@ -197,7 +197,7 @@ impl File {
 }
 
 impl Row {
-    pub(crate) fn place(&self, version: Version) -> &Place {
+    pub(crate) fn support(&self, version: Version) -> &Support {
         match version {
             Version::V1 => &self.v1,
             Version::V2 => &self.v2,
@@ -207,15 +207,15 @@ impl Row {
     /// Its file of version 1, of a row that has one.
     pub(crate) fn v1_file(&'static self) -> &'static File {
         match &self.v1 {
-            Place::File(file) => file,
+            Support::File(file) => file,
             _ => &UNKNOWN,
         }
     }
 
     /// The name of its file, for reading; empty if there is none.
     pub(crate) fn name(&self, version: Version) -> &'static str {
-        match self.place(version) {
-            Place::File(file) => file.name,
+        match self.support(version) {
+            Support::File(file) => file.name,
             _ => "",
         }
     }
@@ -223,15 +223,15 @@ impl Row {
 
 /// What is known of the file with this name in `version`.
 pub(crate) fn find(version: Version, name: &str) -> &'static File {
-    let files = ALL.iter().filter_map(|row| match row.place(version) {
-        Place::File(file) => Some(file),
+    let files = ALL.iter().filter_map(|row| match row.support(version) {
+        Support::File(file) => Some(file),
         _ => None,
     });
     let mut named = files.filter(|file| file.is_named(name));
     named.next().unwrap_or(&UNKNOWN)
 }
 
-const fn row(controller: Controller, property: &'static str, v1: Place, v2: Place) -> Row {
+const fn row(controller: Controller, property: &'static str, v1: Support, v2: Support) -> Row {
     Row {
         controller,
         property,
@@ -292,7 +292,7 @@ table! {
     /// Only `1` is left since Linux 5.11, and only for an empty cgroup.
     MEMORY_HIERARCHY: MEMORY, "memory.useHierarchy",
         file("memory.use_hierarchy", Kind::Number).there(),
-        Place::Implied;
+        Support::Implied;
     MEMORY_LIMIT: MEMORY, "memory.limit",
         signed("memory.limit_in_bytes").again().unit("MemoryLimit", 0).hint(Hint::Usage).there(),
         file("memory.max", Kind::Limit).unit("MemoryMax", 0).there();
@@ -312,8 +312,8 @@ table! {
             .restore(Restore::Field("oom_kill_disable"))
             .there(),
         NONE_IGNORED;
-    MEMORY_KERNEL: MEMORY, "memory.kernel", Place::Ignored(GONE), Place::Ignored(GONE);
-    MEMORY_KERNEL_TCP: MEMORY, "memory.kernelTCP", Place::Ignored(GONE), Place::Ignored(GONE);
+    MEMORY_KERNEL: MEMORY, "memory.kernel", Support::Ignored(GONE), Support::Ignored(GONE);
+    MEMORY_KERNEL_TCP: MEMORY, "memory.kernelTCP", Support::Ignored(GONE), Support::Ignored(GONE);
     MEMORY_HIGH: MEMORY, "",
         V2_ONLY,
         file("memory.high", Kind::Limit).unit("MemoryHigh", 0).there();
@@ -336,7 +336,7 @@ table! {
         file("cpu.weight", Kind::Weight).unit("CPUWeight", 0).restore(Restore::Weight).there();
     CPU_PERIOD: CPU, "cpu.period",
         file("cpu.cfs_period_us", Kind::Period).again().there(),
-        Place::Implied;
+        Support::Implied;
     /// Quota per period is bounded by the parent's, so either order of v1's two may be the wrong
     /// one; v2's is refused as long as a burst from before is above it.
     CPU_QUOTA: CPU, "cpu.quota",
@@ -427,10 +427,10 @@ table! {
     /// v2 has a program in their place.
     DEVICES_ALLOW: DEVICES, "devices",
         file("devices.allow", Kind::Line).hint(Hint::Device).there(),
-        Place::Implied;
+        Support::Implied;
     DEVICES_DENY: DEVICES, "devices",
         file("devices.deny", Kind::Line).hint(Hint::Device).there(),
-        Place::Implied;
+        Support::Implied;
 
     // Only read.
     MEMORY_USAGE: MEMORY, "",

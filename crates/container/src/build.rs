@@ -50,15 +50,23 @@ pub(crate) fn build(site: &mut Site, handoff: Handoff, goal: Goal) -> Result<Bui
     }
     network::make_files(site.directory, site.prepared.plan.network.as_ref())?;
     let joining = make_cgroup(site)?;
-    let leaf = joining.leaf.as_ref().map(OwnedFd::try_clone).transpose();
-    let leaf = leaf.map_err(|error| Error::System {
+    let init_cgroup = joining.init_cgroup.as_ref();
+    let init_cgroup = init_cgroup.map(OwnedFd::try_clone).transpose();
+    let init_cgroup = init_cgroup.map_err(|error| Error::System {
         attempted: "duplicate the file of a cgroup",
         errno: io_errno(&error),
     })?;
     let mut launch = match create_init(site, goal, joining) {
         Err(error) if born_dead(&error, site.record.own_cgroup()) => {
             let again = rejoin(site.record.own_groups(), Pid::this())?;
-            create_init(site, goal, Joining { leaf, ..again })?
+            create_init(
+                site,
+                goal,
+                Joining {
+                    init_cgroup,
+                    ..again
+                },
+            )?
         }
         launch => launch?,
     };
@@ -99,24 +107,24 @@ pub(crate) fn make_cgroup(site: &mut Site) -> Result<Joining, Error> {
         record,
         into,
         tasks,
-        leaf,
-        place,
+        init_cgroup,
+        unit_action,
     } = coracle_cgroups::create(cgroups)?;
     let steps = &site.directory.steps;
     steps.carried_out(&site.prepared.plan, &BEFORE[..1]);
-    let made = match place {
+    let made = match unit_action {
         None => record.clone(),
         Some(_) => record.without_unit(),
     };
     site.undo.push(Made::Cgroup(Box::new(made)));
-    site.record.cgroup_made = place.is_none();
+    site.record.cgroup_made = unit_action.is_none();
     site.record.cgroup = Some(record);
     Ok(Joining {
         into,
         tasks,
         fallback: None,
-        leaf,
-        place,
+        init_cgroup,
+        unit_action,
     })
 }
 
@@ -216,8 +224,8 @@ fn open_slots(site: &mut Site, goal: Goal, joining: Joining) -> Result<Slots, Er
         into: joining.into,
         fallback: joining.fallback,
         tasks: joining.tasks,
-        leaf: joining.leaf,
-        place: joining.place,
+        leaf: joining.init_cgroup,
+        place: joining.unit_action,
         exec_root: None,
         init: None,
         gate,

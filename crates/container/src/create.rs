@@ -330,7 +330,11 @@ pub(crate) fn first_record(directory: &Directory, prepared: &Prepared) -> Result
         complete: false,
         creator: own,
         init: None,
-        cgroup: prepared.plan.cgroups.as_ref().map(coracle_cgroups::foresee),
+        cgroup: prepared
+            .plan
+            .cgroups
+            .as_ref()
+            .map(coracle_cgroups::planned_record),
         cgroup_made: false,
         own_pid_namespace: config.linux.namespaces.pid == Namespace::New,
         host_mount: prepared

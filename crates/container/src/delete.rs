@@ -137,7 +137,7 @@ pub(crate) fn end(
         match record.cgroup_made {
             true if was_over => coracle_cgroups::remove(cgroup)?,
             true => remove_cgroup(cgroup)?,
-            false => coracle_cgroups::remove_foreseen(cgroup)?,
+            false => coracle_cgroups::remove_planned(cgroup)?,
         }
         steps.done(format_args!("removed the cgroup"));
     }
@@ -171,7 +171,7 @@ pub(crate) fn end(
 /// An exec that began before the end may have put one more process into it after the kill.
 fn remove_cgroup(cgroup: &coracle_cgroups::Record) -> coracle_cgroups::Result<()> {
     match coracle_cgroups::remove(cgroup) {
-        Err(coracle_cgroups::Error::Remove { .. }) if cgroup.tells_processes() => {
+        Err(coracle_cgroups::Error::Remove { .. }) if cgroup.has_cgroups() => {
             coracle_cgroups::kill(cgroup, nix::libc::SIGKILL)?;
             coracle_cgroups::remove(cgroup)
         }

@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use coracle_bundle::ContainerId;
-use coracle_cgroups::{Happening, Statistics};
+use coracle_cgroups::{CgroupEvent, Statistics};
 
 use crate::error::Error;
 use crate::inspect::read;
@@ -55,10 +55,10 @@ pub fn events(
         let patience = next.saturating_duration_since(Instant::now());
         let happening = watch.wait(pidfd.as_fd(), patience);
         let event = match happening.map_err(failed("wait for events"))? {
-            Happening::OutOfMemory => Event::OutOfMemory,
-            Happening::End => return Ok(()),
-            Happening::Nothing if Instant::now() < next => continue,
-            Happening::Nothing => {
+            CgroupEvent::OutOfMemory => Event::OutOfMemory,
+            CgroupEvent::End => return Ok(()),
+            CgroupEvent::Nothing if Instant::now() < next => continue,
+            CgroupEvent::Nothing => {
                 next = (next + interval).max(Instant::now());
                 match sample(id, &record) {
                     Ok(sample) => Event::Statistics(Box::new(sample)),

@@ -202,7 +202,7 @@ impl<'a> Site<'a> {
             fallback: joining.fallback,
             tasks: joining.tasks,
             leaf: None,
-            place: joining.place,
+            place: joining.unit_action,
             exec_root: self.chroot()?,
             init: Some(pidfd),
             gate: Gate::Link,

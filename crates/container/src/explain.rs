@@ -94,7 +94,7 @@ pub fn explain_restore(
     let destinations: Vec<_> = mounts
         .map(|mount| mount.destination.path().to_owned())
         .collect();
-    let cgroups = plan.cgroups.as_ref().map(coracle_cgroups::foresee);
+    let cgroups = plan.cgroups.as_ref().map(coracle_cgroups::planned_record);
     let request = coracle_checkpoint::restore(&Restore {
         config,
         flags: Flags::default(),

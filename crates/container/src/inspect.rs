@@ -59,7 +59,7 @@ pub fn processes(store: &Store, id: &ContainerId) -> Result<Vec<i32>, Error> {
     if is_stopped && record.own_pid_namespace {
         return Ok(Vec::new());
     }
-    match moved::groups(&record).filter(|groups| groups.now().tells_processes()) {
+    match moved::groups(&record).filter(|groups| groups.now().has_cgroups()) {
         Some(groups) => match groups.processes() {
             // Somebody has cleared away what the container left empty.
             Err(_) if is_stopped => Ok(Vec::new()),
@@ -98,7 +98,7 @@ fn freezer(store: &Store, id: &ContainerId, verb: Verb) -> Result<(), Error> {
         Verb::Resume => ("resume", coracle_cgroups::thaw),
         _ => ("pause", coracle_cgroups::freeze),
     };
-    match moved::groups(&record).filter(|groups| groups.now().tells_processes()) {
+    match moved::groups(&record).filter(|groups| groups.now().has_cgroups()) {
         Some(groups) => {
             apply(groups.ours(id, name)?)?;
             let steps = &directory.steps;

@@ -38,7 +38,7 @@ pub(crate) fn groups(record: &Record) -> Option<Groups<'_>> {
 /// Whether the container's processes are frozen. Every verb wants to know, so init's cgroups are
 /// looked for only where the container's own are gone.
 pub(crate) fn is_frozen(record: &Record) -> bool {
-    let is_frozen = |groups: &coracle_cgroups::Record| match groups.tells_processes() {
+    let is_frozen = |groups: &coracle_cgroups::Record| match groups.has_cgroups() {
         true => coracle_cgroups::is_frozen(groups).unwrap_or(Some(false)),
         false => Some(false),
     };
@@ -66,7 +66,7 @@ impl Groups<'_> {
         verb: &'static str,
     ) -> Result<&coracle_cgroups::Record, Error> {
         let stranger = match self.is_moved() {
-            true => coracle_cgroups::company(self.own, &self.now)?
+            true => coracle_cgroups::processes_in_moved(self.own, &self.now)?
                 .into_iter()
                 .find(|pid| !self.is_member(*pid)),
             false => None,

@@ -82,7 +82,7 @@ pub(crate) enum Unreadable {
 impl Record {
     /// The container's own cgroup with processes in it, if it has one.
     pub(crate) fn own_cgroup(&self) -> Option<&coracle_cgroups::Record> {
-        self.own_groups().filter(|groups| groups.tells_processes())
+        self.own_groups().filter(|groups| groups.has_cgroups())
     }
 
     /// The same, also of a container that has groups of resctrl alone.

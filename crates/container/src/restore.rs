@@ -323,8 +323,8 @@ fn start_criu(
         shares_terminal: ready.options.flags.contains(Flags::SHELL_JOB),
     };
     let session = Session::start(&ready.criu, &entry, Some(request))?;
-    if let (Some(place), None) = (&joining.place, &joining.into) {
-        coracle_cgroups::place(place, session.pid())?;
+    if let (Some(place), None) = (&joining.unit_action, &joining.into) {
+        coracle_cgroups::join_unit(place, session.pid())?;
     }
     build::own_cgroup(site);
     Ok(session)

@@ -20,7 +20,7 @@ use crate::store::{Directory, Store};
 pub use limit::{Kind, LIMITS, Limit};
 use merge::Extras;
 
-/// What `update` is asked.
+/// The flags of `update`.
 #[derive(Clone, Debug)]
 pub struct UpdateOptions {
     /// The container.
@@ -53,7 +53,7 @@ pub fn update(store: &Store, options: &UpdateOptions) -> Result<Vec<String>, Err
     let text = text(&options.resources)?;
     let result = coracle_bundle::parse_resources(&text)
         .map_err(Error::from)
-        .and_then(|asked| change(store, options, &asked, &text));
+        .and_then(|requested| change(store, options, &requested, &text));
     result.map_err(|error| by_callers_name(error, &options.resources))
 }
 
@@ -69,7 +69,7 @@ fn text(resources: &NewResources) -> Result<Vec<u8>, Error> {
 fn change(
     store: &Store,
     options: &UpdateOptions,
-    asked: &Resources,
+    requested: &Resources,
     text: &[u8],
 ) -> Result<Vec<String>, Error> {
     let directory = store.open(&options.id)?;
@@ -83,7 +83,7 @@ fn change(
     let cgroup = groups.ours(&options.id, "update")?;
     let stored = directory.config()?;
     let old = coracle_bundle::parse(&record.bundle, &stored)?;
-    let replaces_devices = coracle_cgroups::changes_devices(asked);
+    let replaces_devices = coracle_cgroups::changes_devices(requested);
     let extras = Extras {
         replaces_devices,
         l3_cache_schema: options.l3_cache_schema.as_deref(),
@@ -96,7 +96,7 @@ fn change(
     let schemata: Vec<String> = schemata.into_iter().flatten().cloned().collect();
     let change = Change {
         old: &old.linux.resources,
-        asked,
+        requested,
         new: &new.linux.resources,
         schemata: &schemata,
     };

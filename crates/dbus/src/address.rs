@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 /// A Unix socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum Endpoint {
     /// In the file system.
     Path(PathBuf),
     /// In the network namespace.
@@ -13,20 +13,20 @@ pub(crate) enum Place {
 }
 
 /// The sockets of a list of addresses, in order; other transports are left out.
-pub(crate) fn places(addresses: &str) -> Vec<Place> {
-    addresses.split(';').filter_map(place).collect()
+pub(crate) fn endpoints(addresses: &str) -> Vec<Endpoint> {
+    addresses.split(';').filter_map(endpoint).collect()
 }
 
-fn place(address: &str) -> Option<Place> {
+fn endpoint(address: &str) -> Option<Endpoint> {
     let keys = address.strip_prefix("unix:")?;
     keys.split(',').find_map(|pair| {
         let (key, value) = pair.split_once('=')?;
         let value = unescape(value)?;
         match key {
-            "path" => Some(Place::Path(PathBuf::from(std::ffi::OsString::from_vec(
+            "path" => Some(Endpoint::Path(PathBuf::from(std::ffi::OsString::from_vec(
                 value,
             )))),
-            "abstract" => Some(Place::Abstract(value)),
+            "abstract" => Some(Endpoint::Abstract(value)),
             _ => None,
         }
     })
@@ -50,20 +50,20 @@ mod tests {
 
     #[test]
     fn addresses() {
-        let path = |path: &str| Place::Path(path.into());
-        let cases: [(&str, Vec<Place>); 6] = [
+        let path = |path: &str| Endpoint::Path(path.into());
+        let cases: [(&str, Vec<Endpoint>); 6] = [
             ("unix:path=/run/bus", vec![path("/run/bus")]),
             ("unix:path=/a%20b,guid=12;tcp:host=x", vec![path("/a b")]),
             (
                 "unix:guid=1,abstract=/tmp/x",
-                vec![Place::Abstract(b"/tmp/x".to_vec())],
+                vec![Endpoint::Abstract(b"/tmp/x".to_vec())],
             ),
             ("unix:path=/a;unix:path=/b", vec![path("/a"), path("/b")]),
             ("tcp:host=localhost;unix:tmpdir=/tmp", vec![]),
             ("unix:path=/a%2", vec![]),
         ];
         for (text, expected) in cases {
-            assert_eq!(places(text), expected, "{text}");
+            assert_eq!(endpoints(text), expected, "{text}");
         }
     }
 }

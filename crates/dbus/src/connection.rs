@@ -11,11 +11,11 @@ use nix::sys::socket::{
 };
 use nix::sys::time::TimeVal;
 
-use crate::address::{Place, places};
+use crate::address::{Endpoint, endpoints};
 use crate::message::{self, FIXED, Message, Type};
 use crate::{Error, Result, Value};
 
-/// Signals that wait to be asked for: more than a manager's jobs within the time of a call.
+/// Signals that wait to be fetched: more than a manager's jobs within the time of a call.
 const SIGNALS_MAX: usize = 4096;
 /// Longer than any line of the authentication.
 const LINE_MAX: usize = 4096;
@@ -59,9 +59,9 @@ pub struct Call<'a> {
 /// The answer to a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
-    /// What it says.
+    /// Its values.
     pub values: Vec<Value>,
-    /// Who said it: a name that the bus vouches for, empty without a bus.
+    /// The sender's name, which the bus guarantees; empty without a bus.
     pub sender: String,
 }
 
@@ -81,7 +81,7 @@ pub struct Topic<'a> {
 /// A signal that came.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Signal {
-    /// What it says.
+    /// Its values.
     pub values: Vec<Value>,
     /// As in [`Reply::sender`].
     pub sender: String,
@@ -109,14 +109,14 @@ impl Connection {
     /// Connects to the first socket of the bus that listens, and is let in as who we are.
     ///
     /// # Errors
-    /// An address that is none; what the kernel or the other side says.
+    /// An address that is none; the kernel's, or the peer's refusal.
     pub fn open(bus: &Bus, limit: Duration) -> Result<Self> {
         let limit = Limit::of(limit);
         let mut result = Err(Error::Address {
             address: bus.address.clone(),
         });
-        for place in places(&bus.address) {
-            result = dial(&place, limit).map_err(|errno| Error::Connect {
+        for endpoint in endpoints(&bus.address) {
+            result = dial(&endpoint, limit).map_err(|errno| Error::Connect {
                 address: bus.address.clone(),
                 errno,
             });
@@ -146,7 +146,7 @@ impl Connection {
         self.call_until(call, Limit::of(limit))
     }
 
-    /// Listens to this signal from now on, and to no other: a daemon is asked for it, a service
+    /// Listens to this signal from now on, and to no other: a daemon needs a match rule, a service
     /// sends all of its own.
     ///
     /// # Errors
@@ -229,7 +229,7 @@ impl Connection {
         }
     }
 
-    /// Puts a signal aside if somebody will ask for it.
+    /// Keeps a signal that is subscribed to.
     fn keep(&mut self, message: Message) -> Result<()> {
         let is_wanted = self.topic.as_ref().is_some_and(|(interface, member)| {
             message.interface == *interface && message.member == *member
@@ -244,14 +244,14 @@ impl Connection {
         Ok(())
     }
 
-    /// The mechanism EXTERNAL with an empty identity: the kernel tells the other side who we are,
+    /// The mechanism EXTERNAL with an empty identity: the kernel shows the other side who we are,
     /// by its own user namespace, of which we may not know.
     fn authenticate(&mut self, address: &str, limit: Limit) -> Result<()> {
         self.send(b"\0AUTH EXTERNAL\r\nDATA\r\n", limit)?;
-        let mut heard = Vec::new();
+        let mut received = Vec::new();
         loop {
-            while let Some(end) = heard.windows(2).position(|pair| pair == b"\r\n") {
-                let line: Vec<u8> = heard.drain(..end + 2).collect();
+            while let Some(end) = received.windows(2).position(|pair| pair == b"\r\n") {
+                let line: Vec<u8> = received.drain(..end + 2).collect();
                 let line = String::from_utf8_lossy(&line).trim_end().to_owned();
                 match line.split(' ').next() {
                     Some("DATA") => {}
@@ -264,12 +264,12 @@ impl Connection {
                     }
                 }
             }
-            if heard.len() > LINE_MAX {
+            if received.len() > LINE_MAX {
                 return Err(Error::malformed("an endless line"));
             }
             let mut piece = [0; 256];
             let count = self.receive_some(&mut piece, limit)?;
-            heard.extend(piece.get(..count).unwrap_or_default());
+            received.extend(piece.get(..count).unwrap_or_default());
         }
     }
 
@@ -324,10 +324,10 @@ impl Connection {
     }
 }
 
-fn dial(place: &Place, limit: Limit) -> nix::Result<OwnedFd> {
-    let address = match place {
-        Place::Path(path) => UnixAddr::new(path)?,
-        Place::Abstract(name) => UnixAddr::new_abstract(name)?,
+fn dial(endpoint: &Endpoint, limit: Limit) -> nix::Result<OwnedFd> {
+    let address = match endpoint {
+        Endpoint::Path(path) => UnixAddr::new(path)?,
+        Endpoint::Abstract(name) => UnixAddr::new_abstract(name)?,
     };
     let (family, flags) = (AddressFamily::Unix, SockFlag::SOCK_CLOEXEC);
     let socket = socket(family, SockType::Stream, flags, None)?;
@@ -380,12 +380,12 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// A connection whose other side has said all this already.
-    fn connection(said: &[u8]) -> (Connection, UnixStream) {
+    /// A connection whose peer has sent all this already.
+    fn connection(sent: &[u8]) -> (Connection, UnixStream) {
         let (family, flags) = (AddressFamily::Unix, SockFlag::SOCK_CLOEXEC);
         let (socket, other) = socketpair(family, SockType::Stream, None, flags).unwrap();
         let mut other = UnixStream::from(other);
-        other.write_all(said).unwrap();
+        other.write_all(sent).unwrap();
         let connection = Connection {
             socket,
             peer: Peer::Service,
@@ -446,7 +446,7 @@ mod tests {
 
     #[test]
     fn signals_before_the_answer_are_kept_and_others_dropped() {
-        let said = [
+        let sent = [
             signal("Wanted", &["first".into()]),
             signal("Other", &["dropped".into()]),
             message(2, &[(5, Value::U32(7))], &["of another call".into()]),
@@ -457,7 +457,7 @@ mod tests {
             ),
             signal("Wanted", &["second".into()]),
         ];
-        let (mut connection, _other) = connection(&said.concat());
+        let (mut connection, _other) = connection(&sent.concat());
         connection.subscribe(&TOPIC, SECOND).unwrap();
         let reply = connection.call(&CALL, SECOND).unwrap();
         assert_eq!(reply.values, [Value::U32(42)]);
@@ -468,7 +468,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_are_told_in_one_line() {
+    fn errors_are_reported_in_one_line() {
         let fields = [(4, "e.Name".into()), (5, Value::U32(1))];
         let (mut connection, _other) = connection(&message(3, &fields, &["no\n such".into()]));
         let error = connection.call(&CALL, SECOND).unwrap_err();
@@ -490,8 +490,8 @@ mod tests {
     #[test]
     fn half_a_message_and_none_are_refused() {
         let whole = message(2, &[(5, Value::U32(1))], &[]);
-        for said in [&whole[..whole.len() - 3], &whole[..7]] {
-            let (mut connection, other) = connection(said);
+        for sent in [&whole[..whole.len() - 3], &whole[..7]] {
+            let (mut connection, other) = connection(sent);
             other.shutdown(std::net::Shutdown::Write).unwrap();
             assert_eq!(connection.call(&CALL, SECOND), Err(Error::Closed));
         }
@@ -507,13 +507,13 @@ mod tests {
             .authenticate("unix:path=/x", Limit::of(SECOND))
             .unwrap();
         drop(connection);
-        let mut heard = String::new();
-        other.read_to_string(&mut heard).unwrap();
-        assert_eq!(heard, "\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n");
+        let mut received = String::new();
+        other.read_to_string(&mut received).unwrap();
+        assert_eq!(received, "\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n");
     }
 
     #[test]
-    fn a_refusal_is_told() {
+    fn a_refusal_is_reported() {
         let (mut connection, _other) = connection(b"REJECTED KERBEROS\x1b\r\n");
         let error = connection.authenticate("unix:path=/x", Limit::of(SECOND));
         let expected = "unix:path=/x: access refused: REJECTED KERBEROS\\u{1b}";

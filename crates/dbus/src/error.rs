@@ -6,7 +6,7 @@ use nix::errno::Errno;
 /// A failure of connecting or of a call: one lower-case line.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// The address is of a kind that we do not speak, or is none.
+    /// The address is of a transport that is not supported, or is none.
     #[error("{address}: not a usable D-Bus address")]
     Address {
         /// As given.
@@ -25,7 +25,7 @@ pub enum Error {
     Refused {
         /// The address.
         address: String,
-        /// What it said.
+        /// Its answer.
         answer: String,
     },
     /// Reading or writing failed.
@@ -36,7 +36,7 @@ pub enum Error {
         /// The kernel's answer.
         errno: Errno,
     },
-    /// Nothing was heard in time.
+    /// No answer came in time.
     #[error("no answer within {seconds} s")]
     Late {
         /// The limit.
@@ -62,7 +62,7 @@ pub enum Error {
     Answer {
         /// `org.freedesktop.systemd1.NoSuchUnit`.
         name: String,
-        /// What it says to people.
+        /// Its text for people.
         text: String,
     },
 }

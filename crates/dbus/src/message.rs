@@ -111,7 +111,7 @@ pub(crate) fn rest_of(fixed: &[u8; FIXED]) -> Result<usize> {
     }
 }
 
-/// The message of a fixed part and as many bytes as [`rest_of`] says.
+/// The message of a fixed part and as many bytes as [`rest_of`] returns.
 pub(crate) fn decode(fixed: &[u8; FIXED], rest: &[u8]) -> Result<Message> {
     let order = order(fixed)?;
     let [_, kind, ..] = *fixed;
@@ -144,7 +144,7 @@ pub(crate) fn decode(fixed: &[u8; FIXED], rest: &[u8]) -> Result<Message> {
         reader.align(8)?;
         let number = reader.byte()?;
         let value = reader.value(&Kind::Variant, crate::kind::DEPTH_MAX)?;
-        message.note(number, value.inner());
+        message.set(number, value.inner());
     }
     Ok(message)
 }
@@ -159,7 +159,7 @@ fn order(fixed: &[u8; FIXED]) -> Result<Order> {
 
 impl Message {
     /// Takes over one header field; unknown ones are to be ignored.
-    fn note(&mut self, number: u8, value: &Value) {
+    fn set(&mut self, number: u8, value: &Value) {
         let slot = match number {
             field::PATH => &mut self.path,
             field::INTERFACE => &mut self.interface,
@@ -180,7 +180,7 @@ impl Message {
         }
     }
 
-    /// What it says.
+    /// Its values.
     pub(crate) fn values(&self) -> Result<Vec<Value>> {
         let kinds = Kind::list(&self.signature)?;
         Reader::new(&self.body, self.order).values(&kinds)

@@ -31,7 +31,7 @@ pub enum Value {
     Signature(String),
     /// `v`
     Variant(Box<Value>),
-    /// `aT`: the type tells what an empty one is of.
+    /// `aT`: the type is there for an empty one.
     Array(Kind, Vec<Value>),
     /// `(TT…)`: at least one member.
     Struct(Vec<Value>),

@@ -96,7 +96,8 @@ fn prepare(plan: &Plan, slots: &mut Slots, link: BorrowedFd) -> Staged<Ready> {
     coracle_namespaces::enter(&plan.namespaces, &slots.namespaces)
         .map_err(at(Stage::Namespaces))?;
     if let Some(leaf) = leaf {
-        coracle_cgroups::descend(&leaf, slots.cgroup.leaf_step()).map_err(at(Stage::Cgroup))?;
+        coracle_cgroups::enter_init_cgroup(&leaf, slots.cgroup.init_cgroup_step())
+            .map_err(at(Stage::Cgroup))?;
     }
     // A change of user ids puts fs.suid_dumpable in force and takes the parent-death signal away.
     coracle_sys::set_dumpable(Dumpable::No).map_err(session(Call::Prctl))?;

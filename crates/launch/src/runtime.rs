@@ -192,7 +192,7 @@ impl<'p> Launch<'p> {
         };
         match (&self.slots.place, &self.slots.into) {
             _ if inside => {}
-            (Some(place), _) => self.slots.leaf = coracle_cgroups::place(place, self.pid)?,
+            (Some(place), _) => self.slots.leaf = coracle_cgroups::join_unit(place, self.pid)?,
             (None, Some(into)) => {
                 coracle_cgroups::enter(&self.slots.cgroup, into.as_fd(), self.pid)?;
             }

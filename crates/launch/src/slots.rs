@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use coracle_bundle::HookPoint;
-use coracle_cgroups::Place;
+use coracle_cgroups::UnitAction;
 
 use crate::error::Error;
 use crate::plan::Plan;
@@ -41,7 +41,7 @@ pub struct Slots {
     /// What init goes down into once its cgroup namespace is there.
     pub(crate) leaf: Option<OwnedFd>,
     /// What the runtime does with the clone before it goes on.
-    pub(crate) place: Option<Place>,
+    pub(crate) place: Option<UnitAction>,
     /// exec into a container that was jailed by chroot alone: its root.
     pub(crate) exec_root: Option<OwnedFd>,
     /// Standard input of each hook that init runs.
@@ -80,7 +80,7 @@ pub struct Given {
     /// v2: the file of a cgroup below, which init goes down into once its namespaces are there.
     pub leaf: Option<OwnedFd>,
     /// systemd: what the runtime does with the clone before it goes on.
-    pub place: Option<Place>,
+    pub place: Option<UnitAction>,
     /// exec into a container that was jailed by chroot alone: its root.
     pub exec_root: Option<OwnedFd>,
     /// exec: a pidfd of the container's init, to join its namespaces.

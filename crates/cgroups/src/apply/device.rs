@@ -33,7 +33,7 @@ pub(super) struct Swapped {
     new: Option<OwnedFd>,
 }
 
-/// Puts `new` in the place of our program of before; `old` tells whether there was one.
+/// Puts `new` in the place of our program of before; `old` is the one of before, if any.
 pub(super) fn swap(
     cgroup: BorrowedFd,
     path: &Path,
@@ -46,7 +46,7 @@ pub(super) fn swap(
     let at = |(call, errno)| failed(path, call, errno);
     let attached = match find_ours(cgroup) {
         Ok(mut found) => found.pop(),
-        // Without a say over devices at create there is none now.
+        // Without the right to a filter at create there is none now.
         Err((_, Errno::EPERM)) if skip => {
             return Ok(Swapped {
                 old: None,

@@ -20,12 +20,16 @@ pub(super) enum Age {
     Old,
 }
 
-/// Makes `path` below `top` with all parents, and notes each directory that is new.
-pub(super) fn make_path(top: BorrowedFd, path: &Path, noted: &mut Directory) -> nix::Result<Age> {
+/// Makes `path` below `top` with all parents, and records each directory that is new.
+pub(super) fn make_path(
+    top: BorrowedFd,
+    path: &Path,
+    recorded: &mut Directory,
+) -> nix::Result<Age> {
     // One call does where the parent is there, as it nearly always is.
     match files::make(top, path) {
         Ok(()) => {
-            noted.made.push(noted.path.clone());
+            recorded.made.push(recorded.path.clone());
             return Ok(Age::New);
         }
         Err(Errno::EEXIST) => return Ok(Age::Old),
@@ -34,7 +38,7 @@ pub(super) fn make_path(top: BorrowedFd, path: &Path, noted: &mut Directory) -> 
     }
     let mut result = Err(Errno::ENOENT);
     for _ in 0..ATTEMPTS {
-        result = make_levels(top, path, noted);
+        result = make_levels(top, path, recorded);
         if result != Err(Errno::ENOENT) {
             break;
         }
@@ -42,21 +46,25 @@ pub(super) fn make_path(top: BorrowedFd, path: &Path, noted: &mut Directory) -> 
     result
 }
 
-fn make_levels(top: BorrowedFd, path: &Path, noted: &mut Directory) -> nix::Result<Age> {
+fn make_levels(top: BorrowedFd, path: &Path, recorded: &mut Directory) -> nix::Result<Age> {
     let mut age = Age::Old;
     for level in levels(path) {
-        age = make_level(top, &level, noted)?;
+        age = make_level(top, &level, recorded)?;
     }
     Ok(age)
 }
 
 /// Makes one directory whose parent is there.
-pub(super) fn make_level(top: BorrowedFd, level: &Path, noted: &mut Directory) -> nix::Result<Age> {
+pub(super) fn make_level(
+    top: BorrowedFd,
+    level: &Path,
+    recorded: &mut Directory,
+) -> nix::Result<Age> {
     match files::make(top, level) {
         Ok(()) => {
-            let path = noted.mount.join(level);
-            if !noted.made.contains(&path) {
-                noted.made.push(path);
+            let path = recorded.mount.join(level);
+            if !recorded.made.contains(&path) {
+                recorded.made.push(path);
             }
             Ok(Age::New)
         }

@@ -108,7 +108,7 @@ pub(super) fn read_open(file: &OwnedFd) -> nix::Result<String> {
     }
 }
 
-/// Whether the line `key value` of a file such as cgroup.events says something else than 0.
+/// Whether the line `key value` of a file such as cgroup.events has another value than 0.
 pub(super) fn is_set(content: &str, key: &str) -> bool {
     let value = |line: &str| line.strip_prefix(key)?.strip_prefix(' ').map(str::to_owned);
     content

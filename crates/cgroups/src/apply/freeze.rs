@@ -49,7 +49,7 @@ pub fn thaw(record: &Record) -> Result<()> {
         await_event(&unified.path, "frozen", false)
             .map_err(|errno| not_done("thaw", &unified.path, errno))?;
     }
-    // Other tools freeze there on a hybrid host, and who resumes wants it to run.
+    // Other tools freeze there on a hybrid host: a resume ends that, too.
     if let Some(freezer) = freezer
         && is_frozen_v1(freezer)? == Some(true)
     {
@@ -136,7 +136,7 @@ fn try_freeze_v1(path: &Path) -> Result<()> {
         if Instant::now() > end {
             break;
         }
-        // The file tells no one of a change.
+        // The file wakes nobody when it changes.
         std::thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(10));
     }

@@ -1,4 +1,4 @@
-//! Why the kernel refused a value, where its answer alone does not say it.
+//! Why the kernel refused a value, where its errno alone does not explain it.
 
 use std::os::fd::BorrowedFd;
 use std::path::Path;

@@ -11,13 +11,13 @@ use crate::plan::UnifiedPlan;
 use crate::{Error, Result};
 
 /// Makes it below `directory`, the container's own cgroup, and opens its `cgroup.procs`, if there
-/// is to be one. That it was made is noted in `made` at once.
+/// is to be one. Sets `made` as soon as it is made.
 pub(super) fn make(
     plan: &UnifiedPlan,
     directory: BorrowedFd,
     made: &mut bool,
 ) -> Result<Option<OwnedFd>> {
-    let Some(name) = &plan.leaf else {
+    let Some(name) = &plan.init_cgroup else {
         return Ok(None);
     };
     let path = plan.mount.join(&plan.path).join(name);
@@ -30,22 +30,22 @@ pub(super) fn make(
         path: path.join("cgroup.procs"),
         errno,
     };
-    let leaf = files::open_below(directory, Path::new(name)).map_err(failed)?;
+    let init_cgroup = files::open_below(directory, Path::new(name)).map_err(failed)?;
     if let Some(uid) = plan.owner {
-        v2::give(leaf.as_fd(), &path, uid)?;
+        v2::give(init_cgroup.as_fd(), &path, uid)?;
     }
-    files::open_to_write(leaf.as_fd(), "cgroup.procs")
+    files::open_to_write(init_cgroup.as_fd(), "cgroup.procs")
         .map(Some)
         .map_err(failed)
 }
 
 /// Init's own step, once its cgroup namespace is there: a file that the runtime opened takes it
 /// down. Waits some 10 ms for the kernel. Allocates nothing.
-/// `step` is [`crate::Record::leaf_step`].
+/// `step` is [`crate::Record::init_cgroup_step`].
 ///
 /// # Errors
 /// The write's; [`crate::Record::explain`] makes the sentence.
-pub fn descend(leaf: &OwnedFd, step: u32) -> std::result::Result<(), Fault> {
-    nix::unistd::write(leaf, b"0").map_err(Call::Write.at(step))?;
+pub fn enter_init_cgroup(init_cgroup: &OwnedFd, step: u32) -> std::result::Result<(), Fault> {
+    nix::unistd::write(init_cgroup, b"0").map_err(Call::Write.at(step))?;
     Ok(())
 }

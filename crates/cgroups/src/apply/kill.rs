@@ -30,7 +30,7 @@ const OPEN_MAX: usize = 256;
 /// # Errors
 /// The container has no cgroup; the kernel's answer to a signal.
 pub fn kill(record: &Record, signal: i32) -> Result<()> {
-    if !record.tells_processes() {
+    if !record.has_cgroups() {
         return Err(Error::Lacking {
             verb: "kill",
             what: "cgroup that tells its processes",

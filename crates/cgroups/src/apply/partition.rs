@@ -1,5 +1,5 @@
 //! Partitions of cpusets. cgroup-v2.rst § Cpuset: the kernel takes a value that makes no valid
-//! partition, and says so only in the file that names its kind.
+//! partition, and shows it only in the file that names its kind.
 
 use std::os::fd::BorrowedFd;
 use std::path::Path;

@@ -59,7 +59,7 @@ pub fn follow(record: &Record, init: Pid) -> Option<Record> {
 ///
 /// # Errors
 /// As [`processes`].
-pub fn company(record: &Record, followed: &Record) -> Result<Vec<i32>> {
+pub fn processes_in_moved(record: &Record, followed: &Record) -> Result<Vec<i32>> {
     let each = |record: &Record| -> Vec<PathBuf> {
         let all = record.hierarchies.iter().chain(&record.unified);
         all.map(|directory| directory.path.clone()).collect()

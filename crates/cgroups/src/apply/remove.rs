@@ -18,13 +18,13 @@ pub fn remove(record: &Record) -> Result<()> {
     result.and(resctrl::remove(&record.resctrl, |group| group.remove))
 }
 
-/// [`remove`] by the record of [`crate::foresee`], of a create that was killed before the one of
-/// [`crate::create`] was stored. What is in use, or has cgroups below, stays and is no error:
-/// somebody else made it in between.
+/// [`remove`] by the record of [`crate::planned_record`], of a create that was killed before the
+/// one of [`crate::create`] was stored. What is in use, or has cgroups below, stays and is no
+/// error: somebody else made it in between.
 ///
 /// # Errors
 /// The kernel's, but for a cgroup in use.
-pub fn remove_foreseen(record: &Record) -> Result<()> {
+pub fn remove_planned(record: &Record) -> Result<()> {
     let result = remove_until(record, Maker::Anybody, Instant::now() + LIMIT);
     result.and(resctrl::remove(&record.resctrl, |group| group.remove))
 }
@@ -49,12 +49,12 @@ fn remove_until(record: &Record, maker: Maker, end: Instant) -> Result<()> {
         // While the unit is there its cgroup is systemd's, not ours to remove.
         systemd::stop(unit, record, end);
     }
-    // v2 first: its events tell when the last process is gone, and then it is so in v1, too.
+    // v2 first: its events wake us when the last process is gone, and then v1 is empty, too.
     let mut result = Ok(());
     if let Some(unified) = &record.unified {
         let how = (Watch::Events, maker);
-        if let (true, Some(leaf)) = (record.leaf_made, &record.leaf) {
-            result = result.and(remove_path(&unified.path.join(leaf), how, end));
+        if let (true, Some(init_cgroup)) = (record.init_cgroup_made, &record.init_cgroup) {
+            result = result.and(remove_path(&unified.path.join(init_cgroup), how, end));
         }
         result = result.and(remove_directory(unified, how, end));
     }

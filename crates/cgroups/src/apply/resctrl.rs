@@ -12,7 +12,7 @@ use crate::record::Group;
 use crate::{Error, Result};
 
 /// Makes the groups and opens their `tasks`, the control group's first: a process must be in it
-/// before it can be in its monitoring group. What was made is noted in `record` at once.
+/// before it can be in its monitoring group. What was made is recorded in `record` at once.
 pub(super) fn make(plan: &ResctrlPlan, record: &mut Vec<Group>) -> Result<Vec<OwnedFd>> {
     let mut tasks = vec![make_control(plan, record)?];
     if let Some(path) = &plan.monitoring {
@@ -64,7 +64,7 @@ fn write_schemata(path: &Path, schemata: &str) -> Result<()> {
     written.map_err(|errno| failed("write schemata of", path, errno))
 }
 
-/// Writes new lines into a group's `schemata`; returns what its lines said before.
+/// Writes new lines into a group's `schemata`; returns its lines of before.
 pub(super) fn update(path: &Path, schemata: &str) -> Result<String> {
     let before = files::open_path(path)
         .and_then(|directory| files::read(directory.as_fd(), "schemata"))
@@ -73,7 +73,7 @@ pub(super) fn update(path: &Path, schemata: &str) -> Result<String> {
     Ok(before)
 }
 
-/// An existing group must already be what the config asks: others share it.
+/// An existing group must already have the config's schemata: others share it.
 fn compare(path: &Path, schemata: &str) -> Result<()> {
     if schemata.is_empty() {
         return Ok(());
@@ -150,7 +150,7 @@ fn failed(what: &'static str, path: &Path, errno: Errno) -> Error {
     }
 }
 
-/// What the kernel says about its last refusal: `info/last_cmd_status` at the mount point.
+/// The kernel's reason for its last refusal: `info/last_cmd_status` at the mount point.
 fn status(path: &Path) -> Option<String> {
     let info = path.ancestors().find_map(|above| {
         let info = above.join("info");

@@ -15,7 +15,7 @@ use super::walk::walk;
 use crate::record::Directory;
 use crate::{Error, Result};
 
-/// The longest sleep between two tries on v1, whose files tell no one of a change.
+/// The longest sleep between two tries on v1, whose files wake nobody when they change.
 const PAUSE_MAX: Duration = Duration::from_millis(50);
 
 /// How the end of the last process is noticed.
@@ -77,7 +77,7 @@ pub(super) fn remove_path(path: &Path, (watch, maker): (Watch, Maker), end: Inst
             });
         }
         if let Watch::Events = watch {
-            // Whatever comes of it, the next try tells.
+            // The next try shows whether it has.
             let _ = await_event_until(path, "populated", false, end);
         }
         std::thread::sleep(pause);

@@ -13,8 +13,8 @@ use nix::unistd::Pid;
 
 use super::directory::levels;
 use super::processes::cgroup_of;
-use super::systemd::{self, Place};
-use super::{files, leaf, remove, resctrl, v1, v2};
+use super::systemd::{self, UnitAction};
+use super::{files, init_cgroup, remove, resctrl, v1, v2};
 use crate::plan::{Driver, Files, Plan, SystemdPlan, unified_directory};
 use crate::record::{Directory, Mode, Unit};
 use crate::table::{MEMORY_EVENTS, Version};
@@ -29,11 +29,11 @@ pub struct Created {
     pub into: Option<OwnedFd>,
     /// For [`crate::join`] in the child.
     pub tasks: Vec<OwnedFd>,
-    /// For [`crate::descend`] in the child.
-    pub leaf: Option<OwnedFd>,
+    /// For [`crate::enter_init_cgroup`] in the child.
+    pub init_cgroup: Option<OwnedFd>,
     /// What is left to be done once the child is there. Until then the record's systemd unit, and a
     /// v2 cgroup of it, may be somebody else's.
-    pub place: Option<Place>,
+    pub unit_action: Option<UnitAction>,
 }
 
 /// The container's cgroups, open for one more process. The default value joins none.
@@ -47,26 +47,26 @@ pub struct Joining {
     pub fallback: Option<OwnedFd>,
     /// For [`crate::join`] in the child.
     pub tasks: Vec<OwnedFd>,
-    /// For [`crate::descend`] in the child.
-    pub leaf: Option<OwnedFd>,
+    /// For [`crate::enter_init_cgroup`] in the child.
+    pub init_cgroup: Option<OwnedFd>,
     /// After the clone: in any case for a new container, else where the kernel lets us not clone
     /// into the cgroup.
-    pub place: Option<Place>,
+    pub unit_action: Option<UnitAction>,
 }
 
 /// What the state file must know before the first side effect: every directory that will be made. A
-/// runtime that is killed in between leaves nothing that [`crate::remove_foreseen`] doesn't find.
+/// runtime that is killed in between leaves nothing that [`crate::remove_planned`] doesn't find.
 /// What is there already belongs to others; that they come in between, and make the same, cannot
 /// be foreseen.
 #[must_use]
-pub fn foresee(plan: &Plan) -> Record {
+pub fn planned_record(plan: &Plan) -> Record {
     let mut record = plan.record();
     for directory in record.hierarchies.iter_mut().chain(&mut record.unified) {
         directory.made = missing(directory);
     }
     record.resctrl.retain(|group| is_missing(&group.path));
-    if let (Some(unified), Some(leaf)) = (&record.unified, &record.leaf) {
-        record.leaf_made = is_missing(&unified.path.join(leaf));
+    if let (Some(unified), Some(init_cgroup)) = (&record.unified, &record.init_cgroup) {
+        record.init_cgroup_made = is_missing(&unified.path.join(init_cgroup));
     }
     if record.unit.is_some() {
         // systemd makes the parents of its own cgroup, and takes them away.
@@ -91,7 +91,7 @@ pub fn find(plan: &Plan) -> Option<Record> {
         .retain(|directory| directory.path.is_dir());
     record.unified = record.unified.filter(|directory| directory.path.is_dir());
     record.resctrl.retain(|group| group.path.is_dir());
-    record.tells_processes().then_some(record)
+    record.has_cgroups().then_some(record)
 }
 
 /// The levels of a path that are to be made, outermost first.
@@ -115,8 +115,8 @@ pub fn create(plan: &Plan) -> Result<Created> {
         record: Record::default(),
         into: None,
         tasks: Vec::new(),
-        leaf: None,
-        place: None,
+        init_cgroup: None,
+        unit_action: None,
     };
     // Engines look into the directories as other users.
     let mask = umask(Permissions::S_IWGRP | Permissions::S_IWOTH);
@@ -125,7 +125,7 @@ pub fn create(plan: &Plan) -> Result<Created> {
     match result {
         Ok(()) => Ok(created),
         Err(error) => {
-            drop((created.into, created.tasks, created.leaf));
+            drop((created.into, created.tasks, created.init_cgroup));
             // The failure itself is what matters.
             let _ = remove::undo_until(&created.record.without_unit(), Instant::now());
             Err(error)
@@ -149,21 +149,21 @@ fn build(plan: &Plan, created: &mut Created) -> Result<()> {
 fn build_files(files: &Files, created: &mut Created) -> Result<()> {
     created.record.mode = files.mode;
     for hierarchy in &files.hierarchies {
-        let noted = &mut created.record.hierarchies;
+        let recorded = &mut created.record.hierarchies;
         created
             .tasks
-            .extend(v1::make(hierarchy, &files.denied, noted)?);
+            .extend(v1::make(hierarchy, &files.denied, recorded)?);
     }
     if let Some(unified) = &files.unified {
-        let noted = &mut created.record.unified;
-        created.into = v2::make(unified, &files.denied, noted)?;
+        let recorded = &mut created.record.unified;
+        created.into = v2::make(unified, &files.denied, recorded)?;
         if let Some(into) = &created.into {
-            created.record.leaf = files.leaf();
-            let made = &mut created.record.leaf_made;
-            created.leaf = leaf::make(unified, into.as_fd(), made)?;
+            created.record.init_cgroup = files.init_cgroup();
+            let made = &mut created.record.init_cgroup_made;
+            created.init_cgroup = init_cgroup::make(unified, into.as_fd(), made)?;
         }
     }
-    if !created.record.tells_processes() {
+    if !created.record.has_cgroups() {
         created.record.mode = Mode::None;
     }
     Ok(())
@@ -177,14 +177,14 @@ fn build_unit(plan: &SystemdPlan, created: &mut Created) -> Result<()> {
     record.mode = plan.files.mode;
     record.unit = Some(plan.unit.record.clone());
     for hierarchy in &plan.files.hierarchies {
-        let noted = &mut record.hierarchies;
+        let recorded = &mut record.hierarchies;
         created
             .tasks
-            .extend(v1::make(hierarchy, &plan.files.denied, noted)?);
+            .extend(v1::make(hierarchy, &plan.files.denied, recorded)?);
     }
     record.unified = plan.files.unified.as_ref().map(unified_directory);
-    record.leaf = plan.files.leaf();
-    created.place = Some(Place::Start(Box::new(plan.clone())));
+    record.init_cgroup = plan.files.init_cgroup();
+    created.unit_action = Some(UnitAction::Start(Box::new(plan.clone())));
     Ok(())
 }
 
@@ -217,8 +217,8 @@ pub fn open(record: &Record, init: Pid) -> Result<Joining> {
         into,
         fallback,
         tasks,
-        leaf: None,
-        place: record.unit.as_ref().and_then(|unit| attach(unit, record)),
+        init_cgroup: None,
+        unit_action: record.unit.as_ref().and_then(|unit| attach(unit, record)),
     })
 }
 
@@ -228,8 +228,8 @@ pub fn open(record: &Record, init: Pid) -> Result<Joining> {
 #[must_use]
 pub fn at_init(record: &Record) -> Record {
     let mut record = record.clone();
-    if let (Some(leaf), Some(unified)) = (&record.leaf, &mut record.unified) {
-        let path = unified.path.join(leaf);
+    if let (Some(init_cgroup), Some(unified)) = (&record.init_cgroup, &mut record.unified) {
+        let path = unified.path.join(init_cgroup);
         if path.is_dir() {
             unified.path = path;
         }
@@ -302,7 +302,7 @@ fn open_directory(path: &Path) -> Result<OwnedFd> {
 }
 
 /// For who may not move processes himself: systemd knows its units' cgroups by their paths below.
-fn attach(unit: &Unit, record: &Record) -> Option<Place> {
+fn attach(unit: &Unit, record: &Record) -> Option<UnitAction> {
     let unified = record
         .unified
         .as_ref()
@@ -310,7 +310,7 @@ fn attach(unit: &Unit, record: &Record) -> Option<Place> {
     // A sub-cgroup is below the directory that was made.
     let below = unified.path.strip_prefix(unified.made.last()?).ok()?;
     let below = below.to_str()?;
-    Some(Place::Attach {
+    Some(UnitAction::Attach {
         unit: unit.clone(),
         below: match below {
             "" => String::new(),
@@ -332,7 +332,7 @@ fn current(unified: &Directory, init: Pid) -> Option<OwnedFd> {
 }
 
 /// Whether the kernel has killed a process of the container for want of memory. A cgroup that is
-/// gone, or a machine without the counter (Linux 4.13), says no.
+/// gone, or a machine without the counter (Linux 4.13), counts as none.
 #[must_use]
 pub fn oom_killed(record: &Record) -> bool {
     let counted = |path: &Path, file: &str| -> nix::Result<bool> {

@@ -15,7 +15,7 @@ use super::directory::Age;
 use super::freeze::await_event_until;
 use super::processes::{cgroup_of, processes};
 use super::write::write_all;
-use super::{files, leaf, v2};
+use super::{files, init_cgroup, v2};
 use crate::plan::{
     Denied, Files, Property, SystemdPlan, UnifiedPlan, UnitKind, UnitPlan, directory,
     unified_directory,
@@ -26,7 +26,7 @@ use client::Client;
 
 /// How long a unit whose making failed may take to be gone.
 const UNDO_LIMIT: Duration = Duration::from_secs(10);
-/// Between two looks at cgroups that tell no one of a change.
+/// Between two looks at files of v1, which wake nobody when they change.
 const PAUSE: Duration = Duration::from_millis(5);
 
 const UNIT_EXISTS: &str = "org.freedesktop.systemd1.UnitExists";
@@ -35,7 +35,7 @@ const NO_SUCH_UNIT: &str = "org.freedesktop.systemd1.NoSuchUnit";
 /// What the runtime does with a clone of its own before it lets it go on: systemd makes a scope
 /// around processes that are there already.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum UnitAction {
     /// Start the unit around it, and fill the cgroup in.
     Start(Box<SystemdPlan>),
     /// Have systemd move it into the unit, where the caller itself may not.
@@ -48,15 +48,15 @@ pub enum Place {
 }
 
 /// Puts `pid` where it belongs. It is a child of ours that waits, so its number stays its own.
-/// Returns what [`crate::descend`] takes, for a new container that asks for it.
+/// Returns what [`crate::enter_init_cgroup`] takes, for a new container that has one.
 ///
 /// # Errors
-/// What systemd or the kernel says. A unit that was started for it is gone then, and so is the
+/// systemd's or the kernel's. A unit that was started for it is gone then, and so is the
 /// process.
-pub fn place(place: &Place, pid: Pid) -> Result<Option<OwnedFd>> {
-    match place {
-        Place::Attach { unit, below } => attach(unit, below, pid).map(|()| None),
-        Place::Start(plan) => {
+pub fn join_unit(action: &UnitAction, pid: Pid) -> Result<Option<OwnedFd>> {
+    match action {
+        UnitAction::Attach { unit, below } => attach(unit, below, pid).map(|()| None),
+        UnitAction::Start(plan) => {
             start(&plan.unit, pid)?;
             let result = fill_in(plan, pid);
             if result.is_err() {
@@ -123,7 +123,7 @@ fn start(plan: &UnitPlan, pid: Pid) -> Result<()> {
     }
 }
 
-/// Makes the cgroup what the plan says. Its limits are in force when this returns, and the process
+/// Fills the cgroup by the plan. Its limits are in force when this returns, and the process
 /// in it has done nothing yet.
 fn fill_in(plan: &SystemdPlan, pid: Pid) -> Result<Option<OwnedFd>> {
     let Files {
@@ -136,7 +136,7 @@ fn fill_in(plan: &SystemdPlan, pid: Pid) -> Result<Option<OwnedFd>> {
     for hierarchy in hierarchies {
         let found = directory(hierarchy);
         match files::open_path(&found.path) {
-            Ok(leaf) => write_all(leaf.as_fd(), &found.path, &hierarchy.writes, &mut |_| {})?,
+            Ok(own) => write_all(own.as_fd(), &found.path, &hierarchy.writes, &mut |_| {})?,
             Err(errno) if files::is_gone(errno) && *denied == Denied::Skip => {}
             Err(errno) => return Err(open_failed(found.path, errno)),
         }
@@ -156,11 +156,11 @@ fn fill_in(plan: &SystemdPlan, pid: Pid) -> Result<Option<OwnedFd>> {
             if plan.unit.kind == UnitKind::Scope {
                 check_place(&plan.unit.record, &unified_directory(unified), pid)?;
             }
-            let leaf = fill_in_v2(unified)?;
+            let init_cgroup = fill_in_v2(unified)?;
             if plan.unit.kind == UnitKind::Slice {
                 enter(unified, pid)?;
             }
-            Ok(leaf)
+            Ok(init_cgroup)
         }
         (_, _, Some(hierarchy)) if plan.unit.kind == UnitKind::Scope => {
             check_place(&plan.unit.record, &directory(hierarchy), pid).map(|()| None)
@@ -193,7 +193,7 @@ fn fill_in_v2(plan: &UnifiedPlan) -> Result<Option<OwnedFd>> {
     // likes.
     v2::fill(own.as_fd(), plan, &blocked, Age::New)?;
     // It goes with the unit.
-    leaf::make(plan, own.as_fd(), &mut false)
+    init_cgroup::make(plan, own.as_fd(), &mut false)
 }
 
 /// systemd puts no process into a slice.
@@ -201,7 +201,7 @@ fn enter(plan: &UnifiedPlan, pid: Pid) -> Result<()> {
     let path = plan.mount.join(&plan.path);
     let opened = files::open_path(&path);
     opened
-        .and_then(|leaf| files::write(leaf.as_fd(), "cgroup.procs", &pid.to_string()))
+        .and_then(|own| files::write(own.as_fd(), "cgroup.procs", &pid.to_string()))
         .map_err(|errno| open_failed(path.join("cgroup.procs"), errno))
 }
 

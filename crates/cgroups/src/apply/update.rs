@@ -14,7 +14,7 @@ use crate::record::{Directory, Mode, Unit};
 use crate::table::{CPUSET_CPUS, MEMORY_USAGE, Version};
 use crate::{Error, Record, Result};
 
-/// How to take an update back, as long as whoever asked for it may still fail.
+/// How to take an update back, as long as its caller may still fail.
 #[derive(Debug, Default)]
 pub struct Undo {
     /// In the order of the writing.
@@ -105,7 +105,7 @@ fn read(directory: &Directory, file: &str) -> Result<String> {
     })
 }
 
-/// Writes what the plan says. If something in the middle is refused, what was written before is
+/// Carries the plan out. If something in the middle is refused, what was written before is
 /// taken back, last first.
 ///
 /// # Errors
@@ -146,7 +146,7 @@ fn carry_out(record: &Record, plan: &UpdatePlan, undo: &mut Undo) -> Result<()> 
     change_devices(record, &plan.devices, undo)
 }
 
-/// The properties that systemd writes files for itself. Taken back last, since the files were noted
+/// The properties that systemd writes files for itself. Taken back last, since the files were read
 /// after it had written them.
 fn set_properties(unit: &Unit, record: &Record, plan: &UpdatePlan, undo: &mut Undo) -> Result<()> {
     let mut before = Vec::new();
@@ -170,7 +170,7 @@ fn set_properties(unit: &Unit, record: &Record, plan: &UpdatePlan, undo: &mut Un
     systemd::set_properties(unit, &plan.properties)
 }
 
-/// Writes the values of one cgroup, each noted with what was there before.
+/// Writes the values of one cgroup, and records what was there before each.
 fn write_files(path: &Path, writes: &[Write], undo: &mut Undo) -> Result<()> {
     if writes.is_empty() {
         return Ok(());
@@ -380,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_taken_back_is_told() {
+    fn what_cannot_be_taken_back_is_reported() {
         let folder = Folder::new("halfway");
         let undo = update(&record(&folder), &plan()).unwrap();
         fs::remove_file(folder.0.join("memory.max")).unwrap();

@@ -13,34 +13,34 @@ use crate::plan::{Denied, HierarchyPlan, directory};
 use crate::record::Directory;
 use crate::{Error, Result};
 
-/// Makes the cgroup, writes its values and opens its `tasks`. What was made is noted in `record` at
-/// once. `None` if the plan forgives that it may not be made.
+/// Makes the cgroup, writes its values and opens its `tasks`. What was made is recorded in
+/// `record` at once. `None` if the plan does without a cgroup that may not be made.
 pub(super) fn make(
     plan: &HierarchyPlan,
     denied: &Denied,
     record: &mut Vec<Directory>,
 ) -> Result<Option<OwnedFd>> {
     let top = files::open_top(&plan.mount)?;
-    let mut noted = directory(plan);
-    noted.made.clear();
-    let made = make_path(top.as_fd(), &plan.path, &mut noted);
-    let path = noted.path.clone();
-    record.push(noted);
+    let mut recorded = directory(plan);
+    recorded.made.clear();
+    let made = make_path(top.as_fd(), &plan.path, &mut recorded);
+    let path = recorded.path.clone();
+    record.push(recorded);
     let result = made.and_then(|age| {
-        let leaf = files::open_below(top.as_fd(), &plan.path)?;
-        Ok((age, leaf))
+        let own = files::open_below(top.as_fd(), &plan.path)?;
+        Ok((age, own))
     });
     let tasks = match result {
-        Ok((age, leaf)) => {
+        Ok((age, own)) => {
             if age == Age::Old {
                 check_unused(&path)?;
             }
             if plan.controllers.iter().any(|name| name == "freezer") {
-                check_running(leaf.as_fd(), &path)?;
+                check_running(own.as_fd(), &path)?;
             }
             inherit(top.as_fd(), plan)?;
-            write_all(leaf.as_fd(), &path, &plan.writes, &mut |_| {})?;
-            files::open_to_write(leaf.as_fd(), "tasks")
+            write_all(own.as_fd(), &path, &plan.writes, &mut |_| {})?;
+            files::open_to_write(own.as_fd(), "tasks")
         }
         Err(errno) => Err(errno),
     };
@@ -48,8 +48,8 @@ pub(super) fn make(
         Ok(tasks) => Ok(Some(tasks)),
         Err(errno) if files::is_denied(errno) && *denied == Denied::Skip => {
             // Whatever was made of it is of no use; the list keeps pace with the tasks files.
-            if let Some(noted) = record.pop() {
-                undo_directory(&noted);
+            if let Some(recorded) = record.pop() {
+                undo_directory(&recorded);
             }
             Ok(None)
         }
@@ -69,8 +69,8 @@ fn check_unused(path: &Path) -> Result<()> {
 }
 
 /// Init would never run, nor could we wait for it. A new cgroup below a frozen one is frozen, too.
-fn check_running(leaf: BorrowedFd, path: &Path) -> Result<()> {
-    match files::read(leaf, "freezer.state") {
+fn check_running(own: BorrowedFd, path: &Path) -> Result<()> {
+    match files::read(own, "freezer.state") {
         Ok(state) if state.trim() != "THAWED" => Err(Error::Frozen {
             path: path.to_owned(),
         }),

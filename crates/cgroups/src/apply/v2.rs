@@ -21,32 +21,32 @@ use crate::{Error, Result};
 const THREADED: [&str; 4] = ["cpu", "cpuset", "perf_event", "pids"];
 
 /// Makes the cgroup with all that the plan puts into it, and opens its directory. What was made is
-/// noted in `record` at once. `None` if the plan forgives that it may not be made.
+/// recorded in `record` at once. `None` if the plan does without a cgroup that may not be made.
 pub(super) fn make(
     plan: &UnifiedPlan,
     denied: &Denied,
     record: &mut Option<Directory>,
 ) -> Result<Option<OwnedFd>> {
     let top = files::open_top(&plan.mount)?;
-    let mut noted = unified_directory(plan);
-    noted.made.clear();
+    let mut recorded = unified_directory(plan);
+    recorded.made.clear();
     let mut blocked = Vec::new();
-    let path = noted.path.clone();
-    let made = make_path(top.as_fd(), plan, &mut noted, &mut blocked);
+    let path = recorded.path.clone();
+    let made = make_path(top.as_fd(), plan, &mut recorded, &mut blocked);
     let made = made.and_then(|age| Ok((age, files::open_below(top.as_fd(), &plan.path)?)));
-    *record = Some(noted);
-    let (age, leaf) = match made {
+    *record = Some(recorded);
+    let (age, own) = match made {
         Ok(made) => made,
         Err(_) if plan.side && plan.required.is_empty() => return forgo(record),
         Err(errno) if files::is_denied(errno) && *denied == Denied::Skip => return forgo(record),
         Err(errno) => return Err(cannot_make(path, errno, denied)),
     };
-    check_unused(leaf.as_fd(), &path)?;
-    fill(leaf.as_fd(), plan, &blocked, age)?;
-    Ok(Some(leaf))
+    check_unused(own.as_fd(), &path)?;
+    fill(own.as_fd(), plan, &blocked, age)?;
+    Ok(Some(own))
 }
 
-/// Makes the cgroup `own`, whoever has made its directory, what the plan says: limits, device
+/// Fills the cgroup `own`, whoever has made its directory: limits, device
 /// filter and owner. `blocked` is what its parents did not hand down.
 pub(super) fn fill(
     own: BorrowedFd,
@@ -84,8 +84,8 @@ pub(super) fn enable_down_to(top: BorrowedFd, plan: &UnifiedPlan) -> nix::Result
 
 /// The container goes without; nothing of an attempt stays.
 fn forgo(record: &mut Option<Directory>) -> Result<Option<OwnedFd>> {
-    if let Some(noted) = record.take() {
-        undo_directory(&noted);
+    if let Some(recorded) = record.take() {
+        undo_directory(&recorded);
     }
     Ok(None)
 }
@@ -101,11 +101,11 @@ pub(super) struct Blocked {
 fn make_path(
     top: BorrowedFd,
     plan: &UnifiedPlan,
-    noted: &mut Directory,
+    recorded: &mut Directory,
     blocked: &mut Vec<Blocked>,
 ) -> nix::Result<Age> {
     if plan.enable == Enable::Required && plan.required.is_empty() {
-        return directory::make_path(top, &plan.path, noted);
+        return directory::make_path(top, &plan.path, recorded);
     }
     let mut age = Age::Old;
     let mut parent = top.try_clone_to_owned().map_err(|_| Errno::EMFILE)?;
@@ -113,7 +113,7 @@ fn make_path(
     let levels = levels(&plan.path);
     for (index, level) in levels.iter().enumerate() {
         enable(parent.as_fd(), &parent_path, plan, blocked)?;
-        age = directory::make_level(top, level, noted)?;
+        age = directory::make_level(top, level, recorded)?;
         parent = files::open_below(top, level)?;
         parent_path = plan.mount.join(level);
         if index + 1 < levels.len() {
@@ -123,7 +123,7 @@ fn make_path(
     Ok(age)
 }
 
-/// Hands controllers down from `directory`: all at once, else one by one, and notes what fails: a
+/// Hands controllers down from `directory`: all at once, else one by one, and records what fails: a
 /// controller may be unavailable while nobody needs it.
 fn enable(
     directory: BorrowedFd,
@@ -160,7 +160,7 @@ fn enable(
         Ok(()) => {}
         // It holds processes, or is threaded. One by one, cpu and pids would go through and turn
         // somebody's cgroup into a threaded one, which then takes no memory limits any more: that
-        // may happen only to who asks for just these.
+        // may happen only if nothing but these is required.
         Err(Errno::EBUSY | Errno::EOPNOTSUPP) => {
             let required: Vec<&str> = required();
             if let Err(errno) = hand_down(directory, &required) {
@@ -187,7 +187,7 @@ fn hand_down(directory: BorrowedFd, controllers: &[&str]) -> nix::Result<()> {
     files::write(directory, "cgroup.subtree_control", &signed.join(" "))
 }
 
-/// Below a threaded cgroup everything is invalid until it says that it is threaded, too.
+/// Below a threaded cgroup everything is invalid until it is made threaded, too.
 fn make_threaded(directory: BorrowedFd, plan: &UnifiedPlan) -> nix::Result<()> {
     let kind = files::read(directory, "cgroup.type")?;
     if kind.trim() == "domain invalid" && !needs_domain(plan) {
@@ -201,13 +201,13 @@ fn needs_domain(plan: &UnifiedPlan) -> bool {
     required.any(|(controller, _)| !THREADED.contains(&controller.as_str()))
 }
 
-/// A limit without its controller is an error that tells where the way down ends.
-fn check_required(leaf: BorrowedFd, plan: &UnifiedPlan, blocked: &[Blocked]) -> Result<()> {
+/// A limit without its controller is an error that names the directory where the way down ends.
+fn check_required(own: BorrowedFd, plan: &UnifiedPlan, blocked: &[Blocked]) -> Result<()> {
     if plan.required.is_empty() {
         return Ok(());
     }
     let path = plan.mount.join(&plan.path);
-    let available = files::read(leaf, "cgroup.controllers").map_err(|errno| Error::Read {
+    let available = files::read(own, "cgroup.controllers").map_err(|errno| Error::Read {
         path: path.join("cgroup.controllers"),
         errno,
     })?;
@@ -229,27 +229,27 @@ fn check_required(leaf: BorrowedFd, plan: &UnifiedPlan, blocked: &[Blocked]) -> 
     Ok(())
 }
 
-/// The cgroup must be able to hold a process, and the limits that are asked.
-fn check_type(leaf: BorrowedFd, path: &Path, plan: &UnifiedPlan) -> Result<()> {
+/// The cgroup must be able to hold a process, and the limits that are requested.
+fn check_type(own: BorrowedFd, path: &Path, plan: &UnifiedPlan) -> Result<()> {
     let failed = |errno| Error::Make {
         path: path.to_owned(),
         errno,
     };
-    let kind = files::read(leaf, "cgroup.type").map_err(failed)?;
+    let kind = files::read(own, "cgroup.type").map_err(failed)?;
     match kind.trim() {
         kind @ ("domain invalid" | "threaded") if needs_domain(plan) => Err(Error::Threaded {
             path: path.to_owned(),
             kind: kind.to_owned(),
         }),
-        "domain invalid" => files::write(leaf, "cgroup.type", "threaded").map_err(failed),
+        "domain invalid" => files::write(own, "cgroup.type", "threaded").map_err(failed),
         _ => Ok(()),
     }
 }
 
 /// A cgroup that was there must not hold processes. None must stop init from running: we would wait
 /// without end. A new one below a frozen one is frozen, too.
-pub(super) fn check_unused(leaf: BorrowedFd, path: &Path) -> Result<()> {
-    let events = events(leaf, path)?;
+pub(super) fn check_unused(own: BorrowedFd, path: &Path) -> Result<()> {
+    let events = events(own, path)?;
     if files::is_set(&events, "populated") {
         let count = processes_below(path)?.len();
         if count > 0 {
@@ -261,12 +261,12 @@ pub(super) fn check_unused(leaf: BorrowedFd, path: &Path) -> Result<()> {
 }
 
 /// The second half of it, of a parent.
-pub(super) fn check_running(leaf: BorrowedFd, path: &Path) -> Result<()> {
-    check_frozen(&events(leaf, path)?, path)
+pub(super) fn check_running(own: BorrowedFd, path: &Path) -> Result<()> {
+    check_frozen(&events(own, path)?, path)
 }
 
-fn events(leaf: BorrowedFd, path: &Path) -> Result<String> {
-    match files::read(leaf, "cgroup.events") {
+fn events(own: BorrowedFd, path: &Path) -> Result<String> {
+    match files::read(own, "cgroup.events") {
         Err(errno) if files::is_gone(errno) => Ok(String::new()),
         other => other.map_err(|errno| Error::Read {
             path: path.join("cgroup.events"),
@@ -286,12 +286,12 @@ fn check_frozen(events: &str, path: &Path) -> Result<()> {
 
 /// Gives the cgroup to `uid`: the directory and the files that the kernel lists as safe to
 /// delegate.
-pub(super) fn give(leaf: BorrowedFd, path: &Path, uid: u32) -> Result<()> {
+pub(super) fn give(own: BorrowedFd, path: &Path, uid: u32) -> Result<()> {
     let listed = std::fs::read_to_string("/sys/kernel/cgroup/delegate")
         .unwrap_or_else(|_| "cgroup.procs\ncgroup.subtree_control\ncgroup.threads\n".to_owned());
     for file in std::iter::once(".").chain(listed.lines()) {
         let owner = Some(Uid::from_raw(uid));
-        match fchownat(leaf, file, owner, None, AtFlags::AT_SYMLINK_NOFOLLOW) {
+        match fchownat(own, file, owner, None, AtFlags::AT_SYMLINK_NOFOLLOW) {
             Ok(()) | Err(Errno::ENOENT) => {}
             Err(errno) => {
                 let path = path.join(file);

@@ -13,17 +13,17 @@ use super::files;
 use crate::table::{MEMORY_EVENTS, Version};
 use crate::{Error, Record, Result};
 
-/// An open ear for one container.
+/// Waits for events of one container.
 #[derive(Debug)]
 pub struct Watch {
     memory: Memory,
 }
 
-/// Who tells that memory has run out.
+/// How a want of memory is noticed.
 #[derive(Debug)]
 enum Memory {
     /// v1: the kernel adds to it for each time, and once more when the cgroup is removed, which the
-    /// file `memory.oom_control` tells.
+    /// file `memory.oom_control` shows.
     Notice { notice: EventFd, file: OwnedFd },
     /// v2: the file `memory.events`, which wakes who polls it, and the kills that are known. v1
     /// without notices: `memory.oom_control`, which has the same count and wakes nobody, so that it
@@ -35,12 +35,12 @@ enum Memory {
 
 /// What has happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Happening {
+pub enum CgroupEvent {
     /// The kernel killed for want of memory, or on v1 had to choose whom.
     OutOfMemory,
     /// Init has ended.
     End,
-    /// Nothing, for as long as one wanted to wait.
+    /// Nothing within the time limit.
     Nothing,
 }
 
@@ -116,7 +116,7 @@ impl Watch {
     ///
     /// # Errors
     /// The kernel's on waiting.
-    pub fn wait(&mut self, init: BorrowedFd, patience: Duration) -> nix::Result<Happening> {
+    pub fn wait(&mut self, init: BorrowedFd, patience: Duration) -> nix::Result<CgroupEvent> {
         let memory = match &self.memory {
             Memory::Notice { notice, .. } => Some((notice.as_fd(), PollFlags::POLLIN)),
             Memory::Events { file, .. } => Some((file.as_fd(), PollFlags::POLLPRI)),
@@ -133,15 +133,15 @@ impl Watch {
         }
         let has_ended = watched.first().and_then(PollFd::any).unwrap_or(false);
         if self.is_out_of_memory() {
-            Ok(Happening::OutOfMemory)
+            Ok(CgroupEvent::OutOfMemory)
         } else if has_ended {
-            Ok(Happening::End)
+            Ok(CgroupEvent::End)
         } else {
-            Ok(Happening::Nothing)
+            Ok(CgroupEvent::Nothing)
         }
     }
 
-    /// Whether memory has run out since it was asked last. A cgroup that is gone says no.
+    /// Whether memory has run out since the last call. In a cgroup that is gone it has not.
     fn is_out_of_memory(&mut self) -> bool {
         match &mut self.memory {
             Memory::Notice { notice, file } => {

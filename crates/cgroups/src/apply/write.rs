@@ -9,18 +9,21 @@ use super::{files, hint};
 use crate::Result;
 use crate::plan::{Absent, Refused, Write};
 
-/// Writes the values in order, then those again that another one stood in the way of. `note` hears
-/// of each file right before it is written.
+/// Writes the values in order, then those again that another one stood in the way of. `before` gets
+/// each write right before it is tried.
 pub(super) fn write_all(
     directory: BorrowedFd,
     path: &Path,
     writes: &[Write],
-    note: &mut dyn FnMut(&Write),
+    before: &mut dyn FnMut(&Write),
 ) -> Result<()> {
     let mut again = Vec::new();
     let mut open = None;
     for write in writes {
-        match (write_one(directory, write, &mut open, note), write.refused) {
+        match (
+            write_one(directory, write, &mut open, before),
+            write.refused,
+        ) {
             (Ok(()), _) => {}
             (Err((write, Errno::EINVAL | Errno::EBUSY)), Refused::Again) => again.push(write),
             (Err((_, Errno::EPERM | Errno::EACCES)), Refused::Skip) => {}
@@ -28,7 +31,7 @@ pub(super) fn write_all(
         }
     }
     for write in again {
-        write_one(directory, write, &mut open, note)
+        write_one(directory, write, &mut open, before)
             .map_err(|(write, errno)| hint::refused(directory, path, write, errno))?;
     }
     Ok(())
@@ -44,11 +47,11 @@ fn write_one<'a>(
     directory: BorrowedFd,
     write: &'a Write,
     open: &mut Open<'a>,
-    note: &mut dyn FnMut(&Write),
+    before: &mut dyn FnMut(&Write),
 ) -> Attempt<'a> {
     let mut write = write;
     loop {
-        note(write);
+        before(write);
         match (write_open(directory, write, open), &write.absent) {
             (Ok(()), _) | (Err(Errno::ENOENT), Absent::Skip) => return Ok(()),
             (Err(Errno::ENOENT), Absent::Instead(other)) => write = other,

@@ -7,7 +7,7 @@ use super::write::Write;
 use crate::Result;
 use crate::table::{
     IO_DEVICE_LEAF_WEIGHT, IO_DEVICE_WEIGHT, IO_DEVICE_WEIGHT_OTHER, IO_LEAF_WEIGHT, IO_READ_BYTES,
-    IO_READS, IO_WEIGHT, IO_WEIGHT_OTHER, IO_WRITE_BYTES, IO_WRITES, Place, Row, Version,
+    IO_READS, IO_WEIGHT, IO_WEIGHT_OTHER, IO_WRITE_BYTES, IO_WRITES, Row, Support, Version,
 };
 use crate::value::{Device, Value};
 
@@ -72,8 +72,8 @@ fn weights(
         Version::V1 => weight,
         Version::V2 => io_weight(weight),
     };
-    let instead = match other.place(version) {
-        Place::File(file) => Some(Write::new(file, value(spread), source)),
+    let instead = match other.support(version) {
+        Support::File(file) => Some(Write::new(file, value(spread), source)),
         _ => None,
     };
     limits.add(row, source, value(weight), |write| match instead {

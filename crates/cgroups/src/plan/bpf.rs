@@ -1,4 +1,4 @@
-//! The device filter of cgroup v2: a program that the kernel asks about each use of a device.
+//! The device filter of cgroup v2: a program that the kernel runs for each use of a device.
 //! bpf(2), `struct bpf_cgroup_dev_ctx` of linux/bpf.h.
 
 use coracle_bundle::{DeviceAccess, DeviceRule, DeviceRuleKind};

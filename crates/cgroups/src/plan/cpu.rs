@@ -31,7 +31,7 @@ pub(super) fn plan(cpu: &Cpu, limits: &mut Limits) -> Result<()> {
         Version::V2 => bandwidth(cpu, limits)?,
     }
     if let Some(burst) = cpu.burst {
-        // Kernels before 5.14 have none, which 0 asks for.
+        // Kernels before 5.14 have no burst, which is what 0 means.
         let adjust = match burst {
             0 => Write::if_there,
             _ => |write| write,

@@ -86,7 +86,7 @@ fn describe_unified(plan: &UnifiedPlan, lines: &mut Vec<String>) {
     if let Some(uid) = plan.owner {
         lines.push(format!("  give it to uid {uid}"));
     }
-    if let Some(name) = &plan.leaf {
+    if let Some(name) = &plan.init_cgroup {
         lines.push(format!("  make {name} below it for init"));
     }
 }

@@ -39,12 +39,16 @@ pub enum DeviceUpdate {
     },
 }
 
-/// From the list `old` to the list `asked`.
-pub(super) fn plan(old: &[DeviceRule], asked: &[DeviceRule], host: &Host) -> Result<DeviceUpdate> {
-    if !speaks(asked) || old == asked {
+/// From the list `old` to the list `requested`.
+pub(super) fn plan(
+    old: &[DeviceRule],
+    requested: &[DeviceRule],
+    host: &Host,
+) -> Result<DeviceUpdate> {
+    if !has_effect(requested) || old == requested {
         return Ok(DeviceUpdate::Keep);
     }
-    let (old, new) = (effective(old), effective(asked));
+    let (old, new) = (effective(old), effective(requested));
     if is_on_v1(host) {
         let (old, new) = (v1_memory(&old)?, v1_memory(&new)?);
         let soften = |lines: Vec<Write>| match is_unprivileged(host) {
@@ -62,10 +66,12 @@ pub(super) fn plan(old: &[DeviceRule], asked: &[DeviceRule], host: &Host) -> Res
     })
 }
 
-/// Whether the list says anything. Kubernetes' engines send the bare deny-all that every list
+/// Whether the list has an effect. Kubernetes' engines send the bare deny-all that every list
 /// begins with along with each update of other limits; it is not meant to take devices away.
-pub(super) fn speaks(asked: &[DeviceRule]) -> bool {
-    asked.iter().any(|rule| !is_everything(rule) || rule.allow)
+pub(super) fn has_effect(requested: &[DeviceRule]) -> bool {
+    requested
+        .iter()
+        .any(|rule| !is_everything(rule) || rule.allow)
 }
 
 /// The lines that lead the kernel from one memory to the other.
@@ -132,7 +138,7 @@ fn with(access: DeviceAccess, more: DeviceAccess) -> DeviceAccess {
 
 fn write(rule: &DeviceRule) -> Write {
     let write = v1_line(rule, SOURCE);
-    // A parent that lacks what every container may use cannot be asked for it.
+    // A parent may lack what every container may use.
     if defaults().any(|default| same_numbers(&default, rule)) {
         write.if_permitted()
     } else {
@@ -164,7 +170,7 @@ mod tests {
     }
 
     /// Forth and back on v1, a line each.
-    fn v1(old: &[DeviceRule], asked: &[DeviceRule]) -> (String, String) {
+    fn v1(old: &[DeviceRule], requested: &[DeviceRule]) -> (String, String) {
         let text = |lines: &[Write]| -> String {
             let line = |write: &Write| {
                 let verb = write.name.strip_prefix("devices.").unwrap();
@@ -172,7 +178,7 @@ mod tests {
             };
             lines.iter().map(line).collect()
         };
-        match plan(old, asked, &fixture::hybrid()).unwrap() {
+        match plan(old, requested, &fixture::hybrid()).unwrap() {
             DeviceUpdate::Lines { forth, back } => (text(&forth), text(&back)),
             other => panic!("{other:?}"),
         }
@@ -210,9 +216,9 @@ mod tests {
     fn a_list_that_says_nothing_keeps_the_filter() {
         let one = allow(DeviceRuleKind::Char, 240, Some(1), "rw");
         for host in [fixture::hybrid(), fixture::v2()] {
-            for asked in [&[][..], &[everything(false)], &[everything(false), one]] {
+            for requested in [&[][..], &[everything(false)], &[everything(false), one]] {
                 let old = [everything(false), one];
-                assert_eq!(plan(&old, asked, &host).unwrap(), DeviceUpdate::Keep);
+                assert_eq!(plan(&old, requested, &host).unwrap(), DeviceUpdate::Keep);
             }
         }
     }

@@ -14,7 +14,7 @@ use super::write::{Refused, Write};
 use crate::table::{DEVICES_ALLOW, DEVICES_DENY};
 use crate::{Error, Result};
 
-/// The device filter for both worlds.
+/// The device filter for both versions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Devices {
     /// For `devices.allow` and `devices.deny` of v1.
@@ -100,7 +100,7 @@ pub(super) fn effective(rules: &[DeviceRule]) -> Vec<Entry> {
     for (index, rule) in rules.iter().enumerate() {
         let source = format!("{LIST}[{index}]");
         // The kernel looks neither at the numbers nor at the access of an `a` line, and would take
-        // `a 1:3 r` for everything: two lines say what is meant.
+        // `a 1:3 r` for everything: two lines do what is meant.
         let kinds: &[DeviceRuleKind] = match rule.kind {
             DeviceRuleKind::All if !is_everything(rule) => {
                 &[DeviceRuleKind::Char, DeviceRuleKind::Block]
@@ -181,8 +181,8 @@ pub(super) fn v1_memory(entries: &[Entry]) -> Result<V1Memory> {
 }
 
 /// What the kernel remembers of the lines: a verdict and exceptions from it, which it takes back
-/// by their exact numbers only. A `deny` of a part of what was allowed cannot be said and would be
-/// lost.
+/// by their exact numbers only. A `deny` of a part of what was allowed cannot be written and would
+/// be lost.
 #[derive(Debug)]
 pub(super) struct V1Memory {
     pub(super) allows: bool,
@@ -202,7 +202,7 @@ impl V1Memory {
         } else if rule.allow == self.allows {
             self.take_back(entry)
         } else {
-            // Of the defaults only what the config hasn't said.
+            // Of the defaults only what the config leaves open.
             if !(ours && self.exceptions.iter().any(|known| covers(known, rule))) {
                 self.exceptions.push(*rule);
                 self.lines.push(v1_write(rule, entry));
@@ -225,7 +225,7 @@ impl V1Memory {
         let representable = touched.iter().all(ended);
         match &entry.source {
             Some(source) if !representable => return Err(v1_cannot(source, rule)),
-            // What every container may use gives way to what the config says.
+            // What every container may use gives way to the config.
             None if !representable || touched.is_empty() => return Ok(()),
             _ => {}
         }
@@ -263,12 +263,12 @@ fn any_use(rule: &DeviceRule) -> DeviceRule {
 fn v1_write(rule: &DeviceRule, entry: &Entry) -> Write {
     match &entry.source {
         Some(source) => v1_line(rule, source),
-        // A parent that lacks it cannot be asked for it.
+        // A parent may lack it.
         None => v1_line(rule, LIST).if_permitted(),
     }
 }
 
-/// The line of v1 that says `rule`.
+/// The line of v1 for `rule`.
 pub(super) fn v1_line(rule: &DeviceRule, source: &str) -> Write {
     let row = if rule.allow {
         &DEVICES_ALLOW

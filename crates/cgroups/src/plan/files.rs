@@ -10,7 +10,7 @@ use super::limits::{Limits, name};
 use super::options::{Options, Rootless};
 use super::path::CgroupPath;
 use super::write::Write;
-use super::{devices, leaf, owner, path, resources};
+use super::{devices, init_cgroup, owner, path, resources};
 use crate::error::property;
 use crate::record::{Directory, Mode};
 use crate::table::{CPUSET_CPUS, CPUSET_MEMS};
@@ -19,7 +19,7 @@ use crate::{Error, Result};
 /// A container's directories in every mounted hierarchy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Files {
-    /// The world they are in.
+    /// Which versions are mounted.
     pub mode: Mode,
     /// v1, in the order in which init joins them.
     pub hierarchies: Vec<HierarchyPlan>,
@@ -31,8 +31,8 @@ pub struct Files {
 
 impl Files {
     /// The cgroup below the v2 one for init alone.
-    pub(crate) fn leaf(&self) -> Option<String> {
-        self.unified.as_ref()?.leaf.clone()
+    pub(crate) fn init_cgroup(&self) -> Option<String> {
+        self.unified.as_ref()?.init_cgroup.clone()
     }
 }
 
@@ -86,7 +86,7 @@ pub struct UnifiedPlan {
     /// Who gets the cgroup, in the host's ids: a container that may manage it itself.
     pub owner: Option<u32>,
     /// The cgroup below for init alone.
-    pub leaf: Option<String>,
+    pub init_cgroup: Option<String>,
     /// A hybrid host's v2 cgroup is of use, but nobody depends on it.
     pub side: bool,
 }
@@ -149,9 +149,9 @@ pub(super) fn plan_at(
     let devices = devices::plan(&config.linux.resources.devices, host)?;
     let hierarchies = hierarchies(layout, at, &mut limits, &devices);
     let mut unified = unified_tree(config, layout, at, &mut limits, devices);
-    let leaf = leaf::plan(&config.annotations, layout.mode)?;
+    let init_cgroup = init_cgroup::plan(&config.annotations, layout.mode)?;
     if let Some(unified) = &mut unified {
-        unified.leaf = leaf;
+        unified.init_cgroup = init_cgroup;
     }
     let files = Files {
         mode: layout.mode.into(),
@@ -162,7 +162,7 @@ pub(super) fn plan_at(
     Ok((files, limits.warnings))
 }
 
-/// Who has no right and asks for nothing goes without.
+/// Without the right to make cgroups, a config that needs none goes without.
 fn denied(config: &Config, host: &Host, options: &Options, limits: &Limits) -> Denied {
     let forgiving = match options.rootless {
         Rootless::Auto => host.euid != 0 || host.in_user_namespace,
@@ -231,7 +231,7 @@ fn unified_tree(
     } else {
         Enable::Required
     };
-    // A v1 hierarchy has the say over devices where there is one: two filters only cost twice.
+    // Where a v1 hierarchy filters devices, a second filter would only cost time.
     let filtered = layout
         .hierarchies
         .iter()
@@ -245,7 +245,7 @@ fn unified_tree(
         writes: std::mem::take(&mut limits.unified),
         devices: if filtered { None } else { devices.program },
         owner: if main { owner::plan(config) } else { None },
-        leaf: None,
+        init_cgroup: None,
         side: !main,
     })
 }

@@ -6,7 +6,7 @@ use coracle_host::{CgroupLayout, CgroupMode, Hierarchy};
 
 use super::write::Write;
 use crate::error::property;
-use crate::table::{Controller, File, Place, Row, Version};
+use crate::table::{Controller, File, Row, Support, Version};
 use crate::value::Value;
 use crate::{Error, Result};
 
@@ -81,14 +81,14 @@ impl<'a> Limits<'a> {
         value: Value,
         adjust: impl FnOnce(Write) -> Write,
     ) -> Result<()> {
-        let file = match row.place(self.version(row.controller)) {
-            Place::File(file) => file,
-            Place::Implied => return Ok(()),
-            Place::Ignored(why) => {
+        let file = match row.support(self.version(row.controller)) {
+            Support::File(file) => file,
+            Support::Implied => return Ok(()),
+            Support::Ignored(why) => {
                 self.warnings.push(format!("{}: {why}", property(source)));
                 return Ok(());
             }
-            Place::Refused(why) => return Err(Error::config(source, *why)),
+            Support::Refused(why) => return Err(Error::config(source, *why)),
         };
         let write = adjust(Write::new(file, value, source));
         match self.owner(row.controller) {

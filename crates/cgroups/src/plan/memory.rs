@@ -28,7 +28,7 @@ pub(super) fn plan(memory: &Memory, limits: &mut Limits) -> Result<()> {
     }
     limits.set(&MEMORY_RESERVATION, memory.reservation)?;
     limits.set(&MEMORY_SWAPPINESS, memory.swappiness)?;
-    // Engines always send `false`, which asks for nothing here: it may not need a controller.
+    // Engines always send `false`, which is the default: it must not need a controller.
     limits.set(&MEMORY_OOM_CONTROL, is_true(memory.disable_oom_killer))?;
     let is_bound = |limit: Option<Limit>| limit.filter(|limit| *limit != Limit::Unlimited);
     limits.set(&MEMORY_KERNEL, is_bound(memory.kernel))?;

@@ -12,13 +12,13 @@ pub enum Manager {
     Disabled,
 }
 
-/// Whether a missing right to make cgroups is forgiven when no limit and no path is asked.
+/// Whether a container without limits and path goes without a cgroup where it may not make one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Rootless {
-    /// Forgiven if the runtime isn't root of the initial user namespace.
+    /// It does if the runtime isn't root of the initial user namespace.
     #[default]
     Auto,
-    /// Forgiven.
+    /// It does.
     True,
     /// An error.
     False,

@@ -36,30 +36,34 @@ pub enum Missing {
 const CLOS: &str = "linux.intelRdt.closID";
 
 /// The groups of a container; `None` without `linux.intelRdt`.
-pub(super) fn plan(asked: Option<&IntelRdt>, host: &Host, id: &str) -> Result<Option<ResctrlPlan>> {
-    let Some(asked) = asked else {
+pub(super) fn plan(
+    requested: Option<&IntelRdt>,
+    host: &Host,
+    id: &str,
+) -> Result<Option<ResctrlPlan>> {
+    let Some(requested) = requested else {
         return Ok(None);
     };
     let Some(mount) = &host.resctrl else {
         return Err(Error::config("linux.intelRdt", "resctrl is not mounted"));
     };
-    let group = match asked.clos_id.as_deref() {
+    let group = match requested.clos_id.as_deref() {
         None => mount.join(name(id, "linux.intelRdt")?),
         Some("/") => mount.clone(),
         Some(clos) => mount.join(name(clos, CLOS)?),
     };
-    let schemata: String = asked
+    let schemata: String = requested
         .schemata
         .iter()
         .map(|line| format!("{line}\n"))
         .collect();
-    let named = asked.clos_id.is_some();
+    let named = requested.clos_id.is_some();
     let missing = if named && schemata.is_empty() {
         Missing::Fail
     } else {
         Missing::Make
     };
-    let monitoring = if asked.enable_monitoring {
+    let monitoring = if requested.enable_monitoring {
         Some(group.join("mon_groups").join(name(id, "linux.intelRdt")?))
     } else {
         None
@@ -94,12 +98,12 @@ mod tests {
             resctrl: Some("/sys/fs/resctrl".into()),
             ..fixture::v2()
         };
-        let asked = IntelRdt {
+        let requested = IntelRdt {
             clos_id: clos.map(str::to_owned),
             schemata: schemata.iter().map(|&line| line.to_owned()).collect(),
             enable_monitoring: monitoring,
         };
-        match plan(Some(&asked), &host, "web1") {
+        match plan(Some(&requested), &host, "web1") {
             Ok(None) => "nothing".to_owned(),
             Ok(Some(plan)) => {
                 let ResctrlPlan {
@@ -151,9 +155,9 @@ mod tests {
                 format!("config.json: linux.intelRdt.closID: {name:?} is no name of a group");
             assert_eq!(check(Some(name), &[], false), expected);
         }
-        let asked = IntelRdt::default();
+        let requested = IntelRdt::default();
         assert_eq!(
-            plan(Some(&asked), &fixture::v2(), "web1")
+            plan(Some(&requested), &fixture::v2(), "web1")
                 .unwrap_err()
                 .to_string(),
             "config.json: linux.intelRdt: resctrl is not mounted"

@@ -1,4 +1,4 @@
-//! How a value is taken back: from what its file said before, the text that says it again.
+//! How a value is taken back: the text to write, from what the file held before.
 
 use super::write::Write;
 use crate::table::Restore;

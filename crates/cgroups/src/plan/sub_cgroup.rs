@@ -5,26 +5,26 @@ use std::path::{Component, Path};
 use crate::record::{Directory, Mode};
 use crate::{Error, Record, Result};
 
-/// A record whose cgroups are those that `asked` names below the container's own, for
+/// A record whose cgroups are those that `requested` names below the container's own, for
 /// [`crate::open`] alone. Its `fallback` is not to be used then: who names a cgroup means it.
 ///
-/// `asked` has one path on v2. On v1 and hybrid hosts it has any number of `controller,…:path`,
+/// `requested` has one path on v2. On v1 and hybrid hosts it has any number of `controller,…:path`,
 /// or one path for all hierarchies.
 ///
 /// # Errors
 /// A path that leads elsewhere, an unknown controller, one that is named twice. Whether the cgroup
 /// is there, [`crate::open`] finds out.
-pub fn sub_cgroup(record: &Record, asked: &[String]) -> Result<Record> {
+pub fn sub_cgroup(record: &Record, requested: &[String]) -> Result<Record> {
     let mut record = record.clone();
     let mut moved: Vec<usize> = Vec::new();
-    for text in asked {
+    for text in requested {
         let (controllers, path) = match text.split_once(':') {
             Some((controllers, path)) if record.mode != Mode::V2 => (Some(controllers), path),
             _ => (None, text.as_str()),
         };
         let path = inside(path, text)?;
         let Some(controllers) = controllers else {
-            if asked.len() > 1 {
+            if requested.len() > 1 {
                 return Err(refused(text, "a path for all cannot stand beside others"));
             }
             descend_all(&mut record, path);
@@ -94,7 +94,7 @@ fn refused(text: &str, reason: &str) -> Error {
 mod tests {
     use super::*;
 
-    fn check(mode: Mode, asked: &[&str]) -> String {
+    fn check(mode: Mode, requested: &[&str]) -> String {
         let directory = |controllers: &[&str], path: &str| Directory {
             controllers: controllers.iter().map(|&name| name.to_owned()).collect(),
             path: path.into(),
@@ -116,8 +116,8 @@ mod tests {
                 ..Record::default()
             },
         };
-        let asked: Vec<String> = asked.iter().map(|&text| text.to_owned()).collect();
-        match sub_cgroup(&record, &asked) {
+        let requested: Vec<String> = requested.iter().map(|&text| text.to_owned()).collect();
+        match sub_cgroup(&record, &requested) {
             Err(error) => error.to_string(),
             Ok(record) => {
                 let all = record.hierarchies.iter().chain(&record.unified);

@@ -29,7 +29,7 @@ const COLLECT_MODE_SINCE: u32 = 236;
 /// A unit, and the cgroup that it stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SystemdPlan {
-    /// What systemd is asked for.
+    /// The unit to start.
     pub unit: UnitPlan,
     /// What is written into the cgroup once it is there, and the hierarchies that systemd leaves
     /// to us.
@@ -73,7 +73,7 @@ pub(super) fn plan(
         let rules = super::devices::reduced(&config.linux.resources.devices);
         properties.extend(devices::properties(&rules));
     }
-    // What the engine says of the unit goes before what we think of it.
+    // An engine's annotation takes the place of our own property.
     for property in annotation::plan(&config.annotations)? {
         properties.retain(|other| other.name != property.name);
         properties.push(property);
@@ -93,7 +93,7 @@ pub(super) fn plan(
     Ok((SystemdPlan { unit, files }, warnings))
 }
 
-/// What new limits of a running container are in its unit's words. Quotas become what systemd makes
+/// The unit's properties for new limits of a running container. Quotas become what systemd makes
 /// of them.
 pub(super) fn update(unit: &Unit, limits: &mut Limits) -> Vec<Property> {
     let Limits {
@@ -108,7 +108,7 @@ pub(super) fn update(unit: &Unit, limits: &mut Limits) -> Vec<Property> {
     lists.flatten().collect()
 }
 
-/// What a new device list of a running container is in its unit's words.
+/// The unit's properties for a new device list of a running container.
 pub(super) fn update_devices(unit: &Unit, rules: &[DeviceRule]) -> Vec<Property> {
     if unit.user {
         return Vec::new();

@@ -13,13 +13,13 @@ use crate::table::{CPU_QUOTA, MEMORY_LIMIT, MEMORY_SWAP, Version};
 use crate::value::Bandwidth;
 use crate::{Error, Result};
 
-/// The container's resources before, what is asked, and what they will be.
+/// The container's resources before, what is requested, and what they will be.
 #[derive(Clone, Copy, Debug)]
 pub struct Change<'a> {
     /// Of the stored config.
     pub old: &'a Resources,
     /// What the caller gave; absent and zero values stay.
-    pub asked: &'a Resources,
+    pub requested: &'a Resources,
     /// Of the config that will be stored.
     pub new: &'a Resources,
     /// Lines for the `schemata` of the container's resctrl group.
@@ -43,9 +43,9 @@ pub struct Survey {
 /// What an update writes, and where.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct UpdatePlan {
-    /// What the unit is told before the files are written: systemd writes them itself, too.
+    /// What the unit gets before the files are written: systemd writes them itself, too.
     pub properties: Vec<Property>,
-    /// What takes the unit's device list back; the files tell the same of limits.
+    /// What takes the unit's device list back; limits are taken back from their files.
     pub devices_before: Vec<Property>,
     /// By index of the record's v1 hierarchies, in order.
     pub hierarchies: Vec<Vec<Write>>,
@@ -63,7 +63,7 @@ pub struct UpdatePlan {
 ///
 /// # Errors
 /// Values without sense or without a place in the container's cgroups, named by JSON path; a memory
-/// limit below the usage, where `checkBeforeUpdate` is asked.
+/// limit below the usage, where `checkBeforeUpdate` is requested.
 pub fn plan_update(change: &Change, host: &Host, now: &Survey) -> Result<UpdatePlan> {
     let host = &Host {
         cgroups: now.layout.clone(),
@@ -75,15 +75,15 @@ pub fn plan_update(change: &Change, host: &Host, now: &Survey) -> Result<UpdateP
     }
     check_usage(change, now.memory_usage)?;
     let mut limits = resources::plan(&affected(change), &host.cgroups)?;
-    if change.asked.memory.disable_oom_killer == Some(false) {
+    if change.requested.memory.disable_oom_killer == Some(false) {
         memory::enable_oom_killer(&mut limits)?;
     }
-    let devices = device_update::plan(&change.old.devices, &change.asked.devices, host)?;
+    let devices = device_update::plan(&change.old.devices, &change.requested.devices, host)?;
     let (mut properties, mut devices_before) = (Vec::new(), Vec::new());
     if let Some(unit) = &now.unit {
         properties = systemd::update(unit, &mut limits);
         if devices != DeviceUpdate::Keep {
-            properties.extend(systemd::update_devices(unit, &change.asked.devices));
+            properties.extend(systemd::update_devices(unit, &change.requested.devices));
             devices_before = systemd::update_devices(unit, &change.old.devices);
         }
     }
@@ -99,43 +99,44 @@ pub fn plan_update(change: &Change, host: &Host, now: &Survey) -> Result<UpdateP
     })
 }
 
-/// Whether a device list of an update says anything that is to be stored.
+/// Whether a device list of an update changes the stored one.
 #[must_use]
-pub fn changes_devices(asked: &Resources) -> bool {
-    device_update::speaks(&asked.devices)
+pub fn changes_devices(requested: &Resources) -> bool {
+    device_update::has_effect(&requested.devices)
 }
 
-/// What is asked, with those values beside that the kernel takes only together.
+/// What is requested, with those values beside that the kernel takes only together.
 fn affected(change: &Change) -> Resources {
     Resources {
-        memory: limit_and_swap(&change.asked.memory, &change.new.memory),
-        cpu: cpu(change.asked, change.new),
+        memory: limit_and_swap(&change.requested.memory, &change.new.memory),
+        cpu: cpu(change.requested, change.new),
         devices: Vec::new(),
-        ..change.asked.clone()
+        ..change.requested.clone()
     }
 }
 
 /// v2 counts swap apart, so each of the two moves the other's file; v1 holds one below the other.
-fn limit_and_swap(asked: &Memory, new: &Memory) -> Memory {
-    if asked.limit.is_none() && asked.swap.is_none() {
-        return *asked;
+fn limit_and_swap(requested: &Memory, new: &Memory) -> Memory {
+    if requested.limit.is_none() && requested.swap.is_none() {
+        return *requested;
     }
     Memory {
         limit: new.limit,
         swap: new.swap,
-        ..*asked
+        ..*requested
     }
 }
 
-fn cpu(asked: &Resources, new: &Resources) -> Cpu {
-    let (unified, asked) = (&asked.unified, &asked.cpu);
-    let mut cpu = asked.clone();
+fn cpu(requested: &Resources, new: &Resources) -> Cpu {
+    let (unified, requested) = (&requested.unified, &requested.cpu);
+    let mut cpu = requested.clone();
     let quota = || unified_quota(new);
-    let weight = asked.shares.is_some() || WEIGHTS.iter().any(|file| unified.contains_key(*file));
+    let weight =
+        requested.shares.is_some() || WEIGHTS.iter().any(|file| unified.contains_key(*file));
     let is_busy = new.unified.get("cpu.idle").is_some_and(|idle| idle == "0");
     let new = &new.cpu;
     // One file on v2, and a burst is bounded by the quota.
-    if asked.quota.is_some() || asked.period.is_some() || asked.burst.is_some() {
+    if requested.quota.is_some() || requested.period.is_some() || requested.burst.is_some() {
         (cpu.quota, cpu.period, cpu.burst) = (new.quota, new.period, new.burst);
     }
     // A period is written with a quota.
@@ -144,13 +145,13 @@ fn cpu(asked: &Resources, new: &Resources) -> Cpu {
     }
     // The kernel forgets the weight while the cgroup is idle, and takes none then: a new weight
     // has ended the idleness in the new config.
-    if asked.idle.is_some() || asked.shares.is_some() {
+    if requested.idle.is_some() || requested.shares.is_some() {
         cpu.shares = new.shares;
     }
-    if asked.idle.is_some() || weight {
+    if requested.idle.is_some() || weight {
         cpu.idle = new.idle.or(is_busy.then_some(false));
     }
-    if asked.realtime_runtime.is_some() || asked.realtime_period.is_some() {
+    if requested.realtime_runtime.is_some() || requested.realtime_period.is_some() {
         cpu.realtime_runtime = new.realtime_runtime;
         cpu.realtime_period = new.realtime_period;
     }
@@ -168,13 +169,13 @@ fn unified_quota(resources: &Resources) -> Option<Limit> {
 
 /// v2 would kill until the limit is kept, v1 would try to reclaim first.
 fn check_usage(change: &Change, usage: Option<u64>) -> Result<()> {
-    let asked = &change.asked.memory;
+    let requested = &change.requested.memory;
     if change.new.memory.check_before_update != Some(true) {
         return Ok(());
     }
     for (value, row, name) in [
-        (asked.swap, &MEMORY_SWAP, "memory+swap"),
-        (asked.limit, &MEMORY_LIMIT, "memory"),
+        (requested.swap, &MEMORY_SWAP, "memory+swap"),
+        (requested.limit, &MEMORY_LIMIT, "memory"),
     ] {
         if let (Some(Limit::Amount(limit)), Some(usage)) = (value, usage)
             && limit <= usage
@@ -194,12 +195,12 @@ mod tests {
     use super::*;
     use coracle_host::fixture;
 
-    /// Old and new `memory` and `cpu`, and what is asked: the writes on v1 and on v2.
-    fn check(old: &Resources, asked: &Resources, new: &Resources) -> [String; 2] {
+    /// Old and new `memory` and `cpu`, and what is requested: the writes on v1 and on v2.
+    fn check(old: &Resources, requested: &Resources, new: &Resources) -> [String; 2] {
         [fixture::hybrid(), fixture::v2()].map(|host| {
             let change = Change {
                 old,
-                asked,
+                requested,
                 new,
                 schemata: &[],
             };
@@ -260,12 +261,12 @@ mod tests {
             resources.memory.disable_oom_killer = disable_oom_killer;
             resources
         };
-        for (asked, expected) in [
+        for (requested, expected) in [
             (None, ""),
             (Some(false), "memory.oom_control=0"),
             (Some(true), "memory.oom_control=1"),
         ] {
-            let [v1, v2] = check(&of(Some(true)), &of(asked), &of(asked));
+            let [v1, v2] = check(&of(Some(true)), &of(requested), &of(requested));
             assert_eq!((v1.as_str(), v2.as_str()), (expected, ""));
         }
     }
@@ -322,34 +323,34 @@ mod tests {
             ..Resources::default()
         };
         let old = of(Some(true), None, &[]);
-        let asked = of(None, Some(512), &[]);
-        let [v1, v2] = check(&old, &asked, &of(Some(false), Some(512), &[]));
+        let requested = of(None, Some(512), &[]);
+        let [v1, v2] = check(&old, &requested, &of(Some(false), Some(512), &[]));
         assert_eq!(v1, "cpu.idle=0 cpu.shares=512");
         assert_eq!(v2, "cpu.idle=0 cpu.weight=59");
         let (weight, busy) = (("cpu.weight", "50"), ("cpu.idle", "0"));
-        let asked = of(None, None, &[weight]);
-        let [_, v2] = check(&old, &asked, &of(Some(false), None, &[weight]));
+        let requested = of(None, None, &[weight]);
+        let [_, v2] = check(&old, &requested, &of(Some(false), None, &[weight]));
         assert_eq!(v2, "cpu.idle=0 cpu.weight=50");
         let old = of(None, None, &[("cpu.idle", "1")]);
-        let [_, v2] = check(&old, &asked, &of(None, None, &[busy, weight]));
+        let [_, v2] = check(&old, &requested, &of(None, None, &[busy, weight]));
         assert_eq!(v2, "cpu.idle=0 cpu.weight=50");
     }
 
     #[test]
     fn a_limit_below_the_usage_is_refused_where_that_is_asked() {
-        let mut asked = of_memory(Some(4096), None);
-        let [_, v2] = check(&of_memory(None, None), &asked, &asked);
+        let mut requested = of_memory(Some(4096), None);
+        let [_, v2] = check(&of_memory(None, None), &requested, &requested);
         assert_eq!(v2, "memory.max=4096");
-        asked.memory.check_before_update = Some(true);
-        for text in check(&of_memory(None, None), &asked, &asked) {
+        requested.memory.check_before_update = Some(true);
+        for text in check(&of_memory(None, None), &requested, &requested) {
             assert_eq!(
                 text,
                 "config.json: linux.resources.memory.limit: \
                  rejecting memory limit 4096: the current usage is 5000"
             );
         }
-        asked.memory.swap = Some(Limit::Amount(5000));
-        for text in check(&of_memory(None, None), &asked, &asked) {
+        requested.memory.swap = Some(Limit::Amount(5000));
+        for text in check(&of_memory(None, None), &requested, &requested) {
             assert_eq!(
                 text,
                 "config.json: linux.resources.memory.swap: \

@@ -12,7 +12,7 @@ pub struct Write {
     pub(crate) file: &'static File,
     /// What is written.
     pub value: Value,
-    /// JSON path of what asks for it, for messages.
+    /// JSON path of the value it comes from, for messages.
     pub source: String,
     /// What to do if the file isn't there.
     pub absent: Absent,
@@ -74,7 +74,7 @@ impl Write {
         self.value.text(self.file.kind)
     }
 
-    /// The value of a number, or of a text that says one; `None` if it makes no sense.
+    /// The value, read from the text if it is one; `None` if it makes no sense.
     pub(crate) fn meaning(&self) -> Option<Value> {
         match &self.value {
             Value::Text(text) => Value::read(self.file.kind, text),

@@ -65,7 +65,7 @@ impl Limit {
     }
 }
 
-/// The resources object that says the same as the flags.
+/// The resources object with the values of the flags.
 pub(super) fn object(flags: &[(&'static Limit, Value)]) -> Value {
     let mut sections = Map::new();
     for (limit, value) in flags {

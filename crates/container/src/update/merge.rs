@@ -8,7 +8,7 @@ type Object = Map<String, Value>;
 /// What else there is to know for a merge.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Extras<'a> {
-    /// The device list of the request says something and takes the place of the old one.
+    /// The device list of the request takes the place of the old one.
     pub(super) replaces_devices: bool,
     /// For `linux.intelRdt`.
     pub(super) l3_cache_schema: Option<&'a str>,
@@ -16,12 +16,15 @@ pub(super) struct Extras<'a> {
     pub(super) mem_bw_schema: Option<&'a str>,
 }
 
-/// The config with `asked`, a resources object, merged in. What is absent or null stays; so does
-/// what is zero where the kernel knows no zero, since engines send whole objects full of zeros.
-pub(super) fn merge(mut config: Value, asked: &Value, extras: Extras) -> Value {
+/// The config with `requested`, a resources object, merged in. What is absent or null
+/// stays; so does what is zero where the kernel knows no zero: engines send whole objects full of
+/// zeros.
+pub(super) fn merge(mut config: Value, requested: &Value, extras: Extras) -> Value {
     if let Some(linux) = section(&mut config, "linux") {
-        if let (Some(resources), Some(asked)) = (child(linux, "resources"), asked.as_object()) {
-            merge_resources(resources, asked, extras.replaces_devices);
+        if let (Some(resources), Some(requested)) =
+            (child(linux, "resources"), requested.as_object())
+        {
+            merge_resources(resources, requested, extras.replaces_devices);
         }
         for (key, schema) in [
             ("l3CacheSchema", extras.l3_cache_schema),
@@ -36,18 +39,18 @@ pub(super) fn merge(mut config: Value, asked: &Value, extras: Extras) -> Value {
     config
 }
 
-fn merge_resources(resources: &mut Object, asked: &Object, replaces_devices: bool) {
-    for (key, value) in asked {
+fn merge_resources(resources: &mut Object, requested: &Object, replaces_devices: bool) {
+    for (key, value) in requested {
         match (key.as_str(), value) {
             ("devices", list) if replaces_devices => {
                 resources.insert(key.clone(), list.clone());
             }
-            ("memory", Value::Object(asked)) => {
+            ("memory", Value::Object(requested)) => {
                 if let Some(memory) = child(resources, key) {
-                    merge_memory(memory, asked);
+                    merge_memory(memory, requested);
                 }
             }
-            ("cpu", Value::Object(asked)) => {
+            ("cpu", Value::Object(requested)) => {
                 let zeros = [
                     "shares",
                     "quota",
@@ -55,47 +58,49 @@ fn merge_resources(resources: &mut Object, asked: &Object, replaces_devices: boo
                     "realtimeRuntime",
                     "realtimePeriod",
                 ];
-                overlay_child(resources, key, asked, &zeros);
+                overlay_child(resources, key, requested, &zeros);
             }
-            ("pids", Value::Object(asked)) => overlay_child(resources, key, asked, &[]),
-            ("blockIO", Value::Object(asked)) => {
-                overlay_child(resources, key, asked, &["weight", "leafWeight"]);
+            ("pids", Value::Object(requested)) => overlay_child(resources, key, requested, &[]),
+            ("blockIO", Value::Object(requested)) => {
+                overlay_child(resources, key, requested, &["weight", "leafWeight"]);
             }
-            ("network", Value::Object(asked)) => overlay_child(resources, key, asked, &["classID"]),
-            ("hugepageLimits", Value::Array(asked)) => upsert(resources, key, asked),
-            ("rdma", Value::Object(asked)) => {
+            ("network", Value::Object(requested)) => {
+                overlay_child(resources, key, requested, &["classID"])
+            }
+            ("hugepageLimits", Value::Array(requested)) => upsert(resources, key, requested),
+            ("rdma", Value::Object(requested)) => {
                 if let Some(devices) = child(resources, key) {
-                    for (device, limits) in asked {
+                    for (device, limits) in requested {
                         if let Value::Object(limits) = limits {
                             overlay_child(devices, device, limits, &[]);
                         }
                     }
                 }
             }
-            ("unified", Value::Object(asked)) => overlay_child(resources, key, asked, &[]),
+            ("unified", Value::Object(requested)) => overlay_child(resources, key, requested, &[]),
             _ => {}
         }
     }
-    if asks_for_weight(asked) && !mentions_idleness(asked) {
+    if asks_for_weight(requested) && !mentions_idleness(requested) {
         end_idleness(resources);
     }
 }
 
 const WEIGHTS: [&str; 2] = ["cpu.weight", "cpu.weight.nice"];
 
-fn asks_for_weight(asked: &Object) -> bool {
-    let shares = member(asked, "cpu", "shares");
+fn asks_for_weight(requested: &Object) -> bool {
+    let shares = member(requested, "cpu", "shares");
     shares.is_some_and(|shares| !is_zero(shares))
         || WEIGHTS
             .iter()
-            .any(|file| member(asked, "unified", file).is_some())
+            .any(|file| member(requested, "unified", file).is_some())
 }
 
-fn mentions_idleness(asked: &Object) -> bool {
-    member(asked, "cpu", "idle").is_some() || member(asked, "unified", "cpu.idle").is_some()
+fn mentions_idleness(requested: &Object) -> bool {
+    member(requested, "cpu", "idle").is_some() || member(requested, "unified", "cpu.idle").is_some()
 }
 
-/// Who asks for a weight does not want an idle cgroup, and the kernel takes no weight for one.
+/// A request for a weight ends the idleness, since the kernel takes no weight for an idle cgroup.
 fn end_idleness(resources: &mut Object) {
     for (section, key, busy) in [
         ("cpu", "idle", 0.into()),
@@ -115,26 +120,27 @@ fn member<'a>(object: &'a Object, section: &str, key: &str) -> Option<&'a Value>
     (!value.is_null()).then_some(value)
 }
 
-fn merge_memory(memory: &mut Object, asked: &Object) {
+fn merge_memory(memory: &mut Object, requested: &Object) {
     let zeros = ["limit", "reservation", "swap", "kernel", "kernelTCP"];
-    overlay(memory, asked, &zeros);
-    // Unlimited memory frees the swap, too, unless told otherwise: the old sum means nothing now.
-    let is_unlimited = asked.get("limit").and_then(Value::as_i64) == Some(-1);
-    let keeps_swap = asked.get("swap").is_none_or(is_zero);
+    overlay(memory, requested, &zeros);
+    // Unlimited memory frees the swap, too, unless the request has one: the old sum means nothing
+    // now.
+    let is_unlimited = requested.get("limit").and_then(Value::as_i64) == Some(-1);
+    let keeps_swap = requested.get("swap").is_none_or(is_zero);
     if is_unlimited && keeps_swap {
         memory.insert("swap".to_owned(), (-1).into());
     }
 }
 
-fn overlay_child(parent: &mut Object, key: &str, asked: &Object, zeros: &[&str]) {
+fn overlay_child(parent: &mut Object, key: &str, requested: &Object, zeros: &[&str]) {
     if let Some(target) = child(parent, key) {
-        overlay(target, asked, zeros);
+        overlay(target, requested, zeros);
     }
 }
 
-/// Takes over what says something; of the keys in `zeros` zero doesn't.
-fn overlay(target: &mut Object, asked: &Object, zeros: &[&str]) {
-    for (key, value) in asked {
+/// Takes over what has a value; of the keys in `zeros` zero is none.
+fn overlay(target: &mut Object, requested: &Object, zeros: &[&str]) {
+    for (key, value) in requested {
         match value {
             Value::Null => {}
             value if zeros.contains(&key.as_str()) && is_zero(value) => {}
@@ -147,17 +153,17 @@ fn overlay(target: &mut Object, asked: &Object, zeros: &[&str]) {
     }
 }
 
-/// What tells the entries of a list apart: a device's numbers, a page size, an interface.
+/// What identifies the entries of a list: a device's numbers, a page size, an interface.
 const IDENTITY: [&str; 4] = ["major", "minor", "pageSize", "name"];
 
 /// Each entry takes the place of the one about the same thing, or is added.
-fn upsert(parent: &mut Object, key: &str, asked: &[Value]) {
+fn upsert(parent: &mut Object, key: &str, requested: &[Value]) {
     let list = parent.entry(key).or_insert(Value::Null);
     if list.is_null() {
         *list = Value::Array(Vec::new());
     }
     let Value::Array(list) = list else { return };
-    for entry in asked {
+    for entry in requested {
         let is_same = |other: &&mut Value| {
             let mut keys = IDENTITY.iter();
             keys.all(|key| entry.get(key) == other.get(key))
@@ -192,9 +198,9 @@ mod tests {
     use serde_json::json;
 
     #[track_caller]
-    fn check(old: Value, asked: Value, new: Value) {
+    fn check(old: Value, requested: Value, new: Value) {
         let config = json!({"hostname": "a", "linux": {"resources": old}});
-        let merged = merge(config, &asked, Extras::default());
+        let merged = merge(config, &requested, Extras::default());
         assert_eq!(
             merged,
             json!({"hostname": "a", "linux": {"resources": new}})
@@ -205,20 +211,20 @@ mod tests {
     fn zeros_and_nulls_stay() {
         let old = json!({"memory": {"limit": 5, "swap": 9}, "cpu": {"shares": 7, "cpus": "0"},
             "pids": {"limit": 3}, "blockIO": {"weight": 10}});
-        let asked = json!({"memory": {"limit": 0, "swap": null, "kernel": 0}, "devices": null,
+        let requested = json!({"memory": {"limit": 0, "swap": null, "kernel": 0}, "devices": null,
             "cpu": {"shares": 0, "quota": 0, "cpus": "", "mems": " "}, "pids": {"limit": null},
             "blockIO": {"weight": 0}, "unknown": {"x": 1}});
-        check(old.clone(), asked, old);
+        check(old.clone(), requested, old);
     }
 
     #[test]
     fn values_take_the_place_of_others() {
         let old = json!({"memory": {"limit": 5, "swap": 9}, "cpu": {"shares": 7, "idle": 1}});
-        let asked = json!({"memory": {"limit": 6, "swappiness": 0}, "cpu": {"idle": 0, "burst": 0},
-            "pids": {"limit": -1}});
+        let requested = json!({"memory": {"limit": 6, "swappiness": 0},
+            "cpu": {"idle": 0, "burst": 0}, "pids": {"limit": -1}});
         let new = json!({"memory": {"limit": 6, "swap": 9, "swappiness": 0},
             "cpu": {"shares": 7, "idle": 0, "burst": 0}, "pids": {"limit": -1}});
-        check(old, asked, new);
+        check(old, requested, new);
         check(
             json!(null),
             json!({"pids": {"limit": 5}}),
@@ -248,8 +254,8 @@ mod tests {
             ("unified", "cpu.weight", json!("50")),
             ("unified", "cpu.weight.nice", json!("1")),
         ] {
-            let asked = json!({section: {key: value.clone()}});
-            check(old.clone(), asked, with(section, key, value));
+            let requested = json!({section: {key: value.clone()}});
+            check(old.clone(), requested, with(section, key, value));
         }
         check(old.clone(), json!({"cpu": {"shares": 0}}), old.clone());
         let both = json!({"cpu": {"shares": 7, "idle": 1}});
@@ -267,8 +273,8 @@ mod tests {
             json!({"memory": {"limit": -1, "swap": 0}}),
             all,
         );
-        let asked = json!({"memory": {"limit": -1, "swap": 12}});
-        check(old, asked.clone(), asked);
+        let requested = json!({"memory": {"limit": -1, "swap": 12}});
+        check(old, requested.clone(), requested);
     }
 
     #[test]
@@ -293,8 +299,8 @@ mod tests {
     #[test]
     fn devices_and_schemata_are_extras() {
         let config = json!({"linux": {"resources": {"devices": [1]}}});
-        let asked = json!({"devices": [2]});
-        let kept = merge(config.clone(), &asked, Extras::default());
+        let requested = json!({"devices": [2]});
+        let kept = merge(config.clone(), &requested, Extras::default());
         assert_eq!(kept, config);
         let extras = Extras {
             replaces_devices: true,
@@ -303,6 +309,6 @@ mod tests {
         };
         let expected = json!({"linux": {"resources": {"devices": [2]},
             "intelRdt": {"l3CacheSchema": "L3:0=f"}}});
-        assert_eq!(merge(config, &asked, extras), expected);
+        assert_eq!(merge(config, &requested, extras), expected);
     }
 }

@@ -63,7 +63,7 @@ fn line(lines: &[String], resource: &str) -> String {
     found.cloned().unwrap_or_default()
 }
 
-/// One directory a node; its numbers say `Unavailable` where the hardware has none at the moment.
+/// One directory a node; its numbers read `Unavailable` where the hardware has none at the moment.
 fn monitor(group: &Path, features: &str, rdt: &mut IntelRdt) -> Result<()> {
     let path = group.join("mon_data");
     let Some(data) = open(&path)? else {

@@ -8,7 +8,7 @@ use crate::statistics::{Pressure, Stalls};
 pub(super) fn number(text: &str) -> u64 {
     match text.trim() {
         "max" => u64::MAX,
-        // Some v1 files say -1 for no limit.
+        // Some v1 files read -1 for no limit.
         "-1" => u64::MAX,
         text => text.parse().unwrap_or(0),
     }

@@ -1,4 +1,4 @@
-//! Annotations `org.systemd.property.NAME`: properties that the engine wants on the unit.
+//! Annotations `org.systemd.property.NAME`: properties that the engine sets on the unit.
 
 use std::collections::BTreeMap;
 
@@ -9,17 +9,17 @@ use super::property::Property;
 use crate::{Error, Result};
 
 const PREFIX: &str = "org.systemd.property.";
-/// What makes the unit the container's own: not for anybody else to say.
+/// Only the runtime sets what makes the unit the container's own.
 const RESERVED: [&str; 3] = ["PIDs", "PIDFDs", "Slice"];
 const USEC: u64 = 1_000_000;
 
-/// The properties that annotations ask for.
+/// The properties that annotations set.
 pub(super) fn plan(annotations: &BTreeMap<String, String>) -> Result<Vec<Property>> {
-    let asked = annotations.iter().filter_map(|(key, value)| {
+    let requested = annotations.iter().filter_map(|(key, value)| {
         let name = key.strip_prefix(PREFIX)?;
         Some((key, name, value))
     });
-    asked
+    requested
         .map(|(key, name, value)| {
             let source = format!("annotations[{key:?}]");
             let refused = |reason: String| Error::config(&source, reason);

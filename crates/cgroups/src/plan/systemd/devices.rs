@@ -1,4 +1,4 @@
-//! The device filter in systemd's words: systemd.resource-control(5), DeviceAllow=.
+//! The device filter as properties: systemd.resource-control(5), DeviceAllow=.
 //!
 //! systemd attaches a filter of its own beside ours, and a device needs the consent of both. Its
 //! list knows no denials, so it allows whatever some entry of ours allows; ours is the exact one.

@@ -31,7 +31,7 @@ pub enum UnitKind {
     Slice,
 }
 
-/// The name that the config asks for, or the one of a container without a wish.
+/// The configured name, or the one of a container without one.
 pub(super) fn plan(path: Option<&str>, id: &str, manager: SystemdManager) -> Result<Name> {
     let text = path.unwrap_or_default();
     if text.is_empty() {

@@ -7,7 +7,7 @@ use coracle_bundle::{Limit, NumberList};
 use coracle_dbus::{Kind as Type, Value as Variant};
 
 use crate::plan::write::{Absent, Write};
-use crate::table::{IO_DEVICE_WEIGHT_OTHER, Kind, Place, THROTTLES};
+use crate::table::{IO_DEVICE_WEIGHT_OTHER, Kind, Support, THROTTLES};
 use crate::value::{Bandwidth, Device, PERIOD_DEFAULT_USEC, Value, limit};
 
 /// One property of a unit.
@@ -17,7 +17,7 @@ pub struct Property {
     pub name: String,
     /// Of the type that systemd has for it.
     pub value: Variant,
-    /// JSON path of what asks for it; empty if nothing does.
+    /// JSON path of the value it comes from; empty if there is none.
     pub source: String,
 }
 
@@ -34,7 +34,7 @@ pub(crate) enum Moment {
     Later,
 }
 
-/// Properties that say what `writes` say, as far as systemd of this version has any.
+/// The properties that stand for `writes`, as far as systemd of this version has them.
 pub(crate) fn properties(writes: &[Write], version: u32, moment: Moment) -> Vec<Property> {
     let mut list = List {
         version,
@@ -119,7 +119,7 @@ impl List {
         }
     }
 
-    /// Of a value that makes no sense the kernel can say more itself.
+    /// A value that makes no sense has no property: the kernel's refusal explains more.
     fn translate(&mut self, write: &Write) {
         let (Some((name, since)), Some(value)) = (write.file.unit, write.meaning()) else {
             return;
@@ -139,7 +139,7 @@ impl List {
             }
             (Kind::KillAll, _) => {}
             (Kind::Weight, Value::Device(device, weight)) => {
-                if let Place::File(file) = &IO_DEVICE_WEIGHT_OTHER.v2
+                if let Support::File(file) = &IO_DEVICE_WEIGHT_OTHER.v2
                     && let Some((name, _)) = file.unit
                 {
                     self.add_device(name, (device, Limit::Amount(weight)), source);
@@ -212,7 +212,7 @@ impl List {
             };
             let is_it = |kind| matches!(kind, Kind::Throttle(of) if of == key);
             let unit = THROTTLES.iter().find_map(|row| match &row.v2 {
-                Place::File(file) if is_it(file.kind) => file.unit,
+                Support::File(file) if is_it(file.kind) => file.unit,
                 _ => None,
             });
             if let (Some((name, _)), Some(limit)) = (unit, limit(value)) {
@@ -323,8 +323,8 @@ mod tests {
             ("1 1000000", "10000 1000000", "10000"),
             ("max", "max", "infinity"),
         ];
-        for (asked, file, property) in cases {
-            let mut writes = [Write::by_name("cpu.max", asked, "x")];
+        for (requested, file, property) in cases {
+            let mut writes = [Write::by_name("cpu.max", requested, "x")];
             round_quotas(&mut writes);
             assert_eq!(writes[0].text(), file);
             let list = properties(&writes, 241, Moment::Start);
