@@ -1,8 +1,7 @@
 //! `linux`: config-linux.md.
 
 use crate::{IdMappings, Propagation, Resources, Seccomp};
-use coracle_sys::PerNamespace;
-use std::collections::BTreeMap;
+use coracle_sys::{NamespaceKind, PerNamespace};
 use std::ffi::CString;
 use std::path::PathBuf;
 
@@ -23,8 +22,8 @@ pub struct Linux {
     pub cgroups_path: Option<String>,
     /// Limits of the cgroup.
     pub resources: Resources,
-    /// Key as given, in order of the keys. Each is of a namespace that has an entry.
-    pub sysctl: BTreeMap<String, String>,
+    /// In order of the keys. Each is of a namespace that has an entry.
+    pub sysctl: Vec<Sysctl>,
     /// Of the root mount, after all others were made.
     pub rootfs_propagation: Option<Propagation>,
     /// Absolute, lexically clean, duplicates removed; only with a mount namespace entry.
@@ -41,6 +40,19 @@ pub struct Linux {
     pub intel_rdt: Option<IntelRdt>,
     /// The filter for system calls; `None` too for an object without an action and without rules.
     pub seccomp: Option<Seccomp>,
+}
+
+/// A kernel parameter of a namespace: config-linux.md § Sysctl.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sysctl {
+    /// As given.
+    pub key: String,
+    /// Below `/proc/sys`: `net/ipv4/ip_forward`.
+    pub path: String,
+    /// The kind of namespace that has its own.
+    pub namespace: NamespaceKind,
+    /// Verbatim, without NUL.
+    pub value: String,
 }
 
 /// `linux.namespaces` by kind: config-linux.md § Namespaces.

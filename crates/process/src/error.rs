@@ -55,9 +55,6 @@ pub enum Error {
         /// The namespace's path.
         path: String,
     },
-    /// The NIS domain name is given twice.
-    #[error("linux.sysctl[\"kernel.domainname\"]: conflicts with the domainname property")]
-    DomainnameTwice,
     /// A string that the kernel would cut at its NUL byte.
     #[error("{field}: {value:?} holds a NUL byte")]
     NulByte {

@@ -31,7 +31,7 @@ use working_directory::WorkingDirectory;
 pub fn plan(config: &Config, host: &Host, options: &Options) -> Result<Plan, Error> {
     let none = without_process();
     let process = config.process.as_ref().unwrap_or(&none);
-    let (machine, separate) = sysctl::machine(config, host)?;
+    let (machine, separate) = sysctl::machine(config, host);
     let subject = Subject {
         process,
         config,

@@ -50,12 +50,15 @@ pub(crate) fn config(dir: &Path, spec: read::Config, mut notes: Notes) -> Result
         ids::check_user(&process.user, scope.mappings, at.key("process").key("user"))?;
     }
     let mounts = mounts::mounts(spec.mounts.as_deref(), at.key("mounts"), &scope, &mut notes)?;
+    let domainname = machine::name(spec.domainname.as_deref(), at.key("domainname"), &scope)?;
+    let linux_at = at.key("linux");
+    sysctl::check_domainname(domainname.as_ref(), &linux.sysctl, linux_at.key("sysctl"))?;
     Ok(Config {
         oci_version: spec.oci_version,
         root,
         process,
         hostname: machine::name(spec.hostname.as_deref(), at.key("hostname"), &scope)?,
-        domainname: machine::name(spec.domainname.as_deref(), at.key("domainname"), &scope)?,
+        domainname,
         mounts,
         hooks: hooks::hooks(spec.hooks.as_ref(), at.key("hooks"))?,
         annotations: annotations::annotations(spec.annotations.as_ref(), at.key("annotations"))?,

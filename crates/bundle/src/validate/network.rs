@@ -4,7 +4,7 @@
 use super::sysctl;
 use super::text::check_interface;
 use crate::error::{At, Document, Error, Shown};
-use crate::{Config, Namespace, NetDevice};
+use crate::{Config, Namespace, NetDevice, Sysctl};
 use oci_spec::runtime as oci;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -66,9 +66,10 @@ impl Config {
                 .refuse("given, but another network is asked for"));
         }
         self.linux.namespaces.network = network;
-        for key in self.linux.sysctl.keys() {
+        for Sysctl { key, namespace, .. } in &self.linux.sysctl {
             let parent = at.key("sysctl");
-            sysctl::check_key(key, &self.linux.namespaces, parent.key(key))?;
+            let namespaces = &self.linux.namespaces;
+            sysctl::check_owner(key, *namespace, namespaces, parent.key(key))?;
         }
         let devices = &self.linux.net_devices;
         let network = &self.linux.namespaces.network;

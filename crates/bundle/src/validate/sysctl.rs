@@ -1,8 +1,10 @@
 //! `linux.sysctl`: config-linux.md § Sysctl.
 
 use crate::error::{At, Error, Shown};
-use crate::{Namespace, Namespaces};
+use crate::{Namespace, Namespaces, Sysctl};
+use coracle_sys::NamespaceKind;
 use std::collections::{BTreeMap, HashMap};
+use std::ffi::CString;
 
 /// Kernel parameters. Only those of a namespace that the container does not share with the host
 /// by default are let through: all others would change the host.
@@ -10,52 +12,77 @@ pub(super) fn sysctl(
     raw: Option<&HashMap<String, String>>,
     namespaces: &Namespaces,
     at: At<'_>,
-) -> Result<BTreeMap<String, String>, Error> {
-    let sysctl: BTreeMap<String, String> = raw
-        .into_iter()
-        .flatten()
-        .map(|(key, value)| (key.clone(), value.clone()))
-        .collect();
-    for (key, value) in &sysctl {
+) -> Result<Vec<Sysctl>, Error> {
+    let raw: BTreeMap<&String, &String> = raw.into_iter().flatten().collect();
+    let one = |(key, value): (&String, &String)| {
         let at = at.key(key);
-        check_key(key, namespaces, at)?;
+        let parts = parts(key);
+        let namespace = owner(key, &parts, at)?;
+        check_owner(key, namespace, namespaces, at)?;
         if value.contains('\0') {
             return Err(at.refuse(format!("{} holds a NUL byte", Shown(value))));
         }
-    }
-    Ok(sysctl)
+        Ok(Sysctl {
+            key: key.clone(),
+            path: parts.join("/"),
+            namespace,
+            value: value.clone(),
+        })
+    };
+    raw.into_iter().map(one).collect()
 }
 
-pub(super) fn check_key(key: &str, namespaces: &Namespaces, at: At<'_>) -> Result<(), Error> {
-    let parts = parts(key);
+fn owner(key: &str, parts: &[String], at: At<'_>) -> Result<NamespaceKind, Error> {
     let odd = |part: &String| part.is_empty() || part == "." || part == ".." || part.contains('\0');
     if parts.len() < 2 || parts.iter().any(odd) {
         return Err(at.refuse(format!("{} is no name of a kernel parameter", Shown(key))));
     }
     let names: Vec<&str> = parts.iter().map(String::as_str).collect();
-    let (owner, kind) = match names.as_slice() {
+    match names.as_slice() {
         ["kernel", "hostname"] => {
-            return Err(at.refuse("conflicts with the hostname property, which is to be used"));
+            Err(at.refuse("conflicts with the hostname property, which is to be used"))
         }
-        ["kernel", "domainname"] => (&namespaces.uts, "uts"),
-        ["kernel", name] if IPC.contains(name) => (&namespaces.ipc, "ipc"),
-        ["fs", "mqueue", ..] => (&namespaces.ipc, "ipc"),
-        ["net", ..] => (&namespaces.network, "network"),
-        ["user", ..] => (&namespaces.user, "user"),
-        _ => {
-            return Err(at.refuse(format!(
-                "{} is not in a separate kernel namespace",
-                Shown(key)
-            )));
-        }
-    };
-    if *owner == Namespace::Inherit {
-        return Err(at.refuse(format!(
-            "{} is not in a separate kernel namespace: linux.namespaces has no {kind} entry",
+        ["kernel", "domainname"] => Ok(NamespaceKind::Uts),
+        ["kernel", name] if IPC.contains(name) => Ok(NamespaceKind::Ipc),
+        ["fs", "mqueue", ..] => Ok(NamespaceKind::Ipc),
+        ["net", ..] => Ok(NamespaceKind::Network),
+        ["user", ..] => Ok(NamespaceKind::User),
+        _ => Err(at.refuse(format!(
+            "{} is not in a separate kernel namespace",
             Shown(key)
+        ))),
+    }
+}
+
+/// A parameter that the container shares with the host would change the host.
+pub(super) fn check_owner(
+    key: &str,
+    kind: NamespaceKind,
+    namespaces: &Namespaces,
+    at: At<'_>,
+) -> Result<(), Error> {
+    if *namespaces.of(kind) == Namespace::Inherit {
+        return Err(at.refuse(format!(
+            "{} is not in a separate kernel namespace: linux.namespaces has no {} entry",
+            Shown(key),
+            kind.name()
         )));
     }
     Ok(())
+}
+
+/// The NIS domain name has a property of its own, and one of the two would be lost.
+pub(super) fn check_domainname(
+    domainname: Option<&CString>,
+    sysctl: &[Sysctl],
+    at: At<'_>,
+) -> Result<(), Error> {
+    match sysctl.iter().find(|one| one.path == "kernel/domainname") {
+        Some(one) if domainname.is_some() => Err(at
+            .key(&one.key)
+            .refuse("conflicts with the domainname property")),
+        _ => Ok(()),
+    }
 }
 
 /// Of `kernel.*`, what an IPC namespace has of its own.
@@ -140,6 +167,19 @@ mod tests {
             json!({"net.a": "\0"}),
             "linux.sysctl[\"net.a\"]: \"\\0\" holds a NUL byte",
         )]);
+    }
+
+    #[test]
+    fn a_domainname_is_set_once() {
+        let mut tree = base();
+        set(&mut tree, "/domainname", json!("example.org"));
+        for (key, place) in [
+            ("kernel.domainname", "[\"kernel.domainname\"]"),
+            ("kernel/domainname", "[\"kernel/domainname\"]"),
+        ] {
+            let expected = format!("linux.sysctl{place}: conflicts with the domainname property");
+            refused_from(&tree, &[("/linux/sysctl", json!({key: "a"}), &expected)]);
+        }
     }
 
     #[test]
