@@ -1,7 +1,10 @@
 //! How the program is linked: a panic of a release aborts, nobody reads its unwind tables, and the
 //! linker script beside this file leaves them out. They are a twelfth of the file.
 
-#![allow(clippy::print_stdout, reason = "it is how cargo is told")]
+#![allow(
+    clippy::print_stdout,
+    reason = "cargo reads the output of build scripts"
+)]
 
 use std::env;
 

@@ -38,7 +38,7 @@ pub(crate) enum Error {
     /// The state root cannot be used.
     #[error("{0}")]
     Root(&'static str),
-    /// A given state root is not there to be listed.
+    /// The state root that `--root` names does not exist.
     #[error("--root {path:?}: {}", lower_case(source))]
     NoRoot {
         /// The flag's value.

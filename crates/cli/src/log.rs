@@ -1,8 +1,8 @@
-//! What the caller hears of a failure.
+//! The log: how failures and warnings are reported.
 //!
 //! Engines read the log back: containerd's shim takes the last record whose level is `error`, and
 //! podman parses the *whole file* as one record. So a failure is exactly one record, in one write,
-//! and nothing comes before it unless a lower level was asked for: warnings are written once the
+//! and nothing comes before it unless a lower level is configured: warnings are written once the
 //! verb has succeeded.
 
 use std::fmt::Write as _;
@@ -33,7 +33,7 @@ pub(crate) enum Format {
     Json,
 }
 
-/// What the flags say of logging.
+/// The values of the flags of logging.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Settings {
     pub(crate) file: Option<PathBuf>,
@@ -83,22 +83,22 @@ impl Log {
         level <= self.level
     }
 
-    /// A record that is only written when its level was asked for.
-    pub(crate) fn say(&self, level: Level, message: &str) {
+    /// Writes a record if its level is configured.
+    pub(crate) fn record(&self, level: Level, message: &str) {
         if self.has(level) {
             self.write(level, &one_line(message));
         }
     }
 
-    /// A warning each.
+    /// Writes a warning each.
     pub(crate) fn warn_all(&self, messages: &[String]) {
         for message in messages {
-            self.say(Level::Warning, message);
+            self.record(Level::Warning, message);
         }
     }
 
-    /// A record that is wanted whatever the level, by the specification or since something that was
-    /// asked for did not come about.
+    /// A warning at every level: one that the specification requires, or about a request that was
+    /// not fulfilled.
     pub(crate) fn warn_always(&self, message: &str) {
         self.write(Level::Warning, &one_line(message));
     }
@@ -135,7 +135,7 @@ fn is_own_stream(path: &Path) -> bool {
 }
 
 fn to_stderr(text: &str) {
-    // Nobody is left to tell when stderr is gone.
+    // There is nowhere to report that stderr is closed.
     drop(std::io::stderr().write_all(text.as_bytes()));
 }
 
@@ -185,8 +185,8 @@ fn quoted(message: &str) -> String {
 
 /// The message without a control character and at most [`LONGEST`] bytes long.
 ///
-/// Names in it come from images: a newline would forge a record, an escape sequence would reach the
-/// terminal of whoever reads the log.
+/// Names in it come from images: a newline would forge a record, and an escape sequence would reach
+/// the terminal on which the log is read.
 fn one_line(message: &str) -> String {
     let mut line = String::with_capacity(message.len().min(LONGEST));
     for character in message.trim_end().chars() {
@@ -261,7 +261,7 @@ mod tests {
         };
         for message in ["first", "second"] {
             let log = Log::open(&settings).unwrap();
-            log.say(Level::Warning, "not asked for");
+            log.record(Level::Warning, "not configured");
             log.write(Level::Error, message);
         }
         let text = std::fs::read_to_string(&path).unwrap();

@@ -6,10 +6,10 @@ use serde::Serialize;
 
 use crate::error::Error;
 
-/// Whether anybody reads what we write.
+/// Whether standard output still has a reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reader {
-    /// As far as one knows.
+    /// The last write succeeded.
     There,
     /// It closed its end.
     Gone,
@@ -23,7 +23,7 @@ pub(crate) fn text(text: &str) -> Result<(), Error> {
     write(text).map(drop)
 }
 
-/// The same, for those who would go on writing.
+/// The same, for callers that go on writing while there is a reader.
 pub(crate) fn write(text: &str) -> Result<Reader, Error> {
     let mut stdout = std::io::stdout().lock();
     match stdout
@@ -36,12 +36,12 @@ pub(crate) fn write(text: &str) -> Result<Reader, Error> {
     }
 }
 
-/// Writes the value as JSON for people too, indented by two spaces.
+/// Writes the value as JSON, indented by two spaces.
 pub(crate) fn json(value: &impl Serialize) -> Result<(), Error> {
     text(&(serde_json::to_string_pretty(value)? + "\n"))
 }
 
-/// Writes the value as JSON on one line, for those who read by lines.
+/// Writes the value as JSON on one line, for callers that read by lines.
 pub(crate) fn json_line(value: &impl Serialize) -> Result<(), Error> {
     text(&(serde_json::to_string(value)? + "\n"))
 }
@@ -69,7 +69,7 @@ pub(crate) fn columns<const N: usize>(lines: &[[String; N]]) -> String {
 }
 
 /// Writes a line to stderr that is neither result nor failure.
-pub(crate) fn aside(line: &str) {
-    // Nobody is left to tell when stderr is gone.
+pub(crate) fn notice(line: &str) {
+    // There is nowhere to report that stderr is closed.
     drop(writeln!(std::io::stderr(), "{line}"));
 }

@@ -10,28 +10,28 @@ use std::path::{Component, Path, PathBuf};
 
 use crate::error::Error;
 
-/// The default of the machine's root.
+/// The default for the host's root user.
 pub(crate) const SYSTEM: &str = "/run/coracle";
 
-/// A state root and whose choice it was.
+/// A state root and where it comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Root {
     pub(crate) path: PathBuf,
     pub(crate) origin: Origin,
 }
 
-/// Whose choice a state root is.
+/// Where a state root comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {
     /// `--root`.
     Flag,
-    /// The default of the machine's root.
+    /// The default for the host's root user.
     System,
     /// The default below a user's runtime directory.
     User,
 }
 
-/// What the choice depends on besides the flag.
+/// What the default depends on.
 struct Caller {
     uid: u32,
     /// `None` when unset, empty or relative.
@@ -41,8 +41,8 @@ struct Caller {
 
 /// The state root for this call: `--root`, else the default of the calling user.
 pub(crate) fn find(flag: Option<&Path>) -> Result<Root, Error> {
-    if let Some(given) = flag {
-        return given_root(given).map(|path| Root {
+    if let Some(path) = flag {
+        return absolute_root(path).map(|path| Root {
             path,
             origin: Origin::Flag,
         });
@@ -72,15 +72,15 @@ pub(crate) fn find(flag: Option<&Path>) -> Result<Root, Error> {
 /// Makes the root below a user's runtime directory. The sticky bit keeps it from being cleaned away
 /// while containers run: basedir-spec, XDG_RUNTIME_DIR.
 ///
-/// Any failure is the store's to find: it makes what is missing.
+/// A failure is ignored here: the store makes what is missing and reports why it cannot.
 pub(crate) fn prepare(root: &Root) {
     if root.origin == Origin::User {
         let _ = std::fs::DirBuilder::new().mode(0o1700).create(&root.path);
     }
 }
 
-fn given_root(given: &Path) -> Result<PathBuf, Error> {
-    let absolute = std::path::absolute(given)
+fn absolute_root(path: &Path) -> Result<PathBuf, Error> {
+    let absolute = std::path::absolute(path)
         .map_err(|_| Error::Root("--root: a directory is expected, not an empty value"))?;
     // A trailing /.. is not resolved here, but it must not smuggle the file system's root in.
     let is_top = |part| matches!(part, Component::RootDir | Component::ParentDir);
@@ -103,8 +103,8 @@ fn default_root(caller: &Caller, in_user_namespace: fn() -> bool) -> Option<Root
     match &caller.runtime_dir {
         Some(dir) if caller.uid != 0 => Some(below(dir)),
         None if caller.uid != 0 => None,
-        // uid 0 of a namespace that a user made for himself is still that user, unless he says that
-        // he is root: podman's rootless mode calls us this way.
+        // uid 0 of a user namespace that an ordinary user made is still that user, unless USER is
+        // root: podman's rootless mode calls the runtime this way.
         Some(dir) if !is_root(caller.user.as_ref()) && in_user_namespace() => Some(below(dir)),
         _ => Some(system),
     }
@@ -159,15 +159,18 @@ mod tests {
     }
 
     #[test]
-    fn a_given_root_is_absolute_and_not_the_top() {
+    fn a_root_is_absolute_and_not_the_top() {
         for top in ["/", "//", "/.", "/..", "/../..", ""] {
-            assert!(given_root(Path::new(top)).is_err(), "{top:?}");
+            assert!(absolute_root(Path::new(top)).is_err(), "{top:?}");
         }
         assert_eq!(
-            given_root(Path::new("/a//b/./c")).unwrap(),
+            absolute_root(Path::new("/a//b/./c")).unwrap(),
             Path::new("/a/b/c")
         );
         let here = std::env::current_dir().unwrap();
-        assert_eq!(given_root(Path::new("state")).unwrap(), here.join("state"));
+        assert_eq!(
+            absolute_root(Path::new("state")).unwrap(),
+            here.join("state")
+        );
     }
 }

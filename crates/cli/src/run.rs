@@ -19,20 +19,20 @@ use crate::verbs::verb::{Context, Request, Verb};
 
 /// Exit status for an unknown verb: runc's.
 const NO_HELP_TOPIC: u8 = 3;
-/// Exit status of `exec` when it is we who fail, apart from what programs commonly return.
+/// Exit status of `exec` when the runtime itself fails, as for runc.
 const EXEC_FAILED: u8 = 255;
 
 /// What a line requests.
 pub(crate) enum Requested {
-    /// A text that is printed whatever else the line says.
+    /// A text to print: help or the version.
     Text(String),
     Verb(Call),
 }
 
-/// A verb with what it was given.
+/// A verb and what it is to do.
 pub(crate) struct Call {
     pub(crate) verb: &'static Verb,
-    /// The container that failures name.
+    /// The container that messages of failures name.
     pub(crate) container: Option<ContainerId>,
     pub(crate) global: Global,
     pub(crate) request: Box<dyn Request>,
@@ -66,7 +66,7 @@ pub(crate) fn read(line: &mut Line) -> Result<Requested, (&'static Command, Usag
     if let Some(usage) = line.global.refused.take() {
         return Err(refused(usage));
     }
-    // Answered before anything that a bad value could spoil.
+    // Before the values are read: the version is printed also with a bad one.
     if line.global.is_on("version") {
         return Ok(Requested::Text(version()));
     }
@@ -106,7 +106,8 @@ fn find(name: &OsStr) -> Option<&'static Verb> {
 
 fn perform(call: &Call) -> ExitCode {
     let (command, global) = (&call.verb.command, &call.global);
-    // Sealing executes this file anew: it comes before the log is opened, and is reported after.
+    // Sealing executes this file anew, so it comes before the log is opened. Its failure is
+    // reported after that.
     let sealed = if call.verb.needs_seal {
         coracle_container::seal()
     } else {
@@ -129,7 +130,7 @@ fn perform(call: &Call) -> ExitCode {
         .map_err(Error::from)
         .and_then(|()| call.request.perform(&context).map_err(named));
     if outcome.is_ok() && global.names_criu {
-        log.say(Level::Warning, "--criu is ignored");
+        log.record(Level::Warning, "--criu is ignored");
     }
     end(&log, Some(command), outcome)
 }
@@ -151,7 +152,7 @@ fn end(log: &Log, command: Option<&Command>, outcome: Result<i32, Error>) -> Exi
                 && usage.is_incorrect()
             {
                 let text = format!("Incorrect Usage.\n\n{}\n", help::usage(command));
-                // The record says what is wrong; a failure to help changes nothing.
+                // The usage is extra: the record names the fault, also if this cannot be written.
                 let _ = output::text(&text);
             }
             log.error(&error.to_string());
@@ -163,7 +164,7 @@ fn end(log: &Log, command: Option<&Command>, outcome: Result<i32, Error>) -> Exi
     }
 }
 
-/// Ends as the signal would have ended us, which tells a shell not to go on with its script.
+/// Ends as the signal would have ended us, so that a shell stops its script as well.
 fn end_by(signal: Signal) -> ExitCode {
     let _ = SigSet::from_iter([signal]).thread_unblock();
     let _ = raise(signal);

@@ -29,7 +29,7 @@ const FLAGS: &[Flag] = &[
     value(
         "log-level",
         "LEVEL",
-        "Write error, warning, info or debug and what is above it",
+        "Write records of this level and above: error, warning, info or debug",
     ),
     switch("debug", "The same as --log-level debug"),
     value(
@@ -66,8 +66,7 @@ pub(crate) fn read(arguments: &Arguments) -> Result<Global, Usage> {
     })
 }
 
-/// What a line that is refused says of logging, since the log is where its caller looks for why:
-/// read as far as it is valid.
+/// The valid flags of logging on a line that is refused: engines read the reason from the log.
 pub(crate) fn read_log(arguments: &Arguments) -> Settings {
     let mut formats = arguments.values("log-format").rev();
     Settings {

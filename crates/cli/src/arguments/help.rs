@@ -1,13 +1,13 @@
-//! What the tables say to people.
+//! Help and usage texts, made from the tables.
 
 use std::fmt::Write;
 
 use super::table::{Command, Flag};
 
-/// Help on wider flags begins on the next line.
+/// The widest left column, in bytes. The help on a wider flag begins on the next line.
 const WIDEST: usize = 34;
 
-/// How the command is used, in a line.
+/// The usage line of the command.
 pub(crate) fn usage(command: &Command) -> String {
     let words = [
         "Usage: coracle",

@@ -19,7 +19,7 @@ pub(crate) const REQUEST: &[Flag] = &[
     values(
         "publish",
         "[IP:]HOST:CONTAINER[/PROTO]",
-        "Lead a port of the host to the container",
+        "Forward a port of the host to the container",
     ),
     values("ip", "ADDRESS", "Request this address of the network"),
     value(
@@ -39,7 +39,7 @@ pub(crate) const REQUEST: &[Flag] = &[
     ),
 ];
 
-/// The flags that say where networks and plugins are.
+/// The flags that name the directories of networks and plugins.
 pub(crate) const SEARCH: &[Flag] = &[
     value(
         "cni-conf-dir",

@@ -23,7 +23,7 @@ pub(crate) struct Line {
 type Words = std::vec::IntoIter<OsString>;
 
 /// Takes the line apart. Global flags may stand among the verb's own; a flag that both tables have
-/// is the verb's there. What a table does not allow is noted in its [`Arguments`].
+/// is the verb's there. What a table does not allow is recorded in its [`Arguments`].
 pub(crate) fn parse(
     words: Vec<OsString>,
     global: &'static Command,
@@ -73,7 +73,7 @@ fn read_flag(typed: &[u8], words: &mut Words, own: &mut Arguments, outer: Option
     if let Some((outer, flag)) = outer {
         return set(outer, flag, (name, value), words);
     }
-    // Only now, since `-tty` is the flag of that name and not `-t -t -y`.
+    // Long names are tried before letters: `-tty` is the flag `tty` and not `-t -t -y`.
     let cluster = is_single.then(|| cluster(own.command, name)).flatten();
     let Some((last, switches)) = cluster.as_deref().and_then(<[_]>::split_last) else {
         return own.refuse(Usage::undefined(own.command, typed));
@@ -85,7 +85,7 @@ fn read_flag(typed: &[u8], words: &mut Words, own: &mut Arguments, outer: Option
     set(own, last, (letter, value), words);
 }
 
-/// Takes down a flag, which was typed by that name.
+/// Records a flag, which was typed as `name`.
 fn set(
     arguments: &mut Arguments,
     flag: &'static Flag,
@@ -112,9 +112,9 @@ fn set(
     arguments.flags.push((flag.name, value));
 }
 
-/// The flags of `-dt` or `-tu 1000`: switches, and one more.
+/// The flags of `-dt` or `-tu 1000`: switches, and a last flag of either kind.
 ///
-/// Not of `-tu1000`: then `-bundel` would be the bundle `undel`.
+/// `-tu1000` is refused: if it were read, the mistyped `-bundel` would be the bundle `undel`.
 fn cluster(command: &Command, letters: &[u8]) -> Option<Vec<&'static Flag>> {
     let flags = letters.chunks(1).map(|letter| command.flag(letter));
     let flags: Vec<_> = flags.collect::<Option<_>>()?;

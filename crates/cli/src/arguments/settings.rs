@@ -1,4 +1,4 @@
-//! What the global flags say.
+//! The values of the global flags.
 
 use std::path::PathBuf;
 

@@ -5,9 +5,9 @@
 pub(crate) struct Flag {
     pub(crate) name: &'static str,
     pub(crate) short: Option<char>,
-    /// What help calls its value; `None` for a switch, which is on or off.
+    /// The name of its value in help; `None` for a switch, which is on or off.
     pub(crate) placeholder: Option<&'static str>,
-    /// Whether all its values count, not the last alone.
+    /// Whether all its values count, rather than the last alone.
     pub(crate) repeats: bool,
     pub(crate) help: &'static str,
     /// Whether it is read, but not shown.
@@ -68,7 +68,7 @@ impl Flag {
     }
 }
 
-/// The flags of rows that also say what each flag stands for.
+/// The flags of a table whose rows also hold what each flag stands for.
 pub(crate) const fn flags_of<T: Copy, const N: usize>(rows: &[(Flag, T); N]) -> [Flag; N] {
     let mut flags = [switch("", ""); N];
     let mut at = 0;
@@ -87,7 +87,8 @@ pub(crate) const fn flags_of<T: Copy, const N: usize>(rows: &[(Flag, T); N]) -> 
 pub(crate) enum Order {
     /// Before and after the arguments: `create ID --bundle DIR`.
     Anywhere,
-    /// Only before the first argument: what follows is somebody else's, as in `exec ID sh -c ls`.
+    /// Only before the first argument: what follows belongs to the container's command, as in
+    /// `exec ID sh -c ls`, or to ps(1).
     First,
 }
 
@@ -131,7 +132,7 @@ pub(crate) const OUTPUTS: &[Flag] = &[
 ];
 
 impl Command {
-    /// Whether the first argument is the id of a container, which failures name.
+    /// Whether the first argument is a container's id, which messages of failures name.
     pub(crate) fn takes_id(&self) -> bool {
         self.synopsis.starts_with("ID")
     }

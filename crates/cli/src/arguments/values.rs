@@ -23,9 +23,9 @@ pub(super) enum Value {
 pub(crate) struct Arguments {
     pub(crate) command: &'static Command,
     pub(crate) global: Global,
-    /// What is no flag.
+    /// The words that are neither flags nor their values.
     pub(crate) words: Vec<OsString>,
-    /// Why the line is refused; the first reason counts.
+    /// The first reason why the line is refused.
     pub(crate) refused: Option<Usage>,
     /// By long names, in the order of the line.
     pub(super) flags: Vec<(&'static str, Value)>,
@@ -46,7 +46,7 @@ impl Arguments {
         self.refused.get_or_insert(usage);
     }
 
-    /// Refuses another number of arguments.
+    /// Refuses a number of arguments that is not `expected`.
     pub(crate) fn expect(&self, expected: Expected) -> Result<(), Usage> {
         let count = self.words.len();
         let is_met = match expected {
@@ -77,31 +77,31 @@ impl Arguments {
     }
 
     /// The flag's values, the last first.
-    fn given(&self, flag: &str) -> impl DoubleEndedIterator<Item = &Value> {
+    fn found(&self, flag: &str) -> impl DoubleEndedIterator<Item = &Value> {
         debug_assert!(self.command.flag(flag.as_bytes()).is_some(), "--{flag}");
         let all = self.flags.iter().rev();
         all.filter_map(move |(name, value)| (*name == flag).then_some(value))
     }
 
-    /// A switch that is given twice counts as given last.
+    /// Whether the switch is on. The last of several counts.
     pub(crate) fn is_on(&self, switch: &str) -> bool {
-        self.given(switch).next() == Some(&Value::Switch(true))
+        self.found(switch).next() == Some(&Value::Switch(true))
     }
 
-    /// One value or the other.
+    /// `on` if the switch is on, else `off`.
     pub(crate) fn choose<T>(&self, switch: &str, on: T, off: T) -> T {
         if self.is_on(switch) { on } else { off }
     }
 
     /// All values of a flag that may be given several times.
     pub(crate) fn values(&self, flag: &str) -> impl DoubleEndedIterator<Item = &OsString> {
-        self.given(flag).rev().filter_map(|value| match value {
+        self.found(flag).rev().filter_map(|value| match value {
             Value::Text(text) => Some(text),
             Value::Switch(_) => None,
         })
     }
 
-    /// The value of a flag that takes any text. An empty one counts as none, as in Go.
+    /// The value of a flag that takes any text. An empty one counts as absent, as in Go.
     pub(crate) fn value(&self, flag: &str) -> Option<&OsStr> {
         let value = self.values(flag).next_back()?;
         (!value.is_empty()).then_some(value)
@@ -118,7 +118,7 @@ impl Arguments {
     }
 
     /// The value through `parse`, which answers `None` to what is not `expected`. An empty one is
-    /// judged too: `--user ""` must not fall back on root.
+    /// parsed too: `--user ""` must not fall back on root.
     pub(crate) fn parsed<T>(
         &self,
         flag: &'static str,

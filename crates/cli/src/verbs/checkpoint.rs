@@ -1,4 +1,4 @@
-//! `checkpoint ID`: a running container becomes files.
+//! `checkpoint ID`: writes a running container to files.
 
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ pub(super) const VERB: Verb = Verb {
     command: Command {
         name: "checkpoint",
         synopsis: "ID",
-        about: "Write a running container into files, by CRIU",
+        about: "Write a running container to files, by CRIU",
         order: Order::Anywhere,
         flags: &[SHARED, SHARED_SWITCHES, &flags_of(&OWN_SWITCHES), FLAGS],
     },
@@ -24,9 +24,9 @@ pub(super) const VERB: Verb = Verb {
     read: |arguments| Ok(Box::new(read(arguments)?)),
 };
 
-/// Where images are by default, as for runc.
+/// The default directory of images, runc's.
 const IMAGES: &str = "checkpoint";
-/// The switches that `restore` has as well, and what they are to criu.
+/// The switches that `restore` has as well, each with criu's flag.
 const SWITCHES: [(Flag, CriuFlags); 7] = [
     (
         switch("tcp-established", "Keep established TCP connections"),
@@ -52,7 +52,7 @@ const SWITCHES: [(Flag, CriuFlags); 7] = [
         CriuFlags::FILE_LOCKS,
     ),
     (
-        switch("lazy-pages", "Let memory follow on request, by userfaultfd"),
+        switch("lazy-pages", "Transfer memory on demand, by userfaultfd"),
         CriuFlags::LAZY_PAGES,
     ),
     (
@@ -119,7 +119,7 @@ const FLAGS: &[Flag] = &[
     ),
 ];
 
-/// What both verbs ask of criu.
+/// What both verbs request of criu.
 pub(super) struct Shared {
     pub(super) image_path: PathBuf,
     pub(super) work_path: Option<PathBuf>,
@@ -197,7 +197,7 @@ impl Request for CheckpointOptions {
     }
 }
 
-/// A line that a person sees who waits, written over again.
+/// The progress on a terminal, in one line that is overwritten.
 #[derive(Default)]
 struct Shown {
     is_on: bool,
@@ -208,7 +208,7 @@ impl Shown {
         let mut stderr = std::io::stderr();
         if stderr.is_terminal() {
             self.is_on = true;
-            // Nobody is left to tell when stderr is gone.
+            // There is nowhere to report that stderr is closed.
             let _ = write!(stderr, "\r{} MB of memory written\x1b[K", bytes / 1_000_000);
         }
     }

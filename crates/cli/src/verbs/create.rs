@@ -40,7 +40,7 @@ pub(super) fn read(arguments: &Arguments) -> Result<CreateOptions, Usage> {
     options(arguments, arguments.id()?, arguments.path("bundle"))
 }
 
-/// What the flags of `create` say of a container of this id.
+/// The values of the flags of `create`, for a container of this id.
 pub(super) fn options(
     arguments: &Arguments,
     id: ContainerId,

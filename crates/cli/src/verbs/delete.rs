@@ -22,7 +22,7 @@ pub(super) const VERB: Verb = Verb {
 
 const FLAGS: &[Flag] = &[switch(
     "force",
-    "Kill it first if it runs, and be content if there is none",
+    "Kill it first if it runs; succeed if it does not exist",
 )
 .short('f')];
 
@@ -40,7 +40,7 @@ fn read(arguments: &Arguments) -> Result<Delete, Usage> {
 }
 
 impl Request for Delete {
-    /// A failed poststop hook is a warning, which runtime.md § Lifecycle wants logged.
+    /// A failed poststop hook is a warning, which runtime.md § Lifecycle requires to be logged.
     fn perform(&self, context: &Context) -> Result<i32, Error> {
         for warning in coracle_container::delete(&context.store()?, &self.id, self.force)? {
             context.log.warn_always(&warning);

@@ -1,4 +1,4 @@
-//! `events ID`: what a container uses and what happens to it, a JSON object a line.
+//! `events ID`: statistics and out-of-memory events of a container, one JSON object a line.
 
 use std::ops::ControlFlow;
 use std::time::Duration;
@@ -86,7 +86,7 @@ impl Request for Events {
     }
 }
 
-/// Prints what happens until the container ends or nobody reads.
+/// Prints events until the container ends or standard output is closed.
 fn listen(store: &Store, id: &ContainerId, interval: Duration) -> Result<(), Error> {
     let mut result = Ok(());
     let mut print_event = |event| {

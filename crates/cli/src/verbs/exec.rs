@@ -96,7 +96,7 @@ fn environment(arguments: &Arguments) -> Result<Vec<OsString>, Usage> {
 }
 
 impl Request for ExecOptions {
-    /// Gives the process' exit code, or 0 when detached.
+    /// Returns the process's exit code, or 0 when detached.
     fn perform(&self, context: &Context) -> Result<i32, Error> {
         let ended = coracle_container::exec(&context.store()?, self)?;
         context.log.warn_all(&ended.warnings);

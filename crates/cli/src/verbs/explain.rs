@@ -52,7 +52,7 @@ const FLAGS: &[Flag] = &[
 
 pub(super) struct Explain {
     pub(super) options: CreateOptions,
-    /// Of a checkpoint: then it is about a restore.
+    /// The images of a checkpoint; with them the plan is that of a restore.
     pub(super) images: Option<PathBuf>,
     pub(super) form: Form,
 }
@@ -75,7 +75,7 @@ fn read(arguments: &Arguments) -> Result<Explain, Usage> {
 
 impl Request for Explain {
     fn perform(&self, context: &Context) -> Result<i32, Error> {
-        // A plan can be made where no state root is to be had.
+        // A plan can be made without a state root, which a user may lack.
         let store = context.store();
         let store = store.unwrap_or_else(|_| Store::new(Path::new(root::SYSTEM)));
         let explanation = match &self.images {

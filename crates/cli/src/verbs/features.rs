@@ -1,8 +1,8 @@
 //! `features`: features.md and features-linux.md of the runtime specification.
 //!
-//! What this build can do, whatever the machine it runs on can: engines ask once and remember. The
-//! seccomp flags alone are also told as far as the running kernel has them, as the specification
-//! wants, and annotations tell of the criu that is there.
+//! What this build can do, whatever the host can: engines read it once and remember it. Only
+//! `supportedFlags` of seccomp are those of the running kernel, as the specification requires, and
+//! annotations name the version of criu on this host.
 
 use coracle_container::{CriuCan, CriuVersion};
 use serde_json::{Value, json};
@@ -124,7 +124,8 @@ const SECCOMP_OPERATORS: [&str; 7] = [
     "SCMP_CMP_NE",
 ];
 
-/// Those that filters can be made for; the others of the specification are known, and left out.
+/// The architectures that filters can be made for. A profile may name the others of the
+/// specification too; they are not listed here.
 const SECCOMP_ARCHITECTURES: [&str; 6] = [
     "SCMP_ARCH_AARCH64",
     "SCMP_ARCH_ARM",
@@ -207,7 +208,7 @@ fn linux() -> Value {
 }
 
 fn seccomp() -> Value {
-    // A kernel without seccomp has none.
+    // The error is that of a kernel without seccomp.
     let mut supported = coracle_seccomp::supported_flags().unwrap_or_default();
     supported.sort_unstable();
     json!({
@@ -223,7 +224,7 @@ fn seccomp() -> Value {
 fn annotations(criu: Criu) -> Value {
     let mut all = vec![
         ("run.coracle.version", env!("CARGO_PKG_VERSION").to_owned()),
-        // runc's own, which others look at.
+        // runc's annotation, which engines read.
         (
             "org.opencontainers.runc.checkpoint.enabled",
             "true".to_owned(),
@@ -310,7 +311,7 @@ mod tests {
         let profile = config.linux.seccomp.unwrap();
         assert_eq!(profile.rules.len(), SECCOMP_ACTIONS.len());
         assert_eq!(profile.flags.unwrap().len(), SECCOMP_FLAGS.len());
-        // This kernel's, whatever they are, are of the known.
+        // The flags of this kernel are among the known.
         let features = features(None);
         let supported = features["linux"]["seccomp"]["supportedFlags"]
             .as_array()

@@ -21,7 +21,7 @@ pub(super) const VERB: Verb = Verb {
     read: |arguments| Ok(Box::new(read(arguments)?)),
 };
 
-/// git's hash, for builds that say it.
+/// The commit that was built, where `CORACLE_COMMIT` was set.
 pub(super) const COMMIT: Option<&str> = option_env!("CORACLE_COMMIT");
 
 /// Help on a command, or on the program.
@@ -57,8 +57,8 @@ pub(crate) fn overview(verbs: &[Verb]) -> String {
     help::help(&global::COMMAND, verbs.iter().map(|verb| &verb.command))
 }
 
-/// Three lines that go-runc and podman read. go-runc reads a version only after runc's name, which
-/// whoever starts this file as `runc` expects as well.
+/// The three lines that go-runc and podman read. go-runc finds a version only behind the name
+/// `runc`, so a file of that name prints it.
 pub(crate) fn version() -> String {
     let program = std::env::args_os().next().unwrap_or_default();
     let name = match Path::new(&program).file_name() {

@@ -22,7 +22,7 @@ pub(super) const VERB: Verb = Verb {
 
 const FLAGS: &[Flag] = &[switch(
     "all",
-    "Send it to all processes, and be content with a stopped container",
+    "Send it to all processes; succeed if the container has stopped",
 )
 .short('a')];
 

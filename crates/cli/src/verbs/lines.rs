@@ -1,4 +1,4 @@
-//! Command lines as callers write them, and as nobody should.
+//! Command lines as callers write them, and wrong ones.
 
 use std::any::Any;
 use std::ffi::OsString;
@@ -385,7 +385,7 @@ fn help_is_in_columns() {
     let spec = find("spec");
     assert_eq!(
         help::help(spec, std::iter::empty()),
-        "Write a config.json to begin with\n\n\
+        "Write a template config.json\n\n\
          Usage: coracle spec [OPTIONS]\n\n\
          Options:\n  \
          -b, --bundle DIR  Write it here [default: .]\n      \

@@ -27,7 +27,7 @@ pub(super) const VERB: Verb = Verb {
     read: |arguments| Ok(Box::new(read(arguments)?)),
 };
 
-/// A list of users that is longer names those at its beginning.
+/// Users behind this part of /etc/passwd are shown by number.
 const MAX_PASSWD_BYTES: u64 = 4 << 20;
 
 /// What is printed of the containers.
@@ -63,7 +63,7 @@ impl Request for Form {
     fn perform(&self, context: &Context) -> Result<i32, Error> {
         let root = context.root()?;
         if root.origin == Origin::Flag {
-            // Who names a root means one that is there; the default one is made by the first
+            // A root that the caller names must exist; the default one is made by the first
             // `create`.
             std::fs::metadata(&root.path).map_err(|source| Error::NoRoot {
                 path: root.path.clone(),
@@ -72,7 +72,7 @@ impl Request for Form {
         }
         let listing = coracle_container::list(&context.store_at(&root))?;
         for line in &listing.broken {
-            output::aside(line);
+            output::notice(line);
         }
         print(listing.containers, *self)?;
         Ok(0)
@@ -105,7 +105,7 @@ fn print(containers: Vec<State>, form: Form) -> Result<(), Error> {
 /// Names by uid. Read here since the C library's look-up loads shared objects, which a static
 /// program cannot.
 fn user_names() -> BTreeMap<u32, String> {
-    // A name is a comfort: no FIFO in this place may hold us, and nothing too long.
+    // Names are not worth a wait: the file may be a FIFO, or endless.
     let opened = File::options()
         .read(true)
         .custom_flags(nix::libc::O_NONBLOCK)

@@ -1,4 +1,4 @@
-//! The verbs: one file each, with its flags, its reading and its running.
+//! The verbs, one file each: its table, how its arguments are read, and what it does.
 
 mod checkpoint;
 mod create;

@@ -103,7 +103,7 @@ impl Request for Networks {
 fn list(form: Form, search: &Search) -> Result<(), Error> {
     let (networks, broken) = coracle_container::networks(search)?;
     for line in &broken {
-        output::aside(line);
+        output::notice(line);
     }
     match form {
         Form::Json => {

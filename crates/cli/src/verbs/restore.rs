@@ -1,4 +1,4 @@
-//! `restore ID`: files become a running container.
+//! `restore ID`: makes a running container from a checkpoint.
 
 use coracle_container::{LsmLabels, RestoreOptions};
 
@@ -12,7 +12,7 @@ pub(super) const VERB: Verb = Verb {
     command: Command {
         name: "restore",
         synopsis: "ID",
-        about: "Make a container of the files of a checkpoint, by CRIU",
+        about: "Make a container from the files of a checkpoint, by CRIU",
         order: Order::Anywhere,
         flags: &[
             create::FLAGS,
@@ -62,7 +62,7 @@ fn read(arguments: &Arguments) -> Result<RestoreOptions, Usage> {
 }
 
 impl Request for RestoreOptions {
-    /// Gives the container's exit code, or 0 when detached.
+    /// Returns the container's exit code, or 0 when detached.
     fn perform(&self, context: &Context) -> Result<i32, Error> {
         let ended = coracle_container::restore(&context.new_store()?, self)?;
         context.log.warn_all(&ended.warnings);

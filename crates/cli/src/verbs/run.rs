@@ -46,13 +46,13 @@ pub(super) fn read(arguments: &Arguments) -> Result<RunOptions, Usage> {
     })
 }
 
-/// What `--detach` says, here and in `exec`.
+/// The value of `--detach`, here and in `exec`.
 pub(super) fn attachment(arguments: &Arguments) -> Attachment {
     arguments.choose("detach", Attachment::Detached, Attachment::Foreground)
 }
 
 impl Request for RunOptions {
-    /// Gives the container's exit code, or 0 when detached.
+    /// Returns the container's exit code, or 0 when detached.
     fn perform(&self, context: &Context) -> Result<i32, Error> {
         let ended = coracle_container::run(&context.new_store()?, self)?;
         context.log.warn_all(&ended.warnings);

@@ -1,4 +1,4 @@
-//! `spec`: a config.json to begin with.
+//! `spec`: a template config.json.
 
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Write};
@@ -14,7 +14,7 @@ pub(super) const VERB: Verb = Verb {
     command: Command {
         name: "spec",
         synopsis: "",
-        about: "Write a config.json to begin with",
+        about: "Write a template config.json",
         order: Order::Anywhere,
         flags: &[FLAGS],
     },
@@ -22,7 +22,7 @@ pub(super) const VERB: Verb = Verb {
     read: |arguments| Ok(Box::new(read(arguments)?)),
 };
 
-/// For whom the config is.
+/// The kind of user that the config is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Root,
@@ -32,15 +32,15 @@ pub(crate) enum Kind {
 }
 
 const ROOT: &str = include_str!("../spec/root.json");
-/// With `UID` and `GID` where the caller's go.
+/// `UID` and `GID` stand for the caller's ids.
 const ROOTLESS: &str = include_str!("../spec/rootless.json");
 /// The entry that both have in their list of namespaces.
 const CGROUP_NAMESPACE: &str = "\t\t\t{\n\t\t\t\t\"type\": \"cgroup\"\n\t\t\t},\n";
 
-/// What the machine has of control groups.
+/// Which control groups the host has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Hierarchy {
-    /// One, of version 2: a namespace shows a container its own part of it.
+    /// Version 2 alone, where a cgroup namespace shows a container its own part of the tree.
     Unified,
     Other,
 }

@@ -21,7 +21,7 @@ pub(super) const VERB: Verb = Verb {
     read: |arguments| Ok(Box::new(read(arguments)?)),
 };
 
-/// Limits that no kernel has any more.
+/// Flags of limits that kernels no longer have.
 const OBSOLETE: [&str; 2] = ["kernel-memory", "kernel-memory-tcp"];
 
 const FLAGS: &[Flag] = &[
@@ -64,7 +64,11 @@ const FLAGS: &[Flag] = &[
         "US",
         "Unused CPU time that may be saved for later periods",
     ),
-    value("cpu-idle", "0|1", "1: run only when nobody else wants to"),
+    value(
+        "cpu-idle",
+        "0|1",
+        "1: run only when the CPU is otherwise idle",
+    ),
     value(
         "cpu-rt-period",
         "US",
@@ -91,7 +95,7 @@ const FLAGS: &[Flag] = &[
 
 pub(super) struct Update {
     pub(super) options: UpdateOptions,
-    /// Flags of limits that no kernel has any more.
+    /// The flags of [`OBSOLETE`] that are set.
     pub(super) ignored: Vec<&'static str>,
 }
 
@@ -119,7 +123,7 @@ fn read(arguments: &Arguments) -> Result<Update, Usage> {
 /// A value's number or text; `None` if it is none.
 type Parse = fn(&[u8]) -> Option<Value>;
 
-/// The limits whose flags are arguments. An empty value counts as none, as in Go.
+/// The limits whose flags are set. An empty value counts as absent, as in Go.
 fn limits(arguments: &Arguments) -> Result<Vec<(&'static Limit, Value)>, Usage> {
     let mut limits = Vec::new();
     for limit in &LIMITS {
@@ -152,7 +156,7 @@ impl Request for Update {
         let warnings = coracle_container::update(&context.store()?, &self.options)?;
         for name in &self.ignored {
             let text = format!("--{name} is ignored: kernels since 5.16 have no such limit");
-            context.log.say(Level::Warning, &text);
+            context.log.record(Level::Warning, &text);
         }
         context.log.warn_all(&warnings);
         Ok(0)

@@ -14,15 +14,16 @@ use crate::root::{self, Root};
 /// A verb of the command line.
 pub(crate) struct Verb {
     pub(crate) command: Command,
-    /// Whether it lets a container's process come near ours, so that our own file must be sealed.
+    /// Whether a container's process could reach the runtime's own file, which is sealed then:
+    /// CVE-2019-5736.
     pub(crate) needs_seal: bool,
-    /// Refuses what is wrong in form, before anything is touched.
+    /// Reads the arguments, and refuses bad ones before anything is touched.
     pub(crate) read: fn(&Arguments) -> Result<Box<dyn Request>, Usage>,
 }
 
-/// A verb with its arguments, valid in form.
+/// What a verb is to do, read from valid arguments.
 pub(crate) trait Request: Any {
-    /// Does what was requested and gives the exit status.
+    /// Does it and returns the exit status.
     fn perform(&self, context: &Context) -> Result<i32, Error>;
 }
 
@@ -34,11 +35,11 @@ pub(crate) struct Context<'a> {
 }
 
 impl Context<'_> {
-    /// The state root. Looked for only where it is used: `features` and the like work without one.
+    /// The state root. Verbs that need none, such as `features`, work where there is none.
     pub(crate) fn root(&self) -> Result<Root, Error> {
         let root = root::find(self.global.root.as_deref())?;
         let line = format!("state root: {}", root.path.display());
-        self.log.say(Level::Debug, &line);
+        self.log.record(Level::Debug, &line);
         Ok(root)
     }
 
@@ -50,7 +51,7 @@ impl Context<'_> {
         Ok(self.store_at(&self.root()?))
     }
 
-    /// The store of the verbs that make the root.
+    /// The store, for the verbs that make the root if it is missing.
     pub(crate) fn new_store(&self) -> Result<Store, Error> {
         let root = self.root()?;
         root::prepare(&root);
@@ -58,11 +59,11 @@ impl Context<'_> {
     }
 }
 
-/// Where the steps of a verb go: to the log, if it is to have them.
+/// The listener that writes a verb's steps to the log, at level debug.
 fn steps(log: &Rc<Log>) -> Steps {
     if !log.has(Level::Debug) {
         return Steps::default();
     }
     let log = Rc::clone(log);
-    Steps::logged_by(Rc::new(move |step| log.say(Level::Debug, step)))
+    Steps::logged_by(Rc::new(move |step| log.record(Level::Debug, step)))
 }
