@@ -45,6 +45,21 @@ const CIRCULAR: [&str; 6] = [
     "rootfs",
 ];
 
+/// Crates in which names still hold words that the glossary replaces.
+const OLD_WORDS: [&str; 11] = [
+    "bundle",
+    "cgroups",
+    "checkpoint",
+    "cni",
+    "container",
+    "launch",
+    "namespaces",
+    "process",
+    "rootfs",
+    "seccomp",
+    "sys",
+];
+
 /// All rules at once, since each file is parsed once.
 #[test]
 fn the_rules_are_kept() {
@@ -60,6 +75,12 @@ fn the_rules_are_kept() {
     });
     for source in &product {
         complaints.extend(OF_THE_PRODUCT.iter().flat_map(|rule| rule(source)));
+        let name = source.path.split('/').nth(1).unwrap_or_default();
+        let words = rules::replaced_words(source);
+        match OLD_WORDS.contains(&name) {
+            true => words.iter().for_each(|word| println!("{word}")),
+            false => complaints.extend(words),
+        }
     }
     for source in product.iter().chain(&tests.collect::<Vec<_>>()) {
         complaints.extend(OF_ALL.iter().flat_map(|rule| rule(source)));
@@ -151,6 +172,17 @@ fn modules_have_clear_names() {
     finds(rule, "mod util;", "`util`");
     finds(rule, "pub(crate) mod types { }", "`types`");
     passes(rule, "mod file_types; fn f(model: &Model) {}");
+}
+
+#[test]
+fn names_use_the_words_of_the_glossary() {
+    let rule = rules::replaced_words;
+    finds(rule, "struct ConsoleHandoff;", "`ConsoleHandoff`");
+    finds(rule, "fn f(what_was_told: u8) {}", "`what_was_told`");
+    passes(
+        rule,
+        "// told\nfn gateway(outdoor: u8) { opposite(\"told\") }",
+    );
 }
 
 #[test]

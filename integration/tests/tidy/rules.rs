@@ -2,6 +2,8 @@
 //! how many parameters they take and what is unsafe are clippy's and the compiler's to check; see
 //! `clippy.toml` and the lints of the workspace.
 
+use std::collections::BTreeSet;
+
 use proc_macro2::Span;
 use quote::ToTokens;
 use syn::visit::{self, Visit};
@@ -37,6 +39,12 @@ const IMPURE_METHODS: [&str; 10] = [
     "canonicalize",
     "read_link",
     "read_dir",
+];
+
+/// Words for which docs/glossary.md has others.
+const REPLACED_WORDS: [&str; 14] = [
+    "asked", "cage", "door", "gate", "goal", "handoff", "heard", "house", "jail", "keyhole",
+    "site", "tell", "told", "unborn",
 ];
 
 pub(crate) type Rule = fn(&Source) -> Vec<String>;
@@ -256,6 +264,32 @@ pub(crate) fn logged_errors(source: &Source) -> Vec<String> {
     let mut finder = Finder(Found::default());
     finder.visit_file(&source.product);
     finder.0.complaints(source)
+}
+
+/// Each name of the product that holds a replaced word.
+pub(crate) fn replaced_words(source: &Source) -> Vec<String> {
+    let names = paths(source.product.to_token_stream()).concat();
+    let names: BTreeSet<&String> = names.iter().filter(|name| is_replaced(name)).collect();
+    let names = names.into_iter();
+    names
+        .map(|name| {
+            format!(
+                "{}: `{name}`, which docs/glossary.md calls otherwise",
+                source.path
+            )
+        })
+        .collect()
+}
+
+fn is_replaced(name: &str) -> bool {
+    let mut words = String::new();
+    for letter in name.chars() {
+        if letter.is_uppercase() {
+            words.push('_');
+        }
+        words.extend(letter.to_lowercase());
+    }
+    words.split('_').any(|word| REPLACED_WORDS.contains(&word))
 }
 
 pub(crate) fn vague_modules(source: &Source) -> Vec<String> {
