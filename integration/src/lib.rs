@@ -26,7 +26,6 @@ pub mod criu;
 pub mod expected;
 mod folder;
 mod host_mount;
-mod house;
 mod leftovers;
 mod machine;
 mod orphans;
@@ -34,6 +33,7 @@ mod receiver;
 pub mod runner;
 mod runtime;
 pub mod sample;
+mod sandbox;
 pub mod terminal;
 pub mod trace;
 
@@ -43,13 +43,13 @@ pub use container::{Child, Container};
 pub use coracle_test_attribute::test;
 pub use folder::Folder;
 pub use host_mount::HostMount;
-pub use house::{House, Manager};
 #[doc(hidden)]
 pub use inventory;
 pub use leftovers::groups;
 pub use machine::{Layout, Machine, control_file, has_controller, machine, needs, status_field};
 pub use receiver::Receiver;
 pub use runtime::{Runtime, build_folder, copy_program, program};
+pub use sandbox::{Manager, Sandbox};
 pub use serde_json::{Value, json};
 
 /// Ends the test as skipped: `skip!("no cgroup v2 here")`. The runner prints the reason.

@@ -179,7 +179,7 @@ fn run_all(tests: Vec<Test>) -> Vec<(String, Verdict)> {
             Ok((title, verdict)) => {
                 // One that was given up as too slow has been reported.
                 if running.remove(&title).is_some() {
-                    verdicts.push(told(title, verdict));
+                    verdicts.push(print_verdict(title, verdict));
                 }
             }
             Err(RecvTimeoutError::Timeout) => {
@@ -246,13 +246,13 @@ fn give_up(running: &mut HashMap<String, Instant>) -> Vec<(String, Verdict)> {
     for title in late {
         running.remove(&title);
         let verdict = Verdict::Failed(format!("did not end within {} s", limit.as_secs()));
-        verdicts.push(told(title, verdict));
+        verdicts.push(print_verdict(title, verdict));
     }
     verdicts
 }
 
 /// Whether the command line has no filter, or one that the name contains. For suites of others.
-pub fn is_asked_for(name: &str) -> bool {
+pub fn is_requested(name: &str) -> bool {
     let mut filters = std::env::args()
         .skip(1)
         .filter(|word| !word.starts_with('-'))
@@ -261,7 +261,7 @@ pub fn is_asked_for(name: &str) -> bool {
 }
 
 /// Prints the verdict on one test and returns both.
-pub fn told(title: String, verdict: Verdict) -> (String, Verdict) {
+pub fn print_verdict(title: String, verdict: Verdict) -> (String, Verdict) {
     match &verdict {
         Verdict::Passed => println!("test {title} ... ok"),
         Verdict::Skipped(reason) => println!("test {title} ... skipped: {reason}"),
@@ -276,15 +276,15 @@ fn without_root<'a>(tests: impl Iterator<Item = &'a Test>) -> Vec<(String, Verdi
         None => Verdict::Skipped("needs root".to_owned()),
     };
     tests
-        .map(|test| told(test.title(), verdict.clone()))
+        .map(|test| print_verdict(test.title(), verdict.clone()))
         .collect()
 }
 
 fn jobs() -> usize {
-    let asked = std::env::var("CORACLE_TEST_JOBS")
+    let jobs = std::env::var("CORACLE_TEST_JOBS")
         .ok()
         .and_then(|text| text.parse().ok());
-    asked.unwrap_or_else(|| 2 * thread::available_parallelism().map_or(1, usize::from))
+    jobs.unwrap_or_else(|| 2 * thread::available_parallelism().map_or(1, usize::from))
 }
 
 /// Prints the failures in full and the summary.

@@ -1,4 +1,4 @@
-//! A house for an engine: the machine's programs in namespaces, storage and a cgroup of their own.
+//! A sandbox for an engine: the machine's programs in namespaces, storage and a cgroup of their own.
 
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -16,21 +16,21 @@ use crate::leftovers::pids;
 use crate::runner::patience;
 use crate::{Command, Folder, Running, copy_program, groups, machine, needs, program, wait_until};
 
-/// What a house is made with; see there.
+/// What a sandbox is made with; see there.
 const SCRIPTS: [(&str, &str); 3] = [
-    ("house", include_str!("../engines/house")),
+    ("sandbox", include_str!("../engines/sandbox")),
     ("inside", include_str!("../engines/inside")),
     ("enter", include_str!("../engines/enter")),
 ];
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
-/// Who makes the control groups of a house's containers.
+/// Who makes the control groups of a sandbox's containers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Manager {
-    /// The runtime, below a group that is the house's.
+    /// The runtime, below a group that is the sandbox's.
     Cgroupfs,
-    /// The machine's systemd. Processes of such a house are numbered as the machine numbers them.
+    /// The machine's systemd. Processes of such a sandbox are numbered as the machine numbers them.
     Systemd,
 }
 
@@ -53,23 +53,23 @@ impl Manager {
     }
 }
 
-/// A house. `/etc`, `/run`, `/var`, `/tmp`, `/home` and `/usr/local` are its own, so are networks,
+/// A sandbox. `/etc`, `/run`, `/var`, `/tmp`, `/home` and `/usr/local` are its own, so are networks,
 /// processes and control groups; the program under test is `/usr/local/bin/coracle`. When it is
 /// dropped, or the tests end however, the kernel kills all that runs in it; where systemd serves,
 /// the former only.
 #[derive(Debug)]
-pub struct House {
+pub struct Sandbox {
     folder: Folder,
     name: String,
     manager: Manager,
     /// For one thread at a time, by its nature.
     outside: Mutex<Running>,
     inside: String,
-    /// Its end is the house's.
-    door: Option<OwnedFd>,
+    /// The sandbox ends when this is closed.
+    input: Option<OwnedFd>,
 }
 
-impl House {
+impl Sandbox {
     /// Makes one.
     pub fn new(manager: Manager) -> Self {
         for program in ["unshare", "nsenter", "ip", "bash"] {
@@ -80,37 +80,37 @@ impl House {
         }
         let folder = Folder::new();
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("coracle-house.{}.{number}.", std::process::id());
-        let (keyhole, door) = pipe2(OFlag::O_CLOEXEC).expect("a pipe");
+        let name = format!("coracle-sandbox.{}.{number}.", std::process::id());
+        let (reader, writer) = pipe2(OFlag::O_CLOEXEC).expect("a pipe");
         for (name, text) in SCRIPTS {
             set_mode(&folder.file(name, text), 0o755);
         }
-        let command = Command::new(folder.join("house"));
+        let command = Command::new(folder.join("sandbox"));
         let command = command.arg(folder.path()).arg(&name);
         let command = match manager {
             Manager::Cgroupfs => command,
             Manager::Systemd => command.arg("systemd"),
         };
         let layout = std::env::var("CORACLE_TEST_V1").unwrap_or_default();
-        let command = command.env("CORACLE_TEST_V1", layout).stdin(keyhole);
-        let mut house = Self {
+        let command = command.env("CORACLE_TEST_V1", layout).stdin(reader);
+        let mut sandbox = Self {
             outside: Mutex::new(command.spawn()),
             inside: String::new(),
-            door: Some(door),
+            input: Some(writer),
             folder,
             name,
             manager,
         };
-        house.move_in();
-        house
+        sandbox.install();
+        sandbox
     }
 
-    fn move_in(&mut self) {
+    fn install(&mut self) {
         let ready = self.folder.join("ready");
         let outside = self.outside.get_mut().expect("no other thread yet");
-        wait_until("a house", || {
+        wait_until("a sandbox", || {
             let complaint = outside.stderr.text();
-            assert!(complaint.is_empty(), "house: {complaint}");
+            assert!(complaint.is_empty(), "sandbox: {complaint}");
             ready.exists()
         });
         let parent = outside.pid.to_string();
@@ -136,12 +136,12 @@ impl House {
         self.manager
     }
 
-    /// A command in the house.
+    /// A command in the sandbox.
     pub fn command(&self, program: &str) -> Command {
         self.enter(&[]).arg(program)
     }
 
-    /// A command of an ordinary user in the house.
+    /// A command of an ordinary user in the sandbox.
     pub fn command_of(&self, uid: u32, program: &str) -> Command {
         let runtime = format!("/run/user/{uid}");
         let bus = format!("unix:path={runtime}/bus");
@@ -162,9 +162,9 @@ impl House {
     /// Ends all that runs in it, and says what does not end.
     fn end(&mut self) -> Result<(), String> {
         if self.manager == Manager::Systemd {
-            self.kill_residents();
+            self.kill_members();
         }
-        drop(self.door.take());
+        drop(self.input.take());
         // What is frozen cannot die, and process 1 does not end before all others did.
         for group in groups(&self.name) {
             let _ = fs::write(group.join("freezer.state"), "THAWED");
@@ -173,7 +173,7 @@ impl House {
         let end = Instant::now() + patience(20);
         while !outside.wait_briefly(Duration::from_millis(20)) {
             if Instant::now() > end {
-                return Err("a house that does not end".to_owned());
+                return Err("a sandbox that does not end".to_owned());
             }
         }
         while let Some(group) = groups(&self.name).first() {
@@ -184,19 +184,19 @@ impl House {
         Ok(())
     }
 
-    /// Kills all in the house's mount namespace, containers not among them.
-    fn kill_residents(&self) {
+    /// Kills all in the sandbox's mount namespace, containers not among them.
+    fn kill_members(&self) {
         let place = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/mnt")).ok();
-        let Some(house) = place(&self.inside) else {
+        let Some(sandbox) = place(&self.inside) else {
             return;
         };
-        for pid in pids().filter(|pid| place(&pid.to_string()).as_ref() == Some(&house)) {
+        for pid in pids().filter(|pid| place(&pid.to_string()).as_ref() == Some(&sandbox)) {
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
     }
 }
 
-impl Drop for House {
+impl Drop for Sandbox {
     fn drop(&mut self) {
         match self.end() {
             Err(left) if thread::panicking() => eprintln!("left behind: {left}"),

@@ -38,11 +38,11 @@ fn main() -> ExitCode {
     let expected = expected::read(include_str!("../conformance/expected.txt"));
     let mut verdicts = Vec::new();
     for name in programs(&suite) {
-        if runner::is_asked_for(&name) {
+        if runner::is_requested(&name) {
             let output = run(&suite, &name);
             let complaint = complaint(&name, &output).map(|text| format!("{text}\n{output}"));
             let verdict = expected::judge(complaint, expected.get(&name));
-            verdicts.push(runner::told(name, verdict));
+            verdicts.push(runner::print_verdict(name, verdict));
         }
     }
     runner::report(verdicts)

@@ -36,16 +36,16 @@ fn main() -> ExitCode {
     let expected = expected::read(include_str!("../conformance/contest.txt"));
     let mut verdicts = Vec::new();
     for group in groups(&suite) {
-        if !runner::is_asked_for(&group) {
+        if !runner::is_requested(&group) {
             continue;
         }
         for (title, result) in results(&group, &run(&suite, &group)) {
             let verdict = match result {
-                Told::Skipped => Verdict::Skipped("by the suite".to_owned()),
-                Told::Ok => expected::judge(None, expected.get(&title)),
-                Told::NotOk(text) => expected::judge(Some(text), expected.get(&title)),
+                Report::Skipped => Verdict::Skipped("by the suite".to_owned()),
+                Report::Ok => expected::judge(None, expected.get(&title)),
+                Report::NotOk(text) => expected::judge(Some(text), expected.get(&title)),
             };
-            verdicts.push(runner::told(title, verdict));
+            verdicts.push(runner::print_verdict(title, verdict));
         }
     }
     runner::report(verdicts)
@@ -53,7 +53,7 @@ fn main() -> ExitCode {
 
 fn skipped(reason: &str) -> ExitCode {
     let verdict = Verdict::Skipped(reason.to_owned());
-    runner::report(vec![runner::told("contest".to_owned(), verdict)])
+    runner::report(vec![runner::print_verdict("contest".to_owned(), verdict)])
 }
 
 /// The suite's programs, and where they run.
@@ -119,35 +119,35 @@ fn control_groups() -> Vec<PathBuf> {
     groups
 }
 
-/// What the suite says of a test.
-enum Told {
+/// What the suite reports of a test.
+enum Report {
     Ok,
     NotOk(String),
     Skipped,
 }
 
 /// Lines `1 / 4 : NAME : ok`, `not ok` or `skipped`; what follows a failure tells why.
-fn results(group: &str, output: &Output) -> Vec<(String, Told)> {
-    let mut results: Vec<(String, Told)> = Vec::new();
+fn results(group: &str, output: &Output) -> Vec<(String, Report)> {
+    let mut results: Vec<(String, Report)> = Vec::new();
     for line in output.stdout.lines().filter(|line| !line.starts_with('#')) {
         let fields: Vec<&str> = line.splitn(3, " : ").collect();
-        let told = match fields.get(2) {
-            Some(&"ok") => Told::Ok,
-            Some(&"not ok") => Told::NotOk(String::new()),
-            Some(&"skipped") => Told::Skipped,
+        let report = match fields.get(2) {
+            Some(&"ok") => Report::Ok,
+            Some(&"not ok") => Report::NotOk(String::new()),
+            Some(&"skipped") => Report::Skipped,
             _ => {
-                if let Some((_, Told::NotOk(text))) = results.last_mut() {
+                if let Some((_, Report::NotOk(text))) = results.last_mut() {
                     *text += line.trim();
                     *text += "\n";
                 }
                 continue;
             }
         };
-        results.push((format!("{group}::{}", fields[1]), told));
+        results.push((format!("{group}::{}", fields[1]), report));
     }
     if output.code != 0 || results.is_empty() {
         let text = format!("the group ended without results: {output}");
-        results.push((group.to_owned(), Told::NotOk(text)));
+        results.push((group.to_owned(), Report::NotOk(text)));
     }
     results
 }

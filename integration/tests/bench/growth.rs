@@ -5,7 +5,7 @@ use coracle_integration::{Bundle, Runtime, json};
 
 use crate::plot::{Lines, lines};
 use crate::subject::{Subject, cost, minimal};
-use crate::{Asked, median};
+use crate::{Options, median};
 
 const LIVE: [u32; 4] = [0, 100, 300, 1000];
 const MOUNTS: [u32; 4] = [0, 10, 100, 1000];
@@ -14,7 +14,7 @@ const ROUNDS: usize = 5;
 
 type Series = Vec<(String, Vec<(f64, f64)>)>;
 
-pub(crate) fn part(subjects: &[Subject], asked: &Asked) {
+pub(crate) fn part(subjects: &[Subject], options: &Options) {
     let mut series: [Series; 3] = Default::default();
     for subject in subjects {
         series[0].push((subject.name.clone(), live(subject)));
@@ -40,7 +40,7 @@ pub(crate) fn part(subjects: &[Subject], asked: &Asked) {
             let points: Vec<String> = points.iter().map(|(x, y)| format!("{x}: {y:.1}")).collect();
             println!("- {name}: {}", points.join(", "));
         }
-        if let Some(folder) = &asked.plots {
+        if let Some(folder) = &options.plots {
             let chart = Lines {
                 title,
                 along,

@@ -36,7 +36,7 @@ fn hide_version_2() {
 }
 
 /// What the command line asks for.
-struct Asked {
+struct Options {
     rounds: usize,
     plots: Option<PathBuf>,
     parts: Vec<String>,
@@ -50,26 +50,26 @@ fn main() -> ExitCode {
     }
     nix::sys::prctl::set_child_subreaper(true).expect("become a subreaper");
     hide_version_2();
-    let asked = asked();
-    let subjects = subject::all(&asked.runtimes);
+    let options = options();
+    let subjects = subject::all(&options.runtimes);
     println!("machine: {}", coracle_integration::machine());
     for subject in &subjects {
         println!("{}: {}", subject.name, subject.program.display());
     }
-    for part in &asked.parts {
+    for part in &options.parts {
         match part.as_str() {
-            "verbs" => verbs::part(&subjects, &asked),
+            "verbs" => verbs::part(&subjects, &options),
             "counts" => counts::part(&subjects),
             "memory" => memory::part(&subjects),
-            "throughput" => throughput::part(&subjects, &asked),
-            _ => growth::part(&subjects, &asked),
+            "throughput" => throughput::part(&subjects, &options),
+            _ => growth::part(&subjects, &options),
         }
     }
     ExitCode::SUCCESS
 }
 
-fn asked() -> Asked {
-    let mut asked = Asked {
+fn options() -> Options {
+    let mut options = Options {
         rounds: 20,
         plots: None,
         parts: Vec::new(),
@@ -80,17 +80,17 @@ fn asked() -> Asked {
         match word.as_str() {
             "--rounds" => {
                 let rounds = words.next().and_then(|word| word.parse().ok());
-                asked.rounds = rounds.expect("--rounds NUMBER");
+                options.rounds = rounds.expect("--rounds NUMBER");
             }
-            "--plots" => asked.plots = words.next().map(PathBuf::from),
-            part if PARTS.contains(&part) => asked.parts.push(word),
-            path => asked.runtimes.push(PathBuf::from(path)),
+            "--plots" => options.plots = words.next().map(PathBuf::from),
+            part if PARTS.contains(&part) => options.parts.push(word),
+            path => options.runtimes.push(PathBuf::from(path)),
         }
     }
-    if asked.parts.is_empty() {
-        asked.parts = PARTS.map(str::to_owned).to_vec();
+    if options.parts.is_empty() {
+        options.parts = PARTS.map(str::to_owned).to_vec();
     }
-    asked
+    options
 }
 
 /// The median of numbers.

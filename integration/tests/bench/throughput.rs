@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 
 use coracle_integration::Runtime;
 
-use crate::Asked;
+use crate::Options;
 use crate::plot::{Lines, lines};
 use crate::subject::{Subject, cost, docker_like};
 
 const CREATORS: [usize; 4] = [1, 2, 4, 8];
 const TIME: Duration = Duration::from_secs(3);
 
-pub(crate) fn part(subjects: &[Subject], asked: &Asked) {
+pub(crate) fn part(subjects: &[Subject], options: &Options) {
     println!("\ndocker-like: `run` a second, by 1, 2, 4 and 8 creators\n");
     println!("| runtime | 1 | 2 | 4 | 8 |\n|---|---|---|---|---|");
     let mut series = Vec::new();
@@ -29,7 +29,7 @@ pub(crate) fn part(subjects: &[Subject], asked: &Asked) {
         println!();
         series.push((subject.name.clone(), points));
     }
-    if let Some(folder) = &asked.plots {
+    if let Some(folder) = &options.plots {
         let chart = Lines {
             title: "docker-like containers a second",
             along: "creators at once",

@@ -8,7 +8,7 @@ use coracle_integration::{Bundle, Runtime, build_folder, json};
 
 use crate::plot::{Bars, bars};
 use crate::subject::{Cost, Subject, cost, docker_like, minimal};
-use crate::{Asked, median, quantile};
+use crate::{Options, median, quantile};
 
 /// The first rounds fill caches and are not counted.
 const WARM_UP: usize = 2;
@@ -20,7 +20,7 @@ const VERBS: [&str; 10] = [
 /// A verb's costs, a list a subject; the last is the floor's, which has `run` alone.
 type Costs = Vec<Vec<Cost>>;
 
-pub(crate) fn part(subjects: &[Subject], asked: &Asked) {
+pub(crate) fn part(subjects: &[Subject], options: &Options) {
     let runtime = Runtime::new();
     let floor = floor(&runtime);
     for (name, bundle) in [
@@ -32,9 +32,9 @@ pub(crate) fn part(subjects: &[Subject], asked: &Asked) {
             .iter()
             .filter(|s| s.can_run(&runtime, &bundle))
             .collect();
-        let table = measure(&runtime, &bundle, (&able, floor.as_deref()), asked.rounds);
+        let table = measure(&runtime, &bundle, (&able, floor.as_deref()), options.rounds);
         print(name, &able, &table);
-        if let Some(folder) = &asked.plots {
+        if let Some(folder) = &options.plots {
             plot(folder, name, &able, &table);
         }
     }

@@ -89,7 +89,7 @@ pub(crate) fn set_up(release: Release, manager: Manager) -> Engine {
     };
     let settings = page(release.page) + systemd + release.machine;
     engine.write("/etc/containerd/config.toml", &settings);
-    let archive = images(&engine.house);
+    let archive = images(&engine.sandbox);
     let import = format!(
         "daemon; for space in default k8s.io; do ctr -n $space images import {}; done",
         archive.display()

@@ -48,7 +48,7 @@ await 'docker version' || {{ cat /tmp/dockerd >&2; exit 1; }}"#,
         manager.name()
     );
     engine.run("daemon", &start);
-    let archive = images(&engine.house);
+    let archive = images(&engine.sandbox);
     engine
         .command("docker")
         .args(["load", "--input"])

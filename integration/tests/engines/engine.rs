@@ -1,10 +1,10 @@
-//! An engine in its house, and the scripts that use it as people do.
+//! An engine in its sandbox, and the scripts that use it as people do.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use coracle_integration::terminal::Terminal;
-use coracle_integration::{Command, House, Manager, Output, Running, criu, fill_rootfs, json};
+use coracle_integration::{Command, Manager, Output, Running, Sandbox, criu, fill_rootfs, json};
 
 /// The beginning of every script.
 const PRELUDE: &str = r#"set -eu
@@ -21,8 +21,8 @@ await() {
 code() { "$@" >/dev/null 2>&1 && echo 0 || echo $?; }
 # Prints what a command says on stderr.
 complaint() { "$@" 2>&1 >/dev/null || true; }
-# Prints the mounts of containers' roots that were not there before the house's first.
-new_roots() { grep -E '/merged|/rootfs' /proc/self/mountinfo | grep -vxFf /run/mounts-of-the-house || true; }
+# Prints the mounts of containers' roots that were not there before the sandbox's first.
+new_roots() { grep -E '/merged|/rootfs' /proc/self/mountinfo | grep -vxFf /run/mounts-of-the-sandbox || true; }
 # Prints a line for each process of a program; the dead wait for their parent alone.
 alive() { ps -C "$1" -o stat= | grep -v Z || true; }
 "#;
@@ -30,7 +30,7 @@ alive() { ps -C "$1" -o stat= | grep -v Z || true; }
 /// An engine, set up.
 #[derive(Debug)]
 pub(crate) struct Engine {
-    pub(crate) house: House,
+    pub(crate) sandbox: Sandbox,
     /// Functions and variables for its scripts.
     pub(crate) prelude: String,
     /// Whose it is, if not root's.
@@ -45,7 +45,7 @@ impl Engine {
     /// An engine of root's, not set up yet.
     pub(crate) fn new(manager: Manager) -> Self {
         Self {
-            house: House::new(manager),
+            sandbox: Sandbox::new(manager),
             prelude: String::new(),
             user: None,
             may_lose_output: false,
@@ -55,15 +55,15 @@ impl Engine {
     /// A command as the engine's user gives it.
     pub(crate) fn command(&self, program: &str) -> Command {
         let command = match self.user {
-            None => self.house.command(program),
-            Some(uid) => self.house.command_of(uid, program),
+            None => self.sandbox.command(program),
+            Some(uid) => self.sandbox.command_of(uid, program),
         };
         command.limit(90)
     }
 
     /// A script with a name for its containers in `$name`.
     pub(crate) fn script(&self, name: &str, script: &str) -> Command {
-        let rootfs = self.house.folder().join("rootfs");
+        let rootfs = self.sandbox.folder().join("rootfs");
         let text = format!(
             "{PRELUDE}name={name} rootfs={}\n{}\n{script}",
             rootfs.display(),
@@ -107,19 +107,19 @@ impl Engine {
         (terminal, running)
     }
 
-    /// Gives the house a CRIU that works here; else the calling test is skipped.
+    /// Gives the sandbox a CRIU that works here; else the calling test is skipped.
     pub(crate) fn needs_criu(&self) {
         let folder = criu::path().split(':').next().unwrap_or_default();
         let script = format!("#!/bin/sh\nexec {folder}/criu \"$@\"\n");
         self.write("/usr/local/sbin/criu", &script);
-        let chmod = self.house.command("chmod");
+        let chmod = self.sandbox.command("chmod");
         chmod.args(["+x", "/usr/local/sbin/criu"]).output().ok();
     }
 
-    /// Writes a file of the house.
+    /// Writes a file of the sandbox.
     pub(crate) fn write(&self, path: &str, text: &str) {
         let script = "mkdir -p \"$(dirname \"$0\")\" && cat >\"$0\"";
-        let command = self.house.command("sh").args(["-c", script, path]);
+        let command = self.sandbox.command("sh").args(["-c", script, path]);
         command.input(text).output().ok();
     }
 }
@@ -164,14 +164,14 @@ pub(crate) fn page(words: &str) -> String {
 }
 
 /// Makes an archive of two images, `localhost/busybox` and one that waits, `localhost/pause`.
-pub(crate) fn images(house: &House) -> PathBuf {
-    let folder = house.folder().folder("images");
-    fill_rootfs(&house.folder().folder("rootfs"));
+pub(crate) fn images(sandbox: &Sandbox) -> PathBuf {
+    let folder = sandbox.folder().folder("images");
+    fill_rootfs(&sandbox.folder().folder("rootfs"));
     let tar = |what: &str, from: PathBuf, names: &[&str]| {
         let tar = Command::new("tar").arg("-C").arg(from).arg("-cf");
         tar.arg(folder.join(what)).args(names).output().ok();
     };
-    tar("layer.tar", house.folder().join("rootfs"), &["."]);
+    tar("layer.tar", sandbox.folder().join("rootfs"), &["."]);
     let sum = Command::new("sha256sum")
         .arg(folder.join("layer.tar"))
         .output()

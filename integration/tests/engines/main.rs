@@ -1,4 +1,4 @@
-//! The engines of Debian's packages above the runtime, each in a house of its own: they are started
+//! The engines of Debian's packages above the runtime, each in a sandbox of its own: they are started
 //! for real, offline, and used as people use them. The program under test takes the place of their
 //! runtime; `CORACLE` may name another one, runc or crun, to test the tests.
 

@@ -65,7 +65,7 @@ pub(crate) fn set_up(manager: Manager) -> Engine {
     for file in ["/etc/subuid", "/etc/subgid"] {
         engine.write(file, "containers:1000000:1000000\n");
     }
-    let archive = images(&engine.house);
+    let archive = images(&engine.sandbox);
     engine
         .command("podman")
         .args(["load", "--input"])

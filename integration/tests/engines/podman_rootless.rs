@@ -53,7 +53,7 @@ fn set_up() -> Engine {
     );
     engine.prelude = format!("uid={uid}\n{}", prelude(manager));
     engine.run("account", ACCOUNT);
-    let archive = images(&engine.house);
+    let archive = images(&engine.sandbox);
     engine.user = Some(uid);
     let load = format!("podman load --input {}", archive.display());
     engine.run("images", &load);
@@ -182,7 +182,7 @@ fn a_terminal() {
 #[test]
 fn delegated_memory() {
     let podman = podman();
-    if podman.house.manager() != Manager::Systemd {
+    if podman.sandbox.manager() != Manager::Systemd {
         skip!("needs a systemd that delegates to users");
     }
     let script = r#"
