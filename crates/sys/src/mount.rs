@@ -44,6 +44,17 @@ pub mod mount_attribute {
     pub const IDMAP: u64 = 0x10_0000;
     /// `MOUNT_ATTR_NOSYMFOLLOW`: since Linux 5.14.
     pub const NOSYMFOLLOW: u64 = 0x20_0000;
+
+    /// The bits that are flags of their own, with `MS_*` of mount(2) and `ST_*` of statfs(2).
+    /// libc lacks both of the last row, which are in linux/mount.h and linux/statfs.h since 5.10.
+    pub const FLAGS: [(u64, u64, u64); 6] = [
+        (RDONLY, libc::MS_RDONLY, libc::ST_RDONLY),
+        (NOSUID, libc::MS_NOSUID, libc::ST_NOSUID),
+        (NODEV, libc::MS_NODEV, libc::ST_NODEV),
+        (NOEXEC, libc::MS_NOEXEC, libc::ST_NOEXEC),
+        (NODIRATIME, libc::MS_NODIRATIME, libc::ST_NODIRATIME),
+        (NOSYMFOLLOW, 0x100, 0x2000),
+    ];
 }
 
 /// What [`mount_setattr`] changes; the default changes nothing.

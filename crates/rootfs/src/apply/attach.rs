@@ -6,19 +6,17 @@ use super::source::{self, Failure};
 use super::target::{self, Make};
 use super::{cgroup, fresh};
 use crate::plan::explain::Check;
-use crate::plan::{Bind, Change, MS_NOSYMFOLLOW, Plan, Remount, Step, Target};
-use coracle_sys::{AT_FDCWD, Call, Cause, Fault, OpenTreeFlags, move_mount, open_tree, read_link};
+use crate::plan::{Bind, Change, Plan, Remount, Step, Target};
+use coracle_sys::{
+    AT_FDCWD, Call, Cause, Fault, OpenTreeFlags, mount_attribute, move_mount, open_tree, read_link,
+};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::stat::{Mode, SFlag, fstat, mkdirat, umask};
-use nix::sys::statvfs::FsFlags;
 use nix::unistd::{fchdir, symlinkat};
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-
-/// linux/statfs.h; since Linux 5.10.
-const ST_NOSYMFOLLOW: u64 = 0x2000;
 
 /// Attaches the root, the mounts, and makes the devices and links. For init, in its new namespaces
 /// and with its ids mapped. Closes every descriptor that leads to the host. Does not allocate.
@@ -287,25 +285,16 @@ fn change_flags(slots: &Slots, remount: &Remount) -> Result<(), Failure> {
 }
 
 /// The flags of statfs(2) as mount(2) has them.
-fn kept_flags(flags: u64) -> MsFlags {
-    let no_links = match flags & ST_NOSYMFOLLOW {
-        0 => MsFlags::empty(),
-        _ => MsFlags::from_bits_retain(MS_NOSYMFOLLOW),
-    };
-    let flags = FsFlags::from_bits_truncate(flags);
-    let pairs = [
-        (FsFlags::ST_RDONLY, MsFlags::MS_RDONLY),
-        (FsFlags::ST_NOSUID, MsFlags::MS_NOSUID),
-        (FsFlags::ST_NODEV, MsFlags::MS_NODEV),
-        (FsFlags::ST_NOEXEC, MsFlags::MS_NOEXEC),
-        (FsFlags::ST_SYNCHRONOUS, MsFlags::MS_SYNCHRONOUS),
-        (FsFlags::ST_NOATIME, MsFlags::MS_NOATIME),
-        (FsFlags::ST_NODIRATIME, MsFlags::MS_NODIRATIME),
-        (FsFlags::ST_RELATIME, MsFlags::MS_RELATIME),
+fn kept_flags(status: u64) -> MsFlags {
+    let attributes = mount_attribute::FLAGS;
+    let attributes = attributes.iter().map(|(_, flag, bit)| (*bit, *flag));
+    let others = [
+        (libc::ST_SYNCHRONOUS, libc::MS_SYNCHRONOUS),
+        (libc::ST_NOATIME, libc::MS_NOATIME),
+        (libc::ST_RELATIME, libc::MS_RELATIME),
     ];
-    pairs
-        .into_iter()
-        .filter(|(set, _)| flags.contains(*set))
-        .map(|(_, flag)| flag)
-        .fold(no_links, |all, flag| all | flag)
+    let kept = attributes
+        .chain(others)
+        .filter(|(bit, _)| status & bit != 0);
+    MsFlags::from_bits_retain(kept.fold(0, |flags, (_, flag)| flags | flag))
 }

@@ -74,7 +74,7 @@ fn bind_changes(planner: &Planner, mount: &Mount, depth: Depth) -> Vec<Change> {
     };
     attributes(options.attributes, &mut changes, false);
     if let Some(change) = changes.last_mut().filter(|change| has_attributes(change)) {
-        change.clear_unlocked = RESTRICTIONS & !(change.set | change.clear);
+        change.clear_unlocked = restrictions() & !(change.set | change.clear);
     }
     attributes(options.recursive, &mut changes, true);
     if depth == Depth::Single {
@@ -87,11 +87,10 @@ fn bind_changes(planner: &Planner, mount: &Mount, depth: Depth) -> Vec<Change> {
 
 /// What a bind loses of its source as soon as its options name one flag of the mount, unless they
 /// name these too, or the kernel has locked them.
-const RESTRICTIONS: u64 = mount_attribute::RDONLY
-    | mount_attribute::NOSUID
-    | mount_attribute::NODEV
-    | mount_attribute::NOEXEC
-    | mount_attribute::NOSYMFOLLOW;
+fn restrictions() -> u64 {
+    let flags = mount_attribute::FLAGS.iter();
+    flags.fold(0, |bits, (attribute, ..)| bits | attribute) & !mount_attribute::NODIRATIME
+}
 
 fn has_attributes(change: &Change) -> bool {
     change.set | change.clear != 0

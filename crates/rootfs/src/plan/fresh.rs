@@ -1,9 +1,7 @@
 //! New instances of file systems: their options, and what stands in where one is refused.
 
 use super::planner::{Planner, c_string};
-use super::steps::{
-    Change, Fallback, Fresh, Long, Lookup, MODE_PREFIX, MS_NOSYMFOLLOW, Source, SourceCheck, Step,
-};
+use super::steps::{Change, Fallback, Fresh, Long, Lookup, MODE_PREFIX, Source, SourceCheck, Step};
 use super::target::{self, Entry};
 use super::{bind, devices, propagation};
 use crate::Error;
@@ -142,21 +140,16 @@ pub(super) fn mount_data(data: &[u8], at: &str) -> Result<CString, Error> {
     Ok(c_string(OsStr::from_bytes(data)))
 }
 
-/// The attributes as mount(2) has them; the lowest four are the same.
+/// The attributes as mount(2) has them.
 fn mount_flags(set: u64) -> u64 {
     let access_time = match set & mount_attribute::ATIME_MASK {
         mount_attribute::NOATIME => libc::MS_NOATIME,
         mount_attribute::STRICTATIME => libc::MS_STRICTATIME,
         _ => libc::MS_RELATIME,
     };
-    let mut flags = set & 0xf | access_time;
-    if set & mount_attribute::NODIRATIME != 0 {
-        flags |= libc::MS_NODIRATIME;
-    }
-    if set & mount_attribute::NOSYMFOLLOW != 0 {
-        flags |= MS_NOSYMFOLLOW;
-    }
-    flags
+    let flags = mount_attribute::FLAGS.iter();
+    let flags = flags.filter(|(attribute, ..)| set & attribute != 0);
+    flags.fold(access_time, |flags, (_, flag, _)| flags | flag)
 }
 
 pub(super) fn text_of_fresh(mount: &Mount) -> String {

@@ -305,9 +305,6 @@ pub(crate) enum Fallback {
 /// put in.
 pub(crate) const MODE_PREFIX: &[u8] = b"mode=0000,";
 
-/// linux/mount.h; since Linux 5.10.
-pub(crate) const MS_NOSYMFOLLOW: u64 = 256;
-
 /// Arguments of mount(2), for options that fsconfig(2) does not take.
 #[derive(Clone, Debug)]
 pub(crate) struct Long {
