@@ -175,6 +175,11 @@ pub(crate) fn parse(given: &[String]) -> Result<Parsed<'_>, NulError> {
 }
 
 fn effect_of(option: &str) -> Option<Effect> {
+    // mount(8) writes rro like this. The mount would be writable if no one understood it.
+    if let Some(flag) = option.strip_suffix("=recursive") {
+        let effect = effect_of(&format!("r{flag}"));
+        return effect.filter(|effect| matches!(effect, Bit(Tree, ..) | Atime(Tree, ..)));
+    }
     let position = OPTIONS
         .binary_search_by_key(&option, |(name, _)| name)
         .ok()?;
@@ -364,6 +369,27 @@ mod tests {
             clear: ATIME_MASK,
         };
         assert_eq!(parsed.recursive, recursive);
+    }
+
+    #[test]
+    fn recursive_ones_as_mount_writes_them() {
+        for (ours, theirs) in [
+            ("rro", "ro=recursive"),
+            ("rdev", "dev=recursive"),
+            ("rnoatime", "noatime=recursive"),
+        ] {
+            assert_eq!(options(&[ours]).recursive, options(&[theirs]).recursive);
+            assert!(options(&[theirs]).data.is_empty());
+        }
+        for other in [
+            "bind=recursive",
+            "private=recursive",
+            "o=recursive",
+            "=recursive",
+        ] {
+            assert_eq!(options(&[other]).recursive, AttributeChange::default());
+            assert_eq!(options(&[other]).data.len(), 1);
+        }
     }
 
     #[test]

@@ -911,6 +911,8 @@ fn the_last_of_conflicting_options_counts() {
 /// Recursive options on a tree of two tmpfs: expected in the flags of both, or not.
 const RECURSIVE: &[(&str, &str)] = &[
     ("rro", "ro"),
+    ("ro=recursive", "ro"),
+    ("noexec=recursive", "noexec"),
     ("rnosuid", "nosuid"),
     ("rnodev", "nodev"),
     ("rnoexec", "noexec"),
