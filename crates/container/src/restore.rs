@@ -384,8 +384,9 @@ struct Restoring<'a, 'b> {
 
 impl Restoring<'_, '_> {
     fn notified(&mut self, notification: Notification) -> Result<(), Error> {
-        // criu takes everything back by itself when it is refused.
-        if self.site.interrupts.end_waits() {
+        // criu takes everything back by itself when it is refused. Once the processes go on, a
+        // signal is theirs.
+        if self.init.is_none() && self.site.interrupts.end_waits() {
             return Err(coracle_launch::Error::Interrupted.into());
         }
         match notification {
