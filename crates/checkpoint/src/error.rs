@@ -6,7 +6,7 @@ use coracle_sys::{Call, Cause, ExitStatus};
 use coracle_text::{cause_text, errno_text};
 use nix::errno::Errno;
 
-use crate::plan::answer::Version;
+use crate::plan::version::Version;
 
 /// What was attempted and why it did not come about, in one line.
 #[derive(Debug, thiserror::Error)]

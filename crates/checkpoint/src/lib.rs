@@ -31,11 +31,12 @@ pub use apply::mountpoints::make_mountpoints;
 pub use apply::network::raise_loopback;
 pub use apply::session::{Entry, Mounts, Session};
 pub use error::Error;
-pub use plan::answer::{Features, Notification, Version};
+pub use plan::answer::{Features, Notification};
 pub use plan::mounts::{DumpFacts, Mountpoint, Place, RestoreFacts, mountpoints};
 pub use plan::options::{
-    CgroupsMode, Flags, LsmLabels, MINIMUM, PageServer, ParsePageServer, parse_page_server,
+    CgroupsMode, Flags, LsmLabels, PageServer, ParsePageServer, parse_page_server,
 };
 pub use plan::request::{
     Descriptors, Dump, Kind, Namespaces, Request, Restore, config_file, dump, restore,
 };
+pub use plan::version::{MINIMUM, Version};

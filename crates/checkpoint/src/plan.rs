@@ -6,4 +6,5 @@ pub(crate) mod mounts;
 pub(crate) mod options;
 pub(crate) mod pages;
 pub(crate) mod request;
+pub(crate) mod version;
 pub(crate) mod wire;

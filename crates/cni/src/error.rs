@@ -6,8 +6,8 @@ use nix::errno::Errno;
 use std::fmt;
 use std::path::PathBuf;
 
-use crate::plan::Verb;
 use crate::plan::text::{joined, shown};
+use crate::plan::verb::Verb;
 
 /// What was attempted and why it did not come about, in one line.
 #[derive(Debug, thiserror::Error)]

@@ -1,6 +1,7 @@
 //! From what is asked and what is configured to attachments. Pure.
 
 pub(crate) mod answer;
+pub(crate) mod attachment;
 pub(crate) mod call;
 pub(crate) mod files;
 pub(crate) mod list;
@@ -8,6 +9,7 @@ pub(crate) mod ports;
 mod record;
 pub(crate) mod request;
 pub(crate) mod text;
+pub(crate) mod verb;
 
 use std::path::{Path, PathBuf};
 
@@ -16,10 +18,11 @@ use coracle_host::Host;
 use coracle_sys::Capability;
 use serde_json::{Map, Value, json};
 
-pub use call::Verb;
+pub use attachment::{Attachment, Plan, Search};
 pub use files::{hosts, resolv_conf};
 pub use list::{NetworkList, Plugin, Version};
 pub use request::{ANNOTATIONS, Flags, Networks, Request, request};
+pub use verb::Verb;
 
 use crate::error::Error;
 use call::{Arguments, Call};
@@ -28,27 +31,6 @@ use request::{ANNOTATION, Argument};
 
 /// The annotation of `state` that holds what plugins answered.
 const RESULT_ANNOTATION: &str = "run.coracle.network.result";
-
-/// Where configurations and plugins are, and how long a plugin may take.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Search {
-    /// The folder of the configurations.
-    pub conf_dir: PathBuf,
-    /// The folders of plugins; the first that has one counts.
-    pub bin_dirs: Vec<PathBuf>,
-    /// After so many seconds a plugin is killed.
-    pub timeout_s: u32,
-}
-
-impl Default for Search {
-    fn default() -> Self {
-        Self {
-            conf_dir: "/etc/cni/net.d".into(),
-            bin_dirs: vec!["/opt/cni/bin".into(), "/usr/lib/cni".into()],
-            timeout_s: 60,
-        }
-    }
-}
 
 /// The networks that a folder configures.
 #[derive(Clone, Debug, Default)]
@@ -68,37 +50,6 @@ pub struct Wanted {
     pub configured: Configured,
     /// Where that was read.
     pub search: Search,
-}
-
-/// The networks of one container, first as they are planned, then as they became: this is also
-/// what the container's record remembers, since DEL and CHECK are told what ADD was.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Plan {
-    /// In the order of ADD.
-    pub attachments: Vec<Attachment>,
-    /// Where plugins are.
-    pub search: Search,
-    /// Name servers that were asked for, before those of the results.
-    pub servers: Vec<String>,
-    /// `resolv.conf` and `hosts` are wanted in the container.
-    pub files: bool,
-    /// The caller has no power over networks of the host.
-    pub unprivileged: bool,
-}
-
-/// One interface of the container on one network.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Attachment {
-    /// The network as it was configured when the container was created.
-    pub network: NetworkList,
-    /// The interface's name in the container.
-    pub interface: String,
-    /// Capability arguments by capability.
-    pub arguments: Map<String, Value>,
-    /// ADD was called, or is about to be: DEL must be.
-    pub begun: bool,
-    /// What the last plugin of the list answered to ADD.
-    pub result: Option<Value>,
 }
 
 /// The container's attachments, none of them made yet.

@@ -16,10 +16,11 @@ use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout};
 use super::find::environment;
 use super::images::Images;
 use crate::error::Error;
-use crate::plan::answer::{Answer, Features, Notification, Version};
+use crate::plan::answer::{Answer, Features, Notification};
 use crate::plan::log::quoted;
-use crate::plan::options::{MINIMUM, field, kind};
+use crate::plan::options::{field, kind};
 use crate::plan::request::Request;
+use crate::plan::version::{MINIMUM, Version};
 use crate::plan::wire::Writer;
 
 /// criu's messages have some hundred bytes.

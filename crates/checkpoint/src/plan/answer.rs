@@ -1,31 +1,10 @@
 //! What criu says: `criu_resp` and `criu_notify` of its images/rpc.proto.
 
-use std::fmt;
 use std::os::fd::OwnedFd;
 
 use super::options::kind;
+use super::version::Version;
 use super::wire::{Malformed, Value, read};
-
-/// A version of criu.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Version {
-    /// 4 of 4.2.1.
-    pub major: i32,
-    /// 2 of 4.2.1.
-    pub minor: i32,
-    /// 1 of 4.2.1.
-    pub sublevel: i32,
-}
-
-impl fmt::Display for Version {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.major, self.minor)?;
-        match self.sublevel {
-            0 => Ok(()),
-            sublevel => write!(f, ".{sublevel}"),
-        }
-    }
-}
 
 /// What criu and this kernel can do together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

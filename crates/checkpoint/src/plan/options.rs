@@ -2,15 +2,6 @@
 
 use bitflags::bitflags;
 
-use super::answer::Version;
-
-/// The oldest criu that is asked for anything: the first one that takes these requests.
-pub const MINIMUM: Version = Version {
-    major: 3,
-    minor: 0,
-    sublevel: 0,
-};
-
 /// `criu_req_type`.
 pub(crate) mod kind {
     pub(crate) const DUMP: u64 = 1;

@@ -1,7 +1,6 @@
 //! What one plugin is told: environment and standard input. CNI SPEC § Section 2 and 3.
 
 use std::ffi::{CString, OsStr, OsString};
-use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -9,45 +8,10 @@ use coracle_sys::StringArray;
 use serde_json::{Map, Value, json};
 
 use super::list::{NetworkList, Plugin};
+use super::verb::Verb;
 
 /// Plugins look for `iptables` and the like. The caller's own path should not decide what they run.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-
-/// The operations of CNI SPEC § Section 2.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verb {
-    /// Attach.
-    Add,
-    /// Take an attachment back.
-    Del,
-    /// Look whether an attachment is as it should be.
-    Check,
-    /// Take back all attachments but the listed.
-    Gc,
-    /// Tell whether ADD could be served.
-    Status,
-    /// Tell the versions that are spoken.
-    Version,
-}
-
-impl Verb {
-    fn name(self) -> &'static str {
-        match self {
-            Verb::Add => "ADD",
-            Verb::Del => "DEL",
-            Verb::Check => "CHECK",
-            Verb::Gc => "GC",
-            Verb::Status => "STATUS",
-            Verb::Version => "VERSION",
-        }
-    }
-}
-
-impl fmt::Display for Verb {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
 
 /// What the call is about, apart from the network.
 #[derive(Clone, Copy, Debug, Default)]
@@ -114,8 +78,8 @@ fn environment(verb: Verb, arguments: &Arguments) -> StringArray {
 
 #[cfg(test)]
 mod tests {
+    use super::super::attachment::Attachment;
     use super::super::tests::list;
-    use super::super::{Attachment, Verb};
     use super::*;
     use expect_test::{Expect, expect};
 

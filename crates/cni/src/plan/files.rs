@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Attachment, Plan};
+use super::attachment::{Attachment, Plan};
 
 /// The text of `resolv.conf`: the servers that were asked for, else those of the results, with the
 /// results' domain, search list and options. resolv.conf(5).
@@ -89,8 +89,8 @@ fn is_word(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::attachment::{Attachment, Plan, Search};
     use super::super::tests::list;
-    use super::super::{Attachment, Plan, Search};
     use super::*;
     use serde_json::json;
 

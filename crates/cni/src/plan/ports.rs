@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde_json::Value;
 
-use super::{Attachment, Plan};
+use super::attachment::{Attachment, Plan};
 
 /// A port of the host that is to lead into a container.
 #[derive(Clone, Debug, PartialEq, Eq)]

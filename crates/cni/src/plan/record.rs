@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use serde_json::{Map, Value, json};
 
+use super::attachment::{Attachment, Plan, Search};
 use super::list::{NetworkList, list};
-use super::{Attachment, Plan, Search};
 
 impl Plan {
     /// The plan as JSON.
