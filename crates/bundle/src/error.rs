@@ -1,7 +1,7 @@
 //! The crate's error, and the places in a document that it speaks of.
 
 use nix::errno::Errno;
-use std::fmt::{self, Display, Write};
+use std::fmt::{self, Display};
 use std::path::{Path, PathBuf};
 
 /// Why a bundle was refused. Each message is one line without control characters.
@@ -213,20 +213,7 @@ impl Display for ShownPath<'_> {
 
 /// A parser's sentence, which may quote the document as it stands: one line of bounded length.
 pub(crate) fn one_line(text: &str) -> String {
-    let mut line = String::new();
-    let mut rest = text.chars();
-    for character in rest.by_ref().take(4 * SHOWN_CHARACTERS) {
-        if character.is_control() {
-            line.extend(character.escape_debug());
-        } else {
-            line.push(character);
-        }
-    }
-    if rest.next().is_some() {
-        // Writing to a String cannot fail.
-        let _ = line.write_str("...");
-    }
-    line
+    coracle_text::beginning(text, 4 * SHOWN_CHARACTERS)
 }
 
 #[cfg(test)]

@@ -1,10 +1,11 @@
 //! `explain`: what `create` prepares, as text or JSON. Needs no privilege and touches nothing.
 
-use std::fmt::{self, Write};
+use std::fmt;
 use std::path::Path;
 
 use coracle_bundle::Namespace;
 use coracle_checkpoint::{CgroupsMode, Flags, Images, LsmLabels, Need, Restore, RestoreFacts};
+use coracle_text::one_line;
 use serde::Serialize;
 
 use crate::create::{self, Prepared};
@@ -26,30 +27,18 @@ pub struct Explanation {
 
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}", Line(&self.bundle))?;
+        // Much of a config is an image's: control characters could write over steps or add some.
+        writeln!(f, "{}", one_line(&self.bundle))?;
         for stage in &self.stages {
             writeln!(f, "\n{} ({})", stage.name, stage.actor)?;
             for step in &stage.steps {
-                writeln!(f, "  {}", Line(step))?;
+                writeln!(f, "  {}", one_line(step))?;
             }
         }
         for warning in &self.warnings {
-            writeln!(f, "\nwarning: {}", Line(warning))?;
+            writeln!(f, "\nwarning: {}", one_line(warning))?;
         }
         Ok(())
-    }
-}
-
-/// Text for a terminal. Much of a config is an image's, whose control characters could write over
-/// steps or add some.
-struct Line<'a>(&'a str);
-
-impl fmt::Display for Line<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.chars().try_for_each(|letter| match letter {
-            control if control.is_control() => write!(f, "{}", control.escape_default()),
-            letter => f.write_char(letter),
-        })
     }
 }
 

@@ -259,7 +259,7 @@ impl Connection {
                     _ => {
                         return Err(Error::Refused {
                             address: address.to_owned(),
-                            answer: line.escape_default().to_string(),
+                            answer: coracle_text::one_line(&line),
                         });
                     }
                 }

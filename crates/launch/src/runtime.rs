@@ -547,7 +547,7 @@ impl<'p> Launch<'p> {
         let sentence = match String::from_utf8_lossy(&self.file) {
             file if file.is_empty() => sentence,
             // The name is the image's.
-            file => format!("{sentence}: copy {}", file.escape_debug()),
+            file => format!("{sentence}: copy {}", coracle_text::one_line(&file)),
         };
         Error::Init { sentence }
     }

@@ -278,12 +278,7 @@ fn run_helper((program, hint): (&Path, &str), pid: Pid, arguments: &[String]) ->
         None => "killed by a signal".to_owned(),
     };
     let said = String::from_utf8_lossy(&output.stderr);
-    let output = said
-        .trim()
-        .chars()
-        .take(500)
-        .flat_map(char::escape_debug)
-        .collect();
+    let output = coracle_text::beginning(&said, 500);
     Err(Error::Helper {
         program: program.to_owned(),
         status,

@@ -45,7 +45,7 @@ impl Plan {
         }
         for name in &self.unknown_names {
             text.push_str(", without ");
-            text.extend(name.escape_debug());
+            text.push_str(&coracle_text::one_line(name));
         }
         text.push(')');
         text

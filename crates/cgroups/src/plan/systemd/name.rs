@@ -131,7 +131,10 @@ fn levels(slice: &str) -> Result<PathBuf> {
 fn check(unit: &str) -> Result<()> {
     let is_allowed = |c: &char| c.is_ascii_alphanumeric() || ":-_.\\@".contains(*c);
     if let Some(wrong) = unit.chars().find(|c| !is_allowed(c)) {
-        let reason = format!("`{}`: a unit's name has no {wrong:?}", unit.escape_debug());
+        let reason = format!(
+            "`{}`: a unit's name has no {wrong:?}",
+            coracle_text::one_line(unit)
+        );
         return Err(refused(reason));
     }
     if unit.len() > NAME_MAX {
