@@ -22,6 +22,9 @@ pub struct Command {
     pub env: StringArray,
     /// It is the process's environment, since the hook names none.
     pub of_process: bool,
+    /// It is killed when init ends, which it would survive without a pid namespace of its own. Not
+    /// where a filter of system calls is in force that may refuse what this takes.
+    pub dies_with_init: bool,
     /// After which it is killed.
     pub timeout: Option<Duration>,
 }
@@ -43,17 +46,20 @@ pub struct Plan {
 #[must_use]
 pub fn plan(hooks: &Hooks, process_env: &[CString]) -> Plan {
     let default = [DEFAULT_ENVIRONMENT.to_owned()];
-    let of = |point: HookPoint, env: &[CString]| {
-        hooks
-            .at(point)
-            .iter()
-            .map(|hook| command(hook, env))
-            .collect()
+    let of = |point: HookPoint, env: &[CString]| -> Vec<Command> {
+        let hooks = hooks.at(point).iter();
+        hooks.map(|hook| command(hook, env)).collect()
     };
     Plan {
         prestart: of(HookPoint::Prestart, &default),
         create_runtime: of(HookPoint::CreateRuntime, &default),
-        create_container: of(HookPoint::CreateContainer, &default),
+        create_container: of(HookPoint::CreateContainer, &default)
+            .into_iter()
+            .map(|command| Command {
+                dies_with_init: true,
+                ..command
+            })
+            .collect(),
         start_container: hooks
             .at(HookPoint::StartContainer)
             .iter()
@@ -74,6 +80,7 @@ fn command(hook: &Hook, default_env: &[CString]) -> Command {
         argv: StringArray::new(hook.args.clone()),
         env: StringArray::new(env.to_vec()),
         of_process: false,
+        dies_with_init: false,
         timeout: hook
             .timeout_secs
             .map(|seconds| Duration::from_secs(seconds.into())),

@@ -56,6 +56,7 @@ fn command(path: &CStr, args: &[&str], timeout_secs: Option<u64>) -> Command {
         path: path.to_owned(),
         argv: StringArray::new(argv),
         of_process: false,
+        dies_with_init: false,
         env: StringArray::new(vec![c"PATH=/usr/bin:/bin".to_owned(), c"A=b".to_owned()]),
         timeout: timeout_secs.map(Duration::from_secs),
     }

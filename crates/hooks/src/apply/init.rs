@@ -33,8 +33,7 @@ pub fn run_in_container(
                 stdin: stdin.as_fd(),
                 output,
                 added: home.filter(|_| command.of_process),
-                // Without a pid namespace of its own it would survive an init that is killed.
-                parent_death_signal: Some(Signal::SIGKILL),
+                parent_death_signal: command.dies_with_init.then_some(Signal::SIGKILL),
             };
             let hook = start(command, &surroundings).map_err(cause)?;
             let limits = Limits {
