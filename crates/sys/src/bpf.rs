@@ -49,8 +49,8 @@ const BPF_PROG_TYPE_CGROUP_DEVICE: u32 = 15;
 const BPF_CGROUP_DEVICE: u32 = 6;
 const BPF_F_ALLOW_MULTI: u32 = 1 << 1;
 const BPF_F_REPLACE: u32 = 1 << 2;
-/// What our programs are called, so that they are told from those of others on the same cgroup.
-const NAME: [u8; 16] = *b"coracle_devices\0";
+/// `BPF_OBJ_NAME_LEN`: with a NUL at the end.
+const NAME_LENGTH: usize = 16;
 
 /// `union bpf_attr` for `BPF_PROG_LOAD`, up to the program's name.
 #[repr(C)]
@@ -64,7 +64,7 @@ struct Load {
     log_buffer: u64,
     kernel_version: u32,
     flags: u32,
-    name: [u8; 16],
+    name: [u8; NAME_LENGTH],
 }
 
 /// `union bpf_attr` for `BPF_PROG_ATTACH` and `BPF_PROG_DETACH`.
@@ -110,15 +110,16 @@ struct InfoByFd {
 #[derive(Default)]
 struct Info {
     before: [u64; 8],
-    name: [u8; 16],
+    name: [u8; NAME_LENGTH],
 }
 
 /// `int bpf(BPF_PROG_LOAD, union bpf_attr *attr, unsigned int size)`, bpf(2).
 ///
 /// # Errors
 ///
-/// The kernel's: `EINVAL` or `EACCES` for a program that its verifier refuses, `EPERM`.
-pub fn bpf_load_device_program(instructions: &[Instruction]) -> Result<OwnedFd> {
+/// The kernel's: `EINVAL` or `EACCES` for a program that its verifier refuses, `EPERM`; `EINVAL` for
+/// a name of more than 15 bytes or with others than letters, digits, `_` and `.`.
+pub fn bpf_load_device_program(name: &CStr, instructions: &[Instruction]) -> Result<OwnedFd> {
     const LICENSE: &CStr = c"Apache";
     let mut attributes = Load {
         kind: BPF_PROG_TYPE_CGROUP_DEVICE,
@@ -130,7 +131,7 @@ pub fn bpf_load_device_program(instructions: &[Instruction]) -> Result<OwnedFd> 
         log_buffer: 0,
         kernel_version: 0,
         flags: 0,
-        name: NAME,
+        name: padded(name)?,
     };
     // SAFETY: the attributes are those of this command; they point to as many instructions as they
     // say and to a C string, which the kernel only reads and which outlive the call.
@@ -226,12 +227,12 @@ pub fn bpf_program_by_id(program: u32) -> Result<OwnedFd> {
 }
 
 /// `int bpf(BPF_OBJ_GET_INFO_BY_FD, union bpf_attr *attr, unsigned int size)`, bpf(2): whether the
-/// program is one of [`bpf_load_device_program`], of this release or another, by its name.
+/// program was loaded by this name.
 ///
 /// # Errors
 ///
 /// The kernel's.
-pub fn bpf_is_ours(program: BorrowedFd<'_>) -> Result<bool> {
+pub fn bpf_is_named(program: BorrowedFd<'_>, name: &CStr) -> Result<bool> {
     let mut info = Info::default();
     let mut attributes = InfoByFd {
         program: number(program),
@@ -241,7 +242,15 @@ pub fn bpf_is_ours(program: BorrowedFd<'_>) -> Result<bool> {
     // SAFETY: the attributes are those of this command; the kernel writes at most `length` bytes to
     // `info`, a plain value of that size whose zeros ask for nothing else. It outlives the call.
     done(unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attributes) })?;
-    Ok(info.name == NAME)
+    Ok(info.name == padded(name)?)
+}
+
+fn padded(name: &CStr) -> Result<[u8; NAME_LENGTH]> {
+    let mut padded = [0; NAME_LENGTH];
+    let bytes = name.to_bytes_with_nul();
+    let start = padded.get_mut(..bytes.len()).ok_or(Errno::EINVAL)?;
+    start.copy_from_slice(bytes);
+    Ok(padded)
 }
 
 fn number(descriptor: BorrowedFd<'_>) -> u32 {
@@ -293,15 +302,16 @@ mod tests {
             Instruction::new(0xb7, 0, 0, 0, 1),
             Instruction::new(0x95, 0, 0, 0, 0),
         ];
-        let answer = bpf_load_device_program(&yes);
+        let answer = bpf_load_device_program(c"yes", &yes);
         assert!(
             matches!(answer, Ok(_) | Err(Errno::EPERM | Errno::ENOSYS)),
             "{answer:?}"
         );
         if let Ok(program) = answer {
-            assert!(bpf_is_ours(program.as_fd()).unwrap());
+            assert_eq!(bpf_is_named(program.as_fd(), c"yes"), Ok(true));
+            assert_eq!(bpf_is_named(program.as_fd(), c"no"), Ok(false));
         }
-        let no_exit = bpf_load_device_program(&yes[..1]).map(drop);
+        let no_exit = bpf_load_device_program(c"yes", &yes[..1]).map(drop);
         assert!(no_exit.is_err());
     }
 }

@@ -1,9 +1,11 @@
-//! Doors to the kernel: one typed function a system call, and the only unsafe code of the project.
+//! Wrappers of system calls: one typed function a call, and the only unsafe code of the project.
 //!
-//! Each function asks the kernel one thing and hands back its answer. Nothing here knows what a
-//! container is: what to ask, and in which order, is decided by the plans of the crates above. What
-//! `nix` offers without allocating is used from there; here is what it lacks, or what it wraps in a
-//! way that allocates, retries in secret or talks to the C library's idea of threads.
+//! Nothing here knows what a container is: which calls are made, and in which order, is decided by
+//! the plans of the crates above. What `nix` offers without allocating is used from there; here is
+//! what it lacks, or what it wraps in a way that allocates, repeats a call unseen, or has the C
+//! library change all threads of the process. `rustix`, which procfs brings along, has some of the
+//! rest, but with an errno, open flags and modes of its own beside those of nix: two vocabularies
+//! for a few calls less.
 //!
 //! ```
 //! use coracle_sys::{NamespaceFlags, namespace_type};
@@ -15,7 +17,7 @@
 //! # Invariants
 //!
 //! * **No heap**, unless a function's page says so: everything here may run in the child between
-//!   the clone and the exec. Arguments are `&CStr`, slices and `BorrowedFd`; results are numbers,
+//!   the clone and the exec, for the reasons of [`allocation`]. Arguments are `&CStr`, slices and `BorrowedFd`; results are numbers,
 //!   small values and [`OwnedFd`](std::os::fd::OwnedFd).
 //! * **Close-on-exec at birth**: every descriptor that is made here carries the flag.
 //! * **No policy**: no default, no fallback to an older call. The exceptions are [`ProcFs`], which
@@ -51,11 +53,11 @@ mod terminal;
 mod wait;
 mod xattr;
 
-/// The errno or the value: what every door returns.
+/// The value, or the kernel's errno.
 pub type Result<T> = nix::Result<T>;
 
 pub use bpf::{
-    Instruction, bpf_attach_device, bpf_detach_device, bpf_is_ours, bpf_load_device_program,
+    Instruction, bpf_attach_device, bpf_detach_device, bpf_is_named, bpf_load_device_program,
     bpf_program_by_id, bpf_query_device,
 };
 pub use capability::{

@@ -1,10 +1,11 @@
 //! Attaching the device program to a v2 cgroup, and replacing it.
 
+use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use coracle_sys::{
-    bpf_attach_device, bpf_detach_device, bpf_is_ours, bpf_load_device_program, bpf_program_by_id,
+    bpf_attach_device, bpf_detach_device, bpf_is_named, bpf_load_device_program, bpf_program_by_id,
     bpf_query_device,
 };
 use nix::errno::Errno;
@@ -15,6 +16,10 @@ use crate::{Error, Result};
 
 /// The kernel's limit on programs for one cgroup.
 const PROGRAMS_MAX: usize = 64;
+
+/// The name of our programs, by which they are known among those of others on the same cgroup: of
+/// this release or another.
+const NAME: &CStr = c"coracle_devices";
 
 /// Loads the program and attaches it; on a cgroup that was there, in place of one of ours. Programs
 /// of others stay: a device needs the consent of all.
@@ -100,7 +105,7 @@ fn load_and_attach(cgroup: BorrowedFd, program: &Program, age: Age) -> Step<()> 
 }
 
 fn load(program: &Program) -> Step<OwnedFd> {
-    bpf_load_device_program(&program.instructions).map_err(|errno| ("load program", errno))
+    bpf_load_device_program(NAME, &program.instructions).map_err(|errno| ("load program", errno))
 }
 
 /// Attaches `new` in the place of `old`, or does the one half that there is.
@@ -127,7 +132,7 @@ fn find_ours(cgroup: BorrowedFd) -> Step<Vec<OwnedFd>> {
             Err(Errno::ENOENT) => continue,
             Err(errno) => return Err(("open program", errno)),
         };
-        match bpf_is_ours(program.as_fd()) {
+        match bpf_is_named(program.as_fd(), NAME) {
             Ok(true) => ours.push(program),
             Ok(false) => {}
             Err(errno) => return Err(("look at program", errno)),
