@@ -1,4 +1,17 @@
 //! An allocator that can be switched off: how "the child allocates nothing" is proved.
+//!
+//! An allocation after the clone would not deadlock: the process has one thread, so nobody else
+//! held the allocator's lock when the child's memory was copied. It is ruled out all the same.
+//!
+//! * The child is in the container's cgroup. Memory that it takes is charged there, and a small
+//!   limit would end it by the OOM killer before the program ever ran, at a place that depends on
+//!   the allocator.
+//! * The allocator is the C library's, and of that the child of a bare clone3(2) may use only what
+//!   a signal handler may, signal-safety(7). It is right with one thread; nothing but a test would
+//!   notice if a dependency started another one.
+//! * What needs no memory cannot parse, build a path or word an error. So all of that was decided
+//!   before, in the plan, where it can be tested and shown, and no text of an image is handled by
+//!   a process that is partly in the container.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -117,8 +117,8 @@ struct Info {
 ///
 /// # Errors
 ///
-/// The kernel's: `EINVAL` or `EACCES` for a program that its verifier refuses, `EPERM`; `EINVAL` for
-/// a name of more than 15 bytes or with others than letters, digits, `_` and `.`.
+/// The kernel's: `EINVAL` or `EACCES` for a program that its verifier refuses, `EPERM`; `EINVAL`
+/// for a name of more than 15 bytes or with others than letters, digits, `_` and `.`.
 pub fn bpf_load_device_program(name: &CStr, instructions: &[Instruction]) -> Result<OwnedFd> {
     const LICENSE: &CStr = c"Apache";
     let mut attributes = Load {

@@ -53,7 +53,7 @@ const SIGCHLD: u64 = 17;
 
 /// `long clone3(struct clone_args *cl_args, size_t size)`, clone(2), since Linux 5.3, cgroup 5.7.
 ///
-/// The new process is a copy that continues from here, born in new `namespaces` and, if given, in
+/// The new process is a copy that continues from here, made in new `namespaces` and, if given, in
 /// the v2 `cgroup` whose directory is open. It has no signal handlers (`CLONE_CLEAR_SIGHAND`, since
 /// Linux 5.5); what was ignored it ignores, until [`reset_signals`](crate::reset_signals). The
 /// common parent learns of a sibling's end by its pidfd alone: the kernel demands that it sends no

@@ -30,7 +30,7 @@ const PATIENCE_MS: u32 = 1000;
 
 /// Where criu runs.
 pub struct Entry<'a> {
-    /// The v2 cgroup that it is born in.
+    /// The v2 cgroup that it is cloned into.
     pub cgroup: Option<BorrowedFd<'a>>,
     /// A detached tree, and the directory where criu finds it.
     pub root: Option<(BorrowedFd<'a>, &'a Path)>,
