@@ -1,0 +1,194 @@
+//! What arrives from outside, as functions of bytes: an engine that follows coverage feeds them, and
+//! a test feeds them the corpus. A target that returns is content; a panic is a find.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use coracle_bundle::{Bundle, Config, ContainerId};
+use coracle_cgroups::{Manager, Rootless};
+use coracle_host::fixture;
+use coracle_launch::{ChangeRoot, Keyring, Message, Options, Plan};
+use serde_json::{Value, json};
+
+/// A name, and what is done with the bytes.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All of them. The corpus has a folder for each.
+pub const TARGETS: [Target; 9] = [
+    ("config", config),
+    ("process", process),
+    ("resources", resources),
+    ("seccomp", seccomp),
+    ("mount-options", mount_options),
+    ("cgroups-path", cgroups_path),
+    ("sysctl", sysctl),
+    ("devices", devices),
+    ("message", message),
+];
+
+/// A config.json: refused by a line that names it, or planned for every kind of machine.
+pub fn config(bytes: &[u8]) {
+    match coracle_bundle::parse(Path::new("/b"), bytes) {
+        Ok(config) => plan(config),
+        Err(error) => is_a_line(&error.to_string()),
+    }
+}
+
+/// The file of `exec --process`.
+pub fn process(bytes: &[u8]) {
+    match coracle_bundle::parse_process(bytes) {
+        Ok((process, _)) => {
+            let Some(config) = parse(&base()) else { return };
+            let host = fixture::v2();
+            let own = host.namespaces;
+            let planned = coracle_launch::plan_exec(
+                &process,
+                &config,
+                &own,
+                &host,
+                &options(Manager::Cgroupfs),
+            );
+            shown(planned);
+        }
+        Err(error) => is_a_line(&error.to_string()),
+    }
+}
+
+/// The file of `update --resources`.
+pub fn resources(bytes: &[u8]) {
+    if let Err(error) = coracle_bundle::parse_resources(bytes) {
+        is_a_line(&error.to_string());
+    }
+}
+
+/// The value of `linux.seccomp`.
+pub fn seccomp(bytes: &[u8]) {
+    with("/linux/seccomp", json_of(bytes));
+}
+
+/// The options of a bind and of a tmpfs, between commas.
+pub fn mount_options(bytes: &[u8]) {
+    let options: Vec<&str> = text_of(bytes).split(',').collect();
+    with("/mounts/0/options", json!(options));
+    with("/mounts/1/options", json!(options));
+}
+
+/// The value of `linux.cgroupsPath`: a path, or `SLICE:PREFIX:NAME`.
+pub fn cgroups_path(bytes: &[u8]) {
+    with("/linux/cgroupsPath", json!(text_of(bytes)));
+}
+
+/// Lines of `KEY=VALUE`.
+pub fn sysctl(bytes: &[u8]) {
+    let pairs = text_of(bytes)
+        .lines()
+        .filter_map(|line| line.split_once('='));
+    let table: BTreeMap<_, _> = pairs.collect();
+    with("/linux/sysctl", json!(table));
+}
+
+/// The value of `linux.resources.devices`.
+pub fn devices(bytes: &[u8]) {
+    with("/linux/resources/devices", json_of(bytes));
+}
+
+/// A message between the runtime and init: what is understood is written as it came.
+pub fn message(bytes: &[u8]) {
+    let Some(bytes) = bytes.first_chunk() else {
+        return;
+    };
+    if let Some(message) = Message::decode(bytes) {
+        assert_eq!(Message::decode(&message.encode()), Some(message));
+    }
+}
+
+/// A bundle that every machine can run, with a place for each of the values above.
+fn base() -> Value {
+    json!({
+        "ociVersion": "1.3.0",
+        "root": {"path": "rootfs"},
+        "process": {"args": ["sh"], "cwd": "/", "user": {"uid": 0, "gid": 0}},
+        "mounts": [
+            {"destination": "/data", "type": "bind", "source": "/srv", "options": ["rbind"]},
+            {"destination": "/tmp", "type": "tmpfs", "source": "tmpfs", "options": []},
+            {"destination": "/proc", "type": "proc", "source": "proc"}
+        ],
+        "linux": {
+            "namespaces": [
+                {"type": "pid"}, {"type": "mount"}, {"type": "network"}, {"type": "ipc"},
+                {"type": "uts"}, {"type": "cgroup"}
+            ],
+            "resources": {}
+        }
+    })
+}
+
+/// The base with this value in its place.
+fn with(pointer: &str, value: Value) {
+    let mut tree = base();
+    let (above, name) = pointer.rsplit_once('/').unwrap_or_default();
+    if let Some(object) = tree.pointer_mut(above).and_then(Value::as_object_mut) {
+        object.insert(name.to_owned(), value);
+    }
+    config(tree.to_string().as_bytes());
+}
+
+fn parse(tree: &Value) -> Option<Config> {
+    coracle_bundle::parse(Path::new("/b"), tree.to_string().as_bytes()).ok()
+}
+
+/// Plans the config on all machines, by both managers.
+fn plan(config: Config) {
+    let bundle = Bundle {
+        dir: "/b".into(),
+        raw: Vec::new(),
+        config,
+    };
+    for host in [
+        fixture::v1(),
+        fixture::hybrid(),
+        fixture::v2(),
+        fixture::unprivileged(),
+    ] {
+        for manager in [Manager::Cgroupfs, Manager::Systemd] {
+            shown(coracle_launch::plan(&bundle, &host, &options(manager)));
+        }
+    }
+}
+
+/// Whatever the plan or the refusal is, it can be put into words. Who prints them escapes them.
+fn shown(planned: Result<Plan, coracle_launch::Error>) {
+    match planned {
+        Ok(plan) => drop(plan.stages()),
+        Err(error) => drop(error.to_string()),
+    }
+}
+
+fn options(manager: Manager) -> Options {
+    Options {
+        id: ContainerId::parse("fuzzed").unwrap_or_else(|_| unreachable!("a valid id")),
+        manager,
+        rootless: Rootless::Auto,
+        change_root: ChangeRoot::PivotRoot,
+        keyring: Keyring::New,
+        environment: Vec::new(),
+        preserved_fds: Vec::new(),
+        network: None,
+    }
+}
+
+/// A line can neither forge another line of a log nor control a terminal.
+fn is_a_line(text: &str) {
+    assert!(
+        !text.is_empty() && !text.contains(char::is_control),
+        "{text:?}"
+    );
+}
+
+fn text_of(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap_or_default()
+}
+
+fn json_of(bytes: &[u8]) -> Value {
+    serde_json::from_slice(bytes).unwrap_or_default()
+}
