@@ -317,6 +317,7 @@ fn process(options: &ExecOptions, config: &Config) -> Result<(Process, Vec<Strin
         process.terminal = true;
     }
     apply_flags(options, &mut process)?;
+    config.check_user(&process.user)?;
     Ok((process, warnings))
 }
 

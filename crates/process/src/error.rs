@@ -6,14 +6,6 @@ use nix::errno::Errno;
 /// Why a process cannot be planned, or the runtime's part of its setup failed.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum Error {
-    /// A user or group id that the container's mappings do not hold.
-    #[error("{field}: {id} is not mapped in the user namespace")]
-    UnmappedId {
-        /// JSON path of the id.
-        field: String,
-        /// The id as given.
-        id: u32,
-    },
     /// Supplementary groups where `setgroups(2)` is not allowed.
     #[error("process.user.additionalGids: {groups:?} cannot be set, setgroups is not allowed here")]
     GroupsDenied {

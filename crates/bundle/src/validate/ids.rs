@@ -1,7 +1,7 @@
 //! Id maps: config-linux.md § User namespace mappings.
 
-use crate::error::{At, Error};
-use crate::{IdMapping, IdMappings, Namespace, User};
+use crate::error::{At, Document, Error};
+use crate::{Config, IdMapping, IdMappings, Namespace, User};
 use oci_spec::runtime as oci;
 
 /// `UID_GID_MAP_MAX_EXTENTS` of the kernel.
@@ -119,6 +119,17 @@ pub(super) fn to_host(map: &[IdMapping], id: u32, size: u32) -> Option<u32> {
     })
 }
 
+impl Config {
+    /// Whether the container's maps hold the ids of a process that is not the config's own.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] naming the id.
+    pub fn check_user(&self, user: &User) -> Result<(), Error> {
+        let at = At::Root(Document::Process);
+        check_user(user, &self.linux.id_mappings, at.key("user"))
+    }
+}
+
 /// setresuid(2) and setgroups(2) would fail with a bare EINVAL, late.
 pub(super) fn check_user(user: &User, mappings: &IdMappings, at: At<'_>) -> Result<(), Error> {
     let check = |map: &[IdMapping], name: &str, id: u32, at: At<'_>| {
@@ -157,6 +168,22 @@ mod tests {
             range
         };
         Value::Array(list.iter().map(one).collect())
+    }
+
+    #[test]
+    fn ids_of_another_process() {
+        let config = parse_tree(&base_with_user()).expect("a good config");
+        let user = |uid, gid| User {
+            uid,
+            gid,
+            ..User::default()
+        };
+        assert!(config.check_user(&user(1, 1)).is_ok());
+        let error = config.check_user(&user(1, 70_000)).expect_err("no such id");
+        assert_eq!(
+            error.to_string(),
+            "process.user.gid: 70000 is not mapped by linux.gidMappings"
+        );
     }
 
     #[test]

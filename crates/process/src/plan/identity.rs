@@ -4,7 +4,7 @@ use super::capabilities::{self, grant, names, numbers};
 use super::steps::{Descent, Identity};
 use super::subject::{GroupsControl, Subject};
 use crate::Error;
-use coracle_bundle::{CapabilitySet, IdMapping, Namespace};
+use coracle_bundle::{CapabilitySet, Namespace};
 use coracle_sys::Capability;
 
 /// The steps in order. A seccomp filter loads before them when no_new_privs is not set, since that
@@ -78,35 +78,11 @@ fn bounding(subject: &Subject, keep: CapabilitySet, warnings: &mut Vec<String>) 
 
 fn identity(subject: &Subject) -> Result<Identity, Error> {
     let user = &subject.process.user;
-    if subject.config.linux.namespaces.user == Namespace::New {
-        let mappings = &subject.config.linux.id_mappings;
-        check_mapped("process.user.uid", user.uid, &mappings.uid)?;
-        check_mapped("process.user.gid", user.gid, &mappings.gid)?;
-        for (index, gid) in user.additional_gids.iter().enumerate() {
-            let field = format!("process.user.additionalGids[{index}]");
-            check_mapped(&field, *gid, &mappings.gid)?;
-        }
-    }
     Ok(Identity {
         uid: user.uid,
         gid: user.gid,
         groups: groups(subject)?,
     })
-}
-
-/// No mapping in the config means one that the runtime makes up; the kernel checks that.
-fn check_mapped(field: &str, id: u32, mappings: &[IdMapping]) -> Result<(), Error> {
-    let holds = |mapping: &IdMapping| {
-        id.checked_sub(mapping.container_id)
-            .is_some_and(|offset| offset < mapping.size)
-    };
-    match mappings.is_empty() || mappings.iter().any(holds) {
-        true => Ok(()),
-        false => Err(Error::UnmappedId {
-            field: field.to_owned(),
-            id,
-        }),
-    }
 }
 
 /// The list to set: exactly the config's, also when empty, so that the caller's groups are gone
@@ -134,7 +110,7 @@ fn groups_control(subject: &Subject) -> GroupsControl {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixture::{config, config_in_user_namespace, options, planned};
+    use super::super::fixture::{config, options, planned};
     use super::*;
     use coracle_bundle::Config;
     use coracle_host::Host;
@@ -158,21 +134,6 @@ mod tests {
 
     fn user(uid: u32, gid: u32, groups: &str) -> String {
         format!(r#", "user": {{"uid": {uid}, "gid": {gid}, "additionalGids": [{groups}]}}"#)
-    }
-
-    #[test]
-    fn ids_must_be_mapped() {
-        let check = |user: String, expected: &str| {
-            let config = config_in_user_namespace(&user);
-            check(&config, &v2(), GroupsControl::Allowed, &[expected]);
-        };
-        check(user(999, 999, "1, 999"), "become 999:999 (groups 1,999)");
-        let unmapped =
-            |field, id| format!("error: {field}: {id} is not mapped in the user namespace");
-        check(user(1000, 0, ""), &unmapped("process.user.uid", 1000));
-        check(user(0, 1000, ""), &unmapped("process.user.gid", 1000));
-        let second = "process.user.additionalGids[1]";
-        check(user(0, 0, "1, 2000"), &unmapped(second, 2000));
     }
 
     #[test]
