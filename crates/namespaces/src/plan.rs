@@ -86,13 +86,13 @@ enum User {
 /// What this caller may not do: namespaces without CAP_SYS_ADMIN and without a user namespace, ids
 /// that are not given to him, moving network devices; and a map that is too long for the kernel.
 pub fn plan(linux: &Linux, host: &Host) -> Result<Plan, Error> {
-    let wanted = &linux.namespaces;
+    let configured = &linux.namespaces;
     let capable = host.has(Capability::SysAdmin);
-    check_privilege(wanted, capable)?;
-    let user = whose_user_namespace(wanted);
-    let (early, late) = joins_by_path(wanted).partition(|join| is_early(join, user, capable));
+    check_privilege(configured, capable)?;
+    let user = whose_user_namespace(configured);
+    let (early, late) = joins_by_path(configured).partition(|join| is_early(join, user, capable));
     let before = early_steps(linux, user, early, host);
-    let created = created(wanted);
+    let created = created(configured);
     Ok(Plan {
         intermediate: !before.is_empty(),
         first_clone: if user == User::NewFirst {
@@ -102,7 +102,7 @@ pub fn plan(linux: &Linux, host: &Host) -> Result<Plan, Error> {
         },
         final_clone: created & !later(user),
         before,
-        enter: enter_steps(wanted, user, late),
+        enter: enter_steps(configured, user, late),
         maps: maps::plan(linux, host)?,
         expected_maps: expected_maps(linux),
         own: host.namespaces,
@@ -158,7 +158,7 @@ pub fn plan_exec(target: &NamespaceIds, host: &Host) -> Plan {
 
 /// Without CAP_SYS_ADMIN the kernel lets nobody create or join anything but a user namespace, and
 /// what existed before a new user namespace is never owned by it.
-fn check_privilege(wanted: &Namespaces, capable: bool) -> Result<(), Error> {
+fn check_privilege(configured: &Namespaces, capable: bool) -> Result<(), Error> {
     if capable {
         return Ok(());
     }
@@ -167,11 +167,13 @@ fn check_privilege(wanted: &Namespaces, capable: bool) -> Result<(), Error> {
             .into_iter()
             .filter(|kind| *kind != NamespaceKind::User)
     };
-    match &wanted.user {
+    match &configured.user {
         Namespace::Join { .. } => Ok(()),
-        Namespace::Inherit if others().all(|kind| *wanted.of(kind) == Namespace::Inherit) => Ok(()),
+        Namespace::Inherit if others().all(|kind| *configured.of(kind) == Namespace::Inherit) => {
+            Ok(())
+        }
         Namespace::Inherit => Err(Error::NeedsUserNamespace),
-        Namespace::New => match joins_by_path(wanted).next() {
+        Namespace::New => match joins_by_path(configured).next() {
             None => Ok(()),
             Some(Join { kind, path, index }) => Err(Error::JoinBesideNewUser { kind, path, index }),
         },
@@ -180,11 +182,11 @@ fn check_privilege(wanted: &Namespaces, capable: bool) -> Result<(), Error> {
 
 /// A new time namespace should belong to the new user namespace, so the intermediate is the first
 /// in it. But paths must be joined with the runtime's capabilities, and then init is the first.
-fn whose_user_namespace(wanted: &Namespaces) -> User {
-    match wanted.user {
+fn whose_user_namespace(configured: &Namespaces) -> User {
+    match configured.user {
         Namespace::Inherit => User::Kept,
         Namespace::Join { .. } => User::Joined,
-        Namespace::New => match (&wanted.time, joins_by_path(wanted).next()) {
+        Namespace::New => match (&configured.time, joins_by_path(configured).next()) {
             (Namespace::New, None) => User::NewFirst,
             _ => User::NewFinal,
         },
@@ -192,15 +194,15 @@ fn whose_user_namespace(wanted: &Namespaces) -> User {
 }
 
 /// All joins but the user namespace's, mount last.
-fn joins_by_path(wanted: &Namespaces) -> impl Iterator<Item = Join> {
+fn joins_by_path(configured: &Namespaces) -> impl Iterator<Item = Join> {
     NamespaceKind::ALL
         .into_iter()
         .filter(|kind| *kind != NamespaceKind::User)
-        .filter_map(|kind| join(wanted, kind))
+        .filter_map(|kind| join(configured, kind))
 }
 
-fn join(wanted: &Namespaces, kind: NamespaceKind) -> Option<Join> {
-    match wanted.of(kind) {
+fn join(configured: &Namespaces, kind: NamespaceKind) -> Option<Join> {
+    match configured.of(kind) {
         Namespace::Join { path, index } => Some(Join {
             kind,
             path: path.clone(),
@@ -225,11 +227,11 @@ fn is_early(join: &Join, user: User, capable: bool) -> bool {
 /// Root comes last: who was another user before could not open its own timens_offsets any more.
 fn early_steps(linux: &Linux, user: User, joins: Vec<Join>, host: &Host) -> Vec<Step> {
     let capable = host.has(Capability::SysAdmin);
-    let wanted = &linux.namespaces;
+    let configured = &linux.namespaces;
     let joins = joins.into_iter().map(Step::Join);
-    let time = time_steps(&wanted.time, &linux.time_offsets).into_iter();
+    let time = time_steps(&configured.time, &linux.time_offsets).into_iter();
     let enter_user = drop_groups(host).into_iter();
-    let enter_user = enter_user.chain(join(wanted, NamespaceKind::User).map(Step::Join));
+    let enter_user = enter_user.chain(join(configured, NamespaceKind::User).map(Step::Join));
     let root = std::iter::once(Step::BecomeRoot);
     match user {
         User::Kept | User::NewFinal => joins.chain(time).collect(),
@@ -267,10 +269,10 @@ fn time_steps(time: &Namespace, offsets: &TimeOffsets) -> Vec<Step> {
     steps
 }
 
-fn created(wanted: &Namespaces) -> NamespaceFlags {
+fn created(configured: &Namespaces) -> NamespaceFlags {
     NamespaceKind::ALL
         .into_iter()
-        .filter(|kind| *wanted.of(*kind) == Namespace::New)
+        .filter(|kind| *configured.of(*kind) == Namespace::New)
         .fold(NONE, |all, kind| all | kind.flag())
 }
 
@@ -286,7 +288,7 @@ fn later(user: User) -> NamespaceFlags {
     }
 }
 
-fn enter_steps(wanted: &Namespaces, user: User, late: Vec<Join>) -> Vec<Step> {
+fn enter_steps(configured: &Namespaces, user: User, late: Vec<Join>) -> Vec<Step> {
     let mut steps = Vec::new();
     if user == User::NewFinal {
         steps.push(Step::BecomeRoot);
@@ -296,11 +298,12 @@ fn enter_steps(wanted: &Namespaces, user: User, late: Vec<Join>) -> Vec<Step> {
         .map(Step::Join)
         .partition(|step| step.joined() == NamespaceFlags::MOUNT);
     steps.extend(others);
-    let unshare = created(wanted) & later(user) & (NamespaceFlags::CGROUP | NamespaceFlags::IPC);
+    let unshare =
+        created(configured) & later(user) & (NamespaceFlags::CGROUP | NamespaceFlags::IPC);
     if !unshare.is_empty() {
         steps.push(Step::Unshare(unshare));
     }
-    if wanted.network == Namespace::New {
+    if configured.network == Namespace::New {
         steps.push(Step::Loopback);
     }
     // Last: from here on the root directory is the container's.
@@ -373,7 +376,7 @@ mod tests {
     fn linux(words: &str) -> Linux {
         let mut linux = Linux::default();
         for (index, word) in words.split_whitespace().enumerate() {
-            let (name, asked) = match word.split_once('=') {
+            let (name, configured) = match word.split_once('=') {
                 Some((name, path)) => (
                     name,
                     Namespace::Join {
@@ -387,7 +390,7 @@ mod tests {
                 .into_iter()
                 .find(|kind| kind.name() == name)
                 .expect(name);
-            *linux.namespaces.of_mut(kind) = asked;
+            *linux.namespaces.of_mut(kind) = configured;
         }
         if linux.namespaces.user == Namespace::New {
             linux.id_mappings = IdMappings {
@@ -424,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_asked() {
+    fn nothing_configured() {
         check(
             &linux(""),
             &fixture::v2(),
@@ -442,7 +445,7 @@ mod tests {
     }
 
     #[test]
-    fn what_docker_asks() {
+    fn what_docker_configures() {
         let linux = linux("+mount +network +uts +pid +ipc +cgroup");
         check(
             &linux,
@@ -743,7 +746,7 @@ mod tests {
             _ => None,
         };
         for kind in NamespaceKind::ALL {
-            let asked = &linux.namespaces.of(kind);
+            let configured = &linux.namespaces.of(kind);
             let flag = kind.flag();
             let created = [plan.first_clone, plan.final_clone];
             let new = created
@@ -751,7 +754,7 @@ mod tests {
                 .chain(steps.iter().filter_map(|step| unshared(&step)));
             let new = new.filter(|flags| flags.contains(flag)).count();
             let joins = steps.iter().filter(|step| step.joined() == flag).count();
-            let expected = match asked {
+            let expected = match configured {
                 Namespace::Inherit => (0, 0),
                 Namespace::New => (1, 0),
                 Namespace::Join { .. } => (0, 1),
@@ -809,8 +812,8 @@ mod tests {
     }
 
     fn check_clones(linux: &Linux, plan: &Plan) {
-        let asked = &linux.namespaces;
-        let is = |kind: NamespaceKind, what: fn(&Namespace) -> bool| what(asked.of(kind));
+        let configured = &linux.namespaces;
+        let is = |kind: NamespaceKind, what: fn(&Namespace) -> bool| what(configured.of(kind));
         let new = |one: &Namespace| *one == Namespace::New;
         let join = |one: &Namespace| matches!(one, Namespace::Join { .. });
         let needed = is(NamespaceKind::Pid, join)

@@ -66,7 +66,7 @@ pub enum Error {
     /// A resource limit could not be read or its hard value not be raised.
     #[error("process.rlimits: {limit}: {what}: {}", errno_text(*errno))]
     RaiseLimit {
-        /// The limit's name with the soft and the hard value asked for.
+        /// The limit's name with the configured soft and hard value.
         limit: String,
         /// What was being done.
         what: String,
@@ -76,7 +76,7 @@ pub enum Error {
     /// `/proc/self/oom_score_adj` of the runtime could not be read or written.
     #[error("process.oomScoreAdj: {value}: {what}: {}", errno_text(*errno))]
     OomScoreAdj {
-        /// The value asked for.
+        /// The configured value.
         value: i32,
         /// What was being done.
         what: &'static str,

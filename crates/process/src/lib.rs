@@ -30,7 +30,7 @@
 //! * No init-side function allocates; all that they need is in the [`Plan`] or on the stack.
 //! * No name of the image is followed out of the root, and none is opened before its type is known.
 //! * Capabilities are never more than the config lists; what the runtime lacks is left out and
-//!   told in [`Plan::warnings`].
+//!   named in [`Plan::warnings`].
 //! * Nothing of the runtime's own environment, groups, umask or ambient set reaches the process.
 //! * This crate does not load seccomp filters, does not close descriptors and does not reset
 //!   signals.

@@ -16,15 +16,16 @@ const NUMBERS: i32 = 1000;
 const NAME_BYTES: usize = 16;
 
 /// Devices that were moved into a network namespace. Until the container is created they can be
-/// given back, also when nobody lives in the namespace any more: it is held here.
+/// given back, also when no process is in the namespace any more: this holds a descriptor of it.
 #[derive(Debug)]
 pub struct MovedDevices<'a> {
     devices: Vec<Device<'a>>,
     network: OwnedFd,
-    home: OwnedFd,
+    /// The runtime's own network namespace.
+    own: OwnedFd,
 }
 
-/// A device on its way. Its addresses are lost when it goes down, so they are read before.
+/// A device that is being moved. Its addresses are lost when it goes down, so they are read before.
 #[derive(Debug)]
 struct Device<'a> {
     plan: &'a NetDevice,
@@ -98,15 +99,14 @@ pub(super) fn check_present(plan: &Plan) -> Result<(), Error> {
 pub fn move_net_devices<'a>(plan: &'a Plan, network: OwnedFd) -> Result<MovedDevices<'a>, Error> {
     let socket = open_socket()?;
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
-    let home =
-        open(c"/proc/self/ns/net", flags, Mode::empty()).map_err(|errno| Error::Netlink {
-            action: "open /proc/self/ns/net",
-            errno,
-        })?;
+    let own = open(c"/proc/self/ns/net", flags, Mode::empty()).map_err(|errno| Error::Netlink {
+        action: "open /proc/self/ns/net",
+        errno,
+    })?;
     let mut moved = MovedDevices {
         devices: Vec::new(),
         network,
-        home,
+        own,
     };
     let mut devices = plan.devices.iter();
     let answer = devices.try_for_each(|device| send_off(&socket, device, &mut moved));
@@ -124,10 +124,10 @@ pub fn move_net_devices<'a>(plan: &'a Plan, network: OwnedFd) -> Result<MovedDev
 }
 
 impl MovedDevices<'_> {
-    /// Moves the devices back as far as that works: the error that led here is the one to tell.
+    /// Moves the devices back as far as that works: the caller returns the error that led here.
     pub fn give_back(&self) {
         let (network, devices) = (self.network.as_fd(), &self.devices);
-        let back = |socket: &Socket| Ok(give_back(socket, devices, &self.home));
+        let back = |socket: &Socket| Ok(give_back(socket, devices, &self.own));
         if in_network(network, devices, back).is_ok()
             && let Ok(socket) = open_socket()
         {
@@ -243,16 +243,16 @@ fn in_network(
         Cloned::Parent { pidfd, .. } => pidfd,
         Cloned::Child => {
             let answer = join(network).and_then(|socket| work(&socket));
-            coracle_sys::exit(i32::from(tell(&theirs, answer).is_err()));
+            coracle_sys::exit(i32::from(send(&theirs, answer).is_err()));
         }
     };
     drop(theirs);
     let mut bytes = [0; 6];
-    let heard = coracle_sys::receive(ours.as_fd(), &mut bytes);
+    let received = coracle_sys::receive(ours.as_fd(), &mut bytes);
     coracle_sys::wait_exit(pidfd.as_fd()).map_err(failed("wait for the process"))?;
-    match heard.map_err(failed("hear of the process"))? {
+    match received.map_err(failed("receive its report"))? {
         (6, _) => read_report(bytes, devices),
-        _ => Err(failed("hear of the process")(Errno::EPIPE)),
+        _ => Err(failed("receive its report")(Errno::EPIPE)),
     }
 }
 
@@ -268,7 +268,7 @@ fn join(network: BorrowedFd<'_>) -> Result<Socket, Report> {
     Socket::open().map_err(report(Action::Socket))
 }
 
-fn tell(socket: &OwnedFd, answer: Result<i32, Report>) -> nix::Result<()> {
+fn send(socket: &OwnedFd, answer: Result<i32, Report>) -> nix::Result<()> {
     let (device, action, number) = match answer {
         Ok(number) => (0, 0, number),
         Err(Report {
@@ -351,13 +351,13 @@ fn set_up(socket: &Socket, devices: &[Device<'_>]) -> Result<i32, Report> {
     Ok(0)
 }
 
-/// Namespaces that are joined by path outlive a failure, and a virtual device would die with one
-/// that doesn't: back they go.
-fn give_back(socket: &Socket, devices: &[Device<'_>], home: &OwnedFd) -> i32 {
+/// A namespace that is joined by path outlives a failure and would keep the device; one that ends
+/// takes its virtual devices with it.
+fn give_back(socket: &Socket, devices: &[Device<'_>], own: &OwnedFd) -> i32 {
     for device in devices {
         if let Ok(link) = socket.link(&device.name) {
             let _ = socket.set(link.index, State::Down);
-            let _ = socket.move_link(link.index, home.as_fd(), &device.plan.host_name);
+            let _ = socket.move_link(link.index, own.as_fd(), &device.plan.host_name);
         }
     }
     0

@@ -100,7 +100,8 @@ fn write_offsets(inherited: &Inherited, lines: &str, step: u32) -> Result<(), Fa
 
 /// Joins the user namespace and stays until the other end of the socket is closed.
 pub(super) fn stay_in_user_namespace(user: &OwnedFd, socket: &OwnedFd) -> nix::Result<()> {
-    // From here on a process of that namespace may have power over us: nothing to see here.
+    // A process of that namespace may have power over this one from here on: it must not be traced,
+    // nor its descriptors be opened.
     coracle_sys::set_dumpable(Dumpable::No)?;
     coracle_sys::setns(user.as_fd(), NamespaceFlags::USER)?;
     coracle_sys::send(socket.as_fd(), b"in", None)?;

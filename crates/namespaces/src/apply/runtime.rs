@@ -150,7 +150,7 @@ fn maps_of(user: &OwnedFd) -> Result<[String; 2], Error> {
     let maps = match ready {
         Ok((2, _)) => read_map(&procfs, pid, "uid_map")
             .and_then(|uid| Ok([uid, read_map(&procfs, pid, "gid_map")?])),
-        // It left without a word; its exit status says why.
+        // It ended before it sent anything; its exit status is the errno.
         Ok(_) => Err(Errno::UnknownErrno),
         Err(errno) => Err(errno),
     };
@@ -160,7 +160,7 @@ fn maps_of(user: &OwnedFd) -> Result<[String; 2], Error> {
         (Errno::UnknownErrno, coracle_sys::ExitStatus::Code(code)) => {
             failed(Call::Setns)(Errno::from_raw(code))
         }
-        // Killed: there is no errno to tell.
+        // A process that was killed has left no errno.
         (Errno::UnknownErrno, coracle_sys::ExitStatus::Signal(_)) => {
             failed(Call::Wait)(Errno::ECANCELED)
         }

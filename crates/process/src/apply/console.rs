@@ -40,7 +40,7 @@ pub fn session(plan: &Plan) -> Result<(), Fault> {
 }
 
 /// Opens a terminal where the config wants one, and makes descriptors 0 to 2 the process's own.
-/// After the jail and [`session`].
+/// After the change of the root and [`session`].
 ///
 /// # Errors
 ///

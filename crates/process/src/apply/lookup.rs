@@ -83,7 +83,7 @@ fn is_refusal(cause: Cause) -> bool {
 /// Whether execve(2) would take this file: a regular one that the caller may execute.
 fn check(path: &CStr) -> Result<(), Cause> {
     match look(path) {
-        // No answer of these calls: a seccomp filter denies them, and execve(2) itself will tell.
+        // A seccomp filter denies these calls: execve(2) itself reports what is wrong.
         Err(Cause::Call(_, Errno::EPERM | Errno::ENOSYS)) => Ok(()),
         answer => answer,
     }

@@ -6,7 +6,7 @@ use crate::plan::steps::{Plan, Section};
 use coracle_sys::{Call, Cause, Fault, ProcFs};
 
 /// Sets what the container sees of its machine and makes a missing working directory. After the
-/// jail, before the root becomes read-only and paths are masked.
+/// change of the root, before the root becomes read-only and paths are masked.
 ///
 /// # Errors
 ///

@@ -66,7 +66,7 @@ fn prepare(plan: &Plan, before: &mut Before) -> Result<(), Error> {
 
 /// Takes back what [`before_clone`] set, except an affinity: the runtime only waits from here on.
 ///
-/// A refusal is of no consequence to the container and not told.
+/// A refusal is ignored: it has no consequence for the container.
 pub fn after_clone(before: Before) {
     if let Some(value) = before.oom_score_adj {
         let _ = std::fs::write(OOM_SCORE_ADJ, value);

@@ -1,4 +1,4 @@
-//! The working directory: made where missing, entered, and verified to be in the jail.
+//! The working directory: made where missing, entered, and verified to be below the root.
 
 use crate::plan::explain::Check;
 use crate::plan::working_directory::WorkingDirectory;
@@ -23,7 +23,7 @@ pub(crate) fn make(cwd: &WorkingDirectory, step: u32) -> Result<(), Fault> {
     let root = open_root(step)?;
     match open(root.as_fd(), &cwd.path) {
         Err(Errno::ENOENT) => make_levels(root.as_fd(), cwd, step).map(drop),
-        // Whatever else is wrong will show, and be told, when the directory is entered.
+        // Anything else that is wrong is reported when the directory is entered.
         _ => Ok(()),
     }
 }
@@ -94,8 +94,8 @@ fn make_each(root: BorrowedFd, cwd: &WorkingDirectory, step: u32) -> Result<Owne
     Ok(parent)
 }
 
-/// The kernel's own word that the directory is below our root (CVE-2024-21626). It has to be asked
-/// before a seccomp filter loads, which may deny the call.
+/// CVE-2024-21626: a working directory through an inherited descriptor is not below the root.
+/// getcwd(2) shows that, and is called before a seccomp filter loads that may deny it.
 fn verify(step: u32) -> Result<(), Fault> {
     let mut buffer = [0; 4096];
     match getcwd(&mut buffer) {

@@ -61,7 +61,7 @@ pub(crate) struct Granted {
 ///
 /// `capset(2)` refuses a set as a whole; the spec wants the rest granted and the caller warned.
 pub(crate) fn grant(subject: &Subject, warnings: &mut Vec<String>) -> Granted {
-    let asked = subject.process.capabilities;
+    let configured = subject.process.capabilities;
     let available = available(subject);
     let mut warn = |what: &str, missing: u64| {
         if missing != 0 {
@@ -69,30 +69,30 @@ pub(crate) fn grant(subject: &Subject, warnings: &mut Vec<String>) -> Granted {
             warnings.push(format!("process.capabilities{what}, left out: {names}"));
         }
     };
-    let asked_for = [
-        asked.bounding,
-        asked.permitted,
-        asked.effective,
-        asked.inheritable,
-        asked.ambient,
+    let sets = [
+        configured.bounding,
+        configured.permitted,
+        configured.effective,
+        configured.inheritable,
+        configured.ambient,
     ];
-    let wanted = asked_for.iter().fold(0, |all, set| all | set.0);
+    let wanted = sets.iter().fold(0, |all, set| all | set.0);
     warn(": not available here", wanted & !available);
-    let bounding = asked.bounding.0 & available;
-    let permitted = asked.permitted.0 & available;
-    let mut clip = |what: &str, asked: u64, limit: u64| {
-        warn(what, asked & !limit);
-        CapabilitySet(asked & limit)
+    let bounding = configured.bounding.0 & available;
+    let permitted = configured.permitted.0 & available;
+    let mut clip = |what: &str, configured: u64, limit: u64| {
+        warn(what, configured & !limit);
+        CapabilitySet(configured & limit)
     };
-    let effective = asked.effective.0 & available;
+    let effective = configured.effective.0 & available;
     let effective = clip(".effective: not permitted", effective, permitted);
-    let inheritable = asked.inheritable.0 & available;
+    let inheritable = configured.inheritable.0 & available;
     let inheritable = clip(
         ".inheritable: not in the bounding set",
         inheritable,
         bounding,
     );
-    let ambient = asked.ambient.0 & available;
+    let ambient = configured.ambient.0 & available;
     let ambient = clip(
         ".ambient: not permitted and inheritable",
         ambient,
@@ -164,9 +164,13 @@ mod tests {
     use coracle_host::fixture::{unprivileged, v2};
     use proptest::prelude::*;
 
-    fn granted(asked: Capabilities, mut config: Config, host: &Host) -> (Granted, Vec<String>) {
+    fn granted(
+        configured: Capabilities,
+        mut config: Config,
+        host: &Host,
+    ) -> (Granted, Vec<String>) {
         let mut process = config.process.take().expect("a process");
-        process.capabilities = asked;
+        process.capabilities = configured;
         let (mut warnings, options) = (Vec::new(), options());
         let subject = Subject {
             process: &process,
@@ -189,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_runtime_lacks_is_left_out_and_told() {
+    fn what_the_runtime_lacks_is_left_out_with_a_warning() {
         let host = Host {
             capabilities: up_to(40) & !(1 << 24),
             ..v2()
@@ -202,12 +206,12 @@ mod tests {
 
     #[test]
     fn sets_that_contradict_each_other_are_clipped() {
-        let asked = Capabilities {
+        let configured = Capabilities {
             permitted: CapabilitySet(1),
             bounding: CapabilitySet(2),
             ..all(3)
         };
-        let (granted, warnings) = granted(asked, config("", ""), &v2());
+        let (granted, warnings) = granted(configured, config("", ""), &v2());
         let expected = [
             "process.capabilities.effective: not permitted, left out: cap_dac_override",
             "process.capabilities.inheritable: not in the bounding set, left out: cap_chown",
@@ -227,19 +231,19 @@ mod tests {
     }
 
     #[test]
-    fn ambient_without_inheritable_is_left_out_and_told() {
-        let asked = Capabilities {
+    fn ambient_without_inheritable_is_left_out_with_a_warning() {
+        let configured = Capabilities {
             inheritable: CapabilitySet(0),
             ..all(1)
         };
-        let (granted, warnings) = granted(asked, config("", ""), &v2());
+        let (granted, warnings) = granted(configured, config("", ""), &v2());
         let warning = "process.capabilities.ambient: not permitted and inheritable, left out: \
                        cap_chown";
         assert_eq!((granted.ambient.0, warnings), (0, vec![warning.to_owned()]));
     }
 
     #[test]
-    fn secure_bits_of_the_runtime_are_told() {
+    fn secure_bits_of_the_runtime_are_named() {
         let host = Host {
             ambient_allowed: false,
             ..v2()
@@ -255,20 +259,22 @@ mod tests {
     proptest! {
         #[test]
         fn the_kernel_takes_what_is_granted(
-            asked in prop::array::uniform5(any::<u64>()),
+            configured in prop::array::uniform5(any::<u64>()),
             own: u64,
         ) {
-            let [bounding, effective, inheritable, permitted, ambient] = asked.map(CapabilitySet);
-            let asked = Capabilities { bounding, effective, inheritable, permitted, ambient };
+            let [bounding, effective, inheritable, permitted, ambient] =
+                configured.map(CapabilitySet);
+            let configured = Capabilities { bounding, effective, inheritable, permitted, ambient };
             let host = Host { capabilities: own & up_to(40), ..v2() };
-            let (granted, _) = granted(asked, config("", ""), &host);
+            let (granted, _) = granted(configured, config("", ""), &host);
             let within = |set: CapabilitySet, limit: u64| set.0 & !limit == 0;
             let Sets { effective, permitted, inheritable } = granted.sets;
-            prop_assert!(within(permitted, asked.permitted.0 & host.capabilities));
-            prop_assert!(within(effective, asked.effective.0 & permitted.0));
-            prop_assert!(within(inheritable, asked.inheritable.0 & granted.bounding.0));
-            prop_assert!(within(granted.bounding, asked.bounding.0));
-            prop_assert!(within(granted.ambient, asked.ambient.0 & permitted.0 & inheritable.0));
+            prop_assert!(within(permitted, configured.permitted.0 & host.capabilities));
+            prop_assert!(within(effective, configured.effective.0 & permitted.0));
+            prop_assert!(within(inheritable, configured.inheritable.0 & granted.bounding.0));
+            prop_assert!(within(granted.bounding, configured.bounding.0));
+            let ambient = configured.ambient.0 & permitted.0 & inheritable.0;
+            prop_assert!(within(granted.ambient, ambient));
         }
 
         #[test]

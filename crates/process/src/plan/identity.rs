@@ -125,11 +125,11 @@ mod tests {
                 ..options()
             },
         );
-        let told = |line: &&str| {
+        let shown = |line: &&str| {
             let starts = ["error", "warning", "become"];
             starts.iter().any(|start| line.starts_with(start))
         };
-        assert_eq!(text.lines().filter(told).collect::<Vec<_>>(), expected);
+        assert_eq!(text.lines().filter(shown).collect::<Vec<_>>(), expected);
     }
 
     fn user(uid: u32, gid: u32, groups: &str) -> String {
