@@ -40,14 +40,15 @@ pub(crate) struct Row {
     pub(crate) controller: Controller,
     /// Its property below `linux.resources`; empty if only `unified` reaches it.
     pub(crate) property: &'static str,
-    pub(crate) v1: Support,
-    pub(crate) v2: Support,
+    pub(crate) v1: File,
+    pub(crate) v2: File,
 }
 
-/// Where one version has a setting.
-#[derive(Debug, PartialEq, Eq)]
+/// Whether a version has a setting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Support {
-    File(File),
+    /// In the file.
+    File,
     /// Needs none: it is always so, or it is written with another row's.
     Implied,
     /// Nowhere, which harms nobody: a warning.
@@ -56,9 +57,10 @@ pub(crate) enum Support {
     Refused(&'static str),
 }
 
-/// One file.
+/// The file of one version, or why there is none.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct File {
+    pub(crate) support: Support,
     /// `*` stands for a page size.
     pub(crate) name: &'static str,
     pub(crate) kind: Kind,
@@ -138,16 +140,22 @@ pub(crate) enum Hint {
     Device,
 }
 
-const GONE: &str = "ignored: kernels since 5.16 have no such limit";
-const NONE_IGNORED: Support = Support::Ignored("ignored: cgroup v2 has no such setting");
-const NONE: Support = Support::Refused("cgroup v2 has no such setting");
-const NO_REALTIME: Support = Support::Refused("cgroup v2 has no limit on realtime scheduling");
+const IMPLIED: File = none(Support::Implied);
+const GONE: File = none(Support::Ignored(
+    "ignored: kernels since 5.16 have no such limit",
+));
+const NONE_IGNORED: File = none(Support::Ignored("ignored: cgroup v2 has no such setting"));
+const NONE: File = none(Support::Refused("cgroup v2 has no such setting"));
+const NO_REALTIME: File = none(Support::Refused(
+    "cgroup v2 has no limit on realtime scheduling",
+));
 /// For what only v2 has: only `unified` reaches it, which is refused on v1 as a whole.
-const V2_ONLY: Support = Support::Refused("cgroup v1 has no such setting");
+const V2_ONLY: File = none(Support::Refused("cgroup v1 has no such setting"));
 
 /// A file with the most common columns.
 const fn file(name: &'static str, kind: Kind) -> File {
     File {
+        support: Support::File,
         name,
         kind,
         again: false,
@@ -180,10 +188,6 @@ impl File {
         Self { hint, ..self }
     }
 
-    const fn there(self) -> Support {
-        Support::File(self)
-    }
-
     /// Whether `name` is this file's.
     fn is_named(&self, name: &str) -> bool {
         match self.name.split_once('*') {
@@ -197,57 +201,57 @@ impl File {
 }
 
 impl Row {
-    pub(crate) fn support(&self, version: Version) -> &Support {
+    pub(crate) fn file(&self, version: Version) -> &File {
         match version {
             Version::V1 => &self.v1,
             Version::V2 => &self.v2,
         }
     }
 
-    /// Its file of version 1, of a row that has one.
-    pub(crate) fn v1_file(&'static self) -> &'static File {
-        match &self.v1 {
-            Support::File(file) => file,
-            _ => &UNKNOWN,
-        }
-    }
-
     /// The name of its file, for reading; empty if there is none.
     pub(crate) fn name(&self, version: Version) -> &'static str {
-        match self.support(version) {
-            Support::File(file) => file.name,
-            _ => "",
-        }
+        self.file(version).name
     }
 }
 
 /// What is known of the file with this name in `version`.
 pub(crate) fn find(version: Version, name: &str) -> &'static File {
-    let files = ALL.iter().filter_map(|row| match row.support(version) {
-        Support::File(file) => Some(file),
-        _ => None,
-    });
-    let mut named = files.filter(|file| file.is_named(name));
-    named.next().unwrap_or(&UNKNOWN)
-}
-
-const fn row(controller: Controller, property: &'static str, v1: Support, v2: Support) -> Row {
-    Row {
-        controller,
-        property,
-        v1,
-        v2,
-    }
+    let mut files = ALL.iter().map(|row| row.file(version));
+    files.find(|file| file.is_named(name)).unwrap_or(&UNKNOWN)
 }
 
 /// A file without a row.
 static UNKNOWN: File = file("", Kind::Line);
 
-/// Files that two rows share.
+const fn none(support: Support) -> File {
+    File {
+        support,
+        ..file("", Kind::Line)
+    }
+}
+
+const fn number(name: &'static str) -> File {
+    file(name, Kind::Number)
+}
+
+const fn limit(name: &'static str) -> File {
+    file(name, Kind::Limit)
+}
+
+const fn line(name: &'static str) -> File {
+    file(name, Kind::Line)
+}
+
+/// Files of both versions, or of two rows.
+const IDLE: File = file("cpu.idle", Kind::Idle).unit("CPUWeight", 252);
+const CPUS: File = cpuset("cpuset.cpus", "AllowedCPUs");
+const MEMS: File = cpuset("cpuset.mems", "AllowedMemoryNodes");
+const PROCESSES: File = file("pids.max", Kind::Processes).unit("TasksMax", 0);
+const RDMA_MAX: File = line("rdma.max").hint(Hint::RdmaDevice);
 const BFQ_WEIGHT: File = file("io.bfq.weight", Kind::Number)
     .restore(Restore::Value("default"))
     .hint(Hint::Disk);
-const IO_WEIGHT_FILE: File = file("io.weight", Kind::Weight)
+const WEIGHT: File = file("io.weight", Kind::Weight)
     .restore(Restore::Value("default"))
     .hint(Hint::Disk);
 
@@ -282,7 +286,12 @@ const fn huge(name: &'static str) -> File {
 macro_rules! table {
     ($($(#[$doc:meta])*
     $name:ident: $controller:expr, $property:literal, $v1:expr, $v2:expr;)*) => {
-        $($(#[$doc])* pub(crate) static $name: Row = row($controller, $property, $v1, $v2);)*
+        $($(#[$doc])* pub(crate) static $name: Row = Row {
+            controller: $controller,
+            property: $property,
+            v1: $v1,
+            v2: $v2,
+        };)*
         static ALL: &[&Row] = &[$(&$name),*];
     };
 }
@@ -290,163 +299,96 @@ macro_rules! table {
 // In the order of writing within a controller, as far as it matters.
 table! {
     /// Only `1` is left since Linux 5.11, and only for an empty cgroup.
-    MEMORY_HIERARCHY: MEMORY, "memory.useHierarchy",
-        file("memory.use_hierarchy", Kind::Number).there(),
-        Support::Implied;
+    MEMORY_HIERARCHY: MEMORY, "memory.useHierarchy", number("memory.use_hierarchy"), IMPLIED;
     MEMORY_LIMIT: MEMORY, "memory.limit",
-        signed("memory.limit_in_bytes").again().unit("MemoryLimit", 0).hint(Hint::Usage).there(),
-        file("memory.max", Kind::Limit).unit("MemoryMax", 0).there();
+        signed("memory.limit_in_bytes").again().unit("MemoryLimit", 0).hint(Hint::Usage),
+        limit("memory.max").unit("MemoryMax", 0);
     /// v1 counts memory and swap together, as the config does; v2 swap alone.
     MEMORY_SWAP: MEMORY, "memory.swap",
-        signed("memory.memsw.limit_in_bytes").again().hint(Hint::Usage).there(),
-        file("memory.swap.max", Kind::Limit).unit("MemorySwapMax", 0).there();
+        signed("memory.memsw.limit_in_bytes").again().hint(Hint::Usage),
+        limit("memory.swap.max").unit("MemorySwapMax", 0);
     /// Not memory.high: that one throttles, which no engine's user expects of a reservation.
     MEMORY_RESERVATION: MEMORY, "memory.reservation",
-        signed("memory.soft_limit_in_bytes").there(),
-        file("memory.low", Kind::Limit).unit("MemoryLow", 0).there();
-    MEMORY_SWAPPINESS: MEMORY, "memory.swappiness",
-        file("memory.swappiness", Kind::Number).there(),
-        NONE_IGNORED;
+        signed("memory.soft_limit_in_bytes"), limit("memory.low").unit("MemoryLow", 0);
+    MEMORY_SWAPPINESS: MEMORY, "memory.swappiness", number("memory.swappiness"), NONE_IGNORED;
     MEMORY_OOM_CONTROL: MEMORY, "memory.disableOOMKiller",
-        file("memory.oom_control", Kind::Number)
-            .restore(Restore::Field("oom_kill_disable"))
-            .there(),
-        NONE_IGNORED;
-    MEMORY_KERNEL: MEMORY, "memory.kernel", Support::Ignored(GONE), Support::Ignored(GONE);
-    MEMORY_KERNEL_TCP: MEMORY, "memory.kernelTCP", Support::Ignored(GONE), Support::Ignored(GONE);
-    MEMORY_HIGH: MEMORY, "",
-        V2_ONLY,
-        file("memory.high", Kind::Limit).unit("MemoryHigh", 0).there();
-    MEMORY_MIN: MEMORY, "",
-        V2_ONLY,
-        file("memory.min", Kind::Limit).unit("MemoryMin", 0).there();
-    /// Since Linux 5.19; its systemd property since 253.
-    MEMORY_ZSWAP: MEMORY, "",
-        V2_ONLY,
-        file("memory.zswap.max", Kind::Limit).unit("MemoryZSwapMax", 253).there();
+        number("memory.oom_control").restore(Restore::Field("oom_kill_disable")), NONE_IGNORED;
+    MEMORY_KERNEL: MEMORY, "memory.kernel", GONE, GONE;
+    MEMORY_KERNEL_TCP: MEMORY, "memory.kernelTCP", GONE, GONE;
+    MEMORY_HIGH: MEMORY, "", V2_ONLY, limit("memory.high").unit("MemoryHigh", 0);
+    MEMORY_MIN: MEMORY, "", V2_ONLY, limit("memory.min").unit("MemoryMin", 0);
+    /// Since Linux 5.19.
+    MEMORY_ZSWAP: MEMORY, "", V2_ONLY, limit("memory.zswap.max").unit("MemoryZSwapMax", 253);
     MEMORY_OOM_GROUP: MEMORY, "",
-        V2_ONLY,
-        file("memory.oom.group", Kind::KillAll).unit("OOMPolicy", 253).there();
+        V2_ONLY, file("memory.oom.group", Kind::KillAll).unit("OOMPolicy", 253);
 
-    CPU_IDLE: CPU, "cpu.idle",
-        file("cpu.idle", Kind::Idle).unit("CPUWeight", 252).there(),
-        file("cpu.idle", Kind::Idle).unit("CPUWeight", 252).there();
+    CPU_IDLE: CPU, "cpu.idle", IDLE, IDLE;
     CPU_SHARES: CPU, "cpu.shares",
-        file("cpu.shares", Kind::Number).unit("CPUShares", 0).there(),
-        file("cpu.weight", Kind::Weight).unit("CPUWeight", 0).restore(Restore::Weight).there();
-    CPU_PERIOD: CPU, "cpu.period",
-        file("cpu.cfs_period_us", Kind::Period).again().there(),
-        Support::Implied;
+        number("cpu.shares").unit("CPUShares", 0),
+        file("cpu.weight", Kind::Weight).unit("CPUWeight", 0).restore(Restore::Weight);
+    CPU_PERIOD: CPU, "cpu.period", file("cpu.cfs_period_us", Kind::Period).again(), IMPLIED;
     /// Quota per period is bounded by the parent's, so either order of v1's two may be the wrong
     /// one; v2's is refused as long as a burst from before is above it.
     CPU_QUOTA: CPU, "cpu.quota",
-        file("cpu.cfs_quota_us", Kind::Quota).again().unit("CPUQuotaPerSecUSec", 0).there(),
-        file("cpu.max", Kind::Bandwidth)
-            .again()
-            .unit("CPUQuotaPerSecUSec", 0)
-            .restore(Restore::Whole)
-            .there();
+        file("cpu.cfs_quota_us", Kind::Quota).again().unit("CPUQuotaPerSecUSec", 0),
+        file("cpu.max", Kind::Bandwidth).again().unit("CPUQuotaPerSecUSec", 0)
+            .restore(Restore::Whole);
     /// Refused as long as it is above the quota of before.
     CPU_BURST: CPU, "cpu.burst",
-        file("cpu.cfs_burst_us", Kind::Number).again().there(),
-        file("cpu.max.burst", Kind::Number).again().there();
+        number("cpu.cfs_burst_us").again(), number("cpu.max.burst").again();
     CPU_RT_PERIOD: CPU, "cpu.realtimePeriod",
-        file("cpu.rt_period_us", Kind::Number).again().hint(Hint::Realtime).there(),
-        NO_REALTIME;
+        number("cpu.rt_period_us").again().hint(Hint::Realtime), NO_REALTIME;
     CPU_RT_RUNTIME: CPU, "cpu.realtimeRuntime",
-        signed("cpu.rt_runtime_us").again().hint(Hint::Realtime).there(),
-        NO_REALTIME;
+        signed("cpu.rt_runtime_us").again().hint(Hint::Realtime), NO_REALTIME;
 
-    CPUSET_CPUS: CPUSET, "cpu.cpus",
-        cpuset("cpuset.cpus", "AllowedCPUs").there(),
-        cpuset("cpuset.cpus", "AllowedCPUs").there();
-    CPUSET_MEMS: CPUSET, "cpu.mems",
-        cpuset("cpuset.mems", "AllowedMemoryNodes").there(),
-        cpuset("cpuset.mems", "AllowedMemoryNodes").there();
+    CPUSET_CPUS: CPUSET, "cpu.cpus", CPUS, CPUS;
+    CPUSET_MEMS: CPUSET, "cpu.mems", MEMS, MEMS;
     /// Reads `root invalid (why)` if it is no partition.
     CPUSET_PARTITION: CPUSET, "",
-        V2_ONLY,
-        file("cpuset.cpus.partition", Kind::Line).restore(Restore::Word).there();
+        V2_ONLY, line("cpuset.cpus.partition").restore(Restore::Word);
 
-    PIDS_LIMIT: PIDS, "pids.limit",
-        file("pids.max", Kind::Processes).unit("TasksMax", 0).there(),
-        file("pids.max", Kind::Processes).unit("TasksMax", 0).there();
+    PIDS_LIMIT: PIDS, "pids.limit", PROCESSES, PROCESSES;
 
     /// Which file there is depends on the I/O scheduler: bfq brings its own.
-    IO_WEIGHT: IO, "blockIO.weight",
-        blkio("blkio.weight").unit("BlockIOWeight", 0).there(),
-        BFQ_WEIGHT.there();
+    IO_WEIGHT: IO, "blockIO.weight", blkio("blkio.weight").unit("BlockIOWeight", 0), BFQ_WEIGHT;
     IO_WEIGHT_OTHER: IO, "blockIO.weight",
-        blkio("blkio.bfq.weight").unit("BlockIOWeight", 0).there(),
-        IO_WEIGHT_FILE.unit("IOWeight", 0).there();
-    IO_LEAF_WEIGHT: IO, "blockIO.leafWeight",
-        blkio("blkio.leaf_weight").there(),
-        NONE_IGNORED;
-    IO_DEVICE_WEIGHT: IO, "blockIO.weightDevice",
-        blkio("blkio.weight_device").there(),
-        BFQ_WEIGHT.there();
+        blkio("blkio.bfq.weight").unit("BlockIOWeight", 0), WEIGHT.unit("IOWeight", 0);
+    IO_LEAF_WEIGHT: IO, "blockIO.leafWeight", blkio("blkio.leaf_weight"), NONE_IGNORED;
+    IO_DEVICE_WEIGHT: IO, "blockIO.weightDevice", blkio("blkio.weight_device"), BFQ_WEIGHT;
     IO_DEVICE_WEIGHT_OTHER: IO, "blockIO.weightDevice",
-        blkio("blkio.bfq.weight_device").there(),
-        IO_WEIGHT_FILE.unit("IODeviceWeight", 0).there();
+        blkio("blkio.bfq.weight_device"), WEIGHT.unit("IODeviceWeight", 0);
     IO_DEVICE_LEAF_WEIGHT: IO, "blockIO.weightDevice",
-        blkio("blkio.leaf_weight_device").there(),
-        NONE_IGNORED;
+        blkio("blkio.leaf_weight_device"), NONE_IGNORED;
     IO_READ_BYTES: IO, "blockIO.throttleReadBpsDevice",
-        blkio("blkio.throttle.read_bps_device").there(),
-        io_max("rbps", "IOReadBandwidthMax").there();
+        blkio("blkio.throttle.read_bps_device"), io_max("rbps", "IOReadBandwidthMax");
     IO_WRITE_BYTES: IO, "blockIO.throttleWriteBpsDevice",
-        blkio("blkio.throttle.write_bps_device").there(),
-        io_max("wbps", "IOWriteBandwidthMax").there();
+        blkio("blkio.throttle.write_bps_device"), io_max("wbps", "IOWriteBandwidthMax");
     IO_READS: IO, "blockIO.throttleReadIOPSDevice",
-        blkio("blkio.throttle.read_iops_device").there(),
-        io_max("riops", "IOReadIOPSMax").there();
+        blkio("blkio.throttle.read_iops_device"), io_max("riops", "IOReadIOPSMax");
     IO_WRITES: IO, "blockIO.throttleWriteIOPSDevice",
-        blkio("blkio.throttle.write_iops_device").there(),
-        io_max("wiops", "IOWriteIOPSMax").there();
+        blkio("blkio.throttle.write_iops_device"), io_max("wiops", "IOWriteIOPSMax");
     IO_LATENCY: IO, "",
-        V2_ONLY,
-        file("io.latency", Kind::Line)
-            .restore(Restore::Value("target=0"))
-            .hint(Hint::Disk)
-            .there();
+        V2_ONLY, line("io.latency").restore(Restore::Value("target=0")).hint(Hint::Disk);
 
     HUGETLB_LIMIT: HUGETLB, "hugepageLimits",
-        huge("hugetlb.*.limit_in_bytes").there(),
-        huge("hugetlb.*.max").there();
+        huge("hugetlb.*.limit_in_bytes"), huge("hugetlb.*.max");
     /// Since Linux 5.7.
     HUGETLB_RESERVED: HUGETLB, "hugepageLimits",
-        huge("hugetlb.*.rsvd.limit_in_bytes").there(),
-        huge("hugetlb.*.rsvd.max").there();
-    NET_CLASS: NET_CLS, "network.classID", file("net_cls.classid", Kind::Number).there(), NONE;
-    NET_PRIORITY: NET_PRIO, "network.priorities",
-        file("net_prio.ifpriomap", Kind::Line).there(),
-        NONE;
-    RDMA_LIMIT: RDMA, "rdma",
-        file("rdma.max", Kind::Line).hint(Hint::RdmaDevice).there(),
-        file("rdma.max", Kind::Line).hint(Hint::RdmaDevice).there();
+        huge("hugetlb.*.rsvd.limit_in_bytes"), huge("hugetlb.*.rsvd.max");
+    NET_CLASS: NET_CLS, "network.classID", number("net_cls.classid"), NONE;
+    NET_PRIORITY: NET_PRIO, "network.priorities", line("net_prio.ifpriomap"), NONE;
+    RDMA_LIMIT: RDMA, "rdma", RDMA_MAX, RDMA_MAX;
     /// v2 has a program in their place.
-    DEVICES_ALLOW: DEVICES, "devices",
-        file("devices.allow", Kind::Line).hint(Hint::Device).there(),
-        Support::Implied;
-    DEVICES_DENY: DEVICES, "devices",
-        file("devices.deny", Kind::Line).hint(Hint::Device).there(),
-        Support::Implied;
+    DEVICES_ALLOW: DEVICES, "devices", line("devices.allow").hint(Hint::Device), IMPLIED;
+    DEVICES_DENY: DEVICES, "devices", line("devices.deny").hint(Hint::Device), IMPLIED;
 
     // Only read.
-    MEMORY_USAGE: MEMORY, "",
-        file("memory.usage_in_bytes", Kind::Number).there(),
-        file("memory.current", Kind::Number).there();
+    MEMORY_USAGE: MEMORY, "", number("memory.usage_in_bytes"), number("memory.current");
     /// v2: since Linux 5.19.
-    MEMORY_PEAK: MEMORY, "",
-        file("memory.max_usage_in_bytes", Kind::Number).there(),
-        file("memory.peak", Kind::Number).there();
+    MEMORY_PEAK: MEMORY, "", number("memory.max_usage_in_bytes"), number("memory.peak");
     /// Counts the kills for want of memory in its line `oom_kill`.
-    MEMORY_EVENTS: MEMORY, "",
-        file("memory.oom_control", Kind::Line).there(),
-        file("memory.events", Kind::Line).there();
-    PIDS_USAGE: PIDS, "",
-        file("pids.current", Kind::Number).there(),
-        file("pids.current", Kind::Number).there();
+    MEMORY_EVENTS: MEMORY, "", line("memory.oom_control"), line("memory.events");
+    PIDS_USAGE: PIDS, "", number("pids.current"), number("pids.current");
 }
 
 /// The rows of the four keys of `io.max`.

@@ -7,7 +7,7 @@ use super::write::Write;
 use crate::Result;
 use crate::table::{
     IO_DEVICE_LEAF_WEIGHT, IO_DEVICE_WEIGHT, IO_DEVICE_WEIGHT_OTHER, IO_LEAF_WEIGHT, IO_READ_BYTES,
-    IO_READS, IO_WEIGHT, IO_WEIGHT_OTHER, IO_WRITE_BYTES, IO_WRITES, Row, Support, Version,
+    IO_READS, IO_WEIGHT, IO_WEIGHT_OTHER, IO_WRITE_BYTES, IO_WRITES, Row, Version,
 };
 use crate::value::{Device, Value};
 
@@ -72,14 +72,8 @@ fn weights(
         Version::V1 => weight,
         Version::V2 => io_weight(weight),
     };
-    let instead = match other.support(version) {
-        Support::File(file) => Some(Write::new(file, value(spread), source)),
-        _ => None,
-    };
-    limits.add(row, source, value(weight), |write| match instead {
-        Some(other) => write.or(other),
-        None => write,
-    })
+    let other = Write::new(other.file(version), value(spread), source);
+    limits.add(row, source, value(weight), |write| write.or(other))
 }
 
 /// 10..=1000 of v1 spread over 1..=10000 of v2.

@@ -275,7 +275,7 @@ pub(super) fn v1_line(rule: &DeviceRule, source: &str) -> Write {
     } else {
         &DEVICES_DENY
     };
-    Write::new(row.v1_file(), line(rule), source)
+    Write::new(&row.v1, line(rule), source)
 }
 
 fn v1_cannot(source: &str, rule: &DeviceRule) -> Error {

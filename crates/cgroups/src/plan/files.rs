@@ -195,7 +195,7 @@ fn hierarchies(
         }
         let inherit = if has("cpuset") {
             let rows = [&CPUSET_CPUS, &CPUSET_MEMS].into_iter();
-            rows.map(|row| name(row.v1_file(), hierarchy).to_owned())
+            rows.map(|row| name(&row.v1, hierarchy).to_owned())
                 .collect()
         } else {
             Vec::new()

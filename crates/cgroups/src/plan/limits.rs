@@ -26,7 +26,7 @@ pub(super) struct Limits<'a> {
 
 /// Which cgroup has a controller's files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Owner {
+enum Location {
     Hierarchy(usize),
     Unified,
     Nowhere,
@@ -52,17 +52,17 @@ impl<'a> Limits<'a> {
 
     /// Whose files the settings of `controller` go into.
     pub(super) fn version(&self, controller: Controller) -> Version {
-        match self.owner(controller) {
-            Owner::Hierarchy(_) => Version::V1,
-            Owner::Unified => Version::V2,
-            Owner::Nowhere if self.layout.mode == CgroupMode::V2 => Version::V2,
-            Owner::Nowhere => Version::V1,
+        match self.location(controller) {
+            Location::Hierarchy(_) => Version::V1,
+            Location::Unified => Version::V2,
+            Location::Nowhere if self.layout.mode == CgroupMode::V2 => Version::V2,
+            Location::Nowhere => Version::V1,
         }
     }
 
     /// Whether a v1 hierarchy has `controller`.
     pub(super) fn is_on_v1(&self, controller: Controller) -> bool {
-        matches!(self.owner(controller), Owner::Hierarchy(_))
+        matches!(self.location(controller), Location::Hierarchy(_))
     }
 
     /// One setting by its own property, if the config has it.
@@ -81,29 +81,30 @@ impl<'a> Limits<'a> {
         value: Value,
         adjust: impl FnOnce(Write) -> Write,
     ) -> Result<()> {
-        let file = match row.support(self.version(row.controller)) {
-            Support::File(file) => file,
+        let file = row.file(self.version(row.controller));
+        match file.support {
+            Support::File => {}
             Support::Implied => return Ok(()),
             Support::Ignored(why) => {
                 self.warnings.push(format!("{}: {why}", property(source)));
                 return Ok(());
             }
-            Support::Refused(why) => return Err(Error::config(source, *why)),
-        };
+            Support::Refused(why) => return Err(Error::config(source, why)),
+        }
         let write = adjust(Write::new(file, value, source));
-        match self.owner(row.controller) {
-            Owner::Hierarchy(index) => {
+        match self.location(row.controller) {
+            Location::Hierarchy(index) => {
                 let name = self.layout.hierarchies.get(index).map(|of| name(file, of));
                 if let (Some(list), Some(name)) = (self.hierarchies.get_mut(index), name) {
                     let is_renamed = name != file.name;
                     list.push(if is_renamed { write.named(name) } else { write });
                 }
             }
-            Owner::Unified => {
+            Location::Unified => {
                 self.require(row.controller.v2, source);
                 self.unified.push(write);
             }
-            Owner::Nowhere => {
+            Location::Nowhere => {
                 let name = match self.version(row.controller) {
                     Version::V1 => row.controller.v1,
                     Version::V2 => row.controller.v2,
@@ -122,16 +123,16 @@ impl<'a> Limits<'a> {
         }
     }
 
-    fn owner(&self, controller: Controller) -> Owner {
+    fn location(&self, controller: Controller) -> Location {
         let has = |of: &Hierarchy| of.controllers.iter().any(|name| name == controller.v1);
         if let Some(index) = self.layout.hierarchies.iter().position(has) {
-            return Owner::Hierarchy(index);
+            return Location::Hierarchy(index);
         }
         match &self.layout.unified {
             Some(tree) if tree.controllers.iter().any(|name| name == controller.v2) => {
-                Owner::Unified
+                Location::Unified
             }
-            _ => Owner::Nowhere,
+            _ => Location::Nowhere,
         }
     }
 }

@@ -7,7 +7,7 @@ use coracle_bundle::{Limit, NumberList};
 use coracle_dbus::{Kind as Type, Value as Variant};
 
 use crate::plan::write::{Absent, Write};
-use crate::table::{IO_DEVICE_WEIGHT_OTHER, Kind, Support, THROTTLES};
+use crate::table::{IO_DEVICE_WEIGHT_OTHER, Kind, THROTTLES};
 use crate::value::{Bandwidth, Device, PERIOD_DEFAULT_USEC, Value, limit};
 
 /// One property of a unit.
@@ -139,9 +139,7 @@ impl List {
             }
             (Kind::KillAll, _) => {}
             (Kind::Weight, Value::Device(device, weight)) => {
-                if let Support::File(file) = &IO_DEVICE_WEIGHT_OTHER.v2
-                    && let Some((name, _)) = file.unit
-                {
+                if let Some((name, _)) = IO_DEVICE_WEIGHT_OTHER.v2.unit {
                     self.add_device(name, (device, Limit::Amount(weight)), source);
                 }
             }
@@ -211,10 +209,8 @@ impl List {
                 continue;
             };
             let is_it = |kind| matches!(kind, Kind::Throttle(of) if of == key);
-            let unit = THROTTLES.iter().find_map(|row| match &row.v2 {
-                Support::File(file) if is_it(file.kind) => file.unit,
-                _ => None,
-            });
+            let row = THROTTLES.iter().find(|row| is_it(row.v2.kind));
+            let unit = row.and_then(|row| row.v2.unit);
             if let (Some((name, _)), Some(limit)) = (unit, limit(value)) {
                 self.add_device(name, (device, limit), source);
             }
