@@ -29,11 +29,8 @@ pub use init_cgroup::enter_init_cgroup;
 pub use kill::{kill, release};
 pub use processes::{follow, processes, processes_in_moved};
 pub use remove::{remove, remove_planned, undo};
-pub use runtime::{
-    Created, Joining, at_init, create, enclose, enter, find, oom_killed, open, open_procs,
-    planned_record,
-};
+pub use runtime::{Joining, at_init, create, enclose, find, oom_killed, open, planned_record};
 pub use statistics::statistics;
-pub use systemd::{UnitAction, join_unit};
+pub use systemd::UnitAction;
 pub use update::{Undo, survey, update};
 pub use watch::{CgroupEvent, Watch, watch};

@@ -44,10 +44,10 @@ mod table;
 mod value;
 
 pub use apply::{
-    CgroupEvent, Created, Joining, Undo, UnitAction, Watch, at_init, create, enclose, enter,
-    enter_init_cgroup, find, follow, freeze, freezer, is_frozen, join, join_unit, kill, oom_killed,
-    open, open_procs, planned_record, processes, processes_in_moved, release, remove,
-    remove_planned, statistics, survey, thaw, undo, update, watch,
+    CgroupEvent, Joining, Undo, UnitAction, Watch, at_init, create, enclose, enter_init_cgroup,
+    find, follow, freeze, freezer, is_frozen, join, kill, oom_killed, open, planned_record,
+    processes, processes_in_moved, release, remove, remove_planned, statistics, survey, thaw, undo,
+    update, watch,
 };
 pub use error::{Error, Result, UnitProblem};
 pub use plan::{

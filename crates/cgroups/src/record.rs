@@ -144,7 +144,7 @@ impl Record {
         let cgroups = self.hierarchies.iter().map(|directory| &directory.path);
         let groups = self.resctrl.iter().map(|group| &group.path);
         let step = usize::try_from(step).unwrap_or(usize::MAX);
-        // After them may come the file of `open_procs`, and then init's own cgroup.
+        // After them may come the file of `Joining::join_alone`, and then init's own cgroup.
         let unified = self.unified.iter().map(|directory| directory.path.clone());
         let below = self.unified.iter().zip(&self.init_cgroup);
         let below = below.map(|(unified, name)| unified.path.join(name));

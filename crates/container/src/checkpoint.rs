@@ -16,17 +16,17 @@ use nix::unistd::Uid;
 use crate::delete;
 use crate::descriptors;
 use crate::error::{Error, io_errno};
-use crate::handoff;
 use crate::identity::has_ended;
 use crate::inspect::allow;
 use crate::lock;
 use crate::options::Force;
+use crate::outputs;
 use crate::record::Record;
 use crate::restore;
 use crate::status::{Status, Verb};
 use crate::store::Store;
 
-/// What `checkpoint` is asked.
+/// The options of `checkpoint`.
 #[derive(Clone, Debug)]
 pub struct CheckpointOptions {
     /// The container.
@@ -50,7 +50,7 @@ pub struct CheckpointOptions {
 }
 
 /// Called about once a second while criu works, with the bytes of memory written so far.
-pub type Progress<'a> = &'a mut dyn FnMut(u64);
+pub type Written<'a> = &'a mut dyn FnMut(u64);
 
 /// Writes the container's processes into files. It is deleted then, unless it is to go on.
 /// Returns warnings, one line each.
@@ -60,7 +60,7 @@ pub type Progress<'a> = &'a mut dyn FnMut(u64);
 pub fn checkpoint(
     store: &Store,
     options: &CheckpointOptions,
-    progress: Progress,
+    written: Written,
 ) -> Result<Vec<String>, Error> {
     let directory = store.open(&options.id)?;
     let _lock = lock::acquire(&directory)?;
@@ -92,7 +92,7 @@ pub fn checkpoint(
     let request = coracle_checkpoint::dump(&facts.dump(options, &config));
     let mut notified = |notification| {
         match notification {
-            Notification::Waiting => progress(images.pages_bytes()),
+            Notification::Waiting => written(images.pages_bytes()),
             Notification::StatusReady => {
                 // Its end tells as well, should nobody read.
                 if let Some(mut file) = status_fd.take() {
@@ -158,7 +158,7 @@ fn open_status_fd(number: i32) -> Result<File, Error> {
         flag: "--status-fd",
         reason: format!("descriptor {number}: {problem}"),
     };
-    match handoff::inherited_mode(number) {
+    match outputs::inherited_mode(number) {
         None => Err(refused("the caller has not opened it")),
         Some(OFlag::O_RDONLY) => Err(refused("it is not open for writing")),
         Some(_) => OpenOptions::new()

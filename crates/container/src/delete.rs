@@ -5,7 +5,6 @@ use std::os::fd::AsFd;
 use coracle_bundle::{ContainerId, HookPoint};
 use coracle_program::Limits;
 
-use crate::build::ran_hooks;
 use crate::error::Error;
 use crate::interrupt;
 use crate::lock;
@@ -125,9 +124,9 @@ pub(crate) fn end(
     force: Force,
 ) -> Result<Vec<String>, Error> {
     let was_over = is_over(record);
-    let steps = &directory.steps;
+    let progress = &directory.progress;
     end_processes(&directory.id, record)?;
-    steps.done(format_args!("no process is left"));
+    progress.done(format_args!("no process is left"));
     let interrupts = match record.network.is_some() || record.poststop_hooks {
         true => Some(interrupt::spare_first()?),
         false => None,
@@ -139,11 +138,11 @@ pub(crate) fn end(
             true => remove_cgroup(cgroup)?,
             false => coracle_cgroups::remove_planned(cgroup)?,
         }
-        steps.done(format_args!("removed the cgroup"));
+        progress.done(format_args!("removed the cgroup"));
     }
     if let Some(mount) = &record.host_mount {
         undo::detach(mount)?;
-        steps.done(format_args!("unmounted {}", mount.display()));
+        progress.done(format_args!("unmounted {}", mount.display()));
     }
     let hooks = poststop_hooks(directory, record);
     directory.remove()?;
@@ -162,7 +161,7 @@ pub(crate) fn end(
         },
     );
     if failures.is_empty() {
-        ran_hooks(steps, &hooks, HookPoint::Poststop);
+        progress.ran_hooks(&hooks, HookPoint::Poststop);
     }
     warnings.extend(failures.iter().map(ToString::to_string));
     Ok(warnings)

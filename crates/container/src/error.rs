@@ -31,7 +31,7 @@ pub enum Error {
     #[error(transparent)]
     Cgroups(#[from] coracle_cgroups::Error),
     /// The cgroup that `exec --cgroup` names is not there, or cannot be joined.
-    #[error("--cgroup {asked}: adding pid of the new process to cgroups: {}", match &**source {
+    #[error("--cgroup {requested}: adding pid of the new process to cgroups: {}", match &**source {
         // Scripts match these words. Engines take them for a missing program, but use no --cgroup.
         coracle_cgroups::Error::Open { path, errno: Errno::ENOENT } => {
             format!("open {path:?}: no such file or directory")
@@ -39,8 +39,8 @@ pub enum Error {
         source => source.to_string(),
     })]
     SubCgroup {
-        /// As given.
-        asked: String,
+        /// As the caller names it.
+        requested: String,
         /// Why. Boxed: it is large and rare.
         source: Box<coracle_cgroups::Error>,
     },

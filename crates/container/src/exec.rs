@@ -1,4 +1,4 @@
-//! `exec`: one more process in a container, in the full cage of its stored config.
+//! `exec`: one more process in a container, confined as its stored config says.
 
 use std::ffi::{CString, OsString};
 use std::os::fd::{AsFd, OwnedFd};
@@ -6,32 +6,28 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use coracle_bundle::{Config, Namespace, Process};
 use coracle_cgroups::Joining;
-use coracle_launch::{Gate, Given, Launch, Slots};
+use coracle_launch::{Caller, Child, ContainerState, Plan, Point, Release, Request, Target};
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use nix::unistd::Pid;
 use serde::de::IgnoredAny;
 
-use crate::build;
-use crate::create::{Handoff, check_terminal};
-use crate::error::{Error, io_errno};
+use crate::error::Error;
 use crate::foreground::Signals;
-use crate::handoff;
 use crate::identity::{Identity, has_ended};
 use crate::input;
 use crate::inspect::{allow, read};
 use crate::moved;
 use crate::notify;
 use crate::options::{Attachment, ExecOptions, ExecProcess, Keyring};
+use crate::outputs::{self, Connections};
+use crate::prepare::check_terminal;
+use crate::progress::Progress;
 use crate::record::Record;
 use crate::run::Ended;
 use crate::state;
 use crate::status::{Status, Verb};
-use crate::steps::{BEFORE, FIRST, LAST, REST, Steps};
 use crate::store::Store;
-
-/// How long an init that was killed together with an exec may need to end, in milliseconds.
-const DEATH_MS: u32 = 100;
 
 /// Executes a process in a running (or created) container. In the foreground, returns its exit
 /// code.
@@ -47,199 +43,150 @@ pub fn exec(store: &Store, options: &ExecOptions) -> Result<Ended, Error> {
     };
     let status = allow(verb, &directory, &record)?;
     let config = coracle_bundle::parse(&record.bundle, &directory.config()?)?;
-    let (process, warnings) = process(options, &config)?;
+    let (process, mut warnings) = process(options, &config)?;
     check_terminal(
         process.terminal,
         options.attachment,
-        options.console_socket.as_deref(),
+        &options.outputs.console_socket,
     )?;
-    let console = options.console_socket.as_deref();
-    let pidfd_socket = options.pidfd_socket.as_deref();
-    let handoff = Handoff::of(console, pidfd_socket, options.pid_file.as_deref())?;
-    let asked = (options, &directory.steps);
-    let mut ended = launch(asked, (&record, status), &config, (&process, handoff))?;
-    ended.warnings.splice(0..0, warnings);
-    Ok(ended)
-}
-
-fn launch(
-    (options, steps): (&ExecOptions, &Steps),
-    (record, status): (&Record, Status),
-    config: &Config,
-    (process, handoff): (&Process, Handoff),
-) -> Result<Ended, Error> {
-    let (init, pidfd) = find_init(options, record)?;
-    let plan = plan(options, keyring(record), config, (process, &init))?;
-    steps.planned(&plan);
-    let cgroup = cgroup(options, record)?;
-    let signals = (options.attachment == Attachment::Foreground)
-        .then(Signals::catch)
-        .transpose()?;
-    let site = Site {
-        options,
-        steps,
+    let outputs = Connections::open(&options.outputs)?;
+    let (init, pidfd) = find_init(options, &record)?;
+    let plan = plan(options, &record, &config, (&process, &init))?;
+    directory.progress.planned(&plan);
+    let request = Request {
+        cgroup: joining(options, &record, &init)?,
+        target: Some(Target {
+            root: chroot(options, &config, (&init, &pidfd))?,
+            init: pidfd,
+        }),
+        release: Release::Socket,
+        private: Vec::new(),
+        interrupts: None,
+    };
+    let entering = Entering {
         plan: &plan,
-        state: state::for_hook(record, status, init.pid),
-        config,
-        init,
-        pidfd,
-        cgroup,
+        progress: &directory.progress,
+        state: || state::for_hook(&record, status, init.pid),
     };
-    let mut launch = match site.launch(site.joining()?) {
-        Err(error) if build::born_dead(&error, site.cgroup.as_ref()) => {
-            site.check_alive()?;
-            site.launch(build::rejoin(
-                site.cgroup.as_ref(),
-                Pid::from_raw(init.pid),
-            )?)?
-        }
-        launch => launch?,
-    };
-    let console = handoff.deliver(&mut launch, b"setns")?;
-    launch.start().inspect_err(|_| forget_pid(options))?;
-    steps.carried_out(&plan, &LAST);
-    steps.done(format_args!("the program runs"));
-    let refused = std::mem::take(&mut launch.warnings);
-    let released = launch.release()?;
-    let code = match signals {
-        Some(signals) => signals.wait(&released, console, None)?,
-        None => 0,
-    };
+    let (code, refused) = launch(options, request, outputs, entering)?;
+    warnings.extend(plan.warnings);
+    warnings.extend(refused);
     Ok(Ended {
         code,
-        warnings: [plan.warnings, refused].concat(),
+        warnings,
         ..Ended::default()
     })
 }
 
-/// Where the process is to be; `None` for a container without a cgroup.
-fn cgroup(
+/// Returns the exit code, and what could not be granted, one line each.
+fn launch(
     options: &ExecOptions,
-    record: &Record,
-) -> Result<Option<coracle_cgroups::Record>, Error> {
+    request: Request,
+    mut outputs: Connections,
+    mut entering: Entering<impl Fn() -> Vec<u8>>,
+) -> Result<(i32, Vec<String>), Error> {
+    let signals = (options.attachment == Attachment::Foreground)
+        .then(Signals::catch)
+        .transpose()?;
+    let launched = coracle_launch::launch(entering.plan, request, &mut entering);
+    let mut launch = launched.map_err(|error| match error {
+        Error::Launch(coracle_launch::Error::ContainerEnded) => stopped(options),
+        error => error,
+    })?;
+    let master = launch.take_console();
+    let console = master.map(|master| outputs.send_console(master));
+    let console = console.transpose()?.flatten();
+    let pid_file = outputs.send_child(b"setns", launch.child())?;
+    launch.start().inspect_err(|_| {
+        if let Some(path) = pid_file {
+            let _ = std::fs::remove_file(path);
+        }
+    })?;
+    entering.reached(Point::Started);
+    entering.progress.done(format_args!("the program runs"));
+    let refused = launch.take_warnings();
+    let child = launch.release()?;
+    let code = match signals {
+        Some(signals) => signals.wait(&child, console, None)?,
+        None => 0,
+    };
+    Ok((code, refused))
+}
+
+/// A process on its way into a container.
+struct Entering<'a, S> {
+    plan: &'a Plan,
+    progress: &'a Progress,
+    /// The container's.
+    state: S,
+}
+
+impl<S: Fn() -> Vec<u8>> Caller for Entering<'_, S> {
+    type Error = Error;
+
+    fn reached(&mut self, point: Point) {
+        self.progress.reached(self.plan, point);
+    }
+
+    fn cloned(&mut self, child: &Child) -> Result<(), Error> {
+        let pid = child.pid;
+        self.progress.done(format_args!("cloned process {pid}"));
+        Ok(())
+    }
+
+    fn state(&mut self, _: &Child) -> ContainerState {
+        state::with_version((self.state)())
+    }
+}
+
+/// The cgroup, open for the process to join.
+fn joining(options: &ExecOptions, record: &Record, init: &Identity) -> Result<Joining, Error> {
+    let init = Pid::from_raw(init.pid);
     let groups = moved::groups(record);
     let groups = groups.as_ref().map(|groups| groups.now());
     if options.cgroup.is_empty() {
-        return Ok(groups.map(coracle_cgroups::at_init));
+        return match groups.map(coracle_cgroups::at_init) {
+            Some(cgroup) => Ok(coracle_cgroups::open(&cgroup, init)?),
+            None => Ok(Joining::default()),
+        };
     }
     // Of a container without a cgroup, an empty record: then the path is refused.
     let own = groups.cloned().unwrap_or_default();
-    Ok(Some(coracle_cgroups::sub_cgroup(&own, &options.cgroup)?))
+    let cgroup = coracle_cgroups::sub_cgroup(&own, &options.cgroup)?;
+    let opened = coracle_cgroups::open(&cgroup, init);
+    let joining = opened.map_err(|source| Error::SubCgroup {
+        requested: options.cgroup.join(" "),
+        source: Box::new(source),
+    })?;
+    // No other cgroup than the one that the caller names.
+    Ok(Joining {
+        fallback: None,
+        ..joining
+    })
 }
 
-/// What `create` was asked to do with the session keyring holds for `exec` too.
-fn keyring(record: &Record) -> Keyring {
-    match record.no_new_keyring {
-        true => Keyring::Inherited,
-        false => Keyring::New,
+/// A container without a mount namespace is confined by chroot(2) alone, which setns(2) does not
+/// enter.
+fn chroot(
+    options: &ExecOptions,
+    config: &Config,
+    (init, pidfd): (&Identity, &OwnedFd),
+) -> Result<Option<OwnedFd>, Error> {
+    if config.linux.namespaces.mount != Namespace::Inherit {
+        return Ok(None);
     }
-}
-
-/// Takes away the pid of a process that was not to be.
-fn forget_pid(options: &ExecOptions) {
-    if let Some(path) = &options.pid_file {
-        let _ = std::fs::remove_file(path);
-    }
-}
-
-/// Where the process goes.
-struct Site<'a> {
-    options: &'a ExecOptions,
-    steps: &'a Steps,
-    plan: &'a coracle_launch::Plan,
-    /// The container's.
-    state: Vec<u8>,
-    config: &'a Config,
-    init: Identity,
-    pidfd: OwnedFd,
-    cgroup: Option<coracle_cgroups::Record>,
-}
-
-impl<'a> Site<'a> {
-    /// The cgroup, open for the process to be born into.
-    fn joining(&self) -> Result<Joining, Error> {
-        let Some(cgroup) = &self.cgroup else {
-            return Ok(Joining::default());
-        };
-        let opened = coracle_cgroups::open(cgroup, Pid::from_raw(self.init.pid));
-        if self.options.cgroup.is_empty() {
-            return Ok(opened?);
-        }
-        let joining = opened.map_err(|source| Error::SubCgroup {
-            asked: self.options.cgroup.join(" "),
-            source: Box::new(source),
-        })?;
-        // Who names a cgroup means it: no second choice.
-        Ok(Joining {
-            fallback: None,
-            ..joining
-        })
-    }
-
-    /// Who was killed with the whole container must not come again: its cgroup, which nobody kills
-    /// a second time, would never be empty.
-    fn check_alive(&self) -> Result<(), Error> {
-        let ended = coracle_sys::poll_readable(&[self.pidfd.as_fd()], Some(DEATH_MS));
-        match ended {
-            Ok(0) => Ok(()),
-            Ok(_) => Err(stopped(self.options)),
-            Err(errno) => Err(Error::System {
-                attempted: "wait for init's end",
-                errno,
-            }),
-        }
-    }
-
-    /// Clones the process and sees it through to the point where only its start is missing.
-    fn launch(&self, joining: Joining) -> Result<Launch<'a>, Error> {
-        let pidfd = self.pidfd.try_clone().map_err(|error| Error::System {
-            attempted: "duplicate init's pidfd",
-            errno: io_errno(&error),
-        })?;
-        let given = Given {
-            cgroup: self.cgroup.clone().unwrap_or_default(),
-            into: joining.into,
-            fallback: joining.fallback,
-            tasks: joining.tasks,
-            leaf: None,
-            place: joining.unit_action,
-            exec_root: self.chroot()?,
-            init: Some(pidfd),
-            gate: Gate::Link,
-            private: Vec::new(),
-        };
-        let slots = Slots::open(self.plan, given)?;
-        let mut launch = coracle_launch::spawn(self.plan, slots, None)?;
-        launch.settle()?;
-        self.steps.carried_out(self.plan, &BEFORE);
-        let pid = launch.pid();
-        self.steps.done(format_args!("cloned process {pid}"));
-        launch.admit()?;
-        launch.created(&state::told(&self.state))?;
-        self.steps.carried_out(self.plan, &FIRST);
-        self.steps.carried_out(self.plan, &REST);
-        Ok(launch)
-    }
-
-    /// A container without a mount namespace is confined by chroot(2) alone, which setns(2) does
-    /// not enter.
-    fn chroot(&self) -> Result<Option<OwnedFd>, Error> {
-        if self.config.linux.namespaces.mount != Namespace::Inherit {
-            return Ok(None);
-        }
-        let path = format!("/proc/{}/root", self.init.pid);
-        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let root = open(path.as_str(), flags, Mode::empty());
-        // It lived while the path was opened, or else the path may have been a later process's.
-        match has_ended(self.pidfd.as_fd()).and_then(|ended| Ok((root?, ended))) {
-            Ok((root, false)) => Ok(Some(root)),
-            Ok((_, true)) => Err(stopped(self.options)),
-            Err(errno) => Err(Error::Store {
-                call: "open",
-                path: path.into(),
-                errno,
-            }),
-        }
+    let path = format!("/proc/{}/root", init.pid);
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let root = open(path.as_str(), flags, Mode::empty());
+    // It lived while the path was opened, or else the path may have been a later process's.
+    match has_ended(pidfd.as_fd()).and_then(|ended| Ok((root?, ended))) {
+        Ok((root, false)) => Ok(Some(root)),
+        Ok((_, true)) => Err(stopped(options)),
+        Err(errno) => Err(Error::Store {
+            call: "open",
+            path: path.into(),
+            errno,
+        }),
     }
 }
 
@@ -267,12 +214,12 @@ fn find_init(options: &ExecOptions, record: &Record) -> Result<(Identity, OwnedF
 
 fn plan(
     options: &ExecOptions,
-    keyring: Keyring,
+    record: &Record,
     config: &Config,
     (process, init): (&Process, &Identity),
-) -> Result<coracle_launch::Plan, Error> {
+) -> Result<Plan, Error> {
     let listen_fds = notify::listen_fds();
-    let preserved_fds = handoff::preserved(listen_fds, options.preserve_fds)?;
+    let preserved_fds = outputs::preserved(listen_fds, options.preserve_fds)?;
     let host = coracle_host::probe(coracle_launch::needs_exec(config, process))?;
     let namespaces = coracle_host::namespaces_of(init.pid)?;
     let options = coracle_launch::Options {
@@ -280,7 +227,11 @@ fn plan(
         manager: Default::default(),
         rootless: Default::default(),
         change_root: Default::default(),
-        keyring,
+        // The flag of `create` holds for `exec` too.
+        keyring: match record.no_new_keyring {
+            true => Keyring::Inherited,
+            false => Keyring::New,
+        },
         environment: Vec::new(),
         preserved_fds,
         network: None,
@@ -321,8 +272,8 @@ fn process(options: &ExecOptions, config: &Config) -> Result<(Process, Vec<Strin
     Ok((process, warnings))
 }
 
-/// What the file does not mention of the cage is the config's: a caller who leaves a wall out does
-/// not tear it down (CMD-10).
+/// What the file does not mention of the confinement is the config's: a file without, say,
+/// capabilities must not make the process stronger than the container's own (CMD-10).
 fn inherit(mut process: Process, text: &[u8], config: &Config) -> Process {
     #[derive(Default, serde::Deserialize)]
     #[serde(default, rename_all = "camelCase")]

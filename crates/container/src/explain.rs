@@ -5,12 +5,13 @@ use std::path::Path;
 
 use coracle_bundle::Namespace;
 use coracle_checkpoint::{CgroupsMode, Flags, Images, LsmLabels, Need, Restore, RestoreFacts};
+use coracle_launch::Point;
 use coracle_text::one_line;
 use serde::Serialize;
 
-use crate::create::{self, Prepared};
 use crate::error::Error;
 use crate::options::{Attachment, CreateOptions};
+use crate::prepare::{Prepared, prepare};
 use crate::restore;
 use crate::store::Store;
 
@@ -114,6 +115,7 @@ pub fn explain_restore(
         name: "images",
         actor: "criu",
         steps,
+        point: Point::Elsewhere,
     };
     stages.insert(after.unwrap_or(stages.len()), criu);
     Ok(Explanation {
@@ -124,12 +126,12 @@ pub fn explain_restore(
 }
 
 /// A terminal without a socket for it is one of `run` in the foreground.
-fn prepared(store: &Store, options: &CreateOptions) -> Result<Prepared, Error> {
-    let attachment = match options.console_socket {
+fn prepared<'a>(store: &Store, options: &'a CreateOptions) -> Result<Prepared<'a>, Error> {
+    let attachment = match options.outputs.console_socket {
         Some(_) => Attachment::Detached,
         None => Attachment::Foreground,
     };
-    create::prepare(store, options, attachment)
+    prepare(store, options, attachment)
 }
 
 #[cfg(test)]
@@ -145,6 +147,7 @@ mod tests {
                 name: "program",
                 actor: "init",
                 steps: vec![format!("execute ü {hostile}")],
+                point: Point::Started,
             }],
             warnings: vec![hostile.to_owned()],
         };

@@ -3,7 +3,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use coracle_launch::Released;
+use coracle_launch::Child;
 use coracle_sys::ExitStatus;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -48,7 +48,7 @@ impl Signals {
     /// Waits for the process and returns its exit code, 128 + n for signal n.
     pub(crate) fn wait(
         self,
-        process: &Released,
+        process: &Child,
         console: Option<OwnedFd>,
         proxy: Option<&Proxy>,
     ) -> Result<i32, Error> {
@@ -73,7 +73,7 @@ impl Signals {
 /// One foreground process under watch.
 struct Watch<'a> {
     signals: Signals,
-    process: &'a Released,
+    process: &'a Child,
     proxy: Option<&'a Proxy>,
     relay: Option<Relay>,
     ended: Option<ExitStatus>,

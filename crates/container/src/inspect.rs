@@ -101,8 +101,8 @@ fn freezer(store: &Store, id: &ContainerId, verb: Verb) -> Result<(), Error> {
     match moved::groups(&record).filter(|groups| groups.now().has_cgroups()) {
         Some(groups) => {
             apply(groups.ours(id, name)?)?;
-            let steps = &directory.steps;
-            steps.done(format_args!("{name}d every process of the cgroup"));
+            let progress = &directory.progress;
+            progress.done(format_args!("{name}d every process of the cgroup"));
             Ok(())
         }
         None => Err(Error::NoCgroup {

@@ -29,8 +29,8 @@ pub fn kill(store: &Store, id: &ContainerId, signal: i32, scope: Scope) -> Resul
     let reached = match record.own_cgroup() {
         Some(cgroup) if everything && !record.own_pid_namespace => {
             let reached = signal_cgroup(cgroup, record.init.as_ref(), signal)?;
-            let steps = &directory.steps;
-            steps.done(format_args!("sent signal {signal} to every process"));
+            let progress = &directory.progress;
+            progress.done(format_args!("sent signal {signal} to every process"));
             reached
         }
         _ => false,
@@ -45,8 +45,8 @@ pub fn kill(store: &Store, id: &ContainerId, signal: i32, scope: Scope) -> Resul
         _ => None,
     };
     signal_init(id, &record, signal)?;
-    let steps = &directory.steps;
-    steps.done(format_args!("sent signal {signal} to init"));
+    let progress = &directory.progress;
+    progress.done(format_args!("sent signal {signal} to init"));
     if let Some(Ok(cgroup)) = groups.as_ref().map(|groups| groups.ours(id, "kill")) {
         coracle_cgroups::release(cgroup)?;
     }

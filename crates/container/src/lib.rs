@@ -19,10 +19,10 @@
 //! - A failed creation takes back what it made, last first.
 //! - The bundle's config is read once: later verbs read the private copy.
 
-mod build;
 mod checkpoint;
 mod clear;
 mod create;
+mod creation;
 mod delete;
 mod descriptors;
 mod error;
@@ -30,7 +30,6 @@ mod events;
 mod exec;
 mod explain;
 mod foreground;
-mod handoff;
 mod identity;
 mod input;
 mod inspect;
@@ -43,6 +42,9 @@ mod network;
 mod networks;
 mod notify;
 mod options;
+mod outputs;
+mod prepare;
+mod progress;
 mod record;
 mod relay;
 mod restore;
@@ -50,14 +52,13 @@ mod run;
 mod start;
 mod state;
 mod status;
-mod steps;
 mod store;
 mod timestamp;
 mod torn;
 mod undo;
 mod update;
 
-pub use checkpoint::{CheckpointOptions, Progress, checkpoint, criu};
+pub use checkpoint::{CheckpointOptions, Written, checkpoint, criu};
 pub use coracle_checkpoint::{
     CgroupsMode, Features as CriuCan, Flags as CriuFlags, Kind as CheckpointKind, LsmLabels,
     PageServer, Version as CriuVersion, parse_page_server,
@@ -74,14 +75,14 @@ pub use kill::kill;
 pub use networks::{Network, Released, check_network, gc, inspect_network, networks};
 pub use options::{
     After, Attachment, CgroupManager, ChangeRoot, CreateOptions, ExecOptions, ExecProcess, Force,
-    Keyring, Rootless, RunOptions, Scope, Subreaper,
+    Keyring, Outputs, Rootless, RunOptions, Scope, Subreaper,
 };
+pub use progress::Progress;
 pub use restore::{RestoreOptions, restore};
 pub use run::{Ended, run};
 pub use start::start;
 pub use state::{OCI_VERSION, State};
 pub use status::Status;
-pub use steps::Steps;
 pub use store::Store;
 pub use timestamp::rfc3339;
 pub use update::{Kind as LimitKind, LIMITS, Limit, NewResources, UpdateOptions, update};

@@ -1,17 +1,17 @@
 //! The container's network: chosen before anything is made, attached before init goes on, and taken
 //! back when the container goes.
 
+use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use coracle_bundle::{Bundle, Config, ContainerId, Namespace};
+use coracle_bundle::{Config, ContainerId, Namespace};
 use coracle_cni::{Attachment, Flags, Plan, Request, Search, Wanted};
 use coracle_program::{Interrupts, Limits};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 
-use crate::build;
 use crate::error::Error;
 use crate::identity::has_ended;
 use crate::lock;
@@ -19,7 +19,6 @@ use crate::mounts;
 use crate::options::Force;
 use crate::record::Record;
 use crate::store::{Directory, SHARED, Store};
-use crate::undo::Made;
 
 /// Where the network comes from, once everything that can be wrong with it was looked at.
 #[derive(Debug, Default)]
@@ -111,64 +110,48 @@ pub(crate) fn make_files(directory: &Directory, plan: Option<&Plan>) -> Result<(
     }
 }
 
-/// Attaches init's network namespace to the networks, before init does anything; `init` is its
-/// pidfd. On disk it stands before each step that there is something to take back.
+/// Attaches init's network namespace to the networks, before init does anything. Before each step
+/// the record on disk says that there is something to take back, by [`detach`].
 pub(crate) fn attach(
-    site: &mut build::Site,
-    plan: &Plan,
-    (namespace, init): (BorrowedFd, BorrowedFd),
+    directory: &Directory,
+    record: &mut Record,
+    (plan, hostname): (&Plan, Option<&CStr>),
+    namespace: BorrowedFd,
+    limits: Limits,
 ) -> Result<(), Error> {
-    let _shared = lock::networks(
-        site.directory.root(),
-        lock::Kind::Shared,
-        Some(site.interrupts),
-    )?;
-    if site.record.network.is_some() {
-        // An earlier init was killed at its birth, and its attachments are to be made anew.
-        detach(
-            site.directory,
-            site.record,
-            Force::No,
-            Some(site.interrupts),
-        )?;
-    }
+    let _shared = lock::networks(directory.root(), lock::Kind::Shared, limits.interrupts)?;
     let mut plan = plan.clone();
     begin(&mut plan, 0);
-    remember(site, &plan)?;
-    site.undo.push(Made::Network);
-    let path = match site.directory.pin_network(namespace)? {
+    remember(directory, record, &plan)?;
+    let path = match directory.pin_network(namespace)? {
         Some(pinned) => pinned,
         // Without the right to mount it is reached through us, and is gone when init is.
         None => format!("/proc/{}/fd/{}", std::process::id(), namespace.as_raw_fd()).into(),
     };
     let container = coracle_cni::Container {
-        id: &site.record.id.clone(),
+        id: &record.id.clone(),
         namespace: Some(&path),
-        limits: Limits {
-            container: Some(init),
-            interrupts: Some(site.interrupts),
-            ..Limits::default()
-        },
+        limits,
     };
     for index in 0..plan.attachments.len() {
         let Some(attachment) = plan.attachments.get(index) else {
             break;
         };
         let result = coracle_cni::add(&plan, attachment, &container)?;
-        did(site.directory, "attached", attachment);
+        did(directory, "attached", attachment);
         if let Some(attachment) = plan.attachments.get_mut(index) {
             attachment.result = Some(result);
         }
         begin(&mut plan, index + 1);
-        remember(site, &plan)?;
+        remember(directory, record, &plan)?;
     }
-    fill_files(site, &plan)
+    fill_files(directory, &plan, hostname)
 }
 
 fn did(directory: &Directory, what: &str, attachment: &Attachment) {
     let (network, interface) = (&attachment.network.name, &attachment.interface);
-    let steps = &directory.steps;
-    steps.done(format_args!("{what} {interface}, network {network}"));
+    let progress = &directory.progress;
+    progress.done(format_args!("{what} {interface}, network {network}"));
 }
 
 fn begin(plan: &mut Plan, index: usize) {
@@ -177,24 +160,23 @@ fn begin(plan: &mut Plan, index: usize) {
     }
 }
 
-fn remember(site: &mut build::Site, plan: &Plan) -> Result<(), Error> {
-    site.record.network = Some(plan.to_value());
-    site.directory.write_record(site.record)
+fn remember(directory: &Directory, record: &mut Record, plan: &Plan) -> Result<(), Error> {
+    record.network = Some(plan.to_value());
+    directory.write_record(record)
 }
 
-fn fill_files(site: &build::Site, plan: &Plan) -> Result<(), Error> {
+fn fill_files(directory: &Directory, plan: &Plan, hostname: Option<&CStr>) -> Result<(), Error> {
     if !plan.files {
         return Ok(());
     }
-    let Bundle { config, .. } = &site.prepared.bundle;
-    let hostname = config.hostname.as_ref().map(|name| name.to_string_lossy());
-    let hostname = hostname.unwrap_or_else(|| site.record.id.as_str().into());
+    let hostname = hostname.map(CStr::to_string_lossy);
+    let hostname = hostname.unwrap_or_else(|| directory.id.as_ref().into());
     let texts = [
         coracle_cni::resolv_conf(plan),
         coracle_cni::hosts(plan, &hostname),
     ];
     let mut files = SHARED.into_iter().zip(texts);
-    files.try_for_each(|(name, text)| site.directory.write_shared(name, &text))
+    files.try_for_each(|(name, text)| directory.write_shared(name, &text))
 }
 
 /// The networks that the record tells of.

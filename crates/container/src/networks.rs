@@ -147,7 +147,7 @@ fn attached(store: &Store) -> Result<Vec<(Directory, Record, Plan)>, Error> {
 ///
 /// # Errors
 /// [`Error::PortTaken`], [`Error::Cni`].
-pub(crate) fn check_asked(
+pub(crate) fn check_requested(
     store: &Store,
     id: &ContainerId,
     plan: Option<&Plan>,

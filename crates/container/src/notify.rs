@@ -22,7 +22,7 @@ pub(crate) const ENVIRONMENT: &CStr = c"NOTIFY_SOCKET=/run/notify/notify.sock";
 const NAME: &str = "notify.sock";
 
 /// Whether our caller waits for notifications.
-pub(crate) fn asked() -> bool {
+pub(crate) fn is_awaited() -> bool {
     std::env::var_os("NOTIFY_SOCKET").is_some_and(|value| !value.is_empty())
 }
 

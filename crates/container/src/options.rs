@@ -1,4 +1,4 @@
-//! What the verbs are asked, as plain values.
+//! The options of the verbs, as plain values.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -8,19 +8,15 @@ pub use coracle_cgroups::{Manager as CgroupManager, Rootless};
 use coracle_cni::{Flags, Search};
 pub use coracle_launch::{ChangeRoot, Keyring};
 
-/// What `create` is asked.
+/// The options of `create`.
 #[derive(Clone, Debug)]
 pub struct CreateOptions {
-    /// The bundle's directory, as given.
+    /// The bundle's directory, as the caller names it.
     pub bundle: PathBuf,
     /// The new container's id.
     pub id: ContainerId,
-    /// Where the pty's master is sent, as given.
-    pub console_socket: Option<PathBuf>,
-    /// Where init's pidfd is sent.
-    pub pidfd_socket: Option<PathBuf>,
-    /// Where init's pid is written.
-    pub pid_file: Option<PathBuf>,
+    /// Where descriptors and pid of init go.
+    pub outputs: Outputs,
     /// How the root is changed.
     pub change_root: ChangeRoot,
     /// Whether the container gets a session keyring of its own.
@@ -31,13 +27,24 @@ pub struct CreateOptions {
     pub cgroup_manager: CgroupManager,
     /// Whether missing rights on cgroups are forgiven.
     pub rootless: Rootless,
-    /// The network, as the flags ask for it.
+    /// The network, as the flags request it.
     pub network: Flags,
     /// Where networks and plugins are.
     pub search: Search,
 }
 
-/// What `run` is asked.
+/// Where the caller wants a process's terminal, pidfd and pid.
+#[derive(Clone, Debug, Default)]
+pub struct Outputs {
+    /// Where the pty's master is sent.
+    pub console_socket: Option<PathBuf>,
+    /// Where the pidfd is sent.
+    pub pidfd_socket: Option<PathBuf>,
+    /// Where the pid is written.
+    pub pid_file: Option<PathBuf>,
+}
+
+/// The options of `run`.
 #[derive(Clone, Debug)]
 pub struct RunOptions {
     /// As for `create`.
@@ -77,7 +84,7 @@ pub enum Subreaper {
     No,
 }
 
-/// What `exec` is asked.
+/// The options of `exec`.
 #[derive(Clone, Debug)]
 pub struct ExecOptions {
     /// The container.
@@ -88,7 +95,7 @@ pub struct ExecOptions {
     pub cwd: Option<OsString>,
     /// Appended to the environment, `KEY=VALUE` each.
     pub env: Vec<OsString>,
-    /// A terminal is wanted.
+    /// A terminal is requested.
     pub tty: bool,
     /// Replaces uid, and gid if given.
     pub user: Option<(u32, Option<u32>)>,
@@ -96,12 +103,8 @@ pub struct ExecOptions {
     pub additional_gids: Vec<u32>,
     /// Whether `exec` waits.
     pub attachment: Attachment,
-    /// Where the pty's master is sent.
-    pub console_socket: Option<PathBuf>,
-    /// Where the process's pidfd is sent.
-    pub pidfd_socket: Option<PathBuf>,
-    /// Where the process's pid is written.
-    pub pid_file: Option<PathBuf>,
+    /// Where its descriptors and its pid go.
+    pub outputs: Outputs,
     /// Replaces the SELinux label.
     pub process_label: Option<String>,
     /// Replaces the AppArmor profile.

@@ -3,40 +3,32 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use coracle_bundle::{Config, HookPoint, Namespace};
+use coracle_bundle::{Config, Namespace};
 use coracle_cgroups::Joining;
 use coracle_checkpoint::{
     CgroupsMode, Entry, Flags, Images, LsmLabels, Mounts, Need, Notification, Request, Restore,
     RestoreFacts, Session, config_file,
 };
-use coracle_launch::Released;
-use coracle_program::{Interrupts, Limits};
+use coracle_launch::Child;
+use coracle_program::Interrupts;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use nix::unistd::Pid;
 
-use crate::build::{self, Site};
-use crate::create::{self, Handoff, Prepared};
+use crate::creation::{Container, Creation, Running};
 use crate::delete;
 use crate::error::{Error, io_errno};
-use crate::handoff::{self, Socket};
 use crate::identity::Identity;
 use crate::interrupt;
-use crate::lock;
-use crate::network;
 use crate::notify::Proxy;
 use crate::options::{After, Attachment, CreateOptions, Subreaper};
+use crate::prepare::{self, Prepared};
 use crate::record::Record;
-use crate::relay;
 use crate::run::{self, Ended};
-use crate::start;
-use crate::state;
-use crate::status::Status;
-use crate::store::{Directory, Store};
-use crate::undo::{Made, Undo};
+use crate::store::Store;
 
-/// What `restore` is asked.
+/// The options of `restore`.
 #[derive(Clone, Debug)]
 pub struct RestoreOptions {
     /// As for `create`.
@@ -49,7 +41,7 @@ pub struct RestoreOptions {
     pub flags: Flags,
     /// What criu does about cgroups.
     pub cgroups: CgroupsMode,
-    /// Labels of security modules that are given anew.
+    /// Labels of security modules that are set anew.
     pub labels: LsmLabels,
     /// Whether `restore` waits for the container.
     pub attachment: Attachment,
@@ -59,24 +51,14 @@ pub struct RestoreOptions {
     pub subreaper: Subreaper,
 }
 
-/// What was asked, read and found before anything is made.
+/// What was read and found before anything is made.
 struct Ready<'a> {
     options: &'a RestoreOptions,
-    prepared: Prepared,
+    prepared: Prepared<'a>,
     images: Images,
     criu: PathBuf,
     /// The root file system, links resolved.
     root: PathBuf,
-}
-
-/// A container that goes on where it was dumped.
-struct Restored {
-    directory: Directory,
-    record: Record,
-    init: Released,
-    console: Option<OwnedFd>,
-    /// The notify socket, which is served in the foreground.
-    proxy: Option<Proxy>,
 }
 
 /// Makes a container of the images. In the foreground, returns its exit code once it has ended and
@@ -88,23 +70,12 @@ pub fn restore(store: &Store, options: &RestoreOptions) -> Result<Ended, Error> 
     let ready = prepare(store, options)?;
     let signals = run::catch_signals(options.attachment, options.subreaper)?;
     let interrupts = interrupt::catch()?;
-    let restored = make(store, &ready, &interrupts)?;
-    start::poststart(&restored.directory, &restored.record, &interrupts)?;
-    drop(interrupts);
-    let warnings = ready.prepared.plan.warnings;
-    let Some(signals) = signals else {
-        return Ok(Ended {
-            warnings,
-            ..Ended::default()
-        });
-    };
-    let waited = signals.wait(&restored.init, restored.console, restored.proxy.as_ref());
-    let (code, failures) = run::end(waited, &restored.directory, options.after)?;
-    Ok(Ended {
-        code,
-        warnings,
-        failures,
-    })
+    let mut container = make(store, &ready, &interrupts)?;
+    if signals.is_none() {
+        // The program was ready before it was dumped.
+        container.proxy = None;
+    }
+    run::finish(container, signals, interrupts, options.after)
 }
 
 /// Reads bundle, machine and images: all that can be refused is refused here.
@@ -115,7 +86,7 @@ fn prepare<'a>(store: &Store, options: &'a RestoreOptions) -> Result<Ready<'a>, 
         Need::Restore,
     )?;
     let criu = coracle_checkpoint::find()?;
-    let prepared = create::prepare(store, &options.create, options.attachment)?;
+    let prepared = prepare::prepare(store, &options.create, options.attachment)?;
     let config = &prepared.bundle.config;
     if !config.linux.net_devices.is_empty() {
         return Err(Error::Value {
@@ -141,125 +112,60 @@ fn prepare<'a>(store: &Store, options: &'a RestoreOptions) -> Result<Ready<'a>, 
     })
 }
 
-/// Whom the container's root is here.
+/// The user of the host that is root in the container.
 fn host_root(config: &Config) -> Option<u32> {
     let maps = config.linux.id_mappings.uid.iter();
     let mut roots = maps.filter(|map| map.container_id == 0);
     roots.next().map(|map| map.host_id)
 }
 
-/// As [`create::make`], with criu in init's place.
-fn make(store: &Store, ready: &Ready, interrupts: &Interrupts) -> Result<Restored, Error> {
-    let options = &ready.options.create;
-    let handoff = Handoff::of(
-        options.console_socket.as_deref(),
-        options.pidfd_socket.as_deref(),
-        options.pid_file.as_deref(),
-    )?;
-    let mut undo = Undo::begin()?;
-    let directory = store.claim(&options.id)?;
-    undo.push(Made::Directory);
-    let claimed = lock::acquire(&directory).and_then(|lock| {
-        let record = create::first_record(&directory, &ready.prepared)?;
-        Ok((lock, record))
-    });
-    let (_lock, mut record) = match claimed {
-        Ok(claimed) => claimed,
-        Err(error) => return Err(undo.after(error, &directory, interrupts)),
-    };
-    let mut site = Site {
-        directory: &directory,
-        prepared: &ready.prepared,
-        record: &mut record,
-        undo: &mut undo,
-        interrupts,
-        private: Vec::new(),
-    };
-    let made = build(&mut site, ready, handoff);
-    let _ = directory.remove_root();
+/// As `create` makes a container, with criu in init's place.
+fn make(store: &Store, ready: &Ready, interrupts: &Interrupts) -> Result<Container, Error> {
+    let mut creation = Creation::begin(store, &ready.prepared, interrupts)?;
+    let made = build(&mut creation, ready);
+    let _ = creation.directory.remove_root();
     match made {
-        Ok(Going {
-            init,
-            console,
-            proxy,
-        }) => Ok(Restored {
-            directory,
-            record,
-            init,
-            console,
-            proxy,
-        }),
+        Ok(running) => Ok(creation.end(running)),
         Err(error) => {
-            let _ = delete::end_processes(&options.id, &record);
-            let error = undo.after(error, &directory, interrupts);
-            let stopped = record.init.is_some() && ready.prepared.plan.stops_for_hooks();
-            if record.complete || stopped {
-                let state = state::for_hook(&record, Status::Stopped, 0);
-                let poststop = ready.prepared.plan.hooks.at(HookPoint::Poststop);
-                let _ = coracle_hooks::run_all(
-                    HookPoint::Poststop,
-                    poststop,
-                    &state,
-                    &Limits::interrupted_by(interrupts),
-                );
-            }
-            Err(error)
+            let _ = delete::end_processes(&ready.options.create.id, &creation.record);
+            Err(creation.take_back(error))
         }
     }
 }
 
-/// What criu leaves us with.
-struct Going {
-    init: Released,
-    console: Option<OwnedFd>,
-    proxy: Option<Proxy>,
-}
-
 /// The side effects in order; the record on disk is complete when this returns.
-fn build(site: &mut Site, ready: &Ready, handoff: Handoff) -> Result<Going, Error> {
-    site.directory.write_record(site.record)?;
-    site.directory.write_config(&site.prepared.bundle.raw)?;
-    if site.prepared.notify {
-        site.directory.make_notify()?;
-    }
-    network::make_files(site.directory, site.prepared.plan.network.as_ref())?;
-    let config = &site.prepared.bundle.config;
-    let mountpoints = coracle_checkpoint::mountpoints(config);
+fn build(creation: &mut Creation, ready: &Ready) -> Result<Running, Error> {
+    creation.write_files()?;
+    let mountpoints = coracle_checkpoint::mountpoints(&ready.prepared.bundle.config);
     let destinations = coracle_checkpoint::make_mountpoints(&ready.root, &mountpoints)?;
-    let joining = build::make_cgroup(site)?;
-    let target = site.directory.make_root()?;
-    let request = request(site.record, ready, &destinations, &target)?;
-    let mut session = start_criu(site, ready, (&request, &target), joining)?;
+    let joining = creation.make_cgroup()?;
+    let target = creation.directory.make_root()?;
+    let request = request(&creation.record, ready, &destinations, &target)?;
+    let mut session = start_criu(ready, (&request, &target), joining)?;
+    creation.own_cgroup();
     // On disk before criu does anything, so that `delete --force` finds all of it.
-    site.directory.write_record(site.record)?;
+    creation.directory.write_record(&creation.record)?;
     // An answer says that it has joined its cgroups.
     session.version()?;
     let groups = groups_of(session.pid())?;
     let mut restoring = Restoring {
-        site,
+        creation,
         console: None,
         proxy: None,
-        console_socket: None,
-        pidfd_socket: None,
-        pid_file: None,
         init: None,
     };
-    (
-        restoring.console_socket,
-        restoring.pidfd_socket,
-        restoring.pid_file,
-    ) = handoff.into_parts();
     session.perform(&request, &ready.images, &groups, &mut |notification| {
         restoring.notified(notification)
     })?;
     let init = restoring.init.ok_or(Error::Ended {
-        id: restoring.site.directory.id.clone(),
+        id: ready.options.create.id.clone(),
         hint: "",
     })?;
-    Ok(Going {
+    Ok(Running {
         init,
         console: restoring.console,
         proxy: restoring.proxy,
+        warnings: Vec::new(),
     })
 }
 
@@ -309,10 +215,9 @@ pub(crate) fn hierarchies(groups: Option<&coracle_cgroups::Record>) -> Vec<(Path
 
 /// Starts criu in the container's cgroup, with the root file system mounted for it alone.
 fn start_criu(
-    site: &mut Site,
     ready: &Ready,
     (request, target): (&Request, &Path),
-    joining: Joining,
+    mut joining: Joining,
 ) -> Result<Session, Error> {
     let tree = clone_tree(&ready.root)?;
     let entry = Entry {
@@ -323,10 +228,9 @@ fn start_criu(
         shares_terminal: ready.options.flags.contains(Flags::SHELL_JOB),
     };
     let session = Session::start(&ready.criu, &entry, Some(request))?;
-    if let (Some(place), None) = (&joining.unit_action, &joining.into) {
-        coracle_cgroups::join_unit(place, session.pid())?;
+    if joining.into.is_none() {
+        joining.put(session.pid())?;
     }
-    build::own_cgroup(site);
     Ok(session)
 }
 
@@ -373,82 +277,68 @@ fn groups_of(pid: Pid) -> Result<Vec<(String, String)>, Error> {
 
 /// What is done while criu works.
 struct Restoring<'a, 'b> {
-    site: &'a mut Site<'b>,
+    creation: &'a mut Creation<'b>,
     console: Option<OwnedFd>,
     proxy: Option<Proxy>,
-    console_socket: Option<Socket>,
-    pidfd_socket: Option<Socket>,
-    pid_file: Option<&'a Path>,
-    init: Option<Released>,
+    init: Option<Child>,
 }
 
 impl Restoring<'_, '_> {
     fn notified(&mut self, notification: Notification) -> Result<(), Error> {
         // criu takes everything back by itself when it is refused. Once the processes go on, a
         // signal is theirs.
-        if self.init.is_none() && self.site.interrupts.end_waits() {
+        if self.init.is_none() && self.creation.interrupts.end_waits() {
             return Err(coracle_launch::Error::Interrupted.into());
         }
         match notification {
             Notification::SetupNamespaces(pid) => self.fill_namespaces(pid),
-            Notification::PostRestore(pid) => self.hand_over(Pid::from_raw(pid)),
-            Notification::Terminal(master) => self.pass_on(master),
+            Notification::PostRestore(pid) => self.complete(pid),
+            Notification::Terminal(master) => {
+                self.console = self.creation.outputs.send_console(master)?;
+                Ok(())
+            }
             _ => Ok(()),
         }
     }
 
     /// The namespaces are made, and empty.
     fn fill_namespaces(&mut self, pid: i32) -> Result<(), Error> {
-        let namespaces = &self.site.prepared.bundle.config.linux.namespaces;
-        if namespaces.network == Namespace::New {
+        let prepared = self.creation.prepared;
+        let (config, plan) = (&prepared.bundle.config, &prepared.plan);
+        if config.linux.namespaces.network == Namespace::New {
             coracle_checkpoint::raise_loopback(pid)?;
         }
-        let plan = &self.site.prepared.plan;
         if plan.network.is_none() && !plan.stops_for_hooks() {
             return Ok(());
         }
-        // Also of a failed restore it tells that hooks may have run.
-        self.site.record.init = Identity::of(pid);
-        let pid = Pid::from_raw(pid);
-        let pidfd = coracle_sys::pidfd_open(pid).map_err(failed("open init's pidfd"))?;
-        if let Some(networks) = &plan.network {
-            let namespace = network_namespace(pid)?;
-            network::attach(self.site, networks, (namespace.as_fd(), pidfd.as_fd()))?;
+        // After a failed restore, too, it says that hooks may have run.
+        self.creation.record.init = Identity::of(pid);
+        let init = child(pid)?;
+        if plan.network.is_some() {
+            let namespace = network_namespace(init.pid)?;
+            self.creation.attach(namespace.as_fd(), &init)?;
         }
         match plan.stops_for_hooks() {
-            true => build::run_hooks(self.site, pid, pidfd.as_fd()),
+            true => self.creation.run_runtime_hooks(&init),
             false => Ok(()),
         }
     }
 
     /// The processes are complete, and go on when this returns.
-    fn hand_over(&mut self, pid: Pid) -> Result<(), Error> {
-        let pidfd = coracle_sys::pidfd_open(pid).map_err(failed("open init's pidfd"))?;
-        self.site.record.init = Identity::of(pid.as_raw());
-        self.site.record.complete = true;
-        self.site.directory.write_record(self.site.record)?;
-        if let Some(socket) = self.pidfd_socket.take() {
-            socket.send(b"standard", pidfd.as_fd())?;
-        }
-        if let Some(path) = self.pid_file.take() {
-            handoff::write_pid_file(path, pid.as_raw())?;
-            self.site.undo.push(Made::PidFile(path.to_owned()));
-        }
-        self.proxy = Proxy::bind(self.site.directory, pid.as_raw())?;
-        self.init = Some(Released { pid, pidfd });
+    fn complete(&mut self, pid: i32) -> Result<(), Error> {
+        let init = child(pid)?;
+        self.creation.complete(pid)?;
+        self.creation.send_child(&init)?;
+        self.proxy = Proxy::bind(&self.creation.directory, pid)?;
+        self.init = Some(init);
         Ok(())
     }
+}
 
-    fn pass_on(&mut self, master: OwnedFd) -> Result<(), Error> {
-        match self.console_socket.take() {
-            Some(socket) => socket.send(b"/dev/ptmx", master.as_fd()),
-            None => {
-                relay::prepare(master.as_fd());
-                self.console = Some(master);
-                Ok(())
-            }
-        }
-    }
+fn child(pid: i32) -> Result<Child, Error> {
+    let pid = Pid::from_raw(pid);
+    let pidfd = coracle_sys::pidfd_open(pid).map_err(failed("open init's pidfd"))?;
+    Ok(Child { pid, pidfd })
 }
 
 /// Init stands still until criu has our answer, so the path is init's.

@@ -2,12 +2,15 @@
 
 use std::os::fd::AsFd;
 
-use crate::create::{self, Container, Goal};
+use coracle_program::Interrupts;
+
+use crate::creation::{self, Container, StartedBy};
 use crate::delete;
 use crate::error::Error;
 use crate::foreground::Signals;
 use crate::interrupt;
 use crate::options::{After, Attachment, Force, RunOptions, Subreaper};
+use crate::prepare::prepare;
 use crate::start;
 use crate::store::{Directory, Store};
 
@@ -19,7 +22,7 @@ pub struct Ended {
     /// What the user should know though it is no error, one line each.
     pub warnings: Vec<String>,
     /// What failed when the container was deleted, poststop hooks among it, or when its readiness
-    /// was passed on: always to be told.
+    /// was passed on: always to be reported.
     pub failures: Vec<String>,
 }
 
@@ -29,15 +32,24 @@ pub struct Ended {
 /// # Errors
 /// [`Error`]; nothing is left behind then.
 pub fn run(store: &Store, options: &RunOptions) -> Result<Ended, Error> {
-    let prepared = create::prepare(store, &options.create, options.attachment)?;
+    let prepared = prepare(store, &options.create, options.attachment)?;
     let id = &options.create.id;
     if prepared.bundle.config.process.is_none() {
         return Err(Error::NoProcess { id: id.clone() });
     }
     let signals = catch_signals(options.attachment, options.subreaper)?;
     let interrupts = interrupt::catch()?;
-    let goal = (Goal::Started, &interrupts);
-    let container = create::make(store, &options.create, &prepared, goal)?;
+    let container = creation::make(store, &prepared, &interrupts, StartedBy::Run)?;
+    finish(container, signals, interrupts, options.after)
+}
+
+/// What is left to do for a container whose program runs: in the foreground, all of its life.
+pub(crate) fn finish(
+    container: Container,
+    signals: Option<Signals>,
+    interrupts: Interrupts,
+    after: After,
+) -> Result<Ended, Error> {
     let Container {
         directory,
         record,
@@ -48,18 +60,17 @@ pub fn run(store: &Store, options: &RunOptions) -> Result<Ended, Error> {
     } = container;
     start::poststart(&directory, &record, &interrupts)?;
     drop(interrupts);
-    let warnings = [prepared.plan.warnings, warnings].concat();
-    let Some(signals) = signals else {
-        let passed_on = proxy.map(|proxy| proxy.await_ready(init.pidfd.as_fd()));
-        let failed = passed_on.and_then(Result::err);
-        return Ok(Ended {
-            warnings,
-            failures: failed.iter().map(ToString::to_string).collect(),
-            ..Ended::default()
-        });
+    let (code, failures) = match signals {
+        Some(signals) => {
+            let waited = signals.wait(&init, console, proxy.as_ref());
+            end(waited, &directory, after)?
+        }
+        None => {
+            let passed_on = proxy.map(|proxy| proxy.await_ready(init.pidfd.as_fd()));
+            let failed = passed_on.and_then(Result::err);
+            (0, failed.iter().map(ToString::to_string).collect())
+        }
     };
-    let waited = signals.wait(&init, console, proxy.as_ref());
-    let (code, failures) = end(waited, &directory, options.after)?;
     Ok(Ended {
         code,
         warnings,
@@ -84,7 +95,7 @@ pub(crate) fn catch_signals(
 
 /// Deletes a container of the foreground after the wait for its end, unless it is to be kept.
 /// Returns its exit code, and what failed at the deletion, one line each.
-pub(crate) fn end(
+fn end(
     waited: Result<i32, Error>,
     directory: &Directory,
     after: After,

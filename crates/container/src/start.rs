@@ -3,12 +3,11 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use coracle_bundle::HookPoint;
-use coracle_launch::{Message, Stage};
+use coracle_launch::{Fifos, Message, Stage};
 use coracle_program::{Interrupts, Limits};
 use coracle_sys::Fault;
 use nix::errno::Errno;
 
-use crate::build::ran_hooks;
 use crate::delete;
 use crate::error::Error;
 use crate::identity::Identity;
@@ -19,7 +18,7 @@ use crate::notify::Proxy;
 use crate::record::Record;
 use crate::state;
 use crate::status::{Status, Verb};
-use crate::store::{Directory, Fifos, Store};
+use crate::store::{Directory, Store};
 use coracle_bundle::ContainerId;
 
 /// Starts a created container; returns once the program was executed and poststart hooks ran.
@@ -53,7 +52,7 @@ pub fn start(store: &Store, id: &ContainerId) -> Result<Vec<String>, Error> {
             errno,
         },
     })?;
-    directory.steps.done(format_args!("let init go on"));
+    directory.progress.done(format_args!("let init go on"));
     let ended = await_exec(fifos, &pidfd, &interrupts)?;
     let Some(ended) = ended else {
         // A hook cannot be taken back, but what it was to prepare is not started.
@@ -63,7 +62,7 @@ pub fn start(store: &Store, id: &ContainerId) -> Result<Vec<String>, Error> {
     };
     directory.remove_fifos()?;
     match ended.word {
-        Some(Message::Executing) => directory.steps.done(format_args!("the program runs")),
+        Some(Message::Executing) => directory.progress.done(format_args!("the program runs")),
         Some(Message::Failed(stage, fault)) => {
             return Err(explain(&directory, &record, (stage, fault), &ended.output));
         }
@@ -202,6 +201,6 @@ fn run_poststart(
         &state,
         &Limits::interrupted_by(interrupts),
     )?;
-    ran_hooks(&directory.steps, &hooks, HookPoint::Poststart);
+    directory.progress.ran_hooks(&hooks, HookPoint::Poststart);
     Ok(())
 }

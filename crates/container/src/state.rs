@@ -1,4 +1,4 @@
-//! What `state`, `list` and the hooks are told. runtime.md § State.
+//! What `state`, `list` and the hooks receive. runtime.md § State.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -23,7 +23,7 @@ pub struct State {
     pub id: String,
     /// Init's pid in the runtime's pid namespace; 0 when it is gone.
     pub pid: i32,
-    /// Derived from the kernel at the time of asking.
+    /// Derived from the kernel at the time of the call.
     pub status: Status,
     /// Absolute path of the bundle.
     pub bundle: PathBuf,
@@ -81,7 +81,7 @@ pub(crate) fn current(directory: &Directory, record: &Record) -> State {
     with(record, status, pid)
 }
 
-/// The state with a given status and pid, as a hook is told.
+/// The state with a given status and pid, as a hook receives it.
 pub(crate) fn with(record: &Record, status: Status, pid: i32) -> State {
     State {
         oci_version: OCI_VERSION,
@@ -98,7 +98,7 @@ pub(crate) fn with(record: &Record, status: Status, pid: i32) -> State {
 
 /// What [`for_hook`] made, for whoever listens to a seccomp filter: config-linux.md § Seccomp, the
 /// container process state.
-pub(crate) fn told(json: &[u8]) -> coracle_launch::ContainerState<'_> {
+pub(crate) fn with_version(json: Vec<u8>) -> coracle_launch::ContainerState {
     coracle_launch::ContainerState {
         oci_version: OCI_VERSION,
         json,

@@ -19,6 +19,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use coracle_bundle::ContainerId;
+use coracle_launch::Fifos;
 use coracle_sys::OpenTreeFlags;
 use nix::NixPath;
 use nix::errno::Errno;
@@ -29,8 +30,8 @@ use nix::unistd::{UnlinkatFlags, mkfifoat, unlinkat};
 use crate::clear::clear;
 use crate::error::{Error, io_errno};
 use crate::input::{self, Problem};
+use crate::progress::Progress;
 use crate::record::{Record, Unreadable, maker};
-use crate::steps::Steps;
 
 /// Not `state.json`, which runc takes for its own in a state root that both use, and fails.
 const RECORD: &str = "record.json";
@@ -52,7 +53,7 @@ pub(crate) const SHARED: [&str; 2] = ["resolv.conf", "hosts"];
 #[derive(Clone, Debug)]
 pub struct Store {
     root: PathBuf,
-    steps: Steps,
+    progress: Progress,
 }
 
 impl Store {
@@ -61,18 +62,18 @@ impl Store {
     pub fn new(root: &Path) -> Self {
         Self {
             root: root.to_owned(),
-            steps: Steps::default(),
+            progress: Progress::default(),
         }
     }
 
     /// The same store, whose verbs log their steps.
     #[must_use]
-    pub fn logging(self, steps: Steps) -> Self {
-        Self { steps, ..self }
+    pub fn logging(self, progress: Progress) -> Self {
+        Self { progress, ..self }
     }
 
-    pub(crate) fn steps(&self) -> &Steps {
-        &self.steps
+    pub(crate) fn progress(&self) -> &Progress {
+        &self.progress
     }
 
     /// The path of the state root.
@@ -116,12 +117,12 @@ impl Store {
             let _ = unlinkat(&root, id.as_ref(), UnlinkatFlags::RemoveDir);
             make("open", &path, errno)
         })?;
-        self.steps.done(format_args!("made {}", path.display()));
+        self.progress.done(format_args!("made {}", path.display()));
         Ok(Directory {
             id: id.clone(),
             path,
             handle,
-            steps: self.steps.clone(),
+            progress: self.progress.clone(),
         })
     }
 
@@ -141,7 +142,7 @@ impl Store {
                 id: id.clone(),
                 path,
                 handle,
-                steps: self.steps.clone(),
+                progress: self.progress.clone(),
             })),
             Err(Errno::ENOENT) => Ok(None),
             Err(errno) => Err(Error::Store {
@@ -211,18 +212,7 @@ pub(crate) struct Directory {
     pub(crate) id: ContainerId,
     path: PathBuf,
     handle: OwnedFd,
-    pub(crate) steps: Steps,
-}
-
-/// The FIFOs that init keeps while it waits for `start`.
-#[derive(Debug)]
-pub(crate) struct Fifos {
-    /// `start` writes one byte, init reads it.
-    pub(crate) start: OwnedFd,
-    /// Init writes its last word; the end of file that follows says that it executed or ended.
-    pub(crate) started: OwnedFd,
-    /// Hooks of the container print here, where there are any.
-    pub(crate) output: Option<OwnedFd>,
+    pub(crate) progress: Progress,
 }
 
 /// What a container's own hooks need.
@@ -339,14 +329,10 @@ impl Directory {
     /// Makes the FIFOs and opens both ends of each, so that no open blocks.
     pub(crate) fn make_fifos(&self, output: HookOutput) -> Result<Fifos, Error> {
         let make = |name: &str| {
-            let made =
-                private_modes(|| mkfifoat(&self.handle, name, Mode::S_IRUSR | Mode::S_IWUSR));
-            match made {
-                // From a first launch whose init was killed at its birth.
-                Ok(()) | Err(Errno::EEXIST) => self.open_fifo(name, OFlag::O_RDWR),
-                Err(errno) => Err(errno),
-            }
-            .map_err(|errno| self.failed("make", name, errno))
+            let mode = Mode::S_IRUSR | Mode::S_IWUSR;
+            private_modes(|| mkfifoat(&self.handle, name, mode))
+                .and_then(|()| self.open_fifo(name, OFlag::O_RDWR))
+                .map_err(|errno| self.failed("make", name, errno))
         };
         let output = match output {
             HookOutput::Fifo => Some(make(OUTPUT)?),
@@ -484,7 +470,7 @@ impl Directory {
         match unlinkat(coracle_sys::AT_FDCWD, &self.path, UnlinkatFlags::RemoveDir) {
             Ok(()) | Err(Errno::ENOENT) => {
                 let path = self.path.display();
-                self.steps.done(format_args!("removed {path}"));
+                self.progress.done(format_args!("removed {path}"));
                 Ok(())
             }
             Err(errno) => Err(Error::Store {
@@ -577,7 +563,7 @@ impl Directory {
 
     fn did(&self, what: &str, name: &str) {
         let path = self.path.display();
-        self.steps.done(format_args!("{what} {path}/{name}"));
+        self.progress.done(format_args!("{what} {path}/{name}"));
     }
 
     fn failed(&self, call: &'static str, name: &str, errno: Errno) -> Error {

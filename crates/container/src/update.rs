@@ -104,8 +104,8 @@ fn change(
     let now = coracle_cgroups::survey(cgroup)?;
     let plan = coracle_cgroups::plan_update(&change, &host, &now)?;
     let undo = coracle_cgroups::update(cgroup, &plan)?;
-    let steps = &directory.steps;
-    steps.done(format_args!("wrote the limits that changed"));
+    let progress = &directory.progress;
+    progress.done(format_args!("wrote the limits that changed"));
     if let Err(error) = directory.replace_config(&merged) {
         undo.take_back()?;
         return Err(error);

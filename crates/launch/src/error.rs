@@ -65,7 +65,7 @@ pub enum Error {
         /// What init attempted and why it failed.
         sentence: String,
     },
-    /// Init ended without a word.
+    /// Init ended without a message.
     #[error("init was ended by {cause} before it was ready{hint}")]
     InitGone {
         /// The signal or exit code.
@@ -73,12 +73,13 @@ pub enum Error {
         /// What may be behind it; empty, or with punctuation before it.
         hint: &'static str,
     },
-    /// Init was killed before it said a word, and it was cloned into a cgroup. Some kernels (seen
-    /// on 6.18 and 7.2) do that themselves: after `cgroup.kill` on the runtime's own cgroup or on
-    /// the container's, they kill every clone from the one into the other. Nothing has been done,
-    /// so it can be launched again, joining by itself.
-    #[error("init was killed at its birth into the container's cgroup")]
-    KilledAtBirth,
+    /// Init was killed before its first message, and it was cloned into a cgroup: it has done
+    /// nothing. Never returned by [`crate::launch`], unless a second clone ends like that, too.
+    #[error("init was killed when it was cloned into the container's cgroup")]
+    KilledAtClone,
+    /// The container that a process was to enter was killed.
+    #[error("the container has ended")]
+    ContainerEnded,
     /// Init did not answer in time.
     #[error("init did not answer within {seconds} s")]
     InitSilent {

@@ -20,6 +20,26 @@ pub struct StageText {
     pub actor: &'static str,
     /// A sentence a step.
     pub steps: Vec<String>,
+    /// By when all of them are done.
+    #[serde(skip)]
+    pub point: Point,
+}
+
+/// A point in the life of a launch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Point {
+    /// The cgroup is made.
+    Prepared,
+    /// Init is there, and has done nothing.
+    Cloned,
+    /// The mounts are attached.
+    Mounted,
+    /// Everything but the start is done.
+    Created,
+    /// The program runs.
+    Started,
+    /// What hooks and network plugins do is no part of init's life.
+    Elsewhere,
 }
 
 impl Plan {
@@ -46,36 +66,38 @@ impl Plan {
         let descent = self.process.descent_steps();
         let last = self.process.steps().saturating_sub(1);
         let cgroups = self.cgroups.as_ref().map(coracle_cgroups::Plan::describe);
-        let runtime = |name, steps: Vec<String>| StageText {
-            name,
-            actor: "runtime",
-            steps,
-        };
-        let init = |name, steps: Vec<String>| StageText {
-            name,
-            actor: "init",
-            steps,
-        };
+        let (runtime, init) = (stage("runtime"), stage("init"));
+        let (before, after) = (Moment::Privileged, Moment::Last);
+        let (prestart, start) = (HookPoint::Prestart, HookPoint::StartContainer);
+        use Point::{Cloned, Created, Elsewhere, Mounted, Prepared, Started};
         let mut stages = vec![
-            runtime("cgroup", cgroups.unwrap_or_default()),
-            runtime("inherited", process(0..machine.start)),
-            runtime("network", network.unwrap_or_default()),
-            init("namespaces", namespaces.collect()),
-            init("mounts", rootfs(0)),
-            runtime("prestart hooks", hooks(HookPoint::Prestart)),
-            runtime("createRuntime hooks", hooks(HookPoint::CreateRuntime)),
-            init("createContainer hooks", hooks(HookPoint::CreateContainer)),
-            init("root", rootfs(1)),
-            init("machine", process(machine.clone())),
-            init("paths", rootfs(2)),
-            init("process", process(machine.end..descent.start)),
-            init("system calls", self.filter_steps(Moment::Privileged)),
-            init("user", process(descent)),
-            init("system calls", self.filter_steps(Moment::Last)),
-            init("startContainer hooks", hooks(HookPoint::StartContainer)),
-            init("program", process(last..last.saturating_add(1))),
-            runtime("poststart hooks", hooks(HookPoint::Poststart)),
-            runtime("poststop hooks", hooks(HookPoint::Poststop)),
+            runtime("cgroup", Prepared, cgroups.unwrap_or_default()),
+            runtime("inherited", Cloned, process(0..machine.start)),
+            runtime("network", Elsewhere, network.unwrap_or_default()),
+            init("namespaces", Mounted, namespaces.collect()),
+            init("mounts", Mounted, rootfs(0)),
+            runtime("prestart hooks", Elsewhere, hooks(prestart)),
+            runtime(
+                "createRuntime hooks",
+                Elsewhere,
+                hooks(HookPoint::CreateRuntime),
+            ),
+            init(
+                "createContainer hooks",
+                Created,
+                hooks(HookPoint::CreateContainer),
+            ),
+            init("root", Created, rootfs(1)),
+            init("machine", Created, process(machine.clone())),
+            init("paths", Created, rootfs(2)),
+            init("process", Created, process(machine.end..descent.start)),
+            init("system calls", Created, self.filter_steps(before)),
+            init("user", Created, process(descent)),
+            init("system calls", Created, self.filter_steps(after)),
+            init("startContainer hooks", Started, hooks(start)),
+            init("program", Started, process(last..last.saturating_add(1))),
+            runtime("poststart hooks", Elsewhere, hooks(HookPoint::Poststart)),
+            runtime("poststop hooks", Elsewhere, hooks(HookPoint::Poststop)),
         ];
         stages.retain(|stage| !stage.steps.is_empty());
         stages
@@ -118,6 +140,15 @@ impl Plan {
             Stage::Session => return plain("prepare init", fault.cause),
         };
         self.hooks.explain(point, fault, output)
+    }
+}
+
+fn stage(actor: &'static str) -> impl Fn(&'static str, Point, Vec<String>) -> StageText {
+    move |name, point, steps| StageText {
+        name,
+        actor,
+        steps,
+        point,
     }
 }
 

@@ -1,8 +1,8 @@
 //! Init's half of a launch: the clone carries out its stages in the plan's order and becomes the
 //! container's process.
 //!
-//! Nothing here allocates: the plan and the slots were made before the clone and are only read. A
-//! build with debug assertions aborts on any allocation. What fails is reported as coordinates.
+//! Nothing here allocates: the plan and the descriptors were made before the clone. A build with
+//! debug assertions aborts on any allocation. What fails is reported as coordinates.
 
 use std::convert::Infallible;
 use std::ffi::CStr;
@@ -16,9 +16,9 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 use crate::filter::Moment;
+use crate::inherited::{Inherited, Release, Until};
 use crate::message::{self, Check, Message, Stage};
 use crate::plan::Plan;
-use crate::slots::{Gate, Slots, Until};
 
 /// The first process of a pid namespace.
 const FIRST: Pid = Pid::from_raw(1);
@@ -40,85 +40,86 @@ fn failed(cause: impl Into<Cause>) -> (Stage, Fault) {
 }
 
 /// Runs as the cloned child: init, or the intermediate that clones init. Never returns.
-pub(crate) fn run(plan: &Plan, mut slots: Slots, link: BorrowedFd) -> ! {
+pub(crate) fn run(plan: &Plan, inherited: &mut Inherited, link: BorrowedFd) -> ! {
     #[cfg(debug_assertions)]
     coracle_sys::allocation::forbid();
-    let ready = match prepare(plan, &mut slots, link) {
+    let ready = match prepare(plan, inherited, link) {
         Ok(ready) => ready,
         Err((stage, fault)) => {
-            name_file(&slots, link);
-            let _ = message::say(link, Message::Failed(stage, fault));
+            name_file(inherited, link);
+            let _ = message::write(link, Message::Failed(stage, fault));
             coracle_sys::exit(1)
         }
     };
-    let Err((stage, fault)) = start(plan, &slots, link, &ready);
-    let _ = report(&slots, link, Message::Failed(stage, fault));
+    let Err((stage, fault)) = start(plan, inherited, link, &ready);
+    let _ = report(inherited, link, Message::Failed(stage, fault));
     coracle_sys::exit(1)
 }
 
-/// Says which file of the image a failed copy was at.
-fn name_file(slots: &Slots, link: BorrowedFd) {
-    let file = slots
+/// Reports which file of the image a failed copy was at.
+fn name_file(inherited: &Inherited, link: BorrowedFd) {
+    let file = inherited
         .rootfs
         .as_ref()
         .map(coracle_rootfs::Slots::failed_file);
     for text in file.unwrap_or_default().chunks(message::LENGTH - 1) {
         let mut part = [0; message::LENGTH - 1];
         part.iter_mut().zip(text).for_each(|(to, from)| *to = *from);
-        let _ = message::say(link, Message::File(part));
+        let _ = message::write(link, Message::File(part));
     }
 }
 
-/// Says a word to whoever starts us, once we are created.
-fn report(slots: &Slots, link: BorrowedFd, word: Message) -> nix::Result<()> {
-    match &slots.gate {
-        Gate::Link => message::say(link, word),
-        Gate::Fifos { started, .. } => nix::unistd::write(started, &word.encode()).map(drop),
+/// Sends a message to whoever starts us, once we are created.
+fn report(inherited: &Inherited, link: BorrowedFd, message: Message) -> nix::Result<()> {
+    match &inherited.request.release {
+        Release::Socket => message::write(link, message),
+        Release::Fifo(fifos) => nix::unistd::write(&fifos.started, &message.encode()).map(drop),
     }
 }
 
 /// Everything up to the point where only the start is missing.
-fn prepare(plan: &Plan, slots: &mut Slots, link: BorrowedFd) -> Staged<Ready> {
+fn prepare(plan: &Plan, inherited: &mut Inherited, link: BorrowedFd) -> Staged<Ready> {
     orphaned_dies()?;
     coracle_sys::reset_signals();
-    for descriptor in &slots.private {
+    for descriptor in &inherited.request.private {
         // Whoever shares our pid namespace to be could reach the host through them.
         let _ = nix::unistd::close(*descriptor);
     }
     if plan.namespaces.intermediate {
-        fork_init(plan, slots, link)?;
+        fork_init(plan, inherited, link)?;
         orphaned_dies()?;
     }
-    let leaf = await_admission(link)?;
+    message::write(link, Message::Alive).map_err(session(Call::Write))?;
+    let init_cgroup = await_admission(link)?;
     // From here on nobody of the container may trace us or open our descriptors (CVE-2016-9962).
     coracle_sys::set_dumpable(Dumpable::No).map_err(session(Call::Prctl))?;
-    coracle_cgroups::join(&slots.tasks).map_err(at(Stage::Cgroup))?;
-    coracle_namespaces::enter(&plan.namespaces, &slots.namespaces)
+    coracle_cgroups::join(&inherited.request.cgroup.tasks).map_err(at(Stage::Cgroup))?;
+    coracle_namespaces::enter(&plan.namespaces, &inherited.namespaces)
         .map_err(at(Stage::Namespaces))?;
-    if let Some(leaf) = leaf {
-        coracle_cgroups::enter_init_cgroup(&leaf, slots.cgroup.init_cgroup_step())
-            .map_err(at(Stage::Cgroup))?;
+    if let Some(file) = init_cgroup {
+        let step = inherited.request.cgroup.record.init_cgroup_step();
+        coracle_cgroups::enter_init_cgroup(&file, step).map_err(at(Stage::Cgroup))?;
     }
     // A change of user ids puts fs.suid_dumpable in force and takes the parent-death signal away.
     coracle_sys::set_dumpable(Dumpable::No).map_err(session(Call::Prctl))?;
     orphaned_dies()?;
     coracle_process::session(&plan.process).map_err(at(Stage::Process))?;
-    jail(plan, slots, link)?;
-    keep_only_preserved(plan, slots, link, Until::Program)?;
+    enter_root(plan, inherited, link)?;
+    keep_only_preserved(plan, inherited, link, Until::Program)?;
     if Pid::this() == FIRST {
         // Who kills a container that waits for its start means it.
         coracle_sys::end_on_signals();
     }
-    // The cage's last step clears the parent-death signal: the runtime ends after our next word,
-    // and init shall outlive it.
-    let ready = cage(plan, link)?;
-    message::say(link, Message::Created).map_err(session(Call::Write))?;
+    // The last step of the confinement clears the parent-death signal: the runtime ends after our
+    // next message, and init shall outlive it.
+    let ready = confine(plan, link)?;
+    message::write(link, Message::Created).map_err(session(Call::Write))?;
     Ok(ready)
 }
 
-/// The process's cage, and the filter where the plan has it. From then on each call of ours is one
-/// that every profile has to allow: `docs/seccomp.md` lists them.
-fn cage(plan: &Plan, link: BorrowedFd) -> Staged<Ready> {
+/// The process's confinement, and the filter where the plan has it. From then on each call of ours
+/// is one that every profile has to allow: `docs/seccomp.md` lists them.
+fn confine(plan: &Plan, link: BorrowedFd) -> Staged<Ready> {
     let confined = coracle_process::confine(&plan.process).map_err(at(Stage::Process))?;
     load_filter(plan, Moment::Privileged, link)?;
     let ready =
@@ -136,20 +137,20 @@ fn load_filter(plan: &Plan, moment: Moment, link: BorrowedFd) -> Staged<()> {
         return Ok(());
     };
     match coracle_seccomp::load(&filter.program).map_err(at(Stage::Seccomp))? {
-        Some(listener) => hand_over(&listener, link),
+        Some(listener) => pass_on(&listener, link),
         None => Ok(()),
     }
 }
 
 /// Waits until the runtime has the listener and somebody answers: the next call may be a notified
-/// one. It only says which descriptor it is, since sendmsg(2) may be notified as well.
-fn hand_over(listener: &OwnedFd, link: BorrowedFd) -> Staged<()> {
-    let word = Message::Listener(listener.as_raw_fd());
-    message::say(link, word).map_err(session(Call::Write))?;
+/// one. The message only names the descriptor, since sendmsg(2) may be notified as well.
+fn pass_on(listener: &OwnedFd, link: BorrowedFd) -> Staged<()> {
+    let number = Message::Listener(listener.as_raw_fd());
+    message::write(link, number).map_err(session(Call::Write))?;
     loop {
-        match message::listen(link) {
-            Ok(Some(Message::Grant)) => return Ok(()),
-            Ok(Some(Message::Attach)) => message::send(link, word, Some(listener.as_fd()))
+        match message::read(link) {
+            Ok(Some(Message::Proceed)) => return Ok(()),
+            Ok(Some(Message::SendListener)) => message::send(link, number, Some(listener.as_fd()))
                 .map_err(|errno| (Stage::Seccomp, Fault::new(0, (Call::Send, errno))))?,
             Ok(Some(_)) => return Err(failed(Check::Protocol)),
             Ok(None) => coracle_sys::exit(1),
@@ -158,37 +159,37 @@ fn hand_over(listener: &OwnedFd, link: BorrowedFd) -> Staged<()> {
     }
 }
 
-/// A runtime that is killed takes init with it: the kernel sends the signal, and the first wait for
-/// a grant sees the end of file where the runtime died before this call.
+/// A runtime that is killed takes init with it: the kernel sends the signal, and where the runtime
+/// died before this call, the first wait for it ends with the end of file.
 fn orphaned_dies() -> Staged<()> {
     coracle_sys::set_parent_death_signal(Some(Signal::SIGKILL)).map_err(session(Call::Prctl))
 }
 
-/// The intermediate: joins what init must be born into, clones init as its sibling, and ends.
-/// Returns in init. It is never in the container's cgroup itself, where it would take the place of
+/// The intermediate: joins what only a clone enters, clones init as its sibling, and ends. Returns
+/// in init. It is never in the container's cgroup itself, where it would take the place of
 /// one of the container's processes, and its memory.
-fn fork_init(plan: &Plan, slots: &mut Slots, link: BorrowedFd) -> Staged<()> {
-    await_grant(link)?;
+fn fork_init(plan: &Plan, inherited: &mut Inherited, link: BorrowedFd) -> Staged<()> {
+    await_runtime(link)?;
     coracle_sys::set_dumpable(Dumpable::No).map_err(session(Call::Prctl))?;
-    coracle_namespaces::before_clone(&plan.namespaces, &slots.namespaces)
+    coracle_namespaces::before_clone(&plan.namespaces, &inherited.namespaces)
         .map_err(at(Stage::Namespaces))?;
     // The joined user namespace put fs.suid_dumpable in force.
     coracle_sys::set_dumpable(Dumpable::No).map_err(session(Call::Prctl))?;
     if plan.rootfs.is_none() {
         // The container's processes see the clone from its first moment, and some may trace it
-        // whatever its dumpable flag says: it is born without a descriptor of the host
+        // whatever its dumpable flag says: it is cloned without a descriptor of the host
         // (CVE-2016-9962).
-        keep_only_preserved(plan, slots, link, Until::Jail)?;
+        keep_only_preserved(plan, inherited, link, Until::RootChange)?;
     }
     let step = plan.namespaces.clone_step();
-    let (cloned, forked) = clone_init(plan, slots);
+    let (cloned, forked) = clone_init(plan, inherited);
     match cloned.map_err(|errno| (Stage::Namespaces, Fault::new(step, (Call::Clone, errno))))? {
         Cloned::Child => {
-            slots.enclosed = [None, None];
+            inherited.close_enclosed();
             Ok(())
         }
         Cloned::Parent { pid, .. } => {
-            let sent = message::say(link, forked(pid.as_raw()));
+            let sent = message::write(link, forked(pid.as_raw()));
             coracle_sys::exit(i32::from(sent.is_err()))
         }
     }
@@ -196,10 +197,10 @@ fn fork_init(plan: &Plan, slots: &mut Slots, link: BorrowedFd) -> Staged<()> {
 
 /// Into the cgroup, if the kernel lets us: the user that we have become may have no right to it,
 /// and a cgroup namespace that we are in need not reach our own cgroup (ENOENT).
-fn clone_init(plan: &Plan, slots: &Slots) -> (nix::Result<Cloned>, fn(i32) -> Message) {
+fn clone_init(plan: &Plan, inherited: &Inherited) -> (nix::Result<Cloned>, fn(i32) -> Message) {
     let flags: NamespaceFlags = plan.namespaces.final_clone;
     let clone = |into: Option<BorrowedFd>| coracle_sys::clone3(flags, into, Parentage::Sibling);
-    let [into, fallback] = slots.birthplaces(plan);
+    let [into, fallback] = inherited.clone_into(plan);
     if into.is_none() {
         return (clone(None), Message::Outside);
     }
@@ -210,20 +211,20 @@ fn clone_init(plan: &Plan, slots: &Slots) -> (nix::Result<Cloned>, fn(i32) -> Me
     }
 }
 
-/// The first grant, which may come with the file of a cgroup below.
+/// Waits until init may do something. The message may come with the file of init's cgroup.
 fn await_admission(link: BorrowedFd) -> Staged<Option<OwnedFd>> {
     match message::receive(link) {
-        Ok(Some((Message::Grant, attached))) => Ok(attached),
+        Ok(Some((Message::Proceed, attached))) => Ok(attached),
         Ok(Some(_)) => Err(failed(Check::Protocol)),
         Ok(None) => coracle_sys::exit(1),
         Err(cause) => Err(failed(cause)),
     }
 }
 
-/// Waits for the runtime. Its end means that nobody would ever clean up after us.
-fn await_grant(link: BorrowedFd) -> Staged<()> {
-    match message::listen(link) {
-        Ok(Some(Message::Grant)) => Ok(()),
+/// Waits for the runtime. Once that has ended, nobody would ever clean up after us.
+fn await_runtime(link: BorrowedFd) -> Staged<()> {
+    match message::read(link) {
+        Ok(Some(Message::Proceed)) => Ok(()),
         Ok(Some(_)) => Err(failed(Check::Protocol)),
         Ok(None) => coracle_sys::exit(1),
         Err(cause) => Err(failed(cause)),
@@ -231,18 +232,18 @@ fn await_grant(link: BorrowedFd) -> Staged<()> {
 }
 
 /// The root file system and the machine's names: empty plans for `exec`.
-fn jail(plan: &Plan, slots: &mut Slots, link: BorrowedFd) -> Staged<()> {
-    if let Some(root) = &slots.exec_root {
+fn enter_root(plan: &Plan, inherited: &mut Inherited, link: BorrowedFd) -> Staged<()> {
+    if let Some(root) = inherited.target_root() {
         nix::unistd::fchdir(root).map_err(session(Call::Fchdir))?;
         nix::unistd::chroot(c".").map_err(session(Call::Chroot))?;
     }
-    let output = slots.print.as_ref().map(AsFd::as_fd);
-    let mut rootfs = plan.rootfs.as_ref().zip(slots.rootfs.as_mut());
+    let output = inherited.print.as_ref().map(AsFd::as_fd);
+    let mut rootfs = plan.rootfs.as_ref().zip(inherited.rootfs.as_mut());
     if let Some((rootfs, open)) = &mut rootfs {
         let changed = change_root(
             plan,
             (rootfs, open),
-            (&slots.create_container, output),
+            (&inherited.create_container, output),
             link,
         );
         if changed.is_err() {
@@ -274,8 +275,8 @@ fn change_root(
 ) -> Staged<()> {
     coracle_rootfs::mounts(rootfs, open).map_err(at(Stage::Rootfs))?;
     if plan.stops_for_hooks() {
-        message::say(link, Message::MountsReached).map_err(session(Call::Write))?;
-        await_grant(link)?;
+        message::write(link, Message::Mounted).map_err(session(Call::Write))?;
+        await_runtime(link)?;
     }
     let hooks = plan.hooks.at(HookPoint::CreateContainer);
     if !hooks.is_empty() {
@@ -288,11 +289,16 @@ fn change_root(
 /// Closes every descriptor but stdio, what the config passes on, and what init itself still needs:
 /// the container's process could otherwise reach the host through one (CVE-2024-21626), and here it
 /// is still impossible that the working directory is one of them.
-fn keep_only_preserved(plan: &Plan, slots: &Slots, link: BorrowedFd, until: Until) -> Staged<()> {
+fn keep_only_preserved(
+    plan: &Plan,
+    inherited: &Inherited,
+    link: BorrowedFd,
+    until: Until,
+) -> Staged<()> {
     let mut next = 3;
     let least = |next| {
         let kept = [
-            slots.least_needed(link, next, until),
+            inherited.least_needed(link, next, until),
             plan.least_preserved(next),
         ];
         kept.into_iter().flatten().min()
@@ -320,32 +326,37 @@ fn run_hooks(
 }
 
 /// Waits for the start, runs the container's own hooks and executes the program.
-fn start(plan: &Plan, slots: &Slots, link: BorrowedFd, ready: &Ready) -> Staged<Infallible> {
-    let output = match &slots.gate {
-        Gate::Link => {
-            await_grant(link)?;
-            slots.print.as_ref().map(AsFd::as_fd)
+fn start(
+    plan: &Plan,
+    inherited: &Inherited,
+    link: BorrowedFd,
+    ready: &Ready,
+) -> Staged<Infallible> {
+    let output = match &inherited.request.release {
+        Release::Socket => {
+            await_runtime(link)?;
+            inherited.print.as_ref().map(AsFd::as_fd)
         }
-        Gate::Fifos { start, output, .. } => {
-            // The runtime that hears of it next is another one: `start`.
+        Release::Fifo(fifos) => {
+            // The runtime that reads our next message is another one: `start`.
             let mut byte = [0_u8; 1];
             loop {
-                match nix::unistd::read(start, &mut byte) {
+                match nix::unistd::read(&fifos.start, &mut byte) {
                     Ok(_) => break,
                     Err(Errno::EINTR) => {}
                     Err(errno) => return Err(session(Call::Read)(errno)),
                 }
             }
-            output.as_ref().map(AsFd::as_fd)
+            fifos.output.as_ref().map(AsFd::as_fd)
         }
     };
     run_hooks(
         plan.hooks.at(HookPoint::StartContainer),
-        &slots.start_container,
+        &inherited.start_container,
         output,
         ready.home(),
     )
     .map_err(at(Stage::StartContainer))?;
-    report(slots, link, Message::Executing).map_err(session(Call::Write))?;
+    report(inherited, link, Message::Executing).map_err(session(Call::Write))?;
     Err((Stage::Process, coracle_process::exec(&plan.process, ready)))
 }

@@ -1,16 +1,16 @@
-//! One launch: the subsystems' plans composed, init cloned, its stages granted and its reports
-//! heard.
+//! One launch: the subsystems' plans composed, init cloned, let proceed step by step, and its
+//! reports received.
 //!
 //! ```text
-//! plan / plan_exec        pure: a bundle and the machine's facts become a Plan
-//! Slots::open             what init inherits is opened
-//! spawn                   init is cloned and waits
-//! Launch::admit … start   the runtime's side of the protocol in [`Message`]
+//! plan / plan_exec   pure: a bundle and the machine's facts become a Plan
+//! launch             clones init and sees it through to its start; a Caller acts in between
+//! Launch::start      or Launch::release, which leaves the start to the FIFO
 //! ```
 //!
 //! # Invariants
 //!
-//! - After the clone init neither allocates nor decides; all it needs is in the plan and the slots.
+//! - After the clone init neither allocates nor decides; all it needs is in the plan and in
+//!   descriptors that it inherits.
 //! - The runtime never enters a namespace of the container; a short-lived child may do so.
 //! - Init is killed when a [`Launch`] is dropped before its release, and dies with the runtime.
 //! - A failure in init travels as coordinates; the sentence is made here, from the same plan.
@@ -26,19 +26,21 @@ mod context;
 mod error;
 mod explain;
 mod filter;
+mod inherited;
 mod init;
+mod launch;
 mod message;
 mod plan;
 mod runtime;
 mod seal;
-mod slots;
 mod sources;
 
 pub use error::Error;
-pub use explain::{StageText, explain_start};
+pub use explain::{Point, StageText, explain_start};
 pub use filter::{Filter, Moment, check};
+pub use inherited::{Fifos, Release, Request, Target};
+pub use launch::{Caller, ContainerState, launch};
 pub use message::{Message, Stage};
 pub use plan::{ChangeRoot, Keyring, Options, Plan, needs, needs_exec, plan, plan_exec};
-pub use runtime::{ContainerState, Launch, Released, hint_of_end, spawn};
+pub use runtime::{Child, Launch, hint_of_end};
 pub use seal::seal;
-pub use slots::{Gate, Given, Slots};

@@ -3,25 +3,26 @@
 //!
 //! ```text
 //!  runtime                                   intermediate / init
-//!     ───── Grant ───────────────────────────▶  namespaces are mapped: go on
-//!     ◀──── Forked or Outside { pid } ───────   (only where an intermediate clones init)
-//!     ───── Grant ───────────────────────────▶  (only with an intermediate) init may go on
-//!     ◀──── MountsReached ───────────────────   (only if hooks wait for it)
-//!     ───── Grant ───────────────────────────▶  hooks are done
+//!     ───── Proceed ─────────────────────────▶  (only with an intermediate) ids are mapped
+//!     ◀──── Forked or Outside { pid } ───────   (only with one) it has cloned init, and ends
+//!     ◀──── Alive ───────────────────────────   init's first message, maybe before Forked
+//!     ───── Proceed ─────────────────────────▶  init is in its cgroup, recorded, and mapped
+//!     ◀──── Mounted ─────────────────────────   (only if hooks wait for it)
+//!     ───── Proceed ─────────────────────────▶  (only then) hooks are done
 //!     ◀──── Console + fd ────────────────────   (only with a terminal)
 //!     ◀──── Listener { number } ─────────────   (only if calls are notified) the filter is loaded
-//!     ───── Attach ──────────────────────────▶  (only if the runtime may not fetch the descriptor)
+//!     ───── SendListener ────────────────────▶  (only if the runtime may not fetch the descriptor)
 //!     ◀──── Listener + fd ───────────────────   (only then)
-//!     ───── Grant ───────────────────────────▶  (only if calls are notified) somebody answers them
+//!     ───── Proceed ─────────────────────────▶  (only if calls are notified) somebody answers them
 //!     ◀──── Created ─────────────────────────   everything but exec is done
-//!     ───── Grant ───────────────────────────▶  (run and exec) start; create leaves it to the FIFO
+//!     ───── Proceed ─────────────────────────▶  (run and exec) start; create leaves it to the FIFO
 //!     ◀──── Executing ───────────────────────   hooks in the container are done
 //!     ◀──── File { part of a path } ─────────   (only before Failed) where a copy was
-//!     ◀──── Failed { stage, step, cause } ────  at any time, and the last word
+//!     ◀──── Failed { stage, step, cause } ────  at any time, and the last message
 //! ```
 //!
 //! End of file after `Executing` means that init executed the program; anywhere else, that it was
-//! killed.
+//! killed. Before `Alive` the kernel may have done that for the cgroup that it was cloned into.
 //!
 //! Init writes and reads with write(2) and read(2) where no descriptor travels: a seccomp filter
 //! that lets the program do anything lets them pass.
@@ -82,29 +83,31 @@ impl Stage {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Message {
     /// Runtime to init: go on. The first one may carry the file of a cgroup to go down into.
-    Grant,
+    Proceed,
     /// Intermediate to runtime: init has this pid in the runtime's pid namespace.
     Forked(i32),
     /// The same, but the kernel did not let the intermediate clone it into its cgroup.
     Outside(i32),
+    /// Init to runtime: it has come to run.
+    Alive,
     /// Init to runtime: the mounts are attached, hooks may run.
-    MountsReached,
+    Mounted,
     /// Init to runtime, with the pty master attached.
     Console,
     /// Init to runtime: the filter is loaded, and its listener is this descriptor of init's; it is
     /// attached if the runtime asked for that.
     Listener(i32),
-    /// Runtime to init: attach the listener, it may not be fetched.
-    Attach,
+    /// Runtime to init: attach the listener, since it may not be fetched.
+    SendListener,
     /// Init to runtime: everything but the start is done.
     Created,
     /// Init to whoever starts it: the next call is execve(2). The end of file that follows means
-    /// that it executed; without this word, that init was killed.
+    /// that it executed; without this message, that init was killed.
     Executing,
     /// Init to runtime: a part of the name of the file that the failure to come was at, filled up
     /// with zeroes.
     File([u8; LENGTH - 1]),
-    /// Init to runtime, its last word.
+    /// Init to runtime, its last message.
     Failed(Stage, Fault),
 }
 
@@ -114,15 +117,16 @@ impl Message {
     pub fn encode(self) -> [u8; LENGTH] {
         let mut bytes = [0_u8; LENGTH];
         let (kind, pid) = match self {
-            Message::Grant => (1, 0),
+            Message::Proceed => (1, 0),
             Message::Forked(pid) => (2, pid),
             Message::Outside(pid) => (11, pid),
-            Message::MountsReached => (3, 0),
+            Message::Alive => (12, 0),
+            Message::Mounted => (3, 0),
             Message::Console => (4, 0),
             Message::Created => (5, 0),
             Message::Executing => (7, 0),
             Message::Listener(number) => (8, number),
-            Message::Attach => (9, 0),
+            Message::SendListener => (9, 0),
             Message::File(part) => {
                 bytes[0] = 10;
                 bytes[1..].copy_from_slice(&part);
@@ -146,15 +150,16 @@ impl Message {
         let [kind, stage, _, _, a, b, c, d, cause @ ..] = *bytes;
         let number = i32::from_le_bytes([a, b, c, d]);
         Some(match kind {
-            1 => Message::Grant,
+            1 => Message::Proceed,
             2 => Message::Forked(number),
             11 => Message::Outside(number),
-            3 => Message::MountsReached,
+            12 => Message::Alive,
+            3 => Message::Mounted,
             4 => Message::Console,
             5 => Message::Created,
             7 => Message::Executing,
             8 => Message::Listener(number),
-            9 => Message::Attach,
+            9 => Message::SendListener,
             10 => Message::File(*bytes.last_chunk()?),
             6 => {
                 let step = u32::from_le_bytes([a, b, c, d]);
@@ -181,8 +186,8 @@ pub(crate) fn send(
 /// Writes one message. Heap-free.
 ///
 /// # Errors
-/// The errno of write(2). Nobody would hear a process that the end of the other side kills.
-pub(crate) fn say(link: BorrowedFd, message: Message) -> nix::Result<()> {
+/// The errno of write(2).
+pub(crate) fn write(link: BorrowedFd, message: Message) -> nix::Result<()> {
     retried(|| nix::unistd::write(link, &message.encode())).map(|_| ())
 }
 
@@ -190,7 +195,7 @@ pub(crate) fn say(link: BorrowedFd, message: Message) -> nix::Result<()> {
 ///
 /// # Errors
 /// That of read(2); [`Check::Protocol`] for a message that is none.
-pub(crate) fn listen(link: BorrowedFd) -> Result<Option<Message>, Cause> {
+pub(crate) fn read(link: BorrowedFd) -> Result<Option<Message>, Cause> {
     let mut bytes = [0_u8; LENGTH];
     match retried(|| nix::unistd::read(link, &mut bytes)) {
         // The other side ended with something of ours unread.
@@ -241,20 +246,21 @@ mod tests {
     proptest! {
         #[test]
         fn decode_after_encode_is_the_message(
-            kind in 0..11_u8, stage in 0..8_usize, call in 0..60_u16, step: u32,
+            kind in 0..12_u8, stage in 0..8_usize, call in 0..60_u16, step: u32,
             errno in 1..130_i32, pid in 1..i32::MAX,
         ) {
             let message = match kind {
-                0 => Message::Grant,
+                0 => Message::Proceed,
                 1 => Message::Forked(pid),
-                2 => Message::MountsReached,
+                2 => Message::Mounted,
                 3 => Message::Console,
                 4 => Message::Created,
                 5 => Message::Executing,
                 6 => Message::Listener(pid),
-                7 => Message::Attach,
+                7 => Message::SendListener,
                 8 => Message::File([b'x'; LENGTH - 1]),
                 9 => Message::Outside(pid),
+                10 => Message::Alive,
                 _ => Message::Failed(
                     Stage::ALL[stage],
                     match errno {

@@ -19,14 +19,14 @@ use crate::error::Error;
 /// Starts the child, and returns its pidfd when it is in init's mount namespace, or ended. It ends
 /// when it has sent all, or when init does not listen any more. Init learns from it what failed.
 ///
-/// Init must not have been granted anything: it can neither be looked into afterwards, nor may it
+/// Init must not have proceeded: it can neither be looked into afterwards, nor may it
 /// have mounted over the root that the child gets.
 ///
 /// # Errors
 /// [`Error::Runtime`] of the clone and what comes before.
 pub(crate) fn send(
     plan: &coracle_rootfs::Plan,
-    mut slots: coracle_rootfs::Slots,
+    mut opened: coracle_rootfs::Slots,
     init: Pid,
 ) -> Result<OwnedFd, Error> {
     let failed = |attempted| move |errno| Error::Runtime { attempted, errno };
@@ -64,7 +64,7 @@ pub(crate) fn send(
                     mounts: mounts.as_fd(),
                     users: users.as_fd(),
                 };
-                coracle_rootfs::provide(plan, &mut slots, parties, || drop(signal));
+                coracle_rootfs::provide(plan, &mut opened, parties, || drop(signal));
             }
             coracle_sys::exit(0)
         }

@@ -20,26 +20,13 @@ use crate::record::{Directory, Mode, Unit};
 use crate::table::{MEMORY_EVENTS, Version};
 use crate::{Error, Record, Result};
 
-/// The container's cgroups, made, limited, and open for its init.
-#[derive(Debug)]
-pub struct Created {
-    /// For the state file, and for everything later.
-    pub record: Record,
-    /// The v2 cgroup for `CLONE_INTO_CGROUP`; on a hybrid host the one beside the v1 hierarchies.
-    pub into: Option<OwnedFd>,
-    /// For [`crate::join`] in the child.
-    pub tasks: Vec<OwnedFd>,
-    /// For [`crate::enter_init_cgroup`] in the child.
-    pub init_cgroup: Option<OwnedFd>,
-    /// What is left to be done once the child is there. Until then the record's systemd unit, and a
-    /// v2 cgroup of it, may be somebody else's.
-    pub unit_action: Option<UnitAction>,
-}
-
-/// The container's cgroups, open for one more process. The default value joins none.
+/// A container's cgroups, open for one process to join. The default value joins none.
 #[derive(Debug, Default)]
 pub struct Joining {
-    /// The v2 cgroup for `CLONE_INTO_CGROUP`.
+    /// Which they are. With an action for systemd the unit, and a v2 cgroup of it, may still be
+    /// somebody else's for a new container, until [`Joining::put`].
+    pub record: Record,
+    /// The v2 cgroup for `CLONE_INTO_CGROUP`; on a hybrid host the one beside the v1 hierarchies.
     pub into: Option<OwnedFd>,
     /// The v2 cgroup that init is in now, if that is another one: for a second try after EBUSY. A
     /// service manager in the container moves itself down and hands controllers to children, and
@@ -52,6 +39,61 @@ pub struct Joining {
     /// After the clone: in any case for a new container, else where the kernel lets us not clone
     /// into the cgroup.
     pub unit_action: Option<UnitAction>,
+}
+
+impl Joining {
+    /// What can be undone of a new container's cgroups at this moment.
+    #[must_use]
+    pub fn made(&self) -> Record {
+        match self.unit_action {
+            None => self.record.clone(),
+            Some(_) => self.record.without_unit(),
+        }
+    }
+
+    /// Puts `pid` where it belongs: a child of ours that waits, and that was not cloned into the v2
+    /// cgroup. Where we write it there ourselves, that waits some 10 ms for the kernel.
+    ///
+    /// # Errors
+    /// The kernel's, with the cgroup, or systemd's. A unit that was started for the process is gone
+    /// then, and so is the process.
+    pub fn put(&mut self, pid: Pid) -> Result<()> {
+        match (&self.unit_action, &self.into) {
+            (Some(action), _) => self.init_cgroup = systemd::join_unit(action, pid)?,
+            (None, Some(into)) => enter(&self.record, into.as_fd(), pid)?,
+            (None, None) => {}
+        }
+        Ok(())
+    }
+
+    /// Has the process join the v2 cgroup by itself, by [`crate::join`], instead of being cloned
+    /// into it. That waits some 10 ms for the kernel.
+    ///
+    /// For a second try when a child has died of SIGKILL at its clone, which the kernel does
+    /// if the two cgroups were killed by `cgroup.kill` a different number of times (seen on Linux
+    /// 6.18 and 7.2).
+    ///
+    /// # Errors
+    /// The kernel's on opening `cgroup.procs`.
+    pub fn join_alone(&mut self) -> Result<()> {
+        (self.into, self.fallback) = (None, None);
+        let Some(unified) = &self.record.unified else {
+            return Ok(());
+        };
+        let directory = open_directory(&unified.path)?;
+        let file = files::open_to_write(directory.as_fd(), "cgroup.procs");
+        self.tasks.push(file.map_err(|errno| Error::Open {
+            path: unified.path.join("cgroup.procs"),
+            errno,
+        })?);
+        Ok(())
+    }
+
+    /// Closes what the process has inherited.
+    pub fn close(&mut self) {
+        (self.into, self.fallback) = (None, None);
+        self.tasks.clear();
+    }
 }
 
 /// What the state file must know before the first side effect: every directory that will be made. A
@@ -110,14 +152,8 @@ fn is_missing(path: &Path) -> bool {
 ///
 /// # Errors
 /// Any step that fails; whatever was made is removed again.
-pub fn create(plan: &Plan) -> Result<Created> {
-    let mut created = Created {
-        record: Record::default(),
-        into: None,
-        tasks: Vec::new(),
-        init_cgroup: None,
-        unit_action: None,
-    };
+pub fn create(plan: &Plan) -> Result<Joining> {
+    let mut created = Joining::default();
     // Engines look into the directories as other users.
     let mask = umask(Permissions::S_IWGRP | Permissions::S_IWOTH);
     let result = build(plan, &mut created);
@@ -133,7 +169,7 @@ pub fn create(plan: &Plan) -> Result<Created> {
     }
 }
 
-fn build(plan: &Plan, created: &mut Created) -> Result<()> {
+fn build(plan: &Plan, created: &mut Joining) -> Result<()> {
     match &plan.driver {
         Driver::None => {}
         Driver::Files(files) => build_files(files, created)?,
@@ -146,7 +182,7 @@ fn build(plan: &Plan, created: &mut Created) -> Result<()> {
     Ok(())
 }
 
-fn build_files(files: &Files, created: &mut Created) -> Result<()> {
+fn build_files(files: &Files, created: &mut Joining) -> Result<()> {
     created.record.mode = files.mode;
     for hierarchy in &files.hierarchies {
         let recorded = &mut created.record.hierarchies;
@@ -171,7 +207,7 @@ fn build_files(files: &Files, created: &mut Created) -> Result<()> {
 
 /// What can be made before there is a process: cgroups of v1, which init joins by itself. systemd
 /// takes those that it uses for its own.
-fn build_unit(plan: &SystemdPlan, created: &mut Created) -> Result<()> {
+fn build_unit(plan: &SystemdPlan, created: &mut Joining) -> Result<()> {
     systemd::check_free(&plan.files)?;
     let record = &mut created.record;
     record.mode = plan.files.mode;
@@ -214,6 +250,7 @@ pub fn open(record: &Record, init: Pid) -> Result<Joining> {
         }
     };
     Ok(Joining {
+        record: record.clone(),
         into,
         fallback,
         tasks,
@@ -235,25 +272,6 @@ pub fn at_init(record: &Record) -> Record {
         }
     }
     record
-}
-
-/// Opens `cgroup.procs` of the v2 cgroup: one more file for [`crate::join`], which then waits some
-/// 10 ms. For a second try without `CLONE_INTO_CGROUP` when a child has died of SIGKILL at birth,
-/// which is what the kernel does if the two cgroups were killed by `cgroup.kill` a different number
-/// of times (seen on Linux 6.18 and 7.2). `None` without a v2 cgroup.
-///
-/// # Errors
-/// The kernel's on opening.
-pub fn open_procs(record: &Record) -> Result<Option<OwnedFd>> {
-    let Some(unified) = &record.unified else {
-        return Ok(None);
-    };
-    let directory = open_directory(&unified.path)?;
-    let file = files::open_to_write(directory.as_fd(), "cgroup.procs");
-    file.map(Some).map_err(|errno| Error::Open {
-        path: unified.path.join("cgroup.procs"),
-        errno,
-    })
 }
 
 /// A copy of a cgroup's open directory out of which no path leads, for a process that others may
@@ -278,12 +296,7 @@ pub fn enclose(directory: BorrowedFd) -> Option<OwnedFd> {
     }
 }
 
-/// Moves `pid`, a child of ours that waits, into the v2 cgroup of `record` by its open directory.
-/// Waits some 10 ms for the kernel: for a child that could not be cloned into it.
-///
-/// # Errors
-/// The kernel's, with the cgroup.
-pub fn enter(record: &Record, directory: BorrowedFd, pid: Pid) -> Result<()> {
+fn enter(record: &Record, directory: BorrowedFd, pid: Pid) -> Result<()> {
     let written = files::write(directory, "cgroup.procs", &pid.to_string());
     written.map_err(|errno| Error::Enter {
         path: record

@@ -53,7 +53,7 @@ pub enum UnitAction {
 /// # Errors
 /// systemd's or the kernel's. A unit that was started for it is gone then, and so is the
 /// process.
-pub fn join_unit(action: &UnitAction, pid: Pid) -> Result<Option<OwnedFd>> {
+pub(super) fn join_unit(action: &UnitAction, pid: Pid) -> Result<Option<OwnedFd>> {
     match action {
         UnitAction::Attach { unit, below } => attach(unit, below, pid).map(|()| None),
         UnitAction::Start(plan) => {

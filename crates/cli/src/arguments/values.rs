@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use coracle_bundle::ContainerId;
+use coracle_container::Outputs;
 
 use super::number;
 use super::settings::Global;
@@ -163,6 +164,15 @@ impl Arguments {
     /// All values of the flag as text.
     pub(crate) fn texts(&self, flag: &'static str) -> Result<Vec<String>, Usage> {
         self.all_parsed(flag, "UTF-8", utf8)
+    }
+
+    /// `--console-socket`, `--pidfd-socket` and `--pid-file`.
+    pub(crate) fn outputs(&self) -> Outputs {
+        Outputs {
+            console_socket: self.path("console-socket"),
+            pidfd_socket: self.path("pidfd-socket"),
+            pid_file: self.path("pid-file"),
+        }
     }
 
     /// `--preserve-fds`, a count.

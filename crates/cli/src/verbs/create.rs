@@ -50,9 +50,7 @@ pub(super) fn options(
     Ok(CreateOptions {
         bundle: bundle.unwrap_or_else(|| PathBuf::from(".")),
         id,
-        console_socket: arguments.path("console-socket"),
-        pidfd_socket: arguments.path("pidfd-socket"),
-        pid_file: arguments.path("pid-file"),
+        outputs: arguments.outputs(),
         change_root: arguments.choose("no-pivot", ChangeRoot::MoveAndChroot, ChangeRoot::PivotRoot),
         keyring,
         preserve_fds: arguments.preserve_fds()?,

@@ -164,9 +164,9 @@ fn show_update(shown: &mut Shown, Update { options, ignored }: &Update) {
 fn show_create(shown: &mut Shown, options: &CreateOptions) {
     let other_bundle = Some(&options.bundle).filter(|bundle| bundle.as_os_str() != ".");
     shown.value("bundle", other_bundle);
-    shown.value("console", options.console_socket.as_ref());
-    shown.value("pidfd", options.pidfd_socket.as_ref());
-    shown.value("pid", options.pid_file.as_ref());
+    shown.value("console", options.outputs.console_socket.as_ref());
+    shown.value("pidfd", options.outputs.pidfd_socket.as_ref());
+    shown.value("pid", options.outputs.pid_file.as_ref());
     shown.word("no-pivot", options.change_root == ChangeRoot::MoveAndChroot);
     shown.word("no-new-keyring", options.keyring == Keyring::Inherited);
     shown.value("fds", Some(options.preserve_fds).filter(|fds| *fds != 0));
@@ -259,9 +259,9 @@ fn show_exec(shown: &mut Shown, options: &ExecOptions) {
         Some(&options.additional_gids).filter(|gids| !gids.is_empty()),
     );
     shown.word("detach", options.attachment == Attachment::Detached);
-    shown.value("console", options.console_socket.as_ref());
-    shown.value("pidfd", options.pidfd_socket.as_ref());
-    shown.value("pid", options.pid_file.as_ref());
+    shown.value("console", options.outputs.console_socket.as_ref());
+    shown.value("pidfd", options.outputs.pidfd_socket.as_ref());
+    shown.value("pid", options.outputs.pid_file.as_ref());
     shown.value("label", options.process_label.as_ref());
     shown.value("apparmor", options.apparmor.as_ref());
     shown.word("no-new-privs", options.no_new_privs);

@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::rc::Rc;
 
-use coracle_container::{Steps, Store};
+use coracle_container::{Progress, Store};
 
 use crate::arguments::table::Command;
 use crate::arguments::{Arguments, Global, Usage};
@@ -60,10 +60,10 @@ impl Context<'_> {
 }
 
 /// The listener that writes a verb's steps to the log, at level debug.
-fn steps(log: &Rc<Log>) -> Steps {
+fn steps(log: &Rc<Log>) -> Progress {
     if !log.has(Level::Debug) {
-        return Steps::default();
+        return Progress::default();
     }
     let log = Rc::clone(log);
-    Steps::logged_by(Rc::new(move |step| log.record(Level::Debug, step)))
+    Progress::logged_by(Rc::new(move |step| log.record(Level::Debug, step)))
 }

@@ -3,22 +3,23 @@
 use std::fmt;
 use std::rc::Rc;
 
-use coracle_launch::Plan;
+use coracle_bundle::HookPoint;
+use coracle_launch::{Plan, Point};
 
 /// Called with each step once it is done.
 pub(crate) type Listener = Rc<dyn Fn(&str)>;
 
 /// Where the lines go. Without a listener no line is ever formatted.
 #[derive(Clone, Default)]
-pub struct Steps(Option<Listener>);
+pub struct Progress(Option<Listener>);
 
-impl fmt::Debug for Steps {
+impl fmt::Debug for Progress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_some() { "Steps" } else { "none" })
+        f.write_str(if self.0.is_some() { "Progress" } else { "none" })
     }
 }
 
-impl Steps {
+impl Progress {
     /// Has `listener` called with each step once it is done.
     #[must_use]
     pub fn logged_by(listener: Listener) -> Self {
@@ -46,34 +47,26 @@ impl Steps {
         }
     }
 
-    /// All of these stages of the plan were carried out.
-    pub(crate) fn carried_out(&self, plan: &Plan, names: &[&str]) {
+    /// The stages of the plan that belong to this point were carried out.
+    pub(crate) fn reached(&self, plan: &Plan, point: Point) {
         if !self.are_logged() {
             return;
         }
-        for stage in plan.stages() {
-            if names.contains(&stage.name) {
-                for step in &stage.steps {
-                    self.done(format_args!("{}: {}: {step}", stage.actor, stage.name));
-                }
+        for stage in plan.stages().iter().filter(|stage| stage.point == point) {
+            for step in &stage.steps {
+                self.done(format_args!("{}: {}: {step}", stage.actor, stage.name));
             }
         }
     }
-}
 
-/// What the runtime does before the clone.
-pub(crate) const BEFORE: [&str; 2] = ["cgroup", "inherited"];
-/// What init does until it waits for hooks of the runtime, or goes on without.
-pub(crate) const FIRST: [&str; 2] = ["namespaces", "mounts"];
-/// The rest of what init does before it waits for its start.
-pub(crate) const REST: [&str; 7] = [
-    "createContainer hooks",
-    "root",
-    "machine",
-    "paths",
-    "process",
-    "system calls",
-    "user",
-];
-/// What init does once it is started.
-pub(crate) const LAST: [&str; 2] = ["startContainer hooks", "program"];
+    /// All hooks of the point have ended well.
+    pub(crate) fn ran_hooks(&self, hooks: &coracle_hooks::Plan, point: HookPoint) {
+        let count = match self.are_logged() {
+            true => hooks.steps(point),
+            false => 0,
+        };
+        for index in 0..count {
+            self.done(format_args!("ran {}", hooks.describe(point, index)));
+        }
+    }
+}

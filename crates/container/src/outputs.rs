@@ -1,4 +1,4 @@
-//! What callers ask to be handed: the pid file, the pty's master, a pidfd.
+//! What callers receive of a process: its terminal, its pidfd, its pid.
 
 use std::ffi::{CString, OsString};
 use std::fs::OpenOptions;
@@ -8,16 +8,19 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use coracle_launch::Child;
 use coracle_sys::CloseRange;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
 use crate::error::{Error, io_errno};
+use crate::options::Outputs;
+use crate::relay;
 use crate::store::open_directory;
 
 /// A stream socket of the caller's, connected before anything is made.
 #[derive(Debug)]
-pub(crate) struct Socket {
+struct Socket {
     flag: &'static str,
     path: PathBuf,
     connection: OwnedFd,
@@ -25,7 +28,7 @@ pub(crate) struct Socket {
 
 impl Socket {
     /// Connects to `path`.
-    pub(crate) fn connect(flag: &'static str, path: &Path) -> Result<Self, Error> {
+    fn connect(flag: &'static str, path: &Path) -> Result<Self, Error> {
         let failed = |errno| Error::Flag {
             flag,
             path: path.to_owned(),
@@ -41,12 +44,8 @@ impl Socket {
         })
     }
 
-    pub(crate) fn as_raw_fd(&self) -> RawFd {
-        self.connection.as_raw_fd()
-    }
-
     /// Sends `payload` with one descriptor attached and closes.
-    pub(crate) fn send(self, payload: &[u8], attached: BorrowedFd) -> Result<(), Error> {
+    fn send(self, payload: &[u8], attached: BorrowedFd) -> Result<(), Error> {
         coracle_sys::send(self.connection.as_fd(), payload, Some(attached))
             .map(|_| ())
             .map_err(|errno| Error::Flag {
@@ -58,8 +57,64 @@ impl Socket {
     }
 }
 
+/// Where the caller wants what, the sockets connected before anything is made.
+#[derive(Debug)]
+pub(crate) struct Connections<'a> {
+    console: Option<Socket>,
+    pidfd: Option<Socket>,
+    pid_file: Option<&'a Path>,
+}
+
+impl<'a> Connections<'a> {
+    pub(crate) fn open(outputs: &'a Outputs) -> Result<Self, Error> {
+        let connect = |flag, path: &Option<PathBuf>| {
+            let path = path.as_deref();
+            path.map(|path| Socket::connect(flag, path)).transpose()
+        };
+        Ok(Self {
+            console: connect("--console-socket", &outputs.console_socket)?,
+            pidfd: connect("--pidfd-socket", &outputs.pidfd_socket)?,
+            pid_file: outputs.pid_file.as_deref(),
+        })
+    }
+
+    /// The sockets' numbers.
+    pub(crate) fn descriptors(&self) -> impl Iterator<Item = RawFd> {
+        let sockets = [&self.console, &self.pidfd].into_iter().flatten();
+        sockets.map(|socket| socket.connection.as_raw_fd())
+    }
+
+    /// Sends the pty's master, or returns it, prepared for the relay, where no socket takes it.
+    pub(crate) fn send_console(&mut self, master: OwnedFd) -> Result<Option<OwnedFd>, Error> {
+        match self.console.take() {
+            Some(socket) => socket.send(b"/dev/ptmx", master.as_fd()).map(|()| None),
+            None => {
+                relay::prepare(master.as_fd());
+                Ok(Some(master))
+            }
+        }
+    }
+
+    /// Sends the pidfd and writes the pid file, as a whole or not at all. Returns the file,
+    /// which a failed start must not leave.
+    pub(crate) fn send_child(
+        &mut self,
+        payload: &[u8],
+        child: &Child,
+    ) -> Result<Option<&'a Path>, Error> {
+        if let Some(socket) = self.pidfd.take() {
+            socket.send(payload, child.pidfd.as_fd())?;
+        }
+        let path = self.pid_file.take();
+        if let Some(path) = path {
+            write_pid_file(path, child.pid.as_raw())?;
+        }
+        Ok(path)
+    }
+}
+
 /// Writes the pid in decimal, without a newline, and so that no reader sees half of it.
-pub(crate) fn write_pid_file(path: &Path, pid: i32) -> Result<(), Error> {
+fn write_pid_file(path: &Path, pid: i32) -> Result<(), Error> {
     let failed = |call, error: &std::io::Error| Error::Flag {
         flag: "--pid-file",
         path: path.to_owned(),

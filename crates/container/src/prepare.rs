@@ -1,0 +1,107 @@
+//! What precedes a creation: all that is read, and the plan. All that can be refused is refused
+//! here, and nothing is touched.
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use coracle_bundle::Bundle;
+use coracle_launch::Plan;
+
+use crate::error::Error;
+use crate::mounts;
+use crate::network::{self, Choice};
+use crate::networks;
+use crate::notify;
+use crate::options::{Attachment, CreateOptions};
+use crate::outputs;
+use crate::store::Store;
+
+/// A creation that is planned.
+#[derive(Debug)]
+pub(crate) struct Prepared<'a> {
+    pub(crate) options: &'a CreateOptions,
+    pub(crate) bundle: Bundle,
+    pub(crate) plan: Plan,
+    /// The caller waits for notifications of the service.
+    pub(crate) notify: bool,
+    /// The other container's network namespace, open for init to join.
+    pub(crate) joined: Option<OwnedFd>,
+}
+
+/// Reads the bundle and the machine and plans.
+///
+/// # Errors
+/// [`Error`] naming the property or the flag that cannot be served.
+pub(crate) fn prepare<'a>(
+    store: &Store,
+    options: &'a CreateOptions,
+    attachment: Attachment,
+) -> Result<Prepared<'a>, Error> {
+    let mut bundle = coracle_bundle::load(&options.bundle)?;
+    let process = bundle.config.process.as_ref();
+    let terminal = process.is_some_and(|process| process.terminal);
+    check_terminal(terminal, attachment, &options.outputs.console_socket)?;
+    let progress = store.progress();
+    progress.done(format_args!("read {}/config.json", bundle.dir.display()));
+    let flags = (&options.network, &options.search);
+    let join = |id: &_| network::join(store, id);
+    let Choice { wanted, joined } = network::choose(&mut bundle.config, flags, join)?;
+    let directory = store.root().join(options.id.as_ref());
+    if wanted.as_ref().is_some_and(|wanted| wanted.networks.files) {
+        network::push_mounts(&mut bundle.config, &directory);
+    }
+    let listen_fds = notify::listen_fds();
+    let preserved_fds = outputs::preserved(listen_fds, options.preserve_fds)?;
+    let mut environment = notify::listen_environment(listen_fds);
+    let notify = notify::is_awaited() && bundle.config.process.is_some();
+    if notify {
+        let mount = mounts::read_only(directory.join("notify"), notify::DIRECTORY.into());
+        bundle.config.mounts.push(mount);
+        environment.push(notify::ENVIRONMENT.to_owned());
+    }
+    let process = bundle.config.process.as_ref();
+    let needs = coracle_launch::needs(&bundle.config, process, options.cgroup_manager);
+    let host = coracle_host::probe(needs)?;
+    let plan = coracle_launch::plan(
+        &bundle,
+        &host,
+        &coracle_launch::Options {
+            id: options.id.clone(),
+            manager: options.cgroup_manager,
+            rootless: options.rootless,
+            change_root: options.change_root,
+            keyring: options.keyring,
+            environment,
+            preserved_fds,
+            network: wanted,
+        },
+    )?;
+    coracle_launch::check(&plan)?;
+    networks::check_requested(store, &options.id, plan.network.as_ref())?;
+    progress.planned(&plan);
+    Ok(Prepared {
+        options,
+        bundle,
+        plan,
+        notify,
+        joined,
+    })
+}
+
+/// The rules of terminals: who detaches needs a socket for it, and nobody else may name one.
+pub(crate) fn check_terminal(
+    terminal: bool,
+    attachment: Attachment,
+    socket: &Option<impl AsRef<Path>>,
+) -> Result<(), Error> {
+    let text = match (terminal, attachment, socket) {
+        (true, Attachment::Detached, None) => {
+            "cannot allocate tty if coracle will detach without setting console socket"
+        }
+        (false, _, Some(_)) | (true, Attachment::Foreground, Some(_)) => {
+            "cannot use console socket if coracle will not detach or allocate tty"
+        }
+        _ => return Ok(()),
+    };
+    Err(Error::Terminal(text))
+}

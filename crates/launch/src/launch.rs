@@ -1,0 +1,373 @@
+//! The order of a launch: one function, with what its caller does on the way.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use coracle_namespaces::MovedDevices;
+use coracle_sys::NamespaceFlags;
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::stat::Mode;
+use nix::sys::wait::{WaitPidFlag, waitpid};
+use nix::unistd::Pid;
+
+use crate::error::Error;
+use crate::explain::Point;
+use crate::inherited::Request;
+use crate::message::Message;
+use crate::plan::Plan;
+use crate::runtime::{Child, Launch};
+use crate::sources;
+
+/// How long a container that was killed may need to end, in milliseconds.
+const DEATH_MS: u32 = 100;
+
+/// What the caller of a launch does while init waits, in this order, and what only it knows.
+pub trait Caller {
+    /// [`Error`], or why the caller's own part failed: init is killed then.
+    type Error: From<Error>;
+
+    /// The stages of the plan up to this point were carried out.
+    fn reached(&mut self, point: Point);
+
+    /// Init is there, in its cgroup, and has done nothing.
+    ///
+    /// # Errors
+    /// The caller's.
+    fn cloned(&mut self, init: &Child) -> Result<(), Self::Error>;
+
+    /// Init's network namespace is there, and nothing in it: only where the plan has networks.
+    ///
+    /// # Errors
+    /// The caller's.
+    fn attach_networks(&mut self, _: &Child, _namespace: BorrowedFd) -> Result<(), Self::Error> {
+        Ok(())
+    }
+
+    /// The container's states, creating and created, for the hooks that init runs itself.
+    fn hook_states(&mut self, _: &Child) -> [Vec<u8>; 2] {
+        Default::default()
+    }
+
+    /// The mounts are attached, and the root is still the host's: only where hooks wait for it.
+    ///
+    /// # Errors
+    /// The caller's.
+    fn run_hooks(&mut self, _: &Child) -> Result<(), Self::Error> {
+        Ok(())
+    }
+
+    /// The container's state, for whoever answers notified system calls.
+    fn state(&mut self, init: &Child) -> ContainerState;
+}
+
+/// What whoever answers notified system calls receives of the container.
+#[derive(Clone, Debug)]
+pub struct ContainerState {
+    /// The version of the specification that we speak.
+    pub oci_version: &'static str,
+    /// The state as JSON: runtime.md § State.
+    pub json: Vec<u8>,
+}
+
+/// Clones init and sees it through to the point where only its start is missing.
+///
+/// # Errors
+/// [`Error`], or the caller's. No process is left then.
+pub fn launch<'p, C: Caller>(
+    plan: &'p Plan,
+    request: Request<'p>,
+    caller: &mut C,
+) -> Result<Launch<'p>, C::Error> {
+    let mut launch = Launch::begin(plan, request)?;
+    launch.settle()?;
+    caller.reached(Point::Cloned);
+    caller.cloned(&launch.child)?;
+    launch.map_ids()?;
+    if plan.network.is_some() {
+        let namespace = launch.network_namespace()?;
+        caller.attach_networks(&launch.child, namespace.as_fd())?;
+    }
+    if plan.hooks_in_init() {
+        let [creating, created] = caller.hook_states(&launch.child);
+        launch.fill_hooks(&creating, &created)?;
+    }
+    launch.move_devices()?;
+    launch.send_sources()?;
+    launch.admit()?;
+    if plan.stops_for_hooks() {
+        launch.await_mounts()?;
+        caller.reached(Point::Mounted);
+        caller.run_hooks(&launch.child)?;
+        launch.proceed()?;
+    }
+    launch.await_created(caller)?;
+    if !plan.stops_for_hooks() {
+        caller.reached(Point::Mounted);
+    }
+    launch.check()?;
+    caller.reached(Point::Created);
+    Ok(launch)
+}
+
+impl<'p> Launch<'p> {
+    /// Init.
+    #[must_use]
+    pub fn child(&self) -> &Child {
+        &self.child
+    }
+
+    /// The pty's master, if the process has a terminal.
+    pub fn take_console(&mut self) -> Option<OwnedFd> {
+        self.console.take()
+    }
+
+    /// What the user should know though it is no error, one line each.
+    pub fn take_warnings(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.warnings)
+    }
+
+    /// Starts the program and waits until it was executed ([`crate::Release::Socket`]).
+    ///
+    /// # Errors
+    /// What init reported: a startContainer hook, or execve(2).
+    pub fn start(&mut self) -> Result<(), Error> {
+        self.proceed()?;
+        let Message::Executing = self.receive()? else {
+            return Err(self.protocol());
+        };
+        match self.next()? {
+            None => Ok(()),
+            Some(Message::Failed(stage, fault)) => Err(self.failed(stage, &fault)),
+            Some(_) => Err(self.protocol()),
+        }
+    }
+
+    /// Sees to it that the process at hand is init, alive, and in its cgroup.
+    ///
+    /// Some kernels (seen on 6.18 and 7.2) kill every clone from one cgroup into another, after
+    /// `cgroup.kill` was used on either of them. Such a clone has done nothing, so that another one
+    /// is made, which joins the cgroup by itself.
+    fn settle(&mut self) -> Result<(), Error> {
+        match self.await_alive() {
+            Err(Error::KilledAtClone) => {
+                self.check_target()?;
+                self.begin_again()?;
+                self.await_alive()?;
+            }
+            alive => alive?,
+        }
+        if !self.is_inside {
+            self.inherited.request.cgroup.put(self.child.pid)?;
+        }
+        self.inherited.close_after_clone();
+        Ok(())
+    }
+
+    fn await_alive(&mut self) -> Result<(), Error> {
+        if self.plan.namespaces.intermediate {
+            self.await_fork()?;
+        }
+        while !self.is_alive {
+            let Message::Alive = self.receive()? else {
+                return Err(self.protocol());
+            };
+        }
+        Ok(())
+    }
+
+    /// A process that was killed with the whole container must not come again: its cgroup, which
+    /// nobody kills a second time, would never be empty.
+    fn check_target(&self) -> Result<(), Error> {
+        let Some(target) = &self.inherited.request.target else {
+            return Ok(());
+        };
+        match coracle_sys::poll_readable(&[target.init.as_fd()], Some(DEATH_MS)) {
+            Ok(0) => Ok(()),
+            Ok(_) => Err(Error::ContainerEnded),
+            Err(errno) => Err(Error::Runtime {
+                attempted: "wait for init's end",
+                errno,
+            }),
+        }
+    }
+
+    /// The intermediate has its ids mapped, joins what only it can, clones init and ends.
+    fn await_fork(&mut self) -> Result<(), Error> {
+        let plan = &self.plan.namespaces;
+        if plan.first_clone.contains(NamespaceFlags::USER) {
+            coracle_namespaces::map_ids(plan, self.child.pid)?;
+        }
+        self.proceed()?;
+        let (pid, is_inside) = loop {
+            match self.receive()? {
+                // Both write into the same socket, in any order.
+                Message::Alive => {}
+                Message::Forked(pid) => break (pid, true),
+                Message::Outside(pid) => break (pid, false),
+                _ => return Err(self.protocol()),
+            }
+        };
+        let pid = Pid::from_raw(pid);
+        let pidfd = coracle_sys::pidfd_open(pid).map_err(|errno| {
+            // It is a child of ours that nobody has waited for, so the number is still its own.
+            let _ = kill(pid, Signal::SIGKILL);
+            let _ = waitpid(pid, Some(WaitPidFlag::__WALL));
+            Error::Runtime {
+                attempted: "open init's pidfd",
+                errno,
+            }
+        })?;
+        let intermediate = std::mem::replace(&mut self.child, Child { pid, pidfd });
+        self.is_inside = is_inside;
+        coracle_sys::wait_exit(intermediate.pidfd.as_fd()).map_err(|errno| Error::Runtime {
+            attempted: "wait for the intermediate",
+            errno,
+        })?;
+        Ok(())
+    }
+
+    /// Maps init's ids, where its own clone made the user namespace. Init waits on.
+    fn map_ids(&mut self) -> Result<(), Error> {
+        let plan = &self.plan.namespaces;
+        if plan.final_clone.contains(NamespaceFlags::USER) {
+            coracle_namespaces::map_ids(plan, self.child.pid)?;
+        }
+        Ok(())
+    }
+
+    /// The network namespace that init is in. Before it proceeds, since init can hide it from an
+    /// ordinary user afterwards.
+    fn network_namespace(&mut self) -> Result<OwnedFd, Error> {
+        let path = format!("/proc/{}/ns/net", self.child.pid);
+        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+        match open(path.as_str(), flags, Mode::empty()) {
+            Ok(namespace) => Ok(namespace),
+            // Init waits for us, so its last message says why it is gone.
+            Err(Errno::ENOENT | Errno::ESRCH) => match self.receive() {
+                Ok(_) => Err(self.protocol()),
+                Err(error) => Err(error),
+            },
+            Err(errno) => Err(Error::Runtime {
+                attempted: "open init's network namespace",
+                errno,
+            }),
+        }
+    }
+
+    /// The standard input of the hooks that init runs itself.
+    fn fill_hooks(&mut self, create: &[u8], start: &[u8]) -> Result<(), Error> {
+        coracle_hooks::fill_stdin(&self.inherited.create_container, create)?;
+        coracle_hooks::fill_stdin(&self.inherited.start_container, start)?;
+        Ok(())
+    }
+
+    fn move_devices(&mut self) -> Result<(), Error> {
+        let plan: &'p Plan = self.plan;
+        let plan = &plan.namespaces;
+        if plan.devices.is_empty() {
+            return Ok(());
+        }
+        let network = match self.inherited.namespaces.network(plan) {
+            Some(joined) => joined
+                .try_clone_to_owned()
+                .map_err(|error| Error::Runtime {
+                    attempted: "hold the container's network namespace",
+                    errno: error.raw_os_error().map_or(Errno::EIO, Errno::from_raw),
+                })?,
+            None => self.network_namespace()?,
+        };
+        let moved: MovedDevices<'p> = coracle_namespaces::move_net_devices(plan, network)?;
+        self.devices = Some(moved);
+        Ok(())
+    }
+
+    /// Has a child of ours find the sources of mounts that init cannot find itself.
+    fn send_sources(&mut self) -> Result<(), Error> {
+        let (plan, opened) = (&self.plan.rootfs, self.inherited.rootfs.take());
+        if let (Some(plan), Some(opened)) = (plan, opened)
+            && plan.needs_provider()
+        {
+            self.provider = Some(sources::send(plan, opened, self.child.pid)?);
+        }
+        Ok(())
+    }
+
+    /// Lets init proceed for the first time, with the file of its cgroup where it goes down.
+    fn admit(&mut self) -> Result<(), Error> {
+        let file = self.inherited.request.cgroup.init_cgroup.take();
+        self.send(Message::Proceed, file.as_ref().map(AsFd::as_fd))
+    }
+
+    fn await_mounts(&mut self) -> Result<(), Error> {
+        match self.receive()? {
+            Message::Mounted => Ok(()),
+            _ => Err(self.protocol()),
+        }
+    }
+
+    /// Waits until everything but the start is done. Where the filter notifies, its listener goes
+    /// to whoever the config names, with the container's state.
+    fn await_created<C: Caller>(&mut self, caller: &mut C) -> Result<(), Error> {
+        loop {
+            match self.receive()? {
+                Message::Console => {}
+                Message::Listener(number) => {
+                    let state = caller.state(&self.child);
+                    self.forward_listener(number, &state)?;
+                }
+                Message::Created => return self.reap_provider(),
+                _ => return Err(self.protocol()),
+            }
+        }
+    }
+
+    /// Ends the child that finds the sources. Init has all that it needs, or is gone; the child may
+    /// still look for a source that nobody needs, on a file system that does not answer.
+    fn reap_provider(&mut self) -> Result<(), Error> {
+        let Some(provider) = self.provider.take() else {
+            return Ok(());
+        };
+        let _ = coracle_sys::pidfd_send_signal(provider.as_fd(), nix::libc::SIGKILL);
+        match coracle_sys::wait_exit(provider.as_fd()) {
+            Ok(_) => Ok(()),
+            Err(errno) => Err(Error::Runtime {
+                attempted: "wait for the sources of mounts",
+                errno,
+            }),
+        }
+    }
+
+    fn forward_listener(&mut self, number: i32, container: &ContainerState) -> Result<(), Error> {
+        let filter = self.plan.filter.as_ref();
+        let Some(listener) = filter.and_then(|filter| filter.program.listener.as_ref()) else {
+            return Err(self.protocol());
+        };
+        let descriptor = match coracle_sys::pidfd_getfd(self.child.pidfd.as_fd(), number) {
+            // It takes the right to trace init, which a runtime without privileges does not have.
+            Err(Errno::EPERM) if listener.notifies_sendmsg => {
+                return Err(coracle_seccomp::Error::OutOfReach.into());
+            }
+            Err(Errno::EPERM) => self.request_listener()?,
+            fetched => fetched.map_err(|errno| Error::Runtime {
+                attempted: "fetch the seccomp listener from init",
+                errno,
+            })?,
+        };
+        let process = coracle_seccomp::ProcessState {
+            oci_version: container.oci_version,
+            pid: self.child.pid.as_raw(),
+            state: &container.json,
+        };
+        coracle_seccomp::send_listener(listener, &process, descriptor.as_fd())?;
+        self.proceed()
+    }
+
+    fn request_listener(&mut self) -> Result<OwnedFd, Error> {
+        self.send(Message::SendListener, None)?;
+        match (self.receive()?, self.listener.take()) {
+            (Message::Listener(_), Some(listener)) => Ok(listener),
+            _ => Err(self.protocol()),
+        }
+    }
+}
