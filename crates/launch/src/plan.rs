@@ -190,7 +190,7 @@ fn cgroup_options(options: &Options) -> coracle_cgroups::Options<'_> {
 
 fn process_options(options: &Options, groups: GroupsControl) -> coracle_process::Options<'_> {
     coracle_process::Options {
-        id: options.id.as_ref(),
+        id: &options.id,
         keyring: options.keyring,
         groups,
         environment: &options.environment,

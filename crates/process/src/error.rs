@@ -47,14 +47,6 @@ pub enum Error {
         /// The namespace's path.
         path: String,
     },
-    /// A string that the kernel would cut at its NUL byte.
-    #[error("{field}: {value:?} holds a NUL byte")]
-    NulByte {
-        /// Where the string comes from.
-        field: &'static str,
-        /// The string as given.
-        value: String,
-    },
     /// A joined namespace could not be looked at.
     #[error("look at namespace {path}: {}", errno_text(*errno))]
     StatNamespace {

@@ -9,14 +9,15 @@
 //! ```
 //! use coracle_process::{GroupsControl, Keyring, Options};
 //!
+//! let id = coracle_bundle::ContainerId::parse("web1").expect("a valid id");
 //! let options = Options {
-//!     id: "web1",
+//!     id: &id,
 //!     keyring: Keyring::New,
 //!     groups: GroupsControl::Allowed,
 //!     environment: &[],
 //!     preserved_fds: 0,
 //! };
-//! assert_eq!(options.id, "web1");
+//! assert_eq!(options.id.as_ref(), "web1");
 //! ```
 //!
 //! # Order

@@ -19,7 +19,7 @@ pub(super) fn steps(subject: &Subject) -> Result<Vec<Confinement>, Error> {
     let process = subject.process;
     let linux = &subject.config.linux;
     let mut steps = Vec::new();
-    steps.extend(keyring(subject)?);
+    steps.extend(keyring(subject));
     // Before the scheduler: SCHED_DEADLINE is refused to a process on some of the CPUs only.
     steps.push(Confinement::Affinity(Affinity::All));
     steps.extend(process.scheduler.map(Confinement::Scheduler));
@@ -42,21 +42,19 @@ pub(super) fn steps(subject: &Subject) -> Result<Vec<Confinement>, Error> {
     Ok(steps)
 }
 
-fn keyring(subject: &Subject) -> Result<Option<Confinement>, Error> {
+fn keyring(subject: &Subject) -> Option<Confinement> {
     if subject.options.keyring == Keyring::Inherited {
-        return Ok(None);
+        return None;
     }
-    let name = format!("_ses.{}", subject.options.id);
-    let name = CString::new(name).map_err(|_| Error::NulByte {
-        field: "container id",
-        value: subject.options.id.to_owned(),
-    })?;
+    let name = format!("_ses.{}", subject.options.id.as_ref());
+    // An id holds no NUL.
+    let name = CString::new(name).unwrap_or_default();
     let label = subject
         .process
         .selinux_label
         .clone()
         .filter(|label| !label.is_empty());
-    Ok(Some(Confinement::Keyring(SessionKeyring { name, label })))
+    Some(Confinement::Keyring(SessionKeyring { name, label }))
 }
 
 /// The numbers count within the nodes that are allowed.

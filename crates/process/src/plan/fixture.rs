@@ -3,9 +3,10 @@
 use super::plan;
 use super::steps::Plan;
 use super::subject::{GroupsControl, Keyring, Options};
-use coracle_bundle::Config;
+use coracle_bundle::{Config, ContainerId};
 use coracle_host::Host;
 use std::path::Path;
+use std::sync::LazyLock;
 
 /// A config of all new namespaces but the user's, whose `process` and `linux` get these members.
 pub(crate) fn config(process: &str, linux: &str) -> Config {
@@ -42,8 +43,10 @@ pub(crate) fn config_in_user_namespace(process: &str) -> Config {
 
 /// No wishes of the command line.
 pub(crate) fn options() -> Options<'static> {
+    static ID: LazyLock<ContainerId> =
+        LazyLock::new(|| ContainerId::parse("web1").expect("a valid id"));
     Options {
-        id: "web1",
+        id: &ID,
         keyring: Keyring::New,
         groups: GroupsControl::Allowed,
         environment: &[],

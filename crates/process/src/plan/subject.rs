@@ -1,6 +1,6 @@
 //! What the planner is given: the process, the config around it, the host, and the options.
 
-use coracle_bundle::{Config, Namespace, Process};
+use coracle_bundle::{Config, ContainerId, Namespace, Process};
 use coracle_host::Host;
 use std::ffi::CString;
 
@@ -8,7 +8,7 @@ use std::ffi::CString;
 #[derive(Clone, Copy, Debug)]
 pub struct Options<'a> {
     /// The container's id; its session keyring is called `_ses.<id>`.
-    pub id: &'a str,
+    pub id: &'a ContainerId,
     /// Whether the process gets a session keyring of its own.
     pub keyring: Keyring,
     /// Whether the process's user namespace lets `setgroups(2)` through.
