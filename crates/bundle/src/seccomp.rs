@@ -1,6 +1,6 @@
 //! `linux.seccomp`: config-linux.md § Seccomp.
 
-use std::path::PathBuf;
+use std::ffi::CString;
 
 /// A filter for system calls.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,7 +12,7 @@ pub struct Seccomp {
     /// `None` where the property is absent: then the runtime has a default of its own.
     pub flags: Option<Vec<SeccompFlag>>,
     /// Of an `AF_UNIX` stream socket that gets the listener. Not empty, no NUL.
-    pub listener_path: Option<PathBuf>,
+    pub listener_path: Option<CString>,
     /// Opaque; only with a path.
     pub listener_metadata: Option<String>,
     /// In the order of the config.
@@ -28,7 +28,7 @@ pub enum SeccompAction {
     KillProcess,
     /// `SCMP_ACT_TRAP`: `SIGSYS`.
     Trap,
-    /// `SCMP_ACT_ERRNO`, at most 4095; `EPERM` when not given.
+    /// `SCMP_ACT_ERRNO`, at most 4095; `EPERM` by default.
     Errno(u16),
     /// `SCMP_ACT_TRACE` with the tracer's message, the same.
     Trace(u16),

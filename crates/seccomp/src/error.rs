@@ -59,12 +59,6 @@ pub enum Error {
          init cannot send it, since sendmsg is notified as well"
     )]
     OutOfReach,
-    /// A path that cannot be handed to the kernel.
-    #[error("linux.seccomp.listenerPath: {path:?} holds a NUL byte")]
-    ListenerPath {
-        /// As given.
-        path: String,
-    },
     /// A flag that the running kernel does not have.
     #[error("linux.seccomp.flags: the kernel does not support {flag}")]
     UnsupportedFlag {

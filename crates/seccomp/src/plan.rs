@@ -18,7 +18,6 @@ use crate::Error;
 use coracle_bundle::{Seccomp, SeccompAction, SeccompFlag, SeccompRule};
 use coracle_sys::{FilterFlags, FilterInstruction};
 use std::ffi::CString;
-use std::os::unix::ffi::OsStrExt;
 
 /// The filter, ready to be loaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -182,11 +181,8 @@ fn listener(profile: &Seccomp, program: &[FilterInstruction]) -> Result<Option<L
         let rule = rules.clone().position(notified).unwrap_or_default();
         return Err(Error::NoListener { rule });
     };
-    let path = CString::new(path.as_os_str().as_bytes()).map_err(|_| Error::ListenerPath {
-        path: path.display().to_string(),
-    })?;
     Ok(Some(Listener {
-        path,
+        path: path.clone(),
         metadata: profile.listener_metadata.clone(),
         notifies_sendmsg: notified_of("sendmsg").is_some(),
     }))

@@ -1,5 +1,6 @@
 //! `linux.seccomp`: config-linux.md § Seccomp.
 
+use super::text::{optional_c_string, path_text};
 use crate::error::{At, Error};
 use crate::{
     Seccomp, SeccompAction, SeccompArchitecture, SeccompCondition, SeccompFlag, SeccompOperator,
@@ -10,13 +11,12 @@ use oci_spec::runtime::Arch;
 use oci_spec::runtime::LinuxSeccompAction as Raw;
 use oci_spec::runtime::LinuxSeccompFilterFlag as RawFlag;
 use oci_spec::runtime::LinuxSeccompOperator as RawOperator;
-use std::path::{Path, PathBuf};
 
 /// The largest errno that the kernel hands to a caller: `MAX_ERRNO`.
 const MAX_ERRNO: u32 = 4095;
 const LAST_ARGUMENT: usize = 5;
 
-/// The profile in numbers; which of its names are system calls is not asked here.
+/// The profile in numbers; which names are system calls is left to the planner.
 pub(super) fn seccomp(raw: &oci::LinuxSeccomp, at: At<'_>) -> Result<Seccomp, Error> {
     let errno = errno(raw.default_errno_ret(), at.key("defaultErrnoRet"))?;
     let default_action = action(raw.default_action(), errno, at.key("defaultErrnoRet"))?;
@@ -25,7 +25,8 @@ pub(super) fn seccomp(raw: &oci::LinuxSeccomp, at: At<'_>) -> Result<Seccomp, Er
             .key("defaultAction")
             .refuse("SCMP_ACT_NOTIFY cannot be the default, it would stop the runtime itself"));
     }
-    let listener_path = listener_path(raw.listener_path().as_deref(), at.key("listenerPath"))?;
+    let path = raw.listener_path().as_deref().map(path_text);
+    let listener_path = optional_c_string(path, at.key("listenerPath"))?;
     let listener_metadata = raw
         .listener_metadata()
         .clone()
@@ -84,16 +85,6 @@ fn action(raw: Raw, errno: Option<u16>, at: At<'_>) -> Result<SeccompAction, Err
         None => Ok(action),
         Some(number) => Err(at.refuse(format!("{number}: {name} takes no errno"))),
     }
-}
-
-fn listener_path(raw: Option<&Path>, at: At<'_>) -> Result<Option<PathBuf>, Error> {
-    let Some(path) = raw.filter(|path| !path.as_os_str().is_empty()) else {
-        return Ok(None);
-    };
-    if path.as_os_str().as_encoded_bytes().contains(&0) {
-        return Err(at.refuse(format!("{path:?} holds a NUL byte")));
-    }
-    Ok(Some(path.to_owned()))
 }
 
 fn rule(raw: &oci::LinuxSyscall, at: At<'_>) -> Result<SeccompRule, Error> {
@@ -399,7 +390,7 @@ mod tests {
         let mut both = plus("listenerPath", json!("/agent"));
         both["listenerMetadata"] = json!("m");
         let profile = taken(both);
-        assert_eq!(profile.listener_path, Some("/agent".into()));
+        assert_eq!(profile.listener_path, Some(c"/agent".to_owned()));
         assert_eq!(profile.listener_metadata.as_deref(), Some("m"));
     }
 }

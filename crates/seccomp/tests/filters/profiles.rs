@@ -172,7 +172,7 @@ impl Random {
             default_action,
             architectures: architectures.to_vec(),
             flags: None,
-            listener_path: Some("/agent".into()),
+            listener_path: Some(c"/agent".to_owned()),
             listener_metadata: None,
             rules,
         }
