@@ -25,7 +25,7 @@ pub enum Error {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the kernel said.
+        /// The kernel's answer.
         errno: Errno,
     },
     /// `config.json` is a directory, a fifo, a device.
@@ -202,8 +202,8 @@ struct ShownPath<'a>(&'a Path);
 impl Display for ShownPath<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = self.0.to_string_lossy();
-        let odd = |character: char| character.is_control() || character.is_whitespace();
-        if text.is_empty() || text.contains(odd) || text.len() > SHOWN_CHARACTERS {
+        let escaped = |character: char| character.is_control() || character.is_whitespace();
+        if text.is_empty() || text.contains(escaped) || text.len() > SHOWN_CHARACTERS {
             write!(f, "{}", Shown(&text))
         } else {
             f.write_str(&text)

@@ -127,7 +127,7 @@ pub(crate) fn refused(rows: &[(&str, Value, &str)]) {
     refused_from(&base(), rows);
 }
 
-/// The good twins: each row's change to `tree` must be taken.
+/// Each row's change to `tree` must be taken.
 pub(crate) fn accepted_from(tree: &Value, rows: &[(&str, Value)]) {
     for (pointer, value) in rows {
         let mut tree = tree.clone();

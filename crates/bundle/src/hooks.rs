@@ -5,7 +5,7 @@ use std::ffi::CString;
 /// The six hook points in the order of the life cycle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum HookPoint {
-    /// Obsolete twin of the next.
+    /// Obsolete; runs right before the next.
     Prestart,
     /// In the runtime's namespaces, before pivot_root(2).
     CreateRuntime,

@@ -1,12 +1,12 @@
-//! What is asked: `config.json`, read once, refused where the spec refuses it, and turned into
-//! types that cannot hold what the spec forbids.
+//! The container as configured: `config.json`, read once, refused where the spec refuses it, and
+//! turned into types that cannot hold what the spec forbids.
 //!
 //! The text is read once, to [oci-spec](https://docs.rs/oci-spec)'s types. Those take more than the
 //! specification allows (missing numbers become zero) and less (some flags, some large numbers):
-//! `read/gaps.rs` has all of it. What comes out needs no second look: paths are absolute and free
+//! `read/gaps.rs` has all of it. The result needs no second check: paths are absolute and free
 //! of NUL, numbers are in range, options are bits, and all that contradicts itself is gone. What
-//! only the machine can tell (does the root exist, has the kernel the controller) is left to the
-//! planners.
+//! depends on the machine (whether the root exists, or the kernel has the controller) is left to
+//! the planners.
 //!
 //! ```
 //! use coracle_bundle::{Namespace, parse};

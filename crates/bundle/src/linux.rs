@@ -10,7 +10,7 @@ use std::path::PathBuf;
 pub struct Linux {
     /// By kind.
     pub namespaces: Namespaces,
-    /// Only with a user namespace; both empty when none are given, never only one.
+    /// Only with a user namespace; both empty without mappings, never only one.
     pub id_mappings: IdMappings,
     /// Only with a new time namespace.
     pub time_offsets: TimeOffsets,
@@ -18,7 +18,7 @@ pub struct Linux {
     pub devices: Vec<Device>,
     /// Devices to move into the network namespace, in order of their host names.
     pub net_devices: Vec<NetDevice>,
-    /// As given; `cgroups` interprets it. No `..` component, no NUL.
+    /// The config's text, which `cgroups` interprets. No `..` component, no NUL.
     pub cgroups_path: Option<String>,
     /// Limits of the cgroup.
     pub resources: Resources,
@@ -95,9 +95,9 @@ pub struct Device {
     pub major: u32,
     /// At most 20 bits; zero for fifos.
     pub minor: u32,
-    /// Permission bits, at most 0o7777; 0o666 when not given.
+    /// Permission bits, at most 0o7777; 0o666 by default.
     pub mode: u32,
-    /// In the container; 0 when not given.
+    /// In the container; 0 by default.
     pub uid: u32,
     /// The same.
     pub gid: u32,
@@ -106,7 +106,7 @@ pub struct Device {
 /// The type of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeviceKind {
-    /// `c` and `u`, its unbuffered kin of old.
+    /// `c`, and `u`, which mknod(1) takes for the same.
     Char,
     /// `b`.
     Block,
@@ -153,6 +153,6 @@ pub struct IntelRdt {
     /// Lines in the order of the spec: l3CacheSchema, memBwSchema, schemata. Empty: nothing is
     /// written.
     pub schemata: Vec<String>,
-    /// A monitoring group is wanted.
+    /// A monitoring group is requested.
     pub enable_monitoring: bool,
 }

@@ -1,4 +1,4 @@
-//! The doors: a bundle's directory, or the text of a document.
+//! Reading a bundle's directory, or the text of a document.
 
 use crate::error::{At, Document, Error};
 use crate::read::{self, Json};
@@ -110,7 +110,7 @@ fn read_config(dir: &Path) -> Result<Vec<u8>, Error> {
         return Err(Error::NotRegular(path));
     }
     let mut text = Vec::with_capacity(usize::try_from(stat.st_size).unwrap_or(0).min(1 << 20));
-    // One byte beyond the limit tells that there is more, also when the file still grows.
+    // One byte beyond the limit shows that there is more, also when the file still grows.
     let limit = u64::try_from(MAX_CONFIG_BYTES)
         .unwrap_or(u64::MAX)
         .saturating_add(1);
@@ -358,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn another_major_version_is_said_first() {
+    fn another_major_version_is_reported_first() {
         refused(&[
             (
                 "/ociVersion",

@@ -148,7 +148,7 @@ pub struct Propagation {
     pub recursive: bool,
 }
 
-/// `MS_PRIVATE` and its kin.
+/// `MS_PRIVATE`, `MS_SHARED`, `MS_SLAVE`, `MS_UNBINDABLE`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PropagationKind {
     /// `MS_PRIVATE`.

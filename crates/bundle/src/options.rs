@@ -17,7 +17,7 @@ pub fn mount_options() -> Vec<&'static str> {
     OPTIONS.iter().map(|(name, _)| *name).collect()
 }
 
-/// What an option asks for.
+/// The effect of an option.
 #[derive(Clone, Copy)]
 enum Effect {
     Nothing,
@@ -239,7 +239,7 @@ impl Reach {
     }
 }
 
-/// Bits asked for so far. The access time mode is a field of several bits, one value at a time:
+/// Bits requested so far. The access time mode is a field of several bits, one value at a time:
 /// mount_setattr(2) fails with EINVAL unless the whole field is cleared to set a value of it.
 #[derive(Default)]
 struct Attributes {
@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_is_sorted_and_without_twins() {
+    fn the_table_is_sorted_without_duplicates() {
         assert!(OPTIONS.windows(2).all(|pair| pair[0].0 < pair[1].0));
         assert!(!mount_options().contains(&"acl"));
         assert_eq!(mount_options().len(), 70);
@@ -449,7 +449,7 @@ mod tests {
     }
 
     proptest! {
-        /// What was said before an option that decides the same thing makes no difference.
+        /// An option overrides those before it that decide the same thing.
         #[test]
         fn the_last_word_decides(list in any_options(), last in any_options()) {
             let whole = [list.clone(), last.clone()].concat();

@@ -5,7 +5,7 @@ use std::ffi::CString;
 /// What to run, and as whom.
 #[derive(Clone, Debug)]
 pub struct Process {
-    /// A pty is wanted.
+    /// A pty is requested.
     pub terminal: bool,
     /// Only with `terminal`; zero in either dimension means unset.
     pub console_size: Option<ConsoleSize>,

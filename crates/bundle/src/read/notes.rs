@@ -1,4 +1,4 @@
-//! What a reader has to say beside the values.
+//! What reading a document yields besides the values.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ pub(crate) struct Notes {
     pub(crate) warnings: Vec<String>,
     /// `pids.limit` is there. oci-spec reads its absence as zero, which is a real limit.
     pub(crate) pids_limit: bool,
-    /// `seccomp` is there and says nothing: no default action and no system calls.
+    /// `seccomp` is there without a default action and without system calls.
     pub(crate) empty_seccomp: bool,
     /// `hugepageLimits[index].limit` above `i64::MAX`, where oci-spec ends.
     pub(crate) hugepage_limits: BTreeMap<usize, u64>,

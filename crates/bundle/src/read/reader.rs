@@ -127,7 +127,7 @@ impl<'a> Reader<'a> {
 impl<'de> Deserializer<'de> for Reader<'_> {
     type Error = Problem;
 
-    /// A plain value: the types that are read say where an object or an array belongs.
+    /// A plain value: for an object or an array the type calls another method.
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Problem> {
         self.place(match self.json {
             Json::Null => visitor.visit_unit(),

@@ -69,7 +69,7 @@ pub(super) fn linux(raw: Option<&oci::Linux>, at: At<'_>, notes: &Notes) -> Resu
     })
 }
 
-/// What the path means is the cgroup driver's to say, but in no form may it climb.
+/// The cgroup driver interprets the path; `..` could lead out of the hierarchy in any form of it.
 fn cgroups_path(path: Option<&Path>, at: At<'_>) -> Result<Option<String>, Error> {
     let Some(text) = path.map(path_text).filter(|text| !text.is_empty()) else {
         return Ok(None);

@@ -1,5 +1,5 @@
-//! `linux.netDevices`: config-linux.md § Network Devices; and a network namespace that is chosen
-//! by others than `linux.namespaces`.
+//! `linux.netDevices`: config-linux.md § Network Devices; and a network namespace in the place of
+//! that of `linux.namespaces`.
 
 use super::sysctl;
 use super::text::check_interface;
@@ -41,8 +41,8 @@ pub(super) fn net_devices(
 }
 
 /// Devices are not moved to where they are.
-fn check_owner(none_given: bool, network: &Namespace, at: At<'_>) -> Result<(), Error> {
-    if !none_given && *network == Namespace::Inherit {
+fn check_owner(none: bool, network: &Namespace, at: At<'_>) -> Result<(), Error> {
+    if !none && *network == Namespace::Inherit {
         return Err(at.refuse("given, but linux.namespaces has no network entry"));
     }
     Ok(())

@@ -11,7 +11,7 @@ use oci_spec::runtime::PosixRlimitType as Type;
 use std::collections::HashMap;
 use std::ffi::CString;
 
-/// Whether its ids are mapped is the config's to say, not the process's.
+/// Whether its ids are mapped depends on the config, and is checked with it.
 pub(crate) fn process(
     raw: &read::Process,
     at: At<'_>,
