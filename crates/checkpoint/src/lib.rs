@@ -32,7 +32,7 @@ pub use apply::network::raise_loopback;
 pub use apply::session::{Entry, Mounts, Session};
 pub use error::Error;
 pub use plan::answer::{Features, Notification};
-pub use plan::mounts::{DumpFacts, Mountpoint, Place, RestoreFacts, mountpoints};
+pub use plan::mounts::{DumpFacts, Mountpoint, Parent, RestoreFacts, mountpoints};
 pub use plan::options::{
     CgroupsMode, Flags, LsmLabels, PageServer, ParsePageServer, parse_page_server,
 };

@@ -13,9 +13,9 @@ use crate::plan::verb::Verb;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A flag or an annotation asks for what cannot be.
+    /// A flag or an annotation requests what cannot be.
     #[error("{by}: {problem}")]
-    Asked {
+    Request {
         /// `--publish`, or `config.json: annotations["run.coracle.network.publish"]`.
         by: String,
         /// The value and what was expected.
@@ -24,7 +24,7 @@ pub enum Error {
     /// No configuration has the network's name.
     #[error("network {network}: no configuration of that name in {dir:?}{}", after(.broken))]
     Unknown {
-        /// The name asked for.
+        /// The requested name.
         network: String,
         /// Where configurations were looked for.
         dir: PathBuf,
@@ -80,7 +80,7 @@ pub enum Error {
         network: String,
         /// The plugin's type.
         plugin: String,
-        /// What it was asked.
+        /// The operation.
         verb: Verb,
         /// How it failed.
         failure: Failure,

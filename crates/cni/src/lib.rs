@@ -28,9 +28,9 @@
 //!
 //! # Invariants
 //!
-//! Where no network is asked for, nothing is read and nothing run. All that can be refused is
-//! refused before a plugin runs. The plan is also the record: what DEL and CHECK are told is what
-//! ADD was told, whatever became of the configuration. Nothing here knows where the record is kept.
+//! Where no network is requested, nothing is read and nothing run. All that can be refused is
+//! refused before a plugin runs. The plan is also the record: what DEL and CHECK get is what
+//! ADD got, whatever became of the configuration. Nothing here knows where the record is kept.
 
 #![cfg_attr(test, allow(clippy::too_many_lines, reason = "tests are tables"))]
 
@@ -44,5 +44,5 @@ pub use apply::ports::check_ports;
 pub use error::{Ended, Error, Failure};
 pub use plan::{
     ANNOTATIONS, Attachment, Configured, Flags, NetworkList, Networks, Plan, Plugin, Request,
-    Search, Verb, Version, Wanted, find, hosts, is_own_annotation, plan, request, resolv_conf,
+    Requested, Search, Verb, Version, find, hosts, is_own_annotation, plan, request, resolv_conf,
 };

@@ -1,4 +1,4 @@
-//! From what is asked and what is configured to attachments. Pure.
+//! From what is requested and what is configured to attachments. Pure.
 
 pub(crate) mod answer;
 pub(crate) mod attachment;
@@ -43,8 +43,8 @@ pub struct Configured {
 
 /// What the caller wants, and what there is to choose from.
 #[derive(Clone, Debug)]
-pub struct Wanted {
-    /// The networks, and what plugins are asked besides.
+pub struct Requested {
+    /// The networks, and what is requested of plugins.
     pub networks: Networks,
     /// What is configured.
     pub configured: Configured,
@@ -57,11 +57,11 @@ pub struct Wanted {
 /// # Errors
 /// A network that is not configured, or twice; an argument that no plugin takes; an id that plugins
 /// would refuse.
-pub fn plan(wanted: &Wanted, id: &ContainerId, host: &Host) -> Result<Plan, Error> {
-    let networks = &wanted.networks;
+pub fn plan(requested: &Requested, id: &ContainerId, host: &Host) -> Result<Plan, Error> {
+    let networks = &requested.networks;
     if !is_name(id.as_ref()) {
         let id = id.as_ref();
-        return Err(Error::Asked {
+        return Err(Error::Request {
             by: format!("container ID {id:?}"),
             problem: "plugins take letters, digits, `_`, `.` and `-`, the first a letter or digit"
                 .to_owned(),
@@ -70,7 +70,7 @@ pub fn plan(wanted: &Wanted, id: &ContainerId, host: &Host) -> Result<Plan, Erro
     let mut attachments = Vec::new();
     for (index, name) in networks.names.iter().enumerate() {
         attachments.push(Attachment {
-            network: find(&wanted.configured, &wanted.search.conf_dir, name)?.clone(),
+            network: find(&requested.configured, &requested.search.conf_dir, name)?.clone(),
             interface: format!("eth{index}"),
             arguments: Map::new(),
             begun: false,
@@ -78,11 +78,11 @@ pub fn plan(wanted: &Wanted, id: &ContainerId, host: &Host) -> Result<Plan, Erro
         });
     }
     for argument in &networks.arguments {
-        give(&mut attachments, argument, networks.files)?;
+        assign(&mut attachments, argument, networks.files)?;
     }
     Ok(Plan {
         attachments,
-        search: wanted.search.clone(),
+        search: requested.search.clone(),
         servers: networks.servers.clone(),
         files: networks.files,
         unprivileged: !host.has(Capability::NetAdmin),
@@ -119,7 +119,7 @@ pub fn find<'a>(
 
 /// An argument goes to the first network that has a plugin for it: a port of the host can lead to
 /// one address only.
-fn give(attachments: &mut [Attachment], argument: &Argument, files: bool) -> Result<(), Error> {
+fn assign(attachments: &mut [Attachment], argument: &Argument, files: bool) -> Result<(), Error> {
     let takes = |attachment: &&mut Attachment| {
         let plugins = &attachment.network.plugins;
         plugins.iter().any(|plugin| plugin.has(argument.capability))
@@ -137,7 +137,7 @@ fn give(attachments: &mut [Attachment], argument: &Argument, files: bool) -> Res
         .iter()
         .map(|attachment| attachment.network.name.as_str())
         .collect();
-    Err(Error::Asked {
+    Err(Error::Request {
         by: argument.by.clone(),
         problem: format!(
             "no plugin of {} has the capability {:?}",
@@ -169,7 +169,7 @@ impl Plan {
         self.attachments.iter().map(sentence).collect()
     }
 
-    /// What `state` and hooks are told of the network: an annotation and its value. `None` while
+    /// What `state` and hooks show of the network: an annotation and its value. `None` while
     /// there is no result.
     #[must_use]
     pub fn annotation(&self) -> Option<(&'static str, String)> {
@@ -190,7 +190,7 @@ impl Plan {
 }
 
 impl Attachment {
-    /// What each plugin of the list is told by `verb`. The arguments of a capability reach the
+    /// What each plugin of the list gets by `verb`. The arguments of a capability reach the
     /// plugins that declare it: CNI SPEC § Section 3.
     pub(crate) fn call(
         &self,
@@ -233,7 +233,7 @@ mod tests {
             .list
     }
 
-    fn wanted(flags: Flags) -> Wanted {
+    fn requested(flags: Flags) -> Requested {
         let bridge = json!({"cniVersion": "1.0.0", "name": "web", "plugins": [
             {"type": "bridge", "capabilities": {"mac": true, "ips": true}},
             {"type": "portmap", "capabilities": {"portMappings": true}},
@@ -243,7 +243,7 @@ mod tests {
         let Ok(Some(Request::Networks(networks))) = request(&flags, &BTreeMap::new()) else {
             panic!("names of networks")
         };
-        Wanted {
+        Requested {
             networks,
             configured: Configured {
                 lists: vec![named(&bridge), named(&plain)],
@@ -255,7 +255,7 @@ mod tests {
 
     fn check(id: &str, flags: Flags, expected: &Expect) {
         let id = ContainerId::parse(id).unwrap();
-        let text = match plan(&wanted(flags), &id, &fixture::v2()) {
+        let text = match plan(&requested(flags), &id, &fixture::v2()) {
             Ok(plan) => plan.describe().join("\n"),
             Err(error) => error.to_string(),
         };
@@ -334,14 +334,16 @@ mod tests {
 
     #[test]
     fn a_name_that_stands_twice_is_nobodys() {
-        let mut wanted = wanted(flags("db"));
+        let mut requested = requested(flags("db"));
         let again = (
             PathBuf::from("/n/z.conf"),
-            wanted.configured.lists[1].1.clone(),
+            requested.configured.lists[1].1.clone(),
         );
-        wanted.configured.lists.push(again);
+        requested.configured.lists.push(again);
         let id = ContainerId::parse("a").unwrap();
-        let error = plan(&wanted, &id, &fixture::v2()).unwrap_err().to_string();
+        let error = plan(&requested, &id, &fixture::v2())
+            .unwrap_err()
+            .to_string();
         let expected = "network db: configured twice, in \"/n/x.conflist\" and \"/n/z.conf\"";
         assert_eq!(error, expected);
     }
@@ -349,7 +351,7 @@ mod tests {
     #[test]
     fn results_become_an_annotation() {
         let id = ContainerId::parse("a").unwrap();
-        let mut plan = plan(&wanted(flags("db")), &id, &fixture::v2()).unwrap();
+        let mut plan = plan(&requested(flags("db")), &id, &fixture::v2()).unwrap();
         assert_eq!(plan.annotation(), None);
         plan.attachments[0].result = Some(json!({"ips": []}));
         let (key, value) = plan.annotation().unwrap();

@@ -41,8 +41,8 @@ const TESTS: &[(&str, fn())] = named![
 ];
 
 fn main() {
-    let wanted = std::env::args().nth(1).unwrap_or_default();
-    let chosen = TESTS.iter().filter(|(name, _)| name.contains(&wanted));
+    let requested = std::env::args().nth(1).unwrap_or_default();
+    let chosen = TESTS.iter().filter(|(name, _)| name.contains(&requested));
     let mut failed = 0;
     for (name, test) in chosen {
         let passed = std::panic::catch_unwind(test).is_ok();

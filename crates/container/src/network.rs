@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use coracle_bundle::{Config, ContainerId, Namespace};
-use coracle_cni::{Attachment, Flags, Plan, Request, Search, Wanted};
+use coracle_cni::{Attachment, Flags, Plan, Request, Requested, Search};
 use coracle_program::{Interrupts, Limits};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
@@ -24,7 +24,7 @@ use crate::store::{Directory, SHARED, Store};
 #[derive(Debug, Default)]
 pub(crate) struct Choice {
     /// Networks to attach to.
-    pub(crate) wanted: Option<Wanted>,
+    pub(crate) wanted: Option<Requested>,
     /// Another container's namespace. Init joins it by this descriptor's path.
     pub(crate) joined: Option<OwnedFd>,
 }
@@ -51,7 +51,7 @@ pub(crate) fn choose(
         }
         Request::Networks(networks) => {
             let search = coracle_cni::absolute(search)?;
-            choice.wanted = Some(Wanted {
+            choice.wanted = Some(Requested {
                 networks,
                 configured: coracle_cni::read(&search.conf_dir)?,
                 search,

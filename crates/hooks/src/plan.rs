@@ -6,8 +6,8 @@ use coracle_sys::{Fault, StringArray};
 use std::ffi::{CStr, CString};
 use std::time::Duration;
 
-/// For a hook of the runtime's namespaces that asks for no environment. The caller's own may hold
-/// secrets, and what is in it should not decide what a hook does.
+/// For a hook of the runtime's namespaces that has none of its own. The caller's may hold secrets,
+/// and what is in it should not decide what a hook does.
 const DEFAULT_ENVIRONMENT: &CStr =
     c"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -117,7 +117,8 @@ impl Plan {
         describe(point, usize::try_from(step).unwrap_or(usize::MAX), &path)
     }
 
-    /// What init reported as a sentence; `output` is what the hooks printed, on one line.
+    /// The failure that init reported, as a sentence; `output` is what the hooks printed, on one
+    /// line.
     #[must_use]
     pub fn explain(&self, point: HookPoint, fault: &Fault, output: &str) -> String {
         let timeout = self

@@ -36,7 +36,7 @@ pub struct Options {
     /// Descriptors from 3 on that the process keeps, in order.
     pub preserved_fds: Vec<u32>,
     /// Networks to attach the container's new network namespace to.
-    pub network: Option<coracle_cni::Wanted>,
+    pub network: Option<coracle_cni::Requested>,
 }
 
 /// Everything that will be done, before anything is done.

@@ -11,7 +11,7 @@ use nix::fcntl::{OFlag, open};
 use nix::sys::stat::{Mode, SFlag, fstat, mkdirat, mknodat};
 
 use crate::error::Error;
-use crate::plan::mounts::{Mountpoint, Place};
+use crate::plan::mounts::{Mountpoint, Parent};
 
 const LOOK: OFlag = OFlag::O_PATH.union(OFlag::O_CLOEXEC);
 
@@ -50,13 +50,15 @@ pub fn make_mountpoints(root: &Path, all: &[Mountpoint]) -> Result<Vec<PathBuf>,
         let kind = kind(mountpoint.source.as_deref()).map_err(named("source"))?;
         let made = |top: &Path| make(top, &mountpoint.below, kind).map_err(named("destination"));
         let over = |number: &usize| resolved.get(*number).cloned().unwrap_or_default();
-        let place = match &mountpoint.place {
-            Place::Root => Path::new("/").join(made(root)?),
+        let place = match &mountpoint.parent {
+            Parent::Root => Path::new("/").join(made(root)?),
             // Nothing lies below a file, and what is mounted on it covers it.
-            Place::Bound(number, source) if !mountpoint.below.as_os_str().is_empty() => {
+            Parent::Bound(number, source) if !mountpoint.below.as_os_str().is_empty() => {
                 over(number).join(made(source)?)
             }
-            Place::Bound(number, _) | Place::Filled(number) => over(number).join(&mountpoint.below),
+            Parent::Bound(number, _) | Parent::Filled(number) => {
+                over(number).join(&mountpoint.below)
+            }
         };
         // Joining an empty path would leave a slash at the end.
         resolved.push(place.components().collect());
@@ -154,30 +156,30 @@ mod tests {
         fs::create_dir_all(&source).unwrap();
         fs::write(top.join("file"), "").unwrap();
         symlink("/run", root.join("var/run")).unwrap();
-        let mountpoint = |index, place, below: &str, source: Option<PathBuf>| Mountpoint {
+        let mountpoint = |index, parent, below: &str, source: Option<PathBuf>| Mountpoint {
             index,
-            place,
+            parent,
             below: below.into(),
             source,
         };
         let all = [
-            mountpoint(0, Place::Root, "var/run/a/b", None),
-            mountpoint(1, Place::Root, "data", Some(source.clone())),
+            mountpoint(0, Parent::Root, "var/run/a/b", None),
+            mountpoint(1, Parent::Root, "data", Some(source.clone())),
             mountpoint(
                 2,
-                Place::Bound(1, source.clone()),
+                Parent::Bound(1, source.clone()),
                 "x/f",
                 Some(top.join("file")),
             ),
-            mountpoint(3, Place::Filled(0), "y", None),
-            mountpoint(4, Place::Bound(1, source.clone()), "", None),
+            mountpoint(3, Parent::Filled(0), "y", None),
+            mountpoint(4, Parent::Bound(1, source.clone()), "", None),
         ];
         let resolved = make_mountpoints(&root, &all).unwrap();
         let expected = ["/run/a/b", "/data", "/data/x/f", "/run/a/b/y", "/data"];
         assert_eq!(resolved, expected.map(PathBuf::from));
         assert!(root.join("run/a/b").is_dir() && root.join("data").is_dir());
         assert!(source.join("x/f").is_file());
-        let gone = [mountpoint(7, Place::Root, "z", Some(top.join("gone")))];
+        let gone = [mountpoint(7, Parent::Root, "z", Some(top.join("gone")))];
         let error = make_mountpoints(&root, &gone).unwrap_err().to_string();
         assert!(
             error.starts_with("config.json: mounts[7].source \""),

@@ -175,7 +175,7 @@ pub struct Mountpoint {
     /// The config's place, for messages: `mounts[3]`.
     pub index: usize,
     /// What it lies in.
-    pub place: Place,
+    pub parent: Parent,
     /// The path below that.
     pub below: PathBuf,
     /// What is mounted, if that is a path of the host: the mount point is of the same kind. A
@@ -185,7 +185,7 @@ pub struct Mountpoint {
 
 /// What a mount point lies in.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum Parent {
     /// The root file system: it is made there if it is missing.
     Root,
     /// What an earlier mount of this number binds: the same, there.
@@ -197,33 +197,33 @@ pub enum Place {
 /// One mount point for each of the config's mounts.
 #[must_use]
 pub fn mountpoints(config: &Config) -> Vec<Mountpoint> {
-    let place = |index: usize| {
+    let mountpoint = |index: usize| {
         let mount = config.mounts.get(index)?;
         let destination = mount.destination.path();
         let earlier = config.mounts.get(..index)?.iter().enumerate();
         let over = earlier
             .filter(|(_, other)| destination.starts_with(other.destination.path()))
             .max_by_key(|(_, other)| other.destination.path().as_os_str().len());
-        let (place, top) = match over {
-            None => (Place::Root, Path::new("/")),
+        let (parent, top) = match over {
+            None => (Parent::Root, Path::new("/")),
             Some((number, other)) => {
-                let place = match other.bind() {
-                    Some((source, _)) => Place::Bound(number, source.to_owned()),
-                    None => Place::Filled(number),
+                let parent = match other.bind() {
+                    Some((source, _)) => Parent::Bound(number, source.to_owned()),
+                    None => Parent::Filled(number),
                 };
-                (place, other.destination.path())
+                (parent, other.destination.path())
             }
         };
         let below = destination.strip_prefix(top).ok()?.to_owned();
         let source = mount.bind().map(|(source, _)| source.to_owned());
         Some(Mountpoint {
             index,
-            place,
+            parent,
             below,
             source,
         })
     };
-    (0..config.mounts.len()).filter_map(place).collect()
+    (0..config.mounts.len()).filter_map(mountpoint).collect()
 }
 
 #[cfg(test)]
@@ -335,19 +335,19 @@ mod tests {
             {"destination": "/ab", "type": "proc", "source": "proc"},
         ]));
         let all = mountpoints(&config);
-        let of = |place: Place, below: &str, source: Option<&str>, index| Mountpoint {
+        let of = |parent: Parent, below: &str, source: Option<&str>, index| Mountpoint {
             index,
-            place,
+            parent,
             below: below.into(),
             source: source.map(PathBuf::from),
         };
         assert_eq!(
             all,
             [
-                of(Place::Root, "a", Some("/src"), 0),
-                of(Place::Bound(0, "/src".into()), "b/c", None, 1),
-                of(Place::Filled(1), "d", Some("/file"), 2),
-                of(Place::Root, "ab", None, 3),
+                of(Parent::Root, "a", Some("/src"), 0),
+                of(Parent::Bound(0, "/src".into()), "b/c", None, 1),
+                of(Parent::Filled(1), "d", Some("/file"), 2),
+                of(Parent::Root, "ab", None, 3),
             ]
         );
     }

@@ -25,7 +25,7 @@ pub struct Container<'a> {
     pub limits: Limits<'a>,
 }
 
-/// Attaches: ADD of each plugin in order, each told the result of the one before. Returns the
+/// Attaches: ADD of each plugin in order, each with the result of the one before. Returns the
 /// last result. CNI SPEC § Section 3.
 ///
 /// # Errors
@@ -115,36 +115,42 @@ pub fn gc(network: &NetworkList, valid: &[(String, String)], search: &Search) ->
         let mut extra = Map::new();
         let valid = Value::Array(valid.clone());
         extra.insert("cni.dev/valid-attachments".to_owned(), valid);
-        let done = runner.ask(Verb::Gc, plugin, extra).map(drop);
+        let done = runner
+            .run_without_container(Verb::Gc, plugin, extra)
+            .map(drop);
         failed = failed.and(done);
     }
     failed
 }
 
-/// Asks the network's plugins whether ADD could be served. Before 1.1.0 none can say.
+/// STATUS of the network's plugins: whether ADD could be served. There is none before 1.1.0.
 ///
 /// # Errors
-/// The first plugin that says no.
+/// The first plugin that could not.
 pub fn status(network: &NetworkList, search: &Search) -> Result<(), Error> {
     if network.version < Version::V1_1 {
         return Ok(());
     }
     let runner = Runner::without_container(network, search);
     let mut plugins = network.plugins.iter();
-    plugins.try_for_each(|plugin| runner.ask(Verb::Status, plugin, Map::new()).map(drop))
+    plugins.try_for_each(|plugin| {
+        runner
+            .run_without_container(Verb::Status, plugin, Map::new())
+            .map(drop)
+    })
 }
 
 /// The versions of the specification that a plugin speaks.
 ///
 /// # Errors
-/// It cannot be found, fails, or says something else.
+/// It cannot be found, fails, or prints something else.
 pub fn versions(
     network: &NetworkList,
     plugin: &Plugin,
     search: &Search,
 ) -> Result<Vec<String>, Error> {
     let runner = Runner::without_container(network, search);
-    let printed = runner.ask(Verb::Version, plugin, Map::new())?;
+    let printed = runner.run_without_container(Verb::Version, plugin, Map::new())?;
     answer::versions(&printed).map_err(|failure| runner.failed(Verb::Version, plugin, failure))
 }
 
@@ -193,7 +199,7 @@ impl<'a> Runner<'a> {
     }
 
     /// Runs a plugin for a call that is about no container.
-    fn ask(
+    fn run_without_container(
         &self,
         verb: Verb,
         plugin: &Plugin,

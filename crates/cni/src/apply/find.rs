@@ -21,12 +21,12 @@ const MAX_FILE_BYTES: u64 = 1 << 20;
 /// The same folders by their absolute paths: what is done later is done from elsewhere.
 ///
 /// # Errors
-/// [`Error::Asked`] for an empty path, one that cannot stand in `CNI_PATH` or in a record.
+/// [`Error::Request`] for an empty path, one that cannot stand in `CNI_PATH` or in a record.
 pub fn absolute(search: &Search) -> Result<Search, Error> {
     let absolute = |by: &str, dir: &PathBuf| {
         let path = std::path::absolute(dir).ok();
         path.filter(|path| path.to_str().is_some_and(|text| !text.contains(':')))
-            .ok_or_else(|| Error::Asked {
+            .ok_or_else(|| Error::Request {
                 by: by.to_owned(),
                 problem: format!("{dir:?}: expected a folder, UTF-8 and without a colon"),
             })
@@ -132,7 +132,7 @@ fn contents(file: &Path) -> Result<Vec<u8>, Error> {
     }
 }
 
-/// Looks for the programs of all plugins, so that a missing one is told before anything is made.
+/// Looks for the programs of all plugins: one that is missing fails before anything is made.
 ///
 /// # Errors
 /// [`Error::Missing`].

@@ -6,7 +6,7 @@ use super::list::Version;
 use super::text::shown;
 use crate::error::{Ended, Failure};
 
-/// The result of ADD, which the next plugin is told as it is.
+/// The result of ADD, which the next plugin gets as it is.
 pub(crate) fn result(printed: &[u8], version: Version) -> Result<Value, Failure> {
     let garbage = |problem: String| Failure::Garbage {
         problem,
@@ -29,15 +29,15 @@ pub(crate) fn result(printed: &[u8], version: Version) -> Result<Value, Failure>
     }
 }
 
-/// Why a plugin failed: its own words, if it has any.
+/// Why a plugin failed: by its error object, if it printed one.
 pub(crate) fn failure(ended: Ended, printed: &[u8], complained: &[u8]) -> Failure {
-    let said: Value = match ended {
+    let report: Value = match ended {
         Ended::Status(_) => serde_json::from_slice(printed).unwrap_or_default(),
         _ => Value::Null,
     };
-    match said.get("code").and_then(Value::as_u64) {
+    match report.get("code").and_then(Value::as_u64) {
         Some(code) => {
-            let member = |key| shown(said.get(key).and_then(Value::as_str).unwrap_or_default());
+            let member = |key| shown(report.get(key).and_then(Value::as_str).unwrap_or_default());
             let texts = ["msg", "details"].map(member).into_iter();
             let texts: Vec<String> = texts.filter(|text| !text.is_empty()).collect();
             Failure::Reported {
@@ -48,14 +48,14 @@ pub(crate) fn failure(ended: Ended, printed: &[u8], complained: &[u8]) -> Failur
         None => Failure::Ended {
             ended,
             printed: match ended {
-                Ended::Status(_) | Ended::Signal(_) => last_words(printed, complained),
+                Ended::Status(_) | Ended::Signal(_) => complaint(printed, complained),
                 _ => String::new(),
             },
         },
     }
 }
 
-fn last_words(printed: &[u8], complained: &[u8]) -> String {
+fn complaint(printed: &[u8], complained: &[u8]) -> String {
     match shown(&String::from_utf8_lossy(complained)) {
         text if text.is_empty() => shown(&String::from_utf8_lossy(printed)),
         text => text,

@@ -28,16 +28,16 @@ impl Default for Search {
 }
 
 /// The networks of one container, first as they are planned, then as they became: this is also
-/// what the container's record remembers, since DEL and CHECK are told what ADD was.
+/// what the container's record remembers, since DEL and CHECK get what ADD got.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     /// In the order of ADD.
     pub attachments: Vec<Attachment>,
     /// Where plugins are.
     pub search: Search,
-    /// Name servers that were asked for, before those of the results.
+    /// Requested name servers, before those of the results.
     pub servers: Vec<String>,
-    /// `resolv.conf` and `hosts` are wanted in the container.
+    /// `resolv.conf` and `hosts` are requested in the container.
     pub files: bool,
     /// The caller has no power over networks of the host.
     pub unprivileged: bool,

@@ -1,4 +1,4 @@
-//! What one plugin is told: environment and standard input. CNI SPEC § Section 2 and 3.
+//! What one plugin gets: environment and standard input. CNI SPEC § Section 2 and 3.
 
 use std::ffi::{CString, OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -39,7 +39,7 @@ pub(crate) fn call(
     arguments: &Arguments,
 ) -> Call {
     let mut config = plugin.config.clone();
-    // Ours to give, whatever the file says.
+    // The runtime sets these, whatever the file has.
     for reserved in ["capabilities", "runtimeConfig", "prevResult"] {
         config.remove(reserved);
     }
@@ -70,8 +70,8 @@ fn environment(verb: Verb, arguments: &Arguments) -> StringArray {
         ("CNI_PATH", &dirs),
         ("PATH", OsStr::new(PATH)),
     ];
-    let given = variables.into_iter().filter(|(_, value)| !value.is_empty());
-    let bytes = given.map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes()].concat());
+    let present = variables.into_iter().filter(|(_, value)| !value.is_empty());
+    let bytes = present.map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes()].concat());
     // Arguments of a command line and names of files have no NUL.
     bytes.filter_map(|bytes| CString::new(bytes).ok()).collect()
 }

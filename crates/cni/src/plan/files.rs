@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::attachment::{Attachment, Plan};
 
-/// The text of `resolv.conf`: the servers that were asked for, else those of the results, with the
+/// The text of `resolv.conf`: the requested servers, else those of the results, with the
 /// results' domain, search list and options. resolv.conf(5).
 #[must_use]
 pub fn resolv_conf(plan: &Plan) -> String {

@@ -46,7 +46,7 @@ impl fmt::Display for Version {
 /// A network: plugins that are called one after the other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NetworkList {
-    /// Its name, by which it is asked for.
+    /// Its name, by which it is requested.
     pub name: String,
     /// The newest version that the file allows and that is spoken here.
     pub version: Version,
@@ -58,7 +58,7 @@ pub struct NetworkList {
     pub disable_gc: bool,
 }
 
-/// One plugin of a list, with all that its file says.
+/// One plugin of a list, with all that its file has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plugin {
     pub(crate) config: Map<String, Value>,

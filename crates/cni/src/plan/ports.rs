@@ -45,7 +45,7 @@ pub(super) fn overlap(one: Option<IpAddr>, other: Option<IpAddr>) -> bool {
 }
 
 impl Attachment {
-    /// The ports that its plugins are asked for.
+    /// The ports that are requested of its plugins.
     fn host_ports(&self) -> Vec<HostPort> {
         let list = self.arguments.get("portMappings").and_then(Value::as_array);
         list.into_iter().flatten().filter_map(host_port).collect()
@@ -62,13 +62,13 @@ fn host_port(value: &Value) -> Option<HostPort> {
 }
 
 impl Plan {
-    /// The ports of the host that it asks for.
+    /// The ports of the host that are requested.
     pub(crate) fn host_ports(&self) -> Vec<HostPort> {
         let attachments = self.attachments.iter();
         attachments.flat_map(Attachment::host_ports).collect()
     }
 
-    /// Whether it asks for any.
+    /// Whether there are any.
     #[must_use]
     pub fn publishes(&self) -> bool {
         !self.host_ports().is_empty()

@@ -1,4 +1,4 @@
-//! From flags and annotations to what is asked. Each item has one reading for both.
+//! From flags and annotations to a request. Each item is read in the same way from both.
 
 use core::net::IpAddr;
 use std::collections::BTreeMap;
@@ -26,7 +26,7 @@ pub const ANNOTATIONS: [&str; 7] = [
     "run.coracle.network.publish",
 ];
 
-/// The values of the flags as they were typed; a flag that was not given has none.
+/// The values of the flags as they were typed; a flag that is missing has none.
 ///
 /// A flag takes the place of the annotation of the same item. `host` and `container:ID` are no
 /// annotation's to say.
@@ -61,16 +61,16 @@ pub enum Request {
     Networks(Networks),
 }
 
-/// Networks and what plugins are asked besides.
+/// Networks, and what is requested of plugins.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Networks {
     /// The names, in the order of the interfaces `eth0`, `eth1`, …
     pub(crate) names: Vec<String>,
-    /// Capability arguments, and which flag or annotation asks for each.
+    /// Capability arguments, and which flag or annotation each comes from.
     pub(crate) arguments: Vec<Argument>,
     /// Name servers for the container's `resolv.conf`.
     pub(crate) servers: Vec<String>,
-    /// `resolv.conf` and `hosts` are wanted in the container.
+    /// `resolv.conf` and `hosts` are requested in the container.
     pub files: bool,
 }
 
@@ -82,10 +82,10 @@ pub(crate) struct Argument {
     pub(crate) value: Value,
 }
 
-/// What the flags and the config's annotations ask for; `None` if neither names a network.
+/// What the flags and the config's annotations request; `None` if neither names a network.
 ///
 /// # Errors
-/// [`Error::Asked`] naming the flag or annotation whose value is no such thing, or that makes no
+/// [`Error::Request`] naming the flag or annotation whose value is no such thing, or that makes no
 /// sense beside the others.
 pub fn request(
     flags: &Flags,
@@ -95,8 +95,8 @@ pub fn request(
     let files = items.files()?;
     let arguments = items.arguments()?;
     let Some((by, network)) = items.one("network", "", flags.network.as_ref()) else {
-        let asked = arguments.first().map(|argument| argument.by.clone());
-        return match asked.or(files) {
+        let first = arguments.first().map(|argument| argument.by.clone());
+        return match first.or(files) {
             Some(by) => Err(refuse(&by, "without a network to attach to: name one")),
             None => Ok(None),
         };
@@ -139,7 +139,7 @@ pub fn request(
 }
 
 fn refuse(by: &str, problem: impl ToString) -> Error {
-    Error::Asked {
+    Error::Request {
         by: by.to_owned(),
         problem: problem.to_string(),
     }
@@ -175,8 +175,8 @@ struct Items<'a> {
 
 impl Items<'_> {
     /// Where an item of a single value comes from, and the value.
-    fn one(&self, flag: &str, key: &str, given: Option<&String>) -> Option<(String, String)> {
-        match given {
+    fn one(&self, flag: &str, key: &str, flag_value: Option<&String>) -> Option<(String, String)> {
+        match flag_value {
             Some(value) => Some((format!("--{flag}"), value.clone())),
             None => {
                 let key = format!("{ANNOTATION}{key}");
@@ -187,16 +187,16 @@ impl Items<'_> {
     }
 
     /// The same for an item of several values: an annotation has commas between them.
-    fn several(&self, item: &str, given: &[String]) -> Option<(String, Vec<String>)> {
-        if !given.is_empty() {
-            let values = given.iter().flat_map(|value| value.split(','));
+    fn several(&self, item: &str, flag_values: &[String]) -> Option<(String, Vec<String>)> {
+        if !flag_values.is_empty() {
+            let values = flag_values.iter().flat_map(|value| value.split(','));
             return Some((format!("--{item}"), values.map(str::to_owned).collect()));
         }
         let (by, list) = self.one(item, &format!(".{item}"), None)?;
         Some((by, list.split(',').map(str::to_owned).collect()))
     }
 
-    /// Who asks for `resolv.conf` and `hosts`.
+    /// The flag or annotation that requests `resolv.conf` and `hosts`.
     fn files(&self) -> Result<Option<String>, Error> {
         if self.flags.files {
             return Ok(Some("--network-files".to_owned()));

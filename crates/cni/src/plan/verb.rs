@@ -1,4 +1,4 @@
-//! What a plugin can be asked to do.
+//! The operations of a plugin.
 
 use std::fmt;
 
