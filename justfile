@@ -22,7 +22,11 @@ kernel *FILTER:
 faults *ARGUMENTS:
     CORACLE="$(realpath {{program}})" cargo test -q -p coracle-integration --test faults -- {{ARGUMENTS}}
 
-# Images made to mislead the runtime (root): a sample, `--all`, or `--exact NAME`
+# Feed readers of what comes from outside, a minute each: `--seconds N`, names of targets
+fuzz *ARGUMENTS:
+    integration/fuzz/run {{ARGUMENTS}}
+
+# Images made to mislead the runtime (root): a sample, `--all`, or `--exact NAME`; names exchanged meanwhile: `races`
 hostile *ARGUMENTS:
     CORACLE="$(realpath {{program}})" cargo test -q -p coracle-integration --test hostile -- {{ARGUMENTS}}
 

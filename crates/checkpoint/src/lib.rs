@@ -23,6 +23,8 @@
 
 mod apply;
 mod error;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod plan;
 
 pub use apply::find::find;

@@ -36,6 +36,8 @@
 
 mod apply;
 mod error;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod plan;
 
 pub use apply::chain::{Container, add, check, del, gc, knows_gc, status, versions};

@@ -30,6 +30,8 @@ mod events;
 mod exec;
 mod explain;
 mod foreground;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod identity;
 mod input;
 mod inspect;

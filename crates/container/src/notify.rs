@@ -179,7 +179,7 @@ impl Proxy {
 }
 
 /// The lines that are passed on. MAINPID becomes init's pid here: the container cannot know it.
-fn translate(datagram: &[u8], init: i32) -> (Vec<u8>, Heard) {
+pub(crate) fn translate(datagram: &[u8], init: i32) -> (Vec<u8>, Heard) {
     const KEYS: [&[u8]; 5] = [
         b"READY=",
         b"STATUS=",

@@ -30,6 +30,8 @@
 mod address;
 mod connection;
 mod error;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod kind;
 mod message;
 mod value;

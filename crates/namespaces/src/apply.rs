@@ -3,5 +3,5 @@
 pub(crate) mod devices;
 pub(crate) mod inherited;
 pub(crate) mod init;
-mod netlink;
+pub(crate) mod netlink;
 pub(crate) mod runtime;

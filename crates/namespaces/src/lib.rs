@@ -35,6 +35,8 @@
 
 mod apply;
 mod error;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod plan;
 
 pub use apply::devices::{MovedDevices, move_net_devices};

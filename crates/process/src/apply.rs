@@ -12,5 +12,7 @@ mod working_directory;
 pub use confinement::{Confined, Ready, become_user, confine};
 pub use console::{Console, console, session};
 pub use exec::exec;
+#[cfg(feature = "fuzzing")]
+pub use home::find as find_home;
 pub use machine::machine;
 pub use runtime::{Before, after_clone, before_clone};

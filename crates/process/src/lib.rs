@@ -38,6 +38,8 @@
 
 mod apply;
 mod error;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod plan;
 
 pub use apply::{

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them. The corpus has a folder for each.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 19] = [
     ("config", config),
     ("process", process),
     ("resources", resources),
@@ -24,6 +24,16 @@ pub const TARGETS: [Target; 9] = [
     ("sysctl", sysctl),
     ("devices", devices),
     ("message", message),
+    ("record", coracle_container::fuzzing::record),
+    ("notification", coracle_container::fuzzing::notification),
+    ("bus", coracle_dbus::fuzzing::message),
+    ("network", coracle_cni::fuzzing::configuration),
+    ("plugin", coracle_cni::fuzzing::printed),
+    ("criu", coracle_checkpoint::fuzzing::answer),
+    ("image", coracle_checkpoint::fuzzing::image),
+    ("log", coracle_checkpoint::fuzzing::log),
+    ("netlink", coracle_namespaces::fuzzing::answers),
+    ("passwd", coracle_process::fuzzing::find_home),
 ];
 
 /// A config.json: refused by a line that names it, or planned for every kind of machine.

@@ -20,7 +20,7 @@ pub enum Version {
 }
 
 impl Version {
-    const ALL: [Version; 3] = [Version::V0_4, Version::V1_0, Version::V1_1];
+    pub(crate) const ALL: [Version; 3] = [Version::V0_4, Version::V1_0, Version::V1_1];
 
     fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|version| version.text() == text)

@@ -260,6 +260,15 @@ fn split(bytes: &[u8]) -> nix::Result<(&[u8], &[u8])> {
     Ok((message, bytes.get(next..).unwrap_or(&[])))
 }
 
+/// Reads a datagram as one with errors and addresses, for fuzzing.
+#[cfg(feature = "fuzzing")]
+pub fn answers(mut bytes: &[u8]) {
+    while let Ok((message, rest)) = split(bytes) {
+        let _ = (error_in(message), address_of(message, 1));
+        bytes = rest;
+    }
+}
+
 /// What an `NLMSG_ERROR` says: zero is the acknowledgement.
 fn error_in(message: &[u8]) -> nix::Result<nix::Result<()>> {
     if kind(message)? != NLMSG_ERROR {

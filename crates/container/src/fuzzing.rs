@@ -1,0 +1,30 @@
+//! What lies in a state root and what containers send, for fuzzing.
+
+use crate::notify;
+use crate::record::{self, Record};
+
+/// Reads a `record.json`: what was read is written such that it reads the same.
+///
+/// # Panics
+/// If it does not.
+pub fn record(text: &[u8]) {
+    let _ = (record::maker(text), Record::salvage(text));
+    if let Ok(record) = Record::parse(text) {
+        let written = record.to_bytes().ok();
+        let again = written.as_deref().map(Record::parse);
+        let again = again.and_then(|read| read.ok()?.to_bytes().ok());
+        assert_eq!(written, again);
+    }
+}
+
+/// Translates a datagram that the container sent to its service manager.
+///
+/// # Panics
+/// If more is passed on than came, with init's pid.
+pub fn notification(datagram: &[u8]) {
+    let ready = datagram
+        .split(|byte| *byte == b'\n')
+        .filter(|line| *line == b"READY=1");
+    let most = datagram.len() + 1 + ready.count() * "MAINPID=7\n".len();
+    assert!(notify::translate(datagram, 7).0.len() <= most);
+}

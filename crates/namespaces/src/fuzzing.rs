@@ -1,0 +1,3 @@
+//! What the kernel answers, for fuzzing.
+
+pub use crate::apply::netlink::answers;
