@@ -83,7 +83,7 @@ fn unified(membership: &Membership, mounts: &[MountInfo]) -> Option<UnifiedTree>
     let mount = preferred(mounts, |mount| mount.fs_type == "cgroup2")?;
     Some(UnifiedTree {
         mount: mount_point(mount),
-        root: unescaped(&mount.root),
+        root: unescaped(mount.root.as_bytes()),
         own: membership.path.clone(),
         controllers: Vec::new(),
     })
@@ -104,7 +104,7 @@ fn hierarchy(membership: &Membership, mounts: &[MountInfo]) -> Option<Hierarchy>
     Some(Hierarchy {
         controllers: membership.controllers.clone(),
         mount: mount_point(mount),
-        root: unescaped(&mount.root),
+        root: unescaped(mount.root.as_bytes()),
         own: membership.path.clone(),
         noprefix: mount.super_options.contains_key("noprefix"),
     })

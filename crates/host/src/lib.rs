@@ -37,6 +37,7 @@ use coracle_sys::{Capability, PerNamespace};
 pub use coracle_dbus::{Bus, Peer};
 
 pub use error::Error;
+pub use machine::unescaped;
 pub use probe::{namespaces_of, probe};
 
 /// The oldest kernel that coracle runs on: it has `mount_setattr`, `cgroup.kill` and

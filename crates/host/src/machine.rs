@@ -4,7 +4,7 @@ use crate::{Error, KERNEL_FLOOR, KernelVersion};
 use procfs::prelude::FromRead;
 use procfs::process::{MountInfo, MountInfos};
 use std::ffi::OsString;
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
 /// The version in a release such as `6.12.9-amd64` or `5.14.0-570.el9.x86_64`.
@@ -54,13 +54,13 @@ pub(crate) fn is_apparmor_enabled(text: &str) -> bool {
 /// Other lines are not parsed: a user may mount at a name that is no text, which must not break
 /// the runtime, and a busy node has thousands of them.
 pub(crate) fn mounts_of(mountinfo: &[u8], kinds: &[&str]) -> Result<Vec<MountInfo>, Error> {
-    let mut wanted = Vec::new();
+    let mut lines = Vec::new();
     for line in mountinfo.split_inclusive(|byte| *byte == b'\n') {
         if file_system_of(line).is_some_and(|kind| kinds.iter().any(|k| k.as_bytes() == kind)) {
-            wanted.extend_from_slice(line);
+            lines.extend_from_slice(line);
         }
     }
-    match MountInfos::from_read(wanted.as_slice()) {
+    match MountInfos::from_read(lines.as_slice()) {
         Ok(mounts) => Ok(mounts.0),
         Err(_) => Err(Error::Format {
             path: "/proc/self/mountinfo",
@@ -77,13 +77,13 @@ fn file_system_of(line: &[u8]) -> Option<&[u8]> {
 
 /// Where `mount` is mounted.
 pub(crate) fn mount_point(mount: &MountInfo) -> PathBuf {
-    unescaped(&mount.mount_point.to_string_lossy())
+    unescaped(mount.mount_point.as_os_str().as_bytes())
 }
 
-/// A path of mountinfo with its `\040`, `\011`, `\012` and `\134` undone.
-pub(crate) fn unescaped(path: &str) -> PathBuf {
+/// A path of proc_pid_mountinfo(5) with its `\040`, `\011`, `\012` and `\134` undone.
+pub fn unescaped(path: &[u8]) -> PathBuf {
     let mut bytes = Vec::with_capacity(path.len());
-    let mut rest = path.as_bytes();
+    let mut rest = path;
     while let Some((&first, after)) = rest.split_first() {
         let escaped = after.get(..3).filter(|_| first == b'\\').and_then(octal);
         bytes.push(escaped.unwrap_or(first));
@@ -171,7 +171,11 @@ mod tests {
             ("/not\\999", "/not\\999"),
             ("/short\\04", "/short\\04"),
         ] {
-            assert_eq!(unescaped(text), PathBuf::from(expected), "{text}");
+            assert_eq!(
+                unescaped(text.as_bytes()),
+                PathBuf::from(expected),
+                "{text}"
+            );
         }
     }
 }

@@ -4,11 +4,11 @@
 //! The name is the path in the container; of whatever masks a file it is `/dev/null`. runc gives
 //! the same names, so its images can be restored here, and ours there.
 
-use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::OsStringExt;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use coracle_bundle::{Config, Mount, Namespace};
+use coracle_host::unescaped;
 use coracle_sys::Depth;
 
 const NULL: &str = "/dev/null";
@@ -151,22 +151,6 @@ fn parse(line: &[u8]) -> Option<Line> {
         point: unescaped(point),
         kind: words.next()?.to_owned(),
     })
-}
-
-/// A path with its `\040`, `\011`, `\012` and `\134` undone.
-fn unescaped(mut path: &[u8]) -> PathBuf {
-    let mut bytes = Vec::with_capacity(path.len());
-    while let Some((&first, after)) = path.split_first() {
-        let digits = after.get(..3).filter(|_| first == b'\\');
-        let octal = |digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok();
-        let escaped = digits.and_then(octal);
-        bytes.push(escaped.unwrap_or(first));
-        path = match escaped {
-            Some(_) => after.get(3..).unwrap_or_default(),
-            None => after,
-        };
-    }
-    PathBuf::from(OsString::from_vec(bytes))
 }
 
 /// Where one of the config's mounts goes, and what that lies in.

@@ -13,6 +13,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::{chdir, chroot, fchdir, pivot_root};
 use std::ffi::{CStr, CString};
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 
 /// Makes the container's root the root of this process, and the host's tree unreachable. For init,
@@ -133,40 +134,13 @@ fn full_instances(mountinfo: &[u8], root: &Path) -> Vec<CString> {
             continue;
         };
         let fs_type = fields.skip_while(|field| *field != b"-").nth(1);
-        let place = unescape(place);
-        if shown == b"/" && matches!(fs_type, Some(b"proc" | b"sysfs")) && !below(&place, root) {
-            found.extend(CString::new(place));
+        let place = coracle_host::unescaped(place);
+        if shown == b"/" && matches!(fs_type, Some(b"proc" | b"sysfs")) && !place.starts_with(root)
+        {
+            found.extend(CString::new(place.into_os_string().into_vec()));
         }
     }
     found
-}
-
-fn below(place: &[u8], root: &Path) -> bool {
-    use std::os::unix::ffi::OsStrExt;
-    Path::new(std::ffi::OsStr::from_bytes(place)).starts_with(root)
-}
-
-/// Blanks and the like are written as `\040`.
-fn unescape(field: &[u8]) -> Vec<u8> {
-    let mut text = Vec::with_capacity(field.len());
-    let mut rest = field;
-    while let Some((byte, more)) = rest.split_first() {
-        let code = more
-            .get(..3)
-            .and_then(|digits| std::str::from_utf8(digits).ok());
-        let code = code.and_then(|digits| u8::from_str_radix(digits, 8).ok());
-        match (byte, code) {
-            (b'\\', Some(code)) => {
-                text.push(code);
-                rest = more.get(3..).unwrap_or_default();
-            }
-            _ => {
-                text.push(*byte);
-                rest = more;
-            }
-        }
-    }
-    text
 }
 
 #[cfg(test)]
