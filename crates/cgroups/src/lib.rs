@@ -53,7 +53,7 @@ pub use error::{Error, Result, UnitProblem};
 pub use plan::{
     Absent, Change, Denied, DeviceUpdate, Driver, Enable, Files, HierarchyPlan, Manager, Missing,
     Options, Plan, Program, Property, Refused, ResctrlPlan, Rootless, Survey, SystemdPlan,
-    UnifiedPlan, UnitKind, UnitPlan, UpdatePlan, Write, changes_devices, plan, plan_update,
+    UnifiedPlan, UnitKind, UnitPlan, UpdatePlan, Write, changes_devices, needs, plan, plan_update,
     sub_cgroup,
 };
 pub use record::{Directory, Group, Mode, Record, Unit};

@@ -39,7 +39,7 @@ pub use update::{Change, Survey, UpdatePlan, changes_devices, plan_update};
 pub use write::{Absent, Refused, Write};
 
 use coracle_bundle::Config;
-use coracle_host::Host;
+use coracle_host::{Host, Needs};
 
 use crate::Result;
 use crate::record::{Group, Record};
@@ -76,6 +76,17 @@ impl Driver {
             Self::Files(files) => Some(files),
             Self::Systemd(plan) => Some(&plan.files),
         }
+    }
+}
+
+/// The facts that [`plan`] needs.
+#[must_use]
+pub fn needs(config: &Config, manager: Manager) -> Needs {
+    Needs {
+        cgroups: true,
+        resctrl: config.linux.intel_rdt.is_some(),
+        systemd: manager == Manager::Systemd,
+        ..Needs::default()
     }
 }
 
@@ -275,7 +286,7 @@ mod tests {
     #[test]
     fn no_cgroup_file_system() {
         let mut host = unprivileged(fixture::v2());
-        host.cgroups = CgroupLayout::default();
+        host.cgroups = CgroupLayout::default().into();
         check("{}", &host, expect!["no cgroup of its own"]);
         host.euid = 0;
         let expected = expect!["config.json: linux.cgroupsPath: no cgroup file system is mounted"];

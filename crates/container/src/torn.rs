@@ -2,7 +2,6 @@
 
 use coracle_bundle::{Config, Namespace};
 use coracle_cgroups::{Manager, Options, Rootless};
-use coracle_host::Needs;
 use nix::errno::Errno;
 
 use crate::error::Error;
@@ -75,13 +74,7 @@ fn cgroup(
     config: &Config,
 ) -> Result<Option<coracle_cgroups::Record>, Error> {
     for manager in [Manager::Cgroupfs, Manager::Systemd] {
-        let needs = Needs {
-            cgroups: true,
-            resctrl: config.linux.intel_rdt.is_some(),
-            systemd: manager == Manager::Systemd,
-            ..Needs::default()
-        };
-        let host = coracle_host::probe(needs)?;
+        let host = coracle_host::probe(coracle_cgroups::needs(config, manager))?;
         let options = Options {
             id: directory.id.as_ref(),
             manager,

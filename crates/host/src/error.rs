@@ -1,4 +1,4 @@
-//! What can go wrong while looking around.
+//! What can fail while facts are gathered.
 
 use crate::{KERNEL_FLOOR, KernelVersion};
 use coracle_text::errno_text;
@@ -14,10 +14,10 @@ pub enum Error {
         /// The running kernel.
         found: KernelVersion,
     },
-    /// uname(2) said something else than a version.
+    /// uname(2) gives something else than a version.
     #[error("kernel release {release:?} does not begin with a version")]
     KernelRelease {
-        /// What it said.
+        /// What it gives.
         release: String,
     },
     /// The caller's own capabilities could not be read.
@@ -54,7 +54,7 @@ pub enum Error {
         /// Why.
         problem: coracle_dbus::Error,
     },
-    /// The namespaces of a process could not be told.
+    /// The namespaces of a process could not be looked up.
     #[error("namespaces of process {pid}: {}", errno_text(*.errno))]
     Namespaces {
         /// Which process.

@@ -12,7 +12,7 @@
 //! ```
 
 use crate::{
-    Bus, CgroupLayout, CgroupMode, Hierarchy, Host, KernelVersion, NamespaceIds, Peer,
+    Bus, CgroupLayout, CgroupMode, Fact, Hierarchy, Host, KernelVersion, NamespaceIds, Peer,
     SubordinateIds, Systemd, SystemdManager, UnifiedTree,
 };
 use std::path::PathBuf;
@@ -82,13 +82,13 @@ pub fn unprivileged() -> Host {
         euid: 1000,
         egid: 1000,
         capabilities: 0,
-        subordinate_ids: SubordinateIds {
+        subordinate_ids: Fact::Known(SubordinateIds {
             uid: vec![(100_000, 65_536)],
             gid: vec![(100_000, 65_536)],
             newuidmap: Some(PathBuf::from("/usr/bin/newuidmap")),
             newgidmap: Some(PathBuf::from("/usr/bin/newgidmap")),
-        },
-        cgroups: CgroupLayout {
+        }),
+        cgroups: Fact::Known(CgroupLayout {
             mode: CgroupMode::V2,
             hierarchies: Vec::new(),
             unified: Some(unified(
@@ -98,7 +98,7 @@ pub fn unprivileged() -> Host {
                     "cpuset", "cpu", "io", "memory", "hugetlb", "pids", "rdma", "misc",
                 ],
             )),
-        },
+        }),
         ..v2()
     }
 }
@@ -116,15 +116,15 @@ fn root(cgroups: CgroupLayout) -> Host {
         last_capability: LAST_CAPABILITY,
         in_user_namespace: false,
         setgroups_allowed: true,
-        subordinate_ids: SubordinateIds::default(),
-        cgroups,
-        apparmor: false,
-        selinux: false,
-        resctrl: None,
+        subordinate_ids: SubordinateIds::default().into(),
+        cgroups: cgroups.into(),
+        apparmor: false.into(),
+        selinux: false.into(),
+        resctrl: None.into(),
         namespaces: INITIAL,
-        online_nodes: vec![0, 1],
-        systemd: None,
-        real_root: None,
+        online_nodes: vec![0, 1].into(),
+        systemd: None.into(),
+        real_root: None.into(),
     }
 }
 
@@ -142,7 +142,7 @@ pub fn with_systemd(host: Host) -> Host {
         (SystemdManager::User, own, "unix:path=/run/user/1000/bus")
     };
     Host {
-        systemd: Some(Systemd {
+        systemd: Fact::Known(Some(Systemd {
             manager,
             version: 257,
             cgroup: PathBuf::from(cgroup),
@@ -150,7 +150,7 @@ pub fn with_systemd(host: Host) -> Host {
                 address: address.to_owned(),
                 peer: Peer::Daemon,
             },
-        }),
+        })),
         ..host
     }
 }

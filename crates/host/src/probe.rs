@@ -1,7 +1,7 @@
-//! Opening the files and asking the kernel: the only module that touches the machine.
+//! The only module that opens files and calls the kernel.
 
 use crate::{
-    CgroupLayout, Error, Host, NamespaceIds, Needs, SubordinateIds, Systemd, SystemdManager,
+    CgroupLayout, Error, Fact, Host, NamespaceIds, Needs, SubordinateIds, Systemd, SystemdManager,
 };
 use crate::{cgroup, identity, machine, systemd};
 use coracle_dbus::{Call, Connection, Value};
@@ -9,6 +9,7 @@ use coracle_sys::{NamespaceKind, ProcFs};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag};
 use nix::sys::stat::{Mode, fstatat};
+use nix::sys::statfs::{SELINUX_MAGIC, statfs};
 use nix::unistd::{AccessFlags, access, getegid, geteuid, getpid};
 use procfs::process::MountInfo;
 use std::ffi::{CStr, CString, OsStr};
@@ -17,19 +18,22 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// The file systems whose mounts tell something.
-const TELLING: [&str; 4] = ["cgroup", "cgroup2", "resctrl", "selinuxfs"];
+/// The file systems that are looked for in the mount table.
+const LOOKED_FOR: [&str; 3] = ["cgroup", "cgroup2", "resctrl"];
 
 /// The inode of the initial user namespace, `USER_NS_INIT_INO` of linux/nsfs.h: fixed since Linux
-/// 3.8. Its id map does not tell: another namespace may map every id to itself, too.
+/// 3.8. Its id map would not show it: another namespace may map every id to itself, too.
 const INITIAL_USER_NAMESPACE: u64 = 0xefff_fffd;
 
-/// A busy machine may be slow, but who asks is waiting.
+/// A busy machine may be slow, but the caller is waiting.
 const BUS_LIMIT: Duration = Duration::from_secs(30);
 
 const APPARMOR: &str = "/sys/module/apparmor/parameters/enabled";
 
-/// The facts of this machine and process, as far as `needs` asks for them.
+/// Where the kernel makes the directory for it, and init mounts it.
+const SELINUX: &str = "/sys/fs/selinux";
+
+/// The facts of this machine and process, as far as `needs` names them.
 ///
 /// # Errors
 ///
@@ -58,38 +62,36 @@ pub fn probe(needs: Needs) -> Result<Host, Error> {
         // user_namespaces(7), and the initial namespace is born with one.
         setgroups_allowed: !in_user_namespace
             || identity::allows_setgroups(&text_of_self(&own, c"setgroups")?),
-        subordinate_ids: SubordinateIds::default(),
-        cgroups: CgroupLayout::default(),
-        apparmor: false,
-        selinux: false,
-        resctrl: None,
+        subordinate_ids: fact(needs.id_maps, || Ok(subordinate_ids(euid)))?,
+        cgroups: fact(needs.cgroups, || cgroup_layout(&own, &table))?,
+        apparmor: fact(needs.apparmor, || {
+            let enabled = optional_text(Path::new(APPARMOR))?;
+            Ok(enabled.is_some_and(|text| machine::is_apparmor_enabled(&text)))
+        })?,
+        selinux: fact(needs.selinux, || {
+            Ok(statfs(SELINUX).is_ok_and(|found| found.filesystem_type() == SELINUX_MAGIC))
+        })?,
+        resctrl: fact(needs.resctrl, || {
+            let mount = table.iter().find(|mount| mount.fs_type == "resctrl");
+            Ok(mount.map(machine::mount_point))
+        })?,
         namespaces,
-        online_nodes: Vec::new(),
-        systemd: None,
-        real_root: needs.root.as_deref().and_then(|root| real_path(&own, root)),
+        online_nodes: fact(needs.nodes, online_nodes)?,
+        systemd: Fact::NotGathered,
+        real_root: match &needs.root {
+            Some(root) => Fact::Known(real_path(&own, root)),
+            None => Fact::NotGathered,
+        },
     };
-    if needs.cgroups {
-        host.cgroups = cgroup_layout(&own, &table)?;
-    }
-    if needs.id_maps {
-        host.subordinate_ids = subordinate_ids(euid);
-    }
-    if needs.lsm {
-        let enabled = optional_text(Path::new(APPARMOR))?;
-        host.apparmor = enabled.is_some_and(|text| machine::is_apparmor_enabled(&text));
-        host.selinux = table.iter().any(|mount| mount.fs_type == "selinuxfs");
-    }
-    if needs.nodes {
-        host.online_nodes = online_nodes()?;
-    }
-    if needs.resctrl {
-        let mount = table.iter().find(|mount| mount.fs_type == "resctrl");
-        host.resctrl = mount.map(machine::mount_point);
-    }
-    if needs.systemd {
-        host.systemd = find_systemd(&own, &host)?;
-    }
+    host.systemd = fact(needs.systemd, || find_systemd(&own, &host))?;
     Ok(host)
+}
+
+fn fact<T>(is_needed: bool, gather: impl FnOnce() -> Result<T, Error>) -> Result<Fact<T>, Error> {
+    match is_needed {
+        true => gather().map(Fact::Known),
+        false => Ok(Fact::NotGathered),
+    }
 }
 
 /// The namespaces that process `pid` (in the caller's pid namespace) is in.
@@ -173,8 +175,8 @@ fn real_path(own: &ProcFs, path: &Path) -> Option<PathBuf> {
 }
 
 fn mount_table(own: &ProcFs, needs: &Needs) -> Result<Vec<MountInfo>, Error> {
-    if needs.cgroups || needs.resctrl || needs.lsm {
-        machine::mounts_of(&bytes_of_self(own, c"mountinfo")?, &TELLING)
+    if needs.cgroups || needs.resctrl {
+        machine::mounts_of(&bytes_of_self(own, c"mountinfo")?, &LOOKED_FOR)
     } else {
         Ok(Vec::new())
     }
@@ -189,7 +191,7 @@ fn cgroup_layout(own: &ProcFs, table: &[MountInfo]) -> Result<CgroupLayout, Erro
     Ok(layout)
 }
 
-/// The manager of units that serves us: root's is the machine's, everybody else's his own.
+/// The manager of units that serves the caller: the machine's for root, else the user's own.
 fn find_systemd(own: &ProcFs, host: &Host) -> Result<Option<Systemd>, Error> {
     // As sd_booted(3) says.
     if !Path::new("/run/systemd/system").is_dir() {
@@ -228,7 +230,7 @@ fn find_systemd(own: &ProcFs, host: &Host) -> Result<Option<Systemd>, Error> {
                     bus,
                 }));
             }
-            // The first is the one that should have worked; one that is there tells more.
+            // The first should have worked; the error of one that is there says more.
             Err(error) => {
                 problem = match problem {
                     Some(first) if error.is_absence() || !first.is_absence() => Some(first),
@@ -255,7 +257,7 @@ fn manager_property(
     Ok(reply.values.into_iter().next())
 }
 
-/// What the files say is for explanations: the helpers, who may read more than we, decide.
+/// The files serve explanations only: the helpers, who may read more than the runtime, decide.
 fn subordinate_ids(uid: u32) -> SubordinateIds {
     let text = |path: &str| {
         optional_text(Path::new(path))
@@ -333,14 +335,14 @@ fn optional_text(path: &Path) -> Result<Option<String>, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::CgroupMode;
     use nix::unistd::Pid;
 
     const EVERYTHING: Needs = Needs {
         cgroups: true,
         id_maps: true,
         resctrl: true,
-        lsm: true,
+        apparmor: true,
+        selinux: true,
         nodes: true,
         systemd: false,
         root: None,
@@ -361,7 +363,8 @@ mod tests {
                 root,
                 ..Needs::default()
             };
-            probe(needs).expect("the facts of this machine").real_root
+            let host = probe(needs).expect("the facts of this machine");
+            (*host.real_root).clone()
         };
         let behind = real(&link).expect("another path");
         assert_eq!(behind, target.canonicalize().expect("it is there"));
@@ -388,9 +391,10 @@ mod tests {
     #[test]
     fn nothing_is_read_that_nobody_needs() {
         let host = probe(Needs::default()).expect("the cheap facts");
-        assert_eq!(host.cgroups.mode, CgroupMode::None);
-        assert_eq!(host.subordinate_ids, SubordinateIds::default());
-        assert_eq!((host.resctrl, host.online_nodes), (None, vec![]));
+        assert_eq!(host.cgroups, Fact::NotGathered);
+        assert_eq!(host.subordinate_ids, Fact::NotGathered);
+        assert_eq!(host.resctrl, Fact::NotGathered);
+        assert_eq!(host.online_nodes, Fact::NotGathered);
         assert_ne!(host.namespaces, NamespaceIds::default());
     }
 

@@ -1,4 +1,4 @@
-//! systemd: which of its managers is ours, where it listens, and what it says about itself.
+//! systemd: which of its managers serves the caller, where it listens, and what it answers.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use coracle_dbus::{Bus, Peer, Value};
 
 use crate::SystemdManager;
 
-/// What tells where a manager listens.
+/// What decides where a manager listens.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Surroundings<'a> {
     pub(crate) manager: SystemdManager,
@@ -14,7 +14,7 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) session_bus: Option<&'a str>,
     /// `XDG_RUNTIME_DIR`.
     pub(crate) runtime_directory: Option<&'a str>,
-    /// The user by the ids of the initial user namespace, as far as ours tells.
+    /// The user by the ids of the initial user namespace, as far as our map shows.
     pub(crate) uid: u32,
 }
 
@@ -35,12 +35,12 @@ pub(crate) fn buses(here: &Surroundings) -> Vec<Bus> {
         ];
     }
     // An empty variable counts as none: engines hand it on so.
-    let given = |text: Option<&str>| text.filter(|text| !text.is_empty()).map(str::to_owned);
-    let runtime = given(here.runtime_directory);
+    let set = |text: Option<&str>| text.filter(|text| !text.is_empty()).map(str::to_owned);
+    let runtime = set(here.runtime_directory);
     let runtime = runtime.filter(|path| Path::new(path).is_absolute());
     let usual = format!("/run/user/{}", here.uid);
     let mut buses = Vec::new();
-    buses.extend(given(here.session_bus).map(|address| Bus {
+    buses.extend(set(here.session_bus).map(|address| Bus {
         address,
         peer: Peer::Daemon,
     }));

@@ -2,7 +2,7 @@
 
 use std::ffi::{CStr, CString};
 
-use coracle_bundle::{Bundle, Config, ContainerId, HookPoint, Namespace, Process};
+use coracle_bundle::{Bundle, Config, ContainerId, HookPoint, Process};
 use coracle_cgroups::{Manager, Rootless};
 use coracle_host::{Host, NamespaceIds, Needs};
 use coracle_namespaces::Setgroups;
@@ -66,33 +66,10 @@ pub struct Plan {
 /// its cgroup.
 #[must_use]
 pub fn needs(config: &Config, process: Option<&Process>, manager: Manager) -> Needs {
-    let linux = &config.linux;
-    Needs {
-        cgroups: true,
-        id_maps: linux.namespaces.user == Namespace::New,
-        resctrl: linux.intel_rdt.is_some(),
-        lsm: linux.mount_label.is_some()
-            || process.is_some_and(|p| p.apparmor_profile.is_some() || p.selinux_label.is_some()),
-        nodes: linux.memory_policy.is_some(),
-        systemd: manager == Manager::Systemd,
-        // Only binds have a source on the host, which may lie in the root.
-        root: config
-            .mounts
-            .iter()
-            .any(|mount| mount.bind().is_some())
-            .then(|| config.root.path.clone()),
-    }
-}
-
-/// The facts that [`plan_exec`] asks for: the container's cgroups, ids and root are made already,
-/// and its record says where they are.
-#[must_use]
-pub fn needs_exec(config: &Config, process: &Process) -> Needs {
-    Needs {
-        lsm: process.apparmor_profile.is_some() || process.selinux_label.is_some(),
-        nodes: config.linux.memory_policy.is_some(),
-        ..Needs::default()
-    }
+    coracle_cgroups::needs(config, manager)
+        | coracle_namespaces::needs(&config.linux)
+        | coracle_rootfs::needs(config)
+        | coracle_process::needs(config, process)
 }
 
 /// Plans the creation of a container. Pure: the bundle and the facts decide.

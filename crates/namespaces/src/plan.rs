@@ -5,7 +5,7 @@ mod maps;
 
 use crate::Error;
 use coracle_bundle::{IdMappings, Linux, Namespace, Namespaces, NetDevice, TimeOffsets};
-use coracle_host::{Host, NamespaceIds};
+use coracle_host::{Host, NamespaceIds, Needs};
 use coracle_sys::{Capability, NamespaceFlags, NamespaceKind};
 use std::path::PathBuf;
 
@@ -78,6 +78,15 @@ enum User {
     /// A new one, by the clone of init.
     NewFinal,
     Joined,
+}
+
+/// The facts that [`plan`] needs.
+#[must_use]
+pub fn needs(linux: &Linux) -> Needs {
+    Needs {
+        id_maps: linux.namespaces.user == Namespace::New,
+        ..Needs::default()
+    }
 }
 
 /// The plan for a container of this config. Source: config-linux.md § Namespaces.

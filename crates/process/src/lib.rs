@@ -50,4 +50,4 @@ pub use error::Error;
 pub use plan::explain::explain_exec;
 pub use plan::steps::Plan;
 pub use plan::subject::{GroupsControl, Keyring, Options};
-pub use plan::{plan, plan_exec};
+pub use plan::{needs, plan, plan_exec};

@@ -16,12 +16,23 @@ pub(crate) mod working_directory;
 
 use crate::Error;
 use coracle_bundle::{Config, Process};
-use coracle_host::Host;
+use coracle_host::{Host, Needs};
 use coracle_sys::Capability;
 use environment::Program;
 use steps::{Inheritance, Plan, Setting, StreamSource, Streams};
 use subject::{Options, Subject};
 use working_directory::WorkingDirectory;
+
+/// The facts that [`plan`] and [`plan_exec`] need for this process, if there is one.
+#[must_use]
+pub fn needs(config: &Config, process: Option<&Process>) -> Needs {
+    Needs {
+        apparmor: process.is_some_and(|process| process.apparmor_profile.is_some()),
+        selinux: process.is_some_and(|process| process.selinux_label.is_some()),
+        nodes: config.linux.memory_policy.is_some(),
+        ..Needs::default()
+    }
+}
 
 /// Plans the container's own process for `create` and `run`.
 ///
@@ -342,8 +353,8 @@ mod tests {
              but selinux is disabled or not supported\n"
         );
         let host = Host {
-            apparmor: true,
-            selinux: true,
+            apparmor: true.into(),
+            selinux: true.into(),
             ..v2()
         };
         assert!(planned(&apparmor, &host, &options()).contains("set AppArmor profile docker-"));

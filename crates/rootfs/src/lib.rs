@@ -57,4 +57,4 @@ pub use apply::{
     Parties, Slots, console, finish, mounts, open, pivot, provide, stand_in_root, withdraw,
 };
 pub use error::Error;
-pub use plan::{CgroupDirectory, ChangeRoot, Context, Plan, plan};
+pub use plan::{CgroupDirectory, ChangeRoot, Context, Plan, needs, plan};

@@ -14,8 +14,8 @@ mod steps;
 mod target;
 
 use crate::Error;
-use coracle_bundle::Bundle;
-use coracle_host::Host;
+use coracle_bundle::{Bundle, Config};
+use coracle_host::{Host, Needs};
 use planner::Planner;
 use std::path::PathBuf;
 
@@ -50,6 +50,19 @@ pub struct CgroupDirectory {
     pub mount: PathBuf,
     /// The container's own cgroup as an absolute path on the host.
     pub directory: PathBuf,
+}
+
+/// The facts that [`plan`] needs.
+#[must_use]
+pub fn needs(config: &Config) -> Needs {
+    let binds = config.mounts.iter().any(|mount| mount.bind().is_some());
+    Needs {
+        cgroups: true,
+        selinux: config.linux.mount_label.is_some(),
+        // Only binds have a source on the host, which may lie in the root.
+        root: binds.then(|| config.root.path.clone()),
+        ..Needs::default()
+    }
 }
 
 /// The plan for the root filesystem that `bundle` asks for.
@@ -358,7 +371,7 @@ mod tests {
     #[test]
     fn sources_in_the_root_are_found_at_their_turn() {
         let host = Host {
-            real_root: Some("/real/rootfs".into()),
+            real_root: Some("/real/rootfs".into()).into(),
             ..fixture::v2()
         };
         let inside = |source: &str| {
@@ -669,7 +682,7 @@ mod tests {
         );
         let linux = format!(r#"{NEW_MOUNT}, "mountLabel": "a:b:c:s0:c1,c2""#);
         let mut host = fixture::v2();
-        host.selinux = true;
+        host.selinux = true.into();
         let plan = plan(&bundle(&mounts, "", &linux), &host, &Context::default());
         let data = plan.expect("a plan").steps.into_iter().filter_map(|step| {
             let data = match step {

@@ -44,7 +44,7 @@ pub(super) fn plan(
     let Some(requested) = requested else {
         return Ok(None);
     };
-    let Some(mount) = &host.resctrl else {
+    let Some(mount) = &*host.resctrl else {
         return Err(Error::config("linux.intelRdt", "resctrl is not mounted"));
     };
     let group = match requested.clos_id.as_deref() {
@@ -95,7 +95,7 @@ mod tests {
 
     fn check(clos: Option<&str>, schemata: &[&str], monitoring: bool) -> String {
         let host = Host {
-            resctrl: Some("/sys/fs/resctrl".into()),
+            resctrl: Some("/sys/fs/resctrl".into()).into(),
             ..fixture::v2()
         };
         let requested = IntelRdt {

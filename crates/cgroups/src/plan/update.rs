@@ -66,7 +66,7 @@ pub struct UpdatePlan {
 /// limit below the usage, where `checkBeforeUpdate` is requested.
 pub fn plan_update(change: &Change, host: &Host, now: &Survey) -> Result<UpdatePlan> {
     let host = &Host {
-        cgroups: now.layout.clone(),
+        cgroups: now.layout.clone().into(),
         ..host.clone()
     };
     if !change.schemata.is_empty() && !now.has_resctrl {
@@ -205,7 +205,7 @@ mod tests {
                 schemata: &[],
             };
             let now = Survey {
-                layout: host.cgroups.clone(),
+                layout: (*host.cgroups).clone(),
                 memory_usage: Some(5000),
                 has_resctrl: false,
                 unit: None,

@@ -52,7 +52,8 @@ impl Request for Info {
             cgroups: true,
             id_maps: true,
             resctrl: true,
-            lsm: true,
+            apparmor: true,
+            selinux: true,
             systemd: true,
             ..Needs::default()
         };
@@ -112,9 +113,9 @@ fn facts(host: &Host) -> Vec<Fact> {
         ),
         ("systemd manager", manager.into()),
         ("systemd version", systemd.map(|it| it.version).into()),
-        ("apparmor", host.apparmor.into()),
-        ("selinux", host.selinux.into()),
-        ("resctrl", json!(host.resctrl)),
+        ("apparmor", (*host.apparmor).into()),
+        ("selinux", (*host.selinux).into()),
+        ("resctrl", json!(*host.resctrl)),
         ("subordinate uids", ranges(&ids.uid)),
         ("subordinate gids", ranges(&ids.gid)),
         ("newuidmap", json!(ids.newuidmap)),

@@ -97,7 +97,7 @@ fn labels(subject: &Subject) -> Result<Vec<Label>, Error> {
         .as_ref()
         .filter(|name| !name.is_empty())
     {
-        if !subject.host.apparmor {
+        if !*subject.host.apparmor {
             return Err(Error::AppArmorDisabled {
                 profile: text(profile).into_owned(),
             });
@@ -109,7 +109,7 @@ fn labels(subject: &Subject) -> Result<Vec<Label>, Error> {
         .as_ref()
         .filter(|label| !label.is_empty())
     {
-        if !subject.host.selinux {
+        if !*subject.host.selinux {
             return Err(Error::SelinuxDisabled {
                 label: text(label).into_owned(),
             });

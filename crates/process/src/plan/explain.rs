@@ -308,7 +308,7 @@ mod tests {
     /// The sentence for a fault of the first step whose description begins so.
     fn check(step: &str, cause: impl Into<Cause>, expected: &str) {
         let host = coracle_host::Host {
-            apparmor: true,
+            apparmor: true.into(),
             ..v2()
         };
         let plan = plan(&config(PROCESS, LINUX), &host, &options()).expect("a plan");

@@ -210,11 +210,8 @@ fn parameters(
 }
 
 pub(super) fn label(planner: &Planner) -> Option<CString> {
-    planner
-        .host
-        .selinux
-        .then(|| planner.config.linux.mount_label.clone())
-        .flatten()
+    let label = planner.config.linux.mount_label.clone();
+    label.filter(|_| *planner.host.selinux)
 }
 
 /// podman may ask for another of SELinux's four mount options.

@@ -1,0 +1,253 @@
+//! What there is to know of a machine, as plain values.
+
+use std::fmt;
+use std::ops::{BitOr, Deref, DerefMut};
+use std::path::PathBuf;
+
+use coracle_dbus::Bus;
+use coracle_sys::{Capability, PerNamespace};
+
+/// The oldest kernel that coracle runs on: it has `mount_setattr`, `cgroup.kill` and
+/// `MOUNT_ATTR_NOSYMFOLLOW`, so that one code path serves every machine.
+pub const KERNEL_FLOOR: KernelVersion = KernelVersion {
+    major: 5,
+    minor: 14,
+};
+
+/// Facts of the machine and of the runtime's own process, gathered once.
+#[derive(Clone, Debug)]
+pub struct Host {
+    /// The running kernel: uname(2).
+    pub kernel: KernelVersion,
+    /// The runtime's effective user id, in its own user namespace.
+    pub euid: u32,
+    /// The runtime's effective group id, in its own user namespace.
+    pub egid: u32,
+    /// The runtime's effective capabilities, one bit each: bit 21 is `CAP_SYS_ADMIN`.
+    pub capabilities: u64,
+    /// The runtime's secure bits let ambient capabilities be raised: capabilities(7). A new user
+    /// namespace starts without the bits.
+    pub ambient_allowed: bool,
+    /// Number of the kernel's last capability.
+    pub last_capability: u8,
+    /// The runtime runs in a user namespace other than the initial one.
+    pub in_user_namespace: bool,
+    /// `/proc/self/setgroups` does not say `deny`: user_namespaces(7).
+    pub setgroups_allowed: bool,
+    /// The caller's subordinate ids, gathered for [`Needs::id_maps`].
+    pub subordinate_ids: Fact<SubordinateIds>,
+    /// The cgroup file systems, gathered for [`Needs::cgroups`].
+    pub cgroups: Fact<CgroupLayout>,
+    /// AppArmor is enabled; gathered for [`Needs::apparmor`].
+    pub apparmor: Fact<bool>,
+    /// SELinux is enabled and its file system mounted; gathered for [`Needs::selinux`].
+    pub selinux: Fact<bool>,
+    /// Mount point of resctrl, if it is mounted; gathered for [`Needs::resctrl`].
+    pub resctrl: Fact<Option<PathBuf>>,
+    /// The runtime's own namespaces.
+    pub namespaces: NamespaceIds,
+    /// Memory nodes that are online, ascending; gathered for [`Needs::nodes`].
+    pub online_nodes: Fact<Vec<u32>>,
+    /// The manager of units that serves the caller, `None` where systemd does not run; gathered for
+    /// [`Needs::systemd`].
+    pub systemd: Fact<Option<Systemd>>,
+    /// The real path of [`Needs::root`], without links; `None` if it is not there, or is its own
+    /// real path.
+    pub real_root: Fact<Option<PathBuf>>,
+}
+
+impl Host {
+    /// Whether the runtime has the capability in its own user namespace.
+    #[must_use]
+    pub fn has(&self, capability: Capability) -> bool {
+        capability.is_in(self.capabilities)
+    }
+}
+
+/// A fact that is gathered only where a plan needs it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fact<T> {
+    /// It was gathered.
+    Known(T),
+    /// No [`Needs`] named it: to read it is a mistake in the program, which ends it.
+    NotGathered,
+}
+
+impl<T> From<T> for Fact<T> {
+    fn from(value: T) -> Self {
+        Fact::Known(value)
+    }
+}
+
+const NOT_NAMED: &str = "a planner reads a fact that its needs did not name";
+
+impl<T> Deref for Fact<T> {
+    type Target = T;
+
+    #[track_caller]
+    fn deref(&self) -> &T {
+        match self {
+            Fact::Known(value) => value,
+            Fact::NotGathered => unreachable!("{NOT_NAMED}"),
+        }
+    }
+}
+
+impl<T> DerefMut for Fact<T> {
+    #[track_caller]
+    fn deref_mut(&mut self) -> &mut T {
+        match self {
+            Fact::Known(value) => value,
+            Fact::NotGathered => unreachable!("{NOT_NAMED}"),
+        }
+    }
+}
+
+/// A running systemd.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Systemd {
+    /// Which of its managers.
+    pub manager: SystemdManager,
+    /// 257; 0 if it does not tell.
+    pub version: u32,
+    /// The manager's own cgroup, below which its slices are, from the top of the hierarchy.
+    pub cgroup: PathBuf,
+    /// Where it listens.
+    pub bus: Bus,
+}
+
+/// Whose units a systemd manages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SystemdManager {
+    /// The machine's: for root of the initial user namespace.
+    System,
+    /// The user's own.
+    User,
+}
+
+/// A kernel's version as far as it decides what the kernel can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct KernelVersion {
+    /// 6 of 6.12.
+    pub major: u32,
+    /// 12 of 6.12.
+    pub minor: u32,
+}
+
+impl fmt::Display for KernelVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.major, self.minor)
+    }
+}
+
+/// What the caller may map besides its own id, and by whom: subuid(5), newuidmap(1).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SubordinateIds {
+    /// (first, count) of the caller's lines in `/etc/subuid`, by name and by uid, in their order.
+    pub uid: Vec<(u32, u32)>,
+    /// (first, count) of the caller's lines in `/etc/subgid`, by name and by uid, in their order.
+    pub gid: Vec<(u32, u32)>,
+    /// Absolute path of the helper that writes uid maps, where there is one.
+    pub newuidmap: Option<PathBuf>,
+    /// Absolute path of the helper that writes gid maps, where there is one.
+    pub newgidmap: Option<PathBuf>,
+}
+
+/// Which cgroup file systems there are: cgroups(7), from `/proc/self/mountinfo` and
+/// `/proc/self/cgroup`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CgroupLayout {
+    /// Which version is in charge.
+    pub mode: CgroupMode,
+    /// Mounted v1 hierarchies in the order of `/proc/self/cgroup`; empty on v2.
+    pub hierarchies: Vec<Hierarchy>,
+    /// The v2 tree: the only one on v2, the side mount on hybrid.
+    pub unified: Option<UnifiedTree>,
+}
+
+/// Which version of cgroups is in charge.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CgroupMode {
+    /// No cgroup file system is mounted.
+    #[default]
+    None,
+    /// v1 hierarchies only.
+    V1,
+    /// v1 hierarchies with controllers, and a v2 mount beside.
+    Hybrid,
+    /// The v2 tree only; v1 hierarchies that somebody mounted elsewhere do not count.
+    V2,
+}
+
+/// A v1 hierarchy and where it is mounted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hierarchy {
+    /// `cpu`, `cpuacct`, …; `name=systemd` for a named one.
+    pub controllers: Vec<String>,
+    /// Where it is mounted.
+    pub mount: PathBuf,
+    /// Which of its directories the mount shows (mountinfo's root): `/` as a rule, the container's
+    /// own cgroup inside a container without a cgroup namespace.
+    pub root: PathBuf,
+    /// The runtime's own cgroup in it (`/proc/self/cgroup`), from the same top as [`Self::root`].
+    pub own: PathBuf,
+    /// Files carry no controller's name in front (`cpus` for `cpuset.cpus`): a mount option.
+    pub noprefix: bool,
+}
+
+/// The v2 tree and where it is mounted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnifiedTree {
+    /// Where it is mounted.
+    pub mount: PathBuf,
+    /// Which of its directories the mount shows (mountinfo's root), as in [`Hierarchy::root`].
+    pub root: PathBuf,
+    /// The runtime's own cgroup in it, as in [`Hierarchy::own`].
+    pub own: PathBuf,
+    /// `cgroup.controllers` of the mount's top.
+    pub controllers: Vec<String>,
+}
+
+/// (device, inode) of each `/proc/PID/ns/…`: two processes share a namespace if and only if the
+/// pairs are equal. (0, 0) where the kernel has no such kind. Pid and time are those of the process
+/// itself, not of its children to come.
+pub type NamespaceIds = PerNamespace<(u64, u64)>;
+
+/// What a planner needs to know beyond the cheap facts: nothing else is gathered.
+#[derive(Clone, Debug, Default)]
+pub struct Needs {
+    /// [`Host::cgroups`].
+    pub cgroups: bool,
+    /// [`Host::subordinate_ids`].
+    pub id_maps: bool,
+    /// [`Host::resctrl`].
+    pub resctrl: bool,
+    /// [`Host::apparmor`].
+    pub apparmor: bool,
+    /// [`Host::selinux`].
+    pub selinux: bool,
+    /// [`Host::online_nodes`].
+    pub nodes: bool,
+    /// [`Host::systemd`].
+    pub systemd: bool,
+    /// [`Host::real_root`] of this directory.
+    pub root: Option<PathBuf>,
+}
+
+impl BitOr for Needs {
+    type Output = Self;
+
+    /// What either of two planners needs.
+    fn bitor(self, other: Self) -> Self {
+        Self {
+            cgroups: self.cgroups | other.cgroups,
+            id_maps: self.id_maps | other.id_maps,
+            resctrl: self.resctrl | other.resctrl,
+            apparmor: self.apparmor | other.apparmor,
+            selinux: self.selinux | other.selinux,
+            nodes: self.nodes | other.nodes,
+            systemd: self.systemd | other.systemd,
+            root: self.root.or(other.root),
+        }
+    }
+}
