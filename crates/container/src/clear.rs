@@ -1,13 +1,19 @@
 //! Emptying a directory in which somebody else may have made what he liked.
 
 use std::ffi::OsStr;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use nix::NixPath;
 use nix::errno::Errno;
-use nix::fcntl::{RenameFlags, renameat2};
+use nix::fcntl::{OFlag, RenameFlags, openat, renameat2};
+use nix::sys::stat::Mode;
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
-use crate::store::open_below;
+/// Opens a directory, but not through a link.
+pub(crate) fn open_below<P: NixPath + ?Sized>(dir: impl AsFd, name: &P) -> nix::Result<OwnedFd> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+    openat(dir, name, flags, Mode::empty())
+}
 
 /// Removes all that is in `directory`. No link is followed, and what lies deeper is moved up first:
 /// a tree of any depth takes two descriptors.
@@ -54,7 +60,7 @@ fn move_up(from: BorrowedFd, name: &OsStr, to: BorrowedFd, number: &mut u64) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use nix::sys::stat::{Mode, mkdirat};
+    use nix::sys::stat::mkdirat;
     use std::fs::{create_dir, read_dir, remove_dir, write};
     use std::os::unix::fs::symlink;
 

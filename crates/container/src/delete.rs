@@ -8,6 +8,7 @@ use coracle_program::Limits;
 use crate::error::Error;
 use crate::interrupt;
 use crate::lock;
+use crate::mounts;
 use crate::moved::{self, Groups};
 use crate::network;
 use crate::options::Force;
@@ -16,7 +17,6 @@ use crate::state;
 use crate::status::{Status, Verb, refusal};
 use crate::store::{Directory, Store};
 use crate::torn;
-use crate::undo;
 
 /// How long a killed init may take to end, in milliseconds.
 const PATIENCE_MS: u32 = 10_000;
@@ -141,7 +141,7 @@ pub(crate) fn end(
         progress.done(format_args!("removed the cgroup"));
     }
     if let Some(mount) = &record.host_mount {
-        undo::detach(mount)?;
+        mounts::detach(mount)?;
         progress.done(format_args!("unmounted {}", mount.display()));
     }
     let hooks = poststop_hooks(directory, record);

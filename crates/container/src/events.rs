@@ -15,7 +15,7 @@ use crate::state;
 use crate::status::Status;
 use crate::store::Store;
 
-/// Something to tell of a container.
+/// Something to report of a container.
 #[derive(Clone, Debug)]
 pub enum Event {
     /// What it uses.
@@ -34,7 +34,7 @@ pub fn statistics(store: &Store, id: &ContainerId) -> Result<Statistics, Error> 
 }
 
 /// Tells what the container uses once every `interval`, and each time when it has run out of
-/// memory, until it ends or `tell` breaks off. Takes no lock.
+/// memory, until it ends or `report` breaks off. Takes no lock.
 ///
 /// # Errors
 /// As [`statistics`].
@@ -42,7 +42,7 @@ pub fn events(
     store: &Store,
     id: &ContainerId,
     interval: Duration,
-    tell: &mut dyn FnMut(Event) -> ControlFlow<()>,
+    report: &mut dyn FnMut(Event) -> ControlFlow<()>,
 ) -> Result<(), Error> {
     let gone = || Error::NotRunning { id: id.clone() };
     let failed = |attempted| move |errno| Error::System { attempted, errno };
@@ -68,7 +68,7 @@ pub fn events(
                 }
             }
         };
-        if tell(event).is_break() {
+        if report(event).is_break() {
             return Ok(());
         }
     }
@@ -90,6 +90,6 @@ fn sample(id: &ContainerId, record: &Record) -> Result<Statistics, Error> {
 fn groups<'a>(id: &ContainerId, record: &'a Record) -> Result<Groups<'a>, Error> {
     moved::groups(record).ok_or_else(|| Error::NoCgroup {
         id: id.clone(),
-        verb: "tell its events",
+        verb: "report its events",
     })
 }

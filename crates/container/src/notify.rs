@@ -1,4 +1,4 @@
-//! NOTIFY_SOCKET and LISTEN_FDS: what the service manager above us says, passed on. sd_notify(3),
+//! NOTIFY_SOCKET and LISTEN_FDS: what the service manager above us passes on. sd_notify(3),
 //! sd_listen_fds(3).
 
 use std::ffi::{CStr, CString, OsString};
@@ -40,7 +40,7 @@ pub(crate) fn listen_fds() -> u32 {
     }
 }
 
-/// What the container's process is told of the sockets.
+/// What the container's process learns of the sockets.
 pub(crate) fn listen_environment(count: u32) -> Vec<CString> {
     if count == 0 {
         return Vec::new();
@@ -68,7 +68,7 @@ pub(crate) struct Proxy {
 
 /// What one datagram meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Heard {
+pub(crate) enum Meaning {
     Ready,
     Else,
 }
@@ -108,7 +108,7 @@ impl Proxy {
         }))
     }
 
-    /// Forwards notifications until the container says that it is ready, or its init ends.
+    /// Forwards notifications until the container reports that it is ready, or its init ends.
     ///
     /// # Errors
     /// The first that was met. The container runs all the same, and was waited for.
@@ -122,13 +122,13 @@ impl Proxy {
                         errno,
                     }
                 })?;
-            let mut heard = Heard::Else;
+            let mut meaning = Meaning::Else;
             if ready & 0b01 != 0 {
-                let (said, sent) = self.forward()?;
+                let (meant, sent) = self.forward()?;
                 passed_on = passed_on.and(sent);
-                heard = said;
+                meaning = meant;
             }
-            if heard == Heard::Ready || ready & 0b10 != 0 {
+            if meaning == Meaning::Ready || ready & 0b10 != 0 {
                 return passed_on;
             }
         }
@@ -140,7 +140,7 @@ impl Proxy {
 
     /// Receives one datagram and passes on the lines that concern the service manager, if it can be
     /// reached.
-    pub(crate) fn forward(&self) -> Result<(Heard, Result<(), Error>), Error> {
+    pub(crate) fn forward(&self) -> Result<(Meaning, Result<(), Error>), Error> {
         let mut buffer = [0_u8; 4096];
         let failed = |attempted| {
             move |error: std::io::Error| Error::System {
@@ -152,12 +152,12 @@ impl Proxy {
             .socket
             .recv(&mut buffer)
             .map_err(failed("receive a notification"))?;
-        let (lines, heard) = translate(buffer.get(..length).unwrap_or_default(), self.init);
+        let (lines, meaning) = translate(buffer.get(..length).unwrap_or_default(), self.init);
         let sent = match lines.is_empty() {
             true => Ok(()),
             false => self.send(&lines),
         };
-        Ok((heard, sent))
+        Ok((meaning, sent))
     }
 
     fn send(&self, lines: &[u8]) -> Result<(), Error> {
@@ -179,7 +179,7 @@ impl Proxy {
 }
 
 /// The lines that are passed on. MAINPID becomes init's pid here: the container cannot know it.
-pub(crate) fn translate(datagram: &[u8], init: i32) -> (Vec<u8>, Heard) {
+pub(crate) fn translate(datagram: &[u8], init: i32) -> (Vec<u8>, Meaning) {
     const KEYS: [&[u8]; 5] = [
         b"READY=",
         b"STATUS=",
@@ -188,7 +188,7 @@ pub(crate) fn translate(datagram: &[u8], init: i32) -> (Vec<u8>, Heard) {
         b"WATCHDOG=",
     ];
     let mut lines = Vec::new();
-    let mut heard = Heard::Else;
+    let mut meaning = Meaning::Else;
     for line in datagram.split(|byte| *byte == b'\n') {
         if KEYS.iter().any(|key| line.starts_with(key)) {
             lines.extend_from_slice(line);
@@ -196,10 +196,10 @@ pub(crate) fn translate(datagram: &[u8], init: i32) -> (Vec<u8>, Heard) {
         }
         if line == b"READY=1" {
             lines.extend_from_slice(format!("MAINPID={init}\n").as_bytes());
-            heard = Heard::Ready;
+            meaning = Meaning::Ready;
         }
     }
-    (lines, heard)
+    (lines, meaning)
 }
 
 #[cfg(test)]
@@ -208,12 +208,12 @@ mod tests {
 
     #[test]
     fn only_what_concerns_the_service_manager_is_passed_on() {
-        let (lines, heard) = translate(b"FDSTORE=1\nSTATUS=up\nREADY=1\nMAINPID=1\n", 700);
+        let (lines, meaning) = translate(b"FDSTORE=1\nSTATUS=up\nREADY=1\nMAINPID=1\n", 700);
         assert_eq!(
             String::from_utf8(lines).unwrap(),
             "STATUS=up\nREADY=1\nMAINPID=700\n"
         );
-        assert_eq!(heard, Heard::Ready);
-        assert_eq!(translate(b"FDSTORE=1", 700), (Vec::new(), Heard::Else));
+        assert_eq!(meaning, Meaning::Ready);
+        assert_eq!(translate(b"FDSTORE=1", 700), (Vec::new(), Meaning::Else));
     }
 }

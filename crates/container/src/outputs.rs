@@ -168,8 +168,8 @@ pub(crate) fn preserved(listen_fds: u32, count: u32) -> Result<Vec<u32>, Error> 
         kept.push(number);
     }
     if count > 0 {
-        let asked = |number: &u32| (first..end).contains(number) && is_open(*number);
-        kept.extend(open_numbers()?.filter(asked));
+        let requested = |number: &u32| (first..end).contains(number) && is_open(*number);
+        kept.extend(open_numbers()?.filter(requested));
         // The caller counted up to the last one: if that is not open, the count is wrong.
         let last = end.saturating_sub(1);
         if kept.last() != Some(&last) {

@@ -1,4 +1,4 @@
-//! `start`: init is told to execute the program.
+//! `start`: init is released to execute the program.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -48,7 +48,7 @@ pub fn start(store: &Store, id: &ContainerId) -> Result<Vec<String>, Error> {
     release(&fifos.start).map_err(|errno| match errno {
         Errno::EPIPE | Errno::ENXIO => stopped(),
         errno => Error::System {
-            attempted: "tell init to start",
+            attempted: "release init",
             errno,
         },
     })?;
@@ -61,7 +61,7 @@ pub fn start(store: &Store, id: &ContainerId) -> Result<Vec<String>, Error> {
         return Err(interrupt::explain(error.into(), &interrupts));
     };
     directory.remove_fifos()?;
-    match ended.word {
+    match ended.message {
         Some(Message::Executing) => directory.progress.done(format_args!("the program runs")),
         Some(Message::Failed(stage, fault)) => {
             return Err(explain(&directory, &record, (stage, fault), &ended.output));
@@ -88,9 +88,9 @@ fn release(start: &OwnedFd) -> nix::Result<()> {
     nix::unistd::write(start, b"s").map(|_| ())
 }
 
-/// What init said after its release.
+/// What init sent after its release.
 struct Ended {
-    word: Option<Message>,
+    message: Option<Message>,
     /// What its hooks printed, on one line.
     output: String,
 }
@@ -105,14 +105,14 @@ fn await_exec(
     interrupts: &Interrupts,
 ) -> Result<Option<Ended>, Error> {
     let failed = |errno| Error::System {
-        attempted: "hear of init's exec",
+        attempted: "learn of init's exec",
         errno,
     };
     let Fifos {
         started, output, ..
     } = fifos;
     let mut output = output.map(coracle_program::Output::of);
-    let mut heard = Vec::new();
+    let mut received = Vec::new();
     loop {
         let printing = output.as_ref().filter(|output| !output.is_ended());
         let mut watched = vec![started.as_fd(), pidfd.as_fd(), interrupts.as_fd()];
@@ -124,7 +124,7 @@ fn await_exec(
         let mut chunk = [0_u8; 256];
         match nix::unistd::read(&started, &mut chunk) {
             Ok(0) => break,
-            Ok(length) => heard.extend(chunk.iter().take(length)),
+            Ok(length) => received.extend(chunk.iter().take(length)),
             // Init is gone, and somebody else has the other end: nothing comes any more.
             Err(Errno::EAGAIN) if ready & 0b10 != 0 => break,
             // Not before: once the program runs, nothing is left to be ended.
@@ -136,9 +136,9 @@ fn await_exec(
     if let Some(output) = &mut output {
         output.read();
     }
-    let word = heard.last_chunk().and_then(Message::decode);
+    let message = received.last_chunk().and_then(Message::decode);
     Ok(Some(Ended {
-        word,
+        message,
         output: output.map(|output| output.text()).unwrap_or_default(),
     }))
 }

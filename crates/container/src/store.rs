@@ -21,13 +21,12 @@ use std::path::{Path, PathBuf};
 use coracle_bundle::ContainerId;
 use coracle_launch::Fifos;
 use coracle_sys::OpenTreeFlags;
-use nix::NixPath;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{FchmodatFlags, FileStat, Mode, fchmodat, fstat, fstatat, mkdirat, umask};
 use nix::unistd::{UnlinkatFlags, mkfifoat, unlinkat};
 
-use crate::clear::clear;
+use crate::clear::{clear, open_below};
 use crate::error::{Error, io_errno};
 use crate::input::{self, Problem};
 use crate::progress::Progress;
@@ -199,11 +198,6 @@ fn private_modes<T>(make: impl FnOnce() -> T) -> T {
 pub(crate) fn open_directory(path: &Path) -> nix::Result<OwnedFd> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     openat(coracle_sys::AT_FDCWD, path, flags, Mode::empty())
-}
-
-pub(crate) fn open_below<P: NixPath + ?Sized>(dir: impl AsFd, name: &P) -> nix::Result<OwnedFd> {
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-    openat(dir, name, flags, Mode::empty())
 }
 
 /// An open container directory; everything in it is reached through the descriptor.
@@ -435,7 +429,7 @@ impl Directory {
             return Ok(());
         }
         if let Some(path) = self.pinned_network() {
-            crate::undo::detach(&path)?;
+            crate::mounts::detach(&path)?;
         }
         self.unlink(NETNS)
     }

@@ -1,16 +1,15 @@
 //! What a failed creation takes back, last first.
 
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use coracle_program::Interrupts;
-use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
-use nix::mount::{MntFlags, umount2};
 use nix::sys::stat::Mode;
 
 use crate::error::Error;
 use crate::interrupt;
+use crate::mounts::detach;
 use crate::network;
 use crate::options::Force;
 use crate::store::Directory;
@@ -107,17 +106,4 @@ impl Undo {
 fn detach_network(directory: &Directory, interrupts: &Interrupts) -> Result<(), Error> {
     let record = directory.record()?.unwrap_or_default();
     network::detach(directory, &record, Force::No, Some(interrupts)).map(drop)
-}
-
-/// Unmounts what a container without a mount namespace has left on the host.
-pub(crate) fn detach(path: &Path) -> Result<(), Error> {
-    match umount2(path, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
-        // EINVAL: init had not come as far as mounting it.
-        Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => Ok(()),
-        Err(errno) => Err(Error::Store {
-            call: "umount2",
-            path: path.to_owned(),
-            errno,
-        }),
-    }
 }

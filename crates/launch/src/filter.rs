@@ -4,7 +4,6 @@ use coracle_bundle::{Config, Seccomp, SeccompAction};
 use coracle_seccomp::{Abi, UnknownNames};
 
 use crate::error::Error;
-use crate::plan::Plan;
 
 /// Annotation of crun's: unless it is `0`, names that are no system call are an error.
 const FAIL_UNKNOWN: &str = "run.oci.seccomp_fail_unknown_syscall";
@@ -76,17 +75,6 @@ fn fake(action: SeccompAction) -> Option<&'static str> {
         SeccompAction::Errno(0) => Some("errnoRet 0"),
         SeccompAction::Notify => Some("SCMP_ACT_NOTIFY"),
         _ => None,
-    }
-}
-
-/// Asks the running kernel for what the plan's filter needs, before anything is made.
-///
-/// # Errors
-/// [`Error::Seccomp`] naming the flag or action that the kernel does not have.
-pub fn check(plan: &Plan) -> Result<(), Error> {
-    match &plan.filter {
-        Some(filter) => Ok(coracle_seccomp::check(&filter.program)?),
-        None => Ok(()),
     }
 }
 

@@ -37,10 +37,10 @@ mod sources;
 
 pub use error::Error;
 pub use explain::{Point, StageText, explain_start};
-pub use filter::{Filter, Moment, check};
+pub use filter::{Filter, Moment};
 pub use inherited::{Fifos, Release, Request, Target};
 pub use launch::{Caller, ContainerState, launch};
 pub use message::{Message, Stage};
-pub use plan::{ChangeRoot, Keyring, Options, Plan, needs, plan, plan_exec};
+pub use plan::{ChangeRoot, Keyring, Options, Plan, check, needs, plan, plan_exec};
 pub use runtime::{Child, Launch, hint_of_end};
 pub use seal::seal;

@@ -143,6 +143,17 @@ pub fn plan_exec(
     })
 }
 
+/// Looks whether the running kernel has what the plan's filter needs, before anything is made.
+///
+/// # Errors
+/// [`Error::Seccomp`] naming the flag or action that the kernel does not have.
+pub fn check(plan: &Plan) -> Result<(), Error> {
+    match &plan.filter {
+        Some(filter) => Ok(coracle_seccomp::check(&filter.program)?),
+        None => Ok(()),
+    }
+}
+
 fn with_groups(config: &Config, plan: coracle_namespaces::Plan) -> coracle_namespaces::Plan {
     match config.keeps_groups() {
         true => plan.keeping_groups(),

@@ -36,23 +36,14 @@ const LAYERS: [(u32, &[&str]); 8] = [
     (8, &["cli"]),
 ];
 /// Crates whose files still import in circles.
-const CIRCULAR: [&str; 6] = [
-    "checkpoint",
-    "cni",
-    "container",
-    "hooks",
-    "launch",
-    "rootfs",
-];
+const CIRCULAR: [&str; 4] = ["checkpoint", "cni", "hooks", "rootfs"];
 
 /// Crates in which names still hold words that the glossary replaces.
-const OLD_WORDS: [&str; 11] = [
+const OLD_WORDS: [&str; 9] = [
     "bundle",
     "cgroups",
     "checkpoint",
     "cni",
-    "container",
-    "launch",
     "namespaces",
     "process",
     "rootfs",
