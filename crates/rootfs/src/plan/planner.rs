@@ -1,8 +1,8 @@
 //! What the planners of the parts share while the plan grows.
 
+use super::context::Context;
 use super::propagation;
 use super::steps::{Change, Plan, Source, SourceBy, Step};
-use crate::Context;
 use coracle_bundle::{Config, Namespace};
 use coracle_host::Host;
 use coracle_sys::Capability;

@@ -1,9 +1,10 @@
 //! The root: what is bound as it before the mounts, and how it becomes `/` after them.
 
+use super::context::ChangeRoot;
 use super::planner::{Planner, c_string};
 use super::propagation;
 use super::steps::{Root, Source, SourceCheck, Step};
-use crate::{ChangeRoot, Error};
+use crate::Error;
 use std::path::Path;
 
 pub(super) fn plan(planner: &mut Planner) -> Result<(), Error> {
