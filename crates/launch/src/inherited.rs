@@ -59,7 +59,7 @@ pub struct Fifos {
 pub(crate) struct Inherited<'a> {
     pub(crate) request: Request<'a>,
     pub(crate) namespaces: coracle_namespaces::Inherited,
-    pub(crate) rootfs: Option<coracle_rootfs::Slots>,
+    pub(crate) rootfs: Option<coracle_rootfs::Inherited>,
     /// The v2 directory that the intermediate of an exec clones init into, and the second choice.
     /// They lead nowhere else: the container's processes may see them in the moment of the clone.
     enclosed: [Option<OwnedFd>; 2],

@@ -61,7 +61,7 @@ fn name_file(inherited: &Inherited, link: BorrowedFd) {
     let file = inherited
         .rootfs
         .as_ref()
-        .map(coracle_rootfs::Slots::failed_file);
+        .map(coracle_rootfs::Inherited::failed_file);
     for text in file.unwrap_or_default().chunks(message::LENGTH - 1) {
         let mut part = [0; message::LENGTH - 1];
         part.iter_mut().zip(text).for_each(|(to, from)| *to = *from);
@@ -269,7 +269,7 @@ fn enter_root(plan: &Plan, inherited: &mut Inherited, link: BorrowedFd) -> Stage
 /// Mounts, createContainer hooks, the pivot.
 fn change_root(
     plan: &Plan,
-    (rootfs, open): (&coracle_rootfs::Plan, &mut coracle_rootfs::Slots),
+    (rootfs, open): (&coracle_rootfs::Plan, &mut coracle_rootfs::Inherited),
     (stdin, output): (&[OwnedFd], Option<BorrowedFd>),
     link: BorrowedFd,
 ) -> Staged<()> {

@@ -7,7 +7,7 @@
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 
-use coracle_rootfs::Parties;
+use coracle_rootfs::ProviderNamespaces;
 use coracle_sys::{Cloned, Dumpable, NamespaceFlags, Parentage, ProcFs};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -26,7 +26,7 @@ use crate::error::Error;
 /// [`Error::Runtime`] of the clone and what comes before.
 pub(crate) fn send(
     plan: &coracle_rootfs::Plan,
-    mut opened: coracle_rootfs::Slots,
+    mut opened: coracle_rootfs::Inherited,
     init: Pid,
 ) -> Result<OwnedFd, Error> {
     let failed = |attempted| move |errno| Error::Runtime { attempted, errno };
@@ -59,12 +59,12 @@ pub(crate) fn send(
             let alone = coracle_sys::set_dumpable(Dumpable::No)
                 .and_then(|()| coracle_sys::die_with_parent(parent, Signal::SIGKILL));
             if alone.is_ok() {
-                let parties = Parties {
+                let namespaces = ProviderNamespaces {
                     host: host.as_fd(),
                     mounts: mounts.as_fd(),
                     users: users.as_fd(),
                 };
-                coracle_rootfs::provide(plan, &mut opened, parties, || drop(signal));
+                coracle_rootfs::provide(plan, &mut opened, namespaces, || drop(signal));
             }
             coracle_sys::exit(0)
         }

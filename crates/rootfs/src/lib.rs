@@ -18,16 +18,16 @@
 //! # Example
 //!
 //! ```no_run
-//! use coracle_rootfs::{Context, Plan, Slots};
+//! use coracle_rootfs::{Context, Inherited, Plan};
 //! # fn run(bundle: &coracle_bundle::Bundle, host: &coracle_host::Host, context: &Context)
 //! # -> Result<(), Box<dyn std::error::Error>> {
 //! let plan = coracle_rootfs::plan(bundle, host, context)?;
 //! for step in 0..plan.steps() {
 //!     let _line = plan.describe(step); // "mount proc on /proc (nosuid,noexec,nodev)"
 //! }
-//! let mut slots = coracle_rootfs::open(&plan)?;
+//! let mut inherited = coracle_rootfs::open(&plan)?;
 //! // in init, after the clone:
-//! coracle_rootfs::mounts(&plan, &mut slots).map_err(|fault| plan.explain(&fault))?;
+//! coracle_rootfs::mounts(&plan, &mut inherited).map_err(|fault| plan.explain(&fault))?;
 //! # Ok(())
 //! # }
 //! ```
@@ -41,9 +41,9 @@
 //!   list of information files. Masks inside them are reached through the very mount that was made.
 //! - Nothing of the image is ever bound over something else: masks use the host's null device,
 //!   checked to be `c 1:3`, and an empty tmpfs of our own.
-//! - [`mounts`], [`pivot`], [`console`] and [`finish`] neither allocate nor free: [`Slots`] must
-//!   not be dropped in the child. They close each descriptor as soon as it has served, and after
-//!   `finish` none is left open.
+//! - [`mounts`], [`pivot`], [`console`] and [`finish`] neither allocate nor free: [`Inherited`]
+//!   must not be dropped in the child. They close each descriptor as soon as it has served, and
+//!   after `finish` none is left open.
 //! - Nothing here unmounts on the host: only a container without a mount namespace leaves a mount
 //!   there, and [`Plan::host_mount`] names it.
 
@@ -54,7 +54,8 @@ mod error;
 mod plan;
 
 pub use apply::{
-    Parties, Slots, console, finish, mounts, open, pivot, provide, stand_in_root, withdraw,
+    Inherited, ProviderNamespaces, console, finish, mounts, open, pivot, provide, stand_in_root,
+    withdraw,
 };
 pub use error::Error;
 pub use plan::{CgroupDirectory, ChangeRoot, Context, Plan, needs, plan};

@@ -1,14 +1,14 @@
 //! The first phase in init: the root, the mounts, the devices.
 
-use super::device::Nodes;
-use super::open::{Slot, Slots};
+use super::device::{Nodes, is_link_to};
+use super::inherited::{Inherited, SourceState};
 use super::source::{self, Failure};
 use super::target::{self, Make};
 use super::{cgroup, fresh};
 use crate::plan::explain::Check;
 use crate::plan::{Bind, Change, Plan, Remount, Step, Target};
 use coracle_sys::{
-    AT_FDCWD, Call, Cause, Fault, OpenTreeFlags, mount_attribute, move_mount, open_tree, read_link,
+    AT_FDCWD, Call, Cause, Fault, OpenTreeFlags, mount_attribute, move_mount, open_tree,
 };
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
@@ -23,48 +23,48 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 ///
 /// # Errors
 /// The step that failed; [`Plan::explain`] has the words.
-pub fn mounts(plan: &Plan, slots: &mut Slots) -> Result<(), Fault> {
+pub fn mounts(plan: &Plan, inherited: &mut Inherited) -> Result<(), Fault> {
     if plan.root.is_none() {
         return Ok(());
     }
     // Modes are exact while the set-up runs, whatever umask the runtime was started with.
     let mask = umask(Mode::empty());
-    if let Some(provided) = &mut slots.provided {
+    if let Some(provided) = &mut inherited.provided {
         provided.close_writer();
     }
     let mut nodes = Nodes::default();
     for (number, step) in plan.phase(0, plan.ends.mounts) {
-        carry_out(plan, slots, &mut nodes, step).map_err(Cause::at(number))?;
+        carry_out(plan, inherited, &mut nodes, step).map_err(Cause::at(number))?;
     }
     if let Some(index) = plan.null_device {
-        keep_null_device(plan, slots, index)?;
+        keep_null_device(plan, inherited, index)?;
     }
     if plan.has_own_namespace()
         && let Some(root) = &plan.root
     {
-        show_root(slots).map_err(Cause::at(root.step))?;
+        show_root(inherited).map_err(Cause::at(root.step))?;
     }
     // Closes them; the memory stays.
-    slots.provided = None;
-    slots.id_maps.clear();
+    inherited.provided = None;
+    inherited.id_maps.clear();
     umask(mask);
     Ok(())
 }
 
 /// Masks come when the host's node is out of reach.
-fn keep_null_device(plan: &Plan, slots: &mut Slots, index: usize) -> Result<(), Fault> {
+fn keep_null_device(plan: &Plan, inherited: &mut Inherited, index: usize) -> Result<(), Fault> {
     let step = plan.sources.get(index).map_or(0, |source| source.step);
-    let node = slots.obtain(plan, index);
+    let node = inherited.obtain(plan, index);
     let node = node.map_err(Cause::at(step))?;
     if let Some(node) = node {
-        slots.put_aside(index, node);
+        inherited.put_aside(index, node);
     }
     Ok(())
 }
 
 fn carry_out<'a>(
     plan: &Plan,
-    slots: &mut Slots,
+    inherited: &mut Inherited,
     nodes: &mut Nodes<'a>,
     step: &'a Step,
 ) -> Result<(), Failure> {
@@ -74,13 +74,13 @@ fn carry_out<'a>(
             mount(None::<&CStr>, c"/", None::<&CStr>, flags, None::<&CStr>)
                 .map_err(Call::Mount.failed())
         }
-        Step::Root => attach_root(plan, slots),
-        Step::Bind(bind) => attach_bind(plan, slots, bind),
-        Step::Fresh(fresh) => fresh::attach(plan, slots, fresh),
-        Step::Cgroup(cgroup) => cgroup::attach(plan, slots, cgroup),
-        Step::Remount(remount) => change_flags(slots, remount),
-        Step::Device(device) => nodes.device(plan, slots, device),
-        Step::Link(link) => nodes.link(slots, link),
+        Step::Root => attach_root(plan, inherited),
+        Step::Bind(bind) => attach_bind(plan, inherited, bind),
+        Step::Fresh(fresh) => fresh::attach(plan, inherited, fresh),
+        Step::Cgroup(cgroup) => cgroup::attach(plan, inherited, cgroup),
+        Step::Remount(remount) => change_flags(inherited, remount),
+        Step::Device(device) => nodes.device(plan, inherited, device),
+        Step::Link(link) => nodes.link(inherited, link),
         // The other phases' steps.
         _ => Ok(()),
     }
@@ -88,17 +88,17 @@ fn carry_out<'a>(
 
 /// In a mount namespace of its own the root is hidden first, so that sources are found as if
 /// nothing had been mounted yet.
-fn attach_root(plan: &Plan, slots: &mut Slots) -> Result<(), Failure> {
+fn attach_root(plan: &Plan, inherited: &mut Inherited) -> Result<(), Failure> {
     let missing = Check::NotOpened;
     let root = plan.root.as_ref().ok_or(missing)?;
     let index = root.source.ok_or(missing)?;
     if plan.has_own_namespace() {
-        let (place, tree) = slots.obtain_root(plan, index)?;
-        slots.cover = Some(hide(place.as_fd(), tree.as_fd())?);
-        slots.root = Some(tree);
+        let (place, tree) = inherited.obtain_root(plan, index)?;
+        inherited.cover = Some(hide(place.as_fd(), tree.as_fd())?);
+        inherited.root = Some(tree);
         return Ok(());
     }
-    let tree = slots.obtain(plan, index)?.ok_or(missing)?;
+    let tree = inherited.obtain(plan, index)?.ok_or(missing)?;
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let place = openat(AT_FDCWD, root.path_c.as_c_str(), flags, Mode::empty());
     place
@@ -111,7 +111,7 @@ fn attach_root(plan: &Plan, slots: &mut Slots) -> Result<(), Failure> {
             source::apply(tree.as_fd(), change, &[])?;
         }
     }
-    slots.root = Some(tree);
+    inherited.root = Some(tree);
     Ok(())
 }
 
@@ -170,13 +170,13 @@ fn any_directory(image: BorrowedFd<'_>) -> Result<OwnedFd, Failure> {
 }
 
 /// Hooks look for the container at the root's path.
-fn show_root(slots: &mut Slots) -> Result<(), Failure> {
-    let cover = slots.cover.take();
+fn show_root(inherited: &mut Inherited) -> Result<(), Failure> {
+    let cover = inherited.cover.take();
     let cover = cover.ok_or(Check::NotOpened)?;
-    move_mount(slots.lowest()?, cover.as_fd(), c"").map_err(Call::MoveMount.failed())
+    move_mount(inherited.lowest()?, cover.as_fd(), c"").map_err(Call::MoveMount.failed())
 }
 
-impl Slots {
+impl Inherited {
     /// Attaches a detached mount on the resolved place. On the root it becomes the root: paths are
     /// resolved from its descriptor from then on, and nothing leads under it.
     pub(super) fn attach(
@@ -199,17 +199,17 @@ impl Slots {
     }
 }
 
-fn attach_bind(plan: &Plan, slots: &mut Slots, bind: &Bind) -> Result<(), Failure> {
-    if let Some(Slot::Link(text)) = slots.sources.get(bind.source) {
-        return copy_link(slots.root()?, &bind.target.path, text);
+fn attach_bind(plan: &Plan, inherited: &mut Inherited, bind: &Bind) -> Result<(), Failure> {
+    if let Some(SourceState::Link(text)) = inherited.sources.get(bind.source) {
+        return copy_link(inherited.root()?, &bind.target.path, text);
     }
-    let tree = slots.obtain(plan, bind.source)?;
+    let tree = inherited.obtain(plan, bind.source)?;
     let tree = tree.ok_or(Cause::Call(Call::OpenTree, Errno::ENOENT))?;
-    let base = slots.base(bind.target.base)?;
+    let base = inherited.base(bind.target.base)?;
     let found = target::resolve(base, &bind.target, Make::Like(tree.as_fd()))?;
     let tree = renumber(plan, bind, found.place.as_fd(), tree)?;
-    slots.attach(&bind.target, found.place.as_fd(), tree.as_fd())?;
-    slots.keep(bind.keep, tree);
+    inherited.attach(&bind.target, found.place.as_fd(), tree.as_fd())?;
+    inherited.keep(bind.keep, tree);
     Ok(())
 }
 
@@ -243,29 +243,19 @@ fn renumber(
 fn copy_link(root: BorrowedFd<'_>, path: &CStr, text: &CStr) -> Result<(), Failure> {
     let (parent, name) = target::parent(root, path)?;
     match symlinkat(text, &parent, name) {
-        Err(Errno::EEXIST) if says(parent.as_fd(), name, text) => Ok(()),
+        Err(Errno::EEXIST) if is_link_to(parent.as_fd(), name, text) => Ok(()),
         Err(Errno::EEXIST) => Err(Check::OtherLink.into()),
         answer => answer.map_err(Call::Symlink.failed()),
     }
 }
 
-/// Whether `name` is a link with this text.
-pub(super) fn says(directory: BorrowedFd<'_>, name: &CStr, text: &CStr) -> bool {
-    // Longer ones differ from any of ours.
-    let mut buffer = [0; 4096];
-    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let length = openat(directory, name, flags, Mode::empty())
-        .and_then(|link| read_link(link.as_fd(), &mut buffer));
-    length.is_ok_and(|length| buffer.get(..length) == Some(text.to_bytes()))
-}
-
-fn change_flags(slots: &Slots, remount: &Remount) -> Result<(), Failure> {
-    let base = slots.base(remount.target.base)?;
+fn change_flags(inherited: &Inherited, remount: &Remount) -> Result<(), Failure> {
+    let base = inherited.base(remount.target.base)?;
     let flags = target::flags(remount.target.lookup);
     let place = coracle_sys::open_in_root(base, &remount.target.path, flags, Mode::empty())
         .map_err(Call::Openat2.failed())?;
     for change in &remount.changes {
-        source::apply(place.as_fd(), change, &slots.id_maps)?;
+        source::apply(place.as_fd(), change, &inherited.id_maps)?;
     }
     let Some(data) = &remount.data else {
         return Ok(());

@@ -1,7 +1,7 @@
 //! A `type: cgroup` mount on v1 and hybrid hosts: a tmpfs with the hierarchies in it.
 
 use super::fresh::set;
-use super::open::Slots;
+use super::inherited::Inherited;
 use super::source::{self, Failure};
 use super::target::{self, Make};
 use crate::plan::{Cgroup, CgroupEntry, CgroupFill, Change, Plan};
@@ -13,8 +13,12 @@ use nix::unistd::symlinkat;
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-pub(super) fn attach(plan: &Plan, slots: &mut Slots, cgroup: &Cgroup) -> Result<(), Failure> {
-    let base = slots.base(cgroup.target.base)?;
+pub(super) fn attach(
+    plan: &Plan,
+    inherited: &mut Inherited,
+    cgroup: &Cgroup,
+) -> Result<(), Failure> {
+    let base = inherited.base(cgroup.target.base)?;
     let found = target::resolve(base, &cgroup.target, Make::Directory)?;
     let context = fsopen(c"tmpfs").map_err(Call::Fsopen.failed())?;
     for (key, value) in &cgroup.parameters {
@@ -25,9 +29,9 @@ pub(super) fn attach(plan: &Plan, slots: &mut Slots, cgroup: &Cgroup) -> Result<
     let top = top.map_err(Call::Fsmount.failed())?;
     // Before Linux 6.15 nothing can be attached to a detached mount, so the frame goes first. It is
     // ours alone, and is filled through its descriptor.
-    slots.attach(&cgroup.target, found.place.as_fd(), top.as_fd())?;
+    inherited.attach(&cgroup.target, found.place.as_fd(), top.as_fd())?;
     for entry in &cgroup.entries {
-        fill(plan, slots, top.as_fd(), entry)?;
+        fill(plan, inherited, top.as_fd(), entry)?;
     }
     for (name, target) in &cgroup.links {
         symlinkat(target.as_c_str(), &top, name.as_c_str()).map_err(Call::Symlink.failed())?;
@@ -47,12 +51,12 @@ pub(super) fn attach(plan: &Plan, slots: &mut Slots, cgroup: &Cgroup) -> Result<
 
 fn fill(
     plan: &Plan,
-    slots: &mut Slots,
+    inherited: &mut Inherited,
     top: BorrowedFd<'_>,
     entry: &CgroupEntry,
 ) -> Result<(), Failure> {
     let mount = match &entry.fill {
-        CgroupFill::Bind { source } => slots.obtain(plan, *source)?,
+        CgroupFill::Bind { source } => inherited.obtain(plan, *source)?,
         CgroupFill::Fresh {
             fs_type,
             parameters,
@@ -61,7 +65,7 @@ fn fill(
         } => match fresh(fs_type, parameters, *attributes) {
             Ok(mount) => Some(mount),
             Err(refusal @ Cause::Call(_, Errno::EPERM | Errno::EBUSY)) => {
-                slots.obtain(plan, fallback.ok_or(refusal)?)?
+                inherited.obtain(plan, fallback.ok_or(refusal)?)?
             }
             Err(failure) => return Err(failure),
         },

@@ -1,6 +1,6 @@
 //! The container's terminal on /dev/console.
 
-use super::open::Slots;
+use super::inherited::Inherited;
 use super::source::{self, Failure};
 use super::target;
 use crate::plan::explain::Check;
@@ -22,10 +22,10 @@ use std::os::fd::{AsFd, BorrowedFd};
 /// # Errors
 /// The image has something there that is neither a file nor a character device; the kernel's
 /// answers.
-pub fn console(plan: &Plan, slots: &mut Slots, slave: BorrowedFd<'_>) -> Result<(), Fault> {
+pub fn console(plan: &Plan, inherited: &mut Inherited, slave: BorrowedFd<'_>) -> Result<(), Fault> {
     for (number, step) in plan.phase(plan.ends.pivot, plan.ends.console) {
         if matches!(step, Step::Console) {
-            bind(slots, slave).map_err(Cause::at(number))?;
+            bind(inherited, slave).map_err(Cause::at(number))?;
         }
     }
     Ok(())
@@ -33,12 +33,12 @@ pub fn console(plan: &Plan, slots: &mut Slots, slave: BorrowedFd<'_>) -> Result<
 
 /// An image may have made /dev/console a link to some file of procfs (CVE-2025-52565): the
 /// directory is resolved in the root, and the name is taken as it is.
-fn bind(slots: &Slots, slave: BorrowedFd<'_>) -> Result<(), Failure> {
+fn bind(inherited: &Inherited, slave: BorrowedFd<'_>) -> Result<(), Failure> {
     let magic = file_system_magic(slave).map_err(Call::Statfs.failed())?;
     if magic != DEVPTS_MAGIC {
         return Err(Check::NotTerminal.into());
     }
-    let directory = target::directory(slots.root()?, c"/dev")?;
+    let directory = target::directory(inherited.root()?, c"/dev")?;
     let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let place = match openat(&directory, c"console", flags, Mode::empty()) {
         Ok(place) => {

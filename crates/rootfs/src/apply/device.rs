@@ -1,13 +1,12 @@
 //! Device nodes and the links beside them.
 
-use super::attach::says;
-use super::open::Slots;
+use super::inherited::Inherited;
 use super::source::{self, Failure};
 use super::target;
 use crate::plan::explain::Check;
 use crate::plan::{Device, HowMade, Link, LinkRule, Node, Plan};
 use coracle_bundle::DeviceKind;
-use coracle_sys::{Call, Cause, move_mount, open_in_root};
+use coracle_sys::{Call, Cause, move_mount, open_in_root, read_link};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat, mknodat};
@@ -23,11 +22,11 @@ pub(super) struct Nodes<'a> {
 }
 
 impl<'a> Nodes<'a> {
-    fn enter(&mut self, slots: &Slots, path: &'a CStr) -> Result<BorrowedFd<'_>, Failure> {
+    fn enter(&mut self, inherited: &Inherited, path: &'a CStr) -> Result<BorrowedFd<'_>, Failure> {
         let known = self.directory.take().filter(|(known, _)| *known == path);
         let directory = match known {
             Some((_, directory)) => directory,
-            None => target::outside_procfs(target::directory(slots.root()?, path)?)?,
+            None => target::outside_procfs(target::directory(inherited.root()?, path)?)?,
         };
         Ok(self.directory.insert((path, directory)).1.as_fd())
     }
@@ -35,10 +34,10 @@ impl<'a> Nodes<'a> {
     pub(super) fn device(
         &mut self,
         plan: &Plan,
-        slots: &mut Slots,
+        inherited: &mut Inherited,
         device: &'a Device,
     ) -> Result<(), Failure> {
-        let directory = self.enter(slots, &device.directory)?;
+        let directory = self.enter(inherited, &device.directory)?;
         let source = match device.how {
             HowMade::Bind { source } => source,
             HowMade::Mknod { fallback } => match (make(directory, device), fallback) {
@@ -47,19 +46,19 @@ impl<'a> Nodes<'a> {
                 (answer, _) => return answer,
             },
         };
-        let tree = slots.obtain(plan, source)?;
+        let tree = inherited.obtain(plan, source)?;
         let tree = tree.ok_or(Cause::Call(Call::OpenTree, Errno::ENOENT))?;
         bind(directory, device, tree.as_fd())
     }
 
-    pub(super) fn link(&mut self, slots: &Slots, link: &'a Link) -> Result<(), Failure> {
+    pub(super) fn link(&mut self, inherited: &Inherited, link: &'a Link) -> Result<(), Failure> {
         if let LinkRule::IfThere(path) = link.rule {
-            match open_in_root(slots.root()?, path, OFlag::O_PATH, Mode::empty()) {
+            match open_in_root(inherited.root()?, path, OFlag::O_PATH, Mode::empty()) {
                 Err(Errno::ENOENT) => return Ok(()),
                 answer => drop(answer.map_err(Call::Openat2.failed())?),
             }
         }
-        let directory = self.enter(slots, c"/dev")?;
+        let directory = self.enter(inherited, c"/dev")?;
         match symlinkat(link.target, directory, link.name) {
             Err(Errno::EEXIST) if link.rule == LinkRule::Replace => replace(directory, link),
             Err(Errno::EEXIST) => Ok(()),
@@ -69,11 +68,21 @@ impl<'a> Nodes<'a> {
 }
 
 fn replace(directory: BorrowedFd<'_>, link: &Link) -> Result<(), Failure> {
-    if says(directory, link.name, link.target) {
+    if is_link_to(directory, link.name, link.target) {
         return Ok(());
     }
     unlinkat(directory, link.name, UnlinkatFlags::NoRemoveDir).map_err(Call::Unlink.failed())?;
     symlinkat(link.target, directory, link.name).map_err(Call::Symlink.failed())
+}
+
+/// Whether `name` is a link with this text.
+pub(super) fn is_link_to(directory: BorrowedFd<'_>, name: &CStr, text: &CStr) -> bool {
+    // Longer ones differ from any of ours.
+    let mut buffer = [0; 4096];
+    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let length = openat(directory, name, flags, Mode::empty())
+        .and_then(|link| read_link(link.as_fd(), &mut buffer));
+    length.is_ok_and(|length| buffer.get(..length) == Some(text.to_bytes()))
 }
 
 fn make(directory: BorrowedFd<'_>, device: &Device) -> Result<(), Failure> {

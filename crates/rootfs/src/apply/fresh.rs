@@ -1,7 +1,7 @@
 //! New instances of file systems: fsopen(2), fsconfig(2), fsmount(2).
 
 use super::copy;
-use super::open::Slots;
+use super::inherited::Inherited;
 use super::source::{self, Failure};
 use super::target::{self, Found, Make};
 use super::trail::Trail;
@@ -19,28 +19,28 @@ use nix::unistd::fchdir;
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-pub(super) fn attach(plan: &Plan, slots: &mut Slots, fresh: &Fresh) -> Result<(), Failure> {
-    let base = slots.base(fresh.target.base)?;
+pub(super) fn attach(plan: &Plan, inherited: &mut Inherited, fresh: &Fresh) -> Result<(), Failure> {
+    let base = inherited.base(fresh.target.base)?;
     let found = target::resolve(base, &fresh.target, Make::Directory)?;
-    let mount = match instance(fresh, &found, &mut slots.trail) {
+    let mount = match instance(fresh, &found, &mut inherited.trail) {
         Ok(mount) => mount,
-        Err(refusal) => stand_in(plan, slots, fresh, refusal)?,
+        Err(refusal) => stand_in(plan, inherited, fresh, refusal)?,
     };
     for change in &fresh.changes {
-        source::apply(mount.as_fd(), change, &slots.id_maps)?;
+        source::apply(mount.as_fd(), change, &inherited.id_maps)?;
     }
-    slots.attach(&fresh.target, found.place.as_fd(), mount.as_fd())?;
+    inherited.attach(&fresh.target, found.place.as_fd(), mount.as_fd())?;
     if let Some(label) = &fresh.label {
         set_label(mount.as_fd(), label)?;
     }
-    slots.keep(fresh.keep, mount);
+    inherited.keep(fresh.keep, mount);
     Ok(())
 }
 
 /// What is bound instead where the kernel does not permit a new instance.
 fn stand_in(
     plan: &Plan,
-    slots: &mut Slots,
+    inherited: &mut Inherited,
     fresh: &Fresh,
     refusal: Failure,
 ) -> Result<OwnedFd, Failure> {
@@ -52,13 +52,13 @@ fn stand_in(
         )
     );
     match fresh.fallback {
-        Some(Fallback::Bind(index)) if refused => match slots.obtain(plan, index) {
+        Some(Fallback::Bind(index)) if refused => match inherited.obtain(plan, index) {
             Ok(Some(tree)) => Ok(tree),
             // It cannot stand in: why it was needed is what the user should know.
             Ok(None) | Err(Cause::Check(_)) => Err(refusal),
             Err(failure) => Err(failure),
         },
-        Some(Fallback::BindOrNothing(index)) if refused => match slots.obtain(plan, index)? {
+        Some(Fallback::BindOrNothing(index)) if refused => match inherited.obtain(plan, index)? {
             Some(tree) => Ok(tree),
             // Without a cgroup of its own there is nothing that the container should see.
             None => nothing(),

@@ -1,7 +1,7 @@
 //! The last phase in init: read-only and masked paths, and what becomes read-only at the end.
 
 use super::fresh::nothing;
-use super::open::Slots;
+use super::inherited::Inherited;
 use super::source::{self, Failure};
 use super::target;
 use crate::plan::explain::Check;
@@ -16,34 +16,35 @@ use nix::sys::stat::{Mode, SFlag, fstat};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Covers what the container must not see or change, and makes the root read-only if asked. For
-/// init, after the sysctls were written. Leaves no descriptor of `slots` open. Does not allocate.
+/// init, after the sysctls were written. Leaves no descriptor of `inherited` open. Does not
+/// allocate.
 ///
 /// # Errors
 /// The step that failed: a path that exists and cannot be covered is one.
-pub fn finish(plan: &Plan, slots: &mut Slots) -> Result<(), Fault> {
+pub fn finish(plan: &Plan, inherited: &mut Inherited) -> Result<(), Fault> {
     for (number, step) in plan.phase(plan.ends.console, plan.steps.len()) {
         let done = match step {
-            Step::ReadOnlyPath(path) => read_only(slots, path),
-            Step::Mask(path) => mask(plan, slots, path),
-            Step::Seal { kept, .. } => slots
+            Step::ReadOnlyPath(path) => read_only(inherited, path),
+            Step::Mask(path) => mask(plan, inherited, path),
+            Step::ReadOnlyMount { kept, .. } => inherited
                 .base(Some(*kept))
                 .and_then(|mount| make_read_only(mount, Depth::Single)),
-            Step::RootPropagation(changes) => slots.root().and_then(|root| {
+            Step::RootPropagation(changes) => inherited.root().and_then(|root| {
                 let mut changes = changes.iter();
                 changes.try_for_each(|change| source::apply(root, change, &[]))
             }),
-            Step::ReadOnlyRoot => slots
+            Step::ReadOnlyRoot => inherited
                 .root()
                 .and_then(|root| make_read_only(root, Depth::Single)),
             _ => Ok(()),
         };
         done.map_err(Cause::at(number))?;
     }
-    slots.close();
+    inherited.close();
     Ok(())
 }
 
-impl Slots {
+impl Inherited {
     /// Closes all that is left, without freeing anything.
     fn close(&mut self) {
         self.root = None;
@@ -60,9 +61,9 @@ impl Slots {
 }
 
 /// The path's inode below its base; `None` if there is none.
-fn find(slots: &Slots, path: &Covered) -> Result<Option<OwnedFd>, Failure> {
+fn find(inherited: &Inherited, path: &Covered) -> Result<Option<OwnedFd>, Failure> {
     match open_in_root(
-        slots.base(path.base)?,
+        inherited.base(path.base)?,
         &path.path,
         OFlag::O_PATH,
         Mode::empty(),
@@ -75,19 +76,19 @@ fn find(slots: &Slots, path: &Covered) -> Result<Option<OwnedFd>, Failure> {
 
 /// Attaches the cover.
 fn cover(
-    slots: &Slots,
+    inherited: &Inherited,
     path: &Covered,
     place: BorrowedFd<'_>,
     mount: BorrowedFd<'_>,
 ) -> Result<(), Failure> {
     move_mount(mount, place, c"").map_err(Call::MoveMount.failed())?;
-    is_seen(slots, path, mount)
+    is_seen(inherited, path, mount)
 }
 
 /// Whether the path now leads to `mount` for whoever walks there from the root: somebody could have
 /// exchanged a part of it, and a kept mount may lie under another one.
-fn is_seen(slots: &Slots, path: &Covered, mount: BorrowedFd<'_>) -> Result<(), Failure> {
-    match open_in_root(slots.root()?, &path.shown, OFlag::O_PATH, Mode::empty()) {
+fn is_seen(inherited: &Inherited, path: &Covered, mount: BorrowedFd<'_>) -> Result<(), Failure> {
+    match open_in_root(inherited.root()?, &path.shown, OFlag::O_PATH, Mode::empty()) {
         Ok(again) => target::same_mount(again.as_fd(), mount),
         // All of /proc or /sys is masked: nothing is seen below.
         Err(Errno::ENOENT | Errno::ENOTDIR) if path.base.is_some() => Ok(()),
@@ -99,12 +100,12 @@ fn is_seen(slots: &Slots, path: &Covered, mount: BorrowedFd<'_>) -> Result<(), F
 /// What is a mount by itself becomes read-only with all below, in its place: under a cover the kept
 /// mount would be reached no more, and masks would go onto what nobody sees. Anything else is
 /// covered by a recursive bind on itself. Other flags stay.
-fn read_only(slots: &Slots, path: &Covered) -> Result<(), Failure> {
-    let Some(place) = find(slots, path)? else {
+fn read_only(inherited: &Inherited, path: &Covered) -> Result<(), Failure> {
+    let Some(place) = find(inherited, path)? else {
         return Ok(());
     };
     match make_read_only(place.as_fd(), Depth::Recursive) {
-        Ok(()) => return is_seen(slots, path, place.as_fd()),
+        Ok(()) => return is_seen(inherited, path, place.as_fd()),
         // Not the top of a mount.
         Err(Cause::Call(_, Errno::EINVAL)) => {}
         Err(failure) => return Err(failure),
@@ -112,7 +113,7 @@ fn read_only(slots: &Slots, path: &Covered) -> Result<(), Failure> {
     let flags = OpenTreeFlags::EMPTY_PATH | OpenTreeFlags::CLONE | OpenTreeFlags::RECURSIVE;
     let tree = open_tree(place.as_fd(), c"", flags).map_err(Call::OpenTree.failed())?;
     make_read_only(tree.as_fd(), Depth::Recursive)?;
-    cover(slots, path, place.as_fd(), tree.as_fd())
+    cover(inherited, path, place.as_fd(), tree.as_fd())
 }
 
 fn make_read_only(mount: BorrowedFd<'_>, depth: Depth) -> Result<(), Failure> {
@@ -124,32 +125,36 @@ fn make_read_only(mount: BorrowedFd<'_>, depth: Depth) -> Result<(), Failure> {
     mount_setattr(mount, &attributes, depth).map_err(Call::MountSetattr.failed())
 }
 
-fn mask(plan: &Plan, slots: &mut Slots, path: &Covered) -> Result<(), Failure> {
-    let Some(place) = find(slots, path)? else {
+fn mask(plan: &Plan, inherited: &mut Inherited, path: &Covered) -> Result<(), Failure> {
+    let Some(place) = find(inherited, path)? else {
         return Ok(());
     };
     // Looked at first: a mount that fails for its kind costs the kernel a grace period.
     let stat = fstat(&place).map_err(Call::Stat.failed())?;
     let directory = source::is(&stat, SFlag::S_IFDIR);
-    let known = if directory { &slots.empty } else { &slots.null };
+    let known = if directory {
+        &inherited.empty
+    } else {
+        &inherited.null
+    };
     if let Some(attached) = known {
         // One mount serves all: each further place gets a clone of the first.
         let flags = OpenTreeFlags::EMPTY_PATH | OpenTreeFlags::CLONE;
         let clone = open_tree(attached.as_fd(), c"", flags);
         let clone = clone.map_err(Call::OpenTree.failed())?;
-        return cover(slots, path, place.as_fd(), clone.as_fd());
+        return cover(inherited, path, place.as_fd(), clone.as_fd());
     }
     let first = if directory {
         nothing()?
     } else {
-        let null = plan.null_device.and_then(|index| slots.take(index));
+        let null = plan.null_device.and_then(|index| inherited.take(index));
         null.ok_or(Check::NotOpened)?
     };
-    cover(slots, path, place.as_fd(), first.as_fd())?;
+    cover(inherited, path, place.as_fd(), first.as_fd())?;
     if directory {
-        slots.empty = Some(first);
+        inherited.empty = Some(first);
     } else {
-        slots.null = Some(first);
+        inherited.null = Some(first);
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! Leaving the host's tree.
 
-use super::open::Slots;
+use super::inherited::Inherited;
 use super::source::{self, Failure};
 use crate::Error;
 use crate::plan::{Change, Plan, Step};
@@ -21,12 +21,12 @@ use std::path::Path;
 ///
 /// # Errors
 /// The step that failed.
-pub fn pivot(plan: &Plan, slots: &mut Slots) -> Result<(), Fault> {
+pub fn pivot(plan: &Plan, inherited: &mut Inherited) -> Result<(), Fault> {
     for (number, step) in plan.phase(plan.ends.mounts, plan.ends.pivot) {
         let done = match step {
-            Step::Pivot => enter(slots),
-            Step::Move => move_root(slots),
-            Step::Chroot => change_root(slots),
+            Step::Pivot => enter(inherited),
+            Step::Move => move_root(inherited),
+            Step::Chroot => change_root(inherited),
             _ => Ok(()),
         };
         done.map_err(Cause::at(number))?;
@@ -38,32 +38,32 @@ pub fn pivot(plan: &Plan, slots: &mut Slots) -> Result<(), Fault> {
 ///
 /// # Errors
 /// The step of the change of roots, which could not succeed either.
-pub fn stand_in_root(plan: &Plan, slots: &Slots) -> Result<(), Fault> {
+pub fn stand_in_root(plan: &Plan, inherited: &Inherited) -> Result<(), Fault> {
     let number = u32::try_from(plan.ends.mounts).unwrap_or(u32::MAX);
     let stand = |root| fchdir(root).map_err(Call::Fchdir.failed());
-    let stood = slots.root().and_then(stand);
+    let stood = inherited.root().and_then(stand);
     stood.map_err(Cause::at(number))
 }
 
 /// Takes the root with all mounts out of a mount namespace that was there before the container. For
 /// init, after a failure up to and in [`pivot`]; a namespace of its own ends with it. Does not
 /// allocate.
-pub fn withdraw(plan: &Plan, slots: &Slots) {
+pub fn withdraw(plan: &Plan, inherited: &Inherited) {
     if !matches!(plan.mount_namespace, Namespace::Join { .. }) {
         return;
     }
-    // The failure that led here is the one to tell.
-    if let Ok(root) = slots.lowest()
+    // The failure that led here is the one to report.
+    if let Ok(root) = inherited.lowest()
         && fchdir(root).is_ok()
     {
         let _ = umount2(c".", MntFlags::MNT_DETACH);
     }
 }
 
-fn enter(slots: &Slots) -> Result<(), Failure> {
+fn enter(inherited: &Inherited) -> Result<(), Failure> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let old = openat(AT_FDCWD, c"/", flags, Mode::empty()).map_err(Call::Open.failed())?;
-    fchdir(slots.root()?).map_err(Call::Fchdir.failed())?;
+    fchdir(inherited.root()?).map_err(Call::Fchdir.failed())?;
     // The old root ends up over the new one, so that no directory is needed for it: pivot_root(2).
     pivot_root(c".", c".").map_err(Call::PivotRoot.failed())?;
     // A hook may have made the old tree shared again: its end must not be the host's. By
@@ -80,14 +80,14 @@ fn enter(slots: &Slots) -> Result<(), Failure> {
 
 /// On an initramfs the old root cannot go, and a process with enough capabilities finds the way
 /// back to it. At least no procfs or sysfs without masks is left there.
-fn move_root(slots: &Slots) -> Result<(), Failure> {
-    for path in &slots.outside {
+fn move_root(inherited: &Inherited) -> Result<(), Failure> {
+    for path in &inherited.outside {
         hide(path)?;
     }
-    let root = slots.lowest()?;
+    let root = inherited.lowest()?;
     fchdir(root).map_err(Call::Fchdir.failed())?;
     move_mount(root, AT_FDCWD, c"/").map_err(Call::MoveMount.failed())?;
-    change_root(slots)
+    change_root(inherited)
 }
 
 fn hide(path: &CStr) -> Result<(), Failure> {
@@ -110,8 +110,8 @@ fn hide(path: &CStr) -> Result<(), Failure> {
     }
 }
 
-fn change_root(slots: &Slots) -> Result<(), Failure> {
-    fchdir(slots.root()?).map_err(Call::Fchdir.failed())?;
+fn change_root(inherited: &Inherited) -> Result<(), Failure> {
+    fchdir(inherited.root()?).map_err(Call::Fchdir.failed())?;
     chroot(c".").map_err(Call::Chroot.failed())?;
     chdir(c"/").map_err(Call::Chdir.failed())
 }

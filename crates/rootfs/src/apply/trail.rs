@@ -10,7 +10,7 @@ pub(super) struct Trail {
     length: usize,
     /// How many names were left out.
     hidden: usize,
-    /// Where each walk came to its end is not told unless it failed.
+    /// Where each walk came to its end is not reported unless it failed.
     failed: bool,
 }
 

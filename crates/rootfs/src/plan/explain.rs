@@ -73,7 +73,9 @@ impl Plan {
                 format!("make {} read-only", path.shown.to_string_lossy())
             }
             Some(Step::Mask(path)) => format!("mask {}", path.shown.to_string_lossy()),
-            Some(Step::Seal { destination, .. }) => format!("make {destination} read-only"),
+            Some(Step::ReadOnlyMount { destination, .. }) => {
+                format!("make {destination} read-only")
+            }
             Some(Step::ReadOnlyRoot) => "make the root read-only".to_owned(),
         }
     }

@@ -59,10 +59,10 @@ pub(super) fn plan(
     if set & mount_attribute::RDONLY != 0 && is_filled(planner, entry, fs_type) {
         // Read-only from the start it could not be filled: the last phase makes it so.
         set &= !mount_attribute::RDONLY;
-        let slot = *keep.get_or_insert_with(|| planner.keep());
+        let kept = *keep.get_or_insert_with(|| planner.keep());
         planner
-            .seals
-            .push((slot, mount.destination.path().display().to_string()));
+            .read_only_mounts
+            .push((kept, mount.destination.path().display().to_string()));
     }
     let fallback = stand_in(planner, fs_type)
         .map(|(path, check)| Fallback::Bind(fallback_source(planner, mount, (path, check), at)));
@@ -178,7 +178,7 @@ fn is_filled(planner: &Planner, entry: &Entry, fs_type: &CStr) -> bool {
         && (later.any(below) || devices::places(planner).iter().any(|path| below(path)))
 }
 
-/// What fsconfig(2) is told, in order: the source, then the options of the file system.
+/// What fsconfig(2) gets, in order: the source, then the options of the file system.
 fn parameters(
     planner: &Planner,
     mount: &Mount,

@@ -17,8 +17,8 @@ pub(super) fn plan(planner: &mut Planner) {
     if !linux.masked_paths.is_empty() {
         planner.plan.null_device = Some(null_device(planner));
     }
-    for (kept, destination) in std::mem::take(&mut planner.seals) {
-        planner.push(Step::Seal { kept, destination });
+    for (kept, destination) in std::mem::take(&mut planner.read_only_mounts) {
+        planner.push(Step::ReadOnlyMount { kept, destination });
     }
     let late = propagation::after_pivot(linux.rootfs_propagation);
     if !planner.is_on_hosts_namespace() && !late.is_empty() {

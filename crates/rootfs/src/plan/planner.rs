@@ -20,7 +20,7 @@ pub(crate) struct Planner<'a> {
     pub(crate) proc: Option<usize>,
     pub(crate) sys: Option<usize>,
     /// Kept mounts that become read-only in the last phase, and their destinations.
-    pub(crate) seals: Vec<(usize, String)>,
+    pub(crate) read_only_mounts: Vec<(usize, String)>,
 }
 
 impl<'a> Planner<'a> {
@@ -41,7 +41,7 @@ impl<'a> Planner<'a> {
             plan,
             proc: None,
             sys: None,
-            seals: Vec::new(),
+            read_only_mounts: Vec::new(),
         }
     }
 
@@ -55,9 +55,9 @@ impl<'a> Planner<'a> {
     }
 
     pub(crate) fn keep(&mut self) -> usize {
-        let slot = self.plan.kept;
+        let kept = self.plan.kept;
         self.plan.kept += 1;
-        slot
+        kept
     }
 
     pub(crate) fn add_source(&mut self, mut source: Source) -> usize {

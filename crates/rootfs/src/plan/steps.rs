@@ -230,7 +230,7 @@ pub(crate) enum Step {
     ReadOnlyPath(Covered),
     Mask(Covered),
     /// A tmpfs that was filled becomes read-only: index of the kept mount and its destination.
-    Seal {
+    ReadOnlyMount {
         kept: usize,
         destination: String,
     },
