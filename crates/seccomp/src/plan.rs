@@ -26,13 +26,13 @@ pub struct Plan {
     pub program: Vec<FilterInstruction>,
     /// With [`FilterFlags::NEW_LISTENER`] if and only if there is a [`Plan::listener`].
     pub flags: FilterFlags,
-    /// Who is told of notified calls; `None` if none is.
+    /// Who is sent notified calls; `None` if none is.
     pub listener: Option<Listener>,
     /// The machines whose calls the filter judges, the native one first; others are killed.
     pub abis: Vec<Abi>,
     /// The return value for calls that no rule matches.
     pub default: u32,
-    /// Names that are no system call of any machine, each once: told by [`Plan::describe`] alone,
+    /// Names that are no system call of any machine, each once: named by [`Plan::describe`] alone,
     /// since engines list calls that are newer than we.
     pub unknown_names: Vec<String>,
     /// What else of the profile has no effect here, one line each.
@@ -161,7 +161,7 @@ fn flags(profile: &Seccomp, has_listener: bool, notes: &mut Vec<String>) -> Filt
     flags
 }
 
-/// Who is told, if the program ever notifies: rules may be for calls of other machines.
+/// Who is sent calls, if the program ever notifies: rules may be for calls of other machines.
 fn listener(profile: &Seccomp, program: &[FilterInstruction]) -> Result<Option<Listener>, Error> {
     const RETURN: u16 = 0x06;
     let notifies = |i: &FilterInstruction| i.code == RETURN && i.constant == NOTIFY;

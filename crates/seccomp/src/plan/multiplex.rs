@@ -1,25 +1,25 @@
-//! 32-bit x86 has two doors to its sockets and its System V IPC: a call of their own for most, and
-//! the old `socketcall(2)` and `ipc(2)`, whose first argument says which call is meant.
+//! 32-bit x86 has two ways to its sockets and its System V IPC: a call of their own for most, and
+//! the multiplexers `socketcall(2)` and `ipc(2)`, whose first argument says which call is meant.
 //!
-//! A rule for `socket` that left the old door open would not deny anything, so it is a rule for
-//! both, as with libseccomp. The old door's other arguments are one pointer to the real ones, which
-//! a filter cannot follow: a condition on the first real argument falls away there, and those on
-//! later ones are compared with what happens to stand in the registers.
+//! A rule for `socket` that left `socketcall` out would not deny anything, so it is a rule for
+//! both, as with libseccomp. The multiplexer's other arguments are one pointer to the real ones,
+//! which a filter cannot follow: a condition on the first real argument falls away there, and those
+//! on later ones are compared with what happens to stand in the registers.
 
 use coracle_bundle::{SeccompCondition, SeccompOperator};
 
 const SOCKETCALL: u32 = 102;
 const IPC: u32 = 117;
 
-/// A call behind the old door.
+/// A call that a multiplexer makes, too.
 pub(crate) struct Multiplexed {
-    /// Of the door.
+    /// Of the multiplexer.
     pub(crate) number: u32,
     which: SeccompCondition,
 }
 
 impl Multiplexed {
-    /// The conditions at the old door, for those of the call itself.
+    /// The conditions at the multiplexer, for those of the call itself.
     pub(crate) fn conditions(&self, own: &[SeccompCondition]) -> Vec<SeccompCondition> {
         let others = own.iter().filter(|condition| condition.index != 0);
         std::iter::once(&self.which)
@@ -120,8 +120,8 @@ mod tests {
             operator: SeccompOperator::Equal,
             value: 16,
         };
-        let door = multiplexed("socket").unwrap();
-        let conditions = door.conditions(&[on(0), on(2)]);
+        let call = multiplexed("socket").unwrap();
+        let conditions = call.conditions(&[on(0), on(2)]);
         assert_eq!(conditions[1..], [on(2)]);
         assert_eq!((conditions[0].index, conditions[0].value), (0, 1));
     }

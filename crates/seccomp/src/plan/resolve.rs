@@ -68,7 +68,7 @@ impl Decision<'_> {
 /// Looks up a profile's names.
 pub(crate) fn resolve(profile: &Seccomp) -> Result<Resolved<'_>, Error> {
     let table = Table::new();
-    let mut told = HashSet::new();
+    let mut reported = HashSet::new();
     let default = verdict(profile.default_action);
     let mut resolved = Resolved {
         default,
@@ -83,7 +83,7 @@ pub(crate) fn resolve(profile: &Seccomp) -> Result<Resolved<'_>, Error> {
         let verdict = verdict(rule.action);
         for name in &rule.names {
             let Some(numbers) = table.find(name) else {
-                if told.insert(name) {
+                if reported.insert(name) {
                     resolved.unknown.push(name);
                 }
                 continue;

@@ -13,15 +13,15 @@ const PROFILES: u64 = 60;
 const CALLS: usize = 1500;
 
 /// Names whose numbers libseccomp has as we do, on all of these machines: it is older than the
-/// table, and has no direct number for what 32-bit x86 does through one door.
+/// table, and has no direct number for what 32-bit x86 does through a multiplexer.
 fn shared_names(oracle: &mut Oracle, abis: &[Abi]) -> Vec<&'static str> {
     let mut names = Vec::new();
     for name in NAMES.keys() {
         let same = abis.iter().all(|abi| {
             let theirs = oracle.number(*abi, name);
             let ours = model::number(*abi, name);
-            let through_a_door = *abi == Abi::X86 && model::door(name).is_some();
-            through_a_door || u32::try_from(theirs).ok().filter(|_| theirs >= 0) == ours
+            let is_multiplexed = *abi == Abi::X86 && model::multiplexer(name).is_some();
+            is_multiplexed || u32::try_from(theirs).ok().filter(|_| theirs >= 0) == ours
         });
         if same && oracle.number(abis[0], name) != -1 {
             names.push(*name);
@@ -40,7 +40,7 @@ fn compare(oracle: &mut Oracle, profile: &Seccomp, abis: &[Abi], calls: &[Call])
     };
     let theirs = match oracle.filter(profile, abis, 1) {
         Ok(filter) => filter.program,
-        // Too long, or two rules alike behind one door.
+        // Too long, or two rules alike behind one multiplexer.
         Err(_) => return None,
     };
     let model = Model::new(profile, native);

@@ -112,7 +112,7 @@ fn of_two_rules_without_arguments_the_first_wins() {
 }
 
 #[test]
-fn sockets_of_32_bit_x86_have_two_doors() {
+fn sockets_of_32_bit_x86_have_two_ways() {
     let profile = json!({"defaultAction": "SCMP_ACT_ALLOW",
     "architectures": ["SCMP_ARCH_X86"],
     "syscalls": [
@@ -291,14 +291,14 @@ fn listeners_and_flags() {
         text(notify("write", Some("/agent"), &[])),
         "linux.seccomp.syscalls[1]: SCMP_ACT_NOTIFY cannot be used for the write syscall"
     );
-    // No call of this machine, so nobody is ever told.
+    // No call of this machine, so nobody is ever notified.
     assert_eq!(notify("set_tls", None, &[]).unwrap().listener, None);
     let wait = ["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"];
-    let told = notify("mount", Some("/agent"), &wait).unwrap();
+    let notified = notify("mount", Some("/agent"), &wait).unwrap();
     let refused = (coracle_sys::Call::Seccomp, nix::errno::Errno::EACCES);
     let fault = coracle_sys::Fault::new(0, refused);
     assert_eq!(
-        told.explain(&fault),
+        notified.explain(&fault),
         "load the seccomp filter (12 instructions for x86_64, by default allow, \
          WAIT_KILLABLE_RECV, listener to /agent): permission denied (EACCES): no CAP_SYS_ADMIN, \
          which it takes while process.noNewPrivileges is false"

@@ -102,8 +102,8 @@ fn alternatives(rule: &SeccompRule) -> Vec<Vec<SeccompCondition>> {
     }
 }
 
-/// Behind `socketcall` and `ipc` of 32-bit x86: the door's number and the call's number there.
-pub(crate) fn door(name: &str) -> Option<(u32, u64)> {
+/// Behind `socketcall` and `ipc` of 32-bit x86: its number and the call's number there.
+pub(crate) fn multiplexer(name: &str) -> Option<(u32, u64)> {
     const SOCKETS: &str = "socket bind connect listen accept getsockname getpeername socketpair \
                            send recv sendto recvfrom shutdown setsockopt getsockopt sendmsg \
                            recvmsg accept4 recvmmsg sendmmsg";
@@ -138,7 +138,7 @@ pub(crate) struct Model<'a> {
 
 struct Looked {
     numbers: [Option<u32>; 6],
-    door: Option<(u32, u64)>,
+    multiplexer: Option<(u32, u64)>,
     verdict: u32,
     conditions: Vec<SeccompCondition>,
 }
@@ -148,7 +148,7 @@ impl<'a> Model<'a> {
         let rules = plain_rules(profile).into_iter();
         let rules = rules.map(|(name, verdict, conditions)| Looked {
             numbers: Abi::ALL.map(|abi| number(abi, name)),
-            door: door(name),
+            multiplexer: multiplexer(name),
             verdict,
             conditions,
         });
@@ -190,11 +190,15 @@ impl<'a> Model<'a> {
                 return rule.verdict;
             }
             let behind = rule
-                .door
-                .filter(|door| abi == Abi::X86 && door.0 == call.number);
+                .multiplexer
+                .filter(|multiplexer| abi == Abi::X86 && multiplexer.0 == call.number);
             let matches = direct && rule.conditions.iter().all(holds)
-                || behind.is_some_and(|(door, which)| {
-                    let mask = if door == 117 { 0xffff } else { 0xffff_ffff };
+                || behind.is_some_and(|(multiplexer, which)| {
+                    let mask = if multiplexer == 117 {
+                        0xffff
+                    } else {
+                        0xffff_ffff
+                    };
                     let others = rule.conditions.iter().filter(|c| c.index != 0);
                     call.args[0] & mask == which && others.clone().all(holds)
                 });

@@ -136,10 +136,10 @@ impl Random {
                 action,
                 conditions,
             };
-            // Conditions of the doors themselves overlap with those of the calls behind them.
-            let is_door = matches!(*name, "socketcall" | "ipc") && most == 1;
+            // Conditions of multiplexers themselves overlap with those of the calls behind them.
+            let is_multiplexer = matches!(*name, "socketcall" | "ipc") && most == 1;
             match self.below(8) {
-                _ if is_door => rules.push(rule(action, Vec::new())),
+                _ if is_multiplexer => rules.push(rule(action, Vec::new())),
                 0 => {
                     let more = self.below(most) + 1;
                     for _ in 0..more {
@@ -151,7 +151,7 @@ impl Random {
                     }
                 }
                 // Of these at most one holds.
-                1 if model::door(name).is_none() => {
+                1 if model::multiplexer(name).is_none() => {
                     for value in 0..3 {
                         let condition = SeccompCondition {
                             index: 2,
@@ -244,11 +244,13 @@ impl Random {
                     }
                     match (
                         model::number(abi, &rule.names[0]),
-                        model::door(&rule.names[0]),
+                        model::multiplexer(&rule.names[0]),
                     ) {
-                        (_, Some((door, which))) if abi == Abi::X86 && self.below(2) == 0 => {
+                        (_, Some((multiplexer, which)))
+                            if abi == Abi::X86 && self.below(2) == 0 =>
+                        {
                             args[0] = which;
-                            door
+                            multiplexer
                         }
                         (number, _) => number.unwrap_or(base),
                     }
