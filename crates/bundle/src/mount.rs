@@ -105,8 +105,8 @@ pub enum MountIds {
 /// The options of a mount, taken apart: config.md § Linux mount options.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MountOptions {
-    /// The strings as given, for display.
-    pub given: Vec<String>,
+    /// The strings of the config, for display.
+    pub texts: Vec<String>,
     /// `MOUNT_ATTR_*` to set and to clear on the mount, in mount_setattr(2)'s sense: where an
     /// access time mode is set, `clear` holds `MOUNT_ATTR__ATIME`.
     pub attributes: AttributeChange,

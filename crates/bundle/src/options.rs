@@ -149,11 +149,11 @@ pub(crate) struct Parsed<'a> {
 ///
 /// # Errors
 /// An option holds a NUL byte.
-pub(crate) fn parse(given: &[String]) -> Result<Parsed<'_>, NulError> {
+pub(crate) fn parse(texts: &[String]) -> Result<Parsed<'_>, NulError> {
     let mut parsed = Parsed::default();
     let mut mount = Attributes::default();
     let mut tree = Attributes::default();
-    for option in given {
+    for option in texts {
         match effect_of(option) {
             Some(Bit(reach, switch, bit)) => reach.of(&mut mount, &mut tree).bit(switch, bit),
             Some(Atime(reach, switch, mode)) => reach.of(&mut mount, &mut tree).atime(switch, mode),
@@ -168,7 +168,7 @@ pub(crate) fn parse(given: &[String]) -> Result<Parsed<'_>, NulError> {
             },
         }
     }
-    parsed.options.given = given.to_vec();
+    parsed.options.texts = texts.to_vec();
     parsed.options.attributes = mount.change();
     parsed.options.recursive = tree.change();
     Ok(parsed)
@@ -313,12 +313,12 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn given(options: &[&str]) -> Vec<String> {
+    fn texts(options: &[&str]) -> Vec<String> {
         options.iter().map(|option| (*option).to_owned()).collect()
     }
 
     fn options(list: &[&str]) -> MountOptions {
-        parse(&given(list)).unwrap().options
+        parse(&texts(list)).unwrap().options
     }
 
     #[test]
@@ -429,17 +429,17 @@ mod tests {
             shown(&[&format!("context=\"{label}\"")]),
             format!("context={label}")
         );
-        assert!(parse(&given(&["a\0b"])).is_err());
+        assert!(parse(&texts(&["a\0b"])).is_err());
     }
 
     #[test]
     fn idmap_may_carry_a_mapping() {
-        let list = given(&["idmap=uids=0-1-10;gids=0-1-10"]);
+        let list = texts(&["idmap=uids=0-1-10;gids=0-1-10"]);
         let parsed = parse(&list).unwrap();
         assert_eq!(parsed.mapping, Some("uids=0-1-10;gids=0-1-10"));
         assert_eq!(parsed.idmap, Some(Depth::Single));
         assert!(parsed.options.data.is_empty());
-        let list = given(&["idmap", "ridmap"]);
+        let list = texts(&["idmap", "ridmap"]);
         assert_eq!(parse(&list).unwrap().idmap, Some(Depth::Recursive));
     }
 

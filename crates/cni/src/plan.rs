@@ -271,14 +271,14 @@ mod tests {
 
     #[test]
     fn networks_in_their_order_and_arguments_where_they_are_taken() {
-        let asked = Flags {
+        let ports = Flags {
             publish: vec!["80:8080".to_owned()],
             mac: Some("02:00:00:00:00:01".to_owned()),
             ..flags("db,web")
         };
         check(
             "a",
-            asked,
+            ports,
             &expect![[r#"
                 attach eth0 to network db (CNI 0.4.0) by ptp
                 attach eth1 to network web (CNI 1.0.0) by bridge, portmap, mac "02:00:00:00:00:01",
@@ -296,13 +296,13 @@ mod tests {
                 no configuration of that name in "/etc/cni/net.d" ("/n/y.conf":
                 expected an object)"#]],
         );
-        let asked = Flags {
+        let address = Flags {
             ip: vec!["10.0.0.1".to_owned()],
             ..flags("db")
         };
         check(
             "a",
-            asked,
+            address,
             &expect![[r#"
                 --ip:
                 no plugin of db has the capability "ips""#]],

@@ -22,7 +22,7 @@ macro_rules! named {
 }
 
 const TESTS: &[(&str, fn())] = named![
-    a_chain_is_told_the_result_before,
+    a_chain_gets_the_result_before,
     a_chain_is_taken_back_from_its_end,
     check_goes_forward_unless_it_is_disabled,
     the_environment_is_the_protocols,
@@ -34,10 +34,10 @@ const TESTS: &[(&str, fn())] = named![
     a_flood_is_stopped,
     a_daemon_holds_nobody,
     a_plugin_ends_with_its_container,
-    a_network_is_asked_without_a_container,
+    a_network_is_checked_without_a_container,
     configurations_are_read_in_order,
-    a_bad_file_is_told_and_a_folder_adds,
-    a_missing_plugin_is_told,
+    a_bad_file_is_named_and_a_folder_adds,
+    a_missing_plugin_is_named,
 ];
 
 fn main() {
@@ -164,7 +164,7 @@ fn chain(name: &str) -> Fixture {
         .plugin("two", &note("2"))
 }
 
-fn a_chain_is_told_the_result_before() {
+fn a_chain_gets_the_result_before() {
     let fixture = chain("add");
     let result = added(&fixture.plan()).expect("a result");
     assert_eq!(result.to_string(), r#"{"cniVersion":"1.1.0","who":"2"}"#);
@@ -206,11 +206,11 @@ fn check_goes_forward_unless_it_is_disabled() {
 fn the_environment_is_the_protocols() {
     let fixture = single("env", &format!("env | sort >env; {FINE}"));
     let plan = fixture.plan();
-    let site = Container {
+    let container = Container {
         namespace: Some(Path::new("/run/ns")),
         ..CONTAINER
     };
-    add(&plan, &plan.attachments[0], &site).expect("success");
+    add(&plan, &plan.attachments[0], &container).expect("success");
     let dir = fixture.dir.display();
     let expected = format!(
         "CNI_COMMAND=ADD\nCNI_CONTAINERID=c1\nCNI_IFNAME=eth0\nCNI_NETNS=/run/ns\n\
@@ -334,14 +334,14 @@ fn a_plugin_ends_with_its_container() {
     let plan = fixture.plan();
     // Readable at once, as the pidfd of a process that has ended.
     let ended = fs::File::open("/dev/zero").unwrap();
-    let site = Container {
+    let container = Container {
         limits: Limits {
             container: Some(ended.as_fd()),
             ..Limits::default()
         },
         ..CONTAINER
     };
-    let text = add(&plan, &plan.attachments[0], &site)
+    let text = add(&plan, &plan.attachments[0], &container)
         .unwrap_err()
         .to_string();
     assert!(
@@ -350,7 +350,7 @@ fn a_plugin_ends_with_its_container() {
     );
 }
 
-fn a_network_is_asked_without_a_container() {
+fn a_network_is_checked_without_a_container() {
     let script = r#"cat >$CNI_COMMAND; env | grep -c CNI_ >>$CNI_COMMAND
         case $CNI_COMMAND in
         VERSION) echo '{"cniVersion":"1.1.0","supportedVersions":["1.0.0","1.1.0"]}';;
@@ -367,8 +367,8 @@ fn a_network_is_asked_without_a_container() {
     let valid = [("c1".to_owned(), "eth0".to_owned())];
     gc(network, &valid, &plan.search).expect("success");
     let valid = r#""cni.dev/valid-attachments":[{"containerID":"c1","ifname":"eth0"}]"#;
-    let told = format!(r#"{{{valid},"cniVersion":"1.1.0","name":"n","type":"one"}}2"#);
-    assert_eq!(fixture.read("GC").trim_end(), told);
+    let expected = format!(r#"{{{valid},"cniVersion":"1.1.0","name":"n","type":"one"}}2"#);
+    assert_eq!(fixture.read("GC").trim_end(), expected);
     // An earlier version knows neither.
     let mut old = network.clone();
     old.version = coracle_cni::Version::V1_0;
@@ -396,7 +396,7 @@ fn configurations_are_read_in_order() {
     assert!(none.lists.is_empty());
 }
 
-fn a_bad_file_is_told_and_a_folder_adds() {
+fn a_bad_file_is_named_and_a_folder_adds() {
     let open = r#"{"cniVersion":"1.1.0","name":"a","plugins":[{"type":"x"}]}"#;
     let closed = r#"{"cniVersion":"1.1.0","name":"b","plugins":[{"type":"x"}],
         "loadOnlyInlinedPlugins":true}"#;
@@ -428,7 +428,7 @@ fn a_bad_file_is_told_and_a_folder_adds() {
     assert!(configured.broken[1].contains("e.conf\": EOF while parsing"));
 }
 
-fn a_missing_plugin_is_told() {
+fn a_missing_plugin_is_named() {
     let fixture = Fixture::new("missing").config("n.conf", SINGLE);
     let plan = fixture.plan();
     let text = coracle_cni::locate_all(&plan).unwrap_err().to_string();

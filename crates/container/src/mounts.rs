@@ -11,7 +11,7 @@ use crate::error::Error;
 
 /// Something of the container's own directory, to be read only.
 pub(crate) fn read_only(source: PathBuf, destination: PathBuf) -> Mount {
-    let given = ["bind", "ro", "nosuid", "nodev", "noexec"].map(str::to_owned);
+    let texts = ["bind", "ro", "nosuid", "nodev", "noexec"].map(str::to_owned);
     let attributes = AttributeChange {
         set: mount_attribute::RDONLY
             | mount_attribute::NOSUID
@@ -20,7 +20,7 @@ pub(crate) fn read_only(source: PathBuf, destination: PathBuf) -> Mount {
         clear: 0,
     };
     let options = MountOptions {
-        given: given.to_vec(),
+        texts: texts.to_vec(),
         attributes,
         ..MountOptions::default()
     };

@@ -36,19 +36,6 @@ const LAYERS: [(u32, &[&str]); 8] = [
     (8, &["cli"]),
 ];
 
-/// Crates in which names still hold words that the glossary replaces.
-const OLD_WORDS: [&str; 9] = [
-    "bundle",
-    "cgroups",
-    "checkpoint",
-    "cni",
-    "namespaces",
-    "process",
-    "rootfs",
-    "seccomp",
-    "sys",
-];
-
 /// All rules at once, since each file is parsed once.
 #[test]
 fn the_rules_are_kept() {
@@ -64,12 +51,6 @@ fn the_rules_are_kept() {
     });
     for source in &product {
         complaints.extend(OF_THE_PRODUCT.iter().flat_map(|rule| rule(source)));
-        let name = source.path.split('/').nth(1).unwrap_or_default();
-        let words = rules::replaced_words(source);
-        match OLD_WORDS.contains(&name) {
-            true => words.iter().for_each(|word| println!("{word}")),
-            false => complaints.extend(words),
-        }
     }
     for source in product.iter().chain(&tests.collect::<Vec<_>>()) {
         complaints.extend(OF_ALL.iter().flat_map(|rule| rule(source)));

@@ -50,7 +50,7 @@ const REPLACED_WORDS: [&str; 14] = [
 pub(crate) type Rule = fn(&Source) -> Vec<String>;
 
 /// Rules for the product, and those for tests too.
-pub(crate) const OF_THE_PRODUCT: [Rule; 7] = [
+pub(crate) const OF_THE_PRODUCT: [Rule; 8] = [
     long_file,
     long_lines,
     bool_parameters,
@@ -58,6 +58,7 @@ pub(crate) const OF_THE_PRODUCT: [Rule; 7] = [
     impure_plan,
     panicking_directories,
     logged_errors,
+    replaced_words,
 ];
 pub(crate) const OF_ALL: [Rule; 2] = [vague_modules, ignored_tests];
 

@@ -41,7 +41,7 @@ pub(crate) fn config(dir: &Path, spec: read::Config, mut notes: Notes) -> Result
         namespaces: &linux.namespaces,
         mappings: &linux.id_mappings,
     };
-    root::check_jail(&root, &scope, at.key("root"))?;
+    root::check_host_root(&root, &scope, at.key("root"))?;
     let process = match &spec.process {
         Some(raw) => Some(process(raw, at.key("process"), &mut notes)?),
         None => None,

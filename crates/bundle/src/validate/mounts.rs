@@ -44,10 +44,10 @@ fn mount(
     notes: &mut Notes,
 ) -> Result<Mount, Error> {
     let path = path_of_destination(raw, at.key("destination"), notes)?;
-    let given = raw.options().as_deref().unwrap_or_default();
+    let texts = raw.options().as_deref().unwrap_or_default();
     let at_options = at.key("options");
     let mut parsed =
-        options::parse(given).map_err(|_| at_options.refuse("an option holds a NUL byte"))?;
+        options::parse(texts).map_err(|_| at_options.refuse("an option holds a NUL byte"))?;
     for option in &parsed.meaningless {
         notes.warnings.push(format!(
             "{at_options}: {option} means nothing and is ignored"

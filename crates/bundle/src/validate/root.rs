@@ -20,8 +20,8 @@ pub(super) fn root(dir: &Path, raw: Option<&oci::Root>, at: At<'_>) -> Result<Ro
     })
 }
 
-/// pivot_root(2) cannot make `/` the root again; without a mount namespace there is no jail.
-pub(super) fn check_jail(root: &Root, scope: &Scope<'_>, at: At<'_>) -> Result<(), Error> {
+/// pivot_root(2) cannot make `/` the root again. Without a mount namespace there is only chroot(2).
+pub(super) fn check_host_root(root: &Root, scope: &Scope<'_>, at: At<'_>) -> Result<(), Error> {
     if is_host_root(&root.path) && scope.namespaces.mount != Namespace::Inherit {
         return Err(at.key("path").refuse(format!(
             "{} is the host's root file system; a container with a mount namespace needs its own",

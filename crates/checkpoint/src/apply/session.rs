@@ -167,9 +167,9 @@ impl Session {
         let mut request = Writer::default();
         request.number(1, kind).number(4, 1);
         if kind == kind::FEATURE_CHECK {
-            let mut asked = Writer::default();
-            asked.number(1, 1).number(2, 1);
-            request.message(5, &asked);
+            let mut features = Writer::default();
+            features.number(1, 1).number(2, 1);
+            request.message(5, &features);
         }
         self.send(&request.into_bytes());
         let Some((answer, _)) = self.receive("check")? else {

@@ -110,13 +110,13 @@ pub(crate) fn sources(config: &Config, facts: RestoreFacts) -> Vec<(PathBuf, Pat
     }
     below(&host, facts.root).for_each(|(rest, path)| add(Path::new("/").join(rest), path));
     let devices = DEVICES.iter().map(PathBuf::from);
-    let asked = config
+    let configured = config
         .linux
         .devices
         .iter()
         .map(|device| device.path.clone());
     devices
-        .chain(asked)
+        .chain(configured)
         .for_each(|path| add(path.clone(), path));
     all
 }

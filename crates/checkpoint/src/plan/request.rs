@@ -157,27 +157,27 @@ pub fn config_file(config: &Config, exists: impl Fn(&Path) -> bool) -> Option<Pa
     }
 }
 
-/// What to ask for a dump.
+/// The request of a dump.
 #[must_use]
-pub fn dump(asked: &Dump) -> Request {
-    let mut options = begin(asked.flags, asked.cgroups, asked.config_file);
+pub fn dump(dump: &Dump) -> Request {
+    let mut options = begin(dump.flags, dump.cgroups, dump.config_file);
     options
-        .number(field::PID, u64::try_from(asked.init).unwrap_or(0))
+        .number(field::PID, u64::try_from(dump.init).unwrap_or(0))
         .text(field::LOG_FILE, b"dump.log")
-        .text(field::ROOT, bytes(&asked.config.root.path));
-    if asked.kind == Kind::DumpAndLeave {
+        .text(field::ROOT, bytes(&dump.config.root.path));
+    if dump.kind == Kind::DumpAndLeave {
         options.number(field::LEAVE_RUNNING, 1);
     }
-    if let Some(freezer) = asked.freezer {
+    if let Some(freezer) = dump.freezer {
         options.text(field::FREEZE_CGROUP, bytes(freezer));
     }
-    if let Some(parent) = asked.parent {
+    if let Some(parent) = dump.parent {
         options.text(field::PARENT_IMG, bytes(parent));
     }
-    if asked.parent.is_some() || asked.kind == Kind::PreDump {
+    if dump.parent.is_some() || dump.kind == Kind::PreDump {
         options.number(field::TRACK_MEM, 1);
     }
-    if let Some(server) = asked.page_server {
+    if let Some(server) = dump.page_server {
         let mut place = Writer::default();
         place
             .text(1, server.address.as_bytes())
@@ -185,31 +185,31 @@ pub fn dump(asked: &Dump) -> Request {
         options.message(field::PAGE_SERVER, &place);
     }
     let joined = [
-        ("net", NETWORK_KEY, asked.namespaces.network),
-        ("pid", PID_KEY, asked.namespaces.pid),
+        ("net", NETWORK_KEY, dump.namespaces.network),
+        ("pid", PID_KEY, dump.namespaces.pid),
     ];
     for (name, key, inode) in joined {
         if let Some(inode) = inode {
             options.text(field::EXTERNAL, format!("{name}[{inode}]:{key}").as_bytes());
         }
     }
-    for (_, name) in asked.descriptors.external() {
+    for (_, name) in dump.descriptors.external() {
         if !name.starts_with("pipe:[") {
             options.text(field::EXTERNAL, name.as_bytes());
         }
     }
-    for (point, name) in mounts::externals(asked.config, asked.mounts) {
+    for (point, name) in mounts::externals(dump.config, dump.mounts) {
         options.text(field::EXTERNAL, &external(&point, &name));
     }
     Request {
-        kind: match asked.kind {
+        kind: match dump.kind {
             Kind::PreDump => kind::PRE_DUMP,
             _ => kind::DUMP,
         },
         options,
         namespaces: Vec::new(),
         streams: Vec::new(),
-        config_file: asked.config_file.map(Path::to_owned),
+        config_file: dump.config_file.map(Path::to_owned),
         notes: Vec::new(),
     }
 }
@@ -218,18 +218,18 @@ pub fn dump(asked: &Dump) -> Request {
 const NETWORK_KEY: &str = "extRootNetNS";
 const PID_KEY: &str = "extRootPidNS";
 
-/// What to ask for a restore.
+/// The request of a restore.
 #[must_use]
-pub fn restore(asked: &Restore) -> Request {
-    let mut options = begin(asked.flags, asked.cgroups, asked.config_file);
+pub fn restore(restore: &Restore) -> Request {
+    let mut options = begin(restore.flags, restore.cgroups, restore.config_file);
     options
         .text(field::LOG_FILE, b"restore.log")
-        .text(field::ROOT, bytes(asked.root))
+        .text(field::ROOT, bytes(restore.root))
         .number(field::EVASIVE_DEVICES, 1)
         .number(field::RST_SIBLING, 1);
     let labels = [
-        (field::LSM_PROFILE, &asked.labels.profile),
-        (field::LSM_MOUNT_CONTEXT, &asked.labels.mount_context),
+        (field::LSM_PROFILE, &restore.labels.profile),
+        (field::LSM_MOUNT_CONTEXT, &restore.labels.mount_context),
     ];
     for (number, label) in labels {
         if let Some(label) = label {
@@ -237,11 +237,11 @@ pub fn restore(asked: &Restore) -> Request {
         }
     }
     let mut notes = Vec::new();
-    for (name, source) in mounts::sources(asked.config, asked.mounts) {
+    for (name, source) in mounts::sources(restore.config, restore.mounts) {
         options.text(field::EXTERNAL, &external(&name, &source));
         notes.push(format!("bind {} as {}", source.display(), name.display()));
     }
-    let kinds = &asked.config.linux.namespaces;
+    let kinds = &restore.config.linux.namespaces;
     let joined = [
         ("ipc", &kinds.ipc),
         ("uts", &kinds.uts),
@@ -265,15 +265,15 @@ pub fn restore(asked: &Restore) -> Request {
     for (key, path) in &namespaces {
         notes.push(format!("use the namespace {} as {key}", path.display()));
     }
-    for (number, name) in asked.descriptors.external() {
+    for (number, name) in restore.descriptors.external() {
         notes.push(format!("use stream {number} as {name}"));
     }
     Request {
         kind: kind::RESTORE,
         options,
         namespaces,
-        streams: streams(asked.descriptors),
-        config_file: asked.config_file.map(Path::to_owned),
+        streams: streams(restore.descriptors),
+        config_file: restore.config_file.map(Path::to_owned),
         notes,
     }
 }
@@ -365,14 +365,14 @@ mod tests {
     }
 
     #[test]
-    fn a_dump_is_asked_for() {
+    fn a_dump_is_requested() {
         let config = config(json!([{"type": "mount"}, {"type": "network", "path": "/n"}]));
         let descriptors = Descriptors(vec!["file[2a:3]".into(), "pipe:[77]".into(), "/x".into()]);
         let server = PageServer {
             address: "::1".into(),
             port: 9,
         };
-        let asked = Dump {
+        let options = Dump {
             config: &config,
             kind: Kind::DumpAndLeave,
             flags: Flags::TCP_ESTABLISHED | Flags::LAZY_PAGES,
@@ -393,7 +393,7 @@ mod tests {
             descriptors: &descriptors,
         };
         check(
-            dump(&asked),
+            dump(&options),
             expect![[r#"
             dump into dump.log
             9: 4
@@ -421,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn a_restore_is_asked_for() {
+    fn a_restore_is_requested() {
         let config = config(json!([
             {"type": "mount"}, {"type": "pid", "path": "/p"}, {"type": "uts", "path": "/u"},
         ]));
@@ -429,7 +429,7 @@ mod tests {
             profile: Some("apparmor:x".into()),
             mount_context: None,
         };
-        let asked = Restore {
+        let options = Restore {
             config: &config,
             flags: Flags::TCP_CLOSE,
             cgroups: CgroupsMode::Ignore,
@@ -445,7 +445,7 @@ mod tests {
             descriptors: &Descriptors(vec!["/dev/null".into(), "pipe:[1]".into()]),
         };
         check(
-            restore(&asked),
+            restore(&options),
             expect![[r#"
                 restore into restore.log
                 9: 4

@@ -23,7 +23,7 @@ impl fmt::Display for Version {
     }
 }
 
-/// The oldest criu that is asked for anything: the first one that takes these requests.
+/// The oldest criu that is used: the first one that takes these requests.
 pub const MINIMUM: Version = Version {
     major: 3,
     minor: 0,

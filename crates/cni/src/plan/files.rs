@@ -124,8 +124,8 @@ mod tests {
         let expected = "domain a.example\nsearch a d\noptions ndots:1\n\
                         nameserver 10.0.0.1\nnameserver 9.9.9.9\n";
         assert_eq!(resolv_conf(&plan(&results, &[])), expected);
-        let asked = resolv_conf(&plan(&results, &["8.8.8.8"]));
-        assert!(asked.ends_with("ndots:1\nnameserver 8.8.8.8\n"), "{asked}");
+        let text = resolv_conf(&plan(&results, &["8.8.8.8"]));
+        assert!(text.ends_with("ndots:1\nnameserver 8.8.8.8\n"), "{text}");
         let local = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost\n";
         let text = hosts(&plan(&results, &[]), "web");
         assert_eq!(

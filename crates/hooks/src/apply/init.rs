@@ -27,7 +27,7 @@ pub fn run_in_container(
 ) -> Result<(), Fault> {
     for ((step, command), index) in (0..).zip(commands).zip(0_usize..) {
         let run = || -> Result<(), Cause> {
-            // A plan and slots that don't match must not skip a hook.
+            // A plan and inputs that don't match must not skip a hook.
             let stdin = stdin.get(index).ok_or(Check::NoInput)?;
             let surroundings = Surroundings {
                 stdin: stdin.as_fd(),

@@ -314,7 +314,7 @@ mod tests {
         };
         let plan = crate::plan(&linux, &coracle_host::fixture::v2()).expect("a plan");
         expected.assert_eq(&match open(&plan) {
-            Ok(slots) => format!("{} open", slots.enter.iter().flatten().count()),
+            Ok(inherited) => format!("{} open", inherited.enter.iter().flatten().count()),
             // Cut into lines that fit.
             Err(error) => error.to_string().replace(": ", ":\n"),
         });
@@ -362,8 +362,8 @@ mod tests {
         let status = nix::sys::stat::stat(path).expect("a namespace");
         host.namespaces.user = (status.st_dev, status.st_ino);
         let plan = crate::plan(&linux, &host).expect("a plan");
-        let slots = open(&plan).expect("slots");
-        assert!(slots.before.iter().all(Option::is_none));
+        let inherited = open(&plan).expect("inherited");
+        assert!(inherited.before.iter().all(Option::is_none));
     }
 
     /// Its root would become the container's for every process of the host.

@@ -114,7 +114,7 @@ impl Inherited {
     }
 
     /// The source as a detached tree with its changes made, at its turn; `None` if it is missing
-    /// and optional. Sources are asked for in ascending order. Heap-free.
+    /// and optional. Sources are requested in ascending order. Heap-free.
     pub(super) fn obtain(&mut self, plan: &Plan, index: usize) -> Result<Option<OwnedFd>, Failure> {
         let source = plan.sources.get(index).ok_or(Check::NotOpened)?;
         let obtained = if plan.is_provided(source) {

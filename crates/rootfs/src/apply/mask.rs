@@ -15,8 +15,8 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, SFlag, fstat};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-/// Covers what the container must not see or change, and makes the root read-only if asked. For
-/// init, after the sysctls were written. Leaves no descriptor of `inherited` open. Does not
+/// Covers what the container must not see or change, and makes the root read-only if configured.
+/// For init, after the sysctls were written. Leaves no descriptor of `inherited` open. Does not
 /// allocate.
 ///
 /// # Errors

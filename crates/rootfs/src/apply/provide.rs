@@ -1,8 +1,8 @@
 //! Sources that a child of the runtime finds for init, one after the other.
 //!
 //! They go through a socket with little room, each in the order of the steps that need them, so
-//! that only a few are open at any time, however many there are. Nothing comes back: the
-//! container's process never has somebody with power over the host to talk to.
+//! that only a few are open at any time, however many there are. Nothing comes back: a
+//! process with the runtime's credentials reads nothing that the container wrote.
 
 use super::inherited::{Inherited, SourceState};
 use super::provided::{BY_INIT, MISSING, Message, PLACE, TREE, send_message};

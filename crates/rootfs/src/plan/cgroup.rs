@@ -29,7 +29,7 @@ fn has_namespace(planner: &Planner) -> bool {
 
 /// The v2 tree. A user namespace without a cgroup namespace of its own may not mount it: then the
 /// host's tree is bound, which is what a fresh mount would show and where the paths of
-/// `/proc/self/cgroup` lead; read-only as asked, in every mount below (CVE-2023-25809).
+/// `/proc/self/cgroup` lead; read-only as configured, in every mount below (CVE-2023-25809).
 fn unified(planner: &mut Planner, entry: &Entry) -> Result<Step, Error> {
     let mount = entry.mount;
     let target = target::plan(planner, entry, target::lookup(mount))?;

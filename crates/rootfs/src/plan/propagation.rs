@@ -57,7 +57,7 @@ pub(super) fn after_pivot(wanted: Option<Propagation>) -> Vec<Change> {
     }
 }
 
-/// Binds without a propagation option of their own: rprivate, or what the root is asked to be. Not
+/// Binds without a propagation option of their own: rprivate, or what the root is to be. Not
 /// unbindable: a path in them could not be made read-only.
 pub(super) fn of_bind(root: Option<Propagation>) -> Propagation {
     root.filter(|root| root.kind != PropagationKind::Unbindable)

@@ -68,7 +68,7 @@ pub(super) fn kept(planner: &mut Planner, mount: &Mount) -> Option<usize> {
 /// `(nosuid,nodev)` with a blank before it, without the words for binding; nothing when none is
 /// left.
 pub(super) fn options(mount: &Mount) -> String {
-    let words = mount.options.given.iter().map(String::as_str);
+    let words = mount.options.texts.iter().map(String::as_str);
     let words: Vec<_> = words
         .filter(|word| !matches!(*word, "bind" | "rbind" | "remount"))
         .collect();
