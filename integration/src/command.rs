@@ -139,7 +139,7 @@ impl Command {
         self.spawn().wait()
     }
 
-    /// Runs it to its end; if it exceeds its limit, it is killed, which the exit code tells.
+    /// Runs it to its end; if it exceeds its limit, it is killed, which the exit code shows.
     pub fn output_or_kill(self) -> Output {
         self.spawn().wait_or_kill()
     }

@@ -116,7 +116,7 @@ impl<'a> Container<'a> {
             .unwrap_or_else(|error| panic!("state: {error}\n{output}"))
     }
 
-    /// The status that `state` tells.
+    /// The status that `state` prints.
     #[track_caller]
     pub fn status(&self) -> String {
         self.state()["status"]
@@ -125,7 +125,7 @@ impl<'a> Container<'a> {
             .to_owned()
     }
 
-    /// The process id of init, as `state` tells it.
+    /// The process id of init, as `state` prints it.
     #[track_caller]
     pub fn pid(&self) -> i32 {
         let pid = self.state()["pid"]
@@ -152,7 +152,7 @@ impl<'a> Container<'a> {
         });
     }
 
-    /// Waits until `state` tells this status.
+    /// Waits until `state` prints this status.
     #[track_caller]
     pub fn wait_for_status(&self, status: &str) {
         wait_for_status(self, status);

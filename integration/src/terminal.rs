@@ -63,7 +63,7 @@ impl Terminal {
             .stderr(self.slave())
     }
 
-    /// Changes the size; the kernel tells the foreground process group.
+    /// Changes the size; the kernel signals the foreground process group.
     pub fn resize(&self, rows: u16, columns: u16) {
         let size = ["rows", &rows.to_string(), "cols", &columns.to_string()].map(str::to_owned);
         Command::new("stty")

@@ -126,7 +126,7 @@ enum Report {
     Skipped,
 }
 
-/// Lines `1 / 4 : NAME : ok`, `not ok` or `skipped`; what follows a failure tells why.
+/// Lines `1 / 4 : NAME : ok`, `not ok` or `skipped`; what follows a failure says why.
 fn results(group: &str, output: &Output) -> Vec<(String, Report)> {
     let mut results: Vec<(String, Report)> = Vec::new();
     for line in output.stdout.lines().filter(|line| !line.starts_with('#')) {

@@ -94,7 +94,7 @@ pub fn checkpoint(
         match notification {
             Notification::Waiting => written(images.pages_bytes()),
             Notification::StatusReady => {
-                // Its end tells as well, should nobody read.
+                // Its end shows it as well, should nobody read.
                 if let Some(mut file) = status_fd.take() {
                     let _ = file.write_all(b"\0");
                 }

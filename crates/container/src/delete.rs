@@ -109,7 +109,7 @@ pub(crate) fn take_down(directory: &Directory, force: Force) -> Result<Vec<Strin
     }
 }
 
-/// Takes the container down by force since a verb failed on it; the error tells what stays.
+/// Takes the container down by force since a verb failed on it; the error names what stays.
 pub(crate) fn after(error: Error, directory: &Directory) -> Error {
     match take_down(directory, Force::Yes) {
         Ok(warnings) => error.leaving(&warnings.join("; ")),

@@ -134,7 +134,7 @@ pub enum Error {
     Busy {
         /// The container.
         id: ContainerId,
-        /// Who holds the lock, where the kernel tells.
+        /// Who holds the lock, where the kernel names it.
         holder: Option<i32>,
     },
     /// A file of the state root could not be handled.

@@ -179,7 +179,7 @@ fn fill_files(directory: &Directory, plan: &Plan, hostname: Option<&CStr>) -> Re
     files.try_for_each(|(name, text)| directory.write_shared(name, &text))
 }
 
-/// The networks that the record tells of.
+/// The networks that the record names.
 pub(crate) fn plan(directory: &Directory, record: &Record) -> Result<Option<Plan>, Error> {
     let Some(value) = &record.network else {
         return Ok(None);
@@ -206,7 +206,7 @@ pub(crate) fn detach(
     let mut plan = match plan(directory, record) {
         Ok(Some(plan)) => plan,
         Ok(None) if force == Force::No => return Ok(Vec::new()),
-        // A record that was lost does not tell of what there may be.
+        // A record that was lost does not name what there may be.
         Ok(None) => return directory.unpin_network().map(|()| Vec::new()),
         Err(error) if force == Force::Yes => {
             directory.unpin_network()?;

@@ -165,7 +165,7 @@ fn a_signal_is_named() {
 
 fn a_time_limit_kills_the_group() {
     let begin = Instant::now();
-    // Both ignore what can be ignored; the pid of the one in the background is told.
+    // Both ignore what can be ignored; the pid of the one in the background is written.
     let script = "trap '' TERM HUP; sleep 60 & echo $!; wait; sleep 60";
     let hook = command(c"/bin/sh", &["sh", "-c", script], Some(1));
     let text = failure(hook, b"");
@@ -173,7 +173,7 @@ fn a_time_limit_kills_the_group() {
         .strip_prefix("/bin/sh: timed out after 1 s: ")
         .expect(&text);
     assert!((1..20).contains(&begin.elapsed().as_secs()));
-    // The signal is sent; that it has died is told by its pidfd, if it isn't forgotten already.
+    // The signal is sent; that it has died is known by its pidfd, if it isn't forgotten already.
     let pid = Pid::from_raw(pid.parse().expect("a number"));
     match coracle_sys::pidfd_open(pid) {
         Err(errno) => assert_eq!(errno, Errno::ESRCH),

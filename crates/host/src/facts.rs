@@ -108,7 +108,7 @@ impl<T> DerefMut for Fact<T> {
 pub struct Systemd {
     /// Which of its managers.
     pub manager: SystemdManager,
-    /// 257; 0 if it does not tell.
+    /// 257; 0 if it does not say.
     pub version: u32,
     /// The manager's own cgroup, below which its slices are, from the top of the hierarchy.
     pub cgroup: PathBuf,

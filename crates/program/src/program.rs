@@ -49,7 +49,7 @@ pub struct Program {
 ///
 /// # Errors
 ///
-/// The call that failed in the parent; what fails in the child is told by [`Program::start_error`].
+/// The call that failed in the parent; [`Program::start_error`] has what fails in the child.
 pub fn start(execution: &Execution<'_>) -> Result<Program, (Call, Errno)> {
     let parent = Pid::this();
     clone_program(NamespaceFlags::empty(), None, || {

@@ -38,7 +38,7 @@ pub enum Error {
         /// As given.
         name: String,
     },
-    /// Calls are to be notified, and nobody would ever hear of them.
+    /// Calls are to be notified, and nobody would receive them.
     #[error(
         "linux.seccomp.listenerPath: missing, though linux.seccomp.syscalls[{rule}].action is \
          SCMP_ACT_NOTIFY"
@@ -47,7 +47,7 @@ pub enum Error {
         /// The first such rule.
         rule: usize,
     },
-    /// The call that tells the runtime where the listener is would itself wait for the listener.
+    /// The call that reports where the listener is would itself wait for the listener.
     #[error("linux.seccomp.syscalls[{rule}]: SCMP_ACT_NOTIFY cannot be used for the write syscall")]
     NotifiedWrite {
         /// The rule's place.

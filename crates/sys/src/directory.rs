@@ -11,7 +11,7 @@ use std::os::unix::ffi::OsStrExt;
 pub struct DirectoryEntry<'a> {
     /// The inode's number; of a mount point, the one that is covered.
     pub inode: u64,
-    /// `DT_DIR`, `DT_REG`, …; `DT_UNKNOWN` (0) where the file system does not tell.
+    /// `DT_DIR`, `DT_REG`, …; `DT_UNKNOWN` (0) where the file system does not say.
     pub kind: u8,
     /// Where the entry behind this one begins, for lseek(2) on the directory; only the file system
     /// knows what the number means.

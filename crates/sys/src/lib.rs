@@ -19,7 +19,7 @@
 //! * **No heap**, unless a function's page says so, for the reasons of [`allocation`]: everything
 //!   here may run in the child between the clone and the exec. Arguments are `&CStr`, slices and
 //!   `BorrowedFd`; results are numbers, small values and [`OwnedFd`](std::os::fd::OwnedFd).
-//! * **Close-on-exec at birth**: every descriptor that is made here carries the flag.
+//! * **Close-on-exec from the start**: every descriptor that is made here carries the flag.
 //! * **No policy**: no default, no fallback to an older call. The exceptions are [`ProcFs`], which
 //!   needs one to work without privileges, and the retries that the man pages demand.
 //! * **No text**: an error is an [`Errno`](nix::errno::Errno), and the crate that knows the

@@ -23,7 +23,7 @@ const ATTACHMENT_BYTES: usize = offset_of!(Attachment, descriptor) + size_of::<l
 
 /// `int socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, int sv[2])`, socketpair(2).
 ///
-/// Two ends that keep messages whole and in order and tell when the other is closed.
+/// Two ends that keep messages whole and in order and show when the other is closed.
 ///
 /// # Errors
 ///

@@ -90,7 +90,7 @@ pub fn open_beneath(
 ///
 /// # Errors
 ///
-/// The kernel's; `ENOSYS` if it does not tell the number.
+/// The kernel's; `ENOSYS` if it does not give the number.
 pub fn mount_id(file: BorrowedFd<'_>) -> Result<u64> {
     // SAFETY: `statx` consists of plain numbers: all zeroes is a value.
     let mut buffer: libc::statx = unsafe { std::mem::zeroed() };

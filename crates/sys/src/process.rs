@@ -42,7 +42,7 @@ pub fn pidfd_open(pid: Pid) -> Result<OwnedFd> {
 /// `int pidfd_send_signal(int pidfd, int sig, siginfo_t *info, unsigned int flags)`,
 /// pidfd_send_signal(2), since Linux 5.1.
 ///
-/// Signal 0 sends nothing and tells whether it could.
+/// Signal 0 sends nothing and shows whether it could.
 ///
 /// # Errors
 ///

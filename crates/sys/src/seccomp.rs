@@ -37,7 +37,7 @@ bitflags::bitflags! {
         const LOG = 1 << 1;
         /// No mitigation of speculative store bypass. Since Linux 4.17.
         const SPEC_ALLOW = 1 << 2;
-        /// The answer is a descriptor that tells of notified calls. Since Linux 5.0.
+        /// The answer is a descriptor that notified calls come from. Since Linux 5.0.
         const NEW_LISTENER = 1 << 3;
         /// A thread that cannot follow is the error `ESRCH`, not a number. Since Linux 5.7.
         const TSYNC_ESRCH = 1 << 4;

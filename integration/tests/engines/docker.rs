@@ -38,7 +38,7 @@ fn set_up(manager: Manager) -> Engine {
     engine.prelude = PRELUDE.to_owned();
     let file = "/etc/docker/daemon.json";
     engine.write(file, &page(file));
-    // Its bridge needs no NAT, unless it is told to.
+    // Its bridge needs no NAT, unless it is configured.
     let start = format!(
         r#"
 iptables --table nat --new-chain probe >/dev/null 2>&1 || none='--iptables=false --ip6tables=false'

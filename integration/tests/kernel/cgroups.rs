@@ -343,7 +343,7 @@ fn a_process_beyond_its_memory_is_killed() {
     runtime.run(&bundle).exits(137);
 }
 
-/// However little it is: either init lives with it, or the cause is told and nothing hangs.
+/// However little it is: either init lives with it, or the cause is reported and nothing hangs.
 #[test]
 fn too_little_memory_for_init_is_told() {
     needs::controller("memory");
@@ -809,7 +809,7 @@ fn a_failed_write_undoes_the_groups() {
     runtime.is_clean();
 }
 
-/// A device that nobody has: opening it tells EPERM if the group denies it, else ENXIO.
+/// A device that nobody has: opening it says EPERM if the group denies it, else ENXIO.
 fn odd_device(runtime: &Runtime, rules: Value) -> Bundle {
     let device =
         json!({"path": "/dev/odd", "type": "c", "major": 240, "minor": 77, "fileMode": 0o666});

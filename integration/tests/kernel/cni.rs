@@ -1,5 +1,5 @@
 //! Networks by CNI in the life of a container. The plugins are scripts of these tests, which write
-//! down what they are told; `cni_plugins` has real ones.
+//! down what they receive; `cni_plugins` has real ones.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -14,7 +14,7 @@ struct Net {
     runtime: Runtime,
 }
 
-/// A plugin that writes down what it is told and agrees with everything.
+/// A plugin that writes down what it receives and agrees with everything.
 const NOTE: &str = r#"input=$(cat); echo "$CNI_COMMAND $(basename $0) $CNI_IFNAME $input" >>"$LOG"
 ok() { echo '{"cniVersion":"1.1.0","interfaces":[],"ips":[{"address":"10.7.0.2/24"}],"dns":{"nameservers":["10.7.0.1"]}}'; }
 "#;
@@ -103,7 +103,7 @@ impl Net {
             .args(self.search())
     }
 
-    /// What plugins were told, a line a call.
+    /// What plugins received, a line a call.
     fn log(&self) -> Vec<String> {
         let text = fs::read_to_string(self.runtime.folder().join("log")).unwrap_or_default();
         text.lines().map(str::to_owned).collect()

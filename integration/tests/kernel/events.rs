@@ -200,7 +200,7 @@ fn running_out_of_memory_is_told() {
     let events = runtime
         .command(["events", "--interval=1h", &container.id])
         .spawn();
-    // It listens once it holds the file; an event before that would not be heard.
+    // It listens once it holds the file; an event before that would not be received.
     let file = if is_v2() {
         "memory.events"
     } else {
@@ -289,7 +289,7 @@ fn a_deleted_container_was_not_out_of_memory() {
         status_field(events.pid, "State").starts_with('T')
     });
     container.delete_by_force().ok();
-    // The kernel takes its time to tell, but not that long.
+    // The kernel takes its time to report it, but not that long.
     runtime.run(&runtime.bundle()).ok();
     events.signal(Signal::SIGCONT);
     let output = events.wait().ok();

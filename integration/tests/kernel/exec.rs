@@ -1,4 +1,4 @@
-//! `exec`: the process that joins has the whole cage of the container.
+//! `exec`: the process that joins has the whole confinement of the container.
 
 use std::fs;
 use std::path::PathBuf;

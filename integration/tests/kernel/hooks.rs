@@ -449,9 +449,9 @@ fn state_answers_while_a_hook_runs() {
     assert!(state().ok().stdout.contains("\"created\""));
 }
 
-/// Asserts that `output` tells of a failure of this point's first hook.
+/// Asserts that `output` names a failure of this point's first hook.
 #[track_caller]
-fn tells(output: Output, point: &str, reason: &str) -> Output {
+fn names_failure(output: Output, point: &str, reason: &str) -> Output {
     let name = format!("error running {point} hook #0: /bin/sh");
     output.fails([name.as_str(), reason])
 }
@@ -462,10 +462,10 @@ fn a_failing_create_time_hook_undoes_all() {
         let runtime = Runtime::new();
         let (log, bundle) = logging(&runtime, &["startContainer", "poststart", "poststop"]);
         let bundle = bundle.hook(point, shell("echo no; echo disk >&2; exit 3"));
-        tells(runtime.try_create(&bundle), point, "exit status 3: no");
+        names_failure(runtime.try_create(&bundle), point, "exit status 3: no");
         runtime.is_clean();
         assert_eq!(text(&log), "poststop\n", "{point}");
-        tells(runtime.run(&bundle), point, "exit status 3");
+        names_failure(runtime.run(&bundle), point, "exit status 3");
         runtime.is_clean();
     }
 }
@@ -490,7 +490,7 @@ fn a_failing_start_container_hook_fails_start() {
     let (log, bundle) = logging(&runtime, &["poststart", "poststop"]);
     let bundle = bundle.hook("startContainer", shell("echo said; exit 5"));
     let container = runtime.create(&bundle.shell("echo ran"));
-    tells(container.start(), "startContainer", "exit status 5: said");
+    names_failure(container.start(), "startContainer", "exit status 5: said");
     container.exit_code();
     assert_eq!(container.status(), "stopped");
     assert_eq!(container.stdout() + &container.stderr(), "");
@@ -503,7 +503,7 @@ fn a_failing_start_container_hook_fails_run() {
     let runtime = Runtime::new();
     let (log, bundle) = logging(&runtime, &["poststart", "poststop"]);
     let bundle = bundle.hook("startContainer", shell("echo said; exit 5"));
-    tells(
+    names_failure(
         runtime.run(&bundle),
         "startContainer",
         "exit status 5: said",
@@ -519,11 +519,11 @@ fn a_failing_poststart_hook_ends_the_container() {
     let bundle = bundle.hook("poststart", shell("echo said; exit 6"));
     let bundle = bundle.args(["sleep", "1000"]);
     let container = runtime.create(&bundle);
-    tells(container.start(), "poststart", "exit status 6: said");
+    names_failure(container.start(), "poststart", "exit status 6: said");
     assert_eq!(container.exit_code(), 128 + 9);
     container.delete_by_force().ok();
     assert_eq!(text(&log), "poststop\n");
-    tells(runtime.run(&bundle), "poststart", "exit status 6");
+    names_failure(runtime.run(&bundle), "poststart", "exit status 6");
     runtime.is_clean();
 }
 
@@ -544,7 +544,7 @@ fn a_hanging_poststart_hook_does_not_hold_delete() {
     container.delete_by_force().ok();
     container.verb("state").fails(["does not exist"]);
     fs::write(end, "").unwrap();
-    tells(start.wait(), "poststart", "exit status 6");
+    names_failure(start.wait(), "poststart", "exit status 6");
     runtime.is_clean();
 }
 
@@ -621,7 +621,7 @@ fn a_hook_that_is_too_slow_is_killed() {
     for point in CREATE_TIME {
         let runtime = Runtime::new();
         let bundle = runtime.bundle().hook(point, slow(&runtime));
-        let output = tells(runtime.try_create(&bundle), point, "1 s");
+        let output = names_failure(runtime.try_create(&bundle), point, "1 s");
         assert!(output.time.as_secs() < 10, "{output}");
         runtime.is_clean();
     }
@@ -638,7 +638,7 @@ fn slow_start_container_and_poststart_hooks_are_killed() {
         let runtime = Runtime::new();
         let bundle = runtime.bundle().hook(point, slow(&runtime));
         let container = runtime.create(&bundle.args(["sleep", "1000"]));
-        tells(container.start(), point, "1 s");
+        names_failure(container.start(), point, "1 s");
         container.exit_code();
         container.delete_by_force().ok();
         runtime.is_clean();
@@ -683,7 +683,7 @@ fn a_killed_hook_is_told() {
     let runtime = Runtime::new();
     for point in CREATE_TIME {
         let bundle = runtime.bundle().hook(point, shell("kill -SEGV $$"));
-        tells(runtime.try_create(&bundle), point, "signal");
+        names_failure(runtime.try_create(&bundle), point, "signal");
     }
 }
 
@@ -698,7 +698,7 @@ fn long_output_is_cut() {
         let runtime = Runtime::new();
         let script =
             "dd if=/dev/zero bs=1000 count=300 2>/dev/null | tr '\\0' x; echo last; exit 1";
-        let output = tells(
+        let output = names_failure(
             runtime.run(&runtime.bundle().hook(point, shell(script))),
             point,
             "last",

@@ -425,7 +425,7 @@ fn forced_delete_without_a_record_goes_by_no_relative_path() {
     runtime.is_clean();
 }
 
-/// Where nothing tells what there is to end, nothing is removed.
+/// Where nothing names what there is to end, nothing is removed.
 #[test]
 fn forced_delete_without_record_and_config_says_what_stays() {
     let runtime = Runtime::new();

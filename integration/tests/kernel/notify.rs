@@ -1,4 +1,4 @@
-//! `NOTIFY_SOCKET`: what the container tells the service manager above the runtime.
+//! `NOTIFY_SOCKET`: what the container reports to the service manager above the runtime.
 
 use std::fs;
 use std::io::{Read, pipe};
@@ -26,7 +26,7 @@ impl Manager {
     }
 
     #[track_caller]
-    fn hears(&self, text: &str) {
+    fn receives(&self, text: &str) {
         let mut bytes = [0; 4096];
         let length = self.socket.recv(&mut bytes).expect("a notification");
         assert_eq!(String::from_utf8_lossy(&bytes[..length]).trim_end(), text);
@@ -39,7 +39,7 @@ fn inside(pid: i32) -> PathBuf {
 }
 
 #[track_caller]
-fn tell(pid: i32, text: &str) {
+fn send(pid: i32, text: &str) {
     wait_until("the container's socket", || inside(pid).exists());
     let socket = UnixDatagram::unbound().unwrap();
     socket
@@ -101,15 +101,15 @@ fn start_waits_for_readiness() {
         .env("NOTIFY_SOCKET", &manager.path)
         .spawn();
     let pid = pid_of(&runtime, &id);
-    tell(pid, "STATUS=loading");
-    manager.hears("STATUS=loading");
+    send(pid, "STATUS=loading");
+    manager.receives("STATUS=loading");
     assert!(
         !start.wait_briefly(Duration::from_millis(20)),
         "start did not wait"
     );
-    tell(pid, "READY=1\nSTATUS=up\n");
+    send(pid, "READY=1\nSTATUS=up\n");
     start.wait().ok();
-    manager.hears(&format!("READY=1\nMAINPID={pid}\nSTATUS=up"));
+    manager.receives(&format!("READY=1\nMAINPID={pid}\nSTATUS=up"));
 }
 
 #[test]
@@ -120,8 +120,8 @@ fn readiness_comes_with_the_host_pid() {
     let command = runtime.with_bundle("run", &bundle).arg(&id);
     let run = command.env("NOTIFY_SOCKET", &manager.path).spawn();
     let pid = pid_of(&runtime, &id);
-    tell(pid, "MAINPID=1\nREADY=1");
-    manager.hears(&format!("READY=1\nMAINPID={pid}"));
+    send(pid, "MAINPID=1\nREADY=1");
+    manager.receives(&format!("READY=1\nMAINPID={pid}"));
     runtime.delete_all();
     run.wait().exits(128 + 9);
 }
@@ -135,11 +135,11 @@ fn only_known_lines_are_passed_on() {
     let run = command.env("NOTIFY_SOCKET", &manager.path).spawn();
     let pid = pid_of(&runtime, &id);
     // Descriptors kept by the manager, and a main process of the container's choice.
-    tell(
+    send(
         pid,
         "FDSTORE=1\nFDNAME=x\nMAINPID=1\nX=y\nRELOADING=0\nREADY=0",
     );
-    tell(pid, "ERRNO=5\nWATCHDOG=1\nEXTEND_TIMEOUT_USEC=7");
+    send(pid, "ERRNO=5\nWATCHDOG=1\nEXTEND_TIMEOUT_USEC=7");
     let mut bytes = [0; 4096];
     let mut heard = String::new();
     while !heard.contains("EXTEND") {
@@ -182,11 +182,11 @@ fn run_passes_on_as_long_as_it_lives() {
     let command = runtime.with_bundle("run", &bundle).arg(&id);
     let run = command.env("NOTIFY_SOCKET", &manager.path).spawn();
     let pid = pid_of(&runtime, &id);
-    tell(pid, "READY=1");
-    manager.hears(&format!("READY=1\nMAINPID={pid}"));
+    send(pid, "READY=1");
+    manager.receives(&format!("READY=1\nMAINPID={pid}"));
     for status in ["STATUS=one", "WATCHDOG=1", "STATUS=two"] {
-        tell(pid, status);
-        manager.hears(status);
+        send(pid, status);
+        manager.receives(status);
     }
     runtime.delete_all();
     run.wait().exits(128 + 9);
@@ -200,15 +200,15 @@ fn run_detached_waits_for_readiness() {
     let command = runtime.with_bundle("run", &bundle).args(["--detach", &id]);
     let run = command.env("NOTIFY_SOCKET", &manager.path).spawn();
     let pid = pid_of(&runtime, &id);
-    tell(pid, "STATUS=loading");
-    manager.hears("STATUS=loading");
+    send(pid, "STATUS=loading");
+    manager.receives("STATUS=loading");
     assert!(
         !run.wait_briefly(Duration::from_millis(20)),
         "run did not wait"
     );
-    tell(pid, "READY=1");
+    send(pid, "READY=1");
     run.wait().ok();
-    manager.hears(&format!("READY=1\nMAINPID={pid}"));
+    manager.receives(&format!("READY=1\nMAINPID={pid}"));
 }
 
 #[test]
@@ -225,8 +225,8 @@ fn an_abstract_socket_works() {
     let command = runtime.with_bundle("run", &bundle).arg(&id);
     let run = command.env("NOTIFY_SOCKET", &manager.path).spawn();
     let pid = pid_of(&runtime, &id);
-    tell(pid, "READY=1");
-    manager.hears(&format!("READY=1\nMAINPID={pid}"));
+    send(pid, "READY=1");
+    manager.receives(&format!("READY=1\nMAINPID={pid}"));
     runtime.delete_all();
     run.wait().exits(128 + 9);
 }
@@ -294,7 +294,7 @@ fn a_manager_that_is_gone_is_a_warning() {
     let run = runtime.with_bundle("run", &bundle);
     for (command, id) in [(start, id), (run.args(["--detach", &other]), other.clone())] {
         let running = command.env("NOTIFY_SOCKET", &gone).spawn();
-        tell(pid_of(&runtime, &id), "READY=1");
+        send(pid_of(&runtime, &id), "READY=1");
         let output = running.wait().ok();
         for text in ["level=warning", "notify the service manager", "ENOENT"] {
             assert!(output.stderr.contains(text), "{output}");

@@ -1,4 +1,4 @@
-//! Faults that other runtimes had, by the number or release that tells of them, and our own.
+//! Faults that other runtimes had, by the number or release that names them, and our own.
 
 use std::fs;
 

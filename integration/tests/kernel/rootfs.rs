@@ -1,4 +1,5 @@
-//! `root`, propagation, the jail, masked and read-only paths, and what the runtime adds by itself.
+//! `root`, propagation, the root change, masked and read-only paths, and what the runtime adds by
+//! itself.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -585,7 +585,7 @@ impl Agent {
         lines().into_iter().map(parse).collect()
     }
 
-    fn heard(&self, text: &str) -> usize {
+    fn received(&self, text: &str) -> usize {
         let output = self.running.stdout.text();
         output.lines().filter(|line| *line == text).count()
     }
@@ -615,7 +615,7 @@ fn a_listener_answers() {
         assert_eq!(container.exit_code(), 0);
         assert_eq!(container.stdout(), "42\n-16\n1\n");
     }
-    assert_eq!(agent.heard("notified of 83"), 4);
+    assert_eq!(agent.received("notified of 83"), 4);
 }
 
 #[test]

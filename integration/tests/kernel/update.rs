@@ -709,7 +709,7 @@ fn exec_and_delete_work_after() {
     runtime.is_clean();
 }
 
-/// A device that nobody has: opening it tells EPERM if the group denies it, else ENXIO.
+/// A device that nobody has: opening it says EPERM if the group denies it, else ENXIO.
 fn odd_device(runtime: &Runtime, rules: Value) -> Bundle {
     let device =
         json!({"path": "/dev/odd", "type": "c", "major": 240, "minor": 77, "fileMode": 0o666});
@@ -821,7 +821,7 @@ fn device_groups_below_keep_the_verdict() {
     assert_eq!(allowed(&container), (true, false));
 }
 
-/// Attaches a program that allows everything to the group at argv[1], without a name, and tells
+/// Attaches a program that allows everything to the group at argv[1], without a name, and prints
 /// how many there are then: bpf(2).
 const ATTACH: &str = r#"
 import ctypes, os, struct, sys

@@ -1,4 +1,4 @@
-//! Rust source as the rules see it: tokens and syntax, tests told from product.
+//! Rust source as the rules see it: tokens and syntax, tests apart from product.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

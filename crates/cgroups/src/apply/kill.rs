@@ -41,8 +41,8 @@ pub fn kill(record: &Record, signal: i32) -> Result<()> {
     }
     let done = match &record.unified {
         // cgroup.kill spoils a cgroup that stays: the kernel compares its count of kills with that
-        // of the forking process's own cgroup, and so kills whatever is later cloned into it at
-        // birth (seen on Linux 6.18 and 7.2). One that we made goes after this.
+        // of the forking process's own cgroup, and so kills whatever is later cloned into it, at
+        // once (seen on Linux 6.18 and 7.2). One that we made goes after this.
         Some(unified) if unified.made.contains(&unified.path) => kill_cgroup(unified)?,
         _ => false,
     };

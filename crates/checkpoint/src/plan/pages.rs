@@ -2,7 +2,7 @@
 
 use super::wire::{Malformed, read};
 
-/// Magic numbers of an image, of one that has a tree of processes, and of one that tells where
+/// Magic numbers of an image, of one that has a tree of processes, and of one that shows where
 /// pages are: criu/include/magic.h.
 const COMMON_MAGIC: u32 = 0x5456_4319;
 const PSTREE_MAGIC: u32 = 0x5027_3030;

@@ -53,7 +53,7 @@ impl Plan {
 
     /// Why a step failed, in a line.
     ///
-    /// Engines match the sentences about `args[0]` to tell "not found" (127) from "not permitted"
+    /// Engines match the sentences about `args[0]` to know "not found" (127) from "not permitted"
     /// (126), so that nothing stands before them.
     #[must_use]
     pub fn explain(&self, fault: &Fault) -> String {
@@ -226,7 +226,7 @@ impl Plan {
     }
 }
 
-/// Engines look for the file in backquotes to tell that a security label was the trouble.
+/// Engines look for the file in backquotes to find that a security label was the cause.
 fn label_cause(label: &Label, what: &str, call: Call, errno: Errno) -> String {
     let file = match label {
         Label::AppArmor { .. } => "attr/apparmor/exec",

@@ -1,4 +1,4 @@
-//! The machines that a filter can tell apart.
+//! The machines that a filter can distinguish.
 
 use coracle_bundle::SeccompArchitecture;
 
@@ -7,7 +7,7 @@ use coracle_bundle::SeccompArchitecture;
 pub enum Abi {
     /// 64-bit x86.
     X86_64,
-    /// 64-bit x86 with 32-bit pointers. The kernel tells it from the former by a bit of the number.
+    /// 64-bit x86 with 32-bit pointers. A bit of the number distinguishes it from the former.
     X32,
     /// 32-bit x86, which 64-bit kernels run as well.
     X86,
