@@ -23,7 +23,7 @@ impl Mount {
     pub fn bind(&self) -> Option<(&Path, Depth)> {
         match &self.kind {
             MountKind::Bind { source, depth } => Some((source, *depth)),
-            MountKind::New { .. } | MountKind::Remount => None,
+            MountKind::New { .. } | MountKind::Remount { .. } => None,
         }
     }
 
@@ -32,7 +32,7 @@ impl Mount {
     pub fn fs_type(&self) -> Option<&CStr> {
         match &self.kind {
             MountKind::New { fs_type, .. } => Some(fs_type),
-            MountKind::Bind { .. } | MountKind::Remount => None,
+            MountKind::Bind { .. } | MountKind::Remount { .. } => None,
         }
     }
 }
@@ -81,7 +81,10 @@ pub enum MountKind {
         source: Option<CString>,
     },
     /// What is mounted there already gets other options.
-    Remount,
+    Remount {
+        /// `bind` stands beside it: what is there counts as bound by the config.
+        bind: bool,
+    },
 }
 
 /// How the ids of a mount are mapped: mount_setattr(2), `MOUNT_ATTR_IDMAP`.

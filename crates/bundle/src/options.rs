@@ -177,9 +177,13 @@ pub(crate) fn parse(texts: &[String]) -> Result<Parsed<'_>, NulError> {
 fn effect_of(option: &str) -> Option<Effect> {
     // mount(8) writes rro like this. The mount would be writable if no one understood it.
     if let Some(flag) = option.strip_suffix("=recursive") {
-        let effect = effect_of(&format!("r{flag}"));
+        let effect = named(&format!("r{flag}"));
         return effect.filter(|effect| matches!(effect, Bit(Tree, ..) | Atime(Tree, ..)));
     }
+    named(option)
+}
+
+fn named(option: &str) -> Option<Effect> {
     let position = OPTIONS
         .binary_search_by_key(&option, |(name, _)| name)
         .ok()?;
@@ -302,7 +306,7 @@ impl Parsed<'_> {
 
 /// Takes the value of `linux.rootfsPropagation`: the same words as the mount options.
 pub(crate) fn propagation(word: &str) -> Option<Propagation> {
-    match effect_of(word)? {
+    match named(word)? {
         Propagate(kind, recursive) => Some(Propagation { kind, recursive }),
         _ => None,
     }
@@ -386,6 +390,7 @@ mod tests {
             "private=recursive",
             "o=recursive",
             "=recursive",
+            "ro=recursive=recursive",
         ] {
             assert_eq!(options(&[other]).recursive, AttributeChange::default());
             assert_eq!(options(&[other]).data.len(), 1);

@@ -6,7 +6,7 @@ use std::path::Path;
 use coracle_bundle::Namespace;
 use coracle_checkpoint::{CgroupsMode, Flags, Images, LsmLabels, Need, Restore, RestoreFacts};
 use coracle_launch::Point;
-use coracle_text::one_line;
+use coracle_text::escaped;
 use serde::Serialize;
 
 use crate::error::Error;
@@ -29,15 +29,15 @@ pub struct Explanation {
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Much of a config is an image's: control characters could write over steps or add some.
-        writeln!(f, "{}", one_line(&self.bundle))?;
+        writeln!(f, "{}", escaped(&self.bundle))?;
         for stage in &self.stages {
             writeln!(f, "\n{} ({})", stage.name, stage.actor)?;
             for step in &stage.steps {
-                writeln!(f, "  {}", one_line(step))?;
+                writeln!(f, "  {}", escaped(step))?;
             }
         }
         for warning in &self.warnings {
-            writeln!(f, "\nwarning: {}", one_line(warning))?;
+            writeln!(f, "\nwarning: {}", escaped(warning))?;
         }
         Ok(())
     }

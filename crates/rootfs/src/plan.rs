@@ -600,6 +600,19 @@ mod tests {
     }
 
     #[test]
+    fn so_is_one_that_a_bind_remount_changes() {
+        let mounts = r#"{"destination": "/dev", "type": "tmpfs"},
+            {"destination": "/dev", "options": ["bind", "remount", "ro"]}"#;
+        let bundle = bundle(mounts, "", NEW_MOUNT);
+        let plan = plan(&bundle, &fixture::v2(), &Context::default()).expect("a plan");
+        let devices = plan
+            .steps
+            .iter()
+            .filter(|step| matches!(step, Step::Device(_)));
+        assert_eq!(devices.count(), 0);
+    }
+
+    #[test]
     fn files_of_procfs_are_reached_through_the_mount_that_was_made() {
         let mounts = format!(
             r#"{PROC}, {{"destination": "/proc/cpuinfo", "source": "/c", "options": ["bind"]}}"#

@@ -73,8 +73,14 @@ pub fn cause_text(cause: Cause) -> String {
 /// characters escaped.
 #[must_use]
 pub fn one_line(text: &str) -> String {
+    escaped(text.trim())
+}
+
+/// The same with the blanks at both ends.
+#[must_use]
+pub fn escaped(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
-    for letter in text.trim().chars() {
+    for letter in text.chars() {
         match letter {
             '\t' => line.push(' '),
             letter if letter.is_control() => line.extend(letter.escape_default()),
@@ -108,6 +114,12 @@ pub fn end(printed: &[u8], bytes: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn escaped_text_keeps_its_indentation() {
+        assert_eq!(escaped("  a\n\tb "), "  a\\n b ");
+        assert_eq!(one_line("  a\n\tb "), "a\\n b");
+    }
     use coracle_sys::Call;
 
     #[test]

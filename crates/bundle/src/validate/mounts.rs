@@ -97,7 +97,9 @@ fn kind(
     let source = optional_c_string(source, at.key("source"))?;
     let fs_type = optional_c_string(raw.typ().as_deref(), at.key("type"))?;
     Ok(match (parsed.bind, source, fs_type) {
-        _ if parsed.remount => MountKind::Remount,
+        _ if parsed.remount => MountKind::Remount {
+            bind: parsed.bind.is_some(),
+        },
         (Some(depth), Some(source), _) => MountKind::Bind {
             source: scope.dir.join(OsStr::from_bytes(source.as_bytes())),
             depth,
@@ -489,7 +491,7 @@ mod tests {
         );
         assert_eq!(
             kind(json!({"destination": "/a", "options": ["bind", "remount", "ro"]})),
-            MountKind::Remount
+            MountKind::Remount { bind: true }
         );
     }
 

@@ -36,6 +36,7 @@ pub(super) fn plan(block_io: &BlockIo, limits: &mut Limits) -> Result<()> {
             weights(limits, rows, &source, of, weight)?;
         }
         if let Some(weight) = entry.leaf_weight {
+            let source = format!("{source}.leafWeight");
             limits.add(&IO_DEVICE_LEAF_WEIGHT, &source, of(weight), |write| write)?;
         }
     }

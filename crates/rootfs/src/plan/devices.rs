@@ -2,7 +2,7 @@
 
 use super::planner::{Planner, c_string};
 use super::steps::{Change, Device, HowMade, Link, LinkRule, Node, Source, SourceCheck, Step};
-use coracle_bundle::{Device as Requested, DeviceKind, Mount};
+use coracle_bundle::{Device as Requested, DeviceKind, Mount, MountKind};
 use coracle_sys::mount_attribute;
 use std::ffi::{CStr, CString};
 use std::path::{Path, PathBuf};
@@ -59,8 +59,13 @@ pub(super) fn places(planner: &Planner) -> Vec<PathBuf> {
 /// The host's /dev as the container's is complete, and must not be written to; nor must the host's
 /// own root.
 fn are_made(planner: &Planner) -> bool {
-    let bound =
-        |mount: &Mount| mount.destination.path() == Path::new("/dev") && mount.bind().is_some();
+    let bound = |mount: &Mount| {
+        let is_bind = matches!(
+            mount.kind,
+            MountKind::Bind { .. } | MountKind::Remount { bind: true }
+        );
+        is_bind && mount.destination.path() == Path::new("/dev")
+    };
     let own_root = planner
         .plan
         .root

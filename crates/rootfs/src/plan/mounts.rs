@@ -20,7 +20,7 @@ pub(super) fn plan(planner: &mut Planner) -> Result<(), Error> {
             return Err(Error::IdMapHere { at: entry.at });
         }
         let step = match &mount.kind {
-            MountKind::Remount => remount(&entry)?,
+            MountKind::Remount { .. } => remount(&entry)?,
             MountKind::Bind { source, depth } => bind::plan(planner, &entry, (source, *depth))?,
             MountKind::New { fs_type, .. } if is_cgroup(fs_type) => cgroup::plan(planner, &entry)?,
             MountKind::New { fs_type, source } => {
@@ -28,7 +28,9 @@ pub(super) fn plan(planner: &mut Planner) -> Result<(), Error> {
             }
         };
         planner.push(step);
-        if mount.destination == Destination::Root && mount.kind != MountKind::Remount {
+        if mount.destination == Destination::Root
+            && !matches!(mount.kind, MountKind::Remount { .. })
+        {
             if planner.is_on_hosts_namespace() {
                 return Err(Error::RootOnHost { at: entry.at });
             }
@@ -48,7 +50,7 @@ fn can_be_id_mapped(mount: &Mount) -> bool {
     match &mount.kind {
         MountKind::Bind { .. } => true,
         MountKind::New { fs_type, .. } => !is_cgroup(fs_type) && fs_type.as_c_str() != c"sysfs",
-        MountKind::Remount => false,
+        MountKind::Remount { .. } => false,
     }
 }
 

@@ -138,8 +138,10 @@ impl List {
                 self.set(name, policy.into(), source);
             }
             (Kind::KillAll, _) => {}
+            // Not a line for a disk that `unified` has for another weight.
             (Kind::Weight, Value::Device(device, weight)) => {
-                if let Some((name, _)) = IO_DEVICE_WEIGHT_OTHER.v2.unit {
+                let row = &IO_DEVICE_WEIGHT_OTHER.v2;
+                if let Some((name, _)) = row.unit.filter(|_| row.name == write.file.name) {
                     self.add_device(name, (device, Limit::Amount(weight)), source);
                 }
             }
