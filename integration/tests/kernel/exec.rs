@@ -632,7 +632,7 @@ fn it_ends_with_the_intermediate_process() {
             "exec" => container.exec_command([], ["true"]),
             _ => runtime.with_bundle("run", &joining).arg(runtime.id()),
         };
-        // Control groups of version 1 are joined by writes before the one that says "forked".
+        // Its first write after the clone says "forked".
         let (output, trace) = traced(&runtime, command(), None).end();
         output.ok();
         let (pid, _) = intermediate(&trace).expect("an intermediate");
@@ -688,9 +688,16 @@ fn traced(runtime: &Runtime, command: Command, held: Option<usize>) -> Traced {
 
 /// The process that cloned a sibling: its number as it stands in the trace, and as such.
 fn intermediate(trace: &str) -> Option<(String, i32)> {
-    let clone = |line: &&str| line.contains("CLONE_PARENT") && line.contains(") = ");
-    let pid = trace.lines().find(clone)?.split(' ').next()?;
-    Some((format!("{pid} "), pid.parse().ok()?))
+    let mut lines = trace.lines();
+    let clone = lines.find(|line| line.contains("CLONE_PARENT"))?;
+    let pid = clone.split(' ').next()?;
+    let own = format!("{pid} ");
+    // The clone may be seen in two parts, with calls of what it made between them.
+    let is_resumed = |line: &str| line.starts_with(&own) && line.contains("clone3 resumed");
+    let is_done = clone.contains(") = ") || lines.any(is_resumed);
+    is_done.then_some(())?;
+    let number = pid.parse().ok()?;
+    Some((own, number))
 }
 
 #[test]
