@@ -39,8 +39,8 @@ pub(crate) struct Undo {
 const DESCRIPTORS: usize = 16;
 
 impl Undo {
-    /// The empty list. All that a creation opens is closed before it is taken back, so what is free
-    /// now is free then.
+    /// The empty list. All that a creation opens from here on, but for its directory and the lock,
+    /// is closed before it is taken back, so what is free now is free then.
     ///
     /// # Errors
     /// [`Error::System`] where so few descriptors are left that nothing could be taken back.

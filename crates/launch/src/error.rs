@@ -74,7 +74,7 @@ pub enum Error {
         hint: &'static str,
     },
     /// Init was killed before its first message, and it was cloned into a cgroup: it has done
-    /// nothing. Never returned by [`crate::launch`], unless a second clone ends like that, too.
+    /// nothing. Never returned by [`crate::launch`]: a second clone is into no cgroup.
     #[error("init was killed when it was cloned into the container's cgroup")]
     KilledAtClone,
     /// The container that a process was to enter was killed.
