@@ -65,6 +65,12 @@ pub enum Error {
         /// The configuration file, if criu was given one that exists.
         file: Option<PathBuf>,
     },
+    /// criu was asked what needs no work, and did not answer.
+    #[error("{path:?} does not answer")]
+    Silent {
+        /// The program.
+        path: PathBuf,
+    },
     /// criu ended without an answer.
     #[error("criu {verb}: it {} without an answer{reason} (see {log:?})", ended(*status))]
     Gone {

@@ -119,7 +119,7 @@ pub fn checkpoint(
 pub fn criu() -> Option<(Version, Features)> {
     let criu = coracle_checkpoint::find().ok()?;
     let mut session = Session::start(&criu, &Entry::plain(Mounts::Shared), None).ok()?;
-    Some((session.version().ok()?, session.features().ok()?))
+    Some((session.version(&|| false).ok()?, session.features().ok()?))
 }
 
 /// criu takes its freezing back when it fails, but not when it is killed.
@@ -131,7 +131,7 @@ fn let_go_on(record: &Record, before: Status) {
 
 /// Refuses what this criu or this kernel cannot do.
 fn check(session: &mut Session, options: &CheckpointOptions) -> Result<(), Error> {
-    session.version()?;
+    session.version(&|| false)?;
     let tracking = options.kind == Kind::PreDump || options.parent_path.is_some();
     let lazy = options.flags.contains(Flags::LAZY_PAGES);
     if !tracking && !lazy {

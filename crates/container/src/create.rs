@@ -4,6 +4,7 @@ use crate::creation::{self, StartedBy};
 use crate::error::Error;
 use crate::interrupt;
 use crate::options::{Attachment, CreateOptions};
+use crate::outputs::Connections;
 use crate::prepare::prepare;
 use crate::store::Store;
 
@@ -13,6 +14,9 @@ use crate::store::Store;
 /// [`Error`]; nothing is left behind then.
 pub fn create(store: &Store, options: &CreateOptions) -> Result<Vec<String>, Error> {
     let prepared = prepare(store, options, Attachment::Detached)?;
+    // A socket that does not answer leaves nothing behind: signals still end the wait for it.
+    let outputs = Connections::open(&options.outputs)?;
     let interrupts = interrupt::catch()?;
-    Ok(creation::make(store, &prepared, &interrupts, StartedBy::Start)?.warnings)
+    let made = creation::make(store, &prepared, outputs, &interrupts, StartedBy::Start)?;
+    Ok(made.warnings)
 }

@@ -66,10 +66,11 @@ pub(crate) struct Container {
 pub(crate) fn make(
     store: &Store,
     prepared: &Prepared,
+    outputs: Connections,
     interrupts: &Interrupts,
     started_by: StartedBy,
 ) -> Result<Container, Error> {
-    let mut creation = Creation::begin(store, prepared, interrupts)?;
+    let mut creation = Creation::begin(store, prepared, outputs, interrupts)?;
     match creation.build(started_by) {
         Ok(running) => Ok(creation.end(running)),
         Err(error) => Err(creation.take_back(error)),
@@ -85,16 +86,16 @@ pub(crate) struct Running {
 }
 
 impl<'a> Creation<'a> {
-    /// Connects the caller's sockets and claims the id.
+    /// Claims the id.
     ///
     /// # Errors
     /// [`Error`]; nothing is left behind then.
     pub(crate) fn begin(
         store: &Store,
         prepared: &'a Prepared<'a>,
+        outputs: Connections<'a>,
         interrupts: &'a Interrupts,
     ) -> Result<Self, Error> {
-        let outputs = Connections::open(&prepared.options.outputs)?;
         let mut undo = Undo::begin()?;
         let directory = store.claim(&prepared.options.id)?;
         undo.push(Made::Directory);
@@ -202,9 +203,10 @@ impl<'a> Creation<'a> {
         own.into_iter().chain(sockets).chain(joined).collect()
     }
 
-    /// Init has done all that comes before its start.
+    /// Init has done all that comes before its start. What is known of it already is not read
+    /// again: the read may fail.
     pub(crate) fn complete(&mut self, init: i32) -> Result<(), Error> {
-        self.record.init = Identity::of(init);
+        self.record.init = self.record.init.take().or_else(|| Identity::of(init));
         self.record.complete = true;
         self.directory.write_record(&self.record)
     }
@@ -274,6 +276,8 @@ impl<'a> Creation<'a> {
 
     /// Takes back what was made. The error says what is left.
     pub(crate) fn take_back(self, error: Error) -> Error {
+        // Who waits at the console socket need not wait for hooks and plugins.
+        drop(self.outputs);
         let record = &self.record;
         let error = explain_oom(error, record);
         let error = self.undo.after(error, &self.directory, self.interrupts);

@@ -195,8 +195,9 @@ pub(crate) fn plan(directory: &Directory, record: &Record) -> Result<Option<Plan
 /// nothing keeps a container from being deleted.
 ///
 /// # Errors
-/// The first failure, without force. The record keeps what is still to be taken back, and shows the
-/// container as one that is not complete, which `delete` and `network gc` then clear away.
+/// The first failure, without force or after a signal. The record keeps what is still to be taken
+/// back, and shows the container as one that is not complete, which `delete` and `network gc` then
+/// clear away.
 pub(crate) fn detach(
     directory: &Directory,
     record: &Record,
@@ -215,7 +216,9 @@ pub(crate) fn detach(
         Err(error) => return Err(error),
     };
     let failures = take_back(directory, &mut plan, interrupts);
-    if force == Force::Yes {
+    // Who ends a plugin that hangs wants the rest taken back by another `delete`: it is not lost.
+    let is_ended = interrupts.is_some_and(Interrupts::end_waits);
+    if force == Force::Yes && !is_ended {
         directory.unpin_network()?;
         return Ok(failures.iter().map(ToString::to_string).collect());
     }

@@ -23,6 +23,7 @@ use crate::identity::Identity;
 use crate::interrupt;
 use crate::notify::Proxy;
 use crate::options::{After, Attachment, CreateOptions, Subreaper};
+use crate::outputs::Connections;
 use crate::prepare::{self, Prepared};
 use crate::record::Record;
 use crate::run::{self, Ended};
@@ -68,9 +69,10 @@ struct Ready<'a> {
 /// [`Error`]; nothing is left behind then.
 pub fn restore(store: &Store, options: &RestoreOptions) -> Result<Ended, Error> {
     let ready = prepare(store, options)?;
+    let outputs = Connections::open(&options.create.outputs)?;
     let signals = run::catch_signals(options.attachment, options.subreaper)?;
     let interrupts = interrupt::catch()?;
-    let mut container = make(store, &ready, &interrupts)?;
+    let mut container = make(store, &ready, outputs, &interrupts)?;
     if signals.is_none() {
         // The program was ready before it was dumped.
         container.proxy = None;
@@ -120,8 +122,13 @@ fn host_root(config: &Config) -> Option<u32> {
 }
 
 /// As `create` makes a container, with criu in init's place.
-fn make(store: &Store, ready: &Ready, interrupts: &Interrupts) -> Result<Container, Error> {
-    let mut creation = Creation::begin(store, &ready.prepared, interrupts)?;
+fn make(
+    store: &Store,
+    ready: &Ready,
+    outputs: Connections,
+    interrupts: &Interrupts,
+) -> Result<Container, Error> {
+    let mut creation = Creation::begin(store, &ready.prepared, outputs, interrupts)?;
     let made = build(&mut creation, ready);
     let _ = creation.directory.remove_root();
     match made {
@@ -135,6 +142,7 @@ fn make(store: &Store, ready: &Ready, interrupts: &Interrupts) -> Result<Contain
 
 /// The side effects in order; the record on disk is complete when this returns.
 fn build(creation: &mut Creation, ready: &Ready) -> Result<Running, Error> {
+    let interrupts = creation.interrupts;
     creation.write_files()?;
     let mountpoints = coracle_checkpoint::mountpoints(&ready.prepared.bundle.config);
     let destinations = coracle_checkpoint::make_mountpoints(&ready.root, &mountpoints)?;
@@ -146,7 +154,7 @@ fn build(creation: &mut Creation, ready: &Ready) -> Result<Running, Error> {
     // On disk before criu does anything, so that `delete --force` finds all of it.
     creation.directory.write_record(&creation.record)?;
     // An answer says that it has joined its cgroups.
-    session.version()?;
+    session.version(&|| interrupts.end_waits())?;
     let groups = groups_of(session.pid())?;
     let mut restoring = Restoring {
         creation,

@@ -10,6 +10,7 @@ use crate::error::Error;
 use crate::foreground::Signals;
 use crate::interrupt;
 use crate::options::{After, Attachment, Force, RunOptions, Subreaper};
+use crate::outputs::Connections;
 use crate::prepare::prepare;
 use crate::start;
 use crate::store::{Directory, Store};
@@ -37,9 +38,10 @@ pub fn run(store: &Store, options: &RunOptions) -> Result<Ended, Error> {
     if prepared.bundle.config.process.is_none() {
         return Err(Error::NoProcess { id: id.clone() });
     }
+    let outputs = Connections::open(&options.create.outputs)?;
     let signals = catch_signals(options.attachment, options.subreaper)?;
     let interrupts = interrupt::catch()?;
-    let container = creation::make(store, &prepared, &interrupts, StartedBy::Run)?;
+    let container = creation::make(store, &prepared, outputs, &interrupts, StartedBy::Run)?;
     finish(container, signals, interrupts, options.after)
 }
 
@@ -59,7 +61,10 @@ pub(crate) fn finish(
         warnings,
     } = container;
     start::poststart(&directory, &record, &interrupts)?;
-    drop(interrupts);
+    match &signals {
+        Some(_) => interrupts.hand_over(),
+        None => drop(interrupts),
+    }
     let (code, failures) = match signals {
         Some(signals) => {
             let waited = signals.wait(&init, console, proxy.as_ref());

@@ -11,7 +11,7 @@ const ENDING: [Signal; 3] = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM];
 
 /// The signals that would end this process, queued instead: what was made can be taken back then.
 ///
-/// They end waits. Dropped, it lets them act again as before.
+/// They end waits. Dropped, it lets later ones act again as before.
 #[derive(Debug)]
 pub struct Interrupts {
     queue: SignalFd,
@@ -20,6 +20,7 @@ pub struct Interrupts {
     count: Cell<u32>,
     /// So many end a wait.
     needed: Cell<u32>,
+    is_handed_over: bool,
 }
 
 impl Interrupts {
@@ -42,6 +43,7 @@ impl Interrupts {
             first: Cell::new(None),
             count: Cell::new(0),
             needed: Cell::new(1),
+            is_handed_over: false,
         })
     }
 
@@ -64,6 +66,11 @@ impl Interrupts {
         self.count.get() >= self.needed.get()
     }
 
+    /// Leaves those that come from here on, and those not yet taken, to another queue of theirs.
+    pub fn hand_over(mut self) {
+        self.is_handed_over = true;
+    }
+
     /// The first signal that has come.
     #[must_use]
     pub fn signal(&self) -> Option<Signal> {
@@ -80,7 +87,12 @@ impl AsFd for Interrupts {
 }
 
 impl Drop for Interrupts {
+    /// One that has come is over: let loose now, it would end the process before it has reported
+    /// what came of the verb, and after a success it would look like a failure.
     fn drop(&mut self) {
+        if !self.is_handed_over {
+            self.end_waits();
+        }
         let _ = self.before.thread_set_mask();
     }
 }

@@ -13,6 +13,7 @@ use coracle_integration::{
     Bundle, Command, Container, HostMount, Output, Receiver, Running, Runtime, Value, build_folder,
     copy_program, criu, json, needs, wait_until,
 };
+use nix::sys::signal::Signal;
 
 /// Counts on standard output, 50 times a second.
 const COUNTER: &str = "n=0; while :; do n=$((n+1)); echo $n; sleep 0.02; done";
@@ -799,6 +800,29 @@ fn a_killed_criu_leaves_nothing_restored() {
         .arg("--detach");
     let output = command.env("PATH", path).arg(runtime.id()).output();
     output.fails(["criu restore: it was killed by signal 9 without an answer"]);
+    runtime.is_clean();
+}
+
+/// Such a criu holds a restore up until a signal comes, and is ended with what it has made.
+#[test]
+fn a_signal_ends_a_restore_by_a_silent_criu() {
+    let runtime = Runtime::with_criu();
+    let counter = Counter::new(&runtime);
+    let container = counter.start(&runtime);
+    let images = runtime.folder().join("images");
+    container.checkpoint(&images, []).ok();
+    let folder = runtime.folder().folder("silent");
+    let asked = folder.join("asked");
+    let script = format!("#!/bin/sh\n: >{}\nexec sleep 1000\n", asked.display());
+    runtime.folder().script("silent/criu", &script);
+    let command = runtime.restore_command(&counter.bundle, &images);
+    let path = format!("{}:/usr/bin:/bin", folder.display());
+    let restore = command.arg("--detach").env("PATH", path).arg(runtime.id());
+    let restore = restore.limit(30).spawn();
+    wait_until("criu", || asked.exists());
+    restore.signal(Signal::SIGTERM);
+    let output = restore.wait();
+    output.fails_as(128 + 15, ["interrupted by SIGTERM: ", "does not answer"]);
     runtime.is_clean();
 }
 

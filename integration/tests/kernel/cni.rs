@@ -884,6 +884,32 @@ fn a_signal_ends_a_creation_and_its_plugin() {
     }
 }
 
+/// By force, too: what no plugin has taken back is kept for the next time.
+#[test]
+fn a_second_signal_to_delete_by_force_loses_nothing() {
+    let script = "case $CNI_COMMAND in
+        ADD) ok;; DEL) while test -e $0.no; do sleep 0.01; done;; esac";
+    let net = Net::new().network(&[("one", AGREE), ("two", script)]);
+    let no = net.runtime.folder().file("bin/two.no", "");
+    let id = net.runtime.id();
+    net.command("create", &sleeper(&net), "n")
+        .arg(&id)
+        .output()
+        .ok();
+    let delete = net.runtime.command(["delete", "--force", &id]).spawn();
+    wait_until("DEL", || net.calls().len() == 3);
+    delete.signal(Signal::SIGTERM);
+    delete.signal(Signal::SIGINT);
+    delete.wait().fails(["plugin two: DEL: killed"]);
+    fs::remove_file(no).unwrap();
+    net.runtime
+        .command(["delete", "--force", &id])
+        .output()
+        .ok();
+    assert_eq!(net.calls()[3..], ["DEL two eth0", "DEL one eth0"]);
+    net.runtime.is_clean();
+}
+
 /// What has begun to take a network back is ended by a second signal alone, and can be repeated.
 #[test]
 fn a_second_signal_ends_the_taking_back() {

@@ -27,6 +27,10 @@ use crate::plan::wire::Writer;
 const MAX_ANSWER_BYTES: usize = 65536;
 /// How long criu may be silent before progress is reported, in milliseconds.
 const PATIENCE_MS: u32 = 1000;
+/// How long a question that needs no work may take, in times of `PATIENCE_MS`.
+const PATIENCE_ASKED: u32 = 60;
+/// How long criu may take everything back once nobody listens to it, in milliseconds.
+const PATIENCE_LEFT_MS: u32 = 10_000;
 
 /// Where criu runs.
 pub struct Entry<'a> {
@@ -125,12 +129,13 @@ impl Session {
         self.program.pid()
     }
 
-    /// criu's version, which is not too old for anything.
+    /// criu's version, which is not too old for anything. `is_ended` is asked each second whether
+    /// the wait for it is over.
     ///
     /// # Errors
-    /// [`Error::TooOld`]; as any request.
-    pub fn version(&mut self) -> Result<Version, Error> {
-        let found = self.ask(kind::VERSION)?.version;
+    /// [`Error::TooOld`]; [`Error::Silent`]; as any request.
+    pub fn version(&mut self, is_ended: &dyn Fn() -> bool) -> Result<Version, Error> {
+        let found = self.ask(kind::VERSION, is_ended)?.version;
         self.demand(found, MINIMUM, "this")
     }
 
@@ -157,13 +162,13 @@ impl Session {
     /// What criu finds that this kernel can do.
     ///
     /// # Errors
-    /// As any request.
+    /// [`Error::Silent`]; as any request.
     pub fn features(&mut self) -> Result<Features, Error> {
-        Ok(self.ask(kind::FEATURE_CHECK)?.features)
+        Ok(self.ask(kind::FEATURE_CHECK, &|| false)?.features)
     }
 
     /// A question after which criu waits for the next one.
-    fn ask(&mut self, kind: u64) -> Result<Answer, Error> {
+    fn ask(&mut self, kind: u64, is_ended: &dyn Fn() -> bool) -> Result<Answer, Error> {
         let mut request = Writer::default();
         request.number(1, kind).number(4, 1);
         if kind == kind::FEATURE_CHECK {
@@ -172,6 +177,15 @@ impl Session {
             request.message(5, &features);
         }
         self.send(&request.into_bytes());
+        let mut silent = 0;
+        while self.is_silent()? {
+            silent += 1;
+            if silent >= PATIENCE_ASKED || is_ended() {
+                return Err(Error::Silent {
+                    path: self.path.clone(),
+                });
+            }
+        }
         let Some((answer, _)) = self.receive("check")? else {
             return Err(self.gone("check", None));
         };
@@ -398,8 +412,13 @@ impl Session {
 }
 
 impl Drop for Session {
+    /// criu notices that the link is closed, and takes back what it did. One that does not is left
+    /// to whoever ends the processes of the cgroup that it is in.
     fn drop(&mut self) {
-        if !self.is_over {
+        self.link = None;
+        let own = [self.program.as_fd()];
+        let ended = coracle_sys::poll_readable(&own, Some(PATIENCE_LEFT_MS));
+        if !self.is_over && ended.is_ok_and(|ended| ended != 0) {
             self.wait();
         }
     }
