@@ -294,10 +294,11 @@ fn attack_the_binary(capabilities: &[&str], seize: &str) {
         let output = container.exec(["/bin/true"]);
         assert_eq!(output.code, 0, "{}\n{output}", container.stderr());
     }
-    // While the attacker waits for the end of one he may miss another.
+    // While the attacker waits for the end of one he may miss another, and his patience is that of
+    // so many looks, which may be over in less than 0.2 s.
     let caught = format!("caught {} bytes", before.len());
     wait_until("a successful attack on what nobody guards", || {
-        container.exec(["/tmp/sleep", "0.2"]);
+        container.exec(["/tmp/sleep", "0.05"]);
         fs::read(&victim).unwrap().ends_with(b"evil")
     });
     wait_until("an attack on the runtime", || {
