@@ -196,7 +196,7 @@ impl Display for Shown<'_> {
     }
 }
 
-/// A path that the caller typed: as it stands, where nothing in it could mislead.
+/// A path that the caller typed, without quotes unless it has blanks or control characters.
 struct ShownPath<'a>(&'a Path);
 
 impl Display for ShownPath<'_> {

@@ -65,7 +65,7 @@ pub enum Error {
         /// The configuration file, if criu was given one that exists.
         file: Option<PathBuf>,
     },
-    /// criu was asked what needs no work, and did not answer.
+    /// criu did not answer a request for its version or features.
     #[error("{path:?} does not answer")]
     Silent {
         /// The program.

@@ -43,7 +43,7 @@ pub fn delete(store: &Store, id: &ContainerId, force: Force) -> Result<Vec<Strin
         };
     };
     if force == Force::Yes {
-        // Before the lock: whoever holds it may be waiting for this very process.
+        // Killed before the lock is taken: its holder may be waiting for this init.
         if let Ok(Some(record)) = directory.record() {
             let _ = end_processes(id, &record);
         }

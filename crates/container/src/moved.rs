@@ -35,8 +35,8 @@ pub(crate) fn groups(record: &Record) -> Option<Groups<'_>> {
     })
 }
 
-/// Whether the container's processes are frozen. Every verb wants to know, so init's cgroups are
-/// looked for only where the container's own are gone.
+/// Whether the container's processes are frozen. Every verb calls this, so init's cgroups are read
+/// only where the container's own are gone.
 pub(crate) fn is_frozen(record: &Record) -> bool {
     let is_frozen = |groups: &coracle_cgroups::Record| match groups.has_cgroups() {
         true => coracle_cgroups::is_frozen(groups).unwrap_or(Some(false)),

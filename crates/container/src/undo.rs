@@ -35,7 +35,7 @@ pub(crate) struct Undo {
     made: Vec<Made>,
 }
 
-/// What taking back opens at a time, and some more: a plugin that is run again takes the most.
+/// Descriptors kept free for taking back: running a plugin again needs the most.
 const DESCRIPTORS: usize = 16;
 
 impl Undo {

@@ -58,8 +58,8 @@ pub fn probe(needs: Needs) -> Result<Host, Error> {
         ambient_allowed,
         last_capability: last_capability(),
         in_user_namespace,
-        // Nobody can forbid it to the machine: a map that is there locks the file,
-        // user_namespaces(7), and the initial namespace has one from the start.
+        // The initial namespace always allows it: a map that is written locks the file,
+        // user_namespaces(7), and it has one from the start.
         setgroups_allowed: !in_user_namespace
             || identity::allows_setgroups(&text_of_self(&own, c"setgroups")?),
         subordinate_ids: fact(needs.id_maps, || Ok(subordinate_ids(euid)))?,

@@ -66,8 +66,8 @@ fn escape(path: &str) -> String {
         .collect()
 }
 
-/// What id 0 of our user namespace, or our own, is to the namespace around: user_namespaces(7). An
-/// owner without any map of his id keeps it.
+/// The parent namespace's id for id 0 of our user namespace, or for our own: user_namespaces(7). An
+/// id that is not mapped is returned as it is.
 pub(crate) fn outer_uid(uid_map: &str, uid: u32) -> u32 {
     let line = |line: &str| {
         let mut numbers = line.split_whitespace().map(str::parse::<u32>);

@@ -89,7 +89,7 @@ impl<'a> Inherited<'a> {
         plan: &Plan,
         request: Request<'a>,
     ) -> Result<(Self, Option<coracle_program::Output>), Error> {
-        // First: what is no namespace must not be opened as that of an id map.
+        // Namespaces are checked first: only a checked one may serve as an id map.
         let namespaces = match &request.target {
             Some(target) => coracle_namespaces::open_exec(&plan.namespaces, target.init.as_fd())?,
             None => coracle_namespaces::open(&plan.namespaces)?,
@@ -139,7 +139,7 @@ impl<'a> Inherited<'a> {
         Ok(self.request.cgroup.join_alone()?)
     }
 
-    /// Init has no use for what it was cloned into.
+    /// Closes the directories of the cgroup that init was cloned into.
     pub(crate) fn close_enclosed(&mut self) {
         self.enclosed = [None, None];
     }

@@ -107,7 +107,7 @@ fn prepare(plan: &Plan, inherited: &mut Inherited, link: BorrowedFd) -> Staged<R
     enter_root(plan, inherited, link)?;
     keep_only_preserved(plan, inherited, link, Until::Program)?;
     if Pid::this() == FIRST {
-        // Who kills a container that waits for its start means it.
+        // The kernel drops a signal to pid 1 without a handler; a kill before the start must act.
         coracle_sys::end_on_signals();
     }
     // The last step of the confinement clears the parent-death signal: the runtime ends after our

@@ -61,7 +61,7 @@ pub trait Caller {
     fn state(&mut self, init: &Child) -> ContainerState;
 }
 
-/// What whoever answers notified system calls receives of the container.
+/// The container's state, as the agent receives it that answers notified system calls.
 #[derive(Clone, Debug)]
 pub struct ContainerState {
     /// The version of the specification that we speak.

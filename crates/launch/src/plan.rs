@@ -186,8 +186,8 @@ fn process_options(options: &Options, groups: GroupsControl) -> coracle_process:
     }
 }
 
-/// What setgroups(2) will answer in the process's user namespace. A new one has the word of the
-/// runtime's own, one that is joined was made by whom we do not know.
+/// What setgroups(2) will answer in the process's user namespace. A new one inherits the setting of
+/// the runtime's own; that of one that is joined is not known.
 fn groups_control(namespaces: &coracle_namespaces::Plan, host: &Host) -> GroupsControl {
     let maps = namespaces.maps.as_ref();
     if !host.setgroups_allowed || maps.is_some_and(|maps| maps.setgroups == Setgroups::Deny) {

@@ -95,7 +95,7 @@ impl<'p> Launch<'p> {
         Ok(())
     }
 
-    /// Init stays when the value goes.
+    /// Keeps init alive when this value is dropped.
     ///
     /// # Errors
     /// [`Error::Runtime`] when no descriptor is left; init is killed then.

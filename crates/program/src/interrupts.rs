@@ -18,7 +18,7 @@ pub struct Interrupts {
     before: SigSet,
     first: Cell<Option<Signal>>,
     count: Cell<u32>,
-    /// So many end a wait.
+    /// Number of signals that end a wait.
     needed: Cell<u32>,
     is_handed_over: bool,
 }
@@ -87,8 +87,8 @@ impl AsFd for Interrupts {
 }
 
 impl Drop for Interrupts {
-    /// One that has come is over: let loose now, it would end the process before it has reported
-    /// what came of the verb, and after a success it would look like a failure.
+    /// Drops signals that are pending: unblocked now, one would end the process before it has
+    /// reported the verb's failure, and would make a success look like one.
     fn drop(&mut self) {
         if !self.is_handed_over {
             self.end_waits();

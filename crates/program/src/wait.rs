@@ -115,7 +115,7 @@ fn await_end(program: &Program, outputs: &mut [Output], limits: &Limits) -> Resu
         limits.check()?;
         let left = deadline.map(left_ms);
         let own = program.as_fd();
-        // What there is nothing of is the program once more.
+        // Places without a descriptor repeat the program's pidfd.
         let mut watched = [own; 8];
         let open = outputs.iter().filter(|output| !output.is_ended());
         let others = [limits.container, limits.interrupts.map(AsFd::as_fd)];

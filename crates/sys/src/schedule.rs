@@ -94,8 +94,8 @@ pub fn set_io_priority(class: u8, level: u8) -> Result<()> {
 ///
 /// The kernel's: `EINVAL` for a mode that wants nodes and has none, or nodes that do not exist.
 pub fn set_memory_policy(mode: u32, nodes: &[u64]) -> Result<()> {
-    // The kernel takes one from the number before it reads: a bug that became the interface. Hence
-    // no bits would be very many, and a null says that there are none.
+    // The kernel subtracts one from the number of bits, a bug that became the interface. Zero bits
+    // would wrap, so an empty mask is passed as a null pointer.
     let bits = size_of_val(nodes) * 8 + 1;
     let nodes = if nodes.is_empty() {
         std::ptr::null()

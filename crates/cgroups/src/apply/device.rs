@@ -95,8 +95,8 @@ fn load_and_attach(cgroup: BorrowedFd, program: &Program, age: Age) -> Step<()> 
         Age::New => Vec::new(),
         Age::Old => find_ours(cgroup)?,
     };
-    // One goes in the same instant; more, which only an accident of an earlier life leaves, after
-    // ours is in force, so that there is never a moment without a filter.
+    // One old program is replaced by ours in one call. Others, which a crash can leave, are
+    // detached once ours is in force, so that there is never a moment without a filter.
     put(cgroup, old.pop().as_ref(), Some(&loaded))?;
     for extra in &old {
         put(cgroup, Some(extra), None)?;

@@ -133,7 +133,7 @@ pub(super) fn names(directory: BorrowedFd) -> nix::Result<Vec<OsString>> {
 
 /// As they are: a container's names need not be text.
 fn listed(directory: BorrowedFd, wanted: fn(u8) -> bool) -> nix::Result<Vec<OsString>> {
-    // Open anew: where the caller's stands is the caller's business.
+    // Opened again: the position of reading belongs to the caller's descriptor.
     let listing = openat(directory, ".", DIRECTORY, Mode::empty())?;
     let entries = coracle_sys::list_directory(listing.as_fd())?.into_iter();
     Ok(entries

@@ -14,8 +14,8 @@ use super::walk::walk;
 use crate::record::Directory;
 use crate::{Error, Record, Result};
 
-/// Rounds of looking for processes that were forked meanwhile. Each round gets all that were there
-/// at its beginning, so who wins this many had a scheduler on its side.
+/// Rounds of looking for processes that were forked meanwhile. Each round signals all that were
+/// there when it began.
 const ROUNDS: usize = 32;
 /// Descriptors at a time: most callers may have 1024, and a container has as many processes as it
 /// likes.
@@ -141,8 +141,8 @@ fn signal_some(record: &Record, pids: &[i32], signal: i32) -> Result<()> {
             Err(errno) => return Err(Error::Signal { signal, pid, errno }),
         }
     }
-    // Who is still listed now is who the descriptor is of: a number that was given anew before it
-    // was opened isn't in this cgroup.
+    // A pid that is still listed is the process of its pidfd: one that was reused before the pidfd
+    // was opened is not in this cgroup.
     let listed = processes(record)?;
     open.retain(|(pid, _)| listed.binary_search(pid).is_ok());
     for (pid, descriptor) in open {

@@ -32,7 +32,7 @@ pub(super) enum Watch {
 pub(super) enum Maker {
     /// What is in it or below is the container's.
     We,
-    /// Perhaps others. Of ours there can only be an init that dies with its runtime.
+    /// Possibly another runtime. Of our processes only an init can be in it, which dies with us.
     Anybody,
 }
 

@@ -82,7 +82,7 @@ pub(super) fn enable_down_to(top: BorrowedFd, plan: &UnifiedPlan) -> nix::Result
     Ok(blocked)
 }
 
-/// The container goes without; nothing of an attempt stays.
+/// Removes what was made of this cgroup; the container goes without it.
 fn forgo(record: &mut Option<Directory>) -> Result<Option<OwnedFd>> {
     if let Some(recorded) = record.take() {
         undo_directory(&recorded);

@@ -15,7 +15,7 @@ pub struct Program {
     pub rules: Vec<String>,
     /// For `BPF_PROG_LOAD`.
     pub instructions: Vec<Instruction>,
-    /// What EPERM means.
+    /// What is done if the program is refused with EPERM.
     pub refused: Refused,
 }
 

@@ -87,7 +87,7 @@ pub struct UnifiedPlan {
     pub owner: Option<u32>,
     /// The cgroup below for init alone.
     pub init_cgroup: Option<String>,
-    /// A hybrid host's v2 cgroup is of use, but nobody depends on it.
+    /// A hybrid host's v2 cgroup: that it cannot be made is no error.
     pub side: bool,
 }
 

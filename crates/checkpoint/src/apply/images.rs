@@ -95,8 +95,8 @@ impl Images {
         Err(self.refused(problem))
     }
 
-    /// Whether the file of pages of each process has what its map says. What cannot be read is
-    /// criu's to judge; what an earlier dump has left here is not looked at.
+    /// Whether the file of pages of each process has what its map says. Files that cannot be read
+    /// are left for criu to report; those of earlier dumps are not looked at.
     fn has_all_pages(&self) -> bool {
         let whole = |map: &[u8]| {
             let (number, pages) = pages::wanted(map)?;

@@ -10,7 +10,7 @@ const PAGEMAP_MAGIC: u32 = 0x5608_4025;
 /// `PE_PRESENT` of images/pagemap.proto: the pages are in the file.
 const PRESENT: u64 = 4;
 
-/// The processes of a tree; none of what is no tree that is known here.
+/// The processes of a tree; empty if the format is not known here.
 pub(crate) fn processes(tree: &[u8]) -> Vec<u64> {
     let entries = entries(tree, PSTREE_MAGIC).unwrap_or_default();
     let pids = entries.into_iter().map(|entry| first(entry).ok()?);
@@ -18,7 +18,7 @@ pub(crate) fn processes(tree: &[u8]) -> Vec<u64> {
 }
 
 /// The number of the file of pages that this map is about, and how many pages are in it; `None`
-/// for what is no map that is known here, which criu may know.
+/// for a format that is not known here, though criu may know it.
 pub(crate) fn wanted(map: &[u8]) -> Option<(u64, u64)> {
     let entries = entries(map, PAGEMAP_MAGIC)?;
     let (head, runs) = entries.split_first()?;

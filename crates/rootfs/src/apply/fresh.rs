@@ -54,7 +54,7 @@ fn stand_in(
     match fresh.fallback {
         Some(Fallback::Bind(index)) if refused => match inherited.obtain(plan, index) {
             Ok(Some(tree)) => Ok(tree),
-            // It cannot stand in: why it was needed is what the user should know.
+            // The original refusal is reported, not that of the fallback.
             Ok(None) | Err(Cause::Check(_)) => Err(refusal),
             Err(failure) => Err(failure),
         },

@@ -72,8 +72,8 @@ pub(crate) fn resolve(profile: &Seccomp) -> Result<Resolved<'_>, Error> {
     let default = verdict(profile.default_action);
     let mut resolved = Resolved {
         default,
-        // Whoever wants another answer to all unknown calls says so; an errno is but a guess, and
-        // a C library takes ENOSYS alone for a reason to try the older call.
+        // Calls newer than the profile are answered by ENOSYS if the default is an errno: a C
+        // library tries the older call after ENOSYS alone.
         hides_newer: matches!(profile.default_action, SeccompAction::Errno(_)),
         rules: Vec::new(),
         known: Vec::new(),
