@@ -295,10 +295,10 @@ checks! { cri,
         container '' '' sleep 1000
         cri exec -t $c tty | tr -d '\r'"# => "/dev/pts/0";
     // containerd attaches the input before the output, so an answer to what is typed at once can be
-    // lost.
+    // lost; and it ends the streams with the container, so that the last line can be lost, too.
     attach: r#"
         pod
-        container '' '"stdin": true,' sh -c 'until read -t 1 line; do echo ready; done; echo got $line; exit 4'
+        container '' '"stdin": true,' sh -c 'until read -t 1 line; do echo ready; done; echo got $line; sleep 1; exit 4'
         type_once_ready
         grep -v ready /tmp/$name.out
         over
