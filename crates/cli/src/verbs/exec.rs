@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use coracle_container::{ExecOptions, ExecProcess};
 
-use super::run::attachment;
+use super::run::{attachment, report};
 use super::verb::{Context, Request, Verb};
 use crate::arguments::table::{Command, Flag, OUTPUTS, Order, switch, value, values};
 use crate::arguments::{Arguments, Expected, Usage, parse_id, parse_user};
@@ -97,7 +97,6 @@ impl Request for ExecOptions {
     /// Returns the process's exit code, or 0 when detached.
     fn perform(&self, context: &Context) -> Result<i32, Error> {
         let ended = coracle_container::exec(&context.store()?, self)?;
-        context.log.warn_all(&ended.warnings);
-        Ok(ended.code)
+        Ok(report(context, &ended))
     }
 }

@@ -1,4 +1,5 @@
-//! The verbs, one file each: its table, how its arguments are read, and what it does.
+//! The verbs, one file each, but for those of an id alone: its table, how its arguments are read,
+//! and what it does.
 
 mod checkpoint;
 mod create;
@@ -14,14 +15,11 @@ mod kill;
 mod lines;
 mod list;
 mod network;
-mod pause;
+mod only_id;
 mod ps;
 mod restore;
-mod resume;
 mod run;
 mod spec;
-mod start;
-mod state;
 mod update;
 pub(crate) mod verb;
 
@@ -30,16 +28,16 @@ use verb::Verb;
 /// In the order of `help`: the life of a container, then the rest.
 pub(crate) static VERBS: &[Verb] = &[
     create::VERB,
-    start::VERB,
-    state::VERB,
+    only_id::START,
+    only_id::STATE,
     kill::VERB,
     delete::VERB,
     run::VERB,
     exec::VERB,
     list::VERB,
     ps::VERB,
-    pause::VERB,
-    resume::VERB,
+    only_id::PAUSE,
+    only_id::RESUME,
     update::VERB,
     events::VERB,
     checkpoint::VERB,

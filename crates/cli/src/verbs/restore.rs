@@ -65,10 +65,6 @@ impl Request for RestoreOptions {
     /// Returns the container's exit code, or 0 when detached.
     fn perform(&self, context: &Context) -> Result<i32, Error> {
         let ended = coracle_container::restore(&context.new_store()?, self)?;
-        context.log.warn_all(&ended.warnings);
-        for failure in &ended.failures {
-            context.log.warn_always(failure);
-        }
-        Ok(ended.code)
+        Ok(run::report(context, &ended))
     }
 }

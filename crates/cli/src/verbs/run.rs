@@ -1,6 +1,6 @@
 //! `run ID`: create, start, and wait unless detached.
 
-use coracle_container::{After, Attachment, RunOptions, Subreaper};
+use coracle_container::{After, Attachment, Ended, RunOptions, Subreaper};
 
 use super::create;
 use super::verb::{Context, Request, Verb};
@@ -55,10 +55,15 @@ impl Request for RunOptions {
     /// Returns the container's exit code, or 0 when detached.
     fn perform(&self, context: &Context) -> Result<i32, Error> {
         let ended = coracle_container::run(&context.new_store()?, self)?;
-        context.log.warn_all(&ended.warnings);
-        for failure in &ended.failures {
-            context.log.warn_always(failure);
-        }
-        Ok(ended.code)
+        Ok(report(context, &ended))
     }
+}
+
+/// Logs what came of it, and returns the exit status.
+pub(super) fn report(context: &Context, ended: &Ended) -> i32 {
+    context.log.warn_all(&ended.warnings);
+    for failure in &ended.failures {
+        context.log.warn_always(failure);
+    }
+    ended.code
 }

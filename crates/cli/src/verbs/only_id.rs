@@ -1,0 +1,73 @@
+//! The verbs that take an id alone.
+
+use coracle_bundle::ContainerId;
+
+use super::verb::{Context, Request, Verb};
+use crate::arguments::table::{Command, Order};
+use crate::arguments::{Arguments, Usage};
+use crate::error::Error;
+use crate::output;
+
+/// `start ID`: runtime.md § Start.
+pub(super) const START: Verb = verb("start", "Start a container that was created", |arguments| {
+    request(arguments, |context, id| {
+        for failure in coracle_container::start(&context.store()?, id)? {
+            context.log.warn_always(&failure);
+        }
+        Ok(())
+    })
+});
+
+/// `state ID`: runtime.md § Query State.
+pub(super) const STATE: Verb = verb("state", "Print a container's state as JSON", |arguments| {
+    request(arguments, |context, id| {
+        output::json(&coracle_container::state(&context.store()?, id)?)
+    })
+});
+
+/// `pause ID`: freezes all processes of a container.
+pub(super) const PAUSE: Verb = verb("pause", "Freeze the container's processes", |arguments| {
+    request(arguments, |context, id| {
+        Ok(coracle_container::pause(&context.store()?, id)?)
+    })
+});
+
+/// `resume ID`: thaws what `pause` froze.
+pub(super) const RESUME: Verb = verb("resume", "Thaw the container's processes", |arguments| {
+    request(arguments, |context, id| {
+        Ok(coracle_container::resume(&context.store()?, id)?)
+    })
+});
+
+const fn verb(
+    name: &'static str,
+    about: &'static str,
+    read: fn(&Arguments) -> Result<Box<dyn Request>, Usage>,
+) -> Verb {
+    Verb {
+        command: Command {
+            name,
+            synopsis: "ID",
+            about,
+            order: Order::Anywhere,
+            flags: &[],
+        },
+        needs_seal: false,
+        read,
+    }
+}
+
+type Act = fn(&Context, &ContainerId) -> Result<(), Error>;
+
+struct OnlyId(ContainerId, Act);
+
+fn request(arguments: &Arguments, act: Act) -> Result<Box<dyn Request>, Usage> {
+    Ok(Box::new(OnlyId(arguments.only_id()?, act)))
+}
+
+impl Request for OnlyId {
+    fn perform(&self, context: &Context) -> Result<i32, Error> {
+        (self.1)(context, &self.0)?;
+        Ok(0)
+    }
+}
