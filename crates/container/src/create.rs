@@ -18,5 +18,5 @@ pub fn create(store: &Store, options: &CreateOptions) -> Result<Vec<String>, Err
     let outputs = Connections::open(&options.outputs)?;
     let interrupts = interrupt::catch()?;
     let made = creation::make(store, &prepared, outputs, &interrupts, StartedBy::Start)?;
-    Ok(made.warnings)
+    Ok(made.running.warnings)
 }

@@ -52,13 +52,7 @@ pub(crate) struct Creation<'a> {
 pub(crate) struct Container {
     pub(crate) directory: Directory,
     pub(crate) record: Record,
-    pub(crate) init: Child,
-    /// The pty's master, where no socket has taken it.
-    pub(crate) console: Option<OwnedFd>,
-    /// The container's notify socket, when it was started.
-    pub(crate) proxy: Option<Proxy>,
-    /// One line each.
-    pub(crate) warnings: Vec<String>,
+    pub(crate) running: Running,
 }
 
 /// Carries the plan out. On failure everything made is taken back, and poststop hooks run if hooks
@@ -78,10 +72,14 @@ pub(crate) fn make(
 }
 
 /// Init, and what it has left to do for us.
+#[derive(Debug)]
 pub(crate) struct Running {
     pub(crate) init: Child,
+    /// The pty's master, where no socket has taken it.
     pub(crate) console: Option<OwnedFd>,
+    /// The container's notify socket, when it was started.
     pub(crate) proxy: Option<Proxy>,
+    /// One line each.
     pub(crate) warnings: Vec<String>,
 }
 
@@ -257,20 +255,12 @@ impl<'a> Creation<'a> {
     }
 
     /// The container is made.
-    pub(crate) fn end(self, running: Running) -> Container {
-        let Running {
-            init,
-            console,
-            proxy,
-            warnings,
-        } = running;
+    pub(crate) fn end(self, mut running: Running) -> Container {
+        running.warnings = [&self.prepared.plan.warnings[..], &running.warnings].concat();
         Container {
             directory: self.directory,
             record: self.record,
-            init,
-            console,
-            proxy,
-            warnings: [&self.prepared.plan.warnings[..], &warnings].concat(),
+            running,
         }
     }
 

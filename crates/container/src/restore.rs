@@ -22,7 +22,7 @@ use crate::error::{Error, io_errno};
 use crate::identity::Identity;
 use crate::interrupt;
 use crate::notify::Proxy;
-use crate::options::{After, Attachment, CreateOptions, Subreaper};
+use crate::options::RunOptions;
 use crate::outputs::Connections;
 use crate::prepare::{self, Prepared};
 use crate::record::Record;
@@ -32,8 +32,8 @@ use crate::store::Store;
 /// The options of `restore`.
 #[derive(Clone, Debug)]
 pub struct RestoreOptions {
-    /// As for `create`.
-    pub create: CreateOptions,
+    /// As for `run`.
+    pub run: RunOptions,
     /// Where the images are.
     pub image_path: PathBuf,
     /// Where logs and statistics go, if not there as well.
@@ -44,12 +44,6 @@ pub struct RestoreOptions {
     pub cgroups: CgroupsMode,
     /// Labels of security modules that are set anew.
     pub labels: LsmLabels,
-    /// Whether `restore` waits for the container.
-    pub attachment: Attachment,
-    /// What becomes of the container once it has ended.
-    pub after: After,
-    /// Whether orphans of the container become ours while we wait.
-    pub subreaper: Subreaper,
 }
 
 /// What was read and found before anything is made.
@@ -69,15 +63,15 @@ struct Ready<'a> {
 /// [`Error`]; nothing is left behind then.
 pub fn restore(store: &Store, options: &RestoreOptions) -> Result<Ended, Error> {
     let ready = prepare(store, options)?;
-    let outputs = Connections::open(&options.create.outputs)?;
-    let signals = run::catch_signals(options.attachment, options.subreaper)?;
+    let outputs = Connections::open(&options.run.create.outputs)?;
+    let signals = run::catch_signals(options.run.attachment, options.run.subreaper)?;
     let interrupts = interrupt::catch()?;
     let mut container = make(store, &ready, outputs, &interrupts)?;
     if signals.is_none() {
         // The program was ready before it was dumped.
-        container.proxy = None;
+        container.running.proxy = None;
     }
-    run::finish(container, signals, interrupts, options.after)
+    run::finish(container, signals, interrupts, options.run.after)
 }
 
 /// Reads bundle, machine and images: all that can be refused is refused here.
@@ -88,7 +82,7 @@ fn prepare<'a>(store: &Store, options: &'a RestoreOptions) -> Result<Ready<'a>, 
         Need::Restore,
     )?;
     let criu = coracle_checkpoint::find()?;
-    let prepared = prepare::prepare(store, &options.create, options.attachment)?;
+    let prepared = prepare::prepare(store, &options.run.create, options.run.attachment)?;
     let config = &prepared.bundle.config;
     if !config.linux.net_devices.is_empty() {
         return Err(Error::Value {
@@ -134,7 +128,7 @@ fn make(
     match made {
         Ok(running) => Ok(creation.end(running)),
         Err(error) => {
-            let _ = delete::end_processes(&ready.options.create.id, &creation.record);
+            let _ = delete::end_processes(&ready.options.run.create.id, &creation.record);
             Err(creation.take_back(error))
         }
     }
@@ -166,7 +160,7 @@ fn build(creation: &mut Creation, ready: &Ready) -> Result<Running, Error> {
         restoring.notified(notification)
     })?;
     let init = restoring.init.ok_or(Error::Ended {
-        id: ready.options.create.id.clone(),
+        id: ready.options.run.create.id.clone(),
         hint: "",
     })?;
     Ok(Running {

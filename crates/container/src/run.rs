@@ -55,10 +55,7 @@ pub(crate) fn finish(
     let Container {
         directory,
         record,
-        init,
-        console,
-        proxy,
-        warnings,
+        running,
     } = container;
     start::poststart(&directory, &record, &interrupts)?;
     match &signals {
@@ -67,18 +64,19 @@ pub(crate) fn finish(
     }
     let (code, failures) = match signals {
         Some(signals) => {
-            let waited = signals.wait(&init, console, proxy.as_ref());
+            let waited = signals.wait(&running.init, running.console, running.proxy.as_ref());
             end(waited, &directory, after)?
         }
         None => {
-            let passed_on = proxy.map(|proxy| proxy.await_ready(init.pidfd.as_fd()));
+            let init = running.init.pidfd.as_fd();
+            let passed_on = running.proxy.map(|proxy| proxy.await_ready(init));
             let failed = passed_on.and_then(Result::err);
             (0, failed.iter().map(ToString::to_string).collect())
         }
     };
     Ok(Ended {
         code,
-        warnings,
+        warnings: running.warnings,
         failures,
     })
 }

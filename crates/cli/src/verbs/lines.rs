@@ -205,6 +205,10 @@ fn show_network(shown: &mut Shown, network: &NetworkFlags) {
 
 fn show_run(shown: &mut Shown, options: &RunOptions) {
     show_create(shown, &options.create);
+    show_ending(shown, options);
+}
+
+fn show_ending(shown: &mut Shown, options: &RunOptions) {
     shown.word("detach", options.attachment == Attachment::Detached);
     shown.word("keep", options.after == After::Keep);
     shown.word("no-subreaper", options.subreaper == Subreaper::No);
@@ -235,14 +239,12 @@ fn show_criu(shown: &mut Shown, (images, work, flags): Criu, cgroups: CgroupsMod
 }
 
 fn show_restore(shown: &mut Shown, options: &RestoreOptions) {
-    show_create(shown, &options.create);
+    show_create(shown, &options.run.create);
     let criu = (&options.image_path, &options.work_path, options.flags);
     show_criu(shown, criu, options.cgroups);
     shown.value("lsm", options.labels.profile.as_ref());
     shown.value("context", options.labels.mount_context.as_ref());
-    shown.word("detach", options.attachment == Attachment::Detached);
-    shown.word("keep", options.after == After::Keep);
-    shown.word("no-subreaper", options.subreaper == Subreaper::No);
+    show_ending(shown, &options.run);
 }
 
 fn show_exec(shown: &mut Shown, options: &ExecOptions) {

@@ -44,9 +44,8 @@ const FLAGS: &[Flag] = &[
 
 fn read(arguments: &Arguments) -> Result<RestoreOptions, Usage> {
     let shared = checkpoint::read_shared(arguments)?;
-    let run = run::read(arguments)?;
     Ok(RestoreOptions {
-        create: run.create,
+        run: run::read(arguments)?,
         image_path: shared.image_path,
         work_path: shared.work_path,
         flags: shared.flags,
@@ -55,9 +54,6 @@ fn read(arguments: &Arguments) -> Result<RestoreOptions, Usage> {
             profile: arguments.text("lsm-profile")?,
             mount_context: arguments.text("lsm-mount-context")?,
         },
-        attachment: run.attachment,
-        after: run.after,
-        subreaper: run.subreaper,
     })
 }
 
