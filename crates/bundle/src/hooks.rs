@@ -2,39 +2,64 @@
 
 use std::ffi::CString;
 
-/// The six hook points in the order of the life cycle.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum HookPoint {
+macro_rules! points {
+    ($($(#[$doc:meta])* $point:ident $field:ident $name:literal;)*) => {
+        /// The six hook points in the order of the life cycle.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum HookPoint { $($(#[$doc])* $point,)* }
+
+        /// What there is at each hook point, in order.
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub struct PerPoint<T> { $($(#[$doc])* pub $field: Vec<T>,)* }
+
+        impl HookPoint {
+            /// The config's name of the point, e.g. `createRuntime`.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self { $(HookPoint::$point => $name,)* }
+            }
+        }
+
+        impl<T> Default for PerPoint<T> {
+            fn default() -> Self {
+                Self { $($field: Vec::new(),)* }
+            }
+        }
+
+        impl<T> PerPoint<T> {
+            /// What there is at one point. Heap-free.
+            #[must_use]
+            pub fn at(&self, point: HookPoint) -> &[T] {
+                match point { $(HookPoint::$point => &self.$field,)* }
+            }
+
+            /// What `make` makes of each.
+            #[must_use]
+            pub fn map<U>(&self, make: impl Fn(HookPoint, &T) -> U) -> PerPoint<U> {
+                let all = |point| self.at(point).iter().map(|one| make(point, one)).collect();
+                PerPoint { $($field: all(HookPoint::$point),)* }
+            }
+        }
+    };
+}
+
+points! {
     /// Obsolete; runs right before the next.
-    Prestart,
+    Prestart prestart "prestart";
     /// In the runtime's namespaces, before pivot_root(2).
-    CreateRuntime,
+    CreateRuntime create_runtime "createRuntime";
     /// In the container's namespaces, before pivot_root(2).
-    CreateContainer,
+    CreateContainer create_container "createContainer";
     /// In the container, before the process is executed.
-    StartContainer,
+    StartContainer start_container "startContainer";
     /// In the runtime's namespaces, after the process was executed.
-    Poststart,
+    Poststart poststart "poststart";
     /// In the runtime's namespaces, after the container is gone.
-    Poststop,
+    Poststop poststop "poststop";
 }
 
 /// The hooks of a container, in listed order.
-#[derive(Clone, Debug, Default)]
-pub struct Hooks {
-    /// [`HookPoint::Prestart`].
-    pub prestart: Vec<Hook>,
-    /// [`HookPoint::CreateRuntime`].
-    pub create_runtime: Vec<Hook>,
-    /// [`HookPoint::CreateContainer`].
-    pub create_container: Vec<Hook>,
-    /// [`HookPoint::StartContainer`].
-    pub start_container: Vec<Hook>,
-    /// [`HookPoint::Poststart`].
-    pub poststart: Vec<Hook>,
-    /// [`HookPoint::Poststop`].
-    pub poststop: Vec<Hook>,
-}
+pub type Hooks = PerPoint<Hook>;
 
 /// A command to run at a hook point.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,34 +72,4 @@ pub struct Hook {
     pub env: Option<Vec<CString>>,
     /// Seconds, above zero.
     pub timeout_secs: Option<u32>,
-}
-
-impl Hooks {
-    /// The hooks of one point, in listed order.
-    #[must_use]
-    pub fn at(&self, point: HookPoint) -> &[Hook] {
-        match point {
-            HookPoint::Prestart => &self.prestart,
-            HookPoint::CreateRuntime => &self.create_runtime,
-            HookPoint::CreateContainer => &self.create_container,
-            HookPoint::StartContainer => &self.start_container,
-            HookPoint::Poststart => &self.poststart,
-            HookPoint::Poststop => &self.poststop,
-        }
-    }
-}
-
-impl HookPoint {
-    /// The config's name of the point, e.g. `createRuntime`.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            HookPoint::Prestart => "prestart",
-            HookPoint::CreateRuntime => "createRuntime",
-            HookPoint::CreateContainer => "createContainer",
-            HookPoint::StartContainer => "startContainer",
-            HookPoint::Poststart => "poststart",
-            HookPoint::Poststop => "poststop",
-        }
-    }
 }

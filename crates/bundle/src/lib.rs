@@ -66,7 +66,7 @@ mod fixture;
 
 pub use capability::parse_capability;
 pub use error::{Document, Error, member};
-pub use hooks::{Hook, HookPoint, Hooks};
+pub use hooks::{Hook, HookPoint, Hooks, PerPoint};
 pub use id::ContainerId;
 pub use linux::*;
 pub use load::{MAX_CONFIG_BYTES, load, parse, parse_process, parse_resources};

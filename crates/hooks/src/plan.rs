@@ -1,7 +1,7 @@
 //! From `hooks` to command lines. Pure.
 
 use crate::error::{self, attempted};
-use coracle_bundle::{Hook, HookPoint, Hooks};
+use coracle_bundle::{Hook, HookPoint, Hooks, PerPoint};
 use coracle_sys::{Fault, StringArray};
 use std::ffi::{CStr, CString};
 use std::time::Duration;
@@ -31,56 +31,29 @@ pub struct Command {
 
 /// The command lines of all hook points, each list in its order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Plan {
-    prestart: Vec<Command>,
-    create_runtime: Vec<Command>,
-    create_container: Vec<Command>,
-    start_container: Vec<Command>,
-    poststart: Vec<Command>,
-    poststop: Vec<Command>,
-}
+pub struct Plan(PerPoint<Command>);
 
 /// The plan for these hooks; `process_env` is the environment that the process gets.
 ///
 /// Source: config.md § POSIX-platform Hooks.
 #[must_use]
 pub fn plan(hooks: &Hooks, process_env: &[CString]) -> Plan {
-    let default = [DEFAULT_ENVIRONMENT.to_owned()];
-    let of = |point: HookPoint, env: &[CString]| -> Vec<Command> {
-        let hooks = hooks.at(point).iter();
-        hooks.map(|hook| command(hook, env)).collect()
-    };
-    Plan {
-        prestart: of(HookPoint::Prestart, &default),
-        create_runtime: of(HookPoint::CreateRuntime, &default),
-        create_container: of(HookPoint::CreateContainer, &default)
-            .into_iter()
-            .map(|command| Command {
-                dies_with_init: true,
-                ..command
-            })
-            .collect(),
-        start_container: hooks
-            .at(HookPoint::StartContainer)
-            .iter()
-            .map(|hook| Command {
-                of_process: hook.env.is_none(),
-                ..command(hook, process_env)
-            })
-            .collect(),
-        poststart: of(HookPoint::Poststart, &default),
-        poststop: of(HookPoint::Poststop, &default),
-    }
+    Plan(hooks.map(|point, hook| command(point, hook, process_env)))
 }
 
-fn command(hook: &Hook, default_env: &[CString]) -> Command {
-    let env = hook.env.as_deref().unwrap_or(default_env);
+fn command(point: HookPoint, hook: &Hook, process_env: &[CString]) -> Command {
+    let default = [DEFAULT_ENVIRONMENT.to_owned()];
+    let default = match point {
+        HookPoint::StartContainer => process_env,
+        _ => &default,
+    };
+    let env = hook.env.as_deref().unwrap_or(default);
     Command {
         path: hook.path.clone(),
         argv: StringArray::new(hook.args.clone()),
         env: StringArray::new(env.to_vec()),
-        of_process: false,
-        dies_with_init: false,
+        of_process: point == HookPoint::StartContainer && hook.env.is_none(),
+        dies_with_init: point == HookPoint::CreateContainer,
         timeout: hook
             .timeout_secs
             .map(|seconds| Duration::from_secs(seconds.into())),
@@ -91,14 +64,7 @@ impl Plan {
     /// The commands of one point.
     #[must_use]
     pub fn at(&self, point: HookPoint) -> &[Command] {
-        match point {
-            HookPoint::Prestart => &self.prestart,
-            HookPoint::CreateRuntime => &self.create_runtime,
-            HookPoint::CreateContainer => &self.create_container,
-            HookPoint::StartContainer => &self.start_container,
-            HookPoint::Poststart => &self.poststart,
-            HookPoint::Poststop => &self.poststop,
-        }
+        self.0.at(point)
     }
 
     /// Number of steps at a point: one a hook.
