@@ -15,7 +15,7 @@ use nix::unistd::Uid;
 
 use crate::delete;
 use crate::descriptors;
-use crate::error::{Error, io_errno};
+use crate::error::Error;
 use crate::identity::has_ended;
 use crate::inspect::allow;
 use crate::lock;
@@ -25,6 +25,7 @@ use crate::record::Record;
 use crate::restore;
 use crate::status::{Status, Verb};
 use crate::store::Store;
+use coracle_text::io_errno;
 
 /// The options of `checkpoint`.
 #[derive(Clone, Debug)]

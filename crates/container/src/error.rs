@@ -309,8 +309,3 @@ impl Error {
         }
     }
 }
-
-/// The errno behind an error of the standard library.
-pub(crate) fn io_errno(error: &std::io::Error) -> Errno {
-    error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
-}

@@ -11,7 +11,8 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
 use nix::sys::stat::{Mode, SFlag, fstat};
 
-use crate::error::{Error, io_errno};
+use crate::error::Error;
+use coracle_text::io_errno;
 
 /// For open(2): a FIFO must not hold us, and a terminal must not become ours.
 pub(crate) const FLAGS: OFlag = OFlag::O_RDONLY

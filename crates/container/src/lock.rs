@@ -52,7 +52,7 @@ pub(crate) fn acquire(directory: &Directory) -> Result<Lock, Error> {
     let handle = directory
         .handle()
         .try_clone_to_owned()
-        .map_err(|e| failed(crate::error::io_errno(&e)))?;
+        .map_err(|e| failed(coracle_text::io_errno(&e)))?;
     let lock = take(handle, (Kind::Exclusive, LIMIT), None).map_err(failed)?;
     lock.ok_or_else(|| Error::Busy {
         id: directory.id.clone(),

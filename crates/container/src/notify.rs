@@ -10,8 +10,9 @@ use std::path::Path;
 
 use nix::sys::stat::{Mode, umask};
 
-use crate::error::{Error, io_errno};
+use crate::error::Error;
 use crate::store::Directory;
+use coracle_text::io_errno;
 
 /// Where the container finds the directory of the socket.
 pub(crate) const DIRECTORY: &str = "/run/notify";

@@ -13,10 +13,11 @@ use coracle_sys::CloseRange;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
-use crate::error::{Error, io_errno};
+use crate::error::Error;
 use crate::options::Outputs;
 use crate::relay;
 use crate::store::open_directory;
+use coracle_text::io_errno;
 
 /// A stream socket of the caller's, connected before anything is made.
 #[derive(Debug)]

@@ -18,7 +18,7 @@ use nix::unistd::Pid;
 
 use crate::creation::{Container, Creation, Running};
 use crate::delete;
-use crate::error::{Error, io_errno};
+use crate::error::Error;
 use crate::identity::Identity;
 use crate::interrupt;
 use crate::notify::Proxy;
@@ -28,6 +28,7 @@ use crate::prepare::{self, Prepared};
 use crate::record::Record;
 use crate::run::{self, Ended};
 use crate::store::Store;
+use coracle_text::io_errno;
 
 /// The options of `restore`.
 #[derive(Clone, Debug)]

@@ -27,10 +27,11 @@ use nix::sys::stat::{FchmodatFlags, FileStat, Mode, fchmodat, fstat, fstatat, mk
 use nix::unistd::{UnlinkatFlags, mkfifoat, unlinkat};
 
 use crate::clear::{clear, open_below};
-use crate::error::{Error, io_errno};
+use crate::error::Error;
 use crate::input::{self, Problem};
 use crate::progress::Progress;
 use crate::record::{Record, Unreadable, maker};
+use coracle_text::io_errno;
 
 /// Not `state.json`, which runc takes for its own in a state root that both use, and fails.
 const RECORD: &str = "record.json";

@@ -273,7 +273,7 @@ impl<'p> Launch<'p> {
                 .try_clone_to_owned()
                 .map_err(|error| Error::Runtime {
                     attempted: "hold the container's network namespace",
-                    errno: error.raw_os_error().map_or(Errno::EIO, Errno::from_raw),
+                    errno: coracle_text::io_errno(&error),
                 })?,
             None => self.network_namespace()?,
         };

@@ -31,6 +31,12 @@ pub fn errno_text(errno: Errno) -> String {
     format!("{first}{} ({errno:?})", letters.as_str())
 }
 
+/// The errno behind an error of the standard library; `EIO` if it has none.
+#[must_use]
+pub fn io_errno(error: &std::io::Error) -> Errno {
+    error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
+}
+
 /// Makes `enum Check` of a crate: the checks of its own that can fail after the clone, each with
 /// the words for it, and `From<Check>` for [`Cause`]. A number means something in this crate only.
 #[macro_export]

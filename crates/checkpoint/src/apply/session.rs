@@ -445,7 +445,7 @@ fn opened(request: &Request) -> Result<Vec<OwnedFd>, Error> {
         let copy = stream.try_clone_to_owned();
         copy.map_err(|error| Error::System {
             attempted: "duplicate a standard stream",
-            errno: error.raw_os_error().map_or(Errno::EIO, Errno::from_raw),
+            errno: coracle_text::io_errno(&error),
         })
     });
     let namespaces = request.namespaces.iter().map(|(_, path)| {

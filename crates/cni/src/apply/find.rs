@@ -7,6 +7,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use coracle_text::io_errno;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
@@ -109,7 +110,7 @@ fn contents(file: &Path) -> Result<Vec<u8>, Error> {
         move |error: std::io::Error| Error::Read {
             call,
             path: file.to_owned(),
-            errno: errno(&error),
+            errno: io_errno(&error),
         }
     };
     // Non-blocking: a FIFO in this place must not hold us.
@@ -162,9 +163,4 @@ pub fn locate(network: &str, plugin: &Plugin, search: &Search) -> Result<PathBuf
             plugin: plugin.kind().to_owned(),
             dirs: search.bin_dirs.clone(),
         })
-}
-
-/// The errno behind an error of the standard library.
-fn errno(error: &std::io::Error) -> Errno {
-    error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
 }

@@ -5,6 +5,7 @@ use super::init::stay_in_user_namespace;
 use crate::{Error, How, IdMap, Join, Maps, Plan, Setgroups, Step};
 use coracle_bundle::{IdMapping, IdMappings};
 use coracle_sys::{Call, Cloned, NamespaceFlags, NamespaceKind, Parentage, ProcFs};
+use coracle_text::io_errno;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open as open_path};
 use nix::sys::stat::{Mode, fstat};
@@ -46,7 +47,7 @@ pub fn open_exec(plan: &Plan, init: BorrowedFd<'_>) -> Result<Inherited, Error> 
     let each = |steps: &[Step]| -> Result<Vec<_>, Error> {
         let copies = steps.iter().map(copy).collect::<Result<_, _>>();
         copies.map_err(|error| Error::HoldProcess {
-            errno: errno_of(&error),
+            errno: io_errno(&error),
         })
     };
     Ok(Inherited {
@@ -173,7 +174,7 @@ fn read_map(procfs: &ProcFs, pid: Pid, name: &str) -> nix::Result<String> {
     let file = procfs.open(&path, OFlag::O_RDONLY)?;
     let mut text = String::new();
     let read = std::fs::File::from(file).read_to_string(&mut text);
-    read.map_err(|error| errno_of(&error))?;
+    read.map_err(|error| io_errno(&error))?;
     Ok(text)
 }
 
@@ -268,7 +269,7 @@ fn run_helper((program, hint): (&Path, &str), pid: Pid, arguments: &[String]) ->
         .output()
         .map_err(|error| Error::StartHelper {
             program: program.to_owned(),
-            errno: errno_of(&error),
+            errno: io_errno(&error),
         })?;
     if output.status.success() {
         return Ok(());
@@ -293,10 +294,6 @@ fn procfs() -> Result<ProcFs, Error> {
 
 fn proc_path(pid: Pid, file: &str) -> nix::Result<CString> {
     CString::new(format!("{pid}/{file}")).map_err(|_| Errno::EINVAL)
-}
-
-fn errno_of(error: &std::io::Error) -> Errno {
-    error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
 }
 
 #[cfg(test)]

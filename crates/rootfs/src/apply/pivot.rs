@@ -119,7 +119,7 @@ fn change_root(inherited: &Inherited) -> Result<(), Failure> {
 /// The full procfs and sysfs mounts that do not lie in the root. For the runtime.
 pub(super) fn outside(root: &Path) -> Result<Vec<CString>, Error> {
     let text = std::fs::read("/proc/self/mountinfo").map_err(|error| Error::HostMounts {
-        errno: Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)),
+        errno: coracle_text::io_errno(&error),
     })?;
     Ok(full_instances(&text, root))
 }
