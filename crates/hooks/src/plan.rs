@@ -3,13 +3,9 @@
 use crate::error::{self, attempted};
 use coracle_bundle::{Hook, HookPoint, Hooks, PerPoint};
 use coracle_sys::{Fault, StringArray};
-use std::ffi::{CStr, CString};
+use coracle_text::DEFAULT_PATH;
+use std::ffi::CString;
 use std::time::Duration;
-
-/// For a hook of the runtime's namespaces that has none of its own. The caller's may hold secrets,
-/// and what is in it should not decide what a hook does.
-const DEFAULT_ENVIRONMENT: &CStr =
-    c"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// One program to run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,7 +38,9 @@ pub fn plan(hooks: &Hooks, process_env: &[CString]) -> Plan {
 }
 
 fn command(point: HookPoint, hook: &Hook, process_env: &[CString]) -> Command {
-    let default = [DEFAULT_ENVIRONMENT.to_owned()];
+    // Not the caller's: that may hold secrets, and should not decide what a hook does.
+    let default = CString::new(format!("PATH={DEFAULT_PATH}"));
+    let default: Vec<CString> = default.into_iter().collect();
     let default = match point {
         HookPoint::StartContainer => process_env,
         _ => &default,
@@ -160,7 +158,10 @@ mod tests {
         let inside = env_at(HookPoint::StartContainer, None);
         assert_eq!(inside, [c"TERM=xterm".to_owned()]);
         let outside = env_at(HookPoint::CreateContainer, None);
-        assert_eq!(outside, [DEFAULT_ENVIRONMENT.to_owned()]);
+        assert_eq!(
+            outside,
+            [c"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned()]
+        );
         for point in [HookPoint::StartContainer, HookPoint::CreateContainer] {
             assert_eq!(env_at(point, Some(Vec::new())), Vec::<CString>::new());
             let own = vec![c"A=1".to_owned()];

@@ -1,9 +1,7 @@
 //! Texts about who the caller is: `/etc/passwd`, `/etc/subuid`, `setgroups`, `PATH`.
 
+use coracle_text::DEFAULT_PATH;
 use std::path::{Path, PathBuf};
-
-/// Where helpers are looked for besides `PATH`, which an engine may have emptied.
-const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The name of `uid` in `/etc/passwd`: passwd(5), the first line that fits.
 pub(crate) fn user_name(passwd: &str, uid: u32) -> Option<&str> {
@@ -41,7 +39,8 @@ pub(crate) fn allows_setgroups(text: &str) -> bool {
     text.trim() != "deny"
 }
 
-/// The first place in `PATH`, then in the default one, at which `is_program` holds for `name`.
+/// The first place in `PATH`, which an engine may have emptied, then in the default one, at which
+/// `is_program` holds for `name`.
 ///
 /// Relative entries are left out: what lies in the current directory, a bundle, is not ours.
 pub(crate) fn find_program(

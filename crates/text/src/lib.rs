@@ -12,6 +12,9 @@
 use coracle_sys::{Cause, ExitStatus};
 use nix::errno::Errno;
 
+/// The `PATH` of programs that have none, and where the runtime looks after the caller's own.
+pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
 /// The errno's usual text, begun in lower case as Go does it, and its name: `permission denied
 /// (EACCES)`. Engines match on these texts.
 ///

@@ -7,12 +7,10 @@ use std::path::{Path, PathBuf};
 use nix::unistd::{AccessFlags, access};
 
 use crate::error::Error;
+use coracle_text::DEFAULT_PATH;
 
-/// Where programs are looked for besides `PATH`: engines call us without one.
-pub(super) const DEFAULT_PATH: &str =
-    "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-
-/// The first `criu` of `PATH` and of the default places that can be executed.
+/// The first `criu` of `PATH` and of the default places that can be executed: engines call us
+/// without a `PATH`.
 ///
 /// # Errors
 /// [`Error::NotFound`].

@@ -5,13 +5,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use coracle_sys::StringArray;
+use coracle_text::DEFAULT_PATH;
 use serde_json::{Map, Value, json};
 
 use super::list::{NetworkList, Plugin};
 use super::verb::Verb;
-
-/// Plugins look for `iptables` and the like. The caller's own path should not decide what they run.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// What the call is about, apart from the network.
 #[derive(Clone, Copy, Debug, Default)]
@@ -68,7 +66,9 @@ fn environment(verb: Verb, arguments: &Arguments) -> StringArray {
         ),
         ("CNI_IFNAME", OsStr::new(arguments.interface)),
         ("CNI_PATH", &dirs),
-        ("PATH", OsStr::new(PATH)),
+        // Plugins look for `iptables` and the like. The caller's own path should not decide what
+        // they run.
+        ("PATH", OsStr::new(DEFAULT_PATH)),
     ];
     let present = variables.into_iter().filter(|(_, value)| !value.is_empty());
     let bytes = present.map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes()].concat());

@@ -2,10 +2,8 @@
 
 use coracle_bundle::Process;
 use coracle_sys::StringArray;
+use coracle_text::DEFAULT_PATH;
 use std::ffi::{CStr, CString};
-
-/// Where programs are looked for when the environment has no PATH.
-const PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// What execve(2) takes.
 #[derive(Clone, Debug)]
@@ -22,7 +20,9 @@ impl Program {
     pub(crate) fn new(process: &Process, added: &[CString]) -> Self {
         let env = environment(&process.env, added);
         Self {
-            path: value(&env, b"PATH").unwrap_or(PATH).to_vec(),
+            path: value(&env, b"PATH")
+                .unwrap_or(DEFAULT_PATH.as_bytes())
+                .to_vec(),
             args: StringArray::new(process.args.clone()),
             env: StringArray::new(env),
         }
