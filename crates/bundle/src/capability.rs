@@ -18,6 +18,14 @@ pub(crate) fn parse_prefixed(name: &str) -> Option<u8> {
         .map(|capability: Capability| capability.index())
 }
 
+/// `CAP_CHOWN` by its number; `None` above the last that this build knows.
+#[must_use]
+pub fn capability_name(number: u8) -> Option<String> {
+    let mut all = caps::all().into_iter();
+    let found = all.find(|capability| capability.index() == number);
+    found.map(|capability| capability.to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -28,6 +36,11 @@ mod tests {
         assert_eq!(parse_capability("CAP_CHECKPOINT_RESTORE"), Some(40));
         assert_eq!(parse_capability("NET_RAW"), Some(13));
         assert_eq!(parse_prefixed("NET_RAW"), None);
+        assert_eq!(
+            capability_name(40).as_deref(),
+            Some("CAP_CHECKPOINT_RESTORE")
+        );
+        assert_eq!(capability_name(41), None);
         for unknown in [
             "",
             "CAP_",
@@ -53,6 +66,7 @@ mod tests {
                 Some(capability.index()),
                 "{name}"
             );
+            assert_eq!(capability_name(capability.index()), Some(name));
         }
     }
 }

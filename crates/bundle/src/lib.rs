@@ -64,7 +64,7 @@ mod validate;
 #[cfg(test)]
 mod fixture;
 
-pub use capability::parse_capability;
+pub use capability::{capability_name, parse_capability};
 pub use error::{Document, Error, member};
 pub use hooks::{Hook, HookPoint, Hooks, PerPoint};
 pub use id::ContainerId;
