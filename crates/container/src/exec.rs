@@ -223,10 +223,7 @@ fn plan(
     let host = coracle_host::probe(coracle_process::needs(config, Some(process)))?;
     let namespaces = coracle_host::namespaces_of(init.pid)?;
     let options = coracle_launch::Options {
-        id: options.id.clone(),
-        manager: Default::default(),
-        rootless: Default::default(),
-        change_root: Default::default(),
+        id: &options.id,
         // The flag of `create` holds for `exec` too.
         keyring: match record.no_new_keyring {
             true => Keyring::Inherited,
@@ -234,9 +231,8 @@ fn plan(
         },
         environment: Vec::new(),
         preserved_fds,
-        network: None,
     };
-    let plan = coracle_launch::plan_exec(process, config, &namespaces, &host, &options)?;
+    let plan = coracle_launch::plan_exec(process, config, &namespaces, &host, options)?;
     coracle_launch::check(&plan)?;
     Ok(plan)
 }

@@ -77,7 +77,7 @@ pub use kill::kill;
 pub use networks::{Network, Released, check_network, gc, inspect_network, networks};
 pub use options::{
     After, Attachment, CgroupManager, ChangeRoot, CreateOptions, ExecOptions, ExecProcess, Force,
-    Keyring, Outputs, Rootless, RunOptions, Scope, Subreaper,
+    Keyring, LaunchFlags, Outputs, Rootless, RunOptions, Scope, Subreaper,
 };
 pub use progress::Progress;
 pub use restore::{RestoreOptions, restore};

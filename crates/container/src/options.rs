@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use coracle_bundle::ContainerId;
 pub use coracle_cgroups::{Manager as CgroupManager, Rootless};
 use coracle_cni::{Flags, Search};
-pub use coracle_launch::{ChangeRoot, Keyring};
+pub use coracle_launch::{ChangeRoot, Flags as LaunchFlags, Keyring};
 
 /// The options of `create`.
 #[derive(Clone, Debug)]
@@ -17,16 +17,12 @@ pub struct CreateOptions {
     pub id: ContainerId,
     /// Where descriptors and pid of init go.
     pub outputs: Outputs,
-    /// How the root is changed.
-    pub change_root: ChangeRoot,
+    /// Who manages the cgroup, what rights it takes, how the root is changed.
+    pub launch: LaunchFlags,
     /// Whether the container gets a session keyring of its own.
     pub keyring: Keyring,
     /// How many descriptors from 3 on (after LISTEN_FDS) the container keeps.
     pub preserve_fds: u32,
-    /// Who manages the cgroup.
-    pub cgroup_manager: CgroupManager,
-    /// Whether missing rights on cgroups are forgiven.
-    pub rootless: Rootless,
     /// The network, as the flags request it.
     pub network: Flags,
     /// Where networks and plugins are.

@@ -60,22 +60,15 @@ pub(crate) fn prepare<'a>(
         environment.push(notify::ENVIRONMENT.to_owned());
     }
     let process = bundle.config.process.as_ref();
-    let needs = coracle_launch::needs(&bundle.config, process, options.cgroup_manager);
+    let needs = coracle_launch::needs(&bundle.config, process, options.launch.cgroup_manager);
     let host = coracle_host::probe(needs)?;
-    let plan = coracle_launch::plan(
-        &bundle,
-        &host,
-        &coracle_launch::Options {
-            id: options.id.clone(),
-            manager: options.cgroup_manager,
-            rootless: options.rootless,
-            change_root: options.change_root,
-            keyring: options.keyring,
-            environment,
-            preserved_fds,
-            network: wanted,
-        },
-    )?;
+    let requested = coracle_launch::Options {
+        id: &options.id,
+        keyring: options.keyring,
+        environment,
+        preserved_fds,
+    };
+    let plan = coracle_launch::plan(&bundle, &host, requested, options.launch, wanted.as_ref())?;
     coracle_launch::check(&plan)?;
     networks::check_requested(store, &options.id, plan.network.as_ref())?;
     progress.planned(&plan);

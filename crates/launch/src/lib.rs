@@ -41,6 +41,6 @@ pub use filter::{Filter, Moment};
 pub use inherited::{Fifos, Release, Request, Target};
 pub use launch::{Caller, ContainerState, launch};
 pub use message::{Message, Stage};
-pub use plan::{ChangeRoot, Keyring, Options, Plan, check, needs, plan, plan_exec};
+pub use plan::{ChangeRoot, Flags, Keyring, Options, Plan, check, needs, plan, plan_exec};
 pub use runtime::{Child, Launch, hint_of_end};
 pub use seal::seal;

@@ -18,25 +18,28 @@ pub use coracle_rootfs::ChangeRoot;
 /// Whether the container gets a session keyring of its own.
 pub use coracle_process::Keyring;
 
-/// What the caller asks besides the config.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// The container's id.
-    pub id: ContainerId,
+/// What the caller asks of a creation besides the config.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Flags {
     /// Who manages the cgroup.
-    pub manager: Manager,
+    pub cgroup_manager: Manager,
     /// Whether missing rights on cgroups are forgiven.
     pub rootless: Rootless,
     /// How the root is changed.
     pub change_root: ChangeRoot,
+}
+
+/// What the caller asks of a process, the first or one more, besides the config.
+#[derive(Clone, Debug)]
+pub struct Options<'a> {
+    /// The container's id.
+    pub id: &'a ContainerId,
     /// The session keyring.
     pub keyring: Keyring,
     /// `KEY=VALUE` entries added to the process's environment: LISTEN_FDS, NOTIFY_SOCKET.
     pub environment: Vec<CString>,
     /// Descriptors from 3 on that the process keeps, in order.
     pub preserved_fds: Vec<u32>,
-    /// Networks to attach the container's new network namespace to.
-    pub network: Option<coracle_cni::Requested>,
 }
 
 /// Everything that will be done, before anything is done.
@@ -72,24 +75,35 @@ pub fn needs(config: &Config, process: Option<&Process>, manager: Manager) -> Ne
         | coracle_process::needs(config, process)
 }
 
-/// Plans the creation of a container. Pure: the bundle and the facts decide.
+/// Plans the creation of a container, whose new network namespace is attached to these networks.
+/// Pure: the bundle and the facts decide.
 ///
 /// # Errors
 /// [`Error`] naming the property that cannot be served.
-pub fn plan(bundle: &Bundle, host: &Host, options: &Options) -> Result<Plan, Error> {
+pub fn plan(
+    bundle: &Bundle,
+    host: &Host,
+    options: Options,
+    flags: Flags,
+    network: Option<&coracle_cni::Requested>,
+) -> Result<Plan, Error> {
     let config = &bundle.config;
     let namespaces = with_groups(config, coracle_namespaces::plan(&config.linux, host)?);
-    let cgroups = coracle_cgroups::plan(config, host, &cgroup_options(options))?;
+    let cgroup_options = coracle_cgroups::Options {
+        id: options.id.as_ref(),
+        manager: flags.cgroup_manager,
+        rootless: flags.rootless,
+    };
+    let cgroups = coracle_cgroups::plan(config, host, &cgroup_options)?;
     let groups = groups_control(&namespaces, host);
-    let process = coracle_process::plan(config, host, &process_options(options, groups))?;
+    let process = coracle_process::plan(config, host, &process_options(&options, groups))?;
     let no_new_privileges = config.process.as_ref().is_some_and(|p| p.no_new_privileges);
     let filter = filter::plan(config, no_new_privileges)?;
-    let context = context::rootfs(options.change_root, &cgroups);
+    let context = context::rootfs(flags.change_root, &cgroups);
     let rootfs = coracle_rootfs::plan(bundle, host, &context)?;
     let environment: Vec<_> = process.environment().map(CStr::to_owned).collect();
     let hooks = coracle_hooks::plan(&config.hooks, &environment);
-    let network = options.network.as_ref();
-    let network = network.map(|wanted| coracle_cni::plan(wanted, &options.id, host));
+    let network = network.map(|wanted| coracle_cni::plan(wanted, options.id, host));
     let warnings = [
         &config.warnings[..],
         &process.warnings,
@@ -106,7 +120,7 @@ pub fn plan(bundle: &Bundle, host: &Host, options: &Options) -> Result<Plan, Err
         hooks,
         network: network.transpose()?,
         warnings,
-        preserved_fds: options.preserved_fds.clone(),
+        preserved_fds: options.preserved_fds,
     })
 }
 
@@ -121,14 +135,13 @@ pub fn plan_exec(
     config: &Config,
     init: &NamespaceIds,
     host: &Host,
-    options: &Options,
+    options: Options,
 ) -> Result<Plan, Error> {
     let namespaces = with_groups(config, coracle_namespaces::plan_exec(init, host));
     let groups = groups_control(&namespaces, host);
-    let preserved_fds = options.preserved_fds.clone();
-    let options = process_options(options, groups);
     let filter = filter::plan(config, process.no_new_privileges)?;
-    let process = coracle_process::plan_exec(process, config, host, &options)?;
+    let process_options = process_options(&options, groups);
+    let process = coracle_process::plan_exec(process, config, host, &process_options)?;
     let warnings = [&process.warnings, notes(&filter)].concat();
     Ok(Plan {
         namespaces,
@@ -139,7 +152,7 @@ pub fn plan_exec(
         hooks: coracle_hooks::Plan::default(),
         network: None,
         warnings,
-        preserved_fds,
+        preserved_fds: options.preserved_fds,
     })
 }
 
@@ -168,17 +181,12 @@ fn notes(filter: &Option<Filter>) -> &[String] {
         .map_or(&[], |filter| &filter.program.notes[..])
 }
 
-fn cgroup_options(options: &Options) -> coracle_cgroups::Options<'_> {
-    coracle_cgroups::Options {
-        id: options.id.as_ref(),
-        manager: options.manager,
-        rootless: options.rootless,
-    }
-}
-
-fn process_options(options: &Options, groups: GroupsControl) -> coracle_process::Options<'_> {
+fn process_options<'a>(
+    options: &'a Options,
+    groups: GroupsControl,
+) -> coracle_process::Options<'a> {
     coracle_process::Options {
-        id: &options.id,
+        id: options.id,
         keyring: options.keyring,
         groups,
         environment: &options.environment,

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use coracle_bundle::{Bundle, Config, ContainerId};
-use coracle_cgroups::{Manager, Rootless};
+use coracle_cgroups::Manager;
 use coracle_host::fixture;
-use coracle_launch::{ChangeRoot, Keyring, Message, Options, Plan};
+use coracle_launch::{Flags, Keyring, Message, Options, Plan};
 use serde_json::{Value, json};
 
 /// A name, and what is done with the bytes.
@@ -51,13 +51,7 @@ pub fn process(bytes: &[u8]) {
             let Some(config) = parse(&base()) else { return };
             let host = fixture::v2();
             let own = host.namespaces;
-            let planned = coracle_launch::plan_exec(
-                &process,
-                &config,
-                &own,
-                &host,
-                &options(Manager::Cgroupfs),
-            );
+            let planned = coracle_launch::plan_exec(&process, &config, &own, &host, options(&id()));
             shown(planned);
         }
         Err(error) => is_a_line(&error.to_string()),
@@ -161,7 +155,12 @@ fn plan(config: Config) {
         fixture::unprivileged(),
     ] {
         for manager in [Manager::Cgroupfs, Manager::Systemd] {
-            shown(coracle_launch::plan(&bundle, &host, &options(manager)));
+            let flags = Flags {
+                cgroup_manager: manager,
+                ..Flags::default()
+            };
+            let planned = coracle_launch::plan(&bundle, &host, options(&id()), flags, None);
+            shown(planned);
         }
     }
 }
@@ -174,16 +173,16 @@ fn shown(planned: Result<Plan, coracle_launch::Error>) {
     }
 }
 
-fn options(manager: Manager) -> Options {
+fn id() -> ContainerId {
+    ContainerId::parse("fuzzed").unwrap_or_else(|_| unreachable!("a valid id"))
+}
+
+fn options(id: &ContainerId) -> Options<'_> {
     Options {
-        id: ContainerId::parse("fuzzed").unwrap_or_else(|_| unreachable!("a valid id")),
-        manager,
-        rootless: Rootless::Auto,
-        change_root: ChangeRoot::PivotRoot,
+        id,
         keyring: Keyring::New,
         environment: Vec::new(),
         preserved_fds: Vec::new(),
-        network: None,
     }
 }
 

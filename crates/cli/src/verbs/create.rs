@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use coracle_bundle::ContainerId;
-use coracle_container::{ChangeRoot, CreateOptions, Keyring};
+use coracle_container::{ChangeRoot, CreateOptions, Keyring, LaunchFlags};
 
 use super::verb::{Context, Request, Verb};
 use crate::arguments::table::{Command, Flag, OUTPUTS, Order, switch, value};
@@ -46,16 +46,20 @@ pub(super) fn options(
     id: ContainerId,
     bundle: Option<PathBuf>,
 ) -> Result<CreateOptions, Usage> {
+    let change_root =
+        arguments.choose("no-pivot", ChangeRoot::MoveAndChroot, ChangeRoot::PivotRoot);
     let keyring = arguments.choose("no-new-keyring", Keyring::Inherited, Keyring::New);
     Ok(CreateOptions {
         bundle: bundle.unwrap_or_else(|| PathBuf::from(".")),
         id,
         outputs: arguments.outputs(),
-        change_root: arguments.choose("no-pivot", ChangeRoot::MoveAndChroot, ChangeRoot::PivotRoot),
+        launch: LaunchFlags {
+            cgroup_manager: arguments.global.cgroup_manager,
+            rootless: arguments.global.rootless,
+            change_root,
+        },
         keyring,
         preserve_fds: arguments.preserve_fds()?,
-        cgroup_manager: arguments.global.cgroup_manager,
-        rootless: arguments.global.rootless,
         network: network::request(arguments)?,
         search: network::search(arguments)?,
     })

@@ -167,7 +167,10 @@ fn show_create(shown: &mut Shown, options: &CreateOptions) {
     shown.value("console", options.outputs.console_socket.as_ref());
     shown.value("pidfd", options.outputs.pidfd_socket.as_ref());
     shown.value("pid", options.outputs.pid_file.as_ref());
-    shown.word("no-pivot", options.change_root == ChangeRoot::MoveAndChroot);
+    shown.word(
+        "no-pivot",
+        options.launch.change_root == ChangeRoot::MoveAndChroot,
+    );
     shown.word("no-new-keyring", options.keyring == Keyring::Inherited);
     shown.value("fds", Some(options.preserve_fds).filter(|fds| *fds != 0));
     show_network(shown, &options.network);
