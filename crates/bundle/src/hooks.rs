@@ -13,6 +13,9 @@ macro_rules! points {
         pub struct PerPoint<T> { $($(#[$doc])* pub $field: Vec<T>,)* }
 
         impl HookPoint {
+            /// In the order of the life cycle.
+            pub const ALL: [HookPoint; 6] = [$(HookPoint::$point),*];
+
             /// The config's name of the point, e.g. `createRuntime`.
             #[must_use]
             pub fn name(self) -> &'static str {

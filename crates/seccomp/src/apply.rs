@@ -5,4 +5,4 @@ mod init;
 mod runtime;
 
 pub use init::load;
-pub use runtime::{ProcessState, check, send_listener, supported_flags};
+pub use runtime::{ProcessState, check, known_flags, send_listener, supported_flags};

@@ -63,6 +63,6 @@ mod apply;
 mod error;
 mod plan;
 
-pub use apply::{ProcessState, check, load, send_listener, supported_flags};
+pub use apply::{ProcessState, check, known_flags, load, send_listener, supported_flags};
 pub use error::Error;
 pub use plan::{Abi, Listener, Plan, UnknownNames, plan};

@@ -70,20 +70,19 @@ fn errno(raw: Option<u32>, at: At<'_>) -> Result<Option<u16>, Error> {
 
 fn action(raw: Raw, errno: Option<u16>, at: At<'_>) -> Result<SeccompAction, Error> {
     const EPERM: u16 = 1;
-    let (name, action) = match raw {
+    let action = match raw {
         Raw::ScmpActErrno => return Ok(SeccompAction::Errno(errno.unwrap_or(EPERM))),
         Raw::ScmpActTrace => return Ok(SeccompAction::Trace(errno.unwrap_or(EPERM))),
-        Raw::ScmpActKill => ("SCMP_ACT_KILL", SeccompAction::KillThread),
-        Raw::ScmpActKillThread => ("SCMP_ACT_KILL_THREAD", SeccompAction::KillThread),
-        Raw::ScmpActKillProcess => ("SCMP_ACT_KILL_PROCESS", SeccompAction::KillProcess),
-        Raw::ScmpActTrap => ("SCMP_ACT_TRAP", SeccompAction::Trap),
-        Raw::ScmpActNotify => ("SCMP_ACT_NOTIFY", SeccompAction::Notify),
-        Raw::ScmpActLog => ("SCMP_ACT_LOG", SeccompAction::Log),
-        Raw::ScmpActAllow => ("SCMP_ACT_ALLOW", SeccompAction::Allow),
+        Raw::ScmpActKill | Raw::ScmpActKillThread => SeccompAction::KillThread,
+        Raw::ScmpActKillProcess => SeccompAction::KillProcess,
+        Raw::ScmpActTrap => SeccompAction::Trap,
+        Raw::ScmpActNotify => SeccompAction::Notify,
+        Raw::ScmpActLog => SeccompAction::Log,
+        Raw::ScmpActAllow => SeccompAction::Allow,
     };
     match errno {
         None => Ok(action),
-        Some(number) => Err(at.refuse(format!("{number}: {name} takes no errno"))),
+        Some(number) => Err(at.refuse(format!("{number}: {raw} takes no errno"))),
     }
 }
 

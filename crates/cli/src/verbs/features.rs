@@ -4,7 +4,10 @@
 //! `supportedFlags` of seccomp are those of the running kernel, as the specification requires, and
 //! annotations name the version of criu on this host.
 
+use coracle_bundle::HookPoint;
 use coracle_container::{CriuCan, CriuVersion};
+use coracle_seccomp::Abi;
+use coracle_sys::NamespaceKind;
 use serde_json::{Value, json};
 
 use super::help;
@@ -28,19 +31,6 @@ pub(super) const VERB: Verb = Verb {
         Ok(Box::new(Features))
     },
 };
-
-const HOOKS: [&str; 6] = [
-    "createContainer",
-    "createRuntime",
-    "poststart",
-    "poststop",
-    "prestart",
-    "startContainer",
-];
-
-const NAMESPACES: [&str; 8] = [
-    "cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts",
-];
 
 const MEMORY_MODES: [&str; 7] = [
     "MPOL_BIND",
@@ -80,24 +70,6 @@ const SECCOMP_OPERATORS: [&str; 7] = [
     "SCMP_CMP_NE",
 ];
 
-/// The architectures that filters can be made for. A profile may name the others of the
-/// specification too; they are not listed here.
-const SECCOMP_ARCHITECTURES: [&str; 6] = [
-    "SCMP_ARCH_AARCH64",
-    "SCMP_ARCH_ARM",
-    "SCMP_ARCH_RISCV64",
-    "SCMP_ARCH_X32",
-    "SCMP_ARCH_X86",
-    "SCMP_ARCH_X86_64",
-];
-
-const SECCOMP_FLAGS: [&str; 4] = [
-    "SECCOMP_FILTER_FLAG_LOG",
-    "SECCOMP_FILTER_FLAG_SPEC_ALLOW",
-    "SECCOMP_FILTER_FLAG_TSYNC",
-    "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV",
-];
-
 /// Annotations of config.json that change what the runtime does, besides those of networks.
 const OBEYED_ANNOTATIONS: [&str; 6] = [
     "org.criu.config",
@@ -121,13 +93,12 @@ impl Request for Features {
 type Criu = Option<(CriuVersion, CriuCan)>;
 
 fn features(criu: Criu) -> Value {
-    let mut mount_options = coracle_bundle::mount_options();
-    mount_options.sort_unstable();
+    let mut mount_options = sorted(coracle_bundle::mount_options());
     mount_options.dedup();
     json!({
         "ociVersionMin": "1.0.0",
         "ociVersionMax": coracle_container::OCI_VERSION,
-        "hooks": HOOKS,
+        "hooks": sorted(HookPoint::ALL.map(HookPoint::name)),
         "mountOptions": mount_options,
         "linux": linux(),
         "annotations": annotations(criu),
@@ -137,15 +108,19 @@ fn features(criu: Criu) -> Value {
 
 fn obeyed_annotations() -> Vec<&'static str> {
     let networks = coracle_container::NETWORK_ANNOTATIONS.into_iter();
-    let mut all: Vec<_> = networks.chain(OBEYED_ANNOTATIONS).collect();
+    sorted(networks.chain(OBEYED_ANNOTATIONS))
+}
+
+fn sorted<T: Ord>(items: impl IntoIterator<Item = T>) -> Vec<T> {
+    let mut all: Vec<T> = items.into_iter().collect();
     all.sort_unstable();
     all
 }
 
 fn linux() -> Value {
     json!({
-        "namespaces": NAMESPACES,
-        "capabilities": capabilities(),
+        "namespaces": sorted(NamespaceKind::ALL.map(NamespaceKind::name)),
+        "capabilities": sorted((0..64).filter_map(coracle_bundle::capability_name)),
         "cgroup": {
             "v1": true,
             "v2": true,
@@ -163,25 +138,19 @@ fn linux() -> Value {
     })
 }
 
-fn capabilities() -> Vec<String> {
-    let mut all: Vec<_> = (0..64)
-        .filter_map(coracle_bundle::capability_name)
-        .collect();
-    all.sort_unstable();
-    all
-}
-
 fn seccomp() -> Value {
     // The error is that of a kernel without seccomp.
-    let mut supported = coracle_seccomp::supported_flags().unwrap_or_default();
-    supported.sort_unstable();
+    let supported = coracle_seccomp::supported_flags().unwrap_or_default();
+    // A profile may name the other architectures of the specification too, but no filters are made
+    // for them.
+    let name = |abi: Abi| format!("SCMP_ARCH_{}", abi.name().to_ascii_uppercase());
     json!({
         "enabled": true,
         "actions": SECCOMP_ACTIONS,
         "operators": SECCOMP_OPERATORS,
-        "archs": SECCOMP_ARCHITECTURES,
-        "knownFlags": SECCOMP_FLAGS,
-        "supportedFlags": supported,
+        "archs": sorted(Abi::ALL.map(name)),
+        "knownFlags": sorted(coracle_seccomp::known_flags()),
+        "supportedFlags": sorted(supported),
     })
 }
 
@@ -249,13 +218,16 @@ mod tests {
     fn all_that_is_listed_of_seccomp_is_understood() {
         let rules = SECCOMP_ACTIONS.map(|action| json!({"names": ["read"], "action": action}));
         let arguments = SECCOMP_OPERATORS.map(|op| json!({"index": 0, "value": 0, "op": op}));
+        let features = features(None);
+        let seccomp = &features["linux"]["seccomp"];
+        let known = seccomp["knownFlags"].as_array().unwrap();
         let mut config = json!({
             "ociVersion": "1.3.0",
             "root": {"path": "rootfs"},
             "linux": {"seccomp": {
                 "defaultAction": "SCMP_ACT_ALLOW",
-                "architectures": SECCOMP_ARCHITECTURES,
-                "flags": SECCOMP_FLAGS,
+                "architectures": seccomp["archs"],
+                "flags": known,
                 "syscalls": rules
             }}
         });
@@ -264,14 +236,10 @@ mod tests {
         let config = coracle_bundle::parse(Path::new("/b"), text.as_bytes()).unwrap();
         let profile = config.linux.seccomp.unwrap();
         assert_eq!(profile.rules.len(), SECCOMP_ACTIONS.len());
-        assert_eq!(profile.flags.unwrap().len(), SECCOMP_FLAGS.len());
+        assert_eq!(profile.flags.unwrap().len(), known.len());
         // The flags of this kernel are among the known.
-        let features = features(None);
-        let supported = features["linux"]["seccomp"]["supportedFlags"]
-            .as_array()
-            .unwrap();
-        let known = |flag: &Value| SECCOMP_FLAGS.contains(&flag.as_str().unwrap());
-        assert!(supported.iter().all(known) && !supported.is_empty());
+        let supported = seccomp["supportedFlags"].as_array().unwrap();
+        assert!(supported.iter().all(|flag| known.contains(flag)) && !supported.is_empty());
     }
 
     #[test]
@@ -288,9 +256,6 @@ mod tests {
                     .unwrap()
                     .contains(&option.into())
             );
-        }
-        for hook in features["hooks"].as_array().unwrap() {
-            assert!(HOOKS.contains(&hook.as_str().unwrap()));
         }
     }
 }

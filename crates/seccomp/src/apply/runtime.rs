@@ -31,6 +31,12 @@ pub fn check(plan: &Plan) -> Result<(), Error> {
     Ok(())
 }
 
+/// The spec's names of the flags that this build knows.
+#[must_use]
+pub fn known_flags() -> [&'static str; 4] {
+    FLAGS.map(|(_, name)| name)
+}
+
 /// The spec's names of the flags that the running kernel has.
 ///
 /// # Errors
