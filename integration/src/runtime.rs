@@ -250,9 +250,21 @@ impl Runtime {
         self.start(&self.bundle().args(["sleep", "1000"]))
     }
 
-    /// What is left of this runtime's doing, one line each. Processes that die get a moment.
+    /// What is left of this runtime's doing, one line each. Dying processes and units get a moment.
     pub fn leftovers(&self) -> Vec<String> {
-        let look = || leftovers::processes(&self.marker, self.folder.path());
+        let with_systemd = self
+            .options
+            .iter()
+            .any(|option| option == "--systemd-cgroup");
+        // systemd forgets a unit only after it has learned that its cgroup is empty.
+        let look = || {
+            let mut left = leftovers::processes(&self.marker, self.folder.path());
+            if with_systemd {
+                let units = leftovers::units(&self.marker);
+                left.extend(units.iter().map(|unit| format!("unit {unit}")));
+            }
+            left
+        };
         let mut left = look();
         let end = std::time::Instant::now() + crate::runner::patience(2);
         while !left.is_empty() && std::time::Instant::now() < end {
@@ -265,14 +277,6 @@ impl Runtime {
                 .iter()
                 .map(|group| format!("control group {}", group.display())),
         );
-        if self
-            .options
-            .iter()
-            .any(|option| option == "--systemd-cgroup")
-        {
-            let units = leftovers::units(&self.marker);
-            left.extend(units.iter().map(|unit| format!("unit {unit}")));
-        }
         let mounts = leftovers::mounts_below(self.folder.path());
         left.extend(
             mounts
