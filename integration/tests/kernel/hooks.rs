@@ -984,23 +984,32 @@ fn a_signal_at_the_start_ends_the_container() {
     }
 }
 
+/// A hook that writes its pid into the first file and ends once the second is there.
+fn held(runtime: &Runtime) -> (Value, PathBuf, PathBuf) {
+    let (file, release) = (
+        runtime.folder().join("pid"),
+        runtime.folder().join("release"),
+    );
+    let script = format!(
+        "echo $$ >{}; while ! test -e {}; do sleep 0.01; done",
+        file.display(),
+        release.display()
+    );
+    (shell(&script), file, release)
+}
+
 /// A shell ignores SIGINT for a command in the background, and nohup(1) SIGHUP.
 #[test]
 fn an_ignored_signal_ends_no_creation() {
     let runtime = Runtime::new();
-    let (gate, file) = (runtime.folder().join("gate"), runtime.folder().join("pid"));
-    let script = format!(
-        "echo $$ >{}; while ! test -e {}; do sleep 0.01; done",
-        file.display(),
-        gate.display()
-    );
-    let bundle = runtime.bundle().hook("createRuntime", shell(&script));
+    let (hook, file, release) = held(&runtime);
+    let bundle = runtime.bundle().hook("createRuntime", hook);
     let command = runtime.with_bundle("create", &bundle).arg(runtime.id());
     let create = command.after("trap '' HUP INT").spawn();
     wait_until("the hook", || !text(&file).is_empty());
     create.signal(Signal::SIGINT);
     create.signal(Signal::SIGHUP);
-    fs::write(gate, "").unwrap();
+    fs::write(release, "").unwrap();
     create.wait().ok();
 }
 
@@ -1008,13 +1017,8 @@ fn an_ignored_signal_ends_no_creation() {
 fn a_deletion_is_ended_by_the_second_signal_alone() {
     for signals in [&[Signal::SIGINT][..], &[Signal::SIGINT, Signal::SIGTERM]] {
         let runtime = Runtime::new();
-        let (gate, file) = (runtime.folder().join("gate"), runtime.folder().join("pid"));
-        let script = format!(
-            "echo $$ >{}; while ! test -e {}; do sleep 0.01; done",
-            file.display(),
-            gate.display()
-        );
-        let bundle = runtime.bundle().hook("poststop", shell(&script));
+        let (hook, file, release) = held(&runtime);
+        let bundle = runtime.bundle().hook("poststop", hook);
         let container = runtime.create(&bundle.args(["sleep", "1000"]));
         let delete = runtime
             .command(["delete", "--force", &container.id])
@@ -1024,7 +1028,7 @@ fn a_deletion_is_ended_by_the_second_signal_alone() {
             delete.signal(*signal);
         }
         if signals.len() == 1 {
-            fs::write(gate, "").unwrap();
+            fs::write(release, "").unwrap();
         }
         let output = delete.wait().ok();
         let killed = output.stderr.contains("poststop hook #0: /bin/sh: killed");
