@@ -412,13 +412,16 @@ impl Session {
 }
 
 impl Drop for Session {
-    /// criu notices that the link is closed, and takes back what it did. One that does not is left
-    /// to whoever ends the processes of the cgroup that it is in.
+    /// criu notices that the link is closed, and takes back what it did. One that does not is ended
+    /// with the other processes of its cgroup.
     fn drop(&mut self) {
+        if self.is_over {
+            return;
+        }
         self.link = None;
         let own = [self.program.as_fd()];
         let ended = coracle_sys::poll_readable(&own, Some(PATIENCE_LEFT_MS));
-        if !self.is_over && ended.is_ok_and(|ended| ended != 0) {
+        if ended.is_ok_and(|ended| ended != 0) {
             self.wait();
         }
     }
