@@ -1,10 +1,11 @@
-//! What the root file system's plan needs to know of the other subsystems.
+//! The facts from other subsystems that the root filesystem's plan depends on.
 
 use std::path::PathBuf;
 
 use coracle_rootfs::{CgroupDirectory, ChangeRoot, Context};
 
-/// What mounts depend on besides the config. Pure.
+/// Makes the context of the root filesystem's plan: how the root is changed, and where the
+/// container's cgroups are, which a mount of type `cgroup` shows. Pure.
 pub(crate) fn rootfs(change_root: ChangeRoot, cgroups: &coracle_cgroups::Plan) -> Context {
     let (cgroup_directories, unified_directory) = directories(cgroups);
     Context {
@@ -14,7 +15,7 @@ pub(crate) fn rootfs(change_root: ChangeRoot, cgroups: &coracle_cgroups::Plan) -
     }
 }
 
-/// The container's cgroups as absolute paths of the host.
+/// The container's cgroups as absolute paths on the host: each v1 hierarchy, and the v2 directory.
 fn directories(plan: &coracle_cgroups::Plan) -> (Vec<CgroupDirectory>, Option<PathBuf>) {
     let Some(files) = plan.driver.files() else {
         return (Vec::new(), None);

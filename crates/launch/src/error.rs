@@ -4,40 +4,41 @@ use coracle_text::errno_text;
 use nix::errno::Errno;
 use thiserror::Error;
 
-/// What was attempted between reading the bundle and the running program, and why it failed.
+/// What failed between planning a container and running its program.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The namespaces cannot be made as asked.
+    /// The namespaces cannot be made or joined as configured.
     #[error(transparent)]
     Namespaces(#[from] coracle_namespaces::Error),
-    /// The cgroup cannot be made as asked.
+    /// The cgroup cannot be made or joined as configured.
     #[error(transparent)]
     Cgroups(#[from] coracle_cgroups::Error),
-    /// The root file system cannot be made as asked.
+    /// The root filesystem cannot be made as configured.
     #[error(transparent)]
     Rootfs(#[from] coracle_rootfs::Error),
-    /// The process cannot be made as asked.
+    /// The process cannot be set up as configured.
     #[error(transparent)]
     Process(#[from] coracle_process::Error),
-    /// The filter of system calls cannot be made as asked, or its listener not be handed on.
+    /// The seccomp filter cannot be made, or its listener cannot be passed to the agent.
     #[error(transparent)]
     Seccomp(#[from] coracle_seccomp::Error),
-    /// A call that gives up privileges could seem to succeed.
+    /// The filter could make a call that gives up privileges appear to succeed without doing
+    /// anything.
     #[error(
         "linux.seccomp: {answer} for {call}, which gives up privileges after the filter is loaded, \
          could keep them; set process.noNewPrivileges, or answer it otherwise"
     )]
     FakedCall {
-        /// What the profile has for it.
+        /// The profile's action for the call.
         answer: &'static str,
-        /// Its name.
+        /// The name of the system call.
         call: &'static str,
     },
-    /// What hooks read or write could not be set up.
+    /// The standard input or output of hooks could not be set up.
     #[error(transparent)]
     Hooks(#[from] coracle_hooks::Error),
-    /// The networks cannot be had as asked.
+    /// A network cannot be attached as requested.
     #[error(transparent)]
     Network(#[from] coracle_cni::Error),
     /// The runtime's own file could not be protected.
@@ -56,10 +57,10 @@ pub enum Error {
         /// The kernel's answer.
         errno: Errno,
     },
-    /// A signal to us ended the wait for init.
+    /// A signal to the runtime ended its wait for init.
     #[error("container init was killed before it executed the program")]
     Interrupted,
-    /// Init reported a failure; the plan made a sentence of it.
+    /// Init reported a failure.
     #[error("{sentence}")]
     Init {
         /// What init attempted and why it failed.
@@ -68,16 +69,16 @@ pub enum Error {
     /// Init ended without a message.
     #[error("init was ended by {cause} before it was ready{hint}")]
     InitGone {
-        /// The signal or exit code.
+        /// The signal or exit code of init.
         cause: String,
-        /// What may be behind it; empty, or with punctuation before it.
+        /// A possible cause, beginning with punctuation; empty if there is none.
         hint: &'static str,
     },
-    /// Init was killed before its first message, and it was cloned into a cgroup: it has done
-    /// nothing. Never returned by [`crate::launch`]: a second clone is into no cgroup.
+    /// Init was cloned into a cgroup and killed before its first message, so it has done nothing.
+    /// [`crate::launch`] never returns this: it clones init once more, outside the cgroup.
     #[error("init was killed when it was cloned into the container's cgroup")]
     KilledAtClone,
-    /// The container that a process was to enter was killed.
+    /// The container was killed while `exec` started a process in it.
     #[error("the container has ended")]
     ContainerEnded,
     /// Init did not answer in time.

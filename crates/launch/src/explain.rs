@@ -1,4 +1,4 @@
-//! The plan in words: all of it for `explain`, one step of it for an error.
+//! The plan as text: all of it for `explain`, one step of it for an error.
 
 use std::ops::Range;
 
@@ -11,34 +11,34 @@ use crate::filter::{Filter, Moment};
 use crate::message::{Check, Stage};
 use crate::plan::Plan;
 
-/// One part of the plan, its steps in order.
+/// One part of the plan, with its steps in order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct StageText {
-    /// What the steps are about.
+    /// The name of the part.
     pub name: &'static str,
     /// Who carries them out: `runtime` or `init`.
     pub actor: &'static str,
-    /// A sentence a step.
+    /// One sentence for each step.
     pub steps: Vec<String>,
-    /// By when all of them are done.
+    /// The point of the launch by which all of them are done.
     #[serde(skip)]
     pub point: Point,
 }
 
-/// A point in the life of a launch.
+/// A point of a launch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Point {
     /// The cgroup is made.
     Prepared,
-    /// Init is there, and has done nothing.
+    /// Init has been cloned and has done nothing yet.
     Cloned,
     /// The mounts are attached.
     Mounted,
-    /// Everything but the start is done.
+    /// Init waits for its start.
     Created,
     /// The program runs.
     Started,
-    /// What hooks and network plugins do is no part of init's life.
+    /// No point of init's work: hooks of the runtime and network plugins.
     Elsewhere,
 }
 
@@ -116,7 +116,7 @@ impl Plan {
         }
     }
 
-    /// What init reported, as a sentence. `output` is what its hooks printed.
+    /// The sentence for a failure that init reported. `output` is the output of its hooks.
     #[must_use]
     pub fn explain(&self, stage: Stage, fault: &Fault, output: &str) -> String {
         let point = match stage {
@@ -152,7 +152,7 @@ fn stage(actor: &'static str) -> impl Fn(&'static str, Point, Vec<String>) -> St
     }
 }
 
-/// A failure that needs no plan to be understood.
+/// The sentence for a failure that no plan describes.
 pub(crate) fn plain(what: &str, cause: Cause) -> String {
     match cause {
         Cause::Check(check) => format!("{what}: {}", Check::text(check)),
@@ -160,8 +160,8 @@ pub(crate) fn plain(what: &str, cause: Cause) -> String {
     }
 }
 
-/// The sentence for what init reported after it was created, when only the stored config is left of
-/// the plan: a hook in the container, or execve(2).
+/// The sentence for a failure that init reported after it was created: of a startContainer hook or
+/// execve(2). `start` has no plan any more, only the stored config.
 #[must_use]
 pub fn explain_start(config: &Config, stage: Stage, fault: &Fault, output: &str) -> String {
     match stage {

@@ -1,31 +1,32 @@
-//! The filter of system calls: when it is loaded, and by which rules it was made.
+//! The seccomp filter: its program, and when init loads it.
 
 use coracle_bundle::{Config, Seccomp, SeccompAction};
 use coracle_seccomp::{Abi, UnknownNames};
 
 use crate::error::Error;
 
-/// Annotation of crun's: unless it is `0`, names that are no system call are an error.
+/// crun's annotation: with any value but `0`, a name that is no system call is an error.
 const FAIL_UNKNOWN: &str = "run.oci.seccomp_fail_unknown_syscall";
 
-/// What init calls to give up privileges.
-const DESCENT: [&str; 5] = ["prctl", "setgroups", "setresgid", "setresuid", "capset"];
+/// The system calls by which init gives up privileges.
+const PRIVILEGE_DROP: [&str; 5] = ["prctl", "setgroups", "setresgid", "setresuid", "capset"];
 
 /// `linux.seccomp`, and when init loads it.
 #[derive(Clone, Debug)]
 pub struct Filter {
     /// The program and its flags.
     pub program: coracle_seccomp::Plan,
-    /// When.
+    /// When init loads it.
     pub moment: Moment,
 }
 
-/// What the kernel takes for the right to load a filter, seccomp(2), decides when it is loaded.
+/// When the filter is loaded. seccomp(2) requires `CAP_SYS_ADMIN` or `no_new_privs`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moment {
-    /// `CAP_SYS_ADMIN`: before init gives up what the container's root may.
+    /// By `CAP_SYS_ADMIN`: before init gives up its capabilities.
     Privileged,
-    /// `no_new_privs`: after all else but the exec, so that it binds as few calls as can be.
+    /// By `no_new_privs`: last before execve(2), so that as few of init's calls as possible are
+    /// filtered.
     Last,
 }
 
@@ -50,9 +51,10 @@ pub(crate) fn plan(config: &Config, no_new_privileges: bool) -> Result<Option<Fi
     }))
 }
 
-/// A call that gives up privileges after the filter is loaded, and that could succeed without being
-/// done, by the filter (`errnoRet` 0) or by whoever answers notified calls: the program would run
-/// with what init has. Beside it stands how.
+/// Finds a call that gives up privileges and that the filter could make appear to succeed: by
+/// `errnoRet` 0, or by a notification, whose agent chooses the result. If such a filter were loaded
+/// before the call, the program would run with init's privileges. Returns the action and the name
+/// of the call.
 fn faked(profile: &Seccomp) -> Option<(&'static str, &'static str)> {
     let answer = |call: &&'static str| {
         let rules = profile
@@ -67,7 +69,7 @@ fn faked(profile: &Seccomp) -> Option<(&'static str, &'static str)> {
         let by_rule = rules.clone().find_map(|rule| fake(rule.action));
         Some((by_rule.or_else(by_default)?, *call))
     };
-    DESCENT.iter().find_map(answer)
+    PRIVILEGE_DROP.iter().find_map(answer)
 }
 
 fn fake(action: SeccompAction) -> Option<&'static str> {

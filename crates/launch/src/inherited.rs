@@ -9,36 +9,37 @@ use coracle_program::Interrupts;
 use crate::error::Error;
 use crate::plan::Plan;
 
-/// What one launch needs beside its plan.
+/// The input of one launch besides its plan.
 #[derive(Debug)]
 pub struct Request<'a> {
-    /// The cgroup that the process joins.
+    /// The cgroup that init joins.
     pub cgroup: Joining,
-    /// exec: the container that it enters.
+    /// Only for `exec`: the container that the process enters.
     pub target: Option<Target>,
-    /// How it learns of its start.
+    /// How init receives the permission to execute the program.
     pub release: Release,
-    /// Descriptors of the caller's own, which init closes before anything else.
+    /// Descriptors of the caller that init closes before anything else.
     pub private: Vec<RawFd>,
-    /// Signals to the caller that end the waits for init.
+    /// Signals to the runtime that end its waits for init.
     pub interrupts: Option<&'a Interrupts>,
 }
 
-/// A container that runs already.
+/// The running container that `exec` enters.
 #[derive(Debug)]
 pub struct Target {
-    /// A pidfd of its init, to join its namespaces.
+    /// A pidfd of its init, by which its namespaces are joined.
     pub init: OwnedFd,
-    /// Its root, where it is confined by chroot(2) alone.
+    /// Its root directory, if it has no mount namespace and chroot(2) alone confines it.
     pub root: Option<OwnedFd>,
 }
 
-/// How init learns of its start, and where it reports a failure after that.
+/// How init receives the permission to execute the program, and where it reports a failure after
+/// that.
 #[derive(Debug)]
 pub enum Release {
-    /// By the socket of the runtime that launched it: `run` and `exec`.
+    /// Through the socket of the runtime that launched it: `run` and `exec`.
     Socket,
-    /// By `start`, which writes a byte into one FIFO and reads the others: `create`.
+    /// From `start`, which writes a byte into one FIFO and reads the others: `create`.
     Fifo(Fifos),
 }
 
@@ -47,10 +48,11 @@ pub enum Release {
 pub struct Fifos {
     /// `start` writes one byte, init reads it.
     pub start: OwnedFd,
-    /// Init writes its last message. The end of file that follows says that it executed the program
-    /// or ended: nobody else has it open, and its exec closes it.
+    /// Init writes its last message here. Only init has it open for writing, so end of file means
+    /// that init executed the program, which closes it, or ended.
     pub started: OwnedFd,
-    /// Where hooks of the container print, if there are any: they may keep it open.
+    /// The output of `startContainer` hooks, if there are any. It is separate from `started`
+    /// because a hook may leave a process behind that keeps it open.
     pub output: Option<OwnedFd>,
 }
 
@@ -60,28 +62,31 @@ pub(crate) struct Inherited<'a> {
     pub(crate) request: Request<'a>,
     pub(crate) namespaces: coracle_namespaces::Inherited,
     pub(crate) rootfs: Option<coracle_rootfs::Inherited>,
-    /// The v2 directory that the intermediate of an exec clones init into, and the second choice.
-    /// They lead nowhere else: the container's processes may see them in the moment of the clone.
+    /// For an `exec` with an intermediate: the v2 cgroup directory that init is cloned into, and
+    /// the fallback. The container's processes may open these descriptors through /proc at the
+    /// moment of the clone, so they are detached mounts from which no other directory can be
+    /// reached.
     enclosed: [Option<OwnedFd>; 2],
-    /// Standard input of each hook that init runs.
+    /// The standard input of each `createContainer` hook.
     pub(crate) create_container: Vec<OwnedFd>,
+    /// The standard input of each `startContainer` hook.
     pub(crate) start_container: Vec<OwnedFd>,
-    /// Where these hooks print, for the runtime to read.
-    pub(crate) print: Option<OwnedFd>,
+    /// The output of the hooks that init runs; the runtime reads the other end.
+    pub(crate) hook_output: Option<OwnedFd>,
 }
 
-/// How far a process still has to go with the descriptors that it keeps.
+/// Up to which point a process needs the descriptors that it keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Until {
-    /// The intermediate, which clones init, and init until its root is changed.
+    /// Until init's root is changed. The intermediate keeps these, since init inherits them.
     RootChange,
-    /// Init from there on.
+    /// Until init executes the program.
     Program,
 }
 
 impl<'a> Inherited<'a> {
-    /// Opens everything that the plan names; beside it stands what the runtime reads of hooks in
-    /// init. Nothing outside this process changes.
+    /// Opens everything that the plan names. Also returns the runtime's end of the pipe that hooks
+    /// in init write to. Nothing outside this process changes.
     ///
     /// # Errors
     /// [`Error`] naming the property whose file, namespace or mount source cannot be opened.
@@ -89,13 +94,14 @@ impl<'a> Inherited<'a> {
         plan: &Plan,
         request: Request<'a>,
     ) -> Result<(Self, Option<coracle_program::Output>), Error> {
-        // Namespaces are checked first: only a checked one may serve as an id map.
+        // This order matters: an id mapped mount takes its id map from a namespace, which must have
+        // been checked by then.
         let namespaces = match &request.target {
             Some(target) => coracle_namespaces::open_exec(&plan.namespaces, target.init.as_fd())?,
             None => coracle_namespaces::open(&plan.namespaces)?,
         };
         let rootfs = plan.rootfs.as_ref().map(coracle_rootfs::open).transpose()?;
-        let (output, print) = match plan.hooks_in_init() {
+        let (output, hook_output) = match plan.hooks_in_init() {
             true => {
                 let pipe = coracle_program::Output::pipe();
                 let pipe = pipe.map_err(|errno| coracle_hooks::Error::Pipe { errno });
@@ -117,35 +123,35 @@ impl<'a> Inherited<'a> {
             rootfs,
             create_container: stdin(HookPoint::CreateContainer)?,
             start_container: stdin(HookPoint::StartContainer)?,
-            print,
+            hook_output,
             request,
         };
         Ok((inherited, output))
     }
 
-    /// The runtime's copies that would keep a pipe alive behind init's back. Those of mounts are
-    /// closed once it has proceeded, and the last copy of an enclosed directory when the program
-    /// runs: the kernel waits some milliseconds for it.
+    /// Closes the runtime's copies of descriptors whose end of file it waits for, and those it
+    /// needs no more. The enclosed directories stay open until the program runs, since closing the
+    /// last copy of such a mount takes some milliseconds.
     pub(crate) fn close_after_clone(&mut self) {
         self.request.cgroup.close();
         self.request.target = None;
         self.request.release = Release::Socket;
-        self.print = None;
+        self.hook_output = None;
     }
 
-    /// For one more clone, which joins the cgroup by itself.
+    /// Prepares a second clone, which joins the cgroup by writing its pid.
     pub(crate) fn join_alone(&mut self) -> Result<(), Error> {
         self.close_enclosed();
         Ok(self.request.cgroup.join_alone()?)
     }
 
-    /// Closes the directories of the cgroup that init was cloned into.
+    /// Closes the cgroup directories for an intermediate's clone.
     pub(crate) fn close_enclosed(&mut self) {
         self.enclosed = [None, None];
     }
 
-    /// The v2 directories that the intermediate clones init into: the first choice, and the one
-    /// where the kernel says that controllers were handed down from there.
+    /// The v2 directories that the intermediate clones init into. The second is for EBUSY: a cgroup
+    /// that enables controllers for its children cannot hold processes itself.
     pub(crate) fn clone_into(&self, plan: &Plan) -> [Option<BorrowedFd<'_>>; 2] {
         let [into, fallback] = match plan.rootfs {
             Some(_) => [&self.request.cgroup.into, &self.request.cgroup.fallback],
@@ -154,13 +160,13 @@ impl<'a> Inherited<'a> {
         [into, fallback].map(|directory| directory.as_ref().map(AsFd::as_fd))
     }
 
-    /// exec: the root of a container that is confined by chroot(2) alone.
+    /// For `exec`: the root directory of a container that chroot(2) alone confines.
     pub(crate) fn target_root(&self) -> Option<&OwnedFd> {
         self.request.target.as_ref()?.root.as_ref()
     }
 
-    /// The lowest descriptor from `first` on that is needed on the way. Heap-free.
-    pub(crate) fn least_needed(&self, link: BorrowedFd, first: u32, until: Until) -> Option<u32> {
+    /// The lowest descriptor from `first` on that is needed up to that point. Heap-free.
+    pub(crate) fn least_needed(&self, socket: BorrowedFd, first: u32, until: Until) -> Option<u32> {
         let fifos = match &self.request.release {
             Release::Socket => [None, None, None],
             Release::Fifo(fifos) => [
@@ -171,7 +177,7 @@ impl<'a> Inherited<'a> {
         };
         let kept = fifos
             .into_iter()
-            .chain([self.print.as_ref(), self.target_root()]);
+            .chain([self.hook_output.as_ref(), self.target_root()]);
         let joined = self
             .enclosed
             .iter()
@@ -182,7 +188,7 @@ impl<'a> Inherited<'a> {
             .chain(joined.filter(|_| until == Until::RootChange))
             .chain(&self.start_container)
             .map(AsRawFd::as_raw_fd)
-            .chain([link.as_raw_fd()])
+            .chain([socket.as_raw_fd()])
             .filter_map(|number| u32::try_from(number).ok())
             .filter(|number| *number >= first)
             .min()

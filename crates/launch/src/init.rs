@@ -1,8 +1,8 @@
-//! Init's half of a launch: the clone carries out its stages in the plan's order and becomes the
-//! container's process.
+//! Init's side of a launch: the cloned process carries out its stages of the plan in order and
+//! becomes the container's process.
 //!
 //! Nothing here allocates: the plan and the descriptors were made before the clone. A build with
-//! debug assertions aborts on any allocation. What fails is reported as coordinates.
+//! debug assertions aborts on any allocation. A failure is reported as stage, step and cause.
 
 use std::convert::Infallible;
 use std::ffi::CStr;
@@ -20,7 +20,7 @@ use crate::inherited::{Inherited, Release, Until};
 use crate::message::{self, Check, Message, Stage};
 use crate::plan::Plan;
 
-/// The first process of a pid namespace.
+/// The pid of the first process of a pid namespace.
 const FIRST: Pid = Pid::from_raw(1);
 
 type Staged<T> = Result<T, (Stage, Fault)>;
@@ -30,7 +30,7 @@ fn at(stage: Stage) -> impl Fn(Fault) -> (Stage, Fault) {
     move |fault| (stage, fault)
 }
 
-/// A fault of the session stage, where the steps are the calls themselves.
+/// A failed call of the session stage, which has no plan: the call itself tells the step.
 fn session(call: Call) -> impl Fn(Errno) -> (Stage, Fault) {
     move |errno| failed((call, errno))
 }
@@ -40,24 +40,24 @@ fn failed(cause: impl Into<Cause>) -> (Stage, Fault) {
 }
 
 /// Runs as the cloned child: init, or the intermediate that clones init. Never returns.
-pub(crate) fn run(plan: &Plan, inherited: &mut Inherited, link: BorrowedFd) -> ! {
+pub(crate) fn run(plan: &Plan, inherited: &mut Inherited, socket: BorrowedFd) -> ! {
     #[cfg(debug_assertions)]
     coracle_sys::allocation::forbid();
-    let ready = match prepare(plan, inherited, link) {
+    let ready = match prepare(plan, inherited, socket) {
         Ok(ready) => ready,
         Err((stage, fault)) => {
-            name_file(inherited, link);
-            let _ = message::write(link, Message::Failed(stage, fault));
+            name_file(inherited, socket);
+            let _ = message::write(socket, Message::Failed(stage, fault));
             coracle_sys::exit(1)
         }
     };
-    let Err((stage, fault)) = start(plan, inherited, link, &ready);
-    let _ = report(inherited, link, Message::Failed(stage, fault));
+    let Err((stage, fault)) = start(plan, inherited, socket, &ready);
+    let _ = report(inherited, socket, Message::Failed(stage, fault));
     coracle_sys::exit(1)
 }
 
-/// Reports which file of the image a failed copy was at.
-fn name_file(inherited: &Inherited, link: BorrowedFd) {
+/// Reports the file of the image at which a copy failed, if one did.
+fn name_file(inherited: &Inherited, socket: BorrowedFd) {
     let file = inherited
         .rootfs
         .as_ref()
@@ -65,33 +65,34 @@ fn name_file(inherited: &Inherited, link: BorrowedFd) {
     for text in file.unwrap_or_default().chunks(message::LENGTH - 1) {
         let mut part = [0; message::LENGTH - 1];
         part.iter_mut().zip(text).for_each(|(to, from)| *to = *from);
-        let _ = message::write(link, Message::File(part));
+        let _ = message::write(socket, Message::File(part));
     }
 }
 
-/// Sends a message to whoever starts us, once we are created.
-fn report(inherited: &Inherited, link: BorrowedFd, message: Message) -> nix::Result<()> {
+/// Once init is created: sends a message to the process that starts it, `start` or this runtime.
+fn report(inherited: &Inherited, socket: BorrowedFd, message: Message) -> nix::Result<()> {
     match &inherited.request.release {
-        Release::Socket => message::write(link, message),
+        Release::Socket => message::write(socket, message),
         Release::Fifo(fifos) => nix::unistd::write(&fifos.started, &message.encode()).map(drop),
     }
 }
 
-/// Everything up to the point where only the start is missing.
-fn prepare(plan: &Plan, inherited: &mut Inherited, link: BorrowedFd) -> Staged<Ready> {
-    orphaned_dies()?;
+/// Everything before the wait for the start.
+fn prepare(plan: &Plan, inherited: &mut Inherited, socket: BorrowedFd) -> Staged<Ready> {
+    die_with_runtime()?;
     coracle_sys::reset_signals();
     for descriptor in &inherited.request.private {
-        // Whoever shares our pid namespace to be could reach the host through them.
+        // A process of the pid namespace that init joins could reach the host through them.
         let _ = nix::unistd::close(*descriptor);
     }
     if plan.namespaces.intermediate {
-        fork_init(plan, inherited, link)?;
-        orphaned_dies()?;
+        fork_init(plan, inherited, socket)?;
+        die_with_runtime()?;
     }
-    message::write(link, Message::Alive).map_err(session(Call::Write))?;
-    let init_cgroup = await_admission(link)?;
-    // From here on nobody of the container may trace us or open our descriptors (CVE-2016-9962).
+    message::write(socket, Message::Alive).map_err(session(Call::Write))?;
+    let init_cgroup = await_first_proceed(socket)?;
+    // From here on the container's processes must not trace init or open its descriptors
+    // (CVE-2016-9962).
     coracle_sys::set_dumpable(Dumpable::No).map_err(session(Call::Prctl))?;
     coracle_cgroups::join(&inherited.request.cgroup.tasks).map_err(at(Stage::Cgroup))?;
     coracle_namespaces::enter(&plan.namespaces, &inherited.namespaces)
@@ -100,35 +101,37 @@ fn prepare(plan: &Plan, inherited: &mut Inherited, link: BorrowedFd) -> Staged<R
         let step = inherited.request.cgroup.record.init_cgroup_step();
         coracle_cgroups::enter_init_cgroup(&file, step).map_err(at(Stage::Cgroup))?;
     }
-    // A change of user ids puts fs.suid_dumpable in force and takes the parent-death signal away.
+    // A change of user ids sets the dumpable flag to fs.suid_dumpable and clears the parent-death
+    // signal (prctl(2)).
     coracle_sys::set_dumpable(Dumpable::No).map_err(session(Call::Prctl))?;
-    orphaned_dies()?;
+    die_with_runtime()?;
     coracle_process::session(&plan.process).map_err(at(Stage::Process))?;
-    enter_root(plan, inherited, link)?;
-    keep_only_preserved(plan, inherited, link, Until::Program)?;
+    enter_root(plan, inherited, socket)?;
+    keep_only_preserved(plan, inherited, socket, Until::Program)?;
     if Pid::this() == FIRST {
-        // The kernel drops a signal to pid 1 without a handler; a kill before the start must act.
+        // The kernel discards a signal to pid 1 that has no handler, but `kill` must work on a
+        // created container as well.
         coracle_sys::end_on_signals();
     }
-    // The last step of the confinement clears the parent-death signal: the runtime ends after our
-    // next message, and init shall outlive it.
-    let ready = confine(plan, link)?;
-    message::write(link, Message::Created).map_err(session(Call::Write))?;
+    // The last step of the confinement clears the parent-death signal: after the next message
+    // `create` ends, and init must outlive it.
+    let ready = confine(plan, socket)?;
+    message::write(socket, Message::Created).map_err(session(Call::Write))?;
     Ok(ready)
 }
 
-/// The process's confinement, and the filter where the plan has it. From then on each call of ours
-/// is one that every profile has to allow: `docs/seccomp.md` lists them.
-fn confine(plan: &Plan, link: BorrowedFd) -> Staged<Ready> {
+/// Confines the process and loads the seccomp filter where the plan has it. A profile must allow
+/// the calls that init makes after that: `docs/seccomp.md` lists them.
+fn confine(plan: &Plan, socket: BorrowedFd) -> Staged<Ready> {
     let confined = coracle_process::confine(&plan.process).map_err(at(Stage::Process))?;
-    load_filter(plan, Moment::Privileged, link)?;
+    load_filter(plan, Moment::Privileged, socket)?;
     let ready =
         coracle_process::become_user(&plan.process, confined).map_err(at(Stage::Process))?;
-    load_filter(plan, Moment::Last, link)?;
+    load_filter(plan, Moment::Last, socket)?;
     Ok(ready)
 }
 
-fn load_filter(plan: &Plan, moment: Moment, link: BorrowedFd) -> Staged<()> {
+fn load_filter(plan: &Plan, moment: Moment, socket: BorrowedFd) -> Staged<()> {
     let Some(filter) = plan
         .filter
         .as_ref()
@@ -137,21 +140,24 @@ fn load_filter(plan: &Plan, moment: Moment, link: BorrowedFd) -> Staged<()> {
         return Ok(());
     };
     match coracle_seccomp::load(&filter.program).map_err(at(Stage::Seccomp))? {
-        Some(listener) => pass_on(&listener, link),
+        Some(listener) => pass_on(&listener, socket),
         None => Ok(()),
     }
 }
 
-/// Waits until the runtime has the listener and somebody answers: the next call may be a notified
-/// one. The message only names the descriptor, since sendmsg(2) may be notified as well.
-fn pass_on(listener: &OwnedFd, link: BorrowedFd) -> Staged<()> {
+/// Waits until the agent has the listener: the next call may be notified, and would block without
+/// an agent. The message only has the descriptor's number, since sendmsg(2) may be notified as
+/// well.
+fn pass_on(listener: &OwnedFd, socket: BorrowedFd) -> Staged<()> {
     let number = Message::Listener(listener.as_raw_fd());
-    message::write(link, number).map_err(session(Call::Write))?;
+    message::write(socket, number).map_err(session(Call::Write))?;
     loop {
-        match message::read(link) {
+        match message::read(socket) {
             Ok(Some(Message::Proceed)) => return Ok(()),
-            Ok(Some(Message::SendListener)) => message::send(link, number, Some(listener.as_fd()))
-                .map_err(|errno| (Stage::Seccomp, Fault::new(0, (Call::Send, errno))))?,
+            Ok(Some(Message::SendListener)) => {
+                message::send(socket, number, Some(listener.as_fd()))
+                    .map_err(|errno| (Stage::Seccomp, Fault::new(0, (Call::Send, errno))))?
+            }
             Ok(Some(_)) => return Err(failed(Check::Protocol)),
             Ok(None) => coracle_sys::exit(1),
             Err(cause) => return Err(failed(cause)),
@@ -159,27 +165,27 @@ fn pass_on(listener: &OwnedFd, link: BorrowedFd) -> Staged<()> {
     }
 }
 
-/// A runtime that is killed takes init with it: the kernel sends the signal, and where the runtime
-/// died before this call, the first wait for it ends with the end of file.
-fn orphaned_dies() -> Staged<()> {
+/// Has the kernel kill this process when the runtime ends. If the runtime ended before this call,
+/// the first wait for its message reads the end of file.
+fn die_with_runtime() -> Staged<()> {
     coracle_sys::set_parent_death_signal(Some(Signal::SIGKILL)).map_err(session(Call::Prctl))
 }
 
-/// The intermediate: joins what only a clone enters, clones init as its sibling, and ends. Returns
-/// in init. It is never in the container's cgroup itself, where it would take the place of
-/// one of the container's processes, and its memory.
-fn fork_init(plan: &Plan, inherited: &mut Inherited, link: BorrowedFd) -> Staged<()> {
-    await_runtime(link)?;
+/// The intermediate: joins the namespaces that only its children enter (a pid namespace, for one),
+/// clones init as its sibling, and ends. Returns in init. It is never in the container's cgroup
+/// itself, where it would count against the container's limits on processes and memory.
+fn fork_init(plan: &Plan, inherited: &mut Inherited, socket: BorrowedFd) -> Staged<()> {
+    await_runtime(socket)?;
     coracle_sys::set_dumpable(Dumpable::No).map_err(session(Call::Prctl))?;
     coracle_namespaces::before_clone(&plan.namespaces, &inherited.namespaces)
         .map_err(at(Stage::Namespaces))?;
-    // The joined user namespace put fs.suid_dumpable in force.
+    // Joining a user namespace sets the dumpable flag to fs.suid_dumpable.
     coracle_sys::set_dumpable(Dumpable::No).map_err(session(Call::Prctl))?;
     if plan.rootfs.is_none() {
-        // The container's processes see the clone from its first moment, and some may trace it
-        // whatever its dumpable flag says: it is cloned without a descriptor of the host
+        // The container's processes see init as soon as it is cloned, and one with CAP_SYS_PTRACE
+        // may trace it even if it is not dumpable. So the host's descriptors are closed before
         // (CVE-2016-9962).
-        keep_only_preserved(plan, inherited, link, Until::RootChange)?;
+        keep_only_preserved(plan, inherited, socket, Until::RootChange)?;
     }
     let step = plan.namespaces.clone_step();
     let (cloned, forked) = clone_init(plan, inherited);
@@ -189,14 +195,15 @@ fn fork_init(plan: &Plan, inherited: &mut Inherited, link: BorrowedFd) -> Staged
             Ok(())
         }
         Cloned::Parent { pid, .. } => {
-            let sent = message::write(link, forked(pid.as_raw()));
+            let sent = message::write(socket, forked(pid.as_raw()));
             coracle_sys::exit(i32::from(sent.is_err()))
         }
     }
 }
 
-/// Into the cgroup, if the kernel lets us: the user that we have become may have no right to it,
-/// and a cgroup namespace that we are in need not reach our own cgroup (ENOENT).
+/// Clones init into its cgroup if the kernel permits it. After the intermediate has joined
+/// namespaces, its user may lack the permission, or its own cgroup may be outside its cgroup
+/// namespace (ENOENT): init is then cloned outside, and the runtime moves it.
 fn clone_init(plan: &Plan, inherited: &Inherited) -> (nix::Result<Cloned>, fn(i32) -> Message) {
     let flags: NamespaceFlags = plan.namespaces.final_clone;
     let clone = |into: Option<BorrowedFd>| coracle_sys::clone3(flags, into, Parentage::Sibling);
@@ -211,9 +218,19 @@ fn clone_init(plan: &Plan, inherited: &Inherited) -> (nix::Result<Cloned>, fn(i3
     }
 }
 
-/// Waits until init may do something. The message may come with the file of init's cgroup.
-fn await_admission(link: BorrowedFd) -> Staged<Option<OwnedFd>> {
-    match message::receive(link) {
+/// Waits for the first permission to proceed, which may carry the `cgroup.procs` of init's cgroup.
+fn await_first_proceed(socket: BorrowedFd) -> Staged<Option<OwnedFd>> {
+    proceed_of(message::receive(socket))
+}
+
+/// Waits for the permission to proceed.
+fn await_runtime(socket: BorrowedFd) -> Staged<()> {
+    proceed_of(message::read(socket).map(|read| read.map(|message| (message, ()))))
+}
+
+/// The descriptor that came with `Proceed`. Exits if the runtime has ended: nobody would clean up.
+fn proceed_of<T>(received: Result<Option<(Message, T)>, Cause>) -> Staged<T> {
+    match received {
         Ok(Some((Message::Proceed, attached))) => Ok(attached),
         Ok(Some(_)) => Err(failed(Check::Protocol)),
         Ok(None) => coracle_sys::exit(1),
@@ -221,30 +238,21 @@ fn await_admission(link: BorrowedFd) -> Staged<Option<OwnedFd>> {
     }
 }
 
-/// Waits for the runtime. Once that has ended, nobody would ever clean up after us.
-fn await_runtime(link: BorrowedFd) -> Staged<()> {
-    match message::read(link) {
-        Ok(Some(Message::Proceed)) => Ok(()),
-        Ok(Some(_)) => Err(failed(Check::Protocol)),
-        Ok(None) => coracle_sys::exit(1),
-        Err(cause) => Err(failed(cause)),
-    }
-}
-
-/// The root file system and the machine's names: empty plans for `exec`.
-fn enter_root(plan: &Plan, inherited: &mut Inherited, link: BorrowedFd) -> Staged<()> {
+/// Sets up the root filesystem, host name, sysctls and console. For `exec` there is only a
+/// terminal, and chroot(2) into a container that has no mount namespace.
+fn enter_root(plan: &Plan, inherited: &mut Inherited, socket: BorrowedFd) -> Staged<()> {
     if let Some(root) = inherited.target_root() {
         nix::unistd::fchdir(root).map_err(session(Call::Fchdir))?;
         nix::unistd::chroot(c".").map_err(session(Call::Chroot))?;
     }
-    let output = inherited.print.as_ref().map(AsFd::as_fd);
+    let output = inherited.hook_output.as_ref().map(AsFd::as_fd);
     let mut rootfs = plan.rootfs.as_ref().zip(inherited.rootfs.as_mut());
     if let Some((rootfs, open)) = &mut rootfs {
         let changed = change_root(
             plan,
             (rootfs, open),
             (&inherited.create_container, output),
-            link,
+            socket,
         );
         if changed.is_err() {
             coracle_rootfs::withdraw(rootfs, open);
@@ -257,7 +265,7 @@ fn enter_root(plan: &Plan, inherited: &mut Inherited, link: BorrowedFd) -> Stage
             coracle_rootfs::console(rootfs, open, console.slave.as_fd())
                 .map_err(at(Stage::Rootfs))?;
         }
-        message::send(link, Message::Console, Some(console.master.as_fd()))
+        message::send(socket, Message::Console, Some(console.master.as_fd()))
             .map_err(session(Call::Send))?;
     }
     if let Some((rootfs, open)) = &mut rootfs {
@@ -266,17 +274,17 @@ fn enter_root(plan: &Plan, inherited: &mut Inherited, link: BorrowedFd) -> Stage
     Ok(())
 }
 
-/// Mounts, createContainer hooks, the pivot.
+/// Attaches the mounts, runs createContainer hooks and changes the root.
 fn change_root(
     plan: &Plan,
     (rootfs, open): (&coracle_rootfs::Plan, &mut coracle_rootfs::Inherited),
     (stdin, output): (&[OwnedFd], Option<BorrowedFd>),
-    link: BorrowedFd,
+    socket: BorrowedFd,
 ) -> Staged<()> {
     coracle_rootfs::mounts(rootfs, open).map_err(at(Stage::Rootfs))?;
     if plan.stops_for_hooks() {
-        message::write(link, Message::Mounted).map_err(session(Call::Write))?;
-        await_runtime(link)?;
+        message::write(socket, Message::Mounted).map_err(session(Call::Write))?;
+        await_runtime(socket)?;
     }
     let hooks = plan.hooks.at(HookPoint::CreateContainer);
     if !hooks.is_empty() {
@@ -286,19 +294,19 @@ fn change_root(
     coracle_rootfs::pivot(rootfs, open).map_err(at(Stage::Rootfs))
 }
 
-/// Closes every descriptor but stdio, what the config passes on, and what init itself still needs:
-/// the container's process could otherwise reach the host through one (CVE-2024-21626), and here it
-/// is still impossible that the working directory is one of them.
+/// Closes every descriptor except stdio, the preserved ones, and those that init still needs: the
+/// container's program could reach the host through any other (CVE-2024-21626). This comes before
+/// init changes into `process.cwd`, which could name such a descriptor as /proc/self/fd/N.
 fn keep_only_preserved(
     plan: &Plan,
     inherited: &Inherited,
-    link: BorrowedFd,
+    socket: BorrowedFd,
     until: Until,
 ) -> Staged<()> {
     let mut next = 3;
     let least = |next| {
         let kept = [
-            inherited.least_needed(link, next, until),
+            inherited.least_needed(socket, next, until),
             plan.least_preserved(next),
         ];
         kept.into_iter().flatten().min()
@@ -325,20 +333,20 @@ fn run_hooks(
     coracle_hooks::run_in_container(commands, stdin, output, home)
 }
 
-/// Waits for the start, runs the container's own hooks and executes the program.
+/// Waits for the start, runs startContainer hooks and executes the program.
 fn start(
     plan: &Plan,
     inherited: &Inherited,
-    link: BorrowedFd,
+    socket: BorrowedFd,
     ready: &Ready,
 ) -> Staged<Infallible> {
     let output = match &inherited.request.release {
         Release::Socket => {
-            await_runtime(link)?;
-            inherited.print.as_ref().map(AsFd::as_fd)
+            await_runtime(socket)?;
+            inherited.hook_output.as_ref().map(AsFd::as_fd)
         }
         Release::Fifo(fifos) => {
-            // The runtime that reads our next message is another one: `start`.
+            // From here on the reader of init's messages is the process of `start`.
             let mut byte = [0_u8; 1];
             loop {
                 match nix::unistd::read(&fifos.start, &mut byte) {
@@ -357,6 +365,6 @@ fn start(
         ready.home(),
     )
     .map_err(at(Stage::StartContainer))?;
-    report(inherited, link, Message::Executing).map_err(session(Call::Write))?;
+    report(inherited, socket, Message::Executing).map_err(session(Call::Write))?;
     Err((Stage::Process, coracle_process::exec(&plan.process, ready)))
 }

@@ -1,4 +1,4 @@
-//! The order of a launch: one function, with what its caller does on the way.
+//! The order of a launch, in one function, and the trait by which its caller takes part.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -19,24 +19,24 @@ use crate::plan::Plan;
 use crate::runtime::{Child, Launch};
 use crate::sources;
 
-/// How long a container that was killed may need to end, in milliseconds.
+/// How long the init of a container that was killed may take to end, in milliseconds.
 const DEATH_MS: u32 = 100;
 
-/// What the caller of a launch does while init waits, in this order, and what only it knows.
+/// What the caller of a launch does while init waits. The methods are called in this order.
 pub trait Caller {
-    /// [`Error`], or why the caller's own part failed: init is killed then.
+    /// The caller's error. Init is killed when a method returns one.
     type Error: From<Error>;
 
-    /// The stages of the plan up to this point were carried out.
+    /// The plan's stages up to this point have been carried out.
     fn reached(&mut self, point: Point);
 
-    /// Init is there, in its cgroup, and has done nothing.
+    /// Init has been cloned and is in its cgroup; it has done nothing yet.
     ///
     /// # Errors
     /// The caller's.
     fn cloned(&mut self, init: &Child) -> Result<(), Self::Error>;
 
-    /// Init's network namespace is there, and nothing in it: only where the plan has networks.
+    /// Init's network namespace exists and is empty. Only called if the plan has networks.
     ///
     /// # Errors
     /// The caller's.
@@ -44,12 +44,14 @@ pub trait Caller {
         Ok(())
     }
 
-    /// The container's states, creating and created, for the hooks that init runs itself.
+    /// The container's state as JSON, with status creating and created, for the hooks that init
+    /// runs.
     fn hook_states(&mut self, _: &Child) -> [Vec<u8>; 2] {
         Default::default()
     }
 
-    /// The mounts are attached, and the root is still the host's: only where hooks wait for it.
+    /// The mounts are attached, and init's root is still the host's. Only called if hooks run
+    /// during `create`.
     ///
     /// # Errors
     /// The caller's.
@@ -57,30 +59,31 @@ pub trait Caller {
         Ok(())
     }
 
-    /// The container's state, for whoever answers notified system calls.
+    /// The container's state, for the seccomp agent.
     fn state(&mut self, init: &Child) -> ContainerState;
 }
 
-/// The container's state, as the agent receives it that answers notified system calls.
+/// The container's state, as the seccomp agent receives it: config-linux.md § The Container Process
+/// State.
 #[derive(Clone, Debug)]
 pub struct ContainerState {
-    /// The version of the specification that we speak.
+    /// The version of the specification that the runtime implements.
     pub oci_version: &'static str,
     /// The state as JSON: runtime.md § State.
     pub json: Vec<u8>,
 }
 
-/// Clones init and sees it through to the point where only its start is missing.
+/// Clones init and lets it proceed until it waits for its start.
 ///
 /// # Errors
-/// [`Error`], or the caller's. No process is left then.
+/// [`Error`], or the caller's. Init and its helpers are killed and reaped then.
 pub fn launch<'p, C: Caller>(
     plan: &'p Plan,
     request: Request<'p>,
     caller: &mut C,
 ) -> Result<Launch<'p>, C::Error> {
     let mut launch = Launch::begin(plan, request)?;
-    launch.settle()?;
+    launch.await_init()?;
     caller.reached(Point::Cloned);
     caller.cloned(&launch.child)?;
     launch.map_ids()?;
@@ -94,7 +97,7 @@ pub fn launch<'p, C: Caller>(
     }
     launch.move_devices()?;
     launch.send_sources()?;
-    launch.admit()?;
+    launch.first_proceed()?;
     if plan.stops_for_hooks() {
         launch.await_mounts()?;
         caller.reached(Point::Mounted);
@@ -105,7 +108,7 @@ pub fn launch<'p, C: Caller>(
     if !plan.stops_for_hooks() {
         caller.reached(Point::Mounted);
     }
-    launch.check()?;
+    launch.check_signals()?;
     caller.reached(Point::Created);
     Ok(launch)
 }
@@ -122,15 +125,15 @@ impl<'p> Launch<'p> {
         self.console.take()
     }
 
-    /// What the user should know though it is no error, one line each.
+    /// Warnings for the user, one line each. Leaves none.
     pub fn take_warnings(&mut self) -> Vec<String> {
         std::mem::take(&mut self.warnings)
     }
 
-    /// Starts the program and waits until it was executed ([`crate::Release::Socket`]).
+    /// Starts the program and waits until it is executed. Only with [`crate::Release::Socket`].
     ///
     /// # Errors
-    /// What init reported: a startContainer hook, or execve(2).
+    /// [`Error::Init`] if a startContainer hook or execve(2) failed.
     pub fn start(&mut self) -> Result<(), Error> {
         self.proceed()?;
         let Message::Executing = self.receive()? else {
@@ -143,16 +146,16 @@ impl<'p> Launch<'p> {
         }
     }
 
-    /// Sees to it that the process at hand is init, alive, and in its cgroup.
+    /// Waits for init's first message, and moves init into its cgroup if it was not cloned into it.
     ///
-    /// Some kernels (seen on 6.18 and 7.2) kill every clone from one cgroup into another, after
-    /// `cgroup.kill` was used on either of them. Such a clone has done nothing, so that another one
-    /// is made, which joins the cgroup by itself.
-    fn settle(&mut self) -> Result<(), Error> {
+    /// Some kernels (seen on 6.18 and 7.2) kill every process that is cloned from one cgroup into
+    /// another after `cgroup.kill` was used on either of them. Such a process has done nothing, so
+    /// it is cloned once more, and then joins the cgroup by writing its pid.
+    fn await_init(&mut self) -> Result<(), Error> {
         match self.await_alive() {
             Err(Error::KilledAtClone) => {
                 self.check_target()?;
-                self.begin_again()?;
+                self.clone_again()?;
                 self.await_alive()?;
             }
             alive => alive?,
@@ -176,8 +179,8 @@ impl<'p> Launch<'p> {
         Ok(())
     }
 
-    /// A process that was killed with the whole container must not come again: its cgroup, which
-    /// nobody kills a second time, would never be empty.
+    /// Before `exec` clones a second time: if the container itself was killed, a new process in its
+    /// cgroup would survive, since nobody kills that cgroup again.
     fn check_target(&self) -> Result<(), Error> {
         let Some(target) = &self.inherited.request.target else {
             return Ok(());
@@ -192,7 +195,7 @@ impl<'p> Launch<'p> {
         }
     }
 
-    /// The intermediate has its ids mapped, joins what only it can, clones init and ends.
+    /// Maps the intermediate's ids, lets it join namespaces and clone init, and waits for its end.
     fn await_fork(&mut self) -> Result<(), Error> {
         let plan = &self.plan.namespaces;
         if plan.first_clone.contains(NamespaceFlags::USER) {
@@ -201,7 +204,7 @@ impl<'p> Launch<'p> {
         self.proceed()?;
         let (pid, is_inside) = loop {
             match self.receive()? {
-                // Both write into the same socket, in any order.
+                // Init and the intermediate write to the same socket, in any order.
                 Message::Alive => {}
                 Message::Forked(pid) => break (pid, true),
                 Message::Outside(pid) => break (pid, false),
@@ -210,7 +213,8 @@ impl<'p> Launch<'p> {
         };
         let pid = Pid::from_raw(pid);
         let pidfd = coracle_sys::pidfd_open(pid).map_err(|errno| {
-            // It is a child of ours that nobody has waited for, so the number is still its own.
+            // The process is a child of ours that was not waited for, so its pid cannot have been
+            // reused.
             let _ = kill(pid, Signal::SIGKILL);
             let _ = waitpid(pid, Some(WaitPidFlag::__WALL));
             Error::Runtime {
@@ -227,7 +231,7 @@ impl<'p> Launch<'p> {
         Ok(())
     }
 
-    /// Maps init's ids, where its own clone made the user namespace. Init waits on.
+    /// Maps init's ids if its own clone made the user namespace. Init keeps waiting.
     fn map_ids(&mut self) -> Result<(), Error> {
         let plan = &self.plan.namespaces;
         if plan.final_clone.contains(NamespaceFlags::USER) {
@@ -236,14 +240,14 @@ impl<'p> Launch<'p> {
         Ok(())
     }
 
-    /// The network namespace that init is in. Before it proceeds, since init can hide it from an
-    /// ordinary user afterwards.
+    /// Opens init's network namespace. Call it before init proceeds: afterwards init is not
+    /// dumpable, and a runtime without privileges cannot open the file.
     fn network_namespace(&mut self) -> Result<OwnedFd, Error> {
         let path = format!("/proc/{}/ns/net", self.child.pid);
         let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
         match open(path.as_str(), flags, Mode::empty()) {
             Ok(namespace) => Ok(namespace),
-            // Init waits for us, so its last message says why it is gone.
+            // Init has ended; its last message says why.
             Err(Errno::ENOENT | Errno::ESRCH) => match self.receive() {
                 Ok(_) => Err(self.protocol()),
                 Err(error) => Err(error),
@@ -255,7 +259,7 @@ impl<'p> Launch<'p> {
         }
     }
 
-    /// The standard input of the hooks that init runs itself.
+    /// Writes the container's state into the standard input of the hooks that init runs.
     fn fill_hooks(&mut self, create: &[u8], start: &[u8]) -> Result<(), Error> {
         coracle_hooks::fill_stdin(&self.inherited.create_container, create)?;
         coracle_hooks::fill_stdin(&self.inherited.start_container, start)?;
@@ -282,7 +286,7 @@ impl<'p> Launch<'p> {
         Ok(())
     }
 
-    /// Has a child of ours find the sources of mounts that init cannot find itself.
+    /// Starts a child that opens the sources of mounts that init cannot open itself.
     fn send_sources(&mut self) -> Result<(), Error> {
         let (plan, opened) = (&self.plan.rootfs, self.inherited.rootfs.take());
         if let (Some(plan), Some(opened)) = (plan, opened)
@@ -293,8 +297,9 @@ impl<'p> Launch<'p> {
         Ok(())
     }
 
-    /// Lets init proceed for the first time, with the file of its cgroup where it goes down.
-    fn admit(&mut self) -> Result<(), Error> {
+    /// Lets init proceed for the first time, and sends the `cgroup.procs` of init's cgroup if it
+    /// has one.
+    fn first_proceed(&mut self) -> Result<(), Error> {
         let file = self.inherited.request.cgroup.init_cgroup.take();
         self.send(Message::Proceed, file.as_ref().map(AsFd::as_fd))
     }
@@ -306,8 +311,8 @@ impl<'p> Launch<'p> {
         }
     }
 
-    /// Waits until everything but the start is done. Where the filter notifies, its listener goes
-    /// to whoever the config names, with the container's state.
+    /// Waits until init waits for its start. If the filter notifies, its listener and the
+    /// container's state are sent to the agent that the config names.
     fn await_created<C: Caller>(&mut self, caller: &mut C) -> Result<(), Error> {
         loop {
             match self.receive()? {
@@ -322,8 +327,8 @@ impl<'p> Launch<'p> {
         }
     }
 
-    /// Ends the child that finds the sources. Init has all that it needs, or is gone; the child may
-    /// still look for a source that nobody needs, on a file system that does not answer.
+    /// Kills the child that opens sources. Init has every source that it needs by now, but the
+    /// child may still hang on a filesystem that does not answer.
     fn reap_provider(&mut self) -> Result<(), Error> {
         let Some(provider) = self.provider.take() else {
             return Ok(());
@@ -344,7 +349,8 @@ impl<'p> Launch<'p> {
             return Err(self.protocol());
         };
         let descriptor = match coracle_sys::pidfd_getfd(self.child.pidfd.as_fd(), number) {
-            // It takes the right to trace init, which a runtime without privileges does not have.
+            // pidfd_getfd(2) requires the permission to trace init, which a runtime without
+            // privileges does not have.
             Err(Errno::EPERM) if listener.notifies_sendmsg => {
                 return Err(coracle_seccomp::Error::OutOfReach.into());
             }

@@ -1,5 +1,5 @@
-//! One launch: the subsystems' plans composed, init cloned, let proceed step by step, and its
-//! reports received.
+//! One launch: composes the subsystems' plans, clones init, lets it proceed step by step and
+//! receives its reports.
 //!
 //! ```text
 //! plan / plan_exec   pure: a bundle and the machine's facts become a Plan
@@ -13,7 +13,8 @@
 //!   descriptors that it inherits.
 //! - The runtime never enters a namespace of the container; a short-lived child may do so.
 //! - Init is killed when a [`Launch`] is dropped before its release, and dies with the runtime.
-//! - A failure in init travels as coordinates; the sentence is made here, from the same plan.
+//! - Init reports a failure as numbers (stage, step and cause); the runtime makes the sentence from
+//!   the same plan.
 //!
 //! ```
 //! use coracle_launch::Message;

@@ -3,29 +3,31 @@
 //!
 //! ```text
 //!  runtime                                   intermediate / init
-//!     ───── Proceed ─────────────────────────▶  (only with an intermediate) ids are mapped
-//!     ◀──── Forked or Outside { pid } ───────   (only with one) it has cloned init, and ends
+//!     ───── Proceed ─────────────────────────▶  (only with an intermediate) its ids are mapped
+//!     ◀──── Forked or Outside { pid } ───────   (only then) it has cloned init, and ends
 //!     ◀──── Alive ───────────────────────────   init's first message, maybe before Forked
-//!     ───── Proceed ─────────────────────────▶  init is in its cgroup, recorded, and mapped
-//!     ◀──── Mounted ─────────────────────────   (only if hooks wait for it)
-//!     ───── Proceed ─────────────────────────▶  (only then) hooks are done
+//!     ───── Proceed ─────────────────────────▶  init is in its cgroup and recorded, ids mapped
+//!     ◀──── Mounted ─────────────────────────   (only if a hook runs during create)
+//!     ───── Proceed ─────────────────────────▶  (only then) the runtime's hooks have run
 //!     ◀──── Console + fd ────────────────────   (only with a terminal)
 //!     ◀──── Listener { number } ─────────────   (only if calls are notified) the filter is loaded
 //!     ───── SendListener ────────────────────▶  (only if the runtime may not fetch the descriptor)
 //!     ◀──── Listener + fd ───────────────────   (only then)
-//!     ───── Proceed ─────────────────────────▶  (only if calls are notified) somebody answers them
-//!     ◀──── Created ─────────────────────────   everything but exec is done
-//!     ───── Proceed ─────────────────────────▶  (run and exec) start; create leaves it to the FIFO
-//!     ◀──── Executing ───────────────────────   hooks in the container are done
-//!     ◀──── File { part of a path } ─────────   (only before Failed) where a copy was
+//!     ───── Proceed ─────────────────────────▶  (only if calls are notified) the agent has it
+//!     ◀──── Created ─────────────────────────   everything but startContainer and exec is done
+//!     ───── Proceed ─────────────────────────▶  (run and exec only) start; else by the FIFO
+//!     ◀──── Executing ───────────────────────   startContainer hooks have run
+//!     ◀──── File { part of a path } ─────────   (only before Failed) the file that a copy was at
 //!     ◀──── Failed { stage, step, cause } ────  at any time, and the last message
 //! ```
 //!
-//! End of file after `Executing` means that init executed the program; anywhere else, that it was
-//! killed. Before `Alive` the kernel may have done that for the cgroup that it was cloned into.
+//! End of file after `Executing` means that init executed the program, at any other time that it
+//! was killed. Before `Alive`, the kernel may have killed it because of the cgroup that it was
+//! cloned into.
 //!
-//! Init writes and reads with write(2) and read(2) where no descriptor travels: a seccomp filter
-//! that lets the program do anything lets them pass.
+//! Init uses sendmsg(2) and recvmsg(2) only where a descriptor travels, and write(2) and read(2)
+//! otherwise: after the seccomp filter is loaded, its calls must be ones that every usable profile
+//! allows.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 
@@ -36,16 +38,17 @@ use nix::errno::Errno;
 pub(crate) const LENGTH: usize = 16;
 
 coracle_text::checks! {
-    Protocol = "a message came that is none, or out of turn",
+    Protocol = "a message was malformed or unexpected",
 }
 
-/// Whose plan a step belongs to. Together with a [`Fault`] it is a coordinate.
+/// The part of init's work that a step belongs to. Stage and [`Fault`] locate a failure in the
+/// plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Stage {
-    /// The process itself: signals, descriptors, waiting, the clone of init by the intermediate.
+    /// Init as a process: signals, descriptors, messages, chroot(2) for `exec`.
     Session,
-    /// Joining the container's cgroup.
+    /// Steps that join the container's cgroup.
     Cgroup,
     /// Steps of the namespaces' plan.
     Namespaces,
@@ -53,7 +56,7 @@ pub enum Stage {
     Rootfs,
     /// Steps of the process's plan.
     Process,
-    /// The seccomp filter's plan.
+    /// Loading the seccomp filter.
     Seccomp,
     /// `createContainer` hooks.
     CreateContainer,
@@ -82,37 +85,38 @@ impl Stage {
 /// One message, either way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Message {
-    /// Runtime to init: go on. The first one may carry the file of a cgroup to go down into.
+    /// Runtime to init: go on. The first may carry the `cgroup.procs` of init's cgroup.
     Proceed,
-    /// Intermediate to runtime: init has this pid in the runtime's pid namespace.
+    /// Intermediate to runtime: init was cloned into its cgroup, and has this pid in the runtime's
+    /// pid namespace.
     Forked(i32),
-    /// The same, but the kernel did not let the intermediate clone it into its cgroup.
+    /// Intermediate to runtime: init has this pid, but could not be cloned into its cgroup.
     Outside(i32),
-    /// Init to runtime: it has come to run.
+    /// Init to runtime: it runs.
     Alive,
     /// Init to runtime: the mounts are attached, hooks may run.
     Mounted,
-    /// Init to runtime, with the pty master attached.
+    /// Init to runtime: the pty's master, attached.
     Console,
-    /// Init to runtime: the filter is loaded, and its listener is this descriptor of init's; it is
-    /// attached if the runtime asked for that.
+    /// Init to runtime: the filter is loaded, and this is the number of its listener in init. The
+    /// descriptor is attached in the answer to [`Message::SendListener`].
     Listener(i32),
-    /// Runtime to init: attach the listener, since it may not be fetched.
+    /// Runtime to init: send the listener, since pidfd_getfd(2) is not permitted.
     SendListener,
     /// Init to runtime: everything but the start is done.
     Created,
-    /// Init to whoever starts it: the next call is execve(2). The end of file that follows means
-    /// that it executed; without this message, that init was killed.
+    /// Init to the runtime or to `start`: the next call is execve(2). End of file after this
+    /// message means that it succeeded.
     Executing,
-    /// Init to runtime: a part of the name of the file that the failure to come was at, filled up
-    /// with zeroes.
+    /// Init to runtime: a part of the path of the file at which the copy failed that is reported
+    /// next, padded with zero bytes.
     File([u8; LENGTH - 1]),
     /// Init to runtime, its last message.
     Failed(Stage, Fault),
 }
 
 impl Message {
-    /// The message as it travels. Heap-free.
+    /// The message's bytes. Heap-free.
     #[must_use]
     pub fn encode(self) -> [u8; LENGTH] {
         let mut bytes = [0_u8; LENGTH];
@@ -144,7 +148,7 @@ impl Message {
         bytes
     }
 
-    /// The message in `bytes`, or `None` when they are none. Heap-free.
+    /// The message in `bytes`, or `None` if they are malformed. Heap-free.
     #[must_use]
     pub fn decode(bytes: &[u8; LENGTH]) -> Option<Self> {
         let [kind, stage, _, _, a, b, c, d, cause @ ..] = *bytes;
@@ -171,33 +175,33 @@ impl Message {
     }
 }
 
-/// Sends one message, with a descriptor where the kind carries one. Heap-free.
+/// Sends one message, and a descriptor with it if there is one. Heap-free.
 ///
 /// # Errors
 /// The errno of sendmsg(2); `EPIPE` when the other side is gone.
 pub(crate) fn send(
-    link: BorrowedFd,
+    socket: BorrowedFd,
     message: Message,
     attached: Option<BorrowedFd>,
 ) -> nix::Result<()> {
-    coracle_sys::send(link, &message.encode(), attached).map(|_| ())
+    coracle_sys::send(socket, &message.encode(), attached).map(|_| ())
 }
 
-/// Writes one message. Heap-free.
+/// Writes one message, without a descriptor. Heap-free.
 ///
 /// # Errors
 /// The errno of write(2).
-pub(crate) fn write(link: BorrowedFd, message: Message) -> nix::Result<()> {
-    retried(|| nix::unistd::write(link, &message.encode())).map(|_| ())
+pub(crate) fn write(socket: BorrowedFd, message: Message) -> nix::Result<()> {
+    retried(|| nix::unistd::write(socket, &message.encode())).map(|_| ())
 }
 
 /// Reads one message, waiting for it; `None` at the end of file. Heap-free.
 ///
 /// # Errors
-/// That of read(2); [`Check::Protocol`] for a message that is none.
-pub(crate) fn read(link: BorrowedFd) -> Result<Option<Message>, Cause> {
+/// That of read(2); [`Check::Protocol`] for a malformed message.
+pub(crate) fn read(socket: BorrowedFd) -> Result<Option<Message>, Cause> {
     let mut bytes = [0_u8; LENGTH];
-    match retried(|| nix::unistd::read(link, &mut bytes)) {
+    match retried(|| nix::unistd::read(socket, &mut bytes)) {
         // The other side ended with something of ours unread.
         Ok(0) | Err(Errno::ECONNRESET) => Ok(None),
         Ok(LENGTH) => decoded(&bytes).map(Some),
@@ -222,10 +226,10 @@ fn retried(mut call: impl FnMut() -> nix::Result<usize>) -> nix::Result<usize> {
 /// Receives one message, waiting for it; `None` at the end of file. Heap-free.
 ///
 /// # Errors
-/// That of recvmsg(2); [`Check::Protocol`] for a message that is none.
-pub(crate) fn receive(link: BorrowedFd) -> Result<Option<(Message, Option<OwnedFd>)>, Cause> {
+/// That of recvmsg(2); [`Check::Protocol`] for a malformed message.
+pub(crate) fn receive(socket: BorrowedFd) -> Result<Option<(Message, Option<OwnedFd>)>, Cause> {
     let mut bytes = [0_u8; LENGTH];
-    let (length, attached) = match coracle_sys::receive(link, &mut bytes) {
+    let (length, attached) = match coracle_sys::receive(socket, &mut bytes) {
         // The other side ended with something of ours unread.
         Err(Errno::ECONNRESET) => return Ok(None),
         received => received.map_err(|errno| (Call::Receive, errno))?,

@@ -1,4 +1,4 @@
-//! The plan of one launch: the subsystems' plans side by side, composed in one screen.
+//! The plan of one launch: the subsystems' plans side by side.
 
 use std::ffi::{CStr, CString};
 
@@ -18,18 +18,18 @@ pub use coracle_rootfs::ChangeRoot;
 /// Whether the container gets a session keyring of its own.
 pub use coracle_process::Keyring;
 
-/// What the caller asks of a creation besides the config.
+/// The flags of a creation.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Flags {
     /// Who manages the cgroup.
     pub cgroup_manager: Manager,
-    /// Whether missing rights on cgroups are forgiven.
+    /// Whether missing permissions on cgroups are tolerated.
     pub rootless: Rootless,
     /// How the root is changed.
     pub change_root: ChangeRoot,
 }
 
-/// What the caller asks of a process, the first or one more, besides the config.
+/// The options of a process, be it the container's first or one of `exec`.
 #[derive(Clone, Debug)]
 pub struct Options<'a> {
     /// The container's id.
@@ -42,7 +42,7 @@ pub struct Options<'a> {
     pub preserved_fds: Vec<u32>,
 }
 
-/// Everything that will be done, before anything is done.
+/// Everything that a launch will do.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// Namespaces, id maps, network devices.
@@ -57,11 +57,11 @@ pub struct Plan {
     pub filter: Option<Filter>,
     /// The hooks of all six points; empty for `exec`.
     pub hooks: coracle_hooks::Plan,
-    /// The networks, where any are asked for.
+    /// The networks, if any are requested.
     pub network: Option<coracle_cni::Plan>,
     /// What the user should know though it is no error, one line each.
     pub warnings: Vec<String>,
-    /// In order.
+    /// Descriptors from 3 on that the process keeps, in order.
     preserved_fds: Vec<u32>,
 }
 
@@ -75,8 +75,8 @@ pub fn needs(config: &Config, process: Option<&Process>, manager: Manager) -> Ne
         | coracle_process::needs(config, process)
 }
 
-/// Plans the creation of a container, whose new network namespace is attached to these networks.
-/// Pure: the bundle and the facts decide.
+/// Plans the creation of a container. Its new network namespace is attached to the requested
+/// networks. Pure.
 ///
 /// # Errors
 /// [`Error`] naming the property that cannot be served.
@@ -156,7 +156,7 @@ pub fn plan_exec(
     })
 }
 
-/// Looks whether the running kernel has what the plan's filter needs, before anything is made.
+/// Checks that the running kernel supports the plan's seccomp filter, before anything is made.
 ///
 /// # Errors
 /// [`Error::Seccomp`] naming the flag or action that the kernel does not have.
@@ -174,7 +174,7 @@ fn with_groups(config: &Config, plan: coracle_namespaces::Plan) -> coracle_names
     }
 }
 
-/// What of the profile has no effect here.
+/// Warnings about parts of the seccomp profile that have no effect on this machine.
 fn notes(filter: &Option<Filter>) -> &[String] {
     filter
         .as_ref()
@@ -194,8 +194,8 @@ fn process_options<'a>(
     }
 }
 
-/// What setgroups(2) will answer in the process's user namespace. A new one inherits the setting of
-/// the runtime's own; that of one that is joined is not known.
+/// Whether the kernel will allow setgroups(2) in the process's user namespace. A new namespace
+/// inherits the setting of the runtime's; that of a joined one is not known (user_namespaces(7)).
 fn groups_control(namespaces: &coracle_namespaces::Plan, host: &Host) -> GroupsControl {
     let maps = namespaces.maps.as_ref();
     if !host.setgroups_allowed || maps.is_some_and(|maps| maps.setgroups == Setgroups::Deny) {
@@ -208,10 +208,11 @@ fn groups_control(namespaces: &coracle_namespaces::Plan, host: &Host) -> GroupsC
 }
 
 impl Plan {
-    /// Whether any hook runs before the container is created. Init then stops once the mounts are
-    /// attached, and poststop hooks run even if the creation fails.
+    /// Whether any hook runs during `create`. Init then waits once the mounts are attached, and
+    /// poststop hooks run even if the creation fails.
     ///
-    /// It stops for its own hooks, too: an init that ends without a word has run none.
+    /// Init also waits before hooks that it runs itself: if it dies before it waits, the runtime
+    /// knows that no hook has run.
     #[must_use]
     pub fn stops_for_hooks(&self) -> bool {
         let any = |point| !self.hooks.at(point).is_empty();

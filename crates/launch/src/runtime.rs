@@ -1,4 +1,4 @@
-//! The runtime's end of a launch: the clone of init, and the messages between the two.
+//! The runtime's side of a launch: the clone of init, and the messages between the two.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -19,62 +19,63 @@ use crate::init;
 use crate::message::{self, Check, Message, Stage};
 use crate::plan::Plan;
 
-/// How long init may be silent between two messages, where no hook of the config takes its time.
+/// How long init may take between two messages, unless it runs hooks, which have no limit.
 const SILENCE: Duration = Duration::from_secs(300);
 
-/// What may be behind an init that ends without a message once its filter is loaded.
+/// The hint for an init that ends without a message after it loaded a seccomp filter.
 const DENIED: &str = "; the seccomp profile must allow what the runtime calls after loading it: \
     read, write, close, execve, exit_group, and without noNewPrivileges what gives up privileges";
 
-/// Init is trusted to send no more, but not relied upon.
+/// The limit on a path that init sends, in bytes.
 const LONGEST_FILE: usize = 1024;
 
-/// A process that was cloned by the runtime, or by its intermediate.
+/// Init, or the intermediate before it has cloned init.
 #[derive(Debug)]
 pub struct Child {
-    /// In the runtime's pid namespace.
+    /// Its pid in the runtime's pid namespace.
     pub pid: Pid,
     /// Its pidfd.
     pub pidfd: OwnedFd,
 }
 
-/// A launch under way. Dropped before [`Launch::release`], it kills init.
+/// A launch in progress. Kills init if it is dropped before [`Launch::release`].
 #[derive(Debug)]
 pub struct Launch<'p> {
     pub(crate) plan: &'p Plan,
     pub(crate) inherited: Inherited<'p>,
     pub(crate) child: Child,
-    link: OwnedFd,
-    /// What hooks in init print.
+    socket: OwnedFd,
+    /// The output of hooks in init.
     output: Option<coracle_program::Output>,
     pub(crate) console: Option<OwnedFd>,
-    /// Of the filter, where init had to send it.
+    /// The seccomp filter's listener, if init had to send it.
     pub(crate) listener: Option<OwnedFd>,
-    /// Network devices that come back if init does not stay.
+    /// Network devices that are moved back to the host if the launch fails.
     pub(crate) devices: Option<MovedDevices<'p>>,
-    /// A child that sends sources of mounts to init.
+    /// The pidfd of the child that sends sources of mounts to init.
     pub(crate) provider: Option<OwnedFd>,
-    /// The file at which a copy by init failed, as far as received.
+    /// The path of the file at which a copy by init failed, as far as received.
     file: Vec<u8>,
     pub(crate) warnings: Vec<String>,
-    /// The process at hand was cloned into its v2 cgroup.
+    /// Whether `child` was cloned into its v2 cgroup.
     pub(crate) is_inside: bool,
-    /// Its first message has come.
+    /// Whether init's first message has come.
     pub(crate) is_alive: bool,
     released: bool,
 }
 
 impl<'p> Launch<'p> {
-    /// Opens what init inherits and clones it, or an intermediate where the plan has one.
+    /// Opens the descriptors that init inherits and clones init, or an intermediate if the plan has
+    /// one.
     pub(crate) fn begin(plan: &'p Plan, request: Request<'p>) -> Result<Self, Error> {
         let (mut inherited, output) = Inherited::open(plan, request)?;
-        let (child, link, warnings) = clone(plan, &mut inherited)?;
+        let (child, socket, warnings) = clone(plan, &mut inherited)?;
         Ok(Self {
             is_inside: is_cloned_inside(plan, &inherited),
             plan,
             inherited,
             child,
-            link,
+            socket,
             output,
             console: None,
             listener: None,
@@ -87,18 +88,18 @@ impl<'p> Launch<'p> {
         })
     }
 
-    /// Clones once more, after the first clone was killed. The new one joins its cgroup by itself.
-    pub(crate) fn begin_again(&mut self) -> Result<(), Error> {
+    /// Clones once more, after the first clone was killed; the new one joins its cgroup by its pid.
+    pub(crate) fn clone_again(&mut self) -> Result<(), Error> {
         self.inherited.join_alone()?;
-        (self.child, self.link, self.warnings) = clone(self.plan, &mut self.inherited)?;
+        (self.child, self.socket, self.warnings) = clone(self.plan, &mut self.inherited)?;
         self.is_inside = false;
         Ok(())
     }
 
-    /// Keeps init alive when this value is dropped.
+    /// Ends the launch without killing init.
     ///
     /// # Errors
-    /// [`Error::Runtime`] when no descriptor is left; init is killed then.
+    /// [`Error::Runtime`] if the pidfd cannot be duplicated; init is killed then.
     pub fn release(mut self) -> Result<Child, Error> {
         let pidfd = self.child.pidfd.try_clone().map_err(|_| Error::Runtime {
             attempted: "duplicate init's pidfd",
@@ -121,9 +122,9 @@ impl<'p> Launch<'p> {
         message: Message,
         attached: Option<BorrowedFd>,
     ) -> Result<(), Error> {
-        match message::send(self.link.as_fd(), message, attached) {
+        match message::send(self.socket.as_fd(), message, attached) {
             Ok(()) => Ok(()),
-            // Init is gone: its last message is in the socket.
+            // Init has ended; its last message is still in the socket.
             Err(Errno::EPIPE | Errno::ECONNRESET) => match self.receive() {
                 Ok(_) => Err(self.protocol()),
                 Err(error) => Err(error),
@@ -135,7 +136,7 @@ impl<'p> Launch<'p> {
         }
     }
 
-    /// The next message, or why there is none.
+    /// The next message. An error if init reports a failure or has ended.
     pub(crate) fn receive(&mut self) -> Result<Message, Error> {
         match self.next()? {
             Some(Message::Failed(stage, fault)) => Err(self.failed(stage, &fault)),
@@ -144,7 +145,7 @@ impl<'p> Launch<'p> {
         }
     }
 
-    /// The next message; `None` when init's end was closed by its exec or its death.
+    /// The next message; `None` if init has executed the program or ended, which closes its socket.
     pub(crate) fn next(&mut self) -> Result<Option<Message>, Error> {
         let failed = |errno| Error::Runtime {
             attempted: "receive from init",
@@ -161,11 +162,11 @@ impl<'p> Launch<'p> {
                 .unwrap_or(u32::MAX)
                 .max(1000);
             let output = self.output.as_ref().filter(|output| !output.is_ended());
-            // Its end does not end the link where somebody else has it open: an intermediate that
-            // dies leaves it to the init that it cloned.
+            // The pidfd is watched as well: if an intermediate dies, there is no end of file, since
+            // the init that it cloned has the socket open, too.
             let interrupts = self.inherited.request.interrupts;
-            let signals = interrupts.map_or(self.link.as_fd(), AsFd::as_fd);
-            let mut watched = vec![self.link.as_fd(), self.child.pidfd.as_fd(), signals];
+            let signals = interrupts.map_or(self.socket.as_fd(), AsFd::as_fd);
+            let mut watched = vec![self.socket.as_fd(), self.child.pidfd.as_fd(), signals];
             watched.extend(output.map(AsFd::as_fd));
             let ready = coracle_sys::poll_readable(&watched, Some(wait_ms)).map_err(failed)?;
             if ready & 0b1000 != 0
@@ -174,17 +175,18 @@ impl<'p> Launch<'p> {
                 output.read();
             }
             if ready & 0b01 == 0 {
-                // Its last message may have come after the kernel had looked at the link.
-                let link = [self.link.as_fd()];
+                // The last message may have arrived after poll(2) looked at the socket.
+                let socket = [self.socket.as_fd()];
                 if ready & 0b10 == 0 {
-                    // Not before: once the program runs, a signal is the container's.
-                    self.check()?;
+                    // Only if nothing has arrived: once the program runs, a signal is to be passed
+                    // to it.
+                    self.check_signals()?;
                     continue;
-                } else if coracle_sys::poll_readable(&link, Some(0)).map_err(failed)? == 0 {
+                } else if coracle_sys::poll_readable(&socket, Some(0)).map_err(failed)? == 0 {
                     return Ok(None);
                 }
             }
-            let received = message::receive(self.link.as_fd()).map_err(unreadable)?;
+            let received = message::receive(self.socket.as_fd()).map_err(unreadable)?;
             let Some((message, attached)) = received else {
                 return Ok(None);
             };
@@ -203,8 +205,8 @@ impl<'p> Launch<'p> {
         }
     }
 
-    /// Whether there is reason to go on: no signal has come.
-    pub(crate) fn check(&self) -> Result<(), Error> {
+    /// Returns [`Error::Interrupted`] if a signal has come that ends the launch.
+    pub(crate) fn check_signals(&self) -> Result<(), Error> {
         let interrupts = self.inherited.request.interrupts;
         match interrupts.is_some_and(Interrupts::end_waits) {
             true => Err(Error::Interrupted),
@@ -212,7 +214,7 @@ impl<'p> Launch<'p> {
         }
     }
 
-    /// The sentence for what init reports.
+    /// The error for a failure that init reports.
     pub(crate) fn failed(&mut self, stage: Stage, fault: &Fault) -> Error {
         let output = self.output.as_mut().map(|output| {
             output.read();
@@ -228,13 +230,13 @@ impl<'p> Launch<'p> {
         };
         let sentence = match String::from_utf8_lossy(&self.file) {
             file if file.is_empty() => sentence,
-            // The name is the image's.
+            // The path comes from the image, so control characters are escaped.
             file => format!("{sentence}: copy {}", coracle_text::one_line(&file)),
         };
         Error::Init { sentence }
     }
 
-    /// Init has sent what does not belong there.
+    /// The error for an unexpected message of init's.
     pub(crate) fn protocol(&self) -> Error {
         unreadable(Check::Protocol.into())
     }
@@ -266,7 +268,7 @@ impl Drop for Launch<'_> {
         if let Some(devices) = &self.devices {
             devices.give_back();
         }
-        // SIGKILL to init ends its pid namespace too; a process that is gone needs nothing.
+        // SIGKILL to init kills all processes of its pid namespace as well (pid_namespaces(7)).
         kill_and_reap(self.child.pidfd.as_fd());
         if let Some(provider) = self.provider.take() {
             kill_and_reap(provider.as_fd());
@@ -279,13 +281,13 @@ fn kill_and_reap(process: BorrowedFd) {
     let _ = coracle_sys::wait_exit(process);
 }
 
-/// Clones init into its cgroup, or the intermediate, which is in none of the container's. Beside it
-/// stands the runtime's end of the link, and what the user should know.
+/// Clones init into its cgroup, or the intermediate outside of it. Returns the child, the runtime's
+/// end of the socket pair, and warnings.
 ///
-/// Init starts with default dispositions and an empty mask, whatever ours are.
+/// Init starts with default signal dispositions and an empty signal mask.
 fn clone(plan: &Plan, inherited: &mut Inherited) -> Result<(Child, OwnedFd, Vec<String>), Error> {
     let failed = |attempted| move |errno| Error::Runtime { attempted, errno };
-    let (link, theirs) = coracle_sys::socket_pair().map_err(failed("make a socket pair"))?;
+    let (socket, init_socket) = coracle_sys::socket_pair().map_err(failed("make a socket pair"))?;
     coracle_sys::assert_single_threaded();
     coracle_sys::note_ignored_signals();
     let before = coracle_process::before_clone(&plan.process)?;
@@ -302,10 +304,10 @@ fn clone(plan: &Plan, inherited: &mut Inherited) -> Result<(Child, OwnedFd, Vec<
         .as_ref()
         .filter(|_| !plan.namespaces.intermediate);
     let cloned = match into(own) {
-        // A v2 cgroup that hands controllers down takes no process (EBUSY): a manager in the
-        // container has moved itself down.
+        // A v2 cgroup that enables controllers for its children cannot hold processes (EBUSY). A
+        // service manager in the container has moved itself into a child and enabled them.
         Err(Errno::EBUSY) if cgroup.fallback.is_some() => into(cgroup.fallback.as_ref()),
-        // No right to move processes there from our own cgroup: systemd has it.
+        // A runtime without the permission to put processes there has systemd do it.
         Err(Errno::EACCES | Errno::EPERM) if cgroup.unit_action.is_some() && own.is_some() => {
             cgroup.into = None;
             into(None)
@@ -315,18 +317,18 @@ fn clone(plan: &Plan, inherited: &mut Inherited) -> Result<(Child, OwnedFd, Vec<
     let child = match cloned {
         Ok(Cloned::Parent { pid, pidfd }) => Child { pid, pidfd },
         Ok(Cloned::Child) => {
-            drop(link);
-            init::run(plan, inherited, theirs.as_fd())
+            drop(socket);
+            init::run(plan, inherited, init_socket.as_fd())
         }
         Err(errno) => {
             let sentence = explain_clone(plan, inherited, flags, errno);
             return Err(Error::Init { sentence });
         }
     };
-    drop(theirs);
+    drop(init_socket);
     let warnings = before.warnings.clone();
     coracle_process::after_clone(before);
-    Ok((child, link, warnings))
+    Ok((child, socket, warnings))
 }
 
 fn is_cloned_inside(plan: &Plan, inherited: &Inherited) -> bool {
@@ -352,8 +354,9 @@ fn unreadable(cause: Cause) -> Error {
     Error::Init { sentence }
 }
 
-/// Whether the filter may be behind this end: an action that kills is SIGSYS, and a refused
-/// exit_group(2) or sigreturn(2) is a fault of memory. Who answers notified calls may also kill.
+/// Whether the seccomp filter may be the cause of init's end. A killing action sends SIGSYS; after
+/// a refused exit_group(2) or sigreturn(2) init crashes; and the agent of notified calls may kill
+/// it.
 fn may_be_denied(filter: &Filter, ended: ExitStatus) -> bool {
     use nix::libc::{SIGABRT, SIGBUS, SIGILL, SIGKILL, SIGSEGV, SIGSYS, SIGTRAP};
     match ended {
@@ -365,8 +368,8 @@ fn may_be_denied(filter: &Filter, ended: ExitStatus) -> bool {
     }
 }
 
-/// What may be behind an init of this config that ends between its release and its exec; empty, or
-/// with punctuation before it.
+/// A possible cause for an init of this config that ends without a message after it was created,
+/// beginning with punctuation; empty if there is none.
 #[must_use]
 pub fn hint_of_end(config: &Config) -> &'static str {
     match config.linux.seccomp {

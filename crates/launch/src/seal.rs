@@ -1,11 +1,11 @@
-//! The runtime's own file cannot be written from a container.
+//! The seal: the runtime executes from a file that no container can write.
 //!
-//! A process that enters a container can be reached there as /proc/PID/exe, and that link opened
-//! for writing was CVE-2019-5736. So the verbs that clone first execute themselves again from a
-//! file that nobody can write: a detached read-only mount of the same file, or, without the
-//! privilege for that, a sealed copy in memory. The mount shares the page cache and costs two
-//! calls; the copy costs the binary's size, so it is the second choice and made before any cgroup
-//! is joined.
+//! A process inside a container can open the binary of a runtime process there through
+//! /proc/PID/exe and overwrite it on the host (CVE-2019-5736). Verbs that clone therefore first
+//! execute themselves again from a file that nobody can write: a detached read-only mount of the
+//! same file or, without the privilege for that, a sealed copy in memory (memfd_create(2)). The
+//! mount costs two calls and shares the page cache. The copy costs the binary's size in memory, so
+//! it is only the fallback, and is made before any cgroup is joined, which would be charged for it.
 
 use std::ffi::{CString, OsString};
 use std::os::fd::{AsFd, OwnedFd};
@@ -21,14 +21,12 @@ use crate::error::Error;
 
 const OWN: &std::ffi::CStr = c"/proc/self/exe";
 
-/// Returns when the process runs from a sealed file; else executes it once more from one, and does
-/// not return.
+/// Returns if the process runs from a sealed file; otherwise executes the program again from one.
 ///
-/// Descriptors, arguments and environment stay as they are, so this comes before anything is
-/// opened.
+/// Descriptors, arguments and environment stay as they are. Call it before any file is opened.
 ///
 /// # Errors
-/// [`Error::Seal`] when neither way works: the process must not go near a container then.
+/// [`Error::Seal`] when neither way works: the process must not enter a container then.
 pub fn seal() -> Result<(), Error> {
     let own = open(OWN, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).map_err(|errno| {
         Error::Seal {
@@ -40,7 +38,7 @@ pub fn seal() -> Result<(), Error> {
         call: "fstatvfs",
         errno,
     })? {
-        // execveat(2) leaves the descriptor's number as the name of the process.
+        // After execveat(2) the process is named after the descriptor's number.
         let _ = coracle_sys::set_name(c"coracle");
         return Ok(());
     }
@@ -66,8 +64,8 @@ pub fn seal() -> Result<(), Error> {
     })
 }
 
-/// A memfd with its seals, or a file on a mount that is read-only for everyone: nobody else's mount
-/// namespace holds it, so nobody can remount it.
+/// Whether this is a sealed memfd, or a file on a read-only mount. The detached mount is in no
+/// mount namespace, so nobody can remount it writable.
 fn is_sealed(own: std::os::fd::BorrowedFd) -> nix::Result<bool> {
     Ok(fstatvfs(own)?.flags().contains(FsFlags::ST_RDONLY) || coracle_sys::is_sealed(own)?)
 }
@@ -83,7 +81,7 @@ fn read_only_mount() -> Result<OwnedFd, Errno> {
 }
 
 fn strings(values: impl Iterator<Item = OsString>) -> StringArray {
-    // What the kernel handed over at exec holds no NUL.
+    // Arguments and environment came from execve(2) and hold no NUL byte: nothing is left out.
     StringArray::new(
         values
             .filter_map(|value| CString::new(value.into_vec()).ok())

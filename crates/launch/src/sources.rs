@@ -1,8 +1,9 @@
 //! The sources of mounts that init cannot find itself.
 //!
-//! With a user namespace of the container's own, mapped root may be unable to walk to a source; in
-//! a mount namespace that was there before, the host's mounts are missing. So a child of the
-//! runtime with its credentials finds them while init mounts, and sends one after the other.
+//! In a new user namespace, init may lack the permission to reach a source on the host; in a mount
+//! namespace that it joined, the host's mounts are missing. A child of the runtime, which keeps the
+//! runtime's credentials, therefore opens each source while init mounts, and sends init the
+//! descriptors one by one.
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
@@ -16,14 +17,15 @@ use nix::unistd::{Pid, pipe2, read};
 
 use crate::error::Error;
 
-/// Starts the child, and returns its pidfd when it is in init's mount namespace, or ended. It ends
-/// when it has sent all, or when init does not listen any more. Init learns from it what failed.
+/// Starts the child and returns its pidfd once the child is in init's mount namespace, or has
+/// ended. The child ends after the last source, or when init has closed its socket. It reports
+/// failures to init.
 ///
-/// Init must not have proceeded: it can neither be looked into afterwards, nor may it
-/// have mounted over the root that the child gets.
+/// Call this before init proceeds: afterwards init is not dumpable, so its namespaces cannot be
+/// opened, and it may have mounted over the root directory that the child is to use.
 ///
 /// # Errors
-/// [`Error::Runtime`] of the clone and what comes before.
+/// [`Error::Runtime`] if a namespace cannot be opened or the child cannot be cloned.
 pub(crate) fn send(
     plan: &coracle_rootfs::Plan,
     mut opened: coracle_rootfs::Inherited,
@@ -48,14 +50,15 @@ pub(crate) fn send(
     match cloned.map_err(failed("clone a process for the sources of mounts"))? {
         Cloned::Parent { pidfd, .. } => {
             drop(signal);
-            // Its end closes the pipe, too.
+            // If the child ends early, that closes the pipe as well.
             while read(&ready, &mut [0]) == Err(Errno::EINTR) {}
             Ok(pidfd)
         }
         Cloned::Child => {
             #[cfg(debug_assertions)]
             coracle_sys::allocation::forbid();
-            // Nobody of the container may look into this process, whatever namespaces they share.
+            // This process enters the container's namespaces with the runtime's credentials: not
+            // dumpable, it cannot be traced from there, nor can its descriptors be opened.
             let alone = coracle_sys::set_dumpable(Dumpable::No)
                 .and_then(|()| coracle_sys::die_with_parent(parent, Signal::SIGKILL));
             if alone.is_ok() {
