@@ -88,7 +88,10 @@ pub(crate) fn remove(tree: &mut Value, pointer: &str) {
 }
 
 pub(crate) fn parse_tree(tree: &Value) -> Result<Config, Error> {
-    parse(Path::new("/b"), tree.to_string().as_bytes())
+    let parsed = parse(Path::new("/b"), tree.to_string().as_bytes());
+    let by_tree = crate::parse_tree(Path::new("/b"), tree);
+    assert_eq!(parsed.as_ref().err(), by_tree.as_ref().err());
+    parsed
 }
 
 /// The config with one change, which must be valid.

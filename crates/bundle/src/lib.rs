@@ -69,7 +69,9 @@ pub use error::{Document, Error, member};
 pub use hooks::{Hook, HookPoint, Hooks, PerPoint};
 pub use id::ContainerId;
 pub use linux::*;
-pub use load::{MAX_CONFIG_BYTES, load, parse, parse_process, parse_resources};
+pub use load::{
+    MAX_CONFIG_BYTES, load, parse, parse_process, parse_resources, parse_tree, text, tree,
+};
 pub use mount::*;
 pub use options::mount_options;
 pub use process::*;

@@ -6,6 +6,7 @@ use crate::{Bundle, Config, Process, Resources, validate};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::{Mode, SFlag, fstat};
+use serde_json::Value;
 use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
@@ -36,15 +37,26 @@ pub fn load(dir: &Path) -> Result<Bundle, Error> {
 /// # Errors
 /// Anything that config.md and config-linux.md forbid and that the text alone shows.
 pub fn parse(dir: &Path, text: &[u8]) -> Result<Config, Error> {
+    config(dir, &json(Document::Config, text)?)
+}
+
+/// [`parse`] of a config that was read before, and changed since.
+///
+/// # Errors
+/// As for [`parse`].
+pub fn parse_tree(dir: &Path, tree: &Value) -> Result<Config, Error> {
+    config(dir, &tree.into())
+}
+
+fn config(dir: &Path, json: &Json<'_>) -> Result<Config, Error> {
     if !dir.is_absolute() {
         return Err(Error::NotAbsolute(dir.to_owned()));
     }
-    let json = json(Document::Config, text)?;
     // Another major version may mean anything, so this is looked at before all else.
     if let Some(Json::Text(version)) = json.get("ociVersion") {
         validate::version(version, At::Root(Document::Config))?;
     }
-    let (config, notes) = read::read(Document::Config, &json)?;
+    let (config, notes) = read::read(Document::Config, json)?;
     validate::config(dir, config, notes)
 }
 
@@ -60,15 +72,35 @@ pub fn parse_process(text: &[u8]) -> Result<(Process, Vec<String>), Error> {
     Ok((process, notes.warnings))
 }
 
-/// Validates the resources that `update` reads: an object like `linux.resources` in a config.
-/// Unlike there, a swap limit needs no memory limit beside it: the container may have one.
+/// Validates the resources of an `update`: an object like `linux.resources` in a config. Unlike
+/// there, a swap limit needs no memory limit beside it: the container may have one.
 ///
 /// # Errors
 /// As for [`parse`]; paths in messages start with `resources`.
-pub fn parse_resources(text: &[u8]) -> Result<Resources, Error> {
+pub fn parse_resources(tree: &Value) -> Result<Resources, Error> {
     let document = Document::Resources;
-    let (resources, notes) = read::read(document, &json(document, text)?)?;
+    let (resources, notes) = read::read(document, &tree.into())?;
     validate::resources(&resources, At::Root(document), &notes)
+}
+
+/// A document as a tree, for merging: its numbers are numbers from here on.
+///
+/// # Errors
+/// It is too large, not JSON, or has a key twice in one object.
+pub fn tree(document: Document, text: &[u8]) -> Result<Value, Error> {
+    let json = json(document, text)?;
+    read::check_keys(document, &json)?;
+    Ok(json.into())
+}
+
+/// The text of a tree, which [`tree`] will read.
+///
+/// # Errors
+/// It would be too large.
+pub fn text(document: Document, tree: &Value) -> Result<Vec<u8>, Error> {
+    let text = tree.to_string().into_bytes();
+    check_size(document, &text)?;
+    Ok(text)
 }
 
 fn json(document: Document, text: &[u8]) -> Result<Json<'_>, Error> {
@@ -416,6 +448,17 @@ mod tests {
     }
 
     #[test]
+    fn a_tree_has_the_values_of_its_text() {
+        let shown = r#"{"a":[0,-1,18446744073709551615,1.5,null,true,"x\"y"],"b":{}}"#;
+        let tree = tree(Document::Config, shown.as_bytes()).unwrap();
+        assert_eq!(tree, serde_json::from_str::<Value>(shown).unwrap());
+        assert_eq!(text(Document::Config, &tree).unwrap(), shown.as_bytes());
+        let large = json!("x".repeat(MAX_CONFIG_BYTES));
+        let error = text(Document::Config, &large).unwrap_err();
+        assert_eq!(error.to_string(), "config.json: larger than 16777216 bytes");
+    }
+
+    #[test]
     fn paths_of_the_other_documents() {
         let process = |text: &str| parse_process(text.as_bytes()).map(|_| ());
         let message = |text: &str| process(text).unwrap_err().to_string();
@@ -441,7 +484,10 @@ mod tests {
                 "process.capabilities.bounding: \"CAP_NO\" is no known capability"
             ]
         );
-        let resources = |text: &str| parse_resources(text.as_bytes());
+        let resources = |text: &str| {
+            let tree = tree(Document::Resources, text.as_bytes())?;
+            parse_resources(&tree)
+        };
         assert_eq!(
             resources(r#"{"pids": {"limit": 0}}"#).unwrap().pids,
             Some(crate::Limit::Amount(0))
@@ -451,6 +497,11 @@ mod tests {
                 .unwrap_err()
                 .to_string(),
             "resources.memory.limit: -2 is below -1, which is unlimited"
+        );
+        let twice = r#"{"cpu": {"x": [{"a": 1, "a": 2}]}}"#;
+        assert_eq!(
+            resources(twice).unwrap_err().to_string(),
+            "resources.cpu.x[0]: the key \"a\" stands here twice"
         );
         // The container has a limit of its own, perhaps.
         assert_eq!(
@@ -583,7 +634,7 @@ mod tests {
         fn no_bytes_panic(text in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = parse(Path::new("/b"), &text);
             let _ = parse_process(&text);
-            let _ = parse_resources(&text);
+            let _ = tree(Document::Resources, &text).map(|tree| parse_resources(&tree));
         }
 
         /// Whatever stands wherever: it is taken, or refused in one clean line.

@@ -87,7 +87,7 @@ pub use state::{OCI_VERSION, State};
 pub use status::Status;
 pub use store::Store;
 pub use timestamp::rfc3339;
-pub use update::{Kind as LimitKind, LIMITS, Limit, NewResources, UpdateOptions, update};
+pub use update::{NewResources, Setting, UpdateOptions, update};
 
 /// Returns when the runtime's own file cannot be written from a container; else executes it once
 /// more from a protected copy. To be called first by the verbs that clone.

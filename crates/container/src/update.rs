@@ -1,14 +1,13 @@
 //! `update`: new limits for a container, in its cgroups and in its stored config; both or neither.
 
-mod limit;
 mod merge;
 
 use std::path::PathBuf;
 
-use coracle_bundle::{ContainerId, Resources};
+use coracle_bundle::{ContainerId, Document, member};
 use coracle_cgroups::Change;
 use coracle_host::Needs;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::error::Error;
 use crate::input;
@@ -16,8 +15,7 @@ use crate::inspect::allow;
 use crate::lock;
 use crate::moved;
 use crate::status::Verb;
-use crate::store::{Directory, Store};
-pub use limit::{Kind, LIMITS, Limit};
+use crate::store::Store;
 use merge::Extras;
 
 /// The flags of `update`.
@@ -40,8 +38,19 @@ pub enum NewResources {
     File(PathBuf),
     /// The same on standard input.
     StandardInput,
-    /// Flags, each with a number or text as its [`Kind`] says.
-    Flags(Vec<(&'static Limit, Value)>),
+    /// Flags.
+    Flags(Vec<Setting>),
+}
+
+/// A limit that a flag sets.
+#[derive(Clone, Debug)]
+pub struct Setting {
+    /// The flag's name, without dashes.
+    pub flag: &'static str,
+    /// Section and key in the resources object.
+    pub property: (&'static str, &'static str),
+    /// What the object has there.
+    pub value: Value,
 }
 
 /// Changes the limits of a container that is not stopped. Returns warnings, one line each.
@@ -50,28 +59,38 @@ pub enum NewResources {
 /// [`Error`] naming the property or the flag; limits and config are as they were then, or
 /// [`coracle_cgroups::Error::Halfway`] says what is not.
 pub fn update(store: &Store, options: &UpdateOptions) -> Result<Vec<String>, Error> {
-    let text = text(&options.resources)?;
-    let result = coracle_bundle::parse_resources(&text)
-        .map_err(Error::from)
-        .and_then(|requested| change(store, options, &requested, &text));
+    let requested = tree(&options.resources);
+    let result = requested.and_then(|requested| change(store, options, &requested));
     result.map_err(|error| by_callers_name(error, &options.resources))
 }
 
-/// The resources object, as text.
-fn text(resources: &NewResources) -> Result<Vec<u8>, Error> {
-    match resources {
-        NewResources::Flags(flags) => Ok(limit::object(flags).to_string().into_bytes()),
-        NewResources::StandardInput => input::standard("--resources"),
-        NewResources::File(path) => input::named("--resources", path),
-    }
+/// The resources object.
+fn tree(resources: &NewResources) -> Result<Value, Error> {
+    let text = match resources {
+        NewResources::Flags(settings) => return Ok(object(settings)),
+        NewResources::StandardInput => input::standard("--resources")?,
+        NewResources::File(path) => input::named("--resources", path)?,
+    };
+    Ok(coracle_bundle::tree(Document::Resources, &text)?)
 }
 
-fn change(
-    store: &Store,
-    options: &UpdateOptions,
-    requested: &Resources,
-    text: &[u8],
-) -> Result<Vec<String>, Error> {
+fn object(settings: &[Setting]) -> Value {
+    let mut sections = Map::new();
+    for Setting {
+        property, value, ..
+    } in settings
+    {
+        let (section, key) = *property;
+        let section = sections.entry(section).or_insert_with(|| Map::new().into());
+        if let Some(section) = section.as_object_mut() {
+            section.insert(key.to_owned(), value.clone());
+        }
+    }
+    Value::Object(sections)
+}
+
+fn change(store: &Store, options: &UpdateOptions, requested: &Value) -> Result<Vec<String>, Error> {
+    let resources = coracle_bundle::parse_resources(requested)?;
     let directory = store.open(&options.id)?;
     let _lock = lock::acquire(&directory)?;
     let record = directory.present_record()?;
@@ -81,22 +100,21 @@ fn change(
         verb: "update",
     })?;
     let cgroup = groups.ours(&options.id, "update")?;
-    let stored = directory.config()?;
-    let old = coracle_bundle::parse(&record.bundle, &stored)?;
-    let replaces_devices = coracle_cgroups::changes_devices(requested);
+    let stored = coracle_bundle::tree(Document::Config, &directory.config()?)?;
+    let old = coracle_bundle::parse_tree(&record.bundle, &stored)?;
     let extras = Extras {
-        replaces_devices,
+        replaces_devices: coracle_cgroups::changes_devices(&resources),
         l3_cache_schema: options.l3_cache_schema.as_deref(),
         mem_bw_schema: options.mem_bw_schema.as_deref(),
     };
-    let merged = merge::merge(tree(&directory, &stored)?, &tree(&directory, text)?, extras);
-    let merged = merged.to_string().into_bytes();
-    let new = coracle_bundle::parse(&record.bundle, &merged).map_err(beside_the_old)?;
+    let merged = merge::merge(stored, requested, extras);
+    let new = coracle_bundle::parse_tree(&record.bundle, &merged).map_err(beside_the_old)?;
+    let merged = coracle_bundle::text(Document::Config, &merged)?;
     let schemata = [&options.l3_cache_schema, &options.mem_bw_schema];
     let schemata: Vec<String> = schemata.into_iter().flatten().cloned().collect();
     let change = Change {
         old: &old.linux.resources,
-        requested,
+        requested: &resources,
         new: &new.linux.resources,
         schemata: &schemata,
     };
@@ -122,25 +140,19 @@ fn beside_the_old(mut error: coracle_bundle::Error) -> coracle_bundle::Error {
     error
 }
 
-/// Both texts were parsed before, in stricter ways.
-fn tree(directory: &Directory, text: &[u8]) -> Result<Value, Error> {
-    serde_json::from_str(&String::from_utf8_lossy(text)).map_err(|error| Error::Corrupt {
-        path: directory.path().join("config.json"),
-        reason: error.to_string(),
-    })
-}
-
 /// Names the value as the caller gave it: by the path in his object, or by the flag.
 fn by_callers_name(mut error: Error, resources: &NewResources) -> Error {
-    let flags = match resources {
-        NewResources::Flags(flags) => &flags[..],
+    let settings = match resources {
+        NewResources::Flags(settings) => &settings[..],
         _ => &[],
     };
     match &mut error {
-        Error::Bundle(coracle_bundle::Error::Invalid { path, .. }) => *path = renamed(path, flags),
+        Error::Bundle(coracle_bundle::Error::Invalid { path, .. }) => {
+            *path = renamed(path, settings)
+        }
         Error::Cgroups(error) => {
             if let Some(path) = error.path_mut() {
-                *path = renamed(path, flags);
+                *path = renamed(path, settings);
             }
         }
         _ => {}
@@ -148,15 +160,18 @@ fn by_callers_name(mut error: Error, resources: &NewResources) -> Error {
     error
 }
 
-fn renamed(path: &str, flags: &[(&'static Limit, Value)]) -> String {
+fn renamed(path: &str, settings: &[Setting]) -> String {
     let path = path.strip_prefix("config.json: ").unwrap_or(path);
     let inside = path.strip_prefix("linux.").unwrap_or(path);
     if inside.starts_with("intelRdt") {
         return path.to_owned();
     }
-    let is_flag = |limit: &&Limit| flags.iter().any(|(flag, _)| flag == limit);
-    match Limit::at(inside).filter(is_flag) {
-        Some(limit) => format!("--{}", limit.flag),
+    let is_here = |setting: &&Setting| {
+        let (section, key) = setting.property;
+        member(&format!("resources.{section}"), key) == inside
+    };
+    match settings.iter().find(is_here) {
+        Some(setting) => format!("--{}", setting.flag),
         None => inside.to_owned(),
     }
 }
@@ -164,22 +179,53 @@ fn renamed(path: &str, flags: &[(&'static Limit, Value)]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
+
+    fn setting(flag: &'static str, section: &'static str, key: &'static str) -> Setting {
+        Setting {
+            flag,
+            property: (section, key),
+            value: json!(5),
+        }
+    }
+
+    #[test]
+    fn flags_become_an_object() {
+        let settings = [
+            setting("memory", "memory", "limit"),
+            setting("cpu-period", "cpu", "period"),
+            setting("cpu-quota", "cpu", "quota"),
+        ];
+        assert_eq!(
+            object(&settings),
+            json!({"memory": {"limit": 5}, "cpu": {"period": 5, "quota": 5}})
+        );
+    }
 
     #[test]
     fn values_are_called_as_the_caller_called_them() {
-        let flags = [(limit::named("cpu-period"), Value::from(5))];
-        for (path, flags, expected) in [
-            ("resources.cpu.period", &flags[..], "--cpu-period"),
+        let zswap = "resources.unified[\"memory.zswap.max\"]";
+        let settings = [
+            setting("cpu-period", "cpu", "period"),
+            setting("memory-zswap", "unified", "memory.zswap.max"),
+        ];
+        for (path, settings, expected) in [
+            ("resources.cpu.period", &settings[..], "--cpu-period"),
             (
                 "config.json: linux.resources.cpu.period",
-                &flags,
+                &settings,
                 "--cpu-period",
             ),
+            (zswap, &settings, "--memory-zswap"),
             ("linux.resources.cpu.period", &[], "resources.cpu.period"),
-            ("linux.resources.cpu.burst", &flags, "resources.cpu.burst"),
-            ("linux.intelRdt", &flags, "linux.intelRdt"),
+            (
+                "linux.resources.cpu.burst",
+                &settings,
+                "resources.cpu.burst",
+            ),
+            ("linux.intelRdt", &settings, "linux.intelRdt"),
         ] {
-            assert_eq!(renamed(path, flags), expected);
+            assert_eq!(renamed(path, settings), expected);
         }
     }
 }

@@ -60,7 +60,8 @@ pub fn process(bytes: &[u8]) {
 
 /// The file of `update --resources`.
 pub fn resources(bytes: &[u8]) {
-    if let Err(error) = coracle_bundle::parse_resources(bytes) {
+    let tree = coracle_bundle::tree(coracle_bundle::Document::Resources, bytes);
+    if let Err(error) = tree.and_then(|tree| coracle_bundle::parse_resources(&tree)) {
         is_a_line(&error.to_string());
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::error::{Document, Error, one_line};
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde_json::Value;
 use std::borrow::Cow;
 use std::fmt;
 
@@ -51,6 +52,50 @@ impl<'t> Json<'t> {
         found
             .map(|(_, value)| value)
             .filter(|value| **value != Json::Null)
+    }
+}
+
+impl<'t> From<&'t Value> for Json<'t> {
+    fn from(value: &'t Value) -> Self {
+        match value {
+            Value::Null => Json::Null,
+            Value::Bool(value) => Json::Bool(*value),
+            Value::Number(number) => match (number.as_u64(), number.as_i64()) {
+                (Some(value), _) => Json::Unsigned(value),
+                (None, Some(value)) => Json::Signed(value),
+                (None, None) => number.as_f64().map_or(Json::Null, Json::Float),
+            },
+            Value::String(text) => Json::Text(Cow::Borrowed(text)),
+            Value::Array(list) => Json::List(list.iter().map(Json::from).collect()),
+            Value::Object(object) => {
+                let entries = object.iter();
+                Json::Object(
+                    entries
+                        .map(|(key, value)| (key.into(), value.into()))
+                        .collect(),
+                )
+            }
+        }
+    }
+}
+
+impl From<Json<'_>> for Value {
+    fn from(json: Json<'_>) -> Self {
+        match json {
+            Json::Null => Value::Null,
+            Json::Bool(value) => value.into(),
+            Json::Unsigned(value) => value.into(),
+            Json::Signed(value) => value.into(),
+            Json::Float(value) => value.into(),
+            Json::Text(text) => text.into(),
+            Json::List(list) => list.into_iter().map(Value::from).collect(),
+            Json::Object(entries) => {
+                let entries = entries.into_iter();
+                entries
+                    .map(|(key, value)| (key.into_owned(), Value::from(value)))
+                    .collect()
+            }
+        }
     }
 }
 

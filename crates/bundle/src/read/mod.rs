@@ -15,7 +15,7 @@ pub(crate) use json::Json;
 pub(crate) use notes::Notes;
 
 use crate::error::{At, Document, Error};
-use reader::Reader;
+use reader::{Problem, Reader};
 use serde::de::DeserializeOwned;
 use std::cell::RefCell;
 
@@ -27,12 +27,28 @@ pub(crate) fn read<T: DeserializeOwned>(
     document: Document,
     json: &Json<'_>,
 ) -> Result<(T, Notes), Error> {
+    walk(document, json, |reader| T::deserialize(reader))
+}
+
+/// Looks at all of a document that is read to no type.
+///
+/// # Errors
+/// Duplicate keys, with the path of their object.
+pub(crate) fn check_keys(document: Document, json: &Json<'_>) -> Result<(), Error> {
+    walk(document, json, |reader| reader.ignore()).map(|((), _)| ())
+}
+
+fn walk<'a, T>(
+    document: Document,
+    json: &'a Json<'a>,
+    walk: impl FnOnce(Reader<'_>) -> Result<T, Problem>,
+) -> Result<(T, Notes), Error> {
     let notes = RefCell::default();
     let reader = Reader {
         json,
         at: At::Root(document),
         notes: &notes,
     };
-    let spec = T::deserialize(reader).map_err(|problem| reader.error(problem))?;
-    Ok((spec, notes.into_inner()))
+    let found = walk(reader).map_err(|problem| reader.error(problem))?;
+    Ok((found, notes.into_inner()))
 }

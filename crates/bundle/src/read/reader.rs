@@ -87,7 +87,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Looks at a value of an unknown property: no key may stand twice anywhere.
-    fn ignore(self) -> Result<(), Problem> {
+    pub(super) fn ignore(self) -> Result<(), Problem> {
         let inside = |json, at| Reader { json, at, ..self }.ignore();
         match self.json {
             Json::List(list) => {

@@ -25,4 +25,4 @@ pub(crate) use quantity::{bytes as parse_bytes, duration as parse_duration};
 pub(crate) use settings::Global;
 pub(crate) use signal::parse as parse_signal;
 pub(crate) use usage::{Expected, Usage};
-pub(crate) use values::Arguments;
+pub(crate) use values::{Arguments, utf8};

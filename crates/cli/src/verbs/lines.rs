@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use coracle_container::{
     After, Attachment, CgroupManager, CgroupsMode, ChangeRoot, CheckpointKind, CheckpointOptions,
     CreateOptions, CriuFlags, ExecOptions, ExecProcess, Force, Keyring, NetworkFlags, NewResources,
-    RestoreOptions, Rootless, RunOptions, Scope, Search, Subreaper,
+    RestoreOptions, Rootless, RunOptions, Scope, Search, Setting, Subreaper,
 };
 
 use super::delete::Delete;
@@ -150,9 +150,9 @@ fn show_update(shown: &mut Shown, Update { options, ignored }: &Update) {
     match &options.resources {
         NewResources::File(file) => shown.value("file", Some(file)),
         NewResources::StandardInput => shown.word("stdin", true),
-        NewResources::Flags(flags) => {
-            for (limit, value) in flags {
-                shown.value(limit.flag, Some(value.to_string().replace('"', "")));
+        NewResources::Flags(settings) => {
+            for Setting { flag, value, .. } in settings {
+                shown.value(flag, Some(value.to_string().replace('"', "")));
             }
         }
     }

@@ -1,11 +1,11 @@
 //! `update ID`: new limits for a container.
 
-use coracle_container::{LIMITS, Limit, LimitKind, NewResources, UpdateOptions};
+use coracle_container::{NewResources, Setting, UpdateOptions};
 use serde_json::Value;
 
 use super::verb::{Context, Request, Verb};
-use crate::arguments::table::{Command, Flag, Order, value};
-use crate::arguments::{Arguments, Usage, parse_bytes};
+use crate::arguments::table::{Command, Flag, Order, flags_of, value};
+use crate::arguments::{Arguments, Usage, parse_bytes, utf8};
 use crate::error::Error;
 use crate::log::Level;
 
@@ -15,7 +15,7 @@ pub(super) const VERB: Verb = Verb {
         synopsis: "ID",
         about: "Change the limits of a container",
         order: Order::Anywhere,
-        flags: &[FLAGS],
+        flags: &[RESOURCES, &flags_of(&LIMITS), OTHERS],
     },
     needs_seal: false,
     read: |arguments| Ok(Box::new(read(arguments)?)),
@@ -24,61 +24,15 @@ pub(super) const VERB: Verb = Verb {
 /// Flags of limits that kernels no longer have.
 const OBSOLETE: [&str; 2] = ["kernel-memory", "kernel-memory-tcp"];
 
-const FLAGS: &[Flag] = &[
-    value(
-        "resources",
-        "FILE",
-        "Read linux.resources from this JSON file, or from standard input if it is -; \
-         flags of limits are ignored then",
-    )
-    .short('r'),
-    value(
-        "memory",
-        "BYTES",
-        "Memory; with a unit such as m or GiB, -1 is no limit",
-    ),
-    value(
-        "memory-reservation",
-        "BYTES",
-        "Memory that is left to it under pressure",
-    ),
-    value(
-        "memory-swap",
-        "BYTES",
-        "Memory and swap together; -1 is no limit",
-    ),
-    value(
-        "memory-zswap",
-        "BYTES",
-        "Compressed swap that stays in memory (cgroup v2); -1 is no limit",
-    ),
-    value(
-        "cpu-share",
-        "N",
-        "Weight against other containers, 2 to 262144",
-    ),
-    value("cpu-period", "US", "Length of a period in microseconds"),
-    value("cpu-quota", "US", "CPU time in a period; -1 is no limit"),
-    value(
-        "cpu-burst",
-        "US",
-        "Unused CPU time that may be saved for later periods",
-    ),
-    value(
-        "cpu-idle",
-        "0|1",
-        "1: run only when the CPU is otherwise idle",
-    ),
-    value(
-        "cpu-rt-period",
-        "US",
-        "Length of a period of realtime scheduling",
-    ),
-    value("cpu-rt-runtime", "US", "Realtime CPU time in such a period"),
-    value("cpuset-cpus", "LIST", "CPUs to run on, such as 0-3,7"),
-    value("cpuset-mems", "LIST", "Memory nodes to use"),
-    value("pids-limit", "N", "Number of processes; -1 is no limit"),
-    value("blkio-weight", "N", "Weight of its I/O, 10 to 1000"),
+const RESOURCES: &[Flag] = &[value(
+    "resources",
+    "FILE",
+    "Read linux.resources from this JSON file, or from standard input if it is -; \
+     flags of limits are ignored then",
+)
+.short('r')];
+
+const OTHERS: &[Flag] = &[
     value("kernel-memory", "BYTES", "Ignored"),
     value("kernel-memory-tcp", "BYTES", "Ignored"),
     value(
@@ -92,6 +46,72 @@ const FLAGS: &[Flag] = &[
         "Change its line for memory bandwidth",
     ),
 ];
+
+/// What a limit's flag takes, in words, and its value in JSON; `None` if the text has none.
+type Kind = (&'static str, fn(&[u8]) -> Option<Value>);
+
+const SIGNED: Kind = ("a whole number", number::<i64>);
+const UNSIGNED: Kind = ("a whole number from 0", number::<u64>);
+const LIST: Kind = ("a list such as 0-3,7", |text| utf8(text).map(Value::from));
+const BYTES: Kind = ("bytes such as 64m, or -1", |text| {
+    parse_bytes(text).map(Value::from)
+});
+/// For a file of cgroup v2, whose content is text in `unified`.
+const BYTES_OR_MAX: Kind = (BYTES.0, |text| match parse_bytes(text)? {
+    -1 => Some("max".into()),
+    bytes => Some(bytes.to_string().into()),
+});
+
+/// What a limit's flag sets.
+#[derive(Clone, Copy)]
+struct Limit {
+    kind: Kind,
+    /// Section and key in the resources object.
+    property: (&'static str, &'static str),
+}
+
+macro_rules! limits {
+    ($($flag:literal $placeholder:literal $help:literal
+    $kind:ident $section:literal $key:literal;)*) => {
+        const LIMITS: [(Flag, Limit); [$($flag),*].len()] = [$((
+            value($flag, $placeholder, $help),
+            Limit { kind: $kind, property: ($section, $key) },
+        )),*];
+    };
+}
+
+limits! {
+    "memory" "BYTES" "Memory; with a unit such as m or GiB, -1 is no limit"
+        BYTES "memory" "limit";
+    "memory-reservation" "BYTES" "Memory that is left to it under pressure"
+        BYTES "memory" "reservation";
+    "memory-swap" "BYTES" "Memory and swap together; -1 is no limit"
+        BYTES "memory" "swap";
+    "memory-zswap" "BYTES" "Compressed swap that stays in memory (cgroup v2); -1 is no limit"
+        BYTES_OR_MAX "unified" "memory.zswap.max";
+    "cpu-share" "N" "Weight against other containers, 2 to 262144"
+        UNSIGNED "cpu" "shares";
+    "cpu-period" "US" "Length of a period in microseconds"
+        UNSIGNED "cpu" "period";
+    "cpu-quota" "US" "CPU time in a period; -1 is no limit"
+        SIGNED "cpu" "quota";
+    "cpu-burst" "US" "Unused CPU time that may be saved for later periods"
+        UNSIGNED "cpu" "burst";
+    "cpu-idle" "0|1" "1: run only when the CPU is otherwise idle"
+        SIGNED "cpu" "idle";
+    "cpu-rt-period" "US" "Length of a period of realtime scheduling"
+        UNSIGNED "cpu" "realtimePeriod";
+    "cpu-rt-runtime" "US" "Realtime CPU time in such a period"
+        SIGNED "cpu" "realtimeRuntime";
+    "cpuset-cpus" "LIST" "CPUs to run on, such as 0-3,7"
+        LIST "cpu" "cpus";
+    "cpuset-mems" "LIST" "Memory nodes to use"
+        LIST "cpu" "mems";
+    "pids-limit" "N" "Number of processes; -1 is no limit"
+        SIGNED "pids" "limit";
+    "blkio-weight" "N" "Weight of its I/O, 10 to 1000"
+        UNSIGNED "blockIO" "weight";
+}
 
 pub(super) struct Update {
     pub(super) options: UpdateOptions,
@@ -120,30 +140,20 @@ fn read(arguments: &Arguments) -> Result<Update, Usage> {
     })
 }
 
-/// A value's number or text; `None` if it is none.
-type Parse = fn(&[u8]) -> Option<Value>;
-
 /// The limits whose flags are set. An empty value counts as absent, as in Go.
-fn limits(arguments: &Arguments) -> Result<Vec<(&'static Limit, Value)>, Usage> {
-    let mut limits = Vec::new();
-    for limit in &LIMITS {
-        if arguments.value(limit.flag).is_none() {
-            continue;
+fn limits(arguments: &Arguments) -> Result<Vec<Setting>, Usage> {
+    let mut settings = Vec::new();
+    for (Flag { name, .. }, limit) in LIMITS {
+        if arguments.value(name).is_some() {
+            let value = arguments.parsed(name, limit.kind.0, limit.kind.1)?;
+            settings.extend(value.map(|value| Setting {
+                flag: name,
+                property: limit.property,
+                value,
+            }));
         }
-        let (expected, parse): (_, Parse) = match limit.kind {
-            LimitKind::Signed => ("a whole number", number::<i64>),
-            LimitKind::Unsigned => ("a whole number from 0", number::<u64>),
-            LimitKind::Bytes => ("bytes such as 64m, or -1", |text| {
-                parse_bytes(text).map(Value::from)
-            }),
-            LimitKind::Text => ("a list such as 0-3,7", |text| {
-                Some(Value::from(std::str::from_utf8(text).ok()?))
-            }),
-        };
-        let value = arguments.parsed(limit.flag, expected, parse)?;
-        limits.extend(value.map(|value| (limit, value)));
     }
-    Ok(limits)
+    Ok(settings)
 }
 
 fn number<T: std::str::FromStr + Into<Value>>(text: &[u8]) -> Option<Value> {
