@@ -1,17 +1,17 @@
-//! An allocator that can be switched off: how "the child allocates nothing" is proved.
+//! An allocator that aborts after the clone: tests use it to prove that the child does not
+//! allocate.
 //!
-//! An allocation after the clone would not deadlock: the process has one thread, so nobody else
-//! held the allocator's lock when the child's memory was copied. It is ruled out all the same.
+//! An allocation after the clone could not deadlock: the process has one thread, so no other thread
+//! held the allocator's lock when the memory was copied. It is forbidden for three other reasons.
 //!
-//! * The child is in the container's cgroup. Memory that it takes is charged there, and a small
-//!   limit would end it by the OOM killer before the program ever ran, at a place that depends on
-//!   the allocator.
-//! * The allocator is the C library's, and of that the child of a bare clone3(2) may use only what
-//!   a signal handler may, signal-safety(7). It is right with one thread; nothing but a test would
-//!   notice if a dependency started another one.
-//! * What needs no memory cannot parse, build a path or word an error. So all of that was decided
-//!   before, in the plan, where it can be tested and shown, and no text of an image is handled by
-//!   a process that is partly in the container.
+//! * The child is in the container's cgroup, which is charged for its memory. With a small limit
+//!   the OOM killer would end it before the program runs, at a point that depends on the allocator.
+//! * After a bare clone3(2), only functions of the C library that a signal handler may call are
+//!   safe, signal-safety(7); the allocator is not one of them. It works in a process with one
+//!   thread, but only a test would notice a dependency that starts another.
+//! * Code that cannot allocate cannot parse, build a path or format an error. All of that is done
+//!   before the clone, in the plan, where it can be tested and printed, and no text of an image is
+//!   handled by a process that is partly in the container.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,9 +27,9 @@ pub struct Guarded;
 
 static FORBIDDEN: AtomicBool = AtomicBool::new(false);
 
-/// From now on taking memory from [`Guarded`] aborts this process; giving it back is ignored.
+/// From now on, allocating from [`Guarded`] aborts this process, and deallocating does nothing.
 ///
-/// Called in the child of a clone, whose copy of the switch is its own. There is no way back.
+/// The child of a clone calls it; its copy of the switch is its own. It cannot be undone.
 pub fn forbid() {
     FORBIDDEN.store(true, Ordering::Relaxed);
 }
@@ -38,7 +38,7 @@ fn is_forbidden() -> bool {
     FORBIDDEN.load(Ordering::Relaxed)
 }
 
-/// Says what happened on standard error and ends the process with SIGABRT.
+/// Writes the reason to standard error and aborts.
 fn refuse() -> ! {
     const TEXT: &[u8] = b"coracle: allocation after the clone\n";
     // SAFETY: the kernel reads `len` bytes of a constant; the number of standard error may be
@@ -76,7 +76,7 @@ unsafe impl GlobalAlloc for Guarded {
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // The heap's own lists are left as they are: the exec drops them all.
+        // The exec frees all memory at once.
         if !is_forbidden() {
             // SAFETY: the caller promises that the memory came from here, that is from `System`,
             // with this layout.

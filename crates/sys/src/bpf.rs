@@ -14,7 +14,7 @@ pub struct Instruction {
     pub code: u8,
     /// The destination register in the low half, the source in the high half (little endian).
     pub registers: u8,
-    /// Of a jump, in instructions, or of a memory access, in bytes.
+    /// The offset of a jump, in instructions, or of a memory access, in bytes.
     pub offset: i16,
     /// The constant.
     pub immediate: i32,
@@ -49,7 +49,7 @@ const BPF_PROG_TYPE_CGROUP_DEVICE: u32 = 15;
 const BPF_CGROUP_DEVICE: u32 = 6;
 const BPF_F_ALLOW_MULTI: u32 = 1 << 1;
 const BPF_F_REPLACE: u32 = 1 << 2;
-/// `BPF_OBJ_NAME_LEN`: with a NUL at the end.
+/// `BPF_OBJ_NAME_LEN`, including the final NUL.
 const NAME_LENGTH: usize = 16;
 
 /// `union bpf_attr` for `BPF_PROG_LOAD`, up to the program's name.
@@ -118,7 +118,8 @@ struct Info {
 /// # Errors
 ///
 /// The kernel's: `EINVAL` or `EACCES` for a program that its verifier refuses, `EPERM`; `EINVAL`
-/// for a name of more than 15 bytes or with others than letters, digits, `_` and `.`.
+/// for a name of more than 15 bytes, or one with other characters than letters, digits, `_` and
+/// `.`.
 pub fn bpf_load_device_program(name: &CStr, instructions: &[Instruction]) -> Result<OwnedFd> {
     const LICENSE: &CStr = c"Apache";
     let mut attributes = Load {
@@ -143,8 +144,8 @@ pub fn bpf_load_device_program(name: &CStr, instructions: &[Instruction]) -> Res
 /// `int bpf(BPF_PROG_ATTACH, union bpf_attr *attr, unsigned int size)`, bpf(2); replacement since
 /// Linux 5.6.
 ///
-/// Programs of ancestors and others on the same cgroup stay in force: a device needs the consent
-/// of all. With `replaced`, that program is taken off in the same instant.
+/// Programs on ancestors, and other programs on this cgroup, stay in force: an access needs the
+/// consent of all. With `replaced`, the kernel exchanges that program for the new one atomically.
 ///
 /// # Errors
 ///
@@ -186,8 +187,8 @@ pub fn bpf_detach_device(cgroup: BorrowedFd<'_>, program: BorrowedFd<'_>) -> Res
 
 /// `int bpf(BPF_PROG_QUERY, union bpf_attr *attr, unsigned int size)`, bpf(2).
 ///
-/// Fills `programs` with the ids of the device programs on this very cgroup and returns how many
-/// there are; 64 is the kernel's limit. An empty `programs` asks for the number alone.
+/// Fills `programs` with the ids of the device programs on this cgroup itself and returns how many
+/// there are; the kernel allows 64. With an empty `programs` only the number is returned.
 ///
 /// # Errors
 ///
@@ -208,8 +209,8 @@ pub fn bpf_query_device(cgroup: BorrowedFd<'_>, programs: &mut [u32]) -> Result<
     usize::try_from(attributes.count).map_err(|_| Errno::EOVERFLOW)
 }
 
-/// `int bpf(BPF_PROG_GET_FD_BY_ID, union bpf_attr *attr, unsigned int size)`, bpf(2): a program
-/// of [`bpf_query_device`].
+/// `int bpf(BPF_PROG_GET_FD_BY_ID, union bpf_attr *attr, unsigned int size)`, bpf(2): a descriptor
+/// of the program with this id, from [`bpf_query_device`].
 ///
 /// # Errors
 ///
@@ -227,7 +228,7 @@ pub fn bpf_program_by_id(program: u32) -> Result<OwnedFd> {
 }
 
 /// `int bpf(BPF_OBJ_GET_INFO_BY_FD, union bpf_attr *attr, unsigned int size)`, bpf(2): whether the
-/// program was loaded by this name.
+/// program was loaded under this name.
 ///
 /// # Errors
 ///

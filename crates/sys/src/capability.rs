@@ -26,7 +26,7 @@ pub enum Capability {
 }
 
 impl Capability {
-    /// Whether it is in this set, which has one bit for each.
+    /// Whether it is in `set`, which has one bit for each capability.
     #[must_use]
     pub fn is_in(self, set: u64) -> bool {
         set & 1 << self as u8 != 0
@@ -36,11 +36,11 @@ impl Capability {
 /// Three of a thread's capability sets, one bit each: bit 21 is `CAP_SYS_ADMIN`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Capabilities {
-    /// What counts now.
+    /// The set that the kernel checks.
     pub effective: u64,
-    /// What may be made effective.
+    /// The capabilities that may be made effective.
     pub permitted: u64,
-    /// What a program with inheritable file capabilities keeps.
+    /// The capabilities kept by an exec of a program with inheritable file capabilities.
     pub inheritable: u64,
 }
 

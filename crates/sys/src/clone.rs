@@ -1,27 +1,27 @@
-//! Making a process, and leaving one.
+//! Creating a process by clone3(2), and ending one by _exit(2).
 
 use crate::{NamespaceFlags, Result};
 use nix::errno::Errno;
 use nix::unistd::Pid;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-/// Whose child a clone becomes.
+/// Which process becomes the parent of the clone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Parentage {
-    /// The caller's own.
+    /// The caller.
     Own,
-    /// The caller's parent's: a sibling (`CLONE_PARENT`).
+    /// The caller's parent, so that the clone is the caller's sibling (`CLONE_PARENT`).
     Sibling,
 }
 
-/// Which of the two processes returned from [`clone3`].
+/// Which process is running after [`clone3`] returns.
 #[derive(Debug)]
 pub enum Cloned {
-    /// The caller, with the new process's number as the caller's pid namespace sees it.
+    /// The caller.
     Parent {
-        /// The new process.
+        /// The new process's number in the caller's pid namespace.
         pid: Pid,
-        /// A descriptor of it: no reuse of the number can mislead it.
+        /// A pidfd of it, which stays valid for this process even if its pid is reused.
         pidfd: OwnedFd,
     },
     /// The new process.
@@ -53,21 +53,20 @@ const SIGCHLD: u64 = 17;
 
 /// `long clone3(struct clone_args *cl_args, size_t size)`, clone(2), since Linux 5.3, cgroup 5.7.
 ///
-/// The new process is a copy that continues from here, made in new `namespaces` and, if given, in
-/// the v2 `cgroup` whose directory is open. It has no signal handlers (`CLONE_CLEAR_SIGHAND`, since
-/// Linux 5.5); what was ignored it ignores, until [`reset_signals`](crate::reset_signals). The
-/// common parent learns of a sibling's end by its pidfd alone: the kernel demands that it sends no
-/// signal.
+/// The new process is a copy that continues from here, made in new `namespaces` and, with `cgroup`,
+/// in the cgroup v2 whose directory is open. It has no signal handlers (`CLONE_CLEAR_SIGHAND`,
+/// since Linux 5.5), but keeps ignoring the signals that the caller ignored until it calls
+/// [`reset_signals`](crate::reset_signals). With `CLONE_PARENT` the kernel takes no exit signal, so
+/// the parent learns only by the pidfd that a sibling has ended.
 ///
 /// # Errors
 ///
 /// The kernel's: `EINVAL` for a sibling of pid 1 of a pid namespace, `EBUSY` for a cgroup that
 /// may hold no process, `ENOSPC` at a limit on namespaces, `EPERM`.
 ///
-/// The process must have no other thread: their locks (of the allocator for one) would stay taken
-/// for ever in the child. [`assert_single_threaded`] makes sure of it; it is not called here, since
-/// init clones too, where `/proc` is the container's and nothing to rely on, least of all to panic
-/// for.
+/// The calling process must have only one thread: a lock that another thread holds, such as the
+/// allocator's, would stay locked in the child for ever. [`assert_single_threaded`] checks it. This
+/// function does not, since init also clones, and init sees the container's `/proc`, which may lie.
 pub fn clone3(
     namespaces: NamespaceFlags,
     cgroup: Option<BorrowedFd<'_>>,
@@ -109,11 +108,11 @@ pub fn clone3(
     Ok(Cloned::Parent { pid, pidfd })
 }
 
-/// To be called before a clone, where `/proc` is the host's.
+/// Checks that the process may be cloned. Call it where `/proc` is the host's.
 ///
 /// # Panics
 ///
-/// If the process has other threads. Not checked where `/proc` is not to be read.
+/// If the process has other threads. Where `/proc` cannot be read, nothing is checked.
 pub fn assert_single_threaded() {
     assert!(
         is_single_threaded(),
@@ -121,7 +120,8 @@ pub fn assert_single_threaded() {
     );
 }
 
-/// A directory's link count is two and one for each subdirectory: procfs keeps to that for `task`.
+/// A directory has two links and one more for each subdirectory; procfs keeps this rule for `task`,
+/// which has one subdirectory for each thread.
 fn is_single_threaded() -> bool {
     match nix::sys::stat::stat(c"/proc/self/task") {
         Ok(status) => status.st_nlink == 3,
@@ -131,7 +131,8 @@ fn is_single_threaded() -> bool {
 
 /// `void _exit(int status)`, _exit(2).
 ///
-/// Ends the process at once: no destructor, no buffer, no handler of the copied parent runs.
+/// Ends the process at once: no destructor and no exit handler that was copied from the parent
+/// runs, and no buffer is flushed.
 pub fn exit(code: i32) -> ! {
     // SAFETY: `_exit` takes any number, and touches no memory of ours.
     unsafe { libc::_exit(code) }

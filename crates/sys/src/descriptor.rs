@@ -1,4 +1,4 @@
-//! Descriptors: closing many, waiting for some, sealing a copy.
+//! Descriptors: locking, closing a range, polling, sealed copies.
 
 use crate::Result;
 use crate::kernel::{done, new_descriptor, size};
@@ -12,16 +12,16 @@ use std::time::{Duration, Instant};
 /// What [`close_range`] does to the descriptors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CloseRange {
-    /// Closes them now. Nothing may use or drop what owns one of them afterwards: for the last
-    /// steps before an exec or exit.
+    /// Closes them now. Afterwards no owner of one of them may be used or dropped, so this is for
+    /// the last steps before an exec or exit.
     Close,
     /// Marks them to be closed by the next exec, since Linux 5.11.
     CloseOnExec,
 }
 
-/// Standard input. `std::io::stdin` has it too, but allocates a buffer.
+/// Standard input. `std::io::stdin` would allocate a buffer.
 ///
-/// Should the caller have left it closed, calls answer `EBADF`.
+/// If it was inherited closed, calls fail with `EBADF`.
 // SAFETY: the number is not -1; a process keeps it for its standard input and never closes it.
 pub const STDIN: BorrowedFd<'static> = unsafe { BorrowedFd::borrow_raw(libc::STDIN_FILENO) };
 /// Standard output, like [`STDIN`].
@@ -39,7 +39,8 @@ const NUMBER_OF_FILES: i32 = libc::RLIMIT_NOFILE.cast_signed();
 /// `MFD_EXEC` of linux/memfd.h, since Linux 6.3.
 const MFD_EXEC: u32 = 0x10;
 
-/// What makes the contents final; `F_SEAL_EXEC` is younger than our oldest kernel.
+/// The seals that make the contents immutable. `F_SEAL_EXEC` is not among them: Linux 5.14 lacks
+/// it.
 const SEALS: SealFlag = SealFlag::F_SEAL_SEAL
     .union(SealFlag::F_SEAL_SHRINK)
     .union(SealFlag::F_SEAL_GROW)
@@ -48,22 +49,22 @@ const SEALS: SealFlag = SealFlag::F_SEAL_SEAL
 /// What [`flock`] does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lock {
-    /// Shares it with others, if nobody has it alone.
+    /// Takes a shared lock, unless another holder has an exclusive one.
     Shared,
-    /// Takes it alone, if nobody has it.
+    /// Takes an exclusive lock, unless another holder has any.
     Exclusive,
-    /// Gives it back.
+    /// Releases the lock.
     None,
 }
 
 /// `int flock(int fd, int operation)`, flock(2), without waiting.
 ///
-/// The lock belongs to the open file, and so to every copy of the descriptor. (What nix has for it
-/// ends the process where giving the lock back fails.)
+/// The lock belongs to the open file description, and so to every duplicate of the descriptor.
+/// nix's guard is not used, since it ends the process if the unlock fails.
 ///
 /// # Errors
 ///
-/// `EWOULDBLOCK` if others have it; the kernel's.
+/// The kernel's: `EWOULDBLOCK` if another holder has it.
 pub fn flock(file: BorrowedFd<'_>, lock: Lock) -> Result<()> {
     let operation = match lock {
         Lock::Shared => libc::LOCK_SH | libc::LOCK_NB,
@@ -79,7 +80,7 @@ pub fn flock(file: BorrowedFd<'_>, lock: Lock) -> Result<()> {
 ///
 /// # Errors
 ///
-/// The kernel's: `ENOMEM`, if the table had to be copied.
+/// The kernel's: `ENOMEM` if the table of descriptors had to be copied.
 pub fn close_range(range: RangeInclusive<u32>, how: CloseRange) -> Result<()> {
     let (first, last) = (*range.start(), *range.end());
     let flags = match how {
@@ -93,13 +94,13 @@ pub fn close_range(range: RangeInclusive<u32>, how: CloseRange) -> Result<()> {
 
 /// `int poll(struct pollfd *fds, nfds_t nfds, int timeout)`, poll(2).
 ///
-/// Waits until one of at most eight descriptors can be read, has ended or failed, or `timeout_ms`
-/// has passed; `None` waits for ever. Bit N of the answer is the Nth descriptor, and no bit means
-/// that the time is over. A pidfd is readable once its process ended.
+/// Waits until one of at most eight descriptors is readable, closed at its other end or in error,
+/// or until `timeout_ms` has passed; `None` waits for ever. Bit N of the result stands for the Nth
+/// descriptor; 0 means that the time has passed. A pidfd is readable once its process has ended.
 ///
 /// # Errors
 ///
-/// The kernel's; `EINVAL` for more than eight. An interruption by a signal does not end it.
+/// The kernel's; `EINVAL` for more than eight. An interruption by a signal is retried.
 pub fn poll_readable(descriptors: &[BorrowedFd<'_>], timeout_ms: Option<u32>) -> Result<u8> {
     let mut table = [libc::pollfd {
         fd: -1,
@@ -118,7 +119,7 @@ pub fn poll_readable(descriptors: &[BorrowedFd<'_>], timeout_ms: Option<u32>) ->
         let answer = unsafe { libc::poll(table.as_mut_ptr(), count, left) };
         match Errno::result(answer) {
             Err(Errno::EINTR) => {}
-            // A long limit may come in several pieces.
+            // A limit beyond `i32::MAX` milliseconds takes several calls.
             Ok(0) if deadline.is_some_and(|end| Instant::now() < end) => {}
             Err(errno) => return Err(errno),
             Ok(_) => break,
@@ -131,8 +132,9 @@ pub fn poll_readable(descriptors: &[BorrowedFd<'_>], timeout_ms: Option<u32>) ->
     Ok(bits.fold(0, |mask, (place, _)| mask | 1 << place))
 }
 
-/// `int poll(struct pollfd *fds, nfds_t nfds, int timeout)`, poll(2), which knows what is open:
-/// whether no number of the last `N` that the process may use is taken. Then so many can be opened.
+/// `int poll(struct pollfd *fds, nfds_t nfds, int timeout)`, poll(2): whether the last `N`
+/// descriptor numbers below `RLIMIT_NOFILE` are unused, so that at least `N` more can be opened.
+/// For an unused number poll(2) returns `POLLNVAL`.
 ///
 /// # Errors
 ///
@@ -157,7 +159,8 @@ pub fn last_are_free<const N: usize>() -> Result<bool> {
         .all(|entry| entry.revents & libc::POLLNVAL != 0))
 }
 
-/// Milliseconds until `deadline`, rounded up so that a wait never ends early and spins.
+/// Milliseconds until `deadline`, rounded up, so that a wait does not end early and loop without
+/// sleeping.
 fn left_ms(deadline: Instant) -> i32 {
     let left = deadline.saturating_duration_since(Instant::now());
     i32::try_from(left.as_micros().div_ceil(1000)).unwrap_or(i32::MAX)
@@ -166,7 +169,7 @@ fn left_ms(deadline: Instant) -> i32 {
 /// `int memfd_create(const char *name, unsigned int flags)`, memfd_create(2), filled from the
 /// start of `source` by sendfile(2) and sealed by `F_ADD_SEALS`, fcntl(2).
 ///
-/// An executable copy in memory that nobody can change any more.
+/// Returns an executable copy in memory that can no longer be changed.
 ///
 /// # Errors
 ///
@@ -174,18 +177,18 @@ fn left_ms(deadline: Instant) -> i32 {
 pub fn sealed_copy(name: &CStr, source: BorrowedFd<'_>) -> Result<OwnedFd> {
     let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
     let copy = match memfd_create(name, flags | MFD_EXEC) {
-        // Before 6.3 the flag is unknown, and a memfd executable without it.
+        // Kernels before 6.3 do not know `MFD_EXEC`, and every memfd is executable.
         Err(Errno::EINVAL) => memfd_create(name, flags)?,
         answer => answer?,
     };
     let mut offset: libc::off_t = 0;
-    // A piece is at most what sendfile moves in one call.
+    // Linux moves at most this many bytes in one sendfile(2).
     while send_file(copy.as_raw_fd(), source, &mut offset)? != 0 {}
     match fcntl(
         &copy,
         FcntlArg::F_ADD_SEALS(SEALS | SealFlag::from_bits_retain(libc::F_SEAL_EXEC)),
     ) {
-        // F_SEAL_EXEC, since 6.3, is a courtesy: the mode does not matter to the contents.
+        // `F_SEAL_EXEC`, since Linux 6.3, protects the mode; the contents are safe without it.
         Err(Errno::EINVAL) => fcntl(&copy, FcntlArg::F_ADD_SEALS(SEALS))?,
         answer => answer?,
     };
@@ -213,7 +216,8 @@ fn send_file(copy: i32, source: BorrowedFd<'_>, offset: &mut libc::off_t) -> Res
     })
 }
 
-/// `int fcntl(int fd, F_GET_SEALS)`, F_GET_SEALS(2const): it is a memfd whose contents are final.
+/// `int fcntl(int fd, F_GET_SEALS)`, F_GET_SEALS(2const): whether the file is a memfd whose
+/// contents are sealed.
 ///
 /// # Errors
 ///

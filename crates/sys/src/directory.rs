@@ -9,12 +9,12 @@ use std::os::unix::ffi::OsStrExt;
 /// An entry of a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DirectoryEntry<'a> {
-    /// The inode's number; of a mount point, the one that is covered.
+    /// The inode number; for a mount point, that of the directory below the mount.
     pub inode: u64,
     /// `DT_DIR`, `DT_REG`, …; `DT_UNKNOWN` (0) where the file system does not say.
     pub kind: u8,
-    /// Where the entry behind this one begins, for lseek(2) on the directory; only the file system
-    /// knows what the number means.
+    /// The position of the next entry, for lseek(2) on the directory. Its meaning is the file
+    /// system's own.
     pub next: i64,
     /// The name, never `.` or `..`.
     pub name: &'a CStr,
@@ -28,12 +28,12 @@ pub struct DirectoryEntries<'a> {
 
 /// `ssize_t getdents64(int fd, void *buf, size_t size)`, getdents64(2).
 ///
-/// Fills the buffer with the next raw entries and returns how many bytes they take, 0 at the end;
-/// give those to [`directory_entries`].
+/// Fills the buffer with the next raw entries and returns how many bytes they take, 0 at the end of
+/// the directory. [`directory_entries`] parses them.
 ///
 /// # Errors
 ///
-/// The kernel's: `EINVAL` if the buffer is too small for one entry (280 bytes always do),
+/// The kernel's: `EINVAL` if the buffer is too small for one entry (280 bytes are always enough),
 /// `ENOTDIR`.
 pub fn get_directory_entries(directory: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize> {
     // SAFETY: the directory is open for the borrow; the kernel writes at most `len` bytes into the
@@ -48,10 +48,10 @@ pub fn get_directory_entries(directory: BorrowedFd<'_>, buffer: &mut [u8]) -> Re
     })
 }
 
-/// The entries of a directory from where it stands, each with its kind (`DT_DIR`, `DT_REG`, …).
+/// The entries of a directory from its current position, each with its kind (`DT_DIR`, `DT_REG`,
+/// …).
 ///
-/// Uses the heap. Unlike the standard library and nix it has nothing to say of a close(2) that
-/// fails: theirs end the process.
+/// Allocates. A close(2) that fails is ignored; the standard library and nix end the process then.
 ///
 /// # Errors
 ///
@@ -71,7 +71,7 @@ pub fn list_directory(directory: BorrowedFd<'_>) -> Result<Vec<(u8, OsString)>> 
     }
 }
 
-/// The entries in what [`get_directory_entries`] filled, without `.` and `..`.
+/// Parses the bytes that [`get_directory_entries`] returned; `.` and `..` are left out.
 #[must_use]
 pub fn directory_entries(filled: &[u8]) -> DirectoryEntries<'_> {
     DirectoryEntries { rest: filled }

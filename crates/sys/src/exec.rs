@@ -1,4 +1,4 @@
-//! Becoming another program.
+//! Executing a program: execve(2), execveat(2).
 
 use nix::errno::Errno;
 use std::ffi::{CStr, CString, c_char};
@@ -6,13 +6,13 @@ use std::fmt;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-/// Strings with their `char *[]` at hand, as the exec calls want argv and envp.
+/// Strings together with the `char *[]` that the exec calls take as argv and envp.
 ///
-/// Making, cloning and printing one takes heap; using it does not.
+/// Making, cloning and formatting one allocates; using it does not.
 pub struct StringArray {
     strings: Vec<CString>,
-    /// Points into `strings`, one each; then a null that [`execve_adding`] uses for one string
-    /// more, and a null at the end. Nothing is ever written through the pointers.
+    /// One pointer to each of `strings`; then a null that [`execve_adding`] replaces while it runs,
+    /// and a null at the end. Nothing is ever written through the pointers.
     pointers: Vec<AtomicPtr<c_char>>,
 }
 
@@ -43,13 +43,13 @@ impl StringArray {
         self.strings.len()
     }
 
-    /// There is no string.
+    /// Whether there are no strings.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.strings.is_empty()
     }
 
-    /// The array as C has it: an atomic pointer lies in memory like a plain one.
+    /// The array as C expects it: an atomic pointer has the layout of a plain one.
     fn as_ptr(&self) -> *const *const c_char {
         self.pointers.as_ptr().cast()
     }
@@ -63,7 +63,7 @@ impl Default for StringArray {
 
 impl Clone for StringArray {
     fn clone(&self) -> Self {
-        // The copy's pointers must go to the copy's strings.
+        // The pointers of the copy must point to the strings of the copy.
         Self::new(self.strings.clone())
     }
 }
@@ -90,7 +90,7 @@ impl FromIterator<CString> for StringArray {
 
 /// `int execve(const char *path, char *const argv[], char *const envp[])`, execve(2).
 ///
-/// Returns only if the program could not be started, with the reason.
+/// Returns only if the program could not be executed: the errno.
 #[must_use]
 pub fn execve(path: &CStr, arguments: &StringArray, environment: &StringArray) -> Errno {
     // SAFETY: `path` ends in NUL; both arrays end in a null pointer, and each pointer before it
@@ -100,8 +100,8 @@ pub fn execve(path: &CStr, arguments: &StringArray, environment: &StringArray) -
     Errno::last()
 }
 
-/// Like [`execve`] with one variable more in the environment, which the caller had to make after
-/// the array.
+/// Like [`execve`], with one more variable in the environment, for a variable that is known only
+/// after the array was made.
 #[must_use]
 pub fn execve_adding(
     path: &CStr,
@@ -123,9 +123,9 @@ pub fn execve_adding(
 /// `int execveat(int fd, const char *path, char *const argv[], char *const envp[], int flags)`,
 /// execveat(2), since Linux 3.19.
 ///
-/// Starts the program that `program` is open on, whatever its name has become (`AT_EMPTY_PATH`).
-/// Returns only if it could not be started: `ENOENT` for a script whose descriptor is
-/// close-on-exec, since its interpreter could not open it.
+/// Executes the file that `program` is open on, even if its path now names another file
+/// (`AT_EMPTY_PATH`). Returns only if it could not be executed: `ENOENT` for a script whose
+/// descriptor is close-on-exec, since its interpreter could not open the script.
 #[must_use]
 pub fn execveat(
     program: BorrowedFd<'_>,

@@ -1,15 +1,15 @@
-//! How the container side reports a failure: by numbers, without text.
+//! How init reports a failure: as numbers, without text.
 //!
-//! After the clone nothing may be formatted, so init reports the step and the cause as numbers, and
-//! the runtime, which holds the same plan, writes the sentence.
+//! After the clone init may not allocate, so it cannot format a message. It reports the step and
+//! the cause as numbers, and the runtime, which holds the same plan, writes the message.
 
 use crate::ExitStatus;
 use nix::errno::Errno;
 
 macro_rules! calls {
     ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
-        /// The kernel call that failed inside a step. Its number travels in a report, between two
-        /// processes of the same program: it need not stay the same from version to version.
+        /// The system call that failed in a step. Its number is sent only between two processes of
+        /// the same program, so it may change between versions.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[repr(u16)]
         pub enum Call { $($(#[$doc])* #[doc = concat!("`", $text, "`")] $name,)* }
@@ -104,14 +104,14 @@ pub struct Fault {
 pub enum Cause {
     /// The kernel refused a call.
     Call(Call, Errno),
-    /// A check of the subsystem's own failed: the number is the subsystem's.
+    /// A check of the subsystem failed; the subsystem defines the number.
     Check(u16),
-    /// A program that the step ran ended so.
+    /// A program that the step ran ended with this status.
     Exit(ExitStatus),
 }
 
 impl Fault {
-    /// A fault of `step`.
+    /// The fault of `step` with this cause.
     #[must_use]
     pub fn new(step: u32, cause: impl Into<Cause>) -> Self {
         let cause = cause.into();
@@ -128,7 +128,7 @@ impl Cause {
         move |cause| Fault::new(step, cause)
     }
 
-    /// The cause as it travels between two processes of the same program. Heap-free.
+    /// The cause as bytes, to be sent between two processes of the same program. Does not allocate.
     #[must_use]
     pub fn encode(self) -> [u8; Self::LENGTH] {
         let (kind, number, value) = match self {
@@ -142,7 +142,8 @@ impl Cause {
         [kind, 0, low, high, a, b, c, d]
     }
 
-    /// What [`Cause::encode`] made these bytes of; `None` where it made none such. Heap-free.
+    /// The cause that [`Cause::encode`] made these bytes from; `None` if it made no such bytes.
+    /// Does not allocate.
     #[must_use]
     pub fn decode(bytes: [u8; Self::LENGTH]) -> Option<Self> {
         let [kind, _, low, high, value @ ..] = bytes;
@@ -171,7 +172,7 @@ impl Call {
         Self::ALL.get(usize::from(number)).copied()
     }
 
-    /// The number that [`Call::from_number`] turns back.
+    /// The number of the call; the inverse of [`Call::from_number`].
     #[must_use]
     pub fn number(self) -> u16 {
         self as u16

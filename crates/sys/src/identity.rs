@@ -1,7 +1,7 @@
-//! Who a process is, and what its machine is called.
+//! User and group ids, host name and domain name.
 //!
-//! The C library's functions for ids signal all threads to follow; the calls here concern the
-//! caller alone, which between clone and exec is all there is.
+//! The C library's functions for ids signal all other threads to make the same change. These
+//! wrappers change the calling thread alone, which between clone and exec is the only one.
 
 use crate::Result;
 use crate::kernel::done;
@@ -18,7 +18,7 @@ pub fn setgroups(groups: &[u32]) -> Result<()> {
     done(unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) })
 }
 
-/// `int setresuid(uid_t ruid, uid_t euid, uid_t suid)`, setresuid(2): all three.
+/// `int setresuid(uid_t ruid, uid_t euid, uid_t suid)`, setresuid(2): sets all three to `uid`.
 ///
 /// # Errors
 ///
@@ -32,7 +32,7 @@ pub fn setresuid(uid: u32) -> Result<()> {
     done(unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) })
 }
 
-/// `int setresgid(gid_t rgid, gid_t egid, gid_t sgid)`, setresgid(2): all three.
+/// `int setresgid(gid_t rgid, gid_t egid, gid_t sgid)`, setresgid(2): sets all three to `gid`.
 ///
 /// # Errors
 ///

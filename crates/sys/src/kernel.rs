@@ -1,26 +1,26 @@
-//! How a raw system call answers.
+//! Results of raw system calls, and strings on the stack.
 
 use crate::Result;
 use libc::c_long;
 use nix::errno::Errno;
 use std::os::fd::{FromRawFd, OwnedFd};
 
-/// `-1` becomes the errno, anything else is dropped: for calls whose success says nothing.
+/// `-1` becomes the errno; any other result is dropped.
 pub(crate) fn done(answer: c_long) -> Result<()> {
     Errno::result(answer).map(drop)
 }
 
-/// `-1` becomes the errno, anything else a size.
+/// `-1` becomes the errno; any other result is a size.
 pub(crate) fn size(answer: c_long) -> Result<usize> {
     usize::try_from(Errno::result(answer)?).map_err(|_| Errno::EOVERFLOW)
 }
 
-/// `-1` becomes the errno, anything else the descriptor that the kernel has just made.
+/// `-1` becomes the errno; any other result is a descriptor that the kernel has just made.
 ///
 /// # Safety
 ///
-/// `answer` is what a system call returned that either fails or makes a new descriptor for its
-/// caller, and the number has been given to nobody else.
+/// `answer` is the result of a system call that either fails or makes a new descriptor for its
+/// caller, and nothing else owns that number.
 pub(crate) unsafe fn new_descriptor(answer: c_long) -> Result<OwnedFd> {
     let number = i32::try_from(Errno::result(answer)?).map_err(|_| Errno::EBADF)?;
     // SAFETY: the number is open and owned by nobody, as the caller promises; it is not -1, which
@@ -28,20 +28,20 @@ pub(crate) unsafe fn new_descriptor(answer: c_long) -> Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
-/// The decimal digits of a number on the stack, where `format!` is forbidden.
+/// The decimal digits of a number, on the stack: `format!` would allocate.
 pub(crate) struct Decimal {
     digits: [u8; 20],
     start: usize,
 }
 
 impl Decimal {
-    /// Renders `number`.
+    /// The digits of `number`.
     pub(crate) fn new(number: u64) -> Self {
         let mut digits = [b'0'; 20];
         let mut rest = number;
         let mut start = digits.len();
         for (place, digit) in digits.iter_mut().enumerate().rev() {
-            // A remainder of ten fits a byte.
+            // A remainder modulo ten fits a byte.
             *digit = b'0' + u8::try_from(rest % 10).unwrap_or(0);
             start = place;
             rest /= 10;
@@ -52,20 +52,20 @@ impl Decimal {
         Self { digits, start }
     }
 
-    /// The digits, no leading zero.
+    /// The digits, without leading zeros.
     pub(crate) fn bytes(&self) -> &[u8] {
         self.digits.get(self.start..).unwrap_or(&[])
     }
 }
 
-/// A C string that is put together on the stack; `N` counts the final NUL.
+/// A C string assembled on the stack; `N` includes the final NUL.
 pub(crate) struct StackString<const N: usize> {
     bytes: [u8; N],
     length: usize,
 }
 
 impl<const N: usize> StackString<N> {
-    /// The parts, one after the other.
+    /// The string that consists of `parts`, in order.
     ///
     /// # Errors
     ///

@@ -16,8 +16,8 @@ const KEYCTL_DESCRIBE: libc::c_long = 6;
 ///
 /// # Errors
 ///
-/// The kernel's: `ENOSYS` without keyrings, `EDQUOT` at the user's quota, `EACCES` for a keyring
-/// of the name that the caller may not search.
+/// The kernel's: `ENOSYS` without keyrings, `EDQUOT` at the user's quota, `EACCES` for a keyring of
+/// that name that the caller may not search.
 pub fn join_session_keyring(name: &CStr) -> Result<i32> {
     // SAFETY: the name ends in NUL and is only read.
     let answer =
@@ -27,11 +27,11 @@ pub fn join_session_keyring(name: &CStr) -> Result<i32> {
 
 /// `long keyctl(KEYCTL_SETPERM, key_serial_t key, key_perm_t perm)`, KEYCTL_SETPERM(2const).
 ///
-/// One byte each for possessor, user, group and others, from the highest.
+/// `permissions` has one byte each for possessor, user, group and others, the possessor's highest.
 ///
 /// # Errors
 ///
-/// The kernel's: `EACCES` if the key does not let its caller.
+/// The kernel's: `EACCES` if the caller may not set attributes of the key.
 pub fn set_key_permissions(key: i32, permissions: u32) -> Result<()> {
     // SAFETY: takes numbers.
     done(unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_SETPERM, key, permissions) })
@@ -42,7 +42,7 @@ pub fn set_key_permissions(key: i32, permissions: u32) -> Result<()> {
 ///
 /// # Errors
 ///
-/// The kernel's; `EBADMSG` if its description does not read `type;uid;gid;perm;description`.
+/// The kernel's; `EBADMSG` if the description is not of the form `type;uid;gid;perm;description`.
 pub fn key_permissions(key: i32) -> Result<u32> {
     let mut buffer = [0_u8; 512];
     // SAFETY: the kernel writes at most `len` bytes into the buffer; for a longer text it writes

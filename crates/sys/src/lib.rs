@@ -1,11 +1,12 @@
-//! Wrappers of system calls: one typed function a call, and the only unsafe code of the project.
+//! Wrappers of system calls: one typed function for each call, and the only unsafe code of the
+//! project.
 //!
-//! Nothing here knows what a container is: which calls are made, and in which order, is decided by
-//! the plans of the crates above. What `nix` offers without allocating is used from there; here is
-//! what it lacks, or what it wraps in a way that allocates, repeats a call unseen, or has the C
-//! library change all threads of the process. `rustix`, which procfs brings along, has some of the
-//! rest, but with an errno, open flags and modes of its own beside those of nix: two vocabularies
-//! for a few calls less.
+//! The crates above decide which calls are made and in which order; nothing here knows what a
+//! container is. Where `nix` has a call that does not allocate, the other crates use nix. This
+//! crate has the calls that nix lacks, and those that nix wraps in a way that allocates, retries
+//! without saying so, or lets the C library change every thread of the process. `rustix` is in the
+//! tree through procfs and has some of these calls, but its errno, open flags and modes are types
+//! of their own, so using both would double the vocabulary to save a few functions.
 //!
 //! ```
 //! use coracle_sys::{NamespaceFlags, namespace_type};
@@ -16,17 +17,18 @@
 //!
 //! # Invariants
 //!
-//! * **No heap**, unless a function's page says so, for the reasons of [`allocation`]: everything
-//!   here may run in the child between the clone and the exec. Arguments are `&CStr`, slices and
-//!   `BorrowedFd`; results are numbers, small values and [`OwnedFd`](std::os::fd::OwnedFd).
-//! * **Close-on-exec from the start**: every descriptor that is made here carries the flag.
+//! * **No heap**, unless a function's documentation says so: everything here may run in the child
+//!   between the clone and the exec, where [`allocation`] forbids it. Arguments are `&CStr`, slices
+//!   and `BorrowedFd`; results are numbers, small values and [`OwnedFd`](std::os::fd::OwnedFd).
+//! * **Close-on-exec from the start**: every descriptor that is made here has the flag `O_CLOEXEC`.
 //! * **No policy**: no default, no fallback to an older call. The exceptions are [`ProcFs`], which
-//!   needs one to work without privileges, and the retries that the man pages demand.
+//!   falls back to the mounted `/proc` where it may not mount its own, and retries that the man
+//!   pages demand.
 //! * **No text**: an error is an [`Errno`](nix::errno::Errno), and the crate that knows the
-//!   arguments writes the sentence.
+//!   arguments writes the message.
 //! * **No threads, no environment, no locks, no log.**
 
-// The one crate where the workspace's ban is lifted; each block argues for itself.
+// The workspace denies unsafe code everywhere else. Each block here states why it is sound.
 #![allow(unsafe_code)]
 
 pub mod allocation;

@@ -1,4 +1,4 @@
-//! Sockets of the kernel's own kind, and descriptors that travel through them.
+//! Unix sockets, unix(7), and descriptors that are sent over them.
 
 use crate::Result;
 use crate::kernel::{Decimal, StackString, new_descriptor, size};
@@ -17,13 +17,14 @@ struct Attachment {
     descriptor: libc::c_int,
 }
 
-/// `CMSG_LEN(sizeof(int))`. Not the padded `CMSG_SPACE`: that has room for a second descriptor,
-/// which a hostile sender could slip in and nobody would close.
+/// `CMSG_LEN(sizeof(int))`. Not the padded `CMSG_SPACE`: the padding has room for a second
+/// descriptor, which a hostile sender could add and nobody would close.
 const ATTACHMENT_BYTES: usize = offset_of!(Attachment, descriptor) + size_of::<libc::c_int>();
 
 /// `int socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, int sv[2])`, socketpair(2).
 ///
-/// Two ends that keep messages whole and in order and show when the other is closed.
+/// Two connected sockets that keep the boundaries and the order of messages. Each shows when the
+/// other is closed.
 ///
 /// # Errors
 ///
@@ -39,8 +40,8 @@ pub fn socket_pair() -> Result<(OwnedFd, OwnedFd)> {
 
 /// `ssize_t sendmsg(int fd, const struct msghdr *msg, MSG_NOSIGNAL)`, sendmsg(2).
 ///
-/// Sends `data`, which must not be empty if a descriptor is `attached` on a stream. Returns the
-/// number of bytes sent.
+/// Sends `data` with the descriptor `attached`, if any; a stream socket carries one only with at
+/// least one byte. Returns the number of bytes sent.
 ///
 /// # Errors
 ///
@@ -89,13 +90,14 @@ pub fn send(
 
 /// `ssize_t recvmsg(int fd, struct msghdr *msg, MSG_CMSG_CLOEXEC)`, recvmsg(2).
 ///
-/// Waits for a message and returns its length, 0 at the end, and the descriptor it carried.
+/// Waits for a message; returns its length (0 if the other end is closed) and the descriptor it
+/// carried.
 ///
 /// # Errors
 ///
 /// The kernel's; `EMSGSIZE` if the message was longer than `buffer` or carried more than one
-/// descriptor: all of them are closed; `EMFILE` if there was no place for the one. An interruption
-/// is retried.
+/// descriptor, all of which are closed; `EMFILE` if the process is at its limit of descriptors. An
+/// interruption is retried.
 pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<(usize, Option<OwnedFd>)> {
     let mut slice = libc::iovec {
         iov_base: buffer.as_mut_ptr().cast(),
@@ -140,7 +142,7 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<(usize, Opti
         unsafe { new_descriptor(libc::c_long::from(control.descriptor)) }
     });
     let attached = attached.transpose()?;
-    // The kernel says no more of a descriptor that it could not install.
+    // If the kernel cannot install a descriptor, `MSG_CTRUNC` is the only sign of it.
     if attached.is_none() && message.msg_flags & libc::MSG_CTRUNC != 0 {
         return Err(Errno::EMFILE);
     }
@@ -161,13 +163,13 @@ fn message_of(slice: &mut libc::iovec) -> libc::msghdr {
 
 /// `int connect(int fd, const struct sockaddr_un *addr, socklen_t len)`, connect(2), unix(7).
 ///
-/// A stream socket that is connected to the one at `path`. An address holds 107 bytes; a longer
+/// Returns a stream socket connected to the one at `path`. An address holds 107 bytes; a longer
 /// path is reached through a descriptor of its directory, which needs `/proc`.
 ///
 /// # Errors
 ///
-/// The kernel's: `ECONNREFUSED` if nobody listens, `ENOENT`; `ENAMETOOLONG` for a last part too
-/// long for that, too.
+/// The kernel's: `ECONNREFUSED` if nobody listens, `ENOENT`; `ENAMETOOLONG` if the last part of a
+/// long path does not fit either.
 pub fn connect_unix(path: &CStr) -> Result<OwnedFd> {
     let stream = socket(
         AddressFamily::Unix,

@@ -1,4 +1,4 @@
-//! The mount calls that work on descriptors.
+//! The system calls that mount by descriptor, not by path.
 
 use crate::Result;
 use crate::kernel::{done, new_descriptor};
@@ -6,16 +6,16 @@ use std::ffi::CStr;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 bitflags::bitflags! {
-    /// How [`open_tree`] looks for a mount and what it makes of it.
+    /// Flags of [`open_tree`].
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     pub struct OpenTreeFlags: u32 {
         /// `OPEN_TREE_CLONE`: a detached copy instead of the mount itself.
         const CLONE = 0x1;
-        /// `AT_SYMLINK_NOFOLLOW`: a symbolic link at the end is taken as it is.
+        /// `AT_SYMLINK_NOFOLLOW`: a symbolic link at the end of the path is not followed.
         const NOFOLLOW = 0x100;
-        /// `AT_EMPTY_PATH`: the path is empty, the directory descriptor is meant itself.
+        /// `AT_EMPTY_PATH`: the path is empty; the call works on `dir` itself.
         const EMPTY_PATH = 0x1000;
-        /// `AT_RECURSIVE`: with all mounts below.
+        /// `AT_RECURSIVE`: with all mounts below it.
         const RECURSIVE = 0x8000;
     }
 }
@@ -30,7 +30,7 @@ pub mod mount_attribute {
     pub const NODEV: u64 = 0x4;
     /// `MOUNT_ATTR_NOEXEC`.
     pub const NOEXEC: u64 = 0x8;
-    /// `MOUNT_ATTR__ATIME`: a field, not a bit. Clear it whenever one of its values is set.
+    /// `MOUNT_ATTR__ATIME`: a field of several bits. Clear it whenever one of its values is set.
     pub const ATIME_MASK: u64 = 0x70;
     /// `MOUNT_ATTR_RELATIME`: the value zero of [`ATIME_MASK`].
     pub const RELATIME: u64 = 0x0;
@@ -45,8 +45,9 @@ pub mod mount_attribute {
     /// `MOUNT_ATTR_NOSYMFOLLOW`: since Linux 5.14.
     pub const NOSYMFOLLOW: u64 = 0x20_0000;
 
-    /// The bits that are flags of their own, with `MS_*` of mount(2) and `ST_*` of statfs(2).
-    /// libc lacks both of the last row, which are in linux/mount.h and linux/statfs.h since 5.10.
+    /// Each attribute that is a single bit, with its `MS_*` of mount(2) and `ST_*` of statfs(2).
+    /// libc has neither `MS_NOSYMFOLLOW` nor `ST_NOSYMFOLLOW`; they are in linux/mount.h and
+    /// linux/statfs.h since Linux 5.10.
     pub const FLAGS: [(u64, u64, u64); 6] = [
         (RDONLY, libc::MS_RDONLY, libc::ST_RDONLY),
         (NOSUID, libc::MS_NOSUID, libc::ST_NOSUID),
@@ -64,18 +65,18 @@ pub struct MountAttributes<'a> {
     pub set: u64,
     /// Bits of [`mount_attribute`] to clear; cleared first.
     pub clear: u64,
-    /// `MS_PRIVATE`, `MS_SLAVE`, `MS_SHARED`, `MS_UNBINDABLE`, or 0 to leave it.
+    /// `MS_PRIVATE`, `MS_SLAVE`, `MS_SHARED`, `MS_UNBINDABLE`, or 0 to leave it unchanged.
     pub propagation: u64,
-    /// The user namespace whose map the mount takes on; goes with [`mount_attribute::IDMAP`].
+    /// The user namespace whose id maps the mount gets; requires [`mount_attribute::IDMAP`].
     pub user_namespace: Option<BorrowedFd<'a>>,
 }
 
-/// Whether the mounts below are meant too.
+/// Whether a call also applies to the mounts below.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Depth {
-    /// The mount alone.
+    /// The mount only.
     Single,
-    /// The mount and all below it, or none of them if one refuses.
+    /// The mount and all mounts below it; if one cannot be changed, none is.
     Recursive,
 }
 
@@ -99,12 +100,12 @@ const MOVE_MOUNT_T_EMPTY_PATH: u32 = 0x40;
 /// `int open_tree(int dirfd, const char *path, unsigned int flags)`, open_tree(2), since Linux 5.2.
 ///
 /// Without [`OpenTreeFlags::CLONE`] the result is an `O_PATH` descriptor. A symbolic link at the
-/// end is followed unless [`OpenTreeFlags::NOFOLLOW`] is given; automounts are not triggered by
-/// a clone of what is already open.
+/// end is followed unless [`OpenTreeFlags::NOFOLLOW`] is given; a clone of a descriptor that is
+/// already open triggers no automount.
 ///
 /// # Errors
 ///
-/// The kernel's: `EPERM`, `EINVAL` for what is not mounted in the caller's namespace.
+/// The kernel's: `EPERM`, `EINVAL` if the mount is not in the caller's mount namespace.
 pub fn open_tree(dir: BorrowedFd<'_>, path: &CStr, flags: OpenTreeFlags) -> Result<OwnedFd> {
     let flags = flags.bits() | libc::O_CLOEXEC.cast_unsigned();
     // SAFETY: `dir` is open for the borrow (or AT_FDCWD), `path` ends in NUL and is only read.
@@ -117,8 +118,8 @@ pub fn open_tree(dir: BorrowedFd<'_>, path: &CStr, flags: OpenTreeFlags) -> Resu
 /// `int move_mount(int from_dirfd, const char *from_path, int to_dirfd, const char *to_path,
 /// unsigned int flags)`, move_mount(2), since Linux 5.2.
 ///
-/// Attaches the `mount` that is open at `path` below `dir`; with an empty path on `dir` itself.
-/// A symbolic link at the end is not followed.
+/// Attaches `mount` at `path`, relative to `dir`; with an empty path, on `dir` itself. A symbolic
+/// link at the end is not followed.
 ///
 /// # Errors
 ///
@@ -146,7 +147,7 @@ pub fn move_mount(mount: BorrowedFd<'_>, dir: BorrowedFd<'_>, path: &CStr) -> Re
 ///
 /// # Errors
 ///
-/// The kernel's: `ENODEV` for a file system it does not know, `EPERM`.
+/// The kernel's: `ENODEV` for an unknown file system, `EPERM`.
 pub fn fsopen(file_system: &CStr) -> Result<OwnedFd> {
     // SAFETY: the name ends in NUL and is only read.
     let answer = unsafe { libc::syscall(libc::SYS_fsopen, file_system.as_ptr(), FSOPEN_CLOEXEC) };
@@ -200,7 +201,7 @@ pub fn fsconfig_flag(context: BorrowedFd<'_>, key: &CStr) -> Result<()> {
 ///
 /// # Errors
 ///
-/// Whatever the file system says about the options together.
+/// The file system's, if it refuses the combination of options or cannot be mounted.
 pub fn fsconfig_create(context: BorrowedFd<'_>) -> Result<()> {
     // SAFETY: the context is open for the borrow, key and value must be and are null.
     done(unsafe {
@@ -217,12 +218,12 @@ pub fn fsconfig_create(context: BorrowedFd<'_>) -> Result<()> {
 
 /// `int fsmount(int fd, unsigned int flags, unsigned int attr_flags)`, fsmount(2), since Linux 5.2.
 ///
-/// The result is a detached mount: it is gone when the descriptor is closed, unless attached.
+/// Returns a detached mount: it disappears when the descriptor is closed, unless it was attached.
 ///
 /// # Errors
 ///
-/// The kernel's: `EPERM` for procfs and sysfs in a user namespace that cannot already see an
-/// unobstructed one; `EINVAL` for attributes that do not fit.
+/// The kernel's: `EPERM` for procfs and sysfs in a user namespace that sees no fully visible one;
+/// `EINVAL` for a bad combination of attributes.
 pub fn fsmount(context: BorrowedFd<'_>, attributes: u64) -> Result<OwnedFd> {
     // SAFETY: takes three numbers; the context is open for the borrow.
     let answer = unsafe {
@@ -244,8 +245,8 @@ pub fn fsmount(context: BorrowedFd<'_>, attributes: u64) -> Result<OwnedFd> {
 ///
 /// # Errors
 ///
-/// The kernel's: `EPERM` for clearing what a more privileged namespace locked, `EINVAL` for
-/// attributes that do not fit or a mount that cannot be id-mapped.
+/// The kernel's: `EPERM` for clearing a flag that a more privileged namespace locked, `EINVAL` for
+/// a bad combination of attributes or a mount that cannot be id-mapped.
 pub fn mount_setattr(
     mount: BorrowedFd<'_>,
     attributes: &MountAttributes<'_>,

@@ -1,4 +1,4 @@
-//! Namespaces: what they are called, entering and leaving them.
+//! Namespaces: their kinds, setns(2) and unshare(2).
 
 use crate::Result;
 use crate::kernel::{done, new_descriptor};
@@ -43,7 +43,7 @@ macro_rules! kinds {
             /// Every kind, in the order of joining.
             pub const ALL: [NamespaceKind; 8] = [$(NamespaceKind::$kind),*];
 
-            /// The word that the OCI specification has for it.
+            /// Its type in `config.json`: `config-linux.md`, Namespaces.
             #[must_use]
             pub fn name(self) -> &'static str {
                 match self { $(NamespaceKind::$kind => $name,)* }
@@ -69,7 +69,7 @@ macro_rules! kinds {
                 match kind { $(NamespaceKind::$kind => &self.$field,)* }
             }
 
-            /// The value for this kind, to be changed.
+            /// The value for this kind, mutable.
             #[must_use]
             pub fn of_mut(&mut self, kind: NamespaceKind) -> &mut T {
                 match kind { $(NamespaceKind::$kind => &mut self.$field,)* }
@@ -78,12 +78,12 @@ macro_rules! kinds {
     };
 }
 
-// The user namespace comes last where a capability of the outer one is needed for the others, and
-// the mount namespace after all that is found by path.
+// The user namespace comes last, since joining the others may need a capability in the outer one;
+// the mount namespace comes after everything that is found by path.
 kinds! {
-    /// pid_namespaces(7): joined for the children only.
+    /// pid_namespaces(7): the caller stays in its own, its children are in the one joined.
     Pid pid PID "pid" c"pid";
-    /// time_namespaces(7): created for the children only.
+    /// time_namespaces(7): the caller stays in its own, its children are in the new one.
     Time time TIME "time" c"time";
     /// network_namespaces(7).
     Network network NETWORK "network" c"net";
@@ -101,13 +101,14 @@ kinds! {
 
 /// `int setns(int fd, int nstype)`, setns(2); a pidfd since Linux 5.8.
 ///
-/// With a descriptor of a namespace, `namespaces` is its kind, which the kernel checks; with a
-/// pidfd it says which of that process's namespaces to join, all or none. Joining pid or time
-/// concerns the children only.
+/// If `target` is a namespace, `namespaces` is its kind, which the kernel checks. If it is a pidfd,
+/// `namespaces` are the kinds to join of that process, all or none. A pid or time namespace takes
+/// effect for the caller's children only.
 ///
 /// # Errors
 ///
-/// The kernel's: `EINVAL` for another kind, `EPERM`, `ESRCH` for a process that ended.
+/// The kernel's: `EINVAL` if the namespace is of another kind, `EPERM`, `ESRCH` if the process has
+/// ended.
 pub fn setns(target: BorrowedFd<'_>, namespaces: NamespaceFlags) -> Result<()> {
     // SAFETY: takes two numbers; the descriptor is open for the borrow.
     done(unsafe { libc::syscall(libc::SYS_setns, target.as_raw_fd(), namespaces.bits()) })
@@ -130,7 +131,7 @@ pub fn unshare(namespaces: NamespaceFlags) -> Result<()> {
 ///
 /// `ENOTTY` if the descriptor is not of a namespace; the kernel's own.
 pub fn namespace_type(namespace: BorrowedFd<'_>) -> Result<NamespaceFlags> {
-    // The number 0xb703 means something else to some devices, so ask nobody but nsfs.
+    // Devices may give 0xb703 another meaning, so the request is sent to nsfs alone.
     if crate::file_system_magic(namespace)? != crate::NSFS_MAGIC {
         return Err(Errno::ENOTTY);
     }
@@ -142,14 +143,14 @@ pub fn namespace_type(namespace: BorrowedFd<'_>) -> Result<NamespaceFlags> {
 
 /// `int ioctl(int fd, SIOCSIFFLAGS, struct ifreq *)`, netdevice(7).
 ///
-/// Brings up `lo` of the network namespace that the caller is in; it has no address before.
+/// Brings up `lo` in the caller's network namespace; the kernel gives it its address then.
 ///
 /// # Errors
 ///
 /// The kernel's: `EPERM` without `CAP_NET_ADMIN` over the namespace.
 pub fn loopback_up() -> Result<()> {
     let kind = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC;
-    // Any family will do, and a kernel always has this one.
+    // The request works on a socket of any family, and every kernel has unix sockets.
     // SAFETY: `socket` takes three numbers.
     let answer = unsafe { libc::syscall(libc::SYS_socket, libc::AF_UNIX, kind, 0) };
     // SAFETY: a socket that was just made belongs to us.

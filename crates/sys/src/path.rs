@@ -1,4 +1,4 @@
-//! Resolving paths, and asking what a descriptor is on.
+//! Resolving paths, and looking up what a descriptor refers to.
 
 use crate::Result;
 use crate::kernel::{done, size};
@@ -9,7 +9,7 @@ use std::ffi::CStr;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
-/// procfs (`PROC_SUPER_MAGIC`); all of these are in statfs(2) and linux/magic.h.
+/// procfs, `PROC_SUPER_MAGIC`. These constants are listed in statfs(2) and linux/magic.h.
 pub const PROC_MAGIC: i64 = 0x9fa0;
 /// sysfs.
 pub const SYSFS_MAGIC: i64 = 0x6265_6572;
@@ -19,22 +19,22 @@ pub const DEVPTS_MAGIC: i64 = 0x1cd1;
 pub const CGROUP_MAGIC: i64 = 0x0027_e0eb;
 /// The cgroup v2 hierarchy.
 pub const CGROUP2_MAGIC: i64 = 0x6367_7270;
-/// tmpfs, devtmpfs too.
+/// tmpfs and devtmpfs.
 pub const TMPFS_MAGIC: i64 = 0x0102_1994;
 /// POSIX message queues.
 pub const MQUEUE_MAGIC: i64 = 0x1980_0202;
 /// Namespaces.
 pub const NSFS_MAGIC: i64 = 0x6e73_6673;
 
-/// A rename or mount anywhere on the machine may make the kernel give up a resolution with
-/// `EAGAIN`; a hostile container can keep renaming, so the number of tries is bounded.
+/// A rename or mount anywhere on the machine can make a resolution fail with `EAGAIN`. A hostile
+/// container could rename for ever, so the number of tries is bounded.
 const TRIES: u32 = 128;
 
 /// `int openat2(int dirfd, const char *path, struct open_how *how, size_t size)`, openat2(2),
 /// since Linux 5.6, with `RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS`.
 ///
 /// Resolves `path` as if `root` were the root directory: absolute links and `..` stay within it,
-/// also while somebody renames directories. `mode` counts only when `flags` create.
+/// even while directories are being renamed. `mode` is used only if `flags` create a file.
 ///
 /// # Errors
 ///
@@ -49,11 +49,11 @@ pub fn open_in_root(
     open_beneath(root, path, flags, mode, resolve)
 }
 
-/// `int openat2(int dirfd, const char *path, struct open_how *how, size_t size)`, openat2(2),
-/// since Linux 5.6, with the `RESOLVE_…` flags that the caller names.
+/// `int openat2(int dirfd, const char *path, struct open_how *how, size_t size)`, openat2(2), since
+/// Linux 5.6, with the `RESOLVE_…` flags in `resolve`.
 ///
-/// Despite the name nothing is implied: say `RESOLVE_BENEATH` if that is meant. `mode` counts
-/// only when `flags` create.
+/// Despite the name, the function adds no flag: pass `RESOLVE_BENEATH` to stay below `dir`. `mode`
+/// is used only if `flags` create a file.
 ///
 /// # Errors
 ///
@@ -66,7 +66,7 @@ pub fn open_beneath(
     mode: Mode,
     resolve: ResolveFlag,
 ) -> Result<OwnedFd> {
-    // openat2 refuses a mode that would not be used, where openat ignored it.
+    // openat2 refuses a mode that would not be used; openat ignores it.
     let creates = flags.intersects(OFlag::O_CREAT | (OFlag::O_TMPFILE - OFlag::O_DIRECTORY));
     let mode = if creates { mode } else { Mode::empty() };
     let how = OpenHow::new()
@@ -85,12 +85,12 @@ pub fn open_beneath(
 /// `int statx(int dirfd, const char *path, int flags, unsigned int mask, struct statx *buf)`,
 /// statx(2) with `STATX_MNT_ID`, since Linux 5.8.
 ///
-/// The number of the mount that the file was opened through, as in mountinfo; it may be reused
-/// after the mount is gone.
+/// Returns the id of the mount that the file was opened through, as in mountinfo. The kernel may
+/// reuse the id after the mount is gone.
 ///
 /// # Errors
 ///
-/// The kernel's; `ENOSYS` if it does not give the number.
+/// The kernel's; `ENOSYS` if the kernel does not return the id.
 pub fn mount_id(file: BorrowedFd<'_>) -> Result<u64> {
     // SAFETY: `statx` consists of plain numbers: all zeroes is a value.
     let mut buffer: libc::statx = unsafe { std::mem::zeroed() };
@@ -117,15 +117,15 @@ pub fn mount_id(file: BorrowedFd<'_>) -> Result<u64> {
 pub struct InodeKind {
     /// Type and permission bits, as `st_mode`.
     pub mode: u32,
-    /// Of a device: what it stands for, as `st_rdev`.
+    /// The number of a device node, as `st_rdev`; 0 for other files.
     pub device: u64,
 }
 
 /// `int statx(AT_FDCWD, const char *path, int flags, STATX_TYPE | STATX_MODE, struct statx *buf)`,
 /// statx(2), since Linux 4.11.
 ///
-/// What is at `path`; with `O_NOFOLLOW` among the flags a link at the end is taken as it is. Unlike
-/// stat(2) it triggers an automount there.
+/// Returns what is at `path`. With `O_NOFOLLOW` in `flags` a link at the end is not followed.
+/// Unlike stat(2) it triggers an automount there.
 ///
 /// # Errors
 ///
@@ -166,7 +166,7 @@ pub fn file_system_magic(file: BorrowedFd<'_>) -> Result<i64> {
 }
 
 /// `int fstatvfs(int fd, struct statvfs *buf)`, fstatvfs(3): the flags of the mount, `ST_RDONLY`
-/// and so on, those that the C library has no name for among them.
+/// and so on, including those that the C library has no name for.
 ///
 /// # Errors
 ///
@@ -182,8 +182,8 @@ pub fn mount_flags(file: BorrowedFd<'_>) -> Result<u64> {
 
 /// `ssize_t readlinkat(int dirfd, const char *path, char *buf, size_t size)`, readlink(2).
 ///
-/// Fills the buffer with the target of the symbolic link that `link` is open on
-/// (`O_PATH | O_NOFOLLOW`), without a NUL and cut where the buffer ends, and returns its length.
+/// Fills the buffer with the target of the symbolic link that `link` is open on (`O_PATH |
+/// O_NOFOLLOW`), without a NUL and cut to the buffer's length, and returns the number of bytes.
 ///
 /// # Errors
 ///
@@ -202,12 +202,13 @@ pub fn read_link(link: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize> {
     })
 }
 
-/// `long getcwd(char *buf, unsigned long size)`, getcwd(2), as the kernel answers it: a working
-/// directory that is not below the root begins with `(unreachable)`, which the C library hides.
+/// `long getcwd(char *buf, unsigned long size)`, getcwd(2), as the kernel returns it: the path of a
+/// working directory that is not below the root begins with `(unreachable)`, which the C library
+/// reports as an error.
 ///
 /// # Errors
 ///
-/// `ENOENT` for a directory that was removed, `ERANGE` for a buffer too small.
+/// `ENOENT` for a directory that was removed, `ERANGE` if the buffer is too small.
 pub fn getcwd(buffer: &mut [u8]) -> Result<&[u8]> {
     // SAFETY: the kernel writes at most `len` bytes into the buffer, a NUL last.
     let length =

@@ -9,12 +9,13 @@ use nix::unistd::Pid;
 use std::ffi::CStr;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
-/// Whether others of the same user may trace the process and read its memory and descriptors.
+/// Whether other processes of the same user may trace the process and read its memory and
+/// descriptors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dumpable {
-    /// They may, and its files in procfs belong to its user.
+    /// They may; its files in procfs belong to its user.
     Yes,
-    /// They may not, and its files in procfs belong to root.
+    /// They may not; its files in procfs belong to root.
     No,
 }
 
@@ -42,11 +43,11 @@ pub fn pidfd_open(pid: Pid) -> Result<OwnedFd> {
 /// `int pidfd_send_signal(int pidfd, int sig, siginfo_t *info, unsigned int flags)`,
 /// pidfd_send_signal(2), since Linux 5.1.
 ///
-/// Signal 0 sends nothing and shows whether it could.
+/// Signal 0 sends nothing, but is checked as if it were sent.
 ///
 /// # Errors
 ///
-/// The kernel's: `ESRCH` if the process ended and was waited for, `EINVAL`, `EPERM`.
+/// The kernel's: `ESRCH` if the process has ended and was reaped, `EINVAL`, `EPERM`.
 pub fn pidfd_send_signal(process: BorrowedFd<'_>, signal: i32) -> Result<()> {
     // SAFETY: the descriptor is open for the borrow; a null `info` makes the kernel fill it in as
     // kill(2) does.
@@ -72,8 +73,9 @@ pub fn set_dumpable(dumpable: Dumpable) -> Result<()> {
 
 /// `int prctl(PR_SET_PDEATHSIG, long sig)`, PR_SET_PDEATHSIG(2const).
 ///
-/// The signal that comes when the *thread* that made this process ends; a change of the user
-/// resets it. Whoever sets it must look afterwards whether the parent is still there.
+/// Sets the signal that this process gets when the *thread* that created it ends; a change of the
+/// user id resets it. A parent that has ended before the call sends nothing, so the caller must
+/// check afterwards that the parent still exists.
 ///
 /// # Errors
 ///
@@ -82,12 +84,12 @@ pub fn set_parent_death_signal(signal: Option<Signal>) -> Result<()> {
     prctl::set_pdeathsig(signal)
 }
 
-/// `int prctl(PR_SET_PDEATHSIG, long sig)` and `pid_t getppid(void)`: the caller, which was cloned
-/// by `parent`, gets the signal when that ends.
+/// `int prctl(PR_SET_PDEATHSIG, long sig)` and `pid_t getppid(void)`: the caller gets `signal` when
+/// `parent`, which cloned it, ends.
 ///
 /// # Errors
 ///
-/// `ESRCH` if it has ended already: who died before the call sends nothing any more.
+/// `ESRCH` if `parent` has already ended, since the signal would never come.
 pub fn die_with_parent(parent: Pid, signal: Signal) -> Result<()> {
     set_parent_death_signal(Some(signal))?;
     if Pid::parent() == parent {
@@ -97,7 +99,8 @@ pub fn die_with_parent(parent: Pid, signal: Signal) -> Result<()> {
     }
 }
 
-/// `int prctl(PR_SET_NO_NEW_PRIVS, 1L, 0L, 0L, 0L)`, PR_SET_NO_NEW_PRIVS(2const); for good.
+/// `int prctl(PR_SET_NO_NEW_PRIVS, 1L, 0L, 0L, 0L)`, PR_SET_NO_NEW_PRIVS(2const); it cannot be
+/// undone.
 ///
 /// # Errors
 ///
@@ -117,8 +120,7 @@ pub fn set_child_subreaper() -> Result<()> {
     prctl::set_child_subreaper(true)
 }
 
-/// `int prctl(PR_SET_NAME, char name[16])`, PR_SET_NAME(2const): what `ps` shows, the first 15
-/// bytes.
+/// `int prctl(PR_SET_NAME, char name[16])`, PR_SET_NAME(2const): the name in `ps`, cut to 15 bytes.
 ///
 /// # Errors
 ///
@@ -171,11 +173,11 @@ pub fn get_rlimit(resource: i32) -> Result<(u64, u64)> {
     Ok((limits.soft, limits.hard))
 }
 
-/// `int personality(unsigned long persona)`, personality(2): the execution domain, for good.
+/// `int personality(unsigned long persona)`, personality(2): sets the execution domain.
 ///
 /// # Errors
 ///
-/// The kernel's. `u32::MAX`, which would only ask, is `EINVAL`.
+/// The kernel's. `u32::MAX`, which would only return the domain, is `EINVAL`.
 pub fn personality(persona: u32) -> Result<()> {
     if persona == u32::MAX {
         return Err(Errno::EINVAL);

@@ -1,4 +1,4 @@
-//! A procfs that nobody has tampered with.
+//! A procfs that the container cannot have tampered with.
 
 use crate::kernel::StackString;
 use crate::mount::{fsconfig_create, fsconfig_string, fsmount, fsopen, mount_attribute};
@@ -10,42 +10,43 @@ use nix::sys::stat::Mode;
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-/// procfs numbers the directory at its top so (`PROC_ROOT_INO`): a bind of a directory below it
-/// looks the same to statfs but has another number.
+/// The inode number of the root of every procfs (`PROC_ROOT_INO`). A bind mount of a directory
+/// below it has the same file system type, but another inode.
 const ROOT_INODE: u64 = 1;
 
-/// A procfs by descriptor: attached nowhere where it can be, checked where it cannot.
+/// A procfs by descriptor: a detached instance of our own where the kernel allows one, otherwise
+/// the mounted `/proc`, checked at every open.
 ///
-/// A container's `/proc` belongs to the container, which may have mounted files over it. A write
-/// of a label or of a map that goes astray there is lost silently (CVE-2019-16884) or does harm
-/// (CVE-2019-19921, CVE-2025-52881). An instance of our own that is not in the tree has no such
-/// mounts. Where the kernel refuses one, in a user namespace whose `/proc` is partly covered,
-/// `/proc` itself serves: each file opened below it must then lie on the same mount.
+/// A container controls its `/proc` and may have mounted files over it. A write of a label or an id
+/// map that is redirected there is lost silently (CVE-2019-16884) or changes another file
+/// (CVE-2019-19921, CVE-2025-52881). A detached instance has no such mounts. In a user namespace
+/// whose `/proc` is partly covered the kernel refuses a new instance; then `/proc` itself is used,
+/// and each file opened below it must be on the same mount.
 ///
-/// An instance of our own costs about 40 µs to make and 150 µs or more to close, since the kernel
-/// waits for an RCU grace period: make one and keep it. [`ProcFs::mounted`] costs 6 µs.
+/// A detached instance costs about 40 µs to make and 150 µs or more to close, since the kernel
+/// waits for an RCU grace period, so make one and keep it. [`ProcFs::mounted`] costs 6 µs.
 #[derive(Debug)]
 pub struct ProcFs {
     root: OwnedFd,
 }
 
 impl ProcFs {
-    /// An instance with nothing but processes (`subset=pid`, proc(5), since Linux 5.8), of the
-    /// pid namespace that the caller is in; else the checked `/proc`.
+    /// A detached instance with processes only (`subset=pid`, proc(5), since Linux 5.8), of the
+    /// caller's pid namespace; otherwise the checked `/proc`.
     ///
     /// # Errors
     ///
-    /// Of the fallback: `ENOENT`, `EXDEV` if `/proc` is no procfs.
+    /// Those of [`ProcFs::mounted`].
     pub fn private() -> Result<Self> {
         Self::detached(Some(c"pid")).or_else(|_| Self::mounted())
     }
 
-    /// An instance with everything, `sys` too; else the checked `/proc`. It lies outside all masks:
-    /// close it before anything of the container runs.
+    /// A detached instance with everything, `sys` too; otherwise the checked `/proc`. No masked
+    /// path covers it, so close it before any program of the container runs.
     ///
     /// # Errors
     ///
-    /// As of [`ProcFs::private`].
+    /// Those of [`ProcFs::mounted`].
     pub fn full() -> Result<Self> {
         Self::detached(None).or_else(|_| Self::mounted())
     }
@@ -62,8 +63,8 @@ impl ProcFs {
         })
     }
 
-    /// `/proc` as it is mounted, if it is a procfs from its top: for reading before anything
-    /// hostile can be near, at the price of three cheap calls.
+    /// The mounted `/proc`, if it is the root of a procfs. For reading where no container can have
+    /// changed the mounts; it takes three cheap calls.
     ///
     /// # Errors
     ///
@@ -80,9 +81,9 @@ impl ProcFs {
         }
     }
 
-    /// Opens `path` below the top, close-on-exec: no link is followed, no mount crossed.
+    /// Opens `path` below the root, close-on-exec, following no link and crossing no mount.
     ///
-    /// `path` is relative. A link at the end can be had with `O_PATH | O_NOFOLLOW`.
+    /// `path` is relative. A link at the end can be opened with `O_PATH | O_NOFOLLOW`.
     ///
     /// # Errors
     ///
@@ -91,17 +92,17 @@ impl ProcFs {
         self.resolve(path, flags, ResolveFlag::RESOLVE_NO_SYMLINKS)
     }
 
-    /// Opens what the magic link `path` goes to (`1/ns/net`, `self/fd/7`, `self/exe`).
+    /// Opens the target of the magic link `path` (`1/ns/net`, `self/fd/7`, `self/exe`).
     ///
-    /// The link itself is checked like any file of [`ProcFs::open`] right before; where `/proc` is
-    /// shared with somebody hostile, check what the descriptor is on.
+    /// The link is checked as in [`ProcFs::open`] immediately before. If a hostile process shares
+    /// this `/proc`, check what the descriptor refers to.
     ///
     /// # Errors
     ///
     /// The kernel's, and `EXDEV` or `ELOOP` as of [`ProcFs::open`].
     pub fn open_target(&self, path: &CStr, flags: OFlag) -> Result<OwnedFd> {
         drop(self.open(path, OFlag::O_PATH | OFlag::O_NOFOLLOW)?);
-        // The jump leaves procfs, so the border cannot be forbidden for the second look.
+        // The target is outside procfs, so this open cannot forbid crossing a mount.
         open_beneath(
             self.root.as_fd(),
             path,
@@ -111,13 +112,13 @@ impl ProcFs {
         )
     }
 
-    /// Writes `data` by one `write(2)` to the file `path` below the top; procfs takes a value
+    /// Writes `data` with one `write(2)` to the file `path` below the root; procfs takes a value
     /// whole or not at all.
     ///
     /// # Errors
     ///
-    /// The call that failed: [`Call::Openat2`] as of [`ProcFs::open`], or [`Call::Write`] with the
-    /// kernel's answer to the value, `EIO` if it took only a part.
+    /// The call that failed: [`Call::Openat2`] as in [`ProcFs::open`], or [`Call::Write`] with the
+    /// errno for the value, `EIO` if the kernel took only a part of it.
     pub fn write(&self, path: &CStr, data: &[u8]) -> std::result::Result<(), (Call, Errno)> {
         let flags = OFlag::O_WRONLY | OFlag::O_NOFOLLOW;
         let file = self
@@ -130,12 +131,12 @@ impl ProcFs {
         }
     }
 
-    /// Like [`ProcFs::write`] for the file `name` of the caller's own directory (`attr/exec`,
+    /// Like [`ProcFs::write`], to the file `name` in the caller's own directory (`attr/exec`,
     /// `oom_score_adj`).
     ///
     /// # Errors
     ///
-    /// As of [`ProcFs::write`]; [`Call::Readlink`] with `ENOENT` if this procfs belongs to a pid
+    /// Those of [`ProcFs::write`]; [`Call::Readlink`] with `ENOENT` if this procfs belongs to a pid
     /// namespace in which the caller has no number.
     pub fn write_self(&self, name: &CStr, data: &[u8]) -> std::result::Result<(), (Call, Errno)> {
         let path = self
@@ -145,13 +146,13 @@ impl ProcFs {
         self.write(path, data)
     }
 
-    /// The caller's own directory: what [`ProcFs::open`] opens is below that then. Cheaper than
-    /// finding the way to it once for each file.
+    /// The caller's own directory, as the root for [`ProcFs::open`]. For several files this is
+    /// cheaper than resolving it for each.
     ///
     /// # Errors
     ///
-    /// As of [`ProcFs::open`]; `ENOENT` also if this procfs belongs to a pid namespace in which the
-    /// caller has no number.
+    /// Those of [`ProcFs::open`]; `ENOENT` also if this procfs belongs to a pid namespace in which
+    /// the caller has no number.
     pub fn own(&self) -> Result<Self> {
         let path = self.own_path(c"")?;
         let root = self.open(path.text()?, OFlag::O_PATH | OFlag::O_DIRECTORY)?;
@@ -166,8 +167,8 @@ impl ProcFs {
 
     /// The caller's number as this instance sees it, in decimal.
     ///
-    /// Not `getpid()`: after the clone into a new pid namespace, `/proc` or an instance that the
-    /// parent made still counts by the parent's, and number 1 there is the machine's own init.
+    /// Not `getpid()`: after a clone into a new pid namespace, `/proc` and an instance that the
+    /// parent made still show the parent's pid namespace, in which number 1 is the host's init.
     fn own_number<'a>(&self, digits: &'a mut [u8; 20]) -> Result<&'a [u8]> {
         let link = self.open(c"self", OFlag::O_PATH | OFlag::O_NOFOLLOW)?;
         let length = read_link(link.as_fd(), digits)?;
@@ -188,7 +189,7 @@ impl ProcFs {
 }
 
 impl AsFd for ProcFs {
-    /// The directory at the top.
+    /// The root directory of the procfs.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.root.as_fd()
     }

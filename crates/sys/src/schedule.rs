@@ -1,4 +1,4 @@
-//! When and where a process runs: scheduler, processors, disks, memory nodes.
+//! Scheduling policy, CPU affinity, I/O priority and memory policy.
 
 use crate::Result;
 use crate::kernel::done;
@@ -7,16 +7,16 @@ use crate::kernel::done;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SchedulerAttributes {
-    /// The kernel wants the size in front; [`sched_setattr`] fills it in.
+    /// The size of the structure; [`sched_setattr`] fills it in.
     size: u32,
     /// `SCHED_OTHER` 0, `SCHED_FIFO` 1, `SCHED_RR` 2, `SCHED_BATCH` 3, `SCHED_IDLE` 5,
     /// `SCHED_DEADLINE` 6.
     pub policy: u32,
     /// `SCHED_FLAG_…`.
     pub flags: u64,
-    /// −20 to 19, of the policies that are not real-time.
+    /// −20 to 19, for the policies that are not real-time.
     pub nice: i32,
-    /// 1 to 99, of FIFO and RR.
+    /// 1 to 99, for `SCHED_FIFO` and `SCHED_RR`.
     pub priority: u32,
     /// Nanoseconds, of DEADLINE.
     pub runtime: u64,
@@ -24,14 +24,14 @@ pub struct SchedulerAttributes {
     pub deadline: u64,
     /// Nanoseconds, of DEADLINE.
     pub period: u64,
-    /// Of 1024, what `SCHED_FLAG_UTIL_CLAMP_MIN` sets.
+    /// 0 to 1024, used with `SCHED_FLAG_UTIL_CLAMP_MIN`.
     pub utilization_min: u32,
-    /// Of 1024, what `SCHED_FLAG_UTIL_CLAMP_MAX` sets.
+    /// 0 to 1024, used with `SCHED_FLAG_UTIL_CLAMP_MAX`.
     pub utilization_max: u32,
 }
 
 impl SchedulerAttributes {
-    /// The attributes of `policy`, all else zero.
+    /// The attributes of `policy`; all other fields are zero.
     #[must_use]
     pub fn of_policy(policy: u32) -> Self {
         Self {
@@ -50,8 +50,8 @@ const IOPRIO_CLASS_SHIFT: u32 = 13;
 ///
 /// # Errors
 ///
-/// The kernel's: `EPERM`, `EINVAL`, `EBUSY` if a deadline cannot be promised, `EOPNOTSUPP` for
-/// bounds of utilization if it is built without them.
+/// The kernel's: `EPERM`, `EINVAL`, `EBUSY` if the deadline cannot be guaranteed, `EOPNOTSUPP` for
+/// utilization clamps in a kernel built without them.
 pub fn sched_setattr(attributes: &SchedulerAttributes) -> Result<()> {
     let attributes = SchedulerAttributes {
         size: SIZE,
@@ -62,8 +62,8 @@ pub fn sched_setattr(attributes: &SchedulerAttributes) -> Result<()> {
     done(unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) })
 }
 
-/// `int sched_setaffinity(pid_t pid, size_t size, const cpu_set_t *mask)`, sched_setaffinity(2),
-/// of the caller: one bit a processor, the first in the lowest bit of the first word.
+/// `int sched_setaffinity(pid_t pid, size_t size, const cpu_set_t *mask)`, sched_setaffinity(2), of
+/// the caller: one bit for each processor, processor 0 in the lowest bit of the first word.
 ///
 /// # Errors
 ///
@@ -76,7 +76,7 @@ pub fn set_affinity(processors: &[u64]) -> Result<()> {
 }
 
 /// `int ioprio_set(int which, int who, int ioprio)`, ioprio_set(2), of the caller: class 1 is
-/// real-time, 2 best effort, 3 idle; levels go from 0 (first) to 7.
+/// real-time, 2 best effort, 3 idle; levels go from 0 (highest) to 7.
 ///
 /// # Errors
 ///
@@ -88,14 +88,15 @@ pub fn set_io_priority(class: u8, level: u8) -> Result<()> {
 }
 
 /// `long set_mempolicy(int mode, const unsigned long *nodemask, unsigned long maxnode)`,
-/// set_mempolicy(2): `MPOL_…` with its flags, and one bit a node.
+/// set_mempolicy(2): `mode` is an `MPOL_…` with its flags, `nodes` has one bit for each memory
+/// node.
 ///
 /// # Errors
 ///
-/// The kernel's: `EINVAL` for a mode that wants nodes and has none, or nodes that do not exist.
+/// The kernel's: `EINVAL` for a mode that needs nodes without any, or for nodes that do not exist.
 pub fn set_memory_policy(mode: u32, nodes: &[u64]) -> Result<()> {
-    // The kernel subtracts one from the number of bits, a bug that became the interface. Zero bits
-    // would wrap, so an empty mask is passed as a null pointer.
+    // The kernel subtracts one from the number of bits, an old bug that is now part of the
+    // interface. An empty mask would wrap around, so it is passed as a null pointer.
     let bits = size_of_val(nodes) * 8 + 1;
     let nodes = if nodes.is_empty() {
         std::ptr::null()

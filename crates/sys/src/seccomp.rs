@@ -1,4 +1,4 @@
-//! System call filters: seccomp(2), and the descriptor of another process.
+//! Seccomp filters: seccomp(2), and pidfd_getfd(2), by which a listener is fetched.
 
 use crate::Result;
 use crate::kernel::{done, new_descriptor};
@@ -14,7 +14,7 @@ pub struct FilterInstruction {
     pub code: u16,
     /// Instructions to skip if a comparison holds.
     pub jump_true: u8,
-    /// Instructions to skip if it does not.
+    /// Instructions to skip if it does not hold.
     pub jump_false: u8,
     /// The constant.
     pub constant: u32,
@@ -37,11 +37,14 @@ bitflags::bitflags! {
         const LOG = 1 << 1;
         /// No mitigation of speculative store bypass. Since Linux 4.17.
         const SPEC_ALLOW = 1 << 2;
-        /// The answer is a descriptor that notified calls come from. Since Linux 5.0.
+        /// The call returns a listener: a descriptor that notifications are read from. Since Linux
+        /// 5.0.
         const NEW_LISTENER = 1 << 3;
-        /// A thread that cannot follow is the error `ESRCH`, not a number. Since Linux 5.7.
+        /// If a thread cannot get the filter, the call fails with `ESRCH` instead of returning the
+        /// thread's id. Since Linux 5.7.
         const TSYNC_ESRCH = 1 << 4;
-        /// Only a fatal signal interrupts a call that the listener has read. Since Linux 5.19.
+        /// Once its notification was read, only a fatal signal interrupts a system call. Since
+        /// Linux 5.19.
         const WAIT_KILLABLE_RECV = 1 << 5;
     }
 }
@@ -50,12 +53,13 @@ const SECCOMP_SET_MODE_FILTER: u32 = 1;
 const SECCOMP_GET_ACTION_AVAIL: u32 = 2;
 
 /// `int syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, unsigned int flags, struct sock_fprog *)`,
-/// seccomp(2): the caller's filter from now on. With [`FilterFlags::NEW_LISTENER`] the listener.
+/// seccomp(2): loads a filter for the caller. Returns the listener if `flags` have
+/// [`FilterFlags::NEW_LISTENER`].
 ///
 /// # Errors
 ///
-/// The kernel's: `EACCES` without no_new_privs and `CAP_SYS_ADMIN`, `EINVAL` for a program or a
-/// flag that it refuses, `EBUSY` if there is a listener already, `ENOMEM`.
+/// The kernel's: `EACCES` without no_new_privs and `CAP_SYS_ADMIN`, `EINVAL` for an invalid program
+/// or an unknown flag, `EBUSY` if there is a listener already, `ENOMEM`.
 pub fn load_filter(program: &[FilterInstruction], flags: FilterFlags) -> Result<Option<OwnedFd>> {
     let program = Program {
         length: u16::try_from(program.len()).map_err(|_| Errno::EINVAL)?,
@@ -79,8 +83,8 @@ pub fn load_filter(program: &[FilterInstruction], flags: FilterFlags) -> Result<
     unsafe { new_descriptor(answer) }.map(Some)
 }
 
-/// Whether the running kernel knows all of these flags: it looks at them before it looks at the
-/// program, and here there is none.
+/// Whether the running kernel knows all of these flags. The kernel checks the flags before it reads
+/// the program, and there is none here: `EFAULT` means that the flags are known.
 ///
 /// # Errors
 ///
@@ -100,13 +104,14 @@ pub fn knows_filter_flags(flags: FilterFlags) -> Result<bool> {
         Err(Errno::EFAULT) => Ok(true),
         Err(Errno::EINVAL) => Ok(false),
         Err(errno) => Err(errno),
-        // It took no program for one: not the interface that we know.
+        // A kernel that accepts a null program does not have the documented interface.
         Ok(()) => Ok(false),
     }
 }
 
 /// `int syscall(SYS_seccomp, SECCOMP_GET_ACTION_AVAIL, 0, uint32_t *action)`, seccomp(2), since
-/// Linux 4.14: whether the running kernel knows the action (a filter's return value without data).
+/// Linux 4.14: whether the running kernel knows the action, a filter's return value without its
+/// data.
 ///
 /// # Errors
 ///

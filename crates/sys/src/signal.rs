@@ -1,4 +1,5 @@
-//! Signal masks and dispositions, heap-free and without the C library's reserved signals.
+//! Signal masks and dispositions without the heap, including the signals that the C library
+//! reserves.
 
 use crate::kernel::done;
 use nix::errno::Errno;
@@ -6,36 +7,38 @@ use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A thread's blocked signals: signal N is bit N − 1, as the kernel has it.
+/// The signals that a thread blocks: signal N is bit N − 1, as in the kernel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SignalMask(pub u64);
 
-/// `struct sigaction` of the kernel, whose order of members differs between machines: all zeroes
-/// is `SIG_DFL`, no flags and an empty mask in each of them.
+/// `struct sigaction` of the kernel, whose members are in another order on some architectures. All
+/// zeroes mean `SIG_DFL`, no flags and an empty mask on each.
 #[repr(C)]
 struct DefaultAction([u64; 4]);
 
 /// The kernel's `sizeof(sigset_t)`, not the C library's 128.
 const MASK_BYTES: usize = size_of::<u64>();
 
-/// Blocks every signal that can be blocked and returns the mask that was.
+/// Blocks every signal that can be blocked, and returns the mask from before.
 pub fn block_all_signals() -> SignalMask {
     exchange_mask(SignalMask(u64::MAX))
 }
 
-/// Puts a mask back that [`block_all_signals`] returned.
+/// Restores a mask that [`block_all_signals`] returned.
 pub fn restore_signals(mask: SignalMask) {
     exchange_mask(mask);
 }
 
-/// The signals that this process may ignore: all, until [`note_ignored_signals`] has looked.
+/// The signals that this process may be ignoring: all of them until [`note_ignored_signals`] has
+/// read the file.
 static MAY_BE_IGNORED: AtomicU64 = AtomicU64::new(u64::MAX);
 
-/// Looks which signals this process ignores, so that [`reset_signals`] in its children makes a call
-/// for those alone. For the runtime, before it clones: `/proc` is the host's.
+/// Reads which signals this process ignores, so that [`reset_signals`] in its children makes a call
+/// for these only. The runtime calls it before it clones, where `/proc` is the host's.
 ///
-/// Where the kernel does not say so in the first piece of the file (it may list thousands of groups
-/// before), every signal may be ignored. Looks only once: nobody else changes it.
+/// The line may lie beyond the first 4096 bytes, after thousands of groups; then every signal is
+/// taken for possibly ignored. The file is read only once, since only this crate changes the
+/// dispositions.
 pub fn note_ignored_signals() {
     if MAY_BE_IGNORED.load(Ordering::Relaxed) == u64::MAX {
         MAY_BE_IGNORED.store(ignored(), Ordering::Relaxed);
@@ -54,7 +57,7 @@ fn ignored() -> u64 {
     ignored_in(text).unwrap_or(u64::MAX)
 }
 
-/// Whether this process may ignore the signal, as [`note_ignored_signals`] has found.
+/// Whether this process may be ignoring the signal; always true before [`note_ignored_signals`].
 #[must_use]
 pub fn may_be_ignored(signal: i32) -> bool {
     let ignored = MAY_BE_IGNORED.load(Ordering::Relaxed);
@@ -71,9 +74,9 @@ fn ignored_in(status: &[u8]) -> Option<u64> {
 
 /// `int rt_sigaction(int sig, const struct sigaction *act, NULL, size_t size)`, sigaction(2).
 ///
-/// For a process made by [`clone3`](crate::clone3), which has no handlers: every ignored signal
-/// gets its default action and the mask is emptied, since both would survive the exec. Also the two
-/// signals are reset that the C library keeps to itself and refuses to touch.
+/// For a process made by [`clone3`](crate::clone3), which has no handlers. Ignored signals and the
+/// mask survive an exec, so every ignored signal gets its default action and the mask is emptied.
+/// This includes the two signals that the C library reserves and refuses to change.
 pub fn reset_signals() {
     let ignored = MAY_BE_IGNORED.swap(0, Ordering::Relaxed);
     for signal in 1..=64_i32 {
@@ -84,16 +87,15 @@ pub fn reset_signals() {
     exchange_mask(SignalMask::default());
 }
 
-/// SIGXFSZ is ignored from here on, so that a write beyond `RLIMIT_FSIZE` is the error `EFBIG`, and
-/// not the end of whoever has half done something. Children get the default action back by
-/// [`reset_signals`].
+/// Ignores SIGXFSZ, so that a write beyond `RLIMIT_FSIZE` fails with `EFBIG` and does not kill a
+/// runtime in the middle of its work. [`reset_signals`] gives children the default action back.
 pub fn survive_size_limit() {
     // SAFETY: SIG_IGN installs no handler, and the signal is one that can be ignored.
     unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
     MAY_BE_IGNORED.fetch_or(1 << (libc::SIGXFSZ - 1), Ordering::Relaxed);
 }
 
-/// `struct sigaction` of the kernel with a handler, on the machines that we build for.
+/// `struct sigaction` of the kernel with a handler, on the supported architectures.
 #[repr(C)]
 struct HandlingAction {
     handler: extern "C" fn(libc::c_int),
@@ -103,7 +105,7 @@ struct HandlingAction {
     mask: u64,
 }
 
-/// `SA_RESTORER` of asm/signal.h: x86-64 delivers no signal without.
+/// `SA_RESTORER` of asm/signal.h: x86-64 requires it to deliver a signal.
 #[cfg(target_arch = "x86_64")]
 const HANDLING_FLAGS: libc::c_ulong = 0x0400_0000;
 #[cfg(not(target_arch = "x86_64"))]
@@ -111,9 +113,9 @@ const HANDLING_FLAGS: libc::c_ulong = 0;
 
 /// `int rt_sigaction(int sig, const struct sigaction *act, NULL, size_t size)`, sigaction(2).
 ///
-/// Every signal that would end an ordinary process ends this one, with the exit code 128 + N. The
-/// first process of a pid namespace gets no signal for which it has no handler, signal(7). An exec
-/// takes the handlers away.
+/// The first process of a pid namespace gets no signal for which it has no handler,
+/// pid_namespaces(7). With these handlers every signal that would end an ordinary process ends this
+/// one, with the exit code 128 + N. An exec removes them.
 pub fn end_on_signals() {
     const HARMLESS: [i32; 9] = [
         libc::SIGKILL,
@@ -155,8 +157,9 @@ extern "C" fn end(signal: libc::c_int) {
     crate::exit(128_i32.saturating_add(signal))
 }
 
-/// SIGCHLD gets its default action: a caller may have left it ignored, and then the kernel reaps
-/// children by itself and waitid(2) finds none. For the start of a command that has children.
+/// Gives SIGCHLD its default action. A caller may have left it ignored, and then the kernel reaps
+/// children by itself and waitid(2) does not find them. Call it at the start of a verb that has
+/// children.
 pub fn expect_children() {
     reset_signal(libc::SIGCHLD);
 }
@@ -193,7 +196,7 @@ fn exchange_mask(new: SignalMask) -> SignalMask {
             MASK_BYTES,
         )
     };
-    // With valid memory and a valid size there is no error left.
+    // The call fails only for invalid memory or an invalid size.
     assert!(answer == 0, "the kernel takes a signal mask");
     old
 }

@@ -10,11 +10,11 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 pub struct WindowSize {
     /// Lines.
     pub rows: u16,
-    /// Characters a line.
+    /// Characters in a line.
     pub columns: u16,
 }
 
-/// `int ioctl(int fd, TIOCSPTLCK, const int *lock)`, TIOCSPTLCK(2const): unlocks the other end.
+/// `int ioctl(int fd, TIOCSPTLCK, const int *lock)`, TIOCSPTLCK(2const): unlocks the slave end.
 ///
 /// # Errors
 ///
@@ -41,12 +41,12 @@ pub fn pty_number(master: BorrowedFd<'_>) -> Result<u32> {
 
 /// `int ioctl(int fd, TIOCGPTPEER, int flags)`, TIOCGPTPEER(2const), since Linux 4.13.
 ///
-/// The other end, read-write and close-on-exec, without a path that anybody could have covered;
-/// it does not become the controlling terminal.
+/// Opens the slave end, read-write and close-on-exec, without a path that a container could have
+/// mounted over. It does not become the controlling terminal.
 ///
 /// # Errors
 ///
-/// The kernel's: `ENOTTY` if it is no pty master, `EIO` while it is locked.
+/// The kernel's: `ENOTTY` if it is no pty master, `EIO` while the slave end is locked.
 pub fn pty_peer(master: BorrowedFd<'_>) -> Result<OwnedFd> {
     let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
     // SAFETY: the terminal is open for the borrow; the argument is a number.
@@ -55,11 +55,13 @@ pub fn pty_peer(master: BorrowedFd<'_>) -> Result<OwnedFd> {
     unsafe { new_descriptor(libc::c_long::from(answer)) }
 }
 
-/// `int ioctl(int fd, TIOCSCTTY, int arg)`, TIOCSCTTY(2const), without stealing.
+/// `int ioctl(int fd, TIOCSCTTY, int arg)`, TIOCSCTTY(2const): makes the terminal the caller's
+/// controlling terminal, without taking it from another session.
 ///
 /// # Errors
 ///
-/// `EPERM` if the caller leads no session, has a terminal, or another session has this one.
+/// `EPERM` if the caller is no session leader, already has a terminal, or another session has this
+/// one.
 pub fn set_controlling_terminal(terminal: BorrowedFd<'_>) -> Result<()> {
     // SAFETY: the terminal is open for the borrow; the argument is a number.
     let answer = unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSCTTY, 0) };
@@ -87,8 +89,8 @@ pub fn window_size(terminal: BorrowedFd<'_>) -> Result<WindowSize> {
     })
 }
 
-/// `int ioctl(int fd, TIOCSWINSZ, const struct winsize *size)`, TIOCSWINSZ(2const); the
-/// foreground processes get `SIGWINCH`.
+/// `int ioctl(int fd, TIOCSWINSZ, const struct winsize *size)`, TIOCSWINSZ(2const); the foreground
+/// process group gets `SIGWINCH`.
 ///
 /// # Errors
 ///

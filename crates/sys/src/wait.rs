@@ -1,4 +1,4 @@
-//! How a child ended.
+//! Waiting for children: waitid(2).
 
 use crate::Result;
 use nix::errno::Errno;
@@ -8,14 +8,14 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExitStatus {
-    /// By itself, with a code of 0 to 255.
+    /// It exited with a code of 0 to 255.
     Code(i32),
-    /// By a signal.
+    /// A signal killed it.
     Signal(i32),
 }
 
 impl ExitStatus {
-    /// The code that a shell shows: the program's own, or 128 and the signal's number.
+    /// The exit code as a shell reports it: the program's own, or 128 plus the signal's number.
     #[must_use]
     pub fn shell_code(self) -> i32 {
         match self {
@@ -27,11 +27,11 @@ impl ExitStatus {
 
 /// `int waitid(P_PIDFD, id_t pidfd, siginfo_t *info, WEXITED)`, waitid(2), since Linux 5.4.
 ///
-/// Waits for the child to end and takes its status; an interruption by a signal is no end.
+/// Waits for the child to end and reaps it. An interruption by a signal is retried.
 ///
 /// # Errors
 ///
-/// The kernel's: `ECHILD` if the process is not a child of the caller or was waited for.
+/// The kernel's: `ECHILD` if the process is not a child of the caller or was already reaped.
 pub fn wait_exit(child: BorrowedFd<'_>) -> Result<ExitStatus> {
     let id = child.as_raw_fd().cast_unsigned();
     wait(libc::P_PIDFD, id, libc::WEXITED).map(|info| status(&info))
@@ -39,7 +39,7 @@ pub fn wait_exit(child: BorrowedFd<'_>) -> Result<ExitStatus> {
 
 /// `int waitid(P_ALL, 0, siginfo_t *info, WEXITED | WNOHANG)`, waitid(2).
 ///
-/// Takes the status of some child that has ended; `None` while all of them live.
+/// Reaps one child that has ended; `None` if none has.
 ///
 /// # Errors
 ///
@@ -54,7 +54,8 @@ pub fn wait_any() -> Result<Option<(Pid, ExitStatus)>> {
     Ok(Some((Pid::from_raw(pid), status(&info))))
 }
 
-/// nix refuses to name real-time signals, after the status is gone: hence the C library.
+/// nix fails on a child that a real-time signal killed, after it has reaped it, so this calls the C
+/// library.
 fn wait(kind: libc::idtype_t, id: libc::id_t, flags: libc::c_int) -> Result<libc::siginfo_t> {
     // SAFETY: `siginfo_t` consists of plain numbers: all zeroes is a value.
     let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };

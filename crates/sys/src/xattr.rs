@@ -1,4 +1,4 @@
-//! Extended attributes by descriptor: xattr(7). `O_PATH` descriptors have none.
+//! Extended attributes by descriptor: xattr(7). The calls refuse `O_PATH` descriptors.
 
 use crate::Result;
 use crate::kernel::{done, size};
@@ -7,8 +7,8 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 /// `ssize_t flistxattr(int fd, char *list, size_t size)`, listxattr(2).
 ///
-/// Fills `list` with names, each with its NUL, and returns their length together; an empty `list`
-/// asks for the length.
+/// Fills `list` with the names, each followed by a NUL, and returns their total length. With an
+/// empty `list` only the length is returned.
 ///
 /// # Errors
 ///
@@ -27,11 +27,11 @@ pub fn listxattr(file: BorrowedFd<'_>, list: &mut [u8]) -> Result<usize> {
 
 /// `ssize_t fgetxattr(int fd, const char *name, void *value, size_t size)`, getxattr(2).
 ///
-/// Fills `value` and returns its length; an empty `value` asks for the length.
+/// Fills `value` and returns its length. With an empty `value` only the length is returned.
 ///
 /// # Errors
 ///
-/// The kernel's: `ENODATA` if there is none of the name, `ERANGE` if the value is longer.
+/// The kernel's: `ENODATA` if there is no attribute of that name, `ERANGE` if the value is longer.
 pub fn getxattr(file: BorrowedFd<'_>, name: &CStr, value: &mut [u8]) -> Result<usize> {
     // SAFETY: the file is open for the borrow, the name ends in NUL and is only read; the kernel
     // writes at most `len` bytes.
@@ -47,7 +47,7 @@ pub fn getxattr(file: BorrowedFd<'_>, name: &CStr, value: &mut [u8]) -> Result<u
 }
 
 /// `int fsetxattr(int fd, const char *name, const void *value, size_t size, int flags)`,
-/// setxattr(2): made or replaced.
+/// setxattr(2): creates or replaces the attribute.
 ///
 /// # Errors
 ///
