@@ -8,11 +8,11 @@ use procfs::process::MountInfo;
 use std::cmp::Reverse;
 use std::path::{Path, PathBuf};
 
-/// Where everybody looks: cgroups(7), systemd's and the engines' convention.
+/// The usual mount point: cgroups(7), and the convention of systemd and the engines.
 const TOP: &str = "/sys/fs/cgroup";
 
 /// The layout that the text of `/proc/self/cgroup` and the mounts of types `cgroup` and `cgroup2`
-/// describe. The v2 tree's controllers are left empty: they stand in a file below its mount.
+/// describe. The controllers of the v2 tree are left empty: they are in a file below its mount.
 pub(crate) fn layout(own: &[u8], mounts: &[MountInfo]) -> Result<CgroupLayout, Error> {
     let memberships = memberships(own)?;
     let unified = memberships
@@ -38,7 +38,7 @@ pub(crate) fn layout(own: &[u8], mounts: &[MountInfo]) -> Result<CgroupLayout, E
 
 /// A line of `/proc/self/cgroup`.
 struct Membership {
-    /// None for v2.
+    /// Empty for v2.
     controllers: Vec<String>,
     path: PathBuf,
 }
@@ -71,8 +71,8 @@ fn mode(hierarchies: &[Hierarchy], unified: Option<&UnifiedTree>) -> CgroupMode 
     match unified {
         None if hierarchies.is_empty() => CgroupMode::None,
         None => CgroupMode::V1,
-        // Somebody's v1 mount of a spare controller does not make a v2 machine a hybrid one, and
-        // a named hierarchy limits nothing.
+        // A v1 mount of an unused controller elsewhere does not make a v2 machine hybrid, and a
+        // named hierarchy has no limits.
         Some(tree) if tree.mount == Path::new(TOP) => CgroupMode::V2,
         Some(_) if hierarchies.iter().all(is_named) => CgroupMode::V2,
         Some(_) => CgroupMode::Hybrid,
@@ -110,9 +110,9 @@ fn hierarchy(membership: &Membership, mounts: &[MountInfo]) -> Option<Hierarchy>
     })
 }
 
-/// Of several mounts of one hierarchy (binds into containers, one mount covering another) the one
-/// that the other programs of the machine use: in the usual place, nearest to its top, and the
-/// last of a pile.
+/// One hierarchy may be mounted several times: bound into containers, or one mount over another.
+/// Returns the mount that other programs use: below the usual mount point if possible, with the
+/// shortest path, and the last in the table, which covers the others.
 fn preferred(mounts: &[MountInfo], fits: impl Fn(&MountInfo) -> bool) -> Option<&MountInfo> {
     mounts
         .iter()

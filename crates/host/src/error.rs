@@ -1,4 +1,4 @@
-//! What can fail while facts are gathered.
+//! Errors while facts are gathered.
 
 use crate::{KERNEL_FLOOR, KernelVersion};
 use coracle_text::errno_text;
@@ -8,16 +8,16 @@ use std::path::PathBuf;
 /// Why the machine's facts could not be gathered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// The kernel lacks calls that everything here is built on.
+    /// The kernel lacks system calls that coracle requires.
     #[error("kernel {found} is too old: coracle needs {KERNEL_FLOOR} or newer")]
     KernelTooOld {
         /// The running kernel.
         found: KernelVersion,
     },
-    /// uname(2) gives something else than a version.
+    /// The release from uname(2) does not begin with a version.
     #[error("kernel release {release:?} does not begin with a version")]
     KernelRelease {
-        /// What it gives.
+        /// The release.
         release: String,
     },
     /// The caller's own capabilities could not be read.
@@ -26,10 +26,10 @@ pub enum Error {
         /// The kernel's answer.
         errno: Errno,
     },
-    /// `/proc` is missing or something else than procfs.
+    /// `/proc` is missing or not a procfs.
     #[error("/proc: {}", explain_proc(*.errno))]
     Proc {
-        /// The kernel's answer; `EXDEV` for something else.
+        /// The kernel's answer; `EXDEV` if it is not a procfs.
         errno: Errno,
     },
     /// A file could not be read.
@@ -40,7 +40,7 @@ pub enum Error {
         /// The kernel's answer.
         errno: Errno,
     },
-    /// A file of the kernel's does not read as documented.
+    /// A file of the kernel has another format than documented.
     #[error("{path}: {problem}")]
     Format {
         /// Which.
@@ -48,7 +48,7 @@ pub enum Error {
         /// What was expected.
         problem: &'static str,
     },
-    /// systemd runs and does not answer.
+    /// systemd runs but does not answer.
     #[error("--systemd-cgroup: {problem}")]
     Systemd {
         /// Why.

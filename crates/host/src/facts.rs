@@ -1,4 +1,4 @@
-//! What there is to know of a machine, as plain values.
+//! The facts of the machine, as plain values.
 
 use std::fmt;
 use std::ops::{BitOr, Deref, DerefMut};
@@ -25,8 +25,8 @@ pub struct Host {
     pub egid: u32,
     /// The runtime's effective capabilities, one bit each: bit 21 is `CAP_SYS_ADMIN`.
     pub capabilities: u64,
-    /// The runtime's secure bits let ambient capabilities be raised: capabilities(7). A new user
-    /// namespace starts without the bits.
+    /// Whether the runtime's secure bits permit raising ambient capabilities: capabilities(7). A
+    /// new user namespace starts without secure bits.
     pub ambient_allowed: bool,
     /// Number of the kernel's last capability.
     pub last_capability: u8,
@@ -48,11 +48,11 @@ pub struct Host {
     pub namespaces: NamespaceIds,
     /// Memory nodes that are online, ascending; gathered for [`Needs::nodes`].
     pub online_nodes: Fact<Vec<u32>>,
-    /// The manager of units that serves the caller, `None` where systemd does not run; gathered for
+    /// The systemd manager for the caller, `None` where systemd does not run; gathered for
     /// [`Needs::systemd`].
     pub systemd: Fact<Option<Systemd>>,
-    /// The real path of [`Needs::root`], without links; `None` if it is not there, or is its own
-    /// real path.
+    /// The real path of [`Needs::root`], without links; `None` if the directory does not exist or
+    /// the path has no links.
     pub real_root: Fact<Option<PathBuf>>,
 }
 
@@ -67,9 +67,9 @@ impl Host {
 /// A fact that is gathered only where a plan needs it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fact<T> {
-    /// It was gathered.
+    /// The fact was gathered.
     Known(T),
-    /// No [`Needs`] named it: to read it is a mistake in the program, which ends it.
+    /// No [`Needs`] named it. Reading it is a programming error, and panics.
     NotGathered,
 }
 
@@ -106,26 +106,26 @@ impl<T> DerefMut for Fact<T> {
 /// A running systemd.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Systemd {
-    /// Which of its managers.
+    /// The manager that serves the caller.
     pub manager: SystemdManager,
-    /// 257; 0 if it does not say.
+    /// Its major version, such as 257; 0 if it reports none.
     pub version: u32,
-    /// The manager's own cgroup, below which its slices are, from the top of the hierarchy.
+    /// The manager's own cgroup, from the root of the hierarchy; its slices are below it.
     pub cgroup: PathBuf,
-    /// Where it listens.
+    /// The bus on which it can be called.
     pub bus: Bus,
 }
 
-/// Whose units a systemd manages.
+/// Which systemd manager: the system's or a user's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SystemdManager {
-    /// The machine's: for root of the initial user namespace.
+    /// The system manager, for root of the initial user namespace.
     System,
-    /// The user's own.
+    /// The user's own manager.
     User,
 }
 
-/// A kernel's version as far as it decides what the kernel can do.
+/// The kernel version, as far as it determines what the kernel can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct KernelVersion {
     /// 6 of 6.12.
@@ -140,7 +140,8 @@ impl fmt::Display for KernelVersion {
     }
 }
 
-/// What the caller may map besides its own id, and by whom: subuid(5), newuidmap(1).
+/// The ids that the caller may map besides its own, and the programs that write the maps:
+/// subuid(5), newuidmap(1).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SubordinateIds {
     /// (first, count) of the caller's lines in `/etc/subuid`, by name and by uid, in their order.
@@ -161,11 +162,11 @@ pub struct CgroupLayout {
     pub mode: CgroupMode,
     /// Mounted v1 hierarchies in the order of `/proc/self/cgroup`; empty on v2.
     pub hierarchies: Vec<Hierarchy>,
-    /// The v2 tree: the only one on v2, the side mount on hybrid.
+    /// The v2 tree: the only one in mode `V2`, mounted beside v1 in mode `Hybrid`.
     pub unified: Option<UnifiedTree>,
 }
 
-/// Which version of cgroups is in charge.
+/// Which version of cgroups has the controllers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CgroupMode {
     /// No cgroup file system is mounted.
@@ -173,9 +174,9 @@ pub enum CgroupMode {
     None,
     /// v1 hierarchies only.
     V1,
-    /// v1 hierarchies with controllers, and a v2 mount beside.
+    /// v1 hierarchies with controllers, and a v2 mount beside them.
     Hybrid,
-    /// The v2 tree only; v1 hierarchies that somebody mounted elsewhere do not count.
+    /// The v2 tree; v1 hierarchies mounted in other places do not count.
     V2,
 }
 
@@ -186,12 +187,13 @@ pub struct Hierarchy {
     pub controllers: Vec<String>,
     /// Where it is mounted.
     pub mount: PathBuf,
-    /// Which of its directories the mount shows (mountinfo's root): `/` as a rule, the container's
-    /// own cgroup inside a container without a cgroup namespace.
+    /// The directory of the hierarchy that is mounted (mountinfo's root): `/` as a rule; inside a
+    /// container without a cgroup namespace, the container's own cgroup.
     pub root: PathBuf,
-    /// The runtime's own cgroup in it (`/proc/self/cgroup`), from the same top as [`Self::root`].
+    /// The runtime's own cgroup in it (`/proc/self/cgroup`), from the same root as [`Self::root`].
     pub own: PathBuf,
-    /// Files carry no controller's name in front (`cpus` for `cpuset.cpus`): a mount option.
+    /// Whether the hierarchy is mounted with `noprefix`: file names lack the controller's name
+    /// (`cpus` for `cpuset.cpus`).
     pub noprefix: bool,
 }
 
@@ -200,20 +202,20 @@ pub struct Hierarchy {
 pub struct UnifiedTree {
     /// Where it is mounted.
     pub mount: PathBuf,
-    /// Which of its directories the mount shows (mountinfo's root), as in [`Hierarchy::root`].
+    /// The directory that is mounted (mountinfo's root), as in [`Hierarchy::root`].
     pub root: PathBuf,
     /// The runtime's own cgroup in it, as in [`Hierarchy::own`].
     pub own: PathBuf,
-    /// `cgroup.controllers` of the mount's top.
+    /// `cgroup.controllers` of the mounted directory.
     pub controllers: Vec<String>,
 }
 
 /// (device, inode) of each `/proc/PID/ns/…`: two processes share a namespace if and only if the
-/// pairs are equal. (0, 0) where the kernel has no such kind. Pid and time are those of the process
-/// itself, not of its children to come.
+/// pairs are equal. (0, 0) if the kernel lacks the kind. The pid and time namespaces are those of
+/// the process itself, not those that its children will be in.
 pub type NamespaceIds = PerNamespace<(u64, u64)>;
 
-/// What a planner needs to know beyond the cheap facts: nothing else is gathered.
+/// The facts that a planner needs besides those that are always gathered.
 #[derive(Clone, Debug, Default)]
 pub struct Needs {
     /// [`Host::cgroups`].
@@ -237,7 +239,7 @@ pub struct Needs {
 impl BitOr for Needs {
     type Output = Self;
 
-    /// What either of two planners needs.
+    /// The facts that at least one of two planners needs.
     fn bitor(self, other: Self) -> Self {
         Self {
             cgroups: self.cgroups | other.cgroups,

@@ -1,9 +1,9 @@
-//! Texts about who the caller is: `/etc/passwd`, `/etc/subuid`, `setgroups`, `PATH`.
+//! Parsers of the texts about the caller: `/etc/passwd`, `/etc/subuid`, `setgroups`, `PATH`.
 
 use coracle_text::DEFAULT_PATH;
 use std::path::{Path, PathBuf};
 
-/// The name of `uid` in `/etc/passwd`: passwd(5), the first line that fits.
+/// The name of `uid` in `/etc/passwd`: passwd(5), from the first line that matches.
 pub(crate) fn user_name(passwd: &str, uid: u32) -> Option<&str> {
     passwd.lines().find_map(|line| {
         let mut fields = line.split(':');
@@ -13,8 +13,8 @@ pub(crate) fn user_name(passwd: &str, uid: u32) -> Option<&str> {
     })
 }
 
-/// (first, count) of the lines of `/etc/subuid` or `/etc/subgid` for the user: subuid(5). Also in
-/// `/etc/subgid` the owner is the *user*.
+/// (first, count) of the lines of `/etc/subuid` or `/etc/subgid` for the user: subuid(5). In
+/// `/etc/subgid` too, the first field is the user, not the group.
 pub(crate) fn subordinate_ranges(text: &str, name: Option<&str>, uid: u32) -> Vec<(u32, u32)> {
     text.lines()
         .filter_map(|line| range_of(line, name, uid))
@@ -29,7 +29,7 @@ fn range_of(line: &str, name: Option<&str>, uid: u32) -> Option<(u32, u32)> {
         fields.next()?.parse().ok()?,
     );
     let is_callers = Some(owner) == name || owner.parse() == Ok(uid);
-    // A line past the last id, as newuidmap would refuse it.
+    // newuidmap refuses a range that goes beyond the last id.
     let is_range = count > 0 && first.checked_add(count).is_some() && fields.next().is_none();
     (is_callers && is_range).then_some((first, count))
 }
@@ -39,10 +39,11 @@ pub(crate) fn allows_setgroups(text: &str) -> bool {
     text.trim() != "deny"
 }
 
-/// The first place in `PATH`, which an engine may have emptied, then in the default one, at which
-/// `is_program` holds for `name`.
+/// The first path of `name` for which `is_program` holds, in `PATH` and then in the default one,
+/// since an engine may have emptied `PATH`.
 ///
-/// Relative entries are left out: what lies in the current directory, a bundle, is not ours.
+/// Relative entries are skipped: the current directory may be the bundle, whose files are not
+/// trusted.
 pub(crate) fn find_program(
     name: &str,
     path: &str,

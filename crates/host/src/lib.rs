@@ -1,10 +1,10 @@
 //! Facts of the machine and of the runtime's own process, gathered once.
 //!
-//! The plans of the other crates are pure: what they must know of the kernel, of its cgroup file
-//! systems and of the caller's rights arrives as a [`Host`], a plain value. [`probe`] fills it, and
-//! reads only what the [`Needs`] of the planners name, since some facts cost more than the work
-//! they serve: the mount table of a busy node has thousands of lines. A fact that was not gathered
-//! has no value. Tests take a [`Host`] from [`fixture`].
+//! The planners of the other crates are pure, so everything that they need to know of the kernel,
+//! its cgroup file systems and the caller's rights is a plain value, [`Host`]. [`probe`] makes it,
+//! and gathers only the facts that the planners name in [`Needs`]: some cost more than the work
+//! that they serve, such as the mount table of a busy node with thousands of lines. Tests take a
+//! [`Host`] from [`fixture`].
 //!
 //! ```
 //! use coracle_host::{CgroupMode, Needs, fixture, probe};
@@ -16,12 +16,12 @@
 //!
 //! # Invariants
 //!
-//! * Nothing is changed, created or joined, and no program is run. systemd is only asked.
-//! * Each file is read at most once, through a `/proc` that is checked to be one.
+//! * Nothing is changed, created or joined, and no program is run. systemd is only queried.
+//! * Each file is read at most once, those of `/proc` only after a check that it is a procfs.
 //! * The parsers are functions from text to values; the files are opened in one module.
-//! * A [`Fact`] that no [`Needs`] named cannot be read: a planner that forgot to name it stops the
-//!   program instead of taking the machine for one without cgroups or SELinux.
-//! * A [`Host`] of [`probe`] has a kernel of at least [`KERNEL_FLOOR`].
+//! * A [`Fact`] that no [`Needs`] named cannot be read. A planner that forgot to name it panics,
+//!   and does not take the machine for one without cgroups or SELinux.
+//! * A [`Host`] from [`probe`] has at least the kernel [`KERNEL_FLOOR`].
 
 mod cgroup;
 mod error;

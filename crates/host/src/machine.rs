@@ -1,4 +1,5 @@
-//! Texts about the machine: the kernel's release, lists of numbers, security modules, mounts.
+//! Parsers of the texts about the machine: the kernel's release, lists of numbers, security
+//! modules, mounts.
 
 use crate::{Error, KERNEL_FLOOR, KernelVersion};
 use procfs::prelude::FromRead;
@@ -51,8 +52,8 @@ pub(crate) fn is_apparmor_enabled(text: &str) -> bool {
 
 /// The mounts of `/proc/self/mountinfo` whose file system is one of `kinds`.
 ///
-/// Other lines are not parsed: a user may mount at a name that is no text, which must not break
-/// the runtime, and a busy node has thousands of them.
+/// Other lines are not parsed: a user may mount at a path that is not UTF-8, which must not make
+/// the runtime fail, and a busy node has thousands of lines.
 pub(crate) fn mounts_of(mountinfo: &[u8], kinds: &[&str]) -> Result<Vec<MountInfo>, Error> {
     let mut lines = Vec::new();
     for line in mountinfo.split_inclusive(|byte| *byte == b'\n') {
@@ -69,18 +70,19 @@ pub(crate) fn mounts_of(mountinfo: &[u8], kinds: &[&str]) -> Result<Vec<MountInf
     }
 }
 
-/// The field after the separator, which no path can imitate: their spaces are escaped.
+/// The field after the separator ` - `. No path can contain it, since spaces in paths are escaped.
 fn file_system_of(line: &[u8]) -> Option<&[u8]> {
     let at = line.windows(3).position(|window| window == b" - ")?;
     line.get(at + 3..)?.split(|byte| *byte == b' ').next()
 }
 
-/// Where `mount` is mounted.
+/// The mount point of `mount`, unescaped.
 pub(crate) fn mount_point(mount: &MountInfo) -> PathBuf {
     unescaped(mount.mount_point.as_os_str().as_bytes())
 }
 
-/// A path of proc_pid_mountinfo(5) with its `\040`, `\011`, `\012` and `\134` undone.
+/// A path of proc_pid_mountinfo(5) with `\040`, `\011`, `\012` and `\134` replaced by the
+/// characters that they stand for.
 pub fn unescaped(path: &[u8]) -> PathBuf {
     let mut bytes = Vec::with_capacity(path.len());
     let mut rest = path;

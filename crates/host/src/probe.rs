@@ -18,27 +18,28 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// The file systems that are looked for in the mount table.
+/// The types of file system that are read from the mount table.
 const LOOKED_FOR: [&str; 3] = ["cgroup", "cgroup2", "resctrl"];
 
 /// The inode of the initial user namespace, `USER_NS_INIT_INO` of linux/nsfs.h: fixed since Linux
-/// 3.8. Its id map would not show it: another namespace may map every id to itself, too.
+/// 3.8. The id map does not identify it: another namespace may also map every id to itself.
 const INITIAL_USER_NAMESPACE: u64 = 0xefff_fffd;
 
-/// A busy machine may be slow, but the caller is waiting.
+/// How long systemd may take to answer.
 const BUS_LIMIT: Duration = Duration::from_secs(30);
 
 const APPARMOR: &str = "/sys/module/apparmor/parameters/enabled";
 
-/// Where the kernel makes the directory for it, and init mounts it.
+/// The mount point that the kernel creates for selinuxfs.
 const SELINUX: &str = "/sys/fs/selinux";
 
-/// The facts of this machine and process, as far as `needs` names them.
+/// Gathers the facts of this machine and process that are always needed, and those that `needs`
+/// names.
 ///
 /// # Errors
 ///
-/// A kernel below the floor, no usable `/proc`, or a file of the kernel's that cannot be read or
-/// does not read as documented. Files that a machine may lack are no error.
+/// A kernel older than [`KERNEL_FLOOR`](crate::KERNEL_FLOOR), no usable `/proc`, or a file of the
+/// kernel that cannot be read or parsed. A file that a machine may lack is no error.
 pub fn probe(needs: Needs) -> Result<Host, Error> {
     let kernel = machine::kernel_version(&release()?)?;
     let proc = ProcFs::mounted().map_err(|errno| Error::Proc { errno })?;
@@ -58,8 +59,8 @@ pub fn probe(needs: Needs) -> Result<Host, Error> {
         ambient_allowed,
         last_capability: last_capability(),
         in_user_namespace,
-        // The initial namespace always allows it: a map that is written locks the file,
-        // user_namespaces(7), and it has one from the start.
+        // The initial user namespace always allows it: once a namespace has a gid map, the file can
+        // no longer be set to `deny`, user_namespaces(7), and the initial one has a map from boot.
         setgroups_allowed: !in_user_namespace
             || identity::allows_setgroups(&text_of_self(&own, c"setgroups")?),
         subordinate_ids: fact(needs.id_maps, || Ok(subordinate_ids(euid)))?,
@@ -98,8 +99,7 @@ fn fact<T>(is_needed: bool, gather: impl FnOnce() -> Result<T, Error>) -> Result
 ///
 /// # Errors
 ///
-/// The process is gone, also while it waits to be reaped, or may not be looked at: that takes the
-/// right to trace it.
+/// The process has ended (even if it is not yet reaped), or the caller may not trace it.
 pub fn namespaces_of(pid: i32) -> Result<NamespaceIds, Error> {
     let proc = ProcFs::mounted().map_err(|errno| Error::Proc { errno })?;
     let failed = |errno| Error::Namespaces { pid, errno };
@@ -127,7 +127,7 @@ fn own_namespaces(own: &ProcFs) -> Result<NamespaceIds, Error> {
         })
 }
 
-/// The namespaces in a `/proc/PID/ns`, without opening them: the links are followed by stat.
+/// The namespaces in a directory `/proc/PID/ns`: stat(2) follows the links without opening them.
 fn namespaces_in(directory: &OwnedFd) -> nix::Result<NamespaceIds> {
     let mut ids = NamespaceIds::default();
     for kind in NamespaceKind::ALL {
@@ -154,15 +154,15 @@ fn release() -> Result<String, Error> {
     }
 }
 
-/// A kernel above the floor knows number 40; a prctl each is cheaper than a file, and works where
-/// a container runtime has covered `/proc/sys`.
+/// Every supported kernel knows capability 40. A prctl for each further number is cheaper than
+/// reading `cap_last_cap`, and works where `/proc/sys` is masked.
 fn last_capability() -> u8 {
     let is_unknown = |number: &u8| coracle_sys::read_bounding(*number).is_err();
     (41..64).find(is_unknown).map_or(63, |unknown| unknown - 1)
 }
 
-/// The path without links, if it is another: the kernel resolves it, and procfs says where it came
-/// out.
+/// The path without links, if it differs from `path`. The kernel resolves it, and the link in
+/// `/proc/self/fd` has the result.
 fn real_path(own: &ProcFs, path: &Path) -> Option<PathBuf> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let directory = nix::fcntl::open(path, flags, Mode::empty()).ok()?;
@@ -191,9 +191,9 @@ fn cgroup_layout(own: &ProcFs, table: &[MountInfo]) -> Result<CgroupLayout, Erro
     Ok(layout)
 }
 
-/// The manager of units that serves the caller: the machine's for root, else the user's own.
+/// The manager that serves the caller: the system manager for root, otherwise the user's own.
 fn find_systemd(own: &ProcFs, host: &Host) -> Result<Option<Systemd>, Error> {
-    // As sd_booted(3) says.
+    // The check of sd_booted(3).
     if !Path::new("/run/systemd/system").is_dir() {
         return Ok(None);
     }
@@ -230,7 +230,8 @@ fn find_systemd(own: &ProcFs, host: &Host) -> Result<Option<Systemd>, Error> {
                     bus,
                 }));
             }
-            // The first should have worked; the error of one that is there says more.
+            // The first bus is the one that should have worked. But an error of a bus that exists
+            // is more useful than one of a bus that is missing.
             Err(error) => {
                 problem = match problem {
                     Some(first) if error.is_absence() || !first.is_absence() => Some(first),
@@ -257,7 +258,8 @@ fn manager_property(
     Ok(reply.values.into_iter().next())
 }
 
-/// The files serve explanations only: the helpers, who may read more than the runtime, decide.
+/// These facts only help to explain a failure. newuidmap and newgidmap decide, and may read more
+/// than the runtime can.
 fn subordinate_ids(uid: u32) -> SubordinateIds {
     let text = |path: &str| {
         optional_text(Path::new(path))
@@ -288,7 +290,7 @@ fn online_nodes() -> Result<Vec<u32>, Error> {
             path,
             problem: "not a list of numbers such as 0-1,3",
         }),
-        // A kernel without NUMA has all its memory on the one node.
+        // A kernel without NUMA has one node, number 0.
         None => Ok(vec![0]),
     }
 }
@@ -305,10 +307,10 @@ fn bytes_of_self(own: &ProcFs, name: &CStr) -> Result<Vec<u8>, Error> {
     })
 }
 
-/// All of a file of the kernel's, which does not know its size.
+/// Reads to the end: files of procfs report a size of 0.
 fn bytes_of(file: OwnedFd) -> nix::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    // Large pieces: procfs makes up the text anew for every read.
+    // Large pieces, since procfs generates the text again for every read.
     let mut piece = [0; 16 * 1024];
     loop {
         let length = nix::unistd::read(&file, &mut piece)?;
@@ -319,7 +321,7 @@ fn bytes_of(file: OwnedFd) -> nix::Result<Vec<u8>> {
     }
 }
 
-/// The file's text, none if there is no such file.
+/// The file's text; `None` if there is no such file.
 fn optional_text(path: &Path) -> Result<Option<String>, Error> {
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
     match nix::fcntl::open(path, flags, Mode::empty()).and_then(bytes_of) {

@@ -6,7 +6,7 @@ use coracle_dbus::{Bus, Peer, Value};
 
 use crate::SystemdManager;
 
-/// What decides where a manager listens.
+/// The inputs that determine the addresses of a manager.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Surroundings<'a> {
     pub(crate) manager: SystemdManager,
@@ -14,12 +14,12 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) session_bus: Option<&'a str>,
     /// `XDG_RUNTIME_DIR`.
     pub(crate) runtime_directory: Option<&'a str>,
-    /// The user by the ids of the initial user namespace, as far as our map shows.
+    /// The user's id in the parent user namespace, by [`outer_uid`].
     pub(crate) uid: u32,
 }
 
-/// Where to try, in order. The manager's own socket comes last: it is not for the public, but it is
-/// there when no bus is.
+/// The addresses to try, in order. The manager's private socket comes last: it is no public
+/// interface, but it exists where no bus runs.
 pub(crate) fn buses(here: &Surroundings) -> Vec<Bus> {
     let at = |peer| {
         move |path: String| Bus {
@@ -34,7 +34,7 @@ pub(crate) fn buses(here: &Surroundings) -> Vec<Bus> {
             service("/run/systemd/private".to_owned()),
         ];
     }
-    // An empty variable counts as none: engines hand it on so.
+    // An empty variable counts as unset: engines pass one on as empty.
     let set = |text: Option<&str>| text.filter(|text| !text.is_empty()).map(str::to_owned);
     let runtime = set(here.runtime_directory);
     let runtime = runtime.filter(|path| Path::new(path).is_absolute());
@@ -55,7 +55,7 @@ pub(crate) fn buses(here: &Surroundings) -> Vec<Bus> {
     buses
 }
 
-/// All but what an address may hold as it stands.
+/// Escapes the bytes that the D-Bus specification does not allow in an address.
 fn escape(path: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_/.\\*".contains(&byte);
     path.bytes()
@@ -66,8 +66,8 @@ fn escape(path: &str) -> String {
         .collect()
 }
 
-/// The parent namespace's id for id 0 of our user namespace, or for our own: user_namespaces(7). An
-/// id that is not mapped is returned as it is.
+/// The id in the parent user namespace for `uid` of this one: user_namespaces(7). An unmapped id is
+/// returned unchanged.
 pub(crate) fn outer_uid(uid_map: &str, uid: u32) -> u32 {
     let line = |line: &str| {
         let mut numbers = line.split_whitespace().map(str::parse::<u32>);
@@ -78,7 +78,8 @@ pub(crate) fn outer_uid(uid_map: &str, uid: u32) -> u32 {
     uid_map.lines().find_map(line).unwrap_or(uid)
 }
 
-/// 257 of `257.5-2` and `v257`. An unknown version is taken for an old one.
+/// The major version: 257 of `257.5-2` and of `v257`; 0 if there is none, so that an unknown
+/// version counts as an old one.
 pub(crate) fn version(value: Option<&Value>) -> u32 {
     let text = value.and_then(|value| value.inner().text());
     let text = text.unwrap_or_default().trim_start_matches('v');
