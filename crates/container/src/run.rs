@@ -1,5 +1,6 @@
 //! `run`: create and start in one, and, in the foreground, wait and delete.
 
+use nix::sys::prctl;
 use std::os::fd::AsFd;
 
 use coracle_program::Interrupts;
@@ -88,7 +89,7 @@ pub(crate) fn catch_signals(
 ) -> Result<Option<Signals>, Error> {
     let foreground = attachment == Attachment::Foreground;
     if foreground && subreaper == Subreaper::Yes {
-        coracle_sys::set_child_subreaper().map_err(|errno| Error::System {
+        prctl::set_child_subreaper(true).map_err(|errno| Error::System {
             attempted: "become subreaper",
             errno,
         })?;

@@ -10,8 +10,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use coracle_bundle::HookPoint;
 use coracle_process::Ready;
-use coracle_sys::{Call, Cause, Cloned, CloseRange, Dumpable, Fault, NamespaceFlags, Parentage};
+use coracle_sys::{Call, Cause, Cloned, CloseRange, Fault, NamespaceFlags, Parentage};
 use nix::errno::Errno;
+use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
@@ -93,7 +94,7 @@ fn prepare(plan: &Plan, inherited: &mut Inherited, socket: BorrowedFd) -> Staged
     let init_cgroup = await_first_proceed(socket)?;
     // From here on the container's processes must not trace init or open its descriptors
     // (CVE-2016-9962).
-    coracle_sys::set_dumpable(Dumpable::No).map_err(session(Call::Prctl))?;
+    prctl::set_dumpable(false).map_err(session(Call::Prctl))?;
     coracle_cgroups::join(&inherited.request.cgroup.tasks).map_err(at(Stage::Cgroup))?;
     coracle_namespaces::enter(&plan.namespaces, &inherited.namespaces)
         .map_err(at(Stage::Namespaces))?;
@@ -103,7 +104,7 @@ fn prepare(plan: &Plan, inherited: &mut Inherited, socket: BorrowedFd) -> Staged
     }
     // A change of user ids sets the dumpable flag to fs.suid_dumpable and clears the parent-death
     // signal (prctl(2)).
-    coracle_sys::set_dumpable(Dumpable::No).map_err(session(Call::Prctl))?;
+    prctl::set_dumpable(false).map_err(session(Call::Prctl))?;
     die_with_runtime()?;
     coracle_process::session(&plan.process).map_err(at(Stage::Process))?;
     enter_root(plan, inherited, socket)?;
@@ -168,7 +169,7 @@ fn pass_on(listener: &OwnedFd, socket: BorrowedFd) -> Staged<()> {
 /// Has the kernel kill this process when the runtime ends. If the runtime ended before this call,
 /// the first wait for its message reads the end of file.
 fn die_with_runtime() -> Staged<()> {
-    coracle_sys::set_parent_death_signal(Some(Signal::SIGKILL)).map_err(session(Call::Prctl))
+    prctl::set_pdeathsig(Some(Signal::SIGKILL)).map_err(session(Call::Prctl))
 }
 
 /// The intermediate: joins the namespaces that only its children enter (a pid namespace, for one),
@@ -176,11 +177,11 @@ fn die_with_runtime() -> Staged<()> {
 /// itself, where it would count against the container's limits on processes and memory.
 fn fork_init(plan: &Plan, inherited: &mut Inherited, socket: BorrowedFd) -> Staged<()> {
     await_runtime(socket)?;
-    coracle_sys::set_dumpable(Dumpable::No).map_err(session(Call::Prctl))?;
+    prctl::set_dumpable(false).map_err(session(Call::Prctl))?;
     coracle_namespaces::before_clone(&plan.namespaces, &inherited.namespaces)
         .map_err(at(Stage::Namespaces))?;
     // Joining a user namespace sets the dumpable flag to fs.suid_dumpable.
-    coracle_sys::set_dumpable(Dumpable::No).map_err(session(Call::Prctl))?;
+    prctl::set_dumpable(false).map_err(session(Call::Prctl))?;
     if plan.rootfs.is_none() {
         // The container's processes see init as soon as it is cloned, and one with CAP_SYS_PTRACE
         // may trace it even if it is not dumpable. So the host's descriptors are closed before

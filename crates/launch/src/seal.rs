@@ -14,6 +14,7 @@ use std::os::unix::ffi::OsStringExt;
 use coracle_sys::{Depth, MountAttributes, OpenTreeFlags, StringArray, mount_attribute};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
+use nix::sys::prctl;
 use nix::sys::stat::Mode;
 use nix::sys::statvfs::{FsFlags, fstatvfs};
 
@@ -39,7 +40,7 @@ pub fn seal() -> Result<(), Error> {
         errno,
     })? {
         // After execveat(2) the process is named after the descriptor's number.
-        let _ = coracle_sys::set_name(c"coracle");
+        let _ = prctl::set_name(c"coracle");
         return Ok(());
     }
     let file = match read_only_mount() {

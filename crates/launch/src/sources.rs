@@ -9,9 +9,10 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 
 use coracle_rootfs::ProviderNamespaces;
-use coracle_sys::{Cloned, Dumpable, NamespaceFlags, Parentage, ProcFs};
+use coracle_sys::{Cloned, NamespaceFlags, Parentage, ProcFs};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
+use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use nix::unistd::{Pid, pipe2, read};
 
@@ -59,7 +60,7 @@ pub(crate) fn send(
             coracle_sys::allocation::forbid();
             // This process enters the container's namespaces with the runtime's credentials: not
             // dumpable, it cannot be traced from there, nor can its descriptors be opened.
-            let alone = coracle_sys::set_dumpable(Dumpable::No)
+            let alone = prctl::set_dumpable(false)
                 .and_then(|()| coracle_sys::die_with_parent(parent, Signal::SIGKILL));
             if alone.is_ok() {
                 let namespaces = ProviderNamespaces {

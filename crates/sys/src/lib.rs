@@ -93,9 +93,7 @@ pub use path::{
     open_beneath, open_in_root, read_link,
 };
 pub use process::{
-    Dumpable, die_with_parent, get_rlimit, personality, pidfd_open, pidfd_send_signal,
-    set_child_subreaper, set_dumpable, set_name, set_no_new_privileges, set_parent_death_signal,
-    set_rlimit,
+    die_with_parent, get_rlimit, personality, pidfd_open, pidfd_send_signal, set_rlimit,
 };
 pub use procfs::ProcFs;
 pub use schedule::{

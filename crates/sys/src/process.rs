@@ -6,18 +6,7 @@ use nix::errno::Errno;
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
-use std::ffi::CStr;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
-
-/// Whether other processes of the same user may trace the process and read its memory and
-/// descriptors.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Dumpable {
-    /// They may; its files in procfs belong to its user.
-    Yes,
-    /// They may not; its files in procfs belong to root.
-    No,
-}
 
 /// `struct rlimit64` of linux/resource.h.
 #[repr(C)]
@@ -62,71 +51,19 @@ pub fn pidfd_send_signal(process: BorrowedFd<'_>, signal: i32) -> Result<()> {
     })
 }
 
-/// `int prctl(PR_SET_DUMPABLE, long dumpable)`, PR_SET_DUMPABLE(2const).
-///
-/// # Errors
-///
-/// The kernel's; none is known.
-pub fn set_dumpable(dumpable: Dumpable) -> Result<()> {
-    prctl::set_dumpable(dumpable == Dumpable::Yes)
-}
-
-/// `int prctl(PR_SET_PDEATHSIG, long sig)`, PR_SET_PDEATHSIG(2const).
-///
-/// Sets the signal that this process gets when the *thread* that created it ends; a change of the
-/// user id resets it. A parent that has ended before the call sends nothing, so the caller must
-/// check afterwards that the parent still exists.
-///
-/// # Errors
-///
-/// The kernel's; none is known.
-pub fn set_parent_death_signal(signal: Option<Signal>) -> Result<()> {
-    prctl::set_pdeathsig(signal)
-}
-
 /// `int prctl(PR_SET_PDEATHSIG, long sig)` and `pid_t getppid(void)`: the caller gets `signal` when
-/// `parent`, which cloned it, ends.
+/// the *thread* of `parent` that cloned it ends. A change of the user id cancels this.
 ///
 /// # Errors
 ///
-/// `ESRCH` if `parent` has already ended, since the signal would never come.
+/// `ESRCH` if `parent` had already ended, since the signal would never come.
 pub fn die_with_parent(parent: Pid, signal: Signal) -> Result<()> {
-    set_parent_death_signal(Some(signal))?;
+    prctl::set_pdeathsig(signal)?;
     if Pid::parent() == parent {
         Ok(())
     } else {
         Err(Errno::ESRCH)
     }
-}
-
-/// `int prctl(PR_SET_NO_NEW_PRIVS, 1L, 0L, 0L, 0L)`, PR_SET_NO_NEW_PRIVS(2const); it cannot be
-/// undone.
-///
-/// # Errors
-///
-/// The kernel's; none is known.
-pub fn set_no_new_privileges() -> Result<()> {
-    prctl::set_no_new_privs()
-}
-
-/// `int prctl(PR_SET_CHILD_SUBREAPER, 1L)`, PR_SET_CHILD_SUBREAPER(2const).
-///
-/// Orphans below this process become its children instead of init's.
-///
-/// # Errors
-///
-/// The kernel's; none is known.
-pub fn set_child_subreaper() -> Result<()> {
-    prctl::set_child_subreaper(true)
-}
-
-/// `int prctl(PR_SET_NAME, char name[16])`, PR_SET_NAME(2const): the name in `ps`, cut to 15 bytes.
-///
-/// # Errors
-///
-/// The kernel's; none is known.
-pub fn set_name(name: &CStr) -> Result<()> {
-    prctl::set_name(name)
 }
 
 /// `int prlimit(pid_t pid, int resource, const struct rlimit *new, struct rlimit *old)`,

@@ -1,15 +1,16 @@
-//! The part of the intermediate and of init: no allocation here.
+//! What the intermediate and init do. Nothing here allocates.
 
 use super::inherited::Inherited;
 use crate::plan::describe::Check;
 use crate::{Plan, Step};
-use coracle_sys::{Call, Cause, Dumpable, Fault, NamespaceFlags};
+use coracle_sys::{Call, Cause, Fault, NamespaceFlags};
 use nix::errno::Errno;
+use nix::sys::prctl;
 use std::os::fd::{AsFd, OwnedFd};
 
-/// The intermediate's steps. Afterwards it clones init with `plan.final_clone` as a sibling.
+/// Carries out the intermediate's steps. It then clones init as a sibling, with `plan.final_clone`.
 ///
-/// With a user namespace in `plan.first_clone`, the id maps must be written before.
+/// If `plan.first_clone` has a user namespace, its id maps must have been written.
 ///
 /// # Errors
 /// The step that failed.
@@ -17,8 +18,8 @@ pub fn before_clone(plan: &Plan, inherited: &Inherited) -> Result<(), Fault> {
     run(&plan.before, &inherited.before, inherited, 0)
 }
 
-/// Init's steps. With a user namespace in `plan.final_clone`, the id maps must be written before,
-/// and init must be in its cgroup where a new cgroup namespace is to have it as its root.
+/// Carries out init's steps. If `plan.final_clone` has a user namespace, its id maps must have been
+/// written. For a new cgroup namespace init must already be in the cgroup that becomes its root.
 ///
 /// # Errors
 /// The step that failed.
@@ -41,13 +42,13 @@ fn run(
             (Step::JoinProcess(flags), Some(pidfd)) => {
                 coracle_sys::setns(pidfd.as_fd(), *flags).map_err(Call::Setns.at(number))?;
             }
-            // The runtime's own user namespace: the kernel refuses to enter it once more.
+            // The kernel refuses to join the user namespace that the process is already in.
             (Step::Join(_) | Step::JoinProcess(_), None) => {}
             (Step::DropGroups, _) => {
                 coracle_sys::setgroups(&[]).map_err(Call::Setgroups.at(number))?;
             }
             (Step::BecomeRoot, _) => {
-                // EPERM: the groups are pinned, since setgroups is denied in the namespace.
+                // EPERM: the namespace denies setgroups(2), so the groups cannot be changed.
                 unless(coracle_sys::setgroups(&[]), Errno::EPERM)
                     .map_err(Call::Setgroups.at(number))?;
                 become_root(number)?;
@@ -65,8 +66,8 @@ fn run(
     Ok(())
 }
 
-/// The kernel says where a namespace knows no root (EINVAL: 0 is not mapped), and leaves the ids as
-/// they are.
+/// Becomes root of the user namespace. If the namespace does not map id 0, the kernel answers
+/// EINVAL and the ids stay as they are.
 fn become_root(step: u32) -> Result<(), Fault> {
     unless(coracle_sys::setresgid(0), Errno::EINVAL).map_err(Call::Setgid.at(step))?;
     unless(coracle_sys::setresuid(0), Errno::EINVAL).map_err(Call::Setuid.at(step))
@@ -85,12 +86,13 @@ fn write_offsets(inherited: &Inherited, lines: &str, step: u32) -> Result<(), Fa
     };
     let write = || procfs.write_self(c"timens_offsets", lines.as_bytes());
     let answer = match write() {
-        // The file of a process that cannot be dumped belongs to the machine's root, and joining a
-        // user namespace made us one: an unprivileged caller must be a normal process for it.
+        // Joining a user namespace makes the process undumpable, and procfs gives the files of such
+        // a process to the host's root. An unprivileged runtime has to be dumpable while it opens
+        // this one.
         Err((Call::Openat2, Errno::EACCES)) => {
-            coracle_sys::set_dumpable(Dumpable::Yes).map_err(Call::Prctl.at(step))?;
+            prctl::set_dumpable(true).map_err(Call::Prctl.at(step))?;
             let answer = write();
-            coracle_sys::set_dumpable(Dumpable::No).map_err(Call::Prctl.at(step))?;
+            prctl::set_dumpable(false).map_err(Call::Prctl.at(step))?;
             answer
         }
         answer => answer,
@@ -100,9 +102,9 @@ fn write_offsets(inherited: &Inherited, lines: &str, step: u32) -> Result<(), Fa
 
 /// Joins the user namespace and stays until the other end of the socket is closed.
 pub(super) fn stay_in_user_namespace(user: &OwnedFd, socket: &OwnedFd) -> nix::Result<()> {
-    // A process of that namespace may have power over this one from here on: it must not be traced,
-    // nor its descriptors be opened.
-    coracle_sys::set_dumpable(Dumpable::No)?;
+    // After the join, processes of that namespace may have capabilities over this one. Undumpable,
+    // it can neither be traced nor have its descriptors opened.
+    prctl::set_dumpable(false)?;
     coracle_sys::setns(user.as_fd(), NamespaceFlags::USER)?;
     coracle_sys::send(socket.as_fd(), b"in", None)?;
     coracle_sys::receive(socket.as_fd(), &mut [0; 1]).map(drop)

@@ -8,9 +8,10 @@ use crate::plan::steps::{Affinity, Confinement, Descent, Identity, Label, Sessio
 use crate::plan::steps::{Plan, Section};
 use coracle_bundle::Scheduler;
 use coracle_sys::{
-    Call, Capabilities, Cause, Dumpable, Fault, KeepCapabilities, ProcFs, SchedulerAttributes,
+    Call, Capabilities, Cause, Fault, KeepCapabilities, ProcFs, SchedulerAttributes,
 };
 use nix::errno::Errno;
+use nix::sys::prctl;
 use nix::sys::stat::{Mode, umask};
 use std::ffi::CStr;
 
@@ -185,7 +186,7 @@ pub fn become_user(plan: &Plan, confined: Confined) -> Result<Ready, Fault> {
             }
             Descent::Ambient { raise, .. } => raise_ambient(raise).map_err(Call::Prctl.at(step))?,
             Descent::ParentDeathSignal => {
-                coracle_sys::set_parent_death_signal(None).map_err(Call::Prctl.at(step))?;
+                prctl::set_pdeathsig(None).map_err(Call::Prctl.at(step))?;
             }
             Descent::WorkingDirectoryAgain => {
                 if confined.entered == Entered::Denied {
@@ -194,10 +195,10 @@ pub fn become_user(plan: &Plan, confined: Confined) -> Result<Ready, Fault> {
             }
             Descent::Lookup => ready.program = lookup::find(&plan.program, step)?,
             Descent::Reachable => {
-                coracle_sys::set_dumpable(Dumpable::Yes).map_err(Call::Prctl.at(step))?;
+                prctl::set_dumpable(true).map_err(Call::Prctl.at(step))?;
             }
             Descent::NoNewPrivileges => {
-                coracle_sys::set_no_new_privileges().map_err(Call::Prctl.at(step))?;
+                prctl::set_no_new_privs().map_err(Call::Prctl.at(step))?;
             }
         }
     }
@@ -214,7 +215,7 @@ fn change_identity(identity: &Identity, step: u32) -> Result<(), Fault> {
     coracle_sys::setresuid(identity.uid).map_err(Call::Setuid.at(step))?;
     // The change put fs.suid_dumpable in force, and where that is 1 others of the user could now
     // trace us with all that we still hold (CVE-2016-9962).
-    coracle_sys::set_dumpable(Dumpable::No).map_err(Call::Prctl.at(step))
+    prctl::set_dumpable(false).map_err(Call::Prctl.at(step))
 }
 
 /// The caller's own go; of the config's the kernel may refuse one by its securebits.

@@ -10,11 +10,12 @@ use super::source::{self, Failure};
 use crate::plan::explain::Check;
 use crate::plan::{Plan, Source, SourceBy};
 use coracle_sys::{
-    AT_FDCWD, Call, Cause, Cloned, Dumpable, ExitStatus, NamespaceFlags, OpenTreeFlags, Parentage,
-    clone3, die_with_parent, exit, move_mount, open_tree, set_dumpable, setns, unshare, wait_exit,
+    AT_FDCWD, Call, Cause, Cloned, ExitStatus, NamespaceFlags, OpenTreeFlags, Parentage, clone3,
+    die_with_parent, exit, move_mount, open_tree, setns, unshare, wait_exit,
 };
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
+use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use nix::sys::stat::{SFlag, fstat};
 use nix::unistd::{Pid, fchdir};
@@ -207,7 +208,7 @@ impl Provider<'_> {
         move_mount(tree.as_fd(), AT_FDCWD, c"/").map_err(Call::MoveMount.failed())?;
         fchdir(&tree).map_err(Call::Fchdir.failed())?;
         setns(users, NamespaceFlags::USER).map_err(Call::Setns.failed())?;
-        set_dumpable(Dumpable::No)
+        prctl::set_dumpable(false)
             .and_then(|()| die_with_parent(parent, Signal::SIGKILL))
             .map_err(Call::Prctl.failed())?;
         unshare(NamespaceFlags::MOUNT).map_err(Call::Unshare.failed())?;

@@ -5,6 +5,7 @@ use crate::profiles::{self, parsed};
 use coracle_bundle::Seccomp;
 use coracle_seccomp::{Abi, UnknownNames, load, plan};
 use nix::errno::Errno;
+use nix::sys::prctl;
 use serde_json::json;
 use std::os::fd::AsFd;
 
@@ -13,7 +14,7 @@ fn filtered<T: Send>(profile: &Seccomp, body: impl FnOnce() -> T + Send) -> Opti
     coracle_seccomp::check(&plan).unwrap();
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
-            coracle_sys::set_no_new_privileges().unwrap();
+            prctl::set_no_new_privs().unwrap();
             assert!(load(&plan).unwrap().is_none());
             body()
         });
@@ -60,7 +61,7 @@ fn listeners_are_new_descriptors() {
     assert_eq!(plan.listener.as_ref().unwrap().path.as_c_str(), c"/agent");
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            coracle_sys::set_no_new_privileges().unwrap();
+            prctl::set_no_new_privs().unwrap();
             let listener = load(&plan).unwrap().unwrap();
             let flags = nix::fcntl::fcntl(listener.as_fd(), nix::fcntl::FcntlArg::F_GETFD);
             assert_eq!(flags, Ok(1), "close-on-exec");

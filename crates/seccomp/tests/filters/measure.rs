@@ -7,6 +7,7 @@ use crate::oracle::Oracle;
 use crate::profiles;
 use coracle_bundle::{Seccomp, SeccompArchitecture as Architecture};
 use coracle_seccomp::{Abi, Plan, UnknownNames, load, plan};
+use nix::sys::prctl;
 use std::time::{Duration, Instant};
 
 fn least(runs: usize, mut body: impl FnMut() -> Duration) -> Duration {
@@ -25,7 +26,7 @@ fn loaded(plan: &Plan) -> Duration {
     least(30, || {
         std::thread::scope(|scope| {
             let thread = scope.spawn(|| {
-                coracle_sys::set_no_new_privileges().unwrap();
+                prctl::set_no_new_privs().unwrap();
                 let start = Instant::now();
                 load(plan).unwrap();
                 start.elapsed()
