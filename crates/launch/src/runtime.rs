@@ -266,7 +266,7 @@ impl Drop for Launch<'_> {
             return;
         }
         if let Some(devices) = &self.devices {
-            devices.give_back();
+            devices.move_back();
         }
         // SIGKILL to init kills all processes of its pid namespace as well (pid_namespaces(7)).
         kill_and_reap(self.child.pidfd.as_fd());

@@ -1,26 +1,26 @@
-//! Why namespaces cannot be had: found by the plan, when opening, or by the runtime's own part.
+//! Errors of the planner, of opening the namespaces and of the runtime's other work.
 
 use coracle_sys::{NamespaceFlags, NamespaceKind};
 use coracle_text::errno_text;
 use nix::errno::Errno;
 use std::path::PathBuf;
 
-/// What the plan or the runtime's side failed at. The container's side returns a fault.
+/// Why the plan, or the runtime's part of applying it, failed. Init reports faults instead.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// RTL: no privilege and no user namespace to get it from.
+    /// The caller has no privilege, and the config has no user namespace that would give it.
     #[error(
         "linux.namespaces: without CAP_SYS_ADMIN a user namespace is needed \
          (type user, with mappings)"
     )]
     NeedsUserNamespace,
-    /// An unprivileged caller's new user namespace has no power over an older namespace.
+    /// A new user namespace gives an unprivileged caller no capabilities over existing namespaces.
     #[error(
         "linux.namespaces[{index}].path: {path}: no CAP_SYS_ADMIN to join the {} namespace \
          beside a new user namespace", .kind.name()
     )]
     JoinBesideNewUser {
-        /// What would be joined.
+        /// The kind of the namespace.
         kind: NamespaceKind,
         /// The config's path.
         path: PathBuf,
@@ -30,12 +30,12 @@ pub enum Error {
     /// Moving devices needs power over the runtime's network namespace.
     #[error("linux.netDevices: moving devices needs CAP_NET_ADMIN")]
     DevicesWithoutPrivilege,
-    /// More text than the kernel takes.
+    /// The map is longer than the kernel accepts.
     #[error("linux.{list}: the map is {bytes} bytes of text, the kernel takes at most 4095")]
     MapTooLong {
         /// `uidMappings` or `gidMappings`.
         list: &'static str,
-        /// How many there are.
+        /// The length of the map.
         bytes: usize,
     },
     /// The set-uid program that maps more ids for an unprivileged caller is not installed.
@@ -49,7 +49,7 @@ pub enum Error {
         /// newuidmap or newgidmap.
         helper: &'static str,
     },
-    /// A namespace's path does not open.
+    /// The path of a namespace could not be opened.
     #[error("linux.namespaces[{index}].path: {path}: {}", errno_text(*.errno))]
     OpenNamespace {
         /// Its place in linux.namespaces.
@@ -59,7 +59,7 @@ pub enum Error {
         /// The kernel's answer.
         errno: Errno,
     },
-    /// A namespace's path is some other file.
+    /// The path is another kind of file.
     #[error("linux.namespaces[{index}].path: {path} is not a namespace")]
     NotNamespace {
         /// Its place in linux.namespaces.
@@ -67,7 +67,7 @@ pub enum Error {
         /// The config's path.
         path: PathBuf,
     },
-    /// A namespace's path is a namespace of another type.
+    /// The path is a namespace of another type.
     #[error(
         "linux.namespaces[{index}].path: {path} is a {} namespace, not {}",
         kind_name(*.found), .wanted.name()
@@ -77,12 +77,12 @@ pub enum Error {
         index: usize,
         /// The config's path.
         path: PathBuf,
-        /// What it is.
+        /// The type of the namespace.
         found: NamespaceFlags,
-        /// What the config says.
+        /// The type in the config.
         wanted: NamespaceKind,
     },
-    /// Whoever changes its root changes the host's.
+    /// A change of root in this namespace would change the host's root.
     #[error(
         "linux.namespaces[{index}].path: {path} is the runtime's own mount namespace; leave the \
          path out for a new one"
@@ -109,19 +109,19 @@ pub enum Error {
         /// The kernel's answer.
         errno: Errno,
     },
-    /// No descriptor is left.
+    /// The pidfd could not be duplicated: the process is at its limit of descriptors.
     #[error("hold the container's init: {}", errno_text(*.errno))]
     HoldProcess {
         /// The kernel's answer.
         errno: Errno,
     },
-    /// A private procfs could not be had.
+    /// No usable procfs could be opened.
     #[error("open procfs: {}", errno_text(*.errno))]
     Procfs {
         /// The kernel's answer.
         errno: Errno,
     },
-    /// A map was refused.
+    /// The kernel refused a map.
     #[error("write /proc/{pid}/{file}: {}{hint}", errno_text(*.errno))]
     WriteMap {
         /// The first process of the user namespace.
@@ -148,12 +148,12 @@ pub enum Error {
         program: PathBuf,
         /// How it ended.
         status: String,
-        /// What it said, one line.
+        /// The beginning of its standard error, on one line.
         output: String,
-        /// What may be behind it; may be empty.
+        /// The likely cause; may be empty.
         hint: String,
     },
-    /// There is no such device to move.
+    /// The device to move does not exist.
     #[error("linux.netDevices.{host_name}: no such network device")]
     NoDevice {
         /// The config's key.
@@ -167,10 +167,10 @@ pub enum Error {
     DeviceExists {
         /// The config's key.
         host_name: String,
-        /// The wanted name.
+        /// The name in the config.
         name: String,
     },
-    /// A step of moving a device failed.
+    /// An operation on a device failed.
     #[error("linux.netDevices.{host_name}: {action}: {}", errno_text(*.errno))]
     Device {
         /// The config's key.
@@ -180,7 +180,7 @@ pub enum Error {
         /// The kernel's answer.
         errno: Errno,
     },
-    /// Talking to the kernel's network configuration failed before any device was touched.
+    /// A netlink operation failed before any device was changed.
     #[error("linux.netDevices: {action}: {}", errno_text(*.errno))]
     Netlink {
         /// What was attempted.

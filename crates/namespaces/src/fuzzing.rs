@@ -1,3 +1,3 @@
-//! What the kernel answers, for fuzzing.
+//! The parsers of the kernel's replies, for fuzzing.
 
 pub use crate::apply::netlink::answers;

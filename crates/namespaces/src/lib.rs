@@ -1,11 +1,11 @@
-//! Namespaces of a container: which the clone creates, which are joined and by whom, the id maps,
-//! time offsets and network devices (config-linux.md § Namespaces, § User namespace mappings,
-//! § Offset for Time Namespace, § Network Devices).
+//! Namespaces of a container: which ones a clone creates, which ones a process joins, the id maps,
+//! time offsets and network devices (config-linux.md § Namespaces, § User namespace mappings, §
+//! Offset for Time Namespace, § Network Devices).
 //!
 //! [`plan`] turns `linux.namespaces` and the facts of the machine into a [`Plan`]: the flags of at
-//! most two clones and two lists of steps. The *intermediate* exists only where one process cannot
-//! do it: a pid or time namespace takes effect for children only, and new namespaces belong to
-//! the user namespace of the process that clones.
+//! most two clones and two lists of steps. An *intermediate* process exists only where init cannot
+//! do everything itself: a pid or time namespace takes effect only for children, and new namespaces
+//! belong to the user namespace of the process that clones.
 //!
 //! ```text
 //!              runtime ──clone3(first_clone)──▶ intermediate        only if plan.intermediate
@@ -27,11 +27,12 @@
 //! ```
 //!
 //! **Invariants.** Every kind of namespace is in exactly one of: `first_clone`, `final_clone`, an
-//! unshare step, a join step, kept. With a path and CAP_SYS_ADMIN everything is joined before the
-//! process leaves the runtime's user namespace: there the runtime's capabilities reach every
-//! namespace that could be reached from inside as well, so no second attempt exists. Of all
-//! namespaces but the user namespace, mount is joined last. The runtime's own namespaces never
-//! change. No step of init allocates. Nothing here knows the container's cgroup, mounts or user.
+//! unshare step, a join step, the namespaces inherited from the runtime. With CAP_SYS_ADMIN, all
+//! namespaces given by path are joined before the process leaves the runtime's user namespace,
+//! since the runtime's capabilities there also cover every namespace that could be joined from
+//! inside. A second attempt is never needed. The mount namespace is joined last, except for the
+//! user namespace. The runtime's own namespaces never change. No step of init allocates. Nothing
+//! here knows the container's cgroup, mounts or user.
 
 mod apply;
 mod error;

@@ -13,12 +13,13 @@ pub use maps::{How, IdMap, Maps, Setgroups};
 
 const NONE: NamespaceFlags = NamespaceFlags::empty();
 
-/// All that is done about namespaces, by whom and in which order.
+/// What is done about namespaces, by which process and in which order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// A process between the runtime and init is needed.
+    /// Whether a process between the runtime and init is needed.
     pub intermediate: bool,
-    /// Flags of the intermediate's clone: nothing or the user namespace. Empty without one.
+    /// Flags of the intermediate's clone: the user namespace or nothing; empty without an
+    /// intermediate.
     pub first_clone: NamespaceFlags,
     /// Flags of init's clone, made by the intermediate if there is one, else by the runtime.
     pub final_clone: NamespaceFlags,
@@ -28,27 +29,27 @@ pub struct Plan {
     pub enter: Vec<Step>,
     /// The maps of a new user namespace. They are written for the process whose clone has `USER`.
     pub maps: Option<Maps>,
-    /// What the maps of a joined user namespace must say, where the config repeats them.
+    /// The maps that a joined user namespace must have, if the config lists them.
     pub expected_maps: Option<IdMappings>,
-    /// The runtime's own namespaces: its user namespace cannot be joined again, and to change the
-    /// root of its mount namespace would be the end of the host.
+    /// The runtime's own namespaces. The kernel refuses to join the process's own user namespace
+    /// again, and a change of root in the runtime's mount namespace would change the host's root.
     pub own: NamespaceIds,
     /// Devices to move into the container's network namespace, in order of their host names.
     pub devices: Vec<NetDevice>,
 }
 
-/// One thing that the intermediate or init does.
+/// One step of the intermediate or of init.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     /// setns(2) into a namespace given by path.
     Join(Join),
     /// setns(2) into these namespaces of the container's init, all or none.
     JoinProcess(NamespaceFlags),
-    /// Drop the caller's groups before a user namespace is joined, which may have pinned them.
+    /// Drop the caller's groups before joining a user namespace that may deny setgroups(2).
     DropGroups,
     /// Take uid and gid 0 of the user namespace where it maps them, and drop the groups.
     BecomeRoot,
-    /// The same, but the caller's groups stay: those that are not mapped as well.
+    /// As [`Step::BecomeRoot`], but keep the caller's groups, mapped or not.
     BecomeRootWithGroups,
     /// unshare(2).
     Unshare(NamespaceFlags),
@@ -61,7 +62,7 @@ pub enum Step {
 /// A namespace that the config gives by path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Join {
-    /// What it must be.
+    /// The kind that the namespace must have.
     pub kind: NamespaceKind,
     /// Absolute.
     pub path: PathBuf,
@@ -69,7 +70,7 @@ pub struct Join {
     pub index: usize,
 }
 
-/// Which process leaves the runtime's user namespace.
+/// How the container gets its user namespace.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum User {
     Kept,
@@ -92,8 +93,9 @@ pub fn needs(linux: &Linux) -> Needs {
 /// The plan for a container of this config. Source: config-linux.md § Namespaces.
 ///
 /// # Errors
-/// What this caller may not do: namespaces without CAP_SYS_ADMIN and without a user namespace, ids
-/// that are not given to him, moving network devices; and a map that is too long for the kernel.
+/// The caller lacks a privilege: for namespaces without a user namespace, for joining namespaces
+/// beside a new user namespace, for mapping ids, for moving network devices. Or a map is too long
+/// for the kernel.
 pub fn plan(linux: &Linux, host: &Host) -> Result<Plan, Error> {
     let configured = &linux.namespaces;
     let capable = host.has(Capability::SysAdmin);
@@ -119,12 +121,14 @@ pub fn plan(linux: &Linux, host: &Host) -> Result<Plan, Error> {
     })
 }
 
-/// The plan for a further process in a running container: it joins what differs from our own.
+/// The plan for another process in a running container: it joins the container's namespaces that
+/// differ from the runtime's own.
 ///
-/// Time is joined, never written: the offsets are frozen once a process lives there. The cgroup
-/// namespace comes last: the intermediate clones the process into the container's cgroup, and that
-/// the kernel refuses to who is not below his cgroup namespace's root. A user namespace is entered
-/// together with all others, by the runtime's capabilities over whoever owns them.
+/// The time namespace is joined, and its offsets are not written: they are fixed once a process is
+/// in it. The cgroup namespace comes last. The intermediate clones the process into the container's
+/// cgroup, which the kernel refuses to a process outside whose cgroup namespace that cgroup lies. A
+/// user namespace is joined in the same call as all others, with the runtime's capabilities over
+/// their owners.
 #[must_use]
 pub fn plan_exec(target: &NamespaceIds, host: &Host) -> Plan {
     let own = &host.namespaces;
@@ -165,8 +169,8 @@ pub fn plan_exec(target: &NamespaceIds, host: &Host) -> Plan {
     }
 }
 
-/// Without CAP_SYS_ADMIN the kernel lets nobody create or join anything but a user namespace, and
-/// what existed before a new user namespace is never owned by it.
+/// Without CAP_SYS_ADMIN the kernel only lets a process create or join a user namespace, and a new
+/// user namespace never owns namespaces that existed before it.
 fn check_privilege(configured: &Namespaces, capable: bool) -> Result<(), Error> {
     if capable {
         return Ok(());
@@ -189,8 +193,9 @@ fn check_privilege(configured: &Namespaces, capable: bool) -> Result<(), Error> 
     }
 }
 
-/// A new time namespace should belong to the new user namespace, so the intermediate is the first
-/// in it. But paths must be joined with the runtime's capabilities, and then init is the first.
+/// A new time namespace should belong to the new user namespace, so the intermediate is cloned into
+/// it. But joining a path needs the runtime's capabilities, so with paths the intermediate stays
+/// outside and init is the first process in it.
 fn whose_user_namespace(configured: &Namespaces) -> User {
     match configured.user {
         Namespace::Inherit => User::Kept,
@@ -202,7 +207,7 @@ fn whose_user_namespace(configured: &Namespaces) -> User {
     }
 }
 
-/// All joins but the user namespace's, mount last.
+/// All namespaces given by path but the user namespace, mount last.
 fn joins_by_path(configured: &Namespaces) -> impl Iterator<Item = Join> {
     NamespaceKind::ALL
         .into_iter()
@@ -222,8 +227,9 @@ fn join(configured: &Namespaces, kind: NamespaceKind) -> Option<Join> {
 }
 
 /// Whether the intermediate joins it. A process with CAP_SYS_ADMIN in the runtime's user namespace
-/// has it in all below, where the owners of joinable namespaces are; inside the joined one it
-/// would have lost those owned by the runtime's. Without the capability only inside can work.
+/// also has it in every descendant, and so over every namespace that they own. After joining a user
+/// namespace it would lose it over namespaces that the runtime's owns. Without the capability,
+/// joining can only work from inside.
 fn is_early(join: &Join, user: User, capable: bool) -> bool {
     let children_only = matches!(join.kind, NamespaceKind::Pid | NamespaceKind::Time);
     match user {
@@ -233,7 +239,8 @@ fn is_early(join: &Join, user: User, capable: bool) -> bool {
     }
 }
 
-/// Root comes last: who was another user before could not open its own timens_offsets any more.
+/// Becoming root comes last: a process that has changed its user could no longer open its own
+/// timens_offsets.
 fn early_steps(linux: &Linux, user: User, joins: Vec<Join>, host: &Host) -> Vec<Step> {
     let capable = host.has(Capability::SysAdmin);
     let configured = &linux.namespaces;
@@ -250,14 +257,15 @@ fn early_steps(linux: &Linux, user: User, joins: Vec<Join>, host: &Host) -> Vec<
     }
 }
 
-/// The process that joins has the caller's groups still, and in a user namespace that says `deny`
-/// to setgroups they would be there to stay. Without the capability they are: the kernel's rule.
+/// The joining process still has the caller's groups, and in a user namespace whose `setgroups`
+/// file says `deny` it could not drop them. Without CAP_SETGID they cannot be dropped at all.
 fn drop_groups(host: &Host) -> Option<Step> {
     let may = host.has(Capability::Setgid) && host.setgroups_allowed;
     may.then_some(Step::DropGroups)
 }
 
-/// Offsets can be written only while nobody lives in the namespace, so it isn't made by a clone.
+/// Offsets can be written only while no process is in the namespace, so it is unshared, not made by
+/// a clone.
 fn time_steps(time: &Namespace, offsets: &TimeOffsets) -> Vec<Step> {
     if *time != Namespace::New {
         return Vec::new();
@@ -285,9 +293,10 @@ fn created(configured: &Namespaces) -> NamespaceFlags {
         .fold(NONE, |all, kind| all | kind.flag())
 }
 
-/// What is new but not by init's clone. The cgroup namespace's root is the cgroup of the process
-/// that unshares it, so init joins its cgroup first. The inode of an ipc namespace's message queues
-/// belongs to the user who creates it, so init becomes root first.
+/// The kinds that are created, but not by init's clone. A cgroup namespace's root is the cgroup of
+/// the process that creates it, so init joins its cgroup first. The root of an ipc namespace's
+/// message queue file system belongs to the user who creates the namespace, so init becomes root
+/// first.
 fn later(user: User) -> NamespaceFlags {
     let always = NamespaceFlags::CGROUP | NamespaceFlags::TIME;
     match user {
@@ -315,7 +324,7 @@ fn enter_steps(configured: &Namespaces, user: User, late: Vec<Join>) -> Vec<Step
     if configured.network == Namespace::New {
         steps.push(Step::Loopback);
     }
-    // Last: from here on the root directory is the container's.
+    // Last: from here on paths resolve in the container's mounts.
     steps.extend(mount);
     steps
 }
@@ -334,7 +343,7 @@ fn devices(linux: &Linux, host: &Host) -> Result<Vec<NetDevice>, Error> {
 }
 
 impl Plan {
-    /// The same plan without setgroups(2), which would take the caller's groups away for good.
+    /// The same plan without setgroups(2), which would drop the caller's groups irrevocably.
     #[must_use]
     pub fn keeping_groups(mut self) -> Self {
         for steps in [&mut self.before, &mut self.enter] {
@@ -346,8 +355,8 @@ impl Plan {
         self
     }
 
-    /// Whether the process ends up in a user namespace that others have made, and that alone knows
-    /// whether setgroups(2) is allowed. Its groups are gone then, but for what cannot be dropped.
+    /// Whether the process joins an existing user namespace. Whether setgroups(2) is allowed there
+    /// is known only inside; where it is, the process drops its groups.
     #[must_use]
     pub fn joins_user_namespace(&self) -> bool {
         let mut steps = self.before.iter().chain(&self.enter);

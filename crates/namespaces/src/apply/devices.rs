@@ -10,13 +10,13 @@ use nix::sys::stat::Mode;
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-/// As many numbers are tried for a template.
+/// How many numbers are tried for a name with `%d`.
 const NUMBERS: i32 = 1000;
-/// IFNAMSIZ.
+/// `IFNAMSIZ` of linux/if.h, including the final NUL.
 const NAME_BYTES: usize = 16;
 
-/// Devices that were moved into a network namespace. Until the container is created they can be
-/// given back, also when no process is in the namespace any more: this holds a descriptor of it.
+/// Devices that were moved into a network namespace. They can be moved back until the container is
+/// created, even when no process is in the namespace any more: this holds a descriptor of it.
 #[derive(Debug)]
 pub struct MovedDevices<'a> {
     devices: Vec<Device<'a>>,
@@ -25,18 +25,19 @@ pub struct MovedDevices<'a> {
     own: OwnedFd,
 }
 
-/// A device that is being moved. Its addresses are lost when it goes down, so they are read before.
+/// A device that is being moved. The kernel drops its addresses when it goes down, so they are read
+/// before.
 #[derive(Debug)]
 struct Device<'a> {
     plan: &'a NetDevice,
     index: u32,
     was_up: bool,
     addresses: Vec<Address>,
-    /// In the container's network namespace.
+    /// Its name in the container's network namespace.
     name: String,
 }
 
-/// What the child inside the container's network namespace attempts.
+/// An operation of the child inside the container's network namespace.
 #[derive(Clone, Copy)]
 #[repr(u8)]
 enum Action {
@@ -70,14 +71,14 @@ impl Action {
     }
 }
 
-/// Where and why the child failed: the device's place in the list, the action, the errno.
+/// Where and why the child failed: the device's index in the list, the action, the errno.
 struct Report {
     device: u8,
     action: Action,
     errno: Errno,
 }
 
-/// All devices are there: found out before anything is created.
+/// Checks that all devices exist, before anything is created.
 pub(super) fn check_present(plan: &Plan) -> Result<(), Error> {
     if plan.devices.is_empty() {
         return Ok(());
@@ -89,13 +90,14 @@ pub(super) fn check_present(plan: &Plan) -> Result<(), Error> {
 }
 
 /// Moves the plan's devices into the network namespace `network`: down, moved and renamed in one
-/// message, permanent global addresses added again, up. Index (where it is free), MTU and hardware
-/// address stay. After a failure what was moved is moved back, as far as that works.
+/// message, permanent global addresses added again, up. MTU and hardware address stay, and so does
+/// the index if it is free there. After a failure the devices already moved are moved back, as far
+/// as possible.
 ///
 /// Source: config-linux.md § Network Devices; rtnetlink(7).
 ///
 /// # Errors
-/// The device and the step that failed; a device of that name being there already.
+/// The device and the operation that failed; the namespace already has a device of that name.
 pub fn move_net_devices<'a>(plan: &'a Plan, network: OwnedFd) -> Result<MovedDevices<'a>, Error> {
     let socket = open_socket()?;
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
@@ -109,7 +111,7 @@ pub fn move_net_devices<'a>(plan: &'a Plan, network: OwnedFd) -> Result<MovedDev
         own,
     };
     let mut devices = plan.devices.iter();
-    let answer = devices.try_for_each(|device| send_off(&socket, device, &mut moved));
+    let answer = devices.try_for_each(|device| move_one(&socket, device, &mut moved));
     let answer = answer.and_then(|()| {
         let (network, devices) = (moved.network.as_fd(), &moved.devices);
         in_network(network, devices, |socket| set_up(socket, devices)).map(drop)
@@ -117,17 +119,18 @@ pub fn move_net_devices<'a>(plan: &'a Plan, network: OwnedFd) -> Result<MovedDev
     match answer {
         Ok(()) => Ok(moved),
         Err(error) => {
-            moved.give_back();
+            moved.move_back();
             Err(error)
         }
     }
 }
 
 impl MovedDevices<'_> {
-    /// Moves the devices back as far as that works: the caller returns the error that led here.
-    pub fn give_back(&self) {
+    /// Moves the devices back as far as possible. A further failure is ignored: the caller returns
+    /// the first one.
+    pub fn move_back(&self) {
         let (network, devices) = (self.network.as_fd(), &self.devices);
-        let back = |socket: &Socket| Ok(give_back(socket, devices, &self.own));
+        let back = |socket: &Socket| Ok(move_back(socket, devices, &self.own));
         if in_network(network, devices, back).is_ok()
             && let Ok(socket) = open_socket()
         {
@@ -161,8 +164,8 @@ fn find<'a>(socket: &Socket, plan: &'a NetDevice) -> Result<Device<'a>, Error> {
     }
 }
 
-/// What has left, whatever happened then, is added to `moved`.
-fn send_off<'a>(
+/// Moves one device. It is added to `moved` once it has left, even if this then fails.
+fn move_one<'a>(
     socket: &Socket,
     plan: &'a NetDevice,
     moved: &mut MovedDevices<'a>,
@@ -183,14 +186,14 @@ fn send_off<'a>(
             restore(socket, &device);
             return answer.map_err(|errno| failed(plan, "move it", errno));
         }
-        // The kernel renames after the move: the name was taken in that moment.
+        // The kernel moves first and renames then: another device took the name in between.
         device.name.clone_from(&plan.host_name);
     }
     moved.devices.push(device);
     answer.map_err(|errno| failed(plan, "move it", errno))
 }
 
-/// The kernel would pick a number for a template itself, but not say which.
+/// The kernel can choose the number of a `%d` name, but does not report which one.
 fn name_inside(network: BorrowedFd<'_>, device: &Device<'_>) -> Result<String, Error> {
     let name = &device.plan.name;
     let devices = std::slice::from_ref(device);
@@ -208,7 +211,7 @@ fn name_inside(network: BorrowedFd<'_>, device: &Device<'_>) -> Result<String, E
     }
 }
 
-/// As it was, if it is here.
+/// Restores addresses and state of a device that is back in the runtime's namespace.
 fn restore(socket: &Socket, device: &Device<'_>) {
     let Ok(link) = socket.link(&device.plan.host_name) else {
         return;
@@ -230,7 +233,7 @@ fn failed(plan: &NetDevice, action: &'static str, errno: Errno) -> Error {
 }
 
 /// Runs `work` with a socket of the network namespace. A socket belongs to the namespace in which
-/// it is made, and the runtime never leaves its own, so a short-lived child does it.
+/// it was made, and the runtime never leaves its own, so a short-lived child makes it.
 fn in_network(
     network: BorrowedFd<'_>,
     devices: &[Device<'_>],
@@ -293,7 +296,7 @@ fn read_report(bytes: [u8; 6], devices: &[Device<'_>]) -> Result<i32, Error> {
     }
 }
 
-/// The child's work before the move: a number for the template that makes a free name.
+/// The child's work before the move: finds the first number that makes a free name of the template.
 fn free_number(socket: &Socket, template: &str) -> Result<i32, Report> {
     let report = |errno| Report {
         device: 0,
@@ -328,7 +331,7 @@ fn fill_in<'a>(
     std::str::from_utf8(name).map_err(|_| Errno::EINVAL)
 }
 
-/// The child's work after the move.
+/// The child's work after the move: adds the addresses again and brings the devices up.
 fn set_up(socket: &Socket, devices: &[Device<'_>]) -> Result<i32, Report> {
     for (device, place) in devices.iter().zip(0..) {
         let report = |action| {
@@ -351,9 +354,10 @@ fn set_up(socket: &Socket, devices: &[Device<'_>]) -> Result<i32, Report> {
     Ok(0)
 }
 
-/// A namespace that is joined by path outlives a failure and would keep the device; one that ends
-/// takes its virtual devices with it.
-fn give_back(socket: &Socket, devices: &[Device<'_>], own: &OwnedFd) -> i32 {
+/// The child's work after a failure: moves the devices back. A namespace joined by path outlives
+/// the failed container and would keep the device; a namespace that ends destroys its virtual
+/// devices.
+fn move_back(socket: &Socket, devices: &[Device<'_>], own: &OwnedFd) -> i32 {
     for device in devices {
         if let Ok(link) = socket.link(&device.name) {
             let _ = socket.set(link.index, State::Down);

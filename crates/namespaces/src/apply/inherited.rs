@@ -4,19 +4,22 @@ use crate::Plan;
 use coracle_sys::{NamespaceFlags, ProcFs};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-/// What the steps of a plan need open: the runtime opens it, and its clones inherit it.
+/// The descriptors that the steps of a plan need: the runtime opens them, and its clones inherit
+/// them.
 #[derive(Debug)]
 pub struct Inherited {
-    /// For each step of `plan.before` its namespace or process. A join without one is done already.
+    /// For each step of `plan.before` its namespace or process; `None` also for a join of the
+    /// namespace that the runtime is already in.
     pub(super) before: Vec<Option<OwnedFd>>,
-    /// The same for `plan.enter`.
+    /// For each step of `plan.enter`, likewise.
     pub(super) enter: Vec<Option<OwnedFd>>,
-    /// Of the runtime's pid namespace, in which the intermediate still is. For time offsets.
+    /// A procfs of the runtime's pid namespace, which the intermediate is still in; for time
+    /// offsets.
     pub(super) procfs: Option<ProcFs>,
 }
 
 impl Inherited {
-    /// What init itself needs of it, once the intermediate has cloned it.
+    /// The descriptors that init itself needs, once the intermediate has cloned it.
     pub fn needed_by_init(&self) -> impl Iterator<Item = &OwnedFd> {
         self.enter.iter().flatten()
     }

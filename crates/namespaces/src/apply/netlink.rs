@@ -1,5 +1,5 @@
-//! As much of rtnetlink(7) as moving a device takes. Nothing here allocates but the two readers of
-//! the runtime's side.
+//! The part of rtnetlink(7) that moving a device needs. Only the functions that read a dump of
+//! addresses allocate; the runtime alone calls them.
 
 use nix::errno::Errno;
 use nix::sys::socket::{
@@ -12,16 +12,18 @@ const HEADER: usize = 16;
 const IFA_RT_PRIORITY: u16 = 9;
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
-/// A dump comes in pieces of at most 32 KiB.
+/// The kernel sends a dump in pieces of at most 32 KiB.
 const PIECE: usize = 32 * 1024;
 
-/// Kept of an address's flags; the kernel finds out the others itself.
+/// The flags of an address that are set again on the moved device; the kernel sets the others
+/// itself.
 const KEPT_FLAGS: u32 = libc::IFA_F_NODAD
     | libc::IFA_F_HOMEADDRESS
     | libc::IFA_F_MANAGETEMPADDR
     | libc::IFA_F_NOPREFIXROUTE;
-/// Permanent: the lifetimes (`IFA_CACHEINFO`) say nothing. The label (`IFA_LABEL`) holds the old
-/// name of the device.
+/// The attributes of an address that are set again. Not among them: the lifetimes
+/// (`IFA_CACHEINFO`), since only permanent addresses are kept, and the label (`IFA_LABEL`), which
+/// contains the device's old name.
 const KEPT_ATTRIBUTES: [u16; 4] = [
     libc::IFA_ADDRESS,
     libc::IFA_LOCAL,
@@ -29,26 +31,26 @@ const KEPT_ATTRIBUTES: [u16; 4] = [
     IFA_RT_PRIORITY,
 ];
 
-/// A routing socket of the network namespace in which it was made.
+/// A netlink socket for routing. It belongs to the network namespace in which it was made.
 pub(super) struct Socket(OwnedFd);
 
-/// A device as the kernel knows it.
+/// What the kernel reports of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Link {
     pub(super) index: u32,
     pub(super) is_up: bool,
 }
 
-/// An address, ready to be added to another device.
+/// An address of a device, in the form in which it is added again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Address {
     family: u8,
     prefix_length: u8,
-    /// Encoded.
+    /// Netlink attributes, encoded.
     attributes: Vec<u8>,
 }
 
-/// Up or down.
+/// The administrative state of a device.
 #[derive(Clone, Copy)]
 pub(super) enum State {
     Up,
@@ -72,7 +74,7 @@ impl Socket {
         let mut request = Message::link(libc::RTM_GETLINK, 0, 0, 0)?;
         request.attribute(libc::IFLA_IFNAME, &[name.as_bytes(), b"\0"])?;
         self.send(&mut request)?;
-        // The answer may be longer, but what counts is at its start.
+        // The reply may be longer than the buffer; the fields used are at its start.
         let mut buffer = [0; 4096];
         let answer = self.receive(&mut buffer)?;
         match kind(answer)? {
@@ -87,11 +89,11 @@ impl Socket {
     pub(super) fn set(&self, index: u32, state: State) -> nix::Result<()> {
         let up = libc::IFF_UP.cast_unsigned();
         let flags = if let State::Up = state { up } else { 0 };
-        self.ask(&mut Message::link(libc::RTM_NEWLINK, index, flags, up)?)
+        self.request(&mut Message::link(libc::RTM_NEWLINK, index, flags, up)?)
     }
 
-    /// One message moves and renames. Where only the new name is taken, the kernel has moved the
-    /// device when it says so.
+    /// Moves and renames the device by one message. If the new name is taken there, the kernel
+    /// reports an error after it has moved the device.
     pub(super) fn move_link(
         &self,
         index: u32,
@@ -101,16 +103,16 @@ impl Socket {
         let mut request = Message::link(libc::RTM_NEWLINK, index, 0, 0)?;
         request.attribute(libc::IFLA_NET_NS_FD, &[&network.as_raw_fd().to_ne_bytes()])?;
         request.attribute(libc::IFLA_IFNAME, &[name.as_bytes(), b"\0"])?;
-        self.ask(&mut request)
+        self.request(&mut request)
     }
 
-    /// Adds an address; one that is there already is fine.
+    /// Adds an address; one that already exists is no error.
     pub(super) fn add(&self, index: u32, address: &Address) -> nix::Result<()> {
         let mut request = Message::new(libc::RTM_NEWADDR, libc::NLM_F_CREATE)?;
         request.push(&[address.family, address.prefix_length, 0, 0])?;
         request.push(&index.to_ne_bytes())?;
         request.push(&address.attributes)?;
-        match self.ask(&mut request) {
+        match self.request(&mut request) {
             Err(Errno::EEXIST) => Ok(()),
             answer => answer,
         }
@@ -137,8 +139,8 @@ impl Socket {
         }
     }
 
-    fn ask(&self, request: &mut Message) -> nix::Result<()> {
-        request.want_answer()?;
+    fn request(&self, request: &mut Message) -> nix::Result<()> {
+        request.request_acknowledgement()?;
         self.send(request)?;
         let mut buffer = [0; 4096];
         error_in(self.receive(&mut buffer)?)?
@@ -161,8 +163,9 @@ impl Socket {
     }
 }
 
-/// A request under construction. Every length is checked: one that wrapped at 16 bits would let
-/// the rest of a long name be read as attributes (CVE-2021-43784).
+/// A request under construction. Attribute lengths have 16 bits, and every one is checked: with a
+/// length that wrapped, the kernel would read the rest of a long name as attributes
+/// (CVE-2021-43784).
 struct Message {
     buffer: [u8; 512],
     length: usize,
@@ -213,7 +216,7 @@ impl Message {
         Ok(())
     }
 
-    fn want_answer(&mut self) -> nix::Result<()> {
+    fn request_acknowledgement(&mut self) -> nix::Result<()> {
         let flags = u16::from_ne_bytes([
             self.buffer.get(6).copied().unwrap_or(0),
             self.buffer.get(7).copied().unwrap_or(0),
@@ -260,7 +263,7 @@ fn split(bytes: &[u8]) -> nix::Result<(&[u8], &[u8])> {
     Ok((message, bytes.get(next..).unwrap_or(&[])))
 }
 
-/// Reads a datagram as one with errors and addresses, for fuzzing.
+/// Parses a datagram of errors and addresses, for fuzzing.
 #[cfg(feature = "fuzzing")]
 pub fn answers(mut bytes: &[u8]) {
     while let Ok((message, rest)) = split(bytes) {
@@ -269,7 +272,7 @@ pub fn answers(mut bytes: &[u8]) {
     }
 }
 
-/// What an `NLMSG_ERROR` says: zero is the acknowledgement.
+/// The errno of an `NLMSG_ERROR`; zero is an acknowledgement.
 fn error_in(message: &[u8]) -> nix::Result<nix::Result<()>> {
     if kind(message)? != NLMSG_ERROR {
         return Err(Errno::EBADMSG);
@@ -280,7 +283,7 @@ fn error_in(message: &[u8]) -> nix::Result<nix::Result<()>> {
     })
 }
 
-/// The address in an `RTM_NEWADDR`, if it is one of the device that is to be kept.
+/// The address in an `RTM_NEWADDR`, if it is permanent, of global scope and on this device.
 fn address_of(message: &[u8], index: u32) -> nix::Result<Option<Address>> {
     let [family, prefix_length, flags, scope] = array::<4>(message, HEADER)?;
     if number(message, HEADER + 4)? != index || scope != libc::RT_SCOPE_UNIVERSE {

@@ -1,4 +1,4 @@
-//! The runtime's part: what needs its view of the machine or its privileges over init.
+//! What the runtime does: work that needs the host's files or the runtime's privileges over init.
 
 use super::inherited::Inherited;
 use super::init::stay_in_user_namespace;
@@ -16,11 +16,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// Opens the namespaces that are joined by path, and looks whether they are what the config says.
+/// Opens the namespaces that are joined by path, and checks that each has the configured type.
 ///
 /// # Errors
-/// A path that doesn't open, is no namespace or one of another type; maps that differ from those
-/// of the joined user namespace; a device of `linux.netDevices` that isn't there.
+/// A path that cannot be opened, is not a namespace or is one of another type; configured maps that
+/// differ from those of the joined user namespace; a device of `linux.netDevices` that does not
+/// exist.
 pub fn open(plan: &Plan) -> Result<Inherited, Error> {
     let offsets = plan
         .before
@@ -35,10 +36,11 @@ pub fn open(plan: &Plan) -> Result<Inherited, Error> {
     Ok(inherited)
 }
 
-/// What a plan of [`crate::plan_exec`] needs open: the container's init, by its pidfd.
+/// The descriptors that a plan of [`crate::plan_exec`] needs: copies of the pidfd of the
+/// container's init.
 ///
 /// # Errors
-/// No descriptor is left for the copy.
+/// The process is at its limit of descriptors.
 pub fn open_exec(plan: &Plan, init: BorrowedFd<'_>) -> Result<Inherited, Error> {
     let copy = |step: &Step| match step {
         Step::JoinProcess(_) => init.try_clone_to_owned().map(Some),
@@ -74,7 +76,7 @@ fn open_namespace(join: &Join, plan: &Plan) -> Result<Option<OwnedFd>, Error> {
         path: path.clone(),
         errno,
     };
-    // Non-blocking: a FIFO in this place must not hold the runtime.
+    // Non-blocking, since a FIFO at this path would block the runtime.
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
     let fd = open_path(&path, flags, Mode::empty()).map_err(failed)?;
     match coracle_sys::namespace_type(fd.as_fd()) {
@@ -105,7 +107,8 @@ fn open_namespace(join: &Join, plan: &Plan) -> Result<Option<OwnedFd>, Error> {
     }
 }
 
-/// LNX-09: containerd and cri-o repeat the maps of a namespace that they give by path.
+/// Compares the maps of a joined user namespace with those in the config: containerd and cri-o
+/// configure both.
 fn check_maps(user: &OwnedFd, expected: &IdMappings) -> Result<(), Error> {
     let [uid, gid] = maps_of(user)?;
     for (list, map, expected) in [
@@ -125,7 +128,8 @@ fn check_maps(user: &OwnedFd, expected: &IdMappings) -> Result<(), Error> {
     Ok(())
 }
 
-/// The kernel shows maps by process only, so a short-lived child goes in and is looked at.
+/// Reads the maps of a user namespace. The kernel shows them only for a process, so a short-lived
+/// child joins the namespace and its files are read.
 fn maps_of(user: &OwnedFd) -> Result<[String; 2], Error> {
     let failed = |call: Call| {
         move |errno| Error::ReadMaps {
@@ -151,7 +155,7 @@ fn maps_of(user: &OwnedFd) -> Result<[String; 2], Error> {
     let maps = match ready {
         Ok((2, _)) => read_map(&procfs, pid, "uid_map")
             .and_then(|uid| Ok([uid, read_map(&procfs, pid, "gid_map")?])),
-        // It ended before it sent anything; its exit status is the errno.
+        // The child ended before it sent anything: its exit status is the errno.
         Ok(_) => Err(Errno::UnknownErrno),
         Err(errno) => Err(errno),
     };
@@ -161,7 +165,7 @@ fn maps_of(user: &OwnedFd) -> Result<[String; 2], Error> {
         (Errno::UnknownErrno, coracle_sys::ExitStatus::Code(code)) => {
             failed(Call::Setns)(Errno::from_raw(code))
         }
-        // A process that was killed has left no errno.
+        // A child that was killed reports no errno.
         (Errno::UnknownErrno, coracle_sys::ExitStatus::Signal(_)) => {
             failed(Call::Wait)(Errno::ECANCELED)
         }
@@ -192,7 +196,7 @@ fn merged(mappings: &[IdMapping]) -> Vec<(u64, u64, u64)> {
     merge(mappings.iter().map(line).collect())
 }
 
-/// In the order of the container's ids, with adjoining ranges made one: equal maps become equal.
+/// Sorts by container id and joins adjacent ranges, so that equivalent maps compare equal.
 fn merge(mut lines: Vec<(u64, u64, u64)>) -> Vec<(u64, u64, u64)> {
     lines.sort_unstable();
     let mut merged: Vec<(u64, u64, u64)> = Vec::new();
@@ -206,7 +210,8 @@ fn merge(mut lines: Vec<(u64, u64, u64)>) -> Vec<(u64, u64, u64)> {
 }
 
 /// Writes the id maps of a new user namespace for its first process: the intermediate if
-/// `plan.first_clone` has `USER`, init if `plan.final_clone` has it. Nothing to do without.
+/// `plan.first_clone` has `USER`, init if `plan.final_clone` has it. Without maps in the plan,
+/// nothing is written.
 ///
 /// # Errors
 /// The kernel or a helper refused a map.
@@ -259,7 +264,8 @@ fn write_map(procfs: &ProcFs, pid: Pid, file: &'static str, data: &[u8]) -> Resu
         .map_err(|(_, errno)| failed(errno))
 }
 
-/// The helper is set-uid or has file capabilities: it gets nothing of the caller's environment.
+/// Runs newuidmap or newgidmap. They have privileges (set-uid or file capabilities), so they get
+/// nothing of the caller's environment.
 fn run_helper((program, hint): (&Path, &str), pid: Pid, arguments: &[String]) -> Result<(), Error> {
     let output = Command::new(program)
         .arg(pid.to_string())
@@ -278,8 +284,8 @@ fn run_helper((program, hint): (&Path, &str), pid: Pid, arguments: &[String]) ->
         Some(code) => format!("exit status {code}"),
         None => "killed by a signal".to_owned(),
     };
-    let said = String::from_utf8_lossy(&output.stderr);
-    let output = coracle_text::beginning(&said, 500);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let output = coracle_text::beginning(&stderr, 500);
     Err(Error::Helper {
         program: program.to_owned(),
         status,

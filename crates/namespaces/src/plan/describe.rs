@@ -1,4 +1,4 @@
-//! What the steps are called, and what their failures mean.
+//! Descriptions of the steps, and the messages for their failures.
 
 use super::{Join, Plan, Step};
 use coracle_sys::{Call, Cause, Fault, NamespaceFlags, NamespaceKind};
@@ -6,11 +6,11 @@ use coracle_text::{cause_text, errno_text};
 use nix::errno::Errno;
 
 coracle_text::checks! {
-    NotOpened = "the runtime has opened no procfs for it",
+    NotOpened = "the runtime opened no procfs for it",
 }
 
 impl Plan {
-    /// Number of steps: the intermediate's, init's clone, init's.
+    /// The number of steps: those of the intermediate, init's clone, and those of init.
     #[must_use]
     pub fn steps(&self) -> u32 {
         self.clone_step()
@@ -18,7 +18,7 @@ impl Plan {
             .saturating_add(count(&self.enter))
     }
 
-    /// The step that is init's clone; what comes after is in `enter`.
+    /// The number of the step that is init's clone; the steps of `enter` follow it.
     #[must_use]
     pub fn clone_step(&self) -> u32 {
         count(&self.before)
@@ -33,7 +33,7 @@ impl Plan {
         }
     }
 
-    /// A fault of a step as a sentence, with the likely cause where the errno alone hides it.
+    /// The message for a fault, with the likely cause if the errno does not show it.
     #[must_use]
     pub fn explain(&self, fault: &Fault) -> String {
         let what = self.describe(fault.step);
@@ -50,7 +50,7 @@ impl Plan {
             Some(Step::TimeOffsets(_)) => offsets_hint(errno),
             Some(_) => "",
         };
-        // Every call but these is what the description says already.
+        // The description of a step already implies every other call.
         let call = match call {
             Call::Setuid | Call::Setgid | Call::Setgroups => format!("{}: ", call.name()),
             _ => String::new(),
@@ -58,7 +58,7 @@ impl Plan {
         format!("{what}: {call}{}{hint}", errno_text(errno))
     }
 
-    /// The runtime's own clone with these flags failed: the sentence.
+    /// The message for a failure of the runtime's own clone with these flags.
     #[must_use]
     pub fn explain_clone(&self, flags: NamespaceFlags, errno: Errno) -> String {
         let hint = clone_hint(flags, errno);

@@ -1,4 +1,4 @@
-//! The id maps of a new user namespace and who may write them; see user_namespaces(7).
+//! The id maps of a new user namespace and which process may write them; see user_namespaces(7).
 
 use crate::Error;
 use coracle_bundle::{IdMapping, Linux, Namespace};
@@ -6,7 +6,7 @@ use coracle_host::Host;
 use coracle_sys::Capability;
 use std::path::PathBuf;
 
-/// The kernel takes a map in one write of less than a page.
+/// The kernel accepts a map only as one write of less than a page.
 const BYTES: usize = 4095;
 
 /// The maps of a new user namespace, in the order of writing: setgroups, gid, uid.
@@ -16,20 +16,20 @@ pub struct Maps {
     pub uid: IdMap,
     /// gid_map.
     pub gid: IdMap,
-    /// What is done to /proc/PID/setgroups before.
+    /// What is written to /proc/PID/setgroups before.
     pub setgroups: Setgroups,
 }
 
 /// One map.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IdMap {
-    /// `container host size` a line: what is written.
+    /// The text of the file: lines of `container host size`.
     pub lines: String,
-    /// Who writes.
+    /// Which process writes it.
     pub how: How,
 }
 
-/// Who writes a map.
+/// Which process writes a map.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum How {
     /// The runtime, to /proc/PID/uid_map or gid_map.
@@ -40,8 +40,9 @@ pub enum How {
         program: PathBuf,
         /// `container host size` of each line.
         arguments: Vec<String>,
-        /// Which ids the caller's own file does not have, for the sentence of a refusal; may be
-        /// empty. The helper decides: it may have ids from elsewhere (libsubid, nsswitch.conf(5)).
+        /// For the message if the helper refuses: the ids that the caller's lines in `/etc/subuid`
+        /// or `/etc/subgid` lack; may be empty. The helper decides, since it may have ids from
+        /// other sources (libsubid, nsswitch.conf(5)).
         hint: String,
     },
 }
@@ -51,12 +52,12 @@ pub enum How {
 pub enum Setgroups {
     /// Nothing is written.
     Keep,
-    /// `deny`: the kernel's condition for an unprivileged gid map, since dropping a group could
-    /// give access (CVE-2014-8989).
+    /// `deny`: the kernel requires it for an unprivileged gid map, since dropping a group can give
+    /// access (CVE-2014-8989).
     Deny,
 }
 
-/// What differs between users and groups.
+/// The inputs for one of the two maps, of users or of groups.
 struct Ids<'a> {
     list: &'static str,
     helper_name: &'static str,
@@ -68,7 +69,7 @@ struct Ids<'a> {
     helper: Option<&'a PathBuf>,
 }
 
-/// The maps, if the config makes a user namespace.
+/// The maps, if the config creates a user namespace.
 pub(super) fn plan(linux: &Linux, host: &Host) -> Result<Option<Maps>, Error> {
     if linux.namespaces.user != Namespace::New {
         return Ok(None);
@@ -133,7 +134,7 @@ impl Ids<'_> {
         Ok(IdMap { lines, how })
     }
 
-    /// The one map that anybody may write for his own process.
+    /// Whether this is the one map that the kernel lets any process write: its own id alone.
     fn is_own(&self) -> bool {
         matches!(self.mappings, [one] if one.size == 1 && one.host_id == self.own)
     }
@@ -164,11 +165,13 @@ impl Ids<'_> {
         let (list, own, file) = (self.list, self.own, self.file);
         let (first, size) = (mapping.host_id, mapping.size);
         Some(format!(
-            "linux.{list}[{index}]: host ids {first}+{size} are not all given to id {own} in {file}"
+            "linux.{list}[{index}]: host ids {first}+{size} are not all assigned to id {own} in \
+             {file}"
         ))
     }
 
-    /// As the helpers see it: the caller's own id, or ids of his ranges, which may adjoin.
+    /// Whether the helpers accept the ids: the caller's own id, or ids within his ranges, which may
+    /// be adjacent.
     fn is_covered(&self, mapping: &IdMapping) -> bool {
         if mapping.size == 1 && mapping.host_id == self.own {
             return true;
@@ -305,10 +308,10 @@ mod tests {
             setgroups: Keep
             /usr/bin/newuidmap PID 0 1000 1 1 100000 65537
             linux.uidMappings[1]:
-            host ids 100000+65537 are not all given to id 1000 in /etc/subuid
+            host ids 100000+65537 are not all assigned to id 1000 in /etc/subuid
             /usr/bin/newgidmap PID 0 1000 1 1 100000 65537
             linux.gidMappings[1]:
-            host ids 100000+65537 are not all given to id 1000 in /etc/subgid
+            host ids 100000+65537 are not all assigned to id 1000 in /etc/subgid
         "#]],
         );
         host.subordinate_ids.uid.push((165_536, 1));
