@@ -1,5 +1,5 @@
-//! Carries a plan out: init loads the filter, the runtime asks the kernel before and hands the
-//! listener on after it.
+//! Carrying out a plan: the runtime checks what the kernel supports, init loads the filter, and the
+//! runtime sends the listener to the agent.
 
 mod init;
 mod runtime;

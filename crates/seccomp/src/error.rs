@@ -1,24 +1,24 @@
-//! Everything that can be wrong before the filter is loaded.
+//! Errors before the filter is loaded, and while the listener is sent.
 
 use coracle_text::errno_text;
 use nix::errno::Errno;
 
-/// Why a filter cannot be made, or its listener not be handed on.
+/// Why a filter cannot be made, or its listener cannot be sent.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum Error {
-    /// Built for a machine whose filters are not written here.
+    /// This build is for an architecture without support for filters.
     #[error("linux.seccomp: filters for this machine's architecture are not supported")]
     Machine,
-    /// More than the kernel takes.
+    /// The filter is longer than the kernel accepts.
     #[error(
         "linux.seccomp: the filter has {instructions} instructions, more than the kernel's {}",
         crate::plan::MAX_INSTRUCTIONS
     )]
     TooLong {
-        /// How many it would be.
+        /// The length of the filter.
         instructions: usize,
     },
-    /// More than are looked at.
+    /// The profile has more rules than the limit.
     #[error(
         "linux.seccomp.syscalls: more than {} rules, one for each name and each alternative \
          condition",
@@ -28,17 +28,17 @@ pub enum Error {
     /// Conditions that cannot be translated.
     #[error("linux.seccomp: {0}")]
     Rule(String),
-    /// A name that is no system call of any machine, where an annotation asks for an error.
+    /// A name is no system call on any architecture, and an annotation makes this an error.
     #[error("linux.seccomp.syscalls[{rule}].names[{index}]: {name:?} is not a system call")]
     UnknownName {
-        /// The rule's place.
+        /// The rule's index.
         rule: usize,
-        /// The name's place in it.
+        /// The name's index in the rule.
         index: usize,
-        /// As given.
+        /// As in the config.
         name: String,
     },
-    /// Calls are to be notified, and nobody would receive them.
+    /// The profile notifies calls, but has no path of an agent that would receive them.
     #[error(
         "linux.seccomp.listenerPath: missing, though linux.seccomp.syscalls[{rule}].action is \
          SCMP_ACT_NOTIFY"
@@ -47,51 +47,51 @@ pub enum Error {
         /// The first such rule.
         rule: usize,
     },
-    /// The call that reports where the listener is would itself wait for the listener.
+    /// Init reports the listener by a write(2), which itself would wait for the listener.
     #[error("linux.seccomp.syscalls[{rule}]: SCMP_ACT_NOTIFY cannot be used for the write syscall")]
     NotifiedWrite {
-        /// The rule's place.
+        /// The rule's index.
         rule: usize,
     },
-    /// Neither can the runtime fetch the listener from init nor init send it.
+    /// The runtime may not fetch the listener from init, and init cannot send it.
     #[error(
         "linux.seccomp.listenerPath: the runtime has too few privileges to fetch the listener, and \
          init cannot send it, since sendmsg is notified as well"
     )]
     OutOfReach,
-    /// A flag that the running kernel does not have.
+    /// The running kernel lacks a flag.
     #[error("linux.seccomp.flags: the kernel does not support {flag}")]
     UnsupportedFlag {
-        /// By the spec's name.
+        /// Its name in the specification.
         flag: &'static str,
     },
-    /// An action that the running kernel does not have.
+    /// The running kernel lacks an action.
     #[error("linux.seccomp: the kernel does not support the action \"{action}\"")]
     UnsupportedAction {
-        /// In words.
+        /// A description of the action.
         action: String,
     },
-    /// The kernel could not be asked what it supports.
+    /// The kernel could not be queried for what it supports.
     #[error("linux.seccomp: seccomp: {}", errno_text(*errno))]
-    Ask {
+    Query {
         /// The kernel's answer.
         errno: Errno,
     },
-    /// Nobody listens there.
+    /// No connection to the seccomp agent.
     #[error(
         "linux.seccomp.listenerPath: failed to connect with seccomp agent at {path:?}: {}",
         errno_text(*errno)
     )]
     Connect {
-        /// As given.
+        /// As in the config.
         path: String,
         /// The kernel's answer.
         errno: Errno,
     },
-    /// The listener's new owner did not take it.
+    /// The listener could not be sent to the agent.
     #[error("linux.seccomp.listenerPath: send the listener to {path:?}: {}", errno_text(*errno))]
     Send {
-        /// As given.
+        /// As in the config.
         path: String,
         /// The kernel's answer.
         errno: Errno,

@@ -1,10 +1,10 @@
 //! `linux.seccomp`: from a profile to a program for the kernel, and its loading (config-linux.md
 //! § Seccomp, seccomp(2)).
 //!
-//! [`plan`] looks up the profile's names on every machine that the profile lists, decides what
-//! happens to each number, and lays that out as one balanced search over ranges of numbers with the
-//! same decision: the kernel tries a new filter on every number, so that a list would cost at each
-//! start. [`load`] is init's only step.
+//! [`plan`] looks up the names of the profile for every architecture that it lists, decides which
+//! action each number gets, and makes of that one balanced search over ranges of numbers with the
+//! same decision. A plain list would slow down every start, since the kernel runs a new filter once
+//! for every number. [`load`] is init's only step.
 //!
 //! ```
 //! use coracle_bundle::{Seccomp, SeccompAction, SeccompRule};
@@ -34,29 +34,30 @@
 //!
 //! # Which rule counts
 //!
-//! As with libseccomp, which profiles are written for: a rule that says the same as the default is
-//! none; a rule without conditions beats those with conditions; of several without, the first
-//! counts. Of several whose conditions hold the first counts; libseccomp refuses some such profiles
-//! and sorts the others by argument and value. Two conditions on the same argument make all
-//! conditions of their rule alternatives. 32-bit machines compare the lower halves. A rule for a
-//! socket or System V IPC call of 32-bit x86 is also one for `socketcall(2)` or `ipc(2)`.
+//! Profiles are written for libseccomp, so the rules are those of libseccomp. A rule with the
+//! default action is ignored. A rule without conditions takes precedence over those with
+//! conditions; of several without, the first applies. Of several whose conditions hold, the first
+//! applies; libseccomp refuses some such profiles and sorts the others by argument and value. Two
+//! conditions on the same argument make all conditions of their rule alternatives. 32-bit
+//! architectures compare the lower halves of the arguments. A rule for a socket or System V IPC
+//! call of 32-bit x86 also applies to `socketcall(2)` or `ipc(2)`.
 //!
 //! If the default is an errno other than `ENOSYS`, calls newer than the newest one that the profile
-//! names do not exist (`ENOSYS`): the C library then falls back to an older call, where after
-//! `EPERM` it would fail.
+//! names fail with `ENOSYS`: the C library then falls back to an older call, which it does not
+//! after `EPERM`.
 //!
 //! # Where it is loaded
 //!
-//! With `process.noNewPrivileges` as the last step before the exec; without, while init still has
-//! `CAP_SYS_ADMIN`. In either case the filter binds the runtime's own calls from there on. They are
-//! few, but a profile must allow them: `write`, `read` and `execve`; without no_new_privs those
-//! that give up privileges as well. `docs/seccomp.md` has the whole list.
+//! With `process.noNewPrivileges` it is loaded as the last step before the exec, otherwise while
+//! init still has `CAP_SYS_ADMIN`. From then on it also applies to init's own calls, so a profile
+//! must allow them: `write`, `read` and `execve`, and without no_new_privs those that drop
+//! privileges. `docs/seccomp.md` has the whole list.
 //!
 //! # Invariants
 //!
-//! * No profile is loaded in part: what cannot be translated is an error.
-//! * Machines that the profile does not list are killed, x32 among them.
-//! * [`plan`] asks nobody; [`load`] allocates nothing.
+//! * No profile is loaded in part: a rule that cannot be translated is an error.
+//! * A call of an architecture that the profile does not list, such as x32, kills the process.
+//! * [`plan`] is pure; [`load`] does not allocate.
 //! * The table of system calls is made from the kernel's headers by `examples/generate_table.rs`.
 
 mod apply;

@@ -24,51 +24,53 @@ use std::ffi::CString;
 pub struct Plan {
     /// At most 4096 instructions.
     pub program: Vec<FilterInstruction>,
-    /// With [`FilterFlags::NEW_LISTENER`] if and only if there is a [`Plan::listener`].
+    /// Contains [`FilterFlags::NEW_LISTENER`] if and only if there is a [`Plan::listener`].
     pub flags: FilterFlags,
-    /// Who is sent notified calls; `None` if none is.
+    /// Where the listener is sent; `None` if the filter notifies no call.
     pub listener: Option<Listener>,
-    /// The machines whose calls the filter judges, the native one first; others are killed.
+    /// The architectures that the filter has rules for, the native one first; calls of others kill
+    /// the process.
     pub abis: Vec<Abi>,
     /// The return value for calls that no rule matches.
     pub default: u32,
-    /// Names that are no system call of any machine, each once: named by [`Plan::describe`] alone,
-    /// since engines list calls that are newer than we.
+    /// Names that are no system call on any known architecture, each once. They are no error, since
+    /// engines list calls that are newer than coracle; only [`Plan::describe`] shows them.
     pub unknown_names: Vec<String>,
-    /// What else of the profile has no effect here, one line each.
+    /// Other parts of the profile that have no effect on this machine, one line each.
     pub notes: Vec<String>,
 }
 
 /// `linux.seccomp.listenerPath` and `listenerMetadata`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
-    /// Of an `AF_UNIX` stream socket in the runtime's namespaces.
+    /// The path of a listening `AF_UNIX` stream socket, in the runtime's mount namespace.
     pub path: CString,
-    /// Opaque.
+    /// Passed on unchanged.
     pub metadata: Option<String>,
-    /// `sendmsg` is notified as well: init cannot send the listener before somebody has it.
+    /// Whether `sendmsg` is notified as well: then init cannot send the listener, since the call
+    /// would wait for the agent.
     pub notifies_sendmsg: bool,
 }
 
-/// What becomes of names that are no system call of any machine.
+/// How names that are no system call on any architecture are treated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum UnknownNames {
-    /// They are left out, as the specification wants: they may be newer than this runtime.
+    /// They are ignored, as the specification requires: they may be newer than this runtime.
     #[default]
     Skipped,
-    /// The annotation `run.oci.seccomp_fail_unknown_syscall` asks for an error.
+    /// The annotation `run.oci.seccomp_fail_unknown_syscall` makes them an error.
     Refused,
 }
 
 /// Makes the filter of a profile. `native` is [`Abi::native`] of the runtime.
 ///
-/// Pure: whether the running kernel has the flags and actions is for [`crate::check`] to ask.
+/// Pure: [`crate::check`] checks whether the running kernel has the flags and actions.
 ///
 /// # Errors
 ///
 /// [`Error::TooLong`] and [`Error::TooManyRules`]; [`Error::NoListener`] and
-/// [`Error::NotifiedWrite`] of a profile that would stop the container for ever;
-/// [`Error::UnknownName`] where they are refused; [`Error::Machine`].
+/// [`Error::NotifiedWrite`] if the container would wait for ever; [`Error::UnknownName`] if they
+/// are refused; [`Error::Machine`].
 pub fn plan(
     profile: &Seccomp,
     native: Option<Abi>,
@@ -99,7 +101,7 @@ pub fn plan(
     })
 }
 
-/// Where a name that is none stands first.
+/// The error for an unknown name, with its first place in the profile.
 fn unknown_name(profile: &Seccomp, name: &str) -> Error {
     let place = profile.rules.iter().enumerate().find_map(|(rule, each)| {
         let index = each.names.iter().position(|other| other == name)?;
@@ -113,13 +115,13 @@ fn unknown_name(profile: &Seccomp, name: &str) -> Error {
     }
 }
 
-/// Those that are listed, and the native one in any case.
+/// The listed architectures, and always the native one.
 fn abis(profile: &Seccomp, native: Abi, notes: &mut Vec<String>) -> Vec<Abi> {
     let mut abis = vec![native];
     for (index, architecture) in profile.architectures.iter().enumerate() {
         match Abi::of(*architecture, native) {
             Some(abi) if abis.contains(&abi) => {}
-            Some(abi) if abi.is_kin_of(native) => abis.push(abi),
+            Some(abi) if abi.shares_kernel_with(native) => abis.push(abi),
             _ => notes.push(format!(
                 "linux.seccomp.architectures[{index}]: {architecture:?} does not run on {}",
                 native.name()
@@ -134,20 +136,21 @@ fn flags(profile: &Seccomp, has_listener: bool, notes: &mut Vec<String>) -> Filt
     if has_listener {
         flags |= FilterFlags::NEW_LISTENER;
     }
-    // Without a word in the config other runtimes allow speculation, and the
-    // mitigation would make every filtered process slower.
+    // If the config has no flags, other runtimes allow speculation: the mitigation would slow down
+    // every filtered process.
     let listed = profile
         .flags
         .as_deref()
         .unwrap_or(&[SeccompFlag::SpecAllow]);
     for flag in listed {
         flags |= match flag {
-            // Else a thread that cannot follow would be a number in place of an error.
+            // Without TSYNC_ESRCH, a thread that cannot get the filter would be reported as a
+            // thread id, not an errno.
             SeccompFlag::Tsync => FilterFlags::TSYNC | FilterFlags::TSYNC_ESRCH,
             SeccompFlag::Log => FilterFlags::LOG,
             SeccompFlag::SpecAllow => FilterFlags::SPEC_ALLOW,
             SeccompFlag::WaitKillableRecv if has_listener => FilterFlags::WAIT_KILLABLE_RECV,
-            // The kernel refuses it where there is nobody to wait for.
+            // Without a listener the kernel refuses this flag.
             SeccompFlag::WaitKillableRecv => {
                 notes.push(
                     "linux.seccomp.flags: SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV has no effect, \
@@ -161,7 +164,8 @@ fn flags(profile: &Seccomp, has_listener: bool, notes: &mut Vec<String>) -> Filt
     flags
 }
 
-/// Who is sent calls, if the program ever notifies: rules may be for calls of other machines.
+/// The listener, if the program ever notifies: a rule that does may be only for calls of other
+/// architectures.
 fn listener(profile: &Seccomp, program: &[FilterInstruction]) -> Result<Option<Listener>, Error> {
     const RETURN: u16 = 0x06;
     let notifies = |i: &FilterInstruction| i.code == RETURN && i.constant == NOTIFY;

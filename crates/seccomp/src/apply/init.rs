@@ -1,11 +1,11 @@
-//! Init's part, without heap.
+//! Init's part. Nothing here allocates.
 
 use crate::Plan;
 use coracle_sys::{Call, Fault};
 use std::os::fd::OwnedFd;
 
-/// Loads the filter into the calling thread and all its children to come. Where calls are notified,
-/// the listener: keep it open until the runtime has a copy.
+/// Loads the filter for the calling thread and its future children. Returns the listener if the
+/// filter notifies; keep it open until the runtime has a copy.
 ///
 /// # Errors
 ///

@@ -1,4 +1,4 @@
-//! The runtime's part: may allocate.
+//! The runtime's part.
 
 use crate::Error;
 use crate::plan::{ACTION, FLAGS, Listener, Plan, describe_verdict};
@@ -7,15 +7,16 @@ use nix::errno::Errno;
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd};
 
-/// Asks the running kernel for all that the filter needs. Call it before anything is created.
+/// Checks that the running kernel supports the flags and actions of the filter. Call it before
+/// anything is created.
 ///
 /// # Errors
 ///
-/// [`Error::UnsupportedFlag`], [`Error::UnsupportedAction`], [`Error::Ask`] without seccomp.
+/// [`Error::UnsupportedFlag`], [`Error::UnsupportedAction`], [`Error::Query`] without seccomp.
 pub fn check(plan: &Plan) -> Result<(), Error> {
-    let ask = |errno| Error::Ask { errno };
+    let query = |errno| Error::Query { errno };
     for (flag, name) in FLAGS {
-        if plan.flags.contains(flag) && !is_known(flag).map_err(ask)? {
+        if plan.flags.contains(flag) && !is_known(flag).map_err(query)? {
             return Err(Error::UnsupportedFlag { flag: name });
         }
     }
@@ -23,7 +24,7 @@ pub fn check(plan: &Plan) -> Result<(), Error> {
     let returns = plan.program.iter().filter(|i| i.code == RETURN);
     let actions: BTreeSet<u32> = returns.map(|i| i.constant & ACTION).collect();
     for action in actions {
-        if !coracle_sys::knows_filter_action(action).map_err(ask)? {
+        if !coracle_sys::knows_filter_action(action).map_err(query)? {
             let action = describe_verdict(action);
             return Err(Error::UnsupportedAction { action });
         }
@@ -31,21 +32,21 @@ pub fn check(plan: &Plan) -> Result<(), Error> {
     Ok(())
 }
 
-/// The spec's names of the flags that this build knows.
+/// The names, in the specification, of the flags that coracle knows.
 #[must_use]
 pub fn known_flags() -> [&'static str; 4] {
     FLAGS.map(|(_, name)| name)
 }
 
-/// The spec's names of the flags that the running kernel has.
+/// The names, in the specification, of the flags that the running kernel supports.
 ///
 /// # Errors
 ///
-/// [`Error::Ask`] without seccomp.
+/// [`Error::Query`] without seccomp.
 pub fn supported_flags() -> Result<Vec<&'static str>, Error> {
     let mut names = Vec::new();
     for (flag, name) in FLAGS {
-        if is_known(flag).map_err(|errno| Error::Ask { errno })? {
+        if is_known(flag).map_err(|errno| Error::Query { errno })? {
             names.push(name);
         }
     }
@@ -53,7 +54,7 @@ pub fn supported_flags() -> Result<Vec<&'static str>, Error> {
 }
 
 fn is_known(flag: FilterFlags) -> nix::Result<bool> {
-    // The kernel refuses this one without a listener, as if it were unknown.
+    // Without a listener the kernel refuses this flag with the errno for an unknown one.
     let beside = match flag {
         FilterFlags::WAIT_KILLABLE_RECV => FilterFlags::NEW_LISTENER,
         _ => FilterFlags::empty(),
@@ -66,18 +67,19 @@ fn is_known(flag: FilterFlags) -> nix::Result<bool> {
 pub struct ProcessState<'a> {
     /// `ociVersion`.
     pub oci_version: &'a str,
-    /// Of the process, in the runtime's pid namespace.
+    /// The pid of the process in the runtime's pid namespace.
     pub pid: i32,
     /// The container's state as JSON; its status is `creating`, or `running` for `exec`.
     pub state: &'a [u8],
 }
 
-/// Hands the listener to whoever listens at its path, with one message, and hangs up.
+/// Sends the listener to the seccomp agent that listens at its path, in one message, and closes the
+/// connection.
 ///
 /// # Errors
 ///
-/// [`Error::Connect`], [`Error::Send`]: then the container must not go on, for its calls would
-/// never be answered.
+/// [`Error::Connect`], [`Error::Send`]: then the container must not continue, since its notified
+/// calls would never be answered.
 pub fn send_listener(
     listener: &Listener,
     process: &ProcessState<'_>,
@@ -94,7 +96,7 @@ pub fn send_listener(
     })?;
     let text = message(listener, process);
     let mut rest = &text[..];
-    // The descriptor travels with the first part alone.
+    // The descriptor is sent with the first part only.
     let mut attached = Some(descriptor);
     while !rest.is_empty() {
         let sent = match coracle_sys::send(socket.as_fd(), rest, attached) {

@@ -1,13 +1,14 @@
-//! The machines that a filter can distinguish.
+//! The architectures that a filter can distinguish.
 
 use coracle_bundle::SeccompArchitecture;
 
-/// A way into the kernel: a set of system call numbers and a width of arguments.
+/// A system call interface of the kernel: a set of numbers and a width of arguments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Abi {
     /// 64-bit x86.
     X86_64,
-    /// 64-bit x86 with 32-bit pointers. A bit of the number distinguishes it from the former.
+    /// 64-bit x86 with 32-bit pointers. A bit in the call number distinguishes it from
+    /// [`Abi::X86_64`].
     X32,
     /// 32-bit x86, which 64-bit kernels run as well.
     X86,
@@ -22,8 +23,8 @@ pub enum Abi {
 /// `__X32_SYSCALL_BIT` of asm/unistd.h.
 pub(crate) const X32_BIT: u32 = 0x4000_0000;
 
-/// `__ARM_NR_BASE` of arm's asm/unistd.h: from here on are calls of that machine alone, far from
-/// where new calls of all machines get their numbers.
+/// `__ARM_NR_BASE` of arm's asm/unistd.h: numbers from here on are calls that only 32-bit ARM has,
+/// far above those of new calls.
 const ARM_PRIVATE: u32 = 0x000f_0000;
 
 impl Abi {
@@ -37,7 +38,7 @@ impl Abi {
         Abi::Riscv64,
     ];
 
-    /// The runtime's own, on the machines that filters can be made for.
+    /// The ABI of this build; `None` on an architecture without support for filters.
     #[must_use]
     pub const fn native() -> Option<Abi> {
         if cfg!(all(target_arch = "x86_64", target_pointer_width = "64")) {
@@ -55,7 +56,7 @@ impl Abi {
         }
     }
 
-    /// `x86_64`, …
+    /// The name in messages: `x86_64`, …
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -80,7 +81,7 @@ impl Abi {
         }
     }
 
-    /// Whether the kernel takes all 64 bits of an argument.
+    /// Whether the kernel uses all 64 bits of an argument.
     pub(crate) fn has_wide_arguments(self) -> bool {
         matches!(self, Abi::X86_64 | Abi::Aarch64 | Abi::Riscv64)
     }
@@ -96,7 +97,7 @@ impl Abi {
         }
     }
 
-    /// What all numbers of this machine have set.
+    /// A bit that is set in every call number of this ABI.
     pub(crate) fn number_bit(self) -> u32 {
         match self {
             Abi::X32 => X32_BIT,
@@ -104,7 +105,7 @@ impl Abi {
         }
     }
 
-    /// The last number among which the kernel gives out new ones.
+    /// The last number of the range in which the kernel adds new calls.
     pub(crate) fn last_number(self) -> u32 {
         match self {
             Abi::X86_64 => X32_BIT - 1,
@@ -113,8 +114,8 @@ impl Abi {
         }
     }
 
-    /// Whether one kernel may run both.
-    pub(crate) fn is_kin_of(self, other: Abi) -> bool {
+    /// Whether one kernel can run programs of both.
+    pub(crate) fn shares_kernel_with(self, other: Abi) -> bool {
         let family = |abi| match abi {
             Abi::X86_64 | Abi::X32 | Abi::X86 => 0,
             Abi::Aarch64 | Abi::Arm => 1,
@@ -123,7 +124,7 @@ impl Abi {
         family(self) == family(other)
     }
 
-    /// `None` for machines that filters cannot be made for.
+    /// `None` for an architecture without support for filters.
     pub(crate) fn of(architecture: SeccompArchitecture, native: Abi) -> Option<Abi> {
         match architecture {
             SeccompArchitecture::Native => Some(native),
@@ -151,7 +152,9 @@ mod tests {
 
     #[test]
     fn kin() {
-        assert!(Abi::X86_64.is_kin_of(Abi::X86) && Abi::Arm.is_kin_of(Abi::Aarch64));
-        assert!(!Abi::Riscv64.is_kin_of(Abi::Aarch64));
+        assert!(
+            Abi::X86_64.shares_kernel_with(Abi::X86) && Abi::Arm.shares_kernel_with(Abi::Aarch64)
+        );
+        assert!(!Abi::Riscv64.shares_kernel_with(Abi::Aarch64));
     }
 }

@@ -1,11 +1,11 @@
-//! What the one step is called, and what its failure means.
+//! The description of the step, and the messages for its failures.
 
 use super::{Abi, Plan, verdict};
 use coracle_sys::{Call, Cause, Fault, FilterFlags};
 use coracle_text::{cause_text, errno_text};
 use nix::errno::Errno;
 
-/// By the spec's names.
+/// The flags with their names in the specification.
 pub(crate) const FLAGS: [(FilterFlags, &str); 4] = [
     (FilterFlags::TSYNC, "SECCOMP_FILTER_FLAG_TSYNC"),
     (FilterFlags::LOG, "SECCOMP_FILTER_FLAG_LOG"),
@@ -17,20 +17,21 @@ pub(crate) const FLAGS: [(FilterFlags, &str); 4] = [
 ];
 
 impl Plan {
-    /// Number of init-side steps.
+    /// The number of init's steps.
     #[must_use]
     pub fn steps(&self) -> u32 {
         1
     }
 
-    /// What the step does: `load the seccomp filter (182 instructions for x86_64, else EPERM)`.
+    /// What the step does: `load the seccomp filter (182 instructions for x86_64, by default EPERM,
+    /// SPEC_ALLOW)`.
     #[must_use]
     pub fn describe(&self, _step: u32) -> String {
-        let machines: Vec<&str> = self.abis.iter().map(|abi| Abi::name(*abi)).collect();
+        let names: Vec<&str> = self.abis.iter().map(|abi| Abi::name(*abi)).collect();
         let mut text = format!(
             "load the seccomp filter ({} instructions for {}, by default {}",
             self.program.len(),
-            machines.join(", "),
+            names.join(", "),
             verdict::describe(self.default)
         );
         for (flag, name) in FLAGS {
@@ -51,7 +52,7 @@ impl Plan {
         text
     }
 
-    /// A fault of the step as a sentence, with the likely cause where the errno alone hides it.
+    /// The message for a fault of the step, with the likely cause if the errno does not show it.
     #[must_use]
     pub fn explain(&self, fault: &Fault) -> String {
         let what = self.describe(fault.step);
@@ -59,7 +60,7 @@ impl Plan {
             return format!("{what}: {}", cause_text(fault.cause));
         };
         if call == Call::Send {
-            // Only a runtime that may not trace init has to be sent it.
+            // Init sends the listener only if the runtime may not trace init and fetch it.
             return format!(
                 "linux.seccomp.listenerPath: the runtime has too few privileges to fetch the \
                  listener, and the profile keeps init from sending it: sendmsg: {}",

@@ -1,25 +1,26 @@
-//! 32-bit x86 has two ways to its sockets and its System V IPC: a call of their own for most, and
-//! the multiplexers `socketcall(2)` and `ipc(2)`, whose first argument says which call is meant.
+//! 32-bit x86 has two interfaces for sockets and for System V IPC: a system call for most
+//! operations, and the multiplexers `socketcall(2)` and `ipc(2)`, whose first argument selects the
+//! operation.
 //!
-//! A rule for `socket` that left `socketcall` out would not deny anything, so it is a rule for
-//! both, as with libseccomp. The multiplexer's other arguments are one pointer to the real ones,
-//! which a filter cannot follow: a condition on the first real argument falls away there, and those
-//! on later ones are compared with what happens to stand in the registers.
+//! A rule for `socket` that did not cover `socketcall` would deny nothing, so a rule applies to
+//! both, as with libseccomp. The multiplexer's second argument points to the real arguments, which
+//! a filter cannot read. There a condition on the first real argument is dropped, and conditions on
+//! later ones compare the multiplexer's own registers.
 
 use coracle_bundle::{SeccompCondition, SeccompOperator};
 
 const SOCKETCALL: u32 = 102;
 const IPC: u32 = 117;
 
-/// A call that a multiplexer makes, too.
+/// A call that can also be made by a multiplexer.
 pub(crate) struct Multiplexed {
-    /// Of the multiplexer.
+    /// The multiplexer's number.
     pub(crate) number: u32,
     which: SeccompCondition,
 }
 
 impl Multiplexed {
-    /// The conditions at the multiplexer, for those of the call itself.
+    /// The conditions for the multiplexer, from those for the call itself.
     pub(crate) fn conditions(&self, own: &[SeccompCondition]) -> Vec<SeccompCondition> {
         let others = own.iter().filter(|condition| condition.index != 0);
         std::iter::once(&self.which)
@@ -33,7 +34,7 @@ impl Multiplexed {
 pub(crate) fn multiplexed(name: &str) -> Option<Multiplexed> {
     let (number, operator, value) = match socket(name) {
         Some(value) => (SOCKETCALL, SeccompOperator::Equal, value),
-        // The upper half is a version, which the kernel looks at after it has cut it off.
+        // The upper half is a version; the kernel selects the call by the lower half.
         None => (IPC, SeccompOperator::MaskedEqual(0xffff), ipc(name)?),
     };
     let which = SeccompCondition {

@@ -8,8 +8,8 @@
 //!     ret KILL_PROCESS
 //! ```
 //!
-//! Jumps of this machine only go forward, so the code is made from its end: whatever is jumped to
-//! exists already, and the distance is known.
+//! Jumps of classic BPF only go forward, so the code is generated from its end: the target of a
+//! jump already exists, and its distance is known.
 
 use super::abi::{Abi, X32_BIT};
 use super::resolve::{Decision, Range, Resolved, Rule};
@@ -23,7 +23,7 @@ use std::collections::HashMap;
 /// `BPF_MAXINSNS` of linux/bpf_common.h.
 pub(crate) const MAX_INSTRUCTIONS: usize = 4096;
 
-/// Of `struct seccomp_data`, in bytes.
+/// Offsets in `struct seccomp_data`, in bytes.
 const NUMBER: u32 = 0;
 const ARCH: u32 = 4;
 
@@ -34,10 +34,10 @@ const IF_EQUAL: u16 = 0x15;
 const IF_GREATER_OR_EQUAL: u16 = 0x35;
 const RETURN: u16 = 0x06;
 
-/// What a tracer makes of a call that shall be skipped; the number has x32's bit.
+/// The number by which a tracer makes the kernel skip a call. It has x32's bit set.
 const SKIPPED: u32 = u32::MAX;
 
-/// The program for the machines in `abis`; all others are killed.
+/// The program for the architectures in `abis`; a call of another one kills the process.
 pub(crate) fn program(
     resolved: &Resolved<'_>,
     abis: &[Abi],
@@ -55,19 +55,20 @@ pub(crate) fn program(
     let mut entries = Vec::with_capacity(searches.len());
     for (arch, ranges, width) in searches.iter().rev() {
         let search = code.search(ranges, *width)?;
-        code.go_on_to(search);
+        code.continue_at(search);
         entries.push((*arch, code.push(LOAD, NUMBER)));
     }
-    let mut next = code.give(KILL_PROCESS);
+    let mut next = code.return_of(KILL_PROCESS);
     for (arch, entry) in entries {
         next = code.branch(IF_EQUAL, arch, entry, next);
     }
-    code.go_on_to(next);
+    code.continue_at(next);
     code.push(LOAD, ARCH);
     code.finish()
 }
 
-/// All numbers of one `AUDIT_ARCH_…`: on x86_64 those of x32 are the upper half.
+/// The decisions for all numbers of one `AUDIT_ARCH_…`. On x86_64 the numbers of x32 are the upper
+/// half.
 fn ranges<'a>(resolved: &'a Resolved<'_>, abis: &[Abi], abi: Abi, default: u32) -> Vec<Range<'a>> {
     if abi.audit_arch() != Abi::X32.audit_arch() {
         return resolved.ranges(abi);
@@ -90,7 +91,7 @@ fn ranges<'a>(resolved: &'a Resolved<'_>, abis: &[Abi], abi: Abi, default: u32) 
     all
 }
 
-/// How much of an argument the kernel takes. Numbers with x32's bit are narrow.
+/// How many bits of an argument the kernel uses: all 64 or the lower 32. x32 uses 32.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Width {
     Narrow,
@@ -116,22 +117,22 @@ impl Width {
     }
 }
 
-/// An instruction's place, counted from the end of the program.
+/// The position of an instruction, counted from the end of the program.
 type Place = usize;
 
-/// A program from its last instruction to its first.
+/// A program under construction, from its last instruction to its first.
 #[derive(Default)]
 struct Code<'a> {
     backwards: Vec<FilterInstruction>,
-    /// The latest return of each verdict.
+    /// The most recent return instruction of each verdict.
     returns: HashMap<u32, Place>,
-    /// Blocks of rules that were made already, of wide and of narrow arguments.
+    /// Blocks of rules that exist already, for wide and for narrow arguments.
     wide: HashMap<&'a Decision<'a>, Place>,
     narrow: HashMap<&'a Decision<'a>, Place>,
 }
 
 impl<'a> Code<'a> {
-    /// The search among `ranges`, of which the first holds all numbers below the second.
+    /// A binary search among `ranges`. The first range covers all numbers below the second.
     fn search(&mut self, ranges: &'a [Range<'a>], width: Width) -> Result<Place, Error> {
         let (low, high) = ranges.split_at(ranges.len() / 2);
         match (low, high) {
@@ -141,7 +142,7 @@ impl<'a> Code<'a> {
                 let below = self.search(low, width)?;
                 Ok(self.branch(IF_GREATER_OR_EQUAL, boundary.first, above, below))
             }
-            (_, []) => Ok(self.give(KILL_PROCESS)),
+            (_, []) => Ok(self.return_of(KILL_PROCESS)),
         }
     }
 
@@ -151,14 +152,14 @@ impl<'a> Code<'a> {
         length: SeccompCmpArgLen,
     ) -> Result<Place, Error> {
         if decision.rules.is_empty() {
-            return Ok(self.give(decision.otherwise));
+            return Ok(self.return_of(decision.otherwise));
         }
         let is_wide = length == SeccompCmpArgLen::Qword;
         let known = if is_wide { &self.wide } else { &self.narrow };
         if let Some(place) = known.get(decision) {
             return Ok(*place);
         }
-        // A block runs into what follows it: the next rule, in the end the last word.
+        // A rule that does not match falls through to the next one, and the last to the default.
         let mut place = self.push(RETURN, decision.otherwise);
         for rule in decision.rules.iter().rev() {
             place = self.rule(rule, length.clone())?;
@@ -172,14 +173,15 @@ impl<'a> Code<'a> {
         Ok(place)
     }
 
-    /// `rule`, before whatever was made last.
+    /// The code of `rule`, which falls through to the code generated last.
     fn rule(&mut self, rule: &Rule<'_>, length: SeccompCmpArgLen) -> Result<Place, Error> {
         let conditions = rule.conditions.iter();
         let conditions = conditions.map(|condition| translate(*condition, length.clone()));
         let block = SeccompRule::new(conditions.collect::<Result<_, _>>()?)
             .map_err(|error| Error::Rule(error.to_string()))?;
         self.push(RETURN, rule.verdict);
-        // It begins with two jumps, into it and past it, that its place makes needless.
+        // seccompiler's block begins with two jumps, into it and past it, which are not needed
+        // here.
         let block = BpfProgram::from(block);
         for instruction in block.iter().skip(2).rev() {
             self.backwards.push(FilterInstruction {
@@ -192,8 +194,8 @@ impl<'a> Code<'a> {
         Ok(self.latest())
     }
 
-    /// A place that returns `verdict`.
-    fn give(&mut self, verdict: u32) -> Place {
+    /// The position of an instruction that returns `verdict`.
+    fn return_of(&mut self, verdict: u32) -> Place {
         match self.returns.get(&verdict) {
             Some(place) if self.is_near(*place) => *place,
             _ => self.push(RETURN, verdict),
@@ -204,7 +206,7 @@ impl<'a> Code<'a> {
         let then = self.reach(then);
         let otherwise = self.reach(otherwise);
         let jump = |place| u8::try_from(self.distance(place)).ok();
-        // Both are near: `reach` has seen to it.
+        // `reach` has made sure that both are near.
         let (jump_true, jump_false) = (
             jump(then).unwrap_or(u8::MAX),
             jump(otherwise).unwrap_or(u8::MAX),
@@ -218,32 +220,32 @@ impl<'a> Code<'a> {
         self.latest()
     }
 
-    /// `place`, or one that leads to it and that a branch can jump to, which has eight bits for
-    /// the distance.
+    /// `place`, or the position of a jump or copy that stands for it within reach of a branch,
+    /// whose distances have eight bits.
     fn reach(&mut self, place: Place) -> Place {
         if self.is_near(place) {
             return place;
         }
         match self.backwards.get(place) {
-            // A copy takes no more room than a jump there.
+            // A copy of the return is as short as a jump to it.
             Some(FilterInstruction {
                 code: RETURN,
                 constant,
                 ..
-            }) => self.give(*constant),
+            }) => self.return_of(*constant),
             _ => self.push_jump(place),
         }
     }
 
-    /// Makes `place` what comes next after whatever is made now.
-    fn go_on_to(&mut self, place: Place) {
+    /// Makes the program continue at `place` after the instruction that is generated next.
+    fn continue_at(&mut self, place: Place) {
         if self.distance(place) != 0 {
             self.push_jump(place);
         }
     }
 
     fn push_jump(&mut self, place: Place) -> Place {
-        // A program of 2^32 instructions does not come to be.
+        // The program never has 2^32 instructions: see [`MAX_INSTRUCTIONS`].
         let distance = u32::try_from(self.distance(place)).unwrap_or(u32::MAX);
         self.push(JUMP, distance)
     }
@@ -265,12 +267,12 @@ impl<'a> Code<'a> {
         self.backwards.len().saturating_sub(1)
     }
 
-    /// From an instruction that would be made now.
+    /// The distance to `place` from an instruction that would be generated now.
     fn distance(&self, place: Place) -> usize {
         self.latest().saturating_sub(place)
     }
 
-    /// Whether a branch can jump there even with another jump made before it.
+    /// Whether a branch can reach `place` even if another jump is generated before it.
     fn is_near(&self, place: Place) -> bool {
         self.distance(place) + 1 < usize::from(u8::MAX)
     }

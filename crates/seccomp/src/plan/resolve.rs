@@ -1,4 +1,4 @@
-//! From a profile to numbers: for one machine, each system call's decision.
+//! Resolving the names of a profile: the decision for each system call number of an architecture.
 
 use super::abi::Abi;
 use super::multiplex::multiplexed;
@@ -9,8 +9,9 @@ use coracle_bundle::{Seccomp, SeccompAction, SeccompCondition};
 use std::borrow::Cow;
 use std::collections::HashSet;
 
-/// Far above what the kernel's instructions can say, unless nearly all rules are equal. Names times
-/// alternatives could be more than the machine has memory.
+/// The limit on rules after expansion, far above what fits into the kernel's limit of instructions
+/// unless nearly all rules are equal. Without it, names times alternatives could exhaust the
+/// memory.
 pub(crate) const MAX_RULES: usize = 1 << 16;
 
 /// A profile's rule for one name, or a part of it.
@@ -21,35 +22,35 @@ struct Named<'a> {
     verdict: u32,
 }
 
-/// A profile whose names are looked up.
+/// A profile whose names have been looked up.
 pub(crate) struct Resolved<'a> {
     default: u32,
-    /// Calls newer than any that the profile knows do not exist.
+    /// Whether calls newer than the newest that the profile names fail with ENOSYS.
     hides_newer: bool,
-    /// In the order of the profile; those that say the same as the default are left out.
+    /// In the order of the profile, without those that have the default action.
     rules: Vec<Named<'a>>,
-    /// All names, for the newest of them.
+    /// The numbers of all names, to find the newest call.
     known: Vec<Numbers>,
-    /// Names that no machine has, each once, in order.
+    /// Names that no architecture has, each once, in order.
     pub(crate) unknown: Vec<&'a str>,
 }
 
-/// If all conditions hold, then the verdict.
+/// A verdict that applies if all conditions hold.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Rule<'a> {
     pub(crate) conditions: Cow<'a, [SeccompCondition]>,
     pub(crate) verdict: u32,
 }
 
-/// What happens to a call: the first rule that matches, or else the last word.
+/// The decision for a call: the verdict of the first rule that matches, or else `otherwise`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Decision<'a> {
-    /// None has no conditions.
+    /// Each of them has conditions.
     pub(crate) rules: Vec<Rule<'a>>,
     pub(crate) otherwise: u32,
 }
 
-/// The same decision from a first number up to the next range's.
+/// A range of numbers with one decision: from `first` up to the `first` of the next range.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Range<'a> {
     pub(crate) first: u32,
@@ -72,8 +73,8 @@ pub(crate) fn resolve(profile: &Seccomp) -> Result<Resolved<'_>, Error> {
     let default = verdict(profile.default_action);
     let mut resolved = Resolved {
         default,
-        // Calls newer than the profile are answered by ENOSYS if the default is an errno: a C
-        // library tries the older call after ENOSYS alone.
+        // If the default is an errno, calls newer than the profile fail with ENOSYS, since a C
+        // library falls back to an older call only after ENOSYS.
         hides_newer: matches!(profile.default_action, SeccompAction::Errno(_)),
         rules: Vec::new(),
         known: Vec::new(),
@@ -99,8 +100,8 @@ pub(crate) fn resolve(profile: &Seccomp) -> Result<Resolved<'_>, Error> {
 }
 
 impl<'a> Resolved<'a> {
-    /// Two conditions on one argument were alternatives before there was an "and", and still are:
-    /// then each condition is a rule of its own.
+    /// Two conditions on one argument are alternatives, not a conjunction: old versions of
+    /// libseccomp had no conjunction. Then each condition becomes a rule of its own.
     fn add(
         &mut self,
         numbers: Numbers,
@@ -108,7 +109,7 @@ impl<'a> Resolved<'a> {
         conditions: &'a [SeccompCondition],
         verdict: u32,
     ) {
-        // Otherwise it would hide a later rule that says something else.
+        // A rule with the default action would hide a later rule with another one.
         if verdict == self.default {
             return;
         }
@@ -129,10 +130,10 @@ impl<'a> Resolved<'a> {
         self.rules.extend(conditions.chunks(chunk).map(named));
     }
 
-    /// All numbers of the machine, in ascending ranges that begin at its lowest.
+    /// The decisions for all numbers of the ABI, as ascending ranges from its lowest number.
     pub(crate) fn ranges(&self, abi: Abi) -> Vec<Range<'_>> {
-        let mut rules = self.of_machine(abi);
-        // Stable: what was added first stays first.
+        let mut rules = self.of_abi(abi);
+        // The sort is stable, so the order of the profile is kept.
         rules.sort_by_key(|(number, _)| *number);
         let mut ranges = Ranges(Vec::new());
         let mut next = Some(abi.number_bit());
@@ -157,7 +158,7 @@ impl<'a> Resolved<'a> {
         }
     }
 
-    fn of_machine(&self, abi: Abi) -> Vec<(u32, Rule<'_>)> {
+    fn of_abi(&self, abi: Abi) -> Vec<(u32, Rule<'_>)> {
         let mut rules = Vec::with_capacity(self.rules.len());
         for named in &self.rules {
             if let Some(number) = named.numbers.of(abi) {
@@ -188,7 +189,7 @@ impl<'a> Resolved<'a> {
         rules
     }
 
-    /// The newest call of the machine that the profile names, where newer ones are to be hidden.
+    /// The newest call of the ABI that the profile names, if newer ones are to be hidden.
     fn newest(&self, abi: Abi) -> Option<u32> {
         let numbers = self.known.iter().filter_map(|numbers| numbers.of(abi));
         numbers
@@ -205,8 +206,8 @@ fn is_repeated(conditions: &[SeccompCondition]) -> bool {
     })
 }
 
-/// A rule without conditions beats those that have some, whichever stands first, and of several
-/// without the first one counts: so it is with libseccomp, and profiles rely on it.
+/// As with libseccomp, on which profiles rely: a rule without conditions takes precedence over
+/// rules with conditions, whichever comes first, and of several without the first applies.
 fn decide(rules: Vec<Rule<'_>>, default: u32) -> Decision<'_> {
     match rules.iter().find(|rule| rule.conditions.is_empty()) {
         Some(always) => Decision::always(always.verdict),
@@ -217,7 +218,7 @@ fn decide(rules: Vec<Rule<'_>>, default: u32) -> Decision<'_> {
     }
 }
 
-/// Ranges of which no two neighbours are equal.
+/// Ranges of which no two adjacent ones have the same decision.
 struct Ranges<'a>(Vec<Range<'a>>);
 
 impl<'a> Ranges<'a> {
@@ -227,7 +228,7 @@ impl<'a> Ranges<'a> {
         }
     }
 
-    /// Numbers above `newest`, up to `last`, become calls that do not exist. None has a rule.
+    /// Makes numbers above `newest`, up to `last`, fail with ENOSYS. None of them has a rule.
     fn hide(self, newest: u32, last: u32, default: u32) -> Vec<Range<'a>> {
         let mut hidden = Ranges(Vec::with_capacity(self.0.len() + 2));
         let (below, above): (Vec<_>, Vec<_>) =

@@ -1,13 +1,14 @@
-//! System calls by name: the kernel's numbers on each machine, from `syscalls.tbl`.
+//! System calls by name, with their numbers on each architecture, from `syscalls.tbl`.
 
 use super::abi::Abi;
 
-/// Made by `examples/generate_table.rs`; a line a name, sorted, a column an [`Abi`].
+/// Made by `examples/generate_table.rs`: one line for each name, sorted, with one column for each
+/// [`Abi`].
 const TEXT: &str = include_str!("syscalls.tbl");
 
-/// The names, ready to be looked up.
+/// The table, ready for lookups.
 pub(crate) struct Table {
-    /// A name and the text of its columns.
+    /// Each name with the text of its columns.
     lines: Vec<(&'static str, &'static str)>,
 }
 
@@ -23,7 +24,7 @@ impl Table {
         }
     }
 
-    /// `None` for a name that no machine has.
+    /// `None` for a name that no architecture has.
     pub(crate) fn find(&self, name: &str) -> Option<Numbers> {
         let place = self.lines.binary_search_by(|line| line.0.cmp(name)).ok()?;
         self.lines.get(place).map(|line| Numbers(line.1))
@@ -31,7 +32,7 @@ impl Table {
 }
 
 impl Numbers {
-    /// The number as the machine's processes use it; `None` where they have no such call.
+    /// The number in a call of this ABI; `None` if it has no such call.
     pub(crate) fn of(self, abi: Abi) -> Option<u32> {
         let column = self.0.split(' ').nth(abi.column())?;
         Some(column.parse::<u32>().ok()? | abi.number_bit())

@@ -1,8 +1,8 @@
-//! What a filter returns: `SECCOMP_RET_…` of linux/seccomp.h.
+//! Return values of a filter: `SECCOMP_RET_…` of linux/seccomp.h.
 
 use coracle_bundle::SeccompAction;
 
-/// Of the process, not of the thread alone: what is left of a process whose thread vanished hangs.
+/// Kills the whole process: if only one thread is killed, the others may wait for it for ever.
 pub(crate) const KILL_PROCESS: u32 = 0x8000_0000;
 
 /// `SECCOMP_RET_USER_NOTIF`.
@@ -11,10 +11,10 @@ pub(crate) const NOTIFY: u32 = 0x7fc0_0000;
 const ERRNO: u32 = 0x0005_0000;
 const ENOSYS: u32 = 38;
 
-/// The call does not exist.
+/// The call fails with ENOSYS, as if it did not exist.
 pub(crate) const NO_SUCH_CALL: u32 = ERRNO | ENOSYS;
 
-/// Of a filter's return value, what is the action and not its data: `SECCOMP_RET_ACTION_FULL`.
+/// The part of a return value that is the action, not its data: `SECCOMP_RET_ACTION_FULL`.
 pub(crate) const ACTION: u32 = 0xffff_0000;
 
 /// The return value of an action.
@@ -31,7 +31,7 @@ pub(crate) fn verdict(action: SeccompAction) -> u32 {
     }
 }
 
-/// The action in words.
+/// The action, for messages.
 pub(crate) fn describe(verdict: u32) -> String {
     let data = verdict & !ACTION;
     match verdict & ACTION {
