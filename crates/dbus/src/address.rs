@@ -1,4 +1,4 @@
-//! Where a bus listens: D-Bus Specification § Server Addresses.
+//! The addresses of a bus: D-Bus Specification § Server Addresses.
 
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ pub(crate) enum Endpoint {
     Abstract(Vec<u8>),
 }
 
-/// The sockets of a list of addresses, in order; other transports are left out.
+/// The Unix sockets in a list of addresses, in order; other transports are skipped.
 pub(crate) fn endpoints(addresses: &str) -> Vec<Endpoint> {
     addresses.split(';').filter_map(endpoint).collect()
 }
@@ -32,7 +32,7 @@ fn endpoint(address: &str) -> Option<Endpoint> {
     })
 }
 
-/// `%2f` is a slash.
+/// Decodes the escapes of an address, such as `%2f` for a slash.
 fn unescape(text: &str) -> Option<Vec<u8>> {
     let mut parts = text.split('%');
     let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();

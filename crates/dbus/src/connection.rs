@@ -1,4 +1,4 @@
-//! One conversation: connect, be let in, call, wait for signals.
+//! A connection: connecting, authentication, method calls, signals.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -15,27 +15,27 @@ use crate::address::{Endpoint, endpoints};
 use crate::message::{self, FIXED, Message, Type};
 use crate::{Error, Result, Value};
 
-/// Signals that wait to be fetched: more than a manager's jobs within the time of a call.
+/// How many unread signals are kept: more than the jobs of a systemd manager during one call.
 const SIGNALS_MAX: usize = 4096;
-/// Longer than any line of the authentication.
+/// The limit on a line of the authentication protocol, longer than any valid line.
 const LINE_MAX: usize = 4096;
 
 const DAEMON: &str = "org.freedesktop.DBus";
 const DAEMON_PATH: &str = "/org/freedesktop/DBus";
 
-/// Where to connect, and to whom.
+/// The address of a bus or service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bus {
     /// A list of D-Bus addresses: `unix:path=/run/dbus/system_bus_socket`.
     pub address: String,
-    /// Who listens there.
+    /// The kind of peer at this address.
     pub peer: Peer,
 }
 
-/// Who is at the other end.
+/// The kind of peer at the other end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peer {
-    /// A message bus, which hands messages on by their destination.
+    /// A message bus, which routes messages by their destination.
     Daemon,
     /// The service itself.
     Service,
@@ -56,16 +56,16 @@ pub struct Call<'a> {
     pub body: &'a [Value],
 }
 
-/// The answer to a call.
+/// The reply to a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
     /// Its values.
     pub values: Vec<Value>,
-    /// The sender's name, which the bus guarantees; empty without a bus.
+    /// The sender's name, set by the bus; empty without a bus.
     pub sender: String,
 }
 
-/// A signal to listen to.
+/// A signal to subscribe to.
 #[derive(Clone, Copy, Debug)]
 pub struct Topic<'a> {
     /// The service's name on the bus.
@@ -78,7 +78,7 @@ pub struct Topic<'a> {
     pub member: &'a str,
 }
 
-/// A signal that came.
+/// A signal that was received.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Signal {
     /// Its values.
@@ -93,12 +93,12 @@ pub struct Connection {
     socket: OwnedFd,
     peer: Peer,
     serial: u32,
-    /// Interface and member of the signals that are listened to; others are dropped.
+    /// Interface and member of the signals that are subscribed to; others are dropped.
     topic: Option<(String, String)>,
     signals: VecDeque<Message>,
 }
 
-/// The end of an operation.
+/// The deadline of an operation.
 #[derive(Clone, Copy, Debug)]
 struct Limit {
     end: Instant,
@@ -106,17 +106,18 @@ struct Limit {
 }
 
 impl Connection {
-    /// Connects to the first socket of the bus that listens, and is let in as who we are.
+    /// Connects to the first socket of the bus that accepts, and authenticates as the process's own
+    /// user.
     ///
     /// # Errors
-    /// An address that is none; the kernel's, or the peer's refusal.
+    /// An unusable address, the kernel's errno, or the peer's refusal.
     pub fn open(bus: &Bus, limit: Duration) -> Result<Self> {
         let limit = Limit::of(limit);
         let mut result = Err(Error::Address {
             address: bus.address.clone(),
         });
         for endpoint in endpoints(&bus.address) {
-            result = dial(&endpoint, limit).map_err(|errno| Error::Connect {
+            result = connect_to(&endpoint, limit).map_err(|errno| Error::Connect {
                 address: bus.address.clone(),
                 errno,
             });
@@ -138,16 +139,16 @@ impl Connection {
         Ok(connection)
     }
 
-    /// Sends the call and waits for its answer. Signals that come meanwhile are kept.
+    /// Sends the call and waits for its reply. Signals that arrive meanwhile are kept.
     ///
     /// # Errors
-    /// [`Error::Answer`] if the other side refuses; a limit that passes.
+    /// [`Error::Answer`] if the peer replies with an error; [`Error::Late`].
     pub fn call(&mut self, call: &Call, limit: Duration) -> Result<Reply> {
         self.call_until(call, Limit::of(limit))
     }
 
-    /// Listens to this signal from now on, and to no other: a daemon needs a match rule, a service
-    /// sends all of its own.
+    /// Subscribes to this signal, in place of any other. A bus needs a match rule; a service sends
+    /// all its signals.
     ///
     /// # Errors
     /// As for [`Connection::call`].
@@ -169,10 +170,10 @@ impl Connection {
         self.call_daemon("AddMatch", &[Value::Text(rule)], Limit::of(limit))
     }
 
-    /// The next signal that is listened to, in the order in which they came.
+    /// The next signal that is subscribed to, in order of arrival.
     ///
     /// # Errors
-    /// A limit that passes; a connection that breaks.
+    /// [`Error::Late`], or a connection that breaks.
     pub fn signal(&mut self, limit: Duration) -> Result<Signal> {
         let limit = Limit::of(limit);
         let message = loop {
@@ -229,7 +230,7 @@ impl Connection {
         }
     }
 
-    /// Keeps a signal that is subscribed to.
+    /// Queues the message if it is a signal that is subscribed to.
     fn keep(&mut self, message: Message) -> Result<()> {
         let is_wanted = self.topic.as_ref().is_some_and(|(interface, member)| {
             message.interface == *interface && message.member == *member
@@ -244,8 +245,8 @@ impl Connection {
         Ok(())
     }
 
-    /// The mechanism EXTERNAL with an empty identity: the kernel shows the other side who we are,
-    /// by its own user namespace, of which we may not know.
+    /// Uses the mechanism EXTERNAL with an empty identity. The peer takes the user id from the
+    /// kernel, in its own user namespace, where it may differ from the one that this process sees.
     fn authenticate(&mut self, address: &str, limit: Limit) -> Result<()> {
         self.send(b"\0AUTH EXTERNAL\r\nDATA\r\n", limit)?;
         let mut received = Vec::new();
@@ -324,14 +325,14 @@ impl Connection {
     }
 }
 
-fn dial(endpoint: &Endpoint, limit: Limit) -> nix::Result<OwnedFd> {
+fn connect_to(endpoint: &Endpoint, limit: Limit) -> nix::Result<OwnedFd> {
     let address = match endpoint {
         Endpoint::Path(path) => UnixAddr::new(path)?,
         Endpoint::Abstract(name) => UnixAddr::new_abstract(name)?,
     };
     let (family, flags) = (AddressFamily::Unix, SockFlag::SOCK_CLOEXEC);
     let socket = socket(family, SockType::Stream, flags, None)?;
-    // A full queue of the listener would hold connect(2) for good.
+    // With a full queue of the listener, connect(2) would block for ever.
     let left = limit.left().map_err(|_| Errno::ETIMEDOUT)?;
     setsockopt(&socket, SendTimeout, &left)?;
     connect(socket.as_raw_fd(), &address)?;
@@ -341,7 +342,7 @@ fn dial(endpoint: &Endpoint, limit: Limit) -> nix::Result<OwnedFd> {
 fn refusal(message: &Message) -> Error {
     let values = message.values().unwrap_or_default();
     let text = values.first().and_then(Value::text).unwrap_or("refused");
-    // One line, whatever the other side makes of it.
+    // The peer's text, on one line.
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     Error::Answer {
         name: message.error_name.clone(),
@@ -355,7 +356,7 @@ impl Limit {
         Self { end, whole }
     }
 
-    /// What is left for one system call: never zero, which would be for ever.
+    /// The time left for one system call; never zero, which would mean no limit.
     fn left(self) -> Result<TimeVal> {
         let left = self.end.saturating_duration_since(Instant::now());
         if left.is_zero() {

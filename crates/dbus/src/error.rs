@@ -1,15 +1,15 @@
-//! Why a conversation on the bus failed.
+//! Errors of a connection.
 
 use coracle_text::errno_text;
 use nix::errno::Errno;
 
-/// A failure of connecting or of a call: one lower-case line.
+/// A failure to connect or of a call. Its text is one line in lower case.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// The address is of a transport that is not supported, or is none.
+    /// The address is malformed or of an unsupported transport.
     #[error("{address}: not a usable D-Bus address")]
     Address {
-        /// As given.
+        /// The address.
         address: String,
     },
     /// The socket could not be connected.
@@ -20,7 +20,7 @@ pub enum Error {
         /// The kernel's answer.
         errno: Errno,
     },
-    /// The other side does not let us in.
+    /// The peer refused the authentication.
     #[error("{address}: access refused: {answer}")]
     Refused {
         /// The address.
@@ -36,16 +36,16 @@ pub enum Error {
         /// The kernel's answer.
         errno: Errno,
     },
-    /// No answer came in time.
+    /// No reply came within the limit.
     #[error("no answer within {seconds} s")]
     Late {
         /// The limit.
         seconds: u64,
     },
-    /// The other side is gone.
+    /// The peer closed the connection.
     #[error("the D-Bus connection was closed")]
     Closed,
-    /// What arrived is no message.
+    /// A received message violates the protocol.
     #[error("malformed D-Bus message: {problem}")]
     Malformed {
         /// What is wrong with it.
@@ -57,12 +57,12 @@ pub enum Error {
         /// What is wrong with it.
         problem: &'static str,
     },
-    /// The other side answered with an error.
+    /// The peer replied with an error.
     #[error("{text} ({name})")]
     Answer {
-        /// `org.freedesktop.systemd1.NoSuchUnit`.
+        /// The error's name, such as `org.freedesktop.systemd1.NoSuchUnit`.
         name: String,
-        /// Its text for people.
+        /// The error's text.
         text: String,
     },
 }
@@ -79,14 +79,14 @@ impl Error {
         Self::Unsendable { problem }
     }
 
-    /// Whether there was nobody to connect to.
+    /// Whether the socket does not exist.
     #[must_use]
     pub fn is_absence(&self) -> bool {
         let absent = |errno: &Errno| matches!(errno, Errno::ENOENT | Errno::ENOTDIR);
         matches!(self, Self::Connect { errno, .. } if absent(errno))
     }
 
-    /// Whether the other side answered with this error.
+    /// Whether the peer replied with this error.
     #[must_use]
     pub fn is(&self, error: &str) -> bool {
         matches!(self, Self::Answer { name, .. } if name == error)

@@ -1,8 +1,8 @@
-//! What arrives on the bus, for fuzzing.
+//! The parser of received messages, for fuzzing.
 
 use crate::message;
 
-/// Reads a message as the socket delivers it: the fixed part, and as much as that announces.
+/// Parses a message as it is received: the fixed part, and the length that it announces.
 pub fn message(bytes: &[u8]) {
     let Some((fixed, rest)) = bytes.split_first_chunk() else {
         return;

@@ -1,10 +1,10 @@
-//! Types of values, and their text: D-Bus Specification § Type System.
+//! Types of values, and their signatures: D-Bus Specification § Type System.
 
 use std::fmt;
 
 use crate::{Error, Result};
 
-/// Deeper than anything that systemd takes or sends.
+/// The limit on nesting: deeper than any value that systemd uses.
 pub(crate) const DEPTH_MAX: usize = 16;
 /// The specification's limit on a signature.
 const SIGNATURE_MAX: usize = 255;
@@ -46,7 +46,7 @@ impl Kind {
     /// The types that a signature lists.
     ///
     /// # Errors
-    /// A text that is none, is nested too deep, or names dictionaries or descriptors.
+    /// An invalid signature, one nested too deep, or one with dictionaries or descriptors.
     pub fn list(signature: &str) -> Result<Vec<Self>> {
         if signature.len() > SIGNATURE_MAX {
             return Err(Error::malformed("a signature is too long"));
@@ -59,10 +59,10 @@ impl Kind {
         Ok(kinds)
     }
 
-    /// The type that a signature of exactly one names.
+    /// The type of a signature that has exactly one.
     ///
     /// # Errors
-    /// As for [`Kind::list`], and any other number of types.
+    /// Those of [`Kind::list`], and any other number of types.
     pub fn one(signature: &str) -> Result<Self> {
         match <[Self; 1]>::try_from(Self::list(signature)?) {
             Ok([kind]) => Ok(kind),
@@ -70,7 +70,7 @@ impl Kind {
         }
     }
 
-    /// What the position of a value of this type is a multiple of.
+    /// The alignment of a value of this type in a message, in bytes.
     pub(crate) fn alignment(&self) -> usize {
         match self {
             Self::Byte | Self::Signature | Self::Variant => 1,

@@ -1,5 +1,6 @@
-//! As much of D-Bus as talking to systemd takes: one connection, calls that wait for their answer,
-//! and signals. D-Bus Specification § Type System, § Message Protocol, § Authentication Protocol.
+//! The part of D-Bus that coracle needs to control systemd: a connection, method calls that wait
+//! for their reply, and signals. D-Bus Specification § Type System, § Message Protocol, §
+//! Authentication Protocol.
 //!
 //! ```no_run
 //! use std::time::Duration;
@@ -21,11 +22,11 @@
 //! ```
 //!
 //! # Invariants
-//! - No thread, no signal handler, no global: a connection is a socket and two buffers.
-//! - Every read and write ends at the limit that the caller gives.
-//! - What arrives is hostile until decoded: lengths are bounded before memory is taken, nesting is
-//!   bounded, and text is UTF-8 without NUL. Nothing panics.
-//! - Absent: dictionaries, floating point, descriptors in messages, serving calls.
+//! - No thread, no signal handler and no global state: a connection is a socket and its buffers.
+//! - Every read and write ends at the caller's time limit.
+//! - A received message may be hostile: lengths are checked before memory is allocated, nesting is
+//!   bounded, and text must be UTF-8 without NUL. Nothing panics.
+//! - Not implemented: dictionaries, floating point, descriptors in messages, serving calls.
 
 mod address;
 mod connection;

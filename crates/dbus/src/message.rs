@@ -3,8 +3,8 @@
 use crate::wire::{MESSAGE_MAX, Order, Reader, Writer};
 use crate::{Error, Kind, Result, Value};
 
-/// What comes before the header fields: byte order, type, flags, version, length of the body,
-/// serial, length of the fields.
+/// The length of the fixed part before the header fields: byte order, type, flags, version, length
+/// of the body, serial, length of the fields.
 pub(crate) const FIXED: usize = 16;
 
 const METHOD_CALL: u8 = 1;
@@ -22,17 +22,17 @@ mod field {
     pub(super) const SIGNATURE: u8 = 8;
 }
 
-/// What a message is.
+/// The type of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Type {
     Return,
     Error,
     Signal,
-    /// Nothing for us: a call of ours, or of a later protocol.
+    /// A method call, or a type of a later protocol version: ignored.
     Other,
 }
 
-/// A message that arrived.
+/// A received message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Message {
     pub(crate) kind: Type,
@@ -47,7 +47,7 @@ pub(crate) struct Message {
     order: Order,
 }
 
-/// A method call as bytes. An empty destination is left out, as on a connection without a daemon.
+/// Encodes a method call. An empty destination is left out: a connection without a bus has none.
 pub(crate) fn encode_call(
     serial: u32,
     (destination, path): (&str, &str),
@@ -64,13 +64,13 @@ pub(crate) fn encode_call(
         (field::DESTINATION, destination.into()),
         (field::SIGNATURE, Value::Signature(signature)),
     ];
-    let given = |value: &Value| match value {
+    let is_present = |value: &Value| match value {
         Value::Text(text) | Value::Signature(text) => !text.is_empty(),
         _ => true,
     };
     let fields = named
         .into_iter()
-        .filter(|(_, value)| given(value))
+        .filter(|(_, value)| is_present(value))
         .map(|(number, value)| {
             Value::Struct(vec![Value::Byte(number), Value::Variant(Box::new(value))])
         })
@@ -90,7 +90,7 @@ pub(crate) fn encode_call(
     Ok(message.bytes)
 }
 
-/// How many bytes come after the fixed part.
+/// The number of bytes that follow the fixed part.
 pub(crate) fn rest_of(fixed: &[u8; FIXED]) -> Result<usize> {
     let order = order(fixed)?;
     let [_, _, _, version, ..] = *fixed;
@@ -111,7 +111,7 @@ pub(crate) fn rest_of(fixed: &[u8; FIXED]) -> Result<usize> {
     }
 }
 
-/// The message of a fixed part and as many bytes as [`rest_of`] returns.
+/// Decodes a message from its fixed part and as many bytes as [`rest_of`] returned.
 pub(crate) fn decode(fixed: &[u8; FIXED], rest: &[u8]) -> Result<Message> {
     let order = order(fixed)?;
     let [_, kind, ..] = *fixed;
@@ -138,7 +138,7 @@ pub(crate) fn decode(fixed: &[u8; FIXED], rest: &[u8]) -> Result<Message> {
         body: body.to_vec(),
         order,
     };
-    // Behind the fixed part's 16 bytes a structure needs no padding.
+    // The fields start at offset 16, so the first structure needs no padding.
     let mut reader = Reader::new(fields, order);
     while !reader.is_at_end() {
         reader.align(8)?;
@@ -158,7 +158,7 @@ fn order(fixed: &[u8; FIXED]) -> Result<Order> {
 }
 
 impl Message {
-    /// Takes over one header field; unknown ones are to be ignored.
+    /// Stores one header field. The specification requires that unknown ones are ignored.
     fn set(&mut self, number: u8, value: &Value) {
         let slot = match number {
             field::PATH => &mut self.path,
@@ -180,7 +180,7 @@ impl Message {
         }
     }
 
-    /// Its values.
+    /// The values of the body.
     pub(crate) fn values(&self) -> Result<Vec<Value>> {
         let kinds = Kind::list(&self.signature)?;
         Reader::new(&self.body, self.order).values(&kinds)

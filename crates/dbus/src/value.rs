@@ -1,4 +1,4 @@
-//! Values as they travel.
+//! Values of messages.
 
 use std::fmt;
 
@@ -31,7 +31,7 @@ pub enum Value {
     Signature(String),
     /// `v`
     Variant(Box<Value>),
-    /// `aT`: the type is there for an empty one.
+    /// `aT`, with the type of its elements, which an empty array needs.
     Array(Kind, Vec<Value>),
     /// `(TT…)`: at least one member.
     Struct(Vec<Value>),
@@ -68,7 +68,7 @@ impl Value {
         }
     }
 
-    /// What a variant holds; other values themselves.
+    /// The value in a variant; any other value itself.
     #[must_use]
     pub fn inner(&self) -> &Self {
         match self {
@@ -84,7 +84,7 @@ impl From<&str> for Value {
     }
 }
 
-/// For people: `[1, 2]`, `('a', true)`.
+/// For messages: `[1, 2]`, `('a', true)`.
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let list = |f: &mut fmt::Formatter<'_>, values: &[Self]| {

@@ -3,7 +3,8 @@
 use crate::kind::DEPTH_MAX;
 use crate::{Error, Kind, Result, Value};
 
-/// More than any message to or from systemd. The specification allows 128 MiB.
+/// The limit on a message: more than any message to or from systemd. The specification allows 128
+/// MiB.
 pub(crate) const MESSAGE_MAX: usize = 1 << 20;
 
 /// Byte order of a message.
@@ -13,14 +14,14 @@ pub(crate) enum Order {
     Big,
 }
 
-/// Bytes under construction, little end first.
+/// A message under construction, in little endian.
 #[derive(Debug, Default)]
 pub(crate) struct Writer {
     pub(crate) bytes: Vec<u8>,
 }
 
 impl Writer {
-    /// Fills up with zeros to a multiple of `alignment`.
+    /// Pads with zeros to a multiple of `alignment`.
     pub(crate) fn align(&mut self, alignment: usize) {
         let length = self.bytes.len().next_multiple_of(alignment);
         self.bytes.resize(length, 0);
@@ -31,7 +32,7 @@ impl Writer {
         self.bytes.extend(number.to_le_bytes());
     }
 
-    /// All values, one after the other.
+    /// Appends the values in order.
     pub(crate) fn values(&mut self, values: &[Value]) -> Result<()> {
         values
             .iter()
@@ -102,7 +103,7 @@ impl Writer {
         Ok(())
     }
 
-    /// The length counts from the first value, not from the padding before it.
+    /// The length of an array does not include the padding before its first value.
     fn array(&mut self, of: &Kind, values: &[Value], depth: usize) -> Result<()> {
         let place = self.bytes.len();
         self.u32(0);
@@ -129,7 +130,7 @@ fn length(bytes: usize) -> Result<u32> {
     }
 }
 
-/// Bytes to read from: never beyond their end.
+/// Reads values from bytes; never beyond their end.
 #[derive(Debug)]
 pub(crate) struct Reader<'a> {
     bytes: &'a [u8],
@@ -138,7 +139,7 @@ pub(crate) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// `bytes` begin at a multiple of 8 of their message, as every body does.
+    /// `bytes` must begin at a multiple of 8 in the message, as every body does.
     pub(crate) fn new(bytes: &'a [u8], order: Order) -> Self {
         Self {
             bytes,
@@ -151,7 +152,7 @@ impl<'a> Reader<'a> {
         self.at >= self.bytes.len()
     }
 
-    /// A value of each type, and nothing after them.
+    /// Reads one value of each type; bytes after them are an error.
     pub(crate) fn values(&mut self, kinds: &[Kind]) -> Result<Vec<Value>> {
         let values = kinds
             .iter()
@@ -164,7 +165,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Skips the padding before a value that stands at a multiple of `alignment`.
+    /// Skips the padding before a value of this alignment.
     pub(crate) fn align(&mut self, alignment: usize) -> Result<()> {
         let padding = self.at.next_multiple_of(alignment).saturating_sub(self.at);
         if self.take(padding)?.iter().any(|byte| *byte != 0) {
@@ -274,7 +275,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// `/`, `/a/b_1`.
+/// Whether it is a valid object path, such as `/` or `/a/b_1`.
 fn is_path(path: &str) -> bool {
     let is_name = |name: &str| {
         let mut bytes = name.bytes();
