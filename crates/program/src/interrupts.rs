@@ -1,4 +1,4 @@
-//! Signals to the runtime while a program, or init, takes its time.
+//! Signals to the runtime while it waits for a program or for init.
 
 use coracle_sys::may_be_ignored;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
@@ -6,29 +6,30 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use std::cell::Cell;
 use std::os::fd::{AsFd, BorrowedFd};
 
-/// By these a user, a terminal that closes or a service manager ends a command.
+/// The signals by which a user, a closing terminal or a service manager ends a command.
 const ENDING: [Signal; 3] = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM];
 
-/// The signals that would end this process, queued instead: what was made can be taken back then.
+/// Queues the signals that would end this process, so that it can undo what it has made before it
+/// ends.
 ///
-/// They end waits. Dropped, it lets later ones act again as before.
+/// A queued signal ends a wait. When the value is dropped, later signals act as before.
 #[derive(Debug)]
 pub struct Interrupts {
     queue: SignalFd,
     before: SigSet,
     first: Cell<Option<Signal>>,
     count: Cell<u32>,
-    /// Number of signals that end a wait.
+    /// How many signals it takes to end a wait.
     needed: Cell<u32>,
     is_handed_over: bool,
 }
 
 impl Interrupts {
-    /// Queues the signals from here on, but for those that the caller has us ignore: a shell does
-    /// so with a command in the background, and nohup(1).
+    /// Queues the signals from now on. Signals that the process inherited as ignored stay ignored:
+    /// a shell does this for a command in the background, and so does nohup(1).
     ///
     /// # Errors
-    /// No descriptor is left.
+    /// The process is at its limit of descriptors.
     pub fn catch() -> nix::Result<Self> {
         coracle_sys::note_ignored_signals();
         let ours = ENDING.into_iter();
@@ -47,15 +48,15 @@ impl Interrupts {
         })
     }
 
-    /// What is done from here on is not to be left half done, such as taking back: only another
-    /// signal than the first ends a wait.
+    /// From now on the first signal does not end a wait; a second one does. For work such as undo
+    /// that should not be interrupted halfway.
     pub fn spare_first(&self) {
         self.end_waits();
         self.count.set(self.count.get().min(1));
         self.needed.set(2);
     }
 
-    /// Takes the signals that have come; whether they end a wait. Takes no heap.
+    /// Reads the queued signals and returns whether they end a wait. Does not allocate.
     pub fn end_waits(&self) -> bool {
         while let Ok(Some(info)) = self.queue.read_signal() {
             let number = i32::try_from(info.ssi_signo).unwrap_or_default();
@@ -66,12 +67,12 @@ impl Interrupts {
         self.count.get() >= self.needed.get()
     }
 
-    /// Leaves those that come from here on, and those not yet taken, to another queue of theirs.
+    /// Ends this queue, but leaves unread and later signals blocked, for another queue.
     pub fn hand_over(mut self) {
         self.is_handed_over = true;
     }
 
-    /// The first signal that has come.
+    /// The first signal that was received.
     #[must_use]
     pub fn signal(&self) -> Option<Signal> {
         self.end_waits();
@@ -87,8 +88,8 @@ impl AsFd for Interrupts {
 }
 
 impl Drop for Interrupts {
-    /// Drops signals that are pending: unblocked now, one would end the process before it has
-    /// reported the verb's failure, and would make a success look like one.
+    /// Discards pending signals. Unblocked now, one would end the process before it has reported
+    /// the failure of the verb, and would turn a success into a failure.
     fn drop(&mut self) {
         if !self.is_handed_over {
             self.end_waits();

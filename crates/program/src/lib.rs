@@ -10,11 +10,11 @@
 //!
 //! # Invariants
 //!
-//! * A program is over when its process is, not when its pipes are: what it leaves in the
-//!   background holds nobody up.
+//! * A program has ended when its process has, even if its pipes are still open: a process that it
+//!   left in the background does not delay the runtime.
 //! * A program that is ended early is killed with its process group.
-//! * [`start`] and [`wait`] without outputs take no heap: init runs its hooks by them.
-//! * No policy: nothing here knows hooks, plugins or containers, or looks up `PATH`.
+//! * [`start`], and [`wait`] without outputs, do not allocate: init runs its hooks with them.
+//! * No policy: nothing here knows of hooks, plugins or containers, or searches `PATH`.
 
 mod input;
 mod interrupts;

@@ -1,18 +1,19 @@
-//! What a program prints.
+//! The output of a program.
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-/// Shown of what a program printed: the end, where the reason of a failure is. Half of what a log
-/// record holds, lest the record be cut, which is done at its end.
+/// How many bytes of a program's output a message shows: the last ones, since the reason of a
+/// failure comes last. A log record holds twice as many and is cut at its end, so this much is
+/// never cut.
 pub const SHOWN_BYTES: usize = 2048;
-/// Read in one go at most, so that a process that never stops writing does not hold us.
+/// The limit on one read, so that a process that never stops writing does not block the runtime.
 const READ_BYTES: usize = 32 * 1024;
 const CHUNK_BYTES: usize = 4096;
 
-/// The reading end of the pipe that a program writes to, and what it wrote. Whoever gives the other
-/// end away must read while waiting, for a full pipe stops the program.
+/// The reading end of the pipe that a program writes to, and its output so far. It must be read
+/// while waiting for the program, since a full pipe blocks the writer.
 #[derive(Debug)]
 pub struct Output {
     reader: OwnedFd,
@@ -21,28 +22,30 @@ pub struct Output {
     ended: bool,
 }
 
-/// What is kept of it.
+/// How much of the output is kept.
 #[derive(Clone, Copy, Debug)]
 enum Kept {
-    /// The last of it.
+    /// The last [`SHOWN_BYTES`].
     End,
-    /// All, up to so many bytes.
+    /// All of it, up to this many bytes.
     All(usize),
 }
 
 impl Output {
-    /// A new pipe whose last [`SHOWN_BYTES`] are kept: what to read from, and the program's end.
+    /// A new pipe of which the last [`SHOWN_BYTES`] are kept; returns the reading end and the
+    /// program's end.
     ///
     /// # Errors
     /// No descriptor is left.
     pub fn pipe() -> nix::Result<(Self, OwnedFd)> {
         let (reader, writer) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
-        // Of this end alone: a program expects writes that wait.
+        // Only for the reading end: programs expect blocking writes.
         fcntl(&reader, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
         Ok((Self::of(reader), writer))
     }
 
-    /// A new pipe of which all is kept: a program that writes more than `bytes` is ended.
+    /// A new pipe of which everything is kept. [`wait`](crate::wait) kills a program that writes
+    /// more than `bytes`.
     ///
     /// # Errors
     /// No descriptor is left.
@@ -63,7 +66,8 @@ impl Output {
         }
     }
 
-    /// Reads what is there, without waiting, and no more at once than 32 KiB or the limit.
+    /// Reads what is available without waiting, at most 32 KiB or, with a limit, one byte beyond
+    /// it.
     pub fn read(&mut self) {
         let most = match self.kept {
             Kept::End => READ_BYTES,
@@ -88,13 +92,13 @@ impl Output {
         }
     }
 
-    /// Nobody has the other end open any more: polling would return at once for ever.
+    /// Whether all writers have closed the pipe; polling it would then always return at once.
     #[must_use]
     pub fn is_ended(&self) -> bool {
         self.ended
     }
 
-    /// The limit, where more came than is to be kept.
+    /// The limit, if the output exceeds it.
     pub(crate) fn excess(&self) -> Option<usize> {
         match self.kept {
             Kept::All(limit) if self.bytes.len() > limit => Some(limit),
@@ -102,13 +106,13 @@ impl Output {
         }
     }
 
-    /// What was kept.
+    /// The bytes that were kept.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// Its end on one line.
+    /// The end of the output, on one line.
     #[must_use]
     pub fn text(&self) -> String {
         coracle_text::end(&self.bytes, SHOWN_BYTES)

@@ -1,4 +1,4 @@
-//! Starting a program as a child of ours that inherits nothing but three streams.
+//! Starting a program as a child that inherits only its three standard streams.
 
 use coracle_sys::{Call, Cause, Cloned, CloseRange, NamespaceFlags, Parentage, StringArray};
 use nix::errno::Errno;
@@ -8,25 +8,25 @@ use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout};
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-/// The status of a child that could not become the program: a shell's.
+/// The exit status of a child that could not execute the program, as in a shell.
 const NOT_STARTED: i32 = 127;
 
-/// What to execute, and with what.
+/// A program to execute, with its arguments and descriptors.
 #[derive(Clone, Copy, Debug)]
 pub struct Execution<'a> {
-    /// Not looked up anywhere.
+    /// The program's path; `PATH` is not searched.
     pub path: &'a CStr,
-    /// With `argv[0]`.
+    /// Its arguments, including `argv[0]`.
     pub arguments: &'a StringArray,
-    /// All of it.
+    /// Its whole environment, but for `added`.
     pub environment: &'a StringArray,
-    /// One variable more.
+    /// One more variable of the environment.
     pub added: Option<&'a CStr>,
     /// Becomes descriptor 0.
     pub stdin: BorrowedFd<'a>,
-    /// Becomes descriptor 1; without it the caller's stays.
+    /// Becomes descriptor 1; `None` keeps the caller's.
     pub stdout: Option<BorrowedFd<'a>>,
-    /// Becomes descriptor 2; without it the caller's stays.
+    /// Becomes descriptor 2; `None` keeps the caller's.
     pub stderr: Option<BorrowedFd<'a>>,
     /// Sent to the program when its parent ends.
     pub parent_death_signal: Option<Signal>,
@@ -37,19 +37,19 @@ pub struct Execution<'a> {
 pub struct Program {
     pid: Pid,
     pidfd: OwnedFd,
-    /// Where the child writes why it could not become the program; closed by the exec.
+    /// A pipe to which the child writes why it could not execute the program. The exec closes it.
     report: OwnedFd,
 }
 
-/// Clones a child with clone3(2), which becomes the program by execve(2).
+/// Clones a child with clone3(2), which executes the program by execve(2).
 ///
-/// It leads a session of its own, so it has no terminal of the caller's and a process group to
-/// kill; its signals are at their defaults with an empty mask, and no other descriptor passes.
-/// As of [`clone3`](coracle_sys::clone3), the caller has no other thread.
+/// The child leads a new session, so it has no controlling terminal and a process group of its own
+/// that can be killed. Its signals have their default actions and none is blocked; it inherits no
+/// other descriptor. As for [`clone3`](coracle_sys::clone3), the caller must have only one thread.
 ///
 /// # Errors
 ///
-/// The call that failed in the parent; [`Program::start_error`] has what fails in the child.
+/// The call that failed in the parent; [`Program::start_error`] returns what failed in the child.
 pub fn start(execution: &Execution<'_>) -> Result<Program, (Call, Errno)> {
     let parent = Pid::this();
     clone_program(NamespaceFlags::empty(), None, || {
@@ -57,12 +57,12 @@ pub fn start(execution: &Execution<'_>) -> Result<Program, (Call, Errno)> {
     })
 }
 
-/// Clones a child, into a cgroup if there is one, that becomes a program by `become_program`, which
-/// returns only with the reason why not and must not allocate.
+/// Clones a child, in `cgroup` if there is one, that calls `become_program`. It must not allocate,
+/// and returns only if it fails, with the cause.
 ///
 /// # Errors
 ///
-/// As of [`start`].
+/// Those of [`start`].
 pub fn clone_program(
     namespaces: NamespaceFlags,
     cgroup: Option<BorrowedFd<'_>>,
@@ -81,11 +81,11 @@ pub fn clone_program(
     }
 }
 
-/// Returns only with the reason why not.
+/// Returns only if it fails, with the cause.
 fn become_program(execution: &Execution<'_>, parent: Pid) -> Cause {
-    // We may have signals blocked, and our caller may have had some ignored: both outlive an exec.
+    // The runtime may block signals, and its caller may have ignored some: both survive an exec.
     coracle_sys::reset_signals();
-    if let Err(cause) = get_ready(execution, parent) {
+    if let Err(cause) = prepare(execution, parent) {
         return cause;
     }
     let (path, arguments) = (execution.path, execution.arguments);
@@ -97,7 +97,7 @@ fn become_program(execution: &Execution<'_>, parent: Pid) -> Cause {
     Cause::Call(Call::Exec, errno)
 }
 
-fn get_ready(execution: &Execution<'_>, parent: Pid) -> Result<(), Cause> {
+fn prepare(execution: &Execution<'_>, parent: Pid) -> Result<(), Cause> {
     if let Some(signal) = execution.parent_death_signal {
         coracle_sys::die_with_parent(parent, signal).map_err(Call::Prctl.failed())?;
     }
@@ -116,27 +116,28 @@ fn get_ready(execution: &Execution<'_>, parent: Pid) -> Result<(), Cause> {
 }
 
 impl Program {
-    /// The child's pid, which is its own until it is waited for.
+    /// The child's pid, which cannot be reused until [`wait`](crate::wait).
     #[must_use]
     pub fn pid(&self) -> Pid {
         self.pid
     }
 
-    /// Kills the whole group with SIGKILL and takes the status: a shell's child would go on
-    /// otherwise.
+    /// Kills the whole process group with SIGKILL, since a shell's child would run on otherwise,
+    /// and reaps the child.
     pub fn kill(&self) {
-        // Not yet waited for, so the number cannot be another group's. The process itself again, in
-        // case it had not come to make its group.
+        // The child is not yet reaped, so its pid cannot be that of another group. It is also
+        // killed by its pidfd, in case it has not yet made its group.
         let _ = killpg(self.pid, Signal::SIGKILL);
         let killed = coracle_sys::pidfd_send_signal(self.pidfd.as_fd(), nix::libc::SIGKILL);
-        // A set-uid program may be out of our reach: better a zombie than to wait for it.
+        // The runtime may not be allowed to kill a set-uid program. It then leaves a zombie, and
+        // does not wait.
         if killed != Err(Errno::EPERM) {
             let _ = coracle_sys::wait_exit(self.pidfd.as_fd());
         }
     }
 
-    /// What kept the child from becoming the program, once it has ended with status 127; `None` if
-    /// that status is the program's own.
+    /// Why the child could not execute the program, once it has exited with status 127; `None` if
+    /// the program itself returned that status.
     #[must_use]
     pub fn start_error(&self) -> Option<Cause> {
         let mut report = [0; Cause::LENGTH];

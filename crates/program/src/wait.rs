@@ -1,4 +1,4 @@
-//! A program's end, or the reason to end it.
+//! Waiting for a program, or ending it early.
 
 use crate::interrupts::Interrupts;
 use crate::output::Output;
@@ -10,20 +10,20 @@ use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-/// What ends a program early.
+/// The events that end a program early.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Limits<'a> {
-    /// How long it may take.
+    /// The longest time that it may run.
     pub timeout: Option<Duration>,
-    /// The pidfd of the container's init: what the program works on is gone when that is, and
-    /// whoever ended it may be waiting for us.
+    /// The pidfd of the container's init. Once init has ended, the program has nothing left to work
+    /// on, and the process that killed init may be waiting for this one.
     pub container: Option<BorrowedFd<'a>>,
-    /// Signals to us.
+    /// Signals to the runtime.
     pub interrupts: Option<&'a Interrupts>,
 }
 
 impl<'a> Limits<'a> {
-    /// Signals to us alone.
+    /// Only signals to the runtime.
     #[must_use]
     pub fn interrupted_by(interrupts: &'a Interrupts) -> Self {
         Self {
@@ -32,7 +32,7 @@ impl<'a> Limits<'a> {
         }
     }
 
-    /// Whether there is reason to start nothing any more.
+    /// Whether a signal demands that no further program is started.
     ///
     /// # Errors
     /// [`Failure::Interrupted`].
@@ -49,19 +49,19 @@ impl<'a> Limits<'a> {
 pub enum Failure {
     /// It did not start: no such file, not executable, not a program.
     Start(Errno),
-    /// It left with this status, not zero.
+    /// It exited with this status, not zero.
     Status(i32),
     /// This signal killed it.
     Signal(i32),
-    /// It took longer than it may, if the limit is known, and was killed.
+    /// It ran longer than the limit, if that is known, and was killed.
     TimeOut(Option<Duration>),
-    /// It printed more than this, and was killed.
+    /// It printed more than this many bytes, and was killed.
     TooLong(usize),
-    /// The container ended meanwhile, so the program was ended, too.
+    /// The container ended, so the program was killed.
     ContainerGone,
-    /// A signal came to us, so the program was killed.
+    /// The runtime received a signal, so the program was killed.
     Interrupted,
-    /// A call of ours failed.
+    /// A system call of the runtime failed.
     Call(Call, Errno),
 }
 
@@ -81,17 +81,17 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Waits for the program's own process alone: what it leaves in the background may keep the pipes
-/// open. Outputs, at most five, are read meanwhile, so that a full pipe stops nobody.
+/// Waits for the program's process only: processes that it left in the background may keep the
+/// pipes open. At most five outputs are read meanwhile, since a full pipe would block the program.
 ///
 /// # Errors
-/// How it failed. A program that was ended early is killed.
+/// How it failed. A program that has to end early is killed with its process group.
 pub fn wait(program: &Program, outputs: &mut [Output], limits: &Limits) -> Result<(), Failure> {
     let ended = await_end(program, outputs, limits);
     if ended.is_err() {
         program.kill();
     }
-    // What it wrote between our last look and its end.
+    // Output that was written between the last read and the program's end.
     outputs.iter_mut().for_each(Output::read);
     ended?;
     let status = coracle_sys::wait_exit(program.as_fd());
@@ -106,7 +106,7 @@ pub fn wait(program: &Program, outputs: &mut [Output], limits: &Limits) -> Resul
     }
 }
 
-/// Returns when the process has ended, not yet waited for.
+/// Returns when the process has ended, before it is reaped.
 fn await_end(program: &Program, outputs: &mut [Output], limits: &Limits) -> Result<(), Failure> {
     let deadline = limits
         .timeout
@@ -115,7 +115,7 @@ fn await_end(program: &Program, outputs: &mut [Output], limits: &Limits) -> Resu
         limits.check()?;
         let left = deadline.map(left_ms);
         let own = program.as_fd();
-        // Places without a descriptor repeat the program's pidfd.
+        // Unused entries repeat the program's pidfd.
         let mut watched = [own; 8];
         let open = outputs.iter().filter(|output| !output.is_ended());
         let others = [limits.container, limits.interrupts.map(AsFd::as_fd)];
@@ -138,11 +138,12 @@ fn await_end(program: &Program, outputs: &mut [Output], limits: &Limits) -> Resu
         if ready & 0b1 != 0 {
             return Ok(());
         }
-        // The kernel looks at one after the other, so the same process may have ended in between.
+        // Without a container this entry repeats the program's pidfd, and poll(2) checks the
+        // entries in order, so the program may have ended after the check of the first one.
         if ready & 0b10 != 0 && limits.container.is_some() {
             return Err(Failure::ContainerGone);
         }
-        // Also of a program that never stops writing.
+        // Checked here too, for a program that never stops writing.
         if left == Some(0) {
             return Err(Failure::TimeOut(limits.timeout));
         }
@@ -151,6 +152,6 @@ fn await_end(program: &Program, outputs: &mut [Output], limits: &Limits) -> Resu
 
 fn left_ms(end: Instant) -> u32 {
     let left = end.saturating_duration_since(Instant::now());
-    // Rounded up, so that zero means that the time is over.
+    // Rounded up, so that zero means that the limit has passed.
     u32::try_from(left.as_micros().div_ceil(1000)).unwrap_or(u32::MAX)
 }

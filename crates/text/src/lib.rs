@@ -1,4 +1,4 @@
-//! How messages show failures and what others wrote: errnos, causes, and foreign text on one line.
+//! The text of errnos and causes in messages, and text from other programs on one line.
 //!
 //! ```
 //! assert_eq!(coracle_text::one_line("no\troom\n\u{1b}[2J\n"), "no room\\n\\u{1b}[2J");
@@ -6,26 +6,26 @@
 //!
 //! # Invariants
 //!
-//! Pure: a text in, a text out. Nothing that comes out of here but for [`errno_text`]'s table has
-//! a control character, so it can neither forge a line of a log nor control a terminal.
+//! Pure functions of text. A result has no control character, so text from a container can neither
+//! forge a line of a log nor control a terminal.
 
 use coracle_sys::{Cause, ExitStatus};
 use nix::errno::Errno;
 
-/// The `PATH` of programs that have none, and where the runtime looks after the caller's own.
+/// The `PATH` of programs that have none. The runtime also searches it after its own `PATH`.
 pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// The errno's usual text, begun in lower case as Go does it, and its name: `permission denied
+/// The errno's usual text, beginning in lower case as in Go, and its name: `permission denied
 /// (EACCES)`. Engines match on these texts.
 ///
-/// `ENOENT` alone is `not found (ENOENT)`: engines read "no such file or directory" anywhere in a
-/// message as "the command is missing", so that text belongs to the lookup of the program alone.
+/// `ENOENT` is `not found (ENOENT)`: engines read "no such file or directory" anywhere in a message
+/// as "the command is missing", so only a failed lookup of the program may have that text.
 #[must_use]
 pub fn errno_text(errno: Errno) -> String {
     if errno == Errno::ENOENT {
         return "not found (ENOENT)".to_owned();
     }
-    // The C library's text, which the standard library ends with the number.
+    // The C library's text. The standard library appends the number.
     let text = std::io::Error::from_raw_os_error(errno as i32).to_string();
     let text = text.split(" (os error").next().unwrap_or_default();
     let mut letters = text.chars();
@@ -40,18 +40,18 @@ pub fn io_errno(error: &std::io::Error) -> Errno {
     error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
 }
 
-/// Makes `enum Check` of a crate: the checks of its own that can fail after the clone, each with
-/// the words for it, and `From<Check>` for [`Cause`]. A number means something in this crate only.
+/// Defines a crate's `enum Check`: the checks that can fail after the clone, each with its message,
+/// and `From<Check>` for [`Cause`]. The numbers have a meaning only in that crate.
 #[macro_export]
 macro_rules! checks {
     ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
-        /// A check of our own that failed where the kernel refused nothing.
+        /// A check of this crate that failed, as opposed to a system call.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[repr(u16)]
         pub(crate) enum Check { $($(#[$doc])* #[doc = $text] $name,)* }
 
         impl Check {
-            /// What the check with this number found.
+            /// The message for the check with this number.
             pub(crate) fn text(number: u16) -> &'static str {
                 let texts: &[&str] = &[$($text),*];
                 texts.get(usize::from(number)).copied().unwrap_or("internal error")
@@ -66,8 +66,8 @@ macro_rules! checks {
     };
 }
 
-/// A cause that init or another child reported: `mount: operation not permitted (EPERM)`. The words
-/// for a check are in its crate.
+/// A cause that init or another child reported: `mount: operation not permitted (EPERM)`. The
+/// message for a check is in its crate.
 #[must_use]
 pub fn cause_text(cause: Cause) -> String {
     match cause {
@@ -78,14 +78,14 @@ pub fn cause_text(cause: Cause) -> String {
     }
 }
 
-/// A foreign text on one line: without blanks at either end, a space for each tab, and control
+/// Text from another program on one line: trimmed, with a space for each tab and other control
 /// characters escaped.
 #[must_use]
 pub fn one_line(text: &str) -> String {
     escaped(text.trim())
 }
 
-/// The same with the blanks at both ends.
+/// Like [`one_line`], but not trimmed.
 #[must_use]
 pub fn escaped(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
@@ -99,8 +99,8 @@ pub fn escaped(text: &str) -> String {
     line
 }
 
-/// The beginning of a foreign text as [`one_line`]: so many of its characters, and `...` where
-/// there are more.
+/// The first `characters` characters of a text as in [`one_line`], followed by `...` if there are
+/// more.
 #[must_use]
 pub fn beginning(text: &str, characters: usize) -> String {
     let text = text.trim();
@@ -110,8 +110,8 @@ pub fn beginning(text: &str, characters: usize) -> String {
     }
 }
 
-/// The end of what a program printed as [`one_line`]: so many of its bytes, since the reason of a
-/// failure comes last.
+/// The last `bytes` bytes of a program's output as in [`one_line`]: the reason of a failure comes
+/// last.
 #[must_use]
 pub fn end(printed: &[u8], bytes: usize) -> String {
     let surplus = printed.len().saturating_sub(bytes);
