@@ -1,4 +1,4 @@
-//! How networks fail.
+//! Errors of networks and plugins.
 
 use coracle_sys::Call;
 use coracle_text::errno_text;
@@ -9,11 +9,11 @@ use std::path::PathBuf;
 use crate::plan::text::{joined, shown};
 use crate::plan::verb::Verb;
 
-/// What was attempted and why it did not come about, in one line.
+/// What was attempted and why it failed. Its text is one line.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A flag or an annotation requests what cannot be.
+    /// A flag or an annotation has an invalid value.
     #[error("{by}: {problem}")]
     Request {
         /// `--publish`, or `config.json: annotations["run.coracle.network.publish"]`.
@@ -26,9 +26,9 @@ pub enum Error {
     Unknown {
         /// The requested name.
         network: String,
-        /// Where configurations were looked for.
+        /// The directory of the configurations.
         dir: PathBuf,
-        /// What is wrong with a file there that could not be read: it may be the one meant.
+        /// The error of a file there that could not be read, since it may be the network's.
         broken: Option<String>,
     },
     /// Two files configure a network of the same name.
@@ -41,7 +41,7 @@ pub enum Error {
         /// The other.
         second: PathBuf,
     },
-    /// A configuration is not what the specification says.
+    /// A configuration violates the specification.
     #[error("{file:?}: {problem}")]
     Config {
         /// The file.
@@ -49,24 +49,24 @@ pub enum Error {
         /// The property and what was expected.
         problem: String,
     },
-    /// A folder or file of configurations cannot be read.
+    /// A directory or file of configurations cannot be read.
     #[error("{call} {path:?}: {}", errno_text(*.errno))]
     Read {
         /// What was attempted.
         call: &'static str,
-        /// On what.
+        /// The directory or file.
         path: PathBuf,
         /// The kernel's answer.
         errno: Errno,
     },
-    /// A plugin is in none of the folders.
+    /// No directory has the plugin.
     #[error("network {network}: plugin {}: not found in {}", shown(.plugin), joined(.dirs))]
     Missing {
         /// The network whose list names it.
         network: String,
         /// The plugin's type.
         plugin: String,
-        /// Where it was looked for.
+        /// The directories that were searched.
         dirs: Vec<PathBuf>,
     },
     /// A plugin failed.
@@ -84,10 +84,11 @@ pub enum Error {
         verb: Verb,
         /// How it failed.
         failure: Failure,
-        /// We have no power over networks of the host, and so has the plugin.
+        /// Whether the runtime, and so the plugin, lacks CAP_NET_ADMIN in the initial user
+        /// namespace.
         unprivileged: bool,
     },
-    /// A port to be published is a program's of the host.
+    /// A program of the host uses a port that is to be published.
     #[error("published port {port}: address already in use by a program of the host")]
     PortInUse {
         /// `127.0.0.1:80/tcp`.
@@ -104,9 +105,9 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether the same call may succeed later: the plugin ran and failed. One that is missing
-    /// stays so, and one that hung has had its time.
-    pub(crate) fn may_pass(&self) -> bool {
+    /// Whether a second try may succeed, since the plugin ran and failed. It would not help if the
+    /// plugin is missing, was interrupted or timed out.
+    pub(crate) fn is_worth_retry(&self) -> bool {
         let Error::Plugin { failure, .. } = self else {
             return false;
         };
@@ -123,25 +124,26 @@ impl Error {
 /// How one plugin failed.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// How its process did, with what it printed, on one line.
+    /// Its process failed.
     Ended {
         /// How.
         ended: Ended,
-        /// Its complaints, or else its result; empty where it was we who ended it.
+        /// Its standard error, or else its standard output, on one line; empty if the runtime ended
+        /// it.
         printed: String,
     },
-    /// It answered why, by the specification's error object.
+    /// It reported the reason in an error object of the specification.
     Reported {
-        /// CNI SPEC § Error: below 100 the specification's, from there on the plugin's.
+        /// CNI SPEC § Error: codes below 100 are the specification's, others the plugin's.
         code: u64,
         /// Message and details, on one line.
         text: String,
     },
-    /// What it printed is no result.
-    Garbage {
+    /// Its output is not a valid result.
+    InvalidOutput {
         /// What is wrong with it.
         problem: String,
-        /// How it begins.
+        /// The beginning of its output.
         printed: String,
     },
 }
@@ -149,7 +151,7 @@ pub enum Failure {
 pub use coracle_program::Failure as Ended;
 
 impl Failure {
-    /// A call of ours failed.
+    /// A system call of the runtime failed.
     pub(crate) fn call(call: Call, errno: Errno) -> Self {
         Ended::Call(call, errno).into()
     }
@@ -168,7 +170,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (text, printed) = match self {
             Failure::Ended { ended, printed } => (ended.to_string(), printed),
-            Failure::Garbage { problem, printed } => (problem.clone(), printed),
+            Failure::InvalidOutput { problem, printed } => (problem.clone(), printed),
             Failure::Reported { code, text } => return write!(f, "{text} (code {code})"),
         };
         if let Failure::Ended { ended, .. } = self

@@ -1,10 +1,11 @@
-//! What files and plugins say, for fuzzing.
+//! The parsers of configurations and of plugins' output, for fuzzing.
 
 use std::path::Path;
 
 use crate::plan::{answer, list};
 
-/// Reads a network configuration: a list, a single plugin, and a list's plugin in a file.
+/// Parses a network configuration: as a list, as a single plugin, and as a plugin in a file of its
+/// own.
 pub fn configuration(text: &[u8]) {
     for file in ["10-net.conflist", "10-net.conf"] {
         let _ = list::parse(Path::new(file), text);
@@ -12,7 +13,7 @@ pub fn configuration(text: &[u8]) {
     let _ = list::parse_plugin(Path::new("10-plugin.conf"), text);
 }
 
-/// Reads what a plugin printed: a result, and the versions that it knows.
+/// Parses the output of a plugin: a result, and a list of versions.
 pub fn printed(text: &[u8]) {
     for version in list::Version::ALL {
         let _ = answer::result(text, version);

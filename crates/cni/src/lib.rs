@@ -1,5 +1,5 @@
-//! Networks by plugins of the Container Network Interface: CNI SPEC 1.1.0, with configurations of
-//! 1.0.0 and 0.4.0 too.
+//! Networks by plugins of the Container Network Interface: CNI SPEC 1.1.0, and configurations of
+//! 1.0.0 and 0.4.0.
 //!
 //! ```text
 //! request          pure: flags and annotations become a Request
@@ -19,18 +19,18 @@
 //! # What a plugin gets
 //!
 //! * stdin: its configuration with `cniVersion`, `name`, `runtimeConfig` and `prevResult`, in a
-//!   file in memory. stdout: a pipe that takes a result of 1 MiB; stderr: one whose end is shown if
-//!   it fails. No other descriptor.
+//!   file in memory. stdout: a pipe that takes a result of at most 1 MiB; stderr: a pipe whose last
+//!   bytes are shown if the plugin fails. No other descriptor.
 //! * `CNI_COMMAND`, `CNI_CONTAINERID`, `CNI_NETNS`, `CNI_IFNAME`, `CNI_PATH` and a default `PATH`;
 //!   nothing of the caller's environment.
-//! * a session of its own, every signal at its default; SIGKILL when the runtime dies.
+//! * a session of its own, with the default action of every signal; SIGKILL when the runtime dies.
 //! * a time limit, then SIGKILL for its process group.
 //!
 //! # Invariants
 //!
-//! Where no network is requested, nothing is read and nothing run. All that can be refused is
-//! refused before a plugin runs. The plan is also the record: what DEL and CHECK get is what
-//! ADD got, whatever became of the configuration. Nothing here knows where the record is kept.
+//! Without a requested network no file is read and no program is run. A request is checked
+//! completely before a plugin runs. The plan is also the record, so DEL and CHECK get what ADD got,
+//! even if the configuration has changed since. Nothing here knows where the record is kept.
 
 #![cfg_attr(test, allow(clippy::too_many_lines, reason = "tests are tables"))]
 

@@ -1,4 +1,4 @@
-//! From what is requested and what is configured to attachments. Pure.
+//! From the request and the configurations to attachments. Pure.
 
 pub(crate) mod answer;
 pub(crate) mod attachment;
@@ -29,34 +29,34 @@ use call::{Arguments, Call};
 use list::is_name;
 use request::{ANNOTATION, Argument};
 
-/// The annotation of `state` that holds what plugins answered.
+/// The annotation in `state` that holds the plugins' results.
 const RESULT_ANNOTATION: &str = "run.coracle.network.result";
 
-/// The networks that a folder configures.
+/// The networks that a directory configures.
 #[derive(Clone, Debug, Default)]
 pub struct Configured {
     /// In the order of their files' names, each with its file.
     pub lists: Vec<(PathBuf, NetworkList)>,
-    /// What is wrong with the files that cannot be read, one line each.
+    /// The errors of files that cannot be read, one line each.
     pub broken: Vec<String>,
 }
 
-/// What the caller wants, and what there is to choose from.
+/// The request, and the configurations that are available.
 #[derive(Clone, Debug)]
 pub struct Requested {
-    /// The networks, and what is requested of plugins.
+    /// The requested networks and arguments.
     pub networks: Networks,
-    /// What is configured.
+    /// The configurations.
     pub configured: Configured,
-    /// Where that was read.
+    /// The directories, and the time limit of plugins.
     pub search: Search,
 }
 
-/// The container's attachments, none of them made yet.
+/// Plans the attachments of a container. None of them is made yet.
 ///
 /// # Errors
-/// A network that is not configured, or twice; an argument that no plugin takes; an id that plugins
-/// would refuse.
+/// A network that is not configured or configured twice; an argument that no plugin accepts; a
+/// container id that plugins would refuse.
 pub fn plan(requested: &Requested, id: &ContainerId, host: &Host) -> Result<Plan, Error> {
     let networks = &requested.networks;
     if !is_name(id.as_ref()) {
@@ -92,7 +92,7 @@ pub fn plan(requested: &Requested, id: &ContainerId, host: &Host) -> Result<Plan
 /// The network of this name.
 ///
 /// # Errors
-/// There is none, or there are two.
+/// No configuration has the name, or two have it.
 pub fn find<'a>(
     configured: &'a Configured,
     dir: &Path,
@@ -117,8 +117,8 @@ pub fn find<'a>(
     }
 }
 
-/// An argument goes to the first network that has a plugin for it: a port of the host can lead to
-/// one address only.
+/// An argument is for the first network that has a plugin for it, since a port of the host can be
+/// forwarded to one address only.
 fn assign(attachments: &mut [Attachment], argument: &Argument, files: bool) -> Result<(), Error> {
     let takes = |attachment: &&mut Attachment| {
         let plugins = &attachment.network.plugins;
@@ -129,7 +129,7 @@ fn assign(attachments: &mut [Attachment], argument: &Argument, files: bool) -> R
         attachment.arguments.insert(key, argument.value.clone());
         return Ok(());
     }
-    // Name servers can do without a plugin: they stand in the file.
+    // Name servers need no plugin if coracle writes them to resolv.conf.
     if argument.capability == "dns" && files {
         return Ok(());
     }
@@ -148,7 +148,7 @@ fn assign(attachments: &mut [Attachment], argument: &Argument, files: bool) -> R
 }
 
 impl Plan {
-    /// A sentence an attachment, for `explain`.
+    /// One sentence for each attachment, for `explain`.
     #[must_use]
     pub fn describe(&self) -> Vec<String> {
         let sentence = |attachment: &Attachment| {
@@ -169,8 +169,8 @@ impl Plan {
         self.attachments.iter().map(sentence).collect()
     }
 
-    /// What `state` and hooks show of the network: an annotation and its value. `None` while
-    /// there is no result.
+    /// The annotation with the results that `state` prints and hooks get, and its value; `None`
+    /// while there is no result.
     #[must_use]
     pub fn annotation(&self) -> Option<(&'static str, String)> {
         let results: Vec<Value> = self
@@ -190,8 +190,8 @@ impl Plan {
 }
 
 impl Attachment {
-    /// What each plugin of the list gets by `verb`. The arguments of a capability reach the
-    /// plugins that declare it: CNI SPEC § Section 3.
+    /// The environment and input of a plugin for `verb`. It gets the arguments of the capabilities
+    /// that it declares: CNI SPEC § Section 3.
     pub(crate) fn call(
         &self,
         verb: Verb,
@@ -212,7 +212,7 @@ impl Attachment {
     }
 }
 
-/// Whether an annotation's key is one of ours.
+/// Whether an annotation's key is one of coracle's network annotations.
 #[must_use]
 pub fn is_own_annotation(key: &str) -> bool {
     key.strip_prefix(ANNOTATION)

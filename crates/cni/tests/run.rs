@@ -267,11 +267,11 @@ fn a_plugin_says_why() {
 
 fn what_is_no_result_is_refused() {
     let text = failure("garbage", "echo what");
-    assert!(text.starts_with("its result is no JSON: "), "{text}");
+    assert!(text.starts_with("its result is not JSON: "), "{text}");
     assert!(text.ends_with(": what"), "{text}");
     let text = failure("nothing", "true");
     assert!(
-        text.starts_with("its result is no JSON: EOF while parsing"),
+        text.starts_with("its result is not JSON: EOF while parsing"),
         "{text}"
     );
     let text = failure("version", r#"echo '{"cniVersion":"0.2.0"}'"#);
@@ -424,7 +424,7 @@ fn a_bad_file_is_named_and_a_folder_adds() {
         .collect();
     assert_eq!(lists, ["a x,y,z", "b x", "d y"]);
     assert_eq!(configured.broken.len(), 2);
-    assert!(configured.broken[0].ends_with("c.conflist\": plugins: none are given"));
+    assert!(configured.broken[0].ends_with("c.conflist\": plugins: expected at least one"));
     assert!(configured.broken[1].contains("e.conf\": EOF while parsing"));
 }
 

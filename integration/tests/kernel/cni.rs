@@ -235,7 +235,7 @@ fn bad_values_are_refused_before_anything_is_made() {
         (
             "",
             "host",
-            "annotations[\"run.coracle.network\"]: \"host\": taken from --network alone",
+            "annotations[\"run.coracle.network\"]: \"host\": accepted only from --network",
         ),
         (
             ".publish",
@@ -529,7 +529,7 @@ fn broken_plugins_are_told_in_one_line() {
     for (script, said) in [
         (
             "echo what; echo else",
-            "its result is no JSON: expected value at line 1 column 1: what\\nelse",
+            "its result is not JSON: expected value at line 1 column 1: what\\nelse",
         ),
         ("exit 3", "exit status 3"),
         (
@@ -1151,5 +1151,5 @@ fn explain_names_the_networks() {
     let explain = net.runtime.bare().arg("explain").arg(&bundle.write().dir);
     explain
         .output()
-        .fails(["container:a", "taken from --network alone"]);
+        .fails(["container:a", "accepted only from --network"]);
 }

@@ -1,4 +1,4 @@
-//! The operations: each calls the plugins of a list one after the other.
+//! The operations of CNI: each runs the plugins of a list in order.
 
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
@@ -14,22 +14,23 @@ use crate::error::{Error, Failure};
 use crate::plan::call::{Arguments, Call, call};
 use crate::plan::{Attachment, NetworkList, Plan, Plugin, Search, Verb, Version, answer};
 
-/// The container that is attached.
+/// The container of an attachment.
 #[derive(Clone, Copy, Debug)]
 pub struct Container<'a> {
     /// Its id.
     pub id: &'a str,
-    /// Path of its network namespace; `None` when that is gone.
+    /// Path of its network namespace; `None` if that no longer exists.
     pub namespace: Option<&'a Path>,
-    /// What ends a plugin besides the network's own time limit.
+    /// What ends a plugin early, besides the network's time limit.
     pub limits: Limits<'a>,
 }
 
-/// Attaches: ADD of each plugin in order, each with the result of the one before. Returns the
-/// last result. CNI SPEC § Section 3.
+/// Attaches the container: runs ADD of each plugin in order, with the result of the one before, and
+/// returns the last result. CNI SPEC § Section 3.
 ///
 /// # Errors
-/// The first plugin that failed. What it and those before it made is there until [`del`].
+/// The first plugin that failed. Call [`del`] then, since it and those before it may have made
+/// something.
 pub fn add(plan: &Plan, attachment: &Attachment, container: &Container) -> Result<Value, Error> {
     let runner = Runner::of(plan, &attachment.network, container);
     let mut previous = None;
@@ -43,15 +44,15 @@ pub fn add(plan: &Plan, attachment: &Attachment, container: &Container) -> Resul
     Ok(previous.unwrap_or_default())
 }
 
-/// How long a plugin waits for its second try: what another one changes at this moment (the rules
-/// of a firewall, say) is locked for no longer.
+/// The pause before a second try. A plugin may fail because another one holds a lock, such as that
+/// of the firewall's rules, but not for longer.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Takes an attachment back: DEL of each plugin in reverse order, a second time where it fails.
-/// What is gone already is no failure to a plugin, so this can be repeated.
+/// Undoes an attachment: runs DEL of each plugin in reverse order, and once more if it fails. CNI
+/// requires that DEL succeeds if there is nothing left to undo, so this can be repeated.
 ///
 /// # Errors
-/// The first plugin that failed twice; the others are called all the same.
+/// The first plugin that failed twice; the others are run all the same.
 pub fn del(plan: &Plan, attachment: &Attachment, container: &Container) -> Result<(), Error> {
     let runner = Runner::of(plan, &attachment.network, container);
     let mut failed = Ok(());
@@ -60,7 +61,7 @@ pub fn del(plan: &Plan, attachment: &Attachment, container: &Container) -> Resul
         let previous = attachment.result.as_ref();
         let call = attachment.call(Verb::Del, plugin, previous, &arguments);
         let done = match runner.run(Verb::Del, plugin, &call) {
-            Err(error) if error.may_pass() => {
+            Err(error) if error.is_worth_retry() => {
                 std::thread::sleep(PAUSE);
                 runner.run(Verb::Del, plugin, &call)
             }
@@ -71,10 +72,10 @@ pub fn del(plan: &Plan, attachment: &Attachment, container: &Container) -> Resul
     failed
 }
 
-/// Looks whether an attachment is as ADD left it: CHECK of each plugin in order.
+/// Checks that an attachment still is as ADD made it: runs CHECK of each plugin in order.
 ///
 /// # Errors
-/// The first plugin that misses something; [`Error::Refused`] where the network disables it.
+/// The first plugin that reports a difference; [`Error::Refused`] if the network disables CHECK.
 pub fn check(plan: &Plan, attachment: &Attachment, container: &Container) -> Result<(), Error> {
     let network = &attachment.network;
     if network.disable_check {
@@ -93,17 +94,17 @@ pub fn check(plan: &Plan, attachment: &Attachment, container: &Container) -> Res
     Ok(())
 }
 
-/// Whether [`gc`] means anything to the network's plugins.
+/// Whether the network's plugins support [`gc`].
 #[must_use]
 pub fn knows_gc(network: &NetworkList) -> bool {
     network.version >= Version::V1_1 && !network.disable_gc
 }
 
-/// Has plugins take back whatever belongs to none of `valid`, pairs of container and interface: GC
-/// of each plugin. Only where [`knows_gc`].
+/// Runs GC of each plugin, which removes everything that belongs to none of the `valid` pairs of
+/// container and interface. Requires [`knows_gc`].
 ///
 /// # Errors
-/// The first plugin that failed; the others are called all the same.
+/// The first plugin that failed; the others are run all the same.
 pub fn gc(network: &NetworkList, valid: &[(String, String)], search: &Search) -> Result<(), Error> {
     let valid: Vec<Value> = valid
         .iter()
@@ -123,10 +124,11 @@ pub fn gc(network: &NetworkList, valid: &[(String, String)], search: &Search) ->
     failed
 }
 
-/// STATUS of the network's plugins: whether ADD could be served. There is none before 1.1.0.
+/// Runs STATUS of the network's plugins: whether they are ready for ADD. Before CNI 1.1.0 there is
+/// no STATUS, and this succeeds.
 ///
 /// # Errors
-/// The first plugin that could not.
+/// The first plugin that is not ready.
 pub fn status(network: &NetworkList, search: &Search) -> Result<(), Error> {
     if network.version < Version::V1_1 {
         return Ok(());
@@ -140,10 +142,10 @@ pub fn status(network: &NetworkList, search: &Search) -> Result<(), Error> {
     })
 }
 
-/// The versions of the specification that a plugin speaks.
+/// The versions of the specification that a plugin supports.
 ///
 /// # Errors
-/// It cannot be found, fails, or prints something else.
+/// The plugin cannot be found, fails, or prints no list of versions.
 pub fn versions(
     network: &NetworkList,
     plugin: &Plugin,
@@ -198,7 +200,7 @@ impl<'a> Runner<'a> {
         }
     }
 
-    /// Runs a plugin for a call that is about no container.
+    /// Runs a plugin for an operation without a container.
     fn run_without_container(
         &self,
         verb: Verb,

@@ -1,4 +1,4 @@
-//! What is on the machine: configurations and plugins.
+//! Finding and reading configurations, and finding plugins.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -16,13 +16,13 @@ use crate::error::Error;
 use crate::plan::list::{NetworkList, Parsed, Plugin, parse, parse_plugin};
 use crate::plan::{Configured, Plan, Search};
 
-/// Files that are larger are no configurations.
+/// The limit on a configuration file.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
-/// The same folders by their absolute paths: what is done later is done from elsewhere.
+/// The same directories as absolute paths, since later verbs may run in another working directory.
 ///
 /// # Errors
-/// [`Error::Request`] for an empty path, one that cannot stand in `CNI_PATH` or in a record.
+/// [`Error::Request`] for an empty path, or one that cannot be part of `CNI_PATH` or of a record.
 pub fn absolute(search: &Search) -> Result<Search, Error> {
     let absolute = |by: &str, dir: &PathBuf| {
         let path = std::path::absolute(dir).ok();
@@ -42,12 +42,12 @@ pub fn absolute(search: &Search) -> Result<Search, Error> {
     })
 }
 
-/// The networks of a folder. One that is missing configures none.
+/// Reads the networks that a directory configures; a missing directory configures none.
 ///
-/// A file that is no configuration does not stand in the way of the others.
+/// A file that cannot be read does not affect the others.
 ///
 /// # Errors
-/// [`Error::Read`] when the folder cannot be listed.
+/// [`Error::Read`] if the directory cannot be listed.
 pub fn read(dir: &Path) -> Result<Configured, Error> {
     let mut configured = Configured::default();
     for file in files(dir, &["conflist", "conf", "json"])? {
@@ -72,13 +72,13 @@ fn read_list(dir: &Path, file: &Path) -> Result<NetworkList, Error> {
     match list.plugins.is_empty() {
         true => Err(Error::Config {
             file: file.to_owned(),
-            problem: "plugins: none are given".to_owned(),
+            problem: "plugins: expected at least one".to_owned(),
         }),
         false => Ok(list),
     }
 }
 
-/// The files of a folder with one of these extensions, sorted by name.
+/// The files of a directory with one of these extensions, sorted by name.
 fn files(dir: &Path, extensions: &[&str]) -> Result<BTreeSet<PathBuf>, Error> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let listed = open(dir, flags, Mode::empty())
@@ -113,7 +113,7 @@ fn contents(file: &Path) -> Result<Vec<u8>, Error> {
             errno: io_errno(&error),
         }
     };
-    // Non-blocking: a FIFO in this place must not hold us.
+    // Non-blocking, since a FIFO at this path would block the runtime.
     let handle = File::options()
         .read(true)
         .custom_flags(nix::libc::O_NONBLOCK | nix::libc::O_CLOEXEC)
@@ -133,7 +133,8 @@ fn contents(file: &Path) -> Result<Vec<u8>, Error> {
     }
 }
 
-/// Looks for the programs of all plugins: one that is missing fails before anything is made.
+/// Looks for the programs of all plugins, so that a missing one is reported before anything is
+/// made.
 ///
 /// # Errors
 /// [`Error::Missing`].
@@ -146,7 +147,7 @@ pub fn locate_all(plan: &Plan) -> Result<(), Error> {
     Ok(())
 }
 
-/// The program of a plugin: in the first folder that has one.
+/// The program of a plugin, in the first directory that has it.
 ///
 /// # Errors
 /// [`Error::Missing`].

@@ -1,4 +1,4 @@
-//! Whether the host's own programs have a port that is to be published.
+//! Checking that no program of the host uses a port that is to be published.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -11,15 +11,16 @@ use crate::error::Error;
 use crate::plan::Plan;
 use crate::plan::ports::HostPort;
 
-/// Looks whether a program of the host has one of the ports. Plugins redirect what comes for a
-/// published port before it could reach that program.
+/// Checks that no program of the host uses one of the ports: plugins redirect all traffic for a
+/// published port, so it would no longer reach that program.
 ///
-/// bind(2) knows the rules of addresses and families. The socket never listens and is closed at
-/// once. A connection from that port makes bind(2) fail, too, so what the port is used for is
-/// looked up. Other failures of bind(2), as for a privileged port, are no obstacle to the plugins.
+/// It tries bind(2), which applies the kernel's rules for addresses and families. The socket never
+/// listens and is closed at once. A client's connection from that port also makes bind(2) fail, so
+/// the kernel's tables are read to see whether a server uses the port. Other failures of bind(2),
+/// such as for a privileged port, do not affect the plugins.
 ///
 /// # Errors
-/// [`Error::PortInUse`], the first that is found.
+/// [`Error::PortInUse`] for the first such port.
 pub fn check_ports(plan: &Plan) -> Result<(), Error> {
     for port in plan.host_ports() {
         let addresses = match port.address {
@@ -40,13 +41,13 @@ pub fn check_ports(plan: &Plan) -> Result<(), Error> {
     Ok(())
 }
 
-/// Whether a socket at the port accepts what any peer sends, by the kernel's tables of our network
-/// namespace: proc_net(5). Without them one is assumed.
+/// Whether a socket at the port accepts traffic from any peer, by the tables of the runtime's
+/// network namespace: proc_net(5). If they cannot be read, it is assumed.
 fn is_served(port: &HostPort) -> bool {
     let tables = [port.protocol.clone(), format!("{}6", port.protocol)];
     tables.iter().any(|table| {
         let Ok(text) = std::fs::read_to_string(format!("/proc/self/net/{table}")) else {
-            // A kernel without IPv6 lacks the second one.
+            // A kernel without IPv6 has no second table.
             return !table.ends_with('6');
         };
         text.lines().any(|line| is_waiting(line, port.number))
@@ -69,7 +70,7 @@ fn try_bind(port: &HostPort, address: IpAddr) -> nix::Result<()> {
     let kind = match port.protocol.as_str() {
         "tcp" => SockType::Stream,
         "udp" => SockType::Datagram,
-        // A socket of SCTP would load the kernel's module.
+        // A socket for SCTP would load a kernel module.
         _ => return Ok(()),
     };
     let family = match address {
@@ -78,11 +79,11 @@ fn try_bind(port: &HostPort, address: IpAddr) -> nix::Result<()> {
     };
     let socket = socket(family, kind, SockFlag::SOCK_CLOEXEC, None)?;
     if address.is_ipv6() {
-        // Else it would stand for addresses of version 4 as well.
+        // Without this option an IPv6 socket also covers IPv4 addresses.
         setsockopt(&socket, sockopt::Ipv6V6Only, &true)?;
     }
     if kind == SockType::Stream {
-        // Connections that have ended, and those of clients, are no listeners.
+        // Connections that have ended, and those of clients, do not conflict.
         setsockopt(&socket, sockopt::ReuseAddr, &true)?;
     }
     let address = SockaddrStorage::from(SocketAddr::new(address, port.number));

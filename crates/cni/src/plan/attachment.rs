@@ -6,14 +6,14 @@ use serde_json::{Map, Value};
 
 use super::list::NetworkList;
 
-/// Where configurations and plugins are, and how long a plugin may take.
+/// The directories of configurations and plugins, and the time limit of a plugin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Search {
-    /// The folder of the configurations.
+    /// The directory of the configurations.
     pub conf_dir: PathBuf,
-    /// The folders of plugins; the first that has one counts.
+    /// The directories of plugins; the first that has a plugin is used.
     pub bin_dirs: Vec<PathBuf>,
-    /// After so many seconds a plugin is killed.
+    /// The time in seconds after which a plugin is killed.
     pub timeout_s: u32,
 }
 
@@ -27,19 +27,19 @@ impl Default for Search {
     }
 }
 
-/// The networks of one container, first as they are planned, then as they became: this is also
-/// what the container's record remembers, since DEL and CHECK get what ADD got.
+/// The networks of one container, first as planned, later with their results. The container's
+/// record stores this value, so that DEL and CHECK get what ADD got.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     /// In the order of ADD.
     pub attachments: Vec<Attachment>,
-    /// Where plugins are.
+    /// The directories and the time limit of plugins.
     pub search: Search,
-    /// Requested name servers, before those of the results.
+    /// Requested name servers, which replace those of the results.
     pub servers: Vec<String>,
-    /// `resolv.conf` and `hosts` are requested in the container.
+    /// Whether `resolv.conf` and `hosts` are to be mounted in the container.
     pub files: bool,
-    /// The caller has no power over networks of the host.
+    /// Whether the caller lacks CAP_NET_ADMIN.
     pub unprivileged: bool,
 }
 
@@ -52,8 +52,8 @@ pub struct Attachment {
     pub interface: String,
     /// Capability arguments by capability.
     pub arguments: Map<String, Value>,
-    /// ADD was called, or is about to be: DEL must be.
+    /// Whether ADD was called or is about to be, so that DEL must be called.
     pub begun: bool,
-    /// What the last plugin of the list answered to ADD.
+    /// The result of ADD, from the last plugin of the list.
     pub result: Option<Value>,
 }

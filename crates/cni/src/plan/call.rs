@@ -1,4 +1,4 @@
-//! What one plugin gets: environment and standard input. CNI SPEC § Section 2 and 3.
+//! The environment and standard input of a plugin. CNI SPEC § Section 2 and 3.
 
 use std::ffi::{CString, OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -11,25 +11,25 @@ use serde_json::{Map, Value, json};
 use super::list::{NetworkList, Plugin};
 use super::verb::Verb;
 
-/// What the call is about, apart from the network.
+/// The parameters of a call, apart from the network.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Arguments<'a> {
-    /// Empty where the call is about no container.
+    /// Empty for an operation without a container.
     pub(crate) id: &'a str,
-    /// Of the network namespace; `None` when it is gone.
+    /// Path of the network namespace; `None` if it no longer exists.
     pub(crate) namespace: Option<&'a Path>,
     pub(crate) interface: &'a str,
     pub(crate) bin_dirs: &'a [PathBuf],
 }
 
-/// One plugin to be run.
+/// The environment and standard input of one call.
 #[derive(Debug)]
 pub(crate) struct Call {
     pub(crate) environment: StringArray,
     pub(crate) input: String,
 }
 
-/// The call of one plugin. `extra` are the members that the runtime adds to its configuration.
+/// The call of one plugin. `extra` has the members that the runtime adds to the configuration.
 pub(crate) fn call(
     verb: Verb,
     (network, plugin): (&NetworkList, &Plugin),
@@ -37,7 +37,7 @@ pub(crate) fn call(
     arguments: &Arguments,
 ) -> Call {
     let mut config = plugin.config.clone();
-    // The runtime sets these, whatever the file has.
+    // Only the runtime may set these members, so they are removed from the file's.
     for reserved in ["capabilities", "runtimeConfig", "prevResult"] {
         config.remove(reserved);
     }
@@ -66,13 +66,13 @@ fn environment(verb: Verb, arguments: &Arguments) -> StringArray {
         ),
         ("CNI_IFNAME", OsStr::new(arguments.interface)),
         ("CNI_PATH", &dirs),
-        // Plugins look for `iptables` and the like. The caller's own path should not decide what
-        // they run.
+        // Plugins search for programs such as `iptables`. The caller's own `PATH` must not
+        // determine which ones they run.
         ("PATH", OsStr::new(DEFAULT_PATH)),
     ];
     let present = variables.into_iter().filter(|(_, value)| !value.is_empty());
     let bytes = present.map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes()].concat());
-    // Arguments of a command line and names of files have no NUL.
+    // Command line arguments and file names cannot contain a NUL.
     bytes.filter_map(|bytes| CString::new(bytes).ok()).collect()
 }
 
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plugin_is_told_its_part() {
+    fn a_plugin_gets_its_configuration_and_arguments() {
         let attachment = attachment();
         let bin_dirs = ["/a".into(), "/b".into()];
         let arguments = Arguments {

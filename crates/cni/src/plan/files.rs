@@ -46,7 +46,7 @@ pub fn hosts(plan: &Plan, hostname: &str) -> String {
 }
 
 impl Attachment {
-    /// The addresses that plugins gave the interface, without their prefixes.
+    /// The addresses of the interface in the result, without their prefixes.
     #[must_use]
     pub fn addresses(&self) -> Vec<&str> {
         let result = self.result.as_ref();
@@ -82,7 +82,7 @@ fn words(plan: &Plan, member: &str) -> Vec<String> {
     words
 }
 
-/// Nothing that would begin another word or line of the file.
+/// Whether the text has no character that would begin another word or line of the file.
 fn is_word(text: &str) -> bool {
     !text.is_empty() && !text.contains(|letter: char| letter.is_control() || letter.is_whitespace())
 }
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn the_files_hold_what_plugins_said() {
+    fn the_files_hold_what_plugins_reported() {
         let results = [
             json!({"ips": [{"address": "10.0.0.2/16"}, {"address": "fd00::2/64"}], "dns": {
                 "nameservers": ["10.0.0.1"], "domain": "a.example", "search": ["a", "b c", "d"],

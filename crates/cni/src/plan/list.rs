@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::text::shown;
 use crate::error::Error;
 
-/// The versions of the specification that are spoken, oldest first.
+/// The supported versions of the specification, oldest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Version {
     /// 0.4.0: CHECK, and a previous result for DEL.
@@ -26,7 +26,7 @@ impl Version {
         Self::ALL.into_iter().find(|version| version.text() == text)
     }
 
-    /// As configurations write it.
+    /// The version as in configurations.
     #[must_use]
     pub fn text(self) -> &'static str {
         match self {
@@ -43,22 +43,22 @@ impl fmt::Display for Version {
     }
 }
 
-/// A network: plugins that are called one after the other.
+/// A network: a list of plugins that are run in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NetworkList {
     /// Its name, by which it is requested.
     pub name: String,
-    /// The newest version that the file allows and that is spoken here.
+    /// The newest supported version that the file allows.
     pub version: Version,
-    /// Never empty.
+    /// The plugins, at least one.
     pub plugins: Vec<Plugin>,
-    /// CHECK is not to be called.
+    /// Whether CHECK must not be called.
     pub disable_check: bool,
-    /// GC is not to be called.
+    /// Whether GC must not be called.
     pub disable_gc: bool,
 }
 
-/// One plugin of a list, with all that its file has.
+/// One plugin of a list, with its whole configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plugin {
     pub(crate) config: Map<String, Value>,
@@ -74,22 +74,22 @@ impl Plugin {
             .unwrap_or("")
     }
 
-    /// Whether it takes this capability argument.
+    /// Whether it declares this capability.
     pub(crate) fn has(&self, capability: &str) -> bool {
         let capabilities = self.config.get("capabilities");
         capabilities.and_then(|all| all.get(capability)) == Some(&Value::Bool(true))
     }
 }
 
-/// A file taken apart; plugins may have to be added to it.
+/// A parsed file. Plugins in files of their own may still have to be added.
 #[derive(Debug)]
 pub(crate) struct Parsed {
     pub(crate) list: NetworkList,
-    /// Plugins of the folder of the network's name are not to be added.
+    /// Whether plugins in the directory of the network's name are ignored.
     pub(crate) inlined_only: bool,
 }
 
-/// A name of a network as CNI SPEC § Configuration format has it.
+/// Whether the text is a valid network name: CNI SPEC § Configuration format.
 pub(crate) fn is_name(text: &str) -> bool {
     let mut bytes = text.bytes();
     let first = bytes
@@ -98,7 +98,7 @@ pub(crate) fn is_name(text: &str) -> bool {
     first && bytes.all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
 }
 
-/// Reads a `.conflist`, or a `.conf` of a single plugin.
+/// Parses a `.conflist`, or a `.conf` of a single plugin.
 pub(crate) fn parse(file: &Path, text: &[u8]) -> Result<Parsed, Error> {
     let refuse = |problem: String| Error::Config {
         file: file.to_owned(),
@@ -113,7 +113,7 @@ pub(crate) fn parse(file: &Path, text: &[u8]) -> Result<Parsed, Error> {
     parsed.map_err(refuse)
 }
 
-/// Reads a plugin of the folder of the network's name.
+/// Parses a plugin in the directory of the network's name.
 pub(crate) fn parse_plugin(file: &Path, text: &[u8]) -> Result<Plugin, Error> {
     object(text)
         .and_then(|config| plugin(config, ""))
@@ -145,20 +145,20 @@ pub(super) fn list(mut top: Map<String, Value>) -> Result<Parsed, String> {
         }
     });
     let plugins = plugins.collect::<Result<Vec<_>, _>>()?;
-    let inlined_only = switch(&top, "loadOnlyInlinedPlugins")?;
+    let inlined_only = boolean(&top, "loadOnlyInlinedPlugins")?;
     Ok(Parsed {
         list: NetworkList {
             name: name(&top)?,
             version: version(&top)?,
             plugins,
-            disable_check: switch(&top, "disableCheck")?,
-            disable_gc: switch(&top, "disableGC")?,
+            disable_check: boolean(&top, "disableCheck")?,
+            disable_gc: boolean(&top, "disableGC")?,
         },
         inlined_only,
     })
 }
 
-/// A file of one plugin is a list of one.
+/// A file of a single plugin becomes a list of one.
 fn single(top: Map<String, Value>) -> Result<Parsed, String> {
     Ok(Parsed {
         list: NetworkList {
@@ -178,7 +178,7 @@ fn plugin(config: Map<String, Value>, place: &str) -> Result<Plugin, String> {
         Some(Value::String(kind)) if is_file_name(kind) => {}
         Some(other) => {
             let other = shown(&other.to_string());
-            return Err(format!("{place}type: {other} is no name of a program"));
+            return Err(format!("{place}type: {other} is not the name of a program"));
         }
     }
     match config.get("capabilities") {
@@ -193,7 +193,8 @@ fn plugin(config: Map<String, Value>, place: &str) -> Result<Plugin, String> {
     Ok(Plugin { config })
 }
 
-/// It is looked for in the folders of plugins and nowhere else.
+/// A plugin's type must be a file name, so that the program is found only in the directories of
+/// plugins.
 fn is_file_name(text: &str) -> bool {
     !text.is_empty() && ![".", ".."].contains(&text) && !text.contains(['/', '\0'])
 }
@@ -209,7 +210,7 @@ fn name(top: &Map<String, Value>) -> Result<String, String> {
     }
 }
 
-/// The newest of `cniVersion` and `cniVersions` that is spoken here.
+/// The newest supported version in `cniVersion` and `cniVersions`.
 fn version(top: &Map<String, Value>) -> Result<Version, String> {
     let one = top.get("cniVersion").into_iter();
     let more = match top.get("cniVersions") {
@@ -218,10 +219,10 @@ fn version(top: &Map<String, Value>) -> Result<Version, String> {
         Some(_) => return Err("cniVersions: expected an array".to_owned()),
     };
     let all: Vec<&Value> = one.chain(more).collect();
-    let spoken = all
+    let supported = all
         .iter()
         .filter_map(|version| Version::parse(version.as_str()?));
-    spoken.max().ok_or_else(|| {
+    supported.max().ok_or_else(|| {
         let found: Vec<String> = all
             .iter()
             .map(|version| shown(&version.to_string()))
@@ -234,7 +235,7 @@ fn version(top: &Map<String, Value>) -> Result<Version, String> {
     })
 }
 
-fn switch(top: &Map<String, Value>, key: &str) -> Result<bool, String> {
+fn boolean(top: &Map<String, Value>, key: &str) -> Result<bool, String> {
     match top.get(key) {
         None => Ok(false),
         Some(Value::Bool(on)) => Ok(*on),
@@ -300,12 +301,12 @@ mod tests {
             (
                 "plugins",
                 json!([{"type": "a/b"}]),
-                "plugins[0].type: \"a/b\" is no name of a program",
+                "plugins[0].type: \"a/b\" is not the name of a program",
             ),
             (
                 "plugins",
                 json!([{"type": ".."}]),
-                "plugins[0].type: \"..\" is no name of a program",
+                "plugins[0].type: \"..\" is not the name of a program",
             ),
             (
                 "plugins",

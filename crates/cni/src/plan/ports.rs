@@ -1,4 +1,4 @@
-//! Ports of the host that are published, and which of them exclude one another. Pure.
+//! Published ports of the host, and conflicts between them. Pure.
 
 use core::net::{IpAddr, SocketAddr};
 use std::fmt;
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::attachment::{Attachment, Plan};
 
-/// A port of the host that is to lead into a container.
+/// A port of the host that is forwarded to a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct HostPort {
     /// `None`: all addresses.
@@ -34,8 +34,8 @@ impl HostPort {
     }
 }
 
-/// Whether something sent to one address can be meant by both: no address stands for all, and the
-/// unspecified one for all of its family.
+/// Whether two ports can receive traffic for the same address: no address means all, and the
+/// unspecified one means all of its family.
 pub(super) fn overlap(one: Option<IpAddr>, other: Option<IpAddr>) -> bool {
     let (Some(one), Some(other)) = (one, other) else {
         return true;
@@ -45,7 +45,7 @@ pub(super) fn overlap(one: Option<IpAddr>, other: Option<IpAddr>) -> bool {
 }
 
 impl Attachment {
-    /// The ports that are requested of its plugins.
+    /// The ports that its plugins are to publish.
     fn host_ports(&self) -> Vec<HostPort> {
         let list = self.arguments.get("portMappings").and_then(Value::as_array);
         list.into_iter().flatten().filter_map(host_port).collect()
@@ -62,7 +62,7 @@ fn host_port(value: &Value) -> Option<HostPort> {
 }
 
 impl Plan {
-    /// The ports of the host that are requested.
+    /// The ports of the host that are to be published.
     pub(crate) fn host_ports(&self) -> Vec<HostPort> {
         let attachments = self.attachments.iter();
         attachments.flat_map(Attachment::host_ports).collect()
@@ -74,7 +74,7 @@ impl Plan {
         !self.host_ports().is_empty()
     }
 
-    /// The first of its ports that the other container's attachments have already.
+    /// The first of its ports that the other container already publishes.
     #[must_use]
     pub fn clash(&self, other: &Plan) -> Option<String> {
         let begun = other.attachments.iter().filter(|a| a.begun);

@@ -1,5 +1,5 @@
-//! A plan as the container's record holds it. Written out by hand: what serde would derive for two
-//! sources of JSON is several times as large.
+//! A plan as JSON, for the container's record. It is written by hand, since the code that serde
+//! derives would be several times as large.
 
 use std::path::PathBuf;
 
@@ -30,7 +30,8 @@ impl Plan {
         })
     }
 
-    /// The plan that [`Plan::to_value`] gave; `None` if the value is no such thing.
+    /// The plan from the JSON that [`Plan::to_value`] returned; `None` if the value has another
+    /// form.
     #[must_use]
     pub fn from_value(value: &Value) -> Option<Self> {
         let attachments = value.get("attachments")?.as_array()?.iter();

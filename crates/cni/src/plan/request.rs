@@ -1,4 +1,4 @@
-//! From flags and annotations to a request. Each item is read in the same way from both.
+//! From flags and annotations to a request. Each item has the same syntax in both.
 
 use core::net::IpAddr;
 use std::collections::BTreeMap;
@@ -12,10 +12,11 @@ use super::ports::overlap;
 use super::text::shown;
 use crate::error::Error;
 
-/// The annotation that names the networks, or `none`; the other items hang below it.
+/// The annotation that names the networks, or `none`; the keys of the other annotations begin with
+/// it.
 pub(crate) const ANNOTATION: &str = "run.coracle.network";
 
-/// The annotations that are obeyed, sorted: what `features` lists.
+/// The network annotations that coracle obeys, sorted; `features` lists them.
 pub const ANNOTATIONS: [&str; 7] = [
     ANNOTATION,
     "run.coracle.network.bandwidth",
@@ -26,10 +27,10 @@ pub const ANNOTATIONS: [&str; 7] = [
     "run.coracle.network.publish",
 ];
 
-/// The values of the flags as they were typed; a flag that is missing has none.
+/// The values of the flags, not yet checked.
 ///
-/// A flag takes the place of the annotation of the same item. `host` and `container:ID` are no
-/// annotation's to say.
+/// A flag overrides the annotation of the same item. `host` and `container:ID` are refused in an
+/// annotation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Flags {
     /// `--network none|host|container:ID|NAME[,NAME…]`.
@@ -51,7 +52,7 @@ pub struct Flags {
 /// Where the container's network comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
-    /// A network namespace of its own, and nothing in it but `lo`.
+    /// A network namespace of its own with only `lo` in it.
     Empty,
     /// The runtime's own network namespace.
     Host,
@@ -61,16 +62,16 @@ pub enum Request {
     Networks(Networks),
 }
 
-/// Networks, and what is requested of plugins.
+/// The requested networks, and the arguments for their plugins.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Networks {
     /// The names, in the order of the interfaces `eth0`, `eth1`, …
     pub(crate) names: Vec<String>,
-    /// Capability arguments, and which flag or annotation each comes from.
+    /// Capability arguments, each with the flag or annotation that it comes from.
     pub(crate) arguments: Vec<Argument>,
     /// Name servers for the container's `resolv.conf`.
     pub(crate) servers: Vec<String>,
-    /// `resolv.conf` and `hosts` are requested in the container.
+    /// Whether `resolv.conf` and `hosts` are to be mounted in the container.
     pub files: bool,
 }
 
@@ -82,11 +83,11 @@ pub(crate) struct Argument {
     pub(crate) value: Value,
 }
 
-/// What the flags and the config's annotations request; `None` if neither names a network.
+/// The request of the flags and the config's annotations; `None` if neither names a network.
 ///
 /// # Errors
-/// [`Error::Request`] naming the flag or annotation whose value is no such thing, or that makes no
-/// sense beside the others.
+/// [`Error::Request`] for a flag or annotation with an invalid value, or one that does not fit the
+/// others.
 pub fn request(
     flags: &Flags,
     annotations: &BTreeMap<String, String>,
@@ -103,8 +104,9 @@ pub fn request(
     };
     let is_another = network == "host" || network.starts_with("container:");
     if is_another && flags.network.is_none() {
-        // It would widen what the config lists, and an engine may copy annotations from an image.
-        let problem = "taken from --network alone, an annotation may be an image's";
+        // These give the container more than its config lists, and an engine may copy annotations
+        // from an image.
+        let problem = "accepted only from --network, since an image may set annotations";
         return Err(refuse(&by, format!("{:?}: {problem}", shown(&network))));
     }
     let request = match network.as_str() {
@@ -167,14 +169,14 @@ fn names(by: &str, list: &str) -> Result<Vec<String>, Error> {
     Ok(names)
 }
 
-/// The items of a request, each from its flag or else from its annotation.
+/// The items of a request: each comes from its flag or else from its annotation.
 struct Items<'a> {
     flags: &'a Flags,
     annotations: &'a BTreeMap<String, String>,
 }
 
 impl Items<'_> {
-    /// Where an item of a single value comes from, and the value.
+    /// The flag or annotation of an item with one value, and the value.
     fn one(&self, flag: &str, key: &str, flag_value: Option<&String>) -> Option<(String, String)> {
         match flag_value {
             Some(value) => Some((format!("--{flag}"), value.clone())),
@@ -186,7 +188,7 @@ impl Items<'_> {
         }
     }
 
-    /// The same for an item of several values: an annotation has commas between them.
+    /// Like [`Items::one`] for an item of several values, which an annotation separates by commas.
     fn several(&self, item: &str, flag_values: &[String]) -> Option<(String, Vec<String>)> {
         if !flag_values.is_empty() {
             let values = flag_values.iter().flat_map(|value| value.split(','));
@@ -290,7 +292,7 @@ impl Items<'_> {
             let expected = "ingressRate, ingressBurst, egressRate or egressBurst, `=` and bits";
             let (key, bits) = limit(&text).ok_or_else(|| unexpected(&by, &text, expected))?;
             if limits.insert(key.to_owned(), json!(bits)).is_some() {
-                return Err(refuse(&by, format!("{key:?} is given twice")));
+                return Err(refuse(&by, format!("{key:?} is set twice")));
             }
         }
         Ok(Some(argument(by, "bandwidth", Value::Object(limits))))
@@ -309,7 +311,7 @@ fn argument(by: String, capability: &'static str, value: Value) -> Argument {
     }
 }
 
-/// A port of the host that leads to one of the container.
+/// A port of the host that is forwarded to one of the container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Port {
     host_ip: Option<(IpAddr, String)>,
@@ -319,7 +321,7 @@ struct Port {
 }
 
 impl Port {
-    /// Both want the same port of the host; a port without an address is that of all addresses.
+    /// Whether both use the same port of the host; a port without an address is for all addresses.
     fn clashes(&self, other: &Self) -> bool {
         let address = |port: &Self| port.host_ip.as_ref().map(|(address, _)| *address);
         let same_address = overlap(address(self), address(other));
@@ -370,7 +372,7 @@ fn bracketed(text: &str) -> Option<(IpAddr, String)> {
     (address.is_ipv6() == inner.is_some()).then(|| (address, bare.to_owned()))
 }
 
-/// Digits and nothing else: no sign, no leading zero.
+/// Only digits: no sign, no leading zero.
 fn port_number(text: &str) -> Option<u16> {
     digits(text).and_then(|number| u16::try_from(number).ok())
 }
@@ -394,7 +396,8 @@ fn is_address(text: &str) -> bool {
         && prefix.is_none_or(|prefix| digits(prefix).is_some_and(|length| length <= longest))
 }
 
-/// Six octets; the lowest bit of the first says that a group is meant.
+/// Whether it is the address of one host: six octets, without the lowest bit of the first, which
+/// marks a group.
 fn is_hardware_address(text: &str) -> bool {
     let octets: Vec<Option<u8>> = text
         .split(':')
@@ -490,7 +493,7 @@ mod tests {
 
     #[test]
     fn an_annotation_leads_to_no_other_network() {
-        let rule = "taken from --network alone, an annotation may be an image's";
+        let rule = "accepted only from --network, since an image may set annotations";
         for other in ["host", "container:a", "container:"] {
             let expected = format!("\"]: {other:?}: {rule}");
             assert_eq!(problem(&[("", other)]), expected);
@@ -642,6 +645,6 @@ mod tests {
         let twice = problem(&[("", "net"), (".publish", "80:80,127.0.0.1:80:81")]);
         assert_eq!(twice, ".publish\"]: \"127.0.0.1:80:81\": published twice");
         let twice = problem(&[("", "net"), (".bandwidth", "egressRate=1,egressRate=2")]);
-        assert_eq!(twice, ".bandwidth\"]: \"egressRate\" is given twice");
+        assert_eq!(twice, ".bandwidth\"]: \"egressRate\" is set twice");
     }
 }

@@ -7,15 +7,15 @@ use std::fmt;
 pub enum Verb {
     /// Attach.
     Add,
-    /// Take an attachment back.
+    /// Undo an attachment.
     Del,
-    /// Look whether an attachment is as it should be.
+    /// Check that an attachment is as ADD made it.
     Check,
-    /// Take back all attachments but the listed.
+    /// Undo all attachments that are not listed.
     Gc,
-    /// Tell whether ADD could be served.
+    /// Report whether the plugin is ready for ADD.
     Status,
-    /// Tell the versions that are spoken.
+    /// Report the supported versions.
     Version,
 }
 
