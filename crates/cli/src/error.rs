@@ -1,4 +1,4 @@
-//! Why the command failed, in one line.
+//! Errors of the command. Each text is one line.
 
 use std::path::PathBuf;
 
@@ -8,10 +8,10 @@ use thiserror::Error;
 
 use crate::arguments::Usage;
 
-/// Everything that ends the command with a failure.
+/// Why the command failed.
 #[derive(Debug, Error)]
 pub(crate) enum Error {
-    /// The arguments are refused; nothing was touched.
+    /// The arguments are invalid; nothing was changed.
     #[error(transparent)]
     Usage(#[from] Usage),
     /// The verb itself failed.
@@ -52,7 +52,7 @@ pub(crate) enum Error {
     /// A value has no JSON form.
     #[error("write JSON: {0}")]
     Json(#[from] serde_json::Error),
-    /// `spec` never overwrites.
+    /// The file exists; `spec` does not overwrite it.
     #[error("{0:?} exists: remove it first")]
     SpecExists(PathBuf),
     /// `spec` cannot write its file.
@@ -71,10 +71,10 @@ pub(crate) enum Error {
     PsFailed {
         /// How it ended.
         status: std::process::ExitStatus,
-        /// What it wrote to stderr.
+        /// Its standard error.
         text: String,
     },
-    /// The table has no column to filter by.
+    /// The table of ps has no column to filter by.
     #[error("ps printed no PID column: choose options that do, such as -ef")]
     NoPidColumn,
 }
@@ -103,7 +103,7 @@ impl Error {
     }
 }
 
-/// The errno's text as the rest of the program writes it: engines look for Go's lower case.
+/// The errno's text as in other messages: engines match on Go's lower case.
 fn lower_case(error: &std::io::Error) -> String {
     match error.raw_os_error() {
         Some(errno) => coracle_text::errno_text(nix::errno::Errno::from_raw(errno)),

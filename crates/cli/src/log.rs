@@ -1,8 +1,8 @@
 //! The log: how failures and warnings are reported.
 //!
-//! Engines read the log back: containerd's shim takes the last record whose level is `error`, and
-//! podman parses the *whole file* as one record. So a failure is exactly one record, in one write,
-//! and nothing comes before it unless a lower level is configured: warnings are written once the
+//! Engines read the log: containerd's shim uses the last record with the level `error`, and podman
+//! parses the *whole file* as one record. So a failure is exactly one record, in one write, and no
+//! record comes before it unless a lower level is configured: warnings are written only after the
 //! verb has succeeded.
 
 use std::fmt::Write as _;
@@ -12,10 +12,10 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-/// Longest message, in bytes: what conmon's buffer takes along with the record around it.
+/// The longest message, in bytes: with the rest of the record it fits into conmon's buffer.
 const LONGEST: usize = 4096;
 
-/// Severity, in logrus' words.
+/// The level of a record, as logrus names it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Level {
     Error,
@@ -53,8 +53,8 @@ pub(crate) struct Log {
 impl Log {
     /// Opens the log.
     ///
-    /// The last component may not be a link: the directory can belong to somebody else. The names
-    /// of our own streams are links by nature and stand for stderr.
+    /// The last component must not be a symbolic link, since another user may control the
+    /// directory. The names of the runtime's own stderr are links; they mean stderr.
     pub(crate) fn open(settings: &Settings) -> io::Result<Self> {
         let file = match settings.file.as_deref() {
             None => None,
@@ -68,12 +68,12 @@ impl Log {
         })
     }
 
-    /// The one record of a failure; with a log file the bare message goes to stderr as well.
+    /// Writes the one record of a failure. With a log file the message also goes to stderr.
     pub(crate) fn error(&self, message: &str) {
         let message = one_line(message);
         self.write(Level::Error, &message);
         if self.file.is_some() {
-            // conmon passes stderr on, and conformance suites look for the word "error" there.
+            // conmon forwards stderr, and conformance suites look for the word "error" in it.
             to_stderr(&format!("error: {message}\n"));
         }
     }
@@ -90,15 +90,15 @@ impl Log {
         }
     }
 
-    /// Writes a warning each.
+    /// Writes one warning for each message.
     pub(crate) fn warn_all(&self, messages: &[String]) {
         for message in messages {
             self.record(Level::Warning, message);
         }
     }
 
-    /// A warning at every level: one that the specification requires, or about a request that was
-    /// not fulfilled.
+    /// Writes a warning at every level: one that the specification requires, or one about a request
+    /// that was not fulfilled.
     pub(crate) fn warn_always(&self, message: &str) {
         self.write(Level::Warning, &one_line(message));
     }
@@ -157,7 +157,7 @@ fn short_name(level: Level) -> &'static str {
     }
 }
 
-/// A whole record with its newline. `message` is one line already.
+/// A whole record with its newline. `message` must be one line.
 fn render(format: Format, level: Level, time: &str, message: &str) -> String {
     let message = quoted(message);
     let level = name(level);
@@ -169,7 +169,7 @@ fn render(format: Format, level: Level, time: &str, message: &str) -> String {
     }
 }
 
-/// The message as a JSON string, which is also how logrus' text form quotes printable text.
+/// The message as a JSON string; logrus quotes printable text in the same way.
 fn quoted(message: &str) -> String {
     let mut quoted = String::with_capacity(message.len() + 2);
     quoted.push('"');
@@ -185,8 +185,8 @@ fn quoted(message: &str) -> String {
 
 /// The message without a control character and at most [`LONGEST`] bytes long.
 ///
-/// Names in it come from images: a newline would forge a record, and an escape sequence would reach
-/// the terminal on which the log is read.
+/// Messages contain names from images: a newline could forge a record, and an escape sequence could
+/// control the terminal on which the log is read.
 fn one_line(message: &str) -> String {
     let mut line = String::with_capacity(message.len().min(LONGEST));
     for character in message.trim_end().chars() {

@@ -1,15 +1,15 @@
 //! `coracle`, the command: arguments in, one line or JSON out.
 //!
 //! ```text
-//! arguments   what was typed, in Go's spelling  ->  flags and arguments, by the table
-//! verbs       one file a verb: its row of the table, its reading, its running
-//! log         what is reported of a failure: one record, one line
+//! arguments   the words of the command line  ->  flags and arguments, by the table
+//! verbs       one file for each verb: its row of the table, its parser, its action
+//! log         records of failures and warnings, one line each
 //! ```
 //!
 //! **Invariants.** This crate decides nothing about containers: it reads arguments, calls one
-//! function of `coracle_container` and prints. Only this crate prints. A verb's arguments are
-//! refused before anything is touched. On success `create`, `start`, `kill` and their like print
-//! nothing at all, since stdout and stderr belong to the container. One failure is one record.
+//! function of `coracle_container` and prints the result. Only this crate prints. Invalid arguments
+//! are refused before anything is changed. On success, verbs such as `create`, `start` and `kill`
+//! print nothing, since stdout and stderr belong to the container. A failure is one record.
 
 mod arguments;
 mod error;
@@ -21,7 +21,7 @@ mod verbs;
 
 use std::process::ExitCode;
 
-/// Aborts on an allocation between clone and exec; shipped builds pay nothing.
+/// Aborts on an allocation between clone and exec. Only debug builds have it.
 #[cfg(debug_assertions)]
 #[global_allocator]
 static ALLOCATOR: coracle_sys::allocation::Guarded = coracle_sys::allocation::Guarded;

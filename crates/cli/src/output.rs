@@ -1,4 +1,4 @@
-//! Standard output, written in one go.
+//! Writing to standard output.
 
 use std::io::{ErrorKind, Write};
 
@@ -11,19 +11,20 @@ use crate::error::Error;
 pub(crate) enum Reader {
     /// The last write succeeded.
     There,
-    /// It closed its end.
+    /// The reader has closed its end.
     Gone,
 }
 
-/// Writes the text to stdout. A reader that went away (`coracle list | head -1`) is no failure.
+/// Writes the text to stdout. A reader that has closed the pipe (`coracle list | head -1`) is no
+/// failure.
 ///
-/// SIGPIPE stays ignored, as Rust's start-up leaves it: were it fatal, a caller that closes our
-/// stderr could end `create` or `delete` half-way.
+/// Rust's start-up code ignores SIGPIPE, and this keeps it ignored: otherwise a caller that closes
+/// stderr could kill `create` or `delete` in the middle of its work.
 pub(crate) fn text(text: &str) -> Result<(), Error> {
     write(text).map(drop)
 }
 
-/// The same, for callers that go on writing while there is a reader.
+/// Like [`text`], for callers that write until the reader has gone.
 pub(crate) fn write(text: &str) -> Result<Reader, Error> {
     let mut stdout = std::io::stdout().lock();
     match stdout
@@ -46,7 +47,8 @@ pub(crate) fn json_line(value: &impl Serialize) -> Result<(), Error> {
     text(&(serde_json::to_string(value)? + "\n"))
 }
 
-/// runc's table: columns at least 12 wide with three blanks between, the last one as it is.
+/// A table in runc's format: columns at least 12 wide, separated by at least three blanks, the last
+/// one not padded.
 pub(crate) fn columns<const N: usize>(lines: &[[String; N]]) -> String {
     let mut widths = [12; N];
     for line in lines {
@@ -68,7 +70,7 @@ pub(crate) fn columns<const N: usize>(lines: &[[String; N]]) -> String {
     text
 }
 
-/// Writes a line to stderr that is neither result nor failure.
+/// Writes a line to stderr that is neither a result nor a failure.
 pub(crate) fn notice(line: &str) {
     // There is nowhere to report that stderr is closed.
     drop(writeln!(std::io::stderr(), "{line}"));

@@ -1,7 +1,7 @@
-//! Where the state root is.
+//! The location of the state root.
 //!
-//! Engines never pass `--root` to all calls on one container, so the default has to come out the
-//! same for each of them, whatever their environment.
+//! Engines do not pass `--root` to every call on a container, so the default must be the same for
+//! all of them, even if their environment differs.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
@@ -13,14 +13,14 @@ use crate::error::Error;
 /// The default for the host's root user.
 pub(crate) const SYSTEM: &str = "/run/coracle";
 
-/// A state root and where it comes from.
+/// A state root and its origin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Root {
     pub(crate) path: PathBuf,
     pub(crate) origin: Origin,
 }
 
-/// Where a state root comes from.
+/// How a state root was determined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {
     /// `--root`.
@@ -31,7 +31,7 @@ pub(crate) enum Origin {
     User,
 }
 
-/// What the default depends on.
+/// The inputs that determine the default.
 struct Caller {
     uid: u32,
     /// `None` when unset, empty or relative.
@@ -39,7 +39,7 @@ struct Caller {
     user: Option<OsString>,
 }
 
-/// The state root for this call: `--root`, else the default of the calling user.
+/// The state root for this call: `--root`, otherwise the default of the calling user.
 pub(crate) fn find(flag: Option<&Path>) -> Result<Root, Error> {
     if let Some(path) = flag {
         return absolute_root(path).map(|path| Root {
@@ -69,10 +69,10 @@ pub(crate) fn find(flag: Option<&Path>) -> Result<Root, Error> {
     }
 }
 
-/// Makes the root below a user's runtime directory. The sticky bit keeps it from being cleaned away
-/// while containers run: basedir-spec, XDG_RUNTIME_DIR.
+/// Makes the root below a user's runtime directory. The sticky bit protects it from being cleaned
+/// up while containers run: basedir-spec, XDG_RUNTIME_DIR.
 ///
-/// A failure is ignored here: the store makes what is missing and reports why it cannot.
+/// A failure is ignored here: the store makes a missing directory and reports the error.
 pub(crate) fn prepare(root: &Root) {
     if root.origin == Origin::User {
         let _ = std::fs::DirBuilder::new().mode(0o1700).create(&root.path);
@@ -82,7 +82,7 @@ pub(crate) fn prepare(root: &Root) {
 fn absolute_root(path: &Path) -> Result<PathBuf, Error> {
     let absolute = std::path::absolute(path)
         .map_err(|_| Error::Root("--root: a directory is expected, not an empty value"))?;
-    // A trailing /.. is not resolved here, but it must not smuggle the file system's root in.
+    // A trailing /.. is not resolved here, but the path must not mean the root directory.
     let is_top = |part| matches!(part, Component::RootDir | Component::ParentDir);
     if absolute.components().all(is_top) {
         return Err(Error::Root("--root: / cannot be the state root"));
@@ -103,8 +103,8 @@ fn default_root(caller: &Caller, in_user_namespace: fn() -> bool) -> Option<Root
     match &caller.runtime_dir {
         Some(dir) if caller.uid != 0 => Some(below(dir)),
         None if caller.uid != 0 => None,
-        // uid 0 of a user namespace that an ordinary user made is still that user, unless USER is
-        // root: podman's rootless mode calls the runtime this way.
+        // uid 0 in a user namespace that an ordinary user made is still that user, unless USER is
+        // root: this is how podman's rootless mode calls the runtime.
         Some(dir) if !is_root(caller.user.as_ref()) && in_user_namespace() => Some(below(dir)),
         _ => Some(system),
     }

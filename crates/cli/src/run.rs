@@ -1,4 +1,4 @@
-//! The order of a call: arguments, seal, log, verb; one record on failure.
+//! The order of a call: parse arguments, seal, open the log, perform the verb, report a failure.
 
 use std::ffi::{OsStr, OsString};
 use std::iter;
@@ -22,23 +22,23 @@ const NO_HELP_TOPIC: u8 = 3;
 /// Exit status of `exec` when the runtime itself fails, as for runc.
 const EXEC_FAILED: u8 = 255;
 
-/// What a line requests.
+/// What a command line requests.
 pub(crate) enum Requested {
     /// A text to print: help or the version.
     Text(String),
     Verb(Call),
 }
 
-/// A verb and what it is to do.
+/// A verb and its request.
 pub(crate) struct Call {
     pub(crate) verb: &'static Verb,
-    /// The container that messages of failures name.
+    /// The container that error messages name.
     pub(crate) container: Option<ContainerId>,
     pub(crate) global: Global,
     pub(crate) request: Box<dyn Request>,
 }
 
-/// Carries the command line out.
+/// Executes the command line.
 pub(crate) fn run(words: Vec<OsString>) -> ExitCode {
     coracle_sys::expect_children();
     coracle_sys::survive_size_limit();
@@ -54,19 +54,19 @@ pub(crate) fn run(words: Vec<OsString>) -> ExitCode {
     }
 }
 
-/// Takes the line apart.
+/// Parses the line.
 pub(crate) fn parse(words: Vec<OsString>) -> Line {
     let command = |name: &OsStr| find(name).map(|verb| &verb.command);
     arguments::parse(words, &global::COMMAND, command)
 }
 
-/// Reads what the line requests; a refusal names the command whose table refuses it.
+/// Returns what the line requests, or an error with the command whose table it violates.
 pub(crate) fn read(line: &mut Line) -> Result<Requested, (&'static Command, Usage)> {
     let refused = |usage| (&global::COMMAND, usage);
     if let Some(usage) = line.global.refused.take() {
         return Err(refused(usage));
     }
-    // Before the values are read: the version is printed also with a bad one.
+    // Before the values are checked: `--version` works even with an invalid value.
     if line.global.is_on("version") {
         return Ok(Requested::Text(version()));
     }
@@ -106,7 +106,7 @@ fn find(name: &OsStr) -> Option<&'static Verb> {
 
 fn perform(call: &Call) -> ExitCode {
     let (command, global) = (&call.verb.command, &call.global);
-    // Sealing executes this file anew, so it comes before the log is opened. Its failure is
+    // Sealing executes the program again, so it comes before the log is opened. A failure is
     // reported after that.
     let sealed = if call.verb.needs_seal {
         coracle_container::seal()
@@ -145,14 +145,15 @@ fn open(settings: &Settings) -> Result<Log, Error> {
 /// Reports a failure, once, and turns the outcome into the exit status.
 fn end(log: &Log, command: Option<&Command>, outcome: Result<i32, Error>) -> ExitCode {
     match outcome {
-        // The kernel gives eight bits of a status, and the verbs hand on no more.
+        // An exit status has eight bits, and verbs return no larger one.
         Ok(code) => ExitCode::from(u8::try_from(code).unwrap_or(EXEC_FAILED)),
         Err(error) => {
             if let (Error::Usage(usage), Some(command)) = (&error, command)
                 && usage.is_incorrect()
             {
                 let text = format!("Incorrect Usage.\n\n{}\n", help::usage(command));
-                // The usage is extra: the record names the fault, also if this cannot be written.
+                // The usage is only an addition: the record has the error, even if this cannot be
+                // written.
                 let _ = output::text(&text);
             }
             log.error(&error.to_string());
@@ -164,7 +165,7 @@ fn end(log: &Log, command: Option<&Command>, outcome: Result<i32, Error>) -> Exi
     }
 }
 
-/// Ends as the signal would have ended us, so that a shell stops its script as well.
+/// Ends the process by the signal, so that a shell that runs it stops its script as well.
 fn end_by(signal: Signal) -> ExitCode {
     let _ = SigSet::from_iter([signal]).thread_unblock();
     let _ = raise(signal);

@@ -1,4 +1,4 @@
-//! The flags of all verbs, before the verb or behind it.
+//! The global flags, which may stand before or after the verb.
 
 use coracle_container::{CgroupManager, Rootless};
 
@@ -66,7 +66,7 @@ pub(crate) fn read(arguments: &Arguments) -> Result<Global, Usage> {
     })
 }
 
-/// The valid flags of logging on a line that is refused: engines read the reason from the log.
+/// The flags of logging on a line that is refused, if valid: engines read the reason from the log.
 pub(crate) fn read_log(arguments: &Arguments) -> Settings {
     let mut formats = arguments.values("log-format").rev();
     Settings {

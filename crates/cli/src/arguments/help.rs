@@ -4,7 +4,8 @@ use std::fmt::Write;
 
 use super::table::{Command, Flag};
 
-/// The widest left column, in bytes. The help on a wider flag begins on the next line.
+/// The greatest width of the left column, in bytes. The help of a wider flag begins on the next
+/// line.
 const WIDEST: usize = 34;
 
 /// The usage line of the command.
@@ -19,7 +20,7 @@ pub(crate) fn usage(command: &Command) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// The command's `--help`; of the program itself with the commands that it has.
+/// The text of the command's `--help`. For the program itself it also lists the commands, `all`.
 pub(crate) fn help<'a>(command: &Command, all: impl Iterator<Item = &'a Command>) -> String {
     let mut text = format!("{}\n\n{}\n", command.about, usage(command));
     let commands = all.map(|command| (format!("  {}", command.name), command.about));

@@ -1,9 +1,9 @@
-//! What was typed, read into values: pure, no file or environment is looked at.
+//! Reading the command line. Pure: no file and no environment variable is read.
 //!
 //! ```text
 //! table    verbs and flags as plain values
 //! parse    words -> flags and arguments, by the tables
-//! values   what was typed for one command -> the values that verbs need
+//! values   the flags and arguments of one command -> the values that verbs need
 //! help     tables -> help and usage texts
 //! ```
 

@@ -58,7 +58,7 @@ pub(crate) const SEARCH: &[Flag] = &[
     ),
 ];
 
-/// What is requested, as it was typed.
+/// The values of the flags that request a network, not yet checked.
 pub(crate) fn request(arguments: &Arguments) -> Result<NetworkFlags, Usage> {
     Ok(NetworkFlags {
         network: arguments.parsed("network", "UTF-8", utf8)?,
@@ -71,7 +71,7 @@ pub(crate) fn request(arguments: &Arguments) -> Result<NetworkFlags, Usage> {
     })
 }
 
-/// Where to look, and how long to wait.
+/// The directories of networks and plugins, and the time limit of plugins.
 pub(crate) fn search(arguments: &Arguments) -> Result<Search, Usage> {
     let mut search = Search::default();
     if let Some(dir) = arguments.path("cni-conf-dir") {

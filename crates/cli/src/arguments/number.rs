@@ -1,9 +1,10 @@
-//! Numbers and users: digits and nothing else.
+//! Numbers and user ids, strictly parsed: only digits.
 //!
-//! A user id that is read generously ends up as 0, as an overflow did in CVE-2024-40635 and a plain
-//! `1` in CVE-2026-30892. So there is one reading, of the whole text, without a default.
+//! Lenient parsing of a user id can end in 0, which is root, as for an overflow in CVE-2024-40635
+//! and for a plain `1` in CVE-2026-30892. So there is one parser, which accepts only a whole valid
+//! text and has no default.
 
-/// A decimal number without sign, blank or leading zero (which some would read as octal).
+/// A decimal number without sign, blank or leading zero (which some programs read as octal).
 pub(crate) fn unsigned(text: &[u8]) -> Option<u32> {
     let is_plain = text == b"0" || !text.starts_with(b"0");
     if !is_plain || !text.iter().all(u8::is_ascii_digit) {
@@ -12,12 +13,13 @@ pub(crate) fn unsigned(text: &[u8]) -> Option<u32> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }
 
-/// A user's or group's id. 4294967295 is -1 to the kernel: "leave it as it is", which is root.
+/// A user or group id. 4294967295 is refused: to setresuid(2) it is -1, which leaves the id
+/// unchanged, and that would be root.
 pub(crate) fn id(text: &[u8]) -> Option<u32> {
     unsigned(text).filter(|id| *id != u32::MAX)
 }
 
-/// `UID` or `UID:GID`. Names are not looked up: the file to look in is the image's.
+/// `UID` or `UID:GID`. Names are not supported: they would be looked up in a file of the image.
 pub(crate) fn user(text: &[u8]) -> Option<(u32, Option<u32>)> {
     match text
         .iter()

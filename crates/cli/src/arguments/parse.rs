@@ -1,6 +1,6 @@
-//! From words to flags and arguments, by the tables of flags.
+//! Parsing words into flags and arguments, by the tables of flags.
 //!
-//! Engines spell flags as Go's flag package takes them: `-no-subreaper`, `--keep=false`,
+//! Engines write flags as Go's flag package accepts them: `-no-subreaper`, `--keep=false`,
 //! `--bundle=DIR` and `--bundle DIR`, `-dt`.
 
 use std::ffi::{OsStr, OsString};
@@ -10,20 +10,21 @@ use super::table::{Command, Flag, Order};
 use super::usage::Usage;
 use super::values::{Arguments, Value};
 
-/// A command line taken apart.
+/// A parsed command line.
 pub(crate) struct Line {
     pub(crate) global: Arguments,
-    /// The verb as it was typed.
+    /// The verb as on the command line.
     pub(crate) verb: Option<OsString>,
-    /// The verb's own flags and arguments; `None` when there is no such verb.
+    /// The verb's own flags and arguments; `None` if there is no such verb.
     pub(crate) own: Option<Arguments>,
 }
 
-/// The words that are still to be read.
+/// The words that are not yet parsed.
 type Words = std::vec::IntoIter<OsString>;
 
-/// Takes the line apart. Global flags may stand among the verb's own; a flag that both tables have
-/// is the verb's there. What a table does not allow is recorded in its [`Arguments`].
+/// Parses the line. Global flags may stand among the verb's own; after the verb, a flag that is in
+/// both tables is the verb's. An error is stored in the [`Arguments`] of the table that it
+/// violates.
 pub(crate) fn parse(
     words: Vec<OsString>,
     global: &'static Command,
@@ -57,7 +58,7 @@ fn read_words(mut words: Words, own: &mut Arguments, mut outer: Option<&mut Argu
     own.words.extend(words);
 }
 
-/// Reads a word that begins with a dash, and the next one if that is its value.
+/// Parses a word that begins with a dash, with the next word if that is its value.
 fn read_flag(typed: &[u8], words: &mut Words, own: &mut Arguments, outer: Option<&mut Arguments>) {
     let body = typed.strip_prefix(b"-").unwrap_or(typed);
     let (body, is_single) = match body.strip_prefix(b"-") {
@@ -73,7 +74,7 @@ fn read_flag(typed: &[u8], words: &mut Words, own: &mut Arguments, outer: Option
     if let Some((outer, flag)) = outer {
         return set(outer, flag, (name, value), words);
     }
-    // Long names are tried before letters: `-tty` is the flag `tty` and not `-t -t -y`.
+    // A long name takes precedence over letters: `-tty` is the flag `tty`, not `-t -t -y`.
     let cluster = is_single.then(|| cluster(own.command, name)).flatten();
     let Some((last, switches)) = cluster.as_deref().and_then(<[_]>::split_last) else {
         return own.refuse(Usage::undefined(own.command, typed));
@@ -85,7 +86,7 @@ fn read_flag(typed: &[u8], words: &mut Words, own: &mut Arguments, outer: Option
     set(own, last, (letter, value), words);
 }
 
-/// Records a flag, which was typed as `name`.
+/// Stores a flag, which was written as `name`.
 fn set(
     arguments: &mut Arguments,
     flag: &'static Flag,
@@ -114,7 +115,8 @@ fn set(
 
 /// The flags of `-dt` or `-tu 1000`: switches, and a last flag of either kind.
 ///
-/// `-tu1000` is refused: if it were read, the mistyped `-bundel` would be the bundle `undel`.
+/// `-tu1000` is refused: if it were accepted, the typing error `-bundel` would mean the bundle
+/// `undel`.
 fn cluster(command: &Command, letters: &[u8]) -> Option<Vec<&'static Flag>> {
     let flags = letters.chunks(1).map(|letter| command.flag(letter));
     let flags: Vec<_> = flags.collect::<Option<_>>()?;
@@ -123,7 +125,7 @@ fn cluster(command: &Command, letters: &[u8]) -> Option<Vec<&'static Flag>> {
     are_switches.then_some(flags)
 }
 
-/// The words of Go's strconv.ParseBool.
+/// A boolean, by the rules of Go's strconv.ParseBool.
 pub(super) fn parse_boolean(value: &[u8]) -> Option<bool> {
     match value {
         b"1" | b"t" | b"T" | b"true" | b"TRUE" | b"True" => Some(true),

@@ -1,8 +1,8 @@
-//! Amounts of bytes and of time, as Go's flags take them.
+//! Sizes and durations, with the syntax of Go's flags.
 
 use std::time::Duration;
 
-/// Bytes: `512`, `512m`, `1.5 GiB`, powers of 1024 all; `-1` is no limit.
+/// A size in bytes: `512`, `512m`, `1.5 GiB`. All units are powers of 1024; `-1` is no limit.
 pub(crate) fn bytes(text: &[u8]) -> Option<i64> {
     let text = std::str::from_utf8(text).ok()?;
     if text == "-1" {
@@ -14,7 +14,7 @@ pub(crate) fn bytes(text: &[u8]) -> Option<i64> {
     let letter = unit.strip_suffix('b').unwrap_or(&unit);
     let letter = letter.strip_suffix('i').unwrap_or(letter);
     let power = match letter {
-        // "ib" is no unit.
+        // "ib" is not a unit.
         "" if unit.contains('i') => return None,
         "" => 0,
         "k" => 1,
@@ -27,7 +27,7 @@ pub(crate) fn bytes(text: &[u8]) -> Option<i64> {
     i64::try_from(scaled(number, 1024u128.pow(power))?).ok()
 }
 
-/// A length of time above nothing: `5s`, `1m30s`, `1.5h`, `200ms`.
+/// A duration above zero: `5s`, `1m30s`, `1.5h`, `200ms`.
 pub(crate) fn duration(text: &[u8]) -> Option<Duration> {
     let mut rest = std::str::from_utf8(text).ok()?;
     let mut nanoseconds = 0u128;
@@ -48,7 +48,7 @@ pub(crate) fn duration(text: &[u8]) -> Option<Duration> {
         nanoseconds = nanoseconds.checked_add(scaled(number, scale)?)?;
         rest = after;
     }
-    // As long as Go's, some 292 years.
+    // The same maximum as Go's durations, about 292 years.
     let nanoseconds = i64::try_from(nanoseconds).ok()?;
     let nanoseconds = u64::try_from(nanoseconds).ok()?;
     (nanoseconds > 0).then(|| Duration::from_nanos(nanoseconds))

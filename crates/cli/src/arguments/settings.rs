@@ -6,14 +6,14 @@ use coracle_container::{CgroupManager, Rootless};
 
 use crate::log::Settings;
 
-/// What holds for every verb.
+/// The settings that apply to every verb.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Global {
     pub(crate) log: Settings,
-    /// As typed; `None` is the caller's default.
+    /// The value of `--root`; `None` means the default of the calling user.
     pub(crate) root: Option<PathBuf>,
     pub(crate) cgroup_manager: CgroupManager,
     pub(crate) rootless: Rootless,
-    /// `--criu` of old go-runc, which nothing reads.
+    /// Whether the line has `--criu`, which old go-runc passes and which is ignored.
     pub(crate) names_criu: bool,
 }

@@ -2,7 +2,7 @@
 
 use super::number;
 
-/// Names and numbers that x86, arm, riscv, powerpc and s390 share, by rising number.
+/// Names and numbers that x86, arm, riscv, powerpc and s390 share, in ascending order.
 const NAMES: &[(&str, i32)] = &[
     ("HUP", libc::SIGHUP),
     ("INT", libc::SIGINT),
@@ -40,11 +40,12 @@ const NAMES: &[(&str, i32)] = &[
     ("SYS", libc::SIGSYS),
 ];
 
-/// The first and the last real-time signal as the C libraries number them: programs in containers
-/// count from there, not from the kernel's 32.
+/// The first and last real-time signal of the C libraries, as programs in containers number them;
+/// the kernel's first is 32.
 const REAL_TIME: (i32, i32) = (34, 64);
 
-/// The signal of a name (`TERM`, `SIGTERM`, any case, `RTMIN+1`) or number (`0` only probes).
+/// The signal with this name (`TERM`, `SIGTERM`, `RTMIN+1`, in any case) or number (`0` only
+/// checks).
 pub(crate) fn parse(text: &str) -> Option<i32> {
     if text.starts_with(|first: char| first.is_ascii_digit()) {
         let number = i32::try_from(number::unsigned(text.as_bytes())?).ok()?;

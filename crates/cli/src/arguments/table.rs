@@ -1,4 +1,4 @@
-//! The table of verbs and flags: plain values that parsing, help and usage texts read.
+//! The types of the table of verbs and flags, which parsing, help and usage texts read.
 
 /// A flag.
 #[derive(Clone, Copy, Debug)]
@@ -7,10 +7,10 @@ pub(crate) struct Flag {
     pub(crate) short: Option<char>,
     /// The name of its value in help; `None` for a switch, which is on or off.
     pub(crate) placeholder: Option<&'static str>,
-    /// Whether all its values count, rather than the last alone.
+    /// Whether all its values are used, not only the last.
     pub(crate) repeats: bool,
     pub(crate) help: &'static str,
-    /// Whether it is read, but not shown.
+    /// Whether it is accepted, but not shown in help.
     pub(crate) hidden: bool,
 }
 
@@ -26,7 +26,7 @@ pub(crate) const fn switch(name: &'static str, help: &'static str) -> Flag {
     }
 }
 
-/// A flag with a value, any bytes.
+/// A flag with a value of any bytes.
 pub(crate) const fn value(
     name: &'static str,
     placeholder: &'static str,
@@ -38,7 +38,7 @@ pub(crate) const fn value(
     }
 }
 
-/// A flag with a value that may be given several times.
+/// A flag with a value that may be repeated.
 pub(crate) const fn values(
     name: &'static str,
     placeholder: &'static str,
@@ -51,7 +51,7 @@ pub(crate) const fn values(
 }
 
 impl Flag {
-    /// The same with a short name.
+    /// The same flag with a short name.
     pub(crate) const fn short(self, letter: char) -> Self {
         Self {
             short: Some(letter),
@@ -59,7 +59,7 @@ impl Flag {
         }
     }
 
-    /// The same, not shown by help.
+    /// The same flag, not shown in help.
     pub(crate) const fn hidden(self) -> Self {
         Self {
             hidden: true,
@@ -68,7 +68,7 @@ impl Flag {
     }
 }
 
-/// The flags of a table whose rows also hold what each flag stands for.
+/// The flags of a table whose rows also hold the meaning of each flag.
 pub(crate) const fn flags_of<T: Copy, const N: usize>(rows: &[(Flag, T); N]) -> [Flag; N] {
     let mut flags = [switch("", ""); N];
     let mut at = 0;
@@ -87,21 +87,21 @@ pub(crate) const fn flags_of<T: Copy, const N: usize>(rows: &[(Flag, T); N]) -> 
 pub(crate) enum Order {
     /// Before and after the arguments: `create ID --bundle DIR`.
     Anywhere,
-    /// Only before the first argument: what follows belongs to the container's command, as in
-    /// `exec ID sh -c ls`, or to ps(1).
+    /// Only before the first argument: later words belong to the container's command, as in `exec
+    /// ID sh -c ls`, or to ps(1).
     First,
 }
 
-/// What is typed for a verb, or for the program itself.
+/// The command line syntax of a verb, or of the program itself.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Command {
     /// Empty for the program itself.
     pub(crate) name: &'static str,
-    /// What comes after the options.
+    /// The arguments after the options.
     pub(crate) synopsis: &'static str,
     pub(crate) about: &'static str,
     pub(crate) order: Order,
-    /// In groups, since verbs share some.
+    /// Groups of flags, since verbs share some.
     pub(crate) flags: &'static [&'static [Flag]],
 }
 
@@ -111,7 +111,7 @@ const COMMON: &[Flag] = &[
     switch("version", "Print the version").short('v'),
 ];
 
-/// The flags of the sockets and of the pid file, which `create`, `run` and `exec` share.
+/// The flags of a verb's outputs, which `create`, `run` and `exec` share.
 pub(crate) const OUTPUTS: &[Flag] = &[
     value(
         "console-socket",
@@ -132,18 +132,18 @@ pub(crate) const OUTPUTS: &[Flag] = &[
 ];
 
 impl Command {
-    /// Whether the first argument is a container's id, which messages of failures name.
+    /// Whether the first argument is a container's id, which error messages name.
     pub(crate) fn takes_id(&self) -> bool {
         self.synopsis.starts_with("ID")
     }
 
-    /// All flags, those that every command has last.
+    /// All flags; those that every command has come last.
     pub(crate) fn flags(&self) -> impl Iterator<Item = &'static Flag> + use<> {
         let common = std::iter::once(&COMMON);
         self.flags.iter().chain(common).copied().flatten()
     }
 
-    /// The flag of that long or short name: Go requires no particular number of dashes.
+    /// The flag with this long or short name. As in Go, either may have one dash or two.
     pub(crate) fn flag(&self, name: &[u8]) -> Option<&'static Flag> {
         let is_short = |short: char| name == short.encode_utf8(&mut [0; 4]).as_bytes();
         self.flags()

@@ -1,4 +1,4 @@
-//! What is wrong with the arguments. Engines look for some of these texts, so they are Go's.
+//! Errors in the arguments. Engines match on some of these texts, so they are those of Go.
 
 use std::fmt;
 
@@ -24,12 +24,12 @@ impl fmt::Display for Expected {
     }
 }
 
-/// The arguments are refused.
+/// An error in the arguments.
 #[derive(Debug, Error)]
 pub(crate) enum Usage {
     #[error("No help topic for '{0}'")]
     NoHelpTopic(String),
-    /// podman looks for this text to learn which flags exist.
+    /// podman matches on this text to find out which flags exist.
     #[error("flag needs an argument: -{0}")]
     NeedsArgument(String),
     #[error("flag provided but not defined: {flag}{}", hint(*.suggestion))]
@@ -70,7 +70,7 @@ impl Usage {
         let name = typed.split_once('=').map_or(&*typed, |(name, _)| name);
         let bare = name.trim_start_matches('-');
         let flag = match name.strip_prefix('-') {
-            // Go's way to write `--bundel`. A short one keeps its dash.
+            // Go writes `--bundel` with one dash, and a short flag unchanged.
             Some(long) if long == bare && bare.chars().count() != 1 => format!("-{name}"),
             _ => name.to_owned(),
         };
@@ -84,7 +84,7 @@ impl Usage {
         }
     }
 
-    /// Whether showing how the verb is used would help.
+    /// Whether the usage of the verb is printed as well.
     pub(crate) fn is_incorrect(&self) -> bool {
         !matches!(self, Usage::NoHelpTopic(_) | Usage::Id(_))
     }
@@ -94,8 +94,8 @@ fn hint(suggestion: Option<&str>) -> String {
     suggestion.map_or_else(String::new, |flag| format!(" (did you mean --{flag}?)"))
 }
 
-/// How many letters must be added, removed or replaced to make one word of the other: Levenshtein's
-/// distance, a row of the table at a time.
+/// The Levenshtein distance: how many letters must be added, removed or replaced to turn one word
+/// into the other. It keeps one row of the table.
 fn distance(one: &str, other: &str) -> usize {
     let mut row: Vec<usize> = (1..=other.len()).collect();
     for (at, letter) in one.bytes().enumerate() {

@@ -1,4 +1,4 @@
-//! What was typed for one command, and the readings that verbs share.
+//! The flags and arguments of one command, and parsers of values that verbs share.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -26,9 +26,9 @@ pub(crate) struct Arguments {
     pub(crate) global: Global,
     /// The words that are neither flags nor their values.
     pub(crate) words: Vec<OsString>,
-    /// The first reason why the line is refused.
+    /// The first error on the line.
     pub(crate) refused: Option<Usage>,
-    /// By long names, in the order of the line.
+    /// The flags by their long names, in the order of the line.
     pub(super) flags: Vec<(&'static str, Value)>,
 }
 
@@ -47,7 +47,7 @@ impl Arguments {
         self.refused.get_or_insert(usage);
     }
 
-    /// Refuses a number of arguments that is not `expected`.
+    /// Checks the number of arguments.
     pub(crate) fn expect(&self, expected: Expected) -> Result<(), Usage> {
         let count = self.words.len();
         let is_met = match expected {
@@ -84,17 +84,17 @@ impl Arguments {
         all.filter_map(move |(name, value)| (*name == flag).then_some(value))
     }
 
-    /// Whether the switch is on. The last of several counts.
+    /// Whether the switch is on; of several, the last is used.
     pub(crate) fn is_on(&self, switch: &str) -> bool {
         self.found(switch).next() == Some(&Value::Switch(true))
     }
 
-    /// `on` if the switch is on, else `off`.
+    /// Returns `on` if the switch is on, otherwise `off`.
     pub(crate) fn choose<T>(&self, switch: &str, on: T, off: T) -> T {
         if self.is_on(switch) { on } else { off }
     }
 
-    /// All values of a flag that may be given several times.
+    /// All values of a flag that may be repeated.
     pub(crate) fn values(&self, flag: &str) -> impl DoubleEndedIterator<Item = &OsString> {
         self.found(flag).rev().filter_map(|value| match value {
             Value::Text(text) => Some(text),
@@ -102,7 +102,7 @@ impl Arguments {
         })
     }
 
-    /// The value of a flag that takes any text. An empty one counts as absent, as in Go.
+    /// The value of a flag that takes any text. As in Go, an empty one counts as absent.
     pub(crate) fn value(&self, flag: &str) -> Option<&OsStr> {
         let value = self.values(flag).next_back()?;
         (!value.is_empty()).then_some(value)
@@ -118,8 +118,8 @@ impl Arguments {
         Ok(text.filter(|text| !text.is_empty()))
     }
 
-    /// The value through `parse`, which answers `None` to what is not `expected`. An empty one is
-    /// parsed too: `--user ""` must not fall back on root.
+    /// The value parsed by `parse`, which returns `None` if it is not what `expected` describes. An
+    /// empty value is parsed too: `--user ""` must not fall back to root.
     pub(crate) fn parsed<T>(
         &self,
         flag: &'static str,
@@ -132,7 +132,7 @@ impl Arguments {
             .transpose()
     }
 
-    /// What the flag's value stands for, which is one of a few.
+    /// The meaning of the flag's value, which is one of `choices`.
     pub(crate) fn choice<T: Copy, const N: usize>(
         &self,
         flag: &'static str,
@@ -149,7 +149,7 @@ impl Arguments {
         })
     }
 
-    /// All values of the flag through `parse`.
+    /// All values of the flag, parsed by `parse`.
     pub(crate) fn all_parsed<T>(
         &self,
         flag: &'static str,

@@ -24,7 +24,7 @@ pub(super) const VERB: Verb = Verb {
     read: |arguments| Ok(Box::new(read(arguments)?)),
 };
 
-/// The default directory of images, runc's.
+/// The default directory of images, as in runc.
 const IMAGES: &str = "checkpoint";
 /// The switches that `restore` has as well, each with criu's flag.
 const SWITCHES: [(Flag, CriuFlags); 7] = [
@@ -63,7 +63,7 @@ const SWITCHES: [(Flag, CriuFlags); 7] = [
         CriuFlags::AUTO_DEDUP,
     ),
 ];
-/// Those of `checkpoint` alone.
+/// The switches that only `checkpoint` has.
 const OWN_SWITCHES: [(Flag, CriuFlags); 2] = [
     (
         switch(
@@ -119,7 +119,7 @@ const FLAGS: &[Flag] = &[
     ),
 ];
 
-/// What both verbs request of criu.
+/// The options of criu that both verbs have.
 pub(super) struct Shared {
     pub(super) image_path: PathBuf,
     pub(super) work_path: Option<PathBuf>,
@@ -197,7 +197,7 @@ impl Request for CheckpointOptions {
     }
 }
 
-/// The progress on a terminal, in one line that is overwritten.
+/// The progress on a terminal, on one line that is overwritten.
 #[derive(Default)]
 struct Shown {
     is_on: bool,

@@ -1,4 +1,5 @@
-//! `events ID`: statistics and out-of-memory events of a container, one JSON object a line.
+//! `events ID`: statistics and out-of-memory events of a container, as one JSON object on each
+//! line.
 
 use std::ops::ControlFlow;
 use std::time::Duration;
@@ -27,16 +28,16 @@ pub(super) const VERB: Verb = Verb {
 
 const INTERVAL: Duration = Duration::from_secs(5);
 
-/// How long to listen.
+/// How long events are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Listening {
-    /// Statistics of now.
+    /// The current statistics only.
     Once,
-    /// To the container's end, with statistics at intervals.
+    /// Until the container ends, with statistics at this interval.
     Always(Duration),
 }
 
-/// A line, in runc's shape.
+/// A line, in runc's format.
 #[derive(Serialize)]
 struct Line<'a, T> {
     #[serde(rename = "type")]

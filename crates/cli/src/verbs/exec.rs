@@ -71,7 +71,7 @@ fn read(arguments: &Arguments) -> Result<ExecOptions, Usage> {
     })
 }
 
-/// A file wins over a command line, as in runc.
+/// As in runc, a file takes precedence over a command.
 fn process(arguments: &Arguments) -> Result<ExecProcess, Usage> {
     if let Some(file) = arguments.path("process") {
         return Ok(ExecProcess::File(file));

@@ -30,7 +30,7 @@ pub(super) const VERB: Verb = Verb {
     read: |arguments| Ok(Box::new(read(arguments)?)),
 };
 
-/// Stands for the container's id where a step names it.
+/// The container id in the printed steps.
 const ID: &str = "ID";
 
 /// How the plan is shown.
@@ -75,7 +75,7 @@ fn read(arguments: &Arguments) -> Result<Explain, Usage> {
 
 impl Request for Explain {
     fn perform(&self, context: &Context) -> Result<i32, Error> {
-        // A plan can be made without a state root, which a user may lack.
+        // A plan needs no state root, and a user may have none.
         let store = context.store();
         let store = store.unwrap_or_else(|_| Store::new(Path::new(root::SYSTEM)));
         let explanation = match &self.images {

@@ -1,8 +1,8 @@
 //! `features`: features.md and features-linux.md of the runtime specification.
 //!
-//! What this build can do, whatever the host can: engines read it once and remember it. Only
-//! `supportedFlags` of seccomp are those of the running kernel, as the specification requires, and
-//! annotations name the version of criu on this host.
+//! Prints what this build supports, not what the host does: engines read it once and cache it. Only
+//! `supportedFlags` of seccomp depends on the running kernel, as the specification requires, and
+//! annotations have the version of criu on this host.
 
 use coracle_bundle::HookPoint;
 use coracle_container::{CriuCan, CriuVersion};
@@ -89,7 +89,7 @@ impl Request for Features {
     }
 }
 
-/// With the version of criu and what it can do here, if there is one.
+/// The version and abilities of the installed criu, if there is one.
 type Criu = Option<(CriuVersion, CriuCan)>;
 
 fn features(criu: Criu) -> Value {
@@ -139,10 +139,10 @@ fn linux() -> Value {
 }
 
 fn seccomp() -> Value {
-    // The error is that of a kernel without seccomp.
+    // The call fails only on a kernel without seccomp.
     let supported = coracle_seccomp::supported_flags().unwrap_or_default();
-    // A profile may name the other architectures of the specification too, but no filters are made
-    // for them.
+    // A profile may also list other architectures of the specification, but coracle makes no
+    // filters for them.
     let name = |abi: Abi| format!("SCMP_ARCH_{}", abi.name().to_ascii_uppercase());
     json!({
         "enabled": true,

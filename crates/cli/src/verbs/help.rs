@@ -21,7 +21,7 @@ pub(super) const VERB: Verb = Verb {
     read: |arguments| Ok(Box::new(read(arguments)?)),
 };
 
-/// The commit that was built, where `CORACLE_COMMIT` was set.
+/// The commit of this build, if `CORACLE_COMMIT` was set.
 pub(super) const COMMIT: Option<&str> = option_env!("CORACLE_COMMIT");
 
 /// Help on a command, or on the program.
@@ -57,8 +57,8 @@ pub(crate) fn overview(verbs: &[Verb]) -> String {
     help::help(&global::COMMAND, verbs.iter().map(|verb| &verb.command))
 }
 
-/// The three lines that go-runc and podman read. go-runc finds a version only behind the name
-/// `runc`, so a file of that name prints it.
+/// The version text, whose three lines go-runc and podman parse. go-runc requires the name `runc`
+/// before the version, so a file of that name prints it.
 pub(crate) fn version() -> String {
     let program = std::env::args_os().next().unwrap_or_default();
     let name = match Path::new(&program).file_name() {

@@ -1,4 +1,4 @@
-//! `info`: what this host offers to containers, where `features` prints what this build can do.
+//! `info`: what this host supports; `features` prints what this build supports.
 
 use std::path::Path;
 
@@ -26,8 +26,8 @@ pub(super) const VERB: Verb = Verb {
 const FLAGS: &[Flag] =
     &[value("format", "FORMAT", "Print text or json [default: text]").short('f')];
 
-/// Settings by which users without rights are refused user namespaces, and the value that does it:
-/// user_namespaces(7), and those of Debian's and Ubuntu's kernels.
+/// The settings that refuse user namespaces to unprivileged users, each with the value that does:
+/// user_namespaces(7), and settings of Debian's and Ubuntu's kernels.
 const REFUSALS: [(&str, &str); 3] = [
     ("user.max_user_namespaces", "0"),
     ("kernel.unprivileged_userns_clone", "0"),
@@ -77,7 +77,7 @@ impl Request for Info {
     }
 }
 
-/// A fact's name, and what it is: null where the host has no such thing.
+/// The name of a fact and its value; null if the host has no such thing.
 type Fact = (&'static str, Value);
 
 fn facts(host: &Host) -> Vec<Fact> {
@@ -123,7 +123,7 @@ fn facts(host: &Host) -> Vec<Fact> {
     ]
 }
 
-/// The kinds that the kernel has.
+/// The kinds of namespace that the kernel has.
 fn namespaces(own: &NamespaceIds) -> Value {
     let kinds = [
         ("cgroup", own.cgroup),
@@ -158,7 +158,7 @@ fn table(facts: &[Fact]) -> String {
     output::columns(&lines.collect::<Vec<_>>())
 }
 
-/// The facts by their names in camel case.
+/// The facts as an object, with their names in camel case.
 fn object(facts: &[Fact]) -> Value {
     let named = facts.iter().map(|(name, value)| {
         let mut words = name.split(' ');

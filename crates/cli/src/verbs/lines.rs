@@ -1,4 +1,4 @@
-//! Command lines as callers write them, and wrong ones.
+//! Tests of valid and invalid command lines.
 
 use std::any::Any;
 use std::ffi::OsString;
@@ -26,7 +26,7 @@ use crate::arguments::table::{Command, Flag};
 use crate::arguments::{Usage, global, help};
 use crate::run::{Call, Requested, parse, read};
 
-/// Words are parted by blanks, `''` is an empty one.
+/// The words of a line, separated by blanks; `''` is an empty one.
 fn words(line: &str) -> Vec<OsString> {
     line.split(' ')
         .filter(|word| !word.is_empty())
@@ -38,7 +38,7 @@ fn read_line(words: Vec<OsString>) -> Result<Requested, Usage> {
     read(&mut parse(words)).map_err(|(_, usage)| usage)
 }
 
-/// What was read, without whatever is as it is by default.
+/// The request of a line, without values that are the default.
 fn shown(line: &str) -> String {
     let text = match read_line(words(line)) {
         Err(usage) => Err(usage),
@@ -177,7 +177,7 @@ fn show_create(shown: &mut Shown, options: &CreateOptions) {
     show_search(shown, &options.search);
 }
 
-/// What is not as it is by default.
+/// Shows the values that are not the default.
 fn show_search(shown: &mut Shown, search: &Search) {
     let default = Search::default();
     let other = |is_other: bool, text: String| Some(text).filter(|_| is_other);
@@ -282,9 +282,10 @@ fn show_exec(shown: &mut Shown, options: &ExecOptions) {
     shown.word("ignore-paused", options.ignore_paused);
 }
 
-/// A line a case: what is typed, ` => `, what is read.
+/// `, what is read. => One case on each line: the command line, an arrow, the request. => `, what
+/// is read.
 const GOOD: &str = include_str!("lines/good.txt");
-/// The same with the text of the error.
+/// One case on each line, with the text of the error.
 const BAD: &str = include_str!("lines/bad.txt");
 
 fn check(cases: &str, least: usize, prefix: &str) {

@@ -27,15 +27,15 @@ pub(super) const VERB: Verb = Verb {
     read: |arguments| Ok(Box::new(read(arguments)?)),
 };
 
-/// Users behind this part of /etc/passwd are shown by number.
+/// Only this much of /etc/passwd is read; users beyond it are shown by number.
 const MAX_PASSWD_BYTES: u64 = 4 << 20;
 
-/// What is printed of the containers.
+/// The format of the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
     Table,
     Json,
-    /// Ids, one a line.
+    /// Only ids, one on each line.
     Ids,
 }
 
@@ -102,10 +102,10 @@ fn print(containers: Vec<State>, form: Form) -> Result<(), Error> {
     }
 }
 
-/// Names by uid. Read here since the C library's look-up loads shared objects, which a static
-/// program cannot.
+/// User names by uid. The C library's lookup loads shared objects, which a static program cannot
+/// do, so /etc/passwd is read here.
 fn user_names() -> BTreeMap<u32, String> {
-    // Names are not worth a wait: the file may be a FIFO, or endless.
+    // Non-blocking and limited: the file may be a FIFO, or endless.
     let opened = File::options()
         .read(true)
         .custom_flags(nix::libc::O_NONBLOCK)
@@ -117,7 +117,7 @@ fn user_names() -> BTreeMap<u32, String> {
     }
 }
 
-/// Of several names for a uid the first counts: passwd(5).
+/// Of several names for a uid the first is used: passwd(5).
 fn parse_passwd(passwd: &str) -> BTreeMap<u32, String> {
     let mut names = BTreeMap::new();
     for line in passwd.lines() {

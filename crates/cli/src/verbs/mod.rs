@@ -1,5 +1,5 @@
-//! The verbs, one file each, but for those of an id alone: its table, how its arguments are read,
-//! and what it does.
+//! The verbs, each in a file of its own except those that take only an id: the row of the table,
+//! the parser of the arguments, and the action.
 
 mod checkpoint;
 mod create;

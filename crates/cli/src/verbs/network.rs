@@ -22,7 +22,7 @@ pub(super) const VERB: Verb = Verb {
     read: |arguments| Ok(Box::new(read(arguments)?)),
 };
 
-/// What is done.
+/// The subcommand.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Task {
     List(Form),
@@ -114,7 +114,7 @@ fn list(form: Form, search: &Search) -> Result<(), Error> {
     }
 }
 
-/// Columns as `list` has them.
+/// A table in the format of `list`.
 fn table(networks: &[Network]) -> String {
     let mut lines = vec![["NAME", "CNI", "PLUGINS", "FILE"].map(str::to_owned)];
     lines.extend(networks.iter().map(|network| {

@@ -1,4 +1,4 @@
-//! The verbs that take an id alone.
+//! The verbs that take only an id.
 
 use coracle_bundle::ContainerId;
 

@@ -69,7 +69,7 @@ impl Request for Ps {
     }
 }
 
-/// What ps(1) prints. Engines call us without PATH.
+/// The output of ps(1). Engines may call the runtime without PATH.
 fn ps(options: &[OsString]) -> Result<String, Error> {
     let has_path = std::env::var_os("PATH").is_some_and(|path| !path.is_empty());
     let printed = Program::new(if has_path { "ps" } else { "/bin/ps" })
@@ -87,7 +87,7 @@ fn ps(options: &[OsString]) -> Result<String, Error> {
     Ok(String::from_utf8_lossy(&printed.stdout).into_owned())
 }
 
-/// The header and the lines of the given processes.
+/// The header, and the lines of these processes.
 fn filter(table: &str, pids: &[i32]) -> Result<String, Error> {
     let mut lines = table.lines();
     let header = lines.next().unwrap_or_default();

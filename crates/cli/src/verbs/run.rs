@@ -59,7 +59,7 @@ impl Request for RunOptions {
     }
 }
 
-/// Logs what came of it, and returns the exit status.
+/// Logs warnings and failures, and returns the exit status.
 pub(super) fn report(context: &Context, ended: &Ended) -> i32 {
     context.log.warn_all(&ended.warnings);
     for failure in &ended.failures {

@@ -26,21 +26,21 @@ pub(super) const VERB: Verb = Verb {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Root,
-    /// In a user namespace where the caller is root, without a network namespace, resources or
-    /// anything else that a user may not make.
+    /// For a user namespace in which the caller is root, without a network namespace, resources or
+    /// anything else that an ordinary user may not create.
     Rootless,
 }
 
 const ROOT: &str = include_str!("../spec/root.json");
 /// `UID` and `GID` stand for the caller's ids.
 const ROOTLESS: &str = include_str!("../spec/rootless.json");
-/// The entry that both have in their list of namespaces.
+/// The entry of the cgroup namespace in both templates.
 const CGROUP_NAMESPACE: &str = "\t\t\t{\n\t\t\t\t\"type\": \"cgroup\"\n\t\t\t},\n";
 
-/// Which control groups the host has.
+/// The cgroup version of the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Hierarchy {
-    /// Version 2 alone, where a cgroup namespace shows a container its own part of the tree.
+    /// Only version 2, on which a cgroup namespace shows a container its own part of the tree.
     Unified,
     Other,
 }

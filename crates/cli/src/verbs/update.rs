@@ -140,7 +140,7 @@ fn read(arguments: &Arguments) -> Result<Update, Usage> {
     })
 }
 
-/// The limits whose flags are set. An empty value counts as absent, as in Go.
+/// The limits whose flags are set. As in Go, an empty value counts as absent.
 fn limits(arguments: &Arguments) -> Result<Vec<Setting>, Usage> {
     let mut settings = Vec::new();
     for (Flag { name, .. }, limit) in LIMITS {

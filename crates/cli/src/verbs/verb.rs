@@ -1,4 +1,4 @@
-//! What every verb is made of.
+//! The parts of a verb.
 
 use std::any::Any;
 use std::rc::Rc;
@@ -14,20 +14,20 @@ use crate::root::{self, Root};
 /// A verb of the command line.
 pub(crate) struct Verb {
     pub(crate) command: Command,
-    /// Whether a container's process could reach the runtime's own file, which is sealed then:
-    /// CVE-2019-5736.
+    /// Whether the verb starts a process in a container, which could overwrite the runtime's own
+    /// file through `/proc` if it were not sealed: CVE-2019-5736.
     pub(crate) needs_seal: bool,
-    /// Reads the arguments, and refuses bad ones before anything is touched.
+    /// Parses the arguments, and refuses invalid ones before anything is changed.
     pub(crate) read: fn(&Arguments) -> Result<Box<dyn Request>, Usage>,
 }
 
-/// What a verb is to do, read from valid arguments.
+/// The request of a verb, parsed from valid arguments.
 pub(crate) trait Request: Any {
-    /// Does it and returns the exit status.
+    /// Performs the request and returns the exit status.
     fn perform(&self, context: &Context) -> Result<i32, Error>;
 }
 
-/// What a verb works with besides its arguments.
+/// The environment of a verb.
 pub(crate) struct Context<'a> {
     pub(crate) global: &'a Global,
     pub(crate) log: &'a Rc<Log>,
@@ -35,7 +35,8 @@ pub(crate) struct Context<'a> {
 }
 
 impl Context<'_> {
-    /// The state root. Verbs that need none, such as `features`, work where there is none.
+    /// The state root. Only verbs that need it call this, so that `features`, say, works without
+    /// one.
     pub(crate) fn root(&self) -> Result<Root, Error> {
         let root = root::find(self.global.root.as_deref())?;
         let line = format!("state root: {}", root.path.display());
@@ -51,7 +52,7 @@ impl Context<'_> {
         Ok(self.store_at(&self.root()?))
     }
 
-    /// The store, for the verbs that make the root if it is missing.
+    /// The store, for verbs that create the root if it is missing.
     pub(crate) fn new_store(&self) -> Result<Store, Error> {
         let root = self.root()?;
         root::prepare(&root);
