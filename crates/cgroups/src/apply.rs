@@ -1,4 +1,4 @@
-//! Carries the plan out, and everything later in the container's life that is done by its cgroup.
+//! Carrying out a plan, and all later operations on a container's cgroups.
 
 mod device;
 mod directory;

@@ -1,4 +1,4 @@
-//! What can go wrong with control groups, one variant by what was attempted.
+//! Errors of control groups, one variant for each operation.
 
 use std::path::PathBuf;
 
@@ -7,23 +7,23 @@ use nix::errno::Errno;
 
 use crate::table::{CPUSET_PARTITION, Version};
 
-/// A failure of planning or carrying out: one lower-case line.
+/// A failure of planning or applying. Its text is one line in lower case.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The requested manager is not there.
+    /// systemd was requested, but does not run.
     #[error("--systemd-cgroup: systemd not running on this host")]
     NoSystemd,
-    /// systemd did not do what it was called for.
+    /// An operation of systemd failed.
     #[error("systemd: {attempted} {unit}: {problem}")]
     Systemd {
         /// `start`, `stop` …
         attempted: &'static str,
         /// The unit.
         unit: String,
-        /// What came of it.
+        /// Why it failed.
         problem: UnitProblem,
     },
-    /// A value of the config that cannot be meant, or cannot be had on this machine.
+    /// A value of the config that is invalid or not supported on this machine.
     #[error("{path}: {reason}")]
     Config {
         /// JSON path of the value.
@@ -60,7 +60,7 @@ pub enum Error {
         /// The kernel's answer.
         errno: Errno,
     },
-    /// What is mounted there is not a cgroup file system.
+    /// The mount point has another file system.
     #[error("{}: not a cgroup file system", path.display())]
     NotCgroup {
         /// The mount point by mountinfo.
@@ -100,10 +100,10 @@ pub enum Error {
         controller: String,
         /// The cgroup whose `cgroup.subtree_control` was written.
         directory: PathBuf,
-        /// The kernel's answer; `None` if the controller isn't handed down that far.
+        /// The kernel's answer; `None` if a parent does not enable the controller.
         errno: Option<Errno>,
     },
-    /// A threaded or invalid v2 domain cannot hold what is requested.
+    /// A threaded or invalid v2 cgroup cannot have the requested limits.
     #[error(
         "cgroup {}: its type is `{kind}`, which allows no limits on memory, io or hugetlb",
         path.display()
@@ -128,7 +128,7 @@ pub enum Error {
         /// Cause, where it is known: `: …` or empty.
         hint: String,
     },
-    /// A cpuset that the kernel marks as no partition, after it has taken the value.
+    /// A cpuset partition that the kernel marks as invalid after it has accepted the value.
     #[error("{source_path}: write `{value}` to {}: {} says `{state}`", path.display(),
         CPUSET_PARTITION.name(Version::V2))]
     Partition {
@@ -165,13 +165,13 @@ pub enum Error {
         /// How many processes.
         count: usize,
     },
-    /// The container's cgroup is frozen, or a parent is: init would never run.
+    /// The container's cgroup or a parent is frozen, so init would never run.
     #[error("container's cgroup unexpectedly frozen: {}", path.display())]
     Frozen {
         /// The cgroup.
         path: PathBuf,
     },
-    /// Giving the cgroup to the container's root user.
+    /// Making the container's root user the owner of the cgroup.
     #[error("give {} to uid {uid}: {}", path.display(), errno_text(*errno))]
     Own {
         /// The file or directory.
@@ -194,7 +194,7 @@ pub enum Error {
         /// The kernel's answer.
         errno: Errno,
     },
-    /// The device program of a running container is no longer ours to replace.
+    /// Another tool has replaced the device program of a running container.
     #[error(
         "config.json: linux.resources.devices: another tool has replaced the device program of {}",
         path.display()
@@ -203,15 +203,15 @@ pub enum Error {
         /// The cgroup.
         path: PathBuf,
     },
-    /// An update failed, and not all of it could be taken back.
+    /// An update failed, and its undo failed too.
     #[error("{source}; then, when its other values were taken back: {left}")]
     Halfway {
         /// Why it failed.
         source: Box<Error>,
-        /// What is still as the update had it, and why.
+        /// Which value could not be restored, and why.
         left: String,
     },
-    /// The container has no cgroup that could do what is requested.
+    /// The container has no cgroup for the requested operation.
     #[error("{verb}: the container has no {what}")]
     Lacking {
         /// `pause`, `resume`, `kill`.
@@ -219,7 +219,7 @@ pub enum Error {
         /// What is missing.
         what: &'static str,
     },
-    /// The freezer did not come to rest in time.
+    /// The freezer did not finish in time.
     #[error("{verb} {}: not done after {seconds} s", path.display())]
     Freeze {
         /// `freeze` or `thaw`.
@@ -263,16 +263,16 @@ pub enum Error {
     },
 }
 
-/// Why systemd did not do what it was called for.
+/// Why an operation of systemd failed.
 #[derive(Debug, thiserror::Error)]
 pub enum UnitProblem {
-    /// It refused, or the connection failed.
+    /// systemd returned an error, or the connection failed.
     #[error("{0}")]
     Bus(#[from] coracle_dbus::Error),
-    /// It tried, and this came of it.
+    /// The job ended with this result.
     #[error("the job's result is `{0}`")]
     Job(String),
-    /// The unit's process is elsewhere than the unit's name says.
+    /// The process is in another cgroup than that of the unit.
     #[error("its process is in cgroup {}", .0.display())]
     Elsewhere(PathBuf),
 }
@@ -281,7 +281,7 @@ pub enum UnitProblem {
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
-    /// The JSON path that the error names, for callers who know the value by another name.
+    /// The JSON path in the error, for a caller that replaces it by another name.
     pub fn path_mut(&mut self) -> Option<&mut String> {
         match self {
             Self::Config { path, .. } | Self::Controller { path, .. } => Some(path),
@@ -293,7 +293,7 @@ impl Error {
         }
     }
 
-    /// A wrong value at a JSON path.
+    /// An invalid value at a JSON path.
     pub(crate) fn config(path: &str, reason: impl Into<String>) -> Self {
         Self::Config {
             path: property(path),
@@ -302,14 +302,14 @@ impl Error {
     }
 }
 
-/// A property as every message names it.
+/// A property as messages name it.
 pub(crate) fn property(path: &str) -> String {
     format!("config.json: {path}")
 }
 
 fn enable_text(errno: Option<Errno>) -> String {
     match errno {
-        None => "it is not handed down to this cgroup (Delegate=)".to_owned(),
+        None => "it is not enabled for this cgroup (Delegate=)".to_owned(),
         Some(Errno::EBUSY) => format!(
             "{}: the cgroup holds processes itself, and cgroup v2 has limits only below cgroups \
              without processes",

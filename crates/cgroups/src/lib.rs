@@ -1,11 +1,11 @@
-//! The container's control groups: where they are, what is written into them, and what can be done
-//! to a whole container by them. config-linux.md § Control groups, § IntelRdt; cgroups(7).
+//! The container's control groups: their paths, limits and device filter, and operations on the
+//! whole container by them. config-linux.md § Control groups, § IntelRdt; cgroups(7).
 //!
 //! [`plan()`] turns `linux.cgroupsPath`, `linux.resources` and `linux.intelRdt` into directories,
-//! values and a device program. [`create`] makes them before the container's init is there; init is
-//! cloned into the v2 cgroup, or writes itself into the v1 ones by [`join`]. What was made is in
-//! the [`Record`], and [`open`] (for exec), [`freeze`], [`thaw`], [`kill`], [`processes`] and
-//! [`remove`] need nothing else, nor do [`survey`] and [`update`], [`statistics`] and [`watch`].
+//! values and a device program. [`create`] makes them before the container's init exists; init is
+//! cloned into the v2 cgroup, and joins the v1 ones by [`join`]. The [`Record`] has what was made,
+//! and is all that [`open`] (for exec), [`freeze`], [`thaw`], [`kill`], [`processes`], [`remove`],
+//! [`survey`], [`update`], [`statistics`] and [`watch`] need.
 //!
 //! ```no_run
 //! use coracle_bundle::Config;
@@ -24,14 +24,14 @@
 //!
 //! # Invariants
 //! - Limits and the device filter are in force before any process is in the cgroup; with systemd,
-//!   which makes units around processes, before that process goes on.
-//! - A failed [`create`] leaves no directory; a directory that was there before is never removed.
-//! - No path leads out of a hierarchy's mount: `..` ends at its top, and the mount must be a cgroup
+//!   which makes units only for existing processes, before that process continues.
+//! - A failed [`create`] leaves no directory, and an existing directory is never removed.
+//! - No path leaves a hierarchy's mount: `..` stops at its root, and the mount must be a cgroup
 //!   file system.
-//! - The device list begins with deny-all, whatever the config has.
-//! - No pid is written to `cgroup.procs`, but of an init whose cgroup is a systemd slice by name.
-//! - Every wait has an end, and whatever was frozen on the way runs again.
-//! - An update is carried out as a whole or taken back.
+//! - The device list always begins with deny-all.
+//! - A pid is written to `cgroup.procs` only where init cannot be cloned into its cgroup.
+//! - Every wait has a limit, and a container that was frozen for an operation is thawed again.
+//! - An update is applied as a whole or undone.
 
 #![cfg_attr(test, allow(clippy::too_many_lines, reason = "tests are tables"))]
 

@@ -1,4 +1,4 @@
-//! What to make and to write, decided before anything is touched. Pure: no file is read here.
+//! Planning which cgroups to make and what to write into them. Pure: no file is read here.
 
 mod block_io;
 mod bpf;
@@ -44,18 +44,18 @@ use coracle_host::{Host, Needs};
 use crate::Result;
 use crate::record::{Group, Record};
 
-/// Everything about the container's control groups, ready to be carried out.
+/// The plan for the container's control groups.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// Who makes the cgroup, and how.
+    /// How the cgroup is made.
     pub driver: Driver,
     /// `linux.intelRdt`.
     pub resctrl: Option<ResctrlPlan>,
-    /// Values of the config that this machine has no place for, one line each.
+    /// Values of the config that have no effect on this machine, one line each.
     pub warnings: Vec<String>,
 }
 
-/// The way in which the container's cgroup comes to be.
+/// How the container's cgroup is made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Driver {
     /// No cgroup of its own.
@@ -63,12 +63,12 @@ pub enum Driver {
     None,
     /// Directories and files of the cgroup file systems.
     Files(Box<Files>),
-    /// A unit of systemd's, and files.
+    /// A systemd unit, and files.
     Systemd(Box<SystemdPlan>),
 }
 
 impl Driver {
-    /// The container's directories, whoever makes them.
+    /// The container's directories, made by coracle or by systemd.
     #[must_use]
     pub fn files(&self) -> Option<&Files> {
         match self {
@@ -93,8 +93,8 @@ pub fn needs(config: &Config, manager: Manager) -> Needs {
 /// The plan for a new container, from `linux.{cgroupsPath,resources,intelRdt}`.
 ///
 /// # Errors
-/// Values without sense or without a place on this machine, named by JSON path; the systemd manager
-/// where systemd does not run.
+/// Values that are invalid or not supported on this machine, with their JSON path; the systemd
+/// manager if systemd does not run.
 pub fn plan(config: &Config, host: &Host, options: &Options) -> Result<Plan> {
     let resctrl = resctrl::plan(config.linux.intel_rdt.as_ref(), host, options.id)?;
     let (driver, warnings) = match options.manager {
@@ -117,7 +117,7 @@ pub fn plan(config: &Config, host: &Host, options: &Options) -> Result<Plan> {
 }
 
 impl Plan {
-    /// The container's own directories, as if each had to be made and their parents were there.
+    /// The record of the container's own directories, as if each were made and all parents existed.
     pub(crate) fn record(&self) -> Record {
         let mut record = Record {
             resctrl: self.resctrl.as_ref().map_or_else(Vec::new, groups),
@@ -136,7 +136,7 @@ impl Plan {
     }
 }
 
-/// All of the groups, with the removal that a successful create would record.
+/// The resctrl groups, as a successful create records them.
 fn groups(plan: &ResctrlPlan) -> Vec<Group> {
     let monitoring = plan.monitoring.iter().map(|path| (path, true));
     std::iter::once((&plan.group, plan.remove))

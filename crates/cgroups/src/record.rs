@@ -1,4 +1,4 @@
-//! What the state file remembers of a container's cgroups.
+//! The part of the record about a container's cgroups.
 
 use std::path::PathBuf;
 
@@ -8,9 +8,9 @@ use coracle_text::{cause_text, errno_text};
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
-/// Where the container's cgroups are. The default value is "no cgroup at all".
+/// The container's cgroups. The default value means none.
 ///
-/// Fields may come, so a record of an older version reads with defaults in their place.
+/// A record of an older version may lack fields; they get default values.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Record {
@@ -23,7 +23,7 @@ pub struct Record {
     /// The cgroup below the v2 one that init was put into.
     #[serde(rename = "leaf")]
     pub init_cgroup: Option<String>,
-    /// We made that one.
+    /// Whether coracle made init's cgroup.
     #[serde(rename = "leaf_made")]
     pub init_cgroup_made: bool,
     /// The systemd unit whose cgroup it is.
@@ -41,23 +41,23 @@ pub enum Mode {
     None,
     /// v1 hierarchies only.
     V1,
-    /// v1 hierarchies rule, with a v2 cgroup beside.
+    /// v1 hierarchies have the controllers, and there is a v2 cgroup beside them.
     Hybrid,
     /// One v2 cgroup.
     V2,
 }
 
-/// A transient unit of systemd's: the container's cgroup is the unit's.
+/// A transient systemd unit, whose cgroup is the container's.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Unit {
     /// `coracle-web1.scope`.
     pub name: String,
-    /// D-Bus address at which the unit's manager answered.
+    /// D-Bus address of the unit's manager.
     pub address: String,
-    /// The manager itself listens there, and no bus.
+    /// Whether that address is the manager's own socket, not a bus.
     pub private: bool,
-    /// The manager is a user's own.
+    /// Whether the manager is a user's own.
     pub user: bool,
     /// The manager's version.
     pub version: u32,
@@ -67,15 +67,15 @@ pub struct Unit {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Directory {
-    /// v1: what the hierarchy is mounted with, `name=systemd` for a named one. Empty on v2.
+    /// The controllers of a v1 hierarchy, `name=systemd` for a named one. Empty on v2.
     pub controllers: Vec<String>,
     /// Mount point of the hierarchy.
     pub mount: PathBuf,
-    /// Which directory of the hierarchy the mount shows.
+    /// The directory of the hierarchy that is mounted.
     pub root: PathBuf,
     /// The container's cgroup, absolute.
     pub path: PathBuf,
-    /// The directories that we made, outermost first; only these are ever removed.
+    /// The directories that coracle made, outermost first; only these are ever removed.
     pub made: Vec<PathBuf>,
 }
 
@@ -85,9 +85,10 @@ pub struct Directory {
 pub struct Group {
     /// Absolute.
     pub path: PathBuf,
-    /// Made by us: gone again if create fails later.
+    /// Whether coracle made it, so that it is removed if create fails later.
     pub made: bool,
-    /// Ours to remove at delete, too: the config didn't name the group, so nobody else uses it.
+    /// Whether `delete` removes it: the config does not name the group, so no other program uses
+    /// it.
     pub remove: bool,
 }
 
@@ -98,14 +99,14 @@ impl Record {
         !self.has_cgroups() && self.resctrl.is_empty()
     }
 
-    /// Whether the container has a cgroup, whose files list its processes. A group of resctrl does
-    /// not.
+    /// Whether the container has a cgroup, whose files list its processes. A resctrl group does not
+    /// count.
     #[must_use]
     pub fn has_cgroups(&self) -> bool {
         !self.hierarchies.is_empty() || self.unified.is_some()
     }
 
-    /// The same without the systemd unit and the cgroup that only systemd makes.
+    /// The same record without the systemd unit and the cgroup that systemd makes.
     #[must_use]
     pub fn without_unit(&self) -> Self {
         let unified = match (&self.unit, self.mode) {
@@ -126,7 +127,7 @@ impl Record {
         self.hierarchies.iter().find(has)
     }
 
-    /// Number of init-side steps: one for each file that [`crate::join`] writes.
+    /// The number of init's steps: one for each file that [`crate::join`] writes.
     #[must_use]
     pub fn steps(&self) -> u32 {
         u32::try_from(self.hierarchies.len() + self.resctrl.len()).unwrap_or(u32::MAX)
@@ -144,7 +145,7 @@ impl Record {
         let cgroups = self.hierarchies.iter().map(|directory| &directory.path);
         let groups = self.resctrl.iter().map(|group| &group.path);
         let step = usize::try_from(step).unwrap_or(usize::MAX);
-        // After them may come the file of `Joining::join_alone`, and then init's own cgroup.
+        // The file of `Joining::join_alone` may follow, and then init's own cgroup.
         let unified = self.unified.iter().map(|directory| directory.path.clone());
         let below = self.unified.iter().zip(&self.init_cgroup);
         let below = below.map(|(unified, name)| unified.path.join(name));
@@ -155,7 +156,7 @@ impl Record {
         }
     }
 
-    /// The sentence for a fault of [`crate::join`].
+    /// The message for a fault of [`crate::join`].
     #[must_use]
     pub fn explain(&self, fault: &Fault) -> String {
         let step = self.describe(fault.step);
@@ -163,7 +164,7 @@ impl Record {
             return format!("{step}: {}", cause_text(fault.cause));
         };
         let hint = match errno {
-            // cpuset_can_attach of the kernel; nobody else answers a join this way.
+            // Only the kernel's cpuset_can_attach returns ENOSPC for a join.
             Errno::ENOSPC => ": its cpuset has no cpus or no mems",
             Errno::ENOENT | Errno::ENODEV => ": the cgroup was removed meanwhile",
             _ => "",
@@ -173,13 +174,13 @@ impl Record {
 }
 
 impl Record {
-    /// The sentence for a clone3(2) with `CLONE_INTO_CGROUP` that failed because of the cgroup;
+    /// The message for a clone3(2) with `CLONE_INTO_CGROUP` that failed because of the cgroup;
     /// `None` if `errno` has another cause.
     #[must_use]
     pub fn explain_clone(&self, errno: Errno) -> Option<String> {
         let hint = match errno {
-            Errno::EACCES => "no right to move processes from our own cgroup to there",
-            Errno::EBUSY => "the cgroup hands controllers down, so it takes no processes itself",
+            Errno::EACCES => "no right to move processes there from the runtime's own cgroup",
+            Errno::EBUSY => "it enables controllers for children, so it can have no processes",
             Errno::EOPNOTSUPP => "the cgroup is threaded or an invalid domain",
             Errno::ENODEV => "the cgroup was removed meanwhile",
             _ => return None,

@@ -1,5 +1,5 @@
-//! What a container uses, in the shape and under the names that runc's `events` has, since engines
-//! and agents read that. Zero and empty members are left out where runc leaves them out.
+//! A container's statistics, with the structure and names of runc's `events`, which engines and
+//! agents read. Zero and empty members are left out where runc leaves them out.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use serde::Serialize;
 pub struct Statistics {
     /// CPU time.
     pub cpu: Cpu,
-    /// v1 only; zeros else.
+    /// v1 only; zeros on v2.
     pub cpuset: Cpuset,
     /// Memory and swap.
     pub memory: Memory,
@@ -22,16 +22,16 @@ pub struct Statistics {
     pub hugetlb: BTreeMap<String, Hugetlb>,
     /// The container's resctrl group.
     pub intel_rdt: IntelRdt,
-    /// Interfaces that the runtime itself set up: it sets up none.
+    /// Interfaces that the runtime itself set up: always none.
     pub network_interfaces: Option<Vec<()>>,
 }
 
 /// CPU time, in nanoseconds.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Cpu {
-    /// Used.
+    /// CPU time that was used.
     pub usage: CpuUsage,
-    /// Held back by the quota.
+    /// Throttling by the quota.
     pub throttling: Throttling,
     /// Waited for (v2).
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -41,7 +41,7 @@ pub struct Cpu {
 /// CPU time that was used, in nanoseconds.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct CpuUsage {
-    /// In all.
+    /// The total.
     #[serde(skip_serializing_if = "is_zero")]
     pub total: u64,
     /// By CPU (v1).
@@ -63,7 +63,7 @@ pub struct CpuUsage {
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Throttling {
-    /// Periods gone by.
+    /// Periods that have passed.
     #[serde(skip_serializing_if = "is_zero")]
     pub periods: u64,
     /// Those in which the quota was used up.
@@ -77,9 +77,9 @@ pub struct Throttling {
 /// Pressure stall information: accounting/psi.rst.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Pressure {
-    /// Some task waited.
+    /// Time in which some task waited.
     pub some: Stalls,
-    /// All tasks waited.
+    /// Time in which all tasks waited.
     pub full: Stalls,
 }
 
@@ -120,9 +120,9 @@ pub struct Memory {
     pub usage: MemoryEntry,
     /// Memory and swap together.
     pub swap: MemoryEntry,
-    /// The kernel's part (v1).
+    /// Memory of the kernel (v1).
     pub kernel: MemoryEntry,
-    /// Of it, buffers of TCP (v1).
+    /// Memory of TCP buffers (v1).
     #[serde(rename = "kernelTCP")]
     pub kernel_tcp: MemoryEntry,
     /// `memory.stat`.

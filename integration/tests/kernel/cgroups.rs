@@ -634,7 +634,7 @@ fn block_io_throttling() {
     }
     let value = json!({"throttleReadBpsDevice": [{"major": 999, "minor": 0, "rate": 600}]});
     let path = "blockIO.throttleReadBpsDevice[0]";
-    refused("blockIO", [(value, path, "a whole disk that is there")]);
+    refused("blockIO", [(value, path, "an existing whole disk")]);
 }
 
 #[test]
@@ -1449,7 +1449,7 @@ fn exec_tells_why_a_group_takes_nobody() {
     let container = runtime.start(&bundle.set("/linux/resources/hugepageLimits", limits));
     container.wait_for("handed");
     let exec = container.exec(["true"]);
-    exec.fails_as(255, ["EBUSY", "hands controllers down"]);
+    exec.fails_as(255, ["EBUSY", "enables controllers for children"]);
 }
 
 #[test]

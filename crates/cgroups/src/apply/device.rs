@@ -14,15 +14,15 @@ use super::directory::Age;
 use crate::plan::{Program, Refused};
 use crate::{Error, Result};
 
-/// The kernel's limit on programs for one cgroup.
+/// The kernel's limit on programs attached to one cgroup.
 const PROGRAMS_MAX: usize = 64;
 
-/// The name of our programs, by which they are known among those of others on the same cgroup: of
-/// this release or another.
+/// The name of coracle's programs, in every release. It distinguishes them from other programs on
+/// the same cgroup.
 const NAME: &CStr = c"coracle_devices";
 
-/// Loads the program and attaches it; on a cgroup that was there, in place of one of ours. Programs
-/// of others stay: a device needs the consent of all.
+/// Loads the program and attaches it; on an existing cgroup it replaces an earlier one of
+/// coracle's. Other programs stay attached: an access needs the consent of all.
 pub(super) fn attach(cgroup: BorrowedFd, path: &Path, program: &Program, age: Age) -> Result<()> {
     match load_and_attach(cgroup, program, age) {
         Ok(()) => Ok(()),
@@ -31,14 +31,14 @@ pub(super) fn attach(cgroup: BorrowedFd, path: &Path, program: &Program, age: Ag
     }
 }
 
-/// What an update has put in the place of what.
+/// The programs that an update has exchanged.
 #[derive(Debug)]
 pub(super) struct Swapped {
     old: Option<OwnedFd>,
     new: Option<OwnedFd>,
 }
 
-/// Puts `new` in the place of our program of before; `old` is the one of before, if any.
+/// Replaces coracle's program `old`, if any, by `new`.
 pub(super) fn swap(
     cgroup: BorrowedFd,
     path: &Path,
@@ -51,7 +51,7 @@ pub(super) fn swap(
     let at = |(call, errno)| failed(path, call, errno);
     let attached = match find_ours(cgroup) {
         Ok(mut found) => found.pop(),
-        // Without the right to a filter at create there is none now.
+        // If `create` had no right to attach a program, there is none.
         Err((_, Errno::EPERM)) if skip => {
             return Ok(Swapped {
                 old: None,
@@ -73,7 +73,7 @@ pub(super) fn swap(
     Ok(swapped)
 }
 
-/// Puts back what [`swap`] replaced.
+/// Undoes [`swap`].
 pub(super) fn swap_back(cgroup: BorrowedFd, path: &Path, swapped: &Swapped) -> Result<()> {
     put(cgroup, swapped.new.as_ref(), swapped.old.as_ref())
         .map_err(|(call, errno)| failed(path, call, errno))
@@ -95,8 +95,8 @@ fn load_and_attach(cgroup: BorrowedFd, program: &Program, age: Age) -> Step<()> 
         Age::New => Vec::new(),
         Age::Old => find_ours(cgroup)?,
     };
-    // One old program is replaced by ours in one call. Others, which a crash can leave, are
-    // detached once ours is in force, so that there is never a moment without a filter.
+    // The kernel replaces one old program atomically. A crash can leave more; they are detached
+    // once the new one is in force, so that there is always a filter.
     put(cgroup, old.pop().as_ref(), Some(&loaded))?;
     for extra in &old {
         put(cgroup, Some(extra), None)?;
@@ -108,7 +108,7 @@ fn load(program: &Program) -> Step<OwnedFd> {
     bpf_load_device_program(NAME, &program.instructions).map_err(|errno| ("load program", errno))
 }
 
-/// Attaches `new` in the place of `old`, or does the one half that there is.
+/// Replaces `old` by `new`, or only attaches or detaches.
 fn put(cgroup: BorrowedFd, old: Option<&OwnedFd>, new: Option<&OwnedFd>) -> Step<()> {
     match (old, new) {
         (old, Some(new)) => bpf_attach_device(cgroup, new.as_fd(), old.map(AsFd::as_fd))
@@ -121,7 +121,7 @@ fn put(cgroup: BorrowedFd, old: Option<&OwnedFd>, new: Option<&OwnedFd>) -> Step
     }
 }
 
-/// Our programs among those that are attached to this very cgroup.
+/// Coracle's programs among those attached to this cgroup itself.
 fn find_ours(cgroup: BorrowedFd) -> Step<Vec<OwnedFd>> {
     let mut ids = [0; PROGRAMS_MAX];
     let count = bpf_query_device(cgroup, &mut ids).map_err(|errno| ("query programs", errno))?;

@@ -10,23 +10,23 @@ use crate::Error;
 use crate::plan::Denied;
 use crate::record::Directory;
 
-/// How often a path is begun anew because somebody removed a parent meanwhile.
+/// How often a path is made again because another process removed a parent meanwhile.
 const ATTEMPTS: usize = 16;
 
-/// Whether a cgroup was there before.
+/// Whether a cgroup already existed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Age {
     New,
     Old,
 }
 
-/// Makes `path` below `top` with all parents, and records each directory that is new.
+/// Makes `path` below `top` with all parents, and records each new directory.
 pub(super) fn make_path(
     top: BorrowedFd,
     path: &Path,
     recorded: &mut Directory,
 ) -> nix::Result<Age> {
-    // One call does where the parent is there, as it nearly always is.
+    // The parent nearly always exists, and then one call is enough.
     match files::make(top, path) {
         Ok(()) => {
             recorded.made.push(recorded.path.clone());
@@ -54,7 +54,7 @@ fn make_levels(top: BorrowedFd, path: &Path, recorded: &mut Directory) -> nix::R
     Ok(age)
 }
 
-/// Makes one directory whose parent is there.
+/// Makes one directory whose parent exists.
 pub(super) fn make_level(
     top: BorrowedFd,
     level: &Path,
@@ -73,7 +73,7 @@ pub(super) fn make_level(
     }
 }
 
-/// `a`, `a/b`, `a/b/c`.
+/// The path and its ancestors, outermost first: `a`, `a/b`, `a/b/c`.
 pub(super) fn levels(path: &Path) -> Vec<PathBuf> {
     let mut levels: Vec<PathBuf> = path
         .ancestors()

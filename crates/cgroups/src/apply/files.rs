@@ -14,11 +14,12 @@ use crate::{Error, Result};
 const DIRECTORY: OFlag = OFlag::O_RDONLY
     .union(OFlag::O_DIRECTORY)
     .union(OFlag::O_CLOEXEC);
-/// More than any file of a cgroup but the lists of processes and statistics, which are read on.
+/// The size of one read: more than most files of a cgroup. Longer ones, such as lists of processes,
+/// take several reads.
 const CHUNK: usize = 4096;
 
-/// Opens a hierarchy's mount point, and sees that it is one: a directory of the tmpfs that
-/// hierarchies are mounted on would take our directories just as well.
+/// Opens a hierarchy's mount point and checks its file system: without a mount, directories could
+/// also be made in the tmpfs around it.
 pub(super) fn open_top(mount: &Path) -> Result<OwnedFd> {
     let failed = |errno| Error::Open {
         path: mount.to_owned(),
@@ -45,35 +46,35 @@ pub(super) fn open_below(parent: BorrowedFd, path: &Path) -> nix::Result<OwnedFd
     openat(parent, path, DIRECTORY | OFlag::O_NOFOLLOW, Mode::empty())
 }
 
-/// Makes a directory below `parent`, with the rights that the caller's umask leaves.
+/// Makes a directory below `parent`, with mode 0755 reduced by the umask.
 pub(super) fn make(parent: BorrowedFd, path: &Path) -> nix::Result<()> {
     mkdirat(parent, path, Mode::from_bits_truncate(0o755))
 }
 
-/// Opens a file to write to.
+/// Opens a file for writing.
 pub(super) fn open_to_write(directory: BorrowedFd, file: &str) -> nix::Result<OwnedFd> {
     let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
     openat(directory, file, flags, Mode::empty())
 }
 
-/// Opens the file in the directory with this absolute path to write to.
+/// Opens a file for writing, in the directory with this absolute path.
 pub(super) fn open_path_to_write(directory: &Path, file: &str) -> nix::Result<OwnedFd> {
     let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
     openat(AT_FDCWD, &directory.join(file), flags, Mode::empty())
 }
 
-/// Opens a file to read.
+/// Opens a file for reading.
 pub(super) fn open_to_read(directory: BorrowedFd, file: &str) -> nix::Result<OwnedFd> {
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
     openat(directory, file, flags, Mode::empty())
 }
 
-/// Writes a value at once: the kernel takes each write(2) for a whole value.
+/// Writes a value by one write(2), which the kernel takes for a whole value.
 pub(super) fn write(directory: BorrowedFd, file: &str, value: &str) -> nix::Result<()> {
     write_value(&open_to_write(directory, file)?, value)
 }
 
-/// The same with the file open.
+/// Like [`write`], to an open file.
 pub(super) fn write_value(file: &OwnedFd, value: &str) -> nix::Result<()> {
     let written = nix::unistd::write(file, value.as_bytes())?;
     if written == value.len() {
@@ -83,13 +84,13 @@ pub(super) fn write_value(file: &OwnedFd, value: &str) -> nix::Result<()> {
     }
 }
 
-/// All of a file.
+/// Reads a whole file.
 pub(super) fn read(directory: BorrowedFd, file: &str) -> nix::Result<String> {
     let file = open_to_read(directory, file)?;
     read_open(&file)
 }
 
-/// All of an open file from its beginning.
+/// Reads a whole open file from its beginning.
 pub(super) fn read_open(file: &OwnedFd) -> nix::Result<String> {
     let mut content = Vec::new();
     let mut chunk = [0; CHUNK];
@@ -100,15 +101,15 @@ pub(super) fn read_open(file: &OwnedFd) -> nix::Result<String> {
             return Ok(String::from_utf8_lossy(&content).into_owned());
         };
         content.extend_from_slice(read);
-        // seq_file ends a piece early only where the next record has no room in it, and no record
-        // of a cgroup's files that has several fills half a piece.
+        // seq_file returns a short read only if the next record does not fit. No record in these
+        // files is as long as half a piece, so a read below that is the last one.
         if count < CHUNK / 2 {
             return Ok(String::from_utf8_lossy(&content).into_owned());
         }
     }
 }
 
-/// Whether the line `key value` of a file such as cgroup.events has another value than 0.
+/// Whether the line `key value` of a file such as cgroup.events has a value other than 0.
 pub(super) fn is_set(content: &str, key: &str) -> bool {
     let value = |line: &str| line.strip_prefix(key)?.strip_prefix(' ').map(str::to_owned);
     content
@@ -117,9 +118,9 @@ pub(super) fn is_set(content: &str, key: &str) -> bool {
         .is_some_and(|value| value.trim() != "0")
 }
 
-/// Names of the cgroups right below.
+/// Names of the child cgroups.
 pub(super) fn children(directory: BorrowedFd) -> nix::Result<Vec<OsString>> {
-    // Two links and one for each child: nearly always the answer.
+    // A cgroup has two links and one more for each child; most have no child.
     if fstat(directory)?.st_nlink == 2 {
         return Ok(Vec::new());
     }
@@ -131,9 +132,9 @@ pub(super) fn names(directory: BorrowedFd) -> nix::Result<Vec<OsString>> {
     listed(directory, |kind| kind != libc::DT_DIR)
 }
 
-/// As they are: a container's names need not be text.
+/// Returned unchanged: names that the container chose need not be UTF-8.
 fn listed(directory: BorrowedFd, wanted: fn(u8) -> bool) -> nix::Result<Vec<OsString>> {
-    // Opened again: the position of reading belongs to the caller's descriptor.
+    // Opened again, since reading would move the position of the caller's descriptor.
     let listing = openat(directory, ".", DIRECTORY, Mode::empty())?;
     let entries = coracle_sys::list_directory(listing.as_fd())?.into_iter();
     Ok(entries
@@ -142,12 +143,12 @@ fn listed(directory: BorrowedFd, wanted: fn(u8) -> bool) -> nix::Result<Vec<OsSt
         .collect())
 }
 
-/// The cgroup is gone, or is going while we look.
+/// Whether the errno means that the cgroup has been or is being removed.
 pub(super) fn is_gone(errno: Errno) -> bool {
     matches!(errno, Errno::ENOENT | Errno::ENODEV)
 }
 
-/// The caller may not make cgroups here.
+/// Whether the errno means that the caller may not make cgroups here.
 pub(super) fn is_denied(errno: Errno) -> bool {
     matches!(errno, Errno::EPERM | Errno::EACCES | Errno::EROFS)
 }

@@ -11,16 +11,16 @@ use super::files;
 use crate::record::Directory;
 use crate::{Error, Record, Result};
 
-/// How long tasks may take to come to rest, in seconds.
+/// How long tasks may take to freeze, in seconds.
 const LIMIT_SECONDS: u64 = 10;
-/// v1: how often FROZEN is written before tasks get air. A task that forks while it is being frozen
-/// can keep a cgroup in FREEZING for good.
+/// v1: how often FROZEN is written before the cgroup is thawed once. A task that forks while it is
+/// being frozen can otherwise keep a cgroup in FREEZING for ever.
 const WRITES_BEFORE_THAW: u32 = 50;
 
-/// Stops every process of the container and waits until they stand still.
+/// Freezes every process of the container and waits until all are frozen.
 ///
 /// # Errors
-/// No freezer; the kernel's; processes that don't stop in 10 s, which are then let go again.
+/// No freezer; the kernel's; processes that are not frozen after 10 s, which are then thawed.
 pub fn freeze(record: &Record) -> Result<()> {
     match (&record.unified, record.hierarchy("freezer")) {
         (Some(unified), _) => freeze_v2(&unified.path),
@@ -32,7 +32,8 @@ pub fn freeze(record: &Record) -> Result<()> {
     }
 }
 
-/// Lets every process of the container run on. A container that isn't frozen, or gone, stays so.
+/// Thaws every process of the container. If it is not frozen, or its cgroups are gone, nothing
+/// happens.
 ///
 /// # Errors
 /// No freezer; the kernel's.
@@ -49,7 +50,7 @@ pub fn thaw(record: &Record) -> Result<()> {
         await_event(&unified.path, "frozen", false)
             .map_err(|errno| not_done("thaw", &unified.path, errno))?;
     }
-    // Other tools freeze there on a hybrid host: a resume ends that, too.
+    // On a hybrid host other tools use the v1 freezer: `resume` also thaws that.
     if let Some(freezer) = freezer
         && is_frozen_v1(freezer)? == Some(true)
     {
@@ -58,8 +59,8 @@ pub fn thaw(record: &Record) -> Result<()> {
     Ok(())
 }
 
-/// Whether the container is frozen, by us or by others, itself or by a parent. `None` if it is not
-/// as far as its cgroups can be read, and one of them is gone.
+/// Whether the container is frozen by any program, itself or by a parent. `None` if a cgroup of it
+/// is gone and the others are not frozen.
 ///
 /// # Errors
 /// The kernel's on reading.
@@ -83,8 +84,8 @@ pub fn is_frozen(record: &Record) -> Result<Option<bool>> {
     })
 }
 
-/// The cgroup by which somebody else is to stop the container: v1's where there is one, since criu
-/// waits 100 ms for v2's, unless it is v2's that holds it already.
+/// The cgroup by which criu is to freeze the container. The v1 one where it exists, since criu
+/// waits 100 ms for v2; but the v2 one if that is already frozen.
 #[must_use]
 pub fn freezer(record: &Record) -> Option<&Path> {
     let (v1, v2) = (record.hierarchy("freezer"), record.unified.as_ref());
@@ -96,8 +97,8 @@ pub fn freezer(record: &Record) -> Option<&Path> {
     Some(&chosen.path)
 }
 
-/// Whether v1's freezer holds it; `None` if the cgroup is gone. FREEZING counts: what hasn't
-/// stopped will.
+/// Whether the v1 freezer has frozen it; `None` if the cgroup is gone. FREEZING counts, since the
+/// remaining tasks will freeze.
 fn is_frozen_v1(freezer: &Directory) -> Result<Option<bool>> {
     let state = get(&freezer.path, "freezer.state")?;
     Ok(state.map(|state| matches!(state.trim(), "FROZEN" | "FREEZING")))
@@ -114,7 +115,7 @@ fn freeze_v2(path: &Path) -> Result<()> {
 fn freeze_v1(path: &Path) -> Result<()> {
     let result = try_freeze_v1(path);
     if result.is_err() {
-        // Half frozen is the worst of all; what went wrong first is what matters.
+        // Thaw a partly frozen cgroup. A failure of this is ignored: the first error is reported.
         let _ = set(path, "freezer.state", "THAWED");
     }
     result
@@ -136,20 +137,20 @@ fn try_freeze_v1(path: &Path) -> Result<()> {
         if Instant::now() > end {
             break;
         }
-        // The file wakes nobody when it changes.
+        // A v1 freezer cannot be polled for changes.
         std::thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(10));
     }
     Err(not_done("freeze", path, Errno::ETIMEDOUT))
 }
 
-/// Waits until `key` of cgroup.events is as wanted; the kernel wakes who polls the file.
+/// Waits until `key` of cgroup.events is as wanted; the kernel reports changes to poll(2).
 pub(super) fn await_event(path: &Path, key: &str, wanted: bool) -> nix::Result<()> {
     await_event_until(path, key, wanted, deadline())
 }
 
-/// The same with a time limit of the caller's; ETIMEDOUT when it is over, and a cgroup that is gone
-/// counts as "not".
+/// Like [`await_event`], until `end`; ETIMEDOUT after that. For a cgroup that is gone, `key` counts
+/// as unset.
 pub(super) fn await_event_until(
     path: &Path,
     key: &str,
@@ -196,7 +197,7 @@ fn deadline() -> Instant {
     Instant::now() + Duration::from_secs(LIMIT_SECONDS)
 }
 
-/// What came of waiting for it.
+/// The error for a wait that failed.
 fn not_done(verb: &'static str, path: &Path, errno: Errno) -> Error {
     match errno {
         Errno::ETIMEDOUT => Error::Freeze {
@@ -223,7 +224,7 @@ fn get(path: &Path, file: &str) -> Result<Option<String>> {
     }
 }
 
-/// Writes a file; of a cgroup that is gone, nothing.
+/// Writes a file; does nothing if the cgroup is gone.
 fn set(path: &Path, file: &str, value: &str) -> Result<()> {
     match set_there(path, file, value) {
         Err(Error::Open { errno, .. }) if files::is_gone(errno) => Ok(()),

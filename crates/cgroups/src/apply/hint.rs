@@ -1,4 +1,4 @@
-//! Why the kernel refused a value, where its errno alone does not explain it.
+//! The likely cause of a refused value, if the errno does not show it.
 
 use std::os::fd::BorrowedFd;
 use std::path::Path;
@@ -11,7 +11,7 @@ use crate::error::property;
 use crate::plan::Write;
 use crate::table::{Hint, MEMORY_USAGE, Version};
 
-/// The error for `write`, which the cgroup `directory` at `path` answered with `errno`.
+/// The error for `write`, which failed with `errno` in the cgroup `directory` at `path`.
 pub(super) fn refused(directory: BorrowedFd, path: &Path, write: &Write, errno: Errno) -> Error {
     Error::Write {
         source_path: property(&write.source),
@@ -32,7 +32,7 @@ fn cause(directory: BorrowedFd, write: &Write, errno: Errno) -> Option<String> {
             Some(format!("current usage is {}", usage.trim()))
         }
         (Errno::ENODEV, Hint::Disk) => {
-            text("the device must be a whole disk that is there, not a partition")
+            text("the device must be an existing whole disk, not a partition")
         }
         (Errno::ENODEV, Hint::RdmaDevice) => text("no rdma device has this name"),
         (Errno::EINVAL | Errno::EACCES | Errno::ERANGE | Errno::ENODEV, Hint::Cpuset) => {

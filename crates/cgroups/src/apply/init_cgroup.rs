@@ -10,8 +10,8 @@ use super::{files, v2};
 use crate::plan::UnifiedPlan;
 use crate::{Error, Result};
 
-/// Makes it below `directory`, the container's own cgroup, and opens its `cgroup.procs`, if there
-/// is to be one. Sets `made` as soon as it is made.
+/// Makes init's cgroup, if the plan has one, below `directory`, the container's own cgroup, and
+/// opens its `cgroup.procs`. Sets `made` as soon as it is made.
 pub(super) fn make(
     plan: &UnifiedPlan,
     directory: BorrowedFd,
@@ -39,12 +39,12 @@ pub(super) fn make(
         .map_err(failed)
 }
 
-/// Init's own step, once its cgroup namespace is there: a file that the runtime opened takes it
-/// down. Waits some 10 ms for the kernel. Allocates nothing.
-/// `step` is [`crate::Record::init_cgroup_step`].
+/// Moves init into its own cgroup, by a file that the runtime opened, once init is in its cgroup
+/// namespace. Takes some 10 ms, the kernel's grace period. Does not allocate. `step` is
+/// [`crate::Record::init_cgroup_step`].
 ///
 /// # Errors
-/// The write's; [`crate::Record::explain`] makes the sentence.
+/// That of the write; [`crate::Record::explain`] makes the message.
 pub fn enter_init_cgroup(init_cgroup: &OwnedFd, step: u32) -> std::result::Result<(), Fault> {
     nix::unistd::write(init_cgroup, b"0").map_err(Call::Write.at(step))?;
     Ok(())

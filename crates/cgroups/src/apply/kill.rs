@@ -1,4 +1,4 @@
-//! A signal to every process of the container.
+//! Signals to every process of the container.
 
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -14,18 +14,18 @@ use super::walk::walk;
 use crate::record::Directory;
 use crate::{Error, Record, Result};
 
-/// Rounds of looking for processes that were forked meanwhile. Each round signals all that were
-/// there when it began.
+/// How often new processes are looked for. Each round signals all processes that exist when it
+/// begins; some may fork meanwhile.
 const ROUNDS: usize = 32;
-/// Descriptors at a time: most callers may have 1024, and a container has as many processes as it
-/// likes.
+/// The number of pidfds open at a time: the usual limit of descriptors is 1024, and a container may
+/// have many more processes.
 const OPEN_MAX: usize = 256;
 
 /// Sends `signal` to every process of the container, those in cgroups below its own included. No
-/// process, or no cgroup left, is success. It does not wait for their end.
+/// process or no cgroup is success. Does not wait for the processes to end.
 ///
-/// SIGKILL works on a paused container, too, and lets it run on to its death; other signals wait
-/// for the resume.
+/// SIGKILL also works on a paused container, which is thawed so that the processes die; other
+/// signals take effect after `resume`.
 ///
 /// # Errors
 /// The container has no cgroup; the kernel's answer to a signal.
@@ -40,15 +40,16 @@ pub fn kill(record: &Record, signal: i32) -> Result<()> {
         return signal_frozen(record, signal);
     }
     let done = match &record.unified {
-        // cgroup.kill spoils a cgroup that stays: the kernel compares its count of kills with that
-        // of the forking process's own cgroup, and so kills whatever is later cloned into it, at
-        // once (seen on Linux 6.18 and 7.2). One that we made goes after this.
+        // After a write to cgroup.kill the kernel kills every process that is later cloned into
+        // that cgroup: it compares the cgroup's count of kills with that of the cloning process's
+        // own cgroup (seen on Linux 6.18 and 7.2). So it is written only to a cgroup that coracle
+        // made and will remove.
         Some(unified) if unified.made.contains(&unified.path) => kill_cgroup(unified)?,
         _ => false,
     };
     if done {
-        // A process of the container that is in its v1 cgroups alone: nobody should be, and whoever
-        // is was not killed.
+        // A process that is only in the container's v1 cgroups was not killed. There should be
+        // none.
         if !record.hierarchies.is_empty() {
             signal_all(record, signal)?;
         }
@@ -58,16 +59,16 @@ pub fn kill(record: &Record, signal: i32) -> Result<()> {
     release(record)
 }
 
-/// Lets those run on to their death that SIGKILL was sent to: v1's freezer holds even the killed,
-/// in cgroups that the container froze itself, too. v2's lets them go.
+/// Thaws the v1 freezer after SIGKILL: it keeps even killed tasks frozen, also in cgroups below
+/// that the container froze itself. The v2 freezer lets killed tasks die.
 ///
 /// # Errors
-/// The kernel's; a cgroup that is gone holds nobody.
+/// The kernel's. A cgroup that is gone is no error.
 pub fn release(record: &Record) -> Result<()> {
     let Some(freezer) = record.hierarchy("freezer") else {
         return Ok(());
     };
-    // Parents first: below a frozen one nothing thaws.
+    // Parents first: a cgroup below a frozen one stays frozen.
     let mut enter = |directory: BorrowedFd| {
         if files::read(directory, "freezer.state")?.trim() == "THAWED" {
             return Ok(());
@@ -84,14 +85,14 @@ pub fn release(record: &Record) -> Result<()> {
     }
 }
 
-/// One write that the kernel carries out on all at once, forks included (Linux 5.14). `false` if it
-/// cannot.
+/// Kills by cgroup.kill (Linux 5.14): the kernel kills all processes at once, including those being
+/// forked. `false` if it cannot.
 fn kill_cgroup(unified: &Directory) -> Result<bool> {
     let directory = files::open_path(&unified.path);
     match directory.and_then(|directory| files::write(directory.as_fd(), "cgroup.kill", "1")) {
         Ok(()) => Ok(true),
         Err(errno) if files::is_gone(errno) => Ok(!unified.path.exists()),
-        // A threaded cgroup cannot be killed so.
+        // A threaded cgroup has no cgroup.kill.
         Err(Errno::EOPNOTSUPP | Errno::EPERM | Errno::EACCES) => Ok(false),
         Err(errno) => Err(Error::Open {
             path: unified.path.join("cgroup.kill"),
@@ -100,8 +101,8 @@ fn kill_cgroup(unified: &Directory) -> Result<bool> {
     }
 }
 
-/// Stops all, signals all, and lets them run on, unless they were stopped before. What cannot be
-/// stopped is signalled in rounds.
+/// Freezes the container, signals all processes and thaws it again, unless it was frozen before. If
+/// it cannot be frozen, the processes are signalled in rounds.
 fn signal_frozen(record: &Record, signal: i32) -> Result<()> {
     if is_frozen(record)? == Some(true) {
         return signal_all(record, signal);
@@ -114,7 +115,7 @@ fn signal_frozen(record: &Record, signal: i32) -> Result<()> {
     result
 }
 
-/// Signals each process once, and those that come meanwhile.
+/// Signals each process once, including those that are forked meanwhile.
 fn signal_all(record: &Record, signal: i32) -> Result<()> {
     let mut signalled = BTreeSet::new();
     for _ in 0..ROUNDS {
@@ -130,19 +131,19 @@ fn signal_all(record: &Record, signal: i32) -> Result<()> {
     Ok(())
 }
 
-/// Who ended meanwhile is no error.
+/// Signals these processes. One that has ended is no error.
 fn signal_some(record: &Record, pids: &[i32], signal: i32) -> Result<()> {
     let mut open: Vec<(i32, OwnedFd)> = Vec::new();
     for &pid in pids {
         match pidfd_open(Pid::from_raw(pid)) {
             Ok(descriptor) => open.push((pid, descriptor)),
-            // The latter two if the number is a thread's by now.
+            // EINVAL and ENOENT if the pid is now that of a thread.
             Err(Errno::ESRCH | Errno::EINVAL | Errno::ENOENT) => {}
             Err(errno) => return Err(Error::Signal { signal, pid, errno }),
         }
     }
-    // A pid that is still listed is the process of its pidfd: one that was reused before the pidfd
-    // was opened is not in this cgroup.
+    // The pids are read again: a pid that was reused by a process outside the container before its
+    // pidfd was opened is no longer listed.
     let listed = processes(record)?;
     open.retain(|(pid, _)| listed.binary_search(pid).is_ok());
     for (pid, descriptor) in open {

@@ -1,5 +1,5 @@
-//! Partitions of cpusets. cgroup-v2.rst § Cpuset: the kernel takes a value that makes no valid
-//! partition, and shows it only in the file that names its kind.
+//! Partitions of cpusets. cgroup-v2.rst § Cpuset: the kernel accepts a value that makes a partition
+//! invalid, and shows this only in `cpuset.cpus.partition`.
 
 use std::os::fd::BorrowedFd;
 use std::path::Path;
@@ -10,14 +10,14 @@ use crate::plan::Write;
 use crate::table::{CPUSET_PARTITION, Version};
 use crate::{Error, Result};
 
-/// The file before `writes`; `None` if they do not concern it.
+/// The content of that file before `writes`; `None` if they do not affect it.
 pub(super) fn before(directory: BorrowedFd, writes: &[Write]) -> Option<String> {
     concerning(writes)?;
     files::read(directory, partition()).ok()
 }
 
-/// Looks whether the partition is valid after `writes`. One that was invalid `before` is no failure
-/// of theirs, unless the kind itself was written.
+/// Checks that the partition is valid after `writes`. If it was invalid `before`, this is no error,
+/// unless its kind was written.
 ///
 /// # Errors
 /// [`Error::Partition`] with the kernel's reason.
@@ -49,14 +49,14 @@ fn partition() -> &'static str {
     CPUSET_PARTITION.name(Version::V2)
 }
 
-/// The write of the kind, else the last one that may make a partition invalid.
+/// The write of the partition's kind, or else the last one that can make it invalid.
 fn concerning(writes: &[Write]) -> Option<&Write> {
     let kind = writes.iter().rfind(|write| write.name == partition());
     let mut all = writes.iter();
     kind.or_else(|| all.rfind(|write| write.name.starts_with("cpuset.")))
 }
 
-/// `root invalid (Parent is not a partition root)`.
+/// Whether the state is such as `root invalid (Parent is not a partition root)`.
 fn is_invalid(state: &str) -> bool {
     state.split_whitespace().nth(1) == Some("invalid")
 }

@@ -1,4 +1,4 @@
-//! Who is in a cgroup and in those below it.
+//! The processes in a cgroup and in those below it.
 
 use std::ffi::CString;
 use std::os::fd::BorrowedFd;
@@ -14,8 +14,8 @@ use super::walk::walk;
 use crate::record::Directory;
 use crate::{Error, Record, Result};
 
-/// Processes of the container by the runtime's pid namespace, those in cgroups below its own
-/// included; sorted. A container without cgroup has none here.
+/// The container's processes, as pids in the runtime's pid namespace, including those in cgroups
+/// below its own; sorted. Empty for a container without a cgroup.
 ///
 /// # Errors
 /// The kernel's on reading; a cgroup that is gone has no processes.
@@ -26,9 +26,9 @@ pub fn processes(record: &Record) -> Result<Vec<i32>> {
     }
 }
 
-/// The record with the cgroups that `init` is in now in the place of those that are gone: somebody
-/// on the host has moved it and removed them. Nothing of it is the container's own, to be killed or
-/// removed. `None` if none is gone.
+/// The record with the cgroups that `init` is in now, in place of those that are gone: a program on
+/// the host has moved init and removed them. These cgroups are not the container's own, so nothing
+/// in them may be killed or removed. `None` if no cgroup is gone.
 #[must_use]
 pub fn follow(record: &Record, init: Pid) -> Option<Record> {
     let is_there = |directory: &Directory| directory.path.try_exists().unwrap_or(true);
@@ -49,16 +49,16 @@ pub fn follow(record: &Record, init: Pid) -> Option<Record> {
         directory.made.clear();
         is_changed = true;
     }
-    // The unit has ended with its last process.
+    // A unit ends with its last process.
     followed.unit = None;
     is_changed.then_some(followed)
 }
 
-/// Processes of each cgroup of `followed` that is another one than in `record`, those below
-/// included; sorted.
+/// The processes in each cgroup of `followed` that differs from the one in `record`, and in those
+/// below it; sorted.
 ///
 /// # Errors
-/// As [`processes`].
+/// Those of [`processes`].
 pub fn processes_in_moved(record: &Record, followed: &Record) -> Result<Vec<i32>> {
     let each = |record: &Record| -> Vec<PathBuf> {
         let all = record.hierarchies.iter().chain(&record.unified);
@@ -75,8 +75,8 @@ pub fn processes_in_moved(record: &Record, followed: &Record) -> Result<Vec<i32>
     Ok(found)
 }
 
-/// The cgroup whose processes are the container's: on v1 the freezer's, so that what is signalled
-/// is what was frozen; it is the one that nested service managers leave alone.
+/// The cgroup whose processes are the container's. On v1 the freezer's, so that exactly the frozen
+/// processes are signalled; a service manager in the container does not use that hierarchy.
 pub(super) fn listing(record: &Record) -> Option<&Directory> {
     let named = ["freezer", "pids", "devices"].iter();
     named
@@ -86,8 +86,8 @@ pub(super) fn listing(record: &Record) -> Option<&Directory> {
         .or(record.unified.as_ref())
 }
 
-/// Where `pid` is in the hierarchy of `directory`, as our mount of it shows; `None` if it is gone,
-/// or is where the mount does not reach.
+/// The cgroup of `pid` in the hierarchy of `directory`, below its mount; `None` if the process is
+/// gone or its cgroup is outside the mount.
 pub(super) fn cgroup_of(directory: &Directory, pid: Pid) -> Option<PathBuf> {
     let name = CString::new(format!("{pid}/cgroup")).ok()?;
     let file = ProcFs::private().ok()?.open(&name, OFlag::O_RDONLY).ok()?;
@@ -130,14 +130,14 @@ pub(super) fn processes_below(path: &Path) -> Result<Vec<i32>> {
             return Err(Error::Read { path, errno });
         }
     }
-    // 0 stands for processes of a foreign pid namespace; the file isn't promised to be sorted.
+    // 0 stands for a process outside the runtime's pid namespace. The file need not be sorted.
     found.retain(|pid| *pid > 0);
     found.sort_unstable();
     found.dedup();
     Ok(found)
 }
 
-/// The process that a thread belongs to, unless it is gone.
+/// The process of a thread; `None` if it is gone.
 fn process_of(thread: &str) -> Option<i32> {
     let name = CString::new(format!("{thread}/status")).ok()?;
     let file = ProcFs::mounted().ok()?.open(&name, OFlag::O_RDONLY).ok()?;

@@ -6,39 +6,40 @@ use super::rmdir::{Maker, Watch, remove_directory, remove_parents, remove_path};
 use super::{resctrl, systemd};
 use crate::{Record, Result};
 
-/// How long processes that were killed may take to leave.
+/// How long killed processes may take to leave the cgroup.
 const LIMIT: Duration = Duration::from_secs(10);
-/// Removes the directories that were made for the container, with all that it made in them. What
-/// is gone already is success. It kills nobody, but waits up to 10 s for the killed to leave.
+/// Removes the directories that were made for the container, with all that the container made in
+/// them. A directory that is already gone is no error. Kills nothing, but waits up to 10 s for
+/// killed processes to leave.
 ///
 /// # Errors
-/// A cgroup that stays busy, with a process that is left in it.
+/// A cgroup that stays busy, with one of the processes in it.
 pub fn remove(record: &Record) -> Result<()> {
     let result = remove_until(record, Maker::We, Instant::now() + LIMIT);
     result.and(resctrl::remove(&record.resctrl, |group| group.remove))
 }
 
-/// [`remove`] by the record of [`crate::planned_record`], of a create that was killed before the
-/// one of [`crate::create`] was stored. What is in use, or has cgroups below, stays and is no
-/// error: somebody else made it in between.
+/// [`remove`] by the record of [`crate::planned_record`], for a create that was killed before the
+/// record of [`crate::create`] was stored. A cgroup that is in use or has children was made by
+/// another program meanwhile; it stays and is no error.
 ///
 /// # Errors
-/// The kernel's, but for a cgroup in use.
+/// The kernel's, except for a cgroup in use.
 pub fn remove_planned(record: &Record) -> Result<()> {
     let result = remove_until(record, Maker::Anybody, Instant::now() + LIMIT);
     result.and(resctrl::remove(&record.resctrl, |group| group.remove))
 }
 
-/// [`remove`] for a create that failed after [`crate::create`]: a resctrl group that the config
-/// names goes, too, if it was made in this very create.
+/// [`remove`] for a create that failed after [`crate::create`]. It also removes a resctrl group
+/// that the config names, if this create made it.
 ///
 /// # Errors
-/// As for [`remove`].
+/// Those of [`remove`].
 pub fn undo(record: &Record) -> Result<()> {
     undo_until(record, Instant::now() + LIMIT)
 }
 
-/// The same without waiting, for a cgroup that nobody has joined yet.
+/// Like [`undo`], waiting until `end`.
 pub(super) fn undo_until(record: &Record, end: Instant) -> Result<()> {
     let result = remove_until(record, Maker::We, end);
     result.and(resctrl::remove(&record.resctrl, |group| group.made))
@@ -46,10 +47,11 @@ pub(super) fn undo_until(record: &Record, end: Instant) -> Result<()> {
 
 fn remove_until(record: &Record, maker: Maker, end: Instant) -> Result<()> {
     if let Some(unit) = &record.unit {
-        // While the unit is there its cgroup is systemd's, not ours to remove.
+        // While the unit exists, systemd owns its cgroup.
         systemd::stop(unit, record, end);
     }
-    // v2 first: its events wake us when the last process is gone, and then v1 is empty, too.
+    // v2 first: its cgroup.events reports when the last process is gone, and then the v1 cgroups
+    // are empty too.
     let mut result = Ok(());
     if let Some(unified) = &record.unified {
         let how = (Watch::Events, maker);

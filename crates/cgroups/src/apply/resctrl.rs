@@ -11,8 +11,8 @@ use crate::plan::{Missing, ResctrlPlan};
 use crate::record::Group;
 use crate::{Error, Result};
 
-/// Makes the groups and opens their `tasks`, the control group's first: a process must be in it
-/// before it can be in its monitoring group. What was made is recorded in `record` at once.
+/// Makes the groups and opens their `tasks`, the control group's first: a process must join it
+/// before its monitoring group. Each new group is recorded in `record` at once.
 pub(super) fn make(plan: &ResctrlPlan, record: &mut Vec<Group>) -> Result<Vec<OwnedFd>> {
     let mut tasks = vec![make_control(plan, record)?];
     if let Some(path) = &plan.monitoring {
@@ -64,7 +64,7 @@ fn write_schemata(path: &Path, schemata: &str) -> Result<()> {
     written.map_err(|errno| failed("write schemata of", path, errno))
 }
 
-/// Writes new lines into a group's `schemata`; returns its lines of before.
+/// Writes new lines into a group's `schemata`; returns the previous lines.
 pub(super) fn update(path: &Path, schemata: &str) -> Result<String> {
     let before = files::open_path(path)
         .and_then(|directory| files::read(directory.as_fd(), "schemata"))
@@ -73,7 +73,8 @@ pub(super) fn update(path: &Path, schemata: &str) -> Result<String> {
     Ok(before)
 }
 
-/// An existing group must already have the config's schemata: others share it.
+/// An existing group may be shared, so its schemata are not changed: they must already be the
+/// config's.
 fn compare(path: &Path, schemata: &str) -> Result<()> {
     if schemata.is_empty() {
         return Ok(());
@@ -86,7 +87,7 @@ fn compare(path: &Path, schemata: &str) -> Result<()> {
         Some(line) => Err(Error::config(
             "linux.intelRdt",
             format!(
-                "group {} exists, but its schemata do not say `{line}`",
+                "group {} exists, but its schemata do not have `{line}`",
                 path.display()
             ),
         )),
@@ -110,7 +111,7 @@ fn holds(schemata: &str, line: &str) -> bool {
     domains(wanted).all(|domain| present.contains(&domain))
 }
 
-/// `0=00f; 1=f0` as (0, f) and (1, f0): the kernel pads what it prints.
+/// `0=00f; 1=f0` as (0, f) and (1, f0): the kernel pads numbers with zeros.
 fn domains(text: &str) -> impl Iterator<Item = (&str, &str)> {
     text.split(';').filter_map(|domain| {
         let (id, value) = domain.split_once('=')?;
@@ -165,7 +166,7 @@ fn last_status(info: BorrowedFd) -> Option<String> {
     Some(status.trim().replace('\n', "; "))
 }
 
-/// Removes those of the groups that are `ours`, the monitoring group before the control group.
+/// Removes the groups for which `ours` holds, the monitoring group before the control group.
 pub(super) fn remove(groups: &[Group], ours: fn(&&Group) -> bool) -> Result<()> {
     let mut result = Ok(());
     for group in groups.iter().rev().filter(ours) {

@@ -1,4 +1,4 @@
-//! Removing directories of cgroups that processes may still be leaving.
+//! Removing cgroups that processes may still be leaving.
 
 use std::ffi::OsStr;
 use std::os::fd::BorrowedFd;
@@ -15,34 +15,35 @@ use super::walk::walk;
 use crate::record::Directory;
 use crate::{Error, Result};
 
-/// The longest sleep between two tries on v1, whose files wake nobody when they change.
+/// The longest pause between two tries on v1, whose files cannot be polled for changes.
 const PAUSE_MAX: Duration = Duration::from_millis(50);
 
-/// How the end of the last process is noticed.
+/// How to wait for the last process to leave.
 #[derive(Clone, Copy)]
 pub(super) enum Watch {
-    /// By cgroup.events.
+    /// By polling cgroup.events.
     Events,
-    /// Not at all.
+    /// By sleeping.
     Sleep,
 }
 
-/// Who made what is to be removed.
+/// Who made the cgroup that is to be removed.
 #[derive(Clone, Copy)]
 pub(super) enum Maker {
-    /// What is in it or below is the container's.
+    /// Coracle: everything in it and below is the container's.
     We,
-    /// Possibly another runtime. Of our processes only an init can be in it, which dies with us.
+    /// Possibly another program. Of coracle's processes only an init can be in it, which dies with
+    /// the runtime.
     Anybody,
 }
 
-/// One directory that the container goes without, gone as far as can be.
+/// Removes a directory that the container does without, as far as possible.
 pub(super) fn undo_directory(directory: &Directory) {
     let _ = remove_directory(directory, (Watch::Sleep, Maker::We), Instant::now());
     remove_parents(directory);
 }
 
-/// Removes the container's own cgroup if we made it.
+/// Removes the container's own cgroup if coracle made it.
 pub(super) fn remove_directory(
     directory: &Directory,
     how: (Watch, Maker),
@@ -77,7 +78,7 @@ pub(super) fn remove_path(path: &Path, (watch, maker): (Watch, Maker), end: Inst
             });
         }
         if let Watch::Events = watch {
-            // The next try shows whether it has.
+            // A failure is ignored: the next try shows whether the cgroup is empty.
             let _ = await_event_until(path, "populated", false, end);
         }
         std::thread::sleep(pause);
@@ -85,7 +86,7 @@ pub(super) fn remove_path(path: &Path, (watch, maker): (Watch, Maker), end: Inst
     }
 }
 
-/// Removes one cgroup; if it has children, those first.
+/// Removes a cgroup with all below it, children first.
 fn remove_tree(path: &Path) -> nix::Result<()> {
     match remove_one(nix::fcntl::AT_FDCWD, path) {
         Err(Errno::EBUSY | Errno::ENOTEMPTY) => {}
@@ -108,7 +109,7 @@ fn remove_one(directory: BorrowedFd, path: &Path) -> nix::Result<()> {
     }
 }
 
-/// Removes the parents that we made, innermost first, as long as nobody else uses them.
+/// Removes the parents that coracle made, innermost first, up to one that is in use.
 pub(super) fn remove_parents(directory: &Directory) {
     let parents = directory.made.iter().rev();
     for parent in parents.filter(|path| **path != directory.path) {

@@ -1,4 +1,4 @@
-//! Create and exec: the runtime's side of joining.
+//! The runtime's part of joining, for `create` and `exec`.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -20,29 +20,29 @@ use crate::record::{Directory, Mode, Unit};
 use crate::table::{MEMORY_EVENTS, Version};
 use crate::{Error, Record, Result};
 
-/// A container's cgroups, open for one process to join. The default value joins none.
+/// The open cgroups of a container, for one process to join. The default value has none.
 #[derive(Debug, Default)]
 pub struct Joining {
-    /// Which they are. With an action for systemd the unit, and a v2 cgroup of it, may still be
-    /// somebody else's for a new container, until [`Joining::put`].
+    /// The cgroups. For a new container with a `unit_action`, the unit and its v2 cgroup may still
+    /// belong to another program until [`Joining::put`].
     pub record: Record,
-    /// The v2 cgroup for `CLONE_INTO_CGROUP`; on a hybrid host the one beside the v1 hierarchies.
+    /// The v2 cgroup for `CLONE_INTO_CGROUP`, on a hybrid host too.
     pub into: Option<OwnedFd>,
-    /// The v2 cgroup that init is in now, if that is another one: for a second try after EBUSY. A
-    /// service manager in the container moves itself down and hands controllers to children, and
-    /// such a cgroup takes no processes.
+    /// The v2 cgroup that init is in now, if it differs: for a second try after EBUSY. A service
+    /// manager in the container moves itself to a child cgroup and enables controllers for the
+    /// children, and then the kernel lets no process into the parent.
     pub fallback: Option<OwnedFd>,
-    /// For [`crate::join`] in the child.
+    /// The files that the child needs for [`crate::join`].
     pub tasks: Vec<OwnedFd>,
-    /// For [`crate::enter_init_cgroup`] in the child.
+    /// The file that the child needs for [`crate::enter_init_cgroup`].
     pub init_cgroup: Option<OwnedFd>,
-    /// After the clone: in any case for a new container, else where the kernel lets us not clone
-    /// into the cgroup.
+    /// What systemd must do after the clone: for a new container always, for `exec` only if the
+    /// kernel refuses the clone into the cgroup.
     pub unit_action: Option<UnitAction>,
 }
 
 impl Joining {
-    /// What can be undone of a new container's cgroups at this moment.
+    /// The cgroups of a new container that coracle has made so far, for undo.
     #[must_use]
     pub fn made(&self) -> Record {
         match self.unit_action {
@@ -51,12 +51,12 @@ impl Joining {
         }
     }
 
-    /// Puts `pid` where it belongs: a child of ours that waits, and that was not cloned into the v2
-    /// cgroup. Where we write it there ourselves, that waits some 10 ms for the kernel.
+    /// Moves `pid`, a waiting child of the runtime that was not cloned into the v2 cgroup, into its
+    /// cgroup. A write to `cgroup.procs` takes some 10 ms, the kernel's grace period.
     ///
     /// # Errors
-    /// The kernel's, with the cgroup, or systemd's. A unit that was started for the process is gone
-    /// then, and so is the process.
+    /// The kernel's, with the cgroup, or systemd's. A unit that was started for the process is then
+    /// stopped, and the process is killed.
     pub fn put(&mut self, pid: Pid) -> Result<()> {
         match (&self.unit_action, &self.into) {
             (Some(action), _) => self.init_cgroup = systemd::join_unit(action, pid)?,
@@ -66,12 +66,12 @@ impl Joining {
         Ok(())
     }
 
-    /// Has the process join the v2 cgroup by itself, by [`crate::join`], instead of being cloned
-    /// into it. That waits some 10 ms for the kernel.
+    /// Lets the process join the v2 cgroup by [`crate::join`] instead of being cloned into it. This
+    /// takes some 10 ms, the kernel's grace period.
     ///
-    /// For a second try when a child has died of SIGKILL at its clone, which the kernel does
-    /// if the two cgroups were killed by `cgroup.kill` a different number of times (seen on Linux
-    /// 6.18 and 7.2).
+    /// For a second try after a child was killed at the clone. The kernel does this if
+    /// `cgroup.kill` was written to the two cgroups a different number of times (seen on Linux 6.18
+    /// and 7.2).
     ///
     /// # Errors
     /// The kernel's on opening `cgroup.procs`.
@@ -89,17 +89,17 @@ impl Joining {
         Ok(())
     }
 
-    /// Closes what the process has inherited.
+    /// Closes the descriptors that the process has inherited.
     pub fn close(&mut self) {
         (self.into, self.fallback) = (None, None);
         self.tasks.clear();
     }
 }
 
-/// What the state file must know before the first side effect: every directory that will be made. A
-/// runtime that is killed in between leaves nothing that [`crate::remove_planned`] doesn't find.
-/// What is there already belongs to others; that they come in between, and make the same, cannot
-/// be foreseen.
+/// The record to be stored before the first side effect: every directory that will be made. If the
+/// runtime is killed after that, [`crate::remove_planned`] finds all that it made. Directories that
+/// already exist belong to others. Another program could still make one of the missing directories
+/// meanwhile.
 #[must_use]
 pub fn planned_record(plan: &Plan) -> Record {
     let mut record = plan.record();
@@ -111,7 +111,7 @@ pub fn planned_record(plan: &Plan) -> Record {
         record.init_cgroup_made = is_missing(&unified.path.join(init_cgroup));
     }
     if record.unit.is_some() {
-        // systemd makes the parents of its own cgroup, and takes them away.
+        // systemd makes the parents of a unit's cgroup, and removes them.
         if let Some(unified) = &mut record.unified {
             unified.made.retain(|path| *path == unified.path);
         }
@@ -123,8 +123,8 @@ pub fn planned_record(plan: &Plan) -> Record {
     record
 }
 
-/// The cgroups of `plan` that are there, as if we had made them: of a container whose record cannot
-/// be read. `None` if there are none.
+/// The cgroups of `plan` that exist, recorded as if coracle had made them, for a container whose
+/// record cannot be read. `None` if there are none.
 #[must_use]
 pub fn find(plan: &Plan) -> Option<Record> {
     let mut record = plan.record();
@@ -136,7 +136,7 @@ pub fn find(plan: &Plan) -> Option<Record> {
     record.has_cgroups().then_some(record)
 }
 
-/// The levels of a path that are to be made, outermost first.
+/// The levels of the path that do not exist yet, outermost first.
 fn missing(directory: &Directory) -> Vec<PathBuf> {
     let below = directory.path.strip_prefix(&directory.mount);
     let levels = levels(below.unwrap_or(Path::new("")));
@@ -148,13 +148,13 @@ fn is_missing(path: &Path) -> bool {
     path.try_exists().is_ok_and(|exists| !exists)
 }
 
-/// Makes the cgroups of `plan` and writes limits and device filter into them, before anybody joins.
+/// Makes the cgroups of `plan` and sets their limits and device filter before a process joins.
 ///
 /// # Errors
-/// Any step that fails; whatever was made is removed again.
+/// The first step that fails; what was made before it is removed.
 pub fn create(plan: &Plan) -> Result<Joining> {
     let mut created = Joining::default();
-    // Engines look into the directories as other users.
+    // Engines read the directories as other users.
     let mask = umask(Permissions::S_IWGRP | Permissions::S_IWOTH);
     let result = build(plan, &mut created);
     umask(mask);
@@ -162,7 +162,7 @@ pub fn create(plan: &Plan) -> Result<Joining> {
         Ok(()) => Ok(created),
         Err(error) => {
             drop((created.into, created.tasks, created.init_cgroup));
-            // The failure itself is what matters.
+            // A failure of the undo is ignored: the first error is reported.
             let _ = remove::undo_until(&created.record.without_unit(), Instant::now());
             Err(error)
         }
@@ -205,8 +205,8 @@ fn build_files(files: &Files, created: &mut Joining) -> Result<()> {
     Ok(())
 }
 
-/// What can be made before there is a process: cgroups of v1, which init joins by itself. systemd
-/// takes those that it uses for its own.
+/// Makes what can be made before the process exists: the v1 cgroups, which init joins itself. For
+/// those that systemd uses, the directory becomes the unit's.
 fn build_unit(plan: &SystemdPlan, created: &mut Joining) -> Result<()> {
     systemd::check_free(&plan.files)?;
     let record = &mut created.record;
@@ -224,7 +224,8 @@ fn build_unit(plan: &SystemdPlan, created: &mut Joining) -> Result<()> {
     Ok(())
 }
 
-/// Opens the cgroups of a running container for one more process. `init` is the container's.
+/// Opens the cgroups of a running container for one more process. `init` is the pid of the
+/// container's init.
 ///
 /// # Errors
 /// A cgroup that cannot be opened, named; `ENOENT` if the container is gone.
@@ -241,7 +242,8 @@ pub fn open(record: &Record, init: Pid) -> Result<Joining> {
     let (into, fallback) = match &record.unified {
         None => (None, None),
         Some(unified) => {
-            // Beside v1 hardly anything is handed down, so EBUSY is not worth the look.
+            // On a hybrid host controllers are hardly ever enabled for children of the v2 cgroup,
+            // so EBUSY does not occur.
             let moved = match record.mode {
                 Mode::V2 => current(unified, init),
                 _ => None,
@@ -259,9 +261,9 @@ pub fn open(record: &Record, init: Pid) -> Result<Joining> {
     })
 }
 
-/// The record with the cgroup below into which init was put, for [`open`] alone: a process in the
-/// container's own one would keep the container from handing controllers down. It may have removed
-/// that one since, and then the record stays as it is.
+/// The record with init's cgroup in place of the container's own, only for [`open`]: a process in
+/// the container's own cgroup would prevent the container from enabling controllers for child
+/// cgroups. If the container has removed init's cgroup, the record is unchanged.
 #[must_use]
 pub fn at_init(record: &Record) -> Record {
     let mut record = record.clone();
@@ -274,11 +276,13 @@ pub fn at_init(record: &Record) -> Record {
     record
 }
 
-/// A copy of a cgroup's open directory out of which no path leads, for a process that others may
-/// trace (CVE-2016-9962): the root of a read-only mount of its own. `None` if there can be none.
+/// A copy of a cgroup's open directory from which no other directory can be reached, for a process
+/// that the container may trace (CVE-2016-9962): the root of a read-only mount of its own. `None`
+/// if it cannot be made.
 ///
-/// Without the right to mount, the directory itself: the container has a user namespace below ours
-/// then, whose processes can trace none that has not executed inside.
+/// Without the right to mount, a duplicate of the descriptor: the container then has a user
+/// namespace of its own, whose processes cannot trace one that has not yet executed a program
+/// inside.
 #[must_use]
 pub fn enclose(directory: BorrowedFd) -> Option<OwnedFd> {
     let flags = OpenTreeFlags::CLONE | OpenTreeFlags::EMPTY_PATH;
@@ -314,13 +318,14 @@ fn open_directory(path: &Path) -> Result<OwnedFd> {
     })
 }
 
-/// For who may not move processes himself: systemd knows its units' cgroups by their paths below.
+/// The action for a caller that may not move processes itself: systemd moves one into a path below
+/// a unit's cgroup.
 fn attach(unit: &Unit, record: &Record) -> Option<UnitAction> {
     let unified = record
         .unified
         .as_ref()
         .filter(|_| record.mode == Mode::V2)?;
-    // A sub-cgroup is below the directory that was made.
+    // With `exec --cgroup`, the path is below the directory that was made.
     let below = unified.path.strip_prefix(unified.made.last()?).ok()?;
     let below = below.to_str()?;
     Some(UnitAction::Attach {
@@ -332,11 +337,11 @@ fn attach(unit: &Unit, record: &Record) -> Option<UnitAction> {
     })
 }
 
-/// The v2 cgroup that `init` is in, unless it is the container's own. Only a second choice, so
-/// nothing about it is an error.
+/// The v2 cgroup that `init` is in, unless it is the container's own. It is only a fallback, so no
+/// failure here is an error.
 fn current(unified: &Directory, init: Pid) -> Option<OwnedFd> {
     let path = cgroup_of(unified, init)?;
-    // Never out of the container's own: its init may have been moved by somebody on the host.
+    // Only inside the container's own cgroup: a program on the host may have moved init elsewhere.
     let own = unified.made.last().unwrap_or(&unified.path);
     if path == unified.path || !path.starts_with(own) {
         return None;
@@ -344,8 +349,8 @@ fn current(unified: &Directory, init: Pid) -> Option<OwnedFd> {
     files::open_path(&path).ok()
 }
 
-/// Whether the kernel has killed a process of the container for want of memory. A cgroup that is
-/// gone, or a machine without the counter (Linux 4.13), counts as none.
+/// Whether the kernel's OOM killer has killed a process of the container. `false` if the cgroup is
+/// gone or the kernel has no counter (before Linux 4.13).
 #[must_use]
 pub fn oom_killed(record: &Record) -> bool {
     let counted = |path: &Path, file: &str| -> nix::Result<bool> {

@@ -1,5 +1,5 @@
-//! Reading what a container uses. Each controller is read where it lives: in a v1 hierarchy, else
-//! in the v2 cgroup.
+//! Reading a container's statistics. Each controller is read in its v1 hierarchy, or else in the v2
+//! cgroup.
 
 mod group;
 mod rdt;
@@ -12,7 +12,7 @@ use crate::table::{PIDS_LIMIT, PIDS_USAGE, Version};
 use crate::{Record, Result};
 use group::Group;
 
-/// One sample of what the container uses.
+/// Reads one sample of the container's statistics.
 ///
 /// # Errors
 /// A cgroup that cannot be read, or is gone.
@@ -65,7 +65,7 @@ pub fn statistics(record: &Record) -> Result<Statistics> {
     Ok(sample)
 }
 
-/// Both files have one name on both versions. A limit of zero stands for none.
+/// Both files have the same name in both versions. In the result a limit of zero means none.
 fn pids(group: &Group, pids: &mut Pids) -> Result<()> {
     pids.current = group.number(PIDS_USAGE.name(Version::V2))?;
     let limit = group.number(PIDS_LIMIT.name(Version::V2))?;

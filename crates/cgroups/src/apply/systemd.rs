@@ -1,4 +1,4 @@
-//! The systemd driver's part: a unit around a process, and what is written into its cgroup.
+//! The systemd driver: starting a unit for a process, and writing to the unit's cgroup.
 
 mod client;
 
@@ -24,35 +24,35 @@ use crate::record::{Directory, Mode, Unit};
 use crate::{Error, Record, Result, UnitProblem};
 use client::Client;
 
-/// How long a unit whose making failed may take to be gone.
+/// How long a unit that could not be set up may take to end.
 const UNDO_LIMIT: Duration = Duration::from_secs(10);
-/// Between two looks at files of v1, which wake nobody when they change.
+/// The pause between two reads of v1 files, which cannot be polled for changes.
 const PAUSE: Duration = Duration::from_millis(5);
 
 const UNIT_EXISTS: &str = "org.freedesktop.systemd1.UnitExists";
 const NO_SUCH_UNIT: &str = "org.freedesktop.systemd1.NoSuchUnit";
 
-/// What the runtime does with a clone of its own before it lets it go on: systemd makes a scope
-/// around processes that are there already.
+/// What systemd must do with a clone of the runtime before it may continue: systemd makes a scope
+/// only for existing processes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UnitAction {
-    /// Start the unit around it, and fill the cgroup in.
+    /// Start the unit for it, and set the limits of the cgroup.
     Start(Box<SystemdPlan>),
-    /// Have systemd move it into the unit, where the caller itself may not.
+    /// Have systemd move it into the unit, since the caller itself may not.
     Attach {
-        /// The container's.
+        /// The container's unit.
         unit: Unit,
-        /// The cgroup below the unit's: empty, or with a slash in front.
+        /// The path below the unit's cgroup: empty, or with a leading slash.
         below: String,
     },
 }
 
-/// Puts `pid` where it belongs. It is a child of ours that waits, so its number stays its own.
-/// Returns what [`crate::enter_init_cgroup`] takes, for a new container that has one.
+/// Moves `pid` into the unit. It is a waiting child of the runtime, so its pid cannot be reused.
+/// For a new container with a cgroup for init, returns the file for [`crate::enter_init_cgroup`].
 ///
 /// # Errors
-/// systemd's or the kernel's. A unit that was started for it is gone then, and so is the
-/// process.
+/// systemd's or the kernel's. A unit that was started for the process is then stopped, and the
+/// process is killed.
 pub(super) fn join_unit(action: &UnitAction, pid: Pid) -> Result<Option<OwnedFd>> {
     match action {
         UnitAction::Attach { unit, below } => attach(unit, below, pid).map(|()| None),
@@ -81,7 +81,7 @@ fn attach(unit: &Unit, below: &str, pid: Pid) -> Result<()> {
         .map_err(failed("attach a process to", unit))
 }
 
-/// Starts the unit. A failed one of the same name, of a container that is no more, gives way.
+/// Starts the unit. It replaces a failed unit of the same name, left by an earlier container.
 fn start(plan: &UnitPlan, pid: Pid) -> Result<()> {
     let unit = &plan.record;
     let failed = failed("start", unit);
@@ -102,7 +102,7 @@ fn start(plan: &UnitPlan, pid: Pid) -> Result<()> {
     let mut client = Client::open(unit).map_err(failed.clone())?;
     let mut result = client.job("StartTransientUnit", &body);
     if result.as_ref().is_err_and(|error| error.is(UNIT_EXISTS)) {
-        // An active one is not touched by this, and then the name is taken.
+        // This does not affect an active unit; then the second try fails as well.
         let _ = client.call("ResetFailedUnit", &[Value::Text(unit.name.clone())]);
         result = client.job("StartTransientUnit", &body);
     }
@@ -113,7 +113,8 @@ fn start(plan: &UnitPlan, pid: Pid) -> Result<()> {
             Err(problem("start", unit, UnitProblem::Job(result)))
         }
         Err(error) if error.is(UNIT_EXISTS) => Err(failed(error)),
-        // Nothing of the unit may come to be later. The connection may be what failed.
+        // The job may still be running, so the unit is stopped, by a new connection in case the old
+        // one failed.
         Err(error) => {
             if let Ok(mut client) = Client::open(unit) {
                 forget(&mut client, unit);
@@ -123,8 +124,8 @@ fn start(plan: &UnitPlan, pid: Pid) -> Result<()> {
     }
 }
 
-/// Fills the cgroup by the plan. Its limits are in force when this returns, and the process
-/// in it has done nothing yet.
+/// Writes the limits of the plan to the cgroup. They are in force when this returns, while the
+/// process still waits.
 fn fill_in(plan: &SystemdPlan, pid: Pid) -> Result<Option<OwnedFd>> {
     let Files {
         mode,
@@ -132,7 +133,8 @@ fn fill_in(plan: &SystemdPlan, pid: Pid) -> Result<Option<OwnedFd>> {
         unified,
         denied,
     } = &plan.files;
-    // systemd may have written files of the hierarchies that it uses itself.
+    // systemd may have written to files of the hierarchies that it uses, so all values are written
+    // again.
     for hierarchy in hierarchies {
         let found = directory(hierarchy);
         match files::open_path(&found.path) {
@@ -144,7 +146,7 @@ fn fill_in(plan: &SystemdPlan, pid: Pid) -> Result<Option<OwnedFd>> {
     if let (Mode::Hybrid, Some(unified)) = (mode, unified)
         && unified.is_filled()
     {
-        // systemd may keep its units in v1 alone.
+        // systemd may put its units only into v1 hierarchies.
         check_place(&plan.unit.record, &unified_directory(unified), pid)?;
         fill_in_v2(unified)?;
     }
@@ -173,7 +175,7 @@ fn is_systemds(controllers: &[String]) -> bool {
     controllers.iter().any(|name| name == "name=systemd")
 }
 
-/// A limit in a cgroup is worth nothing if the process is in another one.
+/// Checks that the process is in the expected cgroup: limits on another one would have no effect.
 fn check_place(unit: &Unit, expected: &Directory, pid: Pid) -> Result<()> {
     let found = cgroup_of(expected, pid).unwrap_or_default();
     if found == expected.path {
@@ -182,21 +184,22 @@ fn check_place(unit: &Unit, expected: &Directory, pid: Pid) -> Result<()> {
     Err(problem("start", unit, UnitProblem::Elsewhere(found)))
 }
 
-/// systemd has made the directory, and hands its own controllers down to a delegated unit.
+/// Fills the v2 cgroup. systemd has made the directory and enables its own controllers for a
+/// delegated unit.
 fn fill_in_v2(plan: &UnifiedPlan) -> Result<Option<OwnedFd>> {
     let top = files::open_top(&plan.mount)?;
     let path = plan.mount.join(&plan.path);
     let failed = |errno| open_failed(path.clone(), errno);
     let blocked = v2::enable_down_to(top.as_fd(), plan).map_err(failed)?;
     let own = files::open_below(top.as_fd(), &plan.path).map_err(failed)?;
-    // Our device filter stands beside systemd's own, which systemd puts in place again whenever it
-    // likes.
+    // Coracle's device program is attached in addition to systemd's own, which systemd may replace
+    // at any time.
     v2::fill(own.as_fd(), plan, &blocked, Age::New)?;
-    // It goes with the unit.
+    // It need not be recorded: systemd removes it with the unit.
     init_cgroup::make(plan, own.as_fd(), &mut false)
 }
 
-/// systemd puts no process into a slice.
+/// Moves the process itself, since systemd puts no process into a slice.
 fn enter(plan: &UnifiedPlan, pid: Pid) -> Result<()> {
     let path = plan.mount.join(&plan.path);
     let opened = files::open_path(&path);
@@ -205,8 +208,8 @@ fn enter(plan: &UnifiedPlan, pid: Pid) -> Result<()> {
         .map_err(|errno| open_failed(path.join("cgroup.procs"), errno))
 }
 
-/// Refuses a cgroup that is there and in use, and one below a frozen one. The directory itself is
-/// systemd's to make.
+/// Refuses an existing cgroup that is in use, and one below a frozen cgroup. The directory itself
+/// is made by systemd.
 pub(super) fn check_free(files: &Files) -> Result<()> {
     let Some(unified) = files.unified.as_ref().filter(|_| files.mode == Mode::V2) else {
         return Ok(());
@@ -223,13 +226,13 @@ pub(super) fn check_free(files: &Files) -> Result<()> {
     Ok(())
 }
 
-/// Waits for the last process of `record` to leave, stops the unit and has systemd forget it.
+/// Waits for the last process of `record` to end, then stops the unit and makes systemd forget it.
 ///
-/// Nothing of it is an error: a unit without processes ends by itself, and what stays of its cgroup
-/// is found when that is removed.
+/// A failure is ignored: a unit without processes ends by itself, and removing its cgroup reports
+/// what remains.
 pub(super) fn stop(unit: &Unit, record: &Record, end: Instant) {
     if !is_empty_by(record, end) {
-        // Others are in there: a name that is not ours, or a process that will not die.
+        // Processes remain: the unit is another program's, or a process cannot be killed.
         return;
     }
     if let Ok(mut client) = Client::open(unit) {
@@ -237,7 +240,7 @@ pub(super) fn stop(unit: &Unit, record: &Record, end: Instant) {
     }
 }
 
-/// Waits until nobody is left in the container's cgroups.
+/// Waits until no process is left in the container's cgroups; `false` if some are at `end`.
 fn is_empty_by(record: &Record, end: Instant) -> bool {
     if let (true, Some(unified)) = (record.hierarchies.is_empty(), &record.unified) {
         return await_event_until(&unified.path, "populated", false, end).is_ok();

@@ -14,10 +14,10 @@ use crate::record::{Directory, Mode, Unit};
 use crate::table::{CPUSET_CPUS, MEMORY_USAGE, Version};
 use crate::{Error, Record, Result};
 
-/// How to take an update back, as long as its caller may still fail.
+/// How to undo an update, while its caller may still fail.
 #[derive(Debug, Default)]
 pub struct Undo {
-    /// In the order of the writing.
+    /// In the order in which they were written.
     taken: Vec<Taken>,
 }
 
@@ -42,7 +42,7 @@ enum Taken {
     },
 }
 
-/// Looks at the container's cgroups for what an update must know of them.
+/// Reads what the planner of an update needs to know of the container's cgroups.
 ///
 /// # Errors
 /// A cgroup that cannot be read.
@@ -86,7 +86,7 @@ fn is_without_prefix(directory: &Directory) -> bool {
     is_cpuset && read(directory, CPUSET_CPUS.name(Version::V1)).is_err()
 }
 
-/// Only for a check that is left to the kernel where there is no such file.
+/// Only for a check, which is left to the kernel if the file is missing.
 fn memory_usage(record: &Record) -> Option<u64> {
     let text = match (record.hierarchy("memory"), &record.unified) {
         (Some(memory), _) => read(memory, MEMORY_USAGE.name(Version::V1)),
@@ -105,12 +105,10 @@ fn read(directory: &Directory, file: &str) -> Result<String> {
     })
 }
 
-/// Carries the plan out. If something in the middle is refused, what was written before is
-/// taken back, last first.
+/// Carries out the plan. If a value is refused, those written before it are undone, last first.
 ///
 /// # Errors
-/// The first refusal, by the JSON path of its value; [`Error::Halfway`] if not all of the rest
-/// could be taken back.
+/// The first refusal, with the JSON path of its value; [`Error::Halfway`] if the undo failed too.
 pub fn update(record: &Record, plan: &UpdatePlan) -> Result<Undo> {
     let mut undo = Undo::default();
     match carry_out(record, plan, &mut undo) {
@@ -146,8 +144,8 @@ fn carry_out(record: &Record, plan: &UpdatePlan, undo: &mut Undo) -> Result<()> 
     change_devices(record, &plan.devices, undo)
 }
 
-/// The properties that systemd writes files for itself. Taken back last, since the files were read
-/// after it had written them.
+/// Sets the properties from which systemd writes files itself. Undone last, since the files were
+/// read after systemd had written them.
 fn set_properties(unit: &Unit, record: &Record, plan: &UpdatePlan, undo: &mut Undo) -> Result<()> {
     let mut before = Vec::new();
     let lists = record.hierarchies.iter().zip(&plan.hierarchies);
@@ -170,7 +168,7 @@ fn set_properties(unit: &Unit, record: &Record, plan: &UpdatePlan, undo: &mut Un
     systemd::set_properties(unit, &plan.properties)
 }
 
-/// Writes the values of one cgroup, and records what was there before each.
+/// Writes the values of one cgroup, and records the previous ones.
 fn write_files(path: &Path, writes: &[Write], undo: &mut Undo) -> Result<()> {
     if writes.is_empty() {
         return Ok(());
@@ -178,7 +176,8 @@ fn write_files(path: &Path, writes: &[Write], undo: &mut Undo) -> Result<()> {
     let directory = open(path)?;
     let partition = partition::before(directory.as_fd(), writes);
     write_all(directory.as_fd(), path, writes, &mut |write| {
-        // A file that cannot be read, such as memory.reclaim, is a request and no value.
+        // A file that cannot be read, such as memory.reclaim, triggers an action and has no value
+        // to restore.
         let Ok(before) = files::read(directory.as_fd(), &write.name) else {
             return;
         };
@@ -199,8 +198,8 @@ fn change_devices(record: &Record, devices: &DeviceUpdate, undo: &mut Undo) -> R
             let mut begun = 0;
             let directory = open(path)?;
             let result = write_all(directory.as_fd(), path, forth, &mut |_| begun += 1);
-            // A list that breaks off is taken back from wherever it stands. The way back begins
-            // with denying all, which is not for a list of which nothing was taken.
+            // If writing the list fails in the middle, it is undone from there. The undo begins
+            // with denying everything, so it must not run if the kernel accepted no line.
             if result.is_ok() || begun > 1 {
                 undo.taken.push(Taken::Lines {
                     directory: path.clone(),
@@ -230,12 +229,13 @@ fn open(path: &Path) -> Result<OwnedFd> {
 }
 
 impl Undo {
-    /// Writes again what was there before, last first.
+    /// Restores the previous values, last first.
     ///
     /// # Errors
-    /// The first value that could not be written; the others are all the same.
+    /// The first value that could not be restored; the others are still restored.
     pub fn take_back(self) -> Result<()> {
-        // Two values may bound each other, and the way back may need the other order.
+        // Two values may limit each other, and the undo may need the other order, so refused values
+        // are tried again.
         let mut refused = Vec::new();
         for taken in self.taken.iter().rev() {
             if taken.take_back().is_err() {

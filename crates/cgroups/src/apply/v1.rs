@@ -13,8 +13,9 @@ use crate::plan::{Denied, HierarchyPlan, directory};
 use crate::record::Directory;
 use crate::{Error, Result};
 
-/// Makes the cgroup, writes its values and opens its `tasks`. What was made is recorded in
-/// `record` at once. `None` if the plan does without a cgroup that may not be made.
+/// Makes the cgroup, writes its values and opens its `tasks`. New directories are recorded in
+/// `record` at once. `None` if the caller may not make the cgroup and the plan allows to do without
+/// it.
 pub(super) fn make(
     plan: &HierarchyPlan,
     denied: &Denied,
@@ -47,7 +48,7 @@ pub(super) fn make(
     match tasks {
         Ok(tasks) => Ok(Some(tasks)),
         Err(errno) if files::is_denied(errno) && *denied == Denied::Skip => {
-            // Whatever was made of it is of no use; the list keeps pace with the tasks files.
+            // Remove what was made. The record must have one entry for each tasks file.
             if let Some(recorded) = record.pop() {
                 undo_directory(&recorded);
             }
@@ -57,7 +58,7 @@ pub(super) fn make(
     }
 }
 
-/// A cgroup that was there must not hold processes.
+/// An existing cgroup must have no processes.
 fn check_unused(path: &Path) -> Result<()> {
     match processes_below(path)?.len() {
         0 => Ok(()),
@@ -68,7 +69,8 @@ fn check_unused(path: &Path) -> Result<()> {
     }
 }
 
-/// Init would never run, nor could we wait for it. A new cgroup below a frozen one is frozen, too.
+/// In a frozen cgroup init would never run, and the runtime would wait for ever. A new cgroup below
+/// a frozen one is frozen too.
 fn check_running(own: BorrowedFd, path: &Path) -> Result<()> {
     match files::read(own, "freezer.state") {
         Ok(state) if state.trim() != "THAWED" => Err(Error::Frozen {
@@ -94,7 +96,7 @@ fn inherit_file(top: BorrowedFd, plan: &HierarchyPlan, file: &str) -> Result<()>
         })?;
         Ok(text.trim().to_owned())
     };
-    // Up to the first level that has a value, then down again.
+    // Go up to the first level that has a value, then down again.
     let mut empty = Vec::new();
     let mut value = String::new();
     for level in levels(&plan.path).into_iter().rev() {

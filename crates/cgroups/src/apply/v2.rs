@@ -17,11 +17,12 @@ use crate::plan::{Denied, Enable, UnifiedPlan, unified_directory};
 use crate::record::Directory;
 use crate::{Error, Result};
 
-/// Controllers that a threaded cgroup can have; all others belong to a domain.
+/// The controllers that a threaded cgroup can have; all others need a domain.
 const THREADED: [&str; 4] = ["cpu", "cpuset", "perf_event", "pids"];
 
-/// Makes the cgroup with all that the plan puts into it, and opens its directory. What was made is
-/// recorded in `record` at once. `None` if the plan does without a cgroup that may not be made.
+/// Makes the cgroup with its limits, and opens its directory. New directories are recorded in
+/// `record` at once. `None` if the caller may not make the cgroup and the plan allows to do without
+/// it.
 pub(super) fn make(
     plan: &UnifiedPlan,
     denied: &Denied,
@@ -46,8 +47,8 @@ pub(super) fn make(
     Ok(Some(own))
 }
 
-/// Fills the cgroup `own`, whoever has made its directory: limits, device
-/// filter and owner. `blocked` is what its parents did not hand down.
+/// Sets limits, device filter and owner of the existing cgroup `own`. `blocked` has the controllers
+/// that its parents did not enable.
 pub(super) fn fill(
     own: BorrowedFd,
     plan: &UnifiedPlan,
@@ -68,8 +69,7 @@ pub(super) fn fill(
     }
 }
 
-/// Hands the required controllers down to a cgroup that somebody else has made: from the top to its
-/// parent.
+/// Enables the required controllers for an existing cgroup, from the root down to its parent.
 pub(super) fn enable_down_to(top: BorrowedFd, plan: &UnifiedPlan) -> nix::Result<Vec<Blocked>> {
     let mut blocked = Vec::new();
     if !plan.required.is_empty() {
@@ -82,7 +82,7 @@ pub(super) fn enable_down_to(top: BorrowedFd, plan: &UnifiedPlan) -> nix::Result
     Ok(blocked)
 }
 
-/// Removes what was made of this cgroup; the container goes without it.
+/// Removes what was made of this cgroup; the container does without it.
 fn forgo(record: &mut Option<Directory>) -> Result<Option<OwnedFd>> {
     if let Some(recorded) = record.take() {
         undo_directory(&recorded);
@@ -90,14 +90,14 @@ fn forgo(record: &mut Option<Directory>) -> Result<Option<OwnedFd>> {
     Ok(None)
 }
 
-/// A controller that a parent refused to hand down.
+/// A controller that could not be enabled in a parent.
 pub(super) struct Blocked {
     controller: String,
     directory: PathBuf,
     errno: Errno,
 }
 
-/// Level by level, since a controller is there only if all parents hand it down.
+/// Makes the path level by level: a cgroup has a controller only if every parent enables it.
 fn make_path(
     top: BorrowedFd,
     plan: &UnifiedPlan,
@@ -123,8 +123,8 @@ fn make_path(
     Ok(age)
 }
 
-/// Hands controllers down from `directory`: all at once, else one by one, and records what fails: a
-/// controller may be unavailable while nobody needs it.
+/// Enables controllers for the children of `directory`: all at once or, if that fails, one by one.
+/// A failure is recorded and reported only if a limit needs the controller.
 fn enable(
     directory: BorrowedFd,
     path: &Path,
@@ -158,9 +158,9 @@ fn enable(
     };
     match hand_down(directory, &missing) {
         Ok(()) => {}
-        // It holds processes, or is threaded. One by one, cpu and pids would go through and turn
-        // somebody's cgroup into a threaded one, which then takes no memory limits any more: that
-        // may happen only if nothing but these is required.
+        // The cgroup has processes or is threaded. One by one, the kernel would accept cpu and pids
+        // and make the cgroup threaded, so that it could have no memory limits any more. So only
+        // the required controllers are written, together.
         Err(Errno::EBUSY | Errno::EOPNOTSUPP) => {
             let required: Vec<&str> = required();
             if let Err(errno) = hand_down(directory, &required) {
@@ -178,7 +178,7 @@ fn enable(
     Ok(())
 }
 
-/// One write for all: the kernel enables them together or not at all.
+/// Enables controllers by one write: the kernel enables all or none.
 fn hand_down(directory: BorrowedFd, controllers: &[&str]) -> nix::Result<()> {
     if controllers.is_empty() {
         return Ok(());
@@ -187,7 +187,7 @@ fn hand_down(directory: BorrowedFd, controllers: &[&str]) -> nix::Result<()> {
     files::write(directory, "cgroup.subtree_control", &signed.join(" "))
 }
 
-/// Below a threaded cgroup everything is invalid until it is made threaded, too.
+/// A cgroup below a threaded one is invalid until it is made threaded too.
 fn make_threaded(directory: BorrowedFd, plan: &UnifiedPlan) -> nix::Result<()> {
     let kind = files::read(directory, "cgroup.type")?;
     if kind.trim() == "domain invalid" && !needs_domain(plan) {
@@ -201,7 +201,8 @@ fn needs_domain(plan: &UnifiedPlan) -> bool {
     required.any(|(controller, _)| !THREADED.contains(&controller.as_str()))
 }
 
-/// A limit without its controller is an error that names the directory where the way down ends.
+/// Checks that every limit has its controller. The error names the directory in which it could not
+/// be enabled.
 fn check_required(own: BorrowedFd, plan: &UnifiedPlan, blocked: &[Blocked]) -> Result<()> {
     if plan.required.is_empty() {
         return Ok(());
@@ -229,7 +230,7 @@ fn check_required(own: BorrowedFd, plan: &UnifiedPlan, blocked: &[Blocked]) -> R
     Ok(())
 }
 
-/// The cgroup must be able to hold a process, and the limits that are requested.
+/// Checks that the type of the cgroup allows a process and the requested limits.
 fn check_type(own: BorrowedFd, path: &Path, plan: &UnifiedPlan) -> Result<()> {
     let failed = |errno| Error::Make {
         path: path.to_owned(),
@@ -246,8 +247,8 @@ fn check_type(own: BorrowedFd, path: &Path, plan: &UnifiedPlan) -> Result<()> {
     }
 }
 
-/// A cgroup that was there must not hold processes. None must stop init from running: we would wait
-/// without end. A new one below a frozen one is frozen, too.
+/// An existing cgroup must have no processes and must not be frozen: init would never run, and the
+/// runtime would wait for ever. A new cgroup below a frozen one is frozen too.
 pub(super) fn check_unused(own: BorrowedFd, path: &Path) -> Result<()> {
     let events = events(own, path)?;
     if files::is_set(&events, "populated") {
@@ -260,7 +261,7 @@ pub(super) fn check_unused(own: BorrowedFd, path: &Path) -> Result<()> {
     check_frozen(&events, path)
 }
 
-/// The second half of it, of a parent.
+/// Checks that a parent is not frozen.
 pub(super) fn check_running(own: BorrowedFd, path: &Path) -> Result<()> {
     check_frozen(&events(own, path)?, path)
 }
@@ -284,8 +285,8 @@ fn check_frozen(events: &str, path: &Path) -> Result<()> {
     }
 }
 
-/// Gives the cgroup to `uid`: the directory and the files that the kernel lists as safe to
-/// delegate.
+/// Makes `uid` the owner of the cgroup: of the directory and of the files that the kernel lists as
+/// safe to delegate.
 pub(super) fn give(own: BorrowedFd, path: &Path, uid: u32) -> Result<()> {
     let listed = std::fs::read_to_string("/sys/kernel/cgroup/delegate")
         .unwrap_or_else(|_| "cgroup.procs\ncgroup.subtree_control\ncgroup.threads\n".to_owned());

@@ -1,4 +1,4 @@
-//! Every cgroup of a tree.
+//! Walking a tree of cgroups.
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -6,11 +6,12 @@ use std::path::Path;
 
 use super::files;
 
-/// Visits the cgroup `top` and all below it: `enter` before the children of each, and `leave` with
-/// parent and name after them; `top` itself has no parent here. What is gone meanwhile is passed.
+/// Visits the cgroup `top` and all below it: calls `enter` before the children of each, and `leave`
+/// after them with its parent and name, except for `top`. Cgroups that are removed meanwhile are
+/// skipped.
 ///
-/// A container nests its cgroups as deep as it likes, so nothing recurses, and one descriptor is
-/// open at a time. The way back is `..`: a cgroup never gets another parent.
+/// A container can nest cgroups to any depth, so this does not recurse and keeps one descriptor
+/// open at a time. It returns by `..`: a cgroup never gets another parent.
 pub(super) fn walk(
     top: OwnedFd,
     enter: &mut dyn FnMut(BorrowedFd) -> nix::Result<()>,
@@ -20,7 +21,7 @@ pub(super) fn walk(
         enter(here.as_fd())?;
         files::children(here.as_fd())
     };
-    // Which children are left to visit, of each cgroup from `top` down to here.
+    // The children still to be visited, for each cgroup from `top` down to `here`.
     let mut left = vec![visit(&top)?];
     let mut names: Vec<OsString> = Vec::new();
     let mut here = top;

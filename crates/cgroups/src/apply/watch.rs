@@ -1,5 +1,5 @@
-//! Hearing of what happens to a container: out of memory, and its end.
-//! cgroup-v1/memory.rst § OOM Control, cgroup-v2.rst, memory.events.
+//! Waiting for events of a container: out of memory, and its end. cgroup-v1/memory.rst § OOM
+//! Control, cgroup-v2.rst, memory.events.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -19,32 +19,33 @@ pub struct Watch {
     memory: Memory,
 }
 
-/// How a want of memory is noticed.
+/// How running out of memory is noticed.
 #[derive(Debug)]
 enum Memory {
-    /// v1: the kernel adds to it for each time, and once more when the cgroup is removed, which the
-    /// file `memory.oom_control` shows.
+    /// v1: an eventfd to which the kernel adds 1 each time, and once more when the cgroup is
+    /// removed. `memory.oom_control` shows whether it was.
     Notice { notice: EventFd, file: OwnedFd },
-    /// v2: the file `memory.events`, which wakes who polls it, and the kills that are known. v1
-    /// without notices: `memory.oom_control`, which has the same count and wakes nobody, so that it
-    /// is looked at whenever something else does.
+    /// v2: the file `memory.events`, which can be polled, and the last known count of kills. v1
+    /// without eventfd: `memory.oom_control`, which has the same count but cannot be polled, so it
+    /// is read whenever another event ends the wait.
     Events { file: OwnedFd, kills: u64 },
-    /// Nobody.
+    /// There is no memory controller.
     Silent,
 }
 
-/// What has happened.
+/// An event of a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CgroupEvent {
-    /// The kernel killed for want of memory, or on v1 had to choose whom.
+    /// A process was killed because the cgroup ran out of memory; on v1, the cgroup ran out of
+    /// memory.
     OutOfMemory,
     /// Init has ended.
     End,
-    /// Nothing within the time limit.
+    /// Nothing happened within the time limit.
     Nothing,
 }
 
-/// Begins to listen.
+/// Starts to watch the container's events.
 ///
 /// # Errors
 /// A cgroup that cannot be read, or is gone.
@@ -77,7 +78,7 @@ fn notice(path: &Path) -> nix::Result<Memory> {
             notice,
             file: control,
         }),
-        // A kernel for real time has none.
+        // A PREEMPT_RT kernel has no such events.
         Err(Errno::EOPNOTSUPP | Errno::ENOENT) => {
             let kills = kills(&control)?;
             Ok(Memory::Events {
@@ -91,7 +92,7 @@ fn notice(path: &Path) -> nix::Result<Memory> {
 
 fn events(path: &Path) -> nix::Result<Memory> {
     let directory = files::open_path(path)?;
-    // Without the memory controller nobody kills for want of memory here.
+    // Without the memory controller the cgroup has no OOM kills.
     match files::open_to_read(directory.as_fd(), MEMORY_EVENTS.name(Version::V2)) {
         Ok(file) => {
             let kills = kills(&file)?;
@@ -112,7 +113,7 @@ fn kills(file: &OwnedFd) -> nix::Result<u64> {
 
 impl Watch {
     /// Waits for something to happen, at most as long as `patience`. `init` is the pidfd of the
-    /// container's init. Being out of memory comes before the end that it causes.
+    /// container's init. Out of memory is reported before the end that it causes.
     ///
     /// # Errors
     /// The kernel's on waiting.
@@ -124,7 +125,7 @@ impl Watch {
         };
         let mut watched = vec![PollFd::new(init, PollFlags::POLLIN)];
         watched.extend(memory.map(|(descriptor, flags)| PollFd::new(descriptor, flags)));
-        // Rounded up, so that what is left is never waited for in a circle without rest.
+        // Rounded up, so that a wait of less than a millisecond does not loop without sleeping.
         let timeout = patience.saturating_add(Duration::from_micros(999));
         let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
         match poll(&mut watched, timeout) {
@@ -141,12 +142,13 @@ impl Watch {
         }
     }
 
-    /// Whether memory has run out since the last call. In a cgroup that is gone it has not.
+    /// Whether memory has run out since the last call; `false` if the cgroup is gone.
     fn is_out_of_memory(&mut self) -> bool {
         match &mut self.memory {
             Memory::Notice { notice, file } => {
                 let count = notice.read().unwrap_or(0);
-                // Read after it: the file is gone before the kernel adds for the removal.
+                // Read after the eventfd: the kernel removes the file before it adds 1 for the
+                // removal.
                 let is_gone = || files::read_open(file).is_err_and(files::is_gone);
                 count > 1 || count == 1 && !is_gone()
             }

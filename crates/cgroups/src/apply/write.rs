@@ -9,8 +9,8 @@ use super::{files, hint};
 use crate::Result;
 use crate::plan::{Absent, Refused, Write};
 
-/// Writes the values in order, then those again that another one stood in the way of. `before` gets
-/// each write right before it is tried.
+/// Writes the values in order, then again those that another value may have blocked. `before` is
+/// called with each write before it is tried.
 pub(super) fn write_all(
     directory: BorrowedFd,
     path: &Path,
@@ -37,12 +37,13 @@ pub(super) fn write_all(
     Ok(())
 }
 
-/// A refusal comes with the write that was refused.
+/// The result of a write; an error has the write that failed.
 type Attempt<'a> = std::result::Result<(), (&'a Write, Errno)>;
-/// The file that was written last: device rules are a dozen lines for one file.
+/// The file that was written last. It is kept open, since device rules are a dozen lines for one
+/// file.
 type Open<'a> = Option<(&'a str, OwnedFd)>;
 
-/// Writes one value into the first of its files that is there.
+/// Writes one value into the first of its files that exists.
 fn write_one<'a>(
     directory: BorrowedFd,
     write: &'a Write,

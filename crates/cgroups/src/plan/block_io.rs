@@ -59,8 +59,8 @@ pub(super) fn plan(block_io: &BlockIo, limits: &mut Limits) -> Result<()> {
     Ok(())
 }
 
-/// A weight for the file of one I/O scheduler, or for that of the others: io.weight of v2 has a
-/// range of its own.
+/// A weight for the file of bfq, or else for the other I/O schedulers' file: io.weight of v2 has
+/// another range.
 fn weights(
     limits: &mut Limits,
     (row, other): (&'static Row, &'static Row),
@@ -77,7 +77,7 @@ fn weights(
     limits.add(row, source, value(weight), |write| write.or(other))
 }
 
-/// 10..=1000 of v1 spread over 1..=10000 of v2.
+/// Maps 10..=1000 of v1 linearly to 1..=10000 of v2.
 fn io_weight(weight: u16) -> u16 {
     let spread = u32::from(weight.saturating_sub(10)) * 9999 / 990;
     u16::try_from(1 + spread).unwrap_or(10_000)

@@ -7,15 +7,15 @@ use coracle_sys::Instruction;
 use super::device_text::line;
 use super::write::Refused;
 
-/// A device filter, as rules and as what the kernel runs.
+/// A device filter, as rules and as a program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Program {
-    /// One line a rule, `allow c 1:3 rwm`: the first is for everything, and the last that speaks of
-    /// a use decides.
+    /// One line for each rule, such as `allow c 1:3 rwm`. The first rule is for everything; the
+    /// last one that matches an access decides.
     pub rules: Vec<String>,
-    /// For `BPF_PROG_LOAD`.
+    /// The program for `BPF_PROG_LOAD`.
     pub instructions: Vec<Instruction>,
-    /// What is done if the program is refused with EPERM.
+    /// What to do if the kernel refuses the program with EPERM.
     pub refused: Refused,
 }
 
@@ -34,13 +34,13 @@ use operation::{
     AND_IMMEDIATE, EXIT, JUMP_EQUAL, JUMP_NOT_EQUAL, LOAD_WORD, MOVE, MOVE_IMMEDIATE, SHIFT_RIGHT,
 };
 
-/// The verdict.
+/// The register of the verdict.
 const R0: u8 = 0;
-/// The context: `{ u32 access << 16 | type; u32 major; u32 minor; }`.
+/// The register of the context: `{ u32 access << 16 | type; u32 major; u32 minor; }`.
 const R1: u8 = 1;
-/// Type of the device.
+/// The register of the device's type.
 const KIND: u8 = 2;
-/// Uses that no rule has decided yet.
+/// The register of the accesses that no rule has decided yet.
 const OPEN: u8 = 3;
 const MAJOR: u8 = 4;
 const MINOR: u8 = 5;
@@ -53,8 +53,8 @@ const BPF_DEVCG_ACC_WRITE: i32 = 4;
 const EVERY_USE: i32 = BPF_DEVCG_ACC_MKNOD | BPF_DEVCG_ACC_READ | BPF_DEVCG_ACC_WRITE;
 
 impl Program {
-    /// The program for reduced `rules`, of which the first is for everything; `None` if it allows
-    /// everything and stands alone.
+    /// The program for reduced `rules`, of which the first is for everything; `None` if that is the
+    /// only one and allows everything.
     pub(super) fn new(rules: &[DeviceRule], refused: Refused) -> Option<Self> {
         let (first, others) = rules.split_first()?;
         if others.is_empty() && first.allow {
@@ -68,8 +68,8 @@ impl Program {
             instruction(LOAD_WORD, MAJOR, R1, 4, 0),
             instruction(LOAD_WORD, MINOR, R1, 8, 0),
         ];
-        // From the last to the first: the last that speaks of a use decides it. One open(2) may be
-        // two uses, and each must be allowed by some rule.
+        // From the last rule to the first, since the last one that matches an access decides. One
+        // open(2) may be two accesses, read and write, and each must be allowed.
         for rule in others.iter().rev() {
             rule_code(rule, &mut code);
         }
@@ -85,7 +85,7 @@ impl Program {
         })
     }
 
-    /// The instructions one a line, as `bpftool prog dump` prints them.
+    /// The instructions, one on each line, as `bpftool prog dump` prints them.
     #[must_use]
     pub fn disassembly(&self) -> Vec<String> {
         let numbered = self.instructions.iter().enumerate();
@@ -123,7 +123,7 @@ fn rule_code(rule: &DeviceRule, code: &mut Vec<Instruction>) {
     code.extend(verdict);
 }
 
-/// What a rule does about the uses that are still open.
+/// The code by which a rule decides the accesses that are still undecided.
 fn verdict_code(rule: &DeviceRule) -> Vec<Instruction> {
     let uses = uses(rule.access);
     let mut code = Vec::with_capacity(5);
@@ -157,7 +157,7 @@ fn instruction(code: u8, to: u8, from: u8, offset: i16, immediate: i32) -> Instr
     Instruction::new(code, to, from, offset, immediate)
 }
 
-/// Destination and source register, whichever half of the byte they are in.
+/// Destination and source register; the byte order determines which half of the byte each is in.
 fn registers(instruction: &Instruction) -> (u8, u8) {
     let (low, high) = (instruction.registers & 0xf, instruction.registers >> 4);
     if cfg!(target_endian = "little") {

@@ -11,7 +11,7 @@ use crate::table::{
 use crate::value::Bandwidth;
 use crate::{Error, Result};
 
-/// Bounds of cpu.shares in the kernel, which clamps silently.
+/// The kernel's range of cpu.shares. It clamps other values silently.
 const SHARES_MIN: u64 = 2;
 const SHARES_MAX: u64 = 1 << 18;
 
@@ -44,7 +44,7 @@ pub(super) fn plan(cpu: &Cpu, limits: &mut Limits) -> Result<()> {
     limits.set(&CPUSET_MEMS, cpu.mems.clone())
 }
 
-/// One file for both. A quota alone keeps the period that is there.
+/// v2 has one file for quota and period. A quota alone keeps the current period.
 fn bandwidth(cpu: &Cpu, limits: &mut Limits) -> Result<()> {
     let (quota, row) = match (cpu.quota, cpu.period) {
         (None, None) => return Ok(()),
@@ -69,8 +69,8 @@ fn shares_or_weight(shares: u64, version: Version) -> Result<u64> {
     }
 }
 
-/// v1 shares 2..=262144, default 1024, to v2 weight 1..=10000, default 100: a quadratic in the
-/// logarithms through the two ends and the defaults, which the engines agreed on.
+/// Converts v1 shares (2..=262144, default 1024) to a v2 weight (1..=10000, default 100) by the
+/// formula that the engines use: quadratic in the logarithm, through both ends and the defaults.
 fn weight(shares: u64) -> u64 {
     if shares <= SHARES_MIN {
         return 1;
@@ -82,7 +82,7 @@ fn weight(shares: u64) -> u64 {
     let log = f64::from(u32::try_from(shares).unwrap_or(u32::MAX)).log2();
     let exponent = (log * log + 125.0 * log) / 612.0 - 7.0 / 34.0;
     let target = 10f64.powf(exponent);
-    // The least whole number that isn't below it, without a cast.
+    // Rounds up, by bisection instead of a cast.
     let (mut low, mut high) = (1u32, 10_000u32);
     while low < high {
         let middle = low.midpoint(high);

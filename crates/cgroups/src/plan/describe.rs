@@ -1,4 +1,4 @@
-//! The plan as lines for people.
+//! The plan as lines of text.
 
 use super::{Absent, Write};
 use super::{

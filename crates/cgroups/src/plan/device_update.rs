@@ -1,8 +1,8 @@
-//! A new device list for a running container: what changes, and how that is taken back.
+//! A new device list for a running container: the changes and their undo.
 //!
-//! Only differences are written, so that a device which is in use and stays allowed is never denied
-//! for a moment. The one exception is a v1 list whose general verdict changes from allow to deny:
-//! the kernel forgets all exceptions then, and they come line by line.
+//! Only differences are written, so that a device that stays allowed is never denied in between.
+//! The exception is a v1 list whose general verdict changes from allow to deny: the kernel then
+//! drops all exceptions, and they are added line by line.
 
 use coracle_bundle::{DeviceAccess, DeviceRule, DeviceRuleKind};
 use coracle_host::Host;
@@ -17,7 +17,7 @@ use crate::Result;
 
 const SOURCE: &str = "linux.resources.devices";
 
-/// What becomes of the device filter.
+/// What is done to the device filter.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum DeviceUpdate {
     /// It stays.
@@ -32,14 +32,14 @@ pub enum DeviceUpdate {
     },
     /// The program of a v2 cgroup.
     Program {
-        /// What was attached by us; `None` if all was allowed.
+        /// The program that coracle had attached; `None` if all was allowed.
         old: Option<Program>,
-        /// What comes in its place.
+        /// The program that replaces it.
         new: Option<Program>,
     },
 }
 
-/// From the list `old` to the list `requested`.
+/// Plans the change from the list `old` to the list `requested`.
 pub(super) fn plan(
     old: &[DeviceRule],
     requested: &[DeviceRule],
@@ -66,15 +66,15 @@ pub(super) fn plan(
     })
 }
 
-/// Whether the list has an effect. Kubernetes' engines send the bare deny-all that every list
-/// begins with along with each update of other limits; it is not meant to take devices away.
+/// Whether the list has an effect. Kubernetes' engines send a list with only the initial deny-all
+/// along with updates of other limits; it is not meant to remove devices.
 pub(super) fn has_effect(requested: &[DeviceRule]) -> bool {
     requested
         .iter()
         .any(|rule| !is_everything(rule) || rule.allow)
 }
 
-/// The lines that lead the kernel from one memory to the other.
+/// The lines that change the kernel's state from one to the other.
 fn transition(from: &V1Memory, to: &V1Memory) -> Vec<Write> {
     let before = if from.allows == to.allows {
         merged(&from.exceptions)
@@ -88,7 +88,7 @@ fn transition(from: &V1Memory, to: &V1Memory) -> Vec<Write> {
     }
     let added = difference(&after, &before, !to.allows);
     let ended = difference(&before, &after, to.allows);
-    // What allows comes first.
+    // Lines that allow come first.
     let (first, second) = if to.allows {
         (ended, added)
     } else {
@@ -98,7 +98,7 @@ fn transition(from: &V1Memory, to: &V1Memory) -> Vec<Write> {
     lines
 }
 
-/// One exception for each numbers, as the kernel keeps them.
+/// Merges exceptions with the same device numbers, as the kernel does.
 fn merged(exceptions: &[DeviceRule]) -> Vec<DeviceRule> {
     let mut merged: Vec<DeviceRule> = Vec::new();
     for exception in exceptions {
@@ -113,7 +113,7 @@ fn merged(exceptions: &[DeviceRule]) -> Vec<DeviceRule> {
     merged
 }
 
-/// The uses in `these` that are not in `those`, as entries with the verdict `allow`.
+/// The accesses in `these` that are not in `those`, as rules with the verdict `allow`.
 fn difference(these: &[DeviceRule], those: &[DeviceRule], allow: bool) -> Vec<DeviceRule> {
     let left = these.iter().map(|rule| {
         let other = those.iter().find(|other| same_numbers(other, rule));
@@ -138,7 +138,7 @@ fn with(access: DeviceAccess, more: DeviceAccess) -> DeviceAccess {
 
 fn write(rule: &DeviceRule) -> Write {
     let write = v1_line(rule, SOURCE);
-    // A parent may lack what every container may use.
+    // A parent may deny a default device.
     if defaults().any(|default| same_numbers(&default, rule)) {
         write.if_permitted()
     } else {

@@ -1,9 +1,9 @@
 //! `linux.resources.devices`: which devices the container may use. config-linux.md § Allowed
 //! Device list, cgroup-v1/devices.rst.
 //!
-//! The list begins with a deny-all of ours, since the config's list allows and does not only
-//! forbid, and ends with what every container may use. For each device and each way to use it the
-//! last entry that speaks of it decides.
+//! The list begins with a deny-all, since the config's list is a list of exceptions, and ends with
+//! the default devices of every container. For each device and access, the last matching entry
+//! decides.
 
 use coracle_bundle::{DeviceAccess, DeviceRule, DeviceRuleKind};
 use coracle_host::Host;
@@ -49,8 +49,8 @@ pub(super) fn plan(rules: &[DeviceRule], host: &Host) -> Result<Devices> {
     })
 }
 
-/// A process that owns no device cgroup of its own can neither change the filter nor make or open
-/// device nodes in its user namespace: the container has only what was bound into it.
+/// Whether the runtime cannot set a filter. In a user namespace no device nodes can be made or
+/// opened, so the container then only has those that are bind-mounted into it.
 pub(super) fn is_unprivileged(host: &Host) -> bool {
     host.euid != 0 || host.in_user_namespace
 }
@@ -72,7 +72,7 @@ pub(super) fn program(entries: &[Entry], host: &Host) -> Option<Program> {
     Program::new(&reduce(&rules), refused)
 }
 
-/// The config's list with what we add, made short: it begins with an entry for everything.
+/// The effective list, reduced; it begins with an entry for everything.
 pub(super) fn reduced(rules: &[DeviceRule]) -> Vec<DeviceRule> {
     let rules: Vec<DeviceRule> = effective(rules)
         .into_iter()
@@ -85,11 +85,11 @@ pub(super) fn reduced(rules: &[DeviceRule]) -> Vec<DeviceRule> {
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
     pub(super) rule: DeviceRule,
-    /// JSON path; `None` for what we add at the end.
+    /// Its JSON path; `None` for a default device.
     pub(super) source: Option<String>,
 }
 
-/// The whole list: our deny-all, the config's entries, the defaults.
+/// The whole list: a deny-all, the config's entries, the default devices.
 pub(super) fn effective(rules: &[DeviceRule]) -> Vec<Entry> {
     let mut entries = Vec::with_capacity(rules.len() + 16);
     if !rules.first().is_some_and(is_everything) {
@@ -99,8 +99,8 @@ pub(super) fn effective(rules: &[DeviceRule]) -> Vec<Entry> {
     }
     for (index, rule) in rules.iter().enumerate() {
         let source = format!("{LIST}[{index}]");
-        // The kernel looks neither at the numbers nor at the access of an `a` line, and would take
-        // `a 1:3 r` for everything: two lines do what is meant.
+        // The kernel ignores the numbers and the access of an `a` line, so `a 1:3 r` would mean
+        // everything. Two lines, for `c` and `b`, do what is meant.
         let kinds: &[DeviceRuleKind] = match rule.kind {
             DeviceRuleKind::All if !is_everything(rule) => {
                 &[DeviceRuleKind::Char, DeviceRuleKind::Block]
@@ -120,8 +120,9 @@ pub(super) fn effective(rules: &[DeviceRule]) -> Vec<Entry> {
     entries
 }
 
-/// What every container may use: mknod of anything (a node alone opens nothing), the devices of
-/// config-linux.md § Default Devices, pseudo terminals, and tun, which engines count on.
+/// The default accesses of every container: mknod of any device (which does not allow to open it),
+/// the devices of config-linux.md § Default Devices, pseudo-terminals, and tun, which engines
+/// expect.
 pub(super) fn defaults() -> impl Iterator<Item = DeviceRule> {
     let mknod = DeviceAccess {
         mknod: true,
@@ -166,8 +167,8 @@ pub(super) fn is_everything(rule: &DeviceRule) -> bool {
     *rule == any(rule.allow, DeviceRuleKind::All, ALL)
 }
 
-/// The entries as lines in their order, and a few more where the kernel's memory needs them; and
-/// what it then remembers.
+/// The entries as v1 lines in their order, with additional lines where the kernel needs them, and
+/// the kernel's state after them.
 pub(super) fn v1_memory(entries: &[Entry]) -> Result<V1Memory> {
     let mut memory = V1Memory {
         allows: true,
@@ -180,9 +181,8 @@ pub(super) fn v1_memory(entries: &[Entry]) -> Result<V1Memory> {
     Ok(memory)
 }
 
-/// What the kernel remembers of the lines: a verdict and exceptions from it, which it takes back
-/// by their exact numbers only. A `deny` of a part of what was allowed cannot be written and would
-/// be lost.
+/// The kernel's state after these lines: a verdict and exceptions from it. It removes an exception
+/// only by its exact numbers, so it would silently ignore a `deny` of a part of what was allowed.
 #[derive(Debug)]
 pub(super) struct V1Memory {
     pub(super) allows: bool,
@@ -202,7 +202,7 @@ impl V1Memory {
         } else if rule.allow == self.allows {
             self.take_back(entry)
         } else {
-            // Of the defaults only what the config leaves open.
+            // A default is added only if the config does not cover it.
             if !(ours && self.exceptions.iter().any(|known| covers(known, rule))) {
                 self.exceptions.push(*rule);
                 self.lines.push(v1_write(rule, entry));
@@ -211,7 +211,7 @@ impl V1Memory {
         }
     }
 
-    /// An entry with the general verdict ends exceptions.
+    /// An entry with the general verdict removes exceptions.
     fn take_back(&mut self, entry: &Entry) -> Result<()> {
         let rule = &entry.rule;
         let whole = any_use(rule);
@@ -225,7 +225,7 @@ impl V1Memory {
         let representable = touched.iter().all(ended);
         match &entry.source {
             Some(source) if !representable => return Err(v1_cannot(source, rule)),
-            // What every container may use gives way to the config.
+            // The config takes precedence over the defaults.
             None if !representable || touched.is_empty() => return Ok(()),
             _ => {}
         }
@@ -252,7 +252,7 @@ impl V1Memory {
     }
 }
 
-/// The same devices, used in any way.
+/// The same devices, with every access.
 fn any_use(rule: &DeviceRule) -> DeviceRule {
     DeviceRule {
         access: ALL,
@@ -263,7 +263,7 @@ fn any_use(rule: &DeviceRule) -> DeviceRule {
 fn v1_write(rule: &DeviceRule, entry: &Entry) -> Write {
     match &entry.source {
         Some(source) => v1_line(rule, source),
-        // A parent may lack it.
+        // A parent may deny a default device.
         None => v1_line(rule, LIST).if_permitted(),
     }
 }
@@ -291,7 +291,7 @@ fn v1_cannot(source: &str, rule: &DeviceRule) -> Error {
     Error::config(source, reason)
 }
 
-/// The shortest list with the same verdicts, by two simple rules; it begins with an entry for
+/// A shorter list with the same verdicts, by two simple rules; it begins with an entry for
 /// everything.
 fn reduce(rules: &[DeviceRule]) -> Vec<DeviceRule> {
     let mut kept: Vec<DeviceRule> = Vec::new();
@@ -303,7 +303,7 @@ fn reduce(rules: &[DeviceRule]) -> Vec<DeviceRule> {
             .iter()
             .any(|k| k.allow != rule.allow && overlap(k, rule))
         {
-            // Where all earlier entries agree with this one it changes nothing.
+            // An entry changes nothing if all earlier entries agree with it.
             kept.push(*rule);
         }
     }
@@ -317,7 +317,7 @@ fn reduce(rules: &[DeviceRule]) -> Vec<DeviceRule> {
     reduced
 }
 
-/// Whether `wide` speaks of all that `narrow` speaks of.
+/// Whether `wide` matches everything that `narrow` matches.
 fn covers(wide: &DeviceRule, narrow: &DeviceRule) -> bool {
     let number = |wide: Option<u32>, narrow: Option<u32>| wide.is_none() || wide == narrow;
     (wide.kind == DeviceRuleKind::All || wide.kind == narrow.kind)
@@ -326,7 +326,7 @@ fn covers(wide: &DeviceRule, narrow: &DeviceRule) -> bool {
         && without(narrow.access, wide.access) == DeviceAccess::default()
 }
 
-/// Whether there is a device and a use of it that both speak of.
+/// Whether both match some access to some device.
 fn overlap(one: &DeviceRule, other: &DeviceRule) -> bool {
     let all = DeviceRuleKind::All;
     let number = |a: Option<u32>, b: Option<u32>| a.is_none() || b.is_none() || a == b;

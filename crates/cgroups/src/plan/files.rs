@@ -1,4 +1,4 @@
-//! The container's directories in the hierarchies, and what goes into them.
+//! The container's directories in the hierarchies, and the values for them.
 
 use std::path::PathBuf;
 
@@ -19,24 +19,24 @@ use crate::{Error, Result};
 /// A container's directories in every mounted hierarchy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Files {
-    /// Which versions are mounted.
+    /// Which versions of cgroups are mounted.
     pub mode: Mode,
     /// v1, in the order in which init joins them.
     pub hierarchies: Vec<HierarchyPlan>,
-    /// The v2 tree: the only one on v2, beside the others on a hybrid host.
+    /// The cgroup in the v2 tree, which on a hybrid host is in addition to the others.
     pub unified: Option<UnifiedPlan>,
-    /// What a missing right to make a cgroup means.
+    /// What to do if the caller may not make a cgroup.
     pub denied: Denied,
 }
 
 impl Files {
-    /// The cgroup below the v2 one for init alone.
+    /// The name of init's cgroup below the v2 one.
     pub(crate) fn init_cgroup(&self) -> Option<String> {
         self.unified.as_ref()?.init_cgroup.clone()
     }
 }
 
-/// What EPERM, EACCES and EROFS mean when a cgroup is made.
+/// What to do if making a cgroup fails with EPERM, EACCES or EROFS.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Denied {
     /// An error, which names the JSON path that needs the cgroup.
@@ -44,22 +44,22 @@ pub enum Denied {
         /// JSON path of a limit or of `linux.cgroupsPath`; `None` if the caller insists.
         needed_by: Option<String>,
     },
-    /// The container goes without this cgroup.
+    /// The container does without this cgroup.
     Skip,
 }
 
 /// The container's cgroup in one v1 hierarchy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HierarchyPlan {
-    /// What the hierarchy is mounted with.
+    /// The controllers of the hierarchy.
     pub controllers: Vec<String>,
     /// Mount point.
     pub mount: PathBuf,
-    /// Which directory of the hierarchy the mount shows.
+    /// The directory of the hierarchy that is mounted.
     pub root: PathBuf,
     /// The cgroup, relative to the mount point; at least one component, no `..`.
     pub path: PathBuf,
-    /// Files whose content comes from the parent, level by level, where they are empty: a v1 cpuset
+    /// Files that are copied from the parent, level by level, if they are empty: a v1 cpuset
     /// without cpus and mems cannot be joined.
     pub inherit: Vec<String>,
     /// In order.
@@ -71,11 +71,11 @@ pub struct HierarchyPlan {
 pub struct UnifiedPlan {
     /// Mount point.
     pub mount: PathBuf,
-    /// Which directory of the tree the mount shows.
+    /// The directory of the tree that is mounted.
     pub root: PathBuf,
     /// The cgroup, relative to the mount point; at least one component, no `..`.
     pub path: PathBuf,
-    /// Whether all available controllers are enabled down to the cgroup, or the required ones only.
+    /// Whether all available controllers are enabled for the cgroup, or only the required ones.
     pub enable: Enable,
     /// Controllers that limits need, each with the JSON path of the first one.
     pub required: Vec<(String, String)>,
@@ -83,31 +83,32 @@ pub struct UnifiedPlan {
     pub writes: Vec<Write>,
     /// The device filter; `None` allows everything.
     pub devices: Option<Program>,
-    /// Who gets the cgroup, in the host's ids: a container that may manage it itself.
+    /// The owner of the cgroup, as a uid of the host, if the container may manage the cgroup
+    /// itself.
     pub owner: Option<u32>,
-    /// The cgroup below for init alone.
+    /// The name of init's cgroup below it.
     pub init_cgroup: Option<String>,
-    /// A hybrid host's v2 cgroup: that it cannot be made is no error.
+    /// Whether this is the v2 cgroup of a hybrid host; if it cannot be made, that is no error.
     pub side: bool,
 }
 
 impl UnifiedPlan {
-    /// Whether the cgroup is needed for what is put into it.
+    /// Whether the cgroup has limits, values or a device filter.
     pub(crate) fn is_filled(&self) -> bool {
         !self.required.is_empty() || !self.writes.is_empty() || self.devices.is_some()
     }
 }
 
-/// Which controllers the parents hand down.
+/// Which controllers are enabled in the parents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Enable {
-    /// All that there are.
+    /// All that are available.
     Available,
     /// Those that a limit needs.
     Required,
 }
 
-/// The cgroupfs driver's part; `None` if the container goes without a cgroup.
+/// The plan of the cgroupfs driver; `None` if the container has no cgroup.
 pub(super) fn plan(
     config: &Config,
     host: &Host,
@@ -162,7 +163,7 @@ pub(super) fn plan_at(
     Ok((files, limits.warnings))
 }
 
-/// Without the right to make cgroups, a config that needs none goes without.
+/// A config that needs no cgroup does without one if the caller may not make it.
 fn denied(config: &Config, host: &Host, options: &Options, limits: &Limits) -> Denied {
     let forgiving = match options.rootless {
         Rootless::Auto => host.euid != 0 || host.in_user_namespace,
@@ -231,7 +232,7 @@ fn unified_tree(
     } else {
         Enable::Required
     };
-    // Where a v1 hierarchy filters devices, a second filter would only cost time.
+    // If a v1 hierarchy filters devices, a second filter would only cost time.
     let filtered = layout
         .hierarchies
         .iter()

@@ -1,8 +1,8 @@
-//! A cgroup for init below the container's own, where an annotation asks for it.
+//! A cgroup for init below the container's own, if an annotation requests it.
 //!
-//! A v2 cgroup that holds processes hands no controllers down. With init one level below, the
-//! container's own cgroup, which is the top of its cgroup namespace, holds none: the container can
-//! hand its controllers to cgroups that it makes itself.
+//! A v2 cgroup with processes cannot enable controllers for its children. With init one level
+//! below, the container's own cgroup, the root of its cgroup namespace, has no processes, and the
+//! container can enable controllers for cgroups that it makes.
 
 use std::collections::BTreeMap;
 
@@ -25,7 +25,7 @@ pub(super) fn plan(
         let path = format!("annotations[{ANNOTATION:?}]");
         Err(Error::config(&path, format!("{name:?}: {reason}")))
     };
-    // No dot: the kernel's own files have one.
+    // Without a dot, the name cannot be that of a file of the kernel.
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
     if name.is_empty() || name.len() > NAME_MAX || !name.bytes().all(is_plain) {
         return refused("expected up to 64 ASCII letters, digits, `_` and `-`");

@@ -1,6 +1,6 @@
-//! What is to be written, collected by the hierarchy that has the controller.
+//! The values to write, grouped by the hierarchy that has the controller.
 //!
-//! Paths play no part here, so an update of a running container plans the same way.
+//! It needs no paths, so the update of a running container uses it too.
 
 use coracle_host::{CgroupLayout, CgroupMode, Hierarchy};
 
@@ -10,21 +10,21 @@ use crate::table::{Controller, File, Row, Support, Version};
 use crate::value::Value;
 use crate::{Error, Result};
 
-/// What to write, by hierarchy.
+/// The values to write, by hierarchy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Limits<'a> {
     layout: &'a CgroupLayout,
     /// By index of the v1 hierarchy.
     pub(super) hierarchies: Vec<Vec<Write>>,
-    /// In the v2 cgroup.
+    /// The values for the v2 cgroup.
     pub(super) unified: Vec<Write>,
     /// v2 controllers that must be enabled, with the JSON path that needs them.
     pub(super) required: Vec<(String, String)>,
-    /// Values that this machine has no file for, though that harms nobody.
+    /// Values for which this machine has no file and which can be ignored, one line each.
     pub(super) warnings: Vec<String>,
 }
 
-/// Which cgroup has a controller's files.
+/// The cgroup that has a controller's files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Location {
     Hierarchy(usize),
@@ -50,7 +50,7 @@ impl<'a> Limits<'a> {
         all.next().map(|write| write.source.as_str())
     }
 
-    /// Whose files the settings of `controller` go into.
+    /// The version of the files of `controller`.
     pub(super) fn version(&self, controller: Controller) -> Version {
         match self.location(controller) {
             Location::Hierarchy(_) => Version::V1,
@@ -65,7 +65,7 @@ impl<'a> Limits<'a> {
         matches!(self.location(controller), Location::Hierarchy(_))
     }
 
-    /// One setting by its own property, if the config has it.
+    /// Adds a setting with its own property, if the config has it.
     pub(super) fn set(&mut self, row: &'static Row, value: Option<impl Into<Value>>) -> Result<()> {
         match value {
             Some(value) => self.add(row, &source(row), value.into(), |write| write),
@@ -73,7 +73,7 @@ impl<'a> Limits<'a> {
         }
     }
 
-    /// One setting for the property `source`, with the write as `adjust` makes it.
+    /// Adds a setting for the property `source`; `adjust` may change the write.
     pub(super) fn add(
         &mut self,
         row: &'static Row,
@@ -142,14 +142,13 @@ pub(super) fn source(row: &Row) -> String {
     format!("linux.resources.{}", row.property)
 }
 
-/// A file's name in a v1 hierarchy: a cpuset that is mounted as the old file system of that name
-/// has files without prefix.
+/// A file's name in a v1 hierarchy: in a cpuset mounted with `noprefix` it has no prefix.
 pub(super) fn name(file: &File, hierarchy: &Hierarchy) -> &'static str {
     let bare = file.name.strip_prefix("cpuset.");
     bare.filter(|_| hierarchy.noprefix).unwrap_or(file.name)
 }
 
-/// The error for a limit whose controller nobody has.
+/// The error for a limit whose controller no hierarchy has.
 pub(super) fn missing(source: &str, controller: &str, layout: &CgroupLayout) -> Error {
     let place = match (&layout.unified, layout.mode) {
         (Some(tree), CgroupMode::V2) => {

@@ -15,8 +15,8 @@ pub(super) fn plan(memory: &Memory, limits: &mut Limits) -> Result<()> {
     let is_true = |flag: Option<bool>| flag.filter(|flag| *flag);
     limits.set(&MEMORY_HIERARCHY, is_true(memory.use_hierarchy))?;
     match limits.version(MEMORY_LIMIT.controller) {
-        // The kernel holds limit <= memory plus swap. Lowering both begins with the limit; raising
-        // both refuses the limit at first, so it comes again at the end.
+        // The kernel requires limit <= memory plus swap. To lower both, the limit must come first.
+        // To raise both, the kernel refuses the limit at first, so it is written again at the end.
         Version::V1 => {
             limits.set(&MEMORY_LIMIT, memory.limit)?;
             swap(memory, limits)?;
@@ -35,7 +35,7 @@ pub(super) fn plan(memory: &Memory, limits: &mut Limits) -> Result<()> {
     limits.set(&MEMORY_KERNEL_TCP, is_bound(memory.kernel_tcp))
 }
 
-/// What `disableOOMKiller: false` means to a container that has been created with `true`.
+/// Enables the OOM killer, for an update with `disableOOMKiller: false`.
 pub(super) fn enable_oom_killer(limits: &mut Limits) -> Result<()> {
     let row = &MEMORY_OOM_CONTROL;
     if !limits.is_on_v1(row.controller) {
@@ -52,7 +52,7 @@ fn swap(memory: &Memory, limits: &mut Limits) -> Result<()> {
             (Limit::Amount(both.saturating_sub(limit)), &MEMORY_SWAP)
         }
         (_, Some(both)) if version == Version::V1 => (both, &MEMORY_SWAP),
-        // Else the old bound would go on limiting the swap, and v1's the memory, too.
+        // Otherwise the old limit would still apply to swap, and on v1 to memory too.
         (Some(Limit::Unlimited), None) => (Limit::Unlimited, &MEMORY_LIMIT),
         _ => return Ok(()),
     };

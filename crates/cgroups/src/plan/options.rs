@@ -1,6 +1,6 @@
-//! What the caller chooses.
+//! The caller's options.
 
-/// Who makes the container's cgroup.
+/// The manager of the container's cgroup.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Manager {
     /// The runtime itself, by files.
@@ -8,23 +8,24 @@ pub enum Manager {
     Cgroupfs,
     /// systemd, over D-Bus.
     Systemd,
-    /// Nobody: the container stays in the caller's cgroup, limits are not applied.
+    /// No manager: the container stays in the caller's cgroup, and limits are not applied.
     Disabled,
 }
 
-/// Whether a container without limits and path goes without a cgroup where it may not make one.
+/// Whether a container without limits and path does without a cgroup if the caller may not make
+/// one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Rootless {
-    /// It does if the runtime isn't root of the initial user namespace.
+    /// It does if the runtime is not root of the initial user namespace.
     #[default]
     Auto,
-    /// It does.
+    /// It always does.
     True,
-    /// An error.
+    /// It does not: this is an error.
     False,
 }
 
-/// What the caller chose.
+/// The options of the caller.
 #[derive(Clone, Copy, Debug)]
 pub struct Options<'a> {
     /// The container's id: the cgroup's name if `linux.cgroupsPath` is absent.

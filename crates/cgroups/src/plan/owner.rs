@@ -1,11 +1,11 @@
-//! Who owns the container's v2 cgroup: config-linux.md § Cgroup ownership.
+//! The owner of the container's v2 cgroup: config-linux.md § Cgroup ownership.
 
 use std::path::Path;
 
 use coracle_bundle::{Config, IdMapping, Namespace};
 
-/// The host's uid of the container's user, if the container may manage its own cgroup: its own
-/// cgroup namespace, and a cgroup mount that isn't read-only. `None` leaves the owner as it is.
+/// The host's uid of the container's user, if the container may manage its own cgroup: it has a new
+/// cgroup namespace and a writable cgroup mount. `None` leaves the owner unchanged.
 pub(super) fn plan(config: &Config) -> Option<u32> {
     let namespaces = &config.linux.namespaces;
     let writable = config.mounts.iter().any(|mount| {

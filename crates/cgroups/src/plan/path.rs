@@ -4,18 +4,19 @@ use std::path::{Component, Path, PathBuf};
 
 use crate::{Error, Result};
 
-/// The path as the config means it: relative, clean, not empty.
+/// The configured path, as a clean relative path that is not empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum CgroupPath {
-    /// From the mount point of each hierarchy.
+    /// Relative to the mount point of each hierarchy.
     Absolute(PathBuf),
-    /// From the runtime's own cgroup: below it on v1, beside it on v2.
+    /// Relative to the runtime's own cgroup: below it on v1, beside it on v2.
     Relative(PathBuf),
-    /// From the top of each hierarchy, which its mount need not show.
+    /// Relative to the root of each hierarchy, which may be outside its mount.
     InTree(PathBuf),
 }
 
-/// The configured path; absent or empty means the container's id, beside or below our own.
+/// Parses the configured path; absent or empty means the container's id, relative to the runtime's
+/// own cgroup.
 pub(super) fn configured(path: Option<&str>, id: &str) -> Result<CgroupPath> {
     let text = path.filter(|path| !path.is_empty()).unwrap_or(id);
     let cleaned = clean(text);
@@ -30,7 +31,7 @@ pub(super) fn configured(path: Option<&str>, id: &str) -> Result<CgroupPath> {
     })
 }
 
-/// Where the cgroup is in a v1 hierarchy, relative to the mount point.
+/// The cgroup in a v1 hierarchy, relative to the mount point.
 pub(super) fn in_hierarchy(at: &CgroupPath, own: &Path, root: &Path) -> PathBuf {
     match at {
         CgroupPath::Absolute(path) => path.clone(),
@@ -39,8 +40,9 @@ pub(super) fn in_hierarchy(at: &CgroupPath, own: &Path, root: &Path) -> PathBuf 
     }
 }
 
-/// Where the cgroup is in the v2 tree. Below our own it could get no limits: a v2 cgroup with
-/// processes, as ours is, hands down no controllers.
+/// The cgroup in the v2 tree, relative to the mount point. It is beside the runtime's own cgroup:
+/// below it, it could have no limits, since a v2 cgroup with processes cannot enable controllers
+/// for children.
 pub(super) fn in_unified(at: &CgroupPath, own: &Path, root: &Path) -> PathBuf {
     match at {
         CgroupPath::Absolute(path) => path.clone(),
@@ -53,15 +55,15 @@ pub(super) fn in_unified(at: &CgroupPath, own: &Path, root: &Path) -> PathBuf {
     }
 }
 
-/// Our own cgroup relative to the mount point. In a container the mount may show a part of the
-/// hierarchy only; what lies outside counts as its top.
+/// The cgroup relative to the mount point. In a container only a part of the hierarchy may be
+/// mounted; a cgroup outside it counts as the mount point.
 fn shown(own: &Path, root: &Path) -> PathBuf {
     own.strip_prefix(root)
         .map(|inside| clean(&inside.to_string_lossy()))
         .unwrap_or_default()
 }
 
-/// Resolves `.` and `..` by text alone. A `..` at the top stays there, so nothing leaves the tree.
+/// Resolves `.` and `..` lexically. `..` at the root stays there, so no path leaves the tree.
 fn clean(path: &str) -> PathBuf {
     let mut cleaned = PathBuf::new();
     for component in Path::new(path).components() {

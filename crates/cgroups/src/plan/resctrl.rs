@@ -13,23 +13,24 @@ use crate::{Error, Result};
 pub struct ResctrlPlan {
     /// The control group's directory, absolute.
     pub group: PathBuf,
-    /// Where a missing control group is made, or may not be missing.
+    /// What to do if the control group does not exist.
     pub missing: Missing,
-    /// What is written into a new group's `schemata`, and must stand in an existing one's: lines
-    /// that end in a newline. Empty: neither.
+    /// Lines, each with a newline, that are written to a new group's `schemata`, or that an
+    /// existing group must have. Empty: nothing is written or checked.
     pub schemata: String,
     /// The monitoring group's directory, absolute.
     pub monitoring: Option<PathBuf>,
-    /// A control group that we made is ours to remove: nobody else knows its name.
+    /// Whether `delete` removes the control group: its name is the container's id, so no other
+    /// program uses it.
     pub remove: bool,
 }
 
-/// What to do if the control group isn't there.
+/// What to do if the control group does not exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Missing {
     /// Make it.
     Make,
-    /// An error: the config names a group, but not what it should be.
+    /// An error: the config names a group without a schema for it.
     Fail,
 }
 
@@ -77,7 +78,7 @@ pub(super) fn plan(
     }))
 }
 
-/// A directory's name in resctrl, where those of the kernel's own are no groups.
+/// Checks a group's name: the kernel's own directories are no groups.
 fn name<'a>(text: &'a str, path: &str) -> Result<&'a str> {
     if matches!(text, "info" | "mon_groups" | "mon_data") {
         return Err(Error::config(

@@ -13,12 +13,13 @@ use crate::table::{
 };
 use coracle_bundle::member;
 
-/// All limits of `resources` on a machine with this layout.
+/// The limits of `resources` on a machine with this layout of cgroups.
 pub(super) fn plan<'a>(resources: &Resources, layout: &'a CgroupLayout) -> Result<Limits<'a>> {
     let mut limits = Limits::new(layout);
     memory::plan(&resources.memory, &mut limits)?;
     cpu::plan(&resources.cpu, &mut limits)?;
-    // A v2 cgroup without room for a process takes no init, and systemd has no zero.
+    // Init could not be cloned into a v2 cgroup with a limit of zero processes, and systemd refuses
+    // zero.
     let processes = resources.pids.map(|limit| match limit {
         Limit::Amount(0) => Limit::Amount(1),
         limit => limit,
@@ -32,8 +33,8 @@ pub(super) fn plan<'a>(resources: &Resources, layout: &'a CgroupLayout) -> Resul
     Ok(limits)
 }
 
-/// Limits on use and, where the kernel has it, on reservation. cgroup-v1/hugetlb.rst, cgroup-v2.rst
-/// § HugeTLB.
+/// Limits on usage and, if the kernel supports it, on reservations. cgroup-v1/hugetlb.rst,
+/// cgroup-v2.rst § HugeTLB.
 fn huge_pages(list: &[HugepageLimit], limits: &mut Limits) -> Result<()> {
     for (index, HugepageLimit { page_size, limit }) in list.iter().enumerate() {
         let source = format!("{}[{index}].limit", source(&HUGETLB_LIMIT));

@@ -1,10 +1,10 @@
-//! How a value is taken back: the text to write, from what the file held before.
+//! The text that restores a value, from the previous content of the file.
 
 use super::write::Write;
 use crate::table::Restore;
 
-/// What to write into the file of `write` so that it is as it was when it read `before`; `None` if
-/// there is nothing to write.
+/// The text to write into the file of `write` to restore the content `before`; `None` if nothing
+/// needs to be written.
 pub(crate) fn restore(write: &Write, before: &str) -> Option<String> {
     let before = before.trim();
     let first_word = |line: &str| line.split_whitespace().next().map(str::to_owned);
@@ -33,7 +33,7 @@ pub(crate) fn restore(write: &Write, before: &str) -> Option<String> {
     }
 }
 
-/// The value for all devices, where single ones have others beside it.
+/// The default value of a file that also has values for single devices.
 fn of_all(before: &str) -> String {
     let default = before.lines().find(|line| line.starts_with("default "));
     default

@@ -5,15 +5,15 @@ use std::path::{Component, Path};
 use crate::record::{Directory, Mode};
 use crate::{Error, Record, Result};
 
-/// A record whose cgroups are those that `requested` names below the container's own, for
-/// [`crate::open`] alone. Its `fallback` is not to be used then: who names a cgroup means it.
+/// The record with the cgroups that `requested` names below the container's own, only for
+/// [`crate::open`]. The `fallback` must not be used then, since the caller has named a cgroup.
 ///
 /// `requested` has one path on v2. On v1 and hybrid hosts it has any number of `controller,…:path`,
 /// or one path for all hierarchies.
 ///
 /// # Errors
-/// A path that leads elsewhere, an unknown controller, one that is named twice. Whether the cgroup
-/// is there, [`crate::open`] finds out.
+/// A path that leaves the container's cgroup, an unknown controller, or one that is named twice.
+/// [`crate::open`] reports a cgroup that does not exist.
 pub fn sub_cgroup(record: &Record, requested: &[String]) -> Result<Record> {
     let mut record = record.clone();
     let mut moved: Vec<usize> = Vec::new();
@@ -25,13 +25,16 @@ pub fn sub_cgroup(record: &Record, requested: &[String]) -> Result<Record> {
         let path = inside(path, text)?;
         let Some(controllers) = controllers else {
             if requested.len() > 1 {
-                return Err(refused(text, "a path for all cannot stand beside others"));
+                return Err(refused(
+                    text,
+                    "a path without controllers must be the only one",
+                ));
             }
             descend_all(&mut record, path);
             continue;
         };
         let mut here = hierarchies(&record, controllers, text)?;
-        // Names that share a hierarchy share its path.
+        // Controllers may share a hierarchy.
         here.sort_unstable();
         here.dedup();
         if here.iter().any(|index| moved.contains(index)) {
@@ -47,7 +50,7 @@ pub fn sub_cgroup(record: &Record, requested: &[String]) -> Result<Record> {
     Ok(record)
 }
 
-/// Where each of the `controllers` is.
+/// The hierarchy of each of the `controllers`, by index.
 fn hierarchies(record: &Record, controllers: &str, text: &str) -> Result<Vec<usize>> {
     let position = |name: &str| {
         let has = |directory: &Directory| directory.controllers.iter().any(|c| c == name);
@@ -61,13 +64,13 @@ fn descend_all(record: &mut Record, path: &Path) {
     for directory in &mut record.hierarchies {
         directory.path.push(path);
     }
-    // Beside v1, the v2 cgroup has children only where the container made them there, too.
+    // On a hybrid host the v2 cgroup need not have this child, so it stays as it is.
     if let (Mode::V2, Some(unified)) = (record.mode, &mut record.unified) {
         unified.path.push(path);
     }
 }
 
-/// The path without its leading slash, if it stays below.
+/// The path without its leading slash, if it stays below the container's cgroup.
 fn inside<'a>(path: &'a str, text: &str) -> Result<&'a Path> {
     let path = Path::new(path.trim_start_matches('/'));
     if path
@@ -162,7 +165,7 @@ mod tests {
         );
         assert_eq!(
             check(Mode::V2, &["a", "b"]),
-            "--cgroup a: a path for all cannot stand beside others"
+            "--cgroup a: a path without controllers must be the only one"
         );
     }
 }

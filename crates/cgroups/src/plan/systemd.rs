@@ -1,5 +1,5 @@
-//! The systemd driver: a transient unit around the container's cgroup, which systemd makes and we
-//! fill in. systemd.scope(5), org.freedesktop.systemd1(5).
+//! The systemd driver: a transient unit whose cgroup systemd makes and coracle fills in.
+//! systemd.scope(5), org.freedesktop.systemd1(5).
 
 mod annotation;
 mod devices;
@@ -26,30 +26,29 @@ use crate::{Error, Result};
 /// The properties that came with systemd 236.
 const COLLECT_MODE_SINCE: u32 = 236;
 
-/// A unit, and the cgroup that it stands for.
+/// A unit and its cgroup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SystemdPlan {
     /// The unit to start.
     pub unit: UnitPlan,
-    /// What is written into the cgroup once it is there, and the hierarchies that systemd leaves
-    /// to us.
+    /// The values for the unit's cgroup, and the hierarchies that systemd does not use.
     pub files: Files,
 }
 
 /// A transient unit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnitPlan {
-    /// Its name and where its manager listens, for the state file.
+    /// Its name and the address of its manager, for the record.
     pub record: Unit,
     /// Which manager.
     pub manager: SystemdManager,
     /// Scope or slice.
     pub kind: UnitKind,
-    /// Without the processes, which are known only once there is one.
+    /// Its properties, except for its processes, which do not exist yet.
     pub properties: Vec<Property>,
 }
 
-/// The plan, and values of the config that this machine has no place for.
+/// The plan, and a warning for each value that has no effect on this machine.
 pub(super) fn plan(
     config: &Config,
     host: &Host,
@@ -61,7 +60,7 @@ pub(super) fn plan(
     let at = CgroupPath::InTree(systemd.cgroup.join(&name.path));
     let (mut files, warnings) = plan_at(config, host, options, &at)?;
     if let Some(unified) = &mut files.unified {
-        // Of all others systemd takes care for a delegated unit.
+        // systemd enables the other controllers for a delegated unit.
         unified.enable = Enable::Required;
     }
     let all = files.hierarchies.iter_mut().map(|plan| &mut plan.writes);
@@ -73,7 +72,7 @@ pub(super) fn plan(
         let rules = super::devices::reduced(&config.linux.resources.devices);
         properties.extend(devices::properties(&rules));
     }
-    // An engine's annotation takes the place of our own property.
+    // An engine's annotation replaces coracle's own property.
     for property in annotation::plan(&config.annotations)? {
         properties.retain(|other| other.name != property.name);
         properties.push(property);
@@ -93,8 +92,7 @@ pub(super) fn plan(
     Ok((SystemdPlan { unit, files }, warnings))
 }
 
-/// The unit's properties for new limits of a running container. Quotas become what systemd makes
-/// of them.
+/// The unit's properties for new limits of a running container. Quotas are rounded as systemd does.
 pub(super) fn update(unit: &Unit, limits: &mut Limits) -> Vec<Property> {
     let Limits {
         hierarchies,
@@ -114,7 +112,7 @@ pub(super) fn update_devices(unit: &Unit, rules: &[DeviceRule]) -> Vec<Property>
         return Vec::new();
     }
     let list = devices::properties(&super::devices::reduced(rules));
-    // systemd adds to a list that it has, but for an empty one, which ends that.
+    // systemd appends to an existing list; an empty list clears it.
     let emptied = list.iter().filter_map(|property| match &property.value {
         Value::Array(of, _) => Some(Property {
             value: Value::Array(of.clone(), Vec::new()),
@@ -125,7 +123,7 @@ pub(super) fn update_devices(unit: &Unit, rules: &[DeviceRule]) -> Vec<Property>
     emptied.chain(list.iter().cloned()).collect()
 }
 
-/// What every container's unit has.
+/// The properties of every container's unit.
 fn base(id: &str, name: &name::Name, systemd: &Systemd, mode: Mode) -> Vec<Property> {
     let property = |name: &str, value| Property {
         name: name.to_owned(),
@@ -137,10 +135,10 @@ fn base(id: &str, name: &name::Name, systemd: &Systemd, mode: Mode) -> Vec<Prope
     let mut properties = vec![property("Description", description)];
     if name.kind == UnitKind::Scope {
         properties.push(property("Slice", Value::Text(name.slice.clone())));
-        // The container's processes may make cgroups below; systemd keeps out of there.
+        // The container may make cgroups below; systemd does not manage them.
         properties.push(property("Delegate", yes()));
         if systemd.version >= COLLECT_MODE_SINCE {
-            // A unit that failed, by the kernel's hand for want of memory say, is forgotten, too.
+            // systemd also unloads a failed unit, for example after an OOM kill.
             properties.push(property("CollectMode", "inactive-or-failed".into()));
         }
     }
@@ -151,7 +149,7 @@ fn base(id: &str, name: &name::Name, systemd: &Systemd, mode: Mode) -> Vec<Prope
     for name in ["CPUAccounting", "MemoryAccounting", "TasksAccounting", io] {
         properties.push(property(name, yes()));
     }
-    // Else it would be stopped before the engine, at a shutdown.
+    // Otherwise systemd would stop it before the engine at shutdown.
     properties.push(property("DefaultDependencies", Value::Bool(false)));
     properties
 }

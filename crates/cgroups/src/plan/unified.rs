@@ -11,7 +11,7 @@ use coracle_bundle::member;
 
 const UNIFIED: &str = "linux.resources.unified";
 
-/// Adds the values after the converted ones, which they so override.
+/// Adds the values after the converted ones, so that they override them.
 pub(super) fn plan(
     unified: &BTreeMap<String, String>,
     layout: &CgroupLayout,
@@ -37,7 +37,7 @@ pub(super) fn plan(
             }
             limits.require(controller, &path);
         }
-        // io.max and its like take one device a write.
+        // Files such as io.max take one device per write.
         let lines = value.lines().filter(|line| !line.trim().is_empty());
         let writes = lines.map(|line| Write::by_name(file, line, &path));
         limits.unified.extend(writes);

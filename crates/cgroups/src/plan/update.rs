@@ -1,4 +1,4 @@
-//! New limits for a running container. Pure: what its cgroups are like now arrives as a [`Survey`].
+//! New limits for a running container. Pure: the current state of its cgroups is a [`Survey`].
 
 use coracle_bundle::{Cpu, Limit, Memory, Resources};
 use coracle_host::{CgroupLayout, Host};
@@ -13,28 +13,28 @@ use crate::table::{CPU_QUOTA, MEMORY_LIMIT, MEMORY_SWAP, Version};
 use crate::value::Bandwidth;
 use crate::{Error, Result};
 
-/// The container's resources before, what is requested, and what they will be.
+/// The container's resources before the update, the request, and the resources after it.
 #[derive(Clone, Copy, Debug)]
 pub struct Change<'a> {
-    /// Of the stored config.
+    /// The resources of the stored config.
     pub old: &'a Resources,
-    /// What the caller gave; absent and zero values stay.
+    /// The request; absent and zero values leave a limit unchanged.
     pub requested: &'a Resources,
-    /// Of the config that will be stored.
+    /// The resources of the config that will be stored.
     pub new: &'a Resources,
     /// Lines for the `schemata` of the container's resctrl group.
     pub schemata: &'a [String],
 }
 
-/// What an update must know of the container's cgroups as they are: [`crate::survey`] looks.
+/// The current state of the container's cgroups, read by [`crate::survey`].
 #[derive(Clone, Debug, Default)]
 pub struct Survey {
-    /// The container's own cgroups in the place of the mount points, by index of the record's; of
-    /// the v2 one the controllers that it really has.
+    /// The container's own cgroups in place of the mount points, by the record's index. The v2 one
+    /// has the controllers that are enabled for it.
     pub layout: CgroupLayout,
     /// Memory in use, in bytes.
     pub memory_usage: Option<u64>,
-    /// The container is in a group of resctrl.
+    /// Whether the container is in a resctrl group.
     pub has_resctrl: bool,
     /// The systemd unit whose cgroup it is.
     pub unit: Option<Unit>,
@@ -43,27 +43,27 @@ pub struct Survey {
 /// What an update writes, and where.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct UpdatePlan {
-    /// What the unit gets before the files are written: systemd writes them itself, too.
+    /// The properties to set before the files are written, since systemd also writes files.
     pub properties: Vec<Property>,
-    /// What takes the unit's device list back; limits are taken back from their files.
+    /// The properties that restore the unit's device list; limits are restored from their files.
     pub devices_before: Vec<Property>,
     /// By index of the record's v1 hierarchies, in order.
     pub hierarchies: Vec<Vec<Write>>,
     /// In the v2 cgroup, in order.
     pub unified: Vec<Write>,
-    /// What becomes of the device filter.
+    /// What is done to the device filter.
     pub devices: DeviceUpdate,
     /// Lines for the container's resctrl group, each with a newline; empty: none.
     pub schemata: String,
-    /// Values that this machine has no place for, one line each.
+    /// Values that have no effect on this machine, one line each.
     pub warnings: Vec<String>,
 }
 
 /// Plans an update.
 ///
 /// # Errors
-/// Values without sense or without a place in the container's cgroups, named by JSON path; a memory
-/// limit below the usage, where `checkBeforeUpdate` is requested.
+/// Values that are invalid or not supported by the container's cgroups, with their JSON path; a
+/// memory limit below the usage, if `checkBeforeUpdate` is set.
 pub fn plan_update(change: &Change, host: &Host, now: &Survey) -> Result<UpdatePlan> {
     let host = &Host {
         cgroups: now.layout.clone().into(),
@@ -105,7 +105,7 @@ pub fn changes_devices(requested: &Resources) -> bool {
     device_update::has_effect(&requested.devices)
 }
 
-/// What is requested, with those values beside that the kernel takes only together.
+/// The request, with the other values that the kernel only accepts together with it.
 fn affected(change: &Change) -> Resources {
     Resources {
         memory: limit_and_swap(&change.requested.memory, &change.new.memory),
@@ -115,7 +115,8 @@ fn affected(change: &Change) -> Resources {
     }
 }
 
-/// v2 counts swap apart, so each of the two moves the other's file; v1 holds one below the other.
+/// v2 counts swap separately, so a change of one value also changes the other's file; v1 requires
+/// one to be at most the other.
 fn limit_and_swap(requested: &Memory, new: &Memory) -> Memory {
     if requested.limit.is_none() && requested.swap.is_none() {
         return *requested;
@@ -135,7 +136,7 @@ fn cpu(requested: &Resources, new: &Resources) -> Cpu {
         requested.shares.is_some() || WEIGHTS.iter().any(|file| unified.contains_key(*file));
     let is_busy = new.unified.get("cpu.idle").is_some_and(|idle| idle == "0");
     let new = &new.cpu;
-    // One file on v2, and a burst is bounded by the quota.
+    // v2 has one file for quota and period, and a burst must not exceed the quota.
     if requested.quota.is_some() || requested.period.is_some() || requested.burst.is_some() {
         (cpu.quota, cpu.period, cpu.burst) = (new.quota, new.period, new.burst);
     }
@@ -143,8 +144,8 @@ fn cpu(requested: &Resources, new: &Resources) -> Cpu {
     if cpu.period.is_some() && cpu.quota.is_none() {
         cpu.quota = quota();
     }
-    // The kernel forgets the weight while the cgroup is idle, and takes none then: a new weight
-    // has ended the idleness in the new config.
+    // An idle cgroup has no weight, and the kernel refuses one. A new weight therefore ends idle in
+    // the new config.
     if requested.idle.is_some() || requested.shares.is_some() {
         cpu.shares = new.shares;
     }
@@ -161,13 +162,14 @@ fn cpu(requested: &Resources, new: &Resources) -> Cpu {
 /// The files of v2 for a weight.
 const WEIGHTS: [&str; 2] = ["cpu.weight", "cpu.weight.nice"];
 
-/// The quota of a container that has it by its file.
+/// The quota of a container that has it in `unified`.
 fn unified_quota(resources: &Resources) -> Option<Limit> {
     let bandwidth = resources.unified.get(CPU_QUOTA.name(Version::V2))?;
     Some(Bandwidth::read(bandwidth)?.quota)
 }
 
-/// v2 would kill until the limit is kept, v1 would try to reclaim first.
+/// Refuses a limit below the usage: v2 would kill processes until the limit is met, v1 would first
+/// try to reclaim memory.
 fn check_usage(change: &Change, usage: Option<u64>) -> Result<()> {
     let requested = &change.requested.memory;
     if change.new.memory.check_before_update != Some(true) {

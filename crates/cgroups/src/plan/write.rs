@@ -1,4 +1,4 @@
-//! A value for a file of a cgroup, and what to make of the kernel's answers.
+//! A value for a file of a cgroup, and how to react to the kernel's errors.
 
 use crate::table::{self, File, Version};
 use crate::value::Value;
@@ -6,39 +6,41 @@ use crate::value::Value;
 /// One write(2) of a value into a file of the container's cgroup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Write {
-    /// Name of the file: no slash.
+    /// Name of the file, without a slash.
     pub name: String,
-    /// What is known of it.
+    /// Its row in the table of files.
     pub(crate) file: &'static File,
-    /// What is written.
+    /// The value.
     pub value: Value,
     /// JSON path of the value it comes from, for messages.
     pub source: String,
-    /// What to do if the file isn't there.
+    /// What to do if the file does not exist.
     pub absent: Absent,
     /// What to do if the kernel refuses the value.
     pub refused: Refused,
 }
 
-/// The answer to ENOENT.
+/// What to do after ENOENT.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Absent {
     /// An error.
     Fail,
-    /// The value is what a kernel without the file does anyway.
+    /// Nothing: a kernel without the file behaves as if it had this value.
     Skip,
-    /// Another kernel's or scheduler's name for the same.
+    /// Write this instead: the name of the file in another kernel or I/O scheduler.
     Instead(Box<Write>),
 }
 
-/// The answer to a refusal.
+/// What to do if the kernel refuses the value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
     /// An error.
     Fail,
-    /// EINVAL and EBUSY: once more after all the others, since two values may bound each other.
+    /// After EINVAL or EBUSY, write it again after all others, since two values may limit each
+    /// other.
     Again,
-    /// EPERM: the parent doesn't have it to give, and the container can do without.
+    /// After EPERM, nothing: the parent does not have it either, and the container can do without
+    /// it.
     Skip,
 }
 
@@ -59,7 +61,7 @@ impl Write {
         }
     }
 
-    /// What the caller wrote for a file of v2 by its name.
+    /// A value of `unified` for a file of v2 by its name.
     pub(crate) fn by_name(name: &str, text: &str, source: &str) -> Self {
         let write = Self::new(table::find(Version::V2, name), text, source);
         Self {
@@ -68,13 +70,13 @@ impl Write {
         }
     }
 
-    /// What is written, without a newline.
+    /// The text to write, without a newline.
     #[must_use]
     pub fn text(&self) -> String {
         self.value.text(self.file.kind)
     }
 
-    /// The value, read from the text if it is one; `None` if it makes no sense.
+    /// The value, parsed if it is a text; `None` if that is invalid.
     pub(crate) fn meaning(&self) -> Option<Value> {
         match &self.value {
             Value::Text(text) => Value::read(self.file.kind, text),
@@ -82,7 +84,7 @@ impl Write {
         }
     }
 
-    /// The same into a file of this name, which the table has with a star in it.
+    /// The same write to a file of this name, for a row whose name has a star.
     pub(super) fn named(self, name: impl Into<String>) -> Self {
         Self {
             name: name.into(),
@@ -90,19 +92,19 @@ impl Write {
         }
     }
 
-    /// The same, where a refusal for want of rights is no error.
+    /// The same write, but EPERM is no error.
     pub(super) fn if_permitted(mut self) -> Self {
         self.refused = Refused::Skip;
         self
     }
 
-    /// The same, where a missing file is no error.
+    /// The same write, but a missing file is no error.
     pub(super) fn if_there(mut self) -> Self {
         self.absent = Absent::Skip;
         self
     }
 
-    /// The same, with another file and value if this one's file is missing.
+    /// The same write, with another file and value if this file is missing.
     pub(super) fn or(mut self, other: Self) -> Self {
         self.absent = Absent::Instead(Box::new(other));
         self

@@ -1,4 +1,4 @@
-//! One cgroup, or another directory of numbers, to read from.
+//! A cgroup or resctrl directory, for reading numbers.
 
 use std::ffi::OsString;
 use std::os::fd::{AsFd, OwnedFd};
@@ -27,7 +27,7 @@ impl<'a> Group<'a> {
         }
     }
 
-    /// The text of a file; `None` if the kernel has none, or has it switched off.
+    /// The text of a file; `None` if the kernel does not have it or has it disabled.
     pub(super) fn text(&self, file: &str) -> Result<Option<String>> {
         match files::read(self.directory.as_fd(), file) {
             Ok(text) => Ok(Some(text)),
@@ -45,7 +45,7 @@ impl<'a> Group<'a> {
         Ok(text.as_deref().map_or(0, number))
     }
 
-    /// What stands between `start` and `end` in names of files: sizes of huge pages.
+    /// The parts between `start` and `end` in the names of files: sizes of huge pages.
     pub(super) fn middles(&self, start: &str, end: &str) -> Result<Vec<String>> {
         let names = files::names(self.directory.as_fd()).map_err(|errno| Error::Read {
             path: self.path.to_owned(),

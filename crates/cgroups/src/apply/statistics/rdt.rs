@@ -43,7 +43,7 @@ pub(super) fn read(path: &Path, monitored: &Path, rdt: &mut IntelRdt) -> Result<
     Ok(())
 }
 
-/// A directory that a processor without the feature has not.
+/// Opens a directory; `None` if the processor lacks the feature.
 fn open(path: &Path) -> Result<Option<Group<'_>>> {
     match Group::open(path) {
         Ok(group) => Ok(Some(group)),
@@ -63,7 +63,7 @@ fn line(lines: &[String], resource: &str) -> String {
     found.cloned().unwrap_or_default()
 }
 
-/// One directory a node; its numbers read `Unavailable` where the hardware has none at the moment.
+/// Reads one directory for each node. A counter without a current value reads `Unavailable`.
 fn monitor(group: &Path, features: &str, rdt: &mut IntelRdt) -> Result<()> {
     let path = group.join("mon_data");
     let Some(data) = open(&path)? else {

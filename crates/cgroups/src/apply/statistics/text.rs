@@ -1,10 +1,10 @@
-//! The forms of the kernel's texts.
+//! Parsers of the kernel's formats.
 
 use std::collections::BTreeMap;
 
 use crate::statistics::{Pressure, Stalls};
 
-/// A number alone in its file; `max` is the largest, whatever else is zero.
+/// The number in a file: `max` is the largest; other text is zero.
 pub(super) fn number(text: &str) -> u64 {
     match text.trim() {
         "max" => u64::MAX,
@@ -23,7 +23,7 @@ pub(super) fn keyed(text: &str) -> BTreeMap<String, u64> {
     text.lines().filter_map(pair).collect()
 }
 
-/// `0-2,7`.
+/// A list such as `0-2,7`.
 pub(super) fn list(text: &str) -> Vec<u16> {
     let range = |part: &str| {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
@@ -58,7 +58,7 @@ pub(super) fn pressure(text: &str) -> Pressure {
 fn percent(text: &str) -> f64 {
     let (whole, hundredths) = text.split_once('.').unwrap_or((text, "0"));
     let number = |digits: &str| u32::from(digits.parse::<u16>().unwrap_or(0));
-    // One division, so that it is the number nearest to what stands there.
+    // One division gives the float nearest to the decimal number.
     f64::from(number(whole) * 100 + number(hundredths)) / 100.0
 }
 

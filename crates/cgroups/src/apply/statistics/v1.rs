@@ -9,7 +9,7 @@ use crate::statistics::{
     Blkio, BlkioEntry, CpuUsage, Cpuset, Hugetlb, Memory, MemoryEntry, Throttling,
 };
 
-/// `cpuacct.stat` counts in `USER_HZ`, which the kernel's interface has fixed at 100 a second.
+/// `cpuacct.stat` counts in units of `USER_HZ`, which is fixed at 100 per second.
 const NANOSECONDS_A_TICK: u64 = 10_000_000;
 
 pub(super) fn cpu_usage(group: &Group, usage: &mut CpuUsage) -> Result<()> {
@@ -22,7 +22,7 @@ pub(super) fn cpu_usage(group: &Group, usage: &mut CpuUsage) -> Result<()> {
     (usage.user, usage.kernel) = (time("user"), time("system"));
     let by_cpu = group.text("cpuacct.usage_percpu")?.unwrap_or_default();
     usage.percpu = by_cpu.split_whitespace().map(number).collect();
-    // A title, then "cpu user system" a line.
+    // A title, then lines of "cpu user system".
     let all = group.text("cpuacct.usage_all")?.unwrap_or_default();
     for line in all.lines().skip(1) {
         let mut fields = line.split_whitespace().skip(1).map(number);
@@ -44,7 +44,7 @@ pub(super) fn throttling(group: &Group, throttling: &mut Throttling) -> Result<(
 }
 
 pub(super) fn cpuset(group: &Group, cpuset: &mut Cpuset) -> Result<()> {
-    // Mounted as the old file system of that name it has files without prefix.
+    // Mounted as the old cpuset file system, the files have no prefix.
     let prefix = match group.text("cpuset.cpus")? {
         Some(_) => "cpuset.",
         None => "",
@@ -74,7 +74,7 @@ pub(super) fn memory(group: &Group, memory: &mut Memory) -> Result<()> {
     memory.raw = keyed(&group.text("memory.stat")?.unwrap_or_default());
     memory.cache = memory.raw.get("cache").copied().unwrap_or_default();
     memory.usage = entry(group, "memory")?;
-    // Files that a kernel lacks leave zeros.
+    // A file that the kernel lacks counts as zero.
     memory.swap = entry(group, "memory.memsw")?;
     memory.kernel = entry(group, "memory.kmem")?;
     memory.kernel_tcp = entry(group, "memory.kmem.tcp")?;
@@ -90,7 +90,8 @@ fn entry(group: &Group, name: &str) -> Result<MemoryEntry> {
     })
 }
 
-/// Who counts depends on the I/O scheduler: bfq, the old cfq, or the throttler alone.
+/// The I/O scheduler determines which files count: those of bfq, of the old cfq, or only those of
+/// the throttler.
 const COUNTERS: [(&str, &str); 4] = [
     ("blkio.bfq.", "_recursive"),
     ("blkio.", "_recursive"),
@@ -121,7 +122,7 @@ pub(super) fn blkio(group: &Group, blkio: &mut Blkio) -> Result<()> {
     Ok(())
 }
 
-/// `8:0 Read 5`, or `8:0 5`; the line for all devices together is left out.
+/// Lines such as `8:0 Read 5` or `8:0 5`; the total of all devices is left out.
 fn entries(text: &str) -> Vec<BlkioEntry> {
     let entry = |line: &str| {
         let mut words = line.split_whitespace();

@@ -1,4 +1,4 @@
-//! Statistics of a v2 cgroup, under the names that v1 has. cgroup-v2.rst § Controllers.
+//! Statistics of a v2 cgroup, under the names of v1. cgroup-v2.rst § Controllers.
 
 use std::collections::BTreeMap;
 
@@ -34,7 +34,8 @@ pub(super) fn memory(group: &Group, memory: &mut Memory) -> Result<()> {
         max: group.number(MEMORY_PEAK.name(Version::V2))?,
         failcnt: 0,
     };
-    // v1 counts memory and swap together. A common peak is not to be had from two single ones.
+    // v1 counts memory and swap together. The peak of the sum cannot be derived from two separate
+    // peaks.
     let limit = group.number(MEMORY_SWAP.name(Version::V2))?;
     memory.swap = MemoryEntry {
         limit: limit.saturating_add(memory.usage.limit),

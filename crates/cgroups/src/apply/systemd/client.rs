@@ -18,7 +18,7 @@ const JOB_REMOVED: Topic = Topic {
 /// How long a call, and a job, may take.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// A manager of units to talk to.
+/// A connection to a systemd manager.
 pub(super) struct Client {
     connection: Connection,
 }
@@ -50,19 +50,20 @@ impl Client {
         self.connection.call(&call, LIMIT)
     }
 
-    /// Calls a method that makes a job, and waits for the job's end. Returns its result: `done`.
+    /// Calls a method that starts a job, waits for the job and returns its result, such as `done`.
     pub(super) fn job(&mut self, member: &str, body: &[Value]) -> Result<String> {
         let end = Instant::now() + LIMIT;
         let reply = self.call(member, body)?;
         let Some(Value::Path(job)) = reply.values.into_iter().next() else {
             return Err(Error::Malformed {
-                problem: "the answer names no job",
+                problem: "the reply names no job",
             });
         };
         loop {
             let left = end.saturating_duration_since(Instant::now());
             let signal = self.connection.signal(left)?;
-            // Anybody on the bus can send us a signal, but not under systemd's name.
+            // Any client of the bus can send such a signal, but only systemd has the sender's name
+            // of the reply.
             if signal.sender != reply.sender {
                 continue;
             }

@@ -9,7 +9,7 @@ use super::property::Property;
 use crate::{Error, Result};
 
 const PREFIX: &str = "org.systemd.property.";
-/// Only the runtime sets what makes the unit the container's own.
+/// Only the runtime may set the properties that tie the unit to the container.
 const RESERVED: [&str; 3] = ["PIDs", "PIDFDs", "Slice"];
 const USEC: u64 = 1_000_000;
 
@@ -54,7 +54,7 @@ fn property(name: &str, text: &str) -> std::result::Result<(String, Value), Stri
     Ok((name.to_owned(), value))
 }
 
-/// Of `7`, `uint64 7` or `1.5` seconds.
+/// The microseconds in `7`, `uint64 7` or `1.5` seconds.
 fn microseconds(text: &str) -> Option<u64> {
     if let Some((whole, fraction)) = text.trim().split_once('.') {
         let is_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());

@@ -1,7 +1,8 @@
 //! The device filter as properties: systemd.resource-control(5), DeviceAllow=.
 //!
-//! systemd attaches a filter of its own beside ours, and a device needs the consent of both. Its
-//! list knows no denials, so it allows whatever some entry of ours allows; ours is the exact one.
+//! systemd attaches a filter of its own in addition to coracle's, and an access needs the consent
+//! of both. Its list has no denials, so it allows everything that some entry allows; coracle's
+//! filter is exact.
 
 use coracle_bundle::{DeviceRule, DeviceRuleKind};
 use coracle_dbus::{Kind, Value};

@@ -5,7 +5,7 @@ use coracle_dbus::{Kind, Value};
 
 type Parsed<T> = std::result::Result<T, &'static str>;
 
-/// Deeper than any property of a unit.
+/// The limit on nesting, deeper than any property of a unit.
 const DEPTH_MAX: usize = 8;
 const EXPECTED: &str = "expected a value";
 
@@ -22,8 +22,8 @@ const KEYWORDS: [(&str, Kind); 10] = [
     ("objectpath", Kind::Path),
 ];
 
-/// The value of the whole text. Numbers without a type are `int32`. No unit has a property of
-/// floating point.
+/// Parses the whole text. Numbers without a type are `int32`. Floating point is not supported: no
+/// unit has such a property.
 pub(super) fn parse(text: &str) -> Parsed<Value> {
     let mut parser = Parser { rest: text };
     let value = parser.value(None, DEPTH_MAX)?;
@@ -44,7 +44,7 @@ impl<'a> Parser<'a> {
         self.rest = self.rest.trim_start();
     }
 
-    /// Whether `mark` comes next; then it is behind us.
+    /// Skips `mark` if it comes next; returns whether it did.
     fn eats(&mut self, mark: &str) -> bool {
         self.skip_blanks();
         match self.rest.strip_prefix(mark) {
@@ -56,7 +56,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// The longest beginning of such characters.
+    /// Takes the longest prefix of such characters.
     fn word(&mut self, belongs: fn(char) -> bool) -> &'a str {
         self.skip_blanks();
         let end = self.rest.find(|c| !belongs(c)).unwrap_or(self.rest.len());
@@ -182,7 +182,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// Up to the closing quote, escapes undone.
+    /// The text up to the closing quote, with escapes resolved.
     fn quoted(&mut self, quote: char) -> Parsed<String> {
         let open = "a text without its closing quote";
         let mut text = String::new();

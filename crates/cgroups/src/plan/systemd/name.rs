@@ -10,7 +10,7 @@ const SLICE: &str = ".slice";
 /// systemd's limit on the name of a unit.
 const NAME_MAX: usize = 255;
 
-/// Where the container's unit is.
+/// The name and place of the container's unit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Name {
     /// The unit's own name: `coracle-web1.scope`.
@@ -22,16 +22,16 @@ pub(super) struct Name {
     pub(super) path: PathBuf,
 }
 
-/// What systemd makes of the name.
+/// The kind of unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UnitKind {
-    /// Processes that somebody else starts.
+    /// Processes that systemd did not start.
     Scope,
-    /// A node of the tree, which systemd puts no processes into: the config names it itself.
+    /// A node of the tree, into which systemd puts no processes; only if the config names one.
     Slice,
 }
 
-/// The configured name, or the one of a container without one.
+/// The configured name, or the default for a container without one.
 pub(super) fn plan(path: Option<&str>, id: &str, manager: SystemdManager) -> Result<Name> {
     let text = path.unwrap_or_default();
     if text.is_empty() {
@@ -79,7 +79,7 @@ fn scope(slice: String, unit: String) -> Result<Name> {
     })
 }
 
-/// The name alone says where a slice is.
+/// A slice's name alone determines its parents.
 fn own_slice(slice: Option<&str>, unit: &str) -> Result<Name> {
     check(unit)?;
     let path = levels(unit)?;
@@ -103,7 +103,8 @@ fn own_slice(slice: Option<&str>, unit: &str) -> Result<Name> {
     }
 }
 
-/// `a-b.slice` is `a.slice/a-b.slice`; the root slice is no directory at all.
+/// The path of a slice: `a-b.slice` is `a.slice/a-b.slice`; the root slice has no directory of its
+/// own.
 fn levels(slice: &str) -> Result<PathBuf> {
     let wrong = |why: &str| refused(format!("`{slice}` is no slice: {why}"));
     if slice == "-.slice" {
@@ -147,7 +148,7 @@ fn check(unit: &str) -> Result<()> {
     Ok(())
 }
 
-/// What an id may hold and a unit's name may not, as systemd-escape(1) writes it.
+/// Escapes, as systemd-escape(1) does, the character that an id may have but a unit's name may not.
 fn escape(id: &str) -> String {
     id.replace('+', "\\x2b")
 }

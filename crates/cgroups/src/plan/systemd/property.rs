@@ -1,7 +1,8 @@
 //! Values of files as properties of the unit: systemd.resource-control(5).
 //!
-//! systemd writes the files of its units itself, whenever it likes: at a daemon-reload above all.
-//! So it gets all that it understands. Files that it doesn't know, it leaves alone.
+//! systemd may write the files of its units again at any time, for example at a daemon-reload. So
+//! every value for which systemd has a property is also set as one. systemd leaves other files
+//! alone.
 
 use coracle_bundle::{Limit, NumberList};
 use coracle_dbus::{Kind as Type, Value as Variant};
@@ -15,7 +16,7 @@ use crate::value::{Bandwidth, Device, PERIOD_DEFAULT_USEC, Value, limit};
 pub struct Property {
     /// `MemoryMax`.
     pub name: String,
-    /// Of the type that systemd has for it.
+    /// Its value, of systemd's type.
     pub value: Variant,
     /// JSON path of the value it comes from; empty if there is none.
     pub source: String,
@@ -25,16 +26,16 @@ const WEIGHT_DEFAULT: u64 = 100;
 /// The release that brought `CPUQuotaPeriodUSec`.
 const CPU_PERIOD_SINCE: u32 = 242;
 
-/// When the unit gets a property.
+/// When a property is set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Moment {
-    /// At its making.
+    /// When the unit is started.
     Start,
-    /// While it runs, which some properties do not allow.
+    /// While the unit runs, which some properties do not allow.
     Later,
 }
 
-/// The properties that stand for `writes`, as far as systemd of this version has them.
+/// The properties for `writes`, as far as this version of systemd has them.
 pub(crate) fn properties(writes: &[Write], version: u32, moment: Moment) -> Vec<Property> {
     let mut list = List {
         version,
@@ -50,7 +51,7 @@ pub(crate) fn properties(writes: &[Write], version: u32, moment: Moment) -> Vec<
     list.properties
 }
 
-/// Makes every CPU quota what systemd will make of it: a whole percent of a CPU, rounded up.
+/// Rounds every CPU quota as systemd does: up to a whole percent of a CPU.
 pub(crate) fn round_quotas(writes: &mut [Write]) {
     let period = period_of_v1(writes);
     for write in writes {
@@ -64,7 +65,7 @@ pub(crate) fn round_quotas(writes: &mut [Write]) {
     }
 }
 
-/// The write and what may take its place.
+/// The write and its alternatives.
 fn alternatives(write: &Write) -> Vec<&Write> {
     let mut all = vec![write];
     let mut last = write;
@@ -86,7 +87,7 @@ fn period_of_v1(writes: &[Write]) -> Option<u64> {
     }
 }
 
-/// Each name once, the last value winning; lists grow.
+/// The properties, each name once: a later value replaces an earlier one, but device lists grow.
 struct List {
     version: u32,
     moment: Moment,
@@ -104,7 +105,7 @@ impl List {
         });
     }
 
-    /// One more device, or a new value for it.
+    /// Adds a device to a list.
     fn add_device(&mut self, name: &str, (device, limit): (Device, Limit), source: &str) {
         let path = Variant::Text(format!("/dev/block/{}", device.text()));
         let entry = Variant::Struct(vec![path, number(limit)]);
@@ -119,14 +120,14 @@ impl List {
         }
     }
 
-    /// A value that makes no sense has no property: the kernel's refusal explains more.
+    /// An invalid value gets no property: the kernel's refusal is more informative than systemd's.
     fn translate(&mut self, write: &Write) {
         let (Some((name, since)), Some(value)) = (write.file.unit, write.meaning()) else {
             return;
         };
         let (source, is_known) = (&*write.source, self.version >= since);
         match (write.file.kind, value) {
-            // Its weight is the default again then.
+            // When idle ends, the weight is the default again.
             (Kind::Idle, Value::Number(0)) if self.moment == Moment::Later => {
                 self.set(name, Variant::U64(WEIGHT_DEFAULT), source);
             }
@@ -138,7 +139,7 @@ impl List {
                 self.set(name, policy.into(), source);
             }
             (Kind::KillAll, _) => {}
-            // Not a line for a disk that `unified` has for another weight.
+            // But not a device line that `unified` has for another kind of weight.
             (Kind::Weight, Value::Device(device, weight)) => {
                 let row = &IO_DEVICE_WEIGHT_OTHER.v2;
                 if let Some((name, _)) = row.unit.filter(|_| row.name == write.file.name) {
@@ -161,7 +162,7 @@ impl List {
         }
     }
 
-    /// systemd refuses other numbers, and takes a weight of zero for an idle group.
+    /// systemd refuses other numbers, and a weight of zero would make the cgroup idle.
     fn amount(&mut self, name: &str, kind: Kind, limit: Limit, source: &str) {
         let is_sensible = match (kind, limit) {
             (Kind::Weight, Limit::Amount(weight)) => (1..=10_000).contains(&weight),
@@ -182,7 +183,7 @@ impl List {
         }
     }
 
-    /// Bytes, bit 0 of the first one being number 0.
+    /// A list of numbers as a bit mask in bytes; bit 0 of the first byte is number 0.
     fn mask(&mut self, name: &str, list: &NumberList, source: &str) {
         let mut bytes: Vec<u8> = Vec::new();
         for number in list.numbers.iter().flatten() {
@@ -200,7 +201,7 @@ impl List {
         }
     }
 
-    /// `8:0 rbps=1048576 wiops=max`.
+    /// Limits of a device from a line such as `8:0 rbps=1048576 wiops=max`.
     fn throttles(&mut self, line: &str, source: &str) {
         let mut words = line.split_whitespace();
         let Some(device) = words.next().and_then(Device::read) else {
@@ -220,7 +221,7 @@ impl List {
     }
 }
 
-/// Zero is no limit.
+/// Zero means no limit.
 fn rate_limit(rate: u64) -> Limit {
     match rate {
         0 => Limit::Unlimited,
@@ -228,7 +229,7 @@ fn rate_limit(rate: u64) -> Limit {
     }
 }
 
-/// The largest number is systemd's "no limit".
+/// systemd's "no limit" is the largest number.
 fn number(limit: Limit) -> Variant {
     Variant::U64(match limit {
         Limit::Unlimited => u64::MAX,
