@@ -38,6 +38,11 @@ impl Sample {
         sample
     }
 
+    /// Whether an option of the suite's own is among the words.
+    pub fn has(&self, option: &str) -> bool {
+        self.words.iter().any(|word| word == option)
+    }
+
     /// Whether no filter is among the words, or one that is a part of the name.
     pub fn wants(&self, name: &str) -> bool {
         let mut filters = self.words.iter().filter(|word| !word.starts_with('-'));

@@ -2,8 +2,10 @@
 //! fails with an errno. Afterwards `state` and `list` must answer at once and truly, and
 //! `delete --force` must clear everything within five seconds. As root:
 //!
-//!     faults [--all | --count N] [--seed N] [SCENARIO...]     a sample, 400 tries, or every point
-//!     faults SCENARIO POINT FAULT                             one try, as a failure prints it
+//!     faults [--count N] [--seed N] [SCENARIO...]     a sample, 400 tries
+//!     faults --all [--seed N] [SCENARIO...]           every point: killed, and failing with one errno
+//!     faults --every-errno [SCENARIO...]              every point, failing with each errno
+//!     faults SCENARIO POINT FAULT                     one try, as a failure prints it
 //!
 //! A scenario is a verb and a variant, `run/hooks`; a part of the name chooses all that have it. A
 //! point is PROCESS:CALL: the runtime is process 0, what it clones follows in order. A fault is
@@ -19,7 +21,7 @@ use coracle_integration::trace::{Fault, Point};
 use nix::errno::Errno;
 
 use scenario::{SCENARIOS, Scenario};
-use tries::Tally;
+use tries::{Choice, Tally};
 
 /// Errnos that any call may return, on a machine that is full, busy, old or forbids it.
 const ERRNOS: [Errno; 11] = [
@@ -62,8 +64,12 @@ fn main() -> ExitCode {
     let mut tally = Tally::default();
     let mut seed = sample.seed;
     for scenario in &chosen {
-        let count = sample.count.map(|count| count.div_ceil(chosen.len()));
-        tally.add(tries::scenario(scenario, count, &mut seed));
+        let choice = match sample.count {
+            _ if sample.has("--every-errno") => Choice::EveryErrno,
+            Some(count) => Choice::Sample(count.div_ceil(chosen.len())),
+            None => Choice::EveryPoint,
+        };
+        tally.add(tries::scenario(scenario, choice, &mut seed));
     }
     println!("\n{tally}");
     match tally.failed {

@@ -8,6 +8,7 @@ use coracle_integration::runner::patience;
 use coracle_integration::sample::choose;
 use coracle_integration::trace::{Fault, Point, Trace, is_infallible, trace};
 use coracle_integration::{Command, Output, Receiver};
+use nix::errno::Errno;
 use nix::libc;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
@@ -63,8 +64,19 @@ impl fmt::Display for Tally {
     }
 }
 
-/// Tries a scenario: `count` points of it, or all; each is killed once and fails once.
-pub(crate) fn scenario(scenario: &Scenario, count: Option<usize>, seed: &mut u64) -> Tally {
+/// Which faults a scenario meets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Choice {
+    /// This many: kills and errnos in turn, at points that the seed chooses.
+    Sample(usize),
+    /// At every point a kill, and an errno that the seed chooses.
+    EveryPoint,
+    /// At every point each errno of the list.
+    EveryErrno,
+}
+
+/// Tries a scenario.
+pub(crate) fn scenario(scenario: &Scenario, choice: Choice, seed: &mut u64) -> Tally {
     let name = scenario.name();
     if let Some(reason) = scenario.lacks() {
         println!("{name}: skipped: {reason}");
@@ -76,9 +88,10 @@ pub(crate) fn scenario(scenario: &Scenario, count: Option<usize>, seed: &mut u64
     let start = Instant::now();
     let mut tries = Tries::new(scenario);
     let points = tries.points();
-    let chosen = match count {
-        None => points.iter().flat_map(|&it| both(it, seed)).collect(),
-        Some(count) => sample(&points, count, seed),
+    let chosen = match choice {
+        Choice::Sample(count) => sample(&points, count, seed),
+        Choice::EveryPoint => points.iter().flat_map(|&it| both(it, seed)).collect(),
+        Choice::EveryErrno => points.iter().flat_map(|&it| each_errno(it)).collect(),
     };
     let mut tally = Tally {
         points: points.len(),
@@ -123,6 +136,14 @@ fn both((point, call): Seen, seed: &mut u64) -> Vec<(Point, Fault)> {
     faults
 }
 
+fn each_errno((point, call): Seen) -> Vec<(Point, Fault)> {
+    let fails = |errno: &Errno| (point, Fault::Fail(*errno));
+    match is_infallible(call) {
+        true => Vec::new(),
+        false => ERRNOS.iter().map(fails).collect(),
+    }
+}
+
 fn sample(points: &[Seen], count: usize, seed: &mut u64) -> Vec<(Point, Fault)> {
     let mut chosen = Vec::new();
     while chosen.len() < count
@@ -136,7 +157,7 @@ fn sample(points: &[Seen], count: usize, seed: &mut u64) -> Vec<(Point, Fault)> 
 }
 
 fn any_errno(seed: &mut u64) -> Fault {
-    Fault::Fail(pick(&ERRNOS, seed).unwrap_or(nix::errno::Errno::EIO))
+    Fault::Fail(pick(&ERRNOS, seed).unwrap_or(Errno::EIO))
 }
 
 fn pick<T: Copy>(list: &[T], seed: &mut u64) -> Option<T> {
