@@ -92,6 +92,12 @@ fn public_functions_take_no_bool() {
 }
 
 #[test]
+fn no_wait_is_measured_by_the_time_of_day() {
+    finds(rules::wall_clock, "use std::time::SystemTime;", "Instant");
+    passes(rules::wall_clock, "use std::time::Instant;");
+}
+
+#[test]
 fn only_sys_is_unsafe() {
     let rule = rules::unsafe_allowed;
     finds(rule, "#![allow(unsafe_code)]", "unsafe");

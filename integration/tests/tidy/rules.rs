@@ -50,7 +50,7 @@ const REPLACED_WORDS: [&str; 14] = [
 pub(crate) type Rule = fn(&Source) -> Vec<String>;
 
 /// Rules for the product, and those for tests too.
-pub(crate) const OF_THE_PRODUCT: [Rule; 8] = [
+pub(crate) const OF_THE_PRODUCT: [Rule; 9] = [
     long_file,
     long_lines,
     bool_parameters,
@@ -59,8 +59,24 @@ pub(crate) const OF_THE_PRODUCT: [Rule; 8] = [
     panicking_directories,
     logged_errors,
     replaced_words,
+    wall_clock,
 ];
+
+/// Where the time of day is read: for the log and for the record. It may be set back at any moment,
+/// so that no wait is measured by it.
+const TIME_OF_DAY: [&str; 3] = [
+    "crates/cli/src/log.rs",
+    "crates/container/src/creation.rs",
+    "crates/container/src/timestamp.rs",
+];
+
 pub(crate) const OF_ALL: [Rule; 2] = [vague_modules, ignored_tests];
+
+pub(crate) fn wall_clock(source: &Source) -> Vec<String> {
+    let reads = source.text.contains("SystemTime") && !TIME_OF_DAY.contains(&source.path.as_str());
+    let complaint = || format!("{}: a wait is measured by Instant", source.path);
+    reads.then(complaint).into_iter().collect()
+}
 
 pub(crate) fn long_file(source: &Source) -> Vec<String> {
     match source.lines_of_code() {
