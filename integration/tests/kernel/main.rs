@@ -34,6 +34,7 @@ mod rootless;
 mod seccomp;
 mod security;
 mod shared_root;
+mod shortages;
 mod systemd;
 mod terminal;
 mod update;
