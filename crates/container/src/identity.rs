@@ -71,14 +71,24 @@ pub(crate) fn stat(pid: i32) -> nix::Result<Option<Stat>> {
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
     let file = match open(format!("/proc/{pid}/stat").as_str(), flags, Mode::empty()) {
         Ok(file) => file,
+        // Where no procfs is mounted, or one that hides it (`hidepid`), the process may live.
+        Err(errno @ Errno::ENOENT) if exists(pid) => return Err(errno),
         Err(Errno::ENOENT | Errno::ESRCH) => return Ok(None),
         Err(errno) => return Err(errno),
     };
     // procfs gives the line whole to a read that has room for it.
     let mut line = [0; STAT_BYTES];
-    let length = nix::unistd::read(&file, &mut line).unwrap_or(0);
-    // It ended between the two calls, if not.
+    let length = match nix::unistd::read(&file, &mut line) {
+        Ok(length) => length,
+        // It ended between the two calls.
+        Err(Errno::ESRCH) => return Ok(None),
+        Err(errno) => return Err(errno),
+    };
     Ok(Stat::from_read(line.get(..length).unwrap_or(&[])).ok())
+}
+
+fn exists(pid: i32) -> bool {
+    nix::sys::signal::kill(Pid::from_raw(pid), None) != Err(Errno::ESRCH)
 }
 
 #[cfg(test)]

@@ -455,6 +455,16 @@ fn no_procfs() {
     let bundle = sleeper(&runtime);
     let short = |command| with_procfs(command, "-t tmpfs none");
     verbs_that_work(&runtime, &bundle, &short);
+    // Nobody takes the container for one that has ended.
+    let container = runtime.start(&bundle);
+    let state = short(container.runtime.command(["state", &container.id])).output();
+    assert!(
+        !is_done(&state) || state.stdout.contains("\"running\""),
+        "{state}"
+    );
+    let delete = short(runtime.command(["delete", &container.id])).output();
+    delete.fails(["delete"]);
+    assert_eq!(container.status(), "running");
 }
 
 /// The clocks that waits are measured by, years behind those of the container's maker.
