@@ -180,8 +180,10 @@ fn fork_init(plan: &Plan, inherited: &mut Inherited, socket: BorrowedFd) -> Stag
     prctl::set_dumpable(false).map_err(session(Call::Prctl))?;
     coracle_namespaces::before_clone(&plan.namespaces, &inherited.namespaces)
         .map_err(at(Stage::Namespaces))?;
-    // Joining a user namespace sets the dumpable flag to fs.suid_dumpable.
+    // Joining a user namespace sets the dumpable flag to fs.suid_dumpable, and clears the
+    // parent-death signal.
     prctl::set_dumpable(false).map_err(session(Call::Prctl))?;
+    die_with_runtime()?;
     if plan.rootfs.is_none() {
         // The container's processes see init as soon as it is cloned, and one with CAP_SYS_PTRACE
         // may trace it even if it is not dumpable. So the host's descriptors are closed before

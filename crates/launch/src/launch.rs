@@ -16,7 +16,7 @@ use crate::explain::Point;
 use crate::inherited::Request;
 use crate::message::Message;
 use crate::plan::Plan;
-use crate::runtime::{Child, Launch};
+use crate::runtime::{Child, Launch, kill_and_reap};
 use crate::sources;
 
 /// How long the init of a container that was killed may take to end, in milliseconds.
@@ -224,11 +224,12 @@ impl<'p> Launch<'p> {
         })?;
         let intermediate = std::mem::replace(&mut self.child, Child { pid, pidfd });
         self.is_inside = is_inside;
-        coracle_sys::wait_exit(intermediate.pidfd.as_fd()).map_err(|errno| Error::Runtime {
+        self.group = None;
+        // It has done its work. In a user namespace that it has joined somebody may stop it.
+        kill_and_reap(intermediate.pidfd.as_fd()).map_err(|errno| Error::Runtime {
             attempted: "wait for the intermediate",
             errno,
-        })?;
-        Ok(())
+        })
     }
 
     /// Maps init's ids if its own clone made the user namespace. Init keeps waiting.
@@ -333,14 +334,10 @@ impl<'p> Launch<'p> {
         let Some(provider) = self.provider.take() else {
             return Ok(());
         };
-        let _ = coracle_sys::pidfd_send_signal(provider.as_fd(), nix::libc::SIGKILL);
-        match coracle_sys::wait_exit(provider.as_fd()) {
-            Ok(_) => Ok(()),
-            Err(errno) => Err(Error::Runtime {
-                attempted: "wait for the sources of mounts",
-                errno,
-            }),
-        }
+        kill_and_reap(provider.as_fd()).map_err(|errno| Error::Runtime {
+            attempted: "wait for the sources of mounts",
+            errno,
+        })
     }
 
     fn forward_listener(&mut self, number: i32, container: &ContainerState) -> Result<(), Error> {

@@ -8,8 +8,9 @@ use coracle_namespaces::MovedDevices;
 use coracle_program::Interrupts;
 use coracle_sys::{Call, Cause, Cloned, ExitStatus, Fault, NamespaceFlags, Parentage};
 use nix::errno::Errno;
-use nix::sys::signal::Signal;
-use nix::unistd::Pid;
+use nix::sys::signal::{Signal, killpg};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{Pid, setpgid};
 
 use crate::error::Error;
 use crate::explain::plain;
@@ -44,6 +45,9 @@ pub struct Launch<'p> {
     pub(crate) plan: &'p Plan,
     pub(crate) inherited: Inherited<'p>,
     pub(crate) child: Child,
+    /// The process group of an intermediate that was not reaped, and of the init that it may have
+    /// cloned without reporting its pid.
+    pub(crate) group: Option<Pid>,
     socket: OwnedFd,
     /// The output of hooks in init.
     output: Option<coracle_program::Output>,
@@ -72,6 +76,7 @@ impl<'p> Launch<'p> {
         let (child, socket, warnings) = clone(plan, &mut inherited)?;
         Ok(Self {
             is_inside: is_cloned_inside(plan, &inherited),
+            group: group_of(plan, &child),
             plan,
             inherited,
             child,
@@ -92,6 +97,7 @@ impl<'p> Launch<'p> {
     pub(crate) fn clone_again(&mut self) -> Result<(), Error> {
         self.inherited.join_alone()?;
         (self.child, self.socket, self.warnings) = clone(self.plan, &mut self.inherited)?;
+        self.group = group_of(self.plan, &self.child);
         self.is_inside = false;
         Ok(())
     }
@@ -268,17 +274,42 @@ impl Drop for Launch<'_> {
         if let Some(devices) = &self.devices {
             devices.move_back();
         }
+        if let Some(group) = self.group {
+            kill_and_reap_group(group);
+        }
         // SIGKILL to init kills all processes of its pid namespace as well (pid_namespaces(7)).
-        kill_and_reap(self.child.pidfd.as_fd());
+        let _ = kill_and_reap(self.child.pidfd.as_fd());
         if let Some(provider) = self.provider.take() {
-            kill_and_reap(provider.as_fd());
+            let _ = kill_and_reap(provider.as_fd());
         }
     }
 }
 
-fn kill_and_reap(process: BorrowedFd) {
+/// The group of an intermediate, which init leaves only after it was let proceed.
+fn group_of(plan: &Plan, child: &Child) -> Option<Pid> {
+    plan.namespaces.intermediate.then_some(child.pid)
+}
+
+/// Somebody who shares the pid namespace with init may stop it, and stop or kill the intermediate,
+/// before either has sent a message: only by its group is such an init known.
+fn kill_and_reap_group(group: Pid) {
+    let wait = |flags| waitpid(Pid::from_raw(-group.as_raw()), Some(flags));
+    loop {
+        match wait(WaitPidFlag::__WALL | WaitPidFlag::WNOHANG) {
+            // As long as a child of ours is in it, the number is that of our group.
+            Ok(WaitStatus::StillAlive) => {
+                let _ = killpg(group, Signal::SIGKILL);
+                let _ = wait(WaitPidFlag::__WALL);
+            }
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(_) => return,
+        }
+    }
+}
+
+pub(crate) fn kill_and_reap(process: BorrowedFd) -> nix::Result<()> {
     let _ = coracle_sys::pidfd_send_signal(process, nix::libc::SIGKILL);
-    let _ = coracle_sys::wait_exit(process);
+    coracle_sys::wait_exit(process).map(drop)
 }
 
 /// Clones init into its cgroup, or the intermediate outside of it. Returns the child, the runtime's
@@ -315,7 +346,13 @@ fn clone(plan: &Plan, inherited: &mut Inherited) -> Result<(Child, OwnedFd, Vec<
         cloned => cloned,
     };
     let child = match cloned {
-        Ok(Cloned::Parent { pid, pidfd }) => Child { pid, pidfd },
+        Ok(Cloned::Parent { pid, pidfd }) => {
+            if plan.namespaces.intermediate {
+                // It waits for us, or is gone.
+                let _ = setpgid(pid, pid);
+            }
+            Child { pid, pidfd }
+        }
         Ok(Cloned::Child) => {
             drop(socket);
             init::run(plan, inherited, init_socket.as_fd())
