@@ -17,6 +17,7 @@ use crate::foreground::Signals;
 use crate::identity::{Identity, has_ended};
 use crate::input;
 use crate::inspect::{allow, read};
+use crate::interrupt;
 use crate::moved;
 use crate::notify;
 use crate::options::{Attachment, ExecOptions, ExecProcess, Keyring};
@@ -88,11 +89,48 @@ fn launch(
     let signals = (options.attachment == Attachment::Foreground)
         .then(Signals::catch)
         .transpose()?;
-    let launched = coracle_launch::launch(entering.plan, request, &mut entering);
-    let mut launch = launched.map_err(|error| match error {
+    // A process of the container may stop ours on its way into it, for ever.
+    let interrupts = interrupt::catch()?;
+    let request = Request {
+        interrupts: Some(&interrupts),
+        ..request
+    };
+    let entered = enter(request, &mut outputs, &mut entering).map_err(|error| match error {
         Error::Launch(coracle_launch::Error::ContainerEnded) => stopped(options),
-        error => error,
+        error => interrupt::explain(error, &interrupts),
     })?;
+    entering.reached(Point::Started);
+    entering.progress.done(format_args!("the program runs"));
+    let Entered {
+        child,
+        console,
+        refused,
+    } = entered;
+    let code = match signals {
+        Some(signals) => {
+            interrupts.hand_over();
+            signals.wait(&child, console, None)?
+        }
+        None => 0,
+    };
+    Ok((code, refused))
+}
+
+/// A process that runs in a container.
+struct Entered {
+    child: Child,
+    /// The pty's master, if it stays with us.
+    console: Option<OwnedFd>,
+    /// What could not be granted, one line each.
+    refused: Vec<String>,
+}
+
+fn enter(
+    request: Request,
+    outputs: &mut Connections,
+    entering: &mut Entering<impl Fn() -> Vec<u8>>,
+) -> Result<Entered, Error> {
+    let mut launch = coracle_launch::launch(entering.plan, request, entering)?;
     let master = launch.take_console();
     let console = master.map(|master| outputs.send_console(master));
     let console = console.transpose()?.flatten();
@@ -102,15 +140,13 @@ fn launch(
             let _ = std::fs::remove_file(path);
         }
     })?;
-    entering.reached(Point::Started);
-    entering.progress.done(format_args!("the program runs"));
     let refused = launch.take_warnings();
     let child = launch.release()?;
-    let code = match signals {
-        Some(signals) => signals.wait(&child, console, None)?,
-        None => 0,
-    };
-    Ok((code, refused))
+    Ok(Entered {
+        child,
+        console,
+        refused,
+    })
 }
 
 /// A process on its way into a container.

@@ -25,6 +25,7 @@ mod limits;
 mod load;
 mod mounts;
 mod namespaces;
+mod neighbours;
 mod notify;
 mod phrases;
 mod process;

@@ -1,0 +1,120 @@
+//! A container that signals every process that it may, over and over, while others are made in its
+//! pid namespace or its user namespace. What is killed is reported; a wait for what is stopped ends
+//! with the caller's signal; nothing is left of either.
+
+use coracle_integration::runner::times;
+use coracle_integration::{Bundle, Command, Container, Output, Runtime, json, wait_until};
+
+/// `kill(-1)` spares the caller and the first process of its pid namespace.
+fn signaller<'a>(runtime: &'a Runtime, bundle: Bundle, signal: &str) -> Container<'a> {
+    let script = format!("echo ready; while :; do kill -{signal} -1; done");
+    let script = script.replace(" done", " done 2>/dev/null");
+    let bundle = bundle.capabilities(["CAP_KILL"]).shell(&script);
+    let container = runtime.create(&bundle);
+    container.start().ok();
+    container.wait_for("ready");
+    container
+}
+
+fn alone(runtime: &Runtime) -> Bundle {
+    runtime.bundle()
+}
+
+/// Host ids that no other test gives to a container: whoever has one of them may signal the others.
+const FIRST_IDS: [u32; 2] = [1_900_000_000, 1_910_000_000];
+
+/// Its processes are in the host's pid namespace and see all, but only those in its user namespace
+/// are theirs to signal.
+fn with_the_hosts_processes(runtime: &Runtime, first: u32) -> Bundle {
+    let map = json!([{"containerID": 0, "hostID": first, "size": 65536}]);
+    let bundle = owned(runtime.bundle(), first).new_namespace("user");
+    let bundle = bundle.set("/linux/uidMappings", map.clone());
+    let bundle = bundle.set("/linux/gidMappings", map);
+    bundle.without_namespace("pid").without_mount("/proc")
+}
+
+fn owned(bundle: Bundle, first: u32) -> Bundle {
+    let owner = format!("{first}:{first}");
+    let chown = Command::new("chown").args(["-hR", &owner]);
+    chown.arg(bundle.rootfs()).output().ok();
+    bundle
+}
+
+/// Ended by itself, or by our signal since it waits for a stopped process.
+#[track_caller]
+fn ended(command: Command) -> Output {
+    let options = ["--preserve-status", "--signal=TERM", "0.4"];
+    command.under("timeout", options).limit(20).output()
+}
+
+/// It worked, or failed with one line.
+#[track_caller]
+fn is_orderly(output: &Output) {
+    let lines = output.stderr.trim_end().lines().count();
+    assert!(output.code == 0 || lines == 1, "{output}");
+    assert!(!output.stderr.contains("panicked"), "{output}");
+}
+
+/// Creates in a namespace of the container, and commands in the container itself.
+fn beside(container: &Container<'_>, kind: &str, bundle: Bundle, tries: usize) {
+    let runtime = container.runtime;
+    let path = format!("/proc/{}/ns/{kind}", container.pid());
+    let bundle = bundle.join_namespace(kind, &path).args(["true"]);
+    for _ in 0..tries {
+        let id = runtime.id();
+        is_orderly(&ended(runtime.with_bundle("create", &bundle).arg(&id)));
+        is_orderly(&ended(runtime.command(["start", &id])));
+        is_orderly(&ended(runtime.command(["delete", "--force", &id])));
+        let id = runtime.id();
+        is_orderly(&ended(
+            runtime.with_bundle("run", &bundle).args(["--detach", &id]),
+        ));
+        runtime.command(["delete", "--force", &id]).output().ok();
+        is_orderly(&ended(container.exec_command(["--detach"], ["true"])));
+    }
+    container.delete_by_force().ok();
+    wait_until("the end of all", || runtime.leftovers().is_empty());
+}
+
+#[test]
+fn who_shares_a_pid_namespace_kills() {
+    let runtime = Runtime::new();
+    let container = signaller(&runtime, alone(&runtime), "KILL");
+    beside(&container, "pid", runtime.bundle(), times(10, 100));
+}
+
+#[test]
+fn who_shares_a_pid_namespace_stops() {
+    let runtime = Runtime::new();
+    let container = signaller(&runtime, alone(&runtime), "STOP");
+    beside(&container, "pid", runtime.bundle(), times(6, 60));
+}
+
+fn in_its_user_namespace(runtime: &Runtime, first: u32) -> Bundle {
+    let source = runtime.folder().folder("source");
+    owned(runtime.bundle(), first).bind(source, "/mnt", ["rbind"])
+}
+
+#[test]
+fn who_shares_a_user_namespace_kills() {
+    let runtime = Runtime::new();
+    let container = signaller(
+        &runtime,
+        with_the_hosts_processes(&runtime, FIRST_IDS[0]),
+        "KILL",
+    );
+    let bundle = in_its_user_namespace(&runtime, FIRST_IDS[0]);
+    beside(&container, "user", bundle, times(10, 100));
+}
+
+#[test]
+fn who_shares_a_user_namespace_stops() {
+    let runtime = Runtime::new();
+    let container = signaller(
+        &runtime,
+        with_the_hosts_processes(&runtime, FIRST_IDS[1]),
+        "STOP",
+    );
+    let bundle = in_its_user_namespace(&runtime, FIRST_IDS[1]);
+    beside(&container, "user", bundle, times(6, 60));
+}
