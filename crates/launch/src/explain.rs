@@ -63,7 +63,7 @@ impl Plan {
         let process = |steps: Range<u32>| steps.map(|step| self.process.describe(step)).collect();
         let network = self.network.as_ref().map(coracle_cni::Plan::describe);
         let machine = self.process.machine_steps();
-        let descent = self.process.descent_steps();
+        let privilege_drop = self.process.privilege_drop_steps();
         let last = self.process.steps().saturating_sub(1);
         let cgroups = self.cgroups.as_ref().map(coracle_cgroups::Plan::describe);
         let (runtime, init) = (stage("runtime"), stage("init"));
@@ -90,9 +90,13 @@ impl Plan {
             init("root", Created, rootfs(1)),
             init("machine", Created, process(machine.clone())),
             init("paths", Created, rootfs(2)),
-            init("process", Created, process(machine.end..descent.start)),
+            init(
+                "process",
+                Created,
+                process(machine.end..privilege_drop.start),
+            ),
             init("system calls", Created, self.filter_steps(before)),
-            init("user", Created, process(descent)),
+            init("user", Created, process(privilege_drop)),
             init("system calls", Created, self.filter_steps(after)),
             init("startContainer hooks", Started, hooks(start)),
             init("program", Started, process(last..last.saturating_add(1))),

@@ -1,4 +1,4 @@
-//! Carries a plan out: the runtime's part before the clone, and init's after it, without heap.
+//! Carries out a plan: the runtime's part before the clone, and init's after it, without the heap.
 
 mod confinement;
 mod console;
@@ -6,6 +6,7 @@ mod exec;
 mod home;
 mod lookup;
 mod machine;
+mod root;
 mod runtime;
 mod working_directory;
 

@@ -1,4 +1,4 @@
-//! Everything that can be wrong before the clone.
+//! Errors of planning and of the runtime's part.
 
 use coracle_text::errno_text;
 use nix::errno::Errno;
@@ -6,40 +6,41 @@ use nix::errno::Errno;
 /// Why a process cannot be planned, or the runtime's part of its setup failed.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum Error {
-    /// Supplementary groups where `setgroups(2)` is not allowed.
+    /// The config has supplementary groups, but `setgroups(2)` is not allowed.
     #[error("process.user.additionalGids: {groups:?} cannot be set, setgroups is not allowed here")]
     GroupsDenied {
-        /// The groups as given.
+        /// The configured groups.
         groups: Vec<u32>,
     },
-    /// A working directory of which the kernel would say that the name is too long.
+    /// The working directory is longer than PATH_MAX.
     #[error("process.cwd: {bytes} bytes are more than the 4095 of a path")]
     LongWorkingDirectory {
-        /// How many there are.
+        /// Its length.
         bytes: usize,
     },
-    /// A node of memory that this machine has not.
+    /// The config names a NUMA node that is not online.
     #[error("linux.memoryPolicy.nodes: invalid memory policy: node {node} is not online")]
     NodeOffline {
         /// Its number.
         node: u32,
     },
-    /// An AppArmor profile on a host without AppArmor.
+    /// The config has an AppArmor profile, but the host has no AppArmor.
     #[error("process.apparmorProfile: {profile:?}: AppArmor is not enabled on this host")]
     AppArmorDisabled {
         /// The profile's name.
         profile: String,
     },
-    /// An SELinux label on a host without SELinux; callers know the text from other runtimes.
+    /// The config has an SELinux label, but the host has no SELinux. Engines know this text from
+    /// runc.
     #[error(
         "process.selinuxLabel: {label:?}: selinux label is specified in config, \
          but selinux is disabled or not supported"
     )]
     SelinuxDisabled {
-        /// The label as given.
+        /// The configured label.
         label: String,
     },
-    /// A setting of a joined namespace that turned out to be the host's.
+    /// The config sets a host name or sysctl, but joins the host's own namespace.
     #[error("{property}: {path} is the host's own, not a separate kernel namespace")]
     NotSeparate {
         /// JSON path of the setting.
@@ -47,7 +48,7 @@ pub enum Error {
         /// The namespace's path.
         path: String,
     },
-    /// A joined namespace could not be looked at.
+    /// A joined namespace could not be read by stat(2).
     #[error("look at namespace {path}: {}", errno_text(*errno))]
     StatNamespace {
         /// The namespace's path.
@@ -55,7 +56,7 @@ pub enum Error {
         /// The kernel's answer.
         errno: Errno,
     },
-    /// A resource limit could not be read or its hard value not be raised.
+    /// A resource limit of the runtime could not be read or raised.
     #[error("process.rlimits: {limit}: {what}: {}", errno_text(*errno))]
     RaiseLimit {
         /// The limit's name with the configured soft and hard value.
@@ -65,7 +66,7 @@ pub enum Error {
         /// The kernel's answer.
         errno: Errno,
     },
-    /// `/proc/self/oom_score_adj` of the runtime could not be read or written.
+    /// The runtime's `/proc/self/oom_score_adj` could not be read or written.
     #[error("process.oomScoreAdj: {value}: {what}: {}", errno_text(*errno))]
     OomScoreAdj {
         /// The configured value.

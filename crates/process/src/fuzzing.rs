@@ -1,3 +1,3 @@
-//! What the image says, for fuzzing.
+//! The parser of the image's `/etc/passwd`, for fuzzing.
 
 pub use crate::apply::find_home;

@@ -1,7 +1,7 @@
-//! What `process` of `config.json` says about the process in the container, and what the machine
-//! around it shows: user, capabilities, limits, scheduling, security labels, terminal, working
-//! directory, environment and program; host name, domain name, sysctls, personality and memory
-//! policy (config.md § Process, config-linux.md).
+//! The process of a container as `config.json` describes it: user, capabilities, limits,
+//! scheduling, security labels, terminal, working directory, environment and program, personality
+//! and memory policy; and host name, domain name and sysctls (config.md § Process,
+//! config-linux.md).
 //!
 //! [`plan`] computes a list of steps from the config and the facts of the host; the functions of
 //! the init side carry them out in order, and a [`coracle_sys::Fault`] names the step that failed.
@@ -29,10 +29,12 @@
 //! # Invariants
 //!
 //! * No init-side function allocates; all that they need is in the [`Plan`] or on the stack.
-//! * No name of the image is followed out of the root, and none is opened before its type is known.
-//! * Capabilities are never more than the config lists; what the runtime lacks is left out and
-//!   named in [`Plan::warnings`].
-//! * Nothing of the runtime's own environment, groups, umask or ambient set reaches the process.
+//! * No path in the image is followed out of the root, and no file is opened before its type is
+//!   known.
+//! * The process never has a capability that the config does not list. One that the runtime lacks
+//!   is left out, with a line in [`Plan::warnings`].
+//! * The process inherits neither environment, groups, umask nor ambient capabilities of the
+//!   runtime.
 //! * This crate does not load seccomp filters, does not close descriptors and does not reset
 //!   signals.
 

@@ -1,4 +1,4 @@
-//! From the config and the host's facts to the list of steps.
+//! Makes the list of steps from the config and the host's facts.
 
 pub(crate) mod affinity;
 pub(crate) mod capabilities;
@@ -23,7 +23,7 @@ use steps::{Inheritance, Plan, Setting, StreamSource, Streams};
 use subject::{Options, Subject};
 use working_directory::WorkingDirectory;
 
-/// The facts that [`plan`] and [`plan_exec`] need for this process, if there is one.
+/// The facts that [`plan`] and [`plan_exec`] need for this process.
 #[must_use]
 pub fn needs(config: &Config, process: Option<&Process>) -> Needs {
     Needs {
@@ -38,7 +38,7 @@ pub fn needs(config: &Config, process: Option<&Process>) -> Needs {
 ///
 /// # Errors
 ///
-/// What the config asks and this host or this user namespace cannot give, with its JSON path.
+/// A property that this host or user namespace cannot provide, with its JSON path.
 pub fn plan(config: &Config, host: &Host, options: &Options) -> Result<Plan, Error> {
     let none = without_process();
     let process = config.process.as_ref().unwrap_or(&none);
@@ -50,9 +50,9 @@ pub fn plan(config: &Config, host: &Host, options: &Options) -> Result<Plan, Err
         options,
     };
     let mut plan = compose(&subject)?;
-    identity::let_exec_join(&subject, &mut plan.descent);
+    identity::let_exec_join(&subject, &mut plan.privilege_drop);
     plan.machine = machine;
-    // Before the root becomes read-only; `exec` makes it in its turn.
+    // Made before the root becomes read-only. `exec` makes it when it enters it.
     if !plan.cwd.levels.is_empty() {
         plan.machine.push(Setting::WorkingDirectory);
     }
@@ -60,7 +60,7 @@ pub fn plan(config: &Config, host: &Host, options: &Options) -> Result<Plan, Err
     Ok(plan)
 }
 
-/// Plans a further process for `exec`: the config gives what concerns the container as a whole.
+/// Plans one more process, for `exec`. `config` has the properties of the container as a whole.
 ///
 /// # Errors
 ///
@@ -83,14 +83,14 @@ pub fn plan_exec(
 
 fn compose(subject: &Subject) -> Result<Plan, Error> {
     let mut warnings = Vec::new();
-    let descent = identity::descent(subject, &mut warnings)?;
+    let privilege_drop = identity::privilege_drop(subject, &mut warnings)?;
     Ok(Plan {
         inheritance: inheritance(subject),
         separate: Vec::new(),
         machine: Vec::new(),
         streams: streams(subject),
         confinement: confinement::steps(subject)?,
-        descent,
+        privilege_drop,
         cwd: WorkingDirectory::new(&subject.process.cwd)?,
         program: Program::new(subject.process, subject.options.environment),
         preserved_fds: subject.options.preserved_fds,
@@ -101,7 +101,8 @@ fn compose(subject: &Subject) -> Result<Plan, Error> {
 fn inheritance(subject: &Subject) -> Vec<Inheritance> {
     let mut steps = Vec::new();
     if let Some(value) = subject.process.oom_score_adj {
-        // A rootless caller may raise the score but not lower it; engines ask for it all the same.
+        // Without privileges the score can be raised, but not lowered. Engines set a lower one all
+        // the same, so a refusal is only a warning then.
         let refusal =
             match subject.host.has(Capability::SysResource) && !subject.host.in_user_namespace {
                 true => steps::Refusal::Fatal,
@@ -131,7 +132,8 @@ fn streams(subject: &Subject) -> Streams {
     }
 }
 
-/// A config without `process` can be created, not started (config.md § Process).
+/// The process of a config without `process`, which can be created but not started (config.md §
+/// Process).
 fn without_process() -> Process {
     Process {
         terminal: false,

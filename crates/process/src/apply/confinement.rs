@@ -1,10 +1,12 @@
-//! From the container's root, which has all capabilities there, to the process that the config
-//! describes.
+//! Turns init, which runs as the container's root with all capabilities, into the process that the
+//! config describes.
 
 use super::home::Home;
 use super::lookup::{self, Found};
 use super::working_directory::{self, Entered};
-use crate::plan::steps::{Affinity, Confinement, Descent, Identity, Label, SessionKeyring, Sets};
+use crate::plan::steps::{
+    Affinity, Confinement, Identity, Label, PrivilegeDrop, SessionKeyring, Sets,
+};
 use crate::plan::steps::{Plan, Section};
 use coracle_bundle::Scheduler;
 use coracle_sys::{
@@ -15,40 +17,41 @@ use nix::sys::prctl;
 use nix::sys::stat::{Mode, umask};
 use std::ffi::CStr;
 
-/// Lets the owner of a keyring find it by its name; without it an `exec` would not join the
-/// container's keyring but make another.
+/// The permission of a keyring's owner to find it by its name. Without it, `exec` would make a new
+/// keyring instead of joining the container's (keyctl(2), keyrings(7)).
 const KEY_USR_SEARCH: u32 = 0x0008_0000;
 
 /// The call that failed inside a step.
 type Failure = (Call, Errno);
 
-/// What [`confine`] found out, for [`become_user`].
+/// The result of [`confine`], for [`become_user`].
 #[derive(Debug)]
 pub struct Confined {
     home: Option<Home>,
     entered: Entered,
 }
 
-/// All but the exec is done.
+/// A process that is ready for execve(2).
 #[derive(Debug)]
 pub struct Ready {
-    /// Where PATH has the program, if it is looked for.
+    /// The program's path, if it was looked up in PATH.
     pub(crate) program: Option<Found>,
     pub(crate) home: Option<Home>,
 }
 
 impl Ready {
-    /// `HOME=…`, where the environment of the plan lacks it.
+    /// `HOME=…`, if the plan's environment lacks it.
     #[must_use]
     pub fn home(&self) -> Option<&CStr> {
         self.home.as_ref().and_then(Home::variable)
     }
 }
 
-/// What takes the privilege of the container's root: keyring, scheduling, personality, memory
-/// policy, working directory, umask, security labels, limits.
+/// Carries out the steps that require the privileges of the container's root: keyring, scheduling,
+/// personality, memory policy, working directory, umask, security labels, limits.
 ///
-/// Without no_new_privs a seccomp filter loads after this, while `CAP_SYS_ADMIN` is still there.
+/// Without no_new_privs the seccomp filter is loaded after this, while init still has
+/// `CAP_SYS_ADMIN`.
 ///
 /// # Errors
 ///
@@ -80,7 +83,7 @@ fn apply(step: &Confinement) -> Result<(), Failure> {
             coracle_sys::set_io_priority(priority.class, priority.level)
                 .map_err(in_call(Call::Ioprio))
         }
-        // The cgroup's CPUs are the ones that count, so that a refusal loses nothing.
+        // The cpuset cgroup limits the CPUs in any case, so an error changes nothing.
         Confinement::Affinity(Affinity::All) => {
             let _ = coracle_sys::set_affinity(&[u64::MAX; 128]);
             Ok(())
@@ -112,7 +115,7 @@ fn in_call(call: Call) -> impl FnOnce(Errno) -> Failure {
     move |errno| (call, errno)
 }
 
-/// Kernels without keys have nothing to share.
+/// Joins the container's session keyring. A kernel without keyrings (ENOSYS) has none to share.
 fn join_keyring(keyring: &SessionKeyring) -> Result<(), Failure> {
     let label = keyring
         .label
@@ -142,7 +145,8 @@ fn label_new_keys(label: &[u8]) -> Result<(), Failure> {
     procfs.write_self(c"attr/keycreate", label)
 }
 
-/// Through a procfs of our own: the container's may be the image's (CVE-2019-16884).
+/// Writes through a procfs that is mounted nowhere: the image may have put another file in place of
+/// the container's (CVE-2019-16884).
 fn write_label(label: &Label) -> Result<(), Failure> {
     let procfs = ProcFs::private().map_err(in_call(Call::Fsmount))?;
     match label {
@@ -162,9 +166,9 @@ fn attributes(scheduler: &Scheduler) -> SchedulerAttributes {
     attributes
 }
 
-/// Gives up the privilege of the container's root and looks up the program with what is left.
+/// Gives up the privileges of the container's root, and looks up the program as the process's user.
 ///
-/// With no_new_privs a seccomp filter loads after this, as the last step but the exec.
+/// With no_new_privs the seccomp filter is loaded after this, as the last step before execve(2).
 ///
 /// # Errors
 ///
@@ -174,30 +178,32 @@ pub fn become_user(plan: &Plan, confined: Confined) -> Result<Ready, Fault> {
         program: None,
         home: confined.home,
     };
-    for (step, descent) in (plan.first(Section::Descent)..).zip(&plan.descent) {
-        match descent {
-            Descent::Bounding { drop, .. } => drop
+    for (step, drop) in (plan.first(Section::PrivilegeDrop)..).zip(&plan.privilege_drop) {
+        match drop {
+            PrivilegeDrop::Bounding { drop, .. } => drop
                 .iter()
                 .try_for_each(|number| coracle_sys::drop_bounding(*number))
                 .map_err(Call::Prctl.at(step))?,
-            Descent::Identity(identity) => change_identity(identity, step)?,
-            Descent::Capabilities(sets) => {
+            PrivilegeDrop::Identity(identity) => change_identity(identity, step)?,
+            PrivilegeDrop::Capabilities(sets) => {
                 coracle_sys::capset(&sets.into()).map_err(Call::Capset.at(step))?;
             }
-            Descent::Ambient { raise, .. } => raise_ambient(raise).map_err(Call::Prctl.at(step))?,
-            Descent::ParentDeathSignal => {
+            PrivilegeDrop::Ambient { raise, .. } => {
+                raise_ambient(raise).map_err(Call::Prctl.at(step))?
+            }
+            PrivilegeDrop::ParentDeathSignal => {
                 prctl::set_pdeathsig(None).map_err(Call::Prctl.at(step))?;
             }
-            Descent::WorkingDirectoryAgain => {
+            PrivilegeDrop::WorkingDirectoryAgain => {
                 if confined.entered == Entered::Denied {
                     working_directory::enter_as_user(&plan.cwd, step)?;
                 }
             }
-            Descent::Lookup => ready.program = lookup::find(&plan.program, step)?,
-            Descent::Reachable => {
+            PrivilegeDrop::Lookup => ready.program = lookup::find(&plan.program, step)?,
+            PrivilegeDrop::Dumpable => {
                 prctl::set_dumpable(true).map_err(Call::Prctl.at(step))?;
             }
-            Descent::NoNewPrivileges => {
+            PrivilegeDrop::NoNewPrivileges => {
                 prctl::set_no_new_privs().map_err(Call::Prctl.at(step))?;
             }
         }
@@ -206,19 +212,21 @@ pub fn become_user(plan: &Plan, confined: Confined) -> Result<Ready, Fault> {
 }
 
 fn change_identity(identity: &Identity, step: u32) -> Result<(), Fault> {
-    // Or the permitted set would go with uid 0; the exec takes the flag back.
+    // Otherwise the kernel would clear the permitted set when uid 0 is left; execve(2) clears the
+    // flag.
     coracle_sys::set_keep_capabilities(KeepCapabilities::Keep).map_err(Call::Prctl.at(step))?;
     if let Some(groups) = &identity.groups {
         coracle_sys::setgroups(groups).map_err(Call::Setgroups.at(step))?;
     }
     coracle_sys::setresgid(identity.gid).map_err(Call::Setgid.at(step))?;
     coracle_sys::setresuid(identity.uid).map_err(Call::Setuid.at(step))?;
-    // The change put fs.suid_dumpable in force, and where that is 1 others of the user could now
-    // trace us with all that we still hold (CVE-2016-9962).
+    // A change of ids sets the dumpable flag to fs.suid_dumpable. If that is 1, other processes of
+    // the user could trace init, which still has descriptors of the host (CVE-2016-9962).
     prctl::set_dumpable(false).map_err(Call::Prctl.at(step))
 }
 
-/// The caller's own go; of the config's the kernel may refuse one by its securebits.
+/// Replaces the caller's ambient capabilities by the config's. An error is ignored: the securebits
+/// may forbid it (capabilities(7)).
 fn raise_ambient(numbers: &[u8]) -> nix::Result<()> {
     coracle_sys::ambient_clear()?;
     for number in numbers {

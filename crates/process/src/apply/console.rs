@@ -1,12 +1,13 @@
 //! Session, terminal and standard streams: config.md § Process, `terminal`.
 
+use super::root::open_root;
 use crate::plan::explain::Check;
 use crate::plan::steps::{Plan, Section};
 use crate::plan::steps::{StreamSource, Streams};
 use coracle_bundle::ConsoleSize;
 use coracle_sys::{
-    AT_FDCWD, Call, DEVPTS_MAGIC, Fault, STDERR, STDIN, STDOUT, WindowSize, file_system_magic,
-    open_beneath, open_in_root, pty_peer, set_controlling_terminal, set_window_size, unlock_pty,
+    Call, DEVPTS_MAGIC, Fault, STDERR, STDIN, STDOUT, WindowSize, file_system_magic, open_beneath,
+    open_in_root, pty_peer, set_controlling_terminal, set_window_size, unlock_pty,
 };
 use nix::fcntl::{OFlag, ResolveFlag};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, major, minor};
@@ -17,21 +18,21 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 const NULL: (u64, u64) = (1, 3);
 const PTMX: (u64, u64) = (5, 2);
 
-/// A terminal of the container. Descriptors 0 to 2 are copies of the slave.
+/// A new pseudo-terminal of the container. Descriptors 0 to 2 are copies of the slave.
 #[derive(Debug)]
 pub struct Console {
-    /// The end that the runtime gets.
+    /// The end for the runtime.
     pub master: OwnedFd,
-    /// The end that the process has; `/dev/console` shows it.
+    /// The end for the process, also bound to `/dev/console`.
     pub slave: OwnedFd,
 }
 
-/// Leaves the caller's session: its terminal would take characters from us as if they had been
-/// typed (CVE-2017-5226).
+/// Leaves the caller's session. In it the container could push characters into the caller's
+/// terminal by TIOCSTI as if they had been typed (CVE-2017-5226).
 ///
 /// # Errors
 ///
-/// The kernel's, for a process that leads a group already.
+/// `EPERM` of setsid(2) for a process group leader.
 pub fn session(plan: &Plan) -> Result<(), Fault> {
     let step = plan.first(Section::Session);
     nix::unistd::setsid()
@@ -39,8 +40,8 @@ pub fn session(plan: &Plan) -> Result<(), Fault> {
         .map_err(Call::Setsid.at(step))
 }
 
-/// Opens a terminal where the config wants one, and makes descriptors 0 to 2 the process's own.
-/// After the change of the root and [`session`].
+/// Opens a terminal if the config has one, and gives descriptors 0 to 2 to the process's user. Call
+/// it after the change of the root and [`session`].
 ///
 /// # Errors
 ///
@@ -57,7 +58,8 @@ pub fn console(plan: &Plan) -> Result<Option<Console>, Fault> {
 fn open_terminal(window: Option<ConsoleSize>, uid: u32, step: u32) -> Result<Console, Fault> {
     let master = open_multiplexer(step)?;
     unlock_pty(master.as_fd()).map_err(Call::Ioctl.at(step))?;
-    // Not by the name /dev/pts/N, which is the image's to cover (CVE-2025-52565).
+    // By the master and not by the path /dev/pts/N, over which the container could have mounted
+    // (CVE-2025-52565).
     let slave = pty_peer(master.as_fd()).map_err(Call::Ioctl.at(step))?;
     if let Some(ConsoleSize { height, width }) = window {
         let size = WindowSize {
@@ -74,8 +76,8 @@ fn open_terminal(window: Option<ConsoleSize>, uid: u32, step: u32) -> Result<Con
     Ok(Console { master, slave })
 }
 
-/// `/dev/pts/ptmx` of the container's devpts. `/dev/ptmx` may be any inode of the image; below a
-/// directory that the kernel says is devpts, without crossing a mount, there are terminals only.
+/// Opens `/dev/pts/ptmx`. `/dev/ptmx` may be any file of the image. `/dev/pts` is verified to be a
+/// devpts, and below it, without crossing a mount, there are only terminals.
 fn open_multiplexer(step: u32) -> Result<OwnedFd, Fault> {
     let root = open_root().map_err(Call::Openat2.at(step))?;
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
@@ -98,22 +100,18 @@ fn open_multiplexer(step: u32) -> Result<OwnedFd, Fault> {
     }
 }
 
-fn open_root() -> nix::Result<OwnedFd> {
-    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
-    open_beneath(AT_FDCWD, c"/", flags, Mode::empty(), ResolveFlag::empty())
-}
-
 fn is_device(status: &FileStat, number: (u64, u64)) -> bool {
-    // A regular file has the number 0:0; only the type makes it a device.
+    // `st_rdev` only counts if the file is a device, so the type is checked first.
     let kind = SFlag::from_bits_truncate(status.st_mode) & SFlag::S_IFMT;
     kind == SFlag::S_IFCHR && (major(status.st_rdev), minor(status.st_rdev)) == number
 }
 
-/// The caller's streams: the host's null device becomes the container's, anything else the user's.
+/// Keeps the caller's streams: replaces the host's null device by the container's, and gives
+/// anything else to the process's user.
 fn inherit(uid: u32, step: u32) -> Result<(), Fault> {
     let mut null = None;
     for (number, stream) in [STDIN, STDOUT, STDERR].iter().enumerate() {
-        // Closed ones stay closed; the runtime has opened what its caller left out.
+        // A closed stream stays closed: the runtime has opened those that its caller left closed.
         let Ok(status) = fstat(stream) else { continue };
         if !is_device(&status, NULL) {
             hand_over(*stream, uid);
@@ -124,8 +122,8 @@ fn inherit(uid: u32, step: u32) -> Result<(), Fault> {
     Ok(())
 }
 
-/// The container's null device. `None`, which leaves the host's, where its `/dev/null` is anything
-/// else: opening a link, FIFO or other device of the image would do it a favour.
+/// Opens the container's null device. `None` if its `/dev/null` is anything else, and the host's
+/// stays: opening a link, FIFO or device chosen by the image could have side effects on the host.
 fn open_null() -> Option<OwnedFd> {
     let root = open_root().ok()?;
     let open = |flags| {
@@ -138,8 +136,8 @@ fn open_null() -> Option<OwnedFd> {
     open(OFlag::O_RDWR | OFlag::O_NOCTTY)
 }
 
-/// Lets the user open its streams again by `/dev/stdout`; the group stays. Without the right to
-/// give files away, or on what has no owner, it goes without.
+/// Makes the user owner of a stream, so that it can open `/dev/stdout`; the group stays. An error
+/// is ignored: the runtime may lack CAP_CHOWN, or the stream may have no owner.
 fn hand_over(stream: BorrowedFd, uid: u32) {
     let _ = fchown(stream, Some(Uid::from_raw(uid)), None);
 }

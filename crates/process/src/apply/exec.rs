@@ -1,4 +1,4 @@
-//! The last step.
+//! The last step: execve(2).
 
 use super::confinement::Ready;
 use super::lookup;
@@ -7,12 +7,12 @@ use crate::plan::steps::{Plan, Section};
 use coracle_sys::{Call, Fault, execve, execve_adding};
 use nix::errno::Errno;
 
-/// Becomes the program. Returns only when that fails.
+/// Executes the program. Returns only if that fails.
 ///
 /// # Errors
 ///
-/// `ENOENT` of [`Call::Exec`] when the program is there and its interpreter is not, `ENOEXEC` for
-/// a script without `#!` too: no shell is tried.
+/// `ENOENT` of [`Call::Exec`] if the program exists but its interpreter does not; `ENOEXEC` also
+/// for a script without `#!`, for which no shell is tried.
 #[must_use]
 pub fn exec(plan: &Plan, ready: &Ready) -> Fault {
     let step = plan.first(Section::Exec);
@@ -20,7 +20,7 @@ pub fn exec(plan: &Plan, ready: &Ready) -> Fault {
     let path = match &ready.program {
         Some(found) => found.path(),
         None if program.is_path() => program.name(),
-        // A config without process: it was created, and now it is started.
+        // The config has no `process`: such a container can be created, but not started.
         None => return Fault::new(step, Check::NoProgram),
     };
     let errno = match ready.home() {

@@ -1,27 +1,28 @@
 //! HOME from the container's `/etc/passwd`, on the stack.
 
-use coracle_sys::{AT_FDCWD, open_beneath, open_in_root};
-use nix::fcntl::{OFlag, ResolveFlag};
+use super::root::open_root;
+use coracle_sys::open_in_root;
+use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, SFlag, fstat};
 use std::ffi::CStr;
 use std::os::fd::{AsFd, OwnedFd};
 
-/// How much of the file is read. It is the image's, and may be as long as it likes.
+/// How much of the file is read, in bytes: the image may have one of any length.
 const MAX_PASSWD_BYTES: usize = 64 * 1024;
-/// PATH_MAX with the variable's name before it.
+/// `HOME=` and PATH_MAX, in bytes.
 const MAX_VARIABLE_BYTES: usize = NAME.len() + 4096;
 const NAME: &[u8] = b"HOME=";
 
-/// The variable `HOME=…` as the kernel takes it.
+/// The variable `HOME=…`, for execve(2).
 #[derive(Debug)]
 pub(crate) struct Home {
-    /// The text, and zeroes after it.
+    /// The variable, padded with zero bytes.
     bytes: [u8; MAX_VARIABLE_BYTES],
 }
 
 impl Home {
-    /// The home directory of `uid` by the first row of `/etc/passwd` that has its number; `/` if
-    /// there is none, or no file that can be read.
+    /// The home directory of `uid` from its first line in `/etc/passwd`; `/` if there is none, or
+    /// if the file cannot be read.
     pub(crate) fn of(uid: u32) -> Self {
         let mut home = Self {
             bytes: [0; MAX_VARIABLE_BYTES],
@@ -35,7 +36,7 @@ impl Home {
             _ => b"/",
         };
         let text = NAME.iter().chain(path);
-        // One byte stays zero: the NUL. `Field` holds less than there is room for.
+        // `Field` is shorter than the rest of `bytes`, so at least one zero byte terminates it.
         for (to, from) in home.bytes.iter_mut().zip(text) {
             *to = *from;
         }
@@ -48,22 +49,22 @@ impl Home {
     }
 }
 
-/// The file, if it is one: a device or a FIFO of the image is not opened for reading.
+/// Opens the file if it is regular: a device or a FIFO of the image must not be opened for reading.
 fn open_passwd() -> Option<OwnedFd> {
-    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
-    let root = open_beneath(AT_FDCWD, c"/", flags, Mode::empty(), ResolveFlag::empty()).ok()?;
+    let root = open_root().ok()?;
     let open = |flags| open_in_root(root.as_fd(), c"/etc/passwd", flags, Mode::empty()).ok();
     let seen = fstat(open(OFlag::O_PATH)?).ok()?;
     if SFlag::from_bits_truncate(seen.st_mode) & SFlag::S_IFMT != SFlag::S_IFREG {
         return None;
     }
-    // Without blocking, should somebody have swapped it since; then it is not used.
+    // O_NONBLOCK, since the file may have been replaced by a FIFO since. One that was replaced is
+    // not used.
     let file = open(OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY)?;
     let opened = fstat(&file).ok()?;
     ((seen.st_dev, seen.st_ino) == (opened.st_dev, opened.st_ino)).then_some(file)
 }
 
-/// `Some` once the row was found.
+/// Reads until the line is found; `None` if it is not.
 fn read(file: &OwnedFd, search: &mut Search) -> Option<()> {
     let mut buffer = [0; 4096];
     let mut rest = MAX_PASSWD_BYTES;
@@ -79,11 +80,11 @@ fn read(file: &OwnedFd, search: &mut Search) -> Option<()> {
             }
         }
     }
-    // The last row may lack its newline.
+    // The last line may lack its newline.
     (search.take(b'\n') == Row::Found).then_some(())
 }
 
-/// Looks for root's row in an image's `/etc/passwd`, for fuzzing.
+/// Looks for root's line in an image's `/etc/passwd`, for fuzzing.
 #[cfg(feature = "fuzzing")]
 pub fn find(passwd: &[u8]) {
     let mut search = Search::new(0);
@@ -101,7 +102,7 @@ enum Row {
 struct Search {
     uid: u32,
     field: usize,
-    /// The number in the third field; `None` if it is none.
+    /// The number in the third field; `None` if the field is not a number.
     number: Option<u32>,
     digits: usize,
     found: Field,
@@ -133,7 +134,7 @@ impl Search {
         Row::Going
     }
 
-    /// A row that stops before its sixth field says nothing about the home.
+    /// Whether the line so far is the wanted one. One without a sixth field has no home directory.
     fn is_wanted(&self) -> bool {
         self.field >= 5 && self.digits > 0 && self.number == Some(self.uid)
     }
@@ -144,7 +145,7 @@ fn append_digit(number: u32, byte: u8) -> Option<u32> {
     number.checked_mul(10)?.checked_add(digit)
 }
 
-/// A path that is shorter than PATH_MAX, or nothing.
+/// A path shorter than PATH_MAX; empty if it was too long or malformed.
 struct Field {
     bytes: [u8; 4095],
     length: usize,
@@ -160,7 +161,7 @@ impl Default for Field {
 }
 
 impl Field {
-    /// A byte too many, or a NUL that would cut the path, spoils the whole.
+    /// Adds a byte. A NUL byte, or one byte too many, makes the path invalid.
     fn push(&mut self, byte: u8) {
         match self.bytes.get_mut(self.length) {
             Some(place) if byte != 0 => {

@@ -1,4 +1,4 @@
-//! Where the program is: execvp(3) without the heap and without the exec.
+//! Finds the program as execvp(3) does, without the heap and without executing it.
 
 use crate::plan::environment::Program;
 use crate::plan::explain::Check;
@@ -10,16 +10,16 @@ use nix::sys::stat::{SFlag, fstatat};
 use nix::unistd::{AccessFlags, faccessat};
 use std::ffi::CStr;
 
-/// The file in a directory of PATH: a path on the stack.
+/// The path of a program found in a directory of PATH, on the stack.
 #[derive(Debug)]
 pub(crate) struct Found {
-    /// The text, and zeroes after it.
+    /// The path, padded with zero bytes.
     bytes: [u8; PATH_MAX],
 }
 
 impl Found {
-    /// As execvp(3) joins them: an empty entry is the working directory. `None` is longer than the
-    /// kernel takes.
+    /// Joins them as execvp(3) does: an empty entry is the working directory. `None` if the path is
+    /// longer than PATH_MAX.
     fn new(directory: &[u8], name: &CStr) -> Option<Self> {
         let directory = if directory.is_empty() {
             b"."
@@ -43,14 +43,15 @@ impl Found {
     }
 }
 
-/// The first file in PATH that the process's user may execute; `None` if `args[0]` is itself the
-/// path of one.
+/// Finds the first file in PATH that the process's user may execute. `None` if `args[0]` is itself
+/// a path, and that user may execute it.
 ///
-/// Run as that user, with its capabilities: root may be denied where the user is not (NFS).
+/// Call it as that user, with its capabilities: root may be denied access where the user is not
+/// (NFS with root squash).
 pub(crate) fn find(program: &Program, step: u32) -> Result<Option<Found>, Fault> {
     let name = program.name();
     if program.is_path() {
-        // The one file that was named: whatever is wrong with it is the answer.
+        // There is only this file to try, so its error is the result.
         return check(name).map(|()| None).map_err(Cause::at(step));
     }
     let mut best = missing(program);
@@ -60,7 +61,7 @@ pub(crate) fn find(program: &Program, step: u32) -> Result<Option<Found>, Fault>
     {
         match check(found.path()) {
             Ok(()) => return Ok(Some(found)),
-            // A file that is there but cannot be run says more than one that is not.
+            // A file that exists but cannot be executed explains more than one that does not exist.
             Err(cause) if is_refusal(cause) => best = cause,
             Err(_) => {}
         }
@@ -68,7 +69,7 @@ pub(crate) fn find(program: &Program, step: u32) -> Result<Option<Found>, Fault>
     Err(Fault::new(step, best))
 }
 
-/// What is wrong if there is no such program.
+/// The cause of a failure if the program does not exist.
 pub(crate) fn missing(program: &Program) -> Cause {
     match program.is_path() {
         true => Cause::Call(Call::Stat, Errno::ENOENT),
@@ -80,10 +81,10 @@ fn is_refusal(cause: Cause) -> bool {
     matches!(cause, Cause::Call(_, Errno::EACCES)) || cause == Check::NotRegular.into()
 }
 
-/// Whether execve(2) would take this file: a regular one that the caller may execute.
+/// Whether execve(2) would accept this file: a regular file that the caller may execute.
 fn check(path: &CStr) -> Result<(), Cause> {
     match look(path) {
-        // A seccomp filter denies these calls: execve(2) itself reports what is wrong.
+        // A seccomp filter denies these calls; execve(2) will report what is wrong.
         Err(Cause::Call(_, Errno::EPERM | Errno::ENOSYS)) => Ok(()),
         answer => answer,
     }
@@ -100,7 +101,7 @@ fn look(path: &CStr) -> Result<(), Cause> {
     Ok(access.map_err(|errno| (Call::Access, errno))?)
 }
 
-/// Whether the file is there at all.
+/// Whether the file exists.
 pub(crate) fn exists(path: &CStr) -> bool {
     fstatat(AT_FDCWD, path, AtFlags::empty()).is_ok()
 }

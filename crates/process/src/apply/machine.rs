@@ -1,20 +1,20 @@
-//! Host name, domain name and sysctls, from within the container's namespaces.
+//! Sets host name, domain name and sysctls, in the container's namespaces.
 
 use super::working_directory;
 use crate::plan::steps::Setting;
 use crate::plan::steps::{Plan, Section};
 use coracle_sys::{Call, Cause, Fault, ProcFs};
 
-/// Sets what the container sees of its machine and makes a missing working directory. After the
-/// change of the root, before the root becomes read-only and paths are masked.
+/// Sets host name, domain name and sysctls, and makes a missing working directory. Call it after
+/// the change of the root, and before the root becomes read-only and paths are masked.
 ///
 /// # Errors
 ///
 /// The step that failed; see [`Plan::explain`].
 pub fn machine(plan: &Plan) -> Result<(), Fault> {
-    // A procfs without masks, which is gone before anything of the container runs. Only a procfs
-    // of our own will do: an image or a volume could put files of its own where the container's
-    // is (CVE-2019-16884, CVE-2025-52881).
+    // Sysctls are written through a new procfs that is mounted nowhere: the container's has masked
+    // paths, and an image or a volume could have other files in its place (CVE-2019-16884,
+    // CVE-2025-52881). It is closed before any program of the container runs.
     let mut procfs = None;
     for (step, setting) in (plan.first(Section::Machine)..).zip(&plan.machine) {
         match setting {

@@ -1,35 +1,36 @@
-//! The runtime's part: what a child gets by inheritance, and a look at joined namespaces.
+//! The runtime's part: settings that the child inherits, and checks of joined namespaces.
 
 use crate::Error;
 use crate::plan::describe::{limit_to, most};
 use crate::plan::steps::{Inheritance, Plan, Refusal, SeparateNamespace};
 use coracle_bundle::Rlimit;
+use coracle_text::io_errno;
 use nix::errno::Errno;
 use nix::sys::stat::stat;
 use std::io;
 
-/// The runtime is trusted with the host's own `/proc`, and so is the host with the runtime.
+/// In the host's own `/proc`, which is trusted.
 const OOM_SCORE_ADJ: &str = "/proc/self/oom_score_adj";
 
-/// What the runtime changed of itself for the child's sake.
+/// The runtime's own values that [`before_clone`] replaced, for [`after_clone`].
 ///
-/// There is no `Drop`: the child has a copy, and must keep what was set.
+/// There is no `Drop`: the child has a copy of this value as well, and must keep the new settings.
 #[derive(Debug, Default)]
 pub struct Before {
-    /// What the kernel refused and the config may go without.
+    /// Settings that the kernel refused and that the container can do without, one line each.
     pub warnings: Vec<String>,
     oom_score_adj: Option<String>,
     /// Resource, soft, hard.
     limits: Vec<(i32, u64, u64)>,
 }
 
-/// Sets on the runtime what the child is to inherit. Call it right before the clone, and
-/// [`after_clone`] right after, in the runtime alone.
+/// Sets on the runtime what the child must inherit. Call it right before the clone, and
+/// [`after_clone`] right after it, only in the runtime.
 ///
 /// # Errors
 ///
-/// A hard limit above what the runtime may give, an OOM score or a CPU set that the kernel
-/// refuses, and a setting whose joined namespace is the host's.
+/// The kernel refused a hard limit, an OOM score or a CPU set; or the config sets a host name or
+/// sysctl and joins the host's own namespace.
 pub fn before_clone(plan: &Plan) -> Result<Before, Error> {
     plan.separate.iter().try_for_each(check_separate)?;
     let mut before = Before::default();
@@ -64,9 +65,10 @@ fn prepare(plan: &Plan, before: &mut Before) -> Result<(), Error> {
     Ok(())
 }
 
-/// Takes back what [`before_clone`] set, except an affinity: the runtime only waits from here on.
+/// Restores what [`before_clone`] replaced, except the affinity: the runtime mostly waits from here
+/// on.
 ///
-/// A refusal is ignored: it has no consequence for the container.
+/// Errors are ignored, since they do not affect the container.
 pub fn after_clone(before: Before) {
     if let Some(value) = before.oom_score_adj {
         let _ = std::fs::write(OOM_SCORE_ADJ, value);
@@ -76,7 +78,8 @@ pub fn after_clone(before: Before) {
     }
 }
 
-/// A joined namespace may be the host's by another name.
+/// Refuses a joined namespace that is the host's own under another path: the setting would change
+/// the host.
 fn check_separate(namespace: &SeparateNamespace) -> Result<(), Error> {
     let SeparateNamespace {
         property,
@@ -101,7 +104,7 @@ fn set_oom_score_adj(value: i32, refusal: Refusal, before: &mut Before) -> Resul
         move |error: io::Error| Error::OomScoreAdj {
             value,
             what,
-            errno: of(&error),
+            errno: io_errno(&error),
         }
     };
     let old = std::fs::read_to_string(OOM_SCORE_ADJ).map_err(failed("read the runtime's own"))?;
@@ -110,7 +113,7 @@ fn set_oom_score_adj(value: i32, refusal: Refusal, before: &mut Before) -> Resul
     }
     match std::fs::write(OOM_SCORE_ADJ, value.to_string()) {
         Ok(()) => before.oom_score_adj = Some(old),
-        Err(error) if refusal == Refusal::Warned && is_refusal(of(&error)) => {
+        Err(error) if refusal == Refusal::Warned && is_refusal(io_errno(&error)) => {
             let old = old.trim();
             before.warnings.push(format!(
                 "process.oomScoreAdj: {value} is below what the runtime may set, {old} is kept"
@@ -121,15 +124,11 @@ fn set_oom_score_adj(value: i32, refusal: Refusal, before: &mut Before) -> Resul
     Ok(())
 }
 
-fn of(error: &io::Error) -> Errno {
-    Errno::from_raw(error.raw_os_error().unwrap_or_default())
-}
-
 fn is_refusal(errno: Errno) -> bool {
     matches!(errno, Errno::EACCES | Errno::EPERM)
 }
 
-/// Raises the runtime's own hard limit where the config's is higher, and returns the old values.
+/// Raises the runtime's own hard limit if the config's is higher, and returns the old values.
 fn raise(limit: &Rlimit) -> Result<Option<(i32, u64, u64)>, Error> {
     let Rlimit { resource, hard, .. } = *limit;
     let failed = |what: String| {

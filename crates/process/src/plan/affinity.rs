@@ -3,7 +3,7 @@
 use super::steps::{Affinity, Confinement, Cpus, Inheritance, Plan};
 use coracle_bundle::ExecCpuAffinity;
 
-/// Adds the affinities that only exec'd processes have: one before the cgroup is joined, one after.
+/// Adds the affinities of an `exec`: one before the cgroup is joined, one after.
 pub(super) fn of_exec(affinity: &ExecCpuAffinity, plan: &mut Plan) {
     if let Some(cpus) = &affinity.initial {
         plan.inheritance
@@ -19,7 +19,7 @@ pub(super) fn of_exec(affinity: &ExecCpuAffinity, plan: &mut Plan) {
 }
 
 impl Cpus {
-    /// The set of these numbers, which are sorted.
+    /// The set of these numbers, which must be sorted.
     pub(crate) fn new(numbers: &[u32]) -> Self {
         Self {
             list: list(numbers),
@@ -27,7 +27,7 @@ impl Cpus {
         }
     }
 
-    /// The numbers, and the mask as runc's log of `--debug` has it.
+    /// The numbers, and the mask in the form of runc's debug log, which tools match.
     pub(crate) fn describe(&self) -> String {
         let mut words = self.mask.iter().rev();
         let highest = words.next().copied().unwrap_or_default();

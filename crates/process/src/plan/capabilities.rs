@@ -1,10 +1,11 @@
-//! Capability sets: what of the config can be granted here (config.md § Linux Process).
+//! The configured capability sets, reduced to what the kernel will grant (config.md § Linux
+//! Process).
 
 use super::steps::Sets;
 use super::subject::Subject;
 use coracle_bundle::{CapabilitySet, capability_name};
 
-/// The config's sets after clipping.
+/// The configured sets after the reduction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Granted {
     pub(crate) bounding: CapabilitySet,
@@ -12,9 +13,11 @@ pub(crate) struct Granted {
     pub(crate) ambient: CapabilitySet,
 }
 
-/// The config's sets as far as the kernel will take them, and a warning for what was left out.
+/// Reduces the configured sets to what the kernel will grant, with a warning for each part that is
+/// left out.
 ///
-/// `capset(2)` refuses a set as a whole; the spec wants the rest granted and the caller warned.
+/// capset(2) fails as a whole if one capability is not available; the specification demands a
+/// warning and the rest.
 pub(crate) fn grant(subject: &Subject, warnings: &mut Vec<String>) -> Granted {
     let configured = subject.process.capabilities;
     let available = available(subject);
@@ -80,7 +83,7 @@ pub(crate) fn numbers(set: CapabilitySet) -> Vec<u8> {
     (0..64).filter(|number| set.0 >> number & 1 == 1).collect()
 }
 
-/// The capabilities that the process can be given at most.
+/// The capabilities that the process can have at most.
 pub(crate) fn available(subject: &Subject) -> u64 {
     let known = up_to(subject.host.last_capability);
     match subject.in_new_user_namespace() {
@@ -94,7 +97,7 @@ pub(crate) fn up_to(last: u8) -> u64 {
     u64::MAX >> 63u8.saturating_sub(last)
 }
 
-/// `cap_chown,cap_kill`, or `none`.
+/// The names in a set: `cap_chown,cap_kill`, or `none`.
 pub(crate) fn names(set: CapabilitySet) -> String {
     if set.0 == 0 {
         return "none".to_owned();

@@ -1,4 +1,4 @@
-//! What is done with the privilege of the container's root, before it is given up.
+//! Plans the steps that require the privileges of the container's root.
 
 use super::affinity::{list, mask};
 use super::describe::text;
@@ -8,19 +8,19 @@ use crate::Error;
 use coracle_bundle::Personality;
 use std::ffi::CString;
 
-/// When the config gives none. Engines start us with odd masks, so that theirs is no default.
+/// The umask if the config has none. The engine's is not inherited, since it is arbitrary.
 const UMASK: u32 = 0o022;
 
 /// The steps in order.
 ///
-/// Limits come last: a low `RLIMIT_NOFILE` would break the steps that open files. Labels are
-/// written before them but take effect at exec only.
+/// Limits come last: a low `RLIMIT_NOFILE` would make steps fail that open files. Labels are
+/// written before, and take effect at execve(2).
 pub(super) fn steps(subject: &Subject) -> Result<Vec<Confinement>, Error> {
     let process = subject.process;
     let linux = &subject.config.linux;
     let mut steps = Vec::new();
     steps.extend(keyring(subject));
-    // Before the scheduler: SCHED_DEADLINE is refused to a process on some of the CPUs only.
+    // Before the scheduler: SCHED_DEADLINE requires an affinity to all CPUs (sched(7)).
     steps.push(Confinement::Affinity(Affinity::All));
     steps.extend(process.scheduler.map(Confinement::Scheduler));
     steps.extend(process.io_priority.map(Confinement::IoPriority));
@@ -35,7 +35,7 @@ pub(super) fn steps(subject: &Subject) -> Result<Vec<Confinement>, Error> {
         });
     }
     steps.push(Confinement::WorkingDirectory);
-    // After the working directory, whose missing parts get mode 0755 whatever this mask says.
+    // After the working directory, whose missing parents get mode 0755 whatever the umask is.
     steps.push(Confinement::Umask(process.user.umask.unwrap_or(UMASK)));
     steps.extend(labels(subject)?.into_iter().map(Confinement::Label));
     steps.extend(process.rlimits.iter().cloned().map(Confinement::Limit));
@@ -57,10 +57,11 @@ fn keyring(subject: &Subject) -> Option<Confinement> {
     Some(Confinement::Keyring(SessionKeyring { name, label }))
 }
 
-/// The numbers count within the nodes that are allowed.
+/// The node numbers are relative to the allowed nodes (set_mempolicy(2)).
 const MPOL_F_RELATIVE_NODES: u32 = 1 << 14;
 
-/// The kernel leaves out what is not there, unless nothing would remain.
+/// Refuses nodes that are not online. The kernel would ignore them silently, as long as one node
+/// remains.
 fn check_nodes(policy: &coracle_bundle::MemoryPolicy, online: &[u32]) -> Result<(), Error> {
     let is_missing = |node: &&u32| !online.contains(node);
     match policy.nodes.iter().find(is_missing) {
@@ -88,7 +89,7 @@ fn personality(personality: Personality) -> Confinement {
     Confinement::Personality { name, domain }
 }
 
-/// An empty label asks for nothing: engines write one when labelling is off.
+/// The security labels. An empty label counts as none: engines write one if labelling is off.
 fn labels(subject: &Subject) -> Result<Vec<Label>, Error> {
     let mut labels = Vec::new();
     let process = subject.process;
@@ -124,7 +125,7 @@ fn labels(subject: &Subject) -> Result<Vec<Label>, Error> {
 fn apparmor(profile: &std::ffi::CStr) -> Label {
     let mut text = b"exec ".to_vec();
     text.extend_from_slice(profile.to_bytes());
-    // Taken from a C string, the text holds no NUL.
+    // Taken from a C string, so it holds no NUL.
     let text = CString::new(text).unwrap_or_default();
     Label::AppArmor {
         profile: profile.to_owned(),

@@ -2,8 +2,8 @@
 
 use super::capabilities::names;
 use super::steps::{
-    Affinity, Confinement, Descent, Identity, Inheritance, Label, Sets, Setting, StreamSource,
-    Streams,
+    Affinity, Confinement, Identity, Inheritance, Label, PrivilegeDrop, Sets, Setting,
+    StreamSource, Streams,
 };
 use coracle_bundle::{CapabilitySet, IoPriority, Rlimit, Scheduler};
 use std::ffi::CStr;
@@ -74,7 +74,7 @@ impl Confinement {
     }
 }
 
-impl Descent {
+impl PrivilegeDrop {
     pub(crate) fn describe(&self, cwd: &CStr) -> String {
         match self {
             Self::Bounding { keep, .. } => format!("bound capabilities to {}", names(*keep)),
@@ -86,7 +86,7 @@ impl Descent {
                 format!("change directory to {} if root could not", text(cwd))
             }
             Self::Lookup => "look up the program".to_owned(),
-            Self::Reachable => "let exec join before the start".to_owned(),
+            Self::Dumpable => "let exec join before the start".to_owned(),
             Self::NoNewPrivileges => "set no_new_privs".to_owned(),
         }
     }
@@ -125,7 +125,7 @@ pub(crate) fn limit_to(limit: &Rlimit) -> String {
     format!("{} to {}:{}", limit.name, amount(*soft), amount(*hard))
 }
 
-/// What bounds the limit for root, too.
+/// The sysctl that bounds the limit even for root.
 pub(crate) fn most(limit: &Rlimit) -> &'static str {
     match limit.name {
         "RLIMIT_NOFILE" => " (fs.nr_open is the most)",
@@ -176,7 +176,7 @@ fn describe_io_priority(priority: IoPriority) -> String {
     format!("set I/O priority {class} {}", priority.level)
 }
 
-/// A string of the config for people.
+/// A string of the config, as text for messages.
 pub(crate) fn text(string: &CStr) -> std::borrow::Cow<'_, str> {
     string.to_string_lossy()
 }

@@ -1,16 +1,17 @@
-//! Arguments, environment and the places where the program may be: config.md § Process.
+//! Arguments, environment and the directories in which the program is looked up: config.md §
+//! Process.
 
 use coracle_bundle::Process;
 use coracle_sys::StringArray;
 use coracle_text::DEFAULT_PATH;
 use std::ffi::{CStr, CString};
 
-/// What execve(2) takes.
+/// The arguments of execve(2).
 #[derive(Clone, Debug)]
 pub(crate) struct Program {
-    /// Empty when the config has no process.
+    /// Empty if the config has no process.
     pub(crate) args: StringArray,
-    /// Without HOME when init has to find it.
+    /// Without HOME if init has to look it up.
     pub(crate) env: StringArray,
     /// The value of PATH.
     path: Vec<u8>,
@@ -28,32 +29,32 @@ impl Program {
         }
     }
 
-    /// `args[0]` as given.
+    /// The configured `args[0]`.
     pub(crate) fn name(&self) -> &CStr {
         self.args.get(0).unwrap_or_default()
     }
 
-    /// Whether `args[0]` is a path, which execvp(3) takes as it stands.
+    /// Whether `args[0]` is a path, which is not looked up in PATH.
     pub(crate) fn is_path(&self) -> bool {
         self.name().to_bytes().contains(&b'/')
     }
 
-    /// The entries of PATH in order; an empty name is in none. With the name at the end of each
-    /// they could take PATH times `args[0]` bytes, so that init joins them one at a time.
+    /// The entries of PATH in order; none for an empty name. Init joins them with the name one at a
+    /// time: a list of all joined paths could need the length of PATH times that of `args[0]`.
     pub(crate) fn directories(&self) -> impl Iterator<Item = &[u8]> {
         let entries = self.path.split(|byte| *byte == b':');
         entries.filter(|_| !self.name().is_empty())
     }
 }
 
-/// Whether HOME has to be found in the container's `/etc/passwd`: it is missing or empty.
+/// Whether HOME has to be looked up in the container's `/etc/passwd`, since it is missing or empty.
 pub(crate) fn lacks_home(env: &[CString], added: &[CString]) -> bool {
     let home = value(added, b"HOME").or_else(|| value(env, b"HOME"));
     home.is_none_or(<[u8]>::is_empty)
 }
 
-/// The config's variables with ours in place of those of the same name. An empty HOME is left out:
-/// it is replaced by one that init finds.
+/// The configured variables, with added ones in place of those of the same name. An empty HOME is
+/// left out, since init looks it up.
 fn environment(given: &[CString], added: &[CString]) -> Vec<CString> {
     let replaced = |variable: &CString| {
         let name = name(variable);

@@ -1,8 +1,8 @@
-//! From a step's number back to a sentence.
+//! Makes a sentence of a step's number and its cause.
 
 use super::describe::{limit_to, most, text};
 use super::steps::{
-    Confinement, Descent, Inheritance, Label, Plan, Section, Setting, StreamSource, Sysctl,
+    Confinement, Inheritance, Label, Plan, PrivilegeDrop, Section, Setting, StreamSource, Sysctl,
 };
 use crate::Error;
 use coracle_sys::{Call, Cause, Fault};
@@ -11,30 +11,30 @@ use nix::errno::Errno;
 use std::ffi::CStr;
 
 coracle_text::checks! {
-    /// CVE-2024-21626: a working directory through a descriptor leads out of the root.
+    /// A working directory entered through a descriptor leads out of the root (CVE-2024-21626).
     OutsideRoot = "is not below the root: possible container breakout",
     NotDevpts = "/dev/pts is not a devpts of the container",
     NotMultiplexer = "/dev/pts/ptmx is not the device 5:2",
     NotInPath = "executable file not found in $PATH",
     IsDirectory = "permission denied (is a directory)",
-    /// A FIFO, say, which execve(2) answers in the same way.
+    /// For example a FIFO, for which execve(2) fails with the same error.
     NotRegular = "permission denied",
     NoProgram = "there is nothing to start",
 }
 
-/// One step, found again by its number.
+/// One step of any section.
 enum Step<'a> {
     Inheritance(&'a Inheritance),
     Setting(&'a Setting),
     Session,
     Streams,
     Confinement(&'a Confinement),
-    Descent(&'a Descent),
+    PrivilegeDrop(&'a PrivilegeDrop),
     Exec,
 }
 
 impl Plan {
-    /// What a step does, in a line: `set hostname web1`.
+    /// What a step does, in one line: `set hostname web1`.
     #[must_use]
     pub fn describe(&self, step: u32) -> String {
         let cwd = &self.cwd.path;
@@ -45,25 +45,29 @@ impl Plan {
             Some(Step::Session) => "start a new session".to_owned(),
             Some(Step::Streams) => self.streams.describe(),
             Some(Step::Confinement(step)) => step.describe(cwd),
-            Some(Step::Descent(Descent::Lookup)) => format!("look up {}", self.quoted_name()),
-            Some(Step::Descent(step)) => step.describe(cwd),
+            Some(Step::PrivilegeDrop(PrivilegeDrop::Lookup)) => {
+                format!("look up {}", self.quoted_name())
+            }
+            Some(Step::PrivilegeDrop(step)) => step.describe(cwd),
             Some(Step::Exec) => self.describe_exec(),
         }
     }
 
-    /// Why a step failed, in a line.
+    /// Why a step failed, in one line.
     ///
-    /// Engines match the sentences about `args[0]` to know "not found" (127) from "not permitted"
-    /// (126), so that nothing stands before them.
+    /// Engines match the sentences about `args[0]` to choose exit code 127 (not found) or 126 (not
+    /// permitted), so these sentences have no prefix.
     #[must_use]
     pub fn explain(&self, fault: &Fault) -> String {
         let cause = match self.step(fault.step) {
-            Some(Step::Descent(Descent::Lookup) | Step::Exec) => return self.explain_exec(fault),
+            Some(Step::PrivilegeDrop(PrivilegeDrop::Lookup) | Step::Exec) => {
+                return self.explain_exec(fault);
+            }
             Some(Step::Setting(Setting::Sysctl(sysctl))) => sysctl_cause(sysctl, fault),
             Some(Step::Setting(Setting::WorkingDirectory)) => self.directory_cause(fault),
             Some(Step::Streams) => self.streams_cause(fault),
             Some(Step::Confinement(step)) => self.confinement_cause(step, fault),
-            Some(Step::Descent(step)) => self.descent_cause(step, fault),
+            Some(Step::PrivilegeDrop(step)) => self.privilege_drop_cause(step, fault),
             _ => None,
         };
         cause.unwrap_or_else(|| {
@@ -79,7 +83,7 @@ impl Plan {
         let inheritance = within(Section::Inheritance).and_then(|at| self.inheritance.get(at));
         let setting = || self.machine.get(within(Section::Machine)?);
         let confinement = || self.confinement.get(within(Section::Confinement)?);
-        let descent = || self.descent.get(within(Section::Descent)?);
+        let privilege_drop = || self.privilege_drop.get(within(Section::PrivilegeDrop)?);
         let single = |section: Section| (within(section) == Some(0)).then_some(());
         inheritance
             .map(Step::Inheritance)
@@ -87,7 +91,7 @@ impl Plan {
             .or_else(|| single(Section::Session).map(|()| Step::Session))
             .or_else(|| single(Section::Streams).map(|()| Step::Streams))
             .or_else(|| confinement().map(Step::Confinement))
-            .or_else(|| descent().map(Step::Descent))
+            .or_else(|| privilege_drop().map(Step::PrivilegeDrop))
             .or_else(|| single(Section::Exec).map(|()| Step::Exec))
     }
 
@@ -181,10 +185,10 @@ impl Plan {
         Some(format!("{what}: {cause}: {}", errno_text(errno)))
     }
 
-    fn descent_cause(&self, step: &Descent, fault: &Fault) -> Option<String> {
-        let Descent::Identity(identity) = step else {
+    fn privilege_drop_cause(&self, step: &PrivilegeDrop, fault: &Fault) -> Option<String> {
+        let PrivilegeDrop::Identity(identity) = step else {
             return match step {
-                Descent::WorkingDirectoryAgain => self.directory_cause(fault),
+                PrivilegeDrop::WorkingDirectoryAgain => self.directory_cause(fault),
                 _ => None,
             };
         };
@@ -226,7 +230,8 @@ impl Plan {
     }
 }
 
-/// Engines look for the file in backquotes to find that a security label was the cause.
+/// The cause of a label's failure. Engines match the file in backquotes to find that a security
+/// label was the cause.
 fn label_cause(label: &Label, what: &str, call: Call, errno: Errno) -> String {
     let file = match label {
         Label::AppArmor { .. } => "attr/apparmor/exec",
@@ -264,8 +269,8 @@ fn sysctl_cause(sysctl: &Sysctl, fault: &Fault) -> Option<String> {
         errno_text(errno)
     ))
 }
-/// Why `program`, the process's `args[0]`, could not be found or executed. The texts are those that
-/// engines look for.
+/// Why `program`, the process's `args[0]`, could not be found or executed. Engines match these
+/// texts.
 #[must_use]
 pub fn explain_exec(program: &CStr, fault: &Fault) -> String {
     let cause = match fault.cause {

@@ -8,7 +8,8 @@ use coracle_host::Host;
 use std::path::Path;
 use std::sync::LazyLock;
 
-/// A config of all new namespaces but the user's, whose `process` and `linux` get these members.
+/// A config with all new namespaces but the user namespace, and these members in `process` and
+/// `linux`.
 pub(crate) fn config(process: &str, linux: &str) -> Config {
     let text = format!(
         r#"{{
@@ -27,7 +28,7 @@ pub(crate) fn config(process: &str, linux: &str) -> Config {
     coracle_bundle::parse(Path::new("/bundle"), text.as_bytes()).expect("a valid config")
 }
 
-/// The same in a user namespace that maps the first thousand ids.
+/// As [`config`], with a user namespace that maps the first thousand ids.
 pub(crate) fn config_in_user_namespace(process: &str) -> Config {
     let mut config = config(process, "");
     let mapping = coracle_bundle::IdMapping {
@@ -41,7 +42,7 @@ pub(crate) fn config_in_user_namespace(process: &str) -> Config {
     config
 }
 
-/// No wishes of the command line.
+/// Options without anything from the command line.
 pub(crate) fn options() -> Options<'static> {
     static ID: LazyLock<ContainerId> =
         LazyLock::new(|| ContainerId::parse("web1").expect("a valid id"));
@@ -54,7 +55,7 @@ pub(crate) fn options() -> Options<'static> {
     }
 }
 
-/// What [`plan`] says: the steps and warnings, or the error.
+/// The steps and warnings of [`plan`], or its error.
 pub(crate) fn planned(config: &Config, host: &Host, options: &Options) -> String {
     match plan(config, host, options) {
         Ok(plan) => text(&plan),

@@ -1,70 +1,76 @@
-//! From the container's root down to the process's user: config.md § User, § Linux Process.
+//! Plans the change from the container's root to the process's user: config.md § User, § Linux
+//! Process.
 
 use super::capabilities::{self, grant, names, numbers};
-use super::steps::{Descent, Identity};
+use super::steps::{Identity, PrivilegeDrop};
 use super::subject::{GroupsControl, Subject};
 use crate::Error;
 use coracle_bundle::{CapabilitySet, Namespace};
 use coracle_sys::Capability;
 
-/// The steps in order. A seccomp filter loads before them when no_new_privs is not set, since that
-/// takes CAP_SYS_ADMIN, and after them when it is.
-pub(super) fn descent(
+/// The steps in order. The seccomp filter is loaded after them with no_new_privs, and before them
+/// otherwise, since that requires CAP_SYS_ADMIN.
+pub(super) fn privilege_drop(
     subject: &Subject,
     warnings: &mut Vec<String>,
-) -> Result<Vec<Descent>, Error> {
+) -> Result<Vec<PrivilegeDrop>, Error> {
     let granted = grant(subject, warnings);
     let mut steps = Vec::new();
     steps.extend(bounding(subject, granted.bounding, warnings));
-    steps.push(Descent::Identity(identity(subject)?));
-    steps.push(Descent::ParentDeathSignal);
-    steps.push(Descent::Capabilities(granted.sets));
+    steps.push(PrivilegeDrop::Identity(identity(subject)?));
+    steps.push(PrivilegeDrop::ParentDeathSignal);
+    steps.push(PrivilegeDrop::Capabilities(granted.sets));
     let (raise, keep) = (numbers(granted.ambient), granted.ambient);
-    steps.push(Descent::Ambient { raise, keep });
-    steps.push(Descent::WorkingDirectoryAgain);
-    // Without a program the container can be created; only its start fails.
+    steps.push(PrivilegeDrop::Ambient { raise, keep });
+    steps.push(PrivilegeDrop::WorkingDirectoryAgain);
+    // Without a program a container can be created; only its start fails.
     if !subject.process.args.is_empty() {
-        steps.push(Descent::Lookup);
+        steps.push(PrivilegeDrop::Lookup);
     }
     if subject.process.no_new_privileges {
-        steps.push(Descent::NoNewPrivileges);
+        steps.push(PrivilegeDrop::NoNewPrivileges);
     }
     Ok(steps)
 }
 
-/// Makes the container's first process dumpable where an `exec` by this caller could not join it
-/// otherwise: until it executes its memory belongs to the runtime's user namespace, and only
-/// `CAP_SYS_PTRACE` there would do (`__ptrace_may_access` of the kernel). Whoever owns the user
-/// namespace has every right to what runs in it.
-pub(super) fn let_exec_join(subject: &Subject, steps: &mut Vec<Descent>) {
-    if !is_out_of_reach(subject) {
+/// Makes init dumpable if `exec` could not join it otherwise. Until init executes the program, its
+/// memory belongs to the runtime's user namespace, so that entering its namespaces requires
+/// `CAP_SYS_PTRACE` there (`__ptrace_may_access` of the kernel). Dumpable, init can be traced by
+/// its owner, who owns the container's user namespace and has all rights over its processes anyway.
+pub(super) fn let_exec_join(subject: &Subject, steps: &mut Vec<PrivilegeDrop>) {
+    if !exec_cannot_join(subject) {
         return;
     }
     let last = steps
         .last()
-        .is_some_and(|step| matches!(step, Descent::NoNewPrivileges));
+        .is_some_and(|step| matches!(step, PrivilegeDrop::NoNewPrivileges));
     steps.insert(
         steps.len().saturating_sub(usize::from(last)),
-        Descent::Reachable,
+        PrivilegeDrop::Dumpable,
     );
 }
 
-/// In a pid namespace that is joined there are processes of others, which have no such right.
-fn is_out_of_reach(subject: &Subject) -> bool {
+/// Whether `exec` by this caller could not join init. In a joined pid namespace, init stays
+/// protected: other processes there must not trace it.
+fn exec_cannot_join(subject: &Subject) -> bool {
     subject.in_new_user_namespace()
         && !matches!(subject.config.linux.namespaces.pid, Namespace::Join { .. })
         && !subject.host.has(Capability::SysPtrace)
 }
 
-fn bounding(subject: &Subject, keep: CapabilitySet, warnings: &mut Vec<String>) -> Option<Descent> {
+fn bounding(
+    subject: &Subject,
+    keep: CapabilitySet,
+    warnings: &mut Vec<String>,
+) -> Option<PrivilegeDrop> {
     let available = capabilities::available(subject);
-    // Also those that the runtime does not have itself: the bounding set may hold them still.
+    // Also drops those that the runtime does not have: they may still be in its bounding set.
     let drop = CapabilitySet(capabilities::up_to(subject.host.last_capability) & !keep.0);
     if drop.0 == 0 {
         return None;
     }
     if Capability::Setpcap.is_in(available) {
-        return Some(Descent::Bounding {
+        return Some(PrivilegeDrop::Bounding {
             drop: numbers(drop),
             keep,
         });
@@ -85,8 +91,8 @@ fn identity(subject: &Subject) -> Result<Identity, Error> {
     })
 }
 
-/// The list to set: exactly the config's, also when empty, so that the caller's groups are gone
-/// (CVE-2022-36109 was a group too few, but one too many opens the host's files).
+/// The supplementary groups to set: exactly the config's, even if it has none, so that the process
+/// does not keep the caller's groups and their access to the host's files.
 fn groups(subject: &Subject) -> Result<Option<Vec<u32>>, Error> {
     if subject.config.keeps_groups() {
         return Ok(None);

@@ -1,4 +1,4 @@
-//! The plan of one process and its steps: plain data.
+//! The plan of one process and its steps.
 
 use super::environment::Program;
 use super::working_directory::WorkingDirectory;
@@ -6,10 +6,10 @@ use coracle_bundle::{CapabilitySet, ConsoleSize, IoPriority, Rlimit, Scheduler};
 use std::ffi::{CStr, CString};
 use std::path::PathBuf;
 
-/// What the runtime sets on itself before the clone, so that the child inherits it.
+/// A setting that the runtime makes on itself before the clone, so that the child inherits it.
 ///
-/// The child could not do it: in a new user namespace it may neither raise a hard limit nor lower
-/// its OOM score, and once it is non-dumpable its own `/proc` files belong to the host's root.
+/// The child could not make it: in a new user namespace it may neither raise a hard limit nor lower
+/// its OOM score, and while it is not dumpable its own `/proc` files belong to the host's root.
 #[derive(Clone, Debug)]
 pub(crate) enum Inheritance {
     OomScoreAdj { value: i32, refusal: Refusal },
@@ -17,39 +17,39 @@ pub(crate) enum Inheritance {
     Affinity(Cpus),
 }
 
-/// What to make of the kernel's refusal of a step.
+/// Whether the kernel's refusal of a setting is an error or a warning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
     Fatal,
     Warned,
 }
 
-/// A setting of the machine that the container sees.
+/// A setting of the container's UTS namespace or a sysctl, or the working directory.
 #[derive(Clone, Debug)]
 pub(crate) enum Setting {
     Hostname(CString),
     Domainname(CString),
     Sysctl(Sysctl),
-    /// The directories that are missing of `process.cwd`.
+    /// Makes the missing directories of `process.cwd`.
     WorkingDirectory,
 }
 
 /// One file below `/proc/sys`.
 #[derive(Clone, Debug)]
 pub(crate) struct Sysctl {
-    /// As given.
+    /// The configured key.
     pub(crate) key: String,
-    /// Below procfs: `sys/net/ipv4/ip_forward`.
+    /// The path in procfs: `sys/net/ipv4/ip_forward`.
     pub(crate) path: CString,
-    /// Verbatim.
+    /// The configured value.
     pub(crate) value: String,
 }
 
-/// Where the process's standard streams come from.
+/// The process's standard streams.
 #[derive(Clone, Debug)]
 pub(crate) struct Streams {
     pub(crate) source: StreamSource,
-    /// Who owns them afterwards.
+    /// Their owner afterwards.
     pub(crate) uid: u32,
 }
 
@@ -61,7 +61,7 @@ pub(crate) enum StreamSource {
     Terminal { window: Option<ConsoleSize> },
 }
 
-/// A step that is taken with the privilege of the container's root.
+/// A step that requires the privileges of the container's root.
 #[derive(Clone, Debug)]
 pub(crate) enum Confinement {
     Keyring(SessionKeyring),
@@ -87,12 +87,13 @@ pub(crate) struct SessionKeyring {
 
 #[derive(Clone, Debug)]
 pub(crate) enum Affinity {
-    /// Whatever the cgroup allows. Kernels since 6.2 remember an older, narrower mask.
+    /// All CPUs that the cgroup allows. Since kernel 6.2, a narrower mask set by the caller would
+    /// otherwise stay in force.
     All,
     Cpus(Cpus),
 }
 
-/// A CPU set: the mask for the kernel, the numbers for people.
+/// A CPU set: the mask for the kernel, the list for messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Cpus {
     pub(crate) list: String,
@@ -121,9 +122,9 @@ pub(crate) enum Label {
     },
 }
 
-/// A step on the way from the container's root to the process's user.
+/// A step of the change from the container's root to the process's user.
 #[derive(Clone, Debug)]
-pub(crate) enum Descent {
+pub(crate) enum PrivilegeDrop {
     /// Capabilities to take out of the bounding set, and those that stay.
     Bounding {
         drop: Vec<u8>,
@@ -135,13 +136,13 @@ pub(crate) enum Descent {
         raise: Vec<u8>,
         keep: CapabilitySet,
     },
-    /// It made init end with the runtime, which the process outlives.
+    /// Clears the parent-death signal, since the process outlives the runtime.
     ParentDeathSignal,
     WorkingDirectoryAgain,
     Lookup,
-    /// Dumpable again, for the caller's `exec` before the start: nothing of the host is held any
-    /// more.
-    Reachable,
+    /// Makes init dumpable, so that `exec` can join it before the start. Init has no descriptor of
+    /// the host any more.
+    Dumpable,
     NoNewPrivileges,
 }
 
@@ -149,11 +150,11 @@ pub(crate) enum Descent {
 pub(crate) struct Identity {
     pub(crate) uid: u32,
     pub(crate) gid: u32,
-    /// `None`: the caller's groups stay.
+    /// The supplementary groups; `None` keeps the caller's.
     pub(crate) groups: Option<Vec<u32>>,
 }
 
-/// What capset(2) takes.
+/// The arguments of capset(2).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Sets {
     pub(crate) effective: CapabilitySet,
@@ -161,24 +162,24 @@ pub(crate) struct Sets {
     pub(crate) inheritable: CapabilitySet,
 }
 
-/// All that happens to one process, in order.
+/// All steps for one process, in order.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// What cannot be granted on this host, one line each.
+    /// Settings that this host cannot grant, one line each.
     pub warnings: Vec<String>,
     pub(crate) inheritance: Vec<Inheritance>,
-    /// Joined namespaces that must not turn out to be the host's.
+    /// Joined namespaces that must not be the host's.
     pub(crate) separate: Vec<SeparateNamespace>,
     pub(crate) machine: Vec<Setting>,
     pub(crate) streams: Streams,
     pub(crate) confinement: Vec<Confinement>,
-    pub(crate) descent: Vec<Descent>,
+    pub(crate) privilege_drop: Vec<PrivilegeDrop>,
     pub(crate) cwd: WorkingDirectory,
     pub(crate) program: Program,
     pub(crate) preserved_fds: u32,
 }
 
-/// A namespace joined by path, of which a setting says that it is not the host's.
+/// A namespace joined by path, which must not be the host's because of a setting.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SeparateNamespace {
     /// JSON path of the setting.
@@ -188,7 +189,7 @@ pub(crate) struct SeparateNamespace {
     pub(crate) host: (u64, u64),
 }
 
-/// The parts of a plan that number their steps, in order.
+/// The parts of a plan, in order. Steps are numbered through all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Section {
     Inheritance,
@@ -196,33 +197,32 @@ pub(crate) enum Section {
     Session,
     Streams,
     Confinement,
-    Descent,
+    PrivilegeDrop,
     Exec,
 }
 
 impl Plan {
-    /// How many steps there are, the runtime's own before the clone included.
+    /// The number of steps, including the runtime's before the clone.
     #[must_use]
     pub fn steps(&self) -> u32 {
         self.first(Section::Exec).saturating_add(1)
     }
 
-    /// The program's environment, without a HOME that init has to find.
+    /// The program's environment, without a HOME that init has to look up.
     pub fn environment(&self) -> impl Iterator<Item = &CStr> {
         self.program.env.iter()
     }
 
-    /// The steps that init carries out between its new root and the last touches to it, and the
-    /// last step, which executes the program: between them and beside them is what others do.
+    /// The steps of [`crate::machine`].
     #[must_use]
     pub fn machine_steps(&self) -> std::ops::Range<u32> {
         self.first(Section::Machine)..self.first(Section::Session)
     }
 
-    /// The steps of [`crate::become_user`]: a seccomp filter loads before or after them.
+    /// The steps of [`crate::become_user`]. The seccomp filter is loaded before or after them.
     #[must_use]
-    pub fn descent_steps(&self) -> std::ops::Range<u32> {
-        self.first(Section::Descent)..self.first(Section::Exec)
+    pub fn privilege_drop_steps(&self) -> std::ops::Range<u32> {
+        self.first(Section::PrivilegeDrop)..self.first(Section::Exec)
     }
 
     /// The number of a section's first step.
@@ -233,7 +233,7 @@ impl Plan {
             (Section::Session, 1),
             (Section::Streams, 1),
             (Section::Confinement, self.confinement.len()),
-            (Section::Descent, self.descent.len()),
+            (Section::PrivilegeDrop, self.privilege_drop.len()),
         ];
         let before = lengths.iter().take_while(|(each, _)| *each != section);
         let steps: usize = before.map(|(_, length)| length).sum();

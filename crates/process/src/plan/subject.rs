@@ -1,25 +1,25 @@
-//! What the planner is given: the process, the config around it, the host, and the options.
+//! The planner's input: the process, the config, the host, and the options.
 
 use coracle_bundle::{Config, ContainerId, Namespace, Process};
 use coracle_host::Host;
 use std::ffi::CString;
 
-/// What the command line and the caller's own state add to the config.
+/// Input from the command line and the caller's environment.
 #[derive(Clone, Copy, Debug)]
 pub struct Options<'a> {
     /// The container's id; its session keyring is called `_ses.<id>`.
     pub id: &'a ContainerId,
     /// Whether the process gets a session keyring of its own.
     pub keyring: Keyring,
-    /// Whether the process's user namespace lets `setgroups(2)` through.
+    /// Whether `setgroups(2)` is allowed in the process's user namespace.
     pub groups: GroupsControl,
-    /// Variables of ours such as `LISTEN_FDS=1`; each replaces one of the same name.
+    /// Variables that the runtime adds, such as `LISTEN_FDS=1`; each replaces one of the same name.
     pub environment: &'a [CString],
-    /// How many descriptors after 2 stay open for the process.
+    /// The number of descriptors from 3 on that stay open for the process.
     pub preserved_fds: u32,
 }
 
-/// Which session keyring the process runs with.
+/// The session keyring of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Keyring {
     /// A keyring named after the container.
@@ -28,11 +28,12 @@ pub enum Keyring {
     Inherited,
 }
 
-/// What `/proc/PID/setgroups` of the container's user namespace says.
+/// Whether setgroups(2) is allowed in the container's user namespace: `/proc/PID/setgroups`,
+/// user_namespaces(7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GroupsControl {
-    /// It is seen inside, where the groups that may be dropped are gone already: groups of the
-    /// config are set, and may be refused.
+    /// Not known, since the namespace is joined: groups of the config are set, which may fail, and
+    /// without any none are dropped.
     Unknown,
     /// `allow`: the groups become exactly those of the config.
     Allowed,
@@ -40,7 +41,7 @@ pub enum GroupsControl {
     Denied,
 }
 
-/// What all parts of the planner read.
+/// The input of all parts of the planner.
 pub(crate) struct Subject<'a> {
     pub(crate) process: &'a Process,
     pub(crate) config: &'a Config,
@@ -49,8 +50,8 @@ pub(crate) struct Subject<'a> {
 }
 
 impl Subject<'_> {
-    /// The process runs in a user namespace other than the runtime's, where its root has every
-    /// capability (credentials after `CLONE_NEWUSER` and after `setns`).
+    /// Whether the process runs in a user namespace other than the runtime's, where init has every
+    /// capability after `CLONE_NEWUSER` or `setns` (user_namespaces(7)).
     pub(crate) fn in_new_user_namespace(&self) -> bool {
         self.config.linux.namespaces.user != Namespace::Inherit
     }

@@ -33,7 +33,7 @@ pub(super) fn machine(config: &Config, host: &Host) -> (Vec<Setting>, Vec<Separa
     (settings, separate)
 }
 
-/// What has to be looked at, if the container joins the namespace.
+/// The check that a namespace needs if the container joins it.
 fn joined(property: &str, namespace: &Namespace, host: (u64, u64)) -> Option<SeparateNamespace> {
     match namespace {
         Namespace::Join { path, .. } => Some(SeparateNamespace {

@@ -1,15 +1,15 @@
-//! The working directory and what is needed to make it: config.md § Process, `cwd`.
+//! The working directory and its parents: config.md § Process, `cwd`.
 
 use crate::Error;
 use std::ffi::{CStr, CString};
 
-/// The kernel's `PATH_MAX`, with the NUL at the end.
+/// The kernel's `PATH_MAX`, in bytes, including the terminating NUL.
 pub(crate) const PATH_MAX: usize = 4096;
 
-/// `process.cwd`, with each of its parents ready for `mkdirat`.
+/// `process.cwd`, with each of its parents prepared for mkdirat(2).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct WorkingDirectory {
-    /// As given: absolute.
+    /// The configured path, which is absolute.
     pub(crate) path: CString,
     /// From the topmost directory below the root down to the path itself.
     pub(crate) levels: Vec<Level>,
@@ -18,15 +18,15 @@ pub(crate) struct WorkingDirectory {
 /// One directory of the path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Level {
-    /// From the root down to here.
+    /// The path from the root to this directory.
     pub(crate) path: CString,
-    /// The last component of it.
+    /// The last component of the path.
     pub(crate) name: CString,
 }
 
 impl WorkingDirectory {
-    /// A path that no kernel would take is refused: its parents, each in full, could be longer than
-    /// the machine has memory.
+    /// Fails for a path that is longer than PATH_MAX. The kernel would refuse it, and the list of
+    /// its parents' paths, whose size is quadratic, could exhaust the memory.
     pub(crate) fn new(path: &CStr) -> Result<Self, Error> {
         let bytes = path.count_bytes();
         if bytes >= PATH_MAX {
@@ -50,7 +50,7 @@ impl WorkingDirectory {
     }
 }
 
-/// The parts of a C string hold no NUL.
+/// Makes a C string of a part of one, which holds no NUL.
 fn c_string(bytes: &[u8]) -> CString {
     CString::new(bytes).unwrap_or_default()
 }

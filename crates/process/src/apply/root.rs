@@ -1,0 +1,12 @@
+//! The container's root directory, after the change of the root.
+
+use coracle_sys::{AT_FDCWD, open_beneath};
+use nix::fcntl::{OFlag, ResolveFlag};
+use nix::sys::stat::Mode;
+use std::os::fd::OwnedFd;
+
+/// Opens the root, below which paths of the image are resolved.
+pub(super) fn open_root() -> nix::Result<OwnedFd> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
+    open_beneath(AT_FDCWD, c"/", flags, Mode::empty(), ResolveFlag::empty())
+}
