@@ -1,5 +1,5 @@
-//! Running the commands.
+//! Runs the commands.
 
+mod execution;
 pub(crate) mod init;
-mod launch;
 pub(crate) mod runtime;

@@ -1,4 +1,4 @@
-//! How hooks fail.
+//! Errors of hooks.
 
 use coracle_bundle::HookPoint;
 use coracle_program::Failure;
@@ -7,27 +7,27 @@ use coracle_text::{cause_text, errno_text};
 use nix::errno::Errno;
 use std::time::Duration;
 
-/// What the runtime's side failed at.
+/// A failure on the runtime's side.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A hook failed.
     #[error("{}: {failure}{}", attempted(*.point, *.index, .path), after_colon(.output))]
     Hook {
-        /// Where it is listed.
+        /// Its point.
         point: HookPoint,
-        /// Its place in the list.
+        /// Its index in the list of that point.
         index: usize,
         /// Its path.
         path: String,
         /// How it failed.
         failure: Failure,
-        /// The end of its output on one line, maybe empty.
+        /// The end of its output on one line; may be empty.
         output: String,
     },
     /// The state could not be prepared for a hook.
     #[error("prepare the state for hooks: {}: {}", .call.name(), errno_text(*.errno))]
     State {
-        /// What failed.
+        /// The failed call.
         call: Call,
         /// The kernel's answer.
         errno: Errno,
@@ -46,7 +46,7 @@ coracle_text::checks! {
     Interrupted = "killed",
 }
 
-/// For the way from init to the runtime.
+/// The failure in the form in which init reports it.
 pub(crate) fn cause(failure: Failure) -> Cause {
     match failure {
         Failure::Start(errno) => Cause::Call(Call::Exec, errno),
@@ -54,14 +54,14 @@ pub(crate) fn cause(failure: Failure) -> Cause {
         Failure::Signal(signal) => Cause::Exit(ExitStatus::Signal(signal)),
         Failure::Call(call, errno) => Cause::Call(call, errno),
         Failure::TimeOut(_) => Check::TimeOut.into(),
-        // Init reads no output, catches no signal, and waits for no container.
+        // Not possible in init, which reads no output, catches no signal and has no pidfd to watch.
         Failure::TooLong(_) | Failure::ContainerGone | Failure::Interrupted => {
             Check::Interrupted.into()
         }
     }
 }
 
-/// What [`cause`] was made of, in words. Only the plan knows the time limit.
+/// The text for a [`cause`]. The report has no time limit, so it comes from the plan.
 pub(crate) fn explain(cause: Cause, timeout: Option<Duration>) -> String {
     match cause {
         Cause::Call(Call::Exec, errno) => Failure::Start(errno).to_string(),
@@ -71,7 +71,8 @@ pub(crate) fn explain(cause: Cause, timeout: Option<Duration>) -> String {
     }
 }
 
-/// What a failure begins with: scripts match it in the output of runc, which also counts from 0.
+/// The beginning of a failure's message. Scripts match it: runc has the same text, and counts from
+/// 0, too.
 pub(crate) fn attempted(point: HookPoint, index: usize, path: &str) -> String {
     format!("error running {} hook #{index}: {path}", point.name())
 }

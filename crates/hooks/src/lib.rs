@@ -1,10 +1,10 @@
-//! Hooks: programs of the engine that run at six points of a container's life (config.md
-//! § POSIX-platform Hooks).
+//! Hooks: programs that the engine has run at six points of a container's life (config.md §
+//! POSIX-platform Hooks).
 //!
-//! [`plan`] turns `hooks` into command lines. The runtime runs those of its own namespaces with
-//! [`run`] or, where a failure must not stop the others, [`run_all`]; init runs those of the
-//! container with [`run_in_container`], without allocating, and the runtime words its report with
-//! [`Plan::explain`].
+//! [`plan`] turns `hooks` into command lines. The runtime runs hooks of its own namespaces with
+//! [`run`] or, at `poststop`, where a failure must not stop the others, with [`run_all`]. Init runs
+//! hooks of the container with [`run_in_container`], without allocating, and the runtime makes the
+//! message of a failure with [`Plan::explain`].
 //!
 //! ```
 //! use coracle_bundle::{HookPoint, Hooks};
@@ -16,20 +16,20 @@
 //!
 //! # What a hook gets
 //!
-//! * stdin: the container's state as JSON in a sealed memory file, then the end; a hook that
-//!   reads nothing disturbs nobody. stdout and stderr: one pipe to us, whose last 2 KiB are shown
+//! * stdin: the container's state as JSON in a sealed memory file, so that a hook that does not
+//!   read it blocks nobody. stdout and stderr: one pipe to the runtime, which shows the last 2 KiB
 //!   if the hook fails. No other descriptor.
-//! * `args` and `env` word for word. Without `env`: a default `PATH` alone, and at `startContainer`
-//!   the environment of the container's process. Never that of the runtime's caller.
-//! * a session of its own, every signal at its default, an empty mask; working directory and umask
+//! * `args` and `env` unchanged. Without `env`: only a default `PATH`, and at `startContainer` the
+//!   environment of the container's process. Never the environment of the runtime's caller.
+//! * a new session, default signal dispositions, an empty signal mask; working directory and umask
 //!   of the process that runs it.
 //! * `timeout` seconds, then SIGKILL for its process group.
 //!
 //! # Invariants
 //!
-//! A hook is over when its process ends, not when its pipe does: what it left behind in the
-//! background holds nobody up. Hooks run one after the other in the listed order. Nothing here
-//! reads the clock but for time-outs, looks up `PATH` or knows what a state is.
+//! A hook has ended when its process has, even if a process that it left in the background still
+//! has the pipe open. Hooks run one after the other in the listed order. `path` is not looked up in
+//! `PATH`.
 
 mod apply;
 mod error;

@@ -1,4 +1,4 @@
-//! From `hooks` to command lines. Pure.
+//! Makes command lines of `hooks`. Pure.
 
 use crate::error::{self, attempted};
 use coracle_bundle::{Hook, HookPoint, Hooks, PerPoint};
@@ -7,21 +7,22 @@ use coracle_text::DEFAULT_PATH;
 use std::ffi::CString;
 use std::time::Duration;
 
-/// One program to run.
+/// The command line of one hook.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Command {
-    /// Absolute; not looked up anywhere.
+    /// The absolute path.
     pub path: CString,
-    /// With `argv[0]`.
+    /// The arguments, including `argv[0]`.
     pub argv: StringArray,
-    /// All of it, but for what init finds for the process.
+    /// The whole environment, except a HOME that init looks up.
     pub env: StringArray,
-    /// It is the process's environment, since the hook names none.
+    /// Whether `env` is the process's environment, since the hook has none.
     pub of_process: bool,
-    /// It is killed when init ends, which it would survive without a pid namespace of its own. Not
-    /// where a filter of system calls is in force that may refuse what this takes.
+    /// Whether it is killed when init ends; without a pid namespace of the container's own it would
+    /// survive init. Not for `startContainer` hooks, where a seccomp filter could refuse the
+    /// prctl(2).
     pub dies_with_init: bool,
-    /// After which it is killed.
+    /// After this time it is killed.
     pub timeout: Option<Duration>,
 }
 
@@ -38,7 +39,8 @@ pub fn plan(hooks: &Hooks, process_env: &[CString]) -> Plan {
 }
 
 fn command(point: HookPoint, hook: &Hook, process_env: &[CString]) -> Command {
-    // Not the caller's: that may hold secrets, and should not decide what a hook does.
+    // The caller's environment is not passed on: it may hold secrets, and could change what a hook
+    // does.
     let default = CString::new(format!("PATH={DEFAULT_PATH}"));
     let default: Vec<CString> = default.into_iter().collect();
     let default = match point {
@@ -65,7 +67,7 @@ impl Plan {
         self.0.at(point)
     }
 
-    /// Number of steps at a point: one a hook.
+    /// The number of steps at a point: one for each hook.
     #[must_use]
     pub fn steps(&self, point: HookPoint) -> u32 {
         u32::try_from(self.at(point).len()).unwrap_or(u32::MAX)
@@ -81,8 +83,7 @@ impl Plan {
         describe(point, usize::try_from(step).unwrap_or(usize::MAX), &path)
     }
 
-    /// The failure that init reported, as a sentence; `output` is what the hooks printed, on one
-    /// line.
+    /// The sentence for a failure that init reported. `output` is the hooks' output, on one line.
     #[must_use]
     pub fn explain(&self, point: HookPoint, fault: &Fault, output: &str) -> String {
         let timeout = self

@@ -1,9 +1,9 @@
-//! Hooks of the container: no allocation here.
+//! Hooks that init runs in the container, without allocating.
 
-use super::launch::{Surroundings, start};
+use super::execution::{execution, start};
 use crate::Command;
 use crate::error::{Check, cause};
-use coracle_program::Limits;
+use coracle_program::{Execution, Limits};
 use coracle_sys::{Cause, Fault};
 use nix::sys::signal::Signal;
 use std::ffi::CStr;
@@ -12,13 +12,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 /// Runs hooks in init's namespaces one after the other, up to the first that fails.
 ///
 /// `stdin` has a file of [`crate::stdin_files`] for each. Both output streams go to `output`, the
-/// writing end of a pipe that the runtime must read meanwhile; without one they stay init's own.
-/// `home` is the process's `HOME=…`, where its environment lacks it: hooks that
-/// get that environment get it too. The hooks get init's working directory, user and capabilities
-/// as they are at this moment.
+/// writing end of a pipe that the runtime must read meanwhile; without one, hooks keep init's
+/// streams. `home` is the process's `HOME=…` if its environment lacks it: hooks with that
+/// environment get it too. Hooks have init's current working directory, user and capabilities.
 ///
 /// # Errors
-/// The hook that failed as the step, and how: see [`crate::Plan::explain`].
+/// The index of the failed hook as the step, and the cause: see [`crate::Plan::explain`].
 pub fn run_in_container(
     commands: &[Command],
     stdin: &[OwnedFd],
@@ -27,15 +26,14 @@ pub fn run_in_container(
 ) -> Result<(), Fault> {
     for ((step, command), index) in (0..).zip(commands).zip(0_usize..) {
         let run = || -> Result<(), Cause> {
-            // A plan and inputs that don't match must not skip a hook.
+            // Fewer inputs than hooks must not skip a hook.
             let stdin = stdin.get(index).ok_or(Check::NoInput)?;
-            let surroundings = Surroundings {
-                stdin: stdin.as_fd(),
-                output,
+            let execution = Execution {
                 added: home.filter(|_| command.of_process),
                 parent_death_signal: command.dies_with_init.then_some(Signal::SIGKILL),
+                ..execution(command, stdin.as_fd(), output)
             };
-            let hook = start(command, &surroundings).map_err(cause)?;
+            let hook = start(&execution).map_err(cause)?;
             let limits = Limits {
                 timeout: command.timeout,
                 ..Limits::default()

@@ -1,6 +1,6 @@
-//! Hooks of the runtime's namespaces, and what init's hooks need from the runtime.
+//! Hooks that run in the runtime's namespaces, and the standard input of those that init runs.
 
-use super::launch::{Surroundings, start};
+use super::execution::{execution, start};
 use crate::{Command, Error};
 use coracle_bundle::HookPoint;
 use coracle_program::{Failure, Limits, Output};
@@ -10,11 +10,11 @@ use std::os::fd::{AsFd, OwnedFd};
 
 /// Runs hooks one after the other, up to the first that fails.
 ///
-/// They get the runtime's working directory and umask, and its namespaces. `state` is the state's
-/// JSON. The time limit is each hook's own; `limits` are the rest.
+/// They have the runtime's working directory, umask and namespaces. `state` is the container's
+/// state as JSON. `limits` apply besides each hook's own timeout.
 ///
 /// # Errors
-/// The hook that failed, how, and the end of its output.
+/// [`Error::Hook`] for the first hook that failed, with the end of its output.
 pub fn run(
     point: HookPoint,
     commands: &[Command],
@@ -25,7 +25,8 @@ pub fn run(
     hooks.try_for_each(|hook| run_one(point, hook, state, limits))
 }
 
-/// Runs all hooks, also after one failed, as `poststop` demands. Returns the failures.
+/// Runs all hooks, even after one has failed, as runtime.md § Lifecycle demands of `poststop`.
+/// Returns the failures.
 #[must_use]
 pub fn run_all(
     point: HookPoint,
@@ -70,40 +71,34 @@ fn run_command(
     limits: &Limits,
 ) -> Result<(), Failure> {
     limits.check()?;
-    let surroundings = Surroundings {
-        stdin: stdin.as_fd(),
-        output: Some(writer.as_fd()),
-        added: None,
-        parent_death_signal: None,
-    };
-    let hook = start(command, &surroundings)?;
-    // Else the pipe would never end.
+    let hook = start(&execution(command, stdin.as_fd(), Some(writer.as_fd())))?;
+    // Otherwise the pipe would have no end of file.
     drop(writer);
     coracle_program::wait(&hook, outputs, limits)
 }
 
-/// An empty stdin for each of `commands` of [`crate::run_in_container`], made before the clone.
-/// Each hook has its own, since each starts reading at the beginning.
+/// Makes, before the clone, an empty standard input for each of the `commands` of
+/// [`crate::run_in_container`]. Each hook has its own, since they would share the file offset.
 ///
 /// # Errors
-/// No memory or descriptor is left.
+/// [`Error::State`] if there is no memory or descriptor left.
 pub fn stdin_files(commands: &[Command]) -> Result<Vec<OwnedFd>, Error> {
     let files = commands.iter().map(|_| coracle_program::empty_input(STATE));
     files.collect::<Result<_, _>>().map_err(state_error)
 }
 
-/// Writes the state into files of [`stdin_files`], once: the clone has happened, init's pid is
-/// known, and init has not yet been let go on.
+/// Writes the state into files of [`stdin_files`]. Call it once, after the clone, since the state
+/// has init's pid, and before init proceeds.
 ///
 /// # Errors
-/// No memory is left.
+/// [`Error::State`] if there is no memory left.
 pub fn fill_stdin(files: &[OwnedFd], state: &[u8]) -> Result<(), Error> {
     let mut files = files.iter();
     let filled = files.try_for_each(|file| coracle_program::fill_input(file, state));
     filled.map_err(state_error)
 }
 
-/// The name of the file in memory, which `/proc/PID/fd` shows.
+/// The name of the memory file, visible in `/proc/PID/fd`.
 const STATE: &std::ffi::CStr = c"state";
 
 fn state_error((call, errno): (Call, Errno)) -> Error {
