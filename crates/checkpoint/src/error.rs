@@ -1,4 +1,4 @@
-//! How checkpoint and restore fail.
+//! Errors of checkpoint and restore.
 
 use std::path::PathBuf;
 
@@ -6,55 +6,51 @@ use coracle_sys::{Call, Cause, ExitStatus};
 use coracle_text::{cause_text, errno_text};
 use nix::errno::Errno;
 
-use crate::plan::version::Version;
+use crate::plan::version::{MINIMUM, Version};
 
-/// What was attempted and why it did not come about, in one line.
+/// Why a checkpoint or restore failed, in one line.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// There is no criu.
+    /// criu was not found.
     #[error("criu: not found in PATH")]
     NotFound,
-    /// It could not be executed.
+    /// criu could not be executed.
     #[error("start {path:?}: {}", cause_text(*cause))]
     Start {
         /// The program.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         cause: Cause,
     },
-    /// criu's mode for ordinary users restores no namespaces.
+    /// An ordinary user cannot restore: criu's mode for such users restores no namespaces.
     #[error("restore needs CAP_SYS_ADMIN: without it criu restores no container")]
     Unprivileged,
-    /// It is older than what is asked of it.
-    #[error("criu {found} is too old: {purpose} needs {needed}")]
+    /// criu is older than [`MINIMUM`].
+    #[error("criu {found} is too old: this needs {MINIMUM}")]
     TooOld {
-        /// What was found.
+        /// The version found.
         found: Version,
-        /// What for.
-        purpose: &'static str,
-        /// The oldest that would do.
-        needed: Version,
     },
-    /// criu or the kernel lacks what is asked for.
+    /// criu or the kernel lacks a feature that a flag requires.
     #[error("{flag}: criu says that this kernel has no {feature}")]
     Feature {
         /// The flag.
         flag: &'static str,
-        /// What is missing.
+        /// The missing feature.
         feature: &'static str,
     },
-    /// criu says no.
+    /// criu failed.
     #[error("criu {verb}: {reason} (see {log:?})")]
     Failed {
         /// `dump`, `pre-dump` or `restore`.
         verb: &'static str,
-        /// The decisive lines of its log, or its own word.
+        /// The first errors in its log, or the message in its answer.
         reason: String,
         /// Its log.
         log: PathBuf,
     },
-    /// criu cannot work with what it was asked, before there is a log.
+    /// criu refused the request or its configuration file before it opened a log.
     #[error(
         "criu {verb}: it refuses the request (EBADRQC){}",
         file.as_ref().map(|file| format!(" or its configuration file {file:?}")).unwrap_or_default()
@@ -83,13 +79,13 @@ pub enum Error {
         /// Its log.
         log: PathBuf,
     },
-    /// criu says what it cannot mean.
+    /// criu sent a malformed or unexpected message.
     #[error("criu {verb}: its answer is not of the protocol of criu's rpc.proto")]
     Protocol {
-        /// What was asked for.
+        /// The request.
         verb: &'static str,
     },
-    /// A directory or file of the images could not be handled.
+    /// An operation on a directory or file of the images failed.
     #[error("{flag} {path:?}: {call}: {}", errno_text(*errno))]
     Path {
         /// The flag that names it.
@@ -101,17 +97,17 @@ pub enum Error {
         /// The kernel's answer.
         errno: Errno,
     },
-    /// A directory is not what it should be.
+    /// A directory is not suitable.
     #[error("{flag} {path:?}: {problem}")]
     Images {
         /// The flag that names it.
         flag: &'static str,
         /// The path.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Why it is not suitable.
         problem: &'static str,
     },
-    /// The mount point or source of a mount of the config cannot be had.
+    /// The mount point of a mount of the config cannot be made, or its source cannot be opened.
     #[error("config.json: {at} {path:?}: {}: {}", call.name(), errno_text(*errno))]
     Mount {
         /// `mounts[3].source`.
@@ -123,7 +119,7 @@ pub enum Error {
         /// The kernel's answer.
         errno: Errno,
     },
-    /// Something of our own failed.
+    /// A system call of the runtime failed.
     #[error("{attempted}: {}", errno_text(*errno))]
     System {
         /// What was attempted.
@@ -131,6 +127,11 @@ pub enum Error {
         /// The kernel's answer.
         errno: Errno,
     },
+}
+
+/// Makes [`Error::System`] of an errno.
+pub(crate) fn system(attempted: &'static str) -> impl Fn(Errno) -> Error {
+    move |errno| Error::System { attempted, errno }
 }
 
 fn ended(status: ExitStatus) -> String {

@@ -1,4 +1,4 @@
-//! Checkpoint and restore by CRIU, criu(8): what is asked of it, and the conversation with it.
+//! Checkpoint and restore by CRIU, criu(8): the requests, and the exchange of messages with it.
 //!
 //! ```text
 //! plan::dump plan::restore   pure: options and facts become a Request
@@ -14,12 +14,12 @@
 //!
 //! # Invariants
 //!
-//! - criu is the one of PATH, and a process of its own that is over when a verb is.
-//! - What criu says is bounded, and decoded strictly before anything is made of it.
-//! - It gets its own session and no signal of ours, not even at our death: a criu that is killed in
-//!   the middle of a dump could not let the container go on. It notices that we are gone by the
-//!   end of its socket, and takes everything back by itself.
-//! - Nothing here knows cgroups, records or hooks.
+//! - criu is found in PATH, and is a separate process that ends before the verb does.
+//! - criu's messages are limited in size and decoded strictly before they are used.
+//! - criu has its own session and gets no signals from the runtime, not even when that dies: if it
+//!   were killed during a dump, the container would stay frozen. At the end of file of its socket
+//!   it undoes everything itself.
+//! - This crate has no part in cgroups, records and hooks.
 
 mod apply;
 mod error;
@@ -31,7 +31,8 @@ pub use apply::find::find;
 pub use apply::images::{Images, Need};
 pub use apply::mountpoints::make_mountpoints;
 pub use apply::network::raise_loopback;
-pub use apply::session::{Entry, Mounts, Session};
+pub use apply::session::Session;
+pub use apply::start::{Mounts, StartOptions};
 pub use error::Error;
 pub use plan::answer::{Features, Notification};
 pub use plan::mounts::{DumpFacts, Mountpoint, Parent, RestoreFacts, mountpoints};

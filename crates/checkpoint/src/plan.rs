@@ -1,4 +1,4 @@
-//! Pure: what is asked of criu, and what its answers mean.
+//! Makes the requests to criu and decodes its answers. Pure.
 
 pub(crate) mod answer;
 pub(crate) mod log;

@@ -1,4 +1,4 @@
-//! `checkpoint`: a running container becomes files.
+//! `checkpoint`: writes a running container to files.
 
 use std::fs::{File, OpenOptions, read};
 use std::io::Write;
@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use coracle_bundle::{Config, ContainerId, Namespace};
 use coracle_checkpoint::{
-    CgroupsMode, Descriptors, Dump, DumpFacts, Entry, Features, Flags, Images, Kind, Mounts,
-    Namespaces, Need, Notification, PageServer, Session, Version, config_file,
+    CgroupsMode, Descriptors, Dump, DumpFacts, Features, Flags, Images, Kind, Mounts, Namespaces,
+    Need, Notification, PageServer, Session, StartOptions, Version, config_file,
 };
 use nix::fcntl::OFlag;
 use nix::unistd::Uid;
@@ -32,32 +32,32 @@ use coracle_text::io_errno;
 pub struct CheckpointOptions {
     /// The container.
     pub id: ContainerId,
-    /// Where the images go.
+    /// The directory for the images.
     pub image_path: PathBuf,
-    /// Where logs and statistics go, if not there as well.
+    /// The directory for logs and statistics; by default that of the images.
     pub work_path: Option<PathBuf>,
-    /// Images that these are the difference to, below the image path.
+    /// The parent images, relative to the image path, of which only the differences are written.
     pub parent_path: Option<PathBuf>,
-    /// How much is dumped, and what becomes of the container.
+    /// What is dumped, and whether the container goes on.
     pub kind: Kind,
     /// Switches.
     pub flags: Flags,
     /// What criu does about cgroups.
     pub cgroups: CgroupsMode,
-    /// Where pages are sent, or asked for.
+    /// The page server that memory is sent to, or the address at which it is served.
     pub page_server: Option<PageServer>,
-    /// A descriptor of the caller's, written to when pages can be requested.
+    /// The caller's descriptor to write to once pages can be requested.
     pub status_fd: Option<i32>,
 }
 
-/// Called about once a second while criu works, with the bytes of memory written so far.
+/// Called about once a second while criu dumps, with the bytes of memory written so far.
 pub type Written<'a> = &'a mut dyn FnMut(u64);
 
-/// Writes the container's processes into files. It is deleted then, unless it is to go on.
+/// Writes the container's processes to files. Then deletes the container, unless it is to go on.
 /// Returns warnings, one line each.
 ///
 /// # Errors
-/// [`Error`]: the container goes on as before.
+/// [`Error`]; the container goes on as before.
 pub fn checkpoint(
     store: &Store,
     options: &CheckpointOptions,
@@ -70,12 +70,12 @@ pub fn checkpoint(
     let config = coracle_bundle::parse(&record.bundle, &directory.config()?)?;
     let mut status_fd = options.status_fd.map(open_status_fd).transpose()?;
     let criu = coracle_checkpoint::find()?;
-    // An ordinary user may not copy them, and may be given a criu that needs none.
+    // An ordinary user may not copy them, and criu may not need them then.
     let mounts = match config.linux.namespaces.mount {
         Namespace::New | Namespace::Join { .. } if Uid::effective().is_root() => Mounts::Copied,
         _ => Mounts::Shared,
     };
-    let mut session = Session::start(&criu, &Entry::plain(mounts), None)?;
+    let mut session = Session::start(&criu, &StartOptions::plain(mounts), None)?;
     check(&mut session, options)?;
     let images = Images::open(
         &options.image_path,
@@ -95,7 +95,8 @@ pub fn checkpoint(
         match notification {
             Notification::Waiting => written(images.pages_bytes()),
             Notification::StatusReady => {
-                // Its end shows it as well, should nobody read.
+                // An error is ignored: the reader may be gone, and the end of file signals the
+                // same.
                 if let Some(mut file) = status_fd.take() {
                     let _ = file.write_all(b"\0");
                 }
@@ -115,22 +116,23 @@ pub fn checkpoint(
     }
 }
 
-/// The version of this machine's criu and what it can do here; `None` without one that answers.
+/// The version of the installed criu and the features that it has here; `None` if none answers.
 #[must_use]
 pub fn criu() -> Option<(Version, Features)> {
     let criu = coracle_checkpoint::find().ok()?;
-    let mut session = Session::start(&criu, &Entry::plain(Mounts::Shared), None).ok()?;
+    let mut session = Session::start(&criu, &StartOptions::plain(Mounts::Shared), None).ok()?;
     Some((session.version(&|| false).ok()?, session.features().ok()?))
 }
 
-/// criu takes its freezing back when it fails, but not when it is killed.
+/// Thaws a container that was not paused before: criu thaws it when it fails, but not when it is
+/// killed.
 fn let_go_on(record: &Record, before: Status) {
     if let (Status::Running, Some(cgroup)) = (before, record.own_cgroup()) {
         let _ = coracle_cgroups::thaw(cgroup);
     }
 }
 
-/// Refuses what this criu or this kernel cannot do.
+/// Refuses options that this criu or kernel does not support.
 fn check(session: &mut Session, options: &CheckpointOptions) -> Result<(), Error> {
     session.version(&|| false)?;
     let tracking = options.kind == Kind::PreDump || options.parent_path.is_some();
@@ -153,7 +155,7 @@ fn check(session: &mut Session, options: &CheckpointOptions) -> Result<(), Error
     }
 }
 
-/// A descriptor that the caller has opened for writing, opened once more.
+/// Opens once more a descriptor that the caller has opened for writing.
 fn open_status_fd(number: i32) -> Result<File, Error> {
     let refused = |problem: &str| Error::Value {
         flag: "--status-fd",
@@ -169,7 +171,7 @@ fn open_status_fd(number: i32) -> Result<File, Error> {
     }
 }
 
-/// What there is to know of the container before it is dumped.
+/// The facts of the container that a dump needs.
 struct Facts {
     init: i32,
     container_mounts: Vec<u8>,
@@ -223,7 +225,8 @@ impl Facts {
         }
     }
 
-    /// A terminal of whoever created the container is not in it, which criu would not explain.
+    /// Refuses a standard stream that is a terminal from outside of the container: criu's error
+    /// would not say so.
     fn check_streams(&self) -> Result<(), Error> {
         let process = self.init.to_string();
         let streams = self.descriptors.0.iter().enumerate();

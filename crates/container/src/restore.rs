@@ -1,4 +1,4 @@
-//! `restore`: files become a running container.
+//! `restore`: makes a running container from the files of a checkpoint.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use coracle_bundle::{Config, Namespace};
 use coracle_cgroups::Joining;
 use coracle_checkpoint::{
-    CgroupsMode, Entry, Flags, Images, LsmLabels, Mounts, Need, Notification, Request, Restore,
-    RestoreFacts, Session, config_file,
+    CgroupsMode, Flags, Images, LsmLabels, Mounts, Need, Notification, Request, Restore,
+    RestoreFacts, Session, StartOptions, config_file,
 };
 use coracle_launch::Child;
 use coracle_program::Interrupts;
@@ -33,31 +33,31 @@ use coracle_text::io_errno;
 /// The options of `restore`.
 #[derive(Clone, Debug)]
 pub struct RestoreOptions {
-    /// As for `run`.
+    /// The options of `run`.
     pub run: RunOptions,
-    /// Where the images are.
+    /// The directory of the images.
     pub image_path: PathBuf,
-    /// Where logs and statistics go, if not there as well.
+    /// The directory for logs and statistics; by default that of the images.
     pub work_path: Option<PathBuf>,
     /// Switches.
     pub flags: Flags,
     /// What criu does about cgroups.
     pub cgroups: CgroupsMode,
-    /// Labels of security modules that are set anew.
+    /// Labels of security modules that replace those of the images.
     pub labels: LsmLabels,
 }
 
-/// What was read and found before anything is made.
+/// A prepared restore.
 struct Ready<'a> {
     options: &'a RestoreOptions,
     prepared: Prepared<'a>,
     images: Images,
     criu: PathBuf,
-    /// The root file system, links resolved.
+    /// The path of the root filesystem, with links resolved.
     root: PathBuf,
 }
 
-/// Makes a container of the images. In the foreground, returns its exit code once it has ended and
+/// Restores a container from images. In the foreground, returns its exit code once it has ended and
 /// is deleted.
 ///
 /// # Errors
@@ -69,13 +69,14 @@ pub fn restore(store: &Store, options: &RestoreOptions) -> Result<Ended, Error> 
     let interrupts = interrupt::catch()?;
     let mut container = make(store, &ready, outputs, &interrupts)?;
     if signals.is_none() {
-        // The program was ready before it was dumped.
+        // The program reported its readiness before it was dumped.
         container.running.proxy = None;
     }
     run::finish(container, signals, interrupts, options.run.after)
 }
 
-/// Reads bundle, machine and images: all that can be refused is refused here.
+/// Reads the bundle, the host's facts and the images. Everything that can be refused is refused
+/// here.
 fn prepare<'a>(store: &Store, options: &'a RestoreOptions) -> Result<Ready<'a>, Error> {
     let images = Images::open(
         &options.image_path,
@@ -109,14 +110,14 @@ fn prepare<'a>(store: &Store, options: &'a RestoreOptions) -> Result<Ready<'a>, 
     })
 }
 
-/// The user of the host that is root in the container.
+/// The host's uid of the container's root.
 fn host_root(config: &Config) -> Option<u32> {
     let maps = config.linux.id_mappings.uid.iter();
     let mut roots = maps.filter(|map| map.container_id == 0);
     roots.next().map(|map| map.host_id)
 }
 
-/// As `create` makes a container, with criu in init's place.
+/// Makes the container, as `create` does, with criu in place of init.
 fn make(
     store: &Store,
     ready: &Ready,
@@ -135,7 +136,7 @@ fn make(
     }
 }
 
-/// The side effects in order; the record on disk is complete when this returns.
+/// The side effects, in order. The record on disk is complete when this returns.
 fn build(creation: &mut Creation, ready: &Ready) -> Result<Running, Error> {
     let interrupts = creation.interrupts;
     creation.write_files()?;
@@ -146,9 +147,9 @@ fn build(creation: &mut Creation, ready: &Ready) -> Result<Running, Error> {
     let request = request(&creation.record, ready, &destinations, &target)?;
     let mut session = start_criu(ready, (&request, &target), joining)?;
     creation.own_cgroup();
-    // On disk before criu does anything, so that `delete --force` finds all of it.
+    // Recorded before criu does anything, so that `delete --force` finds it.
     creation.directory.write_record(&creation.record)?;
-    // An answer says that it has joined its cgroups.
+    // criu has joined its cgroups once it answers.
     session.version(&|| interrupts.end_waits())?;
     let groups = groups_of(session.pid())?;
     let mut restoring = Restoring {
@@ -197,7 +198,7 @@ fn request(
     }))
 }
 
-/// Our own mount table.
+/// The runtime's own mount table.
 pub(crate) fn own_mounts() -> Result<Vec<u8>, Error> {
     let path = "/proc/self/mountinfo";
     std::fs::read(path).map_err(|error| Error::Store {
@@ -207,7 +208,7 @@ pub(crate) fn own_mounts() -> Result<Vec<u8>, Error> {
     })
 }
 
-/// Mount point and the container's directory of each hierarchy.
+/// The mount point and the container's path of each hierarchy.
 pub(crate) fn hierarchies(groups: Option<&coracle_cgroups::Record>) -> Vec<(PathBuf, PathBuf)> {
     let all = groups
         .into_iter()
@@ -216,28 +217,30 @@ pub(crate) fn hierarchies(groups: Option<&coracle_cgroups::Record>) -> Vec<(Path
         .collect()
 }
 
-/// Starts criu in the container's cgroup, with the root file system mounted for it alone.
+/// Starts criu in the container's cgroup, with the root filesystem mounted in a mount namespace of
+/// its own.
 fn start_criu(
     ready: &Ready,
     (request, target): (&Request, &Path),
     mut joining: Joining,
 ) -> Result<Session, Error> {
     let tree = clone_tree(&ready.root)?;
-    let entry = Entry {
+    let options = StartOptions {
         cgroup: joining.into.as_ref().map(AsFd::as_fd),
         root: Some((tree.as_fd(), target)),
         mounts: Mounts::Copied,
         join: &|| coracle_cgroups::join(&joining.tasks),
         shares_terminal: ready.options.flags.contains(Flags::SHELL_JOB),
     };
-    let session = Session::start(&ready.criu, &entry, Some(request))?;
+    let session = Session::start(&ready.criu, &options, Some(request))?;
     if joining.into.is_none() {
         joining.put(session.pid())?;
     }
     Ok(session)
 }
 
-/// criu wants the root to be a mount point whose parent nothing else covers.
+/// Copies the root's mounts to a detached tree: criu requires the root to be a mount point that is
+/// not covered.
 fn clone_tree(root: &Path) -> Result<OwnedFd, Error> {
     let failed = |call| {
         move |errno| Error::Store {
@@ -256,13 +259,13 @@ fn clone_tree(root: &Path) -> Result<OwnedFd, Error> {
         propagation: nix::libc::MS_SLAVE,
         ..Default::default()
     };
-    // What criu mounts there stays there.
+    // Private, so that criu's mounts do not propagate to the host.
     coracle_sys::mount_setattr(tree.as_fd(), &slave, coracle_sys::Depth::Recursive)
         .map_err(failed("mount_setattr"))?;
     Ok(tree)
 }
 
-/// Controllers and path of each cgroup of a process: what was dumped goes there.
+/// The controllers and path of each cgroup of a process. criu puts the restored processes there.
 fn groups_of(pid: Pid) -> Result<Vec<(String, String)>, Error> {
     let path = format!("/proc/{pid}/cgroup");
     let text = std::fs::read_to_string(&path).map_err(|error| Error::Store {
@@ -278,7 +281,7 @@ fn groups_of(pid: Pid) -> Result<Vec<(String, String)>, Error> {
     Ok(groups.collect())
 }
 
-/// What is done while criu works.
+/// The actions on criu's notifications.
 struct Restoring<'a, 'b> {
     creation: &'a mut Creation<'b>,
     console: Option<OwnedFd>,
@@ -288,8 +291,8 @@ struct Restoring<'a, 'b> {
 
 impl Restoring<'_, '_> {
     fn notified(&mut self, notification: Notification) -> Result<(), Error> {
-        // criu takes everything back by itself when it is refused. Once the processes go on, a
-        // signal is theirs.
+        // If a notification is refused, criu undoes everything itself. Once the processes run,
+        // signals are passed on to them.
         if self.init.is_none() && self.creation.interrupts.end_waits() {
             return Err(coracle_launch::Error::Interrupted.into());
         }
@@ -304,7 +307,7 @@ impl Restoring<'_, '_> {
         }
     }
 
-    /// The namespaces are made, and empty.
+    /// criu has made the namespaces, which are empty.
     fn fill_namespaces(&mut self, pid: i32) -> Result<(), Error> {
         let prepared = self.creation.prepared;
         let (config, plan) = (&prepared.bundle.config, &prepared.plan);
@@ -314,7 +317,7 @@ impl Restoring<'_, '_> {
         if plan.network.is_none() && !plan.stops_for_hooks() {
             return Ok(());
         }
-        // After a failed restore, too, it says that hooks may have run.
+        // Recorded before the hooks, so that poststop hooks run even if the restore fails.
         self.creation.record.init = Identity::of(pid);
         let init = child(pid)?;
         if plan.network.is_some() {
@@ -327,7 +330,7 @@ impl Restoring<'_, '_> {
         }
     }
 
-    /// The processes are complete, and go on when this returns.
+    /// The processes are restored, and continue when this returns.
     fn complete(&mut self, pid: i32) -> Result<(), Error> {
         let init = child(pid)?;
         self.creation.complete(pid)?;
@@ -344,7 +347,8 @@ fn child(pid: i32) -> Result<Child, Error> {
     Ok(Child { pid, pidfd })
 }
 
-/// Init stands still until criu has our answer, so the path is init's.
+/// Opens init's network namespace. Init cannot end meanwhile: it is stopped until criu gets the
+/// answer.
 fn network_namespace(init: Pid) -> Result<OwnedFd, Error> {
     let path = format!("/proc/{init}/ns/net");
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;

@@ -1,4 +1,4 @@
-//! Where criu is.
+//! Finds criu.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
@@ -9,8 +9,8 @@ use nix::unistd::{AccessFlags, access};
 use crate::error::Error;
 use coracle_text::DEFAULT_PATH;
 
-/// The first `criu` of `PATH` and of the default places that can be executed: engines call us
-/// without a `PATH`.
+/// The first executable `criu` in `PATH` or in the default directories, since some engines call
+/// runtimes without a `PATH`.
 ///
 /// # Errors
 /// [`Error::NotFound`].
@@ -24,8 +24,8 @@ pub fn find() -> Result<PathBuf, Error> {
     found.ok_or(Error::NotFound)
 }
 
-/// The caller's environment, with a `PATH` that is no worse than the default one: criu runs tar(1)
-/// and iptables(8).
+/// The caller's environment, with the default directories added to `PATH`: criu runs tar(1) and
+/// iptables(8).
 pub(super) fn environment() -> Vec<OsString> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut full = OsString::from("PATH=");

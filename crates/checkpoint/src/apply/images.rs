@@ -1,4 +1,4 @@
-//! The directories of images and logs.
+//! The directories of images and work files.
 
 use std::fs::{DirBuilder, File};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -15,24 +15,24 @@ use crate::error::Error;
 use crate::plan::request::Descriptors;
 use crate::plan::{log, pages};
 
-/// runc's name for the names of the standard streams.
+/// The file with the names of the standard streams; runc uses the same name.
 const DESCRIPTORS: &str = "descriptors.json";
 const MAX_DESCRIPTORS_BYTES: u64 = 65536;
-/// A map has some bytes for each run of pages.
+/// A map has a few bytes for each range of pages.
 const MAX_MAP_BYTES: u64 = 1 << 26;
-/// Read of the end of a log.
+/// How much of the end of a log is read.
 const MAX_LOG_BYTES: u64 = 1 << 18;
 
-/// What the images are wanted for.
+/// The purpose of opening images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
-    /// To be written: the directory is made if it is missing.
+    /// To write them: the directory is made if it is missing.
     Dump,
-    /// To be read: there must be a whole dump.
+    /// To read them: there must be a complete dump.
     Restore,
 }
 
-/// Open directories of images and of work files.
+/// The open directories of images and of work files.
 #[derive(Debug)]
 pub struct Images {
     path: PathBuf,
@@ -55,10 +55,10 @@ fn failed<'a>(
 }
 
 impl Images {
-    /// Opens both; without a work path work files are among the images.
+    /// Opens both. Without a work path, work files go to the directory of the images.
     ///
     /// # Errors
-    /// [`Error::Path`], and [`Error::Images`] where there is nothing to restore.
+    /// [`Error::Path`]; [`Error::Images`] if there is nothing to restore.
     pub fn open(path: &Path, work: Option<&Path>, need: Need) -> Result<Self, Error> {
         if need == Need::Dump {
             make("--image-path", path)?;
@@ -81,7 +81,8 @@ impl Images {
         })
     }
 
-    /// criu writes the inventory before the rest, and the tree of processes with a dump alone.
+    /// Checks that the dump is complete: criu writes the inventory first, and the process tree only
+    /// in a dump, not in a pre-dump.
     fn check_whole(&self) -> Result<(), Error> {
         let problem = match (self.has("inventory.img"), self.has("pstree.img")) {
             (true, true) if self.has_all_pages() => return Ok(()),
@@ -92,8 +93,8 @@ impl Images {
         Err(self.refused(problem))
     }
 
-    /// Whether the file of pages of each process has what its map says. Files that cannot be read
-    /// are left for criu to report; those of earlier dumps are not looked at.
+    /// Whether the file of pages of each process is as long as its map demands. Files that cannot
+    /// be read are left for criu to report, and parent images are not checked.
     fn has_all_pages(&self) -> bool {
         let whole = |map: &[u8]| {
             let (number, pages) = pages::wanted(map)?;
@@ -117,8 +118,8 @@ impl Images {
     }
 
     fn names(&self, prefix: &'static str) -> impl Iterator<Item = String> {
-        // By the descriptor: the directory may have another name by now. Opened anew, since where
-        // a descriptor stands in its directory is shared by all who use it.
+        // Lists by the descriptor, since the directory may have been renamed; and by a new one,
+        // since duplicates share the position in the directory.
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let again = openat(&self.directory, ".", flags, Mode::empty());
         let entries = again.and_then(|again| coracle_sys::list_directory(again.as_fd()));
@@ -127,7 +128,7 @@ impl Images {
         names.filter(move |name| name.starts_with(prefix))
     }
 
-    /// No link, and nothing that would make an open wait.
+    /// Opens a file without following a link or waiting for the writer of a FIFO.
     fn open_file(&self, directory: impl AsFd, name: &str) -> nix::Result<OwnedFd> {
         let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
         openat(directory, name, flags, Mode::empty())
@@ -145,7 +146,7 @@ impl Images {
         }
     }
 
-    /// Looks whether the parent's directory is there.
+    /// Checks that the parent's directory exists.
     ///
     /// # Errors
     /// [`Error::Images`] for a path that is not relative, [`Error::Path`] for one that is missing.
@@ -160,7 +161,7 @@ impl Images {
         open_directory("--parent-path", &self.path.join(parent)).map(drop)
     }
 
-    /// Writes the names of init's streams beside the images.
+    /// Writes the names of init's streams to the directory of the images.
     ///
     /// # Errors
     /// [`Error::Path`].
@@ -175,10 +176,10 @@ impl Images {
             .map_err(|error| failed(io_errno(&error)))
     }
 
-    /// Reads them; none where there is no such file.
+    /// Reads the names of init's streams; none if there is no such file.
     ///
     /// # Errors
-    /// [`Error::Path`], [`Error::Images`] for another content.
+    /// [`Error::Path`]; [`Error::Images`] for malformed content.
     pub fn read_descriptors(&self) -> Result<Descriptors, Error> {
         let failed = failed("--image-path", &self.path, "read descriptors.json");
         let file = match self.open_file(&self.directory, DESCRIPTORS) {
@@ -196,8 +197,8 @@ impl Images {
         }
     }
 
-    /// Looks whether this user, a container's root, may reach the images: in a user namespace it is
-    /// he who reads them.
+    /// Checks that this host uid, which is the container's root, may search the directory: in a
+    /// user namespace criu reads the images as that user.
     ///
     /// # Errors
     /// [`Error::Images`].
@@ -216,7 +217,7 @@ impl Images {
         }
     }
 
-    /// How many bytes of memory are written so far.
+    /// The number of bytes of memory written so far.
     #[must_use]
     pub fn pages_bytes(&self) -> u64 {
         let length = |name: String| {
@@ -226,17 +227,17 @@ impl Images {
         self.names("pages-").filter_map(length).sum()
     }
 
-    /// Removes the log of an earlier attempt: its errors are not this one's.
+    /// Removes the log of an earlier attempt, whose errors would be taken for this one's.
     pub(crate) fn forget_log(&self, name: &str) {
         let _ = nix::unistd::unlinkat(self.logs(), name, nix::unistd::UnlinkatFlags::NoRemoveDir);
     }
 
-    /// The decisive lines of a log.
+    /// The first errors in a log.
     pub(crate) fn reason(&self, name: &str) -> Option<String> {
         log::reason(&self.read_log(name)?)
     }
 
-    /// Its last line.
+    /// The last line of a log.
     pub(crate) fn last_line(&self, name: &str) -> Option<String> {
         log::last_line(&self.read_log(name)?)
     }

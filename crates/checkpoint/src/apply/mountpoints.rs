@@ -1,4 +1,4 @@
-//! Making the mount points that criu expects to be there.
+//! Makes the mount points that criu expects to exist.
 
 use std::ffi::{CString, OsStr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -15,7 +15,7 @@ use crate::plan::mounts::{Mountpoint, Parent};
 
 const LOOK: OFlag = OFlag::O_PATH.union(OFlag::O_CLOEXEC);
 
-/// A mount point or its source that cannot be had.
+/// A failed call on a mount point or its source.
 struct Failure {
     path: PathBuf,
     call: Call,
@@ -30,11 +30,11 @@ fn failure(path: &Path, call: Call) -> impl Fn(Errno) -> Failure + '_ {
     }
 }
 
-/// Makes those that are missing below `root`, or in what another mount binds there, and returns for
-/// each where it lies in the container: links of the image are followed within it.
+/// Makes the missing ones, below `root` or in the source of the bind mount that they are in.
+/// Returns the path of each in the container. Links of the image are followed, but not out of it.
 ///
 /// # Errors
-/// [`Error::Mount`] by the config's path, for a source that is missing too.
+/// [`Error::Mount`] with the JSON path, also if a source is missing.
 pub fn make_mountpoints(root: &Path, all: &[Mountpoint]) -> Result<Vec<PathBuf>, Error> {
     let mut resolved: Vec<PathBuf> = Vec::new();
     for mountpoint in all {
@@ -52,7 +52,8 @@ pub fn make_mountpoints(root: &Path, all: &[Mountpoint]) -> Result<Vec<PathBuf>,
         let over = |number: &usize| resolved.get(*number).cloned().unwrap_or_default();
         let place = match &mountpoint.parent {
             Parent::Root => Path::new("/").join(made(root)?),
-            // Nothing lies below a file, and what is mounted on it covers it.
+            // Not for an empty path: a mount on a mount point covers that, and its source may be a
+            // file.
             Parent::Bound(number, source) if !mountpoint.below.as_os_str().is_empty() => {
                 over(number).join(made(source)?)
             }
@@ -60,7 +61,7 @@ pub fn make_mountpoints(root: &Path, all: &[Mountpoint]) -> Result<Vec<PathBuf>,
                 over(number).join(&mountpoint.below)
             }
         };
-        // Joining an empty path would leave a slash at the end.
+        // Joining an empty path adds a slash at the end; this removes it.
         resolved.push(place.components().collect());
     }
     Ok(resolved)
@@ -79,7 +80,7 @@ fn kind(source: Option<&Path>) -> Result<SFlag, Failure> {
     })
 }
 
-/// Walks down from `top`, makes what is missing, and returns the path without links.
+/// Walks down from `top`, makes what is missing, and returns the path with links resolved.
 fn make(top: &Path, below: &Path, kind: SFlag) -> Result<PathBuf, Failure> {
     let root =
         open(top, LOOK | OFlag::O_DIRECTORY, Mode::empty()).map_err(failure(top, Call::Open))?;
@@ -125,7 +126,7 @@ fn make_one(parent: BorrowedFd, name: &OsStr, kind: SFlag) -> nix::Result<()> {
     }
 }
 
-/// The path of `file` from `root` on, as the kernel shows both.
+/// The path of `file` relative to `root`, by their links in /proc.
 fn inside(root: BorrowedFd, file: BorrowedFd) -> nix::Result<PathBuf> {
     let shown = |fd: BorrowedFd| {
         let link = format!("/proc/self/fd/{}", fd.as_raw_fd());

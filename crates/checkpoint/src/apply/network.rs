@@ -1,4 +1,4 @@
-//! The loopback device of a network namespace that criu has made, which it leaves down.
+//! Brings up the loopback device of a network namespace that criu has made: criu leaves it down.
 
 use std::os::fd::AsFd;
 
@@ -9,8 +9,8 @@ use nix::sys::stat::Mode;
 
 use crate::error::Error;
 
-/// Has a child of ours enter the network namespace of `pid` and bring the device up: connections
-/// of the container with itself are restored before anybody else could.
+/// Has a child enter the network namespace of `pid` and bring up the device. criu restores
+/// connections of the container to itself right after, and they need it.
 ///
 /// # Errors
 /// [`Error::System`].

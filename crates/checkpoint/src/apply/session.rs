@@ -1,21 +1,18 @@
-//! One `criu swrk` and the conversation with it.
+//! Exchanges messages with one `criu swrk`.
 
-use std::ffi::{CString, OsStr};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 
 use coracle_program::{Program, clone_program};
-use coracle_sys::{Call, Cause, CloseRange, ExitStatus, Fault, NamespaceFlags, StringArray};
+use coracle_sys::{Call, ExitStatus, NamespaceFlags};
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl, open};
-use nix::mount::{MsFlags, mount};
+use nix::fcntl::{OFlag, open};
 use nix::sys::stat::{Mode, fstat};
-use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout};
+use nix::unistd::Pid;
 
-use super::find::environment;
 use super::images::Images;
-use crate::error::Error;
+use super::start::{Child, Mounts, StartOptions};
+use crate::error::{Error, system};
 use crate::plan::answer::{Answer, Features, Notification};
 use crate::plan::log::quoted;
 use crate::plan::options::{field, kind};
@@ -23,101 +20,58 @@ use crate::plan::request::Request;
 use crate::plan::version::{MINIMUM, Version};
 use crate::plan::wire::Writer;
 
-/// criu's messages have some hundred bytes.
+/// Far above the few hundred bytes of criu's messages.
 const MAX_ANSWER_BYTES: usize = 65536;
-/// How long criu may be silent before progress is reported, in milliseconds.
+/// After how long without a message progress is reported, in milliseconds.
 const PATIENCE_MS: u32 = 1000;
-/// How long a question that needs no work may take, in times of `PATIENCE_MS`.
-const PATIENCE_ASKED: u32 = 60;
-/// How long criu may take everything back once nobody listens to it, in milliseconds.
-const PATIENCE_LEFT_MS: u32 = 10_000;
+/// How long a query may take, as a multiple of `PATIENCE_MS`.
+const QUERY_PATIENCE: u32 = 60;
+/// How long criu may take to undo everything after its socket is closed, in milliseconds.
+const UNDO_MS: u32 = 10_000;
 
-/// Where criu runs.
-pub struct Entry<'a> {
-    /// The v2 cgroup that it is cloned into.
-    pub cgroup: Option<BorrowedFd<'a>>,
-    /// A detached tree, and the directory where criu finds it.
-    pub root: Option<(BorrowedFd<'a>, &'a Path)>,
-    /// Whose mounts it sees.
-    pub mounts: Mounts,
-    /// Joins other cgroups. Called in the child: it must not allocate.
-    pub join: &'a dyn Fn() -> Result<(), Fault>,
-    /// Whether it stays in our session and has our standard input, so that the restored processes
-    /// may have our terminal.
-    pub shares_terminal: bool,
-}
-
-/// Whose mounts criu sees.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mounts {
-    /// A copy of ours: what it mounts for a while nobody else sees, and it goes with criu.
-    Copied,
-    /// Ours, which are also the container's.
-    Shared,
-}
-
-impl Entry<'_> {
-    /// Beside us, with nothing of ours.
-    #[must_use]
-    pub fn plain(mounts: Mounts) -> Self {
-        Self {
-            cgroup: None,
-            root: None,
-            mounts,
-            join: &|| Ok(()),
-            shares_terminal: false,
-        }
-    }
-}
-
-impl std::fmt::Debug for Entry<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Entry").finish_non_exhaustive()
-    }
-}
-
-/// A criu that waits for requests. Dropped, it ends.
+/// A criu that waits for requests, until it is dropped.
 #[derive(Debug)]
 pub struct Session {
     path: PathBuf,
     program: Program,
-    link: Option<OwnedFd>,
-    /// What criu inherits: our standard streams, then the request's namespaces.
+    socket: Option<OwnedFd>,
+    /// The descriptors that criu inherits: standard streams, then the request's namespaces.
     passed: Vec<OwnedFd>,
     mounts: Mounts,
     is_over: bool,
 }
 
-fn system(attempted: &'static str) -> impl Fn(Errno) -> Error {
-    move |errno| Error::System { attempted, errno }
-}
-
 impl Session {
-    /// Starts `criu`, open for the descriptors that `request` hands on.
+    /// Starts `criu`, with the descriptors that `request` passes on.
     ///
     /// # Errors
-    /// [`Error::System`], [`Error::Path`] of a namespace; a failed exec of criu is reported by
-    /// the first request.
-    pub fn start(criu: &Path, entry: &Entry, request: Option<&Request>) -> Result<Self, Error> {
-        let (link, theirs) = coracle_sys::socket_pair().map_err(system("make a socket pair"))?;
-        let passed = request.map(opened).transpose()?.unwrap_or_default();
-        let child = Child::prepare(criu, entry, (&theirs, &passed))?;
+    /// [`Error::System`]; [`Error::Path`] of a namespace. A failed execve(2) is reported by the
+    /// first request.
+    pub fn start(
+        criu: &Path,
+        options: &StartOptions,
+        request: Option<&Request>,
+    ) -> Result<Self, Error> {
+        let (socket, criu_socket) =
+            coracle_sys::socket_pair().map_err(system("make a socket pair"))?;
+        let passed = request.map(open_passed).transpose()?.unwrap_or_default();
+        let child = Child::prepare(criu, options, (&criu_socket, &passed))?;
         coracle_sys::assert_single_threaded();
-        let namespaces = match entry.mounts {
+        let namespaces = match options.mounts {
             Mounts::Copied => NamespaceFlags::MOUNT,
             Mounts::Shared => NamespaceFlags::empty(),
         };
-        match clone_program(namespaces, entry.cgroup, || child.become_criu(entry)) {
-            Err((Call::Clone, Errno::EPERM)) if entry.mounts == Mounts::Copied => {
+        match clone_program(namespaces, options.cgroup, || child.execute(options)) {
+            Err((Call::Clone, Errno::EPERM)) if options.mounts == Mounts::Copied => {
                 Err(Error::Unprivileged)
             }
             Err((_, errno)) => Err(system("clone a process for criu")(errno)),
             Ok(program) => Ok(Self {
                 path: criu.to_owned(),
                 program,
-                link: Some(link),
+                socket: Some(socket),
                 passed,
-                mounts: entry.mounts,
+                mounts: options.mounts,
                 is_over: false,
             }),
         }
@@ -129,46 +83,29 @@ impl Session {
         self.program.pid()
     }
 
-    /// criu's version, which is not too old for anything. `is_ended` is asked each second whether
-    /// the wait for it is over.
+    /// criu's version, which must be supported. `is_ended` is called once a second, and ends the
+    /// wait.
     ///
     /// # Errors
-    /// [`Error::TooOld`]; [`Error::Silent`]; as any request.
+    /// [`Error::TooOld`], [`Error::Silent`], and those of [`Session::perform`].
     pub fn version(&mut self, is_ended: &dyn Fn() -> bool) -> Result<Version, Error> {
-        let found = self.ask(kind::VERSION, is_ended)?.version;
-        self.demand(found, MINIMUM, "this")
-    }
-
-    /// `found`, unless it is older than `needed`.
-    ///
-    /// # Errors
-    /// [`Error::TooOld`].
-    fn demand(
-        &self,
-        found: Version,
-        needed: Version,
-        purpose: &'static str,
-    ) -> Result<Version, Error> {
-        match found >= needed {
+        let found = self.query(kind::VERSION, is_ended)?.version;
+        match found >= MINIMUM {
             true => Ok(found),
-            false => Err(Error::TooOld {
-                found,
-                purpose,
-                needed,
-            }),
+            false => Err(Error::TooOld { found }),
         }
     }
 
-    /// What criu finds that this kernel can do.
+    /// The features that criu and this kernel support.
     ///
     /// # Errors
-    /// [`Error::Silent`]; as any request.
+    /// [`Error::Silent`], and those of [`Session::perform`].
     pub fn features(&mut self) -> Result<Features, Error> {
-        Ok(self.ask(kind::FEATURE_CHECK, &|| false)?.features)
+        Ok(self.query(kind::FEATURE_CHECK, &|| false)?.features)
     }
 
-    /// A question after which criu waits for the next one.
-    fn ask(&mut self, kind: u64, is_ended: &dyn Fn() -> bool) -> Result<Answer, Error> {
+    /// Sends a query. criu waits for the next request after it.
+    fn query(&mut self, kind: u64, is_ended: &dyn Fn() -> bool) -> Result<Answer, Error> {
         let mut request = Writer::default();
         request.number(1, kind).number(4, 1);
         if kind == kind::FEATURE_CHECK {
@@ -180,7 +117,7 @@ impl Session {
         let mut silent = 0;
         while self.is_silent()? {
             silent += 1;
-            if silent >= PATIENCE_ASKED || is_ended() {
+            if silent >= QUERY_PATIENCE || is_ended() {
                 return Err(Error::Silent {
                     path: self.path.clone(),
                 });
@@ -195,12 +132,12 @@ impl Session {
         }
     }
 
-    /// Sends the request and answers notifications until criu is done; returns the pid of a
-    /// restored init. With each of `cgroups`, controllers and path, what was dumped from the
-    /// container's cgroup goes there.
+    /// Sends the request and answers notifications until criu is done. Returns the pid of a
+    /// restored init. `cgroups` has controllers and path of each cgroup that restored processes are
+    /// put into.
     ///
     /// # Errors
-    /// What `notified` says, after criu has taken everything back; [`Error::Failed`],
+    /// The error of `notified`, after criu has undone everything; [`Error::Failed`],
     /// [`Error::Gone`], [`Error::Protocol`].
     pub fn perform<E: From<Error>>(
         mut self,
@@ -211,11 +148,11 @@ impl Session {
     ) -> Result<i32, E> {
         images.forget_log(request.log_name());
         let directories = (
-            self.as_seen(&images.directory)?,
+            self.reopen(&images.directory)?,
             images
                 .work
                 .as_ref()
-                .map(|work| self.as_seen(work))
+                .map(|work| self.reopen(work))
                 .transpose()?,
         );
         self.send(&self.message(request, &directories, cgroups));
@@ -238,7 +175,7 @@ impl Session {
                 None => notified(notification)
                     .map_err(|error| refused = Some(error))
                     .is_ok(),
-                // Whatever it says while it takes everything back.
+                // Notifications while criu undoes everything.
                 Some(_) => true,
             };
             let mut reply = Writer::default();
@@ -251,9 +188,9 @@ impl Session {
         }
     }
 
-    /// criu opens directories by our descriptors of them, and what it mounts there has to be in its
-    /// own copy of the mounts: so has the descriptor.
-    fn as_seen(&self, directory: &OwnedFd) -> Result<OwnedFd, Error> {
+    /// Opens a directory in criu's mount namespace. criu opens it by the runtime's descriptor, and
+    /// can mount there only if it is in criu's own copy of the mounts.
+    fn reopen(&self, directory: &OwnedFd) -> Result<OwnedFd, Error> {
         let failed = system("open the directory of images as criu sees it");
         let link = format!("/proc/self/fd/{}", directory.as_raw_fd());
         let path = nix::fcntl::readlink(link.as_str()).map_err(&failed)?;
@@ -306,30 +243,30 @@ impl Session {
         message.into_bytes()
     }
 
-    /// A criu that is gone is noticed when its answer is awaited.
+    /// Sends a message. If criu has ended, the next receive fails.
     fn send(&self, message: &[u8]) {
-        if let Some(link) = &self.link {
-            let _ = coracle_sys::send(link.as_fd(), message, None);
+        if let Some(socket) = &self.socket {
+            let _ = coracle_sys::send(socket.as_fd(), message, None);
         }
     }
 
     fn is_silent(&self) -> Result<bool, Error> {
-        let Some(link) = &self.link else {
+        let Some(socket) = &self.socket else {
             return Ok(false);
         };
-        let ready = coracle_sys::poll_readable(&[link.as_fd()], Some(PATIENCE_MS));
+        let ready = coracle_sys::poll_readable(&[socket.as_fd()], Some(PATIENCE_MS));
         ready
             .map(|ready| ready == 0)
             .map_err(system("wait for criu"))
     }
 
-    /// `None` when criu has ended.
+    /// Receives a message; `None` if criu has ended.
     fn receive(&self, verb: &'static str) -> Result<Option<(Answer, Option<OwnedFd>)>, Error> {
-        let Some(link) = &self.link else {
+        let Some(socket) = &self.socket else {
             return Ok(None);
         };
         let mut buffer = vec![0; MAX_ANSWER_BYTES];
-        match coracle_sys::receive(link.as_fd(), &mut buffer) {
+        match coracle_sys::receive(socket.as_fd(), &mut buffer) {
             Ok((0, _)) | Err(Errno::ECONNRESET) => Ok(None),
             Ok((length, attached)) => {
                 let answer = buffer.get(..length).map(Answer::decode);
@@ -339,11 +276,11 @@ impl Session {
                 }
             }
             Err(Errno::EMSGSIZE) => Err(Error::Protocol { verb }),
-            Err(errno) => Err(system("hear of criu")(errno)),
+            Err(errno) => Err(system("receive from criu")(errno)),
         }
     }
 
-    /// The last answer has come: criu ends by itself.
+    /// Handles the last answer, after which criu ends.
     fn finish(
         &mut self,
         request: &Request,
@@ -378,7 +315,7 @@ impl Session {
                 message => quoted(message),
             }));
         }
-        // After a pre-dump criu wants the dump itself, and calls our end a failure.
+        // After a pre-dump criu waits for the dump, and exits with a failure at the end of file.
         match status {
             ExitStatus::Code(0) => Ok(answer.pid),
             _ if request.kind == kind::PRE_DUMP => Ok(0),
@@ -405,22 +342,22 @@ impl Session {
     }
 
     fn wait(&mut self) -> ExitStatus {
-        self.link = None;
+        self.socket = None;
         self.is_over = true;
         coracle_sys::wait_exit(self.program.as_fd()).unwrap_or(ExitStatus::Code(0))
     }
 }
 
 impl Drop for Session {
-    /// criu notices that the link is closed, and takes back what it did. One that does not is ended
-    /// with the other processes of its cgroup.
+    /// Closes the socket, at which criu undoes everything and ends. One that does not end is killed
+    /// later, with the other processes of its cgroup.
     fn drop(&mut self) {
         if self.is_over {
             return;
         }
-        self.link = None;
+        self.socket = None;
         let own = [self.program.as_fd()];
-        let ended = coracle_sys::poll_readable(&own, Some(PATIENCE_LEFT_MS));
+        let ended = coracle_sys::poll_readable(&own, Some(UNDO_MS));
         if ended.is_ok_and(|ended| ended != 0) {
             self.wait();
         }
@@ -437,8 +374,8 @@ fn notification(script: &str, pid: i32, attached: Option<OwnedFd>) -> Notificati
     }
 }
 
-/// Copies of the standard streams, which are criu's own otherwise, and the namespaces.
-fn opened(request: &Request) -> Result<Vec<OwnedFd>, Error> {
+/// Duplicates the standard streams, which criu replaces by its own, and opens the namespaces.
+fn open_passed(request: &Request) -> Result<Vec<OwnedFd>, Error> {
     let streams = request.streams.iter().map(|(_, number)| {
         let stream = match number {
             0 => coracle_sys::STDIN,
@@ -461,82 +398,4 @@ fn opened(request: &Request) -> Result<Vec<OwnedFd>, Error> {
         })
     });
     streams.chain(namespaces).collect()
-}
-
-/// What the child needs, made before the clone.
-struct Child<'a> {
-    path: CString,
-    arguments: StringArray,
-    environment: StringArray,
-    null: OwnedFd,
-    target: CString,
-    kept: Vec<BorrowedFd<'a>>,
-}
-
-impl<'a> Child<'a> {
-    fn prepare(
-        criu: &Path,
-        entry: &Entry,
-        (theirs, passed): (&'a OwnedFd, &'a [OwnedFd]),
-    ) -> Result<Self, Error> {
-        let text = |text: &OsStr| CString::new(text.as_bytes()).map_err(|_| Errno::EINVAL);
-        let failed = system("start criu");
-        let path = text(criu.as_os_str()).map_err(&failed)?;
-        let number = theirs.as_raw_fd().to_string();
-        let arguments = [text(OsStr::new("swrk")), text(OsStr::new(&number))];
-        let arguments: Result<Vec<_>, _> =
-            [Ok(path.clone())].into_iter().chain(arguments).collect();
-        let variables: Result<Vec<_>, _> = environment().iter().map(|one| text(one)).collect();
-        let null = open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty());
-        let target = entry.root.map(|(_, target)| text(target.as_os_str()));
-        let kept = [theirs].into_iter().chain(passed).map(AsFd::as_fd);
-        Ok(Self {
-            path,
-            arguments: StringArray::new(arguments.map_err(&failed)?),
-            environment: StringArray::new(variables.map_err(&failed)?),
-            null: null.map_err(system("open /dev/null"))?,
-            target: target.transpose().map_err(&failed)?.unwrap_or_default(),
-            kept: kept.collect(),
-        })
-    }
-
-    /// Returns only with the reason why not. Does not allocate.
-    fn become_criu(&self, entry: &Entry) -> Cause {
-        // What is blocked or ignored would stay so over the exec.
-        coracle_sys::reset_signals();
-        match self.get_ready(entry) {
-            Ok(()) => {
-                let errno = coracle_sys::execve(&self.path, &self.arguments, &self.environment);
-                Cause::Call(Call::Exec, errno)
-            }
-            Err(cause) => cause,
-        }
-    }
-
-    fn get_ready(&self, entry: &Entry) -> Result<(), Cause> {
-        let failed = |call| move |errno| (call, errno);
-        (entry.join)().map_err(|fault| fault.cause)?;
-        if entry.mounts == Mounts::Copied {
-            let slave = MsFlags::MS_SLAVE | MsFlags::MS_REC;
-            mount(None::<&str>, c"/", None::<&str>, slave, None::<&str>)
-                .map_err(failed(Call::Mount))?;
-        }
-        if let Some((tree, _)) = entry.root {
-            coracle_sys::move_mount(tree, coracle_sys::AT_FDCWD, &self.target)
-                .map_err(failed(Call::MoveMount))?;
-        }
-        let null = self.null.as_fd();
-        if !entry.shares_terminal {
-            nix::unistd::setsid().map_err(failed(Call::Setsid))?;
-            dup2_stdin(null).map_err(failed(Call::Dup))?;
-        }
-        dup2_stdout(null).map_err(failed(Call::Dup))?;
-        dup2_stderr(null).map_err(failed(Call::Dup))?;
-        coracle_sys::close_range(3..=u32::MAX, CloseRange::CloseOnExec)
-            .map_err(failed(Call::CloseRange))?;
-        for descriptor in &self.kept {
-            fcntl(descriptor, FcntlArg::F_SETFD(FdFlag::empty())).map_err(failed(Call::Dup))?;
-        }
-        Ok(())
-    }
 }

@@ -1,4 +1,4 @@
-//! What criu says: `criu_resp` and `criu_notify` of its images/rpc.proto.
+//! Decodes criu's messages: `criu_resp` and `criu_notify` of its images/rpc.proto.
 
 use std::os::fd::OwnedFd;
 
@@ -6,33 +6,33 @@ use super::options::kind;
 use super::version::Version;
 use super::wire::{Malformed, Value, read};
 
-/// What criu and this kernel can do together.
+/// The features that criu and this kernel support.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Features {
-    /// Only what changed since the last dump is written: chains of pre-dumps.
+    /// Writing only memory that changed since the previous dump, for chains of pre-dumps.
     pub memory_tracking: bool,
-    /// Pages follow after the restore, by userfaultfd(2).
+    /// Loading pages after the restore, by userfaultfd(2).
     pub lazy_pages: bool,
 }
 
-/// What criu lets us know, or waits for us to do, while it works.
+/// A notification of criu. It waits for the answer.
 #[derive(Debug)]
 pub enum Notification {
-    /// Restore: the namespaces of this process are made, and nothing is in them.
+    /// Restore: the namespaces of this process are made, and empty.
     SetupNamespaces(i32),
-    /// Restore: the processes are complete, this is init, and they stand still.
+    /// Restore: the processes are restored and stopped; this is init's pid.
     PostRestore(i32),
-    /// Restore: the master of the terminal.
+    /// Restore: the pty's master.
     Terminal(OwnedFd),
     /// Dump: pages can be fetched now.
     StatusReady,
-    /// A second has passed without a word.
+    /// No message of criu: one second has passed without any.
     Waiting,
-    /// Another one, by its name.
+    /// Any other, by its name.
     Other(String),
 }
 
-/// One message of criu's.
+/// One message of criu.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Answer {
     pub(crate) kind: u64,

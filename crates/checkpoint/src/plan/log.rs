@@ -1,11 +1,12 @@
-//! What of criu's log says why it failed.
+//! Finds the reason of a failure in criu's log.
 
-/// Lines that are quoted at most: the first ones are the reason, and the rest is what followed.
+/// How many lines are quoted: the first ones are the reason, the rest are consequences.
 const LINES: usize = 2;
 const SHOWN_CHARACTERS: usize = 600;
-/// Errors of criu that it goes on after: it may not raise its own limit of open files.
+/// Errors after which criu continues, such as a missing permission to raise its own limit of open
+/// files.
 const HARMLESS: [&str; 2] = ["rlimit: Can't setup RLIMIT_NOFILE", "Can't keep kdat cache"];
-/// What follows an error and adds nothing to it.
+/// Lines that follow an error and say nothing about its cause.
 const HOLLOW: [&str; 7] = [
     "cgroupd: recv req error",
     "Dumping FAILED",
@@ -16,7 +17,7 @@ const HOLLOW: [&str; 7] = [
     "Exitting with error",
 ];
 
-/// The last line, without its time: all there is of a refusal that criu does not call an error.
+/// The last line, without its timestamp. Some refusals of criu are not logged as errors.
 pub(crate) fn last_line(log: &[u8]) -> Option<String> {
     let log = String::from_utf8_lossy(log);
     let last = log.lines().rfind(|line| !line.trim().is_empty())?;
@@ -24,7 +25,7 @@ pub(crate) fn last_line(log: &[u8]) -> Option<String> {
     Some(quoted(text))
 }
 
-/// The decisive lines of a log, joined to one; `None` if it has none.
+/// The first errors in a log, joined to one line; `None` if it has none.
 pub(crate) fn reason(log: &[u8]) -> Option<String> {
     let log = String::from_utf8_lossy(log);
     let errors = log.lines().filter_map(|line| {
@@ -41,7 +42,7 @@ pub(crate) fn reason(log: &[u8]) -> Option<String> {
     (!text.is_empty()).then(|| quoted(&text))
 }
 
-/// On one line and not too long: it goes to a terminal and into an engine's log.
+/// The beginning of the text on one line, for a terminal and an engine's log.
 pub(crate) fn quoted(text: &str) -> String {
     coracle_text::beginning(text, SHOWN_CHARACTERS)
 }

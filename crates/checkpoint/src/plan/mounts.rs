@@ -1,8 +1,8 @@
-//! Mounts that come from the host: criu neither dumps nor makes them, but gives them a name in the
-//! images, and looks up by that name what to bind when it restores.
+//! Mounts that come from the host. criu does not dump them: a dump gives each a name in the images,
+//! and a restore tells criu what to bind for each name.
 //!
-//! The name is the path in the container; of whatever masks a file it is `/dev/null`. runc gives
-//! the same names, so its images can be restored here, and ours there.
+//! The name is the path in the container, or `/dev/null` for a masked file. runc uses the same
+//! names, so images can be exchanged with it.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use coracle_host::unescaped;
 use coracle_sys::Depth;
 
 const NULL: &str = "/dev/null";
-/// config-linux.md § Default Devices: where no node can be made, the host's is bound.
+/// config-linux.md § Default Devices. The host's devices are bound where none can be made.
 const DEVICES: [&str; 6] = [
     NULL,
     "/dev/zero",
@@ -21,26 +21,26 @@ const DEVICES: [&str; 6] = [
     "/dev/urandom",
     "/dev/tty",
 ];
-/// File systems that criu mounts anew, though the host may have mounted the same.
+/// Filesystems that criu mounts anew, even if the host has mounted the same.
 const NATIVE: [&str; 6] = ["proc", "sysfs", "mqueue", "devpts", "cgroup", "cgroup2"];
 
-/// What there is to know of mounts before a dump, in the form of proc_pid_mountinfo(5).
+/// The mounts before a dump, in the format of proc_pid_mountinfo(5).
 #[derive(Clone, Copy, Debug)]
 pub struct DumpFacts<'a> {
-    /// Of init.
+    /// Those of init.
     pub container: &'a [u8],
-    /// Of the runtime.
+    /// Those of the runtime.
     pub host: &'a [u8],
 }
 
-/// What there is to know of mounts before a restore.
+/// The mounts before a restore.
 #[derive(Clone, Copy, Debug)]
 pub struct RestoreFacts<'a> {
-    /// Where the destination of each of the config's mounts lies, links resolved.
+    /// The destinations of the config's mounts, with links resolved.
     pub destinations: &'a [PathBuf],
-    /// Of the runtime, as in proc_pid_mountinfo(5).
+    /// Those of the runtime, in the format of proc_pid_mountinfo(5).
     pub host: &'a [u8],
-    /// The root file system, links resolved.
+    /// The path of the root filesystem, with links resolved.
     pub root: &'a Path,
     /// The container's cgroup in each hierarchy: the hierarchy's mount point and the directory.
     pub cgroups: &'a [(PathBuf, PathBuf)],
@@ -54,7 +54,7 @@ struct Line {
     kind: Vec<u8>,
 }
 
-/// Mount point and name of each mount that criu is to leave alone.
+/// The mount point and name of each mount that criu must not dump.
 pub(crate) fn externals(config: &Config, facts: DumpFacts) -> Vec<(PathBuf, PathBuf)> {
     let host = lines(facts.host);
     let all = lines(facts.container);
@@ -63,7 +63,7 @@ pub(crate) fn externals(config: &Config, facts: DumpFacts) -> Vec<(PathBuf, Path
         let whole = |other: &Line| has_device(other) && other.root == Path::new("/");
         let is_group = line.kind.starts_with(b"cgroup");
         let native = NATIVE.iter().any(|kind| kind.as_bytes() == line.kind);
-        // From outside a cgroup namespace a fresh mount looks like a bind of the container's part.
+        // Seen from outside its cgroup namespace, a new cgroup mount looks like a bind mount.
         let fresh = is_group && config.linux.namespaces.cgroup != Namespace::Inherit;
         let bound =
             |mount: &Mount| mount.bind().is_some() && mount.destination.path() == line.point;
@@ -82,7 +82,7 @@ pub(crate) fn externals(config: &Config, facts: DumpFacts) -> Vec<(PathBuf, Path
     named.collect()
 }
 
-/// Name of each mount that an image may leave out, and what to bind there.
+/// The name of each mount that images may leave out, and the source to bind.
 pub(crate) fn sources(config: &Config, facts: RestoreFacts) -> Vec<(PathBuf, PathBuf)> {
     let mut all: Vec<(PathBuf, PathBuf)> = Vec::new();
     let host = lines(facts.host);
@@ -125,7 +125,7 @@ fn is_cgroup(mount: &Mount) -> bool {
     mount.fs_type() == Some(c"cgroup")
 }
 
-/// Mounts of the host below a directory: the rest of the path, and all of it.
+/// The host's mounts below a directory: the path relative to it, and the whole path.
 fn below<'a>(host: &'a [Line], top: &'a Path) -> impl Iterator<Item = (PathBuf, PathBuf)> {
     host.iter().filter_map(move |line| {
         let rest = line.point.strip_prefix(top).ok()?;
@@ -134,7 +134,7 @@ fn below<'a>(host: &'a [Line], top: &'a Path) -> impl Iterator<Item = (PathBuf, 
     })
 }
 
-/// A line that does not read is left out: criu reads the same file and complains.
+/// Parses mountinfo. A malformed line is left out: criu reads the same file and reports it.
 fn lines(mountinfo: &[u8]) -> Vec<Line> {
     let lines = mountinfo.split(|byte| *byte == b'\n');
     lines.filter_map(parse).collect()
@@ -153,28 +153,28 @@ fn parse(line: &[u8]) -> Option<Line> {
     })
 }
 
-/// Where one of the config's mounts goes, and what that lies in.
+/// The mount point of one of the config's mounts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mountpoint {
-    /// The config's place, for messages: `mounts[3]`.
+    /// The mount's index in the config, for messages: `mounts[3]`.
     pub index: usize,
-    /// What it lies in.
+    /// The filesystem that the mount point is in.
     pub parent: Parent,
-    /// The path below that.
+    /// The path of the mount point in that.
     pub below: PathBuf,
-    /// What is mounted, if that is a path of the host: the mount point is of the same kind. A
-    /// directory otherwise.
+    /// The source of a bind mount: the mount point is a file if the source is one. Otherwise it is
+    /// a directory.
     pub source: Option<PathBuf>,
 }
 
-/// What a mount point lies in.
+/// The filesystem that a mount point is in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Parent {
-    /// The root file system: it is made there if it is missing.
+    /// The root filesystem, where it is made if it is missing.
     Root,
-    /// What an earlier mount of this number binds: the same, there.
+    /// The source of an earlier bind mount of this index, where it is made if it is missing.
     Bound(usize, PathBuf),
-    /// A file system of an earlier mount, which criu fills or the kernel.
+    /// Another earlier mount of this index, whose contents criu or the kernel makes.
     Filled(usize),
 }
 

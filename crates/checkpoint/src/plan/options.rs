@@ -1,4 +1,4 @@
-//! What can be asked: numbers of fields are those of criu's images/rpc.proto.
+//! The options of requests, with the field numbers of criu's images/rpc.proto.
 
 use bitflags::bitflags;
 
@@ -50,19 +50,19 @@ bitflags! {
         const TCP_ESTABLISHED = 1;
         /// Close established TCP connections.
         const TCP_CLOSE = 1 << 1;
-        /// Leave out TCP connections that are not accepted yet.
+        /// Skip TCP connections that are not accepted yet.
         const TCP_SKIP_IN_FLIGHT = 1 << 2;
-        /// Allow unix sockets whose other end is outside.
+        /// Allow unix sockets whose peer is outside the container.
         const EXT_UNIX_SK = 1 << 3;
-        /// Allow a terminal and a session of the caller's.
+        /// Allow the caller's terminal and session.
         const SHELL_JOB = 1 << 4;
         /// Keep file locks.
         const FILE_LOCKS = 1 << 5;
-        /// Memory follows later, by request.
+        /// Load memory after the restore, on demand.
         const LAZY_PAGES = 1 << 6;
-        /// Pages of parent images that are overwritten are dropped.
+        /// Drop pages of parent images that newer ones replace.
         const AUTO_DEDUP = 1 << 7;
-        /// Deleted files that have another name are linked again.
+        /// Link deleted files again that still have another name.
         const LINK_REMAP = 1 << 8;
     }
 }
@@ -80,7 +80,7 @@ pub(crate) const SWITCHES: [(Flags, u32); 9] = [
     (Flags::TCP_CLOSE, 52),
 ];
 
-/// What criu does about cgroups: `criu_cg_mode`.
+/// How criu handles cgroups: `criu_cg_mode`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CgroupsMode {
     /// Leave them alone.
@@ -95,7 +95,7 @@ pub enum CgroupsMode {
 }
 
 impl CgroupsMode {
-    /// By the word of `--manage-cgroups-mode`.
+    /// The mode for a value of `--manage-cgroups-mode`.
     #[must_use]
     pub fn parse(word: &[u8]) -> Option<Self> {
         match word {
@@ -117,7 +117,7 @@ impl CgroupsMode {
     }
 }
 
-/// Where pages are sent, or fetched from.
+/// The address of a page server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PageServer {
     /// An address, without brackets.
@@ -126,11 +126,11 @@ pub struct PageServer {
     pub port: u16,
 }
 
-/// What is wrong with `--page-server`.
+/// The value of `--page-server` is malformed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ParsePageServer;
 
-/// `ADDRESS:PORT` or `[ADDRESS]:PORT`.
+/// Parses `ADDRESS:PORT` or `[ADDRESS]:PORT`.
 ///
 /// # Errors
 /// [`ParsePageServer`] for anything else.
@@ -150,12 +150,12 @@ pub fn parse_page_server(text: &str) -> Result<PageServer, ParsePageServer> {
     }
 }
 
-/// Labels of security modules that a restore gives anew.
+/// Labels of security modules that replace those of the images.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LsmLabels {
-    /// `TYPE:NAME`, `apparmor` or `selinux` first.
+    /// `apparmor:NAME` or `selinux:NAME`.
     pub profile: Option<String>,
-    /// The context that mounts get.
+    /// The SELinux context of mounts.
     pub mount_context: Option<String>,
 }
 

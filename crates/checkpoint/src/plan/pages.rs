@@ -1,24 +1,23 @@
-//! How long the files of memory have to be. criu reads over and over what is not there, for ever.
+//! Computes the sizes that files of pages must have. criu loops forever if one is too short.
 
 use super::wire::{Malformed, read};
 
-/// Magic numbers of an image, of one that has a tree of processes, and of one that shows where
-/// pages are: criu/include/magic.h.
+/// Magic numbers of all images, of a process tree, and of a map of pages: criu/include/magic.h.
 const COMMON_MAGIC: u32 = 0x5456_4319;
 const PSTREE_MAGIC: u32 = 0x5027_3030;
 const PAGEMAP_MAGIC: u32 = 0x5608_4025;
 /// `PE_PRESENT` of images/pagemap.proto: the pages are in the file.
 const PRESENT: u64 = 4;
 
-/// The processes of a tree; empty if the format is not known here.
+/// The pids in a process tree; none if the format is unknown.
 pub(crate) fn processes(tree: &[u8]) -> Vec<u64> {
     let entries = entries(tree, PSTREE_MAGIC).unwrap_or_default();
     let pids = entries.into_iter().map(|entry| first(entry).ok()?);
     pids.collect::<Option<_>>().unwrap_or_default()
 }
 
-/// The number of the file of pages that this map is about, and how many pages are in it; `None`
-/// for a format that is not known here, though criu may know it.
+/// The number of the file of pages that a map describes, and how many pages that must have; `None`
+/// if the format is unknown, which criu may still know.
 pub(crate) fn wanted(map: &[u8]) -> Option<(u64, u64)> {
     let entries = entries(map, PAGEMAP_MAGIC)?;
     let (head, runs) = entries.split_first()?;
@@ -29,7 +28,7 @@ pub(crate) fn wanted(map: &[u8]) -> Option<(u64, u64)> {
     Some((first(head).ok()??, pages))
 }
 
-/// The messages of an image, each after its length.
+/// Splits an image into its messages, each of which follows its length.
 fn entries(image: &[u8], magic: u32) -> Option<Vec<&[u8]>> {
     let mut rest = number(number(image, COMMON_MAGIC)?, magic)?;
     let mut all = Vec::new();
@@ -60,7 +59,8 @@ fn first(entry: &[u8]) -> Result<Option<u64>, Malformed> {
     Ok(file)
 }
 
-/// `pagemap_entry`: the newer field of the count rules where it is there.
+/// The number of pages in a `pagemap_entry`. The newer of two fields for the count takes
+/// precedence.
 fn present(entry: &[u8]) -> Result<u64, Malformed> {
     let (mut older, mut newer, mut flags) = (0, None, 0);
     read(entry, |field, value| {

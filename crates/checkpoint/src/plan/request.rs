@@ -1,4 +1,4 @@
-//! The requests themselves.
+//! The requests to criu.
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -11,19 +11,20 @@ use super::wire::Writer;
 
 /// criu's `Info` and `Warn`, but not each page.
 const LOG_LEVEL: u64 = 4;
-/// `CLONE_NEWNET`: devices and addresses are for hooks to make, or for who made the namespace.
+/// `CLONE_NEWNET`: criu leaves the network namespace empty. Hooks make devices and addresses, or
+/// the owner of a joined namespace.
 const NETWORK: u64 = 0x4000_0000;
 /// Annotation that names criu's configuration file.
 const CONFIG_ANNOTATION: &str = "org.criu.config";
 
-/// How much is dumped.
+/// What is dumped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// The whole container, which is ended then.
+    /// The whole container, which is killed then.
     Dump,
     /// The whole container, which goes on.
     DumpAndLeave,
-    /// Memory alone, for a dump that names this one as its parent. The container goes on.
+    /// Only memory, for a dump that names this one as its parent. The container goes on.
     PreDump,
 }
 
@@ -32,23 +33,23 @@ pub enum Kind {
 pub struct Dump<'a> {
     /// The container's config.
     pub config: &'a Config,
-    /// How much.
+    /// What is dumped.
     pub kind: Kind,
     /// Switches.
     pub flags: Flags,
-    /// What criu does about cgroups.
+    /// How criu handles cgroups.
     pub cgroups: CgroupsMode,
-    /// Init, in our pid namespace.
+    /// Init's pid in the runtime's pid namespace.
     pub init: i32,
-    /// Its mounts and ours.
+    /// Its mounts and the runtime's.
     pub mounts: DumpFacts<'a>,
     /// The namespaces that it joined by path.
     pub namespaces: Namespaces,
-    /// The cgroup by which it is frozen.
+    /// The cgroup by whose freezer it is frozen.
     pub freezer: Option<&'a Path>,
-    /// Directory of the images before these, below the images' own.
+    /// The directory of the parent images, relative to that of the images.
     pub parent: Option<&'a Path>,
-    /// Where pages go.
+    /// The page server that memory is sent to.
     pub page_server: Option<&'a PageServer>,
     /// criu's configuration file.
     pub config_file: Option<&'a Path>,
@@ -56,22 +57,22 @@ pub struct Dump<'a> {
     pub descriptors: &'a Descriptors,
 }
 
-/// Inodes of joined namespaces: they are neither dumped nor made.
+/// The inodes of joined namespaces, which are neither dumped nor made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Namespaces {
-    /// Of a network namespace that was joined by path.
+    /// That of the network namespace, if it was joined by path.
     pub network: Option<u64>,
-    /// Of a pid namespace that was joined by path.
+    /// That of the pid namespace, if it was joined by path.
     pub pid: Option<u64>,
 }
 
-/// Names of init's standard streams, as links in `/proc/PID/fd` or by mount and inode: what the
-/// caller will give instead when it restores. Empty ones come from nobody.
+/// The names of init's standard streams: links in `/proc/PID/fd`, or mount and inode. A restore
+/// replaces each by the caller's stream. An empty name is not replaced.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Descriptors(pub Vec<String>);
 
 impl Descriptors {
-    /// The names that are of something outside, with the number of the stream.
+    /// The names of streams from outside the container, with the stream's number.
     pub(crate) fn external(&self) -> impl Iterator<Item = (usize, &str)> {
         let all = self.0.iter().take(3).map(String::as_str).enumerate();
         all.filter(|(_, name)| {
@@ -89,28 +90,28 @@ pub struct Restore<'a> {
     pub config: &'a Config,
     /// Switches.
     pub flags: Flags,
-    /// What criu does about cgroups.
+    /// How criu handles cgroups.
     pub cgroups: CgroupsMode,
-    /// Where the root file system will be mounted for criu.
+    /// Where the root filesystem will be mounted for criu.
     pub root: &'a Path,
-    /// Where mounts come from.
+    /// The sources of mounts.
     pub mounts: RestoreFacts<'a>,
     /// criu's configuration file.
     pub config_file: Option<&'a Path>,
-    /// Labels that are given anew.
+    /// Labels that replace those of the images.
     pub labels: &'a LsmLabels,
     /// The streams of the init that was dumped.
     pub descriptors: &'a Descriptors,
 }
 
-/// A request to criu, but for what is known only when it is sent.
+/// A request to criu, except for what is known only when it is sent.
 #[derive(Clone, Debug)]
 pub struct Request {
     pub(crate) kind: u64,
     pub(crate) options: Writer,
-    /// Name and path of each namespace that is opened for criu.
+    /// The name and path of each namespace that criu gets as a descriptor.
     pub(crate) namespaces: Vec<(&'static str, PathBuf)>,
-    /// Name and number of each of our streams that criu hands on.
+    /// The name and number of each of the runtime's streams that criu passes on.
     pub(crate) streams: Vec<(String, usize)>,
     /// criu's configuration file.
     pub(crate) config_file: Option<PathBuf>,
@@ -118,7 +119,7 @@ pub struct Request {
 }
 
 impl Request {
-    /// What the log file is called.
+    /// The name of the log file.
     #[must_use]
     pub fn log_name(&self) -> &'static str {
         match self.kind {
@@ -137,15 +138,15 @@ impl Request {
         }
     }
 
-    /// What criu will do with what the images leave out, one line each.
+    /// What criu does about resources that the images leave out, one line each.
     #[must_use]
     pub fn describe(&self) -> &[String] {
         &self.notes
     }
 }
 
-/// criu's configuration file: what the annotation says, or else the first of these that is there,
-/// as `exists` says. criu ignores one that is missing.
+/// criu's configuration file: that of the annotation, or else the first of two that exists. criu
+/// ignores one that is missing.
 pub fn config_file(config: &Config, exists: impl Fn(&Path) -> bool) -> Option<PathBuf> {
     const OURS: &str = "/etc/criu/coracle.conf";
     const PEERS: &str = "/etc/criu/runc.conf";
@@ -214,7 +215,7 @@ pub fn dump(dump: &Dump) -> Request {
     }
 }
 
-/// Keys of namespaces that criu does not make: runc's.
+/// Keys of joined namespaces in the images; runc's, so that images can be exchanged.
 const NETWORK_KEY: &str = "extRootNetNS";
 const PID_KEY: &str = "extRootPidNS";
 
@@ -278,9 +279,10 @@ pub fn restore(restore: &Restore) -> Request {
     }
 }
 
-/// criu looks for a file by its name, opens it anew, and demands the size that it had; unless it
-/// finds the descriptor before that by the path, which for such a file is the name without its
-/// first letter (open_path() of criu/files-reg.c).
+/// The streams that criu inherits, by name. criu would open a regular file anew and demand its old
+/// size, unless it finds an inherited descriptor by the file's path first. Its code drops the first
+/// character of the name as if it were a slash (open_path() of criu/files-reg.c), so a file is
+/// listed under that name as well.
 fn streams(descriptors: &Descriptors) -> Vec<(String, usize)> {
     let mut all = Vec::new();
     for (number, name) in descriptors.external() {

@@ -23,7 +23,7 @@ impl fmt::Display for Version {
     }
 }
 
-/// The oldest criu that is used: the first one that takes these requests.
+/// The oldest supported version of criu: the first that understands all of these requests.
 pub const MINIMUM: Version = Version {
     major: 3,
     minor: 0,

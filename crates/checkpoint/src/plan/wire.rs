@@ -1,7 +1,7 @@
-//! Protocol Buffers, as far as criu's protocol needs them: proto2's encoding of integers, booleans,
-//! strings and messages.
+//! The part of Protocol Buffers (proto2) that criu's protocol uses: integers, booleans, strings and
+//! messages.
 
-/// A message that is being written.
+/// Encodes a message.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Writer {
     bytes: Vec<u8>,
@@ -12,7 +12,7 @@ impl Writer {
         self.bytes
     }
 
-    /// An integer that is not negative, an enumeration or a boolean.
+    /// Adds an integer that is not negative, an enumeration or a boolean.
     pub(crate) fn number(&mut self, field: u32, value: u64) -> &mut Self {
         self.varint(u64::from(field) << 3);
         self.varint(value);
@@ -21,7 +21,7 @@ impl Writer {
 
     pub(crate) fn text(&mut self, field: u32, text: &[u8]) -> &mut Self {
         self.varint(u64::from(field) << 3 | 2);
-        // A slice is never longer than that.
+        // The length of a slice always fits.
         self.varint(u64::try_from(text.len()).unwrap_or(u64::MAX));
         self.bytes.extend_from_slice(text);
         self
@@ -40,7 +40,7 @@ impl Writer {
     }
 }
 
-/// What is no message, or none of a kind that this protocol has.
+/// The bytes are not a message, or its types are not those of the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Malformed;
 
@@ -49,7 +49,7 @@ pub(crate) struct Malformed;
 pub(crate) enum Value<'a> {
     Number(u64),
     Bytes(&'a [u8]),
-    /// Of a type that no field of the protocol has: 32 or 64 bits.
+    /// 32 or 64 bits, a type that no field of the protocol has.
     Fixed,
 }
 
@@ -61,7 +61,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// An `int32`: a negative one has the 64 bits of an `int64`.
+    /// An `int32`. A negative one is encoded as an `int64`.
     pub(crate) fn int32(self) -> Result<i32, Malformed> {
         i32::try_from(self.number()?.cast_signed()).map_err(|_| Malformed)
     }
@@ -82,7 +82,7 @@ impl<'a> Value<'a> {
     }
 }
 
-/// Calls `each` for the fields of a message in their order.
+/// Calls `each` for each field of a message, in order.
 pub(crate) fn read<'a>(
     mut bytes: &'a [u8],
     mut each: impl FnMut(u64, Value<'a>) -> Result<(), Malformed>,
@@ -115,7 +115,8 @@ fn skip<'a>(bytes: &mut &'a [u8], length: usize) -> Result<Value<'a>, Malformed>
     Ok(Value::Fixed)
 }
 
-/// At most ten bytes, and of the tenth only the lowest bit: more would not fit.
+/// Decodes an integer: at most ten bytes, and only the lowest bit of the tenth, to fit into 64
+/// bits.
 fn varint(bytes: &mut &[u8]) -> Result<u64, Malformed> {
     let mut value = 0;
     for shift in (0..64).step_by(7) {
