@@ -1,4 +1,4 @@
-//! Emptying a directory in which somebody else may have made what he liked.
+//! Empties a directory in which a container could have made anything.
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -9,14 +9,15 @@ use nix::fcntl::{OFlag, RenameFlags, openat, renameat2};
 use nix::sys::stat::Mode;
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
-/// Opens a directory, but not through a link.
+/// Opens a directory without following a symbolic link.
 pub(crate) fn open_below<P: NixPath + ?Sized>(dir: impl AsFd, name: &P) -> nix::Result<OwnedFd> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
     openat(dir, name, flags, Mode::empty())
 }
 
-/// Removes all that is in `directory`. No link is followed, and what lies deeper is moved up first:
-/// a tree of any depth takes two descriptors.
+/// Removes everything in `directory`, without following links. The entries of a subdirectory are
+/// moved up before it is removed, so that a tree of any depth needs neither recursion nor more than
+/// two descriptors.
 pub(crate) fn clear(directory: BorrowedFd) -> nix::Result<()> {
     let mut moved = 0_u64;
     loop {
@@ -45,7 +46,7 @@ fn each(directory: BorrowedFd, mut act: impl FnMut(&OsStr) -> nix::Result<()>) -
     entries.iter().try_for_each(|(_, name)| act(name))
 }
 
-/// Gives the entry a number for a name, the first that is free.
+/// Moves the entry up, under the first free number as its name.
 fn move_up(from: BorrowedFd, name: &OsStr, to: BorrowedFd, number: &mut u64) -> nix::Result<()> {
     loop {
         *number += 1;

@@ -1,4 +1,4 @@
-//! `create`: a container whose init waits for its start.
+//! `create`: makes a container whose init waits for its start.
 
 use crate::creation::{self, StartedBy};
 use crate::error::Error;
@@ -14,7 +14,8 @@ use crate::store::Store;
 /// [`Error`]; nothing is left behind then.
 pub fn create(store: &Store, options: &CreateOptions) -> Result<Vec<String>, Error> {
     let prepared = prepare(store, options, Attachment::Detached)?;
-    // A socket that does not answer leaves nothing behind: signals still end the wait for it.
+    // Before signals are queued, so that they end a connect(2) to a socket that does not answer.
+    // Nothing has been made yet.
     let outputs = Connections::open(&options.outputs)?;
     let interrupts = interrupt::catch()?;
     let made = creation::make(store, &prepared, outputs, &interrupts, StartedBy::Start)?;

@@ -1,5 +1,5 @@
-//! The side effects of a creation. Each that leaves something outside this process is in the undo
-//! list, and in the record on disk, before the next one begins.
+//! The side effects of a creation. Each one that leaves something outside this process is in the
+//! undo list and in the record on disk before the next one begins.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -27,12 +27,12 @@ use crate::store::{Directory, HookOutput, Store};
 use crate::timestamp::rfc3339;
 use crate::undo::{Made, Undo};
 
-/// Who releases init.
+/// The verb that starts init.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StartedBy {
-    /// The verb `start`, later.
+    /// `start`, later.
     Start,
-    /// Ourselves.
+    /// `run`, in this process.
     Run,
 }
 
@@ -55,8 +55,8 @@ pub(crate) struct Container {
     pub(crate) running: Running,
 }
 
-/// Carries the plan out. On failure everything made is taken back, and poststop hooks run if hooks
-/// of the creation could have run.
+/// Carries out the plan. If that fails, undoes everything, and runs poststop hooks if other hooks
+/// may have run.
 pub(crate) fn make(
     store: &Store,
     prepared: &Prepared,
@@ -71,15 +71,15 @@ pub(crate) fn make(
     }
 }
 
-/// Init, and what it has left to do for us.
+/// Init, and what the runtime has to serve while it runs.
 #[derive(Debug)]
 pub(crate) struct Running {
     pub(crate) init: Child,
-    /// The pty's master, where no socket has taken it.
+    /// The pty's master, if there is no console socket.
     pub(crate) console: Option<OwnedFd>,
-    /// The container's notify socket, when it was started.
+    /// The proxy of the container's notify socket, once it is started.
     pub(crate) proxy: Option<Proxy>,
-    /// One line each.
+    /// Warnings, one line each.
     pub(crate) warnings: Vec<String>,
 }
 
@@ -113,7 +113,7 @@ impl<'a> Creation<'a> {
         }
     }
 
-    /// The record on disk is complete when this returns.
+    /// Makes everything. The record on disk is complete when this returns.
     fn build(&mut self, started_by: StartedBy) -> Result<Running, Error> {
         let plan = &self.prepared.plan;
         self.write_files()?;
@@ -155,7 +155,7 @@ impl<'a> Creation<'a> {
         Ok(proxy)
     }
 
-    /// The files that are there before anything else is made.
+    /// Writes the files that must exist before anything else is made.
     pub(crate) fn write_files(&self) -> Result<(), Error> {
         self.directory.write_record(&self.record)?;
         self.directory.write_config(&self.prepared.bundle.raw)?;
@@ -165,7 +165,7 @@ impl<'a> Creation<'a> {
         network::make_files(&self.directory, self.prepared.plan.network.as_ref())
     }
 
-    /// Makes the cgroup, open for init to join.
+    /// Makes the cgroup, and opens it for init to join.
     pub(crate) fn make_cgroup(&mut self) -> Result<Joining, Error> {
         let Some(cgroups) = &self.prepared.plan.cgroups else {
             return Ok(Joining::default());
@@ -178,7 +178,8 @@ impl<'a> Creation<'a> {
         Ok(joining)
     }
 
-    /// The cgroup that systemd made around init is the container's now, to be killed and removed.
+    /// Records that systemd has made the cgroup around init: from now on `delete` kills and removes
+    /// it.
     pub(crate) fn own_cgroup(&mut self) {
         if let (false, Some(record)) = (self.record.cgroup_made, &self.record.cgroup) {
             self.undo.push(Made::Cgroup(Box::new(record.clone())));
@@ -193,7 +194,7 @@ impl<'a> Creation<'a> {
         }
     }
 
-    /// Our descriptors that init has no business with.
+    /// The runtime's descriptors that init closes first.
     fn private(&self) -> Vec<i32> {
         let own = [self.directory.handle().as_raw_fd(), self.lock.as_raw_fd()];
         let joined = self.prepared.joined.iter().map(AsRawFd::as_raw_fd);
@@ -201,8 +202,8 @@ impl<'a> Creation<'a> {
         own.into_iter().chain(sockets).chain(joined).collect()
     }
 
-    /// Init has done all that comes before its start. What is known of it already is not read
-    /// again: the read may fail.
+    /// Completes the record once init waits for its start. Its pid and start time are known
+    /// already, and not read again, since that may fail.
     pub(crate) fn complete(&mut self, init: i32) -> Result<(), Error> {
         self.record.init = self.record.init.take().or_else(|| Identity::of(init));
         self.record.complete = true;
@@ -230,7 +231,7 @@ impl<'a> Creation<'a> {
         network::attach(&self.directory, record, (plan, hostname), namespace, limits)
     }
 
-    /// What ends hooks and plugins before init proceeds: its end, and a signal to us.
+    /// Ends hooks and plugins if init ends, or a signal comes to the runtime.
     fn limits<'b>(&self, init: &'b Child) -> Limits<'b>
     where
         'a: 'b,
@@ -242,7 +243,7 @@ impl<'a> Creation<'a> {
         }
     }
 
-    /// prestart and createRuntime, in the runtime's namespaces.
+    /// Runs prestart and createRuntime hooks, in the runtime's namespaces.
     pub(crate) fn run_runtime_hooks(&self, init: &Child) -> Result<(), Error> {
         let state = state::for_hook(&self.record, Status::Creating, init.pid.as_raw());
         let hooks = &self.prepared.plan.hooks;
@@ -254,7 +255,7 @@ impl<'a> Creation<'a> {
         Ok(())
     }
 
-    /// The container is made.
+    /// Ends a successful creation.
     pub(crate) fn end(self, mut running: Running) -> Container {
         running.warnings = [&self.prepared.plan.warnings[..], &running.warnings].concat();
         Container {
@@ -264,9 +265,9 @@ impl<'a> Creation<'a> {
         }
     }
 
-    /// Takes back what was made. The error says what is left.
+    /// Undoes everything. The error also names what is left.
     pub(crate) fn take_back(self, error: Error) -> Error {
-        // Who waits at the console socket need not wait for hooks and plugins.
+        // The console socket is closed first: its peer need not wait for hooks and plugins.
         drop(self.outputs);
         let record = &self.record;
         let error = explain_oom(error, record);
@@ -293,8 +294,8 @@ impl Caller for Creation<'_> {
         }
     }
 
-    /// The record is on disk before init does anything, so that `delete --force` finds it whatever
-    /// happens to us.
+    /// Recorded on disk before init does anything, so that `delete --force` finds init even if this
+    /// process is killed.
     fn cloned(&mut self, init: &Child) -> Result<(), Error> {
         self.own_cgroup();
         if let Some(mount) = &self.record.host_mount {
@@ -329,7 +330,7 @@ impl Caller for Creation<'_> {
     }
 }
 
-/// A small memory limit ends init before it can send a message.
+/// Explains an init that was killed for its memory limit before it could send a message.
 fn explain_oom(error: Error, record: &Record) -> Error {
     let killed = || {
         let cgroup = record.cgroup.as_ref();

@@ -1,4 +1,4 @@
-//! `delete`: nothing of the container is left.
+//! `delete`: ends a container and removes everything of it.
 
 use std::os::fd::AsFd;
 
@@ -21,20 +21,20 @@ use crate::torn;
 /// How long a killed init may take to end, in milliseconds.
 const PATIENCE_MS: u32 = 10_000;
 
-/// With this variable set to `1`, a container that is only created is not deleted without force, as
-/// runtime.md § Delete says. Without it such a container is ended and deleted: engines rely on
+/// If this variable is `1`, a container that is only created is not deleted without force, as
+/// runtime.md § Delete demands. Without it, such a container is killed and deleted: engines rely on
 /// that.
 const STRICT: &str = "CORACLE_STRICT_DELETE";
 
 /// Deletes a container: its processes, network, cgroup and directory, then the poststop hooks run.
 ///
-/// Returns what failing poststop hooks had to say and, with force, failing network plugins:
-/// warnings, since the container is gone.
+/// Returns failures of poststop hooks and, with force, of network plugins: only warnings, since the
+/// container is gone.
 ///
 /// # Errors
-/// [`Error::Status`] when it still runs and `force` is no, [`Error::Absent`] likewise;
-/// [`Error::StillRunning`] when init does not end within 10 s; [`Error::Cni`] when a network plugin
-/// fails and `force` is no. What is left can be deleted again.
+/// Without force, [`Error::Status`] if it still runs, [`Error::Absent`], and [`Error::Cni`] if a
+/// network plugin fails. [`Error::StillRunning`] if init does not end within 10 s. Another `delete`
+/// continues with what is left.
 pub fn delete(store: &Store, id: &ContainerId, force: Force) -> Result<Vec<String>, Error> {
     let Some(directory) = store.find(id)? else {
         return match force {
@@ -43,7 +43,7 @@ pub fn delete(store: &Store, id: &ContainerId, force: Force) -> Result<Vec<Strin
         };
     };
     if force == Force::Yes {
-        // Killed before the lock is taken: its holder may be waiting for this init.
+        // Init is killed before the lock is taken: the lock's holder may wait for init.
         if let Ok(Some(record)) = directory.record() {
             let _ = end_processes(id, &record);
         }
@@ -66,7 +66,7 @@ pub fn delete(store: &Store, id: &ContainerId, force: Force) -> Result<Vec<Strin
     end(&directory, &record, force)
 }
 
-/// Deletes a container whose record holds nothing that can be read.
+/// Deletes a container whose record cannot be read at all.
 fn end_torn(store: &Store, directory: &Directory) -> Result<Vec<String>, Error> {
     let (record, mut left) = torn::record(store, directory)?;
     left.extend(end(directory, &record, Force::Yes)?);
@@ -100,7 +100,7 @@ fn check(
     }
 }
 
-/// Ends and deletes the container, unless somebody else has meanwhile.
+/// Kills and deletes the container, unless another process has deleted it meanwhile.
 pub(crate) fn take_down(directory: &Directory, force: Force) -> Result<Vec<String>, Error> {
     let _lock = lock::acquire(directory)?;
     match directory.record()? {
@@ -109,7 +109,7 @@ pub(crate) fn take_down(directory: &Directory, force: Force) -> Result<Vec<Strin
     }
 }
 
-/// Takes the container down by force since a verb failed on it; the error names what stays.
+/// Deletes a container by force after a verb failed on it. The error also names what is left.
 pub(crate) fn after(error: Error, directory: &Directory) -> Error {
     match take_down(directory, Force::Yes) {
         Ok(warnings) => error.leaving(&warnings.join("; ")),
@@ -117,7 +117,7 @@ pub(crate) fn after(error: Error, directory: &Directory) -> Error {
     }
 }
 
-/// Ends what runs and removes what there is. The caller holds the lock.
+/// Kills all processes and removes everything. The caller holds the lock.
 pub(crate) fn end(
     directory: &Directory,
     record: &Record,
@@ -167,7 +167,8 @@ pub(crate) fn end(
     Ok(warnings)
 }
 
-/// An exec that began before the end may have put one more process into it after the kill.
+/// Kills once more if needed: an `exec` that began before may have put a process into it after the
+/// kill.
 fn remove_cgroup(cgroup: &coracle_cgroups::Record) -> coracle_cgroups::Result<()> {
     match coracle_cgroups::remove(cgroup) {
         Err(coracle_cgroups::Error::Remove { .. }) if cgroup.has_cgroups() => {
@@ -186,14 +187,14 @@ fn poststop_hooks(directory: &Directory, record: &Record) -> Result<coracle_hook
     Ok(coracle_hooks::plan(&config.hooks, &[]))
 }
 
-/// With a pid namespace of its own a stopped container has no process left. Whoever is in its
-/// cgroup then is another container that was given the same one. An init that was never recorded
-/// may live still.
+/// Whether no process of the container can be left: init has ended and the container has its own
+/// pid namespace. Processes in its cgroup then belong to another container with the same path. An
+/// init that was never recorded may still be alive.
 fn is_over(record: &Record) -> bool {
     record.own_pid_namespace && record.init.is_some_and(|init| !init.is_alive())
 }
 
-/// Kills init and, by the cgroup, whatever else there is, and waits for init's end.
+/// Kills init and all processes of the cgroup, and waits for init's end.
 pub(crate) fn end_processes(id: &ContainerId, record: &Record) -> Result<(), Error> {
     let is_over = is_over(record);
     let pidfd = match &record.init {
@@ -207,7 +208,7 @@ pub(crate) fn end_processes(id: &ContainerId, record: &Record) -> Result<(), Err
     if let Some(pidfd) = &pidfd {
         let _ = coracle_sys::pidfd_send_signal(pidfd.as_fd(), nix::libc::SIGKILL);
     }
-    // It may be frozen in the cgroup that it was moved to, too.
+    // Init may be frozen in the cgroup that it was moved to.
     if let Some(Ok(cgroup)) = moved.as_ref().map(|groups| groups.ours(id, "delete")) {
         let _ = coracle_cgroups::release(cgroup);
     }

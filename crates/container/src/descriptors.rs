@@ -1,15 +1,15 @@
-//! What init's standard streams are called, so that a restore can give others in their place.
+//! Names of init's standard streams, by which a restore replaces them.
 //!
-//! A pipe is `pipe:[INODE]`, as its link in `/proc/PID/fd` reads; a file of the host is
-//! `file[MOUNT:INODE]` and a terminal `tty[NUMBER:DEVICE]` in hexadecimal numbers, criu(8)'s names
-//! of them. Anything else has the text of its link and comes back by itself, or not at all.
+//! The names are those of criu(8): for a pipe its link in `/proc/PID/fd`, `pipe:[INODE]`; for a
+//! file of the host `file[MOUNT:INODE]`, and for a terminal `tty[NUMBER:DEVICE]`, in hexadecimal.
+//! Anything else is named by its link, and criu restores it itself or fails.
 
 use std::fs::{metadata, read_link, read_to_string};
 use std::os::unix::fs::MetadataExt;
 
 use coracle_bundle::Config;
 
-/// The names of our own streams, which init inherits; none where it gets a terminal.
+/// The names of the runtime's own streams, which init inherits; none if init gets a terminal.
 pub(crate) fn names(config: &Config) -> Vec<String> {
     match &config.process {
         Some(process) if !process.terminal => (0..3).map(|stream| name("self", stream)).collect(),
@@ -17,12 +17,12 @@ pub(crate) fn names(config: &Config) -> Vec<String> {
     }
 }
 
-/// The name of what a process has as a standard stream.
+/// The name of a process's standard stream.
 pub(crate) fn name(process: &str, stream: usize) -> String {
     let link = format!("/proc/{process}/fd/{stream}");
     let target = read_link(&link).unwrap_or_default();
     let target = target.to_string_lossy().into_owned();
-    // Init opens the container's own null device instead.
+    // Init replaces the host's null device by the container's, so the link is enough.
     if target.starts_with("/dev/null") || !target.starts_with('/') {
         return target;
     }

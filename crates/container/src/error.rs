@@ -1,4 +1,4 @@
-//! Why a verb failed, in one line.
+//! The errors of verbs.
 
 use std::path::PathBuf;
 
@@ -10,38 +10,39 @@ use thiserror::Error;
 
 use crate::status::Status;
 
-/// What a verb attempted and why it did not come about. Whoever shows it names the verb and the
-/// container before it: `start web1: container does not exist`.
+/// Why a verb failed. The command line puts the verb and the container before it: `start web1:
+/// container does not exist`.
 ///
-/// The texts `does not exist`, `container not running` and `container with given ID already exists`
-/// are matched by engines.
+/// Engines match the texts `does not exist`, `container not running` and `container with given ID
+/// already exists`.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The bundle or its config is refused; nothing was touched.
+    /// The bundle or its config was refused; nothing was touched.
     #[error(transparent)]
     Bundle(#[from] coracle_bundle::Error),
-    /// A fact of the machine could not be read, or the kernel is too old.
+    /// A fact of the host could not be read, or the kernel is too old.
     #[error(transparent)]
     Host(#[from] coracle_host::Error),
-    /// The plan was refused, or carrying it out failed.
+    /// Planning failed, or carrying out the plan.
     #[error(transparent)]
     Launch(#[from] coracle_launch::Error),
     /// A cgroup operation on an existing container failed.
     #[error(transparent)]
     Cgroups(#[from] coracle_cgroups::Error),
-    /// The cgroup that `exec --cgroup` names is not there, or cannot be joined.
+    /// The cgroup that `exec --cgroup` names does not exist or cannot be joined.
     #[error("--cgroup {requested}: adding pid of the new process to cgroups: {}", match &**source {
-        // Scripts match these words. Engines take them for a missing program, but use no --cgroup.
+        // Scripts match this text. Engines would take it for a missing program, but do not use
+        // --cgroup.
         coracle_cgroups::Error::Open { path, errno: Errno::ENOENT } => {
             format!("open {path:?}: no such file or directory")
         }
         source => source.to_string(),
     })]
     SubCgroup {
-        /// As the caller names it.
+        /// The flag's value.
         requested: String,
-        /// Why. Boxed: it is large and rare.
+        /// The cause. Boxed, since it is large and rare.
         source: Box<coracle_cgroups::Error>,
     },
     /// A hook failed.
@@ -50,16 +51,16 @@ pub enum Error {
     /// A checkpoint or a restore failed.
     #[error(transparent)]
     Checkpoint(#[from] coracle_checkpoint::Error),
-    /// A network failed, or cannot be had as asked.
+    /// A network failed or cannot be attached as requested.
     #[error(transparent)]
     Cni(#[from] coracle_cni::Error),
-    /// The container whose network is to be shared has none that lives.
+    /// The container whose network is to be shared has no process.
     #[error("network container:{id}: there is no such container with a process")]
     NoNetwork {
         /// The other container.
         id: ContainerId,
     },
-    /// A port to be published is another container's.
+    /// Another container publishes the port already.
     #[error("published port {port}: already published by container {holder}")]
     PortTaken {
         /// `127.0.0.1:80/tcp`.
@@ -67,13 +68,14 @@ pub enum Error {
         /// The other container.
         holder: ContainerId,
     },
-    /// `network check` of a container that is attached to no network.
+    /// `network check` for a container that is attached to no network.
     #[error("container is attached to no network")]
     NotAttached {
         /// The container.
         id: ContainerId,
     },
-    /// A creation with a network and `network gc` exclude one another.
+    /// The lock of the networks was not free in time: a creation with a network and `network gc`
+    /// exclude one another.
     #[error("networks of {root:?} are locked by another command")]
     NetworksBusy {
         /// The state root.
@@ -87,7 +89,7 @@ pub enum Error {
     Exists {
         /// The id asked for.
         id: ContainerId,
-        /// Whose it is, if it is another runtime's.
+        /// The other runtime that made the container, if one did.
         maker: Option<&'static str>,
     },
     /// There is no such container.
@@ -96,7 +98,7 @@ pub enum Error {
         /// The id asked for.
         id: ContainerId,
     },
-    /// The state root is shared with another runtime, which made this container.
+    /// Another runtime, which shares the state root, made this container.
     #[error("container belongs to {maker}, which has to be used for it")]
     Foreign {
         /// The other runtime.
@@ -107,18 +109,18 @@ pub enum Error {
     Status {
         /// The container.
         id: ContainerId,
-        /// What the verb says of the status.
+        /// Why the verb is refused.
         refusal: &'static str,
         /// The status found.
         status: Status,
     },
-    /// Nothing happens to a container that is stopped.
+    /// `events` for a container that is stopped.
     #[error("container with id {id} is not running")]
     NotRunning {
         /// The container.
         id: ContainerId,
     },
-    /// Only a stopped container is deleted without force.
+    /// `delete` without force for a container that is not stopped.
     #[error("cannot delete container {id} that is not stopped: {status}")]
     NotStopped {
         /// The container.
@@ -126,7 +128,7 @@ pub enum Error {
         /// The status found.
         status: Status,
     },
-    /// Another verb works on the container for longer than one waits.
+    /// Another verb held the container's lock for too long.
     #[error("container is locked by {}", match holder {
         Some(pid) => format!("process {pid}"),
         None => "another process".to_owned(),
@@ -134,10 +136,10 @@ pub enum Error {
     Busy {
         /// The container.
         id: ContainerId,
-        /// Who holds the lock, where the kernel names it.
+        /// The lock's holder, if /proc/locks names it.
         holder: Option<i32>,
     },
-    /// A file of the state root could not be handled.
+    /// An operation on a file of the state root failed.
     #[error("{call} {path:?}: {}", errno_text(*errno))]
     Store {
         /// What was attempted.
@@ -152,10 +154,10 @@ pub enum Error {
     Corrupt {
         /// The record's file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// What is wrong with the record.
         reason: String,
     },
-    /// The record cannot be read, and nothing else says what there is to end.
+    /// The record cannot be read, and its contents cannot be recovered from the config.
     #[error(
         "the record cannot be read, and {reason}: the container's processes, cgroups, mounts and \
          networks may be left; remove {directory:?} once they are gone"
@@ -163,10 +165,10 @@ pub enum Error {
     Torn {
         /// The container's directory.
         directory: PathBuf,
-        /// Why nothing else helps.
+        /// Why it cannot be recovered.
         reason: &'static str,
     },
-    /// A newer release made the container: what its record means is not known here.
+    /// A newer release made the container, whose record this one does not understand.
     #[error("{path:?}: version {version} was written by a newer release than this one")]
     Newer {
         /// The record's file.
@@ -174,12 +176,12 @@ pub enum Error {
         /// Its version.
         version: u32,
     },
-    /// Init ended between its release and its exec.
+    /// Init ended between `start` and execve(2).
     #[error("container init ended before it executed the program{hint}")]
     Ended {
         /// The container.
         id: ContainerId,
-        /// What may be behind it; empty, or with punctuation before it.
+        /// A possible cause, beginning with punctuation; empty if there is none.
         hint: &'static str,
     },
     /// `start` of a container without `process`.
@@ -188,18 +190,18 @@ pub enum Error {
         /// The container.
         id: ContainerId,
     },
-    /// A path that the state file must hold is not UTF-8.
+    /// A path that the record must hold is not UTF-8.
     #[error("{what}: {path:?} is not UTF-8")]
     NotUtf8 {
-        /// Whose path it is.
+        /// The path's JSON path in the config, or `bundle`.
         what: &'static str,
         /// The path.
         path: PathBuf,
     },
-    /// A terminal was asked for where there can be none, or the reverse.
+    /// A terminal without a console socket, or the reverse.
     #[error("{0}")]
     Terminal(&'static str),
-    /// A flag's file could not be handled.
+    /// An operation on the file that a flag names failed.
     #[error("{flag} {path:?}: {call}: {}", errno_text(*errno))]
     Flag {
         /// The flag.
@@ -211,7 +213,7 @@ pub enum Error {
         /// The kernel's answer.
         errno: Errno,
     },
-    /// A flag's value cannot be served.
+    /// A flag's value was refused.
     #[error("{flag}: {reason}")]
     Value {
         /// The flag.
@@ -245,7 +247,7 @@ pub enum Error {
         /// The verb.
         verb: &'static str,
     },
-    /// Somebody has moved init into a cgroup of others.
+    /// Init was moved by the host into a cgroup with processes of others.
     #[error(
         "cannot {verb}: init was moved out of the container's cgroup, which is gone, into one with \
          processes of others, such as {pid}"
@@ -258,26 +260,26 @@ pub enum Error {
         /// One of them.
         pid: i32,
     },
-    /// It failed, and not all that it had made could be taken back.
+    /// The verb failed, and not everything that it made could be undone.
     #[error("{source}; then, when it was taken back: {left}")]
     Leaving {
         /// Why it failed.
         source: Box<Error>,
-        /// What was attempted and why it failed, for each thing that stays.
+        /// What is left, and why.
         left: String,
     },
-    /// A signal to us ended it.
+    /// A signal to the runtime ended the verb.
     #[error("interrupted by {signal}: {source}")]
     Interrupted {
         /// The signal.
         signal: Signal,
-        /// What it ended.
+        /// The error that the signal caused.
         source: Box<Error>,
     },
-    /// The kernel ended init for its memory limit.
+    /// The kernel killed init for exceeding its memory limit.
     #[error("container init was OOM-killed (memory limit too low?)")]
     OutOfMemory,
-    /// Waiting on descriptors or on the foreground process failed.
+    /// A system call of the runtime's own failed.
     #[error("{attempted}: {}", errno_text(*errno))]
     System {
         /// What was attempted.
@@ -298,7 +300,7 @@ impl Error {
         }
     }
 
-    /// The same with what stays behind, if that is anything.
+    /// Adds what is left behind to the error, if anything is.
     pub(crate) fn leaving(self, left: &str) -> Self {
         match left {
             "" => self,

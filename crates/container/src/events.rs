@@ -1,4 +1,4 @@
-//! `events`: what a container uses, and what happens to it.
+//! `events`: statistics of a container, and notifications that it ran out of memory.
 
 use std::ops::ControlFlow;
 use std::os::fd::AsFd;
@@ -15,16 +15,16 @@ use crate::state;
 use crate::status::Status;
 use crate::store::Store;
 
-/// Something to report of a container.
+/// One event of a container.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// What it uses.
+    /// Its use of resources.
     Statistics(Box<Statistics>),
     /// It has run out of memory.
     OutOfMemory,
 }
 
-/// One sample of what the container uses.
+/// The container's use of resources.
 ///
 /// # Errors
 /// [`Error::NotRunning`], [`Error::NoCgroup`], or a cgroup that cannot be read.
@@ -33,8 +33,8 @@ pub fn statistics(store: &Store, id: &ContainerId) -> Result<Statistics, Error> 
     sample(id, &record)
 }
 
-/// Tells what the container uses once every `interval`, and each time when it has run out of
-/// memory, until it ends or `report` breaks off. Takes no lock.
+/// Reports the container's use of resources every `interval`, and each time that it runs out of
+/// memory, until the container ends or `report` returns `Break`. Takes no lock.
 ///
 /// # Errors
 /// As [`statistics`].
@@ -62,7 +62,7 @@ pub fn events(
                 next = (next + interval).max(Instant::now());
                 match sample(id, &record) {
                     Ok(sample) => Event::Statistics(Box::new(sample)),
-                    // It was deleted while we looked.
+                    // The container has ended since.
                     Err(_) if !init.is_alive() => return Ok(()),
                     Err(error) => return Err(error),
                 }
@@ -82,7 +82,7 @@ fn living(store: &Store, id: &ContainerId) -> Result<Record, Error> {
     }
 }
 
-/// Of the cgroups where init is at this moment.
+/// Reads the statistics of the cgroups that init is in now.
 fn sample(id: &ContainerId, record: &Record) -> Result<Statistics, Error> {
     Ok(coracle_cgroups::statistics(groups(id, record)?.now())?)
 }

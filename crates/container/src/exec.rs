@@ -1,4 +1,4 @@
-//! `exec`: one more process in a container, confined as its stored config says.
+//! `exec`: runs one more process in a container, with the confinement of its stored config.
 
 use std::ffi::{CString, OsString};
 use std::os::fd::{AsFd, OwnedFd};
@@ -34,7 +34,7 @@ use crate::store::Store;
 /// code.
 ///
 /// # Errors
-/// [`Error`]; the container is as it was.
+/// [`Error`]; the container is unchanged.
 pub fn exec(store: &Store, options: &ExecOptions) -> Result<Ended, Error> {
     let (directory, record) = read(store, &options.id)?;
     let verb = if options.ignore_paused {
@@ -79,7 +79,7 @@ pub fn exec(store: &Store, options: &ExecOptions) -> Result<Ended, Error> {
     })
 }
 
-/// Returns the exit code, and what could not be granted, one line each.
+/// Returns the exit code, and warnings, one line each.
 fn launch(
     options: &ExecOptions,
     request: Request,
@@ -149,11 +149,11 @@ fn enter(
     })
 }
 
-/// A process on its way into a container.
+/// The caller of an exec's launch.
 struct Entering<'a, S> {
     plan: &'a Plan,
     progress: &'a Progress,
-    /// The container's.
+    /// The container's record.
     state: S,
 }
 
@@ -175,7 +175,7 @@ impl<S: Fn() -> Vec<u8>> Caller for Entering<'_, S> {
     }
 }
 
-/// The cgroup, open for the process to join.
+/// Opens the cgroup that the process joins.
 fn joining(options: &ExecOptions, record: &Record, init: &Identity) -> Result<Joining, Error> {
     let init = Pid::from_raw(init.pid);
     let groups = moved::groups(record);
@@ -186,7 +186,7 @@ fn joining(options: &ExecOptions, record: &Record, init: &Identity) -> Result<Jo
             None => Ok(Joining::default()),
         };
     }
-    // Of a container without a cgroup, an empty record: then the path is refused.
+    // Without a cgroup, an empty record, for which the path is refused.
     let own = groups.cloned().unwrap_or_default();
     let cgroup = coracle_cgroups::sub_cgroup(&own, &options.cgroup)?;
     let opened = coracle_cgroups::open(&cgroup, init);
@@ -194,15 +194,15 @@ fn joining(options: &ExecOptions, record: &Record, init: &Identity) -> Result<Jo
         requested: options.cgroup.join(" "),
         source: Box::new(source),
     })?;
-    // No other cgroup than the one that the caller names.
+    // If the caller names a cgroup, there is no fallback.
     Ok(Joining {
         fallback: None,
         ..joining
     })
 }
 
-/// A container without a mount namespace is confined by chroot(2) alone, which setns(2) does not
-/// enter.
+/// Opens the root of a container without a mount namespace: only chroot(2) confines it, and
+/// setns(2) does not enter that.
 fn chroot(
     options: &ExecOptions,
     config: &Config,
@@ -214,7 +214,7 @@ fn chroot(
     let path = format!("/proc/{}/root", init.pid);
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let root = open(path.as_str(), flags, Mode::empty());
-    // It lived while the path was opened, or else the path may have been a later process's.
+    // If init is alive after the open, the path was not that of a later process with its pid.
     match has_ended(pidfd.as_fd()).and_then(|ended| Ok((root?, ended))) {
         Ok((root, false)) => Ok(Some(root)),
         Ok((_, true)) => Err(stopped(options)),
@@ -234,7 +234,7 @@ fn stopped(options: &ExecOptions) -> Error {
     }
 }
 
-/// Init and a pidfd of it that is checked to be of the process that the record means.
+/// Finds init, and opens a pidfd that is verified to be of init.
 fn find_init(options: &ExecOptions, record: &Record) -> Result<(Identity, OwnedFd), Error> {
     let stopped = || stopped(options);
     let init = record.init.ok_or_else(stopped)?;
@@ -260,7 +260,7 @@ fn plan(
     let namespaces = coracle_host::namespaces_of(init.pid)?;
     let options = coracle_launch::Options {
         id: &options.id,
-        // The flag of `create` holds for `exec` too.
+        // `--no-new-keyring` of `create` also holds for `exec`.
         keyring: match record.no_new_keyring {
             true => Keyring::Inherited,
             false => Keyring::New,
@@ -273,8 +273,8 @@ fn plan(
     Ok(plan)
 }
 
-/// The process to execute: a file's, or the config's with what the flags change. Beside it stands
-/// what is odd in the file.
+/// The process to execute: from a file, or from the config, changed by the flags. Also returns
+/// warnings about the file.
 fn process(options: &ExecOptions, config: &Config) -> Result<(Process, Vec<String>), Error> {
     let mut warnings = Vec::new();
     let mut process = match &options.process {
@@ -304,8 +304,8 @@ fn process(options: &ExecOptions, config: &Config) -> Result<(Process, Vec<Strin
     Ok((process, warnings))
 }
 
-/// What the file does not mention of the confinement is the config's: a file without, say,
-/// capabilities must not make the process stronger than the container's own (CMD-10).
+/// Takes the parts of the confinement that the file does not have from the config: without
+/// capabilities in the file, for example, the process must not have more than the container.
 fn inherit(mut process: Process, text: &[u8], config: &Config) -> Process {
     #[derive(Default, serde::Deserialize)]
     #[serde(default, rename_all = "camelCase")]
@@ -383,8 +383,8 @@ fn apply_flags(options: &ExecOptions, process: &mut Process) -> Result<(), Error
     Ok(())
 }
 
-/// `--cap`: bounding, effective and permitted; ambient only where the config made it inheritable.
-/// The inheritable set itself is never touched (CVE-2022-29162).
+/// `--cap`: adds to the bounding, effective and permitted sets, and to the ambient set only if the
+/// config has it inheritable. The inheritable set is never changed (CVE-2022-29162).
 fn add_capability(process: &mut Process, bit: u64) {
     let sets = &mut process.capabilities;
     sets.bounding.0 |= bit;

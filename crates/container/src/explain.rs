@@ -1,4 +1,4 @@
-//! `explain`: what `create` prepares, as text or JSON. Needs no privilege and touches nothing.
+//! `explain`: the plan of `create`, as text or JSON. It needs no privileges and changes nothing.
 
 use std::fmt;
 use std::path::Path;
@@ -15,20 +15,21 @@ use crate::prepare::{Prepared, prepare};
 use crate::restore;
 use crate::store::Store;
 
-/// What would be done, stage by stage.
+/// A plan as text, stage by stage.
 #[derive(Clone, Debug, Serialize)]
 pub struct Explanation {
     /// The bundle's directory.
     pub bundle: String,
-    /// In order.
+    /// The stages, in order.
     pub stages: Vec<coracle_launch::StageText>,
-    /// What the user should know though it is no error.
+    /// Warnings, one line each.
     pub warnings: Vec<String>,
 }
 
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Much of a config is an image's: control characters could write over steps or add some.
+        // Much of a config comes from the image, so control characters are escaped: they could
+        // overwrite or fake lines.
         writeln!(f, "{}", escaped(&self.bundle))?;
         for stage in &self.stages {
             writeln!(f, "\n{} ({})", stage.name, stage.actor)?;
@@ -43,10 +44,10 @@ impl fmt::Display for Explanation {
     }
 }
 
-/// Plans what `create` and `start`, or `run`, would do with these flags.
+/// Plans `create` and `start`, or `run`, with these options.
 ///
 /// # Errors
-/// As `create` refuses the bundle or a flag.
+/// The errors with which `create` refuses the bundle or an option.
 pub fn explain(store: &Store, options: &CreateOptions) -> Result<Explanation, Error> {
     let Prepared { bundle, plan, .. } = prepared(store, options)?;
     Ok(Explanation {
@@ -56,7 +57,7 @@ pub fn explain(store: &Store, options: &CreateOptions) -> Result<Explanation, Er
     })
 }
 
-/// What of [`explain`] is the runtime's at a restore as well.
+/// The stages of [`explain`] that a restore has as well.
 const SHARED_STAGES: [&str; 6] = [
     "cgroup",
     "network",
@@ -66,10 +67,10 @@ const SHARED_STAGES: [&str; 6] = [
     "poststop hooks",
 ];
 
-/// Plans as `restore` of the `images` would, without criu.
+/// Plans a `restore` of the `images`, without running criu.
 ///
 /// # Errors
-/// As `restore` refuses the bundle, a flag or the images.
+/// The errors with which `restore` refuses the bundle, an option or the images.
 pub fn explain_restore(
     store: &Store,
     options: &CreateOptions,
@@ -79,7 +80,7 @@ pub fn explain_restore(
     let Prepared { bundle, plan, .. } = prepared(store, options)?;
     let config = &bundle.config;
     let host = restore::own_mounts()?;
-    // Links of the root file system are followed by the restore itself.
+    // The restore itself resolves links in the root filesystem's path.
     let mounts = config.mounts.iter();
     let destinations: Vec<_> = mounts
         .map(|mount| mount.destination.path().to_owned())
@@ -125,7 +126,7 @@ pub fn explain_restore(
     })
 }
 
-/// A terminal without a socket for it is one of `run` in the foreground.
+/// Prepares as `run` in the foreground if there is a terminal but no console socket.
 fn prepared<'a>(store: &Store, options: &'a CreateOptions) -> Result<Prepared<'a>, Error> {
     let attachment = match options.outputs.console_socket {
         Some(_) => Attachment::Detached,

@@ -1,5 +1,5 @@
-//! Waiting for a process in the foreground: signals and terminal are passed on, and its end is
-//! ours.
+//! Waits for a process in the foreground, passes on signals and terminal, and returns its exit
+//! code.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -18,7 +18,7 @@ fn failed(attempted: &'static str) -> impl Fn(Errno) -> Error {
     move |errno| Error::System { attempted, errno }
 }
 
-/// Our signals, caught from before the clone on, so that none is lost.
+/// The runtime's signals, queued from before the clone on, so that none is lost.
 #[derive(Debug)]
 pub(crate) struct Signals {
     queue: SignalFd,
@@ -27,8 +27,8 @@ pub(crate) struct Signals {
 impl Signals {
     /// Blocks all signals and queues them. The clone starts with an empty mask of its own.
     ///
-    /// Not those that the kernel sends us for what we did ourselves with our own streams: they are
-    /// ignored or answered by an errno, and are not the container's.
+    /// Except those that the kernel sends for the runtime's own reads and writes (SIGPIPE, SIGTTIN,
+    /// SIGTTOU): they are ignored, and must not be passed on to the container.
     pub(crate) fn catch() -> Result<Self, Error> {
         let mut set = SigSet::all();
         for own in [
@@ -79,7 +79,7 @@ struct Watch<'a> {
     ended: Option<ExitStatus>,
 }
 
-/// Whose descriptor is ready.
+/// The source of an event.
 #[derive(Clone, Copy)]
 enum Source {
     Signals,
@@ -88,14 +88,14 @@ enum Source {
 }
 
 impl Watch<'_> {
-    /// Waits for the next events and serves them.
+    /// Waits for the next events and handles them.
     fn step(&mut self) -> Result<(), Error> {
         for (source, ready) in self.poll()? {
             match source {
                 Source::Signals => self.take_signals()?,
                 Source::Proxy => {
                     if let Some(proxy) = self.proxy {
-                        // A service manager that cannot be reached is no reason to leave.
+                        // An unreachable service manager must not end the container.
                         let _ = proxy.forward();
                     }
                 }
@@ -140,7 +140,7 @@ impl Watch<'_> {
                 (Ok(nix::libc::SIGCHLD), _) => self.reap()?,
                 (Ok(nix::libc::SIGWINCH), Some(relay)) => relay.resize(),
                 (Ok(signal), _) => {
-                    // The process may be gone: its end is in the queue then.
+                    // The process may have ended; its SIGCHLD is queued then.
                     let _ = coracle_sys::pidfd_send_signal(self.process.pidfd.as_fd(), signal);
                 }
                 (Err(_), _) => {}

@@ -1,12 +1,12 @@
-//! What lies in a state root and what containers send, for fuzzing.
+//! Parsers of files in a state root and of data that containers send, for fuzzing.
 
 use crate::notify;
 use crate::record::{self, Record};
 
-/// Reads a `record.json`: what was read is written such that it reads the same.
+/// Reads a `record.json`, and checks that it is the same after it was written and read again.
 ///
 /// # Panics
-/// If it does not.
+/// If it is not the same.
 pub fn record(text: &[u8]) {
     let _ = (record::maker(text), Record::salvage(text));
     if let Ok(record) = Record::parse(text) {
@@ -20,7 +20,7 @@ pub fn record(text: &[u8]) {
 /// Translates a datagram that the container sent to its service manager.
 ///
 /// # Panics
-/// If more is passed on than came, with init's pid.
+/// If more is passed on than was received and one MAINPID for each READY.
 pub fn notification(datagram: &[u8]) {
     let ready = datagram
         .split(|byte| *byte == b'\n')

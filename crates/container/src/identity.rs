@@ -1,4 +1,4 @@
-//! Which process a stored pid means.
+//! Identifies a process by its pid and start time.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 
@@ -10,12 +10,12 @@ use procfs::FromRead;
 use procfs::process::Stat;
 use serde::{Deserialize, Serialize};
 
-/// A process that cannot be mistaken for a later one with the same pid.
+/// A process, identified so that a later process with the same pid is not mistaken for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Identity {
-    /// In the pid namespace of the runtime.
+    /// Its pid in the runtime's pid namespace.
     pub(crate) pid: i32,
-    /// Field 22 of /proc/PID/stat: clock ticks since boot. proc_pid_stat(5).
+    /// Its start time in clock ticks since boot: field 22 of /proc/PID/stat, proc_pid_stat(5).
     pub(crate) start_time: u64,
 }
 
@@ -28,8 +28,9 @@ impl Identity {
         })
     }
 
-    /// Whether the process still runs; a zombie does not. One that cannot be looked at, as where no
-    /// descriptor is left, does: what is done to those that have ended must not be done to it.
+    /// Whether the process still runs; a zombie does not. If this cannot be read, for want of a
+    /// descriptor for example, it counts as running: its container must not be cleaned up as if it
+    /// had ended.
     pub(crate) fn is_alive(&self) -> bool {
         match stat(self.pid) {
             Ok(Some(stat)) => self.is(&stat) && !matches!(stat.state, 'Z' | 'X' | 'x'),
@@ -42,8 +43,8 @@ impl Identity {
     /// open, so that the descriptor cannot be of a later process.
     ///
     /// # Errors
-    /// The errno of pidfd_open(2), but `ESRCH`, `EINVAL` and `ENOENT` (a thread has the number):
-    /// gone; that of the file with the start time.
+    /// The errno of pidfd_open(2), except `ESRCH`, and `EINVAL` and `ENOENT`, which mean that a
+    /// thread has the number: the process is gone then. The errno of opening /proc/PID/stat.
     pub(crate) fn open(&self) -> nix::Result<Option<OwnedFd>> {
         match coracle_sys::pidfd_open(Pid::from_raw(self.pid)) {
             Ok(pidfd) => Ok(stat(self.pid)?.filter(|stat| self.is(stat)).map(|_| pidfd)),
@@ -57,16 +58,17 @@ impl Identity {
     }
 }
 
-/// Whether the process of a pidfd has ended. Asked after a path below `/proc/PID` was opened, it
-/// says whether that was the process's own.
+/// Whether the process of a pidfd has ended. If it has not, a path below `/proc/PID` that was
+/// opened before belongs to this process and not to a later one with its pid.
 pub(crate) fn has_ended(pidfd: BorrowedFd) -> nix::Result<bool> {
     coracle_sys::poll_readable(&[pidfd], Some(0)).map(|ready| ready != 0)
 }
 
-/// More than the longest stat: a name of 64 bytes at most, and some fifty numbers.
+/// In bytes: longer than any stat line, which has a name of at most 64 bytes and some fifty
+/// numbers.
 const STAT_BYTES: usize = 2048;
 
-/// `None` if there is no such process.
+/// Reads /proc/PID/stat; `None` if there is no such process.
 pub(crate) fn stat(pid: i32) -> nix::Result<Option<Stat>> {
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
     let file = match open(format!("/proc/{pid}/stat").as_str(), flags, Mode::empty()) {
@@ -76,7 +78,7 @@ pub(crate) fn stat(pid: i32) -> nix::Result<Option<Stat>> {
         Err(Errno::ENOENT | Errno::ESRCH) => return Ok(None),
         Err(errno) => return Err(errno),
     };
-    // procfs gives the line whole to a read that has room for it.
+    // procfs returns the whole line to one read that has room for it.
     let mut line = [0; STAT_BYTES];
     let length = match nix::unistd::read(&file, &mut line) {
         Ok(length) => length,

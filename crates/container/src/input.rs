@@ -1,5 +1,5 @@
-//! Reading files that may be anything: without waiting for the writer of a FIFO, nothing from
-//! devices, and no more than a document may have.
+//! Reads files that could be anything: without hanging on a FIFO, without reading devices, and no
+//! more bytes than a config may have.
 
 use std::fs::File;
 use std::io::{IsTerminal, Read};
@@ -14,7 +14,7 @@ use nix::sys::stat::{Mode, SFlag, fstat};
 use crate::error::Error;
 use coracle_text::io_errno;
 
-/// For open(2): a FIFO must not hold us, and a terminal must not become ours.
+/// Flags for open(2): it must not wait at a FIFO, nor make a terminal the controlling terminal.
 pub(crate) const FLAGS: OFlag = OFlag::O_RDONLY
     .union(OFlag::O_CLOEXEC)
     .union(OFlag::O_NONBLOCK)
@@ -23,13 +23,13 @@ pub(crate) const FLAGS: OFlag = OFlag::O_RDONLY
 /// Why a file was not read.
 #[derive(Debug)]
 pub(crate) enum Problem {
-    /// The kernel's answer to a call.
+    /// A system call failed.
     Refused(&'static str, Errno),
-    /// What it is, or that there is too much of it.
+    /// The file's type is not supported, or it is too large.
     Unfit(String),
 }
 
-/// All of an open regular file.
+/// Reads all of an open regular file.
 pub(crate) fn regular(file: OwnedFd) -> Result<Vec<u8>, Problem> {
     match look(&file)? {
         (SFlag::S_IFREG, size) => all(File::from(file), size),
@@ -37,8 +37,8 @@ pub(crate) fn regular(file: OwnedFd) -> Result<Vec<u8>, Problem> {
     }
 }
 
-/// All of a file that a flag names. It may be a pipe, such as `/dev/stdin` and what shells make of
-/// `<(...)`; one that nobody writes to is empty.
+/// Reads all of a file that a flag names. It may be a pipe, such as `/dev/stdin` or a shell's
+/// `<(...)`; one without a writer is empty.
 ///
 /// # Errors
 /// [`Error::Flag`], [`Error::Value`].
@@ -73,7 +73,7 @@ pub(crate) fn named(flag: &'static str, path: &Path) -> Result<Vec<u8>, Error> {
     })
 }
 
-/// All of standard input.
+/// Reads all of standard input.
 ///
 /// # Errors
 /// [`Error::Flag`], [`Error::Value`].
@@ -96,16 +96,16 @@ fn look(file: &OwnedFd) -> Result<(SFlag, usize), Problem> {
     Ok((kind, usize::try_from(status.st_size).unwrap_or(0)))
 }
 
-/// Makes reads wait again: the open did not, and a pipe's writer may be slow.
+/// Clears O_NONBLOCK, which was only for the open, so that reads wait for the writer of a pipe.
 fn wait_for_writer(file: &OwnedFd) -> Result<(), Problem> {
     fcntl(file, FcntlArg::F_SETFL(OFlag::O_RDONLY))
         .map(drop)
         .map_err(|errno| Problem::Refused("fcntl", errno))
 }
 
-/// `size` is what is expected, so that one read takes it all.
+/// Reads up to the limit. `size` is the expected size, so that one read is enough.
 fn all(source: impl Read, size: usize) -> Result<Vec<u8>, Problem> {
-    // One byte beyond the limit shows that there is more, also when the file still grows.
+    // One byte above the limit shows that the file is too large, even if it still grows.
     let limit = u64::try_from(MAX_CONFIG_BYTES).unwrap_or(u64::MAX);
     let mut text = Vec::with_capacity(size.min(MAX_CONFIG_BYTES).saturating_add(1));
     source

@@ -1,4 +1,4 @@
-//! `state`, `list`, `ps`, `pause` and `resume`: what is there, and holding it still.
+//! `state`, `list`, `ps`, `pause` and `resume`.
 
 use coracle_bundle::ContainerId;
 
@@ -37,7 +37,7 @@ pub fn list(store: &Store) -> Result<Listing, Error> {
     for id in store.ids()? {
         match state(store, &id) {
             Ok(state) => listing.containers.push(state),
-            // Not there, or not ours.
+            // Gone since, or another runtime's.
             Err(Error::Absent { .. } | Error::Foreign { .. }) => {}
             Err(error) => listing.broken.push(format!("{id}: {error}")),
         }
@@ -55,13 +55,13 @@ pub fn list(store: &Store) -> Result<Listing, Error> {
 pub fn processes(store: &Store, id: &ContainerId) -> Result<Vec<i32>, Error> {
     let (directory, record) = read(store, id)?;
     let is_stopped = state::status(&directory, &record) == Status::Stopped;
-    // The kernel ended all with init, and the cgroup may be another container's by now.
+    // All its processes ended with init, and the cgroup may belong to another container by now.
     if is_stopped && record.own_pid_namespace {
         return Ok(Vec::new());
     }
     match moved::groups(&record).filter(|groups| groups.now().has_cgroups()) {
         Some(groups) => match groups.processes() {
-            // Somebody has cleared away what the container left empty.
+            // The host has removed the empty cgroup.
             Err(_) if is_stopped => Ok(Vec::new()),
             processes => processes,
         },
@@ -118,7 +118,7 @@ pub(crate) fn read(store: &Store, id: &ContainerId) -> Result<(Directory, Record
     Ok((directory, record))
 }
 
-/// The status, if it allows the verb.
+/// Returns the status if it allows the verb.
 pub(crate) fn allow(verb: Verb, directory: &Directory, record: &Record) -> Result<Status, Error> {
     let status = state::status(directory, record);
     match refusal(verb, status) {

@@ -1,4 +1,4 @@
-//! `kill`: a signal for init, or for everything in the container.
+//! `kill`: sends a signal to init, or to every process of the container.
 
 use coracle_bundle::ContainerId;
 use nix::errno::Errno;
@@ -16,8 +16,8 @@ use crate::store::Store;
 /// Sends `signal`. Takes no lock: a container that hangs in another verb can still be killed.
 ///
 /// # Errors
-/// [`Error::Status`] with the text `container not running` when it is stopped (not with
-/// [`Scope::All`]), [`Error::Signal`] with the kernel's answer.
+/// [`Error::Status`] with the text `container not running` if it is stopped, except with
+/// [`Scope::All`]; [`Error::Signal`] if the kernel refuses the signal.
 pub fn kill(store: &Store, id: &ContainerId, signal: i32, scope: Scope) -> Result<(), Error> {
     let (directory, record) = read(store, id)?;
     let verb = match scope {
@@ -35,11 +35,11 @@ pub fn kill(store: &Store, id: &ContainerId, signal: i32, scope: Scope) -> Resul
         }
         _ => false,
     };
-    // An init that has left the cgroup is one of its processes all the same.
+    // If init has left the cgroup, it still gets the signal.
     if reached || status == Status::Stopped {
         return Ok(());
     }
-    // Before the signal: a dead init is in no cgroup.
+    // Looked up before the signal, since an init that has ended is in no cgroup.
     let groups = match signal {
         nix::libc::SIGKILL => moved::groups(&record),
         _ => None,
@@ -53,7 +53,7 @@ pub fn kill(store: &Store, id: &ContainerId, signal: i32, scope: Scope) -> Resul
     Ok(())
 }
 
-/// Signals every process of the cgroup; whether init was among them.
+/// Signals every process of the cgroup. Returns whether init was among them.
 fn signal_cgroup(
     cgroup: &coracle_cgroups::Record,
     init: Option<&Identity>,
@@ -64,7 +64,8 @@ fn signal_cgroup(
     Ok(init.is_some_and(|init| members.contains(&init.pid)))
 }
 
-/// Signals init through a pidfd whose start time was checked.
+/// Signals init by a pidfd, after a check of the start time, so that no other process can get the
+/// signal.
 fn signal_init(id: &ContainerId, record: &Record, signal: i32) -> Result<(), Error> {
     let failed = |errno| Error::Signal {
         id: id.clone(),

@@ -1,5 +1,5 @@
-//! The state machine of a container and its memory on disk: what `create`, `start`, `kill`,
-//! `delete` and the other verbs mean (runtime.md § Runtime and Lifecycle).
+//! Carries out the verbs: `create`, `start`, `kill`, `delete` and the others, with a container's
+//! record on disk and its status (runtime.md § Runtime and Lifecycle).
 //!
 //! ```
 //! use coracle_container::{Store, list};
@@ -11,12 +11,12 @@
 //!
 //! # Invariants
 //!
-//! - Facts are stored, the status is derived: from the record, the process with its start time, the
+//! - Only facts are stored. The status is derived from the record, init's pid and start time, the
 //!   FIFOs and the freezer.
-//! - The record is replaced as a whole; readers take no lock, writers hold one for a bounded time.
-//! - The record names the cgroup before it is made and init before it does anything: a runtime that
-//!   is killed anywhere leaves what `delete --force` clears.
-//! - A failed creation takes back what it made, last first.
+//! - The record is replaced as a whole. Readers take no lock; writers hold one for a limited time.
+//! - The record names the cgroup before it is made, and init before it does anything: whenever the
+//!   runtime is killed, `delete --force` can remove everything.
+//! - A failed creation undoes what it made, last first.
 //! - The bundle's config is read once: later verbs read the private copy.
 
 mod checkpoint;
@@ -89,11 +89,11 @@ pub use store::Store;
 pub use timestamp::rfc3339;
 pub use update::{NewResources, Setting, UpdateOptions, update};
 
-/// Returns when the runtime's own file cannot be written from a container; else executes it once
-/// more from a protected copy. To be called first by the verbs that clone.
+/// Returns if no container can write the file that this process executes; otherwise executes the
+/// program again from a sealed file. Verbs that clone call this first.
 ///
 /// # Errors
-/// [`Error::Launch`] when no protection works.
+/// [`Error::Launch`] if the file cannot be sealed.
 pub fn seal() -> Result<(), Error> {
     Ok(coracle_launch::seal()?)
 }

@@ -1,4 +1,4 @@
-//! One writer at a time: flock(2) on the container's directory, for a bounded time.
+//! Lets one verb at a time change a container: flock(2) on its directory, with a limited wait.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::Path;
@@ -11,12 +11,12 @@ use nix::errno::Errno;
 use crate::error::Error;
 use crate::store::Directory;
 
-/// How long a verb waits for another one on the same container.
+/// How long a verb waits for another verb on the same container.
 const LIMIT: Duration = Duration::from_secs(10);
-/// The same for networks, whose plugins may be slow.
+/// How long a verb waits for the lock of the networks, whose plugins may be slow.
 const NETWORKS_LIMIT: Duration = Duration::from_secs(120);
 
-/// Who else may have the lock.
+/// Whether others may hold the lock at the same time.
 pub(crate) use coracle_sys::Lock as Kind;
 
 /// The lock of one container, held until it is dropped or the process ends.
@@ -32,8 +32,8 @@ impl AsRawFd for Lock {
 }
 
 impl Drop for Lock {
-    /// Other descriptors of the directory keep it, so closing ours would not be enough. One that
-    /// the kernel does not take back ends with the process.
+    /// Unlocks explicitly: closing this descriptor would not be enough, since its duplicates keep
+    /// the lock. If that fails, the lock ends with the process.
     fn drop(&mut self) {
         let _ = flock(self.held.as_fd(), Kind::None);
     }
@@ -42,7 +42,7 @@ impl Drop for Lock {
 /// Takes the container's lock.
 ///
 /// # Errors
-/// [`Error::Busy`] with the pid of the holder when it is not free in time.
+/// [`Error::Busy`], with the holder's pid, if it is not free in time.
 pub(crate) fn acquire(directory: &Directory) -> Result<Lock, Error> {
     let failed = |errno| Error::Store {
         call: "lock",
@@ -60,11 +60,12 @@ pub(crate) fn acquire(directory: &Directory) -> Result<Lock, Error> {
     })
 }
 
-/// Takes the lock of all networks of a state root: creations share it while plugins attach their
-/// containers, and `network gc` has it alone, since it takes back what it knows no container of.
+/// Takes the lock of all networks of a state root. Creations share it while plugins attach their
+/// containers. `network gc` takes it exclusively: it detaches everything that belongs to no
+/// container, and would take a container that is not yet recorded for such.
 ///
 /// # Errors
-/// [`Error::NetworksBusy`] when it is not free in time.
+/// [`Error::NetworksBusy`] if it is not free in time.
 pub(crate) fn networks(
     root: &Path,
     kind: Kind,
@@ -82,7 +83,7 @@ pub(crate) fn networks(
     })
 }
 
-/// `None` when the lock is not free within the limit, or before a signal.
+/// Takes the lock. `None` if it is not free within the limit, or a signal comes first.
 fn take(
     handle: OwnedFd,
     (kind, limit): (Kind, Duration),
@@ -99,13 +100,13 @@ fn take(
         if Instant::now() >= deadline || interrupts.is_some_and(Interrupts::end_waits) {
             return Ok(None);
         }
-        // flock(2) has no time limit of its own, and a signal handler would be process-wide state.
+        // Polls, since flock(2) has no time limit.
         std::thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(50));
     }
 }
 
-/// The pid that /proc/locks names for the directory, for the message only.
+/// The pid that /proc/locks names for the directory; only for the message.
 fn holder(directory: &Directory) -> Option<i32> {
     let inode = nix::sys::stat::fstat(directory.handle()).ok()?.st_ino;
     let locks = std::fs::read_to_string("/proc/locks").ok()?;

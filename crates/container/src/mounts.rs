@@ -1,4 +1,4 @@
-//! Mounts of the runtime's own: those that it adds to the config's, and those left on the host.
+//! Mounts that the runtime adds to the config's, and the one that a container leaves on the host.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use nix::mount::{MntFlags, umount2};
 
 use crate::error::Error;
 
-/// Something of the container's own directory, to be read only.
+/// A read-only bind mount of something in the container's own directory.
 pub(crate) fn read_only(source: PathBuf, destination: PathBuf) -> Mount {
     let texts = ["bind", "ro", "nosuid", "nodev", "noexec"].map(str::to_owned);
     let attributes = AttributeChange {
@@ -35,10 +35,10 @@ pub(crate) fn read_only(source: PathBuf, destination: PathBuf) -> Mount {
     }
 }
 
-/// Unmounts what a container without a mount namespace has left on the host.
+/// Unmounts the root that a container without a mount namespace has left on the host.
 pub(crate) fn detach(path: &Path) -> Result<(), Error> {
     match umount2(path, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
-        // EINVAL: init had not come as far as mounting it.
+        // EINVAL: not a mount point, since init did not get so far.
         Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => Ok(()),
         Err(errno) => Err(Error::Store {
             call: "umount2",

@@ -1,5 +1,5 @@
-//! A container whose init somebody on the host has moved out of its cgroups, which are gone since:
-//! the cgroups where init is now are looked at, and changed if nobody else is in them.
+//! Containers whose init was moved out of its cgroups by the host, which then removed the cgroups.
+//! Verbs read the cgroups that init is in now, and change them if no other process is in them.
 
 use std::borrow::Cow;
 use std::fs::read_link;
@@ -19,12 +19,13 @@ pub(crate) struct Groups<'a> {
     own_pid_namespace: bool,
 }
 
-/// Where the container's processes are; `None` for a container without cgroups.
+/// The cgroups that the container's processes are in; `None` for a container without cgroups.
 pub(crate) fn groups(record: &Record) -> Option<Groups<'_>> {
     let own = record.own_groups()?;
     let followed = record.init.and_then(|init| {
         let followed = coracle_cgroups::follow(own, Pid::from_raw(init.pid));
-        // It lived after its cgroup was read, or that may have been a later process's.
+        // If init is alive after its cgroup was read, that was not the cgroup of a later process
+        // with its pid.
         followed.filter(|_| init.is_alive())
     });
     Some(Groups {
@@ -35,8 +36,8 @@ pub(crate) fn groups(record: &Record) -> Option<Groups<'_>> {
     })
 }
 
-/// Whether the container's processes are frozen. Every verb calls this, so init's cgroups are read
-/// only where the container's own are gone.
+/// Whether the container's processes are frozen. Since every verb calls this, init's cgroups are
+/// only read if the container's own are gone.
 pub(crate) fn is_frozen(record: &Record) -> bool {
     let is_frozen = |groups: &coracle_cgroups::Record| match groups.has_cgroups() {
         true => coracle_cgroups::is_frozen(groups).unwrap_or(Some(false)),
@@ -51,12 +52,12 @@ pub(crate) fn is_frozen(record: &Record) -> bool {
 }
 
 impl Groups<'_> {
-    /// To look at, and to put a process into.
+    /// The cgroups for reading, and for adding a process.
     pub(crate) fn now(&self) -> &coracle_cgroups::Record {
         &self.now
     }
 
-    /// To change.
+    /// The cgroups for changes.
     ///
     /// # Errors
     /// [`Error::Moved`] if processes of others are in them.
@@ -81,7 +82,7 @@ impl Groups<'_> {
         }
     }
 
-    /// The container's processes; sorted.
+    /// The pids of the container's processes, sorted.
     ///
     /// # Errors
     /// A cgroup that cannot be read.
@@ -98,8 +99,8 @@ impl Groups<'_> {
         matches!(self.now, Cow::Owned(_))
     }
 
-    /// Whether it or an ancestor is in the container's pid namespace; if that has none of its own,
-    /// whether it descends from init.
+    /// Whether the process or an ancestor is in the container's pid namespace or, if the container
+    /// has none of its own, descends from init.
     fn is_member(&self, pid: i32) -> bool {
         let Some(init) = self.init else { return false };
         let namespace = |pid: i32| read_link(format!("/proc/{pid}/ns/pid")).ok();

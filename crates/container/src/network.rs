@@ -1,5 +1,5 @@
-//! The container's network: chosen before anything is made, attached before init goes on, and taken
-//! back when the container goes.
+//! The container's network: chosen before anything is made, attached before init proceeds, and
+//! detached when the container is deleted.
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -20,18 +20,18 @@ use crate::options::Force;
 use crate::record::Record;
 use crate::store::{Directory, SHARED, Store};
 
-/// Where the network comes from, once everything that can be wrong with it was looked at.
+/// The requested network, after all checks.
 #[derive(Debug, Default)]
 pub(crate) struct Choice {
     /// Networks to attach to.
     pub(crate) wanted: Option<Requested>,
-    /// Another container's namespace. Init joins it by this descriptor's path.
+    /// Another container's network namespace. Init joins it by this descriptor's path.
     pub(crate) joined: Option<OwnedFd>,
 }
 
-/// What flags and annotations ask for takes the place of the config's network namespace.
+/// Replaces the config's network namespace by what flags and annotations request.
 ///
-/// Nothing is read, let alone changed, where they ask for nothing.
+/// If they request nothing, nothing is read or changed.
 pub(crate) fn choose(
     config: &mut Config,
     (flags, search): (&Flags, &Search),
@@ -63,8 +63,8 @@ pub(crate) fn choose(
     Ok(choice)
 }
 
-/// The network namespace of a container that lives. Its path is that of our own descriptor, which
-/// cannot come to mean another process's.
+/// Opens the network namespace of a running container. It is joined by the path of this descriptor,
+/// which cannot come to mean another process's, as a path by pid could.
 pub(crate) fn join(store: &Store, id: &ContainerId) -> Result<(PathBuf, Option<OwnedFd>), Error> {
     let failed = |attempted| move |errno| Error::System { attempted, errno };
     let gone = || Error::NoNetwork { id: id.clone() };
@@ -84,7 +84,7 @@ pub(crate) fn join(store: &Store, id: &ContainerId) -> Result<(PathBuf, Option<O
             ));
         }
     };
-    // It lived while the path was opened, or else the path may have been a later process's.
+    // If init is alive after the open, the path was not that of a later process with its pid.
     if has_ended(pidfd.as_fd()).map_err(failed("look for init's end"))? {
         return Err(gone());
     }
@@ -92,7 +92,7 @@ pub(crate) fn join(store: &Store, id: &ContainerId) -> Result<(PathBuf, Option<O
     Ok((path.into(), Some(namespace)))
 }
 
-/// Mounts for the files that plugins' answers will fill.
+/// Mounts for the files that the plugins' results will fill.
 pub(crate) fn push_mounts(config: &mut Config, directory: &Path) {
     for name in SHARED {
         let (source, destination) = (directory.join(name), Path::new("/etc").join(name));
@@ -100,7 +100,7 @@ pub(crate) fn push_mounts(config: &mut Config, directory: &Path) {
     }
 }
 
-/// Makes the files, still empty, so that they can be mounted.
+/// Makes these files, still empty, so that they can be mounted.
 pub(crate) fn make_files(directory: &Directory, plan: Option<&Plan>) -> Result<(), Error> {
     match plan {
         Some(plan) if plan.files => SHARED
@@ -110,8 +110,8 @@ pub(crate) fn make_files(directory: &Directory, plan: Option<&Plan>) -> Result<(
     }
 }
 
-/// Attaches init's network namespace to the networks, before init does anything. Before each step
-/// the record on disk says that there is something to take back, by [`detach`].
+/// Attaches init's network namespace to the networks, before init does anything. Each attachment is
+/// recorded on disk before it is made, so that [`detach`] finds it.
 pub(crate) fn attach(
     directory: &Directory,
     record: &mut Record,
@@ -125,7 +125,8 @@ pub(crate) fn attach(
     remember(directory, record, &plan)?;
     let path = match directory.pin_network(namespace)? {
         Some(pinned) => pinned,
-        // Without the right to mount it is reached through us, and is gone when init is.
+        // Without the permission to mount, plugins get it as a path of this process's descriptor,
+        // and it is gone when init has ended.
         None => format!("/proc/{}/fd/{}", std::process::id(), namespace.as_raw_fd()).into(),
     };
     let container = coracle_cni::Container {
@@ -179,7 +180,7 @@ fn fill_files(directory: &Directory, plan: &Plan, hostname: Option<&CStr>) -> Re
     files.try_for_each(|(name, text)| directory.write_shared(name, &text))
 }
 
-/// The networks that the record names.
+/// The plan of networks in the record.
 pub(crate) fn plan(directory: &Directory, record: &Record) -> Result<Option<Plan>, Error> {
     let Some(value) = &record.network else {
         return Ok(None);
@@ -191,13 +192,12 @@ pub(crate) fn plan(directory: &Directory, record: &Record) -> Result<Option<Plan
     Plan::from_value(value).map(Some).ok_or_else(corrupt)
 }
 
-/// Takes the attachments back, last first. With force a plugin that fails is a warning, so that
-/// nothing keeps a container from being deleted.
+/// Detaches from the networks, last first. With force, a plugin that fails is only a warning, so
+/// that the container can be deleted.
 ///
 /// # Errors
-/// The first failure, without force or after a signal. The record keeps what is still to be taken
-/// back, and shows the container as one that is not complete, which `delete` and `network gc` then
-/// clear away.
+/// The first failure without force, or after a signal. The record keeps what is still attached, and
+/// no longer counts as complete, so that `delete` and `network gc` continue.
 pub(crate) fn detach(
     directory: &Directory,
     record: &Record,
@@ -207,7 +207,7 @@ pub(crate) fn detach(
     let mut plan = match plan(directory, record) {
         Ok(Some(plan)) => plan,
         Ok(None) if force == Force::No => return Ok(Vec::new()),
-        // A record that was lost does not name what there may be.
+        // The record was lost, so attachments may exist that it does not name.
         Ok(None) => return directory.unpin_network().map(|()| Vec::new()),
         Err(error) if force == Force::Yes => {
             directory.unpin_network()?;
@@ -216,7 +216,7 @@ pub(crate) fn detach(
         Err(error) => return Err(error),
     };
     let failures = take_back(directory, &mut plan, interrupts);
-    // Who ends a plugin that hangs wants the rest taken back by another `delete`: it is not lost.
+    // After a signal the rest stays recorded, for another `delete`.
     let is_ended = interrupts.is_some_and(Interrupts::end_waits);
     if force == Force::Yes && !is_ended {
         directory.unpin_network()?;
@@ -235,7 +235,7 @@ pub(crate) fn detach(
     }
 }
 
-/// Marks in the plan what was taken back.
+/// Detaches, and marks in the plan what was detached.
 fn take_back(
     directory: &Directory,
     plan: &mut Plan,

@@ -1,5 +1,5 @@
-//! `network ls`, `inspect`, `check` and `gc`: networks as they are configured, and what the
-//! containers of a state root have of them.
+//! `network ls`, `inspect`, `check` and `gc`: configured networks, and the attachments of the
+//! containers of a state root.
 
 use std::path::{Path, PathBuf};
 
@@ -24,7 +24,7 @@ use crate::store::{Directory, Store};
 pub struct Network {
     /// Its name.
     pub name: String,
-    /// The version of the specification that is spoken with its plugins.
+    /// The version of the CNI specification that its plugins are called with.
     pub cni_version: &'static str,
     /// The file that configures it.
     pub file: PathBuf,
@@ -33,7 +33,7 @@ pub struct Network {
 }
 
 impl Network {
-    /// For those who read JSON.
+    /// The network as JSON.
     #[must_use]
     pub fn to_value(&self) -> Value {
         json!({
@@ -45,10 +45,10 @@ impl Network {
     }
 }
 
-/// An attachment that `gc` took back.
+/// An attachment that `gc` removed.
 #[derive(Clone, Debug)]
 pub struct Released {
-    /// The container that was never completed.
+    /// The container whose creation was not completed.
     pub id: String,
     /// The network.
     pub network: String,
@@ -56,10 +56,10 @@ pub struct Released {
     pub interface: String,
 }
 
-/// The networks that are configured, and a line for each file that cannot be read.
+/// The configured networks, and a line for each file that cannot be read.
 ///
 /// # Errors
-/// [`Error::Cni`] when the folder cannot be read.
+/// [`Error::Cni`] if the directory cannot be read.
 pub fn networks(search: &Search) -> Result<(Vec<Network>, Vec<String>), Error> {
     let Configured { lists, broken } = coracle_cni::read(&search.conf_dir)?;
     let networks = lists.iter().map(|(file, list)| shown(file, list));
@@ -75,10 +75,10 @@ fn shown(file: &Path, list: &NetworkList) -> Network {
     }
 }
 
-/// A network with the state of its plugins, and the containers that are attached to it, as JSON.
+/// A network with its plugins and the containers attached to it, as JSON.
 ///
 /// # Errors
-/// [`Error::Cni`] when there is no such network, or two.
+/// [`Error::Cni`] if there is no such network, or more than one.
 pub fn inspect_network(store: &Store, search: &Search, name: &str) -> Result<Value, Error> {
     let configured = coracle_cni::read(&search.conf_dir)?;
     let list = coracle_cni::find(&configured, &search.conf_dir, name)?;
@@ -143,7 +143,7 @@ fn attached(store: &Store) -> Result<Vec<(Directory, Record, Plan)>, Error> {
     Ok(found)
 }
 
-/// Looks whether the plugins of what is asked for are there, and the ports free.
+/// Checks that the plugins of the requested networks exist and the published ports are free.
 ///
 /// # Errors
 /// [`Error::PortTaken`], [`Error::Cni`].
@@ -157,8 +157,8 @@ pub(crate) fn check_requested(
     check_ports(store, id, plan)
 }
 
-/// Looks whether the ports that `id` is to publish are free: of two that publish one port only the
-/// first would ever be reached, without any error.
+/// Checks that no other container publishes a port that `id` is to publish: both would succeed, and
+/// only the first would be reached.
 fn check_ports(store: &Store, id: &ContainerId, plan: &Plan) -> Result<(), Error> {
     if !plan.publishes() {
         return Ok(());
@@ -174,10 +174,10 @@ fn check_ports(store: &Store, id: &ContainerId, plan: &Plan) -> Result<(), Error
     Ok(coracle_cni::check_ports(plan)?)
 }
 
-/// Has plugins look whether the container's attachments are as they were made.
+/// Runs CHECK of the plugins of the container's attachments (CNI SPEC § CHECK).
 ///
 /// # Errors
-/// [`Error::Cni`] with what a plugin misses, [`Error::NotAttached`].
+/// [`Error::Cni`] with what a plugin found missing; [`Error::NotAttached`].
 pub fn check_network(store: &Store, id: &ContainerId) -> Result<(), Error> {
     let (directory, record) = read(store, id)?;
     let none = || Error::NotAttached { id: id.clone() };
@@ -193,20 +193,20 @@ pub fn check_network(store: &Store, id: &ContainerId) -> Result<(), Error> {
     Ok(())
 }
 
-/// Takes back what belongs to no container: the attachments of creations that were killed, and
-/// whatever else the plugins of the named networks (of all, if none is named) find.
+/// Removes what belongs to no container: attachments of creations that were killed, and everything
+/// else that GC of the plugins finds, of the named networks or, if none is named, of all.
 ///
-/// The containers of this state root are taken for all that there are.
+/// It knows only the containers of this state root: those of another one would lose their networks.
 ///
 /// # Errors
-/// The first failure; the rest is done all the same.
+/// The first failure, after everything else was tried.
 pub fn gc(store: &Store, search: &Search, names: &[String]) -> Result<Vec<Released>, Error> {
     let configured = coracle_cni::read(&search.conf_dir)?;
     for name in names {
         coracle_cni::find(&configured, &search.conf_dir, name)?;
     }
     let is_meant = |network: &NetworkList| names.is_empty() || names.contains(&network.name);
-    // Without a state root there is no creation to exclude.
+    // Without a state root there is nothing to lock out.
     let _alone = match store.root().exists() {
         true => Some(lock::networks(store.root(), lock::Kind::Exclusive, None)?),
         false => None,
@@ -243,13 +243,13 @@ pub fn gc(store: &Store, search: &Search, names: &[String]) -> Result<Vec<Releas
     failed.map(|()| released)
 }
 
-/// The network's name, and container and interface as plugins know them.
+/// The network's name, and the attachment's container and interface.
 fn key(directory: &Directory, a: &coracle_cni::Attachment) -> (String, (String, String)) {
     let id = directory.id.as_ref().to_owned();
     (a.network.name.clone(), (id, a.interface.clone()))
 }
 
-/// Takes the attachments of a creation back that was killed; the rest is `delete`'s.
+/// Detaches the networks of a creation that was killed. `delete` does the rest.
 fn release(directory: &Directory) -> Result<(), Error> {
     let _lock = lock::acquire(directory)?;
     let Some(mut record) = directory.record()? else {

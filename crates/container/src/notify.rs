@@ -1,4 +1,4 @@
-//! NOTIFY_SOCKET and LISTEN_FDS: what the service manager above us passes on. sd_notify(3),
+//! Passes NOTIFY_SOCKET and LISTEN_FDS between the service manager and the container: sd_notify(3),
 //! sd_listen_fds(3).
 
 use std::ffi::{CStr, CString, OsString};
@@ -14,20 +14,20 @@ use crate::error::Error;
 use crate::store::Directory;
 use coracle_text::io_errno;
 
-/// Where the container finds the directory of the socket.
+/// The directory of the socket in the container.
 pub(crate) const DIRECTORY: &str = "/run/notify";
 
-/// What the container's process has in its environment.
+/// The variable in the environment of the container's process.
 pub(crate) const ENVIRONMENT: &CStr = c"NOTIFY_SOCKET=/run/notify/notify.sock";
 
 const NAME: &str = "notify.sock";
 
-/// Whether our caller waits for notifications.
+/// Whether the caller waits for notifications.
 pub(crate) fn is_awaited() -> bool {
     std::env::var_os("NOTIFY_SOCKET").is_some_and(|value| !value.is_empty())
 }
 
-/// How many sockets our caller passes on from descriptor 3 on.
+/// The number of sockets that the caller passes on from descriptor 3 on.
 pub(crate) fn listen_fds() -> u32 {
     let number = |name| {
         std::env::var(name)
@@ -41,7 +41,7 @@ pub(crate) fn listen_fds() -> u32 {
     }
 }
 
-/// What the container's process learns of the sockets.
+/// The variables for the container's process, about the sockets.
 pub(crate) fn listen_environment(count: u32) -> Vec<CString> {
     if count == 0 {
         return Vec::new();
@@ -59,7 +59,7 @@ pub(crate) fn listen_environment(count: u32) -> Vec<CString> {
         .collect()
 }
 
-/// Our end of the container's notify socket.
+/// The runtime's end of the container's notify socket.
 #[derive(Debug)]
 pub(crate) struct Proxy {
     socket: UnixDatagram,
@@ -67,7 +67,7 @@ pub(crate) struct Proxy {
     init: i32,
 }
 
-/// What one datagram meant.
+/// What a datagram reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Meaning {
     Ready,
@@ -75,7 +75,7 @@ pub(crate) enum Meaning {
 }
 
 impl Proxy {
-    /// Binds the socket in the container's notify directory, where there is one.
+    /// Binds the socket in the container's notify directory, if there is one.
     pub(crate) fn bind(directory: &Directory, init: i32) -> Result<Option<Self>, Error> {
         let Some(upstream) = std::env::var_os("NOTIFY_SOCKET").filter(|value| !value.is_empty())
         else {
@@ -87,7 +87,8 @@ impl Proxy {
             path: path.clone(),
             errno: io_errno(&error),
         };
-        // Socket paths end at 107 bytes; the directory's descriptor makes this one short.
+        // Socket paths are limited to 107 bytes (unix(7)); a path by the directory's descriptor is
+        // short.
         let short = format!(
             "/proc/self/fd/{}/notify/{NAME}",
             directory.handle().as_raw_fd()
@@ -96,8 +97,8 @@ impl Proxy {
             return Ok(None);
         }
         let _ = std::fs::remove_file(&short);
-        // The container's process may be any user of its user namespace. The mode comes with the
-        // socket: by the time of a chmod(2) the container could have put a link in its place.
+        // Any user of the container must be able to write. The mode is set by the umask of bind(2),
+        // since until a chmod(2) the container could have put a link in the socket's place.
         let mask = umask(Mode::empty());
         let socket = UnixDatagram::bind(&short);
         umask(mask);
@@ -112,7 +113,7 @@ impl Proxy {
     /// Forwards notifications until the container reports that it is ready, or its init ends.
     ///
     /// # Errors
-    /// The first that was met. The container runs all the same, and was waited for.
+    /// The first failure. The container runs all the same, and was waited for.
     pub(crate) fn await_ready(&self, init: BorrowedFd<'_>) -> Result<(), Error> {
         let mut passed_on = Ok(());
         loop {
@@ -139,8 +140,7 @@ impl Proxy {
         self.socket.as_fd()
     }
 
-    /// Receives one datagram and passes on the lines that concern the service manager, if it can be
-    /// reached.
+    /// Receives one datagram, and passes on the lines for the service manager.
     pub(crate) fn forward(&self) -> Result<(Meaning, Result<(), Error>), Error> {
         let mut buffer = [0_u8; 4096];
         let failed = |attempted| {
@@ -179,7 +179,8 @@ impl Proxy {
     }
 }
 
-/// The lines that are passed on. MAINPID becomes init's pid here: the container cannot know it.
+/// The lines to pass on. MAINPID is replaced by init's pid on the host, which the container cannot
+/// know.
 pub(crate) fn translate(datagram: &[u8], init: i32) -> (Vec<u8>, Meaning) {
     const KEYS: [&[u8]; 5] = [
         b"READY=",

@@ -1,4 +1,4 @@
-//! The options of the verbs, as plain values.
+//! The options of the verbs.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -15,54 +15,55 @@ pub struct CreateOptions {
     pub bundle: PathBuf,
     /// The new container's id.
     pub id: ContainerId,
-    /// Where descriptors and pid of init go.
+    /// The receivers of init's terminal, pidfd and pid.
     pub outputs: Outputs,
-    /// Who manages the cgroup, what rights it takes, how the root is changed.
+    /// The manager of the cgroup, whether permission errors are tolerated, and how the root is
+    /// changed.
     pub launch: LaunchFlags,
     /// Whether the container gets a session keyring of its own.
     pub keyring: Keyring,
-    /// How many descriptors from 3 on (after LISTEN_FDS) the container keeps.
+    /// The number of descriptors after LISTEN_FDS, or from 3 on, that the container keeps.
     pub preserve_fds: u32,
-    /// The network, as the flags request it.
+    /// The network that the flags request.
     pub network: Flags,
-    /// Where networks and plugins are.
+    /// The directories of network configurations and plugins.
     pub search: Search,
 }
 
-/// Where the caller wants a process's terminal, pidfd and pid.
+/// The receivers of a process's terminal, pidfd and pid.
 #[derive(Clone, Debug, Default)]
 pub struct Outputs {
-    /// Where the pty's master is sent.
+    /// The socket for the pty's master.
     pub console_socket: Option<PathBuf>,
-    /// Where the pidfd is sent.
+    /// The socket for the pidfd.
     pub pidfd_socket: Option<PathBuf>,
-    /// Where the pid is written.
+    /// The file for the pid.
     pub pid_file: Option<PathBuf>,
 }
 
 /// The options of `run`.
 #[derive(Clone, Debug)]
 pub struct RunOptions {
-    /// As for `create`.
+    /// The options of `create`.
     pub create: CreateOptions,
     /// Whether `run` waits for the container.
     pub attachment: Attachment,
-    /// What becomes of the container once it has ended.
+    /// What to do with the container once it has ended.
     pub after: After,
-    /// Whether orphans of the container become ours while we wait.
+    /// Whether `run` adopts the container's orphans while it waits.
     pub subreaper: Subreaper,
 }
 
 /// Whether the verb waits for the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Attachment {
-    /// Wait, pass signals and terminal on, end with its exit code.
+    /// Wait, pass on signals and terminal, return its exit code.
     Foreground,
     /// Return once it runs.
     Detached,
 }
 
-/// What `run` does with the container once it has ended.
+/// What `run` does with a container that has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum After {
     /// Delete it.
@@ -74,9 +75,9 @@ pub enum After {
 /// Whether `run` adopts the container's orphans.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Subreaper {
-    /// PR_SET_CHILD_SUBREAPER while waiting.
+    /// Adopt them: PR_SET_CHILD_SUBREAPER of prctl(2).
     Yes,
-    /// Leave them to whoever is there.
+    /// Leave them to init or another subreaper of the host.
     No,
 }
 
@@ -85,13 +86,13 @@ pub enum Subreaper {
 pub struct ExecOptions {
     /// The container.
     pub id: ContainerId,
-    /// What to execute.
+    /// The process to execute.
     pub process: ExecProcess,
     /// Replaces the working directory.
     pub cwd: Option<OsString>,
     /// Appended to the environment, `KEY=VALUE` each.
     pub env: Vec<OsString>,
-    /// A terminal is requested.
+    /// Whether a terminal is requested.
     pub tty: bool,
     /// Replaces uid, and gid if given.
     pub user: Option<(u32, Option<u32>)>,
@@ -99,21 +100,21 @@ pub struct ExecOptions {
     pub additional_gids: Vec<u32>,
     /// Whether `exec` waits.
     pub attachment: Attachment,
-    /// Where its descriptors and its pid go.
+    /// The receivers of its terminal, pidfd and pid.
     pub outputs: Outputs,
     /// Replaces the SELinux label.
     pub process_label: Option<String>,
     /// Replaces the AppArmor profile.
     pub apparmor: Option<String>,
-    /// Sets no_new_privs besides what the config says.
+    /// Sets no_new_privs even if the config does not.
     pub no_new_privs: bool,
-    /// Capabilities added, by number.
+    /// The numbers of capabilities to add.
     pub capabilities: Vec<u8>,
-    /// How many descriptors from 3 on (after LISTEN_FDS) the process keeps.
+    /// The number of descriptors after LISTEN_FDS, or from 3 on, that the process keeps.
     pub preserve_fds: u32,
-    /// Sub-cgroups of the container's, `[CONTROLLER[,…]:]PATH` each.
+    /// Cgroups below the container's, each `[CONTROLLER[,…]:]PATH`.
     pub cgroup: Vec<String>,
-    /// Go on in a paused container.
+    /// Execute even in a paused container.
     pub ignore_paused: bool,
 }
 
@@ -126,20 +127,21 @@ pub enum ExecProcess {
     Command(Vec<OsString>),
 }
 
-/// Whom `kill` means.
+/// The processes that `kill` signals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// Init; with SIGKILL and a shared pid namespace, everything.
+    /// Init; all processes for SIGKILL if the pid namespace is shared.
     Init,
-    /// `--all`: everything, where the pid namespace is shared; no error on a stopped container.
+    /// `--all`: all processes if the pid namespace is shared, which is no error if the container is
+    /// stopped.
     All,
 }
 
-/// Whether `delete` ends a running container first.
+/// Whether `delete` kills a running container first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Force {
-    /// `--force`: and an absent container is no error.
+    /// `--force`. Also, an absent container is no error.
     Yes,
-    /// Only a container that is stopped, or waits for its start.
+    /// Delete only a container that is stopped or created.
     No,
 }

@@ -1,4 +1,4 @@
-//! What callers receive of a process: its terminal, its pidfd, its pid.
+//! Hands a process's terminal, pidfd and pid to the caller.
 
 use std::ffi::{CString, OsString};
 use std::fs::OpenOptions;
@@ -19,7 +19,7 @@ use crate::relay;
 use crate::store::open_directory;
 use coracle_text::io_errno;
 
-/// A stream socket of the caller's, connected before anything is made.
+/// A stream socket of the caller, connected before anything is made.
 #[derive(Debug)]
 struct Socket {
     flag: &'static str,
@@ -45,7 +45,7 @@ impl Socket {
         })
     }
 
-    /// Sends `payload` with one descriptor attached and closes.
+    /// Sends `payload` with one descriptor attached, and closes the socket.
     fn send(self, payload: &[u8], attached: BorrowedFd) -> Result<(), Error> {
         coracle_sys::send(self.connection.as_fd(), payload, Some(attached))
             .map(|_| ())
@@ -58,7 +58,7 @@ impl Socket {
     }
 }
 
-/// Where the caller wants what, the sockets connected before anything is made.
+/// The receivers of terminal, pidfd and pid, with sockets connected before anything is made.
 #[derive(Debug)]
 pub(crate) struct Connections<'a> {
     console: Option<Socket>,
@@ -79,13 +79,13 @@ impl<'a> Connections<'a> {
         })
     }
 
-    /// The sockets' numbers.
+    /// The numbers of the sockets' descriptors.
     pub(crate) fn descriptors(&self) -> impl Iterator<Item = RawFd> {
         let sockets = [&self.console, &self.pidfd].into_iter().flatten();
         sockets.map(|socket| socket.connection.as_raw_fd())
     }
 
-    /// Sends the pty's master, or returns it, prepared for the relay, where no socket takes it.
+    /// Sends the pty's master. Without a console socket returns it, prepared for the relay.
     pub(crate) fn send_console(&mut self, master: OwnedFd) -> Result<Option<OwnedFd>, Error> {
         match self.console.take() {
             Some(socket) => socket.send(b"/dev/ptmx", master.as_fd()).map(|()| None),
@@ -96,8 +96,7 @@ impl<'a> Connections<'a> {
         }
     }
 
-    /// Sends the pidfd and writes the pid file, as a whole or not at all. Returns the file,
-    /// which a failed start must not leave.
+    /// Sends the pidfd and writes the pid file atomically. Returns the file's path, for an undo.
     pub(crate) fn send_child(
         &mut self,
         payload: &[u8],
@@ -114,7 +113,8 @@ impl<'a> Connections<'a> {
     }
 }
 
-/// Writes the pid in decimal, without a newline, and so that no reader sees half of it.
+/// Writes the pid in decimal, without a newline, and renames the file into place, so that no reader
+/// sees a part of it.
 fn write_pid_file(path: &Path, pid: i32) -> Result<(), Error> {
     let failed = |call, error: &std::io::Error| Error::Flag {
         flag: "--pid-file",
@@ -132,7 +132,7 @@ fn write_pid_file(path: &Path, pid: i32) -> Result<(), Error> {
     let mut hidden = std::ffi::OsString::from(".");
     hidden.push(name);
     let temporary = path.with_file_name(hidden);
-    // What an interrupted command left behind is no reason to fail.
+    // An interrupted command may have left the temporary file.
     let _ = std::fs::remove_file(&temporary);
     let written = OpenOptions::new()
         .write(true)
@@ -149,12 +149,12 @@ fn write_pid_file(path: &Path, pid: i32) -> Result<(), Error> {
     written
 }
 
-/// The descriptors that the process keeps: those of LISTEN_FDS from 3 on, then those of the next
-/// `count` numbers that the caller has open, each under its number. Some may be missing, but not
-/// the last. All others of the caller's are marked to be closed by any exec from here on.
+/// The descriptors that the process keeps, under their numbers: those of LISTEN_FDS from 3 on, and
+/// those that are open of the next `count` numbers, of which only the last must be open. All others
+/// of the caller are marked close-on-exec.
 ///
-/// Ours are all close-on-exec, and what the caller passed on over an exec is not: one of ours that
-/// took the number of a gap is not kept.
+/// A descriptor of the runtime's own may have taken the number of a gap. It is not kept: all of the
+/// runtime's are close-on-exec, which no inherited one is.
 pub(crate) fn preserved(listen_fds: u32, count: u32) -> Result<Vec<u32>, Error> {
     let first = listen_fds.saturating_add(FIRST);
     let end = first.saturating_add(count);
@@ -171,7 +171,7 @@ pub(crate) fn preserved(listen_fds: u32, count: u32) -> Result<Vec<u32>, Error> 
     if count > 0 {
         let requested = |number: &u32| (first..end).contains(number) && is_open(*number);
         kept.extend(open_numbers()?.filter(requested));
-        // The caller counted up to the last one: if that is not open, the count is wrong.
+        // The last must be open: otherwise the caller's count is wrong.
         let last = end.saturating_sub(1);
         if kept.last() != Some(&last) {
             return Err(Error::Value {
@@ -189,10 +189,11 @@ pub(crate) fn preserved(listen_fds: u32, count: u32) -> Result<Vec<u32>, Error> 
     Ok(kept)
 }
 
-/// The first descriptor that is no standard stream.
+/// The first descriptor after the standard streams.
 const FIRST: u32 = 3;
 
-/// Our descriptors, in order: a count of millions is no reason to ask for each.
+/// The open descriptors in order, from /proc/self/fd: testing each number would take long for a
+/// count of millions.
 fn open_numbers() -> Result<impl Iterator<Item = u32>, Error> {
     let listed = open_directory(Path::new("/proc/self/fd"))
         .and_then(|folder| coracle_sys::list_directory(folder.as_fd()));
@@ -206,13 +207,13 @@ fn open_numbers() -> Result<impl Iterator<Item = u32>, Error> {
     Ok(numbers.into_iter())
 }
 
-/// Whether the caller has passed this descriptor on.
+/// Whether the caller has passed on this descriptor.
 fn is_open(number: u32) -> bool {
     let facts = std::fs::read_to_string(format!("/proc/self/fdinfo/{number}"));
     facts.is_ok_and(|facts| is_inherited(&facts))
 }
 
-/// How the caller has opened a descriptor; `None` if it has not.
+/// The access mode of a descriptor that the caller has passed on; `None` if it has not.
 pub(crate) fn inherited_mode(number: i32) -> Option<OFlag> {
     let facts = std::fs::read_to_string(format!("/proc/self/fdinfo/{number}")).ok()?;
     let flags = flags(&facts).filter(|_| is_inherited(&facts))?;
@@ -223,7 +224,7 @@ fn is_inherited(facts: &str) -> bool {
     flags(facts).is_some_and(|flags| !flags.contains(OFlag::O_CLOEXEC))
 }
 
-/// The flags of /proc/PID/fdinfo/N, in octal: proc_pid_fdinfo(5).
+/// The flags in /proc/PID/fdinfo/N, which are octal: proc_pid_fdinfo(5).
 fn flags(facts: &str) -> Option<OFlag> {
     let flags = facts.lines().find_map(|line| line.strip_prefix("flags:"))?;
     let flags = i32::from_str_radix(flags.trim(), 8).ok()?;

@@ -1,5 +1,5 @@
-//! What precedes a creation: all that is read, and the plan. All that can be refused is refused
-//! here, and nothing is touched.
+//! Prepares a creation: reads all that it needs, and makes the plan. Everything that can be refused
+//! is refused here, before anything is touched.
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -16,19 +16,19 @@ use crate::options::{Attachment, CreateOptions};
 use crate::outputs;
 use crate::store::Store;
 
-/// A creation that is planned.
+/// A planned creation.
 #[derive(Debug)]
 pub(crate) struct Prepared<'a> {
     pub(crate) options: &'a CreateOptions,
     pub(crate) bundle: Bundle,
     pub(crate) plan: Plan,
-    /// The caller waits for notifications of the service.
+    /// Whether the caller waits for notifications of the service (sd_notify(3)).
     pub(crate) notify: bool,
-    /// The other container's network namespace, open for init to join.
+    /// The network namespace of another container that init joins, if one is requested.
     pub(crate) joined: Option<OwnedFd>,
 }
 
-/// Reads the bundle and the machine and plans.
+/// Reads the bundle and the host's facts, and plans.
 ///
 /// # Errors
 /// [`Error`] naming the property or the flag that cannot be served.
@@ -81,7 +81,8 @@ pub(crate) fn prepare<'a>(
     })
 }
 
-/// The rules of terminals: who detaches needs a socket for it, and nobody else may name one.
+/// Checks the rules of terminals: a detached container with a terminal needs a console socket, and
+/// no other container may have one.
 pub(crate) fn check_terminal(
     terminal: bool,
     attachment: Attachment,

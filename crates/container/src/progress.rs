@@ -1,4 +1,4 @@
-//! What a verb has done so far, one line for each step: the debug log.
+//! The progress of a verb, one line for each step: the debug log.
 
 use std::fmt;
 use std::rc::Rc;
@@ -9,7 +9,7 @@ use coracle_launch::{Plan, Point};
 /// Called with each step once it is done.
 pub(crate) type Listener = Rc<dyn Fn(&str)>;
 
-/// Where the lines go. Without a listener no line is ever formatted.
+/// The receiver of these lines. Without a listener, no line is formatted.
 #[derive(Clone, Default)]
 pub struct Progress(Option<Listener>);
 
@@ -20,25 +20,25 @@ impl fmt::Debug for Progress {
 }
 
 impl Progress {
-    /// Has `listener` called with each step once it is done.
+    /// Calls `listener` with each step once it is done.
     #[must_use]
     pub fn logged_by(listener: Listener) -> Self {
         Self(Some(listener))
     }
 
-    /// A step was done.
+    /// Logs a step that was done.
     pub(crate) fn done(&self, step: fmt::Arguments<'_>) {
         if let Some(listener) = &self.0 {
             listener(&step.to_string());
         }
     }
 
-    /// Whether lines go anywhere: what is costly to find for one need not be found otherwise.
+    /// Whether lines are logged: if not, callers need not compute them.
     pub(crate) fn are_logged(&self) -> bool {
         self.0.is_some()
     }
 
-    /// A plan was made.
+    /// Logs that a plan was made.
     pub(crate) fn planned(&self, plan: &Plan) {
         if self.are_logged() {
             let stages = plan.stages();
@@ -47,7 +47,7 @@ impl Progress {
         }
     }
 
-    /// The stages of the plan that belong to this point were carried out.
+    /// Logs the plan's stages that are done by this point.
     pub(crate) fn reached(&self, plan: &Plan, point: Point) {
         if !self.are_logged() {
             return;
@@ -59,7 +59,7 @@ impl Progress {
         }
     }
 
-    /// All hooks of the point have ended well.
+    /// Logs that all hooks of the point have succeeded.
     pub(crate) fn ran_hooks(&self, hooks: &coracle_hooks::Plan, point: HookPoint) {
         let count = match self.are_logged() {
             true => hooks.steps(point),

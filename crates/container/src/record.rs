@@ -1,4 +1,4 @@
-//! `record.json` in the container's directory: facts, never a status.
+//! `record.json` in the container's directory: facts, but no status.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -9,11 +9,11 @@ use serde_json::Value;
 
 use crate::identity::Identity;
 
-/// The version that this release writes. Readers take it and older ones.
+/// The version that this release writes. It reads this and older ones.
 const VERSION: u32 = 1;
 
-/// What one container is. Unknown fields of later releases are ignored, and absent ones of earlier
-/// releases have their default.
+/// The facts of one container. Unknown fields, of later releases, are ignored; absent fields, in
+/// records of earlier releases, have their default.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Record {
@@ -23,42 +23,41 @@ pub(crate) struct Record {
     pub(crate) rootfs: PathBuf,
     /// When `create` began, RFC 3339.
     pub(crate) created: String,
-    /// Effective uid of whoever created the container.
+    /// The effective uid of the user who created the container.
     pub(crate) owner: u32,
-    /// `create` reached its end: the container can be started.
+    /// Whether `create` has completed.
     pub(crate) complete: bool,
-    /// The runtime that creates the container.
+    /// The runtime process that creates the container.
     pub(crate) creator: Option<Identity>,
     pub(crate) init: Option<Identity>,
-    /// Before `create` made it: what it will be, to be removed but never signalled, since the
-    /// name may be somebody else's still.
+    /// The cgroup. While `cgroup_made` is false, it is planned: `delete` may remove it but not
+    /// signal its processes, since another container could still have this path.
     pub(crate) cgroup: Option<coracle_cgroups::Record>,
-    /// The cgroup is the container's own.
+    /// Whether the cgroup has been made.
     pub(crate) cgroup_made: bool,
-    /// The container has a pid namespace of its own: the kernel ends all its processes with init.
+    /// Whether the container has its own pid namespace, so that the kernel kills all its processes
+    /// with init.
     pub(crate) own_pid_namespace: bool,
-    /// The mount that the container has on the host, since it has no mount namespace.
+    /// The mount point on the host of a container without a mount namespace.
     pub(crate) host_mount: Option<PathBuf>,
-    /// The config has hooks for these points: verbs that find none need not read it again.
+    /// Whether the config has hooks for these points. Verbs that need none do not read it again.
     pub(crate) poststart_hooks: bool,
     pub(crate) poststop_hooks: bool,
-    /// The config has a process: the container can be started.
+    /// Whether the config has a process, so that the container can be started.
     pub(crate) has_process: bool,
-    /// `--no-new-keyring`, which `exec` obeys as well.
+    /// Whether it was created with `--no-new-keyring`, which also holds for `exec`.
     pub(crate) no_new_keyring: bool,
     pub(crate) annotations: BTreeMap<String, String>,
-    /// The networks that it is attached to, and those that it is about to be: a
-    /// [`coracle_cni::Plan`].
+    /// The networks that it is attached to, or is about to be: a [`coracle_cni::Plan`].
     pub(crate) network: Option<Value>,
-    /// Its network namespace is another container's, which the config does not say.
+    /// Whether its network namespace is another container's, by a flag or annotation.
     pub(crate) joined_network: bool,
-    /// Names of the standard streams that init was given, for a checkpoint; see
-    /// [`crate::descriptors`].
+    /// The names of init's standard streams, for a checkpoint; see [`crate::descriptors`].
     pub(crate) descriptors: Vec<String>,
 }
 
-/// Which other runtime wrote this `state.json`: a state root can be shared, and the name was ours
-/// in earlier releases. What cannot be parsed is taken for ours.
+/// The other runtime that wrote this `state.json`, if one did. Runtimes may share a state root, and
+/// earlier releases of this one used the same name. A file that cannot be parsed counts as ours.
 pub(crate) fn maker(text: &[u8]) -> Option<&'static str> {
     let tree: Value = serde_json::from_slice(text).ok()?;
     let has = |member| tree.get(member).is_some();
@@ -73,26 +72,26 @@ pub(crate) fn maker(text: &[u8]) -> Option<&'static str> {
 /// Why a record cannot be used.
 #[derive(Debug)]
 pub(crate) enum Unreadable {
-    /// It is none.
+    /// The text is not a record.
     Corrupt(String),
-    /// A newer release wrote it: its facts may mean something else.
+    /// A newer release wrote it, so its facts may have another meaning.
     Newer(u32),
 }
 
 impl Record {
-    /// The container's own cgroup with processes in it, if it has one.
+    /// The container's own cgroup, if it has been made and can hold processes.
     pub(crate) fn own_cgroup(&self) -> Option<&coracle_cgroups::Record> {
         self.own_groups().filter(|groups| groups.has_cgroups())
     }
 
-    /// The same, also of a container that has groups of resctrl alone.
+    /// The container's own cgroup, or only its resctrl group.
     pub(crate) fn own_groups(&self) -> Option<&coracle_cgroups::Record> {
         self.cgroup
             .as_ref()
             .filter(|groups| self.cgroup_made && !groups.is_empty())
     }
 
-    /// The config's annotations, and what became of the network.
+    /// The config's annotations, and the results of network plugins.
     pub(crate) fn shown_annotations(&self) -> BTreeMap<String, String> {
         let mut shown = self.annotations.clone();
         let network = self.network.as_ref().and_then(Plan::from_value);
@@ -116,8 +115,8 @@ impl Record {
         }
     }
 
-    /// What can be read of a record that is corrupt or of a newer release, for `delete --force`:
-    /// what there is to end and to remove.
+    /// Reads as much as possible of a record that is corrupt or of a newer release: what `delete
+    /// --force` needs to kill and to remove.
     pub(crate) fn salvage(text: &[u8]) -> Self {
         let tree: Value = serde_json::from_slice(text).unwrap_or_default();
         fn member<T: serde::de::DeserializeOwned>(tree: &Value, name: &str) -> Option<T> {

@@ -1,4 +1,4 @@
-//! Copies between our terminal and the container's.
+//! Copies between the runtime's terminal and the container's.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -11,19 +11,19 @@ use nix::unistd::{read, write};
 
 use crate::error::Error;
 
-/// What is read at once, in bytes.
+/// The size of one read, in bytes.
 const CHUNK: usize = 4096;
-/// How much is still copied after the process's end, in bytes: more than a pty holds. Somebody else
-/// may have the other end open and never stop writing.
+/// How much is copied after the process's end, in bytes: more than a pty buffers. Another process
+/// may have the slave open and never stop writing.
 const DRAINED: usize = 1 << 20;
-/// How long a stopped reader of ours may hold up the end, in milliseconds.
+/// How long to wait at the end for a reader that does not read, in milliseconds.
 const PATIENCE_MS: u16 = 5000;
 
-/// Each way has one small buffer, so that a stopped reader stops only its own direction.
+/// Copies both ways. Each direction has its own buffer, so that a slow reader blocks only its own.
 pub(crate) struct Relay {
     master: OwnedFd,
     master_open: bool,
-    /// The other end, once the container has left it.
+    /// The slave, opened once no process of the container has it open.
     slave: Option<OwnedFd>,
     stdin_open: bool,
     input: Vec<u8>,
@@ -31,7 +31,7 @@ pub(crate) struct Relay {
     original: Option<Termios>,
 }
 
-/// One of the relay's descriptors.
+/// A descriptor of the relay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
     Master,
@@ -40,10 +40,10 @@ pub(crate) enum End {
 }
 
 impl Relay {
-    /// Puts our terminal into raw mode, where stdin is one, from here on.
+    /// Puts the terminal into raw mode, if stdin is one, until the relay is dropped.
     pub(crate) fn begin(master: OwnedFd) -> Result<Self, Error> {
         let failed = |attempted| move |errno| Error::System { attempted, errno };
-        // The description is ours alone: nobody else sees the flag.
+        // The open file description is not shared, so O_NONBLOCK affects nobody else.
         fcntl(
             &master,
             FcntlArg::F_SETFL(OFlag::O_RDWR | OFlag::O_NONBLOCK),
@@ -68,13 +68,13 @@ impl Relay {
         })
     }
 
-    /// Our terminal's size becomes the container's.
+    /// Copies the terminal's size to the container's.
     pub(crate) fn resize(&self) {
         resize(self.master.as_fd());
     }
 
-    /// What to wait for. A descriptor without wanted events would still report a hang-up, for ever:
-    /// it is left out.
+    /// The descriptors to poll. Those without wanted events are left out: poll(2) would report a
+    /// hang-up again and again.
     pub(crate) fn wanted(&self) -> Vec<(End, PollFd<'_>)> {
         let when = |flags: PollFlags, when: bool| if when { flags } else { PollFlags::empty() };
         let reading = self.master_open && self.output.is_empty();
@@ -96,7 +96,7 @@ impl Relay {
         .collect()
     }
 
-    /// Serves one descriptor that is ready.
+    /// Handles one descriptor that is ready.
     pub(crate) fn serve(&mut self, end: End, ready: PollFlags) {
         match end {
             End::Stdin => self.stdin_open = fill(STDIN, &mut self.input),
@@ -116,14 +116,14 @@ impl Relay {
         }
     }
 
-    /// EIO says that nobody has the other end open, but only of now: a program may close its
-    /// streams and open the console later. While we have it open ourselves, the master waits.
+    /// Opens the slave after EIO. EIO means that no process has it open, but a program may open the
+    /// console again later. While the relay itself has it open, reads of the master wait instead.
     fn hold_slave(&mut self) {
         self.slave = coracle_sys::pty_peer(self.master.as_fd()).ok();
         self.master_open = self.slave.is_some();
     }
 
-    /// After the process's end: what it wrote is still in the pty.
+    /// Copies the output that is still in the pty after the process's end.
     pub(crate) fn drain(&mut self) {
         let mut copied = 0;
         while self.flush() && copied < DRAINED && fill(self.master.as_fd(), &mut self.output) {
@@ -134,8 +134,8 @@ impl Relay {
         }
     }
 
-    /// Writes the output buffer out, waiting a limited time for a slow reader. Asked before each
-    /// write: a pipe that is ready takes a whole chunk, and else the write would not return.
+    /// Writes out the buffer, and waits a limited time for a slow reader. It polls before each
+    /// write, since a write to a full pipe would block; one that is ready takes a whole chunk.
     fn flush(&mut self) -> bool {
         while !self.output.is_empty() {
             let mut stdout = [PollFd::new(STDOUT, PollFlags::POLLOUT)];
@@ -156,9 +156,9 @@ impl Drop for Relay {
     }
 }
 
-/// Makes the container's terminal ready for the relay, before its process can write a byte: our own
-/// terminal still turns a newline into both characters, and its size is the container's unless the
-/// config gave one.
+/// Prepares the container's terminal before its process can write: newlines are not translated,
+/// since the runtime's terminal does that, and it gets that terminal's size unless the config has
+/// one.
 pub(crate) fn prepare(master: BorrowedFd) {
     if let Ok(mut attributes) = termios::tcgetattr(master) {
         attributes.output_flags.remove(OutputFlags::ONLCR);
@@ -175,7 +175,7 @@ fn resize(master: BorrowedFd) {
     }
 }
 
-/// Reads once; whether more can come.
+/// Reads once. Returns whether more may come.
 fn fill(from: BorrowedFd, buffer: &mut Vec<u8>) -> bool {
     let mut chunk = [0_u8; CHUNK];
     match read(from, &mut chunk) {
@@ -189,7 +189,7 @@ fn fill(from: BorrowedFd, buffer: &mut Vec<u8>) -> bool {
     }
 }
 
-/// Writes once. What nobody can take any more is dropped.
+/// Writes once. Drops the data if no reader is left.
 fn empty(to: BorrowedFd, buffer: &mut Vec<u8>) -> Result<(), Errno> {
     match write(to, buffer) {
         Ok(length) => drop(buffer.drain(..length)),

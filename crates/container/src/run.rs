@@ -1,4 +1,4 @@
-//! `run`: create and start in one, and, in the foreground, wait and delete.
+//! `run`: creates and starts a container and, in the foreground, waits for it and deletes it.
 
 use nix::sys::prctl;
 use std::os::fd::AsFd;
@@ -16,15 +16,15 @@ use crate::prepare::prepare;
 use crate::start;
 use crate::store::{Directory, Store};
 
-/// What came of a `run`.
+/// The result of `run`.
 #[derive(Clone, Debug, Default)]
 pub struct Ended {
-    /// The container's exit code, 128 + n for signal n; 0 when it was left running.
+    /// The container's exit code, 128 + n for signal n; 0 if it was left running.
     pub code: i32,
-    /// What the user should know though it is no error, one line each.
+    /// Warnings, one line each.
     pub warnings: Vec<String>,
-    /// What failed when the container was deleted, poststop hooks among it, or when its readiness
-    /// was passed on: always to be reported.
+    /// Failures that must be reported: of the deletion, of poststop hooks, or of passing on the
+    /// container's readiness.
     pub failures: Vec<String>,
 }
 
@@ -46,7 +46,7 @@ pub fn run(store: &Store, options: &RunOptions) -> Result<Ended, Error> {
     finish(container, signals, interrupts, options.after)
 }
 
-/// What is left to do for a container whose program runs: in the foreground, all of its life.
+/// Runs poststart hooks and, in the foreground, waits until the container ends.
 pub(crate) fn finish(
     container: Container,
     signals: Option<Signals>,
@@ -82,7 +82,8 @@ pub(crate) fn finish(
     })
 }
 
-/// In the foreground the caller's signals are for the container, and its orphans are ours if asked.
+/// In the foreground, catches signals for the container, and makes this process its subreaper if
+/// that is requested.
 pub(crate) fn catch_signals(
     attachment: Attachment,
     subreaper: Subreaper,
@@ -97,8 +98,8 @@ pub(crate) fn catch_signals(
     foreground.then(Signals::catch).transpose()
 }
 
-/// Deletes a container of the foreground after the wait for its end, unless it is to be kept.
-/// Returns its exit code, and what failed at the deletion, one line each.
+/// Deletes a container of the foreground, unless it is to be kept. Returns its exit code, and
+/// failures of the deletion, one line each.
 fn end(
     waited: Result<i32, Error>,
     directory: &Directory,
@@ -108,7 +109,7 @@ fn end(
     if after == After::Keep {
         return Ok((code, Vec::new()));
     }
-    // The container has ended, whatever comes of its remains: its exit code is the answer.
+    // The exit code is returned even if the deletion fails.
     let failures = delete::take_down(directory, Force::No);
     Ok((
         code,

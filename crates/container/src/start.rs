@@ -1,4 +1,4 @@
-//! `start`: init is released to execute the program.
+//! `start`: lets init execute the program.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -21,12 +21,12 @@ use crate::status::{Status, Verb};
 use crate::store::{Directory, Store};
 use coracle_bundle::ContainerId;
 
-/// Starts a created container; returns once the program was executed and poststart hooks ran.
-/// Returns what failed when its readiness was passed on, one line each.
+/// Starts a created container, and waits until the program is executed and poststart hooks have
+/// run. Returns failures of passing on its readiness, one line each.
 ///
 /// # Errors
-/// [`Error::Status`] in any status but created, [`Error::NoProcess`], and what init reports of its
-/// hooks and of execve(2): the container is stopped then.
+/// [`Error::Status`] in any status but created; [`Error::NoProcess`]; a failure of init's hooks or
+/// of execve(2), after which the container is stopped.
 pub fn start(store: &Store, id: &ContainerId) -> Result<Vec<String>, Error> {
     let directory = store.open(id)?;
     let lock = lock::acquire(&directory)?;
@@ -55,7 +55,8 @@ pub fn start(store: &Store, id: &ContainerId) -> Result<Vec<String>, Error> {
     directory.progress.done(format_args!("let init go on"));
     let ended = await_exec(fifos, &pidfd, &interrupts)?;
     let Some(ended) = ended else {
-        // A hook cannot be taken back, but what it was to prepare is not started.
+        // Interrupted during startContainer hooks: they cannot be undone, but the program must not
+        // start.
         delete::end_processes(id, &record)?;
         let error = coracle_launch::Error::Interrupted;
         return Err(interrupt::explain(error.into(), &interrupts));
@@ -68,7 +69,7 @@ pub fn start(store: &Store, id: &ContainerId) -> Result<Vec<String>, Error> {
         }
         _ => return Err(ended_early(&directory, &record, id)),
     }
-    // The transition is over, and a hook may hang: whoever wants the container away need not wait.
+    // The lock is released before the hooks run: one that hangs must not block `delete`.
     drop(lock);
     poststart(&directory, &record, &interrupts)?;
     drop(interrupts);
@@ -88,17 +89,17 @@ fn release(start: &OwnedFd) -> nix::Result<()> {
     nix::unistd::write(start, b"s").map(|_| ())
 }
 
-/// What init sent after its release.
+/// Init's last messages.
 struct Ended {
     message: Option<Message>,
-    /// What its hooks printed, on one line.
+    /// The output of its hooks, on one line.
     output: String,
 }
 
-/// Reads until init's exec or its end closes the FIFO. What hooks print comes another way, since
-/// one that stays in the background keeps that open.
+/// Reads until init's exec or end closes the FIFO. The output of hooks has a FIFO of its own, since
+/// a hook that stays in the background keeps it open.
 ///
-/// `None` when a signal to us came before that.
+/// `None` if a signal comes first.
 fn await_exec(
     fifos: Fifos,
     pidfd: &OwnedFd,
@@ -125,9 +126,10 @@ fn await_exec(
         match nix::unistd::read(&started, &mut chunk) {
             Ok(0) => break,
             Ok(length) => received.extend(chunk.iter().take(length)),
-            // Init is gone, and somebody else has the other end: nothing comes any more.
+            // Init has ended, and another process has the FIFO open: no more messages will come.
             Err(Errno::EAGAIN) if ready & 0b10 != 0 => break,
-            // Not before: once the program runs, nothing is left to be ended.
+            // Only if nothing has arrived: once the program runs, a signal must not end the
+            // container.
             Err(Errno::EAGAIN) if interrupts.end_waits() => return Ok(None),
             Err(Errno::EAGAIN | Errno::EINTR) => {}
             Err(errno) => return Err(failed(errno)),
@@ -152,8 +154,8 @@ fn ended_early(directory: &Directory, record: &Record, id: &ContainerId) -> Erro
     }
 }
 
-/// The sentence for a failure. Its coordinates point into a plan of which only the stored config is
-/// left.
+/// The error for a failure that init reported. The plan is gone, so the message is made from the
+/// stored config.
 fn explain(
     directory: &Directory,
     record: &Record,

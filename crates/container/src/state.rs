@@ -1,19 +1,20 @@
-//! What `state`, `list` and the hooks receive. runtime.md § State.
+//! The container's state as `state`, `list` and hooks receive it: runtime.md § State.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::Serialize;
 
+use crate::identity::Identity;
 use crate::moved;
 use crate::record::Record;
 use crate::status::Status;
 use crate::store::Directory;
 
-/// The spec version that this release speaks.
+/// The version of the specification that this release implements.
 pub const OCI_VERSION: &str = "1.3.0";
 
-/// One container's state in runc's JSON shape.
+/// A container's state, in JSON as runc prints it.
 #[derive(Clone, Debug, Serialize)]
 pub struct State {
     /// The runtime's spec version, not the config's.
@@ -21,7 +22,7 @@ pub struct State {
     pub oci_version: &'static str,
     /// The container's id.
     pub id: String,
-    /// Init's pid in the runtime's pid namespace; 0 when it is gone.
+    /// Init's pid in the runtime's pid namespace; 0 if it has ended.
     pub pid: i32,
     /// Derived from the kernel at the time of the call.
     pub status: Status,
@@ -34,31 +35,22 @@ pub struct State {
     /// The config's annotations, and the results of network plugins.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
-    /// Uid of whoever created the container: `list` turns it into a name.
+    /// The uid of the user who created the container.
     #[serde(skip)]
     pub owner: u32,
 }
 
-/// The status of the container, from the kernel and from what is there, never from a stored word.
+/// Derives the status from the record, the kernel and the files in the container's directory.
 pub(crate) fn status(directory: &Directory, record: &Record) -> Status {
-    let Some(init) = &record.init else {
-        let creating = record.creator.is_some_and(|creator| creator.is_alive());
-        return if creating {
-            Status::Creating
-        } else {
-            Status::Stopped
-        };
-    };
-    if !init.is_alive() {
+    let is_alive = record.init.as_ref().map(Identity::is_alive);
+    if is_alive == Some(false) {
         return Status::Stopped;
     }
-    if !record.complete {
-        // An init whose creator was killed is being killed by the kernel.
-        let creating = record.creator.is_some_and(|creator| creator.is_alive());
-        return if creating {
-            Status::Creating
-        } else {
-            Status::Stopped
+    if is_alive.is_none() || !record.complete {
+        // If the creating runtime was killed, the kernel is killing init as well.
+        return match record.creator.is_some_and(|creator| creator.is_alive()) {
+            true => Status::Creating,
+            false => Status::Stopped,
         };
     }
     if moved::is_frozen(record) {
@@ -71,7 +63,7 @@ pub(crate) fn status(directory: &Directory, record: &Record) -> Status {
     }
 }
 
-/// The state to show, with the status derived now.
+/// The state, with the current status.
 pub(crate) fn current(directory: &Directory, record: &Record) -> State {
     let status = status(directory, record);
     let pid = match status {
@@ -96,8 +88,7 @@ pub(crate) fn with(record: &Record, status: Status, pid: i32) -> State {
     }
 }
 
-/// What [`for_hook`] made, for whoever listens to a seccomp filter: config-linux.md § Seccomp, the
-/// container process state.
+/// The state from [`for_hook`] for a seccomp agent: config-linux.md § The Container Process State.
 pub(crate) fn with_version(json: Vec<u8>) -> coracle_launch::ContainerState {
     coracle_launch::ContainerState {
         oci_version: OCI_VERSION,
@@ -105,8 +96,8 @@ pub(crate) fn with_version(json: Vec<u8>) -> coracle_launch::ContainerState {
     }
 }
 
-/// What a hook gets on its standard input: the spec's members only, on one line. runtime.md §
-/// State, config.md § POSIX-platform Hooks.
+/// The JSON for a hook's standard input, on one line, with only the members of the specification:
+/// runtime.md § State, config.md § POSIX-platform Hooks.
 pub(crate) fn for_hook(record: &Record, status: Status, pid: i32) -> Vec<u8> {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
@@ -128,6 +119,6 @@ pub(crate) fn for_hook(record: &Record, status: Status, pid: i32) -> Vec<u8> {
         bundle: &record.bundle,
         annotations: record.shown_annotations(),
     };
-    // Strings, numbers and paths that were checked to be UTF-8: this cannot fail.
+    // This cannot fail: the paths were checked to be UTF-8.
     serde_json::to_vec(&state).unwrap_or_default()
 }

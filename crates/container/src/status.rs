@@ -1,10 +1,10 @@
-//! The state machine: which verb is allowed in which status.
+//! The statuses, and which verb is allowed in which status.
 
 use std::fmt;
 
 use serde::Serialize;
 
-/// Where a container stands in its life. runtime.md § State; `paused` is the field's addition.
+/// The status of a container: runtime.md § State, and `paused`, which other runtimes have as well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
@@ -16,7 +16,7 @@ pub enum Status {
     Running,
     /// Running, and frozen.
     Paused,
-    /// Init is gone.
+    /// Init has ended.
     Stopped,
 }
 
@@ -56,8 +56,8 @@ pub(crate) enum Verb {
     Checkpoint,
 }
 
-/// Total: what `verb` says in `status`, `None` when it is allowed. The texts are those that callers
-/// match on.
+/// The text with which `verb` is refused in `status`; `None` if it is allowed. Engines match these
+/// texts.
 pub(crate) fn refusal(verb: Verb, status: Status) -> Option<&'static str> {
     use Status::{Created, Creating, Paused, Running, Stopped};
     match (verb, status) {

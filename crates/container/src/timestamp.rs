@@ -1,4 +1,4 @@
-//! Points in time as RFC 3339 writes them.
+//! Timestamps in RFC 3339 format.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -21,8 +21,8 @@ pub fn rfc3339(time: SystemTime) -> String {
 
 /// Year, month and day of the proleptic Gregorian calendar, `days` after 1970-01-01.
 ///
-/// Years are counted from March, so that the leap day is the last day of a year: 146,097 days make
-/// an era of 400 years.
+/// Years are counted from March, so that the leap day is the last day of a year. An era is 400
+/// years, or 146,097 days.
 fn civil_from_days(days: u64) -> (u64, u64, u64) {
     let shifted = days + 719_468;
     let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);

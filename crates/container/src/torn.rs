@@ -1,4 +1,4 @@
-//! What is known of a container whose record is torn or gone: what its private config says.
+//! Recovers a container whose record is corrupt or gone, from its private config.
 
 use coracle_bundle::{Config, Namespace};
 use coracle_cgroups::{Manager, Options, Rootless};
@@ -8,15 +8,17 @@ use crate::error::Error;
 use crate::record::Record;
 use crate::store::{Directory, Store};
 
-/// A record to end the container by, and warnings of what may be left, one line each.
+/// Makes a record by which the container can be deleted. Also returns warnings of what may be left,
+/// one line each.
 ///
 /// # Errors
-/// [`Error::Torn`] where the container may live in a cgroup that is not known.
+/// [`Error::Torn`] if the container may be running in an unknown cgroup.
 pub(crate) fn record(store: &Store, directory: &Directory) -> Result<(Record, Vec<String>), Error> {
     let text = match directory.config() {
         Ok(text) => text,
-        // A creation that was killed before it made anything, a deletion that has only the record
-        // and the directory left to remove, or no container of ours.
+        // Without the config, nothing else can be left: a creation writes it before it makes
+        // anything, and a deletion removes it last but for the record. Or the directory is not a
+        // container of this runtime.
         Err(Error::Store {
             errno: Errno::ENOENT,
             ..
@@ -61,14 +63,14 @@ pub(crate) fn record(store: &Store, directory: &Directory) -> Result<(Record, Ve
     Ok((record, left))
 }
 
-/// Whether the cgroup's path counts from that of the runtime which made it. `slice:prefix:name` is
-/// the same unit for everybody.
+/// Whether the cgroup's path is relative to the cgroup of the runtime that created the container.
+/// `slice:prefix:name` is not: it names the same unit for every caller.
 fn counts_from_creator(config: &Config) -> bool {
     let path = config.linux.cgroups_path.as_deref().unwrap_or_default();
     !path.starts_with('/') && !path.contains(':')
 }
 
-/// The cgroup by each manager's reading of the path: which of them made it is in the record alone.
+/// Finds the cgroup as either manager would name it: only the record says which of them made it.
 fn cgroup(
     directory: &Directory,
     config: &Config,
@@ -80,7 +82,7 @@ fn cgroup(
             manager,
             rootless: Rootless::True,
         };
-        // A path that is none of this manager's, or no such manager.
+        // The path is not in this manager's form, or there is no such manager here.
         let Ok(plan) = coracle_cgroups::plan(config, &host, &options) else {
             continue;
         };
@@ -91,7 +93,7 @@ fn cgroup(
     Ok(None)
 }
 
-/// The cgroup may be another container's by now.
+/// Refuses a cgroup that belongs to another container by now.
 fn check_claims(
     store: &Store,
     directory: &Directory,

@@ -1,4 +1,4 @@
-//! What a failed creation takes back, last first.
+//! Undoes what a failed creation has made, last first.
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -19,31 +19,31 @@ use crate::store::Directory;
 pub(crate) enum Made {
     /// The container's directory in the state root.
     Directory,
-    /// The container's cgroup. Boxed: it is large and there is one.
+    /// The container's cgroup. Boxed, since it is much larger than the others.
     Cgroup(Box<coracle_cgroups::Record>),
     /// The caller's pid file.
     PidFile(PathBuf),
-    /// What the record says of attachments to networks.
+    /// The attachments to networks that the record names.
     Network,
-    /// The root's mount in the runtime's own mount namespace, with all below it.
+    /// The root's mount, and all below it, in the runtime's mount namespace.
     HostMount(PathBuf),
 }
 
-/// The list of what was made, taken back by [`Undo::run`]; forgotten by dropping it.
+/// The list of what was made, undone by [`Undo::run`]. Dropping it undoes nothing.
 #[derive(Debug)]
 pub(crate) struct Undo {
     made: Vec<Made>,
 }
 
-/// Descriptors kept free for taking back: running a plugin again needs the most.
+/// The number of descriptors that an undo needs: running a network plugin needs the most.
 const DESCRIPTORS: usize = 16;
 
 impl Undo {
-    /// The empty list. All that a creation opens from here on, but for its directory and the lock,
-    /// is closed before it is taken back, so what is free now is free then.
+    /// An empty list. Whatever a creation opens from here on, except its directory and the lock, is
+    /// closed before an undo, so descriptors that are free now will be free then.
     ///
     /// # Errors
-    /// [`Error::System`] where so few descriptors are left that nothing could be taken back.
+    /// [`Error::System`] if too few descriptors are left for an undo.
     pub(crate) fn begin() -> Result<Self, Error> {
         if coracle_sys::last_are_free::<DESCRIPTORS>() == Ok(true) {
             return Ok(Self { made: Vec::new() });
@@ -62,11 +62,11 @@ impl Undo {
         self.made.push(made);
     }
 
-    /// Takes everything back, as far as it goes: what is left is found by `delete --force`, since
-    /// the directory goes only when the rest has gone.
+    /// Undoes everything, up to the first failure. The directory goes last, so that `delete
+    /// --force` finds what is left.
     ///
     /// # Errors
-    /// What could not be taken back.
+    /// The first failure.
     pub(crate) fn run(self, directory: &Directory, interrupts: &Interrupts) -> Result<(), Error> {
         interrupts.spare_first();
         self.made.into_iter().rev().try_for_each(|made| match made {
@@ -76,7 +76,7 @@ impl Undo {
                 }
                 Ok(coracle_cgroups::undo(&record)?)
             }
-            // Gone, or never written.
+            // It may be gone, or never have been written.
             Made::PidFile(path) => {
                 let _ = std::fs::remove_file(path);
                 Ok(())
@@ -87,7 +87,7 @@ impl Undo {
         })
     }
 
-    /// The error of the creation, with what it leaves behind.
+    /// Undoes everything, and returns the creation's error, with what is left behind if that fails.
     pub(crate) fn after(
         self,
         error: Error,
@@ -102,7 +102,8 @@ impl Undo {
     }
 }
 
-/// The record on disk, since it knows how far the attachments came.
+/// Detaches from the networks that the record on disk names, which is written before each
+/// attachment.
 fn detach_network(directory: &Directory, interrupts: &Interrupts) -> Result<(), Error> {
     let record = directory.record()?.unwrap_or_default();
     network::detach(directory, &record, Force::No, Some(interrupts)).map(drop)

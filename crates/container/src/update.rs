@@ -1,4 +1,5 @@
-//! `update`: new limits for a container, in its cgroups and in its stored config; both or neither.
+//! `update`: changes limits of a container, in its cgroups and in its stored config; in both or in
+//! neither.
 
 mod merge;
 
@@ -27,16 +28,16 @@ pub struct UpdateOptions {
     pub resources: NewResources,
     /// A line for the `schemata` of the container's resctrl group.
     pub l3_cache_schema: Option<String>,
-    /// The same, for memory bandwidth.
+    /// A line for the same file, for memory bandwidth.
     pub mem_bw_schema: Option<String>,
 }
 
-/// Where new limits come from.
+/// The source of new limits.
 #[derive(Clone, Debug)]
 pub enum NewResources {
     /// A file with an object like `linux.resources`.
     File(PathBuf),
-    /// The same on standard input.
+    /// Such an object on standard input.
     StandardInput,
     /// Flags.
     Flags(Vec<Setting>),
@@ -56,8 +57,8 @@ pub struct Setting {
 /// Changes the limits of a container that is not stopped. Returns warnings, one line each.
 ///
 /// # Errors
-/// [`Error`] naming the property or the flag; limits and config are as they were then, or
-/// [`coracle_cgroups::Error::Halfway`] says what is not.
+/// [`Error`] naming the property or the flag. Limits and config are unchanged then, except those
+/// that [`coracle_cgroups::Error::Halfway`] names.
 pub fn update(store: &Store, options: &UpdateOptions) -> Result<Vec<String>, Error> {
     let requested = tree(&options.resources);
     let result = requested.and_then(|requested| change(store, options, &requested));
@@ -132,7 +133,7 @@ fn change(store: &Store, options: &UpdateOptions, requested: &Value) -> Result<V
     Ok(warnings.map(|text| renamed(&text, &[])).collect())
 }
 
-/// The caller's values are sound by themselves, so what is wrong with them is an old one.
+/// Adds to an error that a stored value is the cause: the request was valid by itself.
 fn beside_the_old(mut error: coracle_bundle::Error) -> coracle_bundle::Error {
     if let coracle_bundle::Error::Invalid { problem, .. } = &mut error {
         problem.push_str(" (with what the container has already)");
@@ -140,7 +141,7 @@ fn beside_the_old(mut error: coracle_bundle::Error) -> coracle_bundle::Error {
     error
 }
 
-/// Names the value as the caller gave it: by the path in his object, or by the flag.
+/// Names the value as the caller does: by its path in the request, or by the flag.
 fn by_callers_name(mut error: Error, resources: &NewResources) -> Error {
     let settings = match resources {
         NewResources::Flags(settings) => &settings[..],

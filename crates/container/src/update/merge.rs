@@ -1,14 +1,14 @@
-//! The stored config with new resources in it. Pure, on JSON, so that nothing else of the config
-//! changes.
+//! Merges new resources into the stored config. Pure, on JSON, so that the rest of the config stays
+//! as it is.
 
 use serde_json::{Map, Value};
 
 type Object = Map<String, Value>;
 
-/// What else there is to know for a merge.
+/// Further input of a merge.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Extras<'a> {
-    /// The device list of the request takes the place of the old one.
+    /// Whether the request's device list replaces the old one.
     pub(super) replaces_devices: bool,
     /// For `linux.intelRdt`.
     pub(super) l3_cache_schema: Option<&'a str>,
@@ -16,8 +16,8 @@ pub(super) struct Extras<'a> {
     pub(super) mem_bw_schema: Option<&'a str>,
 }
 
-/// The config with `requested`, a resources object, merged in. What is absent or null
-/// stays; so does what is zero where the kernel knows no zero: engines send whole objects full of
+/// Merges `requested`, a `resources` object, into the config. A value that is absent or null leaves
+/// the old one, and so does a zero where zero is no valid limit: engines send whole objects of
 /// zeros.
 pub(super) fn merge(mut config: Value, requested: &Value, extras: Extras) -> Value {
     if let Some(linux) = section(&mut config, "linux") {
@@ -100,7 +100,7 @@ fn mentions_idleness(requested: &Object) -> bool {
     member(requested, "cpu", "idle").is_some() || member(requested, "unified", "cpu.idle").is_some()
 }
 
-/// A request for a weight ends the idleness, since the kernel takes no weight for an idle cgroup.
+/// Clears `cpu.idle` if a weight is requested: the kernel refuses a weight for an idle cgroup.
 fn end_idleness(resources: &mut Object) {
     for (section, key, busy) in [
         ("cpu", "idle", 0.into()),
@@ -114,7 +114,7 @@ fn end_idleness(resources: &mut Object) {
     }
 }
 
-/// The value there, unless it is null.
+/// The value, unless it is null.
 fn member<'a>(object: &'a Object, section: &str, key: &str) -> Option<&'a Value> {
     let value = object.get(section)?.get(key)?;
     (!value.is_null()).then_some(value)
@@ -123,8 +123,8 @@ fn member<'a>(object: &'a Object, section: &str, key: &str) -> Option<&'a Value>
 fn merge_memory(memory: &mut Object, requested: &Object) {
     let zeros = ["limit", "reservation", "swap", "kernel", "kernelTCP"];
     overlay(memory, requested, &zeros);
-    // Unlimited memory frees the swap, too, unless the request has one: the old sum means nothing
-    // now.
+    // Unlimited memory also lifts the limit of memory and swap, unless the request has one: the old
+    // sum would still limit the memory.
     let is_unlimited = requested.get("limit").and_then(Value::as_i64) == Some(-1);
     let keeps_swap = requested.get("swap").is_none_or(is_zero);
     if is_unlimited && keeps_swap {
@@ -138,7 +138,7 @@ fn overlay_child(parent: &mut Object, key: &str, requested: &Object, zeros: &[&s
     }
 }
 
-/// Takes over what has a value; of the keys in `zeros` zero is none.
+/// Copies all values but null, and zero for the keys in `zeros`.
 fn overlay(target: &mut Object, requested: &Object, zeros: &[&str]) {
     for (key, value) in requested {
         match value {
@@ -153,10 +153,10 @@ fn overlay(target: &mut Object, requested: &Object, zeros: &[&str]) {
     }
 }
 
-/// What identifies the entries of a list: a device's numbers, a page size, an interface.
+/// The keys that identify a list's entry: a device's numbers, a page size, an interface.
 const IDENTITY: [&str; 4] = ["major", "minor", "pageSize", "name"];
 
-/// Each entry takes the place of the one about the same thing, or is added.
+/// Replaces the entry with the same identity, or adds a new one.
 fn upsert(parent: &mut Object, key: &str, requested: &[Value]) {
     let list = parent.entry(key).or_insert(Value::Null);
     if list.is_null() {
@@ -183,7 +183,7 @@ fn section<'a>(tree: &'a mut Value, key: &str) -> Option<&'a mut Object> {
     child(tree.as_object_mut()?, key)
 }
 
-/// The object at `key`, made where it is missing or null.
+/// The object at `key`, which is made if it is missing or null.
 fn child<'a>(parent: &'a mut Object, key: &str) -> Option<&'a mut Object> {
     let value = parent.entry(key).or_insert(Value::Null);
     if value.is_null() {
