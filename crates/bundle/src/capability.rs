@@ -2,23 +2,23 @@
 
 use caps::Capability;
 
-/// The number of a capability by its name, `CAP_CHOWN` or `CHOWN`; `None` if there is none such.
+/// The number of a capability by its name, `CAP_CHOWN` or `CHOWN`; `None` if it is unknown.
 ///
-/// Upper case only: who wants `cap_chown` to count (the command line of `exec`) folds the case
-/// first. A config must write the prefix: `config.md § Linux Process`.
+/// The name must be in upper case: the command line of `exec`, which accepts `cap_chown`, changes
+/// the case first. In a config the prefix is required: `config.md § Linux Process`.
 #[must_use]
 pub fn parse_capability(name: &str) -> Option<u8> {
     parse_prefixed(name).or_else(|| parse_prefixed(&format!("CAP_{name}")))
 }
 
-/// The same for the config's spelling alone.
+/// The number of a capability by its name in a config, which has the prefix.
 pub(crate) fn parse_prefixed(name: &str) -> Option<u8> {
     name.parse()
         .ok()
         .map(|capability: Capability| capability.index())
 }
 
-/// `CAP_CHOWN` by its number; `None` above the last that this build knows.
+/// The name of a capability by its number; `None` above the last one known.
 #[must_use]
 pub fn capability_name(number: u8) -> Option<String> {
     let mut all = caps::all().into_iter();

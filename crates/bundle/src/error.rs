@@ -1,4 +1,4 @@
-//! The crate's error, and the places in a document that it speaks of.
+//! The crate's error, and JSON paths.
 
 use nix::errno::Errno;
 use std::fmt::{self, Display};
@@ -7,20 +7,20 @@ use std::path::{Path, PathBuf};
 /// Why a bundle was refused. Each message is one line without control characters.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum Error {
-    /// The id would not do as a file name, a cgroup name or a keyring name.
+    /// The container id is not valid as the name of a file, a cgroup or a keyring.
     #[error(
         "invalid container ID format: {} (letters, digits, `_`, `+`, `.`, `-`; at most 255; \
          neither `.` nor `..`)",
         Shown(.0)
     )]
     ContainerId(String),
-    /// The bundle's directory is not there, or has no `config.json`.
+    /// The bundle's directory does not exist, or has no `config.json`.
     #[error("config.json not found in {}", ShownPath(.0))]
     NotFound(PathBuf),
     /// The bundle's path could not be made absolute.
     #[error("bundle {}: the path cannot be made absolute", ShownPath(.0))]
     NotAbsolute(PathBuf),
-    /// `config.json` is there and cannot be opened or read.
+    /// `config.json` exists but cannot be read.
     #[error("read {}: {}", ShownPath(.path), coracle_text::errno_text(*.errno))]
     Read {
         /// The file.
@@ -28,10 +28,10 @@ pub enum Error {
         /// The kernel's answer.
         errno: Errno,
     },
-    /// `config.json` is a directory, a fifo, a device.
+    /// `config.json` is a directory, a FIFO or a device.
     #[error("read {}: not a regular file", ShownPath(.0))]
     NotRegular(PathBuf),
-    /// A document above [`crate::MAX_CONFIG_BYTES`].
+    /// A document is larger than [`crate::MAX_CONFIG_BYTES`].
     #[error("{document}: larger than {limit} bytes")]
     TooLarge {
         /// Which document.
@@ -39,15 +39,15 @@ pub enum Error {
         /// The limit in bytes.
         limit: usize,
     },
-    /// A document of more values than anyone needs, which would fill the memory.
+    /// A document has too many values, which would fill the memory.
     #[error("{document}: more than {limit} values")]
     TooMany {
         /// Which document.
         document: Document,
-        /// How many may be there.
+        /// The limit.
         limit: usize,
     },
-    /// A document that is not UTF-8.
+    /// A document is not UTF-8.
     #[error("{document}: line {line}, column {column}: not UTF-8")]
     NotUtf8 {
         /// Which document.
@@ -57,7 +57,7 @@ pub enum Error {
         /// In bytes, from 1.
         column: usize,
     },
-    /// A document that is not JSON, or has more after it.
+    /// A document is not JSON, or has more after the value.
     #[error("{document}: line {line}, column {column}: {problem}")]
     Syntax {
         /// Which document.
@@ -66,27 +66,27 @@ pub enum Error {
         line: usize,
         /// In bytes, from 1.
         column: usize,
-        /// What the parser met.
+        /// The parser's message.
         problem: String,
     },
-    /// One property is wrong: in its type, in its value, or beside another one.
+    /// A property has the wrong type or value, or contradicts another one.
     #[error("{path}: {problem}")]
     Invalid {
         /// The document and the path in it: `config.json: mounts[2].destination`.
         path: String,
-        /// The value and what was expected.
+        /// The value, and what was expected.
         problem: String,
     },
 }
 
-/// The documents that are read.
+/// A document that can be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Document {
     /// A bundle's `config.json`.
     Config,
-    /// The file of `exec --process`: what stands below `process` in a config.
+    /// The file of `exec --process`: an object as `process` in a config.
     Process,
-    /// The file of `update --resources`: what stands below `linux.resources` in a config.
+    /// The file of `update --resources`: an object as `linux.resources` in a config.
     Resources,
 }
 
@@ -100,13 +100,13 @@ impl Display for Document {
     }
 }
 
-/// What a refusal of anything below a property begins with: scripts match it in runc's output.
+/// The beginnings of messages about properties below a path. Scripts match them in runc's output.
 const PHRASES: [(&str, &str); 2] = [
     ("linux.memoryPolicy", "invalid memory policy: "),
     ("execCPUAffinity", "invalid CPU affinity: "),
 ];
 
-/// A place in a document: a list on the stack, so that a valid config pays nothing for it.
+/// A JSON path, as a linked list on the stack, so that it costs a valid config nothing.
 #[derive(Clone, Copy)]
 pub(crate) enum At<'a> {
     Root(Document),
@@ -123,7 +123,7 @@ impl At<'_> {
         At::Index(self, index)
     }
 
-    /// The error that refuses what stands here.
+    /// The error that refuses the value at this path.
     pub(crate) fn refuse(&self, problem: impl Display) -> Error {
         let path = self.to_string();
         let known = PHRASES.iter().find(|(part, _)| path.contains(part));
@@ -148,7 +148,8 @@ impl Display for At<'_> {
             At::Root(document) => write!(f, "{document}"),
             At::Key(parent, key) => {
                 parent.fmt(f)?;
-                // Only the config is named apart from the path: `process.cwd` needs no prefix.
+                // Only the config is named before the path: the paths of other documents begin with
+                // `process` or `resources`.
                 let joint = match parent {
                     At::Root(Document::Config) => ": ",
                     _ => ".",
@@ -177,10 +178,10 @@ fn is_plain(key: &str) -> bool {
     !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }
 
-/// A hostile string in a message: quoted, control characters escaped, cut where it is long.
+/// A hostile string in a message: quoted, control characters escaped, cut if it is long.
 pub(crate) struct Shown<'a>(pub(crate) &'a str);
 
-/// Longer strings help nobody and could flood a log.
+/// The longest string that is shown: a longer one could flood a log.
 const SHOWN_CHARACTERS: usize = 200;
 
 impl Display for Shown<'_> {
@@ -196,7 +197,7 @@ impl Display for Shown<'_> {
     }
 }
 
-/// A path that the caller typed, without quotes unless it has blanks or control characters.
+/// A path from the command line, quoted only if it has blanks or control characters.
 struct ShownPath<'a>(&'a Path);
 
 impl Display for ShownPath<'_> {
@@ -211,7 +212,7 @@ impl Display for ShownPath<'_> {
     }
 }
 
-/// A parser's sentence, which may quote the document as it stands: one line of bounded length.
+/// A parser's message, which may quote the document, as one line of limited length.
 pub(crate) fn one_line(text: &str) -> String {
     coracle_text::beginning(text, 4 * SHOWN_CHARACTERS)
 }

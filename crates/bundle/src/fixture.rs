@@ -1,4 +1,4 @@
-//! A valid config and ways to spoil it, for the tables in the tests.
+//! A valid config, and functions that change it, for tests.
 
 use crate::{Config, Error, parse};
 use serde_json::{Value, json};
@@ -43,7 +43,7 @@ pub(crate) fn base_with_user() -> Value {
     tree
 }
 
-/// Sets what a JSON pointer leads to, making objects on the way; `-` appends to an array.
+/// Sets the value at a JSON pointer, and makes missing objects on the way; `-` appends to an array.
 pub(crate) fn set(tree: &mut Value, pointer: &str, value: Value) {
     let mut place = tree;
     for token in pointer.split('/').skip(1) {
@@ -76,7 +76,7 @@ pub(crate) fn set(tree: &mut Value, pointer: &str, value: Value) {
     *place = value;
 }
 
-/// Takes away what a JSON pointer leads to.
+/// Removes the value at a JSON pointer.
 pub(crate) fn remove(tree: &mut Value, pointer: &str) {
     let (parent, key) = pointer.rsplit_once('/').unwrap();
     tree.pointer_mut(parent)
@@ -101,7 +101,7 @@ pub(crate) fn with(pointer: &str, value: Value) -> Config {
     parse_tree(&tree).unwrap()
 }
 
-/// Each row's change to `tree` must give just that message, after `config.json: `.
+/// Checks that each row's change to `tree` leads to its message, after `config.json: `.
 pub(crate) fn refused_from(tree: &Value, rows: &[(&str, Value, &str)]) {
     assert!(
         parse_tree(tree).is_ok(),
@@ -130,7 +130,7 @@ pub(crate) fn refused(rows: &[(&str, Value, &str)]) {
     refused_from(&base(), rows);
 }
 
-/// Each row's change to `tree` must be taken.
+/// Checks that each row's change to `tree` is accepted.
 pub(crate) fn accepted_from(tree: &Value, rows: &[(&str, Value)]) {
     for (pointer, value) in rows {
         let mut tree = tree.clone();

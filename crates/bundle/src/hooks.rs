@@ -8,7 +8,7 @@ macro_rules! points {
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         pub enum HookPoint { $($(#[$doc])* $point,)* }
 
-        /// What there is at each hook point, in order.
+        /// The entries of each hook point, in order.
         #[derive(Clone, Debug, PartialEq, Eq)]
         pub struct PerPoint<T> { $($(#[$doc])* pub $field: Vec<T>,)* }
 
@@ -30,13 +30,13 @@ macro_rules! points {
         }
 
         impl<T> PerPoint<T> {
-            /// What there is at one point. Heap-free.
+            /// The entries of one point. Heap-free.
             #[must_use]
             pub fn at(&self, point: HookPoint) -> &[T] {
                 match point { $(HookPoint::$point => &self.$field,)* }
             }
 
-            /// What `make` makes of each.
+            /// Applies `make` to each entry.
             #[must_use]
             pub fn map<U>(&self, make: impl Fn(HookPoint, &T) -> U) -> PerPoint<U> {
                 let all = |point| self.at(point).iter().map(|one| make(point, one)).collect();
@@ -47,7 +47,7 @@ macro_rules! points {
 }
 
 points! {
-    /// Obsolete; runs right before the next.
+    /// Deprecated; runs right before `createRuntime`.
     Prestart prestart "prestart";
     /// In the runtime's namespaces, before pivot_root(2).
     CreateRuntime create_runtime "createRuntime";
@@ -57,7 +57,7 @@ points! {
     StartContainer start_container "startContainer";
     /// In the runtime's namespaces, after the process was executed.
     Poststart poststart "poststart";
-    /// In the runtime's namespaces, after the container is gone.
+    /// In the runtime's namespaces, after the container was deleted.
     Poststop poststop "poststop";
 }
 
@@ -67,12 +67,12 @@ pub type Hooks = PerPoint<Hook>;
 /// A command to run at a hook point.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hook {
-    /// Absolute.
+    /// The absolute path of the program.
     pub path: CString,
-    /// argv with `argv[0]`; `[path]` when the config has none.
+    /// The arguments, including `argv[0]`; `[path]` if the config has none.
     pub args: Vec<CString>,
-    /// `KEY=VALUE` each, as listed; `None` when the config has no `env` at all.
+    /// The environment, `KEY=VALUE` each; `None` if the config has no `env`.
     pub env: Option<Vec<CString>>,
-    /// Seconds, above zero.
+    /// The timeout in seconds, above zero.
     pub timeout_secs: Option<u32>,
 }

@@ -1,20 +1,20 @@
-//! The name that a container goes by.
+//! The id of a container.
 
 use crate::Error;
 use std::fmt;
 
 /// A container's id: `[A-Za-z0-9_+.-]+`, at most 255 bytes, neither `.` nor `..`.
 ///
-/// It becomes a directory name, a cgroup name and a keyring name, so whatever could leave the
-/// state root is refused here, once, for every verb.
+/// It becomes the name of a directory, a cgroup and a keyring, so a name that could lead out of the
+/// state root is refused here, for every verb.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ContainerId(String);
 
-/// The longest file name that Linux file systems take.
+/// NAME_MAX, in bytes.
 const MAX_BYTES: usize = 255;
 
 impl ContainerId {
-    /// Takes `text` as an id.
+    /// Parses an id.
     ///
     /// # Errors
     /// [`Error::ContainerId`] if it is empty, too long, `.`, `..` or holds another character.

@@ -1,12 +1,12 @@
-//! The container as configured: `config.json`, read once, refused where the spec refuses it, and
-//! turned into types that cannot hold what the spec forbids.
+//! The bundle and its `config.json`: read once, validated against the specification, and converted
+//! to types that cannot hold what the specification forbids.
 //!
-//! The text is read once, to [oci-spec](https://docs.rs/oci-spec)'s types. Those take more than the
-//! specification allows (missing numbers become zero) and less (some flags, some large numbers):
-//! `read/gaps.rs` has all of it. The result needs no second check: paths are absolute and free
-//! of NUL, numbers are in range, options are bits, and all that contradicts itself is gone. What
-//! depends on the machine (whether the root exists, or the kernel has the controller) is left to
-//! the planners.
+//! The text is read once, to [oci-spec](https://docs.rs/oci-spec)'s types. Those accept more than
+//! the specification allows (missing numbers become zero) and less (some flags and large numbers
+//! are refused): `read/gaps.rs` has all differences. The result needs no second check: paths are
+//! absolute and free of NUL, numbers are in range, options are bits, and contradictions were
+//! refused. What depends on the host (whether the root exists, or the kernel has a controller) is
+//! left to the planners.
 //!
 //! ```
 //! use coracle_bundle::{Namespace, parse};
@@ -34,15 +34,14 @@
 //! ```
 //!
 //! # Invariants
-//! - One file is read, once, by [`load`]; everything else is a function of text.
-//! - No input panics, and none takes more than n log n in time, or in memory more than some times
-//!   its own size and 64 MiB.
+//! - Only [`load`] reads a file, once; everything else is a function of text.
+//! - No input leads to a panic. Time is at most n log n of the input's size, and memory a small
+//!   multiple of it plus 64 MiB.
 //! - Every error is one line that names the property by its path, the value, and what was
 //!   expected; control characters in it are escaped.
-//! - Unknown properties are ignored, whatever they hold; a key that stands twice is refused,
-//!   wherever it stands.
-//! - Absent, null, empty and zero stay apart wherever they mean different things.
-//! - Nothing here knows the host: no environment, no clock, no user names.
+//! - Unknown properties are ignored; a duplicate key is refused, even inside them.
+//! - Absent, null, empty and zero are distinguished wherever they have different meanings.
+//! - Nothing depends on the host: no environment, clock or user names.
 
 #![cfg_attr(test, allow(clippy::too_many_lines, reason = "tests are tables"))]
 

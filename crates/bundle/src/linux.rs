@@ -5,72 +5,72 @@ use coracle_sys::{NamespaceKind, PerNamespace};
 use std::ffi::CString;
 use std::path::PathBuf;
 
-/// The Linux section; absent properties are empty.
+/// The `linux` section; absent properties are empty.
 #[derive(Clone, Debug, Default)]
 pub struct Linux {
-    /// By kind.
+    /// The namespaces by kind.
     pub namespaces: Namespaces,
-    /// Only with a user namespace; both empty without mappings, never only one.
+    /// The id maps, only with a user namespace. Either both are empty or neither.
     pub id_mappings: IdMappings,
-    /// Only with a new time namespace.
+    /// Offsets of clocks, only with a new time namespace.
     pub time_offsets: TimeOffsets,
-    /// Nodes to make besides the default ones.
+    /// Device nodes to make besides the default ones.
     pub devices: Vec<Device>,
-    /// Devices to move into the network namespace, in order of their host names.
+    /// Network devices to move into the network namespace, in order of their host names.
     pub net_devices: Vec<NetDevice>,
-    /// The config's text, which `cgroups` interprets. No `..` component, no NUL.
+    /// The configured path, whose meaning depends on the cgroup manager. It has no `..` component.
     pub cgroups_path: Option<String>,
-    /// Limits of the cgroup.
+    /// The limits of the cgroup.
     pub resources: Resources,
-    /// In order of the keys. Each is of a namespace that has an entry.
+    /// Sysctls in order of their keys, only of namespaces that the config lists.
     pub sysctl: Vec<Sysctl>,
-    /// Of the root mount, after all others were made.
+    /// The propagation of the root mount, set after all others were made.
     pub rootfs_propagation: Option<Propagation>,
-    /// Absolute, lexically clean, duplicates removed; only with a mount namespace entry.
+    /// Absolute paths without `.` and `..`, each once; only with a mount namespace.
     pub masked_paths: Vec<PathBuf>,
-    /// The same.
+    /// Absolute paths without `.` and `..`, each once; only with a mount namespace.
     pub readonly_paths: Vec<PathBuf>,
     /// SELinux label for mounts.
     pub mount_label: Option<CString>,
     /// Argument of personality(2).
     pub personality: Option<Personality>,
-    /// NUMA policy of the process.
+    /// The NUMA policy of the process.
     pub memory_policy: Option<MemoryPolicy>,
-    /// Cache and memory bandwidth.
+    /// The resctrl group, for cache and memory bandwidth.
     pub intel_rdt: Option<IntelRdt>,
-    /// The filter for system calls; `None` too for an object without an action and without rules.
+    /// The filter of system calls. An object without an action and rules counts as absent.
     pub seccomp: Option<Seccomp>,
 }
 
 /// A kernel parameter of a namespace: config-linux.md § Sysctl.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sysctl {
-    /// As given.
+    /// The configured key.
     pub key: String,
-    /// Below `/proc/sys`: `net/ipv4/ip_forward`.
+    /// The path below `/proc/sys`: `net/ipv4/ip_forward`.
     pub path: String,
-    /// The kind of namespace that has its own.
+    /// The kind of namespace that it belongs to.
     pub namespace: NamespaceKind,
-    /// Verbatim, without NUL.
+    /// The configured value.
     pub value: String,
 }
 
 /// `linux.namespaces` by kind: config-linux.md § Namespaces.
 pub type Namespaces = PerNamespace<Namespace>;
 
-/// What the config asks of one kind of namespace.
+/// How the container gets a namespace of one kind.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Namespace {
-    /// Not listed: the runtime's own.
+    /// Not listed: the container stays in the runtime's.
     #[default]
     Inherit,
-    /// Listed without a path.
+    /// Listed without a path: a new one.
     New,
-    /// Listed with a path.
+    /// Listed with a path: an existing one.
     Join {
-        /// Absolute. Whether it leads to a namespace of this kind is seen when it is opened.
+        /// The absolute path. Whether it is a namespace of this kind is checked when it is opened.
         path: PathBuf,
-        /// Its place in `linux.namespaces`, for messages.
+        /// Its index in `linux.namespaces`, for messages.
         index: usize,
     },
 }
@@ -84,10 +84,10 @@ pub struct TimeOffsets {
     pub boottime: Option<(i64, u32)>,
 }
 
-/// A node to make: config-linux.md § Devices.
+/// A device node to make: config-linux.md § Devices.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Device {
-    /// Absolute, no `..`, no trailing slash.
+    /// The absolute path, without `..` and a trailing slash.
     pub path: PathBuf,
     /// Its type.
     pub kind: DeviceKind,
@@ -97,16 +97,16 @@ pub struct Device {
     pub minor: u32,
     /// Permission bits, at most 0o7777; 0o666 by default.
     pub mode: u32,
-    /// In the container; 0 by default.
+    /// The owner in the container; 0 by default.
     pub uid: u32,
-    /// The same.
+    /// The group in the container; 0 by default.
     pub gid: u32,
 }
 
 /// The type of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeviceKind {
-    /// `c`, and `u`, which mknod(1) takes for the same.
+    /// `c`, or `u`, which means the same to mknod(1).
     Char,
     /// `b`.
     Block,
@@ -141,18 +141,17 @@ pub struct MemoryPolicy {
     pub mode_name: &'static str,
     /// `MPOL_F_*` bits.
     pub flags: u32,
-    /// Sorted; empty where the mode takes none.
+    /// Sorted node numbers; empty if the mode has none.
     pub nodes: Vec<u32>,
 }
 
 /// `linux.intelRdt`: config-linux.md § IntelRdt.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct IntelRdt {
-    /// A plain name, or `/` for the default group; the container's id when absent.
+    /// The name of the group, or `/` for the default group; `None` for the container's id.
     pub clos_id: Option<String>,
-    /// Lines in the order of the spec: l3CacheSchema, memBwSchema, schemata. Empty: nothing is
-    /// written.
+    /// Lines to write, in the order of the specification: l3CacheSchema, memBwSchema, schemata.
     pub schemata: Vec<String>,
-    /// A monitoring group is requested.
+    /// Whether a monitoring group is requested.
     pub enable_monitoring: bool,
 }

@@ -1,4 +1,4 @@
-//! Reading a bundle's directory, or the text of a document.
+//! Reads a bundle's directory, or the text of a document.
 
 use crate::error::{At, Document, Error};
 use crate::read::{self, Json};
@@ -14,17 +14,17 @@ use std::path::Path;
 /// The largest document that is read, in bytes.
 pub const MAX_CONFIG_BYTES: usize = 16 << 20;
 
-/// A value takes up to 64 bytes while a document is read: a list of zeros, two bytes each, must not
-/// fill the memory. Signs within strings count as well.
+/// The largest number of values in a document. A value takes up to 64 bytes in memory, but a list
+/// of zeros only two bytes each in the text. The count includes separators inside strings.
 const MAX_VALUES: usize = 1 << 20;
 
-/// Reads `config.json` in `dir`, a path as the caller typed it, and validates it.
+/// Reads and validates `config.json` in `dir`, a path from the command line.
 ///
-/// The file is read once and kept as it is in [`Bundle::raw`]: what happens to it later must not
-/// change the container (`runtime.md § Create`).
+/// The file is read once, and its text is kept in [`Bundle::raw`]: later changes of the file must
+/// not affect the container (`runtime.md § Create`).
 ///
 /// # Errors
-/// The file is missing, unreadable or not a regular file; everything that [`parse`] refuses.
+/// The file is missing, unreadable or not a regular file; or [`parse`] refuses it.
 pub fn load(dir: &Path) -> Result<Bundle, Error> {
     let dir = std::path::absolute(dir).map_err(|_| Error::NotAbsolute(dir.to_owned()))?;
     let raw = read_config(&dir)?;
@@ -35,7 +35,7 @@ pub fn load(dir: &Path) -> Result<Bundle, Error> {
 /// Validates the text of a `config.json` of the bundle in `dir`, an absolute path.
 ///
 /// # Errors
-/// Anything that config.md and config-linux.md forbid and that the text alone shows.
+/// Everything that config.md and config-linux.md forbid, as far as it does not depend on the host.
 pub fn parse(dir: &Path, text: &[u8]) -> Result<Config, Error> {
     config(dir, &json(Document::Config, text)?)
 }
@@ -52,7 +52,7 @@ fn config(dir: &Path, json: &Json<'_>) -> Result<Config, Error> {
     if !dir.is_absolute() {
         return Err(Error::NotAbsolute(dir.to_owned()));
     }
-    // Another major version may mean anything, so this is looked at before all else.
+    // The version is checked first: in another major version everything may have another meaning.
     if let Some(Json::Text(version)) = json.get("ociVersion") {
         validate::version(version, At::Root(Document::Config))?;
     }
@@ -60,8 +60,8 @@ fn config(dir: &Path, json: &Json<'_>) -> Result<Config, Error> {
     validate::config(dir, config, notes)
 }
 
-/// Validates the file of `exec --process`, an object like `process` in a config, and returns with
-/// it what is worth a warning: unknown capabilities, absent ids, one line each.
+/// Validates the file of `exec --process`, an object as `process` in a config. Also returns
+/// warnings, one line each, about unknown capabilities and missing ids.
 ///
 /// # Errors
 /// As for [`parse`]; paths in messages start with `process`.
@@ -134,7 +134,7 @@ fn read_config(dir: &Path) -> Result<Vec<u8>, Error> {
             errno,
         },
     };
-    // O_NONBLOCK: opening a fifo would wait for a writer.
+    // O_NONBLOCK, since opening a FIFO would wait for a writer.
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
     let fd = open(&path, flags, Mode::empty()).map_err(failed)?;
     let stat = fstat(&fd).map_err(failed)?;
@@ -142,7 +142,7 @@ fn read_config(dir: &Path) -> Result<Vec<u8>, Error> {
         return Err(Error::NotRegular(path));
     }
     let mut text = Vec::with_capacity(usize::try_from(stat.st_size).unwrap_or(0).min(1 << 20));
-    // One byte beyond the limit shows that there is more, also when the file still grows.
+    // One byte above the limit shows that the file is too large, even if it still grows.
     let limit = u64::try_from(MAX_CONFIG_BYTES)
         .unwrap_or(u64::MAX)
         .saturating_add(1);

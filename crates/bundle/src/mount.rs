@@ -7,18 +7,18 @@ use std::path::{Path, PathBuf};
 /// One mount.
 #[derive(Clone, Debug)]
 pub struct Mount {
-    /// Where it goes.
+    /// The destination.
     pub destination: Destination,
-    /// What is mounted there.
+    /// What is mounted.
     pub kind: MountKind,
-    /// What the option strings say of it.
+    /// The parsed options.
     pub options: MountOptions,
-    /// It is id-mapped.
+    /// The id map, if it has one.
     pub id_map: Option<MountIdMap>,
 }
 
 impl Mount {
-    /// The host's path that is bound, and how much of its tree.
+    /// The source on the host of a bind mount, and whether mounts below it are bound as well.
     #[must_use]
     pub fn bind(&self) -> Option<(&Path, Depth)> {
         match &self.kind {
@@ -27,7 +27,7 @@ impl Mount {
         }
     }
 
-    /// The type of the new file system.
+    /// The type of a new filesystem.
     #[must_use]
     pub fn fs_type(&self) -> Option<&CStr> {
         match &self.kind {
@@ -37,16 +37,16 @@ impl Mount {
     }
 }
 
-/// Where a mount goes: an absolute path, lexically clean.
+/// The destination of a mount: an absolute path without `.` and `..`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Destination {
-    /// `/`: the mount covers the root, and becomes it.
+    /// `/`: the mount becomes the root.
     Root,
-    /// `/proc`: what is mounted there is a procfs, or a bind, whose source has to be one.
+    /// `/proc`: a procfs, or a bind mount whose source must be one.
     Proc,
-    /// The path of a file in `/proc` that a bind may cover.
+    /// A file in `/proc` on which a bind mount may be made.
     ProcFile(&'static str),
-    /// Any other place, not in `/proc`.
+    /// Any other path, not in `/proc`.
     Path(PathBuf),
 }
 
@@ -63,26 +63,26 @@ impl Destination {
     }
 }
 
-/// What is done at the destination.
+/// What to mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MountKind {
-    /// A tree of the host is mounted.
+    /// A bind mount of a path of the host.
     Bind {
-        /// Absolute: joined with the bundle's directory when relative.
+        /// The absolute path; a relative one was joined to the bundle's directory.
         source: PathBuf,
-        /// Whether the mounts below the source come along.
+        /// Whether mounts below the source are bound as well.
         depth: Depth,
     },
-    /// A new instance of a file system is mounted.
+    /// A new instance of a filesystem.
     New {
         /// Its type; not empty.
         fs_type: CString,
-        /// A word that the file system understands.
+        /// A string for the filesystem.
         source: Option<CString>,
     },
-    /// What is mounted there already gets other options.
+    /// New options for an existing mount.
     Remount {
-        /// `bind` stands beside it: what is there counts as bound by the config.
+        /// Whether `bind` is among the options: the existing mount then counts as a bind mount.
         bind: bool,
     },
 }
@@ -92,48 +92,48 @@ pub enum MountKind {
 pub struct MountIdMap {
     /// The map.
     pub ids: MountIds,
-    /// Whether the mounts below get it too.
+    /// Whether mounts below get it as well.
     pub depth: Depth,
 }
 
-/// Where the map of a mount comes from.
+/// The origin of a mount's id map.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MountIds {
-    /// These lines, of the mount itself or of the container's new user namespace.
+    /// These mappings, of the mount itself or of the container's new user namespace.
     Lines(IdMappings),
-    /// The user namespace that the container joins, by its path.
+    /// The path of the user namespace that the container joins.
     Namespace(PathBuf),
 }
 
-/// The options of a mount, taken apart: config.md § Linux mount options.
+/// The parsed options of a mount: config.md § Linux mount options.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MountOptions {
     /// The strings of the config, for display.
     pub texts: Vec<String>,
-    /// `MOUNT_ATTR_*` to set and to clear on the mount, in mount_setattr(2)'s sense: where an
-    /// access time mode is set, `clear` holds `MOUNT_ATTR__ATIME`.
+    /// The flags to set and to clear on the mount, for mount_setattr(2). If an access time mode is
+    /// set, `clear` has `MOUNT_ATTR__ATIME`.
     pub attributes: AttributeChange,
-    /// The same, recursive (`rro` and so on).
+    /// The flags to set and to clear on the mount and all below it (`rro` and so on).
     pub recursive: AttributeChange,
     /// Flags of the superblock by their option names: `sync`, `dirsync`, `mand`, `lazytime`,
-    /// `iversion`, `silent`. fsconfig(2) knows the first four for every file system, the others
-    /// were flags of mount(2) alone. None on binds.
+    /// `iversion`, `silent`. fsconfig(2) accepts the first four for every filesystem; the others
+    /// were only flags of mount(2). None for bind mounts.
     pub superblock: Vec<&'static CStr>,
-    /// In order.
+    /// Propagation options, in order.
     pub propagation: Vec<Propagation>,
-    /// What only the file system understands, in order: (key, value). None on binds.
+    /// Options for the filesystem, in order, as key and value. None for bind mounts.
     pub data: Vec<(CString, Option<CString>)>,
-    /// Fill the tmpfs with what it covers.
+    /// Whether the contents of the covered directory are copied into the tmpfs.
     pub tmpcopyup: bool,
-    /// A source that is a symbolic link is made anew at the destination; only on binds.
+    /// Whether a source that is a symbolic link is copied to the destination; only for bind mounts.
     pub copy_symlink: bool,
-    /// The link itself is the source; only on binds.
+    /// Whether a link as the source is not followed; only for bind mounts.
     pub src_nofollow: bool,
-    /// The link itself is the destination.
+    /// Whether a link as the destination is not followed.
     pub dest_nofollow: bool,
 }
 
-/// Bits of `MOUNT_ATTR_*` to set and to clear; cleared first.
+/// `MOUNT_ATTR_*` flags to set and to clear; cleared first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AttributeChange {
     /// To set.
@@ -142,12 +142,12 @@ pub struct AttributeChange {
     pub clear: u64,
 }
 
-/// A propagation type to give to a mount: mount_namespaces(7) § Shared subtrees.
+/// A propagation type to set on a mount: mount_namespaces(7) § Shared subtrees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Propagation {
-    /// Which.
+    /// The type.
     pub kind: PropagationKind,
-    /// Also to all mounts below.
+    /// Whether it is set on all mounts below as well.
     pub recursive: bool,
 }
 
@@ -164,23 +164,23 @@ pub enum PropagationKind {
     Unbindable,
 }
 
-/// One line of a uid_map or gid_map; `size` is above zero, no overflow. For a mount the first
-/// id is the file system's, the second the one that it appears as.
+/// A range of a uid_map or gid_map; `size` is above zero, and the ends do not overflow. For a
+/// mount, the first id is on the filesystem, and the second is the id that it appears as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IdMapping {
     /// First id inside.
     pub container_id: u32,
     /// First id outside.
     pub host_id: u32,
-    /// How many.
+    /// The number of ids.
     pub size: u32,
 }
 
-/// Both maps of a user namespace or of a mount; at most 340 ranges each, none overlapping.
+/// Both maps of a user namespace or of a mount, with at most 340 ranges each that do not overlap.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct IdMappings {
-    /// Lines of uid_map.
+    /// The ranges of uid_map.
     pub uid: Vec<IdMapping>,
-    /// Lines of gid_map.
+    /// The ranges of gid_map.
     pub gid: Vec<IdMapping>,
 }

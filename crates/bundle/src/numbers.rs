@@ -1,12 +1,11 @@
-//! Lists of numbers as the kernel has them, `0-3,7`: of CPUs and of memory nodes.
+//! Lists of CPUs and memory nodes in the kernel's format: `0-3,7`.
 
 use crate::error::Shown;
 
-/// Numbers above this stand for no CPU and no memory node, and a range up to them would fill
-/// the memory of the runtime.
+/// The largest number of a CPU or memory node. A larger range would fill the runtime's memory.
 const MAX_LISTED: u32 = 65_535;
 
-/// Numbers of the list, sorted, each once; the error is what is wrong with it.
+/// Parses a list to its numbers, sorted, each once. The error is the problem, for a message.
 pub(crate) fn parse(text: &str) -> Result<Vec<u32>, String> {
     let mut ranges = Vec::new();
     for part in text.split(',') {
@@ -24,7 +23,8 @@ pub(crate) fn parse(text: &str) -> Result<Vec<u32>, String> {
         }
         ranges.push((first, last));
     }
-    // In order, so that a million overlapping ranges cost no more than their numbers.
+    // Ranges are merged in order, so that a million overlapping ranges take no more time and memory
+    // than their numbers.
     ranges.sort_unstable();
     let mut numbers: Vec<u32> = Vec::new();
     for (first, last) in ranges {
@@ -34,7 +34,7 @@ pub(crate) fn parse(text: &str) -> Result<Vec<u32>, String> {
     Ok(numbers)
 }
 
-/// Digits only: `u32::from_str` would also take a sign.
+/// Parses digits. `u32::from_str` would also accept a sign.
 fn number(text: &str) -> Option<u32> {
     text.bytes()
         .all(|byte| byte.is_ascii_digit())

@@ -1,4 +1,4 @@
-//! Mount options: one table, which both parses them and lists them for `features`.
+//! Mount options: one table, by which they are parsed, and listed for `features`.
 //!
 //! `config.md § Linux mount options`; the extensions are crun's, and podman uses them.
 
@@ -10,8 +10,7 @@ use coracle_sys::mount_attribute::{
 };
 use std::ffi::{CStr, CString, NulError};
 
-/// All option strings with a meaning of their own, sorted: what `features` lists. What is not
-/// among them goes to the file system.
+/// All known options, sorted, for `features`. Any other option is passed to the filesystem.
 #[must_use]
 pub fn mount_options() -> Vec<&'static str> {
     OPTIONS.iter().map(|(name, _)| *name).collect()
@@ -21,13 +20,13 @@ pub fn mount_options() -> Vec<&'static str> {
 #[derive(Clone, Copy)]
 enum Effect {
     Nothing,
-    /// Of crun's making and without a meaning in the kernel: worth a warning.
+    /// An option that crun accepts but that has no meaning in the kernel: leads to a warning.
     Meaningless,
-    /// Sets a bit of the mount, or clears it.
+    /// Sets or clears a flag of the mount.
     Bit(Reach, Switch, u64),
-    /// Chooses an access time mode, or takes the choice back.
+    /// Chooses an access time mode, or cancels the choice.
     Atime(Reach, Switch, u64),
-    /// Sets a flag of the file system's superblock, or takes it back.
+    /// Sets a flag of the filesystem's superblock, or cancels it.
     Superblock(Switch, &'static CStr),
     Bind(Depth),
     Remount,
@@ -130,7 +129,7 @@ const OPTIONS: &[(&str, Effect)] = &[
     ("unbindable", Propagate(Unbindable, false)),
 ];
 
-/// An option list, taken apart.
+/// A parsed option list.
 #[derive(Default)]
 pub(crate) struct Parsed<'a> {
     pub(crate) options: MountOptions,
@@ -139,13 +138,13 @@ pub(crate) struct Parsed<'a> {
     pub(crate) remount: bool,
     /// `idmap` or `ridmap`.
     pub(crate) idmap: Option<Depth>,
-    /// The mapping written behind `idmap=` or `ridmap=`.
+    /// The mapping after `idmap=` or `ridmap=`.
     pub(crate) mapping: Option<&'a str>,
-    /// Options that mean nothing.
+    /// Options without a meaning.
     pub(crate) meaningless: Vec<&'a str>,
 }
 
-/// Takes a list apart; of contradicting options the last wins.
+/// Parses a list. Of contradicting options the last one counts.
 ///
 /// # Errors
 /// An option holds a NUL byte.
@@ -175,7 +174,8 @@ pub(crate) fn parse(texts: &[String]) -> Result<Parsed<'_>, NulError> {
 }
 
 fn effect_of(option: &str) -> Option<Effect> {
-    // mount(8) writes rro like this. The mount would be writable if no one understood it.
+    // mount(8)'s form of `rro`. If it were passed to the filesystem, the mount could end up
+    // writable.
     if let Some(flag) = option.strip_suffix("=recursive") {
         let effect = named(&format!("r{flag}"));
         return effect.filter(|effect| matches!(effect, Bit(Tree, ..) | Atime(Tree, ..)));
@@ -190,7 +190,7 @@ fn named(option: &str) -> Option<Effect> {
     OPTIONS.get(position).map(|(_, effect)| *effect)
 }
 
-/// `idmap=uids=0-1-10;gids=0-1-10`, as podman writes it for crun.
+/// Parses `idmap=uids=0-1-10;gids=0-1-10`, podman's form for crun.
 fn mapping_of(option: &str) -> Option<(Depth, &str)> {
     let (key, mapping) = option.split_once('=')?;
     match key {
@@ -200,8 +200,8 @@ fn mapping_of(option: &str) -> Option<(Depth, &str)> {
     }
 }
 
-/// Adds what only the file system understands. Several entries in one string are what mount(2)
-/// would have split at the commas, but not at escaped (overlayfs) or quoted ones (SELinux).
+/// Adds an option for the filesystem. A string may hold several, which mount(2) would have split at
+/// commas, except at escaped (overlayfs) or quoted ones (SELinux).
 fn add_data(data: &mut Vec<(CString, Option<CString>)>, option: &str) -> Result<(), NulError> {
     let mut escaped = false;
     let mut quoted = false;
@@ -223,7 +223,7 @@ fn add_data(data: &mut Vec<(CString, Option<CString>)>, option: &str) -> Result<
     Ok(())
 }
 
-/// SELinux takes the quotes off a label that comes by mount(2), and not by fsconfig(2).
+/// Removes the quotes around a label: SELinux does so for mount(2), but not for fsconfig(2).
 fn unquoted<'a>(key: &str, value: &'a str) -> &'a str {
     let inside = value
         .strip_prefix('"')
@@ -243,8 +243,8 @@ impl Reach {
     }
 }
 
-/// Bits requested so far. The access time mode is a field of several bits, one value at a time:
-/// mount_setattr(2) fails with EINVAL unless the whole field is cleared to set a value of it.
+/// The flags requested so far. The access time mode is a field of several bits: mount_setattr(2)
+/// fails with EINVAL unless the whole field is cleared when a value is set.
 #[derive(Default)]
 struct Attributes {
     set: u64,
@@ -260,8 +260,8 @@ impl Attributes {
         }
     }
 
-    /// Taking a mode back leaves the kernel's default, which is relatime; it does nothing if
-    /// another mode stands.
+    /// Cancelling a mode leaves the kernel's default, relatime. It has no effect if another mode
+    /// was chosen.
     fn atime(&mut self, switch: Switch, mode: u64) {
         self.atime = match (switch, self.atime) {
             (On, _) => Some(mode),
@@ -304,7 +304,7 @@ impl Parsed<'_> {
     }
 }
 
-/// Takes the value of `linux.rootfsPropagation`: the same words as the mount options.
+/// Parses `linux.rootfsPropagation`, whose values are those of the mount options.
 pub(crate) fn propagation(word: &str) -> Option<Propagation> {
     match named(word)? {
         Propagate(kind, recursive) => Some(Propagation { kind, recursive }),

@@ -2,34 +2,34 @@
 
 use std::ffi::CString;
 
-/// What to run, and as whom.
+/// The process: its program, user and confinement.
 #[derive(Clone, Debug)]
 pub struct Process {
-    /// A pty is requested.
+    /// Whether the process gets a terminal.
     pub terminal: bool,
-    /// Only with `terminal`; zero in either dimension means unset.
+    /// The terminal's size, only with `terminal`. Zero rows or columns mean that it is not set.
     pub console_size: Option<ConsoleSize>,
     /// Ids in the container.
     pub user: User,
     /// At least one.
     pub args: Vec<CString>,
-    /// `KEY=VALUE` each; of duplicates only the last is kept, at its own place.
+    /// `KEY=VALUE` each. Of duplicates only the last is kept, at its position.
     pub env: Vec<CString>,
     /// Absolute.
     pub cwd: CString,
-    /// `None` in the config is the empty value here: omitted sets are empty.
+    /// The capability sets; absent ones are empty.
     pub capabilities: Capabilities,
     /// Each resource once.
     pub rlimits: Vec<Rlimit>,
-    /// `PR_SET_NO_NEW_PRIVS`.
+    /// Whether no_new_privs is set: prctl(2).
     pub no_new_privileges: bool,
-    /// -1000..=1000; `None` leaves the score as it is, zero does not.
+    /// -1000 to 1000; `None` leaves the score unchanged.
     pub oom_score_adj: Option<i32>,
     /// Arguments of sched_setattr(2).
     pub scheduler: Option<Scheduler>,
     /// Arguments of ioprio_set(2).
     pub io_priority: Option<IoPriority>,
-    /// CPUs of exec'd processes.
+    /// The CPUs of processes of `exec`.
     pub exec_cpu_affinity: ExecCpuAffinity,
     /// A profile's name.
     pub apparmor_profile: Option<CString>,
@@ -37,7 +37,7 @@ pub struct Process {
     pub selinux_label: Option<CString>,
 }
 
-/// Characters of the console.
+/// The size of a terminal in characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConsoleSize {
     /// Rows.
@@ -46,8 +46,8 @@ pub struct ConsoleSize {
     pub width: u16,
 }
 
-/// Ids in the container's user namespace; none is `u32::MAX`, which means "leave it" to the
-/// kernel, and each is mapped if the config has mappings.
+/// Ids in the container's user namespace. None is `u32::MAX`, which means "leave unchanged" to
+/// setresuid(2), and each is mapped if the config has mappings.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct User {
     /// User.
@@ -56,7 +56,7 @@ pub struct User {
     pub gid: u32,
     /// At most 0o777.
     pub umask: Option<u32>,
-    /// All supplementary groups: the caller's are dropped.
+    /// All supplementary groups; the caller's are dropped.
     pub additional_gids: Vec<u32>,
 }
 
@@ -67,7 +67,7 @@ pub struct CapabilitySet(
     pub u64,
 );
 
-/// The five sets of capabilities(7); unknown names are left out, and warned of.
+/// The five sets of capabilities(7). Unknown names are left out, with a warning.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Capabilities {
     /// The bounding set.
@@ -82,37 +82,37 @@ pub struct Capabilities {
     pub ambient: CapabilitySet,
 }
 
-/// A resource limit, soft at most as high as hard: setrlimit(2).
+/// A resource limit, whose soft value is at most the hard value: setrlimit(2).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rlimit {
     /// The config's name, e.g. `RLIMIT_NOFILE`.
     pub name: &'static str,
     /// `RLIMIT_*` of getrlimit(2).
     pub resource: i32,
-    /// `u64::MAX` is unlimited.
+    /// The soft value; `u64::MAX` is unlimited.
     pub soft: u64,
-    /// The same.
+    /// The hard value; `u64::MAX` is unlimited.
     pub hard: u64,
 }
 
-/// Arguments of sched_setattr(2): of the numbers only those that the policy knows are not zero.
+/// Arguments of sched_setattr(2). Numbers that the policy does not use are zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Scheduler {
     /// `SCHED_*` number.
     pub policy: u32,
     /// The config's name of it.
     pub policy_name: &'static str,
-    /// -20..=19; without effect but in `SCHED_OTHER` and `SCHED_BATCH`.
+    /// -20 to 19; only used by `SCHED_OTHER` and `SCHED_BATCH`.
     pub nice: i32,
-    /// 1..=99; of `SCHED_FIFO` and `SCHED_RR`.
+    /// 1 to 99, for `SCHED_FIFO` and `SCHED_RR`; otherwise zero.
     pub priority: u32,
     /// `SCHED_FLAG_*` bits.
     pub flags: u64,
-    /// Nanoseconds, at most `deadline`; of `SCHED_DEADLINE`, as the next two.
+    /// Nanoseconds, at most `deadline`. This and the next two are for `SCHED_DEADLINE`.
     pub runtime: u64,
     /// Nanoseconds, at most `period`.
     pub deadline: u64,
-    /// Nanoseconds; zero is as `deadline`.
+    /// Nanoseconds; zero means the value of `deadline`.
     pub period: u64,
 }
 
@@ -125,11 +125,11 @@ pub struct IoPriority {
     pub level: u8,
 }
 
-/// CPU numbers, each list sorted; at most 65535.
+/// Sorted lists of CPU numbers up to 65535.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ExecCpuAffinity {
-    /// Of the process that enters, before it is in the cgroup.
+    /// The CPUs of the process before it joins the cgroup.
     pub initial: Option<Vec<u32>>,
-    /// Of the process.
+    /// The CPUs of the process after that.
     pub r#final: Option<Vec<u32>>,
 }

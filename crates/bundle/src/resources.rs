@@ -1,11 +1,11 @@
-//! `linux.resources`: config-linux.md § Control groups. Engines send whole objects full of zeros,
-//! so a zero is absent wherever the kernel has no zero of its own.
+//! `linux.resources`: config-linux.md § Control groups. Engines send whole objects of zeros, so a
+//! zero counts as absent wherever it is no valid limit.
 
 use std::collections::BTreeMap;
 
 use crate::numbers;
 
-/// A limit, or that there is none.
+/// A limit that may be lifted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limit {
     /// No limit.
@@ -15,13 +15,13 @@ pub enum Limit {
 }
 
 impl Limit {
-    /// What a number of the specification means: below zero is no limit.
+    /// The limit for a number of the specification, in which a negative number means unlimited.
     #[must_use]
     pub fn new(number: i64) -> Self {
         u64::try_from(number).map_or(Self::Unlimited, Self::Amount)
     }
 
-    /// The same where zero means that nothing is configured.
+    /// The limit for a number of which zero means that it is not set.
     #[must_use]
     pub fn unless_zero(number: Option<i64>) -> Option<Self> {
         number.filter(|number| *number != 0).map(Self::new)
@@ -31,14 +31,14 @@ impl Limit {
 /// CPUs or memory nodes for cpuset.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NumberList {
-    /// For the kernel, without blanks around.
+    /// The text for the kernel, trimmed.
     pub text: String,
-    /// The numbers, sorted; `None` for what only the kernel reads (`0-30:2/4`).
+    /// The sorted numbers; `None` for a format that only the kernel parses (`0-30:2/4`).
     pub numbers: Option<Vec<u32>>,
 }
 
 impl NumberList {
-    /// The list of a text such as `0-3,7`. The kernel takes blanks for commas.
+    /// Parses a list such as `0-3,7`. As for the kernel, blanks separate as commas do.
     #[must_use]
     pub fn new(text: &str) -> Self {
         let parts = text.split([',', ' ', '\n']);
@@ -53,7 +53,7 @@ impl NumberList {
 /// Limits of a cgroup.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Resources {
-    /// In order: the last that matches decides.
+    /// Device rules in order: the last one that matches decides.
     pub devices: Vec<DeviceRule>,
     /// Memory.
     pub memory: Memory,
@@ -63,18 +63,18 @@ pub struct Resources {
     pub pids: Option<Limit>,
     /// Block devices.
     pub block_io: BlockIo,
-    /// By page size.
+    /// Limits of huge pages by page size.
     pub hugepage_limits: Vec<HugepageLimit>,
     /// Classes and priorities of packets (cgroup v1).
     pub network: Network,
-    /// By device; each with at least one limit.
+    /// RDMA limits by device; each has at least one limit.
     pub rdma: BTreeMap<String, Rdma>,
     /// Files of cgroup v2 and their new content. Each name is `controller.name`, without `/`.
     pub unified: BTreeMap<String, String>,
 }
 
-/// Memory limits. A `swap` of bytes comes with a `limit` that is not above it, but in an update's
-/// request, whose other half the container may have.
+/// Memory limits. If `swap` is a number of bytes, there is a `limit` that is not above it, except
+/// in a request for an update, since the container may have a limit already.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
     /// Bytes.
@@ -89,11 +89,11 @@ pub struct Memory {
     pub kernel_tcp: Option<Limit>,
     /// At most 100.
     pub swappiness: Option<u64>,
-    /// Processes wait where they would be killed (cgroup v1).
+    /// Whether processes wait at the limit and are not killed (cgroup v1).
     pub disable_oom_killer: Option<bool>,
-    /// Accounts for children (cgroup v1).
+    /// Whether child cgroups are accounted as well (cgroup v1).
     pub use_hierarchy: Option<bool>,
-    /// An update below the usage is refused.
+    /// Whether an update below the current use is refused.
     pub check_before_update: Option<bool>,
 }
 
@@ -102,21 +102,21 @@ pub struct Memory {
 pub struct Cpu {
     /// Relative weight, 2 to 262144 in the kernel.
     pub shares: Option<u64>,
-    /// Microseconds of CPU time a period.
+    /// Microseconds of CPU time for each `period`.
     pub quota: Option<Limit>,
     /// Microseconds, at most `quota`.
     pub burst: Option<u64>,
     /// Microseconds, 1000 to 1000000.
     pub period: Option<u64>,
-    /// Microseconds a `realtime_period`.
+    /// Microseconds for each `realtime_period`.
     pub realtime_runtime: Option<Limit>,
     /// Microseconds.
     pub realtime_period: Option<u64>,
-    /// For cpuset.
+    /// CPUs, for cpuset.
     pub cpus: Option<NumberList>,
-    /// For cpuset.
+    /// Memory nodes, for cpuset.
     pub mems: Option<NumberList>,
-    /// Runs only when nobody else wants to.
+    /// Whether processes run only if a CPU is idle otherwise: SCHED_IDLE.
     pub idle: Option<bool>,
 }
 
@@ -125,9 +125,9 @@ pub struct Cpu {
 pub struct BlockIo {
     /// 10 to 1000.
     pub weight: Option<u16>,
-    /// The same, against child cgroups (cgroup v1).
+    /// 10 to 1000, the weight against child cgroups (cgroup v1).
     pub leaf_weight: Option<u16>,
-    /// By device.
+    /// Weights by device.
     pub weight_device: Vec<WeightDevice>,
     /// Bytes a second.
     pub throttle_read_bps_device: Vec<ThrottleDevice>,
@@ -139,7 +139,7 @@ pub struct BlockIo {
     pub throttle_write_iops_device: Vec<ThrottleDevice>,
 }
 
-/// Weights of one device; at least one is given.
+/// Weights of one device, of which at least one is set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WeightDevice {
     /// Major number.
@@ -148,7 +148,7 @@ pub struct WeightDevice {
     pub minor: u32,
     /// 10 to 1000.
     pub weight: Option<u16>,
-    /// The same.
+    /// 10 to 1000, the weight against child cgroups (cgroup v1).
     pub leaf_weight: Option<u16>,
 }
 
@@ -166,7 +166,7 @@ pub struct ThrottleDevice {
 /// A limit of huge pages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HugepageLimit {
-    /// As the kernel's files have it, e.g. `2MB`.
+    /// The size as in the names of the kernel's files, such as `2MB`.
     pub page_size: String,
     /// Bytes.
     pub limit: u64,
@@ -175,9 +175,9 @@ pub struct HugepageLimit {
 /// Network limits (cgroup v1).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Network {
-    /// For net_cls; zero would be no class.
+    /// The class for net_cls. Zero means that it is not set.
     pub class_id: Option<u32>,
-    /// By interface.
+    /// Priorities by interface.
     pub priorities: Vec<(String, u32)>,
 }
 
@@ -193,22 +193,22 @@ pub struct Rdma {
 /// One entry of the device list; `None` numbers are wildcards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeviceRule {
-    /// Allows, or denies.
+    /// Whether it allows or denies access.
     pub allow: bool,
-    /// Which type.
+    /// The type of device.
     pub kind: DeviceRuleKind,
     /// The major number.
     pub major: Option<u32>,
     /// The minor number.
     pub minor: Option<u32>,
-    /// At least one.
+    /// The kinds of access, at least one.
     pub access: DeviceAccess,
 }
 
-/// The type of device that a rule is about.
+/// The type of device that a rule matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeviceRuleKind {
-    /// `a`: both of the others.
+    /// `a`: both character and block devices.
     All,
     /// `c`.
     Char,
@@ -216,7 +216,7 @@ pub enum DeviceRuleKind {
     Block,
 }
 
-/// What a rule is about.
+/// The kinds of access that a rule matches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DeviceAccess {
     /// `r`.

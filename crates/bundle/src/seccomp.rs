@@ -2,24 +2,24 @@
 
 use std::ffi::CString;
 
-/// A filter for system calls.
+/// A filter of system calls.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seccomp {
-    /// For calls that no rule matches. Never [`SeccompAction::Notify`].
+    /// The action for calls that no rule matches; never [`SeccompAction::Notify`].
     pub default_action: SeccompAction,
-    /// As listed, perhaps several times or not at all; the native one is always meant.
+    /// The listed architectures, which may have duplicates. The native one always belongs to them.
     pub architectures: Vec<SeccompArchitecture>,
-    /// `None` where the property is absent: then the runtime has a default of its own.
+    /// The flags; `None` if the property is absent, for which the runtime has a default.
     pub flags: Option<Vec<SeccompFlag>>,
-    /// Of an `AF_UNIX` stream socket that gets the listener. Not empty, no NUL.
+    /// The path of the agent's `AF_UNIX` stream socket, to which the listener is sent. Not empty.
     pub listener_path: Option<CString>,
-    /// Opaque; only with a path.
+    /// Opaque data for the agent; only with a path.
     pub listener_metadata: Option<String>,
-    /// In the order of the config.
+    /// The rules, in the order of the config.
     pub rules: Vec<SeccompRule>,
 }
 
-/// What happens to a call, with what the caller sees.
+/// The action for a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SeccompAction {
     /// `SCMP_ACT_KILL` and `SCMP_ACT_KILL_THREAD`.
@@ -30,11 +30,11 @@ pub enum SeccompAction {
     Trap,
     /// `SCMP_ACT_ERRNO`, at most 4095; `EPERM` by default.
     Errno(u16),
-    /// `SCMP_ACT_TRACE` with the tracer's message, the same.
+    /// `SCMP_ACT_TRACE` with the message for the tracer, at most 4095; `EPERM` by default.
     Trace(u16),
     /// `SCMP_ACT_LOG`.
     Log,
-    /// `SCMP_ACT_NOTIFY`: a process that holds the listener decides.
+    /// `SCMP_ACT_NOTIFY`: the agent, which has the listener, decides.
     Notify,
     /// `SCMP_ACT_ALLOW`.
     Allow,
@@ -90,18 +90,18 @@ pub struct SeccompRule {
     pub names: Vec<String>,
     /// For calls that match.
     pub action: SeccompAction,
-    /// About the arguments; none match always.
+    /// Conditions on the arguments, all of which must hold; without any the rule always matches.
     pub conditions: Vec<SeccompCondition>,
 }
 
 /// `linux.seccomp.syscalls[…].args[…]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SeccompCondition {
-    /// Of the argument, 0 to 5.
+    /// The number of the argument, 0 to 5.
     pub index: u8,
     /// How the argument is compared.
     pub operator: SeccompOperator,
-    /// With what: `value`, or `valueTwo` under a mask.
+    /// The value to compare with: `value`, or `valueTwo` with a mask.
     pub value: u64,
 }
 

@@ -1,12 +1,11 @@
-//! Where oci-spec 0.10 reads less, more or something else than the specification has. When a
-//! later oci-spec closes a gap, its line can go.
+//! The differences between oci-spec 0.10 and the specification. If a later oci-spec fixes one, its
+//! line here can go.
 //!
-//! [`Config`] and [`Process`] stand in for two whole types of oci-spec's. Its `Spec` reads the
-//! sections of other platforms, which are unknown properties here, whatever they hold. Its
-//! `Process` demands `user`, refuses a config for an unknown capability (worth a warning:
-//! config.md § Linux Process), has names of its own for two flags of the scheduler, and matches
-//! lists of CPUs by a regular expression that forbids the empty one and would bring the regex
-//! crate into the binary.
+//! [`Config`] and [`Process`] replace two types of oci-spec. Its `Spec` reads the sections of other
+//! platforms, which are unknown properties here. Its `Process` requires `user`, refuses an unknown
+//! capability (which only deserves a warning: config.md § Linux Process), has other names for two
+//! flags of the scheduler, and matches lists of CPUs by a regular expression that refuses an empty
+//! one and would add the regex crate to the binary.
 
 use super::json::Json;
 use super::notes::Notes;
@@ -87,10 +86,10 @@ pub(crate) struct ExecCpuAffinity {
     pub(crate) r#final: Option<String>,
 }
 
-/// The properties that the specification has, of a type and its fields.
+/// The properties that the specification has for a type with these fields.
 pub(super) fn properties(name: &str, fields: &'static [&'static str]) -> &'static [&'static str] {
     match name {
-        // Two more, enableCMT and enableMBM, are gone since 1.3.
+        // Without enableCMT and enableMBM, which were removed in 1.3.
         "LinuxIntelRdt" => &[
             "closID",
             "schemata",
@@ -102,7 +101,7 @@ pub(super) fn properties(name: &str, fields: &'static [&'static str]) -> &'stati
     }
 }
 
-/// The properties that must be there, where oci-spec takes zeros and empty strings for them.
+/// The required properties that oci-spec reads as zero or empty if they are absent.
 pub(super) fn required(name: &str, json: &Json<'_>) -> &'static [&'static str] {
     match name {
         "Root" => &["path"],
@@ -110,7 +109,7 @@ pub(super) fn required(name: &str, json: &Json<'_>) -> &'static [&'static str] {
         "PosixRlimit" => &["type", "hard", "soft"],
         "LinuxIOPriority" => &["class"],
         "LinuxIdMapping" => &["containerID", "hostID", "size"],
-        // A fifo has no numbers.
+        // A FIFO has no device numbers.
         "LinuxDevice" if is_fifo(json.get("type")) => &["path"],
         "LinuxDevice" => &["type", "path", "major", "minor"],
         "LinuxDeviceCgroup" => &["allow"],
@@ -122,10 +121,10 @@ pub(super) fn required(name: &str, json: &Json<'_>) -> &'static [&'static str] {
     }
 }
 
-/// A key, and a value to read instead of what the document has there.
+/// A key, and a value that replaces the document's.
 pub(super) type StandIn = (&'static str, &'static Json<'static>);
 
-/// Looks at an object before it is read to the type of that name.
+/// Checks an object before it is read to the type of this name.
 pub(super) fn enter(name: &str, json: &Json<'_>, at: At<'_>, notes: &mut Notes) -> Option<StandIn> {
     let missing = |key| json.get(key).is_none();
     match name {
@@ -139,7 +138,7 @@ pub(super) fn enter(name: &str, json: &Json<'_>, at: At<'_>, notes: &mut Notes) 
             }
         }
         "LinuxPids" => notes.pids_limit = !missing("limit"),
-        // Without an action and without system calls there is nothing to filter.
+        // Without an action and system calls there is no filter.
         "LinuxSeccomp" if missing("defaultAction") && is_empty(json.get("syscalls")) => {
             notes.empty_seccomp = true;
             const NONE: Json<'static> = Json::Text(std::borrow::Cow::Borrowed("SCMP_ACT_ALLOW"));

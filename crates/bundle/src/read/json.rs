@@ -1,4 +1,4 @@
-//! A document as a tree that keeps what a map would lose: keys that stand twice.
+//! A document as a tree that keeps duplicate keys, which a map would lose.
 
 use crate::error::{Document, Error, one_line};
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
@@ -6,7 +6,7 @@ use serde_json::Value;
 use std::borrow::Cow;
 use std::fmt;
 
-/// A value, its strings borrowed from the text where they hold no escapes.
+/// A value. Strings without escapes are borrowed from the text.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Json<'t> {
     Null,
@@ -25,7 +25,7 @@ impl<'t> Json<'t> {
     /// Parses a whole document.
     ///
     /// # Errors
-    /// It is not UTF-8, not JSON, deeper than 128 levels, or something follows it.
+    /// The text is not UTF-8, not JSON, nested deeper than 128 levels, or has more after the value.
     pub(crate) fn parse(document: Document, text: &'t [u8]) -> Result<Json<'t>, Error> {
         let text = std::str::from_utf8(text).map_err(|error| {
             let (line, column) = position(text, error.valid_up_to());
@@ -43,7 +43,7 @@ impl<'t> Json<'t> {
         })
     }
 
-    /// The value of a key; null is as good as absent.
+    /// The value of a key; `None` if it is absent or null.
     pub(crate) fn get(&self, key: &str) -> Option<&Json<'t>> {
         let Json::Object(entries) = self else {
             return None;

@@ -1,8 +1,8 @@
-//! From text to the specification's types, in one walk over the text and one over its values.
+//! Reads a text to the specification's types, in one pass over the text and one over its values.
 //!
-//! The types are oci-spec's, read by serde, and [`gaps`] has all that those take or lose against
-//! the specification. The [`reader`] adds what serde leaves out: paths, keys that stand twice,
-//! arrays in the place of objects.
+//! The types are oci-spec's, read by serde. [`gaps`] has all their differences from the
+//! specification. The [`reader`] adds what serde lacks: JSON paths, and the refusal of duplicate
+//! keys and of arrays in place of objects.
 
 mod gaps;
 mod json;
@@ -19,7 +19,7 @@ use reader::{Problem, Reader};
 use serde::de::DeserializeOwned;
 use std::cell::RefCell;
 
-/// Reads a document to its type.
+/// Reads a document to a value of its type.
 ///
 /// # Errors
 /// Wrong types, duplicate keys, missing properties: each with its path.

@@ -1,16 +1,17 @@
-//! Keys that look like a property: unknown ones are ignored, and a typing error would be as well.
+//! Finds misspelt properties. The specification demands that unknown keys are ignored, so a
+//! misspelt one would be ignored silently.
 
-/// Shorter names are one letter away from too much.
+/// The minimum length of a name, in bytes: shorter ones are one letter away from too many others.
 const SHORTEST: usize = 3;
 
-/// The property that an unknown key was probably meant to be: it differs in case, or in one letter.
+/// The property that an unknown key probably stands for: it differs only in case, or in one letter.
 pub(super) fn known(properties: &[&'static str], key: &str) -> Option<&'static str> {
     let names = || properties.iter().copied();
     let same = names().find(|name| name.eq_ignore_ascii_case(key));
     same.or_else(|| names().find(|name| is_near(name.as_bytes(), key.as_bytes())))
 }
 
-/// One letter is another, too many or missing, or two have changed places.
+/// Whether one letter differs, is added or is missing, or two neighbours are exchanged.
 fn is_near(name: &[u8], key: &[u8]) -> bool {
     if name.len().min(key.len()) < SHORTEST || name.len().abs_diff(key.len()) > 1 {
         return false;
@@ -19,11 +20,11 @@ fn is_near(name: &[u8], key: &[u8]) -> bool {
     let head = pairs().take_while(|(a, b)| a == b).count();
     let tail = name.iter().rev().zip(key.iter().rev());
     let tail = tail.take_while(|(a, b)| a == b).count();
-    // All but one letter of the longer one: another, one more, or one less.
+    // One letter differs, is added or is missing.
     if head.saturating_add(tail) >= name.len().max(key.len()).saturating_sub(1) {
         return true;
     }
-    // Two neighbours that changed places.
+    // Two neighbouring letters are exchanged.
     let swapped = |text: &[u8]| match text.get(head..) {
         Some([first, second, ..]) => Some((*first, *second)),
         _ => None,

@@ -1,25 +1,26 @@
-//! What reading a document yields besides the values.
+//! The output of reading a document besides its values.
 
 use std::collections::BTreeMap;
 
-/// More warnings than this help nobody, and a hostile document could flood a log.
+/// The maximum number of warnings: a hostile document could flood a log.
 const MAX_WARNINGS: usize = 20;
 
-/// Warnings, and what oci-spec's types cannot hold.
+/// Warnings, and values that oci-spec's types cannot hold.
 #[derive(Default)]
 pub(crate) struct Notes {
-    /// One line each.
+    /// The warnings, one line each.
     pub(crate) warnings: Vec<String>,
-    /// `pids.limit` is there. oci-spec reads its absence as zero, which is a real limit.
+    /// Whether `pids.limit` is present. oci-spec reads an absent one as zero, which is a valid
+    /// limit.
     pub(crate) pids_limit: bool,
-    /// `seccomp` is there without a default action and without system calls.
+    /// Whether `seccomp` is present but has neither a default action nor system calls.
     pub(crate) empty_seccomp: bool,
-    /// `hugepageLimits[index].limit` above `i64::MAX`, where oci-spec ends.
+    /// Each `hugepageLimits[index].limit` above `i64::MAX`, which oci-spec cannot hold.
     pub(crate) hugepage_limits: BTreeMap<usize, u64>,
 }
 
 impl Notes {
-    /// Adds a warning, unless there are many.
+    /// Adds a warning, up to the maximum.
     pub(crate) fn warn(&mut self, line: String) {
         if self.warnings.len() < MAX_WARNINGS {
             self.warnings.push(line);

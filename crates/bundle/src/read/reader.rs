@@ -1,8 +1,8 @@
-//! From the tree to the types of the specification.
+//! Reads a tree to the types of the specification.
 //!
-//! serde's own reader of a tree takes an array for an object, the last of two equal keys and any
-//! unknown key, and knows no paths. This one knows where it stands, so each error is made with its
-//! path, and the names of the properties come from the types that are read.
+//! serde_json's own reader of a tree accepts an array for an object, the last of duplicate keys and
+//! any unknown key, and its errors have no path. This reader keeps the JSON path, so that each
+//! error has it. The names of properties come from the types that are read.
 
 use super::gaps::{self, StandIn};
 use super::json::Json;
@@ -22,7 +22,7 @@ use std::slice;
 
 type Entry<'a> = (Cow<'a, str>, Json<'a>);
 
-/// A value and where it stands.
+/// A value and its JSON path.
 #[derive(Clone, Copy)]
 pub(super) struct Reader<'a> {
     pub(super) json: &'a Json<'a>,
@@ -30,7 +30,7 @@ pub(super) struct Reader<'a> {
     pub(super) notes: &'a RefCell<Notes>,
 }
 
-/// Why a value was refused. serde makes it without knowing the place.
+/// Why a value was refused. serde makes it without a path, which the reader adds.
 #[derive(Debug)]
 pub(super) enum Problem {
     Text(String),
@@ -73,7 +73,7 @@ impl<'a> Reader<'a> {
         self.refuse(format!("found {found}, expected {expected}"))
     }
 
-    /// The entries of an object in which no key stands twice.
+    /// The entries of an object. Refuses duplicate keys.
     fn object(self) -> Result<&'a [Entry<'a>], Problem> {
         let Json::Object(entries) = self.json else {
             return Err(self.wrong_kind("an object"));
@@ -86,7 +86,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Looks at a value of an unknown property: no key may stand twice anywhere.
+    /// Skips the value of an unknown property, but refuses duplicate keys in it.
     pub(super) fn ignore(self) -> Result<(), Problem> {
         let inside = |json, at| Reader { json, at, ..self }.ignore();
         match self.json {
@@ -102,7 +102,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Ignores what is no property, and warns of what looks like one.
+    /// Skips unknown properties, with a warning if one looks like a known one.
     fn ignore_unknown(
         self,
         entries: &'a [Entry<'a>],
@@ -127,7 +127,7 @@ impl<'a> Reader<'a> {
 impl<'de> Deserializer<'de> for Reader<'_> {
     type Error = Problem;
 
-    /// A plain value: for an object or an array the type calls another method.
+    /// Reads a plain value: for objects and arrays serde calls other methods.
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Problem> {
         self.place(match self.json {
             Json::Null => visitor.visit_unit(),
@@ -240,14 +240,15 @@ struct Entries<'a> {
     object: Reader<'a>,
     known: Option<&'static [&'static str]>,
     rest: slice::Iter<'a, Entry<'a>>,
-    /// Read in the place of what the object has under its key.
+    /// A value that replaces the object's value of its key.
     stand_in: Option<StandIn>,
-    /// Of the key that was handed out last.
+    /// The value of the key that was returned last.
     value: Option<(&'a str, &'a Json<'a>)>,
 }
 
 impl<'a> Entries<'a> {
-    /// Null is as good as absent for a property; what is no property was looked at before.
+    /// Whether an entry is read. A null property counts as absent; unknown properties were handled
+    /// before.
     fn is_read(&self, key: &str, value: &Json<'_>) -> bool {
         let Some(known) = self.known else {
             return true;
@@ -298,7 +299,7 @@ impl de::Error for Problem {
         let expected = in_plain_words(expected);
         Problem::Text(match found {
             Unexpected::Unit => format!("invalid type: null, expected {expected}"),
-            // As JSON has it: 2e+20, not 200000000000000000000.0.
+            // In JSON's format: 2e+20, not 200000000000000000000.0.
             Unexpected::Float(number) => {
                 let number = serde_json::Value::from(number);
                 format!("invalid type: floating point `{number}`, expected {expected}")
@@ -325,7 +326,7 @@ impl Display for Problem {
     }
 }
 
-/// Ranges where serde has names of Rust types.
+/// Replaces names of Rust types in serde's messages by ranges.
 fn in_plain_words(expected: &dyn Expected) -> String {
     let expected = expected.to_string();
     let range = match &*expected {

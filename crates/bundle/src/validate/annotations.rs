@@ -3,10 +3,10 @@
 use crate::error::{At, Error, Shown};
 use std::collections::{BTreeMap, HashMap};
 
-/// podman sets this one to say how `linux.mountLabel` is given to a mount.
+/// podman's annotation for the mount option by which `linux.mountLabel` is set.
 const MOUNT_CONTEXT_TYPE: &str = "run.oci.mount_context_type";
 
-/// Keys may not be empty, values may.
+/// Validates the annotations. A key must not be empty.
 pub(super) fn annotations(
     raw: Option<&HashMap<String, String>>,
     at: At<'_>,

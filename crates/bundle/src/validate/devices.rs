@@ -8,14 +8,14 @@ use oci_spec::runtime as oci;
 use oci_spec::runtime::LinuxDeviceType as Type;
 use std::path::Path;
 
-/// The nodes to make.
+/// Validates the device nodes to make.
 pub(super) fn devices(raw: Option<&[oci::LinuxDevice]>, at: At<'_>) -> Result<Vec<Device>, Error> {
     let raw = raw.unwrap_or_default().iter().enumerate();
     raw.map(|(index, device)| self::device(device, at.index(index)))
         .collect()
 }
 
-/// `S_IFMT`: podman hands over the whole mode of the host's node.
+/// The bits of the file type, which podman passes with the mode.
 const TYPE_BITS: u32 = 0o170_000;
 
 fn device(raw: &oci::LinuxDevice, at: At<'_>) -> Result<Device, Error> {
@@ -27,7 +27,7 @@ fn device(raw: &oci::LinuxDevice, at: At<'_>) -> Result<Device, Error> {
             .refuse(format!("{} cannot be a device", Shown(path))));
     }
     let kind = match raw.typ() {
-        // An unbuffered character device is an ordinary one since Linux 2.6.
+        // `u` is an unbuffered character device, which Linux does not distinguish since 2.6.
         Type::C | Type::U => DeviceKind::Char,
         Type::B => DeviceKind::Block,
         Type::P => DeviceKind::Fifo,
@@ -57,7 +57,8 @@ fn device(raw: &oci::LinuxDevice, at: At<'_>) -> Result<Device, Error> {
     })
 }
 
-/// mknod(2) would cut larger numbers off and make another device: 12 and 20 bits are kept.
+/// Validates a device number. mknod(2) keeps 12 and 20 bits, so a larger number would make another
+/// device.
 const MAX_MAJOR: u32 = (1 << 12) - 1;
 const MAX_MINOR: u32 = (1 << 20) - 1;
 

@@ -7,7 +7,7 @@ use crate::{Hook, HookPoint, Hooks};
 use oci_spec::runtime as oci;
 use std::ffi::CString;
 
-/// All hooks, so that a wrong one is found before anything was made.
+/// Validates all hooks, so that a wrong one is found before anything is made.
 pub(super) fn hooks(raw: Option<&oci::Hooks>, at: At<'_>) -> Result<Hooks, Error> {
     let Some(raw) = raw else {
         return Ok(Hooks::default());
@@ -18,7 +18,7 @@ pub(super) fn hooks(raw: Option<&oci::Hooks>, at: At<'_>) -> Result<Hooks, Error
         list.map(|(index, raw)| hook(raw, at.index(index)))
             .collect::<Result<Vec<_>, _>>()
     };
-    // Obsolete, and still what engines use.
+    // Deprecated, but engines still use it.
     #[allow(deprecated)]
     let prestart = raw.prestart();
     Ok(Hooks {

@@ -4,10 +4,10 @@ use crate::error::{At, Document, Error};
 use crate::{Config, IdMapping, IdMappings, Namespace, User};
 use oci_spec::runtime as oci;
 
-/// `UID_GID_MAP_MAX_EXTENTS` of the kernel.
+/// The kernel's `UID_GID_MAP_MAX_EXTENTS`.
 const MAX_MAPPINGS: usize = 340;
 
-/// One map: its ranges end before 2^32 and do not overlap, on either side.
+/// Validates a map: on either side, its ranges must end before 2^32 and must not overlap.
 pub(super) fn map(raw: &[oci::LinuxIdMapping], at: At<'_>) -> Result<Vec<IdMapping>, Error> {
     let map = raw.iter().map(|range| IdMapping {
         container_id: range.container_id(),
@@ -17,7 +17,7 @@ pub(super) fn map(raw: &[oci::LinuxIdMapping], at: At<'_>) -> Result<Vec<IdMappi
     check(map.collect(), at)
 }
 
-/// The same for ranges of whatever origin.
+/// Checks ranges, wherever they come from.
 pub(super) fn check(map: Vec<IdMapping>, at: At<'_>) -> Result<Vec<IdMapping>, Error> {
     if map.len() > MAX_MAPPINGS {
         return Err(at.refuse(format!("{} ranges, above {MAX_MAPPINGS}", map.len())));
@@ -66,7 +66,7 @@ fn check_overlap(
     Ok(())
 }
 
-/// The maps of the container's user namespace, which must exist for them, and the reverse.
+/// Validates the maps of the container's user namespace: a new one needs maps, and maps need one.
 pub(super) fn of_container(
     raw: &oci::Linux,
     user: &Namespace,
@@ -101,12 +101,12 @@ pub(super) fn of_container(
     Ok(mappings)
 }
 
-/// Whether an id of the container is mapped; anything is where no map is known.
+/// Whether an id of the container is mapped. Without a known map every id counts as mapped.
 pub(super) fn is_mapped(map: &[IdMapping], id: u32) -> bool {
     map.is_empty() || to_host(map, id, 1).is_some()
 }
 
-/// The host's number of `id`, if the whole range from it lies within one range of the map.
+/// The host's id for `id`, if the whole range from it is in one range of the map.
 pub(super) fn to_host(map: &[IdMapping], id: u32, size: u32) -> Option<u32> {
     map.iter().find_map(|range| {
         let offset = id.checked_sub(range.container_id)?;
@@ -120,7 +120,7 @@ pub(super) fn to_host(map: &[IdMapping], id: u32, size: u32) -> Option<u32> {
 }
 
 impl Config {
-    /// Whether the container's maps hold the ids of a process that is not the config's own.
+    /// Checks that the ids of a process of `exec` are mapped.
     ///
     /// # Errors
     /// [`Error::Invalid`] naming the id.
@@ -130,7 +130,8 @@ impl Config {
     }
 }
 
-/// setresuid(2) and setgroups(2) would fail with a bare EINVAL, late.
+/// Checks that ids are mapped. setresuid(2) and setgroups(2) would only fail with EINVAL after the
+/// clone.
 pub(super) fn check_user(user: &User, mappings: &IdMappings, at: At<'_>) -> Result<(), Error> {
     let check = |map: &[IdMapping], name: &str, id: u32, at: At<'_>| {
         if is_mapped(map, id) {

@@ -9,7 +9,7 @@ use oci_spec::runtime as oci;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-/// Everything below `linux`, checked against the namespaces that it lists.
+/// Validates everything below `linux`, against the namespaces that it lists.
 pub(super) fn linux(raw: Option<&oci::Linux>, at: At<'_>, notes: &Notes) -> Result<Linux, Error> {
     let Some(raw) = raw else {
         return Ok(Linux::default());
@@ -69,7 +69,8 @@ pub(super) fn linux(raw: Option<&oci::Linux>, at: At<'_>, notes: &Notes) -> Resu
     })
 }
 
-/// The cgroup driver interprets the path; `..` could lead out of the hierarchy in any form of it.
+/// Validates `cgroupsPath`. Its form depends on the cgroup manager, but in each `..` could lead out
+/// of the hierarchy.
 fn cgroups_path(path: Option<&Path>, at: At<'_>) -> Result<Option<String>, Error> {
     let Some(text) = path.map(path_text).filter(|text| !text.is_empty()) else {
         return Ok(None);
@@ -96,7 +97,7 @@ fn propagation(text: Option<&str>, at: At<'_>) -> Result<Option<Propagation>, Er
     })
 }
 
-/// Masked or read-only paths: these are mounts, so they must not be the host's.
+/// Validates masked or read-only paths. They become mounts, so they need a mount namespace.
 fn paths(raw: Option<&[String]>, mount: &Namespace, at: At<'_>) -> Result<Vec<PathBuf>, Error> {
     let raw = raw.unwrap_or_default();
     if *mount == Namespace::Inherit && !raw.is_empty() {

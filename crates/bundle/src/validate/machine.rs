@@ -6,10 +6,10 @@ use crate::Namespace;
 use crate::error::{At, Error, Shown};
 use std::ffi::CString;
 
-/// `__NEW_UTS_LEN` of the kernel.
+/// The kernel's `__NEW_UTS_LEN`, in bytes.
 const MAX_BYTES: usize = 64;
 
-/// A name for the container's UTS namespace, which must not be the host's.
+/// Validates a name for the container's UTS namespace, which must not be the host's.
 pub(super) fn name(
     text: Option<&str>,
     at: At<'_>,

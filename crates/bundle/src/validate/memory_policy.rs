@@ -11,7 +11,7 @@ const NUMA_BALANCING: u32 = 1 << 13;
 const RELATIVE_NODES: u32 = 1 << 14;
 const STATIC_NODES: u32 = 1 << 15;
 
-/// Arguments that set_mempolicy(2) takes; which nodes there are depends on the host.
+/// Validates the arguments of set_mempolicy(2). Which nodes exist depends on the host.
 pub(super) fn memory_policy(
     raw: &oci::LinuxMemoryPolicy,
     at: At<'_>,

@@ -1,4 +1,5 @@
-//! From oci-spec's types to ours, section by section: each file is a section of the spec.
+//! Validates oci-spec's types and converts them to this crate's. Each file is a section of the
+//! specification.
 
 mod annotations;
 mod devices;
@@ -31,7 +32,7 @@ use crate::read::{self, Notes};
 use scope::Scope;
 use std::path::Path;
 
-/// Validates a whole config, whose version was looked at before.
+/// Validates a whole config. Its version was checked before.
 pub(crate) fn config(dir: &Path, spec: read::Config, mut notes: Notes) -> Result<Config, Error> {
     let at = At::Root(Document::Config);
     let root = root::root(dir, spec.root.as_ref(), at.key("root"))?;

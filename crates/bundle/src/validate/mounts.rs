@@ -16,10 +16,11 @@ use std::ffi::{CStr, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// Far above what any engine asks for; each costs descriptors and kernel memory.
+/// The maximum number of mounts, far above what engines need: each costs descriptors and kernel
+/// memory.
 const MAX_MOUNTS: usize = 10_000;
 
-/// The mounts in listed order, which is the order to make them in.
+/// Validates the mounts, in listed order, in which they are made.
 pub(super) fn mounts(
     raw: Option<&[oci::Mount]>,
     at: At<'_>,
@@ -53,14 +54,15 @@ fn mount(
             "{at_options}: {option} means nothing and is ignored"
         ));
     }
-    // The spec looks at the options alone; this spelling is crun's.
+    // In the specification only the options make a bind mount; the type `bind` alone is crun's
+    // form.
     if raw.typ().as_deref() == Some("bind") && parsed.bind.is_none() {
         parsed.bind = Some(Depth::Single);
     }
     if parsed.bind.is_some() {
-        // A bind shares its superblock with its source.
+        // A bind mount has the superblock of its source, whose flags it must not change.
         parsed.options.superblock.clear();
-        pass_over_data(&mut parsed.options, at_options, notes);
+        drop_data(&mut parsed.options, at_options, notes);
     }
     let fs_type = raw.typ().as_deref().filter(|fs_type| !fs_type.is_empty());
     check_options(&parsed, fs_type, at_options)?;
@@ -86,7 +88,7 @@ fn path_of_destination(raw: &oci::Mount, at: At<'_>, notes: &mut Notes) -> Resul
     Ok(path)
 }
 
-/// A bind's source is a path; any other is a word that the file system understands.
+/// Validates the source: a path for a bind mount, otherwise a string for the filesystem.
 fn kind(
     raw: &oci::Mount,
     parsed: &Parsed<'_>,
@@ -115,8 +117,9 @@ fn kind(
     })
 }
 
-/// What only a file system understands means nothing to a bind, and engines write it all the same.
-fn pass_over_data(options: &mut MountOptions, at: At<'_>, notes: &mut Notes) {
+/// Drops filesystem options of a bind mount, with a warning: engines write them, but they have no
+/// meaning.
+fn drop_data(options: &mut MountOptions, at: At<'_>, notes: &mut Notes) {
     for (key, _) in options.data.drain(..) {
         notes.warnings.push(format!(
             "{at}: {} means nothing to a bind mount and is ignored",
@@ -125,7 +128,7 @@ fn pass_over_data(options: &mut MountOptions, at: At<'_>, notes: &mut Notes) {
     }
 }
 
-/// Refuses combinations that the kernel would ignore in silence.
+/// Refuses combinations that the kernel would silently ignore.
 fn check_options(parsed: &Parsed<'_>, fs_type: Option<&str>, at: At<'_>) -> Result<(), Error> {
     let options = &parsed.options;
     if (options.copy_symlink || options.src_nofollow) && parsed.bind.is_none() {
@@ -137,8 +140,8 @@ fn check_options(parsed: &Parsed<'_>, fs_type: Option<&str>, at: At<'_>) -> Resu
     Ok(())
 }
 
-/// The only files of procfs that may be covered: lxcfs does so. Any other mount in procfs could
-/// hide what the runtime or the masks rely on.
+/// The only files of procfs that may be mounted over, as lxcfs does. Any other mount in procfs
+/// could cover files that the runtime or the masked paths rely on.
 const PROC_FILES: [&str; 10] = [
     "/proc/cpuinfo",
     "/proc/diskstats",
@@ -152,9 +155,9 @@ const PROC_FILES: [&str; 10] = [
     "/proc/uptime",
 ];
 
-/// A file that looks like procfs and is not would take what is meant for the kernel: labels and
-/// sysctls (CVE-2019-16884, CVE-2019-19921). Links in the image are followed only at run time,
-/// where the file system that they lead to is looked at.
+/// Validates a destination. With another filesystem in place of procfs, labels and sysctls would be
+/// written to fake files and not to the kernel (CVE-2019-16884, CVE-2019-19921). Links of the image
+/// are resolved at run time, where the filesystem that they lead to is checked.
 fn destination(
     path: PathBuf,
     kind: &MountKind,
@@ -186,7 +189,8 @@ fn destination(
     file.map_or_else(|| refuse(""), |file| Ok(Destination::ProcFile(file)))
 }
 
-/// The kernel says a bare EINVAL to ids that the container's user namespace does not map.
+/// Checks that ids in options are mapped in the container's user namespace: the kernel would only
+/// return EINVAL.
 fn check_ids(
     parsed: &Parsed<'_>,
     fs_type: Option<&str>,
@@ -216,8 +220,7 @@ fn check_ids(
     Ok(())
 }
 
-/// The mapping of the mount itself, from either of its spellings, or that of the container's user
-/// namespace.
+/// The id map of a mount: its own, in either form, or that of the container's user namespace.
 fn id_map(
     raw: &oci::Mount,
     parsed: &Parsed<'_>,
@@ -267,8 +270,9 @@ fn non_empty(map: Vec<IdMapping>, at: At<'_>) -> Result<Vec<IdMapping>, Error> {
     }
 }
 
-/// `uids=0-1-10#10-11-10;gids=0-100-10`: first id on the file system, first id on the host, size.
-/// With `@` in front the second number is the container's, to be looked up in its own map.
+/// Parses `uids=0-1-10#10-11-10;gids=0-100-10`: the first id on the filesystem, the first id on the
+/// host, and the size of each range. After `@` the second id is the container's, to be looked up in
+/// its map.
 fn written(text: &str, at: At<'_>, container: &IdMappings) -> Result<IdMappings, Error> {
     let wrong = || {
         at.refuse(format!(

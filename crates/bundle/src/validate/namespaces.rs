@@ -8,7 +8,7 @@ use oci_spec::runtime as oci;
 use oci_spec::runtime::LinuxNamespaceType as Type;
 use std::collections::{BTreeMap, HashMap};
 
-/// Each kind at most once; an empty path is as good as none.
+/// Validates the namespaces: each kind at most once. An empty path counts as absent.
 pub(super) fn namespaces(raw: &[oci::LinuxNamespace], at: At<'_>) -> Result<Namespaces, Error> {
     let mut namespaces = Namespaces::default();
     for (index, entry) in raw.iter().enumerate() {
@@ -50,7 +50,7 @@ fn kind(name: Type) -> NamespaceKind {
     }
 }
 
-/// Offsets of the clocks of a new time namespace; those of a joined one are fixed.
+/// Validates the offsets of clocks. They can only be set for a new time namespace.
 pub(super) fn time_offsets(
     raw: Option<&HashMap<String, oci::LinuxTimeOffset>>,
     time: &Namespace,

@@ -1,5 +1,5 @@
-//! `linux.netDevices`: config-linux.md § Network Devices; and a network namespace in the place of
-//! that of `linux.namespaces`.
+//! `linux.netDevices`: config-linux.md § Network Devices; and the replacement of the network
+//! namespace of `linux.namespaces`.
 
 use super::sysctl;
 use super::text::check_interface;
@@ -8,7 +8,8 @@ use crate::{Config, Namespace, NetDevice, Sysctl};
 use oci_spec::runtime as oci;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-/// Devices to move into the container's network namespace, in order of their host names.
+/// Validates the devices to move into the container's network namespace. Returns them in order of
+/// their host names.
 pub(super) fn net_devices(
     raw: Option<&HashMap<String, oci::LinuxNetDevice>>,
     network: &Namespace,
@@ -26,7 +27,8 @@ pub(super) fn net_devices(
         }
         let name = device.name().as_deref().unwrap_or(host_name);
         check_name(name, at.key("name"))?;
-        // The kernel numbers what has a template, so two of them are no clash.
+        // The kernel replaces `%d` of a template by a free number, so two equal templates do not
+        // conflict.
         if !name.contains('%') && !names.insert(name) {
             return Err(at
                 .key("name")
@@ -40,7 +42,7 @@ pub(super) fn net_devices(
     Ok(devices)
 }
 
-/// Devices are not moved to where they are.
+/// Refuses devices if the container stays in the host's network namespace.
 fn check_owner(none: bool, network: &Namespace, at: At<'_>) -> Result<(), Error> {
     if !none && *network == Namespace::Inherit {
         return Err(at.refuse("given, but linux.namespaces has no network entry"));
@@ -49,8 +51,8 @@ fn check_owner(none: bool, network: &Namespace, at: At<'_>) -> Result<(), Error>
 }
 
 impl Config {
-    /// Puts another network namespace in the place of that of `linux.namespaces`. What was checked
-    /// against the old one is checked against the new one: a sysctl must not reach the host.
+    /// Replaces the network namespace of `linux.namespaces`. Properties that were checked against
+    /// the old one are checked again: a sysctl must not reach the host.
     ///
     /// # Errors
     /// [`Error::Invalid`] for a namespace that the config gives by path, for sysctls and devices
@@ -77,7 +79,7 @@ impl Config {
     }
 }
 
-/// A name, or a template with one `%d` in it.
+/// Validates a name, or a template with one `%d`.
 fn check_name(name: &str, at: At<'_>) -> Result<(), Error> {
     check_interface(name, at)?;
     if !name.replacen("%d", "", 1).contains('%') {

@@ -11,7 +11,7 @@ use oci_spec::runtime::PosixRlimitType as Type;
 use std::collections::HashMap;
 use std::ffi::CString;
 
-/// Whether its ids are mapped depends on the config, and is checked with it.
+/// Validates a process. Whether its ids are mapped is checked later, with the whole config.
 pub(crate) fn process(
     raw: &read::Process,
     at: At<'_>,
@@ -69,7 +69,8 @@ fn args(raw: &[String], at: At<'_>) -> Result<Vec<CString>, Error> {
         .collect()
 }
 
-/// Of entries for one variable the last is kept, at its own place.
+/// Validates the environment. Of entries for the same variable only the last is kept, at its
+/// position.
 fn env(raw: &[String], at: At<'_>) -> Result<Vec<CString>, Error> {
     let mut last = HashMap::with_capacity(raw.len());
     for (index, entry) in raw.iter().enumerate() {
@@ -97,7 +98,8 @@ pub(super) fn check_variable<'a>(entry: &'a str, at: At<'_>) -> Result<&'a str, 
     }
 }
 
-/// More than this no execve(2) takes, whatever the stack limit: three quarters of `_STK_LIM`.
+/// Refuses arguments and environment above three quarters of `_STK_LIM`, the limit of execve(2) for
+/// any stack limit.
 const MAX_ARGUMENT_BYTES: usize = 6 << 20;
 
 fn check_total(args: &[CString], env: &[CString], at: At<'_>) -> Result<(), Error> {
@@ -146,8 +148,8 @@ fn user(raw: &oci::User, at: At<'_>) -> Result<User, Error> {
     })
 }
 
-/// The largest number is no id: setresuid(2) takes -1 for "leave it", and the process would
-/// keep the ids of the runtime.
+/// Refuses the largest number: to setresuid(2), -1 means "leave unchanged", so that the process
+/// would keep the runtime's id.
 pub(super) fn check_id(id: u32, at: At<'_>) -> Result<u32, Error> {
     if id == u32::MAX {
         Err(at.refuse(format!("{id} (-1) is not an id")))
@@ -156,7 +158,8 @@ pub(super) fn check_id(id: u32, at: At<'_>) -> Result<u32, Error> {
     }
 }
 
-/// An unknown name is worth a warning, not an error: config.md § Linux Process.
+/// Converts the capability sets. An unknown name leads to a warning, not an error: config.md §
+/// Linux Process.
 fn capabilities(raw: &read::Capabilities, at: At<'_>, notes: &mut Notes) -> Capabilities {
     let mut set = |names: &[String], key| {
         let at = at.key(key);
@@ -223,7 +226,7 @@ fn resource(kind: Type) -> (&'static str, i32) {
     }
 }
 
-/// C libraries differ in the type of these numbers; all of them are small.
+/// Converts a number whose type differs between C libraries. All are small.
 fn number(resource: impl TryInto<i32>) -> i32 {
     resource.try_into().unwrap_or(i32::MAX)
 }

@@ -4,7 +4,7 @@ use crate::IntelRdt;
 use crate::error::{At, Error, Shown};
 use oci_spec::runtime as oci;
 
-/// A group of resctrl and the lines for its `schemata`.
+/// Validates a resctrl group and the lines for its `schemata` file.
 pub(super) fn intel_rdt(raw: &oci::LinuxIntelRdt, at: At<'_>) -> Result<IntelRdt, Error> {
     let mut schemata = Vec::new();
     if let Some(line) = present(raw.l3_cache_schema()) {
@@ -31,7 +31,7 @@ fn present(text: &Option<String>) -> Option<&str> {
     text.as_deref().filter(|text| !text.is_empty())
 }
 
-/// Each schema is one line of one write.
+/// Validates a schema, which must be a single line.
 fn line(text: &str, at: At<'_>) -> Result<String, Error> {
     if text.is_empty() || text.contains(['\n', '\0']) {
         return Err(at.refuse(format!("{} is not one line", Shown(text))));
@@ -39,7 +39,8 @@ fn line(text: &str, at: At<'_>) -> Result<String, Error> {
     Ok(text.to_owned())
 }
 
-/// A directory right below resctrl's root, or `/`, the root itself.
+/// Validates the name of a group: a directory directly below resctrl's root, or `/` for the root
+/// itself.
 fn clos_id(text: &Option<String>, at: At<'_>) -> Result<Option<String>, Error> {
     let Some(text) = present(text) else {
         return Ok(None);

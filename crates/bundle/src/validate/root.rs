@@ -7,20 +7,22 @@ use crate::{Namespace, Root};
 use oci_spec::runtime as oci;
 use std::path::{Component, Path};
 
-/// The root file system. Whether it is there is seen when it is opened.
+/// Validates the root filesystem. Whether it exists is found out when it is opened.
 pub(super) fn root(dir: &Path, raw: Option<&oci::Root>, at: At<'_>) -> Result<Root, Error> {
     let Some(raw) = raw else {
         return Err(at.refuse("root must be specified"));
     };
     check_path(path_text(raw.path()), at.key("path"))?;
-    // Not cleaned: behind a link `..` is not what it looks like.
+    // `..` is not removed: after a symbolic link it leads to another directory than the text
+    // suggests.
     Ok(Root {
         path: dir.join(raw.path()),
         readonly: raw.readonly().unwrap_or(false),
     })
 }
 
-/// pivot_root(2) cannot make `/` the root again. Without a mount namespace there is only chroot(2).
+/// Refuses `/` with a mount namespace: pivot_root(2) requires another root. Without one there is
+/// only a chroot(2).
 pub(super) fn check_host_root(root: &Root, scope: &Scope<'_>, at: At<'_>) -> Result<(), Error> {
     if is_host_root(&root.path) && scope.namespaces.mount != Namespace::Inherit {
         return Err(at.key("path").refuse(format!(
@@ -31,8 +33,7 @@ pub(super) fn check_host_root(root: &Root, scope: &Scope<'_>, at: At<'_>) -> Res
     Ok(())
 }
 
-/// An absolute path that leads to `/`, `..` taken as it reads. The bundle's part of it need not be
-/// UTF-8.
+/// Whether an absolute path leads to `/`, by its text. The bundle's part of it need not be UTF-8.
 fn is_host_root(path: &Path) -> bool {
     let depth = path.components().fold(0_usize, |depth, part| match part {
         Component::Normal(_) => depth.saturating_add(1),

@@ -7,7 +7,7 @@ use crate::{ExecCpuAffinity, IoPriority, Scheduler};
 use oci_spec::runtime as oci;
 use oci_spec::runtime::LinuxSchedulerPolicy as Policy;
 
-/// Arguments that sched_setattr(2) takes; of the numbers only those that the policy knows.
+/// Validates the arguments of sched_setattr(2). Numbers that the policy does not use are refused.
 pub(super) fn scheduler(raw: &read::Scheduler, at: At<'_>) -> Result<Scheduler, Error> {
     let (policy_name, policy) = match raw.policy {
         Policy::SchedOther => ("SCHED_OTHER", 0),
@@ -33,7 +33,8 @@ pub(super) fn scheduler(raw: &read::Scheduler, at: At<'_>) -> Result<Scheduler, 
     Ok(scheduler)
 }
 
-/// A zero is as good as absent everywhere here: engines written in Go leave it out or put it in.
+/// Validates the priority. As everywhere in this object, zero counts as absent: engines written in
+/// Go may send either.
 fn priority(raw: &read::Scheduler, policy: &str, at: At<'_>) -> Result<u32, Error> {
     let priority = raw.priority.unwrap_or(0);
     match raw.policy {
@@ -48,7 +49,8 @@ fn priority(raw: &read::Scheduler, policy: &str, at: At<'_>) -> Result<u32, Erro
     }
 }
 
-/// Any policy may have one: the kernel ignores it where the policy knows none, sched_setattr(2).
+/// Checks the nice value. Every policy may have one: the kernel ignores it if the policy has none
+/// (sched_setattr(2)).
 fn check_nice(scheduler: &Scheduler, at: At<'_>) -> Result<(), Error> {
     let nice = scheduler.nice;
     if (-20..=19).contains(&nice) {
@@ -58,10 +60,10 @@ fn check_nice(scheduler: &Scheduler, at: At<'_>) -> Result<(), Error> {
     }
 }
 
-/// The kernel's resolution: `1 << DL_SCALE` nanoseconds.
+/// The kernel's resolution of these times, `1 << DL_SCALE`, in nanoseconds.
 const MIN_RUNTIME: u64 = 1024;
 
-/// The top bit is the kernel's.
+/// The kernel uses the top bit itself.
 const MAX_PERIOD: u64 = (1 << 63) - 1;
 
 fn check_deadline(scheduler: &Scheduler, at: At<'_>) -> Result<(), Error> {
@@ -96,7 +98,7 @@ fn check_deadline(scheduler: &Scheduler, at: At<'_>) -> Result<(), Error> {
             .key("runtime")
             .refuse(format!("{runtime} is above deadline, {deadline}")));
     }
-    // No period: the deadline is the period.
+    // Without a period, the deadline is the period.
     if period != 0 && deadline > period {
         return Err(at
             .key("deadline")
@@ -110,7 +112,7 @@ fn check_deadline(scheduler: &Scheduler, at: At<'_>) -> Result<(), Error> {
     }
 }
 
-/// Flags of sched_setattr(2).
+/// Validates flags of sched_setattr(2).
 const FLAGS: [(&str, u64); 7] = [
     ("SCHED_FLAG_RESET_ON_FORK", 0x01),
     ("SCHED_FLAG_RECLAIM", 0x02),
@@ -134,7 +136,7 @@ fn flags(names: &[String], at: At<'_>) -> Result<u64, Error> {
     Ok(bits)
 }
 
-/// ioprio_set(2)'s class and level.
+/// Validates class and level of ioprio_set(2).
 pub(super) fn io_priority(raw: &oci::LinuxIOPriority, at: At<'_>) -> Result<IoPriority, Error> {
     let class = match raw.class() {
         oci::IOPriorityClass::IoprioClassRt => 1,
@@ -149,7 +151,7 @@ pub(super) fn io_priority(raw: &oci::LinuxIOPriority, at: At<'_>) -> Result<IoPr
     }
 }
 
-/// Lists of CPUs; an empty one is as good as absent.
+/// Validates lists of CPUs. An empty one counts as absent.
 pub(super) fn exec_cpu_affinity(
     raw: &read::ExecCpuAffinity,
     at: At<'_>,

@@ -3,11 +3,11 @@
 use crate::{IdMappings, Namespaces};
 use std::path::Path;
 
-/// What other sections must agree with.
+/// The sections that others are validated against.
 pub(crate) struct Scope<'a> {
     /// The bundle's directory.
     pub(crate) dir: &'a Path,
     pub(crate) namespaces: &'a Namespaces,
-    /// Of the container's user namespace; empty if it has none, or one that it joins.
+    /// The id maps of a new user namespace; empty if the container joins one or has none.
     pub(crate) mappings: &'a IdMappings,
 }

@@ -12,11 +12,11 @@ use oci_spec::runtime::LinuxSeccompAction as Raw;
 use oci_spec::runtime::LinuxSeccompFilterFlag as RawFlag;
 use oci_spec::runtime::LinuxSeccompOperator as RawOperator;
 
-/// The largest errno that the kernel hands to a caller: `MAX_ERRNO`.
+/// The largest errno that the kernel returns: `MAX_ERRNO`.
 const MAX_ERRNO: u32 = 4095;
 const LAST_ARGUMENT: usize = 5;
 
-/// The profile in numbers; which names are system calls is left to the planner.
+/// Validates a profile. Which names are system calls is left to the planner.
 pub(super) fn seccomp(raw: &oci::LinuxSeccomp, at: At<'_>) -> Result<Seccomp, Error> {
     let errno = errno(raw.default_errno_ret(), at.key("defaultErrnoRet"))?;
     let default_action = action(raw.default_action(), errno, at.key("defaultErrnoRet"))?;

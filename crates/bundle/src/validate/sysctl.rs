@@ -6,8 +6,8 @@ use coracle_sys::NamespaceKind;
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::CString;
 
-/// Kernel parameters. Only those of a namespace that the container does not share with the host
-/// by default are let through: all others would change the host.
+/// Validates sysctls. Only those of namespaces that the config lists are accepted: any other would
+/// change the host.
 pub(super) fn sysctl(
     raw: Option<&HashMap<String, String>>,
     namespaces: &Namespaces,
@@ -54,7 +54,8 @@ fn owner(key: &str, parts: &[String], at: At<'_>) -> Result<NamespaceKind, Error
     }
 }
 
-/// A parameter that the container shares with the host would change the host.
+/// Refuses a sysctl of a namespace that the container shares with the host, since it would change
+/// the host.
 pub(super) fn check_owner(
     key: &str,
     kind: NamespaceKind,
@@ -71,7 +72,8 @@ pub(super) fn check_owner(
     Ok(())
 }
 
-/// The NIS domain name has a property of its own, and one of the two would be lost.
+/// Refuses `kernel.domainname` together with the property `domainname`: one would overwrite the
+/// other.
 pub(super) fn check_domainname(
     domainname: Option<&CString>,
     sysctl: &[Sysctl],
@@ -85,7 +87,7 @@ pub(super) fn check_domainname(
     }
 }
 
-/// Of `kernel.*`, what an IPC namespace has of its own.
+/// The `kernel.*` sysctls of IPC namespaces.
 const IPC: [&str; 8] = [
     "msgmax",
     "msgmnb",
@@ -97,8 +99,8 @@ const IPC: [&str; 8] = [
     "shm_rmid_forced",
 ];
 
-/// The components of a key: sysctl(8) lets the first separator decide, and a part that holds the
-/// separator is written with the other one: `net.ipv4.conf.eno2/100.mtu`.
+/// The components of a key. As in sysctl(8), the first separator decides which one separates, and
+/// the other stands for a separator inside a component: `net.ipv4.conf.eno2/100.mtu`.
 fn parts(key: &str) -> Vec<String> {
     let (separator, other) = match key.find(['.', '/']) {
         Some(position)
@@ -106,7 +108,7 @@ fn parts(key: &str) -> Vec<String> {
                 .get(position..)
                 .is_some_and(|rest| rest.starts_with('/')) =>
         {
-            // Behind slashes a dot is a dot.
+            // After a slash as the first separator, a dot stands for itself.
             return key.split('/').map(str::to_owned).collect();
         }
         _ => ('.', '/'),

@@ -1,11 +1,11 @@
-//! Strings and paths as the kernel can take them.
+//! Strings and paths in the form that the kernel accepts.
 
 use crate::error::{At, Error, Shown};
 use crate::numbers;
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
 
-/// The string for the kernel.
+/// The string as a C string. Refuses a NUL byte.
 pub(super) fn c_string(text: &str, at: At<'_>) -> Result<CString, Error> {
     CString::new(text).map_err(|_| nul(text, at))
 }
@@ -14,19 +14,19 @@ fn nul(text: &str, at: At<'_>) -> Error {
     at.refuse(format!("{} holds a NUL byte", Shown(text)))
 }
 
-/// The string, where empty is as good as absent.
+/// The string, or `None` if it is absent or empty.
 pub(super) fn optional_c_string(text: Option<&str>, at: At<'_>) -> Result<Option<CString>, Error> {
     text.filter(|text| !text.is_empty())
         .map(|text| c_string(text, at))
         .transpose()
 }
 
-/// A path as text: it came from JSON, so it is.
+/// The path as text, which it is since it comes from JSON.
 pub(super) fn path_text(path: &Path) -> &str {
     path.to_str().unwrap_or_default()
 }
 
-/// Refuses what is not a path at all.
+/// Refuses an empty path and a NUL byte.
 pub(super) fn check_path(text: &str, at: At<'_>) -> Result<(), Error> {
     if text.is_empty() {
         return Err(at.refuse("\"\" is not a path"));
@@ -38,7 +38,7 @@ pub(super) fn check_path(text: &str, at: At<'_>) -> Result<(), Error> {
     }
 }
 
-/// Refuses what is not an absolute path.
+/// Refuses a path that is not absolute.
 pub(super) fn check_absolute(text: &str, at: At<'_>) -> Result<(), Error> {
     check_path(text, at)?;
     if text.starts_with('/') {
@@ -48,7 +48,7 @@ pub(super) fn check_absolute(text: &str, at: At<'_>) -> Result<(), Error> {
     }
 }
 
-/// The path without `.`, `..` and doubled slashes, as if from `/`: `..` cannot climb above it.
+/// The path from `/`, without `.`, `..` and doubled slashes. `..` does not lead above `/`.
 pub(super) fn clean(text: &str) -> PathBuf {
     let mut parts: Vec<&str> = Vec::new();
     for part in text.split('/') {
@@ -68,12 +68,12 @@ pub(super) fn climbs(text: &str) -> bool {
     text.split('/').any(|part| part == "..")
 }
 
-/// Numbers of the kernel's list format, `0-3,7`: sorted, each once.
+/// The numbers of a list in the kernel's format, `0-3,7`, sorted, each once.
 pub(super) fn number_list(text: &str, at: At<'_>) -> Result<Vec<u32>, Error> {
     numbers::parse(text).map_err(|problem| at.refuse(problem))
 }
 
-/// Checks the name of a network interface as the kernel's dev_valid_name does.
+/// Checks the name of a network interface, as dev_valid_name() of the kernel does.
 pub(super) fn check_interface(name: &str, at: At<'_>) -> Result<(), Error> {
     let forbidden = |character: char| {
         character == '/' || character == ':' || character.is_whitespace() || character.is_control()

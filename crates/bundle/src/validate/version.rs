@@ -2,7 +2,7 @@
 
 use crate::error::{At, Error, Shown};
 
-/// Accepts every 1.x: a newer minor version only adds what older runtimes may ignore.
+/// Accepts every 1.x: a newer minor version only adds properties that older runtimes may ignore.
 pub(crate) fn version(text: &str, at: At<'_>) -> Result<(), Error> {
     let at = at.key("ociVersion");
     if text.is_empty() {
@@ -15,7 +15,7 @@ pub(crate) fn version(text: &str, at: At<'_>) -> Result<(), Error> {
     }
 }
 
-/// The major version, if the whole is well-formed: `1.0.2`, `1.1.0-rc.2`, `1.3.0+dev`.
+/// The major version of a well-formed version: `1.0.2`, `1.1.0-rc.2`, `1.3.0+dev`.
 fn major(text: &str) -> Option<&str> {
     let (rest, build) = split_at(text, '+');
     let (core, pre_release) = split_at(rest, '-');
@@ -44,7 +44,7 @@ fn split_at(text: &str, separator: char) -> (&str, Option<&str>) {
     }
 }
 
-/// Decimal without leading zeros.
+/// Whether this is a decimal number without leading zeros.
 fn is_number(part: &str) -> bool {
     part == "0"
         || (!part.starts_with('0')

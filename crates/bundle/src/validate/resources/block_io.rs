@@ -4,7 +4,7 @@ use crate::error::{At, Error};
 use crate::{BlockIo, ThrottleDevice, WeightDevice};
 use oci_spec::runtime as oci;
 
-/// Weights and throttles by device.
+/// Validates weights and throttles.
 pub(super) fn block_io(raw: &oci::LinuxBlockIo, at: At<'_>) -> Result<BlockIo, Error> {
     let throttles = |list: &Option<Vec<oci::LinuxThrottleDevice>>, key: &str| {
         let at = at.key(key);
@@ -39,7 +39,7 @@ pub(super) fn block_io(raw: &oci::LinuxBlockIo, at: At<'_>) -> Result<BlockIo, E
     })
 }
 
-/// Zero is unset.
+/// Validates a weight. Zero means that it is not set.
 fn weight(weight: Option<u16>, at: At<'_>) -> Result<Option<u16>, Error> {
     match weight {
         None | Some(0) => Ok(None),
@@ -70,7 +70,7 @@ fn throttle(raw: &oci::LinuxThrottleDevice, at: At<'_>) -> Result<ThrottleDevice
     })
 }
 
-/// A device number that exists: no wildcards here.
+/// Validates a device number; there are no wildcards.
 fn number(value: i64, at: At<'_>) -> Result<u32, Error> {
     u32::try_from(value).map_err(|_| at.refuse(format!("{value} is not a device number")))
 }

@@ -5,7 +5,7 @@ use crate::{DeviceAccess, DeviceRule, DeviceRuleKind};
 use oci_spec::runtime as oci;
 use oci_spec::runtime::LinuxDeviceType as Type;
 
-/// The rules in listed order: the last that matches decides.
+/// Validates the rules, in listed order: the last one that matches decides.
 pub(super) fn devices(
     raw: Option<&[oci::LinuxDeviceCgroup]>,
     at: At<'_>,
@@ -39,7 +39,7 @@ fn rule(raw: &oci::LinuxDeviceCgroup, at: At<'_>) -> Result<DeviceRule, Error> {
     })
 }
 
-/// -1 is any.
+/// Validates a device number; -1 matches any.
 fn number(value: Option<i64>, at: At<'_>) -> Result<Option<u32>, Error> {
     match value {
         None | Some(-1) => Ok(None),

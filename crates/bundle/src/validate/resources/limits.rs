@@ -4,7 +4,7 @@ use crate::error::{At, Error, Shown};
 use crate::{Cpu, Limit, Memory, NumberList};
 use oci_spec::runtime as oci;
 
-/// Memory limits. In an update the other half of a pair may be what the container has.
+/// Validates memory limits. In an update, the container may have the other value of a pair already.
 pub(super) fn memory(raw: &oci::LinuxMemory, at: At<'_>, updates: bool) -> Result<Memory, Error> {
     let bytes = |value: Option<i64>, key: &str| match value {
         Some(bytes) if bytes < -1 => Err(at
@@ -12,7 +12,7 @@ pub(super) fn memory(raw: &oci::LinuxMemory, at: At<'_>, updates: bool) -> Resul
             .refuse(format!("{bytes} is below -1, which is unlimited"))),
         value => Ok(Limit::unless_zero(value)),
     };
-    // Obsolete; read to warn of them, and to refuse the same nonsense.
+    // Deprecated, but still validated, and reported in warnings.
     #[allow(deprecated)]
     let kernel = raw.kernel();
     let memory = Memory {
@@ -33,7 +33,7 @@ pub(super) fn memory(raw: &oci::LinuxMemory, at: At<'_>, updates: bool) -> Resul
     Ok(memory)
 }
 
-/// `swap` is memory and swap together.
+/// Checks `swap`, which limits the sum of memory and swap.
 fn check_swap(memory: &Memory, at: At<'_>, updates: bool) -> Result<(), Error> {
     let Some(Limit::Amount(swap)) = memory.swap else {
         return Ok(());
@@ -53,7 +53,7 @@ fn check_swap(memory: &Memory, at: At<'_>, updates: bool) -> Result<(), Error> {
     }
 }
 
-/// CPU limits.
+/// Validates CPU limits.
 pub(super) fn cpu(raw: &oci::LinuxCpu, at: At<'_>) -> Result<Cpu, Error> {
     if let Some(runtime) = raw.realtime_runtime().filter(|runtime| *runtime < -1) {
         let at = at.key("realtimeRuntime");
@@ -119,7 +119,7 @@ fn check_real_time(cpu: &Cpu, at: At<'_>) -> Result<(), Error> {
     }
 }
 
-/// A list for cpuset, which the kernel reads; empty is as good as absent.
+/// Validates a list for cpuset. An empty one counts as absent.
 fn set(text: &Option<String>, at: At<'_>) -> Result<Option<NumberList>, Error> {
     let Some(list) = text
         .as_deref()

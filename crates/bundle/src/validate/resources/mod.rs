@@ -1,8 +1,8 @@
 //! `linux.resources`: config-linux.md § Control groups.
 //!
-//! Only what the numbers themselves show is refused: which controllers there are, and which
-//! version, is the host's to say. Zero means unset where the kernel knows no zero, as engines
-//! send whole objects full of zeros.
+//! Only the values themselves are checked, since controllers and the cgroup version depend on the
+//! host. Engines send whole objects of zeros, so a zero counts as absent wherever it is no valid
+//! limit.
 
 mod block_io;
 mod devices;
@@ -15,7 +15,7 @@ use crate::{HugepageLimit, Limit, Network, Rdma, Resources};
 use oci_spec::runtime as oci;
 use std::collections::{BTreeMap, HashMap};
 
-/// The limits of a container's cgroup.
+/// Validates the limits of a container's cgroup.
 pub(crate) fn resources(
     raw: &oci::LinuxResources,
     at: At<'_>,
@@ -84,7 +84,7 @@ fn hugepages(
     Ok(limits)
 }
 
-/// It becomes part of a file's name.
+/// Whether this is a page size, which becomes part of a file name.
 fn is_page_size(text: &str) -> bool {
     let number = ["KB", "MB", "GB"]
         .iter()
@@ -118,7 +118,7 @@ fn rdma(
     let sorted: BTreeMap<_, _> = raw.into_iter().flatten().collect();
     for (device, limit) in sorted {
         let at = at.key(device);
-        // One line `device hca_handle=n hca_object=m` is written.
+        // The kernel is written a line `device hca_handle=n hca_object=m`.
         let odd = |character: char| character.is_whitespace() || character.is_control();
         if device.is_empty() || device.contains(odd) || device.contains('/') {
             return Err(at.refuse(format!("{} is no name of a device", Shown(device))));
@@ -135,7 +135,8 @@ fn rdma(
     Ok(limits)
 }
 
-/// Keys are names of files in the cgroup's directory, and must stay in it.
+/// Validates `unified`, whose keys are file names in the cgroup's directory and must not lead out
+/// of it.
 fn unified(
     raw: Option<&HashMap<String, String>>,
     at: At<'_>,
