@@ -1,5 +1,4 @@
-//! Carrying the plan out: [`open`] by the runtime before the clone, the rest by the container's
-//! init.
+//! Carries out the plan: [`open`] in the runtime before the clone, the rest in init.
 
 mod attach;
 mod cgroup;
@@ -23,5 +22,5 @@ pub use console::console;
 pub use inherited::Inherited;
 pub use mask::finish;
 pub use open::open;
-pub use pivot::{pivot, stand_in_root, withdraw};
+pub use pivot::{enter_root, pivot, withdraw};
 pub use provide::{ProviderNamespaces, provide};

@@ -1,10 +1,10 @@
-//! What can fail before the container's init takes over.
+//! Errors before the clone of init.
 
 use coracle_sys::Cause;
 use coracle_text::{cause_text, errno_text};
 use nix::errno::Errno;
 
-/// A config that cannot be carried out, or a source on the host that cannot be opened.
+/// A config that cannot be carried out, or a failed preparation in the runtime.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -19,16 +19,16 @@ pub enum Error {
         "config.json: root.path: mounts and readonly need a root other than / or a mount namespace"
     )]
     HostRootChanged,
-    /// MS_MOVE needs what `private` takes away.
+    /// `private` with `--no-pivot`, whose MS_MOVE needs the propagation of the host's root.
     #[error("config.json: linux.rootfsPropagation: private cannot be had with --no-pivot")]
     PrivateWithoutPivot,
-    /// An id map that would be forgotten.
+    /// An id map on a mount that cannot have one.
     #[error("{at}: a remount, cgroups and the host's sysfs cannot be id-mapped")]
     IdMapHere {
         /// `config.json:` and the JSON path.
         at: String,
     },
-    /// What is reached through a procfs, and none was mounted.
+    /// A mount on a file in procfs, but no procfs was mounted.
     #[error(
         "{at}: {destination:?} cannot be mounted because it is inside /proc, and no earlier mount \
          is a procfs there"
@@ -36,79 +36,79 @@ pub enum Error {
     NoProcfs {
         /// `config.json:` and the JSON path.
         at: String,
-        /// Where it was to go.
+        /// Its destination.
         destination: &'static str,
     },
-    /// An option that none of the many mounts of cgroup v1 could be given.
+    /// An option that mounts of cgroup v1 hierarchies do not have.
     #[error("{at}.options: {option:?} is no option of the cgroup v1 hierarchies")]
     CgroupOption {
         /// `config.json:` and the JSON path.
         at: String,
-        /// As given, without its value.
+        /// The configured option, without its value.
         option: String,
     },
-    /// Without a mount namespace the second mount on the root's path would stay on the host.
+    /// A mount on `/` without a mount namespace: it would stay on the host.
     #[error("{at}.destination: a mount on / needs a mount namespace")]
     RootOnHost {
         /// `config.json:` and the JSON path.
         at: String,
     },
-    /// mount(2) would take the first of them and say nothing.
+    /// The options are too long for mount(2), which would silently cut them.
     #[error("{at}.options: more than 4095 bytes")]
     LongData {
         /// `config.json:` and the JSON path.
         at: String,
     },
-    /// The kernel leaves this to the owner of the file system.
+    /// An id-mapped mount without CAP_SYS_ADMIN in the filesystem's user namespace.
     #[error("{at}: id-mapped mounts need CAP_SYS_ADMIN on the host")]
     IdMapUnprivileged {
         /// `config.json:` and the JSON path.
         at: String,
     },
-    /// SELinux has four kinds of label options.
+    /// The annotation is not the name of a label option of SELinux.
     #[error(
         "config.json: annotations[\"run.oci.mount_context_type\"]: {value:?} is none of context, \
          fscontext, defcontext, rootcontext"
     )]
     ContextType {
-        /// As given.
+        /// The configured value.
         value: String,
     },
-    /// A cgroup mount on a host without cgroups.
+    /// A cgroup mount, but the host has no cgroups.
     #[error("{at}: the host has no cgroup file system mounted")]
     NoCgroups {
         /// `config.json:` and the JSON path.
         at: String,
     },
-    /// open_tree(2) of a source.
+    /// A source cannot be opened.
     #[error("{at}: {path}: {}", errno_text(*errno))]
     Source {
         /// `config.json:` and the JSON path.
         at: String,
-        /// On the host.
+        /// Its path on the host.
         path: String,
         /// The kernel's answer.
         errno: Errno,
     },
-    /// The source is there, and is not what the config says.
+    /// The source exists but is not what the config requires.
     #[error("{at}: {path}: {expected}")]
     SourceKind {
         /// `config.json:` and the JSON path.
         at: String,
-        /// On the host.
+        /// Its path on the host.
         path: String,
-        /// What it should have been.
+        /// What was found or expected.
         expected: String,
     },
-    /// The user namespace of an id-mapped mount.
+    /// The user namespace of an id-mapped mount could not be made.
     #[error("{at}: make the user namespace of the id map: {}", cause_text(*cause))]
     IdMap {
         /// `config.json:` and the JSON path.
         at: String,
-        /// Why not.
+        /// The cause.
         cause: Cause,
     },
-    /// The socket that sources of mounts come through.
+    /// The socket for sources of mounts could not be made.
     #[error("make a socket pair for the sources of mounts: {}", errno_text(*errno))]
     Stream {
         /// The kernel's answer.

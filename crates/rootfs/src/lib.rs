@@ -2,9 +2,9 @@
 //! and pivot_root (config.md § Root and Mounts, config-linux.md § Devices, Masked Paths, Readonly
 //! Paths, Rootfs Mount Propagation; config-linux.md § Default Devices).
 //!
-//! [`plan`] turns the config into an ordered list of steps. The runtime then [`open`]s what init
-//! inherits and looks whether the sources are there, and the container's init carries out the
-//! steps, each source at its turn:
+//! [`plan`] turns the config into an ordered list of steps. The runtime then [`open`]s the
+//! descriptors that init inherits and checks that sources exist. Init carries out the steps, and
+//! opens each source when its step comes:
 //!
 //! ```text
 //! runtime   open                       before the clone
@@ -34,18 +34,20 @@
 //!
 //! # Invariants
 //!
-//! - The image is hostile, at rest and in motion. A path below the root is resolved once, by
-//!   openat2(2) in the root, and used through its descriptor; what was attached is looked up again.
+//! - The image is hostile, and may change during set-up. A path below the root is resolved once, by
+//!   openat2(2) in the root, and used through its descriptor. After a mount is attached, the path
+//!   is resolved again to check that it leads there.
 //! - No mount is ever visible without its flags: they are set on the detached tree.
-//! - proc and sysfs go onto real directories only, and nothing else goes into procfs but a short
-//!   list of information files. Masks inside them are reached through the very mount that was made.
-//! - Nothing of the image is ever bound over something else: masks use the host's null device,
-//!   checked to be `c 1:3`, and an empty tmpfs of our own.
+//! - proc and sysfs are only mounted on real directories, and nothing is mounted inside procfs
+//!   except on a short list of information files. Masked paths inside them are reached through the
+//!   mount that was made.
+//! - No file of the image is used as a mask: masks are the host's null device, checked to be `c
+//!   1:3`, and a new empty tmpfs.
 //! - [`mounts`], [`pivot`], [`console`] and [`finish`] neither allocate nor free: [`Inherited`]
-//!   must not be dropped in the child. They close each descriptor as soon as it has served, and
-//!   after `finish` none is left open.
-//! - Nothing here unmounts on the host: only a container without a mount namespace leaves a mount
-//!   there, and [`Plan::host_mount`] names it.
+//!   must not be dropped in the child. They close each descriptor after its last use, and `finish`
+//!   leaves none open.
+//! - This crate unmounts nothing on the host. Only a container without a mount namespace leaves a
+//!   mount there, which [`Plan::host_mount`] names.
 
 #![cfg_attr(test, allow(clippy::too_many_lines, reason = "tests are tables"))]
 
@@ -54,7 +56,7 @@ mod error;
 mod plan;
 
 pub use apply::{
-    Inherited, ProviderNamespaces, console, finish, mounts, open, pivot, provide, stand_in_root,
+    Inherited, ProviderNamespaces, console, enter_root, finish, mounts, open, pivot, provide,
     withdraw,
 };
 pub use error::Error;

@@ -1,4 +1,4 @@
-//! What to mount, make and cover, in which order. Pure: nothing here asks the kernel.
+//! Plans what to mount, make and cover, in order. Pure.
 
 mod bind;
 mod cgroup;
@@ -30,16 +30,16 @@ pub fn needs(config: &Config) -> Needs {
     Needs {
         cgroups: true,
         selinux: config.linux.mount_label.is_some(),
-        // Only binds have a source on the host, which may lie in the root.
+        // Only bind mounts have a source on the host, which may be in the root.
         root: binds.then(|| config.root.path.clone()),
         ..Needs::default()
     }
 }
 
-/// The plan for the root filesystem that `bundle` asks for.
+/// Plans the root filesystem of `bundle`.
 ///
 /// # Errors
-/// What the spec or the kernel would refuse for certain, named by its JSON path.
+/// A property that the specification or the kernel would refuse, by its JSON path.
 pub fn plan(bundle: &Bundle, host: &Host, context: &Context) -> Result<Plan, Error> {
     let config = &bundle.config;
     let mut planner = Planner::new(config, host, context);

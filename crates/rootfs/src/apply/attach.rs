@@ -1,4 +1,4 @@
-//! The first phase in init: the root, the mounts, the devices.
+//! The first phase in init: attaches the root and the mounts, and makes devices.
 
 use super::device::{Nodes, is_link_to};
 use super::inherited::{Inherited, SourceState};
@@ -18,16 +18,16 @@ use nix::unistd::{fchdir, symlinkat};
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-/// Attaches the root, the mounts, and makes the devices and links. For init, in its new namespaces
+/// Attaches the root and the mounts, and makes devices and links. For init, in its new namespaces
 /// and with its ids mapped. Closes every descriptor that leads to the host. Does not allocate.
 ///
 /// # Errors
-/// The step that failed; [`Plan::explain`] has the words.
+/// The step that failed: see [`Plan::explain`].
 pub fn mounts(plan: &Plan, inherited: &mut Inherited) -> Result<(), Fault> {
     if plan.root.is_none() {
         return Ok(());
     }
-    // Modes are exact while the set-up runs, whatever umask the runtime was started with.
+    // The modes of files that are made must not depend on the caller's umask.
     let mask = umask(Mode::empty());
     if let Some(provided) = &mut inherited.provided {
         provided.close_writer();
@@ -44,14 +44,14 @@ pub fn mounts(plan: &Plan, inherited: &mut Inherited) -> Result<(), Fault> {
     {
         show_root(inherited).map_err(Cause::at(root.step))?;
     }
-    // Closes them; the memory stays.
+    // Closes the descriptors without freeing the memory.
     inherited.provided = None;
     inherited.id_maps.clear();
     umask(mask);
     Ok(())
 }
 
-/// Masks come when the host's node is out of reach.
+/// Opens the null device for masks now: in the last phase the host's cannot be reached.
 fn keep_null_device(plan: &Plan, inherited: &mut Inherited, index: usize) -> Result<(), Fault> {
     let step = plan.sources.get(index).map_or(0, |source| source.step);
     let node = inherited.obtain(plan, index);
@@ -81,13 +81,13 @@ fn carry_out<'a>(
         Step::Remount(remount) => change_flags(inherited, remount),
         Step::Device(device) => nodes.device(plan, inherited, device),
         Step::Link(link) => nodes.link(inherited, link),
-        // The other phases' steps.
+        // Steps of other phases.
         _ => Ok(()),
     }
 }
 
-/// In a mount namespace of its own the root is hidden first, so that sources are found as if
-/// nothing had been mounted yet.
+/// Attaches the root. In a new mount namespace it is hidden first, so that sources are resolved as
+/// if nothing had been mounted yet.
 fn attach_root(plan: &Plan, inherited: &mut Inherited) -> Result<(), Failure> {
     let missing = Check::NotOpened;
     let root = plan.root.as_ref().ok_or(missing)?;
@@ -105,7 +105,7 @@ fn attach_root(plan: &Plan, inherited: &mut Inherited) -> Result<(), Failure> {
         .and_then(|place| move_mount(tree.as_fd(), place.as_fd(), c""))
         .map_err(Call::MoveMount.failed())?;
     if plan.host_mount().is_some() {
-        // Under a shared parent it has become shared, and what follows would travel.
+        // Attached to a shared parent it has become shared, and later mounts in it would propagate.
         let source = plan.sources.get(index).ok_or(missing)?;
         for change in &source.changes {
             source::apply(tree.as_fd(), change, &[])?;
@@ -115,11 +115,11 @@ fn attach_root(plan: &Plan, inherited: &mut Inherited) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Attaches the root where no path of the host leads: in a small file system over the root's own
-/// path, which a clone of itself covers in turn. Over `/` it would be found: each `..` that comes
-/// to `/` crosses to what is mounted there, and links of the image lead on from that to any file of
-/// the host. Both are unbindable: a recursive clone of a directory above leaves them out with all
-/// that is on them, and what leads to the cover is no source. Returns the cover.
+/// Attaches the root where no path leads: in a small filesystem over the root's own path, which a
+/// clone of that filesystem covers. If it were mounted over `/`, paths of sources could lead into
+/// it: each `..` at `/` crosses into the mount there, and links of the image could lead from there
+/// to any file of the host. Both mounts are unbindable, so that a recursive bind of a directory
+/// above leaves them out, and no source can be in them. Returns the cover.
 fn hide(place: BorrowedFd<'_>, root: BorrowedFd<'_>) -> Result<OwnedFd, Failure> {
     let attach = |mount, place| {
         let attached = move_mount(mount, place, c"");
@@ -130,7 +130,8 @@ fn hide(place: BorrowedFd<'_>, root: BorrowedFd<'_>) -> Result<OwnedFd, Failure>
         open_tree(mount, c"", flags).map_err(Call::OpenTree.failed())
     };
     let (hidden, inner) = match with_directory() {
-        // In a user namespace without root nobody can make a directory: the image has one.
+        // In a user namespace in which root is not mapped, no directory can be made: use one of the
+        // image.
         Err(Cause::Call(Call::Mkdir, Errno::EOVERFLOW | Errno::EACCES)) => {
             let image = clone(place)?;
             let inner = any_directory(image.as_fd())?;
@@ -152,16 +153,17 @@ fn hide(place: BorrowedFd<'_>, root: BorrowedFd<'_>) -> Result<OwnedFd, Failure>
     Ok(cover)
 }
 
-/// A small file system, and a directory in it.
+/// Makes a small filesystem with a directory in it.
 fn with_directory() -> Result<(OwnedFd, OwnedFd), Failure> {
-    let mount = fresh::smallest(0)?;
+    let mount = fresh::small_tmpfs(0)?;
     mkdirat(&mount, c"root", Mode::S_IRWXU).map_err(Call::Mkdir.failed())?;
     let inner = target::real_directory(mount.as_fd(), c"root");
     let inner = inner.map_err(Call::Open.failed())?;
     Ok((mount, inner))
 }
 
-/// Most images have one of these; else there is no place for any mount, either.
+/// Opens a directory of the image. Most images have one of these; without any, mounts would fail as
+/// well.
 fn any_directory(image: BorrowedFd<'_>) -> Result<OwnedFd, Failure> {
     let names = [c"proc", c"dev", c"sys", c"tmp", c"etc", c"usr", c"bin"];
     let mut found = names.iter().map(|name| target::real_directory(image, name));
@@ -169,7 +171,7 @@ fn any_directory(image: BorrowedFd<'_>) -> Result<OwnedFd, Failure> {
     first.ok_or(Cause::Call(Call::Mkdir, Errno::EOVERFLOW))
 }
 
-/// Hooks look for the container at the root's path.
+/// Moves the root back to its own path, where hooks expect it.
 fn show_root(inherited: &mut Inherited) -> Result<(), Failure> {
     let cover = inherited.cover.take();
     let cover = cover.ok_or(Check::NotOpened)?;
@@ -177,8 +179,8 @@ fn show_root(inherited: &mut Inherited) -> Result<(), Failure> {
 }
 
 impl Inherited {
-    /// Attaches a detached mount on the resolved place. On the root it becomes the root: paths are
-    /// resolved from its descriptor from then on, and nothing leads under it.
+    /// Attaches a detached mount on the resolved place. One on the root becomes the root: later
+    /// paths are resolved from its descriptor, and cannot lead below it.
     pub(super) fn attach(
         &mut self,
         target: &Target,
@@ -207,16 +209,16 @@ fn attach_bind(plan: &Plan, inherited: &mut Inherited, bind: &Bind) -> Result<()
     let tree = tree.ok_or(Cause::Call(Call::OpenTree, Errno::ENOENT))?;
     let base = inherited.base(bind.target.base)?;
     let found = target::resolve(base, &bind.target, Make::Like(tree.as_fd()))?;
-    let tree = renumber(plan, bind, found.place.as_fd(), tree)?;
+    let tree = clone_with_new_id(plan, bind, found.place.as_fd(), tree)?;
     inherited.attach(&bind.target, found.place.as_fd(), tree.as_fd())?;
     inherited.keep(bind.keep, tree);
     Ok(())
 }
 
-/// Linux lists mounts by their numbers since 6.8, and who clones on the host has done so before
-/// this turn. So a directory from there is attached, cloned, and taken away again: the clone has a
-/// number of now, and is in the same peer group.
-fn renumber(
+/// Clones a mount anew. Since 6.8 Linux lists mounts by their ids, and the provider has cloned this
+/// one too early for its place in that order. So the mount is attached for a moment and cloned: the
+/// clone has a new id, and is in the same peer group.
+fn clone_with_new_id(
     plan: &Plan,
     bind: &Bind,
     place: BorrowedFd<'_>,
@@ -239,7 +241,7 @@ fn renumber(
     Ok(clone)
 }
 
-/// The source is a link: the destination becomes the same link.
+/// Makes a copy of the source, which is a symbolic link.
 fn copy_link(root: BorrowedFd<'_>, path: &CStr, text: &CStr) -> Result<(), Failure> {
     let (parent, name) = target::parent(root, path)?;
     match symlinkat(text, &parent, name) {
@@ -260,7 +262,7 @@ fn change_flags(inherited: &Inherited, remount: &Remount) -> Result<(), Failure>
     let Some(data) = &remount.data else {
         return Ok(());
     };
-    // mount(2) sets the mount's flags along with the superblock's options: hand it what there is.
+    // mount(2) also sets the mount's flags, so it is called with the current ones.
     let now = coracle_sys::mount_flags(place.as_fd()).map_err(Call::Statfs.failed())?;
     fchdir(&place).map_err(Call::Fchdir.failed())?;
     let flags = MsFlags::MS_REMOUNT | kept_flags(now);
@@ -274,7 +276,7 @@ fn change_flags(inherited: &Inherited, remount: &Remount) -> Result<(), Failure>
     .map_err(Call::Mount.failed())
 }
 
-/// The flags of statfs(2) as mount(2) has them.
+/// The flags of statfs(2) as flags of mount(2).
 fn kept_flags(status: u64) -> MsFlags {
     let attributes = mount_attribute::FLAGS;
     let attributes = attributes.iter().map(|(_, flag, bit)| (*bit, *flag));

@@ -1,4 +1,4 @@
-//! A `type: cgroup` mount on v1 and hybrid hosts: a tmpfs with the hierarchies in it.
+//! Makes a `type: cgroup` mount on v1 and hybrid hosts: a tmpfs with the hierarchies in it.
 
 use super::fresh::set;
 use super::inherited::Inherited;
@@ -27,8 +27,8 @@ pub(super) fn attach(
     fsconfig_create(context.as_fd()).map_err(Call::Fsconfig.failed())?;
     let top = fsmount(context.as_fd(), cgroup.attributes);
     let top = top.map_err(Call::Fsmount.failed())?;
-    // Before Linux 6.15 nothing can be attached to a detached mount, so the frame goes first. It is
-    // ours alone, and is filled through its descriptor.
+    // Before Linux 6.15 nothing can be attached to a detached mount, so the tmpfs is attached
+    // first. It is filled through its descriptor, so that the image cannot interfere.
     inherited.attach(&cgroup.target, found.place.as_fd(), top.as_fd())?;
     for entry in &cgroup.entries {
         fill(plan, inherited, top.as_fd(), entry)?;

@@ -1,4 +1,4 @@
-//! The container's terminal on /dev/console.
+//! Binds the container's terminal on /dev/console.
 
 use super::inherited::Inherited;
 use super::source::{self, Failure};
@@ -13,15 +13,14 @@ use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{Mode, SFlag, fstat};
 use std::os::fd::{AsFd, BorrowedFd};
 
-/// Binds the pty's `slave` on /dev/console, from descriptor to descriptor. For init, between
-/// [`pivot`] and [`finish`]; without effect if the plan has no terminal. Does not allocate.
+/// Binds the pty's `slave` on /dev/console, by descriptors and not by paths. For init, between
+/// [`pivot`] and [`finish`]. Does nothing if the plan has no terminal. Does not allocate.
 ///
 /// [`pivot`]: crate::pivot
 /// [`finish`]: crate::finish
 ///
 /// # Errors
-/// The image has something there that is neither a file nor a character device; the kernel's
-/// answers.
+/// The image's /dev/console is neither a file nor a character device; or a call failed.
 pub fn console(plan: &Plan, inherited: &mut Inherited, slave: BorrowedFd<'_>) -> Result<(), Fault> {
     for (number, step) in plan.phase(plan.ends.pivot, plan.ends.console) {
         if matches!(step, Step::Console) {
@@ -31,8 +30,8 @@ pub fn console(plan: &Plan, inherited: &mut Inherited, slave: BorrowedFd<'_>) ->
     Ok(())
 }
 
-/// An image may have made /dev/console a link to some file of procfs (CVE-2025-52565): the
-/// directory is resolved in the root, and the name is taken as it is.
+/// An image may have made /dev/console a link into procfs (CVE-2025-52565). So /dev is resolved in
+/// the root, and `console` in it is not followed.
 fn bind(inherited: &Inherited, slave: BorrowedFd<'_>) -> Result<(), Failure> {
     let magic = file_system_magic(slave).map_err(Call::Statfs.failed())?;
     if magic != DEVPTS_MAGIC {

@@ -1,4 +1,4 @@
-//! tmpcopyup: what a tmpfs covers is copied into it first.
+//! tmpcopyup: copies the directory that a tmpfs covers into it.
 
 use super::source::{self, Failure};
 use super::trail::Trail;
@@ -17,10 +17,10 @@ use nix::unistd::{Gid, Uid, Whence, fchown, fchownat, lseek, read, symlinkat, wr
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-/// Copies all that is in the directory `from` into the directory `to`, with modes, owners, extended
-/// attributes and links as links; and the attributes of `from` itself, whose mode the file system
-/// was made with unless the config gives another. The owner of a tmpfs is the config's. `trail`
-/// knows the file that a failure was at. Nobody else may see `to`.
+/// Copies the contents of the directory `from` into the directory `to`, with modes, owners and
+/// extended attributes; links stay links. Also copies the extended attributes of `from` itself. The
+/// mode and owner of `to` were set by the mount's options. `trail` records the file at which a
+/// failure occurred. `to` must not be visible to other processes.
 pub(super) fn contents(
     from: BorrowedFd<'_>,
     to: BorrowedFd<'_>,
@@ -35,7 +35,7 @@ pub(super) fn contents(
 struct Level {
     from: OwnedFd,
     to: OwnedFd,
-    /// Where to go on reading.
+    /// The position to continue reading at.
     next: i64,
 }
 
@@ -54,12 +54,13 @@ impl Level {
     }
 }
 
-/// So many levels stay open; a tree may be deeper than there are descriptors.
+/// How many levels are kept open: a tree may be deeper than the limit on descriptors.
 const HELD: usize = 32;
 
-/// The directories above the one at hand. Of those below the first few levels just the identity is
-/// kept, in a file, since there is no heap here; they are opened again from below. Where somebody
-/// has moved the directory meanwhile, that is another one: it must be the one that we came from.
+/// The directories above the current one. The first few levels are kept open. Of deeper ones only
+/// the identity is kept, in a memory file since the heap may not be used, and they are opened again
+/// as `..` of the level below. If the directory was moved meanwhile, `..` is another one, so the
+/// identity is compared.
 struct Levels {
     held: [Option<Level>; HELD],
     depth: usize,
@@ -93,7 +94,7 @@ impl Levels {
         Ok(())
     }
 
-    /// The directory above `below`; `None` if that is the top.
+    /// Returns to the directory above `below`; `None` if that is the top.
     fn pop(&mut self, below: &Level) -> Result<Option<Level>, Failure> {
         let Some(depth) = self.depth.checked_sub(1) else {
             return Ok(None);
@@ -137,7 +138,7 @@ fn open_directory(parent: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Failur
     openat(parent, name, flags, Mode::empty()).map_err(Call::Open.failed())
 }
 
-/// Copies what is in the directory, and returns its descriptors.
+/// Copies the contents of a directory, and returns its descriptors.
 fn tree(top: Level, trail: &mut Trail) -> Result<(OwnedFd, OwnedFd), Failure> {
     let mut above = Levels {
         held: [const { None }; HELD],
@@ -163,7 +164,7 @@ fn tree(top: Level, trail: &mut Trail) -> Result<(OwnedFd, OwnedFd), Failure> {
     }
 }
 
-/// Copies up to the next directory in this one, which is made and returned, or to the end.
+/// Copies entries up to the next directory, which is made and returned, or to the end.
 fn up_to_directory(at: &mut Level, trail: &mut Trail) -> Result<Option<Level>, Failure> {
     let mut buffer = [0; 2048];
     loop {
@@ -185,8 +186,8 @@ fn up_to_directory(at: &mut Level, trail: &mut Trail) -> Result<Option<Level>, F
     }
 }
 
-/// The image may have any kind of inode there: its type is known before it is opened for reading.
-/// A directory is made only, and returned.
+/// Copies one inode. The image may have any type there, so the type is checked before it is opened
+/// for reading. A directory is only made, and returned.
 fn inode(from: &OwnedFd, to: &OwnedFd, name: &CStr) -> Result<Option<Level>, Failure> {
     let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let found = match openat(from, name, flags, Mode::empty()) {
@@ -209,7 +210,7 @@ fn inode(from: &OwnedFd, to: &OwnedFd, name: &CStr) -> Result<Option<Level>, Fai
 }
 
 fn file(from: &OwnedFd, to: &OwnedFd, name: &CStr, stat: &FileStat) -> Result<(), Failure> {
-    // Not to be held up if it has become a fifo since.
+    // O_NONBLOCK, since the file may have been replaced by a FIFO.
     let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
     let from = openat(from, name, flags, Mode::empty()).map_err(Call::Open.failed())?;
     let now = fstat(&from).map_err(Call::Stat.failed())?;
@@ -233,7 +234,7 @@ fn file(from: &OwnedFd, to: &OwnedFd, name: &CStr, stat: &FileStat) -> Result<()
     }
 }
 
-/// Owner first: a change of it takes set-uid bits away.
+/// Sets owner, then mode: a change of the owner clears set-uid bits.
 fn like(stat: &FileStat, from: &OwnedFd, to: &OwnedFd) -> Result<(), Failure> {
     let (uid, gid) = owner(stat);
     fchown(to, Some(uid), Some(gid)).map_err(Call::Chown.failed())?;
@@ -246,7 +247,7 @@ fn owner(stat: &FileStat) -> (Uid, Gid) {
     (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid))
 }
 
-/// Extended attributes that tmpfs does not have, or that we may not set, are left out.
+/// Copies extended attributes, except those that tmpfs does not support or that init may not set.
 fn attributes(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<(), Failure> {
     let mut names = [0; 1024];
     let mut value = [0; 4096];
@@ -273,7 +274,7 @@ fn attributes(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<(), Failure> {
 
 fn link(found: &OwnedFd, to: &OwnedFd, name: &CStr, stat: &FileStat) -> Result<(), Failure> {
     let mut text = [0; 4096];
-    // The last byte stays the final NUL.
+    // The last byte stays zero, as the terminating NUL.
     let room = text.get_mut(..4095).unwrap_or_default();
     read_link(found.as_fd(), room).map_err(Call::Readlink.failed())?;
     let text = CStr::from_bytes_until_nul(&text).map_err(|_| Check::Inconsistent)?;
@@ -283,7 +284,8 @@ fn link(found: &OwnedFd, to: &OwnedFd, name: &CStr, stat: &FileStat) -> Result<(
         .map_err(Call::Chown.failed())
 }
 
-/// Fifos and devices; sockets mean nothing without their server, and devices may be forbidden.
+/// Copies FIFOs and devices. Sockets are useless without their server, and making devices may not
+/// be permitted.
 fn special(to: &OwnedFd, name: &CStr, stat: &FileStat) -> Result<(), Failure> {
     if source::is(stat, SFlag::S_IFSOCK) {
         return Ok(());
@@ -297,6 +299,7 @@ fn special(to: &OwnedFd, name: &CStr, stat: &FileStat) -> Result<(), Failure> {
     let (uid, gid) = owner(stat);
     fchownat(to, name, Some(uid), Some(gid), AtFlags::AT_SYMLINK_NOFOLLOW)
         .map_err(Call::Chown.failed())?;
-    // Nobody else sees this tmpfs yet: the name is what we have just made.
+    // The tmpfs is not visible to other processes yet, so the name is still the node that was just
+    // made.
     fchmodat(to, name, mode, FchmodatFlags::FollowSymlink).map_err(Call::Chmod.failed())
 }

@@ -1,4 +1,4 @@
-//! Device nodes and the links beside them.
+//! Makes device nodes, and links in /dev.
 
 use super::inherited::Inherited;
 use super::source::{self, Failure};
@@ -14,8 +14,8 @@ use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, symlinkat, unlinkat};
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-/// The directory that the last node was made in: resolved once, and used through its descriptor, so
-/// that an image whose /dev is a link elsewhere gains nothing (CVE-2026-41579).
+/// The directory that the last node was made in. It is resolved once and used through its
+/// descriptor, so that an image gains nothing by exchanging /dev for a link (CVE-2026-41579).
 #[derive(Default)]
 pub(super) struct Nodes<'a> {
     directory: Option<(&'a CStr, OwnedFd)>,
@@ -41,7 +41,7 @@ impl<'a> Nodes<'a> {
         let source = match device.how {
             HowMade::Bind { source } => source,
             HowMade::Mknod { fallback } => match (make(directory, device), fallback) {
-                // In a container of another runtime, say: its own node is as good.
+                // In a container of another runtime, for example: the existing node serves as well.
                 (Err(Cause::Call(Call::Mknod, Errno::EPERM)), Some(source)) => source,
                 (answer, _) => return answer,
             },
@@ -75,9 +75,9 @@ fn replace(directory: BorrowedFd<'_>, link: &Link) -> Result<(), Failure> {
     symlinkat(link.target, directory, link.name).map_err(Call::Symlink.failed())
 }
 
-/// Whether `name` is a link with this text.
+/// Whether `name` is a symbolic link to this target.
 pub(super) fn is_link_to(directory: BorrowedFd<'_>, name: &CStr, text: &CStr) -> bool {
-    // Longer ones differ from any of ours.
+    // A link that does not fit is longer than every target, so it differs.
     let mut buffer = [0; 4096];
     let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let length = openat(directory, name, flags, Mode::empty())
@@ -116,7 +116,7 @@ fn number(node: Node) -> libc::dev_t {
     }
 }
 
-/// What was made is looked at once more: the directory may be shared with somebody hostile.
+/// Checks the node that was made: a hostile process with the same directory could have replaced it.
 fn verify(directory: BorrowedFd<'_>, device: &Device) -> Result<(), Failure> {
     if (device.uid, device.gid) == (0, 0) {
         let stat = look(directory, &device.name).map_err(Call::Stat.failed())?;
@@ -145,8 +145,8 @@ fn path_of(directory: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Failure> {
     openat(directory, name, flags, Mode::empty()).map_err(Call::Open.failed())
 }
 
-/// The image has something of this name: the same device may stay, with the mode and owner asked
-/// for; anything else is an error (config-linux.md § Devices).
+/// The image has a file of this name. The same device is kept or made again, to have the configured
+/// mode and owner; anything else is an error (config-linux.md § Devices).
 fn keep_or_remake(directory: BorrowedFd<'_>, device: &Device) -> Result<(), Failure> {
     let stat = look(directory, &device.name).map_err(Call::Stat.failed())?;
     if !source::is_node(&stat, device.node) {
@@ -156,7 +156,8 @@ fn keep_or_remake(directory: BorrowedFd<'_>, device: &Device) -> Result<(), Fail
     if (permissions, stat.st_uid, stat.st_gid) == (device.mode, device.uid, device.gid) {
         return Ok(());
     }
-    // A mode cannot be changed without following a link that was put in its place, so remake it.
+    // chmod(2) would follow a link that was put in its place, so a node with another mode is made
+    // again.
     match unlinkat(
         directory,
         device.name.as_c_str(),
@@ -169,14 +170,14 @@ fn keep_or_remake(directory: BorrowedFd<'_>, device: &Device) -> Result<(), Fail
     verify(directory, device)
 }
 
-/// Binds the host's node on a file of this name.
+/// Binds the host's node on a file of this name, which is made if it is missing.
 fn bind(directory: BorrowedFd<'_>, device: &Device, tree: BorrowedFd<'_>) -> Result<(), Failure> {
     let name = device.name.as_c_str();
     let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let place = match openat(directory, name, flags, Mode::empty()) {
         Ok(place) => {
             let stat = fstat(&place).map_err(Call::Stat.failed())?;
-            // The file that an earlier container of this image was given as a target.
+            // A file made as the target by an earlier container of this image.
             let left_over = source::is(&stat, SFlag::S_IFREG) && stat.st_size == 0;
             if !left_over && !source::is_node(&stat, device.node) {
                 return Err(Check::OtherDevice.into());

@@ -1,4 +1,4 @@
-//! New instances of file systems: fsopen(2), fsconfig(2), fsmount(2).
+//! Mounts new instances of filesystems: fsopen(2), fsconfig(2), fsmount(2).
 
 use super::copy;
 use super::inherited::Inherited;
@@ -24,7 +24,7 @@ pub(super) fn attach(plan: &Plan, inherited: &mut Inherited, fresh: &Fresh) -> R
     let found = target::resolve(base, &fresh.target, Make::Directory)?;
     let mount = match instance(fresh, &found, &mut inherited.trail) {
         Ok(mount) => mount,
-        Err(refusal) => stand_in(plan, inherited, fresh, refusal)?,
+        Err(refusal) => fallback(plan, inherited, fresh, refusal)?,
     };
     for change in &fresh.changes {
         source::apply(mount.as_fd(), change, &inherited.id_maps)?;
@@ -37,8 +37,8 @@ pub(super) fn attach(plan: &Plan, inherited: &mut Inherited, fresh: &Fresh) -> R
     Ok(())
 }
 
-/// What is bound instead where the kernel does not permit a new instance.
-fn stand_in(
+/// Opens the fallback for a new instance that the kernel refuses.
+fn fallback(
     plan: &Plan,
     inherited: &mut Inherited,
     fresh: &Fresh,
@@ -54,20 +54,20 @@ fn stand_in(
     match fresh.fallback {
         Some(Fallback::Bind(index)) if refused => match inherited.obtain(plan, index) {
             Ok(Some(tree)) => Ok(tree),
-            // The original refusal is reported, not that of the fallback.
+            // The refusal is reported, not the failure of the fallback.
             Ok(None) | Err(Cause::Check(_)) => Err(refusal),
             Err(failure) => Err(failure),
         },
         Some(Fallback::BindOrNothing(index)) if refused => match inherited.obtain(plan, index)? {
             Some(tree) => Ok(tree),
-            // Without a cgroup of its own there is nothing that the container should see.
-            None => nothing(),
+            // The container has no cgroup of its own, so it gets an empty directory.
+            None => empty_directory(),
         },
         _ => Err(refusal),
     }
 }
 
-/// The detached mount with its options, flags and first content.
+/// Makes the detached mount with its options, flags and copied content.
 fn instance(fresh: &Fresh, found: &Found, trail: &mut Trail) -> Result<OwnedFd, Failure> {
     let copies = fresh.copy_up && !found.made;
     let late = match copies {
@@ -111,8 +111,8 @@ fn mode_of(found: &Found) -> Result<u32, Failure> {
     Ok(stat.st_mode)
 }
 
-/// mount(2) attaches what it makes: on the working directory, which is the resolved place. A clone
-/// of that is detached like any other new mount, and goes its way; the first one goes.
+/// Makes the mount by mount(2), which attaches it: on the working directory, set to the resolved
+/// place. Returns a detached clone of it, and unmounts the original.
 fn by_mount(fresh: &Fresh, long: &Long, found: &Found, late: u64) -> Result<OwnedFd, Failure> {
     fchdir(&found.place).map_err(Call::Fchdir.failed())?;
     let mut buffer = [0; PAGE];
@@ -139,10 +139,10 @@ fn by_mount(fresh: &Fresh, long: &Long, found: &Found, late: u64) -> Result<Owne
     clone
 }
 
-/// What mount(2) takes at most, with the final NUL.
+/// The limit of mount(2) on options, in bytes, including the terminating NUL.
 const PAGE: usize = 4096;
 
-/// The options, with the mode of the place where that is wanted.
+/// The options, with the mode of the covered directory if the config has none.
 fn long_data<'a>(
     fresh: &Fresh,
     long: &'a Long,
@@ -169,7 +169,7 @@ fn long_data<'a>(
     CStr::from_bytes_until_nul(buffer).map_err(|_| invalid)
 }
 
-/// One option.
+/// Sets one parameter by fsconfig(2).
 pub(super) fn set(
     context: BorrowedFd<'_>,
     key: &CStr,
@@ -189,13 +189,13 @@ const OPTIONS: [(&CStr, &CStr); 4] = [
     (c"nr_inodes", c"2"),
 ];
 
-/// An empty directory that stays so: a read-only tmpfs as small as there is.
-pub(super) fn nothing() -> Result<OwnedFd, Failure> {
-    smallest(mount_attribute::RDONLY)
+/// Makes an empty directory that stays empty: a minimal read-only tmpfs.
+pub(super) fn empty_directory() -> Result<OwnedFd, Failure> {
+    small_tmpfs(mount_attribute::RDONLY)
 }
 
-/// A tmpfs with room for one directory.
-pub(super) fn smallest(attributes: u64) -> Result<OwnedFd, Failure> {
+/// Makes a tmpfs with room for one directory.
+pub(super) fn small_tmpfs(attributes: u64) -> Result<OwnedFd, Failure> {
     let context = fsopen(c"tmpfs").map_err(Call::Fsopen.failed())?;
     for (key, value) in OPTIONS {
         set(context.as_fd(), key, Some(value))?;
@@ -212,10 +212,10 @@ fn set_label(mount: BorrowedFd<'_>, label: &CStr) -> Result<(), Failure> {
     setxattr(top.as_fd(), c"security.selinux", label).map_err(Call::Xattr.failed())
 }
 
-/// Of a mode.
+/// The digits of a mode.
 const DIGITS: usize = 4;
 
-/// The permission bits in octal digits, with a final NUL.
+/// The permission bits in octal digits, with a terminating NUL.
 fn octal(mode: u32) -> [u8; 5] {
     let digit = |shift: u32| {
         let value = (mode >> shift) & 7;

@@ -1,4 +1,4 @@
-//! The user namespaces of id-mapped mounts: mount_setattr(2), `MOUNT_ATTR_IDMAP`.
+//! Makes the user namespaces of id-mapped mounts: mount_setattr(2), `MOUNT_ATTR_IDMAP`.
 
 use crate::Error;
 use crate::plan::IdMap;
@@ -16,7 +16,7 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-/// One namespace a map. For the runtime.
+/// Opens a namespace for each map. For the runtime.
 pub(super) fn open(maps: &[IdMap]) -> Result<Vec<OwnedFd>, Error> {
     maps.iter().map(namespace).collect()
 }
@@ -42,7 +42,7 @@ fn by_path(path: &Path) -> Result<OwnedFd, Errno> {
     nix::fcntl::open(path, flags, Mode::empty())
 }
 
-/// A namespace is made with a process; its descriptor outlives the process.
+/// A new user namespace needs a process, and its descriptor keeps it alive without one.
 fn by_lines(uid: &str, gid: &str) -> Result<OwnedFd, Cause> {
     let parent = Pid::this();
     let made = clone3(NamespaceFlags::USER, None, Parentage::Own);
@@ -71,7 +71,7 @@ fn end(child: BorrowedFd<'_>) -> Result<(), Errno> {
 }
 
 fn map(pid: &str, uid: &str, gid: &str) -> Result<OwnedFd, Cause> {
-    // A number and a name of ours hold no NUL.
+    // A number and a fixed name hold no NUL.
     let path = |file: &str| CString::new(format!("{pid}/{file}")).unwrap_or_default();
     let procfs = ProcFs::private().map_err(Call::Open.failed())?;
     procfs.write(&path("uid_map"), uid.as_bytes())?;

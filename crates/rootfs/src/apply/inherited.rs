@@ -1,4 +1,4 @@
-//! What init inherits from the runtime for its mounts, and what its phases keep for one another.
+//! The descriptors that init inherits for its mounts, and those that its phases keep.
 
 use super::provided::{Provided, Received};
 use super::source::{self, Failure};
@@ -10,45 +10,45 @@ use nix::errno::Errno;
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-/// The descriptors that travel into the container's init, and those that its phases leave for one
-/// another.
+/// The descriptors that init inherits for its mounts, and those that one of its phases keeps for a
+/// later one.
 ///
-/// Both sides hold a copy after the clone. The runtime drops its own once a child of it has sent
-/// the sources. Init must not drop it, for that would free memory: the phases close each descriptor
-/// when it has served, `mounts` all that lead to the host, `finish` the rest. Their number does not
-/// depend on how many sources there are.
+/// After the clone both sides have a copy. The runtime drops its own once its child has sent the
+/// sources. Init must not drop it, since that would free memory: each phase closes descriptors
+/// after their last use, `mounts` all that lead to the host, `finish` the rest. Their number does
+/// not depend on the number of sources.
 #[derive(Debug)]
 pub struct Inherited {
     /// The container's root, from `mounts` on.
     pub(super) root: Option<OwnedFd>,
-    /// Where `root` is a mount over the root of the bundle: that one, with all that is on it.
+    /// The mount of the bundle's root, if the config has a mount on `/`, which is `root` then.
     pub(super) lowest: Option<OwnedFd>,
-    /// What covers the root's path while sources are found and the root is hidden.
+    /// The mount that covers the root's path while the root is hidden.
     pub(super) cover: Option<OwnedFd>,
     pub(super) sources: Vec<SourceState>,
-    /// Where the sources come from that a child of the runtime finds.
+    /// The socket with the sources that a child of the runtime opens.
     pub(super) provided: Option<Provided>,
     pub(super) id_maps: Vec<OwnedFd>,
-    /// Mounts of one step that a later one needs.
+    /// Mounts of steps that later steps need.
     pub(super) kept: Vec<Option<OwnedFd>>,
-    /// The null device that masks files: first a source, and from the first masked file on here.
+    /// The null device that masks files, once its source was opened.
     pub(super) null: Option<OwnedFd>,
-    /// The empty directory that masks directories, made at the first of them.
+    /// The empty tmpfs that masks directories, made at the first one.
     pub(super) empty: Option<OwnedFd>,
-    /// Full procfs and sysfs mounts of the host, which a chroot must not leave reachable.
+    /// Complete procfs and sysfs mounts of the host, which must not stay reachable after a chroot.
     pub(super) outside: Vec<CString>,
-    /// Which file a failed copy was at.
+    /// The file at which a copy failed.
     pub(super) trail: Trail,
 }
 
-/// A source in one of its states.
+/// The state of a source.
 #[derive(Debug)]
 pub(super) enum SourceState {
-    /// It is found at its turn.
+    /// Not opened yet: it is opened at its step.
     Later,
-    /// The source is a link that is to be made again.
+    /// The source is a symbolic link, which is to be copied.
     Link(CString),
-    /// A detached tree that a later phase needs.
+    /// Opened: a detached tree, for a later phase.
     Tree(OwnedFd),
 }
 
@@ -61,7 +61,7 @@ impl Inherited {
             .ok_or(Check::NotOpened.into())
     }
 
-    /// The first mount of the root, with all that is on it.
+    /// The mount of the bundle's root, below any mount on `/`.
     pub(super) fn lowest(&self) -> Result<BorrowedFd<'_>, Failure> {
         match &self.lowest {
             Some(lowest) => Ok(lowest.as_fd()),
@@ -69,7 +69,7 @@ impl Inherited {
         }
     }
 
-    /// Where a target is resolved: the root, or the kept mount.
+    /// The directory below which a target is resolved: the root, or a kept mount.
     pub(super) fn base(&self, kept: Option<usize>) -> Result<BorrowedFd<'_>, Failure> {
         match kept {
             None => self.root(),
@@ -80,30 +80,31 @@ impl Inherited {
         }
     }
 
-    /// Keeps a mount for a later step, or closes it.
+    /// Keeps a mount for a later step, or closes it if none needs it.
     pub(super) fn keep(&mut self, index: Option<usize>, mount: OwnedFd) {
         if let Some(kept) = index.and_then(|index| self.kept.get_mut(index)) {
             *kept = Some(mount);
         }
     }
 
-    /// The file that a failed copy into a tmpfs was at, below the directory; empty where none did.
+    /// The path of the file at which a copy into a tmpfs failed, relative to the directory; empty
+    /// if none failed.
     #[must_use]
     pub fn failed_file(&self) -> &[u8] {
         self.trail.text()
     }
 
-    /// Keeps a tree for a later phase, in which the host's mounts are out of reach.
+    /// Keeps a tree for a later phase, in which the host's mounts cannot be reached.
     pub(super) fn put_aside(&mut self, index: usize, tree: OwnedFd) {
         if let Some(state) = self.sources.get_mut(index) {
             *state = SourceState::Tree(tree);
         }
     }
 
-    /// The tree that was put aside.
+    /// Takes the tree that was kept.
     pub(super) fn take(&mut self, index: usize) -> Option<OwnedFd> {
         let state = self.sources.get_mut(index)?;
-        // A link stays where it is: taking it out would free its text.
+        // A link is not taken out, since that would free its text.
         if !matches!(state, SourceState::Tree(_)) {
             return None;
         }
@@ -113,8 +114,8 @@ impl Inherited {
         }
     }
 
-    /// The source as a detached tree with its changes made, at its turn; `None` if it is missing
-    /// and optional. Sources are requested in ascending order. Heap-free.
+    /// Opens the source as a detached tree with its changes made; `None` if it is missing and
+    /// optional. Sources must be requested in ascending order. Heap-free.
     pub(super) fn obtain(&mut self, plan: &Plan, index: usize) -> Result<Option<OwnedFd>, Failure> {
         let source = plan.sources.get(index).ok_or(Check::NotOpened)?;
         let obtained = if plan.is_provided(source) {
@@ -133,7 +134,7 @@ impl Inherited {
         }
     }
 
-    /// The root's directory on the host, and the detached tree of it. Heap-free.
+    /// Opens the root's directory on the host, and a detached tree of it. Heap-free.
     pub(super) fn obtain_root(
         &self,
         plan: &Plan,

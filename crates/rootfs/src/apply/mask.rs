@@ -1,6 +1,6 @@
-//! The last phase in init: read-only and masked paths, and what becomes read-only at the end.
+//! The last phase in init: read-only and masked paths, and the read-only root.
 
-use super::fresh::nothing;
+use super::fresh::empty_directory;
 use super::inherited::Inherited;
 use super::source::{self, Failure};
 use super::target;
@@ -15,12 +15,11 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, SFlag, fstat};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-/// Covers what the container must not see or change, and makes the root read-only if configured.
-/// For init, after the sysctls were written. Leaves no descriptor of `inherited` open. Does not
-/// allocate.
+/// Masks paths, makes paths read-only, and makes the root read-only if configured. For init, after
+/// the sysctls were written. Leaves no descriptor of `inherited` open. Does not allocate.
 ///
 /// # Errors
-/// The step that failed: a path that exists and cannot be covered is one.
+/// The step that failed, for example at a path that exists but cannot be covered.
 pub fn finish(plan: &Plan, inherited: &mut Inherited) -> Result<(), Fault> {
     for (number, step) in plan.phase(plan.ends.console, plan.steps.len()) {
         let done = match step {
@@ -45,7 +44,7 @@ pub fn finish(plan: &Plan, inherited: &mut Inherited) -> Result<(), Fault> {
 }
 
 impl Inherited {
-    /// Closes all that is left, without freeing anything.
+    /// Closes all remaining descriptors, without freeing memory.
     fn close(&mut self) {
         self.root = None;
         self.lowest = None;
@@ -60,7 +59,7 @@ impl Inherited {
     }
 }
 
-/// The path's inode below its base; `None` if there is none.
+/// Opens the path below its base; `None` if it does not exist.
 fn find(inherited: &Inherited, path: &Covered) -> Result<Option<OwnedFd>, Failure> {
     match open_in_root(
         inherited.base(path.base)?,
@@ -74,7 +73,7 @@ fn find(inherited: &Inherited, path: &Covered) -> Result<Option<OwnedFd>, Failur
     }
 }
 
-/// Attaches the cover.
+/// Attaches `mount` over the path.
 fn cover(
     inherited: &Inherited,
     path: &Covered,
@@ -85,28 +84,29 @@ fn cover(
     is_seen(inherited, path, mount)
 }
 
-/// Whether the path now leads to `mount` for whoever walks there from the root: somebody could have
-/// exchanged a part of it, and a kept mount may lie under another one.
+/// Checks that the path, resolved from the root, now leads to `mount`: a part of the path may have
+/// been exchanged meanwhile, or another mount may cover a kept one.
 fn is_seen(inherited: &Inherited, path: &Covered, mount: BorrowedFd<'_>) -> Result<(), Failure> {
     match open_in_root(inherited.root()?, &path.shown, OFlag::O_PATH, Mode::empty()) {
         Ok(again) => target::same_mount(again.as_fd(), mount),
-        // All of /proc or /sys is masked: nothing is seen below.
+        // All of /proc or /sys is masked, so nothing below it is visible.
         Err(Errno::ENOENT | Errno::ENOTDIR) if path.base.is_some() => Ok(()),
         Err(Errno::ENOENT | Errno::ENOTDIR) => Err(Check::Swapped.into()),
         Err(errno) => Err(Cause::Call(Call::Openat2, errno)),
     }
 }
 
-/// What is a mount by itself becomes read-only with all below, in its place: under a cover the kept
-/// mount would be reached no more, and masks would go onto what nobody sees. Anything else is
-/// covered by a recursive bind on itself. Other flags stay.
+/// Makes a path read-only, with all mounts below it; other flags stay. If the path is a mount
+/// point, its mount is changed in place: it may be a kept one, through which later masks are
+/// applied, and they would not be visible below a bind mount over it. Any other path gets a
+/// recursive bind mount of itself.
 fn read_only(inherited: &Inherited, path: &Covered) -> Result<(), Failure> {
     let Some(place) = find(inherited, path)? else {
         return Ok(());
     };
     match make_read_only(place.as_fd(), Depth::Recursive) {
         Ok(()) => return is_seen(inherited, path, place.as_fd()),
-        // Not the top of a mount.
+        // The path is not a mount point.
         Err(Cause::Call(_, Errno::EINVAL)) => {}
         Err(failure) => return Err(failure),
     }
@@ -129,7 +129,8 @@ fn mask(plan: &Plan, inherited: &mut Inherited, path: &Covered) -> Result<(), Fa
     let Some(place) = find(inherited, path)? else {
         return Ok(());
     };
-    // Looked at first: a mount that fails for its kind costs the kernel a grace period.
+    // The type is checked first, since a failed attempt to mount costs an RCU grace period in the
+    // kernel.
     let stat = fstat(&place).map_err(Call::Stat.failed())?;
     let directory = source::is(&stat, SFlag::S_IFDIR);
     let known = if directory {
@@ -138,14 +139,14 @@ fn mask(plan: &Plan, inherited: &mut Inherited, path: &Covered) -> Result<(), Fa
         &inherited.null
     };
     if let Some(attached) = known {
-        // One mount serves all: each further place gets a clone of the first.
+        // One tmpfs masks all directories: each further one gets a clone of the first mount.
         let flags = OpenTreeFlags::EMPTY_PATH | OpenTreeFlags::CLONE;
         let clone = open_tree(attached.as_fd(), c"", flags);
         let clone = clone.map_err(Call::OpenTree.failed())?;
         return cover(inherited, path, place.as_fd(), clone.as_fd());
     }
     let first = if directory {
-        nothing()?
+        empty_directory()?
     } else {
         let null = plan.null_device.and_then(|index| inherited.take(index));
         null.ok_or(Check::NotOpened)?

@@ -1,4 +1,4 @@
-//! Leaving the host's tree.
+//! Changes the root, and leaves the host's mounts.
 
 use super::inherited::Inherited;
 use super::source::{self, Failure};
@@ -16,8 +16,9 @@ use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 
-/// Makes the container's root the root of this process, and the host's tree unreachable. For init,
-/// after the createContainer hooks. The working directory is `/` afterwards. Does not allocate.
+/// Makes the container's root the root of this process, and the host's mounts unreachable. For
+/// init, after the createContainer hooks. The working directory is `/` afterwards. Does not
+/// allocate.
 ///
 /// # Errors
 /// The step that failed.
@@ -34,25 +35,25 @@ pub fn pivot(plan: &Plan, inherited: &mut Inherited) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Makes the container's root the working directory: createContainer hooks start there.
+/// Makes the container's root the working directory, in which createContainer hooks start.
 ///
 /// # Errors
-/// The step of the change of roots, which could not succeed either.
-pub fn stand_in_root(plan: &Plan, inherited: &Inherited) -> Result<(), Fault> {
+/// A failure of the step that changes the root, which would fail as well.
+pub fn enter_root(plan: &Plan, inherited: &Inherited) -> Result<(), Fault> {
     let number = u32::try_from(plan.ends.mounts).unwrap_or(u32::MAX);
     let stand = |root| fchdir(root).map_err(Call::Fchdir.failed());
     let stood = inherited.root().and_then(stand);
     stood.map_err(Cause::at(number))
 }
 
-/// Takes the root with all mounts out of a mount namespace that was there before the container. For
-/// init, after a failure up to and in [`pivot`]; a namespace of its own ends with it. Does not
-/// allocate.
+/// Unmounts the root with all its mounts from a mount namespace that the container joined. For
+/// init, after a failure before or in [`pivot`]. A new namespace needs no clean-up: it ends with
+/// init. Does not allocate.
 pub fn withdraw(plan: &Plan, inherited: &Inherited) {
     if !matches!(plan.mount_namespace, Namespace::Join { .. }) {
         return;
     }
-    // The failure that led here is the one to report.
+    // Errors are ignored: the first failure is reported.
     if let Ok(root) = inherited.lowest()
         && fchdir(root).is_ok()
     {
@@ -64,10 +65,12 @@ fn enter(inherited: &Inherited) -> Result<(), Failure> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let old = openat(AT_FDCWD, c"/", flags, Mode::empty()).map_err(Call::Open.failed())?;
     fchdir(inherited.root()?).map_err(Call::Fchdir.failed())?;
-    // The old root ends up over the new one, so that no directory is needed for it: pivot_root(2).
+    // With both arguments `.`, the old root is mounted over the new one and needs no directory:
+    // pivot_root(2).
     pivot_root(c".", c".").map_err(Call::PivotRoot.failed())?;
-    // A hook may have made the old tree shared again: its end must not be the host's. By
-    // descriptor, since "." is the new root here, which keeps its own propagation.
+    // A hook may have made the old root shared again, and its unmount would propagate to the host.
+    // So it is made a slave, by descriptor, since `.` is the new root, whose propagation must not
+    // change.
     let slave = Change {
         propagation: libc::MS_SLAVE,
         recursive: true,
@@ -78,8 +81,8 @@ fn enter(inherited: &Inherited) -> Result<(), Failure> {
     chdir(c"/").map_err(Call::Chdir.failed())
 }
 
-/// On an initramfs the old root cannot go, and a process with enough capabilities finds the way
-/// back to it. At least no procfs or sysfs without masks is left there.
+/// On an initramfs the old root cannot be unmounted, and a process with enough capabilities can get
+/// back to it. So at least every procfs and sysfs without masks is unmounted or covered.
 fn move_root(inherited: &Inherited) -> Result<(), Failure> {
     for path in &inherited.outside {
         hide(path)?;
@@ -92,7 +95,8 @@ fn move_root(inherited: &Inherited) -> Result<(), Failure> {
 
 fn hide(path: &CStr) -> Result<(), Failure> {
     match umount2(path, MntFlags::MNT_DETACH) {
-        // A user namespace may not uncover what is below: cover it in turn.
+        // In a user namespace, mounts of the host are locked and cannot be unmounted: cover it
+        // instead.
         Err(Errno::EINVAL | Errno::EPERM) => {
             let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
             mount(
@@ -104,7 +108,7 @@ fn hide(path: &CStr) -> Result<(), Failure> {
             )
             .map_err(Call::Mount.failed())
         }
-        // Went with another one.
+        // Unmounted together with another one.
         Err(Errno::ENOENT) => Ok(()),
         answer => answer.map_err(Call::Umount.failed()),
     }
@@ -116,7 +120,7 @@ fn change_root(inherited: &Inherited) -> Result<(), Failure> {
     chdir(c"/").map_err(Call::Chdir.failed())
 }
 
-/// The full procfs and sysfs mounts that do not lie in the root. For the runtime.
+/// Lists the complete procfs and sysfs mounts outside of the root. For the runtime.
 pub(super) fn outside(root: &Path) -> Result<Vec<CString>, Error> {
     let text = std::fs::read("/proc/self/mountinfo").map_err(|error| Error::HostMounts {
         errno: coracle_text::io_errno(&error),
@@ -124,8 +128,8 @@ pub(super) fn outside(root: &Path) -> Result<Vec<CString>, Error> {
     Ok(full_instances(&text, root))
 }
 
-/// proc_pid_mountinfo(5): of each line the fourth field (the part shown) and the fifth (where), and
-/// the type behind the dash.
+/// Parses proc_pid_mountinfo(5): fields 4 (the root of the mount) and 5 (the mount point), and the
+/// type after the dash.
 fn full_instances(mountinfo: &[u8], root: &Path) -> Vec<CString> {
     let mut found = Vec::new();
     for line in mountinfo.split(|byte| *byte == b'\n') {

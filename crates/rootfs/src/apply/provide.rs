@@ -1,8 +1,8 @@
-//! Sources that a child of the runtime finds for init, one after the other.
+//! The provider: a child of the runtime that opens sources for init.
 //!
-//! They go through a socket with little room, each in the order of the steps that need them, so
-//! that only a few are open at any time, however many there are. Nothing comes back: a
-//! process with the runtime's credentials reads nothing that the container wrote.
+//! It sends them in the order of the steps through a socket with a small buffer, so that only a few
+//! are open at any time. It never reads from the socket: a process with the runtime's credentials
+//! must not read anything that the container may have written.
 
 use super::inherited::{Inherited, SourceState};
 use super::provided::{BY_INIT, MISSING, Message, PLACE, TREE, send_message};
@@ -22,10 +22,10 @@ use nix::unistd::{Pid, fchdir};
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-/// The namespaces that a provider works in, opened before init is out of reach.
+/// The namespaces that the provider works in, opened before init becomes undumpable.
 #[derive(Clone, Copy, Debug)]
 pub struct ProviderNamespaces<'a> {
-    /// The runtime's mount namespace, with the host's mounts without locks.
+    /// The runtime's mount namespace, in which the host's mounts are not locked.
     pub host: BorrowedFd<'a>,
     /// Init's mount namespace.
     pub mounts: BorrowedFd<'a>,
@@ -33,10 +33,10 @@ pub struct ProviderNamespaces<'a> {
     pub users: BorrowedFd<'a>,
 }
 
-/// Sends init the sources that it cannot find itself, and returns when all were sent or one failed,
-/// which init receives. For a child of the runtime with the runtime's credentials. Calls `joined`
-/// when it is in init's mount namespace; init may mount from then on, not before: its root would
-/// be this process's. Does not allocate.
+/// Sends init the sources that it cannot open itself, until all are sent or one fails, which init
+/// learns from a message. For a child of the runtime with the runtime's credentials. Calls `joined`
+/// once it is in init's mount namespace. Init must not mount before: its root would become this
+/// process's root as well. Does not allocate.
 pub fn provide(
     plan: &Plan,
     inherited: &mut Inherited,
@@ -89,7 +89,8 @@ struct Provider<'a> {
 }
 
 impl Provider<'_> {
-    /// As a rule just the place is sent: what init clones there has the locks of its namespace.
+    /// Usually sends a descriptor of the source, for init to clone: that clone has the locks of
+    /// init's mount namespace.
     fn in_inits_namespace(&self) -> bool {
         let id_mapped = self.id_map().is_some();
         let place = match source::place(self.source) {
@@ -100,7 +101,8 @@ impl Provider<'_> {
             return self.uncovered(place.as_fd());
         }
         if id_mapped {
-            // The right to do so comes from the owner of the file system.
+            // An id map needs CAP_SYS_ADMIN in the filesystem's user namespace, which only this
+            // process has.
             let tree = source::clone_place(place.as_fd(), self.source, self.id_maps);
             return self.deliver(tree);
         }
@@ -109,8 +111,8 @@ impl Provider<'_> {
 
     fn on_host(&self) -> bool {
         match source::clone(self.source, self.id_maps) {
-            // The runtime's capability does not reach its mount namespace, which belongs to an
-            // outer user namespace; init has a copy.
+            // The runtime's mount namespace belongs to an outer user namespace, in which it has no
+            // capability. Init can clone in its own copy.
             Err(Cause::Call(Call::OpenTree, Errno::EPERM)) if self.id_map().is_none() => {
                 send_message(self.writer, self.message(BY_INIT), None)
             }
@@ -134,7 +136,7 @@ impl Provider<'_> {
         }
     }
 
-    /// Whether more is to come after a failure.
+    /// Sends a failure. Returns whether to go on.
     fn failed(&self, failure: Failure) -> bool {
         let missing = matches!(
             failure,
@@ -147,8 +149,8 @@ impl Provider<'_> {
         sent && self.source.optional
     }
 
-    /// A plain bind of a directory with mounts below it, which are locked in this namespace: the
-    /// kernel does not clone the directory without them.
+    /// Whether this is a non-recursive bind of a directory with mounts below it. In init's
+    /// namespace those are locked, and the kernel refuses to clone the directory without them.
     fn covers_something(&self, place: BorrowedFd<'_>) -> bool {
         if self.source.recursive || !self.source.by_config {
             return false;
@@ -160,7 +162,7 @@ impl Provider<'_> {
         matches!(open_tree(place, c"", flags), Err(Errno::EINVAL))
     }
 
-    /// By a process of its own, since who joins a user namespace does not come back.
+    /// Handles such a bind in a process of its own, since a user namespace cannot be left again.
     fn uncovered(&self, place: BorrowedFd<'_>) -> bool {
         let parent = Pid::this();
         match clone3(NamespaceFlags::empty(), None, Parentage::Own) {
@@ -179,18 +181,19 @@ impl Provider<'_> {
         }
     }
 
-    /// On the host the mount is cloned without those below it, as the config says. That clone has
-    /// no locks, and root in the container could lift what the host restricts. The kernel locks the
-    /// flags of a mount when its namespace is copied for another user namespace: so the clone is
-    /// attached in a copy of the host's namespace, over its root, and that copy is copied once more
-    /// by a member of the container's user namespace. The working directory follows each copy.
+    /// In the host's mount namespace the directory can be cloned without the mounts below it. But
+    /// that clone's flags are not locked, so that root in the container could clear a read-only
+    /// flag that the host set. The kernel locks the flags of all mounts when a mount namespace is
+    /// copied into another user namespace. So the clone is attached over the root of a copy of the
+    /// host's namespace, and that is copied once more from within the container's user namespace.
+    /// The working directory follows each copy.
     ///
-    /// The path is resolved once more for that, where the root is not hidden: it must lead to the
-    /// same directory again.
+    /// For this the path is resolved a second time, in a namespace in which the root is not hidden.
+    /// It must lead to the same directory.
     ///
-    /// Whoever has capabilities in that user namespace could trace this process there, which has
-    /// the runtime's memory and descriptors: the caller has made it undumpable. Entering the
-    /// namespace may put `fs.suid_dumpable` in force and take the parent-death signal away.
+    /// A process with capabilities in that user namespace could trace this one, which has the
+    /// runtime's memory and descriptors. So it is undumpable, and made so again after setns(2),
+    /// which may set the dumpable flag to `fs.suid_dumpable` and clears the parent-death signal.
     fn alone_with_locks(&self, found: BorrowedFd<'_>, parent: Pid) -> Result<OwnedFd, Failure> {
         let ProviderNamespaces { host, users, .. } = self.namespaces;
         setns(host, NamespaceFlags::MOUNT).map_err(Call::Setns.failed())?;

@@ -1,4 +1,4 @@
-//! The socket from the provider of sources to init, and its messages.
+//! The socket from the provider of sources to init, and the messages on it.
 
 use super::source::Failure;
 use crate::plan::explain::Check;
@@ -6,26 +6,27 @@ use coracle_sys::{Call, Cause, receive, send, socket_pair};
 use nix::sys::socket::{setsockopt, sockopt};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-/// The two ends of the socket; each process closes the one that it does not use.
+/// The two ends of the socket. Each process closes the end that it does not use.
 #[derive(Debug)]
 pub(super) struct Provided {
     pub(super) reader: Option<OwnedFd>,
     pub(super) writer: Option<OwnedFd>,
 }
 
-/// What comes for a source.
+/// The provider's answer for a source.
 pub(super) enum Received {
     /// A detached tree with all changes made.
     Tree(OwnedFd),
-    /// The place in init's mount namespace to clone.
+    /// A descriptor of the source in init's mount namespace, which init clones.
     Place(OwnedFd),
-    /// It may only be cloned by init itself.
+    /// Only init itself is permitted to clone it.
     ByInit,
-    /// It is not there, and need not be.
+    /// It does not exist, and is optional.
     Missing,
 }
 
-/// The kernel doubles it, and takes no less than a few messages' worth.
+/// The size of the send buffer in bytes; the kernel doubles it, and has a minimum of a few
+/// messages.
 const ROOM: usize = 1;
 
 const LENGTH: usize = 16;
@@ -35,11 +36,11 @@ pub(super) const PLACE: u8 = 2;
 pub(super) const BY_INIT: u8 = 3;
 pub(super) const MISSING: u8 = 4;
 const FAILED: u8 = 5;
-/// Whatever init waits for.
+/// A failure that applies to every source.
 const ALL_FAILED: u8 = 6;
 
 impl Provided {
-    /// A socket whose writer waits while a few messages are unread.
+    /// Makes a socket pair on which the writer blocks once a few messages are unread.
     pub(super) fn new() -> nix::Result<Self> {
         let (reader, writer) = socket_pair()?;
         setsockopt(&writer, sockopt::SndBuf, &ROOM)?;
@@ -49,12 +50,13 @@ impl Provided {
         })
     }
 
-    /// For init, which then sees the end of whoever writes.
+    /// Closes init's copy of the provider's end, so that init reads the end of file if the provider
+    /// ends.
     pub(super) fn close_writer(&mut self) {
         self.writer = None;
     }
 
-    /// The source of this number; those before it that nobody wanted are passed over.
+    /// Receives the source of this number. Sources before it that no step needed are skipped.
     pub(super) fn receive(&self, wanted: usize) -> Result<Received, Failure> {
         let socket = self.reader.as_ref().ok_or(Check::NotOpened)?;
         loop {
@@ -62,7 +64,7 @@ impl Provided {
             let (length, attached) =
                 receive(socket.as_fd(), &mut bytes).map_err(Call::Receive.failed())?;
             if length != LENGTH {
-                // Whoever wrote was ended.
+                // The provider has ended.
                 return Err(Check::ProviderGone.into());
             }
             let message = Message::decode(bytes);
@@ -71,7 +73,7 @@ impl Provided {
             }
             let number = usize::try_from(message.number).unwrap_or(usize::MAX);
             if number < wanted {
-                // A stand-in that nobody needed, whether it was found or not.
+                // A fallback that was not needed: skip it, even if it failed.
                 continue;
             }
             let received = match (message.kind, attached) {
@@ -94,7 +96,7 @@ impl Provided {
 pub(super) struct Message {
     kind: u8,
     number: u32,
-    /// Of a failure only.
+    /// The cause of a failure.
     cause: [u8; Cause::LENGTH],
 }
 
@@ -114,7 +116,7 @@ impl Message {
         }
     }
 
-    /// The failure of all that is still to come.
+    /// A failure that applies to all further sources.
     pub(super) fn all_failed(cause: Failure) -> Self {
         Self {
             kind: ALL_FAILED,
@@ -144,7 +146,7 @@ impl Message {
     }
 }
 
-/// False if nobody receives any more.
+/// Sends a message. False if init has closed its end.
 pub(super) fn send_message(
     writer: &OwnedFd,
     message: Message,

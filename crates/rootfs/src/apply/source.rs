@@ -1,4 +1,4 @@
-//! Cloning a source into a detached tree with its flags set.
+//! Clones a source to a detached tree, and sets its flags.
 
 use crate::plan::explain::Check;
 use crate::plan::{Change, Node, Source, SourceCheck};
@@ -14,20 +14,20 @@ use nix::unistd::getpid;
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-/// procfs numbers the directory at its top so.
+/// The inode number of the root of a procfs.
 const PROC_ROOT_INODE: u64 = 1;
 
 /// Why a step failed.
 pub(super) type Failure = Cause;
 
-/// The source as a detached tree, checked, with all its changes made: found on the host, by path.
-/// Heap-free.
+/// Opens a source on the host by its path, as a detached tree that is checked and has all changes
+/// made. Heap-free.
 pub(super) fn clone(source: &Source, id_maps: &[OwnedFd]) -> Result<OwnedFd, Failure> {
     let tree = match find_and_clone(source, &source.path) {
         Ok(tree) => tree,
         Err(failure) => match &source.alternative {
             None => return Err(failure),
-            // The first path's failure is the one that the user knows.
+            // If both fail, the first path's failure is reported, since that is in the config.
             Some(path) => find_and_clone(source, path).map_err(|_| failure)?,
         },
     };
@@ -35,7 +35,7 @@ pub(super) fn clone(source: &Source, id_maps: &[OwnedFd]) -> Result<OwnedFd, Fai
     Ok(tree)
 }
 
-/// The same for a source that lies in the root. Links of the image lead nowhere else.
+/// Opens a source that is in the root in the same way. Links of the image are resolved in the root.
 pub(super) fn clone_inside(
     root: BorrowedFd<'_>,
     path: &CStr,
@@ -49,7 +49,7 @@ pub(super) fn clone_inside(
     clone_place(place.as_fd(), source, id_maps)
 }
 
-/// The same for a source that is open and checked already, in the mount namespace of the caller.
+/// Clones a source that is open and checked, in the caller's mount namespace, in the same way.
 pub(super) fn clone_place(
     place: BorrowedFd<'_>,
     source: &Source,
@@ -94,7 +94,7 @@ fn find_and_clone(source: &Source, path: &CStr) -> Result<OwnedFd, Failure> {
     open_tree(place.as_fd(), c"", flags).map_err(Call::OpenTree.failed())
 }
 
-/// The source on the host, checked, as a place to clone from. Heap-free.
+/// Opens and checks a source on the host, to clone it later. Heap-free.
 pub(super) fn place(source: &Source) -> Result<OwnedFd, Failure> {
     match (find(source, &source.path), &source.alternative) {
         (Err(failure), Some(path)) => find(source, path).map_err(|_| failure),
@@ -102,8 +102,8 @@ pub(super) fn place(source: &Source) -> Result<OwnedFd, Failure> {
     }
 }
 
-/// By whatever name and through whatever links a path comes to procfs, the magic links there would
-/// lead out of any tree: into the runtime's own descriptors, for one.
+/// Opens the path without following magic links, however it leads into procfs: they would lead out
+/// of every tree, for example to the runtime's descriptors.
 fn find(source: &Source, path: &CStr) -> Result<OwnedFd, Failure> {
     let resolve = match source.by_config {
         true => ResolveFlag::RESOLVE_NO_MAGICLINKS,
@@ -116,8 +116,8 @@ fn find(source: &Source, path: &CStr) -> Result<OwnedFd, Failure> {
     Ok(found)
 }
 
-/// Whether the source is there and of the right kind. For the runtime, where a mistake is to be
-/// found before anything is made; it triggers an automount, which init's descriptor would not.
+/// Checks that the source exists and is of the right kind. For the runtime, before anything is
+/// made. It also triggers automounts, which opening with O_PATH does not.
 pub(super) fn look(source: &Source) -> Result<(), Failure> {
     let look = |path: &CStr| {
         let found = inode_at(path, last_link(source)).map_err(Call::OpenTree.failed())?;
@@ -146,7 +146,7 @@ fn check(tree: BorrowedFd<'_>, wanted: SourceCheck) -> Result<(), Failure> {
         SourceCheck::None => Ok(()),
         SourceCheck::Root if !is(&stat, SFlag::S_IFDIR) => Err(Check::NotDirectory.into()),
         SourceCheck::Root => {
-            // By another name it is still the host's root directory.
+            // A link or `..` can lead to the host's root directory under another name.
             let host = nix::sys::stat::stat(c"/").map_err(Call::Stat.failed())?;
             if (stat.st_dev, stat.st_ino) == (host.st_dev, host.st_ino) {
                 return Err(Check::HostRoot.into());
@@ -162,7 +162,7 @@ fn check(tree: BorrowedFd<'_>, wanted: SourceCheck) -> Result<(), Failure> {
         }
         SourceCheck::OwnProcfs => {
             check(tree, SourceCheck::Procfs)?;
-            shows_us(tree)
+            check_own_procfs(tree)
         }
         SourceCheck::Queues => {
             let magic = file_system_magic(tree).map_err(Call::Statfs.failed())?;
@@ -176,9 +176,9 @@ fn check(tree: BorrowedFd<'_>, wanted: SourceCheck) -> Result<(), Failure> {
     }
 }
 
-/// A procfs counts by its own pid namespace. In another one that sees us our number is another:
-/// only the first process of each has the same.
-fn shows_us(procfs: BorrowedFd<'_>) -> Result<(), Failure> {
+/// Whether the procfs shows this process's pid namespace: its `self` must be this process's pid,
+/// which differs in every other namespace, unless this process is the first of both.
+fn check_own_procfs(procfs: BorrowedFd<'_>) -> Result<(), Failure> {
     let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let link = openat(procfs, c"self", flags, Mode::empty());
     let link = link.map_err(Call::Open.failed())?;
@@ -194,7 +194,8 @@ fn shows_us(procfs: BorrowedFd<'_>) -> Result<(), Failure> {
     }
 }
 
-/// One mount_setattr(2), or a second one where the kernel has locked what the first would clear.
+/// Makes a change by mount_setattr(2). If the kernel has locked a flag that would be cleared, tries
+/// once more without clearing.
 pub(super) fn apply(
     mount: BorrowedFd<'_>,
     change: &Change,

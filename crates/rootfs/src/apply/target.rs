@@ -1,4 +1,4 @@
-//! Where a mount goes: resolved below the root's descriptor, made where it is missing.
+//! Resolves the destination of a mount below the root's descriptor, and makes what is missing.
 
 use super::source::{self, Failure};
 use crate::plan::explain::Check;
@@ -15,24 +15,25 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 /// A resolved target.
 pub(super) struct Found {
     pub(super) place: OwnedFd,
-    /// It was missing, and is ours.
+    /// Whether it was missing and has been made.
     pub(super) made: bool,
 }
 
-/// What to make of a missing target.
+/// What to make if the target is missing.
 #[derive(Clone, Copy)]
 pub(super) enum Make<'a> {
     Directory,
-    /// The same as this.
+    /// A directory or a file, as this one is.
     Like(BorrowedFd<'a>),
 }
 
-/// As many links in a path as the kernel follows.
+/// The kernel's limit on links in a path (path_resolution(7)).
 const LINKS: u32 = 40;
-/// PATH_MAX, with the final NUL.
+/// PATH_MAX, in bytes, including the terminating NUL.
 const LENGTH: usize = 4096;
 
-/// Resolves the target below `base`, and makes what is missing: directories 0755, files 0644.
+/// Resolves the target below `base`, and makes what is missing: directories with mode 0755, files
+/// with 0644.
 pub(super) fn resolve(
     base: BorrowedFd<'_>,
     target: &Target,
@@ -52,7 +53,7 @@ pub(super) fn resolve(
     if target.path.as_c_str() != c"/" && !found.made && is_same(found.place.as_fd(), base)? {
         return Err(Check::IsRoot.into());
     }
-    match target.guarded {
+    match target.outside_procfs {
         true => Ok(Found {
             place: outside_procfs(found.place)?,
             ..found
@@ -61,15 +62,16 @@ pub(super) fn resolve(
     }
 }
 
-/// Whether both are one inode on one mount. A link of the image may lead to the root itself, where
-/// only a mount that the config wants on `/` may go: that becomes the root.
+/// Whether both are the same inode on the same mount. A link of the image may lead to the root, on
+/// which only a mount may be made that the config has at `/`, since it becomes the root.
 fn is_same(place: BorrowedFd<'_>, base: BorrowedFd<'_>) -> Result<bool, Failure> {
     let inode = |fd| fstat(fd).map(|stat| (stat.st_dev, stat.st_ino));
     let same = inode(place).and_then(|place| Ok(place == inode(base)?));
     Ok(same.map_err(Call::Stat.failed())? && same_mount(place, base).is_ok())
 }
 
-/// The text of a path does not say whether it leads into procfs: the file system at its end does.
+/// Refuses a place in procfs. Because of links, only the filesystem of the place shows that, not
+/// the path.
 pub(super) fn outside_procfs(place: OwnedFd) -> Result<OwnedFd, Failure> {
     let magic = file_system_magic(place.as_fd()).map_err(Call::Statfs.failed())?;
     match magic {
@@ -78,9 +80,8 @@ pub(super) fn outside_procfs(place: OwnedFd) -> Result<OwnedFd, Failure> {
     }
 }
 
-/// Attaches a detached mount on the resolved place, and looks the target up again: whoever
-/// exchanged a part of the path in between must not make us go on with another directory there
-/// (CVE-2021-30465).
+/// Attaches a detached mount on the resolved place, and resolves the target again: if a part of the
+/// path was exchanged in between, later steps would use another directory there (CVE-2021-30465).
 pub(super) fn attach(
     base: BorrowedFd<'_>,
     target: &Target,
@@ -91,8 +92,8 @@ pub(super) fn attach(
     same_mount(again(base, target)?.as_fd(), mount)
 }
 
-/// The uppermost mount on a directory: `..` of a root leads to the root and what is mounted on it,
-/// and nobody can exchange that.
+/// Opens the uppermost mount on a root directory: `..` of a root leads to the root, and to the
+/// mounts on it, and cannot be exchanged.
 pub(super) fn top_mount(place: BorrowedFd<'_>) -> Result<OwnedFd, Failure> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
     let top = open_in_root(place, c"..", flags, Mode::empty());
@@ -104,7 +105,7 @@ pub(super) fn top_mount(place: BorrowedFd<'_>) -> Result<OwnedFd, Failure> {
     }
 }
 
-/// The target after something was attached on it.
+/// Resolves the target after a mount was attached on it.
 fn again(base: BorrowedFd<'_>, target: &Target) -> Result<OwnedFd, Failure> {
     let found = open_in_root(base, &target.path, flags(target.lookup), Mode::empty());
     found.map_err(|errno| match errno {
@@ -113,7 +114,7 @@ fn again(base: BorrowedFd<'_>, target: &Target) -> Result<OwnedFd, Failure> {
     })
 }
 
-/// The first descriptor is on the mount that the second one is on.
+/// Checks that both descriptors are on the same mount.
 pub(super) fn same_mount(place: BorrowedFd<'_>, mount: BorrowedFd<'_>) -> Result<(), Failure> {
     let number = |fd| mount_id(fd).map_err(Call::Stat.failed());
     if number(place)? == number(mount)? {
@@ -130,13 +131,13 @@ pub(super) fn flags(lookup: Lookup) -> OFlag {
     }
 }
 
-/// The directory of this name itself, no link.
+/// Opens a directory without following a link.
 pub(super) fn real_directory(parent: BorrowedFd<'_>, name: &CStr) -> nix::Result<OwnedFd> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     openat(parent, name, flags, Mode::empty())
 }
 
-/// The directory at `path` below the root, made where it is missing.
+/// Opens the directory at `path` below the root, and makes it if it is missing.
 pub(super) fn directory(root: BorrowedFd<'_>, path: &CStr) -> Result<OwnedFd, Failure> {
     match open_in_root(
         root,
@@ -149,7 +150,8 @@ pub(super) fn directory(root: BorrowedFd<'_>, path: &CStr) -> Result<OwnedFd, Fa
     }
 }
 
-/// The parent directory of an absolute path, made where it is missing, and the last name in it.
+/// Opens the parent directory of an absolute path, which is made if it is missing. Also returns the
+/// last name.
 pub(super) fn parent<'a>(
     root: BorrowedFd<'_>,
     path: &'a CStr,
@@ -161,7 +163,7 @@ pub(super) fn parent<'a>(
 fn create(root: BorrowedFd<'_>, path: &CStr, make: Make<'_>) -> Result<OwnedFd, Failure> {
     let (above, name) = split(path)?;
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
-    // As a rule just the last part is missing.
+    // Usually only the last component is missing.
     match open_in_root(root, above.text()?, flags, Mode::empty()) {
         Ok(parent) => match make_in(parent.as_fd(), name, make) {
             // A dangling link.
@@ -173,7 +175,7 @@ fn create(root: BorrowedFd<'_>, path: &CStr, make: Make<'_>) -> Result<OwnedFd, 
     }
 }
 
-/// Makes one inode, and opens that.
+/// Makes one inode, and opens it.
 fn make_in(parent: BorrowedFd<'_>, name: &CStr, make: Make<'_>) -> Result<OwnedFd, Failure> {
     let directory = match make {
         Make::Directory => true,
@@ -193,14 +195,14 @@ fn make_in(parent: BorrowedFd<'_>, name: &CStr, make: Make<'_>) -> Result<OwnedF
     openat(parent, name, flags, mode).map_err(Call::Open.failed())
 }
 
-/// Walks the path part by part, following the image's links within the root, dangling ones too, and
-/// makes each part that is missing. Each part is resolved from the root once more, so that whoever
-/// exchanges directories meanwhile can only make us work elsewhere within the root.
+/// Walks the path by components, follows the image's links within the root, even dangling ones, and
+/// makes each component that is missing. Each is resolved from the root again, so that a process
+/// that exchanges directories meanwhile can only make this one work elsewhere in the root.
 fn walk(root: BorrowedFd<'_>, path: &CStr, make: Make<'_>) -> Result<OwnedFd, Failure> {
     let mut done = StackPath::new();
     let mut rest = StackPath::new();
     rest.push(path.to_bytes())?;
-    // Each link and each lost race costs one.
+    // Each link, and each component that another process made first, takes one.
     let mut tries = LINKS;
     loop {
         let (part, more) = rest.take_first();
@@ -224,7 +226,7 @@ fn walk(root: BorrowedFd<'_>, path: &CStr, make: Make<'_>) -> Result<OwnedFd, Fa
                 match make_last(root, &done, make) {
                     Ok(made) if !more => return Ok(made),
                     Ok(_) => continue,
-                    // Somebody was faster: look at what it is.
+                    // Another process made it first: resolve it again.
                     Err(Cause::Call(_, Errno::EEXIST)) if tries > 0 => {
                         tries -= 1;
                         done.pop();
@@ -248,7 +250,7 @@ fn walk(root: BorrowedFd<'_>, path: &CStr, make: Make<'_>) -> Result<OwnedFd, Fa
     }
 }
 
-/// Puts what a link says before the rest of the path.
+/// Puts the target of a link before the rest of the path.
 fn follow(link: BorrowedFd<'_>, done: &mut StackPath, rest: &mut StackPath) -> Result<(), Failure> {
     let mut text = [0; LENGTH];
     let length = read_link(link, &mut text).map_err(Call::Readlink.failed())?;
@@ -268,7 +270,7 @@ fn make_last(root: BorrowedFd<'_>, done: &StackPath, make: Make<'_>) -> Result<O
     make_in(parent.map_err(Call::Openat2.failed())?.as_fd(), name, make)
 }
 
-/// The path of the directory, and the last name.
+/// Splits a path into its directory and its last name.
 fn split(path: &CStr) -> Result<(StackPath, &CStr), Failure> {
     let bytes = path.to_bytes_with_nul();
     let at = bytes
@@ -291,7 +293,7 @@ fn split(path: &CStr) -> Result<(StackPath, &CStr), Failure> {
     Ok((above, name))
 }
 
-/// A path on the stack, each part with a `/` before it; the empty path is the root.
+/// A path on the stack, each component after a `/`; the empty path is the root.
 struct StackPath {
     bytes: [u8; LENGTH],
     length: usize,
@@ -309,7 +311,7 @@ impl StackPath {
         self.bytes.get(..self.length).unwrap_or_default()
     }
 
-    /// With the final NUL, which is always there: `push` leaves room.
+    /// The path with a terminating NUL, for which `push` leaves room.
     fn text(&self) -> Result<&CStr, Failure> {
         if self.length == 0 {
             return Ok(c"/");
@@ -349,13 +351,13 @@ impl StackPath {
         self.end_at(0);
     }
 
-    /// Drops the last part.
+    /// Removes the last component.
     fn pop(&mut self) {
         let at = self.bytes().iter().rposition(|byte| *byte == b'/');
         self.end_at(at.unwrap_or(0));
     }
 
-    /// Takes the first part off; whether anything is left after it.
+    /// Takes off the first component. Also returns whether anything is left.
     fn take_first(&mut self) -> (StackPath, bool) {
         let mut part = Self::new();
         let bytes = self.bytes();

@@ -1,16 +1,16 @@
-//! Which file of an image a walk is at, for the sentence where that fails.
+//! The path of the file that a walk is at, for the message of a failure.
 
 use std::ffi::CStr;
 
-/// A path without a place for more than a few hundred bytes: what does not fit is left out before
-/// the last name.
+/// A path in a buffer of a few hundred bytes. Names that do not fit are left out before the last
+/// one.
 #[derive(Debug)]
 pub(super) struct Trail {
     bytes: [u8; SIZE],
     length: usize,
-    /// How many names were left out.
+    /// The number of names left out.
     hidden: usize,
-    /// Where each walk came to its end is not reported unless it failed.
+    /// Whether the walk failed. Otherwise no path is reported.
     failed: bool,
 }
 
@@ -26,11 +26,11 @@ impl Trail {
         }
     }
 
-    /// Goes down.
+    /// Enters a directory or file of this name.
     pub(super) fn push(&mut self, name: &CStr) {
         let name = name.to_bytes();
         let end = self.length + name.len() + 1;
-        // A last name and dots always find room behind.
+        // There is always room for dots and a last name after this.
         let room = self.hidden == 0 && end <= SIZE - LAST;
         let place = self.bytes.get_mut(self.length..end).filter(|_| room);
         let Some((slash, place)) = place.and_then(<[u8]>::split_last_mut) else {
@@ -42,7 +42,7 @@ impl Trail {
         self.length = end;
     }
 
-    /// Goes up again.
+    /// Returns to the directory above.
     pub(super) fn pop(&mut self) {
         if self.hidden > 0 {
             self.hidden -= 1;
@@ -56,7 +56,7 @@ impl Trail {
         self.length = slash.map_or(0, |slash| slash + 1);
     }
 
-    /// Remembers the file that the walk failed at, once.
+    /// Records that the walk failed here; only the first time counts.
     pub(super) fn fail_at(&mut self, name: &CStr) {
         if self.failed {
             return;
@@ -76,7 +76,7 @@ impl Trail {
         }
     }
 
-    /// The file that the walk failed at; empty where none did.
+    /// The path at which the walk failed; empty if it did not.
     pub(super) fn text(&self) -> &[u8] {
         match self.failed {
             true => self.bytes.get(..self.length).unwrap_or_default(),
@@ -85,7 +85,7 @@ impl Trail {
     }
 }
 
-/// NAME_MAX, and dots before it.
+/// NAME_MAX, and the dots before the name, in bytes.
 const LAST: usize = 260;
 
 #[cfg(test)]

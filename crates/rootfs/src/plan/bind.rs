@@ -1,4 +1,4 @@
-//! Binds: their source, their flags, their id map.
+//! Plans bind mounts: source, flags, id map.
 
 use super::planner::{Planner, c_string};
 use super::propagation;
@@ -15,7 +15,7 @@ pub(super) fn plan(
     (path, depth): (&Path, Depth),
 ) -> Result<Step, Error> {
     let (mount, options) = (entry.mount, &entry.mount.options);
-    // Over a link there is nothing left to follow when the target is looked up again.
+    // A copied link replaces the destination itself, so that is not followed.
     let lookup = match options.dest_nofollow || options.src_nofollow {
         true => Lookup::NoFollow,
         false => Lookup::Follow,
@@ -58,7 +58,8 @@ pub(super) fn plan(
     }))
 }
 
-/// The propagation and the flags of a bind, in as few calls as their depths allow.
+/// The propagation and flags of a bind mount, in as few mount_setattr(2) calls as their depths
+/// allow.
 fn bind_changes(planner: &Planner, mount: &Mount, depth: Depth) -> Vec<Change> {
     let options = &mount.options;
     let mut changes: Vec<Change> = if options.propagation.is_empty() {
@@ -85,8 +86,8 @@ fn bind_changes(planner: &Planner, mount: &Mount, depth: Depth) -> Vec<Change> {
     merge(changes)
 }
 
-/// What a bind loses of its source as soon as its options name one flag of the mount, unless they
-/// name these too, or the kernel has locked them.
+/// The flags of the source that a bind mount clears if its options name any flag. They stay if the
+/// options name them, or if the kernel has locked them.
 fn restrictions() -> u64 {
     let flags = mount_attribute::FLAGS.iter();
     flags.fold(0, |bits, (attribute, ..)| bits | attribute) & !mount_attribute::NODIRATIME
@@ -108,7 +109,7 @@ pub(super) fn attributes(change: AttributeChange, changes: &mut Vec<Change>, rec
     }
 }
 
-/// Neighbours of one depth become one call where neither overrides the other.
+/// Merges consecutive changes of the same depth if neither overrides the other.
 pub(super) fn merge(changes: Vec<Change>) -> Vec<Change> {
     let mut merged: Vec<Change> = Vec::new();
     for change in changes {

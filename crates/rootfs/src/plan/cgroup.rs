@@ -1,4 +1,4 @@
-//! Mounts of `type: cgroup`: the whole set of hierarchies under one destination.
+//! Plans mounts of `type: cgroup`: all hierarchies under one destination.
 
 use super::fresh::{context_type, label, text_of_fresh};
 use super::planner::{Planner, c_string};
@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 pub(super) fn plan(planner: &mut Planner, entry: &Entry) -> Result<Step, Error> {
     match planner.host.cgroups.mode {
         CgroupMode::V2 => unified(planner, entry),
-        // On the others a v2 mount is requested by its own name only.
+        // With v1 hierarchies, the v2 mount is only made for `type: cgroup2`.
         _ if entry.mount.fs_type() == Some(c"cgroup2") => unified(planner, entry),
         CgroupMode::V1 | CgroupMode::Hybrid => hierarchies(planner, entry),
         CgroupMode::None => Err(Error::NoCgroups {
@@ -27,9 +27,10 @@ fn has_namespace(planner: &Planner) -> bool {
     planner.config.linux.namespaces.cgroup != Namespace::Inherit
 }
 
-/// The v2 tree. A user namespace without a cgroup namespace of its own may not mount it: then the
-/// host's tree is bound, which is what a fresh mount would show and where the paths of
-/// `/proc/self/cgroup` lead; read-only as configured, in every mount below (CVE-2023-25809).
+/// The v2 mount. The kernel refuses a new one in a user namespace without a cgroup namespace of its
+/// own. Then the host's is bound, which shows the same and to which the paths of
+/// `/proc/self/cgroup` refer. If read-only is configured, all mounts below become read-only too
+/// (CVE-2023-25809).
 fn unified(planner: &mut Planner, entry: &Entry) -> Result<Step, Error> {
     let mount = entry.mount;
     let target = target::plan(planner, entry, target::lookup(mount))?;
@@ -125,9 +126,9 @@ fn hierarchies(planner: &mut Planner, entry: &Entry) -> Result<Step, Error> {
     }))
 }
 
-/// With a cgroup namespace a fresh mount shows just the container's part; without one it would show
-/// the whole host, so that the cgroup is bound in which init will be: the container's own, or the
-/// runtime's where none is made, or may be made.
+/// With a cgroup namespace, a new mount shows only the container's part. Without one it would show
+/// the whole hierarchy of the host, so the cgroup that init will be in is bound: the container's
+/// own, or the runtime's if the container has none.
 fn fill(planner: &mut Planner, hierarchy: &Hierarchy, set: u64, at: &str) -> CgroupFill {
     let own = planner.context.cgroup_directories.iter();
     let own = own
@@ -163,14 +164,14 @@ fn fill(planner: &mut Planner, hierarchy: &Hierarchy, set: u64, at: &str) -> Cgr
     }
 }
 
-/// The cgroup of the runtime, in which a container stays that has none of its own; the top of the
-/// mount where that does not reach it.
+/// The runtime's cgroup, in which a container stays that has none of its own; the top of the mount
+/// if the runtime's cgroup is outside of it.
 fn inherited(mount: &Path, root: &Path, own: &Path) -> PathBuf {
     let below = own.strip_prefix(root).unwrap_or(Path::new(""));
     mount.join(below)
 }
 
-/// The v2 mount beside v1 hierarchies.
+/// The v2 mount of a hybrid host, next to the v1 hierarchies.
 fn side_tree(planner: &mut Planner, set: u64, at: &str) -> Option<CgroupEntry> {
     let tree = planner.host.cgroups.unified.clone()?;
     let name = tree.mount.file_name()?;
@@ -191,7 +192,7 @@ fn side_tree(planner: &mut Planner, set: u64, at: &str) -> Option<CgroupEntry> {
     Some(CgroupEntry { name, fill })
 }
 
-/// The second path counts where nothing is at the first when the sources are opened.
+/// A source with a second path, which is used if the first does not exist when it is opened.
 fn source(
     planner: &mut Planner,
     (path, alternative): (&Path, Option<&Path>),

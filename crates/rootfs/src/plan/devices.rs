@@ -1,4 +1,4 @@
-//! Devices and links in /dev: config-linux.md § Devices, § Default Devices.
+//! Plans devices and links in /dev: config-linux.md § Devices, § Default Devices.
 
 use super::planner::{Planner, c_string};
 use super::steps::{Change, Device, HowMade, Link, LinkRule, Node, Source, SourceCheck, Step};
@@ -17,7 +17,8 @@ const DEFAULT: [(&str, u32, u32); 6] = [
     ("/dev/tty", 5, 0),
 ];
 
-/// runtime-linux.md § Dev symbolic links: made where procfs is mounted. `core` is an old custom.
+/// runtime-linux.md § Dev symbolic links, made if procfs is mounted. `core` is not in the
+/// specification, but other runtimes make it.
 const LINKS: [Link; 5] = [
     link(c"fd", c"/proc/self/fd", LinkRule::Keep),
     link(c"stdin", c"/proc/self/fd/0", LinkRule::Keep),
@@ -45,7 +46,7 @@ pub(super) fn plan(planner: &mut Planner) {
     planner.plan.steps.extend(links.map(Step::Link));
 }
 
-/// What will be put into the root by the steps of this module.
+/// The devices and links that are made in the root.
 pub(super) fn places(planner: &Planner) -> Vec<PathBuf> {
     if !are_made(planner) {
         return Vec::new();
@@ -56,8 +57,8 @@ pub(super) fn places(planner: &Planner) -> Vec<PathBuf> {
         .collect()
 }
 
-/// The host's /dev as the container's is complete, and must not be written to; nor must the host's
-/// own root.
+/// Whether devices are made at all: not in the host's /dev, if that is the container's, and not in
+/// the host's own root.
 fn are_made(planner: &Planner) -> bool {
     let bound = |mount: &Mount| {
         let is_bind = matches!(
@@ -74,7 +75,7 @@ fn are_made(planner: &Planner) -> bool {
     own_root && !planner.config.mounts.iter().any(bound)
 }
 
-/// The default devices that the config does not define itself, then those of the config.
+/// The default devices that the config does not define itself, followed by those of the config.
 fn devices(planner: &Planner) -> Vec<(String, Requested)> {
     let requested = &planner.config.linux.devices;
     let mut devices: Vec<(String, Requested)> = DEFAULT
@@ -102,7 +103,7 @@ fn devices(planner: &Planner) -> Vec<(String, Requested)> {
         })
         .collect();
     let own = requested.iter().enumerate();
-    // The link to the container's own devpts takes the place of /dev/ptmx.
+    // /dev/ptmx is a link to the container's own devpts.
     let own = own.filter(|(_, device)| device.path != Path::new("/dev/ptmx"));
     devices.extend(own.map(|(index, device)| {
         (

@@ -1,4 +1,4 @@
-//! What a step does, and what its failure means, in words.
+//! Describes steps, and explains their failures.
 
 use super::propagation;
 use super::steps::{Bind, Fresh, HowMade, Plan, Step};
@@ -9,7 +9,7 @@ use nix::errno::Errno;
 coracle_text::checks! {
     NotOrdinary = "must be mounted on ordinary directory, not a link or a file",
     InProc = "cannot be mounted because it is inside /proc",
-    /// The destination is not written as `/`.
+    /// The destination resolves to the root but is not written as `/`.
     IsRoot = "a link of the image leads to the root: only / itself may be meant",
     Swapped = "the path leads elsewhere than a moment before",
     LongPath = "the path is longer than 4095 bytes",
@@ -32,8 +32,8 @@ coracle_text::checks! {
 }
 
 impl Plan {
-    /// What the step does: `mount proc on /proc (nosuid,nodev,noexec)`; empty for no step of this
-    /// plan.
+    /// What the step does: `mount proc on /proc (nosuid,nodev,noexec)`. Empty for a number that is
+    /// no step of this plan.
     #[must_use]
     pub fn describe(&self, step: u32) -> String {
         let step = usize::try_from(step)
@@ -80,7 +80,7 @@ impl Plan {
         }
     }
 
-    /// The failure as one line: what was attempted, why it failed, and what helps where we know.
+    /// The failure as one line: what was attempted, why it failed, and what helps if that is known.
     #[must_use]
     pub fn explain(&self, fault: &Fault) -> String {
         let what = self.describe(fault.step);
@@ -135,7 +135,7 @@ impl Plan {
                 "cannot clear locked flags: the source belongs to a more privileged namespace"
             }
             (Step::Remount(_), Call::MountSetattr, Errno::EINVAL) => "nothing is mounted there",
-            // The kernel says EINVAL since Linux 5.2, engines look for the words of ENOTDIR.
+            // Linux returns EINVAL since 5.2, but engines match the text of ENOTDIR.
             (Step::Bind(_), Call::MoveMount, Errno::ENOTDIR | Errno::EINVAL) => {
                 "not a directory: are you trying to mount a directory onto a file (or vice-versa)?"
             }
@@ -179,7 +179,7 @@ impl Plan {
     }
 }
 
-/// Why a user namespace was refused a fresh file system.
+/// Why the kernel refuses a new instance of a filesystem in a user namespace.
 fn refused(fs_type: &[u8]) -> &'static str {
     match fs_type {
         b"proc" => {

@@ -1,4 +1,4 @@
-//! New instances of file systems: their options, and what stands in where one is refused.
+//! Plans new instances of filesystems: their options, and a fallback if the kernel refuses one.
 
 use super::planner::{Planner, c_string};
 use super::steps::{Change, Fallback, Fresh, Long, Lookup, MODE_PREFIX, Source, SourceCheck, Step};
@@ -11,16 +11,16 @@ use std::ffi::{CStr, CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-/// fsconfig(2) takes strings of less than 256 bytes; the layers of an overlay may need more.
+/// fsconfig(2) takes strings of less than 256 bytes. The layers of an overlay may need more.
 const LONGEST_VALUE: usize = 255;
 
-/// mount(2) takes a page, with the final NUL.
+/// mount(2) takes one page, including the terminating NUL.
 const LONGEST_DATA: usize = 4095;
 
-/// SELinux's mount options: selinux(8), mount(8).
+/// Mount options for SELinux labels: mount(8).
 const CONTEXTS: [&CStr; 4] = [c"context", c"fscontext", c"defcontext", c"rootcontext"];
 
-/// File systems without a device behind: `ro` is a matter of the mount alone.
+/// Filesystems without a block device, for which `ro` only sets a flag of the mount.
 const PSEUDO: [&CStr; 12] = [
     c"proc",
     c"sysfs",
@@ -57,14 +57,14 @@ pub(super) fn plan(
     changes.extend(bind::id_map(planner, entry));
     let mut keep = target::kept(planner, mount);
     if set & mount_attribute::RDONLY != 0 && is_filled(planner, entry, fs_type) {
-        // Read-only from the start it could not be filled: the last phase makes it so.
+        // The last phase makes it read-only, since it is still to be filled.
         set &= !mount_attribute::RDONLY;
         let kept = *keep.get_or_insert_with(|| planner.keep());
         planner
             .read_only_mounts
             .push((kept, mount.destination.path().display().to_string()));
     }
-    let fallback = stand_in(planner, fs_type)
+    let fallback = fallback(planner, fs_type)
         .map(|(path, check)| Fallback::Bind(fallback_source(planner, mount, (path, check), at)));
     let parameters = parameters(planner, mount, (fs_type, source))?;
     let mode_of_target = fs_type == c"tmpfs" && !has_key(mount, c"mode");
@@ -106,7 +106,7 @@ fn long(
     for (key, value) in parameters {
         match (key.to_bytes(), value) {
             (b"source", Some(value)) => source = value.clone(),
-            // A flag of mount(2).
+            // Set by a flag of mount(2).
             (b"ro", None) => {}
             _ => add_data(&mut data, key, value.as_deref()),
         }
@@ -118,7 +118,7 @@ fn long(
     }))
 }
 
-/// Adds an option as mount(2) wants it: SELinux takes a label with commas in quotes.
+/// Adds an option in mount(2)'s format. A label with commas must be quoted for SELinux.
 pub(super) fn add_data(data: &mut Vec<u8>, key: &CStr, value: Option<&CStr>) {
     data.extend_from_slice(if data.is_empty() { b"" } else { b"," });
     data.extend_from_slice(key.to_bytes());
@@ -132,7 +132,7 @@ pub(super) fn add_data(data: &mut Vec<u8>, key: &CStr, value: Option<&CStr>) {
     data.extend_from_slice(&[b"=", quote, value, quote].concat());
 }
 
-/// The options as one string for mount(2), which would cut a longer one without a word.
+/// The options as one string for mount(2), which would silently cut a longer one.
 pub(super) fn mount_data(data: &[u8], at: &str) -> Result<CString, Error> {
     if data.len() > LONGEST_DATA {
         return Err(Error::LongData { at: at.to_owned() });
@@ -140,7 +140,7 @@ pub(super) fn mount_data(data: &[u8], at: &str) -> Result<CString, Error> {
     Ok(c_string(OsStr::from_bytes(data)))
 }
 
-/// The attributes as mount(2) has them.
+/// The attributes as flags of mount(2).
 fn mount_flags(set: u64) -> u64 {
     let access_time = match set & mount_attribute::ATIME_MASK {
         mount_attribute::NOATIME => libc::MS_NOATIME,
@@ -169,7 +169,7 @@ fn has_key(mount: &Mount, wanted: &CStr) -> bool {
         .any(|(key, _)| key.as_c_str() == wanted)
 }
 
-/// Something is put below the destination later on.
+/// Whether something is mounted or made below the destination later.
 fn is_filled(planner: &Planner, entry: &Entry, fs_type: &CStr) -> bool {
     let destination = entry.mount.destination.path();
     let below = |path: &Path| path != destination && path.starts_with(destination);
@@ -178,7 +178,7 @@ fn is_filled(planner: &Planner, entry: &Entry, fs_type: &CStr) -> bool {
         && (later.any(below) || devices::places(planner).iter().any(|path| below(path)))
 }
 
-/// What fsconfig(2) gets, in order: the source, then the options of the file system.
+/// The parameters for fsconfig(2), in order: the source, then the filesystem's options.
 fn parameters(
     planner: &Planner,
     mount: &Mount,
@@ -189,7 +189,8 @@ fn parameters(
         parameters.push((c"source".to_owned(), Some(source.to_owned())));
     }
     for flag in &mount.options.superblock {
-        // fsconfig(2) has no word for these two, and mount(2) gave them no effect here.
+        // fsconfig(2) has no such parameters, and with mount(2) they have no effect on these
+        // filesystems.
         if !matches!(flag.to_bytes(), b"silent" | b"loud" | b"iversion") {
             parameters.push(((*flag).to_owned(), None));
         }
@@ -214,7 +215,7 @@ pub(super) fn label(planner: &Planner) -> Option<CString> {
     label.filter(|_| *planner.host.selinux)
 }
 
-/// podman may ask for another of SELinux's four mount options.
+/// The mount option for the SELinux label; podman's annotation may choose another one.
 pub(super) fn context_type(planner: &Planner) -> Result<CString, Error> {
     match planner
         .config
@@ -233,11 +234,12 @@ pub(super) fn context_type(planner: &Planner) -> Result<CString, Error> {
     }
 }
 
-/// What of the host stands in where a user namespace is refused a new instance. The kernel wants
-/// the network namespace of a sysfs, the ipc namespace of an mqueue and the pid namespace of a
-/// procfs to be the user namespace's own, and the host's sysfs and procfs to be without covers. An
-/// mqueue or a procfs of the host never stands in for one of another namespace.
-fn stand_in(planner: &Planner, fs_type: &CStr) -> Option<(&'static CStr, SourceCheck)> {
+/// The mount of the host that is bound if the kernel refuses a new instance in a user namespace. It
+/// permits a sysfs only if the network namespace belongs to that user namespace, an mqueue if the
+/// ipc namespace does, and a procfs if the pid namespace does; sysfs and procfs also only if the
+/// host's are not partly covered. The host's mqueue or procfs is used only if the container shares
+/// the host's namespace, whose contents they show.
+fn fallback(planner: &Planner, fs_type: &CStr) -> Option<(&'static CStr, SourceCheck)> {
     let namespaces = &planner.config.linux.namespaces;
     if !planner.plan.in_user_namespace {
         return None;
@@ -252,8 +254,8 @@ fn stand_in(planner: &Planner, fs_type: &CStr) -> Option<(&'static CStr, SourceC
     }
 }
 
-/// With the mounts below it, since a user namespace must not uncover them. All flags but access
-/// times, of which these file systems keep none.
+/// Bound with the mounts below, which a user namespace must not uncover. All flags but those of
+/// access times, which these filesystems do not have.
 fn fallback_source(
     planner: &mut Planner,
     mount: &Mount,

@@ -1,4 +1,4 @@
-//! `mounts`: config.md § Mounts, § Linux mount options.
+//! Plans `mounts`: config.md § Mounts, § Linux mount options.
 
 use super::planner::{Planner, c_string};
 use super::steps::{Remount, Step, Target};
@@ -34,7 +34,7 @@ pub(super) fn plan(planner: &mut Planner) -> Result<(), Error> {
             if planner.is_on_hosts_namespace() {
                 return Err(Error::RootOnHost { at: entry.at });
             }
-            // What was mounted before is under the new root.
+            // The earlier mounts are hidden by the new root.
             (planner.proc, planner.sys) = (None, None);
         }
     }
@@ -45,7 +45,8 @@ fn is_cgroup(fs_type: &CStr) -> bool {
     matches!(fs_type.to_bytes(), b"cgroup" | b"cgroup2")
 }
 
-/// Only what is still detached can be, and cgroups and sysfs have no owners to map.
+/// Whether the mount can be id-mapped: only a detached mount can, and cgroups and sysfs do not
+/// support it.
 fn can_be_id_mapped(mount: &Mount) -> bool {
     match &mount.kind {
         MountKind::Bind { .. } => true,
@@ -78,7 +79,7 @@ fn remount(entry: &Entry) -> Result<Step, Error> {
             path: c_string(destination),
             base: None,
             lookup: target::lookup(entry.mount),
-            guarded: false,
+            outside_procfs: false,
         },
         changes: bind::merge(changes),
         data,

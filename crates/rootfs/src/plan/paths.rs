@@ -1,4 +1,4 @@
-//! `linux.maskedPaths`, `linux.readonlyPaths`, `root.readonly`: what the last phase covers.
+//! Plans the last phase: `linux.maskedPaths`, `linux.readonlyPaths` and `root.readonly`.
 
 use super::planner::{Planner, c_string};
 use super::propagation;
@@ -30,7 +30,8 @@ pub(super) fn plan(planner: &mut Planner) {
     }
 }
 
-/// What files are masked with: the host's own null device, never the image's (CVE-2025-31133).
+/// The source that masks files: the host's null device, since the image could have another file at
+/// /dev/null (CVE-2025-31133).
 fn null_device(planner: &mut Planner) -> usize {
     let node = Node {
         kind: DeviceKind::Char,
@@ -39,7 +40,7 @@ fn null_device(planner: &mut Planner) -> usize {
     };
     let source = Source {
         check: SourceCheck::Node(node),
-        // A clone of a shared mount would let what happens on it travel to the host.
+        // A clone of a shared mount is shared as well: mounts on it would propagate to the host.
         changes: vec![Change {
             propagation: libc::MS_PRIVATE,
             ..Change::default()

@@ -1,9 +1,9 @@
-//! Mount propagation: mount_namespaces(7), config-linux.md § Rootfs Mount Propagation.
+//! Plans mount propagation: mount_namespaces(7), config-linux.md § Rootfs Mount Propagation.
 
 use super::steps::Change;
 use coracle_bundle::{Propagation, PropagationKind};
 
-/// The mount_setattr(2) for one propagation option.
+/// The change for one propagation option.
 pub(super) fn change(propagation: Propagation) -> Change {
     let bit = match propagation.kind {
         PropagationKind::Private => libc::MS_PRIVATE,
@@ -18,8 +18,9 @@ pub(super) fn change(propagation: Propagation) -> Change {
     }
 }
 
-/// What a new mount namespace becomes before the first mount in it: never a peer of the host's, so
-/// that nothing that is attached travels out; a slave unless the config wants it private.
+/// The propagation of all mounts of a new mount namespace, before the first mount in it. A
+/// namespace that stayed a peer of the host's would propagate the container's mounts to the host,
+/// so it becomes a slave, or private if the config demands it.
 pub(super) fn of_namespace(wanted: Option<Propagation>) -> Change {
     let kind = match wanted.map(|wanted| wanted.kind) {
         Some(PropagationKind::Private) => PropagationKind::Private,
@@ -31,8 +32,8 @@ pub(super) fn of_namespace(wanted: Option<Propagation>) -> Change {
     })
 }
 
-/// The same for the detached clone of the root. On the host's own mount namespace it is private:
-/// there the container's mounts must not travel to the other namespaces.
+/// The propagation of the detached clone of the root. In the host's own mount namespace it is
+/// private, so that the container's mounts do not propagate to other namespaces.
 pub(super) fn of_root(wanted: Option<Propagation>, on_host: bool) -> Change {
     if on_host {
         return change(Propagation {
@@ -43,8 +44,8 @@ pub(super) fn of_root(wanted: Option<Propagation>, on_host: bool) -> Change {
     of_namespace(wanted)
 }
 
-/// `shared` and `unbindable` come after pivot_root(2), which refuses a shared root. A slave that is
-/// made shared stays a slave of the host's mount too, so the root leaves that group first.
+/// `shared` and `unbindable` are set after pivot_root(2), which refuses a shared root. A slave that
+/// is made shared stays a slave of the host's mount as well, so the root is made private before.
 pub(super) fn after_pivot(wanted: Option<Propagation>) -> Vec<Change> {
     let alone = Change {
         propagation: libc::MS_PRIVATE,
@@ -57,8 +58,8 @@ pub(super) fn after_pivot(wanted: Option<Propagation>) -> Vec<Change> {
     }
 }
 
-/// Binds without a propagation option of their own: rprivate, or what the root is to be. Not
-/// unbindable: a path in them could not be made read-only.
+/// The propagation of a bind mount without such an option: that of the root, or rprivate. It is
+/// never unbindable, since no path in it could be made read-only by a bind then.
 pub(super) fn of_bind(root: Option<Propagation>) -> Propagation {
     root.filter(|root| root.kind != PropagationKind::Unbindable)
         .unwrap_or(Propagation {

@@ -1,4 +1,4 @@
-//! The root: what is bound as it before the mounts, and how it becomes `/` after them.
+//! Plans how the root is bound before the mounts, and how it becomes `/` after them.
 
 use super::context::ChangeRoot;
 use super::planner::{Planner, c_string};
@@ -12,7 +12,7 @@ pub(super) fn plan(planner: &mut Planner) -> Result<(), Error> {
     let path_c = c_string(&path);
     let on_host = planner.is_on_hosts_namespace();
     if path == Path::new("/") {
-        // Only where nothing of the host's own root would be changed.
+        // Allowed only if the host's root is not changed.
         if !planner.config.mounts.is_empty() || planner.config.root.readonly {
             return Err(Error::HostRootChanged);
         }

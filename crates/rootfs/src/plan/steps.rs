@@ -1,10 +1,10 @@
-//! What a plan is made of, as data: the steps in their order, and the sources that they attach.
+//! The plan as data: the steps in order, and the sources that they attach.
 
 use coracle_bundle::{DeviceKind, MountIds, Namespace};
 use std::ffi::{CStr, CString};
 use std::path::{Path, PathBuf};
 
-/// The ordered steps from an image directory to a container's root.
+/// The steps that make a container's root of an image directory, in order.
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub(crate) root: Option<Root>,
@@ -12,14 +12,14 @@ pub struct Plan {
     pub(crate) id_maps: Vec<IdMap>,
     pub(crate) steps: Vec<Step>,
     pub(crate) ends: Ends,
-    /// How many descriptors of mounts are kept from one step for a later one.
+    /// The number of mounts that are kept for later steps.
     pub(crate) kept: usize,
-    /// Index of the source that masks files, if any path is masked.
+    /// The index of the source that masks files, if any path is masked.
     pub(crate) null_device: Option<usize>,
     pub(crate) source_by: SourceBy,
-    /// Where the mounts are seen.
+    /// The mount namespace that the mounts are made in.
     pub(crate) mount_namespace: Namespace,
-    /// The container's ids are not the host's.
+    /// Whether the container has a user namespace, so that its ids are mapped.
     pub(crate) in_user_namespace: bool,
 }
 
@@ -41,7 +41,7 @@ impl Plan {
         }
     }
 
-    /// How many steps there are; faults name one of them.
+    /// The number of steps. A fault names one of them.
     #[must_use]
     pub fn steps(&self) -> u32 {
         u32::try_from(self.steps.len()).unwrap_or(u32::MAX)
@@ -56,9 +56,8 @@ impl Plan {
         [0..mounts, mounts..pivot, pivot..self.steps()]
     }
 
-    /// The mount that a container without a mount namespace leaves on the host: to be unmounted
-    /// (`umount2(path, MNT_DETACH)`, with all that is mounted below it) when the container is
-    /// deleted.
+    /// The mount point on the host of a container without a mount namespace. It must be unmounted
+    /// by `umount2(path, MNT_DETACH)`, with everything below it, when the container is deleted.
     #[must_use]
     pub fn host_mount(&self) -> Option<&Path> {
         let root = self.root.as_ref()?;
@@ -72,18 +71,19 @@ impl Plan {
         self.root.is_some() && self.sources.iter().any(|source| self.is_provided(source))
     }
 
-    /// A child of the runtime sends it to init.
+    /// Whether a child of the runtime sends the source to init.
     pub(crate) fn is_provided(&self, source: &Source) -> bool {
         source.inside.is_none() && (self.source_by == SourceBy::Child || source.on_host)
     }
 
-    /// Init's mount namespace is a copy of the runtime's: nobody looks for the root on its path
-    /// until all is mounted.
+    /// Whether the root is hidden while mounts are made: in a new mount namespace, where no other
+    /// process needs it on its path.
     pub(crate) fn has_own_namespace(&self) -> bool {
         self.mount_namespace == Namespace::New
     }
 
-    /// Full procfs and sysfs mounts outside the root stay reachable, and have to be covered.
+    /// Whether procfs and sysfs mounts outside the root stay reachable after the change of the
+    /// root, and have to be covered.
     pub(crate) fn leaves_outside(&self) -> bool {
         self.steps.iter().any(|step| matches!(step, Step::Move))
     }
@@ -97,7 +97,7 @@ impl Plan {
     }
 }
 
-/// Where each phase of the steps ends (an index into the steps).
+/// The end of each phase, as an index into the steps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Ends {
     pub(crate) mounts: usize,
@@ -109,24 +109,24 @@ pub(crate) struct Ends {
 pub(crate) struct Root {
     pub(crate) path: PathBuf,
     pub(crate) path_c: CString,
-    /// Index of the detached clone; `None` when the host's own `/` is used as it is.
+    /// The index of its source; `None` if the host's own `/` is used.
     pub(crate) source: Option<usize>,
-    /// The number of its step.
+    /// Its step.
     pub(crate) step: u32,
 }
 
-/// Who finds the sources on the host.
+/// The process that opens sources on the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SourceBy {
-    /// Init, each at its turn, in its copy of the mount namespace, where no path leads to what it
-    /// mounts until all is mounted.
+    /// Init, each at its step, in its copy of the mount namespace, in which the root is hidden
+    /// until everything is mounted.
     Init,
-    /// A child of the runtime in init's copy of the mount namespace, which belongs to another user
-    /// namespace: mapped root may be unable to walk to a source.
+    /// A child of the runtime, in init's mount namespace: in a user namespace, init may lack the
+    /// permission to reach a source.
     Child,
 }
 
-/// A tree on the host that some step attaches.
+/// A directory or file of the host that a step attaches.
 #[derive(Clone, Debug)]
 pub(crate) struct Source {
     /// The property, for messages: `config.json: mounts[3].source`.
@@ -136,23 +136,23 @@ pub(crate) struct Source {
     pub(crate) path: CString,
     pub(crate) recursive: bool,
     pub(crate) no_follow: bool,
-    /// A symbolic link is not followed but made again (`copy-symlink`).
+    /// Whether a symbolic link is copied and not followed (`copy-symlink`).
     pub(crate) copy_link: bool,
-    /// The path below the root of a source that lies in it: found at its turn within the root,
-    /// through the mounts that were made.
+    /// The path below the root, of a source that is in the root. It is resolved in the root at its
+    /// step, through the mounts made by then.
     pub(crate) inside: Option<CString>,
-    /// It is cloned in the runtime's own mount namespace, whose peer it shall be or which init has
-    /// no copy of.
+    /// Whether it is cloned in the runtime's mount namespace: to be a peer of the host's mount, or
+    /// since init's namespace is not a copy of that.
     pub(crate) on_host: bool,
-    /// The path is the config's: no magic link of procfs is followed on it, which could lead into
-    /// our own descriptors.
+    /// Whether the path comes from the config. No magic link of procfs is followed on it, since
+    /// that could lead to the runtime's descriptors.
     pub(crate) by_config: bool,
-    /// Applied on the detached clone, in order.
+    /// The changes to the detached clone, in order.
     pub(crate) changes: Vec<Change>,
     pub(crate) check: SourceCheck,
-    /// Where to look when the first path is missing or another inode.
+    /// The path to use if the first one does not exist or fails the check.
     pub(crate) alternative: Option<CString>,
-    /// Not needed as a rule, and missing is no error: the step then says what that means.
+    /// Whether it may be missing: the step decides what to do then.
     pub(crate) optional: bool,
 }
 
@@ -183,7 +183,7 @@ pub(crate) enum SourceCheck {
     Root,
     /// The root of a real procfs.
     Procfs,
-    /// The root of the procfs that shows the pid namespace of whoever looks.
+    /// The root of a procfs of this process's pid namespace.
     OwnProcfs,
     /// POSIX message queues.
     Queues,
@@ -195,7 +195,7 @@ pub(crate) enum SourceCheck {
 pub(crate) struct Change {
     pub(crate) set: u64,
     pub(crate) clear: u64,
-    /// Cleared as well, unless the kernel has locked one of them.
+    /// Flags to clear as well, unless the kernel has locked one of them.
     pub(crate) clear_unlocked: u64,
     /// `MS_PRIVATE` and so on, or zero.
     pub(crate) propagation: u64,
@@ -206,9 +206,9 @@ pub(crate) struct Change {
 /// The user namespace of id-mapped mounts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct IdMap {
-    /// The first mount that has it, for messages.
+    /// The first mount that uses it, for messages.
     pub(crate) at: String,
-    /// Lines are those of a throw-away namespace.
+    /// The mappings, or the path of a user namespace. For mappings a namespace is made.
     pub(crate) ids: MountIds,
 }
 
@@ -229,7 +229,7 @@ pub(crate) enum Step {
     Console,
     ReadOnlyPath(Covered),
     Mask(Covered),
-    /// A tmpfs that was filled becomes read-only: index of the kept mount and its destination.
+    /// Makes a tmpfs read-only once it is filled: the index of the kept mount, and its destination.
     ReadOnlyMount {
         kept: usize,
         destination: String,
@@ -237,24 +237,24 @@ pub(crate) enum Step {
     ReadOnlyRoot,
 }
 
-/// Where a step's mount goes.
+/// The destination of a step's mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Target {
-    /// Absolute, below the root or below the kept mount `base`.
+    /// The absolute path, below the root or below the kept mount `base`.
     pub(crate) path: CString,
     pub(crate) base: Option<usize>,
     pub(crate) lookup: Lookup,
-    /// Refuse what resolves into procfs: the text of the destination does not say where it leads.
-    pub(crate) guarded: bool,
+    /// Whether to refuse a destination that resolves into procfs, as one with links may.
+    pub(crate) outside_procfs: bool,
 }
 
-/// How the last part of a target's path is taken.
+/// How the last component of a target's path is resolved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lookup {
-    /// Links of the image are followed within the root.
+    /// Symbolic links are followed, within the root.
     Follow,
-    /// A real directory, no link as its last part: else what looks like /proc is none
-    /// (CVE-2019-19921, CVE-2023-27561).
+    /// It must be a directory and no link: otherwise /proc could be mounted elsewhere, and masked
+    /// paths would miss it (CVE-2019-19921, CVE-2023-27561).
     Directory,
     /// The inode itself, even a symbolic link.
     NoFollow,
@@ -269,7 +269,7 @@ pub(crate) struct Bind {
     pub(crate) keep: Option<usize>,
 }
 
-/// A new instance of a file system.
+/// A new instance of a filesystem.
 #[derive(Clone, Debug)]
 pub(crate) struct Fresh {
     /// `mount proc on /proc (nosuid)`
@@ -279,33 +279,34 @@ pub(crate) struct Fresh {
     pub(crate) parameters: Vec<(CString, Option<CString>)>,
     pub(crate) attributes: u64,
     pub(crate) changes: Vec<Change>,
-    /// tmpfs without `mode=`: the mode of the directory it covers.
+    /// Whether a tmpfs without `mode=` gets the mode of the directory that it covers.
     pub(crate) mode_of_target: bool,
-    /// What is in the directory that it covers is copied into it.
+    /// Whether the contents of the directory that it covers are copied into it.
     pub(crate) copy_up: bool,
     pub(crate) keep: Option<usize>,
-    /// What is bound when the kernel does not permit a fresh instance.
+    /// What to bind if the kernel refuses a new instance.
     pub(crate) fallback: Option<Fallback>,
-    /// mqueue takes its label as an attribute of its root, not as an option.
+    /// The label of an mqueue, which is set as an extended attribute of its root and not as an
+    /// option.
     pub(crate) label: Option<CString>,
-    /// The options as mount(2) takes them, where one is too long for fsconfig(2).
+    /// The options for mount(2), if one is too long for fsconfig(2).
     pub(crate) long: Option<Long>,
 }
 
-/// What stands in for a new instance that the kernel refuses.
+/// The fallback for a new instance that the kernel refuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fallback {
-    /// This source; where it is missing, the refusal stands.
+    /// Bind this source. If it is missing, report the refusal.
     Bind(usize),
-    /// This source; where it is missing, an empty directory.
+    /// Bind this source. If it is missing, mount an empty tmpfs.
     BindOrNothing(usize),
 }
 
-/// What the data begins with where the mode is that of the directory it covers, whose digits are
-/// put in.
+/// The beginning of the data if the mode is that of the covered directory; its digits are filled
+/// in.
 pub(crate) const MODE_PREFIX: &[u8] = b"mode=0000,";
 
-/// Arguments of mount(2), for options that fsconfig(2) does not take.
+/// The arguments of mount(2), for options that are too long for fsconfig(2).
 #[derive(Clone, Debug)]
 pub(crate) struct Long {
     pub(crate) source: CString,
@@ -313,20 +314,20 @@ pub(crate) struct Long {
     pub(crate) data: CString,
 }
 
-/// A tmpfs with one directory a hierarchy.
+/// A tmpfs with one directory for each cgroup hierarchy.
 #[derive(Clone, Debug)]
 pub(crate) struct Cgroup {
     /// `mount cgroup on /sys/fs/cgroup (ro)`
     pub(crate) text: String,
     pub(crate) target: Target,
-    /// Of the tmpfs.
+    /// The parameters of the tmpfs.
     pub(crate) parameters: Vec<(CString, CString)>,
-    /// Of the tmpfs, without read-only, which it becomes once it is filled.
+    /// The attributes of the tmpfs, without read-only, which is set once it is filled.
     pub(crate) attributes: u64,
     pub(crate) read_only: bool,
     pub(crate) propagation: Vec<Change>,
     pub(crate) entries: Vec<CgroupEntry>,
-    /// Names of merged controllers and the directory they lead to: `cpu` → `cpu,cpuacct`.
+    /// Links from the names of joined controllers to their directory: `cpu` to `cpu,cpuacct`.
     pub(crate) links: Vec<(CString, CString)>,
 }
 
@@ -339,36 +340,36 @@ pub(crate) struct CgroupEntry {
 
 #[derive(Clone, Debug)]
 pub(crate) enum CgroupFill {
-    /// A new mount, which shows the cgroup namespace's part.
+    /// A new mount, which shows the part of the cgroup namespace.
     Fresh {
         fs_type: CString,
         parameters: Vec<(CString, Option<CString>)>,
         attributes: u64,
-        /// Bound instead where the kernel does not permit a fresh one.
+        /// The source to bind if the kernel refuses a new mount.
         fallback: Option<usize>,
     },
-    /// The cgroup that init is in.
+    /// A bind mount of the cgroup that init is in.
     Bind { source: usize },
 }
 
-/// New flags for what is mounted already.
+/// New flags for an existing mount.
 #[derive(Clone, Debug)]
 pub(crate) struct Remount {
     /// `remount /dev (ro)`
     pub(crate) text: String,
     pub(crate) target: Target,
     pub(crate) changes: Vec<Change>,
-    /// `key=value,…` for the superblock; `None` leaves it alone.
+    /// `key=value,…` for the superblock, which is not changed if this is `None`.
     pub(crate) data: Option<CString>,
 }
 
-/// A node to make, or to bind from the host.
+/// A device node to make, or to bind from the host.
 #[derive(Clone, Debug)]
 pub(crate) struct Device {
-    /// The directory, absolute below the root.
+    /// The absolute path of the directory, below the root.
     pub(crate) directory: CString,
     pub(crate) name: CString,
-    /// The path on the host that has such a node.
+    /// The path of the node on the host.
     pub(crate) host_path: CString,
     pub(crate) node: Node,
     pub(crate) mode: u32,
@@ -386,9 +387,9 @@ pub(crate) struct Node {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum HowMade {
-    /// mknod(2); where that is not permitted, the host's node is bound. A fifo has none.
+    /// By mknod(2). If that is not permitted, the host's node is bound, except for a FIFO.
     Mknod { fallback: Option<usize> },
-    /// The host's node is bound: a user namespace may make no device, whatever it owns.
+    /// By a bind mount of the host's node: in a user namespace no device can be made.
     Bind { source: usize },
 }
 
@@ -401,23 +402,23 @@ pub(crate) struct Link {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LinkRule {
-    /// What is there already stays.
+    /// An existing file stays.
     Keep,
-    /// What is there already is replaced.
+    /// An existing file is replaced.
     Replace,
-    /// Only made if this file is there.
+    /// The link is only made if this file exists.
     IfThere(&'static CStr),
 }
 
 /// A path that is masked or made read-only.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Covered {
-    /// Absolute, below the root: what the container's processes will see.
+    /// The absolute path in the container.
     pub(crate) shown: CString,
-    /// Absolute, below the root or below the kept mount `base`.
+    /// The absolute path, below the root or below the kept mount `base`.
     pub(crate) path: CString,
-    /// The mount on /proc or /sys: what is reached through it is what the kernel shows there,
-    /// whatever became of the directory that it lies on.
+    /// The kept mount on /proc or /sys. Through it the kernel's files are reached, even if the
+    /// directory below it was exchanged.
     pub(crate) base: Option<usize>,
 }
 

@@ -1,4 +1,4 @@
-//! Where the steps' mounts go, and what of them is kept for later steps.
+//! Plans where mounts go, and which are kept for later steps.
 
 use super::planner::{Planner, c_string};
 use super::steps::{Lookup, Target};
@@ -11,7 +11,7 @@ pub(super) struct Entry<'a> {
     /// For messages: `config.json: mounts[3]`.
     pub(super) at: String,
     pub(super) mount: &'a Mount,
-    /// Those that are made after it.
+    /// The mounts that are made after it.
     pub(super) later: &'a [Mount],
 }
 
@@ -21,17 +21,19 @@ pub(super) fn plan(planner: &Planner, entry: &Entry, lookup: Lookup) -> Result<T
         path: c_string(destination.path()),
         base: None,
         lookup,
-        guarded: true,
+        outside_procfs: true,
     };
     Ok(match destination {
         Destination::Root | Destination::Path(_) => target,
-        // Only procfs itself gets here, which may cover an older procfs.
+        // The validation lets only a procfs have this destination. It may cover an older procfs, so
+        // it is not outside_procfs.
         Destination::Proc => Target {
             lookup: Lookup::Directory,
-            guarded: false,
+            outside_procfs: false,
             ..target
         },
-        // Reached through the mount that was made, so that no link of the image leads elsewhere.
+        // Reached through the procfs that was mounted, so that no link of the image can lead
+        // elsewhere.
         Destination::ProcFile(path) => Target {
             path: c_string(path.trim_start_matches("/proc")),
             base: Some(planner.proc.ok_or_else(|| Error::NoProcfs {
@@ -39,12 +41,12 @@ pub(super) fn plan(planner: &Planner, entry: &Entry, lookup: Lookup) -> Result<T
                 destination: path,
             })?),
             lookup: Lookup::NoFollow,
-            guarded: false,
+            outside_procfs: false,
         },
     })
 }
 
-/// How the destination is looked up where the kind of the mount does not decide.
+/// How the destination is looked up, unless the kind of the mount decides it.
 pub(super) fn lookup(mount: &Mount) -> Lookup {
     match mount.options.dest_nofollow {
         true => Lookup::NoFollow,
@@ -52,7 +54,7 @@ pub(super) fn lookup(mount: &Mount) -> Lookup {
     }
 }
 
-/// The mounts on /proc and /sys are kept: what is masked in them is reached through them.
+/// Keeps the mounts on /proc and /sys: masked paths in them are reached through them.
 pub(super) fn kept(planner: &mut Planner, mount: &Mount) -> Option<usize> {
     if mount.destination == Destination::Proc {
         planner.proc = Some(planner.keep());
@@ -65,8 +67,7 @@ pub(super) fn kept(planner: &mut Planner, mount: &Mount) -> Option<usize> {
     None
 }
 
-/// `(nosuid,nodev)` with a blank before it, without the words for binding; nothing when none is
-/// left.
+/// ` (nosuid,nodev)`, without the options for binding; empty if no other is left.
 pub(super) fn options(mount: &Mount) -> String {
     let words = mount.options.texts.iter().map(String::as_str);
     let words: Vec<_> = words
