@@ -130,7 +130,7 @@ pub enum Error {
 }
 
 /// Makes [`Error::System`] of an errno.
-pub(crate) fn system(attempted: &'static str) -> impl Fn(Errno) -> Error {
+pub(crate) fn system(attempted: &'static str) -> impl Fn(Errno) -> Error + Copy {
     move |errno| Error::System { attempted, errno }
 }
 

@@ -15,7 +15,7 @@ use nix::unistd::Uid;
 
 use crate::delete;
 use crate::descriptors;
-use crate::error::Error;
+use crate::error::{Error, system, with_path};
 use crate::identity::has_ended;
 use crate::inspect::allow;
 use crate::lock;
@@ -185,9 +185,8 @@ struct Facts {
 impl Facts {
     fn gather(id: &ContainerId, record: &Record, config: &Config) -> Result<Self, Error> {
         let gone = || Error::NotRunning { id: id.clone() };
-        let failed = |attempted| move |errno| Error::System { attempted, errno };
         let init = record.init.ok_or_else(gone)?;
-        let pidfd = init.open().map_err(failed("open init's pidfd"))?;
+        let pidfd = init.open().map_err(system("open init's pidfd"))?;
         let pidfd = pidfd.ok_or_else(gone)?;
         let joined = |namespace: &Namespace, name| match namespace {
             Namespace::Join { .. } => inode(init.pid, name),
@@ -195,11 +194,7 @@ impl Facts {
         };
         let kinds = &config.linux.namespaces;
         let read = |path: &str| {
-            read(path).map_err(|error| Error::Store {
-                call: "read",
-                path: path.into(),
-                errno: io_errno(&error),
-            })
+            read(path).map_err(|error| with_path("read", Path::new(path))(io_errno(&error)))
         };
         let facts = Self {
             init: init.pid,
@@ -219,7 +214,7 @@ impl Facts {
             config_file: config_file(config, Path::exists),
             descriptors: Descriptors(record.descriptors.clone()),
         };
-        match has_ended(pidfd.as_fd()).map_err(failed("look for init's end"))? {
+        match has_ended(pidfd.as_fd()).map_err(system("look for init's end"))? {
             true => Err(gone()),
             false => Ok(facts),
         }

@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use coracle_bundle::{ContainerId, HookPoint};
 use coracle_program::Limits;
 
-use crate::error::Error;
+use crate::error::{Error, system};
 use crate::interrupt;
 use crate::lock;
 use crate::mounts;
@@ -198,10 +198,7 @@ fn is_over(record: &Record) -> bool {
 pub(crate) fn end_processes(id: &ContainerId, record: &Record) -> Result<(), Error> {
     let is_over = is_over(record);
     let pidfd = match &record.init {
-        Some(init) => init.open().map_err(|errno| Error::System {
-            attempted: "open init's pidfd",
-            errno,
-        })?,
+        Some(init) => init.open().map_err(system("open init's pidfd"))?,
         None => None,
     };
     let moved = moved::groups(record).filter(Groups::is_moved);
@@ -216,13 +213,8 @@ pub(crate) fn end_processes(id: &ContainerId, record: &Record) -> Result<(), Err
         coracle_cgroups::kill(cgroup, nix::libc::SIGKILL)?;
     }
     let Some(pidfd) = pidfd else { return Ok(()) };
-    let ended =
-        coracle_sys::poll_readable(&[pidfd.as_fd()], Some(PATIENCE_MS)).map_err(|errno| {
-            Error::System {
-                attempted: "wait for init's end",
-                errno,
-            }
-        })?;
+    let ended = coracle_sys::poll_readable(&[pidfd.as_fd()], Some(PATIENCE_MS))
+        .map_err(system("wait for init's end"))?;
     match (ended, &record.init) {
         (0, Some(init)) => Err(Error::StillRunning {
             id: id.clone(),

@@ -1,6 +1,6 @@
 //! The errors of verbs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use coracle_bundle::ContainerId;
 use coracle_text::errno_text;
@@ -287,6 +287,23 @@ pub enum Error {
         /// The kernel's answer.
         errno: Errno,
     },
+}
+
+/// Makes [`Error::Store`] of an errno.
+pub(crate) fn with_path<'a>(
+    call: &'static str,
+    path: &'a Path,
+) -> impl Fn(Errno) -> Error + Copy + 'a {
+    move |errno| Error::Store {
+        call,
+        path: path.to_owned(),
+        errno,
+    }
+}
+
+/// Makes [`Error::System`] of an errno.
+pub(crate) fn system(attempted: &'static str) -> impl Fn(Errno) -> Error + Copy {
+    move |errno| Error::System { attempted, errno }
 }
 
 impl Error {

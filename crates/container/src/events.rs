@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use coracle_bundle::ContainerId;
 use coracle_cgroups::{CgroupEvent, Statistics};
 
-use crate::error::Error;
+use crate::error::{Error, system};
 use crate::inspect::read;
 use crate::moved::{self, Groups};
 use crate::record::Record;
@@ -45,16 +45,15 @@ pub fn events(
     report: &mut dyn FnMut(Event) -> ControlFlow<()>,
 ) -> Result<(), Error> {
     let gone = || Error::NotRunning { id: id.clone() };
-    let failed = |attempted| move |errno| Error::System { attempted, errno };
     let record = living(store, id)?;
     let init = record.init.ok_or_else(gone)?;
-    let pidfd = init.open().map_err(failed("open init"))?.ok_or_else(gone)?;
+    let pidfd = init.open().map_err(system("open init"))?.ok_or_else(gone)?;
     let mut watch = coracle_cgroups::watch(groups(id, &record)?.now())?;
     let mut next = Instant::now() + interval;
     loop {
         let patience = next.saturating_duration_since(Instant::now());
         let happening = watch.wait(pidfd.as_fd(), patience);
-        let event = match happening.map_err(failed("wait for events"))? {
+        let event = match happening.map_err(system("wait for events"))? {
             CgroupEvent::OutOfMemory => Event::OutOfMemory,
             CgroupEvent::End => return Ok(()),
             CgroupEvent::Nothing if Instant::now() < next => continue,

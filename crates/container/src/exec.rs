@@ -3,6 +3,7 @@
 use std::ffi::{CString, OsString};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
 
 use coracle_bundle::{Config, Namespace, Process};
 use coracle_cgroups::Joining;
@@ -12,7 +13,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::Pid;
 use serde::de::IgnoredAny;
 
-use crate::error::Error;
+use crate::error::{Error, system, with_path};
 use crate::foreground::Signals;
 use crate::identity::{Identity, has_ended};
 use crate::input;
@@ -218,11 +219,7 @@ fn chroot(
     match has_ended(pidfd.as_fd()).and_then(|ended| Ok((root?, ended))) {
         Ok((root, false)) => Ok(Some(root)),
         Ok((_, true)) => Err(stopped(options)),
-        Err(errno) => Err(Error::Store {
-            call: "open",
-            path: path.into(),
-            errno,
-        }),
+        Err(errno) => Err(with_path("open", Path::new(&path))(errno)),
     }
 }
 
@@ -240,10 +237,7 @@ fn find_init(options: &ExecOptions, record: &Record) -> Result<(Identity, OwnedF
     let init = record.init.ok_or_else(stopped)?;
     let pidfd = init
         .open()
-        .map_err(|errno| Error::System {
-            attempted: "open init's pidfd",
-            errno,
-        })?
+        .map_err(system("open init's pidfd"))?
         .ok_or_else(stopped)?;
     Ok((init, pidfd))
 }

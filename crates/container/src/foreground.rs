@@ -10,13 +10,9 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-use crate::error::Error;
+use crate::error::{Error, system};
 use crate::notify::Proxy;
 use crate::relay::{End, Relay};
-
-fn failed(attempted: &'static str) -> impl Fn(Errno) -> Error {
-    move |errno| Error::System { attempted, errno }
-}
 
 /// The runtime's signals, queued from before the clone on, so that none is lost.
 #[derive(Debug)]
@@ -39,9 +35,9 @@ impl Signals {
         ] {
             set.remove(own);
         }
-        set.thread_block().map_err(failed("block signals"))?;
+        set.thread_block().map_err(system("block signals"))?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
-        let queue = SignalFd::with_flags(&set, flags).map_err(failed("queue signals"))?;
+        let queue = SignalFd::with_flags(&set, flags).map_err(system("queue signals"))?;
         Ok(Self { queue })
     }
 
@@ -121,7 +117,7 @@ impl Watch<'_> {
         let (sources, mut fds): (Vec<_>, Vec<_>) = watched.into_iter().unzip();
         match poll(&mut fds, PollTimeout::NONE) {
             Ok(_) | Err(Errno::EINTR) => {}
-            Err(errno) => return Err(failed("wait for the process")(errno)),
+            Err(errno) => return Err(system("wait for the process")(errno)),
         }
         let ready = fds
             .iter()
@@ -134,7 +130,7 @@ impl Watch<'_> {
     }
 
     fn take_signals(&mut self) -> Result<(), Error> {
-        let failed = failed("read a signal");
+        let failed = system("read a signal");
         while let Some(info) = self.signals.queue.read_signal().map_err(&failed)? {
             match (i32::try_from(info.ssi_signo), &self.relay) {
                 (Ok(nix::libc::SIGCHLD), _) => self.reap()?,
@@ -156,7 +152,7 @@ impl Watch<'_> {
                 Ok(Some((pid, status))) if pid == self.process.pid => self.ended = Some(status),
                 Ok(Some(_)) => {}
                 Ok(None) | Err(Errno::ECHILD) => return Ok(()),
-                Err(errno) => return Err(failed("wait for the process")(errno)),
+                Err(errno) => return Err(system("wait for the process")(errno)),
             }
         }
     }

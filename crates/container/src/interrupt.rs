@@ -2,14 +2,11 @@
 
 use coracle_program::Interrupts;
 
-use crate::error::Error;
+use crate::error::{Error, system};
 
 /// Queues these signals from here on: they end waits, after which the verb undoes what it made.
 pub(crate) fn catch() -> Result<Interrupts, Error> {
-    Interrupts::catch().map_err(|errno| Error::System {
-        attempted: "queue signals",
-        errno,
-    })
+    Interrupts::catch().map_err(system("queue signals"))
 }
 
 /// Queues these signals during an undo, which only a second signal ends.

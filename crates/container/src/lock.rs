@@ -8,7 +8,7 @@ use coracle_program::Interrupts;
 use coracle_sys::flock;
 use nix::errno::Errno;
 
-use crate::error::Error;
+use crate::error::{Error, with_path};
 use crate::store::Directory;
 
 /// How long a verb waits for another verb on the same container.
@@ -44,11 +44,7 @@ impl Drop for Lock {
 /// # Errors
 /// [`Error::Busy`], with the holder's pid, if it is not free in time.
 pub(crate) fn acquire(directory: &Directory) -> Result<Lock, Error> {
-    let failed = |errno| Error::Store {
-        call: "lock",
-        path: directory.path().to_owned(),
-        errno,
-    };
+    let failed = with_path("lock", directory.path());
     let handle = directory
         .handle()
         .try_clone_to_owned()
@@ -71,11 +67,7 @@ pub(crate) fn networks(
     kind: Kind,
     interrupts: Option<&Interrupts>,
 ) -> Result<Lock, Error> {
-    let failed = |errno| Error::Store {
-        call: "lock",
-        path: root.to_owned(),
-        errno,
-    };
+    let failed = with_path("lock", root);
     let handle = crate::store::open_directory(root).map_err(failed)?;
     let lock = take(handle, (kind, NETWORKS_LIMIT), interrupts).map_err(failed)?;
     lock.ok_or_else(|| Error::NetworksBusy {

@@ -7,7 +7,7 @@ use coracle_sys::{Depth, mount_attribute};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, umount2};
 
-use crate::error::Error;
+use crate::error::{Error, with_path};
 
 /// A read-only bind mount of something in the container's own directory.
 pub(crate) fn read_only(source: PathBuf, destination: PathBuf) -> Mount {
@@ -40,10 +40,6 @@ pub(crate) fn detach(path: &Path) -> Result<(), Error> {
     match umount2(path, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
         // EINVAL: not a mount point, since init did not get so far.
         Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => Ok(()),
-        Err(errno) => Err(Error::Store {
-            call: "umount2",
-            path: path.to_owned(),
-            errno,
-        }),
+        Err(errno) => Err(with_path("umount2", path)(errno)),
     }
 }

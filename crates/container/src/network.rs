@@ -12,7 +12,7 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 
-use crate::error::Error;
+use crate::error::{Error, system};
 use crate::identity::has_ended;
 use crate::lock;
 use crate::mounts;
@@ -66,12 +66,11 @@ pub(crate) fn choose(
 /// Opens the network namespace of a running container. It is joined by the path of this descriptor,
 /// which cannot come to mean another process's, as a path by pid could.
 pub(crate) fn join(store: &Store, id: &ContainerId) -> Result<(PathBuf, Option<OwnedFd>), Error> {
-    let failed = |attempted| move |errno| Error::System { attempted, errno };
     let gone = || Error::NoNetwork { id: id.clone() };
     let directory = store.find(id)?.ok_or_else(gone)?;
     let record = directory.record()?.ok_or_else(gone)?;
     let init = record.init.filter(|_| record.complete).ok_or_else(gone)?;
-    let pidfd = init.open().map_err(failed("open init's pidfd"))?;
+    let pidfd = init.open().map_err(system("open init's pidfd"))?;
     let pidfd = pidfd.ok_or_else(gone)?;
     let path = format!("/proc/{}/ns/net", init.pid);
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
@@ -79,13 +78,13 @@ pub(crate) fn join(store: &Store, id: &ContainerId) -> Result<(PathBuf, Option<O
         Ok(namespace) => namespace,
         Err(Errno::ENOENT | Errno::ESRCH) => return Err(gone()),
         Err(errno) => {
-            return Err(failed("open the other container's network namespace")(
+            return Err(system("open the other container's network namespace")(
                 errno,
             ));
         }
     };
     // If init is alive after the open, the path was not that of a later process with its pid.
-    if has_ended(pidfd.as_fd()).map_err(failed("look for init's end"))? {
+    if has_ended(pidfd.as_fd()).map_err(system("look for init's end"))? {
         return Err(gone());
     }
     let path = format!("/proc/self/fd/{}", namespace.as_raw_fd());

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use nix::sys::stat::{Mode, umask};
 
-use crate::error::Error;
+use crate::error::{Error, system, with_path};
 use crate::store::Directory;
 use coracle_text::io_errno;
 
@@ -82,11 +82,7 @@ impl Proxy {
             return Ok(None);
         };
         let path = directory.notify().join(NAME);
-        let failed = |error: std::io::Error| Error::Store {
-            call: "bind",
-            path: path.clone(),
-            errno: io_errno(&error),
-        };
+        let failed = |error: std::io::Error| with_path("bind", &path)(io_errno(&error));
         // Socket paths are limited to 107 bytes (unix(7)); a path by the directory's descriptor is
         // short.
         let short = format!(
@@ -117,13 +113,8 @@ impl Proxy {
     pub(crate) fn await_ready(&self, init: BorrowedFd<'_>) -> Result<(), Error> {
         let mut passed_on = Ok(());
         loop {
-            let ready =
-                coracle_sys::poll_readable(&[self.as_fd(), init], None).map_err(|errno| {
-                    Error::System {
-                        attempted: "wait for READY=1",
-                        errno,
-                    }
-                })?;
+            let ready = coracle_sys::poll_readable(&[self.as_fd(), init], None)
+                .map_err(system("wait for READY=1"))?;
             let mut meaning = Meaning::Else;
             if ready & 0b01 != 0 {
                 let (meant, sent) = self.forward()?;
@@ -162,10 +153,7 @@ impl Proxy {
     }
 
     fn send(&self, lines: &[u8]) -> Result<(), Error> {
-        let failed = |error: std::io::Error| Error::System {
-            attempted: "notify the service manager",
-            errno: io_errno(&error),
-        };
+        let failed = |error: std::io::Error| system("notify the service manager")(io_errno(&error));
         let upstream = UnixDatagram::unbound().map_err(failed)?;
         let name = self.upstream.as_bytes();
         let address = match name.strip_prefix(b"@") {

@@ -13,7 +13,7 @@ use coracle_sys::CloseRange;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
-use crate::error::Error;
+use crate::error::{Error, system};
 use crate::options::Outputs;
 use crate::relay;
 use crate::store::open_directory;
@@ -180,12 +180,8 @@ pub(crate) fn preserved(listen_fds: u32, count: u32) -> Result<Vec<u32>, Error> 
             });
         }
     }
-    coracle_sys::close_range(end..=u32::MAX, CloseRange::CloseOnExec).map_err(|errno| {
-        Error::System {
-            attempted: "mark descriptors",
-            errno,
-        }
-    })?;
+    coracle_sys::close_range(end..=u32::MAX, CloseRange::CloseOnExec)
+        .map_err(system("mark descriptors"))?;
     Ok(kept)
 }
 
@@ -197,10 +193,7 @@ const FIRST: u32 = 3;
 fn open_numbers() -> Result<impl Iterator<Item = u32>, Error> {
     let listed = open_directory(Path::new("/proc/self/fd"))
         .and_then(|folder| coracle_sys::list_directory(folder.as_fd()));
-    let entries = listed.map_err(|errno| Error::System {
-        attempted: "list descriptors",
-        errno,
-    })?;
+    let entries = listed.map_err(system("list descriptors"))?;
     let number = |(_, name): (u8, OsString)| name.to_str()?.parse::<u32>().ok();
     let mut numbers: Vec<u32> = entries.into_iter().filter_map(number).collect();
     numbers.sort_unstable();

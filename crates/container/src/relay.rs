@@ -9,7 +9,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::termios::{self, OutputFlags, SetArg, Termios};
 use nix::unistd::{read, write};
 
-use crate::error::Error;
+use crate::error::{Error, system};
 
 /// The size of one read, in bytes.
 const CHUNK: usize = 4096;
@@ -42,20 +42,19 @@ pub(crate) enum End {
 impl Relay {
     /// Puts the terminal into raw mode, if stdin is one, until the relay is dropped.
     pub(crate) fn begin(master: OwnedFd) -> Result<Self, Error> {
-        let failed = |attempted| move |errno| Error::System { attempted, errno };
         // The open file description is not shared, so O_NONBLOCK affects nobody else.
         fcntl(
             &master,
             FcntlArg::F_SETFL(OFlag::O_RDWR | OFlag::O_NONBLOCK),
         )
-        .map_err(failed("prepare the terminal"))?;
+        .map_err(system("prepare the terminal"))?;
         let original = termios::tcgetattr(STDIN).ok();
         if let Some(original) = &original {
             let mut raw = original.clone();
             termios::cfmakeraw(&mut raw);
             raw.output_flags.insert(OutputFlags::OPOST);
             termios::tcsetattr(STDIN, SetArg::TCSANOW, &raw)
-                .map_err(failed("put the terminal into raw mode"))?;
+                .map_err(system("put the terminal into raw mode"))?;
         }
         Ok(Self {
             master,

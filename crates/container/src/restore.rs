@@ -11,14 +11,13 @@ use coracle_checkpoint::{
 };
 use coracle_launch::Child;
 use coracle_program::Interrupts;
-use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use nix::unistd::Pid;
 
 use crate::creation::{Container, Creation, Running};
 use crate::delete;
-use crate::error::Error;
+use crate::error::{Error, system, with_path};
 use crate::identity::Identity;
 use crate::interrupt;
 use crate::notify::Proxy;
@@ -96,11 +95,9 @@ fn prepare<'a>(store: &Store, options: &'a RestoreOptions) -> Result<Ready<'a>, 
         images.check_readable(uid)?;
     }
     let path = &config.root.path;
-    let root = path.canonicalize().map_err(|error| Error::Store {
-        call: "resolve",
-        path: path.clone(),
-        errno: io_errno(&error),
-    })?;
+    let root = path
+        .canonicalize()
+        .map_err(|error| with_path("resolve", path)(io_errno(&error)))?;
     Ok(Ready {
         options,
         prepared,
@@ -201,11 +198,7 @@ fn request(
 /// The runtime's own mount table.
 pub(crate) fn own_mounts() -> Result<Vec<u8>, Error> {
     let path = "/proc/self/mountinfo";
-    std::fs::read(path).map_err(|error| Error::Store {
-        call: "read",
-        path: path.into(),
-        errno: io_errno(&error),
-    })
+    std::fs::read(path).map_err(|error| with_path("read", Path::new(path))(io_errno(&error)))
 }
 
 /// The mount point and the container's path of each hierarchy.
@@ -242,13 +235,7 @@ fn start_criu(
 /// Copies the root's mounts to a detached tree: criu requires the root to be a mount point that is
 /// not covered.
 fn clone_tree(root: &Path) -> Result<OwnedFd, Error> {
-    let failed = |call| {
-        move |errno| Error::Store {
-            call,
-            path: root.to_owned(),
-            errno,
-        }
-    };
+    let failed = |call| with_path(call, root);
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let root = open(root, flags, Mode::empty()).map_err(failed("open"))?;
     let flags = coracle_sys::OpenTreeFlags::CLONE
@@ -259,7 +246,7 @@ fn clone_tree(root: &Path) -> Result<OwnedFd, Error> {
         propagation: nix::libc::MS_SLAVE,
         ..Default::default()
     };
-    // Private, so that criu's mounts do not propagate to the host.
+    // A slave, so that criu's mounts do not propagate to the host.
     coracle_sys::mount_setattr(tree.as_fd(), &slave, coracle_sys::Depth::Recursive)
         .map_err(failed("mount_setattr"))?;
     Ok(tree)
@@ -268,11 +255,8 @@ fn clone_tree(root: &Path) -> Result<OwnedFd, Error> {
 /// The controllers and path of each cgroup of a process. criu puts the restored processes there.
 fn groups_of(pid: Pid) -> Result<Vec<(String, String)>, Error> {
     let path = format!("/proc/{pid}/cgroup");
-    let text = std::fs::read_to_string(&path).map_err(|error| Error::Store {
-        call: "read",
-        path: path.into(),
-        errno: io_errno(&error),
-    })?;
+    let text = std::fs::read_to_string(&path)
+        .map_err(|error| with_path("read", Path::new(&path))(io_errno(&error)))?;
     let groups = text.lines().filter_map(|line| {
         let (_, rest) = line.split_once(':')?;
         let (controllers, path) = rest.split_once(':')?;
@@ -343,7 +327,7 @@ impl Restoring<'_, '_> {
 
 fn child(pid: i32) -> Result<Child, Error> {
     let pid = Pid::from_raw(pid);
-    let pidfd = coracle_sys::pidfd_open(pid).map_err(failed("open init's pidfd"))?;
+    let pidfd = coracle_sys::pidfd_open(pid).map_err(system("open init's pidfd"))?;
     Ok(Child { pid, pidfd })
 }
 
@@ -352,9 +336,5 @@ fn child(pid: i32) -> Result<Child, Error> {
 fn network_namespace(init: Pid) -> Result<OwnedFd, Error> {
     let path = format!("/proc/{init}/ns/net");
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
-    open(path.as_str(), flags, Mode::empty()).map_err(failed("open init's network namespace"))
-}
-
-fn failed(attempted: &'static str) -> impl Fn(Errno) -> Error {
-    move |errno| Error::System { attempted, errno }
+    open(path.as_str(), flags, Mode::empty()).map_err(system("open init's network namespace"))
 }

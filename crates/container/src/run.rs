@@ -7,7 +7,7 @@ use coracle_program::Interrupts;
 
 use crate::creation::{self, Container, StartedBy};
 use crate::delete;
-use crate::error::Error;
+use crate::error::{Error, system};
 use crate::foreground::Signals;
 use crate::interrupt;
 use crate::options::{After, Attachment, Force, RunOptions, Subreaper};
@@ -90,10 +90,7 @@ pub(crate) fn catch_signals(
 ) -> Result<Option<Signals>, Error> {
     let foreground = attachment == Attachment::Foreground;
     if foreground && subreaper == Subreaper::Yes {
-        prctl::set_child_subreaper(true).map_err(|errno| Error::System {
-            attempted: "become subreaper",
-            errno,
-        })?;
+        prctl::set_child_subreaper(true).map_err(system("become subreaper"))?;
     }
     foreground.then(Signals::catch).transpose()
 }

@@ -9,7 +9,7 @@ use coracle_sys::Fault;
 use nix::errno::Errno;
 
 use crate::delete;
-use crate::error::Error;
+use crate::error::{Error, system};
 use crate::identity::Identity;
 use crate::inspect::allow;
 use crate::interrupt;
@@ -47,10 +47,7 @@ pub fn start(store: &Store, id: &ContainerId) -> Result<Vec<String>, Error> {
     let interrupts = interrupt::catch()?;
     release(&fifos.start).map_err(|errno| match errno {
         Errno::EPIPE | Errno::ENXIO => stopped(),
-        errno => Error::System {
-            attempted: "release init",
-            errno,
-        },
+        errno => system("release init")(errno),
     })?;
     directory.progress.done(format_args!("let init go on"));
     let ended = await_exec(fifos, &pidfd, &interrupts)?;
@@ -79,10 +76,7 @@ pub fn start(store: &Store, id: &ContainerId) -> Result<Vec<String>, Error> {
 }
 
 fn open(init: &Identity) -> Result<Option<OwnedFd>, Error> {
-    init.open().map_err(|errno| Error::System {
-        attempted: "open init's pidfd",
-        errno,
-    })
+    init.open().map_err(system("open init's pidfd"))
 }
 
 fn release(start: &OwnedFd) -> nix::Result<()> {
@@ -105,10 +99,7 @@ fn await_exec(
     pidfd: &OwnedFd,
     interrupts: &Interrupts,
 ) -> Result<Option<Ended>, Error> {
-    let failed = |errno| Error::System {
-        attempted: "learn of init's exec",
-        errno,
-    };
+    let failed = system("learn of init's exec");
     let Fifos {
         started, output, ..
     } = fifos;

@@ -27,7 +27,7 @@ use nix::sys::stat::{FchmodatFlags, FileStat, Mode, fchmodat, fstat, fstatat, mk
 use nix::unistd::{UnlinkatFlags, mkfifoat, unlinkat};
 
 use crate::clear::{clear, open_below};
-use crate::error::Error;
+use crate::error::{Error, with_path};
 use crate::input::{self, Problem};
 use crate::progress::Progress;
 use crate::record::{Record, Unreadable, maker};
@@ -84,11 +84,7 @@ impl Store {
 
     /// Claims the id: makes the container's directory, and the state root when it is missing.
     pub(crate) fn claim(&self, id: &ContainerId) -> Result<Directory, Error> {
-        let make = |call, path: &Path, errno| Error::Store {
-            call,
-            path: path.to_owned(),
-            errno,
-        };
+        let make = |call, path, errno| with_path(call, path)(errno);
         let root = match open_directory(&self.root) {
             Ok(root) => root,
             Err(Errno::ENOENT) => {
@@ -145,11 +141,7 @@ impl Store {
                 progress: self.progress.clone(),
             })),
             Err(Errno::ENOENT) => Ok(None),
-            Err(errno) => Err(Error::Store {
-                call: "open",
-                path,
-                errno,
-            }),
+            Err(errno) => Err(with_path("open", &path)(errno)),
         }
     }
 
@@ -170,11 +162,7 @@ impl Store {
             Ok(entries) => entries,
             Err(Errno::ENOENT) => return Ok(Vec::new()),
             Err(errno) => {
-                return Err(Error::Store {
-                    call: "read",
-                    path: self.root.clone(),
-                    errno,
-                });
+                return Err(with_path("read", &self.root)(errno));
             }
         };
         let mut ids: Vec<ContainerId> = entries
@@ -468,11 +456,7 @@ impl Directory {
                 self.progress.done(format_args!("removed {path}"));
                 Ok(())
             }
-            Err(errno) => Err(Error::Store {
-                call: "remove",
-                path: self.path.clone(),
-                errno,
-            }),
+            Err(errno) => Err(with_path("remove", &self.path)(errno)),
         }
     }
 
@@ -562,10 +546,6 @@ impl Directory {
     }
 
     fn failed(&self, call: &'static str, name: &str, errno: Errno) -> Error {
-        Error::Store {
-            call,
-            path: self.path.join(name),
-            errno,
-        }
+        with_path(call, &self.path.join(name))(errno)
     }
 }

@@ -7,7 +7,7 @@ use coracle_program::Interrupts;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 
-use crate::error::Error;
+use crate::error::{Error, system};
 use crate::interrupt;
 use crate::mounts::detach;
 use crate::network;
@@ -51,10 +51,9 @@ impl Undo {
         let free: nix::Result<Vec<OwnedFd>> = (0..DESCRIPTORS)
             .map(|_| open(c"/", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()))
             .collect();
-        free.map_err(|errno| Error::System {
-            attempted: "open as many descriptors as taking a failed creation back needs",
-            errno,
-        })?;
+        free.map_err(system(
+            "open as many descriptors as taking a failed creation back needs",
+        ))?;
         Ok(Self { made: Vec::new() })
     }
 

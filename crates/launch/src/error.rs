@@ -51,7 +51,7 @@ pub enum Error {
     },
     /// A call on the runtime's side failed.
     #[error("{attempted}: {}", errno_text(*errno))]
-    Runtime {
+    System {
         /// What was attempted.
         attempted: &'static str,
         /// The kernel's answer.
@@ -87,4 +87,9 @@ pub enum Error {
         /// The limit.
         seconds: u32,
     },
+}
+
+/// Makes [`Error::System`] of an errno.
+pub(crate) fn system(attempted: &'static str) -> impl Fn(Errno) -> Error + Copy {
+    move |errno| Error::System { attempted, errno }
 }

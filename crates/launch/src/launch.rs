@@ -11,7 +11,7 @@ use nix::sys::stat::Mode;
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 
-use crate::error::Error;
+use crate::error::{Error, system};
 use crate::explain::Point;
 use crate::inherited::Request;
 use crate::message::Message;
@@ -188,10 +188,7 @@ impl<'p> Launch<'p> {
         match coracle_sys::poll_readable(&[target.init.as_fd()], Some(DEATH_MS)) {
             Ok(0) => Ok(()),
             Ok(_) => Err(Error::ContainerEnded),
-            Err(errno) => Err(Error::Runtime {
-                attempted: "wait for init's end",
-                errno,
-            }),
+            Err(errno) => Err(system("wait for init's end")(errno)),
         }
     }
 
@@ -217,19 +214,14 @@ impl<'p> Launch<'p> {
             // reused.
             let _ = kill(pid, Signal::SIGKILL);
             let _ = waitpid(pid, Some(WaitPidFlag::__WALL));
-            Error::Runtime {
-                attempted: "open init's pidfd",
-                errno,
-            }
+            system("open init's pidfd")(errno)
         })?;
         let intermediate = std::mem::replace(&mut self.child, Child { pid, pidfd });
         self.is_inside = is_inside;
         self.group = None;
-        // It has done its work. In a user namespace that it has joined somebody may stop it.
-        kill_and_reap(intermediate.pidfd.as_fd()).map_err(|errno| Error::Runtime {
-            attempted: "wait for the intermediate",
-            errno,
-        })
+        // The intermediate has done its work. It is killed and not only waited for, since a process
+        // of a user namespace that it has joined may stop it.
+        kill_and_reap(intermediate.pidfd.as_fd()).map_err(system("wait for the intermediate"))
     }
 
     /// Maps init's ids if its own clone made the user namespace. Init keeps waiting.
@@ -253,10 +245,7 @@ impl<'p> Launch<'p> {
                 Ok(_) => Err(self.protocol()),
                 Err(error) => Err(error),
             },
-            Err(errno) => Err(Error::Runtime {
-                attempted: "open init's network namespace",
-                errno,
-            }),
+            Err(errno) => Err(system("open init's network namespace")(errno)),
         }
     }
 
@@ -274,12 +263,9 @@ impl<'p> Launch<'p> {
             return Ok(());
         }
         let network = match self.inherited.namespaces.network(plan) {
-            Some(joined) => joined
-                .try_clone_to_owned()
-                .map_err(|error| Error::Runtime {
-                    attempted: "hold the container's network namespace",
-                    errno: coracle_text::io_errno(&error),
-                })?,
+            Some(joined) => joined.try_clone_to_owned().map_err(|error| {
+                system("hold the container's network namespace")(coracle_text::io_errno(&error))
+            })?,
             None => self.network_namespace()?,
         };
         let moved: MovedDevices<'p> = coracle_namespaces::move_net_devices(plan, network)?;
@@ -334,10 +320,7 @@ impl<'p> Launch<'p> {
         let Some(provider) = self.provider.take() else {
             return Ok(());
         };
-        kill_and_reap(provider.as_fd()).map_err(|errno| Error::Runtime {
-            attempted: "wait for the sources of mounts",
-            errno,
-        })
+        kill_and_reap(provider.as_fd()).map_err(system("wait for the sources of mounts"))
     }
 
     fn forward_listener(&mut self, number: i32, container: &ContainerState) -> Result<(), Error> {
@@ -352,10 +335,7 @@ impl<'p> Launch<'p> {
                 return Err(coracle_seccomp::Error::OutOfReach.into());
             }
             Err(Errno::EPERM) => self.request_listener()?,
-            fetched => fetched.map_err(|errno| Error::Runtime {
-                attempted: "fetch the seccomp listener from init",
-                errno,
-            })?,
+            fetched => fetched.map_err(system("fetch the seccomp listener from init"))?,
         };
         let process = coracle_seccomp::ProcessState {
             oci_version: container.oci_version,

@@ -12,7 +12,7 @@ use nix::sys::signal::{Signal, killpg};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, setpgid};
 
-use crate::error::Error;
+use crate::error::{Error, system};
 use crate::explain::plain;
 use crate::filter::Filter;
 use crate::inherited::{Inherited, Request};
@@ -105,12 +105,13 @@ impl<'p> Launch<'p> {
     /// Ends the launch without killing init.
     ///
     /// # Errors
-    /// [`Error::Runtime`] if the pidfd cannot be duplicated; init is killed then.
+    /// [`Error::System`] if the pidfd cannot be duplicated; init is killed then.
     pub fn release(mut self) -> Result<Child, Error> {
-        let pidfd = self.child.pidfd.try_clone().map_err(|_| Error::Runtime {
-            attempted: "duplicate init's pidfd",
-            errno: Errno::EMFILE,
-        })?;
+        let pidfd = self
+            .child
+            .pidfd
+            .try_clone()
+            .map_err(|_| system("duplicate init's pidfd")(Errno::EMFILE))?;
         self.released = true;
         Ok(Child {
             pid: self.child.pid,
@@ -135,10 +136,7 @@ impl<'p> Launch<'p> {
                 Ok(_) => Err(self.protocol()),
                 Err(error) => Err(error),
             },
-            Err(errno) => Err(Error::Runtime {
-                attempted: "let init proceed",
-                errno,
-            }),
+            Err(errno) => Err(system("let init proceed")(errno)),
         }
     }
 
@@ -153,10 +151,7 @@ impl<'p> Launch<'p> {
 
     /// The next message; `None` if init has executed the program or ended, which closes its socket.
     pub(crate) fn next(&mut self) -> Result<Option<Message>, Error> {
-        let failed = |errno| Error::Runtime {
-            attempted: "receive from init",
-            errno,
-        };
+        let failed = system("receive from init");
         let deadline = Instant::now() + SILENCE;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -317,8 +312,7 @@ pub(crate) fn kill_and_reap(process: BorrowedFd) -> nix::Result<()> {
 ///
 /// Init starts with default signal dispositions and an empty signal mask.
 fn clone(plan: &Plan, inherited: &mut Inherited) -> Result<(Child, OwnedFd, Vec<String>), Error> {
-    let failed = |attempted| move |errno| Error::Runtime { attempted, errno };
-    let (socket, init_socket) = coracle_sys::socket_pair().map_err(failed("make a socket pair"))?;
+    let (socket, init_socket) = coracle_sys::socket_pair().map_err(system("make a socket pair"))?;
     coracle_sys::assert_single_threaded();
     coracle_sys::note_ignored_signals();
     let before = coracle_process::before_clone(&plan.process)?;

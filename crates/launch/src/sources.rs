@@ -16,7 +16,7 @@ use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use nix::unistd::{Pid, pipe2, read};
 
-use crate::error::Error;
+use crate::error::{Error, system};
 
 /// Starts the child and returns its pidfd once the child is in init's mount namespace, or has
 /// ended. The child ends after the last source, or when init has closed its socket. It reports
@@ -26,29 +26,28 @@ use crate::error::Error;
 /// opened, and it may have mounted over the root directory that the child is to use.
 ///
 /// # Errors
-/// [`Error::Runtime`] if a namespace cannot be opened or the child cannot be cloned.
+/// [`Error::System`] if a namespace cannot be opened or the child cannot be cloned.
 pub(crate) fn send(
     plan: &coracle_rootfs::Plan,
     mut opened: coracle_rootfs::Inherited,
     init: Pid,
 ) -> Result<OwnedFd, Error> {
-    let failed = |attempted| move |errno| Error::Runtime { attempted, errno };
     let open = |pid: Pid, name: &str| {
         let path = CString::new(format!("{pid}/ns/{name}")).map_err(|_| Errno::EINVAL)?;
         ProcFs::mounted()?.open_target(&path, OFlag::O_RDONLY)
     };
     let open =
-        |pid, name| open(pid, name).map_err(failed("open namespaces for the sources of mounts"));
+        |pid, name| open(pid, name).map_err(system("open namespaces for the sources of mounts"));
     let parent = Pid::this();
     let (host, mounts, users) = (
         open(parent, "mnt")?,
         open(init, "mnt")?,
         open(init, "user")?,
     );
-    let (ready, signal) = pipe2(OFlag::O_CLOEXEC).map_err(failed("make a pipe"))?;
+    let (ready, signal) = pipe2(OFlag::O_CLOEXEC).map_err(system("make a pipe"))?;
     coracle_sys::assert_single_threaded();
     let cloned = coracle_sys::clone3(NamespaceFlags::empty(), None, Parentage::Own);
-    match cloned.map_err(failed("clone a process for the sources of mounts"))? {
+    match cloned.map_err(system("clone a process for the sources of mounts"))? {
         Cloned::Parent { pidfd, .. } => {
             drop(signal);
             // If the child ends early, that closes the pipe as well.
