@@ -42,7 +42,7 @@ pub struct CheckpointOptions {
     pub kind: Kind,
     /// Switches.
     pub flags: Flags,
-    /// What criu does about cgroups.
+    /// How criu handles cgroups.
     pub cgroups: CgroupsMode,
     /// The page server that memory is sent to, or the address at which it is served.
     pub page_server: Option<PageServer>,

@@ -90,7 +90,7 @@ fn launch(
     let signals = (options.attachment == Attachment::Foreground)
         .then(Signals::catch)
         .transpose()?;
-    // A process of the container may stop ours on its way into it, for ever.
+    // A process of the container may stop this one while it enters, so a signal must end the wait.
     let interrupts = interrupt::catch()?;
     let request = Request {
         interrupts: Some(&interrupts),
@@ -120,9 +120,9 @@ fn launch(
 /// A process that runs in a container.
 struct Entered {
     child: Child,
-    /// The pty's master, if it stays with us.
+    /// The pty's master, if it was not sent to a console socket.
     console: Option<OwnedFd>,
-    /// What could not be granted, one line each.
+    /// Warnings, one line each.
     refused: Vec<String>,
 }
 

@@ -73,7 +73,7 @@ pub(crate) fn stat(pid: i32) -> nix::Result<Option<Stat>> {
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
     let file = match open(format!("/proc/{pid}/stat").as_str(), flags, Mode::empty()) {
         Ok(file) => file,
-        // Where no procfs is mounted, or one that hides it (`hidepid`), the process may live.
+        // Without a procfs, or with one that hides the process (`hidepid`), it may still be alive.
         Err(errno @ Errno::ENOENT) if exists(pid) => return Err(errno),
         Err(Errno::ENOENT | Errno::ESRCH) => return Ok(None),
         Err(errno) => return Err(errno),
@@ -82,7 +82,7 @@ pub(crate) fn stat(pid: i32) -> nix::Result<Option<Stat>> {
     let mut line = [0; STAT_BYTES];
     let length = match nix::unistd::read(&file, &mut line) {
         Ok(length) => length,
-        // It ended between the two calls.
+        // The process ended between the two calls.
         Err(Errno::ESRCH) => return Ok(None),
         Err(errno) => return Err(errno),
     };

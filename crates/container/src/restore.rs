@@ -40,7 +40,7 @@ pub struct RestoreOptions {
     pub work_path: Option<PathBuf>,
     /// Switches.
     pub flags: Flags,
-    /// What criu does about cgroups.
+    /// How criu handles cgroups.
     pub cgroups: CgroupsMode,
     /// Labels of security modules that replace those of the images.
     pub labels: LsmLabels,

@@ -1,4 +1,4 @@
-//! The memory on disk: one directory a container below the state root.
+//! The containers on disk: one directory for each below the state root.
 //!
 //! ```text
 //! <root>/<id>/          0700, made by mkdir(2): whoever makes it owns the id; its flock(2) is the
@@ -33,11 +33,11 @@ use crate::progress::Progress;
 use crate::record::{Record, Unreadable, maker};
 use coracle_text::io_errno;
 
-/// Not `state.json`, which runc takes for its own in a state root that both use, and fails.
+/// Not `state.json`: runc would read that as its own, and fail, if both use the same state root.
 const RECORD: &str = "record.json";
 /// The record's name in earlier releases.
 const EARLIER: &str = "state.json";
-/// What other runtimes have in a container's directory where they have no `state.json` (yet).
+/// Files by which a container of another runtime is recognised that has no `state.json` (yet).
 const FOREIGN: [(&str, &str); 2] = [("status", "crun"), ("exec.fifo", "another runtime")];
 const CONFIG: &str = "config.json";
 const START: &str = "start";
@@ -46,10 +46,10 @@ const OUTPUT: &str = "output";
 const NOTIFY: &str = "notify";
 const NETNS: &str = "netns";
 const ROOT: &str = "root";
-/// The files for the container's `/etc`, by their name in both directories.
+/// The files for the container's `/etc`, by their names there and in the container's directory.
 pub(crate) const SHARED: [&str; 2] = ["resolv.conf", "hosts"];
 
-/// A state root, where each container has its directory.
+/// A state root, in which each container has its directory.
 #[derive(Clone, Debug)]
 pub struct Store {
     root: PathBuf,
@@ -66,7 +66,7 @@ impl Store {
         }
     }
 
-    /// The same store, whose verbs log their steps.
+    /// Makes verbs on this store log their steps.
     #[must_use]
     pub fn logging(self, progress: Progress) -> Self {
         Self { progress, ..self }
@@ -82,7 +82,7 @@ impl Store {
         &self.root
     }
 
-    /// Claims the id: makes the container's directory, and the state root when it is missing.
+    /// Claims the id: makes the container's directory, and the state root if it is missing.
     pub(crate) fn claim(&self, id: &ContainerId) -> Result<Directory, Error> {
         let make = |call, path, errno| with_path(call, path)(errno);
         let root = match open_directory(&self.root) {
@@ -122,7 +122,7 @@ impl Store {
         })
     }
 
-    /// The other runtime that has a container of this id here.
+    /// The other runtime that has a container with this id in the state root.
     fn maker(&self, id: &ContainerId) -> Option<&'static str> {
         match self.find(id).ok()??.record() {
             Err(Error::Foreign { maker }) => Some(maker),
@@ -130,7 +130,7 @@ impl Store {
         }
     }
 
-    /// The directory of an existing container; `None` when there is none.
+    /// Opens the directory of an existing container; `None` if there is none.
     pub(crate) fn find(&self, id: &ContainerId) -> Result<Option<Directory>, Error> {
         let path = self.root.join(id.as_ref());
         match open_directory(&path) {
@@ -145,7 +145,7 @@ impl Store {
         }
     }
 
-    /// The directory of an existing container.
+    /// Opens the directory of an existing container.
     ///
     /// # Errors
     /// [`Error::Absent`], which says `container does not exist`.
@@ -154,7 +154,7 @@ impl Store {
             .ok_or_else(|| Error::Absent { id: id.clone() })
     }
 
-    /// The ids of all containers, sorted; none when the state root is missing.
+    /// The ids of all containers, sorted; none if the state root is missing.
     pub(crate) fn ids(&self) -> Result<Vec<ContainerId>, Error> {
         let listed =
             open_directory(&self.root).and_then(|root| coracle_sys::list_directory(root.as_fd()));
@@ -175,8 +175,8 @@ impl Store {
     }
 }
 
-/// Runs `make` so that its inode gets the mode it says, for the owner alone, whatever the caller's
-/// umask; hooks and the log keep that one.
+/// Runs `make` with a umask of 077, so that what it makes is only for the owner. The caller's umask
+/// is restored, since hooks and the log need it.
 fn private_modes<T>(make: impl FnOnce() -> T) -> T {
     let mask = umask(Mode::S_IRWXG | Mode::S_IRWXO);
     let made = make();
@@ -189,7 +189,7 @@ pub(crate) fn open_directory(path: &Path) -> nix::Result<OwnedFd> {
     openat(coracle_sys::AT_FDCWD, path, flags, Mode::empty())
 }
 
-/// An open container directory; everything in it is reached through the descriptor.
+/// An open container directory. Everything in it is reached through the descriptor.
 #[derive(Debug)]
 pub(crate) struct Directory {
     pub(crate) id: ContainerId,
@@ -198,7 +198,7 @@ pub(crate) struct Directory {
     pub(crate) progress: Progress,
 }
 
-/// What a container's own hooks need.
+/// The output of hooks that run in the container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum HookOutput {
     Fifo,
@@ -219,10 +219,10 @@ impl Directory {
         self.handle.as_fd()
     }
 
-    /// The record; `None` while `create` has not written one, or once `delete` removed it.
+    /// Reads the record; `None` before `create` has written it, and after `delete` has removed it.
     ///
     /// # Errors
-    /// [`Error::Foreign`] when another runtime keeps the directory; [`Error::Corrupt`] and
+    /// [`Error::Foreign`] if the container is another runtime's; [`Error::Corrupt`];
     /// [`Error::Newer`].
     pub(crate) fn record(&self) -> Result<Option<Record>, Error> {
         let (name, text) = match self.read(RECORD)? {
@@ -247,7 +247,7 @@ impl Directory {
             })
     }
 
-    /// The record of an earlier release. Where it is another runtime's, so is the rest.
+    /// Reads the record of an earlier release. Refuses one of another runtime.
     fn earlier_record(&self) -> Result<Option<Vec<u8>>, Error> {
         let text = self.read(EARLIER)?;
         let maker = match &text {
@@ -262,17 +262,17 @@ impl Directory {
         }
     }
 
-    /// The record of a container that is there.
+    /// Reads the record of an existing container.
     ///
     /// # Errors
-    /// [`Error::Absent`] where there is none; as [`Self::record`].
+    /// [`Error::Absent`] if there is none; those of [`Self::record`].
     pub(crate) fn present_record(&self) -> Result<Record, Error> {
         self.record()?.ok_or_else(|| Error::Absent {
             id: self.id.clone(),
         })
     }
 
-    /// What can be read of a record that is corrupt or of a newer release.
+    /// Reads as much as possible of a record that is corrupt or of a newer release.
     pub(crate) fn salvaged_record(&self) -> Record {
         let text = [RECORD, EARLIER]
             .into_iter()
@@ -280,7 +280,7 @@ impl Directory {
         text.map(|text| Record::salvage(&text)).unwrap_or_default()
     }
 
-    /// Replaces the record as a whole: a reader sees the old one or the new one.
+    /// Replaces the record atomically: a reader sees the old one or the new one.
     pub(crate) fn write_record(&self, record: &Record) -> Result<(), Error> {
         let text = record.to_bytes().map_err(|reason| Error::Corrupt {
             path: self.path.join(RECORD),
@@ -292,7 +292,7 @@ impl Directory {
         self.unlink(EARLIER)
     }
 
-    /// The private copy of `config.json`.
+    /// Reads the private copy of `config.json`.
     pub(crate) fn config(&self) -> Result<Vec<u8>, Error> {
         self.read(CONFIG)?
             .ok_or_else(|| self.failed("open", CONFIG, Errno::ENOENT))
@@ -302,7 +302,7 @@ impl Directory {
         self.write(CONFIG, text)
     }
 
-    /// Replaces the private copy as a whole.
+    /// Replaces the private copy atomically.
     pub(crate) fn replace_config(&self, text: &[u8]) -> Result<(), Error> {
         self.write(".config.json", text)?;
         nix::fcntl::renameat(&self.handle, ".config.json", &self.handle, CONFIG)
@@ -328,8 +328,8 @@ impl Directory {
         })
     }
 
-    /// The ends that `start` needs: to write, and to read. `None` when the container was started:
-    /// there are no FIFOs, or nobody reads.
+    /// Opens the ends for `start`. `None` if the container was started: there are no FIFOs, or init
+    /// has closed its ends.
     pub(crate) fn open_fifos(&self) -> Result<Option<Fifos>, Error> {
         let open = |name, flags| match self.open_fifo(name, flags | OFlag::O_NONBLOCK) {
             Ok(fd) => Ok(Some(fd)),
@@ -351,21 +351,21 @@ impl Directory {
         openat(&self.handle, name, flags, Mode::empty())
     }
 
-    /// Whether init still waits for `start`: it holds the FIFO open until its exec, and a `start`
-    /// that was killed may have left the name.
+    /// Whether init still waits for `start`. Init has the FIFO open until execve(2); the file alone
+    /// shows nothing, since a `start` that was killed may have left it.
     pub(crate) fn is_awaiting_start(&self) -> bool {
         self.open_fifo(START, OFlag::O_WRONLY | OFlag::O_NONBLOCK)
             .is_ok()
     }
 
-    /// The container was started: its FIFOs go.
+    /// Removes the FIFOs of a container that was started.
     pub(crate) fn remove_fifos(&self) -> Result<(), Error> {
         [START, STARTED, OUTPUT]
             .into_iter()
             .try_for_each(|name| self.unlink(name))
     }
 
-    /// Makes the directory that is bound into the container for NOTIFY_SOCKET.
+    /// Makes the directory that is mounted into the container for NOTIFY_SOCKET.
     pub(crate) fn make_notify(&self) -> Result<(), Error> {
         mkdirat(&self.handle, NOTIFY, Mode::from_bits_truncate(0o755))
             .map_err(|errno| self.failed("make", NOTIFY, errno))?;
@@ -376,22 +376,22 @@ impl Directory {
         self.path.join(NOTIFY)
     }
 
-    /// Writes a file that is mounted into the container, where any user may read it. A file that is
-    /// there stays the same inode.
+    /// Writes a file that is mounted into the container and readable for any user. An existing file
+    /// keeps its inode, which is mounted.
     pub(crate) fn write_shared(&self, name: &str, text: &str) -> Result<(), Error> {
         self.write(name, text.as_bytes())?;
         self.share(name, 0o644)
     }
 
-    /// Lets any user of the container near, whatever our umask.
+    /// Sets a mode that lets any user of the container access the file, whatever the umask is.
     fn share(&self, name: &str, mode: u32) -> Result<(), Error> {
         let mode = Mode::from_bits_truncate(mode);
         fchmodat(&self.handle, name, mode, FchmodatFlags::NoFollowSymlink)
             .map_err(|errno| self.failed("change the mode of", name, errno))
     }
 
-    /// Mounts the network namespace here, so that plugins find it until it is unpinned, whatever
-    /// becomes of init. `None` if we have no right to mount.
+    /// Mounts the network namespace in this directory, so that it stays for the plugins even if
+    /// init ends, until it is unpinned. `None` without the permission to mount.
     pub(crate) fn pin_network(&self, namespace: BorrowedFd) -> Result<Option<PathBuf>, Error> {
         self.write(NETNS, b"")?;
         let flags = OpenTreeFlags::CLONE | OpenTreeFlags::EMPTY_PATH;
@@ -404,7 +404,7 @@ impl Directory {
         }
     }
 
-    /// The path of the pinned network namespace, if it is there.
+    /// The path of the pinned network namespace, if it exists.
     pub(crate) fn pinned_network(&self) -> Option<PathBuf> {
         let flags = OFlag::O_PATH | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
         let file = openat(&self.handle, NETNS, flags, Mode::empty()).ok()?;
@@ -412,7 +412,7 @@ impl Directory {
         (magic == coracle_sys::NSFS_MAGIC).then(|| self.path.join(NETNS))
     }
 
-    /// Lets go of the network namespace, if it was pinned.
+    /// Unmounts the network namespace, if it was pinned.
     pub(crate) fn unpin_network(&self) -> Result<(), Error> {
         if !self.has(NETNS) {
             return Ok(());
@@ -423,8 +423,8 @@ impl Directory {
         self.unlink(NETNS)
     }
 
-    /// Removes the directory. The record goes last, so that a removal that was interrupted can be
-    /// taken up again, and the config, which has the poststop hooks, right before it.
+    /// Removes the directory. The record is removed last, so that an interrupted removal can be
+    /// continued, and the config, which has the poststop hooks, right before it.
     pub(crate) fn remove(&self) -> Result<(), Error> {
         for name in [
             START,
@@ -436,7 +436,8 @@ impl Directory {
         ] {
             self.unlink(name)?;
         }
-        // The first is made first and goes last: without it there is none.
+        // The first of these files is made first and removed last, so if it is missing, so are the
+        // others.
         if self.has(SHARED[0]) {
             let mut shared = SHARED.into_iter().rev();
             shared.try_for_each(|name| self.unlink(name))?;
@@ -467,7 +468,7 @@ impl Directory {
         Ok(self.path.join(ROOT))
     }
 
-    /// Removes it, if it is there.
+    /// Removes that directory, if it exists.
     pub(crate) fn remove_root(&self) -> Result<(), Error> {
         match unlinkat(&self.handle, ROOT, UnlinkatFlags::RemoveDir) {
             Ok(()) | Err(Errno::ENOENT) => Ok(()),
@@ -475,7 +476,8 @@ impl Directory {
         }
     }
 
-    /// A container that may mount can remount the directory for writing.
+    /// Empties it first: a container that may mount can remount the directory writable, and make
+    /// files.
     fn remove_notify(&self) -> nix::Result<()> {
         match open_below(&self.handle, NOTIFY) {
             Ok(notify) => clear(notify.as_fd())?,
@@ -489,7 +491,8 @@ impl Directory {
         fstatat(&self.handle, name, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok()
     }
 
-    /// Whether the path still leads here: the id may be a later container's by now.
+    /// Whether the path still leads to this directory: the id may belong to a later container by
+    /// now.
     fn is_in_place(&self) -> bool {
         let inode = |status: FileStat| (status.st_dev, status.st_ino);
         let there = fstatat(
@@ -528,7 +531,7 @@ impl Directory {
 
     fn write(&self, name: &str, text: &[u8]) -> Result<(), Error> {
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_CLOEXEC;
-        // A FIFO in its place must not hold us.
+        // O_NONBLOCK, so that a FIFO in its place cannot block.
         let flags = flags | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
         let mode = Mode::S_IRUSR | Mode::S_IWUSR;
         let file = private_modes(|| openat(&self.handle, name, flags, mode))

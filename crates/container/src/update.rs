@@ -39,7 +39,7 @@ pub enum NewResources {
     File(PathBuf),
     /// Such an object on standard input.
     StandardInput,
-    /// Flags.
+    /// The values of flags.
     Flags(Vec<Setting>),
 }
 
@@ -48,9 +48,9 @@ pub enum NewResources {
 pub struct Setting {
     /// The flag's name, without dashes.
     pub flag: &'static str,
-    /// Section and key in the resources object.
+    /// Section and key in the `resources` object.
     pub property: (&'static str, &'static str),
-    /// What the object has there.
+    /// The value.
     pub value: Value,
 }
 
