@@ -81,45 +81,46 @@ use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::path::PathBuf;
 
-/// A bundle whose `config.json` was read once and is valid in form.
+/// A bundle whose `config.json` was read once and validated.
 #[derive(Clone, Debug)]
 pub struct Bundle {
-    /// The bundle's directory: absolute.
+    /// The absolute path of the bundle's directory.
     pub dir: PathBuf,
-    /// `config.json` byte for byte, for the private copy in the state directory.
+    /// The bytes of `config.json`, for the private copy in the container's directory.
     pub raw: Vec<u8>,
-    /// What the text means.
+    /// The validated config.
     pub config: Config,
 }
 
-/// `config.json`, typed so that it cannot hold what the spec forbids.
+/// `config.json`, in types that cannot hold what the specification forbids.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// A SemVer of major version 1.
     pub oci_version: String,
-    /// The container's root file system.
+    /// The container's root filesystem.
     pub root: Root,
-    /// What to run; a container without it can be created, but not started.
+    /// The process. A container without it can be created, but not started.
     pub process: Option<Process>,
-    /// At most 64 bytes; only with a `uts` namespace entry.
+    /// The host name, at most 64 bytes; only with a UTS namespace of the container's own.
     pub hostname: Option<CString>,
-    /// The NIS domain name; the same rules.
+    /// The NIS domain name, at most 64 bytes; only with a UTS namespace of the container's own.
     pub domainname: Option<CString>,
-    /// In the order to mount them in.
+    /// The mounts, in the order in which they are made.
     pub mounts: Vec<Mount>,
-    /// Commands to run at points of the container's life.
+    /// The hooks.
     pub hooks: Hooks,
-    /// No key is empty.
+    /// The annotations, none of which has an empty key.
     pub annotations: BTreeMap<String, String>,
-    /// An absent `linux` object is the default value.
+    /// The `linux` section; the default value if it is absent.
     pub linux: Linux,
-    /// What the spec wants warned of (unknown capabilities, relative destinations), one line each.
+    /// Warnings that the specification demands (unknown capabilities, relative destinations), one
+    /// line each.
     pub warnings: Vec<String>,
 }
 
 impl Config {
-    /// The annotation `run.oci.keep_original_groups` of crun's: the process keeps the groups of the
-    /// runtime's caller.
+    /// Whether the process keeps the supplementary groups of the runtime's caller: crun's
+    /// annotation `run.oci.keep_original_groups`.
     #[must_use]
     pub fn keeps_groups(&self) -> bool {
         let value = self.annotations.get("run.oci.keep_original_groups");
@@ -130,8 +131,9 @@ impl Config {
 /// `root`: config.md § Root.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Root {
-    /// Absolute: joined with the bundle's directory when relative. Not yet resolved.
+    /// The absolute path; a relative one was joined to the bundle's directory. Links are not
+    /// resolved.
     pub path: PathBuf,
-    /// The container may not write to it.
+    /// Whether the root is read-only.
     pub readonly: bool,
 }

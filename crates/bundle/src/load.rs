@@ -72,8 +72,8 @@ pub fn parse_process(text: &[u8]) -> Result<(Process, Vec<String>), Error> {
     Ok((process, notes.warnings))
 }
 
-/// Validates the resources of an `update`: an object like `linux.resources` in a config. Unlike
-/// there, a swap limit needs no memory limit beside it: the container may have one.
+/// Validates the resources of an `update`, an object as `linux.resources` in a config. Unlike
+/// there, a swap limit needs no memory limit, since the container may have one.
 ///
 /// # Errors
 /// As for [`parse`]; paths in messages start with `resources`.
@@ -83,20 +83,20 @@ pub fn parse_resources(tree: &Value) -> Result<Resources, Error> {
     validate::resources(&resources, At::Root(document), &notes)
 }
 
-/// A document as a tree, for merging: its numbers are numbers from here on.
+/// Parses a document to a tree, for merging.
 ///
 /// # Errors
-/// It is too large, not JSON, or has a key twice in one object.
+/// The document is too large, not JSON, or has a duplicate key.
 pub fn tree(document: Document, text: &[u8]) -> Result<Value, Error> {
     let json = json(document, text)?;
     read::check_keys(document, &json)?;
     Ok(json.into())
 }
 
-/// The text of a tree, which [`tree`] will read.
+/// The text of a tree, for [`tree`] to read again.
 ///
 /// # Errors
-/// It would be too large.
+/// The text would be too large.
 pub fn text(document: Document, tree: &Value) -> Result<Vec<u8>, Error> {
     let text = tree.to_string().into_bytes();
     check_size(document, &text)?;

@@ -202,7 +202,7 @@ pub(crate) fn write(socket: BorrowedFd, message: Message) -> nix::Result<()> {
 pub(crate) fn read(socket: BorrowedFd) -> Result<Option<Message>, Cause> {
     let mut bytes = [0_u8; LENGTH];
     match retried(|| nix::unistd::read(socket, &mut bytes)) {
-        // The other side ended with something of ours unread.
+        // The other side ended before it read all messages.
         Ok(0) | Err(Errno::ECONNRESET) => Ok(None),
         Ok(LENGTH) => decoded(&bytes).map(Some),
         Ok(_) => Err(Check::Protocol.into()),
@@ -230,7 +230,7 @@ fn retried(mut call: impl FnMut() -> nix::Result<usize>) -> nix::Result<usize> {
 pub(crate) fn receive(socket: BorrowedFd) -> Result<Option<(Message, Option<OwnedFd>)>, Cause> {
     let mut bytes = [0_u8; LENGTH];
     let (length, attached) = match coracle_sys::receive(socket, &mut bytes) {
-        // The other side ended with something of ours unread.
+        // The other side ended before it read all messages.
         Err(Errno::ECONNRESET) => return Ok(None),
         received => received.map_err(|errno| (Call::Receive, errno))?,
     };

@@ -45,8 +45,8 @@ pub struct Launch<'p> {
     pub(crate) plan: &'p Plan,
     pub(crate) inherited: Inherited<'p>,
     pub(crate) child: Child,
-    /// The process group of an intermediate that was not reaped, and of the init that it may have
-    /// cloned without reporting its pid.
+    /// The process group of an intermediate that was not reaped. An init that it has cloned without
+    /// reporting the pid is in it as well.
     pub(crate) group: Option<Pid>,
     socket: OwnedFd,
     /// The output of hooks in init.
@@ -280,18 +280,18 @@ impl Drop for Launch<'_> {
     }
 }
 
-/// The group of an intermediate, which init leaves only after it was let proceed.
+/// The process group of an intermediate. Init leaves it only after it may proceed.
 fn group_of(plan: &Plan, child: &Child) -> Option<Pid> {
     plan.namespaces.intermediate.then_some(child.pid)
 }
 
-/// Somebody who shares the pid namespace with init may stop it, and stop or kill the intermediate,
-/// before either has sent a message: only by its group is such an init known.
+/// A process that shares init's pid namespace may stop init, and stop or kill the intermediate,
+/// before either has sent a message. Such an init is only known by its group.
 fn kill_and_reap_group(group: Pid) {
     let wait = |flags| waitpid(Pid::from_raw(-group.as_raw()), Some(flags));
     loop {
         match wait(WaitPidFlag::__WALL | WaitPidFlag::WNOHANG) {
-            // As long as a child of ours is in it, the number is that of our group.
+            // As long as a child of this process is in the group, its number cannot be reused.
             Ok(WaitStatus::StillAlive) => {
                 let _ = killpg(group, Signal::SIGKILL);
                 let _ = wait(WaitPidFlag::__WALL);
@@ -342,7 +342,7 @@ fn clone(plan: &Plan, inherited: &mut Inherited) -> Result<(Child, OwnedFd, Vec<
     let child = match cloned {
         Ok(Cloned::Parent { pid, pidfd }) => {
             if plan.namespaces.intermediate {
-                // It waits for us, or is gone.
+                // It waits for a message, or has ended.
                 let _ = setpgid(pid, pid);
             }
             Child { pid, pidfd }

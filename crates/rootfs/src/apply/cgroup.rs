@@ -70,7 +70,7 @@ fn fill(
             Err(failure) => return Err(failure),
         },
     };
-    // The cgroup is not there, or is out of our reach.
+    // The cgroup does not exist, or is outside of the mount.
     let Some(mount) = mount else { return Ok(()) };
     let name = entry.name.as_c_str();
     let mode = Mode::from_bits_truncate(0o755);

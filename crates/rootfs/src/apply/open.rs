@@ -1,4 +1,4 @@
-//! What the runtime opens before the clone.
+//! Opens the descriptors that init inherits, before the clone.
 
 use super::inherited::{Inherited, SourceState};
 use super::provided::Provided;
@@ -16,8 +16,8 @@ use std::ffi::CString;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
 
-/// Opens what init inherits, and looks at the sources of the plan. For the runtime, before the
-/// clone.
+/// Opens the descriptors that init inherits, and checks the sources of the plan. For the runtime,
+/// before the clone.
 ///
 /// # Errors
 /// The first source that is missing or of the wrong kind, by its JSON path.
@@ -60,7 +60,8 @@ fn look_at(source: &Source) -> Result<SourceState, Error> {
     {
         return Ok(SourceState::Link(link));
     }
-    // What may not be needed, and what an earlier mount may bring, is looked for at its turn.
+    // Sources that may not be needed, or that an earlier mount may provide, are checked at their
+    // step.
     if source.optional || source.inside.is_some() {
         return Ok(SourceState::Later);
     }
@@ -68,7 +69,7 @@ fn look_at(source: &Source) -> Result<SourceState, Error> {
     looked.map_err(|failure| error(source, failure))
 }
 
-/// What a source that is a symbolic link says.
+/// The target of a source that is a symbolic link.
 fn link(source: &Source) -> Result<Option<CString>, Error> {
     let failed = |errno| error(source, Cause::Call(Call::OpenTree, errno));
     let stat = lstat(source.path.as_c_str()).map_err(failed)?;
@@ -99,7 +100,7 @@ fn error(source: &Source, cause: Failure) -> Error {
     Error::SourceKind { at, path, expected }
 }
 
-/// The host's own root directory, for a container that has no other.
+/// Opens the host's own root directory, for a container with that root.
 fn open_host_root() -> Result<OwnedFd, Error> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     nix::fcntl::open(c"/", flags, Mode::empty()).map_err(|errno| Error::Source {

@@ -22,7 +22,8 @@ pub(super) fn plan(planner: &mut Planner) {
     }
     let late = propagation::after_pivot(linux.rootfs_propagation);
     if !planner.is_on_hosts_namespace() && !late.is_empty() {
-        // Not earlier: what is unbindable cannot be cloned to be made read-only.
+        // After the paths: an unbindable root cannot be cloned, by which paths in it become
+        // read-only.
         planner.push(Step::RootPropagation(late));
     }
     if planner.config.root.readonly {

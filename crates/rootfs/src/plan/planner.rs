@@ -1,4 +1,4 @@
-//! What the planners of the parts share while the plan grows.
+//! The unfinished plan, to which the planners of the parts add steps.
 
 use super::context::Context;
 use super::propagation;
@@ -10,16 +10,16 @@ use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
-/// What the planners of the parts share while the plan grows.
+/// The unfinished plan, and the input of the planners.
 pub(crate) struct Planner<'a> {
     pub(crate) config: &'a Config,
     pub(crate) host: &'a Host,
     pub(crate) context: &'a Context,
     pub(crate) plan: Plan,
-    /// The mount now on /proc and the one on /sys, where a step keeps them.
+    /// The kept mounts on /proc and on /sys, if there are any.
     pub(crate) proc: Option<usize>,
     pub(crate) sys: Option<usize>,
-    /// Kept mounts that become read-only in the last phase, and their destinations.
+    /// The kept mounts that become read-only in the last phase, and their destinations.
     pub(crate) read_only_mounts: Vec<(usize, String)>,
 }
 
@@ -45,7 +45,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// The number that the next step will have.
+    /// The number of the next step.
     pub(crate) fn next_step(&self) -> u32 {
         self.plan.steps()
     }
@@ -66,8 +66,9 @@ impl<'a> Planner<'a> {
         self.plan.sources.len() - 1
     }
 
-    /// Init in a mount namespace that was there before has no copy of the host's mounts, and a
-    /// mount that is to be a peer of the host's has to be cloned before init's copies are slaves.
+    /// Whether a source is cloned in the runtime's mount namespace. In a mount namespace that it
+    /// joined, init has no copy of the host's mounts; and a mount that is to be a peer of the
+    /// host's must be cloned before init's copies become slaves.
     fn is_on_host(&self, changes: &[Change]) -> bool {
         if !self.host.has(Capability::SysAdmin) || self.plan.source_by == SourceBy::Child {
             return false;
@@ -84,8 +85,8 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// The part of a path of the host that is below the root, if it is there by its text. With more
-    /// `..` than names before them it leaves the root.
+    /// The rest of a path on the host that is below the root by its text; `None` if `..` in it
+    /// leads out of the root.
     pub(crate) fn inside(&self, path: &Path) -> Option<PathBuf> {
         let root = self.plan.root.as_ref()?;
         root.source?;
@@ -103,13 +104,13 @@ impl<'a> Planner<'a> {
         stays.map(|_| Path::new("/").join(below))
     }
 
-    /// The container has no mount namespace of its own.
+    /// Whether the container stays in the host's mount namespace.
     pub(crate) fn is_on_hosts_namespace(&self) -> bool {
         self.plan.mount_namespace == Namespace::Inherit
     }
 }
 
-/// The text as the kernel takes it.
+/// The text as a C string.
 pub(crate) fn c_string(text: impl AsRef<OsStr>) -> CString {
     let text = CString::new(text.as_ref().as_bytes());
     assert!(
