@@ -116,7 +116,7 @@ impl Error {
         };
         !matches!(
             ended,
-            Ended::Start(_) | Ended::TimeOut(_) | Ended::Interrupted
+            Ended::Start(_) | Ended::TimeOut(_) | Ended::Interrupted | Ended::NotStarted
         )
     }
 }

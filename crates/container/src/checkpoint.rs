@@ -111,7 +111,7 @@ pub fn checkpoint(
         return Err(error);
     }
     match options.kind {
-        Kind::Dump => delete::end(&directory, &record, Force::No),
+        Kind::Dump => delete::end(&directory, &record, Force::No, None),
         Kind::DumpAndLeave | Kind::PreDump => Ok(Vec::new()),
     }
 }

@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 
 use coracle_bundle::{ContainerId, HookPoint};
-use coracle_program::Limits;
+use coracle_program::{Interrupts, Limits};
 
 use crate::error::{Error, system};
 use crate::interrupt;
@@ -55,7 +55,7 @@ pub fn delete(store: &Store, id: &ContainerId, force: Force) -> Result<Vec<Strin
         Err(Error::Corrupt { .. } | Error::Newer { .. }) if force == Force::Yes => {
             let salvaged = directory.salvaged_record();
             return match salvaged.init.is_some() || salvaged.cgroup.is_some() {
-                true => end(&directory, &salvaged, force),
+                true => end(&directory, &salvaged, force, None),
                 false => end_torn(store, &directory),
             };
         }
@@ -63,13 +63,13 @@ pub fn delete(store: &Store, id: &ContainerId, force: Force) -> Result<Vec<Strin
         Err(error) => return Err(error),
     };
     check(id, &directory, &record, force)?;
-    end(&directory, &record, force)
+    end(&directory, &record, force, None)
 }
 
 /// Deletes a container whose record cannot be read at all.
 fn end_torn(store: &Store, directory: &Directory) -> Result<Vec<String>, Error> {
     let (record, mut left) = torn::record(store, directory)?;
-    left.extend(end(directory, &record, Force::Yes)?);
+    left.extend(end(directory, &record, Force::Yes, None)?);
     Ok(left)
 }
 
@@ -100,38 +100,49 @@ fn check(
     }
 }
 
-/// Kills and deletes the container, unless another process has deleted it meanwhile.
-pub(crate) fn take_down(directory: &Directory, force: Force) -> Result<Vec<String>, Error> {
+/// Ends and deletes the container, unless somebody else has meanwhile.
+pub(crate) fn take_down(
+    directory: &Directory,
+    force: Force,
+    interrupts: Option<&Interrupts>,
+) -> Result<Vec<String>, Error> {
     let _lock = lock::acquire(directory)?;
     match directory.record()? {
-        Some(record) => end(directory, &record, force),
+        Some(record) => end(directory, &record, force, interrupts),
         None => Ok(Vec::new()),
     }
 }
 
-/// Deletes a container by force after a verb failed on it. The error also names what is left.
-pub(crate) fn after(error: Error, directory: &Directory) -> Error {
-    match take_down(directory, Force::Yes) {
+/// Takes the container down by force since a verb failed on it; the error names what stays.
+pub(crate) fn after(error: Error, directory: &Directory, interrupts: Option<&Interrupts>) -> Error {
+    match take_down(directory, Force::Yes, interrupts) {
         Ok(warnings) => error.leaving(&warnings.join("; ")),
         Err(left) => error.leaving(&left.to_string()),
     }
 }
 
-/// Kills all processes and removes everything. The caller holds the lock.
+/// Ends what runs and removes what there is. The caller holds the lock, and may have signals queued
+/// already: only a second one ends the wait for a plugin or a hook.
 pub(crate) fn end(
     directory: &Directory,
     record: &Record,
     force: Force,
+    interrupts: Option<&Interrupts>,
 ) -> Result<Vec<String>, Error> {
     let was_over = is_over(record);
     let progress = &directory.progress;
     end_processes(&directory.id, record)?;
     progress.done(format_args!("no process is left"));
-    let interrupts = match record.network.is_some() || record.poststop_hooks {
-        true => Some(interrupt::spare_first()?),
-        false => None,
+    let waits = record.network.is_some() || record.poststop_hooks;
+    let own = match interrupts {
+        Some(interrupts) => {
+            interrupts.spare_first();
+            None
+        }
+        None => waits.then(interrupt::spare_first).transpose()?,
     };
-    let mut warnings = network::detach(directory, record, force, interrupts.as_ref())?;
+    let interrupts = interrupts.or(own.as_ref());
+    let mut warnings = network::detach(directory, record, force, interrupts)?;
     if let Some(cgroup) = &record.cgroup {
         match record.cgroup_made {
             true if was_over => coracle_cgroups::remove(cgroup)?,
@@ -156,7 +167,7 @@ pub(crate) fn end(
         hooks.at(HookPoint::Poststop),
         &state,
         &Limits {
-            interrupts: interrupts.as_ref(),
+            interrupts,
             ..Limits::default()
         },
     );

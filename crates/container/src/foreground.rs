@@ -35,7 +35,8 @@ impl Signals {
         ] {
             set.remove(own);
         }
-        set.thread_block().map_err(system("block signals"))?;
+        coracle_sys::note_signals();
+        set.thread_block().map_err(failed("block signals"))?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         let queue = SignalFd::with_flags(&set, flags).map_err(system("queue signals"))?;
         Ok(Self { queue })

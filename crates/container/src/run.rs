@@ -102,12 +102,12 @@ fn end(
     directory: &Directory,
     after: After,
 ) -> Result<(i32, Vec<String>), Error> {
-    let code = waited.map_err(|error| delete::after(error, directory))?;
+    let code = waited.map_err(|error| delete::after(error, directory, None))?;
     if after == After::Keep {
         return Ok((code, Vec::new()));
     }
-    // The exit code is returned even if the deletion fails.
-    let failures = delete::take_down(directory, Force::No);
+    // The container has ended, whatever comes of its remains: its exit code is the answer.
+    let failures = delete::take_down(directory, Force::No, None);
     Ok((
         code,
         failures.unwrap_or_else(|error| vec![error.to_string()]),

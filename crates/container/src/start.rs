@@ -174,8 +174,13 @@ pub(crate) fn poststart(
     if !record.poststart_hooks {
         return Ok(());
     }
-    run_poststart(directory, record, interrupts)
-        .map_err(|error| delete::after(interrupt::explain(error, interrupts), directory))
+    run_poststart(directory, record, interrupts).map_err(|error| {
+        delete::after(
+            interrupt::explain(error, interrupts),
+            directory,
+            Some(interrupts),
+        )
+    })
 }
 
 fn run_poststart(

@@ -1,6 +1,5 @@
 //! Signals to the runtime while it waits for a program or for init.
 
-use coracle_sys::may_be_ignored;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use std::cell::Cell;
@@ -25,16 +24,16 @@ pub struct Interrupts {
 }
 
 impl Interrupts {
-    /// Queues the signals from now on. Signals that the process inherited as ignored stay ignored:
-    /// a shell does this for a command in the background, and so does nohup(1).
+    /// Queues the signals from here on, but for those that the caller has us ignore, as a shell does
+    /// with a command in the background, and nohup(1), or that it has blocked.
     ///
     /// # Errors
     /// The process is at its limit of descriptors.
     pub fn catch() -> nix::Result<Self> {
-        coracle_sys::note_ignored_signals();
+        coracle_sys::note_signals();
         let ours = ENDING.into_iter();
         let set: SigSet = ours
-            .filter(|signal| !may_be_ignored(*signal as i32))
+            .filter(|signal| coracle_sys::acts(*signal as i32))
             .collect();
         let queue = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
         let before = set.thread_swap_mask(SigmaskHow::SIG_BLOCK)?;

@@ -35,12 +35,16 @@ impl<'a> Limits<'a> {
     /// Whether a signal demands that no further program is started.
     ///
     /// # Errors
-    /// [`Failure::Interrupted`].
+    /// [`Failure::NotStarted`].
     pub fn check(&self) -> Result<(), Failure> {
-        match self.interrupts.is_some_and(Interrupts::end_waits) {
-            true => Err(Failure::Interrupted),
+        match self.are_interrupted() {
+            true => Err(Failure::NotStarted),
             false => Ok(()),
         }
+    }
+
+    fn are_interrupted(&self) -> bool {
+        self.interrupts.is_some_and(Interrupts::end_waits)
     }
 }
 
@@ -61,7 +65,9 @@ pub enum Failure {
     ContainerGone,
     /// The runtime received a signal, so the program was killed.
     Interrupted,
-    /// A system call of the runtime failed.
+    /// A signal had come to us, so the program was not started.
+    NotStarted,
+    /// A call of ours failed.
     Call(Call, Errno),
 }
 
@@ -76,6 +82,7 @@ impl fmt::Display for Failure {
             Failure::TooLong(limit) => write!(f, "printed more than {limit} bytes"),
             Failure::ContainerGone => f.write_str("ended, since the container was"),
             Failure::Interrupted => f.write_str("killed"),
+            Failure::NotStarted => f.write_str("not started, since a signal came"),
             Failure::Call(call, errno) => write!(f, "{}: {}", call.name(), errno_text(*errno)),
         }
     }
@@ -112,7 +119,9 @@ fn await_end(program: &Program, outputs: &mut [Output], limits: &Limits) -> Resu
         .timeout
         .and_then(|limit| Instant::now().checked_add(limit));
     loop {
-        limits.check()?;
+        if limits.are_interrupted() {
+            return Err(Failure::Interrupted);
+        }
         let left = deadline.map(left_ms);
         let own = program.as_fd();
         // Unused entries repeat the program's pidfd.

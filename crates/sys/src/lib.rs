@@ -104,8 +104,8 @@ pub use seccomp::{
     pidfd_getfd,
 };
 pub use signal::{
-    SignalMask, block_all_signals, end_on_signals, expect_children, may_be_ignored,
-    note_ignored_signals, reset_signals, restore_signals, survive_size_limit,
+    SignalMask, acts, block_all_signals, end_on_signals, expect_children, note_signals,
+    reset_signals, restore_signals, survive_size_limit,
 };
 pub use terminal::{
     WindowSize, pty_number, pty_peer, set_controlling_terminal, set_window_size, unlock_pty,

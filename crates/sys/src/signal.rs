@@ -29,23 +29,27 @@ pub fn restore_signals(mask: SignalMask) {
     exchange_mask(mask);
 }
 
-/// The signals that this process may be ignoring: all of them until [`note_ignored_signals`] has
-/// read the file.
+/// The signals that this process may ignore: all, until [`note_signals`] has looked.
 static MAY_BE_IGNORED: AtomicU64 = AtomicU64::new(u64::MAX);
 
-/// Reads which signals this process ignores, so that [`reset_signals`] in its children makes a call
-/// for these only. The runtime calls it before it clones, where `/proc` is the host's.
+/// The signals that the caller of this program had blocked.
+static BLOCKED: AtomicU64 = AtomicU64::new(0);
+
+/// Looks which signals this process ignores and blocks, as its caller left them: before it blocks
+/// any itself, and before it clones, so that [`reset_signals`] in its children makes a call for the
+/// ignored alone. `/proc` is the host's.
 ///
-/// The line may lie beyond the first 4096 bytes, after thousands of groups; then every signal is
-/// taken for possibly ignored. The file is read only once, since only this crate changes the
-/// dispositions.
-pub fn note_ignored_signals() {
+/// Where the kernel does not say so in the first piece of the file (it may list thousands of groups
+/// before), every signal may be ignored. Looks only once: nobody else changes it.
+pub fn note_signals() {
     if MAY_BE_IGNORED.load(Ordering::Relaxed) == u64::MAX {
-        MAY_BE_IGNORED.store(ignored(), Ordering::Relaxed);
+        let (ignored, blocked) = ignored_and_blocked();
+        MAY_BE_IGNORED.store(ignored, Ordering::Relaxed);
+        BLOCKED.store(blocked, Ordering::Relaxed);
     }
 }
 
-fn ignored() -> u64 {
+fn ignored_and_blocked() -> (u64, u64) {
     let mut text = [0; 4096];
     let file = open(
         c"/proc/self/status",
@@ -54,21 +58,22 @@ fn ignored() -> u64 {
     );
     let length = file.and_then(|file| nix::unistd::read(&file, &mut text));
     let text = text.get(..length.unwrap_or(0)).unwrap_or(&[]);
-    ignored_in(text).unwrap_or(u64::MAX)
+    let ignored = mask_in(text, b"\nSigIgn:\t").unwrap_or(u64::MAX);
+    (ignored, mask_in(text, b"\nSigBlk:\t").unwrap_or(0))
 }
 
-/// Whether this process may be ignoring the signal; always true before [`note_ignored_signals`].
+/// Whether the signal acts on this process as its caller has started it: it is neither ignored nor
+/// blocked, as [`note_signals`] has found.
 #[must_use]
-pub fn may_be_ignored(signal: i32) -> bool {
-    let ignored = MAY_BE_IGNORED.load(Ordering::Relaxed);
-    (1..=64).contains(&signal) && ignored >> (signal - 1) & 1 != 0
+pub fn acts(signal: i32) -> bool {
+    let silent = MAY_BE_IGNORED.load(Ordering::Relaxed) | BLOCKED.load(Ordering::Relaxed);
+    (1..=64).contains(&signal) && silent >> (signal - 1) & 1 == 0
 }
 
-/// The sixteen digits of the line `SigIgn` of proc_pid_status(5).
-fn ignored_in(status: &[u8]) -> Option<u64> {
-    const KEY: &[u8] = b"\nSigIgn:\t";
-    let at = status.windows(KEY.len()).position(|window| window == KEY)?;
-    let digits = status.get(at + KEY.len()..)?.get(..16)?;
+/// The sixteen digits of a line of proc_pid_status(5).
+fn mask_in(status: &[u8], key: &[u8]) -> Option<u64> {
+    let at = status.windows(key.len()).position(|window| window == key)?;
+    let digits = status.get(at + key.len()..)?.get(..16)?;
     u64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
 }
 
@@ -206,18 +211,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ignored_signals_are_read_or_unknown() {
+    fn masks_are_read_or_unknown() {
+        const KEY: &[u8] = b"\nSigIgn:\t";
         let status = b"SigBlk:\t0000000000000000\nSigIgn:\t8000000000001001\nSigCgt:\t00";
-        assert_eq!(ignored_in(status), Some(0x8000_0000_0000_1001));
+        assert_eq!(mask_in(status, KEY), Some(0x8000_0000_0000_1001));
         for unknown in [
             &status[..40],
             b"SigIgn:\t0000000000000000\n",
             b"\nSigIgn:\tx",
         ] {
-            assert_eq!(ignored_in(unknown), None);
+            assert_eq!(mask_in(unknown, KEY), None);
         }
         // The standard library ignores SIGPIPE.
-        let ignored = ignored();
+        let (ignored, blocked) = ignored_and_blocked();
+        assert_eq!(blocked, 0);
         assert!(ignored >> (libc::SIGPIPE - 1) & 1 == 1 && ignored != u64::MAX);
     }
 

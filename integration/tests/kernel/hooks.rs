@@ -998,19 +998,63 @@ fn held(runtime: &Runtime) -> (Value, PathBuf, PathBuf) {
     (shell(&script), file, release)
 }
 
-/// A shell ignores SIGINT for a command in the background, and nohup(1) SIGHUP.
+/// A shell ignores SIGINT for a command in the background, and nohup(1) SIGHUP; a caller may have
+/// blocked one as well, and means to find it pending.
 #[test]
-fn an_ignored_signal_ends_no_creation() {
-    let runtime = Runtime::new();
-    let (hook, file, release) = held(&runtime);
-    let bundle = runtime.bundle().hook("createRuntime", hook);
-    let command = runtime.with_bundle("create", &bundle).arg(runtime.id());
-    let create = command.after("trap '' HUP INT").spawn();
-    wait_until("the hook", || !text(&file).is_empty());
-    create.signal(Signal::SIGINT);
-    create.signal(Signal::SIGHUP);
-    fs::write(release, "").unwrap();
-    create.wait().ok();
+fn an_ignored_or_blocked_signal_ends_no_creation() {
+    for (verb, before) in [
+        ("create", "trap '' HUP INT; exec \"$@\""),
+        (
+            "create",
+            "exec env --block-signal=HUP --block-signal=INT \"$@\"",
+        ),
+        (
+            "run",
+            "exec env --block-signal=HUP --block-signal=INT \"$@\"",
+        ),
+    ] {
+        let runtime = Runtime::new();
+        let (hook, file, release) = held(&runtime);
+        let bundle = runtime.bundle().hook("createRuntime", hook);
+        let command = runtime.with_bundle(verb, &bundle).arg(runtime.id());
+        let create = command.under("sh", ["-c", before, "sh"]).spawn();
+        wait_until("the hook", || !text(&file).is_empty());
+        create.signal(Signal::SIGINT);
+        create.signal(Signal::SIGHUP);
+        fs::write(release, "").unwrap();
+        create.wait().ok();
+    }
+}
+
+/// The first signal ends the poststart hook, and the second one the poststop hook.
+#[test]
+fn two_signals_end_a_start_and_what_takes_it_back() {
+    for verb in ["run", "start"] {
+        let runtime = Runtime::new();
+        let (folder, bundle) = shared(&runtime, runtime.bundle().args(["sleep", "1000"]));
+        let (first, second) = (folder.join("first"), folder.join("second"));
+        let bundle = bundle
+            .hook("poststart", hanging(&first))
+            .hook("poststop", hanging(&second))
+            .hook("poststop", shell("true"));
+        let id = runtime.id();
+        let command = if verb == "run" {
+            runtime.with_bundle(verb, &bundle).arg(&id)
+        } else {
+            let create = runtime.with_bundle("create", &bundle).arg(&id);
+            create.output().ok();
+            runtime.command([verb, &id])
+        };
+        let command = command.spawn();
+        wait_until("the poststart hook", || !text(&first).is_empty());
+        command.signal(Signal::SIGINT);
+        wait_until("the poststop hook", || !text(&second).is_empty());
+        command.signal(Signal::SIGTERM);
+        let left = "poststop hook #0: /bin/sh: killed: busy; error running poststop hook #1: \
+                    /bin/sh: not started, since a signal came";
+        ended_by(command.wait(), Signal::SIGINT, left);
+        runtime.is_clean();
+    }
 }
 
 #[test]
