@@ -278,6 +278,11 @@ pub struct Running {
 }
 
 impl Running {
+    /// Its process.
+    pub fn pid(&self) -> i32 {
+        self.pid.as_raw()
+    }
+
     /// Sends it a signal; an ended one gets none.
     pub fn signal(&self, signal: Signal) {
         let _ = signal::kill(self.pid, signal);

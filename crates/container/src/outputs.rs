@@ -37,7 +37,7 @@ impl Socket {
             errno,
         };
         let name = CString::new(path.as_os_str().as_bytes()).map_err(|_| failed(Errno::EINVAL))?;
-        let connection = coracle_sys::connect_unix(&name).map_err(failed)?;
+        let connection = coracle_sys::connect_unix(&name, None).map_err(failed)?;
         Ok(Self {
             flag,
             path: path.to_owned(),

@@ -142,7 +142,7 @@ fn build(creation: &mut Creation, ready: &Ready) -> Result<Running, Error> {
     let joining = creation.make_cgroup()?;
     let target = creation.directory.make_root()?;
     let request = request(&creation.record, ready, &destinations, &target)?;
-    let mut session = start_criu(ready, (&request, &target), joining)?;
+    let mut session = start_criu(ready, (&request, &target), joining, interrupts)?;
     creation.own_cgroup();
     // Recorded before criu does anything, so that `delete --force` finds it.
     creation.directory.write_record(&creation.record)?;
@@ -216,6 +216,7 @@ fn start_criu(
     ready: &Ready,
     (request, target): (&Request, &Path),
     mut joining: Joining,
+    interrupts: &Interrupts,
 ) -> Result<Session, Error> {
     let tree = clone_tree(&ready.root)?;
     let options = StartOptions {
@@ -227,7 +228,7 @@ fn start_criu(
     };
     let session = Session::start(&ready.criu, &options, Some(request))?;
     if joining.into.is_none() {
-        joining.put(session.pid())?;
+        joining.put(session.pid(), Some(interrupts))?;
     }
     Ok(session)
 }

@@ -73,7 +73,7 @@ impl Undo {
                 if !record.is_empty() {
                     let _ = coracle_cgroups::kill(&record, nix::libc::SIGKILL);
                 }
-                Ok(coracle_cgroups::undo(&record)?)
+                Ok(coracle_cgroups::undo(&record, interrupts)?)
             }
             // It may be gone, or never have been written.
             Made::PidFile(path) => {

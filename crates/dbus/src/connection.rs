@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use coracle_program::Interrupts;
 use nix::errno::Errno;
 use nix::sys::socket::sockopt::{ReceiveTimeout, SendTimeout};
 use nix::sys::socket::{
@@ -17,7 +18,10 @@ use crate::{Error, Result, Value};
 
 /// How many unread signals are kept: more than the jobs of a systemd manager during one call.
 const SIGNALS_MAX: usize = 4096;
-/// The limit on a line of the authentication protocol, longer than any valid line.
+/// How long one system call may wait: a signal that is queued ends none, so it is looked for in
+/// between.
+const SLICE: Duration = Duration::from_millis(100);
+/// Longer than any line of the authentication.
 const LINE_MAX: usize = 4096;
 
 const DAEMON: &str = "org.freedesktop.DBus";
@@ -89,9 +93,11 @@ pub struct Signal {
 
 /// A connection, closed when dropped.
 #[derive(Debug)]
-pub struct Connection {
+pub struct Connection<'a> {
     socket: OwnedFd,
     peer: Peer,
+    /// Signals to us, which end every wait.
+    interrupts: Option<&'a Interrupts>,
     serial: u32,
     /// Interface and member of the signals that are subscribed to; others are dropped.
     topic: Option<(String, String)>,
@@ -100,27 +106,25 @@ pub struct Connection {
 
 /// The deadline of an operation.
 #[derive(Clone, Copy, Debug)]
-struct Limit {
+struct Limit<'a> {
     end: Instant,
     whole: Duration,
+    interrupts: Option<&'a Interrupts>,
 }
 
-impl Connection {
-    /// Connects to the first socket of the bus that accepts, and authenticates as the process's own
-    /// user.
+impl<'a> Connection<'a> {
+    /// Connects to the first socket of the bus that listens, and is let in as who we are.
     ///
     /// # Errors
-    /// An unusable address, the kernel's errno, or the peer's refusal.
-    pub fn open(bus: &Bus, limit: Duration) -> Result<Self> {
-        let limit = Limit::of(limit);
+    /// An address that is none; the kernel's, or the peer's refusal; a limit that passes, and a
+    /// signal that comes meanwhile.
+    pub fn open(bus: &Bus, limit: Duration, interrupts: Option<&'a Interrupts>) -> Result<Self> {
+        let limit = Limit::of(limit, interrupts);
         let mut result = Err(Error::Address {
             address: bus.address.clone(),
         });
         for endpoint in endpoints(&bus.address) {
-            result = connect_to(&endpoint, limit).map_err(|errno| Error::Connect {
-                address: bus.address.clone(),
-                errno,
-            });
+            result = dial(&bus.address, &endpoint, limit);
             if result.is_ok() {
                 break;
             }
@@ -128,6 +132,7 @@ impl Connection {
         let mut connection = Self {
             socket: result?,
             peer: bus.peer,
+            interrupts,
             serial: 0,
             topic: None,
             signals: VecDeque::new(),
@@ -142,9 +147,9 @@ impl Connection {
     /// Sends the call and waits for its reply. Signals that arrive meanwhile are kept.
     ///
     /// # Errors
-    /// [`Error::Answer`] if the peer replies with an error; [`Error::Late`].
+    /// [`Error::Answer`] if the other side refuses; a limit that passes, and a signal that comes.
     pub fn call(&mut self, call: &Call, limit: Duration) -> Result<Reply> {
-        self.call_until(call, Limit::of(limit))
+        self.call_until(call, Limit::of(limit, self.interrupts))
     }
 
     /// Subscribes to this signal, in place of any other. A bus needs a match rule; a service sends
@@ -167,7 +172,8 @@ impl Connection {
             "type='signal',sender='{sender}',path='{path}',interface='{interface}',\
              member='{member}'"
         );
-        self.call_daemon("AddMatch", &[Value::Text(rule)], Limit::of(limit))
+        let limit = Limit::of(limit, self.interrupts);
+        self.call_daemon("AddMatch", &[Value::Text(rule)], limit)
     }
 
     /// The next signal that is subscribed to, in order of arrival.
@@ -175,7 +181,7 @@ impl Connection {
     /// # Errors
     /// [`Error::Late`], or a connection that breaks.
     pub fn signal(&mut self, limit: Duration) -> Result<Signal> {
-        let limit = Limit::of(limit);
+        let limit = Limit::of(limit, self.interrupts);
         let message = loop {
             if let Some(message) = self.signals.pop_front() {
                 break message;
@@ -325,18 +331,27 @@ impl Connection {
     }
 }
 
-fn connect_to(endpoint: &Endpoint, limit: Limit) -> nix::Result<OwnedFd> {
-    let address = match endpoint {
-        Endpoint::Path(path) => UnixAddr::new(path)?,
-        Endpoint::Abstract(name) => UnixAddr::new_abstract(name)?,
+fn dial(bus: &str, endpoint: &Endpoint, limit: Limit) -> Result<OwnedFd> {
+    let failed = |errno| Error::Connect {
+        address: bus.to_owned(),
+        errno,
     };
+    let address = match endpoint {
+        Endpoint::Path(path) => UnixAddr::new(path),
+        Endpoint::Abstract(name) => UnixAddr::new_abstract(name),
+    };
+    let address = address.map_err(failed)?;
     let (family, flags) = (AddressFamily::Unix, SockFlag::SOCK_CLOEXEC);
-    let socket = socket(family, SockType::Stream, flags, None)?;
-    // With a full queue of the listener, connect(2) would block for ever.
-    let left = limit.left().map_err(|_| Errno::ETIMEDOUT)?;
-    setsockopt(&socket, SendTimeout, &left)?;
-    connect(socket.as_raw_fd(), &address)?;
-    Ok(socket)
+    let socket = socket(family, SockType::Stream, flags, None).map_err(failed)?;
+    loop {
+        // A full queue of the listener would hold connect(2) for good.
+        setsockopt(&socket, SendTimeout, &limit.left()?).map_err(failed)?;
+        match connect(socket.as_raw_fd(), &address) {
+            Ok(()) => return Ok(socket),
+            Err(Errno::EAGAIN | Errno::EINTR) => {}
+            Err(errno) => return Err(failed(errno)),
+        }
+    }
 }
 
 fn refusal(message: &Message) -> Error {
@@ -350,25 +365,28 @@ fn refusal(message: &Message) -> Error {
     }
 }
 
-impl Limit {
-    fn of(whole: Duration) -> Self {
+impl<'a> Limit<'a> {
+    fn of(whole: Duration, interrupts: Option<&'a Interrupts>) -> Self {
         let end = Instant::now() + whole;
-        Self { end, whole }
+        Self {
+            end,
+            whole,
+            interrupts,
+        }
     }
 
     /// The time left for one system call; never zero, which would mean no limit.
     fn left(self) -> Result<TimeVal> {
+        if self.interrupts.is_some_and(Interrupts::end_waits) {
+            return Err(Error::Interrupted);
+        }
         let left = self.end.saturating_duration_since(Instant::now());
         if left.is_zero() {
             let seconds = self.whole.as_secs();
             return Err(Error::Late { seconds });
         }
-        let seconds = i64::try_from(left.as_secs()).unwrap_or(i64::MAX);
-        let micros = i64::from(left.subsec_micros());
-        Ok(match (seconds, micros) {
-            (0, 0) => TimeVal::new(0, 1),
-            (seconds, micros) => TimeVal::new(seconds, micros),
-        })
+        let micros = left.min(SLICE).subsec_micros().max(1);
+        Ok(TimeVal::new(0, micros.into()))
     }
 }
 
@@ -382,7 +400,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     /// A connection whose peer has sent all this already.
-    fn connection(sent: &[u8]) -> (Connection, UnixStream) {
+    fn connection(sent: &[u8]) -> (Connection<'static>, UnixStream) {
         let (family, flags) = (AddressFamily::Unix, SockFlag::SOCK_CLOEXEC);
         let (socket, other) = socketpair(family, SockType::Stream, None, flags).unwrap();
         let mut other = UnixStream::from(other);
@@ -390,6 +408,7 @@ mod tests {
         let connection = Connection {
             socket,
             peer: Peer::Service,
+            interrupts: None,
             serial: 0,
             topic: None,
             signals: VecDeque::new(),
@@ -505,7 +524,7 @@ mod tests {
     fn who_we_are_is_left_to_the_kernel() {
         let (mut connection, mut other) = connection(b"DATA\r\nOK 0123\r\n");
         connection
-            .authenticate("unix:path=/x", Limit::of(SECOND))
+            .authenticate("unix:path=/x", Limit::of(SECOND, None))
             .unwrap();
         drop(connection);
         let mut received = String::new();
@@ -516,15 +535,15 @@ mod tests {
     #[test]
     fn a_refusal_is_reported() {
         let (mut connection, _other) = connection(b"REJECTED KERBEROS\x1b\r\n");
-        let error = connection.authenticate("unix:path=/x", Limit::of(SECOND));
+        let error = connection.authenticate("unix:path=/x", Limit::of(SECOND, None));
         let expected = "unix:path=/x: access refused: REJECTED KERBEROS\\u{1b}";
         assert_eq!(error.unwrap_err().to_string(), expected);
         let (mut connection, _other) = connection_of_noise();
-        let error = connection.authenticate("unix:path=/x", Limit::of(SECOND));
+        let error = connection.authenticate("unix:path=/x", Limit::of(SECOND, None));
         assert!(matches!(error, Err(Error::Malformed { .. })));
     }
 
-    fn connection_of_noise() -> (Connection, UnixStream) {
+    fn connection_of_noise() -> (Connection<'static>, UnixStream) {
         connection(&[b'x'; 2 * LINE_MAX])
     }
 }

@@ -42,7 +42,10 @@ pub enum Error {
         /// The limit.
         seconds: u64,
     },
-    /// The peer closed the connection.
+    /// A signal to us ended the wait.
+    #[error("a signal came before the answer")]
+    Interrupted,
+    /// The other side is gone.
     #[error("the D-Bus connection was closed")]
     Closed,
     /// A received message violates the protocol.

@@ -3,7 +3,7 @@
 use coracle_bundle::HookPoint;
 use coracle_program::Failure;
 use coracle_sys::{Call, Cause, ExitStatus};
-use coracle_text::{cause_text, errno_text};
+use coracle_text::{after_colon, cause_text, errno_text};
 use nix::errno::Errno;
 use std::time::Duration;
 
@@ -76,12 +76,4 @@ pub(crate) fn explain(cause: Cause, timeout: Option<Duration>) -> String {
 /// 0, too.
 pub(crate) fn attempted(point: HookPoint, index: usize, path: &str) -> String {
     format!("error running {} hook #{index}: {path}", point.name())
-}
-
-fn after_colon(output: &str) -> String {
-    if output.is_empty() {
-        String::new()
-    } else {
-        format!(": {output}")
-    }
 }

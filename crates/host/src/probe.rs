@@ -214,7 +214,7 @@ fn find_systemd(own: &ProcFs, host: &Host) -> Result<Option<Systemd>, Error> {
     });
     let mut problem: Option<coracle_dbus::Error> = None;
     for bus in buses {
-        let answers = Connection::open(&bus, BUS_LIMIT).and_then(|mut connection| {
+        let answers = Connection::open(&bus, BUS_LIMIT, None).and_then(|mut connection| {
             let version = manager_property(&mut connection, "Version")?;
             Ok((version, manager_property(&mut connection, "ControlGroup")?))
         });

@@ -161,7 +161,8 @@ impl<'p> Launch<'p> {
             alive => alive?,
         }
         if !self.is_inside {
-            self.inherited.request.cgroup.put(self.child.pid)?;
+            let request = &mut self.inherited.request;
+            request.cgroup.put(self.child.pid, request.interrupts)?;
         }
         self.inherited.close_after_clone();
         Ok(())
@@ -196,7 +197,8 @@ impl<'p> Launch<'p> {
     fn await_fork(&mut self) -> Result<(), Error> {
         let plan = &self.plan.namespaces;
         if plan.first_clone.contains(NamespaceFlags::USER) {
-            coracle_namespaces::map_ids(plan, self.child.pid)?;
+            let interrupts = self.inherited.request.interrupts;
+            coracle_namespaces::map_ids(plan, self.child.pid, interrupts)?;
         }
         self.proceed()?;
         let (pid, is_inside) = loop {
@@ -228,7 +230,8 @@ impl<'p> Launch<'p> {
     fn map_ids(&mut self) -> Result<(), Error> {
         let plan = &self.plan.namespaces;
         if plan.final_clone.contains(NamespaceFlags::USER) {
-            coracle_namespaces::map_ids(plan, self.child.pid)?;
+            let interrupts = self.inherited.request.interrupts;
+            coracle_namespaces::map_ids(plan, self.child.pid, interrupts)?;
         }
         Ok(())
     }
@@ -342,7 +345,8 @@ impl<'p> Launch<'p> {
             pid: self.child.pid.as_raw(),
             state: &container.json,
         };
-        coracle_seccomp::send_listener(listener, &process, descriptor.as_fd())?;
+        let interrupts = self.inherited.request.interrupts;
+        coracle_seccomp::send_listener(listener, &process, descriptor.as_fd(), interrupts)?;
         self.proceed()
     }
 

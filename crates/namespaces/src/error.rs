@@ -133,22 +133,18 @@ pub enum Error {
         /// The likely cause, or nothing.
         hint: &'static str,
     },
-    /// newuidmap or newgidmap did not start.
-    #[error("run {program}: {}", errno_text(*.errno))]
-    StartHelper {
-        /// Its path.
-        program: PathBuf,
-        /// The kernel's answer.
-        errno: Errno,
-    },
-    /// newuidmap or newgidmap refused.
-    #[error("{program}: {status}: {output}{}", behind(hint))]
+    /// newuidmap or newgidmap did not start, refused, or was ended.
+    #[error(
+        "{program}: {failure}{}{}",
+        coracle_text::after_colon(output),
+        behind(hint)
+    )]
     Helper {
         /// Its path.
         program: PathBuf,
-        /// How it ended.
-        status: String,
-        /// The beginning of its standard error, on one line.
+        /// How it failed.
+        failure: coracle_program::Failure,
+        /// The end of what it printed, on one line.
         output: String,
         /// The likely cause; may be empty.
         hint: String,

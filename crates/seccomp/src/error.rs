@@ -96,4 +96,10 @@ pub enum Error {
         /// The kernel's answer.
         errno: Errno,
     },
+    /// A signal to us ended the wait for it.
+    #[error("linux.seccomp.listenerPath: {path:?} did not take the listener before a signal came")]
+    Interrupted {
+        /// As given.
+        path: String,
+    },
 }

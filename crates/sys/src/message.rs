@@ -4,11 +4,16 @@ use crate::Result;
 use crate::kernel::{Decimal, StackString, new_descriptor, size};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket, socketpair};
+use nix::sys::socket::sockopt::SendTimeout;
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, UnixAddr, connect, setsockopt, socket, socketpair,
+};
 use nix::sys::stat::Mode;
+use nix::sys::time::TimeVal;
 use std::ffi::CStr;
 use std::mem::offset_of;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 /// A control message with exactly one descriptor: `CMSG_DATA` of linux/socket.h without its macros.
 #[repr(C)]
@@ -166,17 +171,25 @@ fn message_of(slice: &mut libc::iovec) -> libc::msghdr {
 /// Returns a stream socket connected to the one at `path`. An address holds 107 bytes; a longer
 /// path is reached through a descriptor of its directory, which needs `/proc`.
 ///
+/// The connection and each write wait so long, `SO_SNDTIMEO` of socket(7), or for good: a listener
+/// whose queue is full, or who reads nothing, holds them up.
+///
 /// # Errors
 ///
-/// The kernel's: `ECONNREFUSED` if nobody listens, `ENOENT`; `ENAMETOOLONG` if the last part of a
-/// long path does not fit either.
-pub fn connect_unix(path: &CStr) -> Result<OwnedFd> {
+/// The kernel's: `ECONNREFUSED` if nobody listens, `ENOENT`, `EAGAIN` when the time is over;
+/// `ENAMETOOLONG` if the last part of a long path does not fit either.
+pub fn connect_unix(path: &CStr, patience: Option<Duration>) -> Result<OwnedFd> {
     let stream = socket(
         AddressFamily::Unix,
         SockType::Stream,
         SockFlag::SOCK_CLOEXEC,
         None,
     )?;
+    if let Some(patience) = patience {
+        let seconds = i64::try_from(patience.as_secs()).unwrap_or(i64::MAX);
+        let patience = TimeVal::new(seconds, patience.subsec_micros().into());
+        setsockopt(&stream, SendTimeout, &patience)?;
+    }
     let (directory, name) = split(path.to_bytes());
     match UnixAddr::new(path) {
         Ok(address) => connect(stream.as_raw_fd(), &address)?,
@@ -293,7 +306,7 @@ mod tests {
         let listener = UnixListener::bind(link.join("socket")).expect("a listener");
         for directory in [&link, &deep] {
             let path = CString::new(directory.join("socket").as_os_str().as_bytes());
-            let client = connect_unix(&path.expect("no NUL")).expect("a connection");
+            let client = connect_unix(&path.expect("no NUL"), None).expect("a connection");
             assert_eq!(send(client.as_fd(), b"hello", None), Ok(5));
             let (mut server, _) = listener.accept().expect("a connection");
             let mut buffer = [0; 5];
@@ -301,7 +314,7 @@ mod tests {
             assert_eq!(&buffer, b"hello");
         }
         let absent = CString::new(deep.join("absent").as_os_str().as_bytes()).expect("no NUL");
-        assert_eq!(connect_unix(&absent).map(drop), Err(Errno::ENOENT));
+        assert_eq!(connect_unix(&absent, None).map(drop), Err(Errno::ENOENT));
         std::fs::remove_dir_all(&base).expect("the directory goes");
     }
 

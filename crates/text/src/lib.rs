@@ -78,7 +78,16 @@ pub fn cause_text(cause: Cause) -> String {
     }
 }
 
-/// Text from another program on one line: trimmed, with a space for each tab and other control
+/// A foreign text behind a colon, or nothing where there is none.
+#[must_use]
+pub fn after_colon(text: &str) -> String {
+    match text {
+        "" => String::new(),
+        text => format!(": {text}"),
+    }
+}
+
+/// A foreign text on one line: without blanks at either end, a space for each tab, and control
 /// characters escaped.
 #[must_use]
 pub fn one_line(text: &str) -> String {

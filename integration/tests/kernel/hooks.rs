@@ -14,21 +14,21 @@ const POINTS: [&str; 6] = [
     "poststart",
     "poststop",
 ];
-const CREATE_TIME: [&str; 3] = ["prestart", "createRuntime", "createContainer"];
+pub(crate) const CREATE_TIME: [&str; 3] = ["prestart", "createRuntime", "createContainer"];
 
-fn shell(script: &str) -> Value {
+pub(crate) fn shell(script: &str) -> Value {
     json!({"path": "/bin/sh", "args": ["sh", "-c", script]})
 }
 
 /// A folder of the host that hooks inside of the container see as well, in the same place.
-fn shared(runtime: &Runtime, bundle: Bundle) -> (PathBuf, Bundle) {
+pub(crate) fn shared(runtime: &Runtime, bundle: Bundle) -> (PathBuf, Bundle) {
     let folder = runtime.folder().folder("shared");
     let to = folder.to_str().unwrap().to_owned();
     (folder.clone(), bundle.bind(folder, &to, []))
 }
 
 /// Each point appends its name, or what the shell makes of `text`, to a log.
-fn logging(runtime: &Runtime, points: &[&str]) -> (PathBuf, Bundle) {
+pub(crate) fn logging(runtime: &Runtime, points: &[&str]) -> (PathBuf, Bundle) {
     let (folder, mut bundle) = shared(runtime, runtime.bundle());
     let log = folder.join("log");
     for point in points {
@@ -37,7 +37,7 @@ fn logging(runtime: &Runtime, points: &[&str]) -> (PathBuf, Bundle) {
     (log, bundle)
 }
 
-fn text(path: &PathBuf) -> String {
+pub(crate) fn text(path: &PathBuf) -> String {
     fs::read_to_string(path).unwrap_or_default()
 }
 
@@ -879,204 +879,5 @@ fn start_container_hooks_have_the_processes_home() {
         );
         assert_eq!(environment("hook"), environment("process"));
         assert_eq!(environment("other"), ["A=own", "PATH=/bin"]);
-    }
-}
-
-/// A hook that writes its pid down, says something and hangs.
-fn hanging(file: &std::path::Path) -> Value {
-    let file = file.display();
-    shell(&format!("echo busy; echo $$ >{file}; exec sleep 1000"))
-}
-
-/// Asserts that the signal ended the command, which says so in one line.
-#[track_caller]
-fn ended_by(output: Output, signal: Signal, reason: &str) {
-    assert_eq!(output.signal, Some(signal as i32), "{output}");
-    let interrupted = format!("interrupted by {signal}: ");
-    output.fails_as(128 + signal as i32, [interrupted.as_str(), reason]);
-}
-
-const INIT_KILLED: &str = "container init was killed before it executed the program";
-
-#[test]
-fn a_signal_ends_a_creation_and_its_hook() {
-    for point in CREATE_TIME {
-        for (verb, signal) in [
-            ("create", Signal::SIGINT),
-            ("create", Signal::SIGTERM),
-            ("run", Signal::SIGINT),
-            ("run", Signal::SIGTERM),
-        ] {
-            let runtime = Runtime::new();
-            let (log, bundle) = logging(&runtime, &["poststop"]);
-            let file = runtime.folder().join("shared/pid");
-            let bundle = bundle.hook(point, hanging(&file));
-            let command = runtime.with_bundle(verb, &bundle).arg(runtime.id()).spawn();
-            wait_until("the hook", || !text(&file).is_empty());
-            command.signal(signal);
-            let hook = format!("error running {point} hook #0: /bin/sh: killed: busy");
-            let reason = match point {
-                "createContainer" => INIT_KILLED,
-                _ => &hook,
-            };
-            ended_by(command.wait(), signal, reason);
-            runtime.is_clean();
-            assert_eq!(text(&log), "poststop\n");
-        }
-    }
-}
-
-/// Init's hook does not outlive it, though it is in no pid namespace that would end it.
-#[test]
-fn a_signal_ends_hooks_in_the_hosts_pid_namespace() {
-    let runtime = Runtime::new();
-    let (folder, bundle) = shared(&runtime, runtime.bundle());
-    let file = folder.join("pid");
-    let bundle = bundle
-        .without_namespace("pid")
-        .hook("createContainer", hanging(&file));
-    let command = runtime.with_bundle("create", &bundle).arg(runtime.id());
-    let create = command.spawn();
-    wait_until("the hook", || !text(&file).is_empty());
-    create.signal(Signal::SIGTERM);
-    ended_by(create.wait(), Signal::SIGTERM, INIT_KILLED);
-    runtime.is_clean();
-    let process = PathBuf::from(format!("/proc/{}", text(&file).trim()));
-    wait_until("the hook's end", || !process.exists());
-}
-
-#[test]
-fn a_signal_at_the_start_ends_the_container() {
-    for (point, reason) in [
-        ("startContainer", INIT_KILLED),
-        (
-            "poststart",
-            "error running poststart hook #0: /bin/sh: killed: busy",
-        ),
-    ] {
-        for verb in ["run", "start"] {
-            let runtime = Runtime::new();
-            let (folder, bundle) = shared(&runtime, runtime.bundle().args(["sleep", "1000"]));
-            let file = folder.join("pid");
-            let bundle = bundle.hook(point, hanging(&file));
-            let id = runtime.id();
-            let command = if verb == "run" {
-                runtime.with_bundle(verb, &bundle).arg(&id)
-            } else {
-                runtime
-                    .with_bundle("create", &bundle)
-                    .arg(&id)
-                    .output()
-                    .ok();
-                runtime.command([verb, &id])
-            };
-            let command = command.spawn();
-            wait_until("the hook", || !text(&file).is_empty());
-            command.signal(Signal::SIGINT);
-            ended_by(command.wait(), Signal::SIGINT, reason);
-            if (point, verb) == ("startContainer", "start") {
-                let state = runtime.command(["state", &id]).output().ok();
-                assert!(state.stdout.contains("\"stopped\""), "{state}");
-                runtime.command(["delete", &id]).output().ok();
-            }
-            runtime.is_clean();
-        }
-    }
-}
-
-/// A hook that writes its pid into the first file and ends once the second is there.
-fn held(runtime: &Runtime) -> (Value, PathBuf, PathBuf) {
-    let (file, release) = (
-        runtime.folder().join("pid"),
-        runtime.folder().join("release"),
-    );
-    let script = format!(
-        "echo $$ >{}; while ! test -e {}; do sleep 0.01; done",
-        file.display(),
-        release.display()
-    );
-    (shell(&script), file, release)
-}
-
-/// A shell ignores SIGINT for a command in the background, and nohup(1) SIGHUP; a caller may have
-/// blocked one as well, and means to find it pending.
-#[test]
-fn an_ignored_or_blocked_signal_ends_no_creation() {
-    for (verb, before) in [
-        ("create", "trap '' HUP INT; exec \"$@\""),
-        (
-            "create",
-            "exec env --block-signal=HUP --block-signal=INT \"$@\"",
-        ),
-        (
-            "run",
-            "exec env --block-signal=HUP --block-signal=INT \"$@\"",
-        ),
-    ] {
-        let runtime = Runtime::new();
-        let (hook, file, release) = held(&runtime);
-        let bundle = runtime.bundle().hook("createRuntime", hook);
-        let command = runtime.with_bundle(verb, &bundle).arg(runtime.id());
-        let create = command.under("sh", ["-c", before, "sh"]).spawn();
-        wait_until("the hook", || !text(&file).is_empty());
-        create.signal(Signal::SIGINT);
-        create.signal(Signal::SIGHUP);
-        fs::write(release, "").unwrap();
-        create.wait().ok();
-    }
-}
-
-/// The first signal ends the poststart hook, and the second one the poststop hook.
-#[test]
-fn two_signals_end_a_start_and_what_takes_it_back() {
-    for verb in ["run", "start"] {
-        let runtime = Runtime::new();
-        let (folder, bundle) = shared(&runtime, runtime.bundle().args(["sleep", "1000"]));
-        let (first, second) = (folder.join("first"), folder.join("second"));
-        let bundle = bundle
-            .hook("poststart", hanging(&first))
-            .hook("poststop", hanging(&second))
-            .hook("poststop", shell("true"));
-        let id = runtime.id();
-        let command = if verb == "run" {
-            runtime.with_bundle(verb, &bundle).arg(&id)
-        } else {
-            let create = runtime.with_bundle("create", &bundle).arg(&id);
-            create.output().ok();
-            runtime.command([verb, &id])
-        };
-        let command = command.spawn();
-        wait_until("the poststart hook", || !text(&first).is_empty());
-        command.signal(Signal::SIGINT);
-        wait_until("the poststop hook", || !text(&second).is_empty());
-        command.signal(Signal::SIGTERM);
-        let left = "poststop hook #0: /bin/sh: killed: busy; error running poststop hook #1: \
-                    /bin/sh: not started, since a signal came";
-        ended_by(command.wait(), Signal::SIGINT, left);
-        runtime.is_clean();
-    }
-}
-
-#[test]
-fn a_deletion_is_ended_by_the_second_signal_alone() {
-    for signals in [&[Signal::SIGINT][..], &[Signal::SIGINT, Signal::SIGTERM]] {
-        let runtime = Runtime::new();
-        let (hook, file, release) = held(&runtime);
-        let bundle = runtime.bundle().hook("poststop", hook);
-        let container = runtime.create(&bundle.args(["sleep", "1000"]));
-        let delete = runtime
-            .command(["delete", "--force", &container.id])
-            .spawn();
-        wait_until("the hook", || !text(&file).is_empty());
-        for signal in signals {
-            delete.signal(*signal);
-        }
-        if signals.len() == 1 {
-            fs::write(release, "").unwrap();
-        }
-        let output = delete.wait().ok();
-        let killed = output.stderr.contains("poststop hook #0: /bin/sh: killed");
-        assert_eq!(killed, signals.len() == 2, "{output}");
-        runtime.is_clean();
     }
 }

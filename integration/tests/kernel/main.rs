@@ -36,6 +36,7 @@ mod seccomp;
 mod security;
 mod shared_root;
 mod shortages;
+mod signals;
 mod systemd;
 mod terminal;
 mod update;

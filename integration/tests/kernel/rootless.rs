@@ -138,10 +138,15 @@ fn anothers_id_is_refused() {
     runtime.is_clean();
 }
 
+/// Ids that only the helpers may map.
+pub(crate) fn with_two_ids(runtime: &Runtime) -> Bundle {
+    with_maps(written(runtime), &map(0, USER, 2))
+}
+
 #[test]
 fn anothers_id_names_the_helper_or_its_file() {
     let runtime = user();
-    let bundle = with_maps(written(&runtime), &map(0, USER, 2));
+    let bundle = with_two_ids(&runtime);
     let output = runtime.try_create(&bundle);
     match fs::exists("/usr/bin/newuidmap") {
         Ok(true) => output.fails(["newgidmap", "linux.gidMappings[0]", "/etc/subgid"]),

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use coracle_program::Interrupts;
+
 use super::rmdir::{Maker, Watch, remove_directory, remove_parents, remove_path};
 use super::{resctrl, systemd};
 use crate::{Record, Result};
@@ -15,7 +17,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// # Errors
 /// A cgroup that stays busy, with one of the processes in it.
 pub fn remove(record: &Record) -> Result<()> {
-    let result = remove_until(record, Maker::We, Instant::now() + LIMIT);
+    let result = remove_until(record, Maker::We, Instant::now() + LIMIT, None);
     result.and(resctrl::remove(&record.resctrl, |group| group.remove))
 }
 
@@ -26,29 +28,38 @@ pub fn remove(record: &Record) -> Result<()> {
 /// # Errors
 /// The kernel's, except for a cgroup in use.
 pub fn remove_planned(record: &Record) -> Result<()> {
-    let result = remove_until(record, Maker::Anybody, Instant::now() + LIMIT);
+    let result = remove_until(record, Maker::Anybody, Instant::now() + LIMIT, None);
     result.and(resctrl::remove(&record.resctrl, |group| group.remove))
 }
 
-/// [`remove`] for a create that failed after [`crate::create`]. It also removes a resctrl group
-/// that the config names, if this create made it.
+/// [`remove`] for a create that failed after [`crate::create`]: a resctrl group that the config
+/// names goes, too, if it was made in this very create. Signals end the wait for systemd.
 ///
 /// # Errors
-/// Those of [`remove`].
-pub fn undo(record: &Record) -> Result<()> {
-    undo_until(record, Instant::now() + LIMIT)
+/// As for [`remove`].
+pub fn undo(record: &Record, interrupts: &Interrupts) -> Result<()> {
+    undo_until(record, Instant::now() + LIMIT, Some(interrupts))
 }
 
-/// Like [`undo`], waiting until `end`.
-pub(super) fn undo_until(record: &Record, end: Instant) -> Result<()> {
-    let result = remove_until(record, Maker::We, end);
+/// The same without waiting, for a cgroup that nobody has joined yet.
+pub(super) fn undo_until(
+    record: &Record,
+    end: Instant,
+    interrupts: Option<&Interrupts>,
+) -> Result<()> {
+    let result = remove_until(record, Maker::We, end, interrupts);
     result.and(resctrl::remove(&record.resctrl, |group| group.made))
 }
 
-fn remove_until(record: &Record, maker: Maker, end: Instant) -> Result<()> {
+fn remove_until(
+    record: &Record,
+    maker: Maker,
+    end: Instant,
+    interrupts: Option<&Interrupts>,
+) -> Result<()> {
     if let Some(unit) = &record.unit {
-        // While the unit exists, systemd owns its cgroup.
-        systemd::stop(unit, record, end);
+        // While the unit is there its cgroup is systemd's, not ours to remove.
+        systemd::stop(unit, record, end, interrupts);
     }
     // v2 first: its cgroup.events reports when the last process is gone, and then the v1 cgroups
     // are empty too.

@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use coracle_program::Interrupts;
 use coracle_sys::{
     Depth, MountAttributes, OpenTreeFlags, mount_attribute, mount_setattr, open_tree,
 };
@@ -55,11 +56,13 @@ impl Joining {
     /// cgroup. A write to `cgroup.procs` takes some 10 ms, the kernel's grace period.
     ///
     /// # Errors
-    /// The kernel's, with the cgroup, or systemd's. A unit that was started for the process is then
-    /// stopped, and the process is killed.
-    pub fn put(&mut self, pid: Pid) -> Result<()> {
+    /// The kernel's, with the cgroup, or systemd's; a signal that comes while systemd is waited for.
+    /// A unit that was started for the process is gone then, and so is the process.
+    pub fn put(&mut self, pid: Pid, interrupts: Option<&Interrupts>) -> Result<()> {
         match (&self.unit_action, &self.into) {
-            (Some(action), _) => self.init_cgroup = systemd::join_unit(action, pid)?,
+            (Some(action), _) => {
+                self.init_cgroup = systemd::join_unit(action, pid, interrupts)?;
+            }
             (None, Some(into)) => enter(&self.record, into.as_fd(), pid)?,
             (None, None) => {}
         }
@@ -162,8 +165,8 @@ pub fn create(plan: &Plan) -> Result<Joining> {
         Ok(()) => Ok(created),
         Err(error) => {
             drop((created.into, created.tasks, created.init_cgroup));
-            // A failure of the undo is ignored: the first error is reported.
-            let _ = remove::undo_until(&created.record.without_unit(), Instant::now());
+            // The failure itself is what matters.
+            let _ = remove::undo_until(&created.record.without_unit(), Instant::now(), None);
             Err(error)
         }
     }

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use coracle_dbus::{Kind, Value};
+use coracle_program::Interrupts;
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -22,7 +23,7 @@ use crate::plan::{
 };
 use crate::record::{Directory, Mode, Unit};
 use crate::{Error, Record, Result, UnitProblem};
-use client::Client;
+use client::{Client, LIMIT};
 
 /// How long a unit that could not be set up may take to end.
 const UNDO_LIMIT: Duration = Duration::from_secs(10);
@@ -51,13 +52,17 @@ pub enum UnitAction {
 /// For a new container with a cgroup for init, returns the file for [`crate::enter_init_cgroup`].
 ///
 /// # Errors
-/// systemd's or the kernel's. A unit that was started for the process is then stopped, and the
-/// process is killed.
-pub(super) fn join_unit(action: &UnitAction, pid: Pid) -> Result<Option<OwnedFd>> {
+/// systemd's or the kernel's. A unit that was started for it is gone then, and so is the
+/// process.
+pub(super) fn join_unit(
+    action: &UnitAction,
+    pid: Pid,
+    interrupts: Option<&Interrupts>,
+) -> Result<Option<OwnedFd>> {
     match action {
-        UnitAction::Attach { unit, below } => attach(unit, below, pid).map(|()| None),
+        UnitAction::Attach { unit, below } => attach(unit, below, pid, interrupts).map(|()| None),
         UnitAction::Start(plan) => {
-            start(&plan.unit, pid)?;
+            start(&plan.unit, pid, interrupts)?;
             let result = fill_in(plan, pid);
             if result.is_err() {
                 let _ = kill(pid, Signal::SIGKILL);
@@ -65,24 +70,30 @@ pub(super) fn join_unit(action: &UnitAction, pid: Pid) -> Result<Option<OwnedFd>
                     unified: plan.files.unified.as_ref().map(unified_directory),
                     ..Record::default()
                 };
-                stop(&plan.unit.record, &record, Instant::now() + UNDO_LIMIT);
+                stop(
+                    &plan.unit.record,
+                    &record,
+                    Instant::now() + UNDO_LIMIT,
+                    interrupts,
+                );
             }
             result
         }
     }
 }
 
-fn attach(unit: &Unit, below: &str, pid: Pid) -> Result<()> {
+fn attach(unit: &Unit, below: &str, pid: Pid, interrupts: Option<&Interrupts>) -> Result<()> {
     let body = [Value::Text(unit.name.clone()), below.into(), pids(pid)];
-    let mut client = Client::open(unit).map_err(failed("attach a process to", unit))?;
+    let mut client =
+        Client::open(unit, LIMIT, interrupts).map_err(failed("attach a process to", unit))?;
     let answer = client.call("AttachProcessesToUnit", &body);
     answer
         .map(drop)
         .map_err(failed("attach a process to", unit))
 }
 
-/// Starts the unit. It replaces a failed unit of the same name, left by an earlier container.
-fn start(plan: &UnitPlan, pid: Pid) -> Result<()> {
+/// Starts the unit. A failed one of the same name, of a container that is no more, gives way.
+fn start(plan: &UnitPlan, pid: Pid, interrupts: Option<&Interrupts>) -> Result<()> {
     let unit = &plan.record;
     let failed = failed("start", unit);
     let mut list: Vec<Value> = plan.properties.iter().map(pair).collect();
@@ -99,7 +110,7 @@ fn start(plan: &UnitPlan, pid: Pid) -> Result<()> {
         pairs(list),
         Value::Array(auxiliary, Vec::new()),
     ];
-    let mut client = Client::open(unit).map_err(failed.clone())?;
+    let mut client = Client::open(unit, LIMIT, interrupts).map_err(failed.clone())?;
     let mut result = client.job("StartTransientUnit", &body);
     if result.as_ref().is_err_and(|error| error.is(UNIT_EXISTS)) {
         // This does not affect an active unit; then the second try fails as well.
@@ -113,10 +124,13 @@ fn start(plan: &UnitPlan, pid: Pid) -> Result<()> {
             Err(problem("start", unit, UnitProblem::Job(result)))
         }
         Err(error) if error.is(UNIT_EXISTS) => Err(failed(error)),
-        // The job may still be running, so the unit is stopped, by a new connection in case the old
-        // one failed.
+        // Nothing of the unit may come to be later. The connection may be what failed, or a signal
+        // has ended the wait: only a second one ends this.
         Err(error) => {
-            if let Ok(mut client) = Client::open(unit) {
+            if let Some(interrupts) = interrupts {
+                interrupts.spare_first();
+            }
+            if let Ok(mut client) = Client::open(unit, UNDO_LIMIT, interrupts) {
                 forget(&mut client, unit);
             }
             Err(failed(error))
@@ -228,14 +242,14 @@ pub(super) fn check_free(files: &Files) -> Result<()> {
 
 /// Waits for the last process of `record` to end, then stops the unit and makes systemd forget it.
 ///
-/// A failure is ignored: a unit without processes ends by itself, and removing its cgroup reports
-/// what remains.
-pub(super) fn stop(unit: &Unit, record: &Record, end: Instant) {
+/// Nothing of it is an error: a unit without processes ends by itself, and what stays of its cgroup
+/// is found when that is removed.
+pub(super) fn stop(unit: &Unit, record: &Record, end: Instant, interrupts: Option<&Interrupts>) {
     if !is_empty_by(record, end) {
         // Processes remain: the unit is another program's, or a process cannot be killed.
         return;
     }
-    if let Ok(mut client) = Client::open(unit) {
+    if let Ok(mut client) = Client::open(unit, LIMIT, interrupts) {
         forget(&mut client, unit);
     }
 }
@@ -274,7 +288,7 @@ pub(super) fn set_properties(unit: &Unit, properties: &[Property]) -> Result<()>
         Value::Bool(true),
         pairs(list),
     ];
-    let mut client = Client::open(unit).map_err(failed.clone())?;
+    let mut client = Client::open(unit, LIMIT, None).map_err(failed.clone())?;
     client
         .call("SetUnitProperties", &body)
         .map(drop)

@@ -4,7 +4,8 @@ use super::inherited::Inherited;
 use super::init::stay_in_user_namespace;
 use crate::{Error, How, IdMap, Join, Maps, Plan, Setgroups, Step};
 use coracle_bundle::{IdMapping, IdMappings};
-use coracle_sys::{Call, Cloned, NamespaceFlags, NamespaceKind, Parentage, ProcFs};
+use coracle_program::{Execution, Failure, Interrupts, Limits, Output};
+use coracle_sys::{Call, Cloned, NamespaceFlags, NamespaceKind, Parentage, ProcFs, StringArray};
 use coracle_text::io_errno;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open as open_path};
@@ -13,8 +14,8 @@ use nix::unistd::Pid;
 use std::ffi::CString;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 /// Opens the namespaces that are joined by path, and checks that each has the configured type.
 ///
@@ -214,8 +215,8 @@ fn merge(mut lines: Vec<(u64, u64, u64)>) -> Vec<(u64, u64, u64)> {
 /// nothing is written.
 ///
 /// # Errors
-/// The kernel or a helper refused a map.
-pub fn map_ids(plan: &Plan, pid: Pid) -> Result<(), Error> {
+/// The kernel or a helper refused a map; a signal came while a helper ran.
+pub fn map_ids(plan: &Plan, pid: Pid, interrupts: Option<&Interrupts>) -> Result<(), Error> {
     let Some(Maps {
         uid,
         gid,
@@ -236,7 +237,7 @@ pub fn map_ids(plan: &Plan, pid: Pid) -> Result<(), Error> {
                 program,
                 arguments,
                 hint,
-            } => run_helper((program, hint), pid, arguments)?,
+            } => run_helper((program, hint), pid, arguments, interrupts)?,
         }
     }
     Ok(())
@@ -264,34 +265,56 @@ fn write_map(procfs: &ProcFs, pid: Pid, file: &'static str, data: &[u8]) -> Resu
         .map_err(|(_, errno)| failed(errno))
 }
 
-/// Runs newuidmap or newgidmap. They have privileges (set-uid or file capabilities), so they get
-/// nothing of the caller's environment.
-fn run_helper((program, hint): (&Path, &str), pid: Pid, arguments: &[String]) -> Result<(), Error> {
-    let output = Command::new(program)
-        .arg(pid.to_string())
-        .args(arguments)
-        .env_clear()
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|error| Error::StartHelper {
-            program: program.to_owned(),
-            errno: io_errno(&error),
-        })?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let status = match output.status.code() {
-        Some(code) => format!("exit status {code}"),
-        None => "killed by a signal".to_owned(),
-    };
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    let output = coracle_text::beginning(&stderr, 500);
-    Err(Error::Helper {
+/// The helper is set-uid or has file capabilities: it gets nothing of the caller's environment.
+fn run_helper(
+    (program, hint): (&Path, &str),
+    pid: Pid,
+    arguments: &[String],
+    interrupts: Option<&Interrupts>,
+) -> Result<(), Error> {
+    let mut outputs = Vec::new();
+    let ended = execute((program, pid, arguments), &mut outputs, interrupts);
+    ended.map_err(|failure| Error::Helper {
         program: program.to_owned(),
-        status,
-        output,
+        failure,
+        output: outputs.first().map(Output::text).unwrap_or_default(),
         hint: hint.to_owned(),
     })
+}
+
+fn execute(
+    (program, pid, arguments): (&Path, Pid, &[String]),
+    outputs: &mut Vec<Output>,
+    interrupts: Option<&Interrupts>,
+) -> Result<(), Failure> {
+    let failed = |(call, errno)| Failure::Call(call, errno);
+    let limits = Limits {
+        interrupts,
+        ..Limits::default()
+    };
+    limits.check()?;
+    // No text here holds a NUL: one is a path of the host, and the others are numbers.
+    let text = |bytes: &[u8]| CString::new(bytes).unwrap_or_default();
+    let path = text(program.as_os_str().as_bytes());
+    let numbers = arguments.iter().map(|number| text(number.as_bytes()));
+    let pid = text(pid.to_string().as_bytes());
+    let list = [path.clone(), pid].into_iter().chain(numbers).collect();
+    let stdin = coracle_program::empty_input(c"nothing").map_err(failed)?;
+    let (output, writer) = Output::pipe().map_err(|errno| failed((Call::Open, errno)))?;
+    outputs.push(output);
+    let helper = coracle_program::start(&Execution {
+        path: &path,
+        arguments: &StringArray::new(list),
+        environment: &StringArray::new(Vec::new()),
+        added: None,
+        stdin: stdin.as_fd(),
+        stdout: Some(writer.as_fd()),
+        stderr: Some(writer.as_fd()),
+        parent_death_signal: None,
+    });
+    let helper = helper.map_err(failed)?;
+    drop(writer);
+    coracle_program::wait(&helper, outputs, &limits)
 }
 
 fn procfs() -> Result<ProcFs, Error> {
@@ -393,7 +416,8 @@ mod tests {
     #[test]
     fn helpers_speak_through_the_error() {
         let check = |program: &str, expected: Expect| {
-            let error = run_helper((Path::new(program), ""), Pid::from_raw(7), &["0".into()]);
+            let helper = (Path::new(program), "");
+            let error = run_helper(helper, Pid::from_raw(7), &["0".into()], None);
             let text = error.expect_err("a failure").to_string();
             // Cut into lines that fit.
             expected.assert_eq(&text.replace(": ", ":\n"));
@@ -402,13 +426,12 @@ mod tests {
             "/bin/false",
             expect![[r#"
             /bin/false:
-            exit status 1:
-        "#]],
+            exit status 1"#]],
         );
         check(
             "/nonexistent/newuidmap",
             expect![[r#"
-            run /nonexistent/newuidmap:
+            /nonexistent/newuidmap:
             not found (ENOENT)"#]],
         );
         // Neither "7" nor "0" is a file here.

@@ -2,10 +2,12 @@
 
 use crate::Error;
 use crate::plan::{ACTION, FLAGS, Listener, Plan, describe_verdict};
+use coracle_program::Interrupts;
 use coracle_sys::FilterFlags;
 use nix::errno::Errno;
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
 
 /// Checks that the running kernel supports the flags and actions of the filter. Call it before
 /// anything is created.
@@ -73,38 +75,53 @@ pub struct ProcessState<'a> {
     pub state: &'a [u8],
 }
 
-/// Sends the listener to the seccomp agent that listens at its path, in one message, and closes the
-/// connection.
+/// How long one call of ours waits for the agent: a signal that is queued ends no call, so it is
+/// looked for in between.
+const SLICE: Duration = Duration::from_millis(100);
+
+/// Hands the listener to whoever listens at its path, with one message, and hangs up.
 ///
 /// # Errors
 ///
-/// [`Error::Connect`], [`Error::Send`]: then the container must not continue, since its notified
-/// calls would never be answered.
+/// [`Error::Connect`], [`Error::Send`], [`Error::Interrupted`]: then the container must not go on,
+/// for its calls would never be answered.
 pub fn send_listener(
     listener: &Listener,
     process: &ProcessState<'_>,
     descriptor: BorrowedFd<'_>,
+    interrupts: Option<&Interrupts>,
 ) -> Result<(), Error> {
     let path = || listener.path.to_string_lossy().into_owned();
-    let failed = |errno| Error::Send {
-        path: path(),
-        errno,
+    let check = || match interrupts.is_some_and(Interrupts::end_waits) {
+        true => Err(Error::Interrupted { path: path() }),
+        false => Ok(()),
     };
-    let socket = coracle_sys::connect_unix(&listener.path).map_err(|errno| Error::Connect {
-        path: path(),
-        errno,
-    })?;
+    let socket = loop {
+        match coracle_sys::connect_unix(&listener.path, Some(SLICE)) {
+            Ok(socket) => break socket,
+            Err(Errno::EAGAIN | Errno::EINTR) => check()?,
+            Err(errno) => {
+                let path = path();
+                return Err(Error::Connect { path, errno });
+            }
+        }
+    };
     let text = message(listener, process);
     let mut rest = &text[..];
     // The descriptor is sent with the first part only.
     let mut attached = Some(descriptor);
     while !rest.is_empty() {
-        let sent = match coracle_sys::send(socket.as_fd(), rest, attached) {
-            Err(Errno::EINTR) => continue,
-            other => other.map_err(failed)?,
-        };
-        attached = None;
-        rest = rest.get(sent..).unwrap_or_default();
+        match coracle_sys::send(socket.as_fd(), rest, attached) {
+            Ok(sent) => {
+                attached = None;
+                rest = rest.get(sent..).unwrap_or_default();
+            }
+            Err(Errno::EAGAIN | Errno::EINTR) => check()?,
+            Err(errno) => {
+                let path = path();
+                return Err(Error::Send { path, errno });
+            }
+        }
     }
     Ok(())
 }
@@ -197,10 +214,10 @@ mod tests {
             pid: 1,
             state: b"{}",
         };
-        let nobody = send_listener(&listener, &process, coracle_sys::STDIN).unwrap_err();
+        let nobody = send_listener(&listener, &process, coracle_sys::STDIN, None).unwrap_err();
         assert!(matches!(nobody, Error::Connect { .. }), "{nobody}");
         let server = UnixListener::bind(&path).unwrap();
-        send_listener(&listener, &process, coracle_sys::STDIN).unwrap();
+        send_listener(&listener, &process, coracle_sys::STDIN, None).unwrap();
         let (client, _) = server.accept().unwrap();
         std::fs::remove_file(&path).unwrap();
         let mut buffer = [0; 256];

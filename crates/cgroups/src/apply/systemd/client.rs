@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use coracle_dbus::{Bus, Call, Connection, Error, Peer, Reply, Result, Topic, Value};
+use coracle_program::Interrupts;
 
 use crate::record::Unit;
 
@@ -16,16 +17,21 @@ const JOB_REMOVED: Topic = Topic {
     member: "JobRemoved",
 };
 /// How long a call, and a job, may take.
-const LIMIT: Duration = Duration::from_secs(30);
+pub(super) const LIMIT: Duration = Duration::from_secs(30);
 
-/// A connection to a systemd manager.
-pub(super) struct Client {
-    connection: Connection,
+/// A manager of units to talk to.
+pub(super) struct Client<'a> {
+    connection: Connection<'a>,
+    limit: Duration,
 }
 
-impl Client {
-    /// The manager of `unit`.
-    pub(super) fn open(unit: &Unit) -> Result<Self> {
+impl<'a> Client<'a> {
+    /// The manager of `unit`, each call and each job of which may take so long.
+    pub(super) fn open(
+        unit: &Unit,
+        limit: Duration,
+        interrupts: Option<&'a Interrupts>,
+    ) -> Result<Self> {
         let bus = Bus {
             address: unit.address.clone(),
             peer: match unit.private {
@@ -33,9 +39,9 @@ impl Client {
                 false => Peer::Daemon,
             },
         };
-        let mut connection = Connection::open(&bus, LIMIT)?;
-        connection.subscribe(&JOB_REMOVED, LIMIT)?;
-        Ok(Self { connection })
+        let mut connection = Connection::open(&bus, limit, interrupts)?;
+        connection.subscribe(&JOB_REMOVED, limit)?;
+        Ok(Self { connection, limit })
     }
 
     /// Calls a method of the manager.
@@ -47,12 +53,12 @@ impl Client {
             member,
             body,
         };
-        self.connection.call(&call, LIMIT)
+        self.connection.call(&call, self.limit)
     }
 
     /// Calls a method that starts a job, waits for the job and returns its result, such as `done`.
     pub(super) fn job(&mut self, member: &str, body: &[Value]) -> Result<String> {
-        let end = Instant::now() + LIMIT;
+        let end = Instant::now() + self.limit;
         let reply = self.call(member, body)?;
         let Some(Value::Path(job)) = reply.values.into_iter().next() else {
             return Err(Error::Malformed {

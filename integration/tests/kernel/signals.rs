@@ -1,0 +1,403 @@
+//! Signals that end a verb, whatever it waits for.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use coracle_integration::{Bundle, Output, Runtime, Value, json, wait_until};
+use nix::sys::signal::Signal;
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket,
+};
+
+use crate::hooks::{CREATE_TIME, logging, shared, shell, text};
+use crate::rootless;
+
+/// A hook that writes its pid down, says something and hangs.
+fn hanging(file: &Path) -> Value {
+    let file = file.display();
+    shell(&format!("echo busy; echo $$ >{file}; exec sleep 1000"))
+}
+
+/// Asserts that the signal ended the command, which says so in one line.
+#[track_caller]
+fn ended_by(output: Output, signal: Signal, reason: &str) {
+    assert_eq!(output.signal, Some(signal as i32), "{output}");
+    let interrupted = format!("interrupted by {signal}: ");
+    output.fails_as(128 + signal as i32, [interrupted.as_str(), reason]);
+}
+
+const INIT_KILLED: &str = "container init was killed before it executed the program";
+
+#[test]
+fn a_signal_ends_a_creation_and_its_hook() {
+    for point in CREATE_TIME {
+        for (verb, signal) in [
+            ("create", Signal::SIGINT),
+            ("create", Signal::SIGTERM),
+            ("run", Signal::SIGINT),
+            ("run", Signal::SIGTERM),
+        ] {
+            let runtime = Runtime::new();
+            let (log, bundle) = logging(&runtime, &["poststop"]);
+            let file = runtime.folder().join("shared/pid");
+            let bundle = bundle.hook(point, hanging(&file));
+            let command = runtime.with_bundle(verb, &bundle).arg(runtime.id()).spawn();
+            wait_until("the hook", || !text(&file).is_empty());
+            command.signal(signal);
+            let hook = format!("error running {point} hook #0: /bin/sh: killed: busy");
+            let reason = match point {
+                "createContainer" => INIT_KILLED,
+                _ => &hook,
+            };
+            ended_by(command.wait(), signal, reason);
+            runtime.is_clean();
+            assert_eq!(text(&log), "poststop\n");
+        }
+    }
+}
+
+/// Init's hook does not outlive it, though it is in no pid namespace that would end it.
+#[test]
+fn a_signal_ends_hooks_in_the_hosts_pid_namespace() {
+    let runtime = Runtime::new();
+    let (folder, bundle) = shared(&runtime, runtime.bundle());
+    let file = folder.join("pid");
+    let bundle = bundle
+        .without_namespace("pid")
+        .hook("createContainer", hanging(&file));
+    let command = runtime.with_bundle("create", &bundle).arg(runtime.id());
+    let create = command.spawn();
+    wait_until("the hook", || !text(&file).is_empty());
+    create.signal(Signal::SIGTERM);
+    ended_by(create.wait(), Signal::SIGTERM, INIT_KILLED);
+    runtime.is_clean();
+    let process = PathBuf::from(format!("/proc/{}", text(&file).trim()));
+    wait_until("the hook's end", || !process.exists());
+}
+
+#[test]
+fn a_signal_at_the_start_ends_the_container() {
+    for (point, reason) in [
+        ("startContainer", INIT_KILLED),
+        (
+            "poststart",
+            "error running poststart hook #0: /bin/sh: killed: busy",
+        ),
+    ] {
+        for verb in ["run", "start"] {
+            let runtime = Runtime::new();
+            let (folder, bundle) = shared(&runtime, runtime.bundle().args(["sleep", "1000"]));
+            let file = folder.join("pid");
+            let bundle = bundle.hook(point, hanging(&file));
+            let id = runtime.id();
+            let command = if verb == "run" {
+                runtime.with_bundle(verb, &bundle).arg(&id)
+            } else {
+                runtime
+                    .with_bundle("create", &bundle)
+                    .arg(&id)
+                    .output()
+                    .ok();
+                runtime.command([verb, &id])
+            };
+            let command = command.spawn();
+            wait_until("the hook", || !text(&file).is_empty());
+            command.signal(Signal::SIGINT);
+            ended_by(command.wait(), Signal::SIGINT, reason);
+            if (point, verb) == ("startContainer", "start") {
+                let state = runtime.command(["state", &id]).output().ok();
+                assert!(state.stdout.contains("\"stopped\""), "{state}");
+                runtime.command(["delete", &id]).output().ok();
+            }
+            runtime.is_clean();
+        }
+    }
+}
+
+/// A hook that writes its pid into the first file and ends once the second is there.
+fn held(runtime: &Runtime) -> (Value, PathBuf, PathBuf) {
+    let (file, release) = (
+        runtime.folder().join("pid"),
+        runtime.folder().join("release"),
+    );
+    let script = format!(
+        "echo $$ >{}; while ! test -e {}; do sleep 0.01; done",
+        file.display(),
+        release.display()
+    );
+    (shell(&script), file, release)
+}
+
+/// A shell ignores SIGINT for a command in the background, and nohup(1) SIGHUP; a caller may have
+/// blocked one as well, and means to find it pending.
+#[test]
+fn an_ignored_or_blocked_signal_ends_no_creation() {
+    for (verb, before) in [
+        ("create", "trap '' HUP INT; exec \"$@\""),
+        (
+            "create",
+            "exec env --block-signal=HUP --block-signal=INT \"$@\"",
+        ),
+        (
+            "run",
+            "exec env --block-signal=HUP --block-signal=INT \"$@\"",
+        ),
+    ] {
+        let runtime = Runtime::new();
+        let (hook, file, release) = held(&runtime);
+        let bundle = runtime.bundle().hook("createRuntime", hook);
+        let command = runtime.with_bundle(verb, &bundle).arg(runtime.id());
+        let create = command.under("sh", ["-c", before, "sh"]).spawn();
+        wait_until("the hook", || !text(&file).is_empty());
+        create.signal(Signal::SIGINT);
+        create.signal(Signal::SIGHUP);
+        fs::write(release, "").unwrap();
+        create.wait().ok();
+    }
+}
+
+/// The first signal ends the poststart hook, and the second one the poststop hook.
+#[test]
+fn two_signals_end_a_start_and_what_takes_it_back() {
+    for verb in ["run", "start"] {
+        let runtime = Runtime::new();
+        let (folder, bundle) = shared(&runtime, runtime.bundle().args(["sleep", "1000"]));
+        let (first, second) = (folder.join("first"), folder.join("second"));
+        let bundle = bundle
+            .hook("poststart", hanging(&first))
+            .hook("poststop", hanging(&second))
+            .hook("poststop", shell("true"));
+        let id = runtime.id();
+        let command = if verb == "run" {
+            runtime.with_bundle(verb, &bundle).arg(&id)
+        } else {
+            let create = runtime.with_bundle("create", &bundle).arg(&id);
+            create.output().ok();
+            runtime.command([verb, &id])
+        };
+        let command = command.spawn();
+        wait_until("the poststart hook", || !text(&first).is_empty());
+        command.signal(Signal::SIGINT);
+        wait_until("the poststop hook", || !text(&second).is_empty());
+        command.signal(Signal::SIGTERM);
+        let left = "poststop hook #0: /bin/sh: killed: busy; error running poststop hook #1: \
+                    /bin/sh: not started, since a signal came";
+        ended_by(command.wait(), Signal::SIGINT, left);
+        runtime.is_clean();
+    }
+}
+
+#[test]
+fn a_deletion_is_ended_by_the_second_signal_alone() {
+    for signals in [&[Signal::SIGINT][..], &[Signal::SIGINT, Signal::SIGTERM]] {
+        let runtime = Runtime::new();
+        let (hook, file, release) = held(&runtime);
+        let bundle = runtime.bundle().hook("poststop", hook);
+        let container = runtime.create(&bundle.args(["sleep", "1000"]));
+        let delete = runtime
+            .command(["delete", "--force", &container.id])
+            .spawn();
+        wait_until("the hook", || !text(&file).is_empty());
+        for signal in signals {
+            delete.signal(*signal);
+        }
+        if signals.len() == 1 {
+            fs::write(release, "").unwrap();
+        }
+        let output = delete.wait().ok();
+        let killed = output.stderr.contains("poststop hook #0: /bin/sh: killed");
+        assert_eq!(killed, signals.len() == 2, "{output}");
+        runtime.is_clean();
+    }
+}
+
+/// A bundle whose calls of getppid(2) are notified to an agent, with so large a state.
+fn notified(runtime: &Runtime, agent: &Path, state_bytes: usize) -> Bundle {
+    let profile = json!({"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": agent,
+        "syscalls": [{"names": ["getppid"], "action": "SCMP_ACT_NOTIFY"}]});
+    runtime
+        .bundle()
+        .set("/linux/seccomp", profile)
+        .set("/annotations", json!({"long": "x".repeat(state_bytes)}))
+}
+
+const NOT_TAKEN: &str = "did not take the listener before a signal came";
+
+/// connect(2) waits while the queue of a listener is full.
+#[test]
+fn a_signal_ends_the_wait_for_an_agent_that_accepts_nobody() {
+    for verb in ["create", "run"] {
+        let runtime = Runtime::new();
+        let path = runtime.folder().join("agent");
+        let (family, kind) = (AddressFamily::Unix, SockType::Stream);
+        let agent = socket(family, kind, SockFlag::SOCK_CLOEXEC, None).unwrap();
+        bind(agent.as_raw_fd(), &UnixAddr::new(&path).unwrap()).unwrap();
+        listen(&agent, Backlog::new(0).unwrap()).unwrap();
+        let _first = UnixStream::connect(&path).unwrap();
+        let bundle = notified(&runtime, &path, 1);
+        let command = runtime.with_bundle(verb, &bundle).arg(runtime.id()).spawn();
+        let connect = format!("{} ", nix::libc::SYS_connect);
+        let call = format!("/proc/{}/syscall", command.pid());
+        wait_until("connect", || {
+            text(&call.clone().into()).starts_with(&connect)
+        });
+        command.signal(Signal::SIGTERM);
+        ended_by(command.wait(), Signal::SIGTERM, NOT_TAKEN);
+        runtime.is_clean();
+    }
+}
+
+/// sendmsg(2) waits while the buffer of the other side is full.
+#[test]
+fn a_signal_ends_the_wait_for_an_agent_that_reads_nothing() {
+    let runtime = Runtime::new();
+    let path = runtime.folder().join("agent");
+    let agent = UnixListener::bind(&path).unwrap();
+    let bundle = notified(&runtime, &path, 1 << 20);
+    let command = runtime.with_bundle("create", &bundle).arg(runtime.id());
+    let create = command.spawn();
+    let _client = agent.accept().unwrap();
+    create.signal(Signal::SIGINT);
+    ended_by(create.wait(), Signal::SIGINT, NOT_TAKEN);
+    runtime.is_clean();
+}
+
+/// Stands before the others in `PATH`.
+#[test]
+fn a_signal_ends_a_helper_that_maps_ids() {
+    let runtime = rootless::user();
+    let folder = runtime.folder().folder("helpers");
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).unwrap();
+    let file = folder.join("pid");
+    for name in ["helpers/newuidmap", "helpers/newgidmap"] {
+        let script = format!(
+            "#!/bin/sh\necho busy; echo $$ >{}; exec sleep 1000",
+            file.display()
+        );
+        runtime.folder().script(name, &script);
+    }
+    let bundle = rootless::with_two_ids(&runtime);
+    let command = runtime.with_bundle("create", &bundle).arg(runtime.id());
+    let path = format!("{}:{}", folder.display(), std::env::var("PATH").unwrap());
+    let create = command.env("PATH", path).spawn();
+    wait_until("the helper", || !text(&file).is_empty());
+    create.signal(Signal::SIGHUP);
+    ended_by(
+        create.wait(),
+        Signal::SIGHUP,
+        "helpers/newgidmap: killed: busy",
+    );
+    let helper = PathBuf::from(format!("/proc/{}", text(&file).trim()));
+    wait_until("the helper's end", || !helper.exists());
+    runtime.is_clean();
+}
+
+/// A manager of units that answers questions about itself, and nothing else.
+struct Manager {
+    calls: Receiver<String>,
+}
+
+impl Manager {
+    fn listen(path: &Path) -> Self {
+        let listener = UnixListener::bind(path).unwrap();
+        let (sender, calls) = channel();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let sender = sender.clone();
+                std::thread::spawn(move || converse(stream, &sender));
+            }
+        });
+        Self { calls }
+    }
+
+    /// Waits until somebody calls this method.
+    fn is_called(&self, method: &str) {
+        let limit = std::time::Duration::from_secs(60);
+        while self.calls.recv_timeout(limit).expect("a call") != method {}
+    }
+}
+
+/// One connection of D-Bus, until the other side closes it.
+fn converse(mut stream: UnixStream, calls: &Sender<String>) -> Option<()> {
+    let mut line = [0; 22];
+    stream.read_exact(&mut line).ok()?;
+    stream.write_all(b"DATA\r\nOK 0123\r\n").ok()?;
+    stream.read_exact(&mut [0; 7]).ok()?;
+    loop {
+        let mut fixed = [0; 16];
+        stream.read_exact(&mut fixed).ok()?;
+        let number = |at: usize| u32::from_le_bytes(*fixed[at..].first_chunk().unwrap());
+        let (body, serial, fields) = (number(4), number(8), number(12));
+        let mut rest = vec![0; (fields.next_multiple_of(8) + body) as usize];
+        stream.read_exact(&mut rest).ok()?;
+        let rest = String::from_utf8_lossy(&rest).into_owned();
+        let names = ["Version", "ControlGroup", "StartTransientUnit", "StopUnit"];
+        let name = *names.iter().find(|name| rest.contains(**name))?;
+        let value = match name {
+            "Version" => "255",
+            "ControlGroup" => "",
+            name => {
+                let _ = calls.send(name.to_owned());
+                continue;
+            }
+        };
+        stream.write_all(&reply(serial, value)).ok()?;
+    }
+}
+
+/// The answer to a call: a variant with a text.
+fn reply(serial: u32, text: &str) -> Vec<u8> {
+    let length = u32::try_from(text.len()).unwrap().to_le_bytes();
+    let body = [b"\x01s\0\0", &length[..], text.as_bytes(), b"\0"].concat();
+    let body_length = u32::try_from(body.len()).unwrap().to_le_bytes();
+    let fields = [
+        b"\x05\x01u\0",
+        &serial.to_le_bytes()[..],
+        b"\x08\x01g\0\x01v\0",
+    ]
+    .concat();
+    let start = [
+        b"l\x02\0\x01",
+        &body_length[..],
+        &[1, 0, 0, 0],
+        &[15, 0, 0, 0],
+    ]
+    .concat();
+    [start, fields, vec![0], body].concat()
+}
+
+/// The first signal ends the wait for the unit, and the second one the wait for its end.
+#[test]
+fn signals_end_the_wait_for_systemd() {
+    for verb in ["create", "run"] {
+        let runtime = Runtime::new();
+        let socket = runtime.folder().join("manager");
+        let manager = Manager::listen(&socket);
+        let bundle = runtime.bundle();
+        let command = runtime.command(["--systemd-cgroup", verb, "--bundle"]);
+        let command = command.arg(&bundle.write().dir).arg(runtime.id());
+        let script = format!(
+            "mount -t tmpfs none /run\nmkdir -p /run/systemd/system\n>/run/systemd/private\n\
+             mount --bind {} /run/systemd/private\nexec \"$@\"",
+            socket.display()
+        );
+        let command = command
+            .under("unshare", ["--mount", "sh", "-ec", &script, "sh"])
+            .spawn();
+        manager.is_called("StartTransientUnit");
+        command.signal(Signal::SIGINT);
+        manager.is_called("StopUnit");
+        command.signal(Signal::SIGTERM);
+        ended_by(
+            command.wait(),
+            Signal::SIGINT,
+            "a signal came before the answer",
+        );
+        runtime.is_clean();
+    }
+}
