@@ -36,7 +36,7 @@ impl Signals {
             set.remove(own);
         }
         coracle_sys::note_signals();
-        set.thread_block().map_err(failed("block signals"))?;
+        set.thread_block().map_err(system("block signals"))?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         let queue = SignalFd::with_flags(&set, flags).map_err(system("queue signals"))?;
         Ok(Self { queue })

@@ -24,8 +24,8 @@ pub struct Interrupts {
 }
 
 impl Interrupts {
-    /// Queues the signals from here on, but for those that the caller has us ignore, as a shell does
-    /// with a command in the background, and nohup(1), or that it has blocked.
+    /// Queues the signals from now on. Those that the process inherited as ignored or blocked stay
+    /// so: a shell ignores some for a command in the background, and so does nohup(1).
     ///
     /// # Errors
     /// The process is at its limit of descriptors.

@@ -56,8 +56,8 @@ impl Joining {
     /// cgroup. A write to `cgroup.procs` takes some 10 ms, the kernel's grace period.
     ///
     /// # Errors
-    /// The kernel's, with the cgroup, or systemd's; a signal that comes while systemd is waited for.
-    /// A unit that was started for the process is gone then, and so is the process.
+    /// The kernel's, with the cgroup, or systemd's; a signal that arrives before systemd answers. A
+    /// unit that was started for the process is then stopped, and the process is killed.
     pub fn put(&mut self, pid: Pid, interrupts: Option<&Interrupts>) -> Result<()> {
         match (&self.unit_action, &self.into) {
             (Some(action), _) => {
