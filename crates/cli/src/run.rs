@@ -76,8 +76,9 @@ pub(crate) fn read(line: &mut Line) -> Result<Requested, (&'static Command, Usag
     };
     let global = global::read(&line.global).map_err(refused)?;
     let (Some(verb), Some(mut own)) = (find(name), line.own.take()) else {
-        let name = name.to_string_lossy().into_owned();
-        return Err(refused(Usage::NoHelpTopic(name)));
+        let commands = VERBS.iter().map(|verb| &verb.command);
+        let name = name.to_string_lossy();
+        return Err(refused(Usage::no_help_topic(&name, commands)));
     };
     own.global = global;
     let refused = |usage| (&verb.command, usage);
@@ -175,7 +176,7 @@ fn end_by(signal: Signal) -> ExitCode {
 
 fn exit_status(command: Option<&Command>, error: &Error) -> u8 {
     match (error, command) {
-        (Error::Usage(Usage::NoHelpTopic(_)), _) => NO_HELP_TOPIC,
+        (Error::Usage(Usage::NoHelpTopic { .. }), _) => NO_HELP_TOPIC,
         (_, Some(command)) if command.name == "exec" => EXEC_FAILED,
         _ => 1,
     }

@@ -16,6 +16,13 @@ pub(crate) const COMMAND: Command = Command {
     about: "Runs containers by the OCI runtime specification",
     order: Order::First,
     flags: &[FLAGS],
+    examples: &[
+        (
+            "run --bundle /srv/web web1",
+            "Run the container of a bundle",
+        ),
+        ("help run", "Explain a command"),
+    ],
 };
 
 const FLAGS: &[Flag] = &[
@@ -23,25 +30,25 @@ const FLAGS: &[Flag] = &[
     value("log", "FILE", "Append records to this file, not to stderr"),
     value(
         "log-format",
-        "FORMAT",
-        "Write records as text or json [default: text]",
+        "text|json",
+        "Write records so [default: text]",
     ),
     value(
         "log-level",
-        "LEVEL",
-        "Write records of this level and above: error, warning, info or debug",
+        "error|warning|info|debug",
+        "Write records of this level and above [default: warning]",
     ),
     switch("debug", "The same as --log-level debug"),
     value(
         "cgroup-manager",
-        "NAME",
-        "Use cgroupfs, systemd or disabled",
+        "cgroupfs|systemd|disabled",
+        "Let this one make cgroups [default: cgroupfs]",
     ),
     switch("systemd-cgroup", "The same as --cgroup-manager systemd"),
     value(
         "rootless",
-        "WHEN",
-        "Tolerate missing rights on cgroups: auto, true or false",
+        "auto|true|false",
+        "Tolerate missing rights on cgroups [default: auto]",
     ),
     value("criu", "PATH", "Ignored").hidden(),
 ];

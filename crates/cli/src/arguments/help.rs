@@ -31,6 +31,13 @@ pub(crate) fn help<'a>(command: &Command, all: impl Iterator<Item = &'a Command>
         "Options",
         flags.map(|flag| (left(flag), flag.help)).collect(),
     );
+    if !command.examples.is_empty() {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "\nExamples:");
+    }
+    for (line, what) in command.examples {
+        let _ = writeln!(text, "  coracle {line}\n      {what}");
+    }
     text
 }
 

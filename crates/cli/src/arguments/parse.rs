@@ -70,6 +70,7 @@ fn read_flag(typed: &[u8], words: &mut Words, own: &mut Arguments, outer: Option
     if let Some(flag) = own.command.flag(name) {
         return set(own, flag, (name, value), words);
     }
+    let commands = [Some(own.command), outer.as_ref().map(|outer| outer.command)];
     let outer = outer.and_then(|outer| outer.command.flag(name).map(|flag| (outer, flag)));
     if let Some((outer, flag)) = outer {
         return set(outer, flag, (name, value), words);
@@ -77,7 +78,7 @@ fn read_flag(typed: &[u8], words: &mut Words, own: &mut Arguments, outer: Option
     // A long name takes precedence over letters: `-tty` is the flag `tty`, not `-t -t -y`.
     let cluster = is_single.then(|| cluster(own.command, name)).flatten();
     let Some((last, switches)) = cluster.as_deref().and_then(<[_]>::split_last) else {
-        return own.refuse(Usage::undefined(own.command, typed));
+        return own.refuse(Usage::undefined(commands.into_iter().flatten(), typed));
     };
     for switch in switches {
         own.flags.push((switch.name, Value::Switch(true)));
@@ -151,6 +152,7 @@ mod tests {
             value("user", "U", "").short('u'),
             values("env", "E", "").short('e'),
         ]],
+        examples: &[],
     };
     const FIRST: Command = Command {
         order: Order::First,

@@ -5,7 +5,8 @@
 pub(crate) struct Flag {
     pub(crate) name: &'static str,
     pub(crate) short: Option<char>,
-    /// The name of its value in help; `None` for a switch, which is on or off.
+    /// The name of its value in help, in capitals, or its choices: `text|json`. `None` for a
+    /// switch, which is on or off.
     pub(crate) placeholder: Option<&'static str>,
     /// Whether all its values are used, not only the last.
     pub(crate) repeats: bool,
@@ -51,6 +52,13 @@ pub(crate) const fn values(
 }
 
 impl Flag {
+    /// The values to choose from, where there are only a few.
+    pub(crate) fn choices(&self) -> impl Iterator<Item = &'static str> + use<> {
+        let value = self.placeholder.unwrap_or_default();
+        let is_choice = |word: &&str| !word.is_empty() && !word.contains(char::is_uppercase);
+        value.split('|').filter(is_choice)
+    }
+
     /// The same flag with a short name.
     pub(crate) const fn short(self, letter: char) -> Self {
         Self {
@@ -92,6 +100,9 @@ pub(crate) enum Order {
     First,
 }
 
+/// A line behind the program's name, and what it does.
+pub(crate) type Example = (&'static str, &'static str);
+
 /// The command line syntax of a verb, or of the program itself.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Command {
@@ -103,6 +114,7 @@ pub(crate) struct Command {
     pub(crate) order: Order,
     /// Groups of flags, since verbs share some.
     pub(crate) flags: &'static [&'static [Flag]],
+    pub(crate) examples: &'static [Example],
 }
 
 /// The flags that every command has.

@@ -27,12 +27,15 @@ impl fmt::Display for Expected {
 /// An error in the arguments.
 #[derive(Debug, Error)]
 pub(crate) enum Usage {
-    #[error("No help topic for '{0}'")]
-    NoHelpTopic(String),
+    #[error("No help topic for '{name}'{}", hint("", *.suggestion))]
+    NoHelpTopic {
+        name: String,
+        suggestion: Option<&'static str>,
+    },
     /// podman matches on this text to find out which flags exist.
     #[error("flag needs an argument: -{0}")]
     NeedsArgument(String),
-    #[error("flag provided but not defined: {flag}{}", hint(*.suggestion))]
+    #[error("flag provided but not defined: {flag}{}", hint("--", *.suggestion))]
     Undefined {
         flag: String,
         suggestion: Option<&'static str>,
@@ -64,8 +67,11 @@ pub(crate) enum Usage {
 }
 
 impl Usage {
-    /// A flag that the command does not have.
-    pub(super) fn undefined(command: &Command, typed: &[u8]) -> Self {
+    /// A flag that none of the commands has.
+    pub(super) fn undefined(
+        commands: impl Iterator<Item = &'static Command>,
+        typed: &[u8],
+    ) -> Self {
         let typed = String::from_utf8_lossy(typed);
         let name = typed.split_once('=').map_or(&*typed, |(name, _)| name);
         let bare = name.trim_start_matches('-');
@@ -74,38 +80,68 @@ impl Usage {
             Some(long) if long == bare && bare.chars().count() != 1 => format!("-{name}"),
             _ => name.to_owned(),
         };
-        let near = command.flags().filter(|flag| !flag.hidden);
-        let near = near.map(|flag| (distance(bare, flag.name), flag.name));
-        let nearest = near.min_by_key(|(distance, _)| *distance);
-        let suggestion = nearest.filter(|(distance, _)| distance * 3 <= bare.len());
+        let shown = commands
+            .flat_map(Command::flags)
+            .filter(|flag| !flag.hidden);
         Self::Undefined {
             flag,
-            suggestion: suggestion.map(|(_, name)| name),
+            suggestion: nearest(bare, shown.map(|flag| flag.name)),
+        }
+    }
+
+    /// A command that is none of these.
+    pub(crate) fn no_help_topic(
+        typed: &str,
+        commands: impl Iterator<Item = &'static Command>,
+    ) -> Self {
+        Self::NoHelpTopic {
+            name: typed.to_owned(),
+            suggestion: nearest(typed, commands.map(|command| command.name)),
         }
     }
 
     /// Whether the usage of the verb is printed as well.
     pub(crate) fn is_incorrect(&self) -> bool {
-        !matches!(self, Usage::NoHelpTopic(_) | Usage::Id(_))
+        !matches!(self, Usage::NoHelpTopic { .. } | Usage::Id(_))
     }
 }
 
-fn hint(suggestion: Option<&str>) -> String {
-    suggestion.map_or_else(String::new, |flag| format!(" (did you mean --{flag}?)"))
+fn hint(dashes: &str, suggestion: Option<&str>) -> String {
+    suggestion.map_or_else(String::new, |name| {
+        format!(" (did you mean {dashes}{name}?)")
+    })
 }
 
-/// The Levenshtein distance: how many letters must be added, removed or replaced to turn one word
-/// into the other. It keeps one row of the table.
+/// What may have been meant: the name from which at most one letter in three differs.
+fn nearest(typed: &str, names: impl Iterator<Item = &'static str>) -> Option<&'static str> {
+    let near = names.map(|name| (distance(typed, name), name));
+    let (distance, name) = near.min_by_key(|(distance, _)| *distance)?;
+    (distance * 3 <= typed.len()).then_some(name)
+}
+
+/// How many letters must be added, removed, replaced or swapped with the next to make one word of
+/// the other: the optimal string alignment distance, a row of the table at a time.
 fn distance(one: &str, other: &str) -> usize {
-    let mut row: Vec<usize> = (1..=other.len()).collect();
-    for (at, letter) in one.bytes().enumerate() {
-        let (mut above_left, mut left) = (at, at + 1);
-        for (cell, against) in row.iter_mut().zip(other.bytes()) {
-            let replaced = above_left + usize::from(letter != against);
-            above_left = *cell;
-            left = replaced.min(above_left + 1).min(left + 1);
-            *cell = left;
+    let (one, other) = (one.as_bytes(), other.as_bytes());
+    let (mut before, mut row) = (Vec::new(), (0..=other.len()).collect::<Vec<_>>());
+    for (down, letter) in one.iter().enumerate() {
+        let mut next = vec![down + 1];
+        let mut left = down + 1;
+        for (across, against) in other.iter().enumerate() {
+            let at = |row: &[usize], column| row.get(column).copied().unwrap_or(usize::MAX - 1);
+            let replaced = at(&row, across) + usize::from(letter != against);
+            let mut least = replaced.min(left + 1).min(at(&row, across + 1) + 1);
+            let above = down.checked_sub(1).zip(across.checked_sub(1));
+            if let Some((up, aside)) = above
+                && one.get(up) == Some(against)
+                && other.get(aside) == Some(letter)
+            {
+                least = least.min(at(&before, aside) + 1);
+            }
+            next.push(least);
+            left = least;
         }
+        before = std::mem::replace(&mut row, next);
     }
     row.pop().unwrap_or(one.len())
 }
@@ -120,7 +156,9 @@ mod tests {
             ("", "", 0),
             ("", "abc", 3),
             ("abc", "", 3),
-            ("bundel", "bundle", 2),
+            ("bundel", "bundle", 1),
+            ("strat", "start", 1),
+            ("ba", "abc", 2),
             ("forced", "force", 1),
             ("kitten", "sitting", 3),
         ] {

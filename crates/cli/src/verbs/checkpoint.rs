@@ -19,6 +19,16 @@ pub(super) const VERB: Verb = Verb {
         about: "Write a running container to files, by CRIU",
         order: Order::Anywhere,
         flags: &[SHARED, SHARED_SWITCHES, &flags_of(&OWN_SWITCHES), FLAGS],
+        examples: &[
+            (
+                "checkpoint --image-path /var/tmp/web1 web1",
+                "Write the container to files and end it",
+            ),
+            (
+                "checkpoint --image-path /var/tmp/web1 --leave-running web1",
+                "Let it run on",
+            ),
+        ],
     },
     needs_seal: false,
     read: |arguments| Ok(Box::new(read(arguments)?)),
@@ -88,8 +98,8 @@ pub(super) const SHARED: &[Flag] = &[
     value("work-path", "DIR", "Write the log here"),
     value(
         "manage-cgroups-mode",
-        "MODE",
-        "soft, full, strict or ignore [default: soft]",
+        "soft|full|strict|ignore",
+        "Restore cgroups so [default: soft]",
     ),
     values(
         "empty-ns",

@@ -17,6 +17,16 @@ pub(super) const VERB: Verb = Verb {
         about: "Create a container that waits for `start`",
         order: Order::Anywhere,
         flags: &[FLAGS, OUTPUTS, network::REQUEST, network::SEARCH],
+        examples: &[
+            (
+                "create --bundle /srv/web web1",
+                "Make a container of /srv/web; `start web1` lets its program go",
+            ),
+            (
+                "create --systemd-cgroup --pid-file /run/web1.pid web1",
+                "Have systemd make the cgroup, of the bundle in this directory",
+            ),
+        ],
     },
     needs_seal: true,
     read: |arguments| Ok(Box::new(read(arguments)?)),

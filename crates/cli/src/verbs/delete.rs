@@ -15,6 +15,10 @@ pub(super) const VERB: Verb = Verb {
         about: "Delete a container and what it held",
         order: Order::Anywhere,
         flags: &[FLAGS],
+        examples: &[
+            ("delete web1", "Delete a container that has stopped"),
+            ("delete --force web1", "Kill it first, whatever it is doing"),
+        ],
     },
     needs_seal: false,
     read: |arguments| Ok(Box::new(read(arguments)?)),

@@ -21,6 +21,13 @@ pub(super) const VERB: Verb = Verb {
         about: "Print statistics and out-of-memory events of a container",
         order: Order::Anywhere,
         flags: &[FLAGS],
+        examples: &[
+            (
+                "events --interval 1s web1",
+                "Print what a container uses, every second, until it ends",
+            ),
+            ("events --stats web1", "Print it once"),
+        ],
     },
     needs_seal: false,
     read: |arguments| Ok(Box::new(read(arguments)?)),

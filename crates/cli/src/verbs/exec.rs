@@ -18,6 +18,13 @@ pub(super) const VERB: Verb = Verb {
         about: "Execute a process in a running container",
         order: Order::First,
         flags: &[FLAGS, OUTPUTS, CONFINEMENT],
+        examples: &[
+            ("exec -t web1 sh", "Open a shell in a container"),
+            (
+                "exec --user 1000:1000 --env LANG=C web1 ls -l /",
+                "Execute a program as another user",
+            ),
+        ],
     },
     needs_seal: true,
     read: |arguments| Ok(Box::new(read(arguments)?)),
@@ -25,7 +32,7 @@ pub(super) const VERB: Verb = Verb {
 
 const FLAGS: &[Flag] = &[
     value("process", "FILE", "Execute the process object in this file").short('p'),
-    value("cwd", "DIR", "Change the working directory"),
+    value("cwd", "CWD", "Change the working directory"),
     values("env", "NAME=VALUE", "Add to the environment").short('e'),
     switch("tty", "Allocate a terminal").short('t'),
     value("user", "UID[:GID]", "Change the user; numbers only").short('u'),

@@ -25,6 +25,16 @@ pub(super) const VERB: Verb = Verb {
             network::SEARCH,
             FLAGS,
         ],
+        examples: &[
+            (
+                "explain /srv/web",
+                "Print what `create` would do with a bundle",
+            ),
+            (
+                "explain --cgroup-manager systemd --format json /srv/web",
+                "Print it for programs, with systemd making the cgroup",
+            ),
+        ],
     },
     needs_seal: false,
     read: |arguments| Ok(Box::new(read(arguments)?)),
@@ -46,7 +56,7 @@ const FLAGS: &[Flag] = &[
         "DIR",
         "Print the steps of a restore of these images",
     ),
-    value("format", "FORMAT", "Print text or json [default: text]").short('f'),
+    value("format", "text|json", "Print it so [default: text]").short('f'),
     switch("json", "The same as --format json"),
 ];
 

@@ -24,6 +24,7 @@ pub(super) const VERB: Verb = Verb {
         about: "Print what this runtime supports, as JSON",
         order: Order::Anywhere,
         flags: &[],
+        examples: &[("features", "Print it")],
     },
     needs_seal: false,
     read: |arguments| {

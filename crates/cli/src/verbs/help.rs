@@ -16,6 +16,7 @@ pub(super) const VERB: Verb = Verb {
         about: "Print help, of a command if one is named",
         order: Order::Anywhere,
         flags: &[],
+        examples: &[("help", "List the commands"), ("help run", "Explain one")],
     },
     needs_seal: false,
     read: |arguments| Ok(Box::new(read(arguments)?)),
@@ -41,13 +42,13 @@ impl Request for Help {
 }
 
 impl Help {
-    pub(super) fn text(&self, verbs: &[Verb]) -> Result<String, Usage> {
+    pub(super) fn text(&self, verbs: &'static [Verb]) -> Result<String, Usage> {
         let Some(name) = &self.0 else {
             return Ok(overview(verbs));
         };
-        let mut commands = verbs.iter().map(|verb| &verb.command);
-        let named = commands.find(|command| command.name == name);
-        let named = named.ok_or_else(|| Usage::NoHelpTopic(name.clone()))?;
+        let commands = verbs.iter().map(|verb| &verb.command);
+        let named = commands.clone().find(|command| command.name == name);
+        let named = named.ok_or_else(|| Usage::no_help_topic(name, commands))?;
         Ok(help::help(named, [].iter()))
     }
 }

@@ -18,13 +18,16 @@ pub(super) const VERB: Verb = Verb {
         about: "Print what this host offers to containers",
         order: Order::Anywhere,
         flags: &[FLAGS],
+        examples: &[
+            ("info", "Print it as text"),
+            ("info --format json", "Print it for programs"),
+        ],
     },
     needs_seal: false,
     read: |arguments| Ok(Box::new(read(arguments)?)),
 };
 
-const FLAGS: &[Flag] =
-    &[value("format", "FORMAT", "Print text or json [default: text]").short('f')];
+const FLAGS: &[Flag] = &[value("format", "text|json", "Print it so [default: text]").short('f')];
 
 /// The settings that refuse user namespaces to unprivileged users, each with the value that does:
 /// user_namespaces(7), and settings of Debian's and Ubuntu's kernels.

@@ -15,6 +15,10 @@ pub(super) const VERB: Verb = Verb {
         about: "Send a signal to a container's init [default: TERM]",
         order: Order::Anywhere,
         flags: &[FLAGS],
+        examples: &[
+            ("kill web1", "Send TERM to the container's program"),
+            ("kill --all web1 KILL", "Send KILL to every process"),
+        ],
     },
     needs_seal: false,
     read: |arguments| Ok(Box::new(read(arguments)?)),

@@ -397,8 +397,60 @@ fn help_is_in_columns() {
          -b, --bundle DIR  Write it here [default: .]\n      \
          --rootless    Write one that works without root's rights\n  \
          -h, --help        Print help\n  \
-         -v, --version     Print the version\n"
+         -v, --version     Print the version\n\n\
+         Examples:\n  \
+         coracle spec\n      Write ./config.json for root\n  \
+         coracle spec --rootless --bundle /srv/web\n      Write one for an ordinary user\n"
     );
+}
+
+#[test]
+fn examples_are_lines_of_their_command() {
+    for verb in super::VERBS {
+        let name = verb.command.name;
+        assert!(!verb.command.examples.is_empty(), "{name}");
+        for (line, what) in verb.command.examples {
+            assert!(!what.ends_with('.') && what.len() < 90, "{what}");
+            match read_line(words(line)) {
+                Ok(Requested::Verb(call)) => assert_eq!(call.verb.command.name, name),
+                Ok(Requested::Text(_)) => panic!("{line}"),
+                Err(usage) => panic!("{line}: {usage}"),
+            }
+        }
+    }
+    for (line, _) in global::COMMAND.examples {
+        assert!(read_line(words(line)).is_ok(), "{line}");
+    }
+}
+
+/// A choice that help shows and the verb refuses, or the reverse, would be found here.
+#[test]
+fn the_choices_of_help_are_those_that_are_read() {
+    let mut count = 0;
+    let commands = super::VERBS.iter().map(|verb| &verb.command);
+    for command in commands.chain([&global::COMMAND]) {
+        let (line, _) = command.examples.first().unwrap();
+        for flag in command.flags() {
+            let read = |value: &str| {
+                let flag = format!("--{}={value}", flag.name);
+                let (verb, rest) = line.split_once(' ').unwrap_or((line, ""));
+                read_line(words(&format!("{verb} {flag} {rest}")))
+            };
+            for choice in flag.choices() {
+                count += 1;
+                let usage = read(choice).err().map(|usage| usage.to_string());
+                assert_eq!(usage, None, "{} --{} {choice}", command.name, flag.name);
+            }
+            if flag.choices().next().is_some() {
+                assert!(
+                    matches!(read("x"), Err(Usage::Value { .. })),
+                    "{}",
+                    flag.name
+                );
+            }
+        }
+    }
+    assert!(count > 20, "{count}");
 }
 
 fn find(name: &str) -> &'static Command {

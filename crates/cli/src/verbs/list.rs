@@ -22,6 +22,10 @@ pub(super) const VERB: Verb = Verb {
         about: "List the containers",
         order: Order::Anywhere,
         flags: &[FLAGS],
+        examples: &[
+            ("list", "Show all containers"),
+            ("list --quiet", "Print the ids, for scripts"),
+        ],
     },
     needs_seal: false,
     read: |arguments| Ok(Box::new(read(arguments)?)),
@@ -48,7 +52,7 @@ struct Row {
 }
 
 const FLAGS: &[Flag] = &[
-    value("format", "FORMAT", "Print a table or json [default: table]").short('f'),
+    value("format", "table|json", "Print it so [default: table]").short('f'),
     switch("quiet", "Print only the ids").short('q'),
 ];
 

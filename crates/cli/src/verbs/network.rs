@@ -17,6 +17,10 @@ pub(super) const VERB: Verb = Verb {
         about: "List networks, look at one, check a container's, clean up",
         order: Order::Anywhere,
         flags: &[FLAGS, network::SEARCH],
+        examples: &[
+            ("network ls", "List the networks that are configured"),
+            ("network check web1", "Check the networks of a container"),
+        ],
     },
     needs_seal: false,
     read: |arguments| Ok(Box::new(read(arguments)?)),
@@ -38,12 +42,8 @@ pub(crate) enum Form {
     Json,
 }
 
-const FLAGS: &[Flag] = &[value(
-    "format",
-    "FORMAT",
-    "Let ls print a table or json [default: table]",
-)
-.short('f')];
+const FLAGS: &[Flag] =
+    &[value("format", "table|json", "Let ls print so [default: table]").short('f')];
 
 pub(super) struct Networks {
     pub(super) task: Task,

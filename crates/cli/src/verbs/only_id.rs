@@ -3,45 +3,66 @@
 use coracle_bundle::ContainerId;
 
 use super::verb::{Context, Request, Verb};
-use crate::arguments::table::{Command, Order};
+use crate::arguments::table::{Command, Example, Order};
 use crate::arguments::{Arguments, Usage};
 use crate::error::Error;
 use crate::output;
 
 /// `start ID`: runtime.md § Start.
-pub(super) const START: Verb = verb("start", "Start a container that was created", |arguments| {
-    request(arguments, |context, id| {
-        for failure in coracle_container::start(&context.store()?, id)? {
-            context.log.warn_always(&failure);
-        }
-        Ok(())
-    })
-});
+pub(super) const START: Verb = verb(
+    "start",
+    "Start a container that was created",
+    &[("start web1", "Let the program of web1 go")],
+    |arguments| {
+        request(arguments, |context, id| {
+            for failure in coracle_container::start(&context.store()?, id)? {
+                context.log.warn_always(&failure);
+            }
+            Ok(())
+        })
+    },
+);
 
 /// `state ID`: runtime.md § Query State.
-pub(super) const STATE: Verb = verb("state", "Print a container's state as JSON", |arguments| {
-    request(arguments, |context, id| {
-        output::json(&coracle_container::state(&context.store()?, id)?)
-    })
-});
+pub(super) const STATE: Verb = verb(
+    "state",
+    "Print a container's state as JSON",
+    &[("state web1", "Print status, pid, bundle and annotations")],
+    |arguments| {
+        request(arguments, |context, id| {
+            output::json(&coracle_container::state(&context.store()?, id)?)
+        })
+    },
+);
 
 /// `pause ID`: freezes all processes of a container.
-pub(super) const PAUSE: Verb = verb("pause", "Freeze the container's processes", |arguments| {
-    request(arguments, |context, id| {
-        Ok(coracle_container::pause(&context.store()?, id)?)
-    })
-});
+pub(super) const PAUSE: Verb = verb(
+    "pause",
+    "Freeze the container's processes",
+    &[("pause web1", "Freeze it until `resume web1`")],
+    |arguments| {
+        request(arguments, |context, id| {
+            Ok(coracle_container::pause(&context.store()?, id)?)
+        })
+    },
+);
 
 /// `resume ID`: thaws what `pause` froze.
-pub(super) const RESUME: Verb = verb("resume", "Thaw the container's processes", |arguments| {
-    request(arguments, |context, id| {
-        Ok(coracle_container::resume(&context.store()?, id)?)
-    })
-});
+pub(super) const RESUME: Verb = verb(
+    "resume",
+    "Thaw the container's processes",
+    &[("resume web1", "Let it go on")],
+    |arguments| {
+        request(arguments, |context, id| {
+            Ok(coracle_container::resume(&context.store()?, id)?)
+        })
+    },
+);
 
 const fn verb(
     name: &'static str,
     about: &'static str,
+    examples: &'static [Example],
     read: fn(&Arguments) -> Result<Box<dyn Request>, Usage>,
 ) -> Verb {
     Verb {
@@ -51,6 +72,7 @@ const fn verb(
             about,
             order: Order::Anywhere,
             flags: &[],
+            examples,
         },
         needs_seal: false,
         read,

@@ -18,6 +18,10 @@ pub(super) const VERB: Verb = Verb {
         about: "Show the processes of a container",
         order: Order::First,
         flags: &[FLAGS],
+        examples: &[
+            ("ps web1", "Show the processes of a container"),
+            ("ps web1 -o pid,rss,args", "Choose the columns, as for ps"),
+        ],
     },
     needs_seal: false,
     read: |arguments| Ok(Box::new(read(arguments)?)),
@@ -34,8 +38,8 @@ pub(crate) enum Form {
 
 const FLAGS: &[Flag] = &[value(
     "format",
-    "FORMAT",
-    "Print ps' table, or the pids as json [default: table]",
+    "table|json",
+    "Print ps' table, or the pids alone [default: table]",
 )
 .short('f')];
 

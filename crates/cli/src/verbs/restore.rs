@@ -24,6 +24,10 @@ pub(super) const VERB: Verb = Verb {
             checkpoint::SHARED_SWITCHES,
             FLAGS,
         ],
+        examples: &[(
+            "restore -d --bundle /srv/web --image-path /var/tmp/web1 web1",
+            "Go on with a container that was written to files",
+        )],
     },
     needs_seal: false,
     read: |arguments| Ok(Box::new(read(arguments)?)),

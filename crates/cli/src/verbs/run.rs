@@ -21,6 +21,16 @@ pub(super) const VERB: Verb = Verb {
             network::SEARCH,
             FLAGS,
         ],
+        examples: &[
+            (
+                "run --bundle /srv/web web1",
+                "Run a container in the foreground and delete it when it ends",
+            ),
+            (
+                "run -d --publish 8080:80 --network web web1",
+                "Run it in the background, attached to a CNI network",
+            ),
+        ],
     },
     needs_seal: true,
     read: |arguments| Ok(Box::new(read(arguments)?)),

@@ -17,6 +17,13 @@ pub(super) const VERB: Verb = Verb {
         about: "Write a template config.json",
         order: Order::Anywhere,
         flags: &[FLAGS],
+        examples: &[
+            ("spec", "Write ./config.json for root"),
+            (
+                "spec --rootless --bundle /srv/web",
+                "Write one for an ordinary user",
+            ),
+        ],
     },
     needs_seal: false,
     read: |arguments| Ok(Box::new(read(arguments)?)),

@@ -16,6 +16,16 @@ pub(super) const VERB: Verb = Verb {
         about: "Change the limits of a container",
         order: Order::Anywhere,
         flags: &[RESOURCES, &flags_of(&LIMITS), OTHERS],
+        examples: &[
+            (
+                "update --memory 512m --pids-limit 100 web1",
+                "Set two limits of a running container",
+            ),
+            (
+                "update --resources limits.json web1",
+                "Set those of a file, an object as linux.resources is",
+            ),
+        ],
     },
     needs_seal: false,
     read: |arguments| Ok(Box::new(read(arguments)?)),
