@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use coracle_dbus::Bus;
 use coracle_sys::{Capability, PerNamespace};
+use nix::errno::Errno;
 
 /// The oldest kernel that coracle runs on: it has `mount_setattr`, `cgroup.kill` and
 /// `MOUNT_ATTR_NOSYMFOLLOW`, so that one code path serves every machine.
@@ -51,6 +52,15 @@ pub struct Host {
     /// The systemd manager for the caller, `None` where systemd does not run; gathered for
     /// [`Needs::systemd`].
     pub systemd: Fact<Option<Systemd>>,
+    /// The setting by which user namespaces are refused, if one does it; gathered for
+    /// [`Needs::refusals`].
+    pub user_namespaces_refused: Fact<Option<Refusal>>,
+    /// Whether cgroups can be made; gathered for [`Needs::cgroups`] and [`Needs::refusals`]
+    /// together.
+    pub delegation: Fact<Option<Delegation>>,
+    /// The types of file systems that the kernel has at the moment; gathered for
+    /// [`Needs::file_systems`].
+    pub file_systems: Fact<FileSystems>,
     /// The real path of [`Needs::root`], without links; `None` if the directory does not exist or
     /// the path has no links.
     pub real_root: Fact<Option<PathBuf>>,
@@ -100,6 +110,62 @@ impl<T> DerefMut for Fact<T> {
             Fact::Known(value) => value,
             Fact::NotGathered => unreachable!("{NOT_NAMED}"),
         }
+    }
+}
+
+/// A setting of the machine that refuses user namespaces: user_namespaces(7), and those of the
+/// kernels of Debian and Ubuntu.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// As sysctl(8) names it.
+    pub setting: &'static str,
+    /// The value that it has, which refuses them.
+    pub value: &'static str,
+    /// One that does not.
+    pub allowing: &'static str,
+    /// Who is refused them.
+    pub whom: Refused,
+}
+
+/// Who is refused user namespaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// Root, too.
+    Everybody,
+    /// Who has no `CAP_SYS_ADMIN`.
+    Unprivileged,
+}
+
+/// Where the runtime would make cgroups.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delegation {
+    /// The directory: the top of a mount for root, the runtime's own cgroup for a user.
+    pub directory: PathBuf,
+    /// Why no directory can be made in it: it is another user's (`EACCES`), or mounted read-only
+    /// (`EROFS`).
+    pub refused: Option<Errno>,
+    /// The controllers that a cgroup below it can have (v2).
+    pub controllers: Vec<String>,
+}
+
+/// The types of file systems.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FileSystems {
+    /// Those of `/proc/filesystems`.
+    pub present: Vec<String>,
+    /// Names of the kernel modules of this release, which the kernel loads when they are needed:
+    /// `modules.dep` of modprobe(8). Empty where modules are not installed.
+    pub modules: Vec<String>,
+}
+
+impl FileSystems {
+    /// Whether a file system of this type can be mounted, as far as its name says.
+    #[must_use]
+    pub fn has(&self, kind: &str) -> bool {
+        // A part behind a dot is the concern of a program in user space: `fuse.sshfs`.
+        let kind = kind.split('.').next().unwrap_or(kind);
+        let all = self.present.iter().chain(&self.modules);
+        all.into_iter().any(|known| known == kind)
     }
 }
 
@@ -232,6 +298,10 @@ pub struct Needs {
     pub nodes: bool,
     /// [`Host::systemd`].
     pub systemd: bool,
+    /// [`Host::user_namespaces_refused`].
+    pub refusals: bool,
+    /// [`Host::file_systems`].
+    pub file_systems: bool,
     /// [`Host::real_root`] of this directory.
     pub root: Option<PathBuf>,
 }
@@ -249,6 +319,8 @@ impl BitOr for Needs {
             selinux: self.selinux | other.selinux,
             nodes: self.nodes | other.nodes,
             systemd: self.systemd | other.systemd,
+            refusals: self.refusals | other.refusals,
+            file_systems: self.file_systems | other.file_systems,
             root: self.root.or(other.root),
         }
     }

@@ -12,8 +12,8 @@
 //! ```
 
 use crate::{
-    Bus, CgroupLayout, CgroupMode, Fact, Hierarchy, Host, KernelVersion, NamespaceIds, Peer,
-    SubordinateIds, Systemd, SystemdManager, UnifiedTree,
+    Bus, CgroupLayout, CgroupMode, Fact, FileSystems, Hierarchy, Host, KernelVersion, NamespaceIds,
+    Peer, SubordinateIds, Systemd, SystemdManager, UnifiedTree,
 };
 use std::path::PathBuf;
 
@@ -124,6 +124,9 @@ fn root(cgroups: CgroupLayout) -> Host {
         namespaces: INITIAL,
         online_nodes: vec![0, 1].into(),
         systemd: None.into(),
+        user_namespaces_refused: None.into(),
+        delegation: None.into(),
+        file_systems: FileSystems::default().into(),
         real_root: None.into(),
     }
 }

@@ -45,6 +45,24 @@ pub(crate) fn number_list(text: &str) -> Option<Vec<u32>> {
     Some(numbers)
 }
 
+/// The types in the text of `/proc/filesystems`: proc_filesystems(5).
+pub(crate) fn file_systems(text: &str) -> Vec<String> {
+    let kinds = text.lines().filter_map(|line| line.split('\t').nth(1));
+    kinds.map(str::to_owned).collect()
+}
+
+/// The names of the modules in the text of `modules.dep`, which begins each line with a path such
+/// as `kernel/fs/overlayfs/overlay.ko.xz:`. The kernel takes a dash for an underscore.
+pub(crate) fn modules(text: &str) -> Vec<String> {
+    let name = |line: &str| {
+        let (path, _) = line.split_once(':')?;
+        let (_, file) = path.rsplit_once('/')?;
+        let (name, _) = file.split_once(".ko")?;
+        Some(name.replace('-', "_"))
+    };
+    text.lines().filter_map(name).collect()
+}
+
 /// `/sys/module/apparmor/parameters/enabled` says yes.
 pub(crate) fn is_apparmor_enabled(text: &str) -> bool {
     text.starts_with('Y')
@@ -104,6 +122,7 @@ fn octal(digits: &[u8]) -> Option<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::FileSystems;
 
     #[test]
     fn releases() {
@@ -125,6 +144,24 @@ mod tests {
                 release: release.to_owned(),
             };
             assert_eq!(version(release), Err(error), "{release}");
+        }
+    }
+
+    #[test]
+    fn file_systems_and_modules() {
+        let found = FileSystems {
+            present: file_systems("nodev\tproc\n\text4\nnodev\tfuse\n"),
+            modules: modules("kernel/fs/overlayfs/overlay.ko.xz: a/b.ko\nx/net-y.ko:\nodd\n"),
+        };
+        assert_eq!(found.present, ["proc", "ext4", "fuse"]);
+        assert_eq!(found.modules, ["overlay", "net_y"]);
+        for (kind, is_there) in [
+            ("proc", true),
+            ("fuse.sshfs", true),
+            ("overlay", true),
+            ("zfs", false),
+        ] {
+            assert_eq!(found.has(kind), is_there, "{kind}");
         }
     }
 

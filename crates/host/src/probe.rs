@@ -1,7 +1,8 @@
 //! The only module that opens files and calls the kernel.
 
 use crate::{
-    CgroupLayout, Error, Fact, Host, NamespaceIds, Needs, SubordinateIds, Systemd, SystemdManager,
+    CgroupLayout, CgroupMode, Delegation, Error, Fact, FileSystems, Host, NamespaceIds, Needs,
+    Refusal, Refused, SubordinateIds, Systemd, SystemdManager,
 };
 use crate::{cgroup, identity, machine, systemd};
 use coracle_dbus::{Call, Connection, Value};
@@ -79,11 +80,15 @@ pub fn probe(needs: Needs) -> Result<Host, Error> {
         namespaces,
         online_nodes: fact(needs.nodes, online_nodes)?,
         systemd: Fact::NotGathered,
+        user_namespaces_refused: fact(needs.refusals, || Ok(refusal()))?,
+        delegation: Fact::NotGathered,
+        file_systems: fact(needs.file_systems, file_systems)?,
         real_root: match &needs.root {
             Some(root) => Fact::Known(real_path(&own, root)),
             None => Fact::NotGathered,
         },
     };
+    host.delegation = fact(needs.cgroups && needs.refusals, || delegation(&host))?;
     host.systemd = fact(needs.systemd, || find_systemd(&own, &host))?;
     Ok(host)
 }
@@ -189,6 +194,78 @@ fn cgroup_layout(own: &ProcFs, table: &[MountInfo]) -> Result<CgroupLayout, Erro
         tree.controllers = text.split_whitespace().map(ToOwned::to_owned).collect();
     }
     Ok(layout)
+}
+
+/// All settings that may refuse user namespaces. The kernel asks the first of everybody.
+const REFUSALS: [Refusal; 3] = [
+    Refusal {
+        setting: "user.max_user_namespaces",
+        value: "0",
+        allowing: "15000",
+        whom: Refused::Everybody,
+    },
+    Refusal {
+        setting: "kernel.unprivileged_userns_clone",
+        value: "0",
+        allowing: "1",
+        whom: Refused::Unprivileged,
+    },
+    Refusal {
+        setting: "kernel.apparmor_restrict_unprivileged_userns",
+        value: "1",
+        allowing: "0",
+        whom: Refused::Unprivileged,
+    },
+];
+
+fn refusal() -> Option<Refusal> {
+    REFUSALS.into_iter().find(|refusal| {
+        let path = Path::new("/proc/sys").join(refusal.setting.replace('.', "/"));
+        // A kernel that has no such setting refuses nothing by it.
+        let text = optional_text(&path).ok().flatten();
+        text.is_some_and(|text| text.trim() == refusal.value)
+    })
+}
+
+/// Where cgroups would be made. A hierarchy of v1 that limits nothing is not looked at.
+fn delegation(host: &Host) -> Result<Option<Delegation>, Error> {
+    let is_root = host.euid == 0 && !host.in_user_namespace;
+    let place = |mount: &Path, root: &Path, own: &Path| match own.strip_prefix(root) {
+        Ok(below) if !is_root && below != Path::new("") => mount.join(below),
+        _ => mount.to_owned(),
+    };
+    let layout = &host.cgroups;
+    let directory = match (&layout.unified, layout.hierarchies.as_slice()) {
+        (Some(tree), _) if layout.mode == CgroupMode::V2 => {
+            place(&tree.mount, &tree.root, &tree.own)
+        }
+        (_, hierarchies) => {
+            let is_limiting = |name: &String| !name.starts_with("name=");
+            let mut limiting = hierarchies.iter();
+            match limiting.find(|one| one.controllers.iter().any(is_limiting)) {
+                Some(one) => place(&one.mount, &one.root, &one.own),
+                None => return Ok(None),
+            }
+        }
+    };
+    let controllers = optional_text(&directory.join("cgroup.controllers"))?.unwrap_or_default();
+    Ok(Some(Delegation {
+        refused: access(&directory, AccessFlags::W_OK).err(),
+        controllers: controllers.split_whitespace().map(str::to_owned).collect(),
+        directory,
+    }))
+}
+
+fn file_systems() -> Result<FileSystems, Error> {
+    let modules = Path::new("/lib/modules")
+        .join(release()?)
+        .join("modules.dep");
+    let text = |path: &Path| Ok(optional_text(path)?.unwrap_or_default());
+    Ok(FileSystems {
+        present: machine::file_systems(&text(Path::new("/proc/filesystems"))?),
+        // Its absence, and a file that is not for this user, say nothing of the kernel.
+        modules: machine::modules(&optional_text(&modules).ok().flatten().unwrap_or_default()),
+    })
 }
 
 /// The manager that serves the caller: the system manager for root, otherwise the user's own.
@@ -347,6 +424,8 @@ mod tests {
         selinux: true,
         nodes: true,
         systemd: false,
+        refusals: true,
+        file_systems: true,
         root: None,
     };
 
@@ -382,6 +461,12 @@ mod tests {
         assert!((40..64).contains(&host.last_capability));
         assert!(host.capabilities < 1 << (host.last_capability + 1));
         assert!(host.online_nodes.contains(&0));
+        assert!(host.file_systems.has("proc") && !host.file_systems.has("nosuchfs"));
+        let place = host.delegation.as_ref().map(|place| &place.directory);
+        assert!(
+            place.is_none_or(|place| place.join("cgroup.procs").exists()),
+            "{place:?}"
+        );
         for tree in &host.cgroups.hierarchies {
             assert!(tree.mount.join("tasks").exists(), "{tree:?}");
         }

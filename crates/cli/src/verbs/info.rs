@@ -1,6 +1,5 @@
-//! `info`: what this host supports; `features` prints what this build supports.
-
-use std::path::Path;
+//! `info`: what this host supports, as facts without a verdict, which `check` gives. `features`
+//! prints what this build supports.
 
 use coracle_host::{CgroupMode, Host, NamespaceIds, Needs, SystemdManager};
 use serde_json::{Map, Value, json};
@@ -29,14 +28,6 @@ pub(super) const VERB: Verb = Verb {
 
 const FLAGS: &[Flag] = &[value("format", "text|json", "Print it so [default: text]").short('f')];
 
-/// The settings that refuse user namespaces to unprivileged users, each with the value that does:
-/// user_namespaces(7), and settings of Debian's and Ubuntu's kernels.
-const REFUSALS: [(&str, &str); 3] = [
-    ("user.max_user_namespaces", "0"),
-    ("kernel.unprivileged_userns_clone", "0"),
-    ("kernel.apparmor_restrict_unprivileged_userns", "1"),
-];
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Info {
     Text,
@@ -58,16 +49,11 @@ impl Request for Info {
             apparmor: true,
             selinux: true,
             systemd: true,
+            refusals: true,
             ..Needs::default()
         };
         let host = coracle_host::probe(needs).map_err(coracle_container::Error::from)?;
         let mut facts = facts(&host);
-        let refusal = REFUSALS.into_iter().find(|(name, refusing)| {
-            let path = Path::new("/proc/sys").join(name.replace('.', "/"));
-            std::fs::read_to_string(path).is_ok_and(|text| text.trim() == *refusing)
-        });
-        let refusal = refusal.map(|(name, value)| format!("{name} is {value}"));
-        facts.push(("user namespaces refused", refusal.into()));
         let seccomp = coracle_seccomp::supported_flags().ok();
         facts.push(("seccomp flags", json!(seccomp)));
         let criu = coracle_container::criu().map(|(version, _)| version.to_string());
@@ -103,6 +89,8 @@ fn facts(host: &Host) -> Vec<Fact> {
         ranges.collect()
     };
     let ids = &host.subordinate_ids;
+    let refusal = host.user_namespaces_refused.as_ref();
+    let refusal = refusal.map(|refusal| format!("{} is {}", refusal.setting, refusal.value));
     vec![
         ("kernel", host.kernel.to_string().into()),
         ("uid", host.euid.into()),
@@ -123,6 +111,7 @@ fn facts(host: &Host) -> Vec<Fact> {
         ("subordinate gids", ranges(&ids.gid)),
         ("newuidmap", json!(ids.newuidmap)),
         ("newgidmap", json!(ids.newgidmap)),
+        ("user namespaces refused", refusal.into()),
     ]
 }
 
