@@ -10,7 +10,7 @@ use coracle_text::escaped;
 use serde::Serialize;
 
 use crate::error::Error;
-use crate::options::{Attachment, CreateOptions};
+use crate::options::CreateOptions;
 use crate::prepare::{Prepared, prepare};
 use crate::restore;
 use crate::store::Store;
@@ -49,7 +49,7 @@ impl fmt::Display for Explanation {
 /// # Errors
 /// The errors with which `create` refuses the bundle or an option.
 pub fn explain(store: &Store, options: &CreateOptions) -> Result<Explanation, Error> {
-    let Prepared { bundle, plan, .. } = prepared(store, options)?;
+    let Prepared { bundle, plan, .. } = prepare(store, options, options.attachment())?;
     Ok(Explanation {
         bundle: bundle.dir.display().to_string(),
         stages: plan.stages(),
@@ -77,7 +77,7 @@ pub fn explain_restore(
     images: &Path,
 ) -> Result<Explanation, Error> {
     let opened = Images::open(images, None, Need::Restore)?;
-    let Prepared { bundle, plan, .. } = prepared(store, options)?;
+    let Prepared { bundle, plan, .. } = prepare(store, options, options.attachment())?;
     let config = &bundle.config;
     let host = restore::own_mounts()?;
     // The restore itself resolves links in the root filesystem's path.
@@ -124,15 +124,6 @@ pub fn explain_restore(
         stages,
         warnings: plan.warnings,
     })
-}
-
-/// Prepares as `run` in the foreground if there is a terminal but no console socket.
-fn prepared<'a>(store: &Store, options: &'a CreateOptions) -> Result<Prepared<'a>, Error> {
-    let attachment = match options.outputs.console_socket {
-        Some(_) => Attachment::Detached,
-        None => Attachment::Foreground,
-    };
-    prepare(store, options, attachment)
 }
 
 #[cfg(test)]

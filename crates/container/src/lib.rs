@@ -19,6 +19,7 @@
 //! - A failed creation undoes what it made, last first.
 //! - The bundle's config is read once: later verbs read the private copy.
 
+mod check;
 mod checkpoint;
 mod clear;
 mod create;
@@ -60,6 +61,7 @@ mod torn;
 mod undo;
 mod update;
 
+pub use check::{Finding, Level, Report, check_bundle, check_host};
 pub use checkpoint::{CheckpointOptions, Written, checkpoint, criu};
 pub use coracle_checkpoint::{
     CgroupsMode, Features as CriuCan, Flags as CriuFlags, Kind as CheckpointKind, LsmLabels,

@@ -30,6 +30,17 @@ pub struct CreateOptions {
     pub search: Search,
 }
 
+impl CreateOptions {
+    /// For a plan that nobody carries out: as `run` in the foreground if there is a terminal but no
+    /// console socket.
+    pub(crate) fn attachment(&self) -> Attachment {
+        match self.outputs.console_socket {
+            Some(_) => Attachment::Detached,
+            None => Attachment::Foreground,
+        }
+    }
+}
+
 /// The receivers of a process's terminal, pidfd and pid.
 #[derive(Clone, Debug, Default)]
 pub struct Outputs {

@@ -1,10 +1,13 @@
 //! Prepares a creation: reads all that it needs, and makes the plan. Everything that can be refused
 //! is refused here, before anything is touched.
 
+use std::ffi::CString;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use coracle_bundle::Bundle;
+use coracle_cni::Requested;
+use coracle_host::Needs;
 use coracle_launch::Plan;
 
 use crate::error::Error;
@@ -28,6 +31,37 @@ pub(crate) struct Prepared<'a> {
     pub(crate) joined: Option<OwnedFd>,
 }
 
+/// What a creation is planned from, besides the facts of the machine.
+#[derive(Debug)]
+pub(crate) struct Gathered {
+    pub(crate) bundle: Bundle,
+    /// The networks that are requested, with what is configured.
+    pub(crate) wanted: Option<Requested>,
+    joined: Option<OwnedFd>,
+    notify: bool,
+    environment: Vec<CString>,
+    preserved_fds: Vec<u32>,
+}
+
+impl Gathered {
+    /// What the plan is asked for besides the config.
+    pub(crate) fn request<'a>(&self, options: &'a CreateOptions) -> coracle_launch::Options<'a> {
+        coracle_launch::Options {
+            id: &options.id,
+            keyring: options.keyring,
+            environment: self.environment.clone(),
+            preserved_fds: self.preserved_fds.clone(),
+        }
+    }
+
+    /// The facts of the machine that the plan needs.
+    pub(crate) fn needs(&self, options: &CreateOptions) -> Needs {
+        let config = &self.bundle.config;
+        let manager = options.launch.cgroup_manager;
+        coracle_launch::needs(config, config.process.as_ref(), manager)
+    }
+}
+
 /// Reads the bundle and the host's facts, and plans.
 ///
 /// # Errors
@@ -37,6 +71,33 @@ pub(crate) fn prepare<'a>(
     options: &'a CreateOptions,
     attachment: Attachment,
 ) -> Result<Prepared<'a>, Error> {
+    let gathered = gather(store, options, attachment)?;
+    let progress = store.progress();
+    let host = coracle_host::probe(gathered.needs(options))?;
+    let requested = gathered.request(options);
+    let (bundle, wanted) = (&gathered.bundle, gathered.wanted.as_ref());
+    let plan = coracle_launch::plan(bundle, &host, requested, options.launch, wanted)?;
+    coracle_launch::check(&plan)?;
+    networks::check_requested(store, &options.id, plan.network.as_ref())?;
+    progress.planned(&plan);
+    Ok(Prepared {
+        options,
+        bundle: gathered.bundle,
+        plan,
+        notify: gathered.notify,
+        joined: gathered.joined,
+    })
+}
+
+/// Reads the bundle, the networks that are requested and the caller's environment.
+///
+/// # Errors
+/// [`Error`] naming the property or the flag that cannot be served.
+pub(crate) fn gather(
+    store: &Store,
+    options: &CreateOptions,
+    attachment: Attachment,
+) -> Result<Gathered, Error> {
     let mut bundle = coracle_bundle::load(&options.bundle)?;
     let process = bundle.config.process.as_ref();
     let terminal = process.is_some_and(|process| process.terminal);
@@ -59,25 +120,13 @@ pub(crate) fn prepare<'a>(
         bundle.config.mounts.push(mount);
         environment.push(notify::ENVIRONMENT.to_owned());
     }
-    let process = bundle.config.process.as_ref();
-    let needs = coracle_launch::needs(&bundle.config, process, options.launch.cgroup_manager);
-    let host = coracle_host::probe(needs)?;
-    let requested = coracle_launch::Options {
-        id: &options.id,
-        keyring: options.keyring,
+    Ok(Gathered {
+        bundle,
+        wanted,
+        joined,
+        notify,
         environment,
         preserved_fds,
-    };
-    let plan = coracle_launch::plan(&bundle, &host, requested, options.launch, wanted.as_ref())?;
-    coracle_launch::check(&plan)?;
-    networks::check_requested(store, &options.id, plan.network.as_ref())?;
-    progress.planned(&plan);
-    Ok(Prepared {
-        options,
-        bundle,
-        plan,
-        notify,
-        joined,
     })
 }
 

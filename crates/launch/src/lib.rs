@@ -29,6 +29,7 @@ mod explain;
 mod filter;
 mod inherited;
 mod init;
+mod lack;
 mod launch;
 mod message;
 mod plan;
@@ -40,8 +41,12 @@ pub use error::Error;
 pub use explain::{Point, StageText, explain_start};
 pub use filter::{Filter, Moment};
 pub use inherited::{Fifos, Release, Request, Target};
+pub use lack::{Examined, Lack, examine};
 pub use launch::{Caller, ContainerState, launch};
 pub use message::{Message, Stage};
 pub use plan::{ChangeRoot, Flags, Keyring, Options, Plan, check, needs, plan, plan_exec};
 pub use runtime::{Child, Launch, hint_of_end};
-pub use seal::seal;
+pub use seal::{is_protected, seal};
+
+/// Whether namespaces of a kind can be had.
+pub use coracle_namespaces::attempt as attempt_namespace;

@@ -167,7 +167,10 @@ pub fn check(plan: &Plan) -> Result<(), Error> {
     }
 }
 
-fn with_groups(config: &Config, plan: coracle_namespaces::Plan) -> coracle_namespaces::Plan {
+pub(crate) fn with_groups(
+    config: &Config,
+    plan: coracle_namespaces::Plan,
+) -> coracle_namespaces::Plan {
     match config.keeps_groups() {
         true => plan.keeping_groups(),
         false => plan,
@@ -181,7 +184,7 @@ fn notes(filter: &Option<Filter>) -> &[String] {
         .map_or(&[], |filter| &filter.program.notes[..])
 }
 
-fn process_options<'a>(
+pub(crate) fn process_options<'a>(
     options: &'a Options,
     groups: GroupsControl,
 ) -> coracle_process::Options<'a> {
@@ -196,7 +199,7 @@ fn process_options<'a>(
 
 /// Whether the kernel will allow setgroups(2) in the process's user namespace. A new namespace
 /// inherits the setting of the runtime's; that of a joined one is not known (user_namespaces(7)).
-fn groups_control(namespaces: &coracle_namespaces::Plan, host: &Host) -> GroupsControl {
+pub(crate) fn groups_control(namespaces: &coracle_namespaces::Plan, host: &Host) -> GroupsControl {
     let maps = namespaces.maps.as_ref();
     if !host.setgroups_allowed || maps.is_some_and(|maps| maps.setgroups == Setgroups::Deny) {
         GroupsControl::Denied

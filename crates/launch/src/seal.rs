@@ -29,16 +29,10 @@ const OWN: &std::ffi::CStr = c"/proc/self/exe";
 /// # Errors
 /// [`Error::Seal`] when neither way works: the process must not enter a container then.
 pub fn seal() -> Result<(), Error> {
-    let own = open(OWN, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).map_err(|errno| {
-        Error::Seal {
-            call: "open",
-            errno,
-        }
-    })?;
-    if is_sealed(own.as_fd()).map_err(|errno| Error::Seal {
-        call: "fstatvfs",
-        errno,
-    })? {
+    let failed = |call| move |errno| Error::Seal { call, errno };
+    let own = open(OWN, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty());
+    let own = own.map_err(failed("open"))?;
+    if is_sealed(own.as_fd()).map_err(failed("fstatvfs"))? {
         // After execveat(2) the process is named after the descriptor's number.
         let _ = prctl::set_name(c"coracle");
         return Ok(());
@@ -46,10 +40,8 @@ pub fn seal() -> Result<(), Error> {
     let file = match read_only_mount() {
         Ok(mount) => mount,
         Err(_) => {
-            coracle_sys::sealed_copy(c"coracle", own.as_fd()).map_err(|errno| Error::Seal {
-                call: "memfd_create",
-                errno,
-            })?
+            let copy = coracle_sys::sealed_copy(c"coracle", own.as_fd());
+            copy.map_err(failed("memfd_create"))?
         }
     };
     let arguments = strings(std::env::args_os());
@@ -63,6 +55,16 @@ pub fn seal() -> Result<(), Error> {
         call: "execveat",
         errno,
     })
+}
+
+/// Whether the runtime's own file is protected as it is, so that [`seal`] has nothing to do.
+///
+/// # Errors
+/// [`Error::Seal`] when the file cannot be looked at.
+pub fn is_protected() -> Result<bool, Error> {
+    let failed = |call| move |errno| Error::Seal { call, errno };
+    let own = open(OWN, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty());
+    is_sealed(own.map_err(failed("open"))?.as_fd()).map_err(failed("fstatvfs"))
 }
 
 /// Whether this is a sealed memfd, or a file on a read-only mount. The detached mount is in no

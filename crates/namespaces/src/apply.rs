@@ -1,5 +1,6 @@
 //! Carrying out a plan.
 
+pub(crate) mod attempt;
 pub(crate) mod devices;
 pub(crate) mod inherited;
 pub(crate) mod init;

@@ -40,6 +40,7 @@ mod error;
 pub mod fuzzing;
 mod plan;
 
+pub use apply::attempt::attempt;
 pub use apply::devices::{MovedDevices, move_net_devices};
 pub use apply::inherited::Inherited;
 pub use apply::init::{before_clone, enter};

@@ -647,6 +647,104 @@ fn info_is_of_this_host() {
     assert_eq!(text.lines().count(), json.as_object().unwrap().len());
 }
 
+/// The finding of this subject that is not well.
+fn wrong<'a>(report: &'a Value, subject: &str) -> Vec<&'a str> {
+    let findings = report["findings"].as_array().unwrap().iter();
+    let wrong = findings.filter(|one| one["subject"] == subject && one["level"] != "ok");
+    wrong.map(|one| one["found"].as_str().unwrap()).collect()
+}
+
+#[test]
+fn check_tells_whether_this_host_is_able() {
+    let runtime = Runtime::new();
+    let check = |arguments: &[&str]| runtime.bare().arg("check").args(arguments).output();
+    let json = parsed(&check(&["--format", "json"]));
+    // Every other test here runs containers.
+    assert_eq!(json["able"], true, "{json}");
+    for subject in ["kernel", "namespaces", "cgroup rights", "seccomp"] {
+        assert!(wrong(&json, subject).is_empty(), "{json}");
+    }
+    let text = check(&[]).ok().stdout;
+    assert!(text.starts_with("ok          kernel   "), "{text}");
+    let manager = check(&["--cgroup-manager", "systemd"]);
+    let has_systemd = Path::new("/run/systemd/system").is_dir();
+    assert_eq!(manager.code, i32::from(!has_systemd), "{manager}");
+}
+
+#[test]
+fn check_tells_all_that_a_bundle_lacks() {
+    let runtime = Runtime::new();
+    let check = |bundle: &Path| {
+        let command = runtime.bare().args(["check", "--format", "json"]);
+        command.arg(bundle).output()
+    };
+    let good = runtime.bundle();
+    let output = check(&good.write().dir).ok();
+    assert_eq!(parsed(&output)["able"], true, "{output}");
+    let hook = json!({"path": "/no/hook"});
+    let mounts = json!([
+        {"destination": "/a", "type": "nosuchfs", "source": "none"},
+        {"destination": "/b", "type": "bind", "source": "/no/source", "options": ["bind"]},
+    ]);
+    let missing = json!({"type": "uts", "path": "/no/namespace"});
+    let bad = runtime
+        .bundle()
+        .args(["/no/program"])
+        .set("/mounts", mounts)
+        .set("/linux/namespaces", json!([{"type": "mount"}, missing]))
+        .hook("poststop", hook);
+    let output = check(&bad.write().dir);
+    assert_eq!(output.code, 1, "{output}");
+    let report = parsed(&output);
+    let found = wrong(&report, "bundle").join("\n");
+    let expected = [
+        "linux.namespaces[1].path: /no/namespace: not found (ENOENT)",
+        "mounts[1].source: /no/source: not found (ENOENT)",
+        "mounts[0].type: \"nosuchfs\": the kernel has no such file system",
+        "hooks.poststop[0].path: \"/no/hook\": not found (ENOENT)",
+        "process.args[0]: \"/no/program\": not found (ENOENT)",
+    ];
+    for text in expected {
+        assert!(found.contains(text), "{text}: {found}");
+    }
+    let findings = report["findings"].as_array().unwrap();
+    let lacking = findings.iter().filter(|one| one["level"] == "lacking");
+    assert_eq!(lacking.clone().count(), 4, "{report}");
+    assert!(lacking.into_iter().all(|one| one["remedy"].is_string()));
+    let output = check(&runtime.bundle().args(["/no/program"]).write().dir);
+    let expected = "config.json: process.args[0]: \"/no/program\": not found (ENOENT)";
+    assert_eq!(wrong(&parsed(&output), "bundle"), [expected], "{output}");
+    assert_eq!(output.code, 1, "{output}");
+    if !Path::new("/sys/kernel/security/apparmor").exists() {
+        let labeled = runtime.bundle();
+        let labeled = labeled.set("/process/apparmorProfile", json!("web"));
+        let report = parsed(&check(&labeled.write().dir));
+        let expected = "process.apparmorProfile: \"web\": AppArmor is not enabled on this host";
+        assert_eq!(wrong(&report, "bundle"), [expected], "{report}");
+    }
+    assert!(!runtime.root().exists());
+}
+
+#[test]
+fn check_tells_a_user_what_is_refused() {
+    let runtime = Runtime::new();
+    let setting = "/proc/sys/user/max_user_namespaces";
+    let script = format!("echo 0 > {setting}; exec \"$@\"");
+    let command = runtime.bare().args(["check", "--format", "json"]);
+    // The limit of a user namespace of its own, so that nobody else is refused.
+    let output = command
+        .under("unshare", ["-Ur", "sh", "-c", &script, "sh"])
+        .output();
+    let report = parsed(&output);
+    assert_eq!(output.code, 1, "{output}");
+    let found = wrong(&report, "user namespaces");
+    assert_eq!(
+        found,
+        ["refused: user.max_user_namespaces is 0"],
+        "{report}"
+    );
+}
+
 /// Asked by engines with no flag, as whoever they run as.
 #[test]
 fn features_need_nothing() {

@@ -41,7 +41,7 @@ pub(super) const VERB: Verb = Verb {
 };
 
 /// The container id in the printed steps.
-const ID: &str = "ID";
+pub(super) const ID: &str = "ID";
 
 /// How the plan is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

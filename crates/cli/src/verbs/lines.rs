@@ -11,6 +11,7 @@ use coracle_container::{
     RestoreOptions, Rootless, RunOptions, Scope, Search, Setting, Subreaper,
 };
 
+use super::check::Check;
 use super::delete::Delete;
 use super::events::Events;
 use super::explain::Explain;
@@ -143,6 +144,10 @@ fn show_request(shown: &mut Shown, call: &Call) {
         shown.0 += &format!(" {:?} {}", explain.form, explain.options.id);
         show_create(shown, &explain.options);
         shown.value("images", explain.images.as_ref());
+    } else if let Some(check) = any.downcast_ref::<Check>() {
+        shown.0 += &format!(" {:?}", check.form);
+        shown.word("with", check.with_bundle);
+        show_create(shown, &check.options);
     }
 }
 

@@ -1,6 +1,7 @@
 //! The verbs, each in a file of its own except those that take only an id: the row of the table,
 //! the parser of the arguments, and the action.
 
+mod check;
 mod checkpoint;
 mod create;
 mod delete;
@@ -46,6 +47,7 @@ pub(crate) static VERBS: &[Verb] = &[
     spec::VERB,
     features::VERB,
     info::VERB,
+    check::VERB,
     explain::VERB,
     help::VERB,
 ];

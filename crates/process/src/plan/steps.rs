@@ -3,8 +3,9 @@
 use super::environment::Program;
 use super::working_directory::WorkingDirectory;
 use coracle_bundle::{CapabilitySet, ConsoleSize, IoPriority, Rlimit, Scheduler};
-use std::ffi::{CStr, CString};
-use std::path::PathBuf;
+use std::ffi::{CStr, CString, OsStr};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
 /// A setting that the runtime makes on itself before the clone, so that the child inherits it.
 ///
@@ -211,6 +212,20 @@ impl Plan {
     /// The program's environment, without a HOME that init has to look up.
     pub fn environment(&self) -> impl Iterator<Item = &CStr> {
         self.program.env.iter()
+    }
+
+    /// Where the program may be, below the root: `args[0]`, or its place in each directory of PATH.
+    /// None if there is no process.
+    pub fn candidates(&self) -> impl Iterator<Item = PathBuf> {
+        let name = Path::new(OsStr::from_bytes(self.program.name().to_bytes()));
+        let cwd = Path::new(OsStr::from_bytes(self.cwd.path.to_bytes()));
+        let own = self.program.is_path().then(|| cwd.join(name));
+        let directories = self
+            .program
+            .directories()
+            .filter(|_| !self.program.is_path());
+        own.into_iter()
+            .chain(directories.map(move |dir| cwd.join(OsStr::from_bytes(dir)).join(name)))
     }
 
     /// The steps of [`crate::machine`].

@@ -1,0 +1,124 @@
+//! What a bundle lacks here: what the planners refuse, and what is looked for only when it is used.
+
+use std::ffi::CString;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use coracle_bundle::{Bundle, Config, HookPoint};
+use coracle_host::Host;
+use coracle_launch::{Examined, Lack};
+use coracle_text::errno_text;
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag};
+use nix::sys::stat::{Mode, SFlag, fstatat};
+
+use super::finding::{Finding, Level};
+
+const SUBJECT: &str = "bundle";
+
+/// Where the runtime or the kernel mounts what is no part of the root file system.
+const KERNELS_PLACES: [&str; 3] = ["/dev", "/proc", "/sys"];
+
+pub(super) fn judge(bundle: &Bundle, host: &Host, examined: Examined) -> Vec<Finding> {
+    let config = &bundle.config;
+    let lack = |Lack { error, remedy }| {
+        let found = error.to_string();
+        Level::Lacking.of(SUBJECT, found).mended_by(remedy)
+    };
+    let mut findings: Vec<_> = examined.lacks.into_iter().map(lack).collect();
+    findings.extend(file_systems(config, host));
+    findings.extend(hooks(config));
+    findings.extend(program(config, &examined.candidates));
+    if findings.is_empty() {
+        findings.push(Level::Ok.of(SUBJECT, bundle.dir.display().to_string()));
+    }
+    findings
+}
+
+fn file_systems<'a>(config: &'a Config, host: &'a Host) -> impl Iterator<Item = Finding> + 'a {
+    let lack = |(index, mount): (usize, &coracle_bundle::Mount)| {
+        let kind = mount.fs_type()?.to_string_lossy();
+        // The hierarchies of v1 are the runtime's affair, whatever the kernel has.
+        if kind == "cgroup" || host.file_systems.has(&kind) {
+            return None;
+        }
+        let found = format!(
+            "config.json: mounts[{index}].type: {kind:?}: the kernel has no such file system"
+        );
+        let remedy = format!("modprobe {kind}, or boot a kernel with it");
+        Some(Level::Lacking.of(SUBJECT, found).mended_by(remedy))
+    };
+    config.mounts.iter().enumerate().filter_map(lack)
+}
+
+/// Hooks but for `startContainer`, whose program is in the container: config.md § POSIX-platform
+/// Hooks.
+fn hooks(config: &Config) -> Vec<Finding> {
+    let of_host = HookPoint::ALL.into_iter();
+    let of_host = of_host.filter(|point| *point != HookPoint::StartContainer);
+    let mut findings = Vec::new();
+    for point in of_host {
+        for (index, hook) in config.hooks.at(point).iter().enumerate() {
+            let path = Path::new(std::ffi::OsStr::from_bytes(hook.path.to_bytes()));
+            if let Err(errno) = is_program(AT_FDCWD, &hook.path) {
+                let (point, errno) = (point.name(), errno_text(errno));
+                let found = format!("config.json: hooks.{point}[{index}].path: {path:?}: {errno}");
+                let remedy = "install the hook's program, or leave the hook out";
+                findings.push(Level::Lacking.of(SUBJECT, found).mended_by(remedy));
+            }
+        }
+    }
+    findings
+}
+
+/// The process's program in the root file system as it is on the host, where a mount may yet bring
+/// it.
+fn program(config: &Config, candidates: &[PathBuf]) -> Option<Finding> {
+    let name = config.process.as_ref()?.args.first()?;
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    // A root that is missing is refused as a mount's source is.
+    let root = nix::fcntl::open(&config.root.path, flags, Mode::empty()).ok()?;
+    let look = |path: &PathBuf| {
+        let path = CString::new(path.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL)?;
+        let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
+        let file = coracle_sys::open_in_root(root.as_fd(), &path, flags, Mode::empty())?;
+        is_program(file, c"")
+    };
+    let mut first = None;
+    for candidate in candidates {
+        match look(candidate) {
+            Ok(()) => return None,
+            // As execvp(3): a file that may not be executed is remembered, another looked for.
+            Err(errno @ Errno::EACCES) => first = Some(errno),
+            Err(errno) => first = first.or(Some(errno)),
+        }
+    }
+    let found = format!(
+        "config.json: process.args[0]: {name:?}: {}",
+        errno_text(first?)
+    );
+    let is_of_kernel = |path: &Path| KERNELS_PLACES.iter().any(|place| path.starts_with(place));
+    let mut mounts = config.mounts.iter();
+    Some(
+        match mounts.any(|mount| !is_of_kernel(mount.destination.path())) {
+            true => Level::Note
+                .of(SUBJECT, found + ", unless a mount brings it")
+                .mended_by("look at the mount that is to bring it"),
+            false => Level::Lacking.of(SUBJECT, found).mended_by(
+                "put the program into the root file system, or correct its name or PATH",
+            ),
+        },
+    )
+}
+
+/// Whether it is a file that can be executed by somebody.
+fn is_program(at: impl AsFd, path: &std::ffi::CStr) -> nix::Result<()> {
+    let flags = nix::fcntl::AtFlags::AT_EMPTY_PATH;
+    let status = fstatat(at, path, flags)?;
+    let kind = SFlag::from_bits_truncate(status.st_mode & SFlag::S_IFMT.bits());
+    match kind == SFlag::S_IFREG && status.st_mode & 0o111 != 0 {
+        true => Ok(()),
+        false => Err(Errno::EACCES),
+    }
+}
