@@ -55,9 +55,9 @@ pub(crate) enum Error {
     /// The file exists; `spec` does not overwrite it.
     #[error("{0:?} exists: remove it first")]
     SpecExists(PathBuf),
-    /// `spec` cannot write its file.
+    /// A file that was asked for, such as that of `spec`, cannot be written.
     #[error("write {path:?}: {}", lower_case(source))]
-    SpecWrite {
+    Write {
         /// The file.
         path: PathBuf,
         /// The kernel's answer.

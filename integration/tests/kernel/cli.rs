@@ -745,6 +745,114 @@ fn check_tells_a_user_what_is_refused() {
     );
 }
 
+/// What the shell offers for the last word of each line of the table.
+fn check_completion(shell: &str, ask: impl Fn(&Runtime, &Path, &[&str]) -> Vec<String>) {
+    let runtime = Runtime::new();
+    let script = runtime.bare().args(["completion", shell]).output().ok();
+    let script = runtime.folder().file("script", &script.stdout);
+    let container = runtime.create(&runtime.bundle().args(["sleep", "1000"]));
+    let (root, id) = (runtime.root(), container.id.clone());
+    let root = root.to_str().unwrap();
+    let start = &id[..id.len() - 1];
+    for (line, expected) in [
+        (vec!["stat"], "state"),
+        (vec!["kill", "--al"], "--all"),
+        (vec!["list", "--format", "js"], "json"),
+        (vec!["--root", root, "state", start], &id),
+        (vec!["kill", "--root", root, &id, "USR1"], "USR1"),
+        (vec!["network", "insp"], "inspect"),
+    ] {
+        assert_eq!(ask(&runtime, &script, &line), [expected], "{line:?}");
+    }
+    let verbs = ask(&runtime, &script, &["c"]);
+    assert_eq!(verbs, ["check", "checkpoint", "completion", "create"]);
+}
+
+/// The lines that a command prints, sorted.
+fn sorted_lines(output: &Output) -> Vec<String> {
+    let mut lines: Vec<_> = output.stdout.lines().map(str::to_owned).collect();
+    lines.sort_unstable();
+    lines
+}
+
+#[test]
+fn bash_completes() {
+    check_completion("bash", |_, script, words| {
+        let ask = "source \"$1\"; shift; COMP_WORDS=(\"$@\"); COMP_CWORD=$(($# - 1)); _coracle; \
+                   printf '%s\\n' \"${COMPREPLY[@]}\"";
+        let bash = Command::new("bash").args(["-euc", ask, "bash"]).arg(script);
+        let output = bash.arg(program()).args(words).output().ok();
+        assert_eq!(output.stderr, "", "{output}");
+        sorted_lines(&output)
+    });
+}
+
+#[test]
+fn zsh_completes() {
+    needs::program("zsh");
+    check_completion("zsh", |_, script, words| {
+        let ask = "compdef() { : }; _describe() { print -rl -- ${(P)2%%:*} }; \
+                   source \"$1\"; shift; \
+                   words=(\"$@\"); CURRENT=$#; _coracle";
+        let zsh = Command::new("zsh").args(["-fc", ask, "zsh"]).arg(script);
+        let output = zsh.arg(program()).args(words).output().ok();
+        assert_eq!(output.stderr, "", "{output}");
+        sorted_lines(&output)
+    });
+}
+
+#[test]
+fn fish_completes() {
+    needs::program("fish");
+    check_completion("fish", |runtime, script, words| {
+        let bin = runtime.folder().join("bin");
+        let _ = fs::create_dir(&bin);
+        let _ = symlink(program(), bin.join("coracle"));
+        let ask = format!(
+            "set -x PATH {} $PATH; source {}; complete -C 'coracle {}'",
+            bin.display(),
+            script.display(),
+            words.join(" ")
+        );
+        let home = runtime.folder().path().to_owned();
+        let output = Command::new("fish").args(["-Nc", &ask]).env("HOME", home);
+        let output = output.output().ok();
+        let first = |line: String| line.split('\t').next().unwrap_or_default().to_owned();
+        sorted_lines(&output).into_iter().map(first).collect()
+    });
+}
+
+#[test]
+fn manual_pages_are_well_formed() {
+    let runtime = Runtime::new();
+    let pages = runtime.folder().join("pages");
+    fs::create_dir(&pages).unwrap();
+    runtime.bare().arg("man").arg(&pages).output().ok();
+    let help = runtime.bare().arg("help").output().ok().stdout;
+    let count = fs::read_dir(&pages).unwrap().count();
+    let verbs = help.split("Commands:\n").nth(1).unwrap();
+    let verbs = verbs.lines().take_while(|line| !line.is_empty()).count();
+    assert_eq!(count, verbs + 1);
+    let missing = runtime.bare().args(["man", "/no/such"]).output();
+    missing.fails(["write \\\"/no/such/coracle.8\\\": not found (ENOENT)"]);
+    needs::program("groff");
+    for page in fs::read_dir(&pages).unwrap() {
+        let page = page.unwrap().path();
+        let shown = Command::new("groff").args(["-man", "-Tutf8", "-ww", "-P-cbou"]);
+        let shown = shown.arg(&page).output().ok();
+        assert_eq!(shown.stderr, "", "{page:?}");
+        assert!(shown.stdout.contains("SEE ALSO"), "{shown}");
+        if Path::new("/usr/bin/mandoc").exists() {
+            let lint = Command::new("mandoc").args(["-T", "lint", "-W", "warning"]);
+            let lint = lint.arg(&page).output();
+            // The same program makes the same pages on every day.
+            let is_known = |line: &str| line.contains("missing date");
+            assert!(lint.stdout.lines().all(is_known), "{lint}");
+            assert!(lint.stderr.lines().all(is_known), "{lint}");
+        }
+    }
+}
+
 /// Asked by engines with no flag, as whoever they run as.
 #[test]
 fn features_need_nothing() {

@@ -4,15 +4,19 @@
 //! table    verbs and flags as plain values
 //! parse    words -> flags and arguments, by the tables
 //! values   the flags and arguments of one command -> the values that verbs need
+//! complete words -> what may be typed next
 //! help     tables -> help and usage texts
+//! roff     tables -> manual pages
 //! ```
 
+pub(crate) mod complete;
 pub(crate) mod global;
 pub(crate) mod help;
 pub(crate) mod network;
 mod number;
 mod parse;
 mod quantity;
+pub(crate) mod roff;
 mod settings;
 mod signal;
 pub(crate) mod table;

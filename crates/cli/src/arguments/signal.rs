@@ -44,6 +44,11 @@ const NAMES: &[(&str, i32)] = &[
 /// the kernel's first is 32.
 const REAL_TIME: (i32, i32) = (34, 64);
 
+/// The names without `SIG`.
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    NAMES.iter().map(|(name, _)| *name)
+}
+
 /// The signal with this name (`TERM`, `SIGTERM`, `RTMIN+1`, in any case) or number (`0` only
 /// checks).
 pub(crate) fn parse(text: &str) -> Option<i32> {

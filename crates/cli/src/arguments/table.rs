@@ -155,6 +155,11 @@ impl Command {
         self.flags.iter().chain(common).copied().flatten()
     }
 
+    /// All flags but those that every command has.
+    pub(crate) fn own_flags(&self) -> impl Iterator<Item = &'static Flag> + use<> {
+        self.flags.iter().copied().flatten()
+    }
+
     /// The flag with this long or short name. As in Go, either may have one dash or two.
     pub(crate) fn flag(&self, name: &[u8]) -> Option<&'static Flag> {
         let is_short = |short: char| name == short.encode_utf8(&mut [0; 4]).as_bytes();

@@ -12,6 +12,7 @@ use coracle_container::{
 };
 
 use super::check::Check;
+use super::completion::Completion;
 use super::delete::Delete;
 use super::events::Events;
 use super::explain::Explain;
@@ -19,6 +20,7 @@ use super::help::Help;
 use super::info::Info;
 use super::kill::Kill;
 use super::list;
+use super::man::{self, Manual};
 use super::network::Networks;
 use super::ps::Ps;
 use super::spec::Spec;
@@ -144,6 +146,13 @@ fn show_request(shown: &mut Shown, call: &Call) {
         shown.0 += &format!(" {:?} {}", explain.form, explain.options.id);
         show_create(shown, &explain.options);
         shown.value("images", explain.images.as_ref());
+    } else if let Some(completion) = any.downcast_ref::<Completion>() {
+        match completion {
+            Completion::Script(script) => shown.0 += &format!(" {}", script.lines().count() > 9),
+            Completion::Words(words) => shown.0 += &format!(" {words:?}").replace('"', ""),
+        }
+    } else if let Some(Manual(directory)) = any.downcast_ref() {
+        shown.0 += &format!(" {}", directory.display());
     } else if let Some(check) = any.downcast_ref::<Check>() {
         shown.0 += &format!(" {:?}", check.form);
         shown.word("with", check.with_bundle);
@@ -370,6 +379,26 @@ fn every_verb_has_help_with_all_its_flags() {
             assert!(text.contains(flag.help) && !flag.help.is_empty());
         }
         assert!(overview.contains(command.about));
+    }
+}
+
+#[test]
+fn every_verb_has_a_page_with_all_its_flags() {
+    let pages = man::pages(super::VERBS);
+    assert_eq!(pages.len(), super::VERBS.len() + 1);
+    let commands = super::VERBS.iter().map(|verb| &verb.command);
+    for (command, (name, page)) in [&global::COMMAND].into_iter().chain(commands).zip(&pages) {
+        assert!(name.contains(command.name), "{name}");
+        for flag in command.flags().filter(|flag| !flag.hidden) {
+            let flag = format!("\\-\\-{}", flag.name.replace('-', "\\-"));
+            assert!(page.contains(&flag), "{name}: {flag}");
+        }
+        for (line, _) in command.examples {
+            let line = line.replace('-', "\\-");
+            assert!(page.contains(&line), "{name}: {line}");
+        }
+        let in_overview = format!("\\fB{}\\fR\n", command.name);
+        assert!(command.name.is_empty() || pages[0].1.contains(&in_overview));
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod check;
 mod checkpoint;
+mod completion;
 mod create;
 mod delete;
 mod events;
@@ -15,6 +16,7 @@ mod kill;
 #[cfg(test)]
 mod lines;
 mod list;
+mod man;
 mod network;
 mod only_id;
 mod ps;
@@ -49,5 +51,7 @@ pub(crate) static VERBS: &[Verb] = &[
     info::VERB,
     check::VERB,
     explain::VERB,
+    completion::VERB,
+    man::VERB,
     help::VERB,
 ];

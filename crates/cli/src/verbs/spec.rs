@@ -91,7 +91,7 @@ fn write(bundle: &Path, kind: Kind) -> Result<(), Error> {
         false => Hierarchy::Other,
     };
     let path = bundle.join("config.json");
-    let write = |source| Error::SpecWrite {
+    let write = |source| Error::Write {
         path: path.clone(),
         source,
     };
