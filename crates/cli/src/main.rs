@@ -15,6 +15,7 @@ mod arguments;
 mod error;
 mod log;
 mod output;
+mod people;
 mod root;
 mod run;
 mod verbs;

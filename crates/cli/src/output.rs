@@ -1,6 +1,6 @@
 //! Writing to standard output.
 
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 
 use serde::Serialize;
 
@@ -34,6 +34,23 @@ pub(crate) fn write(text: &str) -> Result<Reader, Error> {
         Ok(()) => Ok(Reader::There),
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(Reader::Gone),
         Err(error) => Err(Error::Output(error)),
+    }
+}
+
+/// Who reads standard output, as far as one can know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Audience {
+    /// It is a terminal.
+    Person,
+    /// It is a pipe or a file.
+    Program,
+}
+
+/// Who reads standard output.
+pub(crate) fn audience() -> Audience {
+    match std::io::stdout().is_terminal() {
+        true => Audience::Person,
+        false => Audience::Program,
     }
 }
 

@@ -63,6 +63,7 @@ mod update;
 
 pub use check::{Finding, Level, Report, check_bundle, check_host};
 pub use checkpoint::{CheckpointOptions, Written, checkpoint, criu};
+pub use coracle_cgroups::Statistics;
 pub use coracle_checkpoint::{
     CgroupsMode, Features as CriuCan, Flags as CriuFlags, Kind as CheckpointKind, LsmLabels,
     PageServer, Version as CriuVersion, parse_page_server,
@@ -88,7 +89,7 @@ pub use start::start;
 pub use state::{OCI_VERSION, State};
 pub use status::Status;
 pub use store::Store;
-pub use timestamp::rfc3339;
+pub use timestamp::{age, now, rfc3339};
 pub use update::{NewResources, Setting, UpdateOptions, update};
 
 /// Returns if no container can write the file that this process executes; otherwise executes the

@@ -21,6 +21,15 @@ pub enum Status {
 }
 
 impl Status {
+    /// In the order of a container's life.
+    pub const ALL: [Status; 5] = [
+        Status::Creating,
+        Status::Created,
+        Status::Running,
+        Status::Paused,
+        Status::Stopped,
+    ];
+
     /// The word in `state`, hooks and messages.
     #[must_use]
     pub fn name(self) -> &'static str {

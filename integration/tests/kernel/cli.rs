@@ -647,6 +647,48 @@ fn info_is_of_this_host() {
     assert_eq!(text.lines().count(), json.as_object().unwrap().len());
 }
 
+#[test]
+fn list_has_templates_and_filters() {
+    let runtime = Runtime::new();
+    let front = runtime
+        .bundle()
+        .set("/annotations", json!({"tier": "front"}))
+        .args(["sleep", "1000"]);
+    let (front, back) = (runtime.start(&front), runtime.create(&runtime.bundle()));
+    let list = |arguments: &[&str]| {
+        let output = runtime.command(["list"]).args(arguments).output().ok();
+        sorted_lines(&output)
+    };
+    let template = "{{.ID}} {{.Pid}} {{.Status}} {{.Owner}} <{{.Annotation.tier}}>";
+    let mut expected = [
+        format!("{} {} running root <front>", front.id, front.pid()),
+        format!("{} {} created root <>", back.id, back.pid()),
+    ];
+    expected.sort_unstable();
+    assert_eq!(list(&["--format", template]), expected);
+    let ages = list(&["-f", "{{.Age}}"]);
+    let is_age = |age: &String| age.contains(" second") || age.contains(" minute");
+    assert!(ages.len() == 2 && ages.iter().all(is_age), "{ages:?}");
+    for (filters, expected) in [
+        (vec!["status=running"], vec![&front.id]),
+        (vec!["status=created"], vec![&back.id]),
+        (vec!["status=stopped"], vec![]),
+        (vec!["annotation=tier=front"], vec![&front.id]),
+        (vec!["annotation=tier", "status=created"], vec![]),
+        (vec![&front.id, &back.id], vec![&front.id, &back.id]),
+    ] {
+        let mut arguments = vec!["-q".to_owned()];
+        for filter in &filters {
+            let key = if filter.contains('=') { "" } else { "id=" };
+            arguments.extend(["--filter".to_owned(), format!("{key}{filter}")]);
+        }
+        let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+        let mut expected: Vec<_> = expected.into_iter().cloned().collect();
+        expected.sort_unstable();
+        assert_eq!(list(&arguments), expected, "{filters:?}");
+    }
+}
+
 /// The finding of this subject that is not well.
 fn wrong<'a>(report: &'a Value, subject: &str) -> Vec<&'a str> {
     let findings = report["findings"].as_array().unwrap().iter();

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use coracle_integration::{
-    Container, Layout, Running, Runtime, Value, has_controller, json, machine, needs, status_field,
-    wait_until,
+    Command, Container, Layout, Running, Runtime, Value, has_controller, json, machine, needs,
+    program, status_field, wait_until,
 };
 use nix::sys::signal::Signal;
 
@@ -33,6 +33,35 @@ fn keys(value: &Value) -> Vec<&str> {
         .keys()
         .map(String::as_str)
         .collect()
+}
+
+/// What a person at a terminal sees; a pipe gets JSON.
+#[test]
+fn a_table_is_for_people() {
+    let runtime = Runtime::new();
+    let container = runtime.sleeper();
+    let events = runtime.command(["events", "--stats", "--format", "table", &container.id]);
+    let table = events.output().ok().stdout;
+    let lines: Vec<Vec<_>> = table
+        .lines()
+        .map(|l| l.split_whitespace().collect())
+        .collect();
+    let header = ["TIME", "CPU", "MEMORY", "LIMIT", "PIDS", "READ", "WRITTEN"];
+    assert_eq!(
+        (lines.len(), lines[0].as_slice()),
+        (2, &header[..]),
+        "{table}"
+    );
+    assert!(table.lines().nth(1).unwrap().contains(" s   "), "{table}");
+    let script = format!(
+        "exec script -qec '{} --root {} events --stats {}' /dev/null",
+        program().display(),
+        runtime.root().display(),
+        container.id
+    );
+    needs::program("script");
+    let output = Command::new("sh").args(["-c", &script]).output().ok();
+    assert!(output.stdout.starts_with("TIME "), "{output}");
 }
 
 #[test]

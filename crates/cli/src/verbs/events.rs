@@ -1,18 +1,21 @@
-//! `events ID`: statistics and out-of-memory events of a container, as one JSON object on each
-//! line.
+//! `events ID`: statistics and out-of-memory events of a container: one JSON object a line for
+//! programs, a table for people.
+
+mod table;
 
 use std::ops::ControlFlow;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use coracle_bundle::ContainerId;
-use coracle_container::{Event, Store};
+use coracle_container::{Event, Statistics, Store};
 use serde::Serialize;
 
 use super::verb::{Context, Request, Verb};
 use crate::arguments::table::{Command, Flag, Order, switch, value};
 use crate::arguments::{Arguments, Usage, parse_duration};
 use crate::error::Error;
-use crate::output::{self, Reader};
+use crate::output::{self, Audience, Reader};
+use table::Table;
 
 pub(super) const VERB: Verb = Verb {
     command: Command {
@@ -46,12 +49,12 @@ pub(crate) enum Listening {
 
 /// A line, in runc's format.
 #[derive(Serialize)]
-struct Line<'a, T> {
+struct Line<'a> {
     #[serde(rename = "type")]
     kind: &'static str,
     id: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    data: Option<T>,
+    data: Option<&'a Statistics>,
 }
 
 const FLAGS: &[Flag] = &[
@@ -61,11 +64,26 @@ const FLAGS: &[Flag] = &[
         "Time between statistics, such as 1m30s [default: 5s]",
     ),
     switch("stats", "Print statistics once"),
+    value(
+        "format",
+        "table|json",
+        "Print it so [default: table on a terminal, else json]",
+    )
+    .short('f'),
 ];
 
 pub(super) struct Events {
     pub(super) id: ContainerId,
     pub(super) listening: Listening,
+    /// `None` is a table for a person, JSON for a program.
+    pub(super) form: Option<Form>,
+}
+
+/// How events are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    Table,
+    Json,
 }
 
 fn read(arguments: &Arguments) -> Result<Events, Usage> {
@@ -77,32 +95,42 @@ fn read(arguments: &Arguments) -> Result<Events, Usage> {
     } else {
         Listening::Always(interval.unwrap_or(INTERVAL))
     };
-    Ok(Events { id, listening })
+    let form = arguments.choice("format", [("table", Form::Table), ("json", Form::Json)])?;
+    Ok(Events {
+        id,
+        listening,
+        form,
+    })
 }
 
 impl Request for Events {
     fn perform(&self, context: &Context) -> Result<i32, Error> {
         let store = context.store()?;
+        let form = self.form.unwrap_or_else(|| match output::audience() {
+            Audience::Person => Form::Table,
+            Audience::Program => Form::Json,
+        });
+        let mut printer = Printer {
+            id: &self.id,
+            table: (form == Form::Table).then(Table::default),
+        };
         match self.listening {
             Listening::Once => {
                 let sample = coracle_container::statistics(&store, &self.id)?;
-                print(&self.id, "stats", Some(&sample))?;
+                printer.print(&Event::Statistics(Box::new(sample)))?;
             }
-            Listening::Always(interval) => listen(&store, &self.id, interval)?,
+            Listening::Always(interval) => listen(&store, &mut printer, interval)?,
         }
         Ok(0)
     }
 }
 
 /// Prints events until the container ends or standard output is closed.
-fn listen(store: &Store, id: &ContainerId, interval: Duration) -> Result<(), Error> {
+fn listen(store: &Store, printer: &mut Printer, interval: Duration) -> Result<(), Error> {
     let mut result = Ok(());
+    let id = printer.id;
     let mut print_event = |event| {
-        let printed = match event {
-            Event::Statistics(sample) => print(id, "stats", Some(&*sample)),
-            Event::OutOfMemory => print(id, "oom", None::<()>),
-        };
-        match printed {
+        match printer.print(&event) {
             Ok(Reader::There) => return ControlFlow::Continue(()),
             Ok(Reader::Gone) => {}
             Err(error) => result = Err(error),
@@ -113,12 +141,23 @@ fn listen(store: &Store, id: &ContainerId, interval: Duration) -> Result<(), Err
     result
 }
 
-fn print<T: Serialize>(
-    id: &ContainerId,
-    kind: &'static str,
-    data: Option<T>,
-) -> Result<Reader, Error> {
-    let id = id.as_ref();
-    let line = serde_json::to_string(&Line { kind, id, data })?;
-    output::write(&(line + "\n"))
+struct Printer<'a> {
+    id: &'a ContainerId,
+    /// `None` prints JSON.
+    table: Option<Table>,
+}
+
+impl Printer<'_> {
+    fn print(&mut self, event: &Event) -> Result<Reader, Error> {
+        if let Some(table) = &mut self.table {
+            return output::write(&table.lines(event, &coracle_container::now(), Instant::now()));
+        }
+        let id = self.id.as_ref();
+        let (kind, data) = match event {
+            Event::Statistics(sample) => ("stats", Some(&**sample)),
+            Event::OutOfMemory => ("oom", None),
+        };
+        let line = serde_json::to_string(&Line { kind, id, data })?;
+        output::write(&(line + "\n"))
+    }
 }

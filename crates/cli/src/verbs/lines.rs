@@ -19,7 +19,7 @@ use super::explain::Explain;
 use super::help::Help;
 use super::info::Info;
 use super::kill::Kill;
-use super::list;
+use super::list::{Form, List};
 use super::man::{self, Manual};
 use super::network::Networks;
 use super::ps::Ps;
@@ -129,14 +129,23 @@ fn show_request(shown: &mut Shown, call: &Call) {
         shown.word("all", *scope == Scope::All);
     } else if let Some(Delete { force, .. }) = any.downcast_ref() {
         shown.word("force", *force == Force::Yes);
-    } else if let Some(form) = any.downcast_ref::<list::Form>() {
-        shown.0 += &format!(" {form:?}");
+    } else if let Some(List { form, filters }) = any.downcast_ref() {
+        match form {
+            Form::Template(_) => shown.0 += " template",
+            form => shown.0 += &format!(" {form:?}"),
+        }
+        let filters = Some(filters).filter(|filters| !filters.is_empty());
+        shown.value("filters", filters);
     } else if let Some(form) = any.downcast_ref::<Info>() {
         shown.0 += &format!(" {form:?}");
     } else if let Some(Ps { form, .. }) = any.downcast_ref() {
         shown.0 += &format!(" {form:?}").replace('"', "");
-    } else if let Some(Events { listening, .. }) = any.downcast_ref() {
+    } else if let Some(Events {
+        listening, form, ..
+    }) = any.downcast_ref()
+    {
         shown.0 += &format!(" {listening:?}");
+        shown.value("form", form.as_ref());
     } else if let Some(Networks { task, search }) = any.downcast_ref() {
         shown.0 += &format!(" {task:?}").replace('"', "");
         show_search(shown, search);

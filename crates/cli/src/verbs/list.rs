@@ -1,19 +1,26 @@
 //! `list`: all containers below the state root.
 
+mod filter;
+mod row;
+mod template;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 
 use coracle_container::State;
-use serde::Serialize;
 
 use super::verb::{Context, Request, Verb};
-use crate::arguments::table::{Command, Flag, Order, switch, value};
+use crate::arguments::table::{Command, Flag, Order, switch, value, values};
 use crate::arguments::{Arguments, Expected, Usage};
 use crate::error::Error;
-use crate::output;
+use crate::output::{self, Audience};
+use crate::people;
 use crate::root::Origin;
+use filter::Filter;
+use row::Row;
+use template::Template;
 
 pub(super) const VERB: Verb = Verb {
     command: Command {
@@ -25,6 +32,10 @@ pub(super) const VERB: Verb = Verb {
         examples: &[
             ("list", "Show all containers"),
             ("list --quiet", "Print the ids, for scripts"),
+            (
+                "list --filter status=running --format {{.ID}}",
+                "Print those that run, in a form of your own",
+            ),
         ],
     },
     needs_seal: false,
@@ -35,35 +46,55 @@ pub(super) const VERB: Verb = Verb {
 const MAX_PASSWD_BYTES: u64 = 4 << 20;
 
 /// The format of the list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
     Table,
     Json,
     /// Only ids, one on each line.
     Ids,
-}
-
-/// A container's state and who created it.
-#[derive(Serialize)]
-struct Row {
-    #[serde(flatten)]
-    state: State,
-    owner: String,
+    Template(Template),
 }
 
 const FLAGS: &[Flag] = &[
-    value("format", "table|json", "Print it so [default: table]").short('f'),
+    value(
+        "format",
+        "table|json|TEMPLATE",
+        "Print it so [default: table]",
+    )
+    .short('f'),
+    values(
+        "filter",
+        "KEY=VALUE",
+        "Only those of a status, id or annotation",
+    ),
     switch("quiet", "Print only the ids").short('q'),
 ];
 
-fn read(arguments: &Arguments) -> Result<Form, Usage> {
-    arguments.expect(Expected::Exactly(0))?;
-    let forms = [("table", Form::Table), ("json", Form::Json)];
-    let format = arguments.choice("format", forms)?;
-    Ok(arguments.choose("quiet", Form::Ids, format.unwrap_or(Form::Table)))
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct List {
+    pub(super) form: Form,
+    pub(super) filters: Vec<Filter>,
 }
 
-impl Request for Form {
+fn read(arguments: &Arguments) -> Result<List, Usage> {
+    arguments.expect(Expected::Exactly(0))?;
+    let format = match arguments.text("format")?.as_deref() {
+        None | Some("table") => Form::Table,
+        Some("json") => Form::Json,
+        Some(text) => Form::Template(Template::parse(text).map_err(|wrong| Usage::Value {
+            flag: "format",
+            value: wrong.to_owned(),
+            expected: template::EXPECTED.to_owned(),
+        })?),
+    };
+    let filter = |text: &[u8]| Filter::parse(std::str::from_utf8(text).ok()?);
+    Ok(List {
+        form: arguments.choose("quiet", Form::Ids, format),
+        filters: arguments.all_parsed("filter", filter::EXPECTED, filter)?,
+    })
+}
+
+impl Request for List {
     fn perform(&self, context: &Context) -> Result<i32, Error> {
         let root = context.root()?;
         if root.origin == Origin::Flag {
@@ -74,17 +105,19 @@ impl Request for Form {
                 source,
             })?;
         }
-        let listing = coracle_container::list(&context.store_at(&root))?;
+        let mut listing = coracle_container::list(&context.store_at(&root))?;
         for line in &listing.broken {
             output::notice(line);
         }
-        print(listing.containers, *self)?;
+        let containers = &mut listing.containers;
+        containers.retain(|state| filter::takes(&self.filters, state));
+        print(listing.containers, &self.form)?;
         Ok(0)
     }
 }
 
-fn print(containers: Vec<State>, form: Form) -> Result<(), Error> {
-    if form == Form::Ids {
+fn print(containers: Vec<State>, form: &Form) -> Result<(), Error> {
+    if *form == Form::Ids {
         let ids = containers.iter().map(|state| state.id.clone() + "\n");
         return output::text(&ids.collect::<String>());
     }
@@ -93,16 +126,19 @@ fn print(containers: Vec<State>, form: Form) -> Result<(), Error> {
         let name = users.get(&uid).cloned();
         name.unwrap_or_else(|| format!("#{uid}"))
     };
-    let rows: Vec<Row> = containers
-        .into_iter()
-        .map(|state| Row {
-            owner: owner(state.owner),
-            state,
-        })
-        .collect();
+    let row = |state: State| Row {
+        owner: owner(state.owner),
+        age: coracle_container::age(&state.created).unwrap_or_default(),
+        state,
+    };
+    let rows: Vec<Row> = containers.into_iter().map(row).collect();
     match form {
         Form::Json => output::json_line(&rows),
-        _ => output::text(&table(&rows)),
+        Form::Template(template) => {
+            let lines = rows.iter().map(|row| template.line(row));
+            output::text(&lines.collect::<String>())
+        }
+        _ => output::text(&table(&rows, output::audience())),
     }
 }
 
@@ -133,15 +169,19 @@ fn parse_passwd(passwd: &str) -> BTreeMap<u32, String> {
     names
 }
 
-fn table(rows: &[Row]) -> String {
+/// runc's columns. Scripts cut them, so only a person is shown an age in place of a time.
+fn table(rows: &[Row], audience: Audience) -> String {
     let mut lines = vec![["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(str::to_owned)];
-    lines.extend(rows.iter().map(|Row { state, owner }| {
+    lines.extend(rows.iter().map(|Row { state, owner, age }| {
         [
             state.id.clone(),
             state.pid.to_string(),
             state.status.to_string(),
             state.bundle.display().to_string(),
-            state.created.clone(),
+            match audience {
+                Audience::Person => format!("{} ago", people::age(*age)),
+                Audience::Program => state.created.clone(),
+            },
             owner.clone(),
         ]
     }));
@@ -151,11 +191,20 @@ fn table(rows: &[Row]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use row::row;
+
+    #[test]
+    fn a_person_is_shown_an_age_and_a_program_the_time() {
+        let shown = |audience| table(&[row("web1", &[])], audience);
+        assert!(shown(Audience::Person).contains(" 2 hours ago  "));
+        assert!(shown(Audience::Program).contains(" 2026-01-01T00:00:00Z   "));
+    }
 
     #[test]
     fn an_empty_table_is_runcs() {
         let header = "ID          PID         STATUS      BUNDLE      CREATED     OWNER\n";
-        assert_eq!(table(&[]), header);
+        assert_eq!(table(&[], Audience::Program), header);
+        assert_eq!(table(&[], Audience::Person), header);
     }
 
     #[test]
