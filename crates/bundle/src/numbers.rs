@@ -1,27 +1,27 @@
 //! Lists of CPUs and memory nodes in the kernel's format: `0-3,7`.
 
 use crate::error::Shown;
+use coracle_text::number_ranges;
 
 /// The largest number of a CPU or memory node. A larger range would fill the runtime's memory.
 const MAX_LISTED: u32 = 65_535;
 
 /// Parses a list to its numbers, sorted, each once. The error is the problem, for a message.
 pub(crate) fn parse(text: &str) -> Result<Vec<u32>, String> {
-    let mut ranges = Vec::new();
-    for part in text.split(',') {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let (Some(first), Some(last)) = (number(first), number(last)) else {
-            let problem = "is not a list of numbers and ranges like 0-3,7";
-            return Err(format!("{} {problem}", Shown(text)));
-        };
+    let Some(mut ranges) = number_ranges(text) else {
+        let problem = "is not a list of numbers and ranges like 0-3,7";
+        return Err(format!("{} {problem}", Shown(text)));
+    };
+    for (first, last) in &ranges {
         if first > last {
-            let (text, part) = (Shown(text), Shown(part));
-            return Err(format!("{text}: the range {part} is empty"));
+            return Err(format!(
+                "{}: the range \"{first}-{last}\" is empty",
+                Shown(text)
+            ));
         }
-        if last > MAX_LISTED {
+        if *last > MAX_LISTED {
             return Err(format!("{last} is above {MAX_LISTED}"));
         }
-        ranges.push((first, last));
     }
     // Ranges are merged in order, so that a million overlapping ranges take no more time and memory
     // than their numbers.
@@ -32,13 +32,6 @@ pub(crate) fn parse(text: &str) -> Result<Vec<u32>, String> {
         numbers.extend(first.max(next)..=last);
     }
     Ok(numbers)
-}
-
-/// Parses digits. `u32::from_str` would also accept a sign.
-fn number(text: &str) -> Option<u32> {
-    text.bytes()
-        .all(|byte| byte.is_ascii_digit())
-        .then(|| text.parse().ok())?
 }
 
 #[cfg(test)]

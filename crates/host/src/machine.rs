@@ -33,16 +33,17 @@ pub(crate) fn kernel_version(release: &str) -> Result<KernelVersion, Error> {
 pub(crate) fn number_list(text: &str) -> Option<Vec<u32>> {
     // The kernel can be built for 1024 memory nodes at most.
     const MOST: u32 = 1024;
-    let mut numbers = Vec::new();
-    for range in text.trim().split(',').filter(|range| !range.is_empty()) {
-        let (first, last) = range.split_once('-').unwrap_or((range, range));
-        let (first, last) = (first.parse::<u32>().ok()?, last.parse::<u32>().ok()?);
-        if last >= MOST {
-            return None;
-        }
-        numbers.extend(first..=last);
-    }
-    Some(numbers)
+    let ranges = match text.trim() {
+        "" => Vec::new(),
+        text => coracle_text::number_ranges(text)?,
+    };
+    let is_possible = ranges.iter().all(|(_, last)| *last < MOST);
+    is_possible.then(|| {
+        ranges
+            .into_iter()
+            .flat_map(|(first, last)| first..=last)
+            .collect()
+    })
 }
 
 /// The types in the text of `/proc/filesystems`: proc_filesystems(5).

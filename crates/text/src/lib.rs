@@ -1,4 +1,5 @@
-//! The text of errnos and causes in messages, and text from other programs on one line.
+//! Text that several crates read or write: errnos and causes in messages, text from other programs
+//! on one line, lists of numbers and paths in the kernel's form.
 //!
 //! ```
 //! assert_eq!(coracle_text::one_line("no\troom\n\u{1b}[2J\n"), "no room\\n\\u{1b}[2J");
@@ -11,6 +12,7 @@
 
 use coracle_sys::{Cause, ExitStatus};
 use nix::errno::Errno;
+use std::path::PathBuf;
 
 /// The `PATH` of programs that have none. The runtime also searches it after its own `PATH`.
 pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -129,9 +131,65 @@ pub fn end(printed: &[u8], bytes: usize) -> String {
     ))
 }
 
+/// The numbers and ranges of a list in the kernel's form, `0-3,7`, in its order. `None` if a part
+/// is neither; a range may be empty.
+#[must_use]
+pub fn number_ranges(text: &str) -> Option<Vec<(u32, u32)>> {
+    // Digits only: `u32::from_str` would also take a sign.
+    let is_number = |text: &&str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let number = |text: &str| Some(text).filter(is_number)?.parse().ok();
+    let range = |part: &str| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        Some((number(first)?, number(last)?))
+    };
+    text.split(',').map(range).collect()
+}
+
+/// A path without `.`, `..` and doubled slashes, relative to where it starts: `..` cannot climb
+/// above that.
+#[must_use]
+pub fn clean_path(path: &str) -> PathBuf {
+    let mut cleaned = PathBuf::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                cleaned.pop();
+            }
+            name => cleaned.push(name),
+        }
+    }
+    cleaned
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lists_of_numbers() {
+        assert_eq!(
+            number_ranges("0-3,7,9-8"),
+            Some(vec![(0, 3), (7, 7), (9, 8)])
+        );
+        for bad in ["", ",", "1,", "-1", "1-", "+1", "99999999999", "1 "] {
+            assert_eq!(number_ranges(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn clean_paths_never_climb() {
+        for (text, cleaned) in [
+            ("/a/./b//c/", "a/b/c"),
+            ("a/b", "a/b"),
+            ("/..", ""),
+            ("/../../etc", "etc"),
+            ("/proc/../proc/x/..", "proc"),
+            ("", ""),
+        ] {
+            assert_eq!(clean_path(text), PathBuf::from(cleaned), "{text}");
+        }
+    }
 
     #[test]
     fn escaped_text_keeps_its_indentation() {

@@ -345,7 +345,7 @@ fn a_network_that_is_given_by_path_stays() {
         .bundle()
         .join_namespace("network", "/proc/self/ns/net");
     for network in ["none", "host"] {
-        let said = "path: given, but another network is asked for";
+        let said = "path: joins a network namespace, but another network is requested";
         plain(net.try_create(&bundle, network)).fails(["config.json: linux.namespaces[", said]);
     }
 }

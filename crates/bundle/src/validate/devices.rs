@@ -1,7 +1,7 @@
 //! `linux.devices`: config-linux.md § Devices.
 
 use super::process::check_id;
-use super::text::{check_absolute, clean, climbs, path_text};
+use super::text::{absolute, check_absolute, climbs, path_text};
 use crate::error::{At, Error, Shown};
 use crate::{Device, DeviceKind};
 use oci_spec::runtime as oci;
@@ -21,7 +21,7 @@ const TYPE_BITS: u32 = 0o170_000;
 fn device(raw: &oci::LinuxDevice, at: At<'_>) -> Result<Device, Error> {
     let path = path_text(raw.path());
     check_absolute(path, at.key("path"))?;
-    if climbs(path) || clean(path) == Path::new("/") {
+    if climbs(path) || absolute(path) == Path::new("/") {
         return Err(at
             .key("path")
             .refuse(format!("{} cannot be a device", Shown(path))));
@@ -47,7 +47,7 @@ fn device(raw: &oci::LinuxDevice, at: At<'_>) -> Result<Device, Error> {
             .refuse(format!("0{mode:o} ({mode}) is above 07777")));
     }
     Ok(Device {
-        path: clean(path),
+        path: absolute(path),
         kind,
         major,
         minor,

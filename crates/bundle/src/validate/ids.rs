@@ -1,5 +1,6 @@
 //! Id maps: config-linux.md § User namespace mappings.
 
+use super::namespaces::check_entry;
 use crate::error::{At, Document, Error};
 use crate::{Config, IdMapping, IdMappings, Namespace, User};
 use oci_spec::runtime as oci;
@@ -74,10 +75,8 @@ pub(super) fn of_container(
 ) -> Result<IdMappings, Error> {
     let read = |list: &Option<Vec<oci::LinuxIdMapping>>, key: &str| {
         let map = map(list.as_deref().unwrap_or_default(), at.key(key))?;
-        if *user == Namespace::Inherit && !map.is_empty() {
-            return Err(at
-                .key(key)
-                .refuse("given, but linux.namespaces has no user entry"));
+        if !map.is_empty() {
+            check_entry(user, "user", at.key(key))?;
         }
         if *user == Namespace::New && map.is_empty() {
             return Err(at
@@ -260,7 +259,7 @@ mod tests {
     #[test]
     fn maps_need_a_user_namespace() {
         let one = ranges(&[(0, 1000, 1)]);
-        let problem = "given, but linux.namespaces has no user entry";
+        let problem = "needs a user entry in linux.namespaces";
         refused(&[
             (
                 "/linux/uidMappings",

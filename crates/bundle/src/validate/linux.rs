@@ -1,6 +1,6 @@
 //! `linux`: config-linux.md.
 
-use super::text::{check_absolute, clean, climbs, optional_c_string, path_text};
+use super::text::{absolute, check_absolute, climbs, optional_c_string, path_text};
 use super::{devices, ids, memory_policy, namespaces, network, rdt, resources, seccomp, sysctl};
 use crate::error::{At, Error, Shown};
 use crate::read::Notes;
@@ -100,14 +100,14 @@ fn propagation(text: Option<&str>, at: At<'_>) -> Result<Option<Propagation>, Er
 /// Validates masked or read-only paths. They become mounts, so they need a mount namespace.
 fn paths(raw: Option<&[String]>, mount: &Namespace, at: At<'_>) -> Result<Vec<PathBuf>, Error> {
     let raw = raw.unwrap_or_default();
-    if *mount == Namespace::Inherit && !raw.is_empty() {
-        return Err(at.refuse("given, but linux.namespaces has no mount entry"));
+    if !raw.is_empty() {
+        namespaces::check_entry(mount, "mount", at)?;
     }
     let mut seen = HashSet::with_capacity(raw.len());
     let mut paths = Vec::with_capacity(raw.len());
     for (index, text) in raw.iter().enumerate() {
         check_absolute(text, at.index(index))?;
-        let path = clean(text);
+        let path = absolute(text);
         if seen.insert(path.clone()) {
             paths.push(path);
         }
@@ -159,7 +159,7 @@ mod tests {
             ]);
             let mut tree = base();
             set(&mut tree, "/linux/namespaces", json!([{"type": "uts"}]));
-            let missing = format!("{place}: given, but linux.namespaces has no mount entry");
+            let missing = format!("{place}: needs a mount entry in linux.namespaces");
             refused_from(&tree, &[(&at, json!(["/a"]), &missing)]);
             crate::fixture::accepted_from(&tree, &[(&at, json!([]))]);
         }

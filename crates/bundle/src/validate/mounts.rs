@@ -2,7 +2,7 @@
 
 use super::ids;
 use super::scope::Scope;
-use super::text::{check_path, clean, optional_c_string, path_text};
+use super::text::{absolute, check_path, optional_c_string, path_text};
 use crate::error::{At, Error, Shown};
 use crate::options::{self, Parsed};
 use crate::read::Notes;
@@ -79,7 +79,7 @@ fn mount(
 fn path_of_destination(raw: &oci::Mount, at: At<'_>, notes: &mut Notes) -> Result<PathBuf, Error> {
     let text = path_text(raw.destination());
     check_path(text, at)?;
-    let path = clean(text);
+    let path = absolute(text);
     if !text.starts_with('/') {
         notes
             .warnings

@@ -50,6 +50,14 @@ fn kind(name: Type) -> NamespaceKind {
     }
 }
 
+/// Refuses what would otherwise be done to the runtime's own namespace of this kind.
+pub(super) fn check_entry(namespace: &Namespace, kind: &str, at: At<'_>) -> Result<(), Error> {
+    match namespace {
+        Namespace::Inherit => Err(at.refuse(format!("needs a {kind} entry in linux.namespaces"))),
+        Namespace::New | Namespace::Join { .. } => Ok(()),
+    }
+}
+
 /// Validates the offsets of clocks. They can only be set for a new time namespace.
 pub(super) fn time_offsets(
     raw: Option<&HashMap<String, oci::LinuxTimeOffset>>,
@@ -60,17 +68,11 @@ pub(super) fn time_offsets(
     if offsets.is_empty() {
         return Ok(TimeOffsets::default());
     }
-    match time {
-        Namespace::New => {}
-        Namespace::Inherit => {
-            return Err(at.refuse("given, but linux.namespaces has no time entry"));
-        }
-        Namespace::Join { index, .. } => {
-            return Err(at.refuse(format!(
-                "given, but linux.namespaces[{index}] joins a time namespace, whose offsets are \
-                 fixed"
-            )));
-        }
+    check_entry(time, "time", at)?;
+    if let Namespace::Join { index, .. } = time {
+        return Err(at.refuse(format!(
+            "linux.namespaces[{index}] joins a time namespace, whose offsets are fixed"
+        )));
     }
     let mut result = TimeOffsets::default();
     for (clock, offset) in offsets {
@@ -161,7 +163,7 @@ mod tests {
         refused(&[(
             at,
             offset.clone(),
-            "linux.timeOffsets: given, but linux.namespaces has no time entry",
+            "linux.timeOffsets: needs a time entry in linux.namespaces",
         )]);
         let mut tree = base();
         set(&mut tree, "/linux/namespaces/-", json!({"type": "time"}));

@@ -1,6 +1,7 @@
 //! `linux.netDevices`: config-linux.md § Network Devices; and the replacement of the network
 //! namespace of `linux.namespaces`.
 
+use super::namespaces::check_entry;
 use super::sysctl;
 use super::text::check_interface;
 use crate::error::{At, Document, Error, Shown};
@@ -16,7 +17,9 @@ pub(super) fn net_devices(
     at: At<'_>,
 ) -> Result<Vec<NetDevice>, Error> {
     let raw: BTreeMap<_, _> = raw.into_iter().flatten().collect();
-    check_owner(raw.is_empty(), network, at)?;
+    if !raw.is_empty() {
+        check_entry(network, "network", at)?;
+    }
     let mut names = BTreeSet::new();
     let mut devices = Vec::with_capacity(raw.len());
     for (host_name, device) in raw {
@@ -42,14 +45,6 @@ pub(super) fn net_devices(
     Ok(devices)
 }
 
-/// Refuses devices if the container stays in the host's network namespace.
-fn check_owner(none: bool, network: &Namespace, at: At<'_>) -> Result<(), Error> {
-    if !none && *network == Namespace::Inherit {
-        return Err(at.refuse("given, but linux.namespaces has no network entry"));
-    }
-    Ok(())
-}
-
 impl Config {
     /// Replaces the network namespace of `linux.namespaces`. Properties that were checked against
     /// the old one are checked again: a sysctl must not reach the host.
@@ -65,7 +60,7 @@ impl Config {
             let entry = entry.index(index);
             return Err(entry
                 .key("path")
-                .refuse("given, but another network is asked for"));
+                .refuse("joins a network namespace, but another network is requested"));
         }
         self.linux.namespaces.network = network;
         for Sysctl { key, namespace, .. } in &self.linux.sysctl {
@@ -73,9 +68,14 @@ impl Config {
             let namespaces = &self.linux.namespaces;
             sysctl::check_owner(key, *namespace, namespaces, parent.key(key))?;
         }
-        let devices = &self.linux.net_devices;
-        let network = &self.linux.namespaces.network;
-        check_owner(devices.is_empty(), network, at.key("netDevices"))
+        match &*self.linux.net_devices {
+            [] => Ok(()),
+            _ => check_entry(
+                &self.linux.namespaces.network,
+                "network",
+                at.key("netDevices"),
+            ),
+        }
     }
 }
 
@@ -158,7 +158,7 @@ mod tests {
             &[(
                 "/linux/netDevices",
                 json!({"eth0": {}}),
-                "linux.netDevices: given, but linux.namespaces has no network entry",
+                "linux.netDevices: needs a network entry in linux.namespaces",
             )],
         );
     }
@@ -193,7 +193,7 @@ mod tests {
         assert_eq!(
             change(&[own, device], Inherit),
             Err(
-                "config.json: linux.netDevices: given, but linux.namespaces has no network entry"
+                "config.json: linux.netDevices: needs a network entry in linux.namespaces"
                     .to_owned()
             )
         );
@@ -201,7 +201,8 @@ mod tests {
         assert_eq!(
             change(&[("/linux/namespaces", path)], New),
             Err(
-                "config.json: linux.namespaces[1].path: given, but another network is asked for"
+                "config.json: linux.namespaces[1].path: joins a network namespace, but another \
+                 network is requested"
                     .to_owned()
             )
         );

@@ -32,9 +32,7 @@ pub(super) fn seccomp(raw: &oci::LinuxSeccomp, at: At<'_>) -> Result<Seccomp, Er
         .clone()
         .filter(|text| !text.is_empty());
     if listener_path.is_none() && listener_metadata.is_some() {
-        return Err(at
-            .key("listenerMetadata")
-            .refuse("given, but listenerPath is not"));
+        return Err(at.key("listenerMetadata").refuse("needs listenerPath"));
     }
     let place = at.key("syscalls");
     let rules = raw.syscalls().iter().flatten().enumerate();
@@ -376,7 +374,7 @@ mod tests {
             (
                 AT,
                 plus("listenerMetadata", json!("m")),
-                "linux.seccomp.listenerMetadata: given, but listenerPath is not",
+                "linux.seccomp.listenerMetadata: needs listenerPath",
             ),
             (
                 AT,

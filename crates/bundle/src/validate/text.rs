@@ -2,6 +2,7 @@
 
 use crate::error::{At, Error, Shown};
 use crate::numbers;
+use coracle_text::clean_path;
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
 
@@ -48,19 +49,9 @@ pub(super) fn check_absolute(text: &str, at: At<'_>) -> Result<(), Error> {
     }
 }
 
-/// The path from `/`, without `.`, `..` and doubled slashes. `..` does not lead above `/`.
-pub(super) fn clean(text: &str) -> PathBuf {
-    let mut parts: Vec<&str> = Vec::new();
-    for part in text.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => {
-                parts.pop();
-            }
-            part => parts.push(part),
-        }
-    }
-    PathBuf::from(format!("/{}", parts.join("/")))
+/// The path from `/`, clean. `..` does not lead above `/`.
+pub(super) fn absolute(text: &str) -> PathBuf {
+    Path::new("/").join(clean_path(text))
 }
 
 /// Whether a component of the path is `..`.
@@ -89,23 +80,4 @@ pub(super) fn check_interface(name: &str, at: At<'_>) -> Result<(), Error> {
         "{} is no name for a network interface: 1 to 15 bytes without `/`, `:` and blanks",
         Shown(name)
     )))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn clean_never_climbs() {
-        for (text, cleaned) in [
-            ("/a/./b//c/", "/a/b/c"),
-            ("a/b", "/a/b"),
-            ("/..", "/"),
-            ("/../../etc", "/etc"),
-            ("/proc/../proc/x/..", "/proc"),
-            ("", "/"),
-        ] {
-            assert_eq!(clean(text), Path::new(cleaned), "{text}");
-        }
-    }
 }

@@ -1,6 +1,7 @@
 //! `linux.cgroupsPath` in each hierarchy: config-linux.md § Cgroups Path.
 
-use std::path::{Component, Path, PathBuf};
+use coracle_text::clean_path;
+use std::path::{Path, PathBuf};
 
 use crate::{Error, Result};
 
@@ -19,7 +20,7 @@ pub(super) enum CgroupPath {
 /// own cgroup.
 pub(super) fn configured(path: Option<&str>, id: &str) -> Result<CgroupPath> {
     let text = path.filter(|path| !path.is_empty()).unwrap_or(id);
-    let cleaned = clean(text);
+    let cleaned = clean_path(text);
     if cleaned.as_os_str().is_empty() {
         let reason = format!("`{text}` names no cgroup below the top");
         return Err(Error::config("linux.cgroupsPath", reason));
@@ -59,29 +60,15 @@ pub(super) fn in_unified(at: &CgroupPath, own: &Path, root: &Path) -> PathBuf {
 /// mounted; a cgroup outside it counts as the mount point.
 fn shown(own: &Path, root: &Path) -> PathBuf {
     own.strip_prefix(root)
-        .map(|inside| clean(&inside.to_string_lossy()))
+        .map(|inside| clean_path(&inside.to_string_lossy()))
         .unwrap_or_default()
-}
-
-/// Resolves `.` and `..` lexically. `..` at the root stays there, so no path leaves the tree.
-fn clean(path: &str) -> PathBuf {
-    let mut cleaned = PathBuf::new();
-    for component in Path::new(path).components() {
-        match component {
-            Component::Normal(name) => cleaned.push(name),
-            Component::ParentDir => {
-                cleaned.pop();
-            }
-            Component::CurDir | Component::RootDir | Component::Prefix(_) => {}
-        }
-    }
-    cleaned
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::path::Component;
 
     fn check(path: Option<&str>, own: &str, root: &str) -> (String, String) {
         let at = configured(path, "web1").unwrap();

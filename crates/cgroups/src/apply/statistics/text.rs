@@ -25,11 +25,12 @@ pub(super) fn keyed(text: &str) -> BTreeMap<String, u64> {
 
 /// A list such as `0-2,7`.
 pub(super) fn list(text: &str) -> Vec<u16> {
-    let range = |part: &str| {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        Some(first.trim().parse().ok()?..=last.trim().parse().ok()?)
-    };
-    text.split(',').filter_map(range).flatten().collect()
+    let ranges = coracle_text::number_ranges(text.trim()).unwrap_or_default();
+    let number = |number| u16::try_from(number).ok();
+    let ranges = ranges
+        .into_iter()
+        .filter_map(|(first, last)| Some(number(first)?..=number(last)?));
+    ranges.flatten().collect()
 }
 
 /// Pressure stall information.
