@@ -89,8 +89,8 @@ pub use namespace::{
 pub use nix::fcntl::AT_FDCWD;
 pub use path::{
     CGROUP_MAGIC, CGROUP2_MAGIC, DEVPTS_MAGIC, InodeKind, MQUEUE_MAGIC, NSFS_MAGIC, PROC_MAGIC,
-    SYSFS_MAGIC, TMPFS_MAGIC, file_system_magic, getcwd, inode_at, mount_flags, mount_id,
-    open_beneath, open_in_root, read_link,
+    file_system_magic, getcwd, inode_at, mount_flags, mount_id, open_beneath, open_in_root,
+    read_link,
 };
 pub use process::{
     die_with_parent, get_rlimit, personality, pidfd_open, pidfd_send_signal, set_rlimit,
@@ -108,8 +108,7 @@ pub use signal::{
     reset_signals, restore_signals, survive_size_limit,
 };
 pub use terminal::{
-    WindowSize, pty_number, pty_peer, set_controlling_terminal, set_window_size, unlock_pty,
-    window_size,
+    WindowSize, pty_peer, set_controlling_terminal, set_window_size, unlock_pty, window_size,
 };
 pub use wait::{ExitStatus, wait_any, wait_exit};
 pub use xattr::{getxattr, listxattr, setxattr};

@@ -11,16 +11,12 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 /// procfs, `PROC_SUPER_MAGIC`. These constants are listed in statfs(2) and linux/magic.h.
 pub const PROC_MAGIC: i64 = 0x9fa0;
-/// sysfs.
-pub const SYSFS_MAGIC: i64 = 0x6265_6572;
 /// devpts.
 pub const DEVPTS_MAGIC: i64 = 0x1cd1;
 /// A cgroup v1 hierarchy.
 pub const CGROUP_MAGIC: i64 = 0x0027_e0eb;
 /// The cgroup v2 hierarchy.
 pub const CGROUP2_MAGIC: i64 = 0x6367_7270;
-/// tmpfs and devtmpfs.
-pub const TMPFS_MAGIC: i64 = 0x0102_1994;
 /// POSIX message queues.
 pub const MQUEUE_MAGIC: i64 = 0x1980_0202;
 /// Namespaces.
