@@ -46,5 +46,5 @@ pub use apply::ports::check_ports;
 pub use error::{Ended, Error, Failure};
 pub use plan::{
     ANNOTATIONS, Attachment, Configured, Flags, NetworkList, Networks, Plan, Plugin, Request,
-    Requested, Search, Verb, Version, find, hosts, is_own_annotation, plan, request, resolv_conf,
+    Requested, Search, Verb, Version, find, hosts, plan, request, resolv_conf,
 };

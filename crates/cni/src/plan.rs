@@ -27,7 +27,7 @@ pub use verb::Verb;
 use crate::error::Error;
 use call::{Arguments, Call};
 use list::is_name;
-use request::{ANNOTATION, Argument};
+use request::Argument;
 
 /// The annotation in `state` that holds the plugins' results.
 const RESULT_ANNOTATION: &str = "run.coracle.network.result";
@@ -212,13 +212,6 @@ impl Attachment {
     }
 }
 
-/// Whether an annotation's key is one of coracle's network annotations.
-#[must_use]
-pub fn is_own_annotation(key: &str) -> bool {
-    key.strip_prefix(ANNOTATION)
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -355,7 +348,7 @@ mod tests {
         assert_eq!(plan.annotation(), None);
         plan.attachments[0].result = Some(json!({"ips": []}));
         let (key, value) = plan.annotation().unwrap();
-        assert!(is_own_annotation(key) && !is_own_annotation("run.coracle.networks"));
+        assert_eq!(key, "run.coracle.network.result");
         expect![[r#"[{"interface":"eth0","network":"db","result":{"ips":[]}}]"#]].assert_eq(&value);
         assert_eq!(Plan::from_value(&plan.to_value()), Some(plan));
         assert_eq!(Plan::from_value(&json!({"attachments": [{}]})), None);

@@ -27,7 +27,8 @@ impl fmt::Display for HostPort {
 }
 
 impl HostPort {
-    fn clashes(&self, other: &Self) -> bool {
+    /// Whether both use the same port of the host; a port without an address is for all addresses.
+    pub(super) fn clashes(&self, other: &Self) -> bool {
         self.number == other.number
             && self.protocol == other.protocol
             && overlap(self.address, other.address)
@@ -36,7 +37,7 @@ impl HostPort {
 
 /// Whether two ports can receive traffic for the same address: no address means all, and the
 /// unspecified one means all of its family.
-pub(super) fn overlap(one: Option<IpAddr>, other: Option<IpAddr>) -> bool {
+fn overlap(one: Option<IpAddr>, other: Option<IpAddr>) -> bool {
     let (Some(one), Some(other)) = (one, other) else {
         return true;
     };
@@ -52,7 +53,8 @@ impl Attachment {
     }
 }
 
-fn host_port(value: &Value) -> Option<HostPort> {
+/// The port of the host in an item of `portMappings`.
+pub(super) fn host_port(value: &Value) -> Option<HostPort> {
     let address = value.get("hostIP").and_then(Value::as_str);
     Some(HostPort {
         address: address.and_then(|text| text.parse().ok()),

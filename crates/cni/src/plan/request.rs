@@ -8,13 +8,13 @@ use coracle_bundle::ContainerId;
 use serde_json::{Value, json};
 
 use super::list::is_name;
-use super::ports::overlap;
+use super::ports::{HostPort, host_port};
 use super::text::shown;
 use crate::error::Error;
 
 /// The annotation that names the networks, or `none`; the keys of the other annotations begin with
 /// it.
-pub(crate) const ANNOTATION: &str = "run.coracle.network";
+const ANNOTATION: &str = "run.coracle.network";
 
 /// The network annotations that coracle obeys, sorted; `features` lists them.
 pub const ANNOTATIONS: [&str; 7] = [
@@ -228,17 +228,19 @@ impl Items<'_> {
         let Some((by, list)) = self.several("publish", &self.flags.publish) else {
             return Ok(None);
         };
-        let mut ports: Vec<Port> = Vec::new();
+        let mut ports: Vec<HostPort> = Vec::new();
+        let mut mappings = Vec::new();
         for text in list {
             let expected = "[IP:]HOST:CONTAINER[/tcp|udp|sctp], ports from 1 to 65535";
-            let port = port(&text).ok_or_else(|| unexpected(&by, &text, expected))?;
+            let mapping = port_mapping(&text).ok_or_else(|| unexpected(&by, &text, expected))?;
+            let port = host_port(&mapping).ok_or_else(|| unexpected(&by, &text, expected))?;
             if ports.iter().any(|known| known.clashes(&port)) {
                 return Err(refuse(&by, format!("{text:?}: published twice")));
             }
             ports.push(port);
+            mappings.push(mapping);
         }
-        let value = ports.iter().map(Port::to_value).collect();
-        Ok(Some(argument(by, "portMappings", value)))
+        Ok(Some(argument(by, "portMappings", Value::Array(mappings))))
     }
 
     fn addresses(&self) -> Result<Option<Argument>, Error> {
@@ -311,38 +313,8 @@ fn argument(by: String, capability: &'static str, value: Value) -> Argument {
     }
 }
 
-/// A port of the host that is forwarded to one of the container.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Port {
-    host_ip: Option<(IpAddr, String)>,
-    host: u16,
-    container: u16,
-    protocol: &'static str,
-}
-
-impl Port {
-    /// Whether both use the same port of the host; a port without an address is for all addresses.
-    fn clashes(&self, other: &Self) -> bool {
-        let address = |port: &Self| port.host_ip.as_ref().map(|(address, _)| *address);
-        let same_address = overlap(address(self), address(other));
-        same_address && self.host == other.host && self.protocol == other.protocol
-    }
-
-    fn to_value(&self) -> Value {
-        let mut value = json!({
-            "hostPort": self.host,
-            "containerPort": self.container,
-            "protocol": self.protocol,
-        });
-        if let (Some((_, text)), Some(object)) = (&self.host_ip, value.as_object_mut()) {
-            object.insert("hostIP".to_owned(), json!(text));
-        }
-        value
-    }
-}
-
-/// `[IP:]HOST:CONTAINER[/PROTO]`, an IPv6 address in brackets.
-fn port(text: &str) -> Option<Port> {
+/// An item of `portMappings` from `[IP:]HOST:CONTAINER[/PROTO]`, an IPv6 address in brackets.
+fn port_mapping(text: &str) -> Option<Value> {
     let (ports, protocol) = match text.split_once('/') {
         None => (text, "tcp"),
         Some((ports, "tcp")) => (ports, "tcp"),
@@ -355,21 +327,24 @@ fn port(text: &str) -> Option<Port> {
         None => (None, rest),
         Some((address, host)) => (Some(bracketed(address)?), host),
     };
-    Some(Port {
-        host_ip,
-        host: port_number(host)?,
-        container: port_number(container)?,
-        protocol,
-    })
+    let mut mapping = json!({
+        "hostPort": port_number(host)?,
+        "containerPort": port_number(container)?,
+        "protocol": protocol,
+    });
+    if let (Some(address), Some(object)) = (host_ip, mapping.as_object_mut()) {
+        object.insert("hostIP".to_owned(), json!(address));
+    }
+    Some(mapping)
 }
 
-fn bracketed(text: &str) -> Option<(IpAddr, String)> {
+fn bracketed(text: &str) -> Option<&str> {
     let inner = text
         .strip_prefix('[')
         .and_then(|rest| rest.strip_suffix(']'));
     let bare = inner.unwrap_or(text);
     let address = IpAddr::from_str(bare).ok()?;
-    (address.is_ipv6() == inner.is_some()).then(|| (address, bare.to_owned()))
+    (address.is_ipv6() == inner.is_some()).then_some(bare)
 }
 
 /// Only digits: no sign, no leading zero.
