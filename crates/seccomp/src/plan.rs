@@ -10,7 +10,7 @@ mod verdict;
 
 pub use abi::Abi;
 pub(crate) use describe::FLAGS;
-pub(crate) use program::MAX_INSTRUCTIONS;
+pub(crate) use program::{MAX_INSTRUCTIONS, RETURN};
 pub(crate) use resolve::MAX_RULES;
 pub(crate) use verdict::{ACTION, NOTIFY, describe as describe_verdict};
 
@@ -167,7 +167,6 @@ fn flags(profile: &Seccomp, has_listener: bool, notes: &mut Vec<String>) -> Filt
 /// The listener, if the program ever notifies: a rule that does may be only for calls of other
 /// architectures.
 fn listener(profile: &Seccomp, program: &[FilterInstruction]) -> Result<Option<Listener>, Error> {
-    const RETURN: u16 = 0x06;
     let notifies = |i: &FilterInstruction| i.code == RETURN && i.constant == NOTIFY;
     if !program.iter().any(notifies) {
         return Ok(None);

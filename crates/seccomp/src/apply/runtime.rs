@@ -1,7 +1,7 @@
 //! The runtime's part.
 
 use crate::Error;
-use crate::plan::{ACTION, FLAGS, Listener, Plan, describe_verdict};
+use crate::plan::{ACTION, FLAGS, Listener, Plan, RETURN, describe_verdict};
 use coracle_program::Interrupts;
 use coracle_sys::FilterFlags;
 use nix::errno::Errno;
@@ -22,7 +22,6 @@ pub fn check(plan: &Plan) -> Result<(), Error> {
             return Err(Error::UnsupportedFlag { flag: name });
         }
     }
-    const RETURN: u16 = 0x06;
     let returns = plan.program.iter().filter(|i| i.code == RETURN);
     let actions: BTreeSet<u32> = returns.map(|i| i.constant & ACTION).collect();
     for action in actions {

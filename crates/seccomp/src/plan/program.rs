@@ -32,7 +32,7 @@ const LOAD: u16 = 0x20;
 const JUMP: u16 = 0x05;
 const IF_EQUAL: u16 = 0x15;
 const IF_GREATER_OR_EQUAL: u16 = 0x35;
-const RETURN: u16 = 0x06;
+pub(crate) const RETURN: u16 = 0x06;
 
 /// The number by which a tracer makes the kernel skip a call. It has x32's bit set.
 const SKIPPED: u32 = u32::MAX;
