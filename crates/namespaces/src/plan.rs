@@ -686,7 +686,7 @@ mod tests {
         let say = |step, call, errno| plan.explain(&coracle_sys::Fault::new(step, (call, errno)));
         use coracle_sys::Call;
         use nix::errno::Errno;
-        let said = [
+        let messages = [
             say(0, Call::Setns, Errno::EINVAL),
             say(1, Call::Setns, Errno::EPERM),
             say(2, Call::Unshare, Errno::EINVAL),
@@ -695,7 +695,7 @@ mod tests {
             say(5, Call::Setgid, Errno::EPERM),
             plan.explain_clone(NamespaceFlags::USER, Errno::EPERM),
         ];
-        let cut = said.join("\n").replace(": ", ":\n");
+        let cut = messages.join("\n").replace(": ", ":\n");
         let cut = cut.replace(", ", ",\n");
         expect![[r#"
             join the pid namespace /p:

@@ -23,7 +23,7 @@ const VAGUE_MODULES: [&str; 9] = [
 const LOG_MACROS: [&str; 8] = [
     "error", "warn", "info", "debug", "trace", "log", "println", "eprintln",
 ];
-/// What of `coracle_sys` a plan may use besides types: a table of constants.
+/// The items of `coracle_sys` that a plan may use besides types: a table of constants.
 const PURE_OF_SYS: [&str; 1] = ["mount_attribute"];
 const IMPURE_MODULES: [&str; 4] = ["fs", "env", "process", "net"];
 const IMPURE_NAMES: [&str; 2] = ["SystemTime", "Instant"];
@@ -42,9 +42,28 @@ const IMPURE_METHODS: [&str; 10] = [
 ];
 
 /// Words for which docs/glossary.md has others.
-const REPLACED_WORDS: [&str; 15] = [
-    "asked", "cage", "descent", "door", "gate", "goal", "handoff", "heard", "house", "jail",
-    "keyhole", "site", "tell", "told", "unborn",
+const REPLACED_WORDS: [&str; 21] = [
+    "asked",
+    "cage",
+    "complaint",
+    "descent",
+    "dial",
+    "door",
+    "garbage",
+    "gate",
+    "given",
+    "goal",
+    "handoff",
+    "heard",
+    "house",
+    "jail",
+    "keyhole",
+    "said",
+    "site",
+    "spoken",
+    "tell",
+    "told",
+    "unborn",
 ];
 
 pub(crate) type Rule = fn(&Source) -> Vec<String>;

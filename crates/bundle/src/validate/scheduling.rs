@@ -80,8 +80,8 @@ fn check_deadline(scheduler: &Scheduler, at: At<'_>) -> Result<(), Error> {
         ("period", period),
     ];
     if policy_name != "SCHED_DEADLINE" {
-        let given = times.into_iter().find(|(_, value)| *value != 0);
-        return match given {
+        let present = times.into_iter().find(|(_, value)| *value != 0);
+        return match present {
             Some((name, value)) => Err(at.key(name).refuse(format!(
                 "{value}: {policy_name} knows none, only SCHED_DEADLINE"
             ))),

@@ -32,7 +32,7 @@ pub(super) fn make(
     };
     let init_cgroup = files::open_below(directory, Path::new(name)).map_err(failed)?;
     if let Some(uid) = plan.owner {
-        v2::give(init_cgroup.as_fd(), &path, uid)?;
+        v2::delegate(init_cgroup.as_fd(), &path, uid)?;
     }
     files::open_to_write(init_cgroup.as_fd(), "cgroup.procs")
         .map(Some)

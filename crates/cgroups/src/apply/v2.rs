@@ -64,7 +64,7 @@ pub(super) fn fill(
         device::attach(own, &path, program, age)?;
     }
     match plan.owner {
-        Some(uid) => give(own, &path, uid),
+        Some(uid) => delegate(own, &path, uid),
         None => Ok(()),
     }
 }
@@ -287,7 +287,7 @@ fn check_frozen(events: &str, path: &Path) -> Result<()> {
 
 /// Makes `uid` the owner of the cgroup: of the directory and of the files that the kernel lists as
 /// safe to delegate.
-pub(super) fn give(own: BorrowedFd, path: &Path, uid: u32) -> Result<()> {
+pub(super) fn delegate(own: BorrowedFd, path: &Path, uid: u32) -> Result<()> {
     let listed = std::fs::read_to_string("/sys/kernel/cgroup/delegate")
         .unwrap_or_else(|_| "cgroup.procs\ncgroup.subtree_control\ncgroup.threads\n".to_owned());
     for file in std::iter::once(".").chain(listed.lines()) {

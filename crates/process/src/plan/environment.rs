@@ -55,12 +55,12 @@ pub(crate) fn lacks_home(env: &[CString], added: &[CString]) -> bool {
 
 /// The configured variables, with added ones in place of those of the same name. An empty HOME is
 /// left out, since init looks it up.
-fn environment(given: &[CString], added: &[CString]) -> Vec<CString> {
+fn environment(configured: &[CString], added: &[CString]) -> Vec<CString> {
     let replaced = |variable: &CString| {
         let name = name(variable);
         added.iter().any(|ours| self::name(ours) == name)
     };
-    let kept = given.iter().filter(|variable| !replaced(variable));
+    let kept = configured.iter().filter(|variable| !replaced(variable));
     let all = kept.chain(added);
     all.filter(|variable| variable.to_bytes() != b"HOME=")
         .cloned()
@@ -96,15 +96,15 @@ mod tests {
 
     #[test]
     fn ours_replace_the_configs() {
-        let given = strings(&["PATH=/bin", "LISTEN_FDS=9", "HOME=", "X=1=2", "odd"]);
+        let configured = strings(&["PATH=/bin", "LISTEN_FDS=9", "HOME=", "X=1=2", "odd"]);
         let added = strings(&["LISTEN_FDS=1"]);
         let expected = strings(&["PATH=/bin", "X=1=2", "odd", "LISTEN_FDS=1"]);
-        assert_eq!(environment(&given, &added), expected);
+        assert_eq!(environment(&configured, &added), expected);
     }
 
     #[test]
     fn home_is_looked_for_when_missing_or_empty() {
-        let lacks = |given: &[&str]| lacks_home(&strings(given), &[]);
+        let lacks = |configured: &[&str]| lacks_home(&strings(configured), &[]);
         assert!(lacks(&[]) && lacks(&["HOME="]) && lacks(&["HOMES=/x"]));
         assert!(!lacks(&["HOME=/root"]));
         assert!(!lacks_home(&[], &strings(&["HOME=/x"])));
