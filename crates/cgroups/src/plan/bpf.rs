@@ -84,15 +84,6 @@ impl Program {
             refused,
         })
     }
-
-    /// The instructions, one on each line, as `bpftool prog dump` prints them.
-    #[must_use]
-    pub fn disassembly(&self) -> Vec<String> {
-        let numbered = self.instructions.iter().enumerate();
-        numbered
-            .map(|(index, instruction)| format!("{index}: {}", text(instruction)))
-            .collect()
-    }
 }
 
 fn rule_code(rule: &DeviceRule, code: &mut Vec<Instruction>) {
@@ -157,39 +148,55 @@ fn instruction(code: u8, to: u8, from: u8, offset: i16, immediate: i32) -> Instr
     Instruction::new(code, to, from, offset, immediate)
 }
 
-/// Destination and source register; the byte order determines which half of the byte each is in.
-fn registers(instruction: &Instruction) -> (u8, u8) {
-    let (low, high) = (instruction.registers & 0xf, instruction.registers >> 4);
-    if cfg!(target_endian = "little") {
-        (low, high)
-    } else {
-        (high, low)
-    }
-}
+#[cfg(test)]
+mod disassembly {
+    use super::*;
 
-fn text(instruction: &Instruction) -> String {
-    let (to, from) = registers(instruction);
-    let Instruction {
-        code,
-        offset,
-        immediate,
-        ..
-    } = *instruction;
-    match code {
-        LOAD_WORD => format!("r{to} = *(u32 *)(r{from} +{offset})"),
-        MOVE_IMMEDIATE => format!("w{to} = {immediate}"),
-        MOVE => format!("w{to} = w{from}"),
-        AND_IMMEDIATE => format!("w{to} &= {immediate:#x}"),
-        SHIFT_RIGHT => format!("w{to} >>= {immediate}"),
-        JUMP_EQUAL => format!("if w{to} == {immediate} goto +{offset}"),
-        JUMP_NOT_EQUAL => format!("if w{to} != {immediate} goto +{offset}"),
-        EXIT => "exit".to_owned(),
-        _ => format!("({code:02x})"),
+    impl Program {
+        /// The instructions, one on each line, as `bpftool prog dump` prints them.
+        pub(in crate::plan) fn disassembly(&self) -> Vec<String> {
+            let numbered = self.instructions.iter().enumerate();
+            numbered
+                .map(|(index, instruction)| format!("{index}: {}", text(instruction)))
+                .collect()
+        }
+    }
+
+    /// Destination and source register: the byte order determines their halves of the byte.
+    pub(super) fn registers(instruction: &Instruction) -> (u8, u8) {
+        let (low, high) = (instruction.registers & 0xf, instruction.registers >> 4);
+        if cfg!(target_endian = "little") {
+            (low, high)
+        } else {
+            (high, low)
+        }
+    }
+
+    fn text(instruction: &Instruction) -> String {
+        let (to, from) = registers(instruction);
+        let Instruction {
+            code,
+            offset,
+            immediate,
+            ..
+        } = *instruction;
+        match code {
+            LOAD_WORD => format!("r{to} = *(u32 *)(r{from} +{offset})"),
+            MOVE_IMMEDIATE => format!("w{to} = {immediate}"),
+            MOVE => format!("w{to} = w{from}"),
+            AND_IMMEDIATE => format!("w{to} &= {immediate:#x}"),
+            SHIFT_RIGHT => format!("w{to} >>= {immediate}"),
+            JUMP_EQUAL => format!("if w{to} == {immediate} goto +{offset}"),
+            JUMP_NOT_EQUAL => format!("if w{to} != {immediate} goto +{offset}"),
+            EXIT => "exit".to_owned(),
+            _ => format!("({code:02x})"),
+        }
     }
 }
 
 #[cfg(test)]
 pub(super) mod interpreter {
+    use super::disassembly::registers;
     use super::*;
 
     /// What the program answers; panics where the kernel's verifier would refuse.

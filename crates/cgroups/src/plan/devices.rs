@@ -538,13 +538,13 @@ mod tests {
 
     /// What the list says of one use of one device: the last entry that speaks of it.
     fn meant(rules: &[DeviceRule], kind: DeviceRuleKind, bit: usize, numbers: (u32, u32)) -> bool {
-        let speaks = |rule: &&DeviceRule| {
+        let matches = |rule: &&DeviceRule| {
             (rule.kind == DeviceRuleKind::All || rule.kind == kind)
                 && rule.major.is_none_or(|major| major == numbers.0)
                 && rule.minor.is_none_or(|minor| minor == numbers.1)
                 && USES[bit].1(rule.access)
         };
-        rules.iter().rev().find(speaks).unwrap().allow
+        rules.iter().rev().find(matches).unwrap().allow
     }
 
     /// What the kernel's v1 code makes of lines: security/device_cgroup.c in a few words.
@@ -570,13 +570,13 @@ mod tests {
                 }
             }
         }
-        let speaks = |exception: &DeviceRule| {
+        let matches = |exception: &DeviceRule| {
             exception.kind == kind
                 && exception.major.is_none_or(|major| major == numbers.0)
                 && exception.minor.is_none_or(|minor| minor == numbers.1)
                 && USES[bit].1(exception.access)
         };
-        exceptions.iter().any(speaks) != default
+        exceptions.iter().any(matches) != default
     }
 
     fn classes() -> Vec<(DeviceRuleKind, i32, (u32, u32))> {
