@@ -15,7 +15,7 @@ use crate::skip;
 pub struct Bundle {
     /// The bundle's folder.
     pub dir: PathBuf,
-    /// What `config.json` will hold.
+    /// The content of `config.json`.
     pub config: Value,
 }
 

@@ -22,8 +22,8 @@ use crate::runner::patience;
 /// Limit of a command in seconds, unless it says another.
 const LIMIT_S: u64 = 30;
 
-/// A program to run. Its output goes to files in memory, not to pipes, so that a container which
-/// outlives the command delays nobody.
+/// A program to run. Its output goes to files in memory, not to pipes, so that a container that
+/// outlives the command does not delay its end.
 #[derive(Debug)]
 pub struct Command {
     inner: std::process::Command,
@@ -204,7 +204,7 @@ pub struct Capture(File);
 impl Capture {
     fn new() -> Self {
         let file = memfd_create(c"output", MFdFlags::MFD_CLOEXEC).expect("a file in memory");
-        // Two writers that opened it anew must not overwrite one another.
+        // Two writers that opened it separately must not overwrite each other.
         fcntl(&file, FcntlArg::F_SETFL(OFlag::O_APPEND)).expect("append mode");
         Self(File::from(file))
     }
@@ -221,7 +221,7 @@ impl Capture {
         format!("/proc/self/fd/{}", self.0.as_raw_fd())
     }
 
-    /// What was written so far.
+    /// The text that was written so far.
     pub fn text(&self) -> String {
         let length = self.0.metadata().map_or(0, |data| data.len());
         let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
@@ -242,7 +242,7 @@ pub(crate) struct Started {
 }
 
 impl Started {
-    /// What it left, now that it has ended.
+    /// Its output, after it has ended.
     pub(crate) fn output(&self, status: ExitStatus) -> Output {
         Output {
             code: code(status),
@@ -321,13 +321,13 @@ impl Running {
         )
     }
 
-    /// Has it ended?
+    /// Whether it has ended.
     pub fn wait_briefly(&self, limit: Duration) -> bool {
         self.ended.recv_timeout(limit).is_ok()
     }
 }
 
-/// What an ended command left.
+/// The result of a command that has ended.
 #[derive(Clone, Debug)]
 pub struct Output {
     /// The command, for messages.

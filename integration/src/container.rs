@@ -35,14 +35,14 @@ impl<'a> Container<'a> {
         }
     }
 
-    /// Learns init's exit code, as an engine does, whose child init has become.
+    /// Waits for init's exit code, as an engine does: init has become a child of this process.
     #[track_caller]
     pub(crate) fn adopted(mut self, pid_file: &Path) -> Self {
         self.init = Some(Child::adopt(pid_file));
         self
     }
 
-    /// Has init stay a zombie when it has ended.
+    /// Leaves init a zombie when it has ended.
     #[track_caller]
     pub(crate) fn unwaited(mut self) -> Self {
         self.unwaited = Some(Reserved::new(self.pid()));
@@ -134,12 +134,12 @@ impl<'a> Container<'a> {
         pid.unwrap_or_else(|| panic!("no pid in state"))
     }
 
-    /// What the container wrote on the standard output of `create` so far.
+    /// The container's output so far, on the standard output of `create`.
     pub fn stdout(&self) -> String {
         self.create.stdout.text()
     }
 
-    /// What it wrote on standard error.
+    /// Its output so far on standard error.
     pub fn stderr(&self) -> String {
         self.create.stderr.text()
     }
@@ -189,7 +189,7 @@ impl<'a> Container<'a> {
     }
 }
 
-/// A process that a runtime left to us, its subreaper.
+/// A process that a runtime left behind; this process is its subreaper.
 #[derive(Debug)]
 pub struct Child {
     /// Its process id.

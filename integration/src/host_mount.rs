@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use crate::{Command, Runtime};
 
-/// A mount in the folder of a test's runtime. It is to be dropped before the runtime, which would
-/// take it for a leftover.
+/// A mount in the folder of a test's runtime. Drop it before the runtime, which would report it as
+/// a leftover.
 #[derive(Debug)]
 pub struct HostMount {
     /// Where it is.

@@ -1,4 +1,4 @@
-//! What a runtime may leave behind, and where to look for it.
+//! Finding what a runtime has left behind.
 
 use std::collections::HashSet;
 use std::fs;
@@ -18,8 +18,8 @@ pub(crate) fn mounts_below(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// Processes that a runtime with this marker started: they have the marker in their environment or
-/// in the name of a control group, or live in a root filesystem of this folder. Zombies don't count:
-/// the kernel has taken all from them, only their parent is late.
+/// in the name of a control group, or live in a root filesystem of this folder. Zombies do not
+/// count: they have no resources, only their parent has not reaped them yet.
 pub(crate) fn processes(marker: &str, folder: &Path) -> Vec<String> {
     let roots = roots(folder);
     let mut found = Vec::new();
@@ -38,7 +38,7 @@ pub(crate) fn processes(marker: &str, folder: &Path) -> Vec<String> {
     found
 }
 
-/// The numbers of all processes that are in sight.
+/// The pids of all visible processes.
 pub(crate) fn pids() -> impl Iterator<Item = i32> {
     let entries = fs::read_dir("/proc").expect("/proc").flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
@@ -67,7 +67,7 @@ fn roots(folder: &Path) -> HashSet<(u64, u64)> {
     roots.map(|data| (data.dev(), data.ino())).collect()
 }
 
-/// Is the process dead, but for the entry that its parent has yet to collect?
+/// Whether the process is a zombie.
 pub(crate) fn is_zombie(pid: &str) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let state = stat.rsplit_once(") ").map(|(_, rest)| rest.chars().next());

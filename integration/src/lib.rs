@@ -1,5 +1,5 @@
-//! What the tests that need root and a kernel are written with: a [`Runtime`] to command, the
-//! [`Bundle`]s it runs, the facts of the [`machine()`], and the [`runner`] that prints the verdicts.
+//! The library of the tests that need root and a kernel: a [`Runtime`] to run, its [`Bundle`]s, the
+//! facts of the [`machine()`], and the [`runner`] that reports the results.
 //!
 //! A test is five to ten lines:
 //!
@@ -16,8 +16,9 @@
 //! - Every command has a time limit; nothing here waits for ever.
 //! - Each [`Runtime`] has a state root and a folder of its own. Dropping it deletes its containers and
 //!   then *looks*: a process, mount, control group or state file left behind fails the test.
-//! - A fact that the machine lacks is reported by [`skip!`] with its reason, never passed in silence.
-//! - No unsafe code: what only a system call could do is left to `setpriv`, `setsid` and the shell.
+//! - A test that this machine cannot run is reported by [`skip!`] with its reason, never passed
+//!   silently.
+//! - No unsafe code: `setpriv`, `setsid` and the shell make the system calls that would need it.
 
 mod bundle;
 mod command;
@@ -60,7 +61,7 @@ macro_rules! skip {
     };
 }
 
-/// What `#[test]` expands to beside the function.
+/// The registration that `#[test]` expands to, in addition to the function.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! register {

@@ -19,7 +19,7 @@ pub enum Layout {
     None,
 }
 
-/// What was found.
+/// The facts of this machine.
 #[derive(Clone, Debug)]
 pub struct Machine {
     /// Mounted control groups.
@@ -117,7 +117,7 @@ pub mod needs {
         }
     }
 
-    /// A capability of our own, by its number and name.
+    /// A capability of this process, by its number and name.
     pub fn capability(number: u32, name: &str) {
         if machine().capabilities & (1 << number) == 0 {
             skip!("needs {name}");
@@ -125,7 +125,7 @@ pub mod needs {
     }
 }
 
-/// Is the controller there, whichever the version?
+/// Whether the controller exists in either version.
 pub fn has_controller(name: &str) -> bool {
     match machine().layout {
         Layout::V2 => text_of("/sys/fs/cgroup/cgroup.controllers")

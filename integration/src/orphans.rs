@@ -1,6 +1,5 @@
-//! Processes that were left to this one, their subreaper. As an engine does, it collects each when
-//! it ends: a pid namespace does not end, and its container cannot be deleted, while a member of it
-//! is a zombie.
+//! Orphans of which this process is the subreaper. As an engine does, it reaps each when it ends:
+//! while a member is a zombie, a pid namespace does not end and its container cannot be deleted.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -17,7 +16,7 @@ use crate::leftovers::is_zombie;
 struct Orphans {
     /// Exit codes of those that ended, or 128 and the number of the signal.
     codes: HashMap<i32, i32>,
-    /// Children for which somebody else waits.
+    /// Children for which another thread waits.
     reserved: HashSet<i32>,
 }
 
@@ -71,7 +70,7 @@ pub(crate) fn expect(pid: i32) {
     }
 }
 
-/// A child that is left to somebody else, who waits for it or wants it to stay as it is.
+/// A child that is not reaped here: another thread waits for it, or a test needs the zombie.
 #[derive(Debug)]
 pub(crate) struct Reserved(i32);
 

@@ -48,7 +48,7 @@ impl Receiver {
         }
     }
 
-    /// Does nobody connect or wait to be accepted?
+    /// Whether no connection is pending.
     pub fn is_idle(&self) -> bool {
         let mut wanted = [PollFd::new(self.listener.as_fd(), PollFlags::POLLIN)];
         poll(&mut wanted, PollTimeout::ZERO) == Ok(0)

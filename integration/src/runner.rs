@@ -61,7 +61,7 @@ pub enum Verdict {
     Passed,
     /// It called [`crate::skip!`]: the reason.
     Skipped(String),
-    /// It panicked or took too long: what is to be said.
+    /// It panicked or took too long: the message.
     Failed(String),
 }
 
@@ -100,7 +100,7 @@ pub fn main() -> ExitCode {
     run_requested(|tests| vec![tests])
 }
 
-/// The same module by module, for modules whose tests share an engine.
+/// Like [`run`], one module after the other, for modules whose tests share an engine.
 pub fn module_by_module() -> ExitCode {
     run_requested(|tests| {
         let modules = tests.chunk_by(|a, b| a.module == b.module);
@@ -251,7 +251,7 @@ fn give_up(running: &mut HashMap<String, Instant>) -> Vec<(String, Verdict)> {
     verdicts
 }
 
-/// Whether the command line has no filter, or one that the name contains. For suites of others.
+/// Whether the command line has no filter, or one that the name contains. For external suites.
 pub fn is_requested(name: &str) -> bool {
     let mut filters = std::env::args()
         .skip(1)

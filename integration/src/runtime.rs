@@ -14,7 +14,8 @@ use crate::{Bundle, Command, Container, Folder, Output, leftovers, wait_until};
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
-/// A runtime to command. Dropping it deletes what it made and fails the test if anything is left.
+/// A runtime under test. Dropping it deletes all its containers and fails the test if anything is
+/// left.
 #[derive(Debug)]
 pub struct Runtime {
     program: PathBuf,
@@ -37,8 +38,9 @@ pub fn program() -> &'static Path {
     })
 }
 
-/// Copies a program that is to be executed right away. By `cp`: a descriptor of our own for writing
-/// would be inherited by what other tests start at this moment, and the copy be "busy".
+/// Copies a program that is executed right away. It uses `cp`: a descriptor for writing in this
+/// process could be inherited by programs that other tests start at this moment, and executing the
+/// copy would fail with ETXTBSY.
 pub fn copy_program(from: &Path, to: &Path) {
     let copy = Command::new("cp").arg(from).arg(to);
     copy.output().ok();
@@ -57,7 +59,7 @@ impl Runtime {
     pub fn new() -> Self {
         let folder = Folder::new();
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        // Dots at both ends: no marker is the beginning of another's.
+        // With dots at both ends, no marker is a prefix of another.
         let marker = format!("k.{}.{number}.", std::process::id());
         let root = folder.join("state");
         let program = program().to_owned();
@@ -76,7 +78,8 @@ impl Runtime {
         }
     }
 
-    /// One for an ordinary user without an account. The program is copied to where he may reach it.
+    /// One for an ordinary user without an account. The program is copied to a place that the user
+    /// can reach.
     pub fn for_user(uid: u32) -> Self {
         let mut runtime = Self::new();
         let program = runtime.folder.join("runtime");
@@ -95,7 +98,7 @@ impl Runtime {
         self
     }
 
-    /// Has every command run in this network namespace, which plays the host's.
+    /// Runs every command in this network namespace, which stands for the host's.
     pub fn in_network(mut self, path: PathBuf) -> Self {
         self.network = Some(path);
         self
@@ -123,7 +126,7 @@ impl Runtime {
         &self.root
     }
 
-    /// What stands in the names of all this runtime's containers.
+    /// The part of a name that all containers of this runtime have in common.
     pub fn marker(&self) -> &str {
         &self.marker
     }
@@ -228,7 +231,7 @@ impl Runtime {
         Container::new(self, id, command).adopted(&file)
     }
 
-    /// `create`, and nobody waits for init.
+    /// `create`, without waiting for init.
     #[track_caller]
     pub fn create_unwaited(&self, bundle: &Bundle) -> Container<'_> {
         let id = self.id();
@@ -250,7 +253,8 @@ impl Runtime {
         self.start(&self.bundle().args(["sleep", "1000"]))
     }
 
-    /// What is left of this runtime's doing, one line each. Dying processes and units get a moment.
+    /// What this runtime has left behind, one line each. Waits a moment for dying processes and
+    /// units.
     pub fn leftovers(&self) -> Vec<String> {
         let with_systemd = self
             .options
@@ -308,7 +312,7 @@ impl Runtime {
         failures
     }
 
-    /// Removes by our own hand what a faulty runtime left, for the sake of the next test.
+    /// Removes what a faulty runtime left behind, so that the next test is not affected.
     pub fn sweep(&self) {
         let kill = |line: &str| {
             let pid = line

@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub struct Sample {
     /// How many; `None` is all.
     pub count: Option<usize>,
-    /// What the choice begins with: the clock's seconds, unless it was given.
+    /// The seed of the choice; by default the current time in seconds.
     pub seed: u64,
     /// All other words.
     pub words: Vec<String>,
@@ -53,7 +53,7 @@ impl Sample {
 
 /// A number from 0 to below `length`, which is more than 0; the seed moves on (xorshift64*).
 pub fn choose(length: usize, seed: &mut u64) -> usize {
-    // From 0 there is no way on.
+    // xorshift never leaves 0.
     *seed = (*seed).max(1);
     *seed ^= *seed >> 12;
     *seed ^= *seed << 25;

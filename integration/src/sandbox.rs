@@ -16,7 +16,7 @@ use crate::leftovers::pids;
 use crate::runner::patience;
 use crate::{Command, Folder, Running, copy_program, groups, machine, needs, program, wait_until};
 
-/// What a sandbox is made with; see there.
+/// The options of a sandbox; see [`Sandbox`].
 const SCRIPTS: [(&str, &str); 3] = [
     ("sandbox", include_str!("../engines/sandbox")),
     ("inside", include_str!("../engines/inside")),
@@ -25,7 +25,7 @@ const SCRIPTS: [(&str, &str); 3] = [
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
-/// Who makes the control groups of a sandbox's containers.
+/// The manager of the control groups of a sandbox's containers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Manager {
     /// The runtime, below a group that is the sandbox's.
@@ -62,7 +62,7 @@ pub struct Sandbox {
     folder: Folder,
     name: String,
     manager: Manager,
-    /// For one thread at a time, by its nature.
+    /// Only one thread at a time may use it.
     outside: Mutex<Running>,
     inside: String,
     /// The sandbox ends when this is closed.
@@ -131,7 +131,7 @@ impl Sandbox {
         &self.folder
     }
 
-    /// Who makes the control groups.
+    /// The manager of the control groups.
     pub fn manager(&self) -> Manager {
         self.manager
     }
@@ -159,13 +159,13 @@ impl Sandbox {
             .env("PATH", "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
     }
 
-    /// Ends all that runs in it, and says what does not end.
+    /// Kills all its processes, and returns those that do not end.
     fn end(&mut self) -> Result<(), String> {
         if self.manager == Manager::Systemd {
             self.kill_members();
         }
         drop(self.input.take());
-        // What is frozen cannot die, and process 1 does not end before all others did.
+        // A frozen process cannot die, and process 1 ends only after all others.
         for group in groups(&self.name) {
             let _ = fs::write(group.join("freezer.state"), "THAWED");
         }

@@ -24,7 +24,7 @@ pub struct Terminal {
 impl Terminal {
     /// A new one of 24 rows and 80 columns.
     pub fn new() -> Self {
-        // Not blocking: a runtime that does not read must not stop the test for ever.
+        // Non-blocking: a runtime that does not read must not block the test for ever.
         let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
         let master = posix_openpt(flags).expect("a pseudo-terminal");
         grantpt(&master).expect("grantpt");

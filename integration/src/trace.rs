@@ -52,7 +52,7 @@ impl FromStr for Point {
     }
 }
 
-/// What happens at a point.
+/// The fault that is injected at a point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// SIGKILL to the process, before the call is carried out.
@@ -93,7 +93,7 @@ pub fn is_infallible(call: i64) -> bool {
     .contains(&call)
 }
 
-/// What was seen of a command.
+/// The result of a traced command.
 #[derive(Debug)]
 pub struct Trace {
     /// Numbers of the system calls, a list a process.
@@ -106,7 +106,7 @@ pub struct Trace {
     pub peak_kib: u64,
     /// The command did not end in time and was killed.
     pub hung: bool,
-    /// What the command printed and how it ended.
+    /// The command's output and exit code.
     pub output: Output,
 }
 
@@ -185,7 +185,7 @@ struct Process {
     number: Option<usize>,
     /// It is in a system call.
     inside: bool,
-    /// What the call is to return.
+    /// The result that the call must return.
     answer: Option<Errno>,
     /// It stopped before its number was known.
     waiting: bool,
@@ -199,7 +199,7 @@ struct Tracer {
     processes: HashMap<Pid, Process>,
     calls: Vec<Vec<i64>>,
     faults: Vec<u64>,
-    /// Of the shell that executed the command.
+    /// The call belongs to the shell that executed the command.
     before: u64,
     peak_kib: u64,
     met: Option<i64>,

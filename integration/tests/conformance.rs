@@ -125,7 +125,7 @@ fn run(suite: &Path, name: &str) -> Output {
     output
 }
 
-/// What is wrong with a program's output, by the rules of the Test Anything Protocol; some programs
+/// The errors in a program's output, by the rules of the Test Anything Protocol; some programs
 /// never print an `ok` line, but a plan of none and a block with an error, and exit with 0.
 fn complaint(name: &str, output: &Output) -> Option<String> {
     if output.code != 0 {

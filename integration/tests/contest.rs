@@ -119,7 +119,7 @@ fn control_groups() -> Vec<PathBuf> {
     groups
 }
 
-/// What the suite reports of a test.
+/// The suite's result of a test.
 enum Report {
     Ok,
     NotOk(String),

@@ -1,5 +1,5 @@
-//! What arrives from outside, as functions of bytes: an engine that follows coverage feeds them, and
-//! a test feeds them the corpus. A target that returns is content; a panic is a find.
+//! Fuzz targets: parsers of input from outside, as functions of bytes. libFuzzer calls them with
+//! new inputs, and a test with the corpus. A panic is a fault.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -166,7 +166,7 @@ fn plan(config: Config) {
     }
 }
 
-/// Whatever the plan or the refusal is, it can be put into words. Who prints them escapes them.
+/// Every plan and every error can be formatted. The code that prints them escapes them.
 fn shown(planned: Result<Plan, coracle_launch::Error>) {
     match planned {
         Ok(plan) => drop(plan.stages()),

@@ -1,4 +1,4 @@
-//! What no clock disturbs: system calls, page faults and the most memory of each verb.
+//! Measures that do not depend on time: system calls, page faults and the most memory of each verb.
 
 use coracle_integration::trace::{Trace, can_trace, trace};
 use coracle_integration::{Command, Runtime};

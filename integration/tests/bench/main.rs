@@ -1,5 +1,5 @@
-//! What the verbs cost, side by side with other runtimes and with a bare program that asks the
-//! kernel for the same container. As root:
+//! Benchmark of the verbs, compared with other runtimes and with a minimal program that makes the
+//! same container. As root:
 //!
 //!     bench [--rounds N] [--plots DIR] [PART...] [RUNTIME...]
 //!
@@ -35,7 +35,7 @@ fn hide_version_2() {
     println!("version 2 of cgroups is hidden: this is a hybrid machine");
 }
 
-/// What the command line asks for.
+/// The options on the command line.
 struct Options {
     rounds: usize,
     plots: Option<PathBuf>,

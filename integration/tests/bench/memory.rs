@@ -1,4 +1,5 @@
-//! What the runtime's work is charged to the container, and the smallest limit that it starts under.
+//! The memory of the runtime's work that is charged to the container, and the smallest limit under
+//! which it starts.
 
 use std::process::Command;
 

@@ -14,7 +14,7 @@ pub(crate) struct Subject {
     pub(crate) program: PathBuf,
 }
 
-/// What one command took.
+/// The cost of one command.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cost {
     /// Milliseconds from start to end.

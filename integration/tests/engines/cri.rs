@@ -89,7 +89,7 @@ pub(crate) fn set_up(release: Release) -> Engine {
     set_up_with(release, Manager::of_machine())
 }
 
-/// The same with the manager of choice.
+/// The same, with this manager of control groups.
 pub(crate) fn set_up_with(release: Release, manager: Manager) -> Engine {
     let has_client = Command::new("python3").args(["-c", "import grpc, google.protobuf"]);
     if has_client.output().code != 0 {

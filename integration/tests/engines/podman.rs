@@ -9,7 +9,7 @@ use crate::engine::{Engine, Shared, images, page};
 
 static PODMAN: Shared<Engine> = Shared::new();
 
-/// What this root may lack, and who makes control groups.
+/// The privileges that this root may lack, and the manager of control groups.
 pub(crate) fn machine(manager: Manager) -> String {
     let name = manager.name();
     format!(
@@ -98,7 +98,7 @@ checks! { podman,
     input_is_passed: "echo some text | $run -i busybox cat" => "some text";
     many_lines: "$run busybox seq 1 20000 | tail -n 1" => "20000";
 
-    // What is missing or forbidden: the engine's own words and codes.
+    // Errors and exit codes of the engine for a missing or forbidden program.
     a_missing_program: "code $run busybox no-such-program" => "127";
     a_missing_path: "code $run busybox /no/such/program" => "127";
     a_missing_program_is_named: r#"

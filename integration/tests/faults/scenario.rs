@@ -1,4 +1,4 @@
-//! What is tried: a verb, on a container of a kind.
+//! A scenario: a verb, on a container of some kind.
 
 use std::os::unix::net::UnixDatagram;
 
@@ -87,7 +87,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
 const PLUGIN: &str = r#"cat >/dev/null; case $CNI_COMMAND in ADD)
     echo '{"cniVersion":"1.1.0","interfaces":[],"ips":[{"address":"10.7.0.2/24"}],"dns":{}}';; esac"#;
 
-/// What a scenario needs besides the runtime.
+/// The fixtures of a scenario.
 pub(crate) struct Stage {
     pub(crate) runtime: Runtime,
     scenario: Scenario,

@@ -31,7 +31,7 @@ const FATAL: [libc::c_long; 6] = [
 /// The exit code of a panic that unwinds.
 const PANICKED: i32 = 101;
 
-/// What came of all tries.
+/// The results of all tries.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     pub(crate) points: usize,
@@ -301,7 +301,7 @@ fn how_it_ended(trace: &Trace, fault: Fault) -> Result<(), String> {
 /// does not end while a member of it is a zombie.
 fn reaping(command: Command) -> Output {
     thread::scope(|scope| {
-        // What this thread starts is no child of the one that collects.
+        // Children of this thread are not reaped by the other one.
         let running = scope.spawn(|| command.output_or_kill());
         while !running.is_finished() {
             let any = WaitPidFlag::WNOHANG | WaitPidFlag::__WNOTHREAD;

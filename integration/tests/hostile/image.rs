@@ -7,7 +7,7 @@ use std::path::Path;
 
 use coracle_integration::{Bundle, Command, Folder, Runtime, json};
 
-/// What stands at the name.
+/// The kind of file at the name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     AbsoluteLinkOut,
@@ -87,7 +87,7 @@ impl Shape {
     }
 }
 
-/// What the runtime touches in the image whatever the shape.
+/// The paths of the image that the runtime uses, for every shape.
 const NAMES: [&str; 24] = [
     "/proc",
     "/sys",

@@ -1,4 +1,4 @@
-//! What must hold whatever the image is.
+//! The checks that must hold for every image.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -15,7 +15,7 @@ pub(crate) type Refusal = Option<String>;
 /// All that could have been changed: paths, modes, owners, devices, sizes.
 pub(crate) type Snapshot = Vec<(String, u32, u32, u64, u64)>;
 
-/// What no image lets the program see.
+/// Texts that the program must not print with any image.
 const FORBIDDEN: [&str; 4] = ["SECRET", "OUTSIDE", "no procfs", "written"];
 
 /// Runs the image. The refusal, if the program did not run; or what is wrong.

@@ -15,14 +15,14 @@ use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use crate::image::{Kind, Shape, place, shaped};
 use crate::judge::{self, Refusal};
 
-/// What the runtime is at when names are exchanged below it.
+/// The verb during which names are exchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verb {
     Run,
     Exec,
 }
 
-/// What is exchanged with the name.
+/// The kinds of file that are exchanged with the name.
 const DECOYS: [Kind; 5] = [
     Kind::AbsoluteLinkOut,
     Kind::RelativeLinkOut,
@@ -94,7 +94,7 @@ pub(crate) fn races() -> Vec<Race> {
     races
 }
 
-/// What came of some tries.
+/// The results of some tries.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     pub(crate) tries: u64,
@@ -225,7 +225,7 @@ impl Race {
     }
 }
 
-/// What `exec` runs: where it is, and what it sees from there.
+/// The program of `exec`: it prints its working directory and files relative to it.
 const EXECUTED: &str = "/bin/busybox readlink /proc/self/cwd
     /bin/busybox cat target/file ../target/file /proc/self/cwd/target/file 2>&1
     echo done";

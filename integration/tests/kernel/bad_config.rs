@@ -42,7 +42,7 @@ impl Table {
             .output()
     }
 
-    /// What is wrong with the refusal of a text; `None` if nothing is.
+    /// The fault in how a text is refused; `None` if there is none.
     fn verdict(&self, config: impl AsRef<[u8]>, place: &str) -> Option<String> {
         let output = self.create(config);
         let text = &output.stderr;

@@ -1,4 +1,5 @@
-//! What the verbs may cost, in a measure that no clock and no neighbour disturbs.
+//! Limits on the cost of the verbs, measured in system calls, which do not depend on the machine's
+//! load.
 
 use coracle_integration::trace::{can_trace, trace};
 use coracle_integration::{Bundle, Command, Runtime, json, needs, skip, wait_until};
@@ -47,7 +48,8 @@ fn system_calls_stay_within_their_budgets() {
             _ => runtime.command([verb, &id]),
         };
         if verb == "delete" {
-            // Who waits for init's end makes as many calls as that takes.
+            // The number of calls of a process that waits for init's end depends on how long that
+            // takes.
             wait_until("init's end", || {
                 let state = runtime.command(["state", &id]).output();
                 state.stdout.contains("stopped")
@@ -62,7 +64,7 @@ fn system_calls_stay_within_their_budgets() {
     assert!(over.is_empty(), "{over}");
 }
 
-/// Of the command and of what it clones, up to the execution of another program.
+/// The calls of the command and its clones, up to the exec of another program.
 fn counted(command: Command) -> usize {
     let trace = trace(command, None);
     assert_eq!(trace.output.code, 0, "{}", trace.output);

@@ -28,7 +28,7 @@ fn with(runtime: &Runtime, name: &str, value: Value) -> Bundle {
         .set(&format!("/linux/resources/{name}"), value)
 }
 
-/// What a control file holds when `linux.resources.NAME` is this.
+/// The content of a control file for this value of `linux.resources.NAME`.
 #[track_caller]
 fn applied(name: &str, value: Value, v1: (&str, &str), v2: &str) -> String {
     needs::controller(v1.0);
@@ -825,7 +825,7 @@ const OPEN: &str = "for f in '<' '>' '<>'; do
     echo ' '$f
 done";
 
-/// What comes of reading, writing and both.
+/// The results of reading, writing and both.
 fn opened(rules: Value) -> String {
     let runtime = Runtime::new();
     let bundle = odd_device(&runtime, rules).shell(OPEN);
@@ -1186,7 +1186,7 @@ fn groups_frozen_by_the_container_do_not_hold_it() {
     killed.delete().ok();
 }
 
-/// What the container sees of its limit of processes at the mount, and of its groups in /proc.
+/// The container's pids limit in its cgroup mount, and its cgroups in /proc.
 fn seen(change: impl Fn(Bundle) -> Bundle) -> (String, String) {
     needs::controller("pids");
     let runtime = Runtime::new();

@@ -655,7 +655,7 @@ fn criu_reads_its_configuration_file() {
     assert!(!runtime.folder().join("images/restore.log").exists());
 }
 
-/// Who waits at a terminal sees how far it is, and nothing of that stays.
+/// On a terminal the progress is shown, and erased at the end.
 #[test]
 fn a_long_dump_tells_how_far_it_is() {
     let runtime = Runtime::with_criu();

@@ -34,7 +34,7 @@ impl Net {
             runtime.folder().folder(folder);
         }
         let log = runtime.folder().file("log", "");
-        // Of an ordinary user's plugins too.
+        // For an ordinary user's plugins too.
         fs::set_permissions(log, std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
         Self { runtime }
     }
@@ -103,7 +103,7 @@ impl Net {
             .args(self.search())
     }
 
-    /// What plugins received, a line a call.
+    /// The input of the plugins, one call on each line.
     fn log(&self) -> Vec<String> {
         let text = fs::read_to_string(self.runtime.folder().join("log")).unwrap_or_default();
         text.lines().map(str::to_owned).collect()
@@ -484,7 +484,7 @@ fn several_networks_are_taken_back_in_reverse() {
         "DEL two eth0",
     ];
     assert_eq!(net.calls(), expected);
-    // What was never begun is not taken back.
+    // DEL is not called for an attachment that was never begun.
     let net = net.plugin("two", REFUSE);
     plain(net.try_create(&sleeper(&net), "b,a")).fails(["network b: plugin two: ADD:"]);
     assert_eq!(net.calls()[4..], ["ADD two eth0", "DEL two eth0"]);
@@ -614,7 +614,7 @@ fn a_port_of_a_program_is_not_published() {
     refused(&format!("{tcp}:80"), &format!("{tcp}/tcp"));
     let named = format!("127.0.0.1:{tcp}");
     refused(&format!("{named}:80"), &format!("{named}/tcp"));
-    // Of a connection that remains there is nothing to be taken away.
+    // The remaining connection is no server: publishing the port takes nothing from it.
     let client = TcpStream::connect(all.local_addr().unwrap()).unwrap();
     let (server, _) = all.accept().unwrap();
     drop(all);
@@ -910,7 +910,7 @@ fn a_second_signal_to_delete_by_force_loses_nothing() {
     net.runtime.is_clean();
 }
 
-/// What has begun to take a network back is ended by a second signal alone, and can be repeated.
+/// Only a second signal ends a DEL, and it can be repeated.
 #[test]
 fn a_second_signal_ends_the_taking_back() {
     let script = "case $CNI_COMMAND in ADD) exec sleep 1000;;

@@ -57,7 +57,7 @@ impl Host {
         host
     }
 
-    /// What the plugins need of the kernel.
+    /// The kernel features that the plugins need.
     fn supports_bridges(&self) {
         let try_out = "ip link add t0 type bridge && ip link add t1 type veth peer t2 && \
                        iptables -t nat -A POSTROUTING -m comment --comment t -j MASQUERADE && \

@@ -41,7 +41,7 @@ pub(crate) fn text(path: &PathBuf) -> String {
     fs::read_to_string(path).unwrap_or_default()
 }
 
-/// What a hook of this point found, by a script whose output it keeps.
+/// The output of a script that runs as a hook of this point.
 fn found(point: &str, script: &str, change: impl Fn(Bundle) -> Bundle) -> String {
     let runtime = Runtime::new();
     let (folder, bundle) = shared(&runtime, runtime.bundle());
@@ -829,7 +829,7 @@ fn a_create_killed_in_a_hook_can_be_deleted() {
         create.wait().exits(128 + 9);
         runtime.command(["delete", "--force", &id]).output().ok();
         if point != "createContainer" {
-            // Nobody but us knows of it any more.
+            // Only this test still knows of it.
             let hook = Child::adopt(&file);
             let pid = nix::unistd::Pid::from_raw(hook.pid);
             nix::sys::signal::kill(pid, Signal::SIGKILL).unwrap();

@@ -1,4 +1,4 @@
-//! What passes between the caller and the container: streams, descriptors, signals, pid files.
+//! Between the caller and the container: streams, descriptors, signals, pid files.
 
 use std::fs;
 use std::io::{Read, pipe};
@@ -306,7 +306,7 @@ fn gaps_among_the_preserved_descriptors_stay() {
     assert_eq!(exec.after(&open).output().ok().stdout, "four nine");
 }
 
-/// What the container finds of the protocol of sd_listen_fds(3).
+/// The variables and descriptors of sd_listen_fds(3) in the container.
 const LISTENING: &str = "echo ${LISTEN_FDS-no} ${LISTEN_PID-no} ${LISTEN_FDNAMES-no}; cat <&3";
 
 fn listening(setup: &str, options: &[&str]) -> String {

@@ -172,7 +172,8 @@ fn kill_all_of_a_stopped_container_succeeds() {
         .ok();
 }
 
-/// Whoever shares the host's pid namespace is killed by the cgroup.
+/// Without a pid namespace of its own, a container is killed by its cgroup; init may have left
+/// that.
 #[test]
 fn kill_reaches_an_init_that_left_its_cgroup() {
     let runtime = Runtime::new();

@@ -23,7 +23,7 @@ fn with(runtime: &Runtime, name: &str, value: Value) -> Bundle {
         .set(&format!("/linux/resources/{name}"), value)
 }
 
-/// What a control file holds when `linux.resources.NAME` is this.
+/// The content of a control file for this value of `linux.resources.NAME`.
 #[track_caller]
 fn applied(name: &str, value: Value, v1: (&str, &str), v2: &str) -> String {
     needs::controller(v1.0);
@@ -349,7 +349,7 @@ fn limits_hold_before_the_first_instruction() {
     );
 }
 
-/// Somebody puts a process where `delete` does not look for the container's: into one hierarchy.
+/// A process is moved into only one hierarchy, in which `delete` does not look for the container's.
 #[test]
 fn a_process_that_stays_is_named_and_removal_ends() {
     needs::version_1();

@@ -90,7 +90,7 @@ fn of_creates_with_one_id_one_wins() {
     }
 }
 
-/// What a status allows is done, all else is refused in one line.
+/// A verb that the status allows succeeds; any other is refused in one line.
 #[test]
 fn verbs_at_once_on_one_id_neither_hang_nor_lie() {
     let runtime = Runtime::new();
@@ -147,7 +147,7 @@ fn orderly(output: Output) {
     if output.code == 0 {
         return;
     }
-    // What `exec` runs may be killed with the container.
+    // A process of `exec` may be killed with the container.
     let killed = output.code == 137 && output.stderr.is_empty();
     let lines = output.stderr.trim_end().lines().count();
     assert!(

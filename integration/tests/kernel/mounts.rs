@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use coracle_integration::{Bundle, Command, Output, Runtime, json, needs, wait_until};
 
-/// What a process inside sees of a mount: the fields of mountinfo.
+/// The fields of a mount in a container process's mountinfo.
 struct Seen {
     /// Flags of the mount.
     flags: Vec<String>,
@@ -101,7 +101,7 @@ fn mounts_are_made_in_order() {
     assert_eq!(runtime.run(&bundle).ok().line(), "two");
 }
 
-/// What lies on a mount is listed behind it, whoever finds the sources.
+/// A mount on another mount comes after it in mountinfo, whichever process opens the sources.
 #[test]
 fn mounts_are_listed_in_order() {
     let runtime = Runtime::new();
@@ -1355,7 +1355,7 @@ fn a_refused_mqueue_is_the_hosts() {
     let output = run_where(&runtime, &bundle, &script).ok();
     assert!(output.stdout.starts_with("19800202"), "{output}");
     assert!(output.stdout.contains("nosuid,nodev,noexec"), "{output}");
-    // What is there is no mqueue, so that the kernel's answer stands.
+    // Without an mqueue mounted there, the kernel's error is reported.
     let output = run_where(&runtime, &bundle, dev);
     output.fails(["mqueue", "own ipc namespace"]);
     let own = runtime.bundle().user_namespace().args(["true"]);
@@ -1377,7 +1377,7 @@ fn a_refused_procfs_is_the_hosts() {
     assert!(output.stdout.starts_with("proc\n"), "{output}");
     assert!(output.stdout.contains("/proc/1/status\n"), "{output}");
     assert!(output.stdout.ends_with("\n0\n"), "{output}");
-    // Of a new pid namespace it shows nothing.
+    // It cannot show a new pid namespace.
     let own = runtime.bundle().user_namespace();
     let empty = runtime.folder().folder("empty");
     let cover = format!("mount --bind {} /proc/fs", empty.display());

@@ -760,7 +760,7 @@ fn an_apparmor_profile_without_apparmor_is_refused() {
     }
 }
 
-/// Of the guest: it allows everything but writing to `/tmp/denied`.
+/// A profile of the guest: it allows everything but writing to `/tmp/denied`.
 const APPARMOR_PROFILE: &str = "guest-test";
 
 /// A bundle under that profile, which must be loaded.

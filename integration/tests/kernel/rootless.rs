@@ -160,7 +160,7 @@ fn with_subordinate_ids(runtime: &Runtime, command: Command) -> Command {
     with_account_files(runtime, 0o644, command)
 }
 
-/// The same, where the files of subordinate ids have this mode.
+/// The same, with this mode of the files of subordinate ids.
 fn with_account_files(runtime: &Runtime, mode: u32, command: Command) -> Command {
     let folder = runtime.folder().folder("accounts");
     let line = format!("subordinate:x:{USER}:{USER}::/:/bin/sh\n");
@@ -195,7 +195,7 @@ fn subordinate_ids_are_mapped_by_the_helpers() {
     let command = runtime.with_bundle("run", &bundle);
     let command = command.args(["--detach", &id]).stdout(Stdio::null());
     with_subordinate_ids(&runtime, command).output().ok();
-    // What the account has by now does not matter to one more process.
+    // The account's current groups have no effect on a further process.
     let exec = runtime.command(["exec", &id, "id", "-G"]);
     assert_eq!(exec.output().ok().line(), "500 7");
 }
@@ -532,7 +532,7 @@ fn a_process_can_join_before_the_start() {
                 .starts_with(&format!("{}\n", expected.join("\n"))),
             "{names}"
         );
-        // Of the host init has nothing open.
+        // Init has no descriptor of the host open.
         let open = container
             .shell("ls -l /proc/1/fd; ls -d /proc/1/cwd/ /proc/1/root/")
             .ok();

@@ -430,7 +430,7 @@ fn a_profile_that_forbids_the_start_is_named() {
             json!({"names": ["write"], "action": "SCMP_ACT_ERRNO"}),
             [hint, "exit code 1"],
         ),
-        // Whoever may neither say what failed nor end ends by a fault.
+        // A process whose filter allows neither the report nor exit_group ends by a signal.
         (
             json!({"names": ["write", "exit", "exit_group"], "action": "SCMP_ACT_ERRNO"}),
             [hint, "SIGSEGV"],
@@ -522,7 +522,7 @@ fn what_gives_up_privileges_is_not_faked() {
     runtime
         .run(&bundle)
         .fails(["linux.seccomp", "errnoRet 0 for setresuid"]);
-    // Whoever answers may do the same.
+    // The agent may do the same.
     let mut notified = but(json!({"names": ["capset"], "action": "SCMP_ACT_NOTIFY"}));
     notified["listenerPath"] = json!(runtime.folder().join("agent"));
     let bundle = bundle.set("/linux/seccomp", notified);

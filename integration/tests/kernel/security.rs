@@ -440,7 +440,7 @@ fn serde_json(text: &str) -> Value {
         .unwrap_or_else(|error| panic!("{error}: {text}"))
 }
 
-/// Of the default config's paths below `/proc` that each machine has.
+/// Asserts that procfs itself is masked, at the paths of the default config that every machine has.
 fn masks_lie_on_procfs(pid: i64) {
     let mountinfo = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap();
     let lines: Vec<Vec<&str>> = mountinfo.lines().map(|l| l.split(' ').collect()).collect();
@@ -1197,7 +1197,7 @@ fn the_log_and_the_pid_file_follow_no_links() {
     assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
 }
 
-/// What the descriptors of a process lead to.
+/// The targets of a process's descriptors.
 fn descriptors(pid: i32) -> Vec<(i32, String)> {
     let entries = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
     let mut all: Vec<(i32, String)> = entries

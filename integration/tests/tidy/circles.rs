@@ -183,7 +183,7 @@ impl Modules {
             target = match name.as_str() {
                 "super" => Target::Module(self.0[module].parent?),
                 "self" => target,
-                // What a macro makes has no name here, and is the module's own.
+                // An item that a macro makes has no name here, and belongs to the module.
                 name => self
                     .named(name, module, depth)
                     .unwrap_or(Target::Item(module)),
@@ -216,7 +216,7 @@ impl Modules {
                 return None;
             };
             match self.0[other].names.get(name) {
-                // What another module imports for itself is not to be had from it.
+                // A private import of another module cannot be used from here.
                 Some(Named::Import(_)) => None,
                 _ => self.named(name, other, depth + 1),
             }

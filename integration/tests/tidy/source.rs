@@ -151,7 +151,7 @@ pub(crate) fn is_test(attributes: &[Attribute]) -> bool {
 /// The words of a path: `["std", "fs", "read"]`.
 pub(crate) type Words = Vec<String>;
 
-/// What a `use` names: the path, and the name that it has from then on; none for `*`.
+/// The path of a `use`, and the name that it has from then on; none for `*`.
 pub(crate) fn leaves(tree: &UseTree, path: &[String]) -> Vec<(Words, Option<String>)> {
     let with = |name: &syn::Ident| {
         let mut path = path.to_vec();
