@@ -21,7 +21,7 @@ const SIGNALS_MAX: usize = 4096;
 /// How long one system call may wait: a signal that is queued ends none, so it is looked for in
 /// between.
 const SLICE: Duration = Duration::from_millis(100);
-/// Longer than any line of the authentication.
+/// The limit on a line of the authentication protocol, longer than any valid line.
 const LINE_MAX: usize = 4096;
 
 const DAEMON: &str = "org.freedesktop.DBus";
@@ -113,7 +113,8 @@ struct Limit<'a> {
 }
 
 impl<'a> Connection<'a> {
-    /// Connects to the first socket of the bus that listens, and is let in as who we are.
+    /// Connects to the first socket of the bus that accepts, and authenticates as the process's own
+    /// user.
     ///
     /// # Errors
     /// An address that is none; the kernel's, or the peer's refusal; a limit that passes, and a
@@ -124,7 +125,7 @@ impl<'a> Connection<'a> {
             address: bus.address.clone(),
         });
         for endpoint in endpoints(&bus.address) {
-            result = dial(&bus.address, &endpoint, limit);
+            result = connect_to(&bus.address, &endpoint, limit);
             if result.is_ok() {
                 break;
             }
@@ -331,7 +332,7 @@ impl<'a> Connection<'a> {
     }
 }
 
-fn dial(bus: &str, endpoint: &Endpoint, limit: Limit) -> Result<OwnedFd> {
+fn connect_to(bus: &str, endpoint: &Endpoint, limit: Limit) -> Result<OwnedFd> {
     let failed = |errno| Error::Connect {
         address: bus.to_owned(),
         errno,
@@ -344,7 +345,7 @@ fn dial(bus: &str, endpoint: &Endpoint, limit: Limit) -> Result<OwnedFd> {
     let (family, flags) = (AddressFamily::Unix, SockFlag::SOCK_CLOEXEC);
     let socket = socket(family, SockType::Stream, flags, None).map_err(failed)?;
     loop {
-        // A full queue of the listener would hold connect(2) for good.
+        // With a full queue of the listener, connect(2) would block for ever.
         setsockopt(&socket, SendTimeout, &limit.left()?).map_err(failed)?;
         match connect(socket.as_raw_fd(), &address) {
             Ok(()) => return Ok(socket),

@@ -45,7 +45,7 @@ pub enum Error {
     /// A signal to us ended the wait.
     #[error("a signal came before the answer")]
     Interrupted,
-    /// The other side is gone.
+    /// The peer closed the connection.
     #[error("the D-Bus connection was closed")]
     Closed,
     /// A received message violates the protocol.

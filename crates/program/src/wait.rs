@@ -67,7 +67,7 @@ pub enum Failure {
     Interrupted,
     /// A signal had come to us, so the program was not started.
     NotStarted,
-    /// A call of ours failed.
+    /// A system call of the runtime failed.
     Call(Call, Errno),
 }
 

@@ -29,18 +29,20 @@ pub fn restore_signals(mask: SignalMask) {
     exchange_mask(mask);
 }
 
-/// The signals that this process may ignore: all, until [`note_signals`] has looked.
+/// The signals that this process may be ignoring: all of them until [`note_signals`] has read the
+/// file.
 static MAY_BE_IGNORED: AtomicU64 = AtomicU64::new(u64::MAX);
 
 /// The signals that the caller of this program had blocked.
 static BLOCKED: AtomicU64 = AtomicU64::new(0);
 
-/// Looks which signals this process ignores and blocks, as its caller left them: before it blocks
-/// any itself, and before it clones, so that [`reset_signals`] in its children makes a call for the
-/// ignored alone. `/proc` is the host's.
+/// Reads which signals this process inherited as ignored and as blocked. The runtime calls it
+/// before it blocks any itself and before it clones, where `/proc` is the host's, so that
+/// [`reset_signals`] in its children makes a call only for the ignored ones.
 ///
-/// Where the kernel does not say so in the first piece of the file (it may list thousands of groups
-/// before), every signal may be ignored. Looks only once: nobody else changes it.
+/// The lines may lie beyond the first 4096 bytes, after thousands of groups. Then every signal is
+/// taken for possibly ignored, and none for blocked. The file is read only once, since only this
+/// crate changes the dispositions.
 pub fn note_signals() {
     if MAY_BE_IGNORED.load(Ordering::Relaxed) == u64::MAX {
         let (ignored, blocked) = ignored_and_blocked();
@@ -62,8 +64,8 @@ fn ignored_and_blocked() -> (u64, u64) {
     (ignored, mask_in(text, b"\nSigBlk:\t").unwrap_or(0))
 }
 
-/// Whether the signal acts on this process as its caller has started it: it is neither ignored nor
-/// blocked, as [`note_signals`] has found.
+/// Whether the signal had an effect on this process when its caller started it: it was neither
+/// ignored nor blocked, by [`note_signals`].
 #[must_use]
 pub fn acts(signal: i32) -> bool {
     let silent = MAY_BE_IGNORED.load(Ordering::Relaxed) | BLOCKED.load(Ordering::Relaxed);

@@ -89,7 +89,7 @@ pub fn after_colon(text: &str) -> String {
     }
 }
 
-/// A foreign text on one line: without blanks at either end, a space for each tab, and control
+/// Text from another program on one line: trimmed, with a space for each tab and other control
 /// characters escaped.
 #[must_use]
 pub fn one_line(text: &str) -> String {

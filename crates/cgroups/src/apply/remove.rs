@@ -32,16 +32,16 @@ pub fn remove_planned(record: &Record) -> Result<()> {
     result.and(resctrl::remove(&record.resctrl, |group| group.remove))
 }
 
-/// [`remove`] for a create that failed after [`crate::create`]: a resctrl group that the config
-/// names goes, too, if it was made in this very create. Signals end the wait for systemd.
+/// [`remove`] for a create that failed after [`crate::create`]. It also removes a resctrl group
+/// that the config names, if this create made it. Signals end the wait for systemd.
 ///
 /// # Errors
-/// As for [`remove`].
+/// Those of [`remove`].
 pub fn undo(record: &Record, interrupts: &Interrupts) -> Result<()> {
     undo_until(record, Instant::now() + LIMIT, Some(interrupts))
 }
 
-/// The same without waiting, for a cgroup that nobody has joined yet.
+/// Like [`undo`], waiting until `end`.
 pub(super) fn undo_until(
     record: &Record,
     end: Instant,
@@ -58,7 +58,7 @@ fn remove_until(
     interrupts: Option<&Interrupts>,
 ) -> Result<()> {
     if let Some(unit) = &record.unit {
-        // While the unit is there its cgroup is systemd's, not ours to remove.
+        // While the unit exists, systemd owns its cgroup.
         systemd::stop(unit, record, end, interrupts);
     }
     // v2 first: its cgroup.events reports when the last process is gone, and then the v1 cgroups

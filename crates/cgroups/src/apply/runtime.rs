@@ -165,7 +165,7 @@ pub fn create(plan: &Plan) -> Result<Joining> {
         Ok(()) => Ok(created),
         Err(error) => {
             drop((created.into, created.tasks, created.init_cgroup));
-            // The failure itself is what matters.
+            // A failure of the undo is ignored: the first error is reported.
             let _ = remove::undo_until(&created.record.without_unit(), Instant::now(), None);
             Err(error)
         }

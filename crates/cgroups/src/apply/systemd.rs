@@ -52,8 +52,8 @@ pub enum UnitAction {
 /// For a new container with a cgroup for init, returns the file for [`crate::enter_init_cgroup`].
 ///
 /// # Errors
-/// systemd's or the kernel's. A unit that was started for it is gone then, and so is the
-/// process.
+/// systemd's or the kernel's. A unit that was started for the process is then stopped, and the
+/// process is killed.
 pub(super) fn join_unit(
     action: &UnitAction,
     pid: Pid,
@@ -92,7 +92,7 @@ fn attach(unit: &Unit, below: &str, pid: Pid, interrupts: Option<&Interrupts>) -
         .map_err(failed("attach a process to", unit))
 }
 
-/// Starts the unit. A failed one of the same name, of a container that is no more, gives way.
+/// Starts the unit. It replaces a failed unit of the same name, left by an earlier container.
 fn start(plan: &UnitPlan, pid: Pid, interrupts: Option<&Interrupts>) -> Result<()> {
     let unit = &plan.record;
     let failed = failed("start", unit);
@@ -242,8 +242,8 @@ pub(super) fn check_free(files: &Files) -> Result<()> {
 
 /// Waits for the last process of `record` to end, then stops the unit and makes systemd forget it.
 ///
-/// Nothing of it is an error: a unit without processes ends by itself, and what stays of its cgroup
-/// is found when that is removed.
+/// A failure is ignored: a unit without processes ends by itself, and removing its cgroup reports
+/// what remains.
 pub(super) fn stop(unit: &Unit, record: &Record, end: Instant, interrupts: Option<&Interrupts>) {
     if !is_empty_by(record, end) {
         // Processes remain: the unit is another program's, or a process cannot be killed.

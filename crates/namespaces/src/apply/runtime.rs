@@ -265,7 +265,8 @@ fn write_map(procfs: &ProcFs, pid: Pid, file: &'static str, data: &[u8]) -> Resu
         .map_err(|(_, errno)| failed(errno))
 }
 
-/// The helper is set-uid or has file capabilities: it gets nothing of the caller's environment.
+/// Runs newuidmap or newgidmap. They have privileges (set-uid or file capabilities), so they get
+/// nothing of the caller's environment.
 fn run_helper(
     (program, hint): (&Path, &str),
     pid: Pid,

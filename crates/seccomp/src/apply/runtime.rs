@@ -74,16 +74,17 @@ pub struct ProcessState<'a> {
     pub state: &'a [u8],
 }
 
-/// How long one call of ours waits for the agent: a signal that is queued ends no call, so it is
-/// looked for in between.
+/// How long one system call waits for the agent. A queued signal does not interrupt the call, so
+/// signals are checked between calls.
 const SLICE: Duration = Duration::from_millis(100);
 
-/// Hands the listener to whoever listens at its path, with one message, and hangs up.
+/// Sends the listener to the seccomp agent that listens at its path, in one message, and closes the
+/// connection.
 ///
 /// # Errors
 ///
-/// [`Error::Connect`], [`Error::Send`], [`Error::Interrupted`]: then the container must not go on,
-/// for its calls would never be answered.
+/// [`Error::Connect`], [`Error::Send`], [`Error::Interrupted`]: then the container must not
+/// continue, since its notified calls would never be answered.
 pub fn send_listener(
     listener: &Listener,
     process: &ProcessState<'_>,

@@ -19,7 +19,7 @@ const JOB_REMOVED: Topic = Topic {
 /// How long a call, and a job, may take.
 pub(super) const LIMIT: Duration = Duration::from_secs(30);
 
-/// A manager of units to talk to.
+/// A connection to a systemd manager.
 pub(super) struct Client<'a> {
     connection: Connection<'a>,
     limit: Duration,
