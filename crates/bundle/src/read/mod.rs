@@ -30,7 +30,7 @@ pub(crate) fn read<T: DeserializeOwned>(
     walk(document, json, |reader| T::deserialize(reader))
 }
 
-/// Looks at all of a document that is read to no type.
+/// Checks a document that is read to no type.
 ///
 /// # Errors
 /// Duplicate keys, with the path of their object.
