@@ -27,11 +27,11 @@ impl Mount {
         }
     }
 
-    /// The type of a new filesystem.
+    /// The file system of which a new instance is mounted.
     #[must_use]
-    pub fn fs_type(&self) -> Option<&CStr> {
+    pub fn file_system(&self) -> Option<&FileSystem> {
         match &self.kind {
-            MountKind::New { fs_type, .. } => Some(fs_type),
+            MountKind::New { file_system, .. } => Some(file_system),
             MountKind::Bind { .. } | MountKind::Remount { .. } => None,
         }
     }
@@ -75,8 +75,8 @@ pub enum MountKind {
     },
     /// A new instance of a filesystem.
     New {
-        /// Its type; not empty.
-        fs_type: CString,
+        /// Which one.
+        file_system: FileSystem,
         /// A string for the filesystem.
         source: Option<CString>,
     },
@@ -85,6 +85,62 @@ pub enum MountKind {
         /// Whether `bind` is among the options: the existing mount then counts as a bind mount.
         bind: bool,
     },
+}
+
+/// The type of a new mount. Those that the runtime treats in a way of their own have a name here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FileSystem {
+    /// `proc`.
+    Proc,
+    /// `sysfs`.
+    Sysfs,
+    /// `mqueue`.
+    Mqueue,
+    /// `devpts`.
+    Devpts,
+    /// `tmpfs`.
+    Tmpfs,
+    /// `ramfs`.
+    Ramfs,
+    /// `cgroup`: all hierarchies, whatever their version.
+    Cgroup,
+    /// `cgroup2`.
+    Cgroup2,
+    /// Another one without a device behind: `ro` is a matter of the mount alone.
+    NoDevice(CString),
+    /// Any other: it may be on a device, which is not to be written to either if `ro` is given.
+    Other(CString),
+}
+
+impl FileSystem {
+    /// The type of this name.
+    pub(crate) fn new(name: CString) -> Self {
+        use FileSystem::{Cgroup, Cgroup2, Devpts, Mqueue, Proc, Ramfs, Sysfs, Tmpfs};
+        let mut known = [Proc, Sysfs, Mqueue, Devpts, Tmpfs, Ramfs, Cgroup, Cgroup2].into_iter();
+        match known.find(|known| known.name() == name.as_c_str()) {
+            Some(known) => known,
+            None => match name.to_bytes() {
+                b"devtmpfs" | b"bpf" | b"overlay" | b"hugetlbfs" => FileSystem::NoDevice(name),
+                _ => FileSystem::Other(name),
+            },
+        }
+    }
+
+    /// Its name, for fsopen(2) and mount(2); not empty.
+    #[must_use]
+    pub fn name(&self) -> &CStr {
+        match self {
+            FileSystem::Proc => c"proc",
+            FileSystem::Sysfs => c"sysfs",
+            FileSystem::Mqueue => c"mqueue",
+            FileSystem::Devpts => c"devpts",
+            FileSystem::Tmpfs => c"tmpfs",
+            FileSystem::Ramfs => c"ramfs",
+            FileSystem::Cgroup => c"cgroup",
+            FileSystem::Cgroup2 => c"cgroup2",
+            FileSystem::NoDevice(name) | FileSystem::Other(name) => name,
+        }
+    }
 }
 
 /// How the ids of a mount are mapped: mount_setattr(2), `MOUNT_ATTR_IDMAP`.
@@ -183,4 +239,23 @@ pub struct IdMappings {
     pub uid: Vec<IdMapping>,
     /// The ranges of gid_map.
     pub gid: Vec<IdMapping>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::FileSystem;
+    use std::ffi::CString;
+
+    #[test]
+    fn file_systems_keep_their_names() {
+        let names = "proc sysfs mqueue devpts tmpfs ramfs cgroup cgroup2 devtmpfs bpf overlay \
+                     hugetlbfs ext4 none procfs";
+        let mut others = 0;
+        for name in names.split_whitespace() {
+            let file_system = FileSystem::new(CString::new(name).unwrap());
+            assert_eq!(file_system.name().to_str(), Ok(name));
+            others += usize::from(matches!(file_system, FileSystem::Other(_)));
+        }
+        assert_eq!(others, 3);
+    }
 }

@@ -7,8 +7,8 @@ use crate::error::{At, Error, Shown};
 use crate::options::{self, Parsed};
 use crate::read::Notes;
 use crate::{
-    Destination, IdMapping, IdMappings, Mount, MountIdMap, MountIds, MountKind, MountOptions,
-    Namespace,
+    Destination, FileSystem, IdMapping, IdMappings, Mount, MountIdMap, MountIds, MountKind,
+    MountOptions, Namespace,
 };
 use coracle_sys::Depth;
 use oci_spec::runtime as oci;
@@ -54,20 +54,20 @@ fn mount(
             "{at_options}: {option} means nothing and is ignored"
         ));
     }
-    // In the specification only the options make a bind mount; the type `bind` alone is crun's
-    // form.
-    if raw.typ().as_deref() == Some("bind") && parsed.bind.is_none() {
-        parsed.bind = Some(Depth::Single);
-    }
+    let file_system = file_system(raw, &mut parsed, at.key("type"))?;
     if parsed.bind.is_some() {
         // A bind mount has the superblock of its source, whose flags it must not change.
         parsed.options.superblock.clear();
         drop_data(&mut parsed.options, at_options, notes);
     }
-    let fs_type = raw.typ().as_deref().filter(|fs_type| !fs_type.is_empty());
-    check_options(&parsed, fs_type, at_options)?;
-    check_ids(&parsed, fs_type, scope.mappings, at_options)?;
-    let kind = kind(raw, &parsed, at, scope)?;
+    check_options(&parsed, file_system.as_ref(), at_options)?;
+    check_ids(
+        &parsed.options,
+        file_system.as_ref(),
+        scope.mappings,
+        at_options,
+    )?;
+    let kind = kind(raw, &parsed, file_system, at, scope)?;
     Ok(Mount {
         destination: destination(path, &kind, &parsed, at.key("destination"))?,
         id_map: id_map(raw, &parsed, at, scope)?,
@@ -88,17 +88,33 @@ fn path_of_destination(raw: &oci::Mount, at: At<'_>, notes: &mut Notes) -> Resul
     Ok(path)
 }
 
+/// The type, which means nothing to a bind.
+fn file_system(
+    raw: &oci::Mount,
+    parsed: &mut Parsed<'_>,
+    at: At<'_>,
+) -> Result<Option<FileSystem>, Error> {
+    // In the specification only the options make a bind mount; the type `bind` alone is crun's
+    // form.
+    if raw.typ().as_deref() == Some("bind") && parsed.bind.is_none() {
+        parsed.bind = Some(Depth::Single);
+    }
+    let name = optional_c_string(raw.typ().as_deref(), at)?;
+    let name = name.filter(|_| parsed.bind.is_none());
+    Ok(name.map(FileSystem::new))
+}
+
 /// Validates the source: a path for a bind mount, otherwise a string for the filesystem.
 fn kind(
     raw: &oci::Mount,
     parsed: &Parsed<'_>,
+    file_system: Option<FileSystem>,
     at: At<'_>,
     scope: &Scope<'_>,
 ) -> Result<MountKind, Error> {
     let source = raw.source().as_deref().map(path_text);
     let source = optional_c_string(source, at.key("source"))?;
-    let fs_type = optional_c_string(raw.typ().as_deref(), at.key("type"))?;
-    Ok(match (parsed.bind, source, fs_type) {
+    Ok(match (parsed.bind, source, file_system) {
         _ if parsed.remount => MountKind::Remount {
             bind: parsed.bind.is_some(),
         },
@@ -109,7 +125,10 @@ fn kind(
         (Some(_), None, _) => {
             return Err(at.key("source").refuse("a bind mount needs a source"));
         }
-        (None, source, Some(fs_type)) => MountKind::New { fs_type, source },
+        (None, source, Some(file_system)) => MountKind::New {
+            file_system,
+            source,
+        },
         (None, _, None) => {
             let problem = "required where the options have neither bind nor rbind, but missing";
             return Err(at.key("type").refuse(problem));
@@ -129,12 +148,16 @@ fn drop_data(options: &mut MountOptions, at: At<'_>, notes: &mut Notes) {
 }
 
 /// Refuses combinations that the kernel would silently ignore.
-fn check_options(parsed: &Parsed<'_>, fs_type: Option<&str>, at: At<'_>) -> Result<(), Error> {
+fn check_options(
+    parsed: &Parsed<'_>,
+    file_system: Option<&FileSystem>,
+    at: At<'_>,
+) -> Result<(), Error> {
     let options = &parsed.options;
     if (options.copy_symlink || options.src_nofollow) && parsed.bind.is_none() {
         return Err(at.refuse("copy-symlink and src-nofollow need a bind mount"));
     }
-    if options.tmpcopyup && (fs_type != Some("tmpfs") || parsed.bind.is_some()) {
+    if options.tmpcopyup && file_system != Some(&FileSystem::Tmpfs) {
         return Err(at.refuse("tmpcopyup needs a mount of type tmpfs"));
     }
     Ok(())
@@ -178,10 +201,13 @@ fn destination(
     };
     if path == Path::new("/proc") {
         return match kind {
-            MountKind::New { fs_type, .. } if fs_type.as_c_str() != c"proc" => {
-                refuse(" (only a procfs may take its place)")
+            MountKind::New {
+                file_system: FileSystem::Proc,
+                ..
             }
-            _ => Ok(Destination::Proc),
+            | MountKind::Bind { .. }
+            | MountKind::Remount { .. } => Ok(Destination::Proc),
+            MountKind::New { .. } => refuse(" (only a procfs may take its place)"),
         };
     }
     let mut files = PROC_FILES.into_iter();
@@ -192,15 +218,15 @@ fn destination(
 /// Checks that ids in options are mapped in the container's user namespace: the kernel would only
 /// return EINVAL.
 fn check_ids(
-    parsed: &Parsed<'_>,
-    fs_type: Option<&str>,
+    options: &MountOptions,
+    file_system: Option<&FileSystem>,
     mappings: &IdMappings,
     at: At<'_>,
 ) -> Result<(), Error> {
-    if parsed.bind.is_some() || !matches!(fs_type, Some("tmpfs" | "devpts" | "proc")) {
+    let Some(FileSystem::Tmpfs | FileSystem::Devpts | FileSystem::Proc) = file_system else {
         return Ok(());
-    }
-    for (key, value) in &parsed.options.data {
+    };
+    for (key, value) in &options.data {
         let (map, name) = match key.as_bytes() {
             b"uid" => (&mappings.uid, "uidMappings"),
             b"gid" => (&mappings.gid, "gidMappings"),
@@ -489,7 +515,7 @@ mod tests {
         assert_eq!(
             kind(fresh("/a", "overlay", &[])),
             MountKind::New {
-                fs_type: c"overlay".to_owned(),
+                file_system: FileSystem::NoDevice(c"overlay".to_owned()),
                 source: Some(c"overlay".to_owned())
             }
         );
@@ -704,7 +730,8 @@ mod tests {
                 ..
             } = &mount.options;
             let AttributeChange { set, clear } = attributes;
-            let (fs_type, depth) = (mount.fs_type(), mount.bind().map(|(_, depth)| depth));
+            let fs_type = mount.file_system().map(FileSystem::name);
+            let depth = mount.bind().map(|(_, depth)| depth);
             let data = data.len();
             let words: Vec<_> = propagation
                 .iter()

@@ -2,16 +2,16 @@
 
 use std::path::Path;
 
-use coracle_bundle::{Config, IdMapping, Namespace};
+use coracle_bundle::{Config, FileSystem, IdMapping, Namespace};
 
 /// The host's uid of the container's user, if the container may manage its own cgroup: it has a new
 /// cgroup namespace and a writable cgroup mount. `None` leaves the owner unchanged.
 pub(super) fn plan(config: &Config) -> Option<u32> {
     let namespaces = &config.linux.namespaces;
     let writable = config.mounts.iter().any(|mount| {
-        let kind = mount.fs_type().map(|kind| kind.to_bytes());
         let read_only = mount.options.attributes.set & libc::MOUNT_ATTR_RDONLY != 0;
-        matches!(kind, Some(b"cgroup" | b"cgroup2"))
+        let file_system = mount.file_system();
+        matches!(file_system, Some(FileSystem::Cgroup | FileSystem::Cgroup2))
             && mount.destination.path() == Path::new("/sys/fs/cgroup")
             && !read_only
     });

@@ -7,7 +7,7 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use coracle_bundle::{Config, Mount, Namespace};
+use coracle_bundle::{Config, FileSystem, Mount, Namespace};
 use coracle_host::unescaped;
 use coracle_sys::Depth;
 
@@ -122,7 +122,7 @@ pub(crate) fn sources(config: &Config, facts: RestoreFacts) -> Vec<(PathBuf, Pat
 }
 
 fn is_cgroup(mount: &Mount) -> bool {
-    mount.fs_type() == Some(c"cgroup")
+    mount.file_system() == Some(&FileSystem::Cgroup)
 }
 
 /// The host's mounts below a directory: the path relative to it, and the whole path.

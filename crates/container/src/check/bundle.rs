@@ -38,7 +38,7 @@ pub(super) fn judge(bundle: &Bundle, host: &Host, examined: Examined) -> Vec<Fin
 
 fn file_systems<'a>(config: &'a Config, host: &'a Host) -> impl Iterator<Item = Finding> + 'a {
     let lack = |(index, mount): (usize, &coracle_bundle::Mount)| {
-        let kind = mount.fs_type()?.to_string_lossy();
+        let kind = mount.file_system()?.name().to_string_lossy();
         // The hierarchies of v1 are the runtime's affair, whatever the kernel has.
         if kind == "cgroup" || host.file_systems.has(&kind) {
             return None;

@@ -58,11 +58,11 @@ fn fill(
     let mount = match &entry.fill {
         CgroupFill::Bind { source } => inherited.obtain(plan, *source)?,
         CgroupFill::Fresh {
-            fs_type,
+            file_system,
             parameters,
             attributes,
             fallback,
-        } => match fresh(fs_type, parameters, *attributes) {
+        } => match fresh(file_system.name(), parameters, *attributes) {
             Ok(mount) => Some(mount),
             Err(refusal @ Cause::Call(_, Errno::EPERM | Errno::EBUSY)) => {
                 inherited.obtain(plan, fallback.ok_or(refusal)?)?

@@ -92,7 +92,7 @@ fn instance(fresh: &Fresh, found: &Found, trail: &mut Trail) -> Result<OwnedFd, 
 }
 
 fn by_options(fresh: &Fresh, found: &Found, late: u64) -> Result<OwnedFd, Failure> {
-    let context = fsopen(&fresh.fs_type).map_err(Call::Fsopen.failed())?;
+    let context = fsopen(fresh.file_system.name()).map_err(Call::Fsopen.failed())?;
     for (key, value) in &fresh.parameters {
         set(context.as_fd(), key, value.as_deref())?;
     }
@@ -126,7 +126,7 @@ fn by_mount(fresh: &Fresh, long: &Long, found: &Found, late: u64) -> Result<Owne
     mount(
         source,
         c".",
-        Some(fresh.fs_type.as_c_str()),
+        Some(fresh.file_system.name()),
         flags,
         Some(data),
     )

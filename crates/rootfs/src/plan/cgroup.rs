@@ -6,7 +6,7 @@ use super::propagation;
 use super::steps::{Cgroup, CgroupEntry, CgroupFill, Change, Fallback, Fresh, Source, Step};
 use super::target::{self, Entry};
 use crate::Error;
-use coracle_bundle::{Namespace, PropagationKind};
+use coracle_bundle::{FileSystem, Namespace, PropagationKind};
 use coracle_host::{CgroupMode, Hierarchy};
 use coracle_sys::mount_attribute;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ pub(super) fn plan(planner: &mut Planner, entry: &Entry) -> Result<Step, Error> 
     match planner.host.cgroups.mode {
         CgroupMode::V2 => unified(planner, entry),
         // With v1 hierarchies, the v2 mount is only made for `type: cgroup2`.
-        _ if entry.mount.fs_type() == Some(c"cgroup2") => unified(planner, entry),
+        _ if entry.mount.file_system() == Some(&FileSystem::Cgroup2) => unified(planner, entry),
         CgroupMode::V1 | CgroupMode::Hybrid => hierarchies(planner, entry),
         CgroupMode::None => Err(Error::NoCgroups {
             at: entry.at.clone(),
@@ -52,7 +52,7 @@ fn unified(planner: &mut Planner, entry: &Entry) -> Result<Step, Error> {
     Ok(Step::Fresh(Fresh {
         text: text_of_fresh(mount),
         target,
-        fs_type: c"cgroup2".to_owned(),
+        file_system: FileSystem::Cgroup2,
         parameters,
         attributes: set,
         changes: mount
@@ -155,9 +155,8 @@ fn fill(planner: &mut Planner, hierarchy: &Hierarchy, set: u64, at: &str) -> Cgr
         parameters.push((c"noprefix".to_owned(), None));
     }
     let fallback = Some(source(planner, paths, set, at));
-    let fs_type = c"cgroup".to_owned();
     CgroupFill::Fresh {
-        fs_type,
+        file_system: FileSystem::Cgroup,
         parameters,
         attributes: set,
         fallback,
@@ -183,7 +182,7 @@ fn side_tree(planner: &mut Planner, set: u64, at: &str) -> Option<CgroupEntry> {
     let fill = match has_namespace(planner) {
         false => CgroupFill::Bind { source },
         true => CgroupFill::Fresh {
-            fs_type: c"cgroup2".to_owned(),
+            file_system: FileSystem::Cgroup2,
             parameters: vec![(c"source".to_owned(), Some(c"cgroup".to_owned()))],
             attributes: set,
             fallback: Some(source),

@@ -2,6 +2,7 @@
 
 use super::propagation;
 use super::steps::{Bind, Fresh, HowMade, Plan, Step};
+use coracle_bundle::FileSystem;
 use coracle_sys::{Call, Cause, Fault};
 use coracle_text::{cause_text, errno_text};
 use nix::errno::Errno;
@@ -157,7 +158,7 @@ impl Plan {
 
     fn fresh_cause(&self, fresh: &Fresh, call: Call, errno: Errno) -> Option<String> {
         let text = errno_text(errno);
-        let name = fresh.fs_type.to_string_lossy();
+        let name = fresh.file_system.name().to_string_lossy();
         Some(match (call, errno) {
             (Call::Fsopen, Errno::ENODEV) => {
                 format!("unknown file system type {name:?}: {text}")
@@ -171,7 +172,7 @@ impl Plan {
             (Call::Fsopen | Call::Fsconfig | Call::Fsmount, Errno::EPERM)
                 if self.in_user_namespace =>
             {
-                format!("{}: {text}", refused(fresh.fs_type.to_bytes()))
+                format!("{}: {text}", refused(&fresh.file_system))
             }
             (Call::Fsopen | Call::Fsconfig | Call::Fsmount, _) => text,
             _ => return None,
@@ -180,18 +181,20 @@ impl Plan {
 }
 
 /// Why the kernel refuses a new instance of a filesystem in a user namespace.
-fn refused(fs_type: &[u8]) -> &'static str {
-    match fs_type {
-        b"proc" => {
+fn refused(file_system: &FileSystem) -> &'static str {
+    match file_system {
+        FileSystem::Proc => {
             "in a user namespace the kernel allows it only with an own pid namespace, and where \
              the runtime's /proc has no other mounts over it"
         }
-        b"sysfs" => {
+        FileSystem::Sysfs => {
             "in a user namespace the kernel allows it only with an own network namespace, and \
              where the runtime's /sys has no other mounts over it"
         }
-        b"mqueue" => "in a user namespace the kernel allows it only with an own ipc namespace",
-        b"cgroup" | b"cgroup2" => {
+        FileSystem::Mqueue => {
+            "in a user namespace the kernel allows it only with an own ipc namespace"
+        }
+        FileSystem::Cgroup | FileSystem::Cgroup2 => {
             "in a user namespace the kernel allows it only with an own cgroup namespace"
         }
         _ => "the kernel does not allow this file system in a user namespace",

@@ -5,7 +5,7 @@ use super::steps::{Change, Fallback, Fresh, Long, Lookup, MODE_PREFIX, Source, S
 use super::target::{self, Entry};
 use super::{bind, devices, propagation};
 use crate::Error;
-use coracle_bundle::{Mount, Namespace};
+use coracle_bundle::{FileSystem, Mount, Namespace};
 use coracle_sys::mount_attribute;
 use std::ffi::{CStr, CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
@@ -20,30 +20,16 @@ const LONGEST_DATA: usize = 4095;
 /// Mount options for SELinux labels: mount(8).
 const CONTEXTS: [&CStr; 4] = [c"context", c"fscontext", c"defcontext", c"rootcontext"];
 
-/// Filesystems without a block device, for which `ro` only sets a flag of the mount.
-const PSEUDO: [&CStr; 12] = [
-    c"proc",
-    c"sysfs",
-    c"tmpfs",
-    c"ramfs",
-    c"devpts",
-    c"mqueue",
-    c"cgroup",
-    c"cgroup2",
-    c"devtmpfs",
-    c"bpf",
-    c"overlay",
-    c"hugetlbfs",
-];
-
 pub(super) fn plan(
     planner: &mut Planner,
     entry: &Entry,
-    (fs_type, source): (&CStr, Option<&CStr>),
+    (file_system, source): (&FileSystem, Option<&CStr>),
 ) -> Result<Step, Error> {
     let (mount, at, options) = (entry.mount, &entry.at, &entry.mount.options);
-    let lookup = match fs_type.to_bytes() {
-        b"proc" | b"sysfs" | b"mqueue" | b"devpts" => Lookup::Directory,
+    let lookup = match file_system {
+        FileSystem::Proc | FileSystem::Sysfs | FileSystem::Mqueue | FileSystem::Devpts => {
+            Lookup::Directory
+        }
         _ => target::lookup(mount),
     };
     let target = target::plan(planner, entry, lookup)?;
@@ -56,7 +42,7 @@ pub(super) fn plan(
         .collect();
     changes.extend(bind::id_map(planner, entry));
     let mut keep = target::kept(planner, mount);
-    if set & mount_attribute::RDONLY != 0 && is_filled(planner, entry, fs_type) {
+    if set & mount_attribute::RDONLY != 0 && is_filled(planner, entry, file_system) {
         // The last phase makes it read-only, since it is still to be filled.
         set &= !mount_attribute::RDONLY;
         let kept = *keep.get_or_insert_with(|| planner.keep());
@@ -64,15 +50,15 @@ pub(super) fn plan(
             .read_only_mounts
             .push((kept, mount.destination.path().display().to_string()));
     }
-    let fallback = fallback(planner, fs_type)
+    let fallback = fallback(planner, file_system)
         .map(|(path, check)| Fallback::Bind(fallback_source(planner, mount, (path, check), at)));
-    let parameters = parameters(planner, mount, (fs_type, source))?;
-    let mode_of_target = fs_type == c"tmpfs" && !has_key(mount, c"mode");
+    let parameters = parameters(planner, mount, (file_system, source))?;
+    let mode_of_target = *file_system == FileSystem::Tmpfs && !has_key(mount, c"mode");
     let long = long(&parameters, set, mode_of_target, at)?;
     Ok(Step::Fresh(Fresh {
         text: text_of_fresh(mount),
         target,
-        fs_type: fs_type.to_owned(),
+        file_system: file_system.clone(),
         parameters,
         attributes: set,
         changes,
@@ -80,7 +66,9 @@ pub(super) fn plan(
         copy_up: options.tmpcopyup,
         keep,
         fallback,
-        label: (fs_type == c"mqueue").then(|| label(planner)).flatten(),
+        label: (*file_system == FileSystem::Mqueue)
+            .then(|| label(planner))
+            .flatten(),
         long,
     }))
 }
@@ -153,9 +141,10 @@ fn mount_flags(set: u64) -> u64 {
 }
 
 pub(super) fn text_of_fresh(mount: &Mount) -> String {
-    let fs_type = mount.fs_type().unwrap_or_default().to_string_lossy();
+    let file_system = mount.file_system().map(FileSystem::name);
+    let name = file_system.unwrap_or_default().to_string_lossy();
     format!(
-        "mount {fs_type} on {}{}",
+        "mount {name} on {}{}",
         mount.destination.path().display(),
         target::options(mount)
     )
@@ -170,11 +159,11 @@ fn has_key(mount: &Mount, wanted: &CStr) -> bool {
 }
 
 /// Whether something is mounted or made below the destination later.
-fn is_filled(planner: &Planner, entry: &Entry, fs_type: &CStr) -> bool {
+fn is_filled(planner: &Planner, entry: &Entry, file_system: &FileSystem) -> bool {
     let destination = entry.mount.destination.path();
     let below = |path: &Path| path != destination && path.starts_with(destination);
     let mut later = entry.later.iter().map(|later| later.destination.path());
-    matches!(fs_type.to_bytes(), b"tmpfs" | b"ramfs")
+    matches!(file_system, FileSystem::Tmpfs | FileSystem::Ramfs)
         && (later.any(below) || devices::places(planner).iter().any(|path| below(path)))
 }
 
@@ -182,7 +171,7 @@ fn is_filled(planner: &Planner, entry: &Entry, fs_type: &CStr) -> bool {
 fn parameters(
     planner: &Planner,
     mount: &Mount,
-    (fs_type, source): (&CStr, Option<&CStr>),
+    (file_system, source): (&FileSystem, Option<&CStr>),
 ) -> Result<Vec<(CString, Option<CString>)>, Error> {
     let mut parameters = Vec::new();
     if let Some(source) = source {
@@ -196,14 +185,16 @@ fn parameters(
         }
     }
     let set = mount.options.attributes.set | mount.options.recursive.set;
-    if set & mount_attribute::RDONLY != 0 && !PSEUDO.contains(&fs_type) {
+    if set & mount_attribute::RDONLY != 0 && matches!(file_system, FileSystem::Other(_)) {
         parameters.push((c"ro".to_owned(), None));
     }
     for (key, value) in &mount.options.data {
         parameters.push((key.clone(), value.clone()));
     }
-    if !matches!(fs_type.to_bytes(), b"proc" | b"sysfs" | b"mqueue")
-        && let Some(label) = label(planner)
+    if !matches!(
+        file_system,
+        FileSystem::Proc | FileSystem::Sysfs | FileSystem::Mqueue
+    ) && let Some(label) = label(planner)
     {
         parameters.push((context_type(planner)?, Some(label)));
     }
@@ -239,17 +230,19 @@ pub(super) fn context_type(planner: &Planner) -> Result<CString, Error> {
 /// ipc namespace does, and a procfs if the pid namespace does; sysfs and procfs also only if the
 /// host's are not partly covered. The host's mqueue or procfs is used only if the container shares
 /// the host's namespace, whose contents they show.
-fn fallback(planner: &Planner, fs_type: &CStr) -> Option<(&'static CStr, SourceCheck)> {
+fn fallback(planner: &Planner, file_system: &FileSystem) -> Option<(&'static CStr, SourceCheck)> {
     let namespaces = &planner.config.linux.namespaces;
     if !planner.plan.in_user_namespace {
         return None;
     }
-    match fs_type.to_bytes() {
-        b"sysfs" => Some((c"/sys", SourceCheck::None)),
-        b"mqueue" if namespaces.ipc == Namespace::Inherit => {
+    match file_system {
+        FileSystem::Sysfs => Some((c"/sys", SourceCheck::None)),
+        FileSystem::Mqueue if namespaces.ipc == Namespace::Inherit => {
             Some((c"/dev/mqueue", SourceCheck::Queues))
         }
-        b"proc" if namespaces.pid == Namespace::Inherit => Some((c"/proc", SourceCheck::OwnProcfs)),
+        FileSystem::Proc if namespaces.pid == Namespace::Inherit => {
+            Some((c"/proc", SourceCheck::OwnProcfs))
+        }
         _ => None,
     }
 }

@@ -5,8 +5,7 @@ use super::steps::{Remount, Step, Target};
 use super::target::{self, Entry};
 use super::{bind, cgroup, fresh, propagation};
 use crate::Error;
-use coracle_bundle::{Destination, Mount, MountKind};
-use std::ffi::CStr;
+use coracle_bundle::{Destination, FileSystem, Mount, MountKind};
 
 pub(super) fn plan(planner: &mut Planner) -> Result<(), Error> {
     let mounts = &planner.config.mounts;
@@ -22,10 +21,14 @@ pub(super) fn plan(planner: &mut Planner) -> Result<(), Error> {
         let step = match &mount.kind {
             MountKind::Remount { .. } => remount(&entry)?,
             MountKind::Bind { source, depth } => bind::plan(planner, &entry, (source, *depth))?,
-            MountKind::New { fs_type, .. } if is_cgroup(fs_type) => cgroup::plan(planner, &entry)?,
-            MountKind::New { fs_type, source } => {
-                fresh::plan(planner, &entry, (fs_type, source.as_deref()))?
-            }
+            MountKind::New {
+                file_system: FileSystem::Cgroup | FileSystem::Cgroup2,
+                ..
+            } => cgroup::plan(planner, &entry)?,
+            MountKind::New {
+                file_system,
+                source,
+            } => fresh::plan(planner, &entry, (file_system, source.as_deref()))?,
         };
         planner.push(step);
         if mount.destination == Destination::Root
@@ -41,16 +44,15 @@ pub(super) fn plan(planner: &mut Planner) -> Result<(), Error> {
     Ok(())
 }
 
-fn is_cgroup(fs_type: &CStr) -> bool {
-    matches!(fs_type.to_bytes(), b"cgroup" | b"cgroup2")
-}
-
 /// Whether the mount can be id-mapped: only a detached mount can, and cgroups and sysfs do not
 /// support it.
 fn can_be_id_mapped(mount: &Mount) -> bool {
     match &mount.kind {
         MountKind::Bind { .. } => true,
-        MountKind::New { fs_type, .. } => !is_cgroup(fs_type) && fs_type.as_c_str() != c"sysfs",
+        MountKind::New { file_system, .. } => !matches!(
+            file_system,
+            FileSystem::Cgroup | FileSystem::Cgroup2 | FileSystem::Sysfs
+        ),
         MountKind::Remount { .. } => false,
     }
 }

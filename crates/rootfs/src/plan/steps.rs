@@ -1,6 +1,6 @@
 //! The plan as data: the steps in order, and the sources that they attach.
 
-use coracle_bundle::{DeviceKind, MountIds, Namespace};
+use coracle_bundle::{DeviceKind, FileSystem, MountIds, Namespace};
 use std::ffi::{CStr, CString};
 use std::path::{Path, PathBuf};
 
@@ -275,7 +275,7 @@ pub(crate) struct Fresh {
     /// `mount proc on /proc (nosuid)`
     pub(crate) text: String,
     pub(crate) target: Target,
-    pub(crate) fs_type: CString,
+    pub(crate) file_system: FileSystem,
     pub(crate) parameters: Vec<(CString, Option<CString>)>,
     pub(crate) attributes: u64,
     pub(crate) changes: Vec<Change>,
@@ -342,7 +342,7 @@ pub(crate) struct CgroupEntry {
 pub(crate) enum CgroupFill {
     /// A new mount, which shows the part of the cgroup namespace.
     Fresh {
-        fs_type: CString,
+        file_system: FileSystem,
         parameters: Vec<(CString, Option<CString>)>,
         attributes: u64,
         /// The source to bind if the kernel refuses a new mount.
