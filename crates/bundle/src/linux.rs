@@ -103,6 +103,30 @@ pub struct Device {
     pub gid: u32,
 }
 
+impl Device {
+    /// What every container has, unless the config has a device of the same path: config-linux.md
+    /// § Default Devices.
+    pub fn defaults() -> impl Iterator<Item = Device> {
+        let numbers = [
+            ("/dev/null", 1, 3),
+            ("/dev/zero", 1, 5),
+            ("/dev/full", 1, 7),
+            ("/dev/random", 1, 8),
+            ("/dev/urandom", 1, 9),
+            ("/dev/tty", 5, 0),
+        ];
+        numbers.into_iter().map(|(path, major, minor)| Device {
+            path: path.into(),
+            kind: DeviceKind::Char,
+            major,
+            minor,
+            mode: 0o666,
+            uid: 0,
+            gid: 0,
+        })
+    }
+}
+
 /// The type of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeviceKind {

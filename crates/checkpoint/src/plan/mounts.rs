@@ -7,20 +7,11 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use coracle_bundle::{Config, FileSystem, Mount, Namespace};
+use coracle_bundle::{Config, Device, FileSystem, Mount, Namespace};
 use coracle_host::unescaped;
 use coracle_sys::Depth;
 
 const NULL: &str = "/dev/null";
-/// config-linux.md § Default Devices. The host's devices are bound where none can be made.
-const DEVICES: [&str; 6] = [
-    NULL,
-    "/dev/zero",
-    "/dev/full",
-    "/dev/random",
-    "/dev/urandom",
-    "/dev/tty",
-];
 /// Filesystems that criu mounts anew, even if the host has mounted the same.
 const NATIVE: [&str; 6] = ["proc", "sysfs", "mqueue", "devpts", "cgroup", "cgroup2"];
 
@@ -109,15 +100,9 @@ pub(crate) fn sources(config: &Config, facts: RestoreFacts) -> Vec<(PathBuf, Pat
         }
     }
     below(&host, facts.root).for_each(|(rest, path)| add(Path::new("/").join(rest), path));
-    let devices = DEVICES.iter().map(PathBuf::from);
-    let configured = config
-        .linux
-        .devices
-        .iter()
-        .map(|device| device.path.clone());
-    devices
-        .chain(configured)
-        .for_each(|path| add(path.clone(), path));
+    // Where no node can be made, the host's is bound.
+    let devices = Device::defaults().chain(config.linux.devices.iter().cloned());
+    devices.for_each(|device| add(device.path.clone(), device.path));
     all
 }
 

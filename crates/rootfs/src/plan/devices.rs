@@ -7,16 +7,6 @@ use coracle_sys::mount_attribute;
 use std::ffi::{CStr, CString};
 use std::path::{Path, PathBuf};
 
-/// config-linux.md § Default Devices: name, major, minor.
-const DEFAULT: [(&str, u32, u32); 6] = [
-    ("/dev/null", 1, 3),
-    ("/dev/zero", 1, 5),
-    ("/dev/full", 1, 7),
-    ("/dev/random", 1, 8),
-    ("/dev/urandom", 1, 9),
-    ("/dev/tty", 5, 0),
-];
-
 /// runtime-linux.md § Dev symbolic links, made if procfs is mounted. `core` is not in the
 /// specification, but other runtimes make it.
 const LINKS: [Link; 5] = [
@@ -78,40 +68,17 @@ fn are_made(planner: &Planner) -> bool {
 /// The default devices that the config does not define itself, followed by those of the config.
 fn devices(planner: &Planner) -> Vec<(String, Requested)> {
     let requested = &planner.config.linux.devices;
-    let mut devices: Vec<(String, Requested)> = DEFAULT
-        .into_iter()
-        .filter(|(path, ..)| {
-            !requested
-                .iter()
-                .any(|device| device.path == Path::new(path))
-        })
-        .map(|(path, major, minor)| {
-            let kind = DeviceKind::Char;
-            let path = PathBuf::from(path);
-            (
-                "default devices".to_owned(),
-                Requested {
-                    path,
-                    kind,
-                    major,
-                    minor,
-                    mode: 0o666,
-                    uid: 0,
-                    gid: 0,
-                },
-            )
-        })
-        .collect();
+    let is_requested = |path: &Path| requested.iter().any(|device| device.path == path);
+    let defaults = Requested::defaults().filter(|device| !is_requested(&device.path));
+    let defaults = defaults.map(|device| ("default devices".to_owned(), device));
     let own = requested.iter().enumerate();
     // /dev/ptmx is a link to the container's own devpts.
     let own = own.filter(|(_, device)| device.path != Path::new("/dev/ptmx"));
-    devices.extend(own.map(|(index, device)| {
-        (
-            format!("config.json: linux.devices[{index}]"),
-            device.clone(),
-        )
-    }));
-    devices
+    let own = own.map(|(index, device)| {
+        let at = format!("config.json: linux.devices[{index}]");
+        (at, device.clone())
+    });
+    defaults.chain(own).collect()
 }
 
 fn device_step(planner: &mut Planner, at: String, device: &Requested) -> Step {
