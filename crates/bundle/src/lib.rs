@@ -79,7 +79,7 @@ pub use seccomp::*;
 
 use std::collections::BTreeMap;
 use std::ffi::CString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A bundle whose `config.json` was read once and validated.
 #[derive(Clone, Debug)]
@@ -136,4 +136,13 @@ pub struct Root {
     pub path: PathBuf,
     /// Whether the root is read-only.
     pub readonly: bool,
+}
+
+impl Root {
+    /// It is the host's own `/`, by its text: the container has no mount namespace, no mounts, and
+    /// nothing is changed in it.
+    #[must_use]
+    pub fn is_the_hosts(&self) -> bool {
+        self.path == Path::new("/")
+    }
 }

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 /// One mount.
 #[derive(Clone, Debug)]
 pub struct Mount {
+    /// Its place, for messages: `config.json: mounts[3]`.
+    pub at: String,
     /// The destination.
     pub destination: Destination,
     /// What is mounted.
@@ -161,7 +163,8 @@ pub enum MountIds {
     Namespace(PathBuf),
 }
 
-/// The parsed options of a mount: config.md § Linux mount options.
+/// The options of a mount, taken apart: config.md § Linux mount options. [`MountKind`] and
+/// [`MountIdMap`] have what came of those that are not public here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MountOptions {
     /// The strings of the config, for display.
@@ -187,6 +190,21 @@ pub struct MountOptions {
     pub src_nofollow: bool,
     /// Whether a link as the destination is not followed.
     pub dest_nofollow: bool,
+    /// `bind` or `rbind`.
+    pub(crate) bind: Option<Depth>,
+    pub(crate) remount: bool,
+    /// `idmap` or `ridmap`.
+    pub(crate) idmap: Option<Depth>,
+    /// The mapping after `idmap=` or `ridmap=`.
+    pub(crate) mapping: Option<String>,
+}
+
+impl MountOptions {
+    /// The `MOUNT_ATTR_*` of a new mount, which has none below it.
+    #[must_use]
+    pub fn of_new_mount(&self) -> u64 {
+        self.attributes.set | self.recursive.set
+    }
 }
 
 /// `MOUNT_ATTR_*` flags to set and to clear; cleared first.

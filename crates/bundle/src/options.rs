@@ -2,6 +2,8 @@
 //!
 //! `config.md § Linux mount options`; the extensions are crun's, and podman uses them.
 
+use crate::error::{At, Error};
+use crate::read::Notes;
 use crate::{AttributeChange, MountOptions, Propagation, PropagationKind};
 use coracle_sys::Depth;
 use coracle_sys::mount_attribute::{
@@ -129,47 +131,41 @@ const OPTIONS: &[(&str, Effect)] = &[
     ("unbindable", Propagate(Unbindable, false)),
 ];
 
-/// A parsed option list.
-#[derive(Default)]
-pub(crate) struct Parsed<'a> {
-    pub(crate) options: MountOptions,
-    /// `bind` or `rbind`.
-    pub(crate) bind: Option<Depth>,
-    pub(crate) remount: bool,
-    /// `idmap` or `ridmap`.
-    pub(crate) idmap: Option<Depth>,
-    /// The mapping after `idmap=` or `ridmap=`.
-    pub(crate) mapping: Option<&'a str>,
-    /// Options without a meaning.
-    pub(crate) meaningless: Vec<&'a str>,
-}
-
 /// Parses a list. Of contradicting options the last one counts.
 ///
 /// # Errors
 /// An option holds a NUL byte.
-pub(crate) fn parse(texts: &[String]) -> Result<Parsed<'_>, NulError> {
-    let mut parsed = Parsed::default();
+pub(crate) fn parse(
+    texts: &[String],
+    at: At<'_>,
+    notes: &mut Notes,
+) -> Result<MountOptions, Error> {
+    let mut parsed = MountOptions {
+        texts: texts.to_vec(),
+        ..MountOptions::default()
+    };
     let mut mount = Attributes::default();
     let mut tree = Attributes::default();
     for option in texts {
         match effect_of(option) {
             Some(Bit(reach, switch, bit)) => reach.of(&mut mount, &mut tree).bit(switch, bit),
             Some(Atime(reach, switch, mode)) => reach.of(&mut mount, &mut tree).atime(switch, mode),
-            Some(Meaningless) => parsed.meaningless.push(option),
+            Some(Meaningless) => notes
+                .warnings
+                .push(format!("{at}: {option} means nothing and is ignored")),
             Some(effect) => parsed.apply(effect),
             None => match mapping_of(option) {
                 Some((depth, mapping)) => {
                     parsed.idmap = Some(depth);
-                    parsed.mapping = Some(mapping);
+                    parsed.mapping = Some(mapping.to_owned());
                 }
-                None => add_data(&mut parsed.options.data, option)?,
+                None => add_data(&mut parsed.data, option)
+                    .map_err(|_| at.refuse("an option holds a NUL byte"))?,
             },
         }
     }
-    parsed.options.texts = texts.to_vec();
-    parsed.options.attributes = mount.change();
-    parsed.options.recursive = tree.change();
+    parsed.attributes = mount.change();
+    parsed.recursive = tree.change();
     Ok(parsed)
 }
 
@@ -284,21 +280,20 @@ impl Attributes {
     }
 }
 
-impl Parsed<'_> {
+impl MountOptions {
     fn apply(&mut self, effect: Effect) {
-        let options = &mut self.options;
         match effect {
-            Superblock(On, flag) if options.superblock.contains(&flag) => {}
-            Superblock(On, flag) => options.superblock.push(flag),
-            Superblock(Off, flag) => options.superblock.retain(|known| *known != flag),
+            Superblock(On, flag) if self.superblock.contains(&flag) => {}
+            Superblock(On, flag) => self.superblock.push(flag),
+            Superblock(Off, flag) => self.superblock.retain(|known| *known != flag),
             Effect::Bind(bind) => self.bind = Some(bind),
             Effect::Remount => self.remount = true,
-            Propagate(kind, recursive) => options.propagation.push(Propagation { kind, recursive }),
+            Propagate(kind, recursive) => self.propagation.push(Propagation { kind, recursive }),
             Effect::Idmap(kind) => self.idmap = Some(kind),
-            Effect::TmpCopyUp => options.tmpcopyup = true,
-            Effect::CopySymlink => options.copy_symlink = true,
-            Effect::SourceNofollow => options.src_nofollow = true,
-            Effect::DestinationNofollow => options.dest_nofollow = true,
+            Effect::TmpCopyUp => self.tmpcopyup = true,
+            Effect::CopySymlink => self.copy_symlink = true,
+            Effect::SourceNofollow => self.src_nofollow = true,
+            Effect::DestinationNofollow => self.dest_nofollow = true,
             Bit(..) | Atime(..) | Meaningless | Effect::Nothing => {}
         }
     }
@@ -315,14 +310,16 @@ pub(crate) fn propagation(word: &str) -> Option<Propagation> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Document;
     use proptest::prelude::*;
 
-    fn texts(options: &[&str]) -> Vec<String> {
-        options.iter().map(|option| (*option).to_owned()).collect()
+    fn parsed(list: &[String]) -> Result<MountOptions, Error> {
+        parse(list, At::Root(Document::Config), &mut Notes::default())
     }
 
     fn options(list: &[&str]) -> MountOptions {
-        parse(&texts(list)).unwrap().options
+        let texts: Vec<String> = list.iter().map(|option| (*option).to_owned()).collect();
+        parsed(&texts).unwrap()
     }
 
     #[test]
@@ -434,18 +431,16 @@ mod tests {
             shown(&[&format!("context=\"{label}\"")]),
             format!("context={label}")
         );
-        assert!(parse(&texts(&["a\0b"])).is_err());
+        assert!(parsed(&["a\0b".to_owned()]).is_err());
     }
 
     #[test]
     fn idmap_may_carry_a_mapping() {
-        let list = texts(&["idmap=uids=0-1-10;gids=0-1-10"]);
-        let parsed = parse(&list).unwrap();
-        assert_eq!(parsed.mapping, Some("uids=0-1-10;gids=0-1-10"));
+        let parsed = options(&["idmap=uids=0-1-10;gids=0-1-10"]);
+        assert_eq!(parsed.mapping.as_deref(), Some("uids=0-1-10;gids=0-1-10"));
         assert_eq!(parsed.idmap, Some(Depth::Single));
-        assert!(parsed.options.data.is_empty());
-        let list = texts(&["idmap", "ridmap"]);
-        assert_eq!(parse(&list).unwrap().idmap, Some(Depth::Recursive));
+        assert!(parsed.data.is_empty());
+        assert_eq!(options(&["idmap", "ridmap"]).idmap, Some(Depth::Recursive));
     }
 
     fn any_options() -> impl Strategy<Value = Vec<String>> {
@@ -458,7 +453,7 @@ mod tests {
         #[test]
         fn the_last_word_decides(list in any_options(), last in any_options()) {
             let whole = [list.clone(), last.clone()].concat();
-            let (whole, alone) = (parse(&whole).unwrap().options, parse(&last).unwrap().options);
+            let (whole, alone) = (parsed(&whole).unwrap(), parsed(&last).unwrap());
             let decided = |change: AttributeChange| (change.set | change.clear) & !ATIME_MASK;
             for (whole, alone) in
                 [(whole.attributes, alone.attributes), (whole.recursive, alone.recursive)]
@@ -473,7 +468,7 @@ mod tests {
         /// time field is cleared as a whole or not at all.
         #[test]
         fn the_kernel_takes_every_outcome(list in any_options()) {
-            let parsed = parse(&list).unwrap().options;
+            let parsed = parsed(&list).unwrap();
             for change in [parsed.attributes, parsed.recursive] {
                 prop_assert_eq!(change.set & change.clear & !ATIME_MASK, 0);
                 let field = change.clear & ATIME_MASK;

@@ -8,14 +8,13 @@ use coracle_program::{Interrupts, Limits};
 use crate::error::{Error, system};
 use crate::interrupt;
 use crate::lock;
-use crate::mounts;
 use crate::moved::{self, Groups};
 use crate::network;
 use crate::options::Force;
 use crate::record::Record;
 use crate::state;
 use crate::status::{Status, Verb, refusal};
-use crate::store::{Directory, Store};
+use crate::store::{self, Directory, Store};
 use crate::torn;
 
 /// How long a killed init may take to end, in milliseconds.
@@ -152,7 +151,7 @@ pub(crate) fn end(
         progress.done(format_args!("removed the cgroup"));
     }
     if let Some(mount) = &record.host_mount {
-        mounts::detach(mount)?;
+        store::detach(mount)?;
         progress.done(format_args!("unmounted {}", mount.display()));
     }
     let hooks = poststop_hooks(directory, record);

@@ -39,7 +39,6 @@ mod inspect;
 mod interrupt;
 mod kill;
 mod lock;
-mod mounts;
 mod moved;
 mod network;
 mod networks;

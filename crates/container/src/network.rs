@@ -15,7 +15,6 @@ use nix::sys::stat::Mode;
 use crate::error::{Error, system};
 use crate::identity::has_ended;
 use crate::lock;
-use crate::mounts;
 use crate::options::Force;
 use crate::record::Record;
 use crate::store::{Directory, SHARED, Store};
@@ -92,11 +91,11 @@ pub(crate) fn join(store: &Store, id: &ContainerId) -> Result<(PathBuf, Option<O
 }
 
 /// Mounts for the files that the plugins' results will fill.
-pub(crate) fn push_mounts(config: &mut Config, directory: &Path) {
+pub(crate) fn add_mounts(config: &mut Config, directory: &Path) -> Result<(), Error> {
     for name in SHARED {
-        let (source, destination) = (directory.join(name), Path::new("/etc").join(name));
-        config.mounts.push(mounts::read_only(source, destination));
+        config.add_bind(directory.join(name), Path::new("/etc").join(name))?;
     }
+    Ok(())
 }
 
 /// Makes these files, still empty, so that they can be mounted.

@@ -11,7 +11,6 @@ use coracle_host::Needs;
 use coracle_launch::Plan;
 
 use crate::error::Error;
-use crate::mounts;
 use crate::network::{self, Choice};
 use crate::networks;
 use crate::notify;
@@ -109,15 +108,15 @@ pub(crate) fn gather(
     let Choice { wanted, joined } = network::choose(&mut bundle.config, flags, join)?;
     let directory = store.root().join(options.id.as_ref());
     if wanted.as_ref().is_some_and(|wanted| wanted.networks.files) {
-        network::push_mounts(&mut bundle.config, &directory);
+        network::add_mounts(&mut bundle.config, &directory)?;
     }
     let listen_fds = notify::listen_fds();
     let preserved_fds = outputs::preserved(listen_fds, options.preserve_fds)?;
     let mut environment = notify::listen_environment(listen_fds);
     let notify = notify::is_awaited() && bundle.config.process.is_some();
     if notify {
-        let mount = mounts::read_only(directory.join("notify"), notify::DIRECTORY.into());
-        bundle.config.mounts.push(mount);
+        let config = &mut bundle.config;
+        config.add_bind(directory.join("notify"), notify::DIRECTORY.into())?;
         environment.push(notify::ENVIRONMENT.to_owned());
     }
     Ok(Gathered {

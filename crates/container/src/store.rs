@@ -23,6 +23,7 @@ use coracle_launch::Fifos;
 use coracle_sys::OpenTreeFlags;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
+use nix::mount::{MntFlags, umount2};
 use nix::sys::stat::{FchmodatFlags, FileStat, Mode, fchmodat, fstat, fstatat, mkdirat, umask};
 use nix::unistd::{UnlinkatFlags, mkfifoat, unlinkat};
 
@@ -418,7 +419,7 @@ impl Directory {
             return Ok(());
         }
         if let Some(path) = self.pinned_network() {
-            crate::mounts::detach(&path)?;
+            detach(&path)?;
         }
         self.unlink(NETNS)
     }
@@ -550,5 +551,13 @@ impl Directory {
 
     fn failed(&self, call: &'static str, name: &str, errno: Errno) -> Error {
         with_path(call, &self.path.join(name))(errno)
+    }
+}
+/// Unmounts the root that a container without a mount namespace has left on the host.
+pub(crate) fn detach(path: &Path) -> Result<(), Error> {
+    match umount2(path, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
+        // EINVAL: not a mount point, since init did not get so far.
+        Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => Ok(()),
+        Err(errno) => Err(with_path("umount2", path)(errno)),
     }
 }

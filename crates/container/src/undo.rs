@@ -9,10 +9,9 @@ use nix::sys::stat::Mode;
 
 use crate::error::{Error, system};
 use crate::interrupt;
-use crate::mounts::detach;
 use crate::network;
 use crate::options::Force;
-use crate::store::Directory;
+use crate::store::{Directory, detach};
 
 /// Something that was made outside this process.
 #[derive(Debug)]

@@ -740,25 +740,6 @@ mod tests {
                 config.json: linux.rootfsPropagation: private cannot be had with --no-pivot
             "#]],
         );
-        for mount in [
-            r#""options": ["remount", "idmap"]"#,
-            r#""type": "cgroup2""#,
-            r#""type": "sysfs""#,
-        ] {
-            let mounts = format!(
-                r#"{{"destination": "/a", {mount},
-                    "uidMappings": [{{"containerID": 0, "hostID": 1, "size": 1}}],
-                    "gidMappings": [{{"containerID": 0, "hostID": 1, "size": 1}}]}}"#
-            );
-            refused(
-                &mounts,
-                NEW_USER,
-                &Context::default(),
-                expect![[r#"
-                config.json: mounts[0]: a remount, cgroups and the host's sysfs cannot be id-mapped
-            "#]],
-            );
-        }
         for option in ["size=3", "sync"] {
             let mounts =
                 format!(r#"{{"destination": "/a", "type": "cgroup", "options": ["{option}"]}}"#);

@@ -80,8 +80,8 @@ pub use identity::{setdomainname, setgroups, sethostname, setresgid, setresuid};
 pub use key::{join_session_keyring, key_permissions, set_key_permissions};
 pub use message::{connect_unix, receive, send, socket_pair};
 pub use mount::{
-    Depth, MountAttributes, OpenTreeFlags, fsconfig_create, fsconfig_flag, fsconfig_string,
-    fsmount, fsopen, mount_attribute, mount_setattr, move_mount, open_tree,
+    Depth, MOUNT_DATA_BYTES, MountAttributes, OpenTreeFlags, fsconfig_create, fsconfig_flag,
+    fsconfig_string, fsmount, fsopen, mount_attribute, mount_setattr, move_mount, open_tree,
 };
 pub use namespace::{
     NamespaceFlags, NamespaceKind, PerNamespace, loopback_up, namespace_type, setns, unshare,

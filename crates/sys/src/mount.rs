@@ -58,6 +58,9 @@ pub mod mount_attribute {
     ];
 }
 
+/// What mount(2) takes of its data, with the final NUL: one page. It cuts a longer text silently.
+pub const MOUNT_DATA_BYTES: usize = 4096;
+
 /// What [`mount_setattr`] changes; the default changes nothing.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct MountAttributes<'a> {

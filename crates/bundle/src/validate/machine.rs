@@ -1,6 +1,5 @@
 //! `hostname` and `domainname`: config.md § Hostname, § Domainname.
 
-use super::scope::Scope;
 use super::text::c_string;
 use crate::Namespace;
 use crate::error::{At, Error, Shown};
@@ -13,12 +12,12 @@ const MAX_BYTES: usize = 64;
 pub(super) fn name(
     text: Option<&str>,
     at: At<'_>,
-    scope: &Scope<'_>,
+    uts: &Namespace,
 ) -> Result<Option<CString>, Error> {
     let Some(text) = text.filter(|text| !text.is_empty()) else {
         return Ok(None);
     };
-    if scope.namespaces.uts == Namespace::Inherit {
+    if *uts == Namespace::Inherit {
         return Err(at.refuse(format!(
             "{} is set, but linux.namespaces has no uts entry",
             Shown(text)

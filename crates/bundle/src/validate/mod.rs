@@ -16,7 +16,6 @@ mod rdt;
 mod resources;
 mod root;
 mod scheduling;
-mod scope;
 mod seccomp;
 mod sysctl;
 mod text;
@@ -29,7 +28,6 @@ pub(crate) use version::version;
 use crate::Config;
 use crate::error::{At, Document, Error};
 use crate::read::{self, Notes};
-use scope::Scope;
 use std::path::Path;
 
 /// Validates a whole config. Its version was checked before.
@@ -37,28 +35,29 @@ pub(crate) fn config(dir: &Path, spec: read::Config, mut notes: Notes) -> Result
     let at = At::Root(Document::Config);
     let root = root::root(dir, spec.root.as_ref(), at.key("root"))?;
     let linux = linux::linux(spec.linux.as_ref(), at.key("linux"), &notes)?;
-    let scope = Scope {
-        dir,
-        namespaces: &linux.namespaces,
-        mappings: &linux.id_mappings,
-    };
-    root::check_host_root(&root, &scope, at.key("root"))?;
     let process = match &spec.process {
         Some(raw) => Some(process(raw, at.key("process"), &mut notes)?),
         None => None,
     };
     if let Some(process) = &process {
-        ids::check_user(&process.user, scope.mappings, at.key("process").key("user"))?;
+        ids::check_user(
+            &process.user,
+            &linux.id_mappings,
+            at.key("process").key("user"),
+        )?;
     }
-    let mounts = mounts::mounts(spec.mounts.as_deref(), at.key("mounts"), &scope, &mut notes)?;
-    let domainname = machine::name(spec.domainname.as_deref(), at.key("domainname"), &scope)?;
+    let raw = spec.mounts.as_deref();
+    let mounts = mounts::mounts(raw, at.key("mounts"), dir, &linux, &mut notes)?;
+    root::check_host_root(&root, &linux, &mounts, at.key("root"))?;
+    let uts = &linux.namespaces.uts;
+    let domainname = machine::name(spec.domainname.as_deref(), at.key("domainname"), uts)?;
     let linux_at = at.key("linux");
     sysctl::check_domainname(domainname.as_ref(), &linux.sysctl, linux_at.key("sysctl"))?;
     Ok(Config {
         oci_version: spec.oci_version,
         root,
         process,
-        hostname: machine::name(spec.hostname.as_deref(), at.key("hostname"), &scope)?,
+        hostname: machine::name(spec.hostname.as_deref(), at.key("hostname"), uts)?,
         domainname,
         mounts,
         hooks: hooks::hooks(spec.hooks.as_ref(), at.key("hooks"))?,

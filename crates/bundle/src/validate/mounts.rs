@@ -1,14 +1,14 @@
 //! `mounts`: config.md § Mounts.
 
 use super::ids;
-use super::scope::Scope;
+use super::root;
 use super::text::{absolute, check_path, optional_c_string, path_text};
-use crate::error::{At, Error, Shown};
-use crate::options::{self, Parsed};
+use crate::error::{At, Document, Error, Shown};
+use crate::options;
 use crate::read::Notes;
 use crate::{
-    Destination, FileSystem, IdMapping, IdMappings, Mount, MountIdMap, MountIds, MountKind,
-    MountOptions, Namespace,
+    Config, Destination, FileSystem, IdMapping, IdMappings, Linux, Mount, MountIdMap, MountIds,
+    MountKind, MountOptions, Namespace,
 };
 use coracle_sys::Depth;
 use oci_spec::runtime as oci;
@@ -24,7 +24,8 @@ const MAX_MOUNTS: usize = 10_000;
 pub(super) fn mounts(
     raw: Option<&[oci::Mount]>,
     at: At<'_>,
-    scope: &Scope<'_>,
+    dir: &Path,
+    linux: &Linux,
     notes: &mut Notes,
 ) -> Result<Vec<Mount>, Error> {
     let raw = raw.unwrap_or_default();
@@ -33,7 +34,7 @@ pub(super) fn mounts(
     }
     let mut mounts = Vec::with_capacity(raw.len());
     for (index, entry) in raw.iter().enumerate() {
-        mounts.push(mount(entry, at.index(index), scope, notes)?);
+        mounts.push(mount(entry, at.index(index), dir, linux, notes)?);
     }
     Ok(mounts)
 }
@@ -41,39 +42,60 @@ pub(super) fn mounts(
 fn mount(
     raw: &oci::Mount,
     at: At<'_>,
-    scope: &Scope<'_>,
+    dir: &Path,
+    linux: &Linux,
     notes: &mut Notes,
 ) -> Result<Mount, Error> {
     let path = path_of_destination(raw, at.key("destination"), notes)?;
     let texts = raw.options().as_deref().unwrap_or_default();
     let at_options = at.key("options");
-    let mut parsed =
-        options::parse(texts).map_err(|_| at_options.refuse("an option holds a NUL byte"))?;
-    for option in &parsed.meaningless {
-        notes.warnings.push(format!(
-            "{at_options}: {option} means nothing and is ignored"
-        ));
-    }
-    let file_system = file_system(raw, &mut parsed, at.key("type"))?;
-    if parsed.bind.is_some() {
+    let mut options = options::parse(texts, at_options, notes)?;
+    let file_system = file_system(raw, &mut options, at.key("type"))?;
+    if options.bind.is_some() {
         // A bind mount has the superblock of its source, whose flags it must not change.
-        parsed.options.superblock.clear();
-        drop_data(&mut parsed.options, at_options, notes);
+        options.superblock.clear();
+        drop_data(&mut options, at_options, notes);
     }
-    check_options(&parsed, file_system.as_ref(), at_options)?;
-    check_ids(
-        &parsed.options,
-        file_system.as_ref(),
-        scope.mappings,
-        at_options,
-    )?;
-    let kind = kind(raw, &parsed, file_system, at, scope)?;
+    check_options(&options, file_system.as_ref(), at_options)?;
+    let mappings = &linux.id_mappings;
+    check_ids(&options, file_system.as_ref(), mappings, at_options)?;
+    let kind = kind(raw, &options, file_system, dir, at)?;
+    let destination = destination(path, &kind, &linux.namespaces.mount, at.key("destination"))?;
+    let id_map = id_map(raw, &options, linux, at)?;
+    if id_map.is_some() && !can_be_id_mapped(&kind) {
+        return Err(at.refuse("a remount, cgroups and the host's sysfs cannot be id-mapped"));
+    }
     Ok(Mount {
-        destination: destination(path, &kind, &parsed, at.key("destination"))?,
-        id_map: id_map(raw, &parsed, at, scope)?,
-        options: parsed.options,
+        at: at.to_string(),
+        destination,
         kind,
+        options,
+        id_map,
     })
+}
+
+impl Config {
+    /// Adds a bind of the runtime's own after the mounts of the config: of something to be read.
+    ///
+    /// # Errors
+    /// The container has the host's own root, in which nothing is mounted.
+    pub fn add_bind(&mut self, source: PathBuf, destination: PathBuf) -> Result<(), Error> {
+        let config = At::Root(Document::Config);
+        let (root, mounts) = (config.key("root"), config.key("mounts"));
+        let at = mounts.index(self.mounts.len());
+        let texts = ["bind", "ro", "nosuid", "nodev", "noexec"].map(str::to_owned);
+        self.mounts.push(Mount {
+            at: at.to_string(),
+            destination: Destination::Path(destination),
+            kind: MountKind::Bind {
+                source,
+                depth: Depth::Single,
+            },
+            options: options::parse(&texts, at, &mut Notes::default())?,
+            id_map: None,
+        });
+        root::check_host_root(&self.root, &self.linux, &self.mounts, root)
+    }
 }
 
 fn path_of_destination(raw: &oci::Mount, at: At<'_>, notes: &mut Notes) -> Result<PathBuf, Error> {
@@ -91,35 +113,35 @@ fn path_of_destination(raw: &oci::Mount, at: At<'_>, notes: &mut Notes) -> Resul
 /// The type, which means nothing to a bind.
 fn file_system(
     raw: &oci::Mount,
-    parsed: &mut Parsed<'_>,
+    options: &mut MountOptions,
     at: At<'_>,
 ) -> Result<Option<FileSystem>, Error> {
     // In the specification only the options make a bind mount; the type `bind` alone is crun's
     // form.
-    if raw.typ().as_deref() == Some("bind") && parsed.bind.is_none() {
-        parsed.bind = Some(Depth::Single);
+    if raw.typ().as_deref() == Some("bind") && options.bind.is_none() {
+        options.bind = Some(Depth::Single);
     }
     let name = optional_c_string(raw.typ().as_deref(), at)?;
-    let name = name.filter(|_| parsed.bind.is_none());
+    let name = name.filter(|_| options.bind.is_none());
     Ok(name.map(FileSystem::new))
 }
 
 /// Validates the source: a path for a bind mount, otherwise a string for the filesystem.
 fn kind(
     raw: &oci::Mount,
-    parsed: &Parsed<'_>,
+    options: &MountOptions,
     file_system: Option<FileSystem>,
+    dir: &Path,
     at: At<'_>,
-    scope: &Scope<'_>,
 ) -> Result<MountKind, Error> {
     let source = raw.source().as_deref().map(path_text);
     let source = optional_c_string(source, at.key("source"))?;
-    Ok(match (parsed.bind, source, file_system) {
-        _ if parsed.remount => MountKind::Remount {
-            bind: parsed.bind.is_some(),
+    Ok(match (options.bind, source, file_system) {
+        _ if options.remount => MountKind::Remount {
+            bind: options.bind.is_some(),
         },
         (Some(depth), Some(source), _) => MountKind::Bind {
-            source: scope.dir.join(OsStr::from_bytes(source.as_bytes())),
+            source: dir.join(OsStr::from_bytes(source.as_bytes())),
             depth,
         },
         (Some(_), None, _) => {
@@ -149,12 +171,11 @@ fn drop_data(options: &mut MountOptions, at: At<'_>, notes: &mut Notes) {
 
 /// Refuses combinations that the kernel would silently ignore.
 fn check_options(
-    parsed: &Parsed<'_>,
+    options: &MountOptions,
     file_system: Option<&FileSystem>,
     at: At<'_>,
 ) -> Result<(), Error> {
-    let options = &parsed.options;
-    if (options.copy_symlink || options.src_nofollow) && parsed.bind.is_none() {
+    if (options.copy_symlink || options.src_nofollow) && options.bind.is_none() {
         return Err(at.refuse("copy-symlink and src-nofollow need a bind mount"));
     }
     if options.tmpcopyup && file_system != Some(&FileSystem::Tmpfs) {
@@ -184,14 +205,19 @@ const PROC_FILES: [&str; 10] = [
 fn destination(
     path: PathBuf,
     kind: &MountKind,
-    parsed: &Parsed<'_>,
+    namespace: &Namespace,
     at: At<'_>,
 ) -> Result<Destination, Error> {
+    let is_remount = matches!(kind, MountKind::Remount { .. });
+    if path == Path::new("/") {
+        // Else the second mount on the root's path would stay on the host.
+        return match *namespace == Namespace::Inherit && !is_remount {
+            true => Err(at.refuse("a mount on / needs a mount namespace")),
+            false => Ok(Destination::Root),
+        };
+    }
     if !path.starts_with("/proc") {
-        return Ok(match path == Path::new("/") {
-            true => Destination::Root,
-            false => Destination::Path(path),
-        });
+        return Ok(Destination::Path(path));
     }
     let refuse = |why| {
         let path = Shown(path_text(&path));
@@ -211,7 +237,11 @@ fn destination(
         };
     }
     let mut files = PROC_FILES.into_iter();
-    let file = files.find(|file| Path::new(file) == path && parsed.bind.is_some());
+    let is_bind = !matches!(
+        kind,
+        MountKind::New { .. } | MountKind::Remount { bind: false }
+    );
+    let file = files.find(|file| Path::new(file) == path && is_bind);
     file.map_or_else(|| refuse(""), |file| Ok(Destination::ProcFile(file)))
 }
 
@@ -249,17 +279,17 @@ fn check_ids(
 /// The id map of a mount: its own, in either form, or that of the container's user namespace.
 fn id_map(
     raw: &oci::Mount,
-    parsed: &Parsed<'_>,
+    options: &MountOptions,
+    linux: &Linux,
     at: At<'_>,
-    scope: &Scope<'_>,
 ) -> Result<Option<MountIdMap>, Error> {
     let (uid, gid) = (raw.uid_mappings().as_deref(), raw.gid_mappings().as_deref());
     let (at_uid, at_gid) = (at.key("uidMappings"), at.key("gidMappings"));
-    let ids = match (uid, gid, parsed.mapping) {
-        (None, None, None) if parsed.idmap.is_none() => return Ok(None),
-        (None, None, None) => of_container(scope, at.key("options"))?,
+    let ids = match (uid, gid, options.mapping.as_deref()) {
+        (None, None, None) if options.idmap.is_none() => return Ok(None),
+        (None, None, None) => of_container(linux, at.key("options"))?,
         (None, None, Some(text)) => {
-            MountIds::Lines(written(text, at.key("options"), scope.mappings)?)
+            MountIds::Lines(written(text, at.key("options"), &linux.id_mappings)?)
         }
         (Some(uid), Some(gid), None) => MountIds::Lines(IdMappings {
             uid: non_empty(ids::map(uid, at_uid)?, at_uid)?,
@@ -273,13 +303,24 @@ fn id_map(
             ));
         }
     };
-    let depth = parsed.idmap.unwrap_or(Depth::Single);
+    let depth = options.idmap.unwrap_or(Depth::Single);
     Ok(Some(MountIdMap { ids, depth }))
 }
 
-fn of_container(scope: &Scope<'_>, at: At<'_>) -> Result<MountIds, Error> {
-    match &scope.namespaces.user {
-        Namespace::New => Ok(MountIds::Lines(scope.mappings.clone())),
+/// Only what is still detached can be, and cgroups and sysfs have no owners to map.
+fn can_be_id_mapped(kind: &MountKind) -> bool {
+    use FileSystem::{Cgroup, Cgroup2, Sysfs};
+    let file_system = match kind {
+        MountKind::Bind { .. } => return true,
+        MountKind::Remount { .. } => return false,
+        MountKind::New { file_system, .. } => file_system,
+    };
+    !matches!(file_system, Cgroup | Cgroup2 | Sysfs)
+}
+
+fn of_container(linux: &Linux, at: At<'_>) -> Result<MountIds, Error> {
+    match &linux.namespaces.user {
+        Namespace::New => Ok(MountIds::Lines(linux.id_mappings.clone())),
         Namespace::Join { path, .. } => Ok(MountIds::Namespace(path.clone())),
         Namespace::Inherit => Err(at.refuse(
             "idmap without uidMappings and gidMappings needs a user namespace, and \
@@ -362,7 +403,8 @@ mod tests {
     use super::*;
     use crate::AttributeChange;
     use crate::fixture::{
-        accepted, accepted_from, base_with_user, parse_tree, refused, refused_from, set, with,
+        accepted, accepted_from, base, base_with_user, parse_tree, refused, refused_from, remove,
+        set, with,
     };
     use expect_test::expect;
     use serde_json::{Value, json};
@@ -584,6 +626,16 @@ mod tests {
     }
 
     #[test]
+    fn a_mount_on_the_root_needs_a_namespace() {
+        let mut tree = base();
+        remove(&mut tree, "/linux");
+        remove(&mut tree, "/hostname");
+        let refusal = "mounts[2].destination: a mount on / needs a mount namespace";
+        refused_from(&tree, &[(AT, bind("/", &[]), refusal)]);
+        accepted_from(&tree, &[(AT, bind("/", &["remount"]))]);
+    }
+
+    #[test]
     fn ids_in_data_are_mapped() {
         let wrong = "mounts[2].options: gid=65536 is not mapped by linux.gidMappings";
         refused_from(
@@ -661,6 +713,17 @@ mod tests {
                             user namespace, and linux.namespaces has none";
             refused(&[(AT, bind("/a", &[option]), expected)]);
             accepted_from(&base_with_user(), &[(AT, bind("/a", &[option]))]);
+        }
+        for other in [
+            fresh("/a", "cgroup2", &[]),
+            fresh("/a", "sysfs", &[]),
+            bind("/a", &["remount"]),
+        ] {
+            let mut mount = other;
+            mount["uidMappings"] = one();
+            mount["gidMappings"] = one();
+            let refusal = "mounts[2]: a remount, cgroups and the host's sysfs cannot be id-mapped";
+            refused(&[(AT, mount, refusal)]);
         }
         let mount = last(mapped(&["ridmap"], one(), one()));
         let range = IdMapping {

@@ -1,9 +1,8 @@
 //! `root`: config.md § Root.
 
-use super::scope::Scope;
 use super::text::{check_path, path_text};
 use crate::error::{At, Error, Shown};
-use crate::{Namespace, Root};
+use crate::{Linux, Mount, Namespace, Root};
 use oci_spec::runtime as oci;
 use std::path::{Component, Path};
 
@@ -21,20 +20,30 @@ pub(super) fn root(dir: &Path, raw: Option<&oci::Root>, at: At<'_>) -> Result<Ro
     })
 }
 
-/// Refuses `/` with a mount namespace: pivot_root(2) requires another root. Without one there is
-/// only a chroot(2).
-pub(super) fn check_host_root(root: &Root, scope: &Scope<'_>, at: At<'_>) -> Result<(), Error> {
-    if is_host_root(&root.path) && scope.namespaces.mount != Namespace::Inherit {
-        return Err(at.key("path").refuse(format!(
+/// pivot_root(2) cannot make `/` the root again. Without a mount namespace there is only chroot(2),
+/// and what is mounted in the host's own root, or made read-only, would be so for the host.
+pub(super) fn check_host_root(
+    root: &Root,
+    linux: &Linux,
+    mounts: &[Mount],
+    at: At<'_>,
+) -> Result<(), Error> {
+    let at = at.key("path");
+    let has_namespace = linux.namespaces.mount != Namespace::Inherit;
+    if has_namespace && leads_to_top(&root.path) {
+        return Err(at.refuse(format!(
             "{} is the host's root file system; a container with a mount namespace needs its own",
             Shown(&root.path.to_string_lossy())
         )));
+    }
+    if root.is_the_hosts() && (root.readonly || !mounts.is_empty()) {
+        return Err(at.refuse("mounts and readonly need a root other than / or a mount namespace"));
     }
     Ok(())
 }
 
 /// Whether an absolute path leads to `/`, by its text. The bundle's part of it need not be UTF-8.
-fn is_host_root(path: &Path) -> bool {
+fn leads_to_top(path: &Path) -> bool {
     let depth = path.components().fold(0_usize, |depth, part| match part {
         Component::Normal(_) => depth.saturating_add(1),
         Component::ParentDir => depth.saturating_sub(1),
@@ -108,6 +117,14 @@ mod tests {
         remove(&mut tree, "/linux");
         remove(&mut tree, "/hostname");
         set(&mut tree, "/root/path", json!("/"));
-        assert!(parse_tree(&tree).is_ok());
+        let changed = "config.json: root.path: mounts and readonly need a root other than / or a \
+                       mount namespace";
+        assert_eq!(parse_tree(&tree).unwrap_err().to_string(), changed);
+        remove(&mut tree, "/mounts");
+        let mut config = parse_tree(&tree).unwrap();
+        let added = config.add_bind("/run/x".into(), "/run/x".into());
+        assert_eq!(added.unwrap_err().to_string(), changed);
+        set(&mut tree, "/root/readonly", json!(true));
+        assert_eq!(parse_tree(&tree).unwrap_err().to_string(), changed);
     }
 }
