@@ -9,7 +9,6 @@ mod fresh;
 mod id_map;
 mod inherited;
 mod mask;
-mod open;
 mod pivot;
 mod provide;
 mod provided;
@@ -19,8 +18,7 @@ mod trail;
 
 pub use attach::mounts;
 pub use console::console;
-pub use inherited::Inherited;
+pub use inherited::{Inherited, open};
 pub use mask::finish;
-pub use open::open;
 pub use pivot::{enter_root, pivot, withdraw};
 pub use provide::{ProviderNamespaces, provide};

@@ -1,6 +1,6 @@
 //! Errors before the clone of init.
 
-use coracle_sys::Cause;
+use coracle_sys::{Cause, MOUNT_DATA_BYTES};
 use coracle_text::{cause_text, errno_text};
 use nix::errno::Errno;
 
@@ -8,26 +8,9 @@ use nix::errno::Errno;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The host's own root directory would be changed.
-    #[error(
-        "config.json: root.path: the host's / cannot be the root of a container with a mount \
-         namespace"
-    )]
-    RootIsHost,
-    /// The host's own root directory would be changed.
-    #[error(
-        "config.json: root.path: mounts and readonly need a root other than / or a mount namespace"
-    )]
-    HostRootChanged,
     /// `private` with `--no-pivot`, whose MS_MOVE needs the propagation of the host's root.
     #[error("config.json: linux.rootfsPropagation: private cannot be had with --no-pivot")]
     PrivateWithoutPivot,
-    /// An id map on a mount that cannot have one.
-    #[error("{at}: a remount, cgroups and the host's sysfs cannot be id-mapped")]
-    IdMapHere {
-        /// `config.json:` and the JSON path.
-        at: String,
-    },
     /// A mount on a file in procfs, but no procfs was mounted.
     #[error(
         "{at}: {destination:?} cannot be mounted because it is inside /proc, and no earlier mount \
@@ -47,14 +30,8 @@ pub enum Error {
         /// The configured option, without its value.
         option: String,
     },
-    /// A mount on `/` without a mount namespace: it would stay on the host.
-    #[error("{at}.destination: a mount on / needs a mount namespace")]
-    RootOnHost {
-        /// `config.json:` and the JSON path.
-        at: String,
-    },
     /// The options are too long for mount(2), which would silently cut them.
-    #[error("{at}.options: more than 4095 bytes")]
+    #[error("{at}.options: more than {} bytes", MOUNT_DATA_BYTES - 1)]
     LongData {
         /// `config.json:` and the JSON path.
         at: String,

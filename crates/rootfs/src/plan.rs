@@ -1,25 +1,21 @@
 //! Plans what to mount, make and cover, in order. Pure.
 
-mod bind;
 mod cgroup;
-mod context;
 mod devices;
 pub(crate) mod explain;
 mod fresh;
 mod mounts;
 mod paths;
 mod planner;
-mod propagation;
 mod root;
 mod steps;
-mod target;
 
 use crate::Error;
 use coracle_bundle::{Bundle, Config};
 use coracle_host::{Host, Needs};
 use planner::Planner;
 
-pub use context::{CgroupDirectory, ChangeRoot, Context};
+pub use planner::{CgroupDirectory, ChangeRoot, Context};
 pub use steps::Plan;
 pub(crate) use steps::*;
 
@@ -43,7 +39,7 @@ pub fn needs(config: &Config) -> Needs {
 pub fn plan(bundle: &Bundle, host: &Host, context: &Context) -> Result<Plan, Error> {
     let config = &bundle.config;
     let mut planner = Planner::new(config, host, context);
-    root::plan(&mut planner)?;
+    root::plan(&mut planner);
     mounts::plan(&mut planner)?;
     devices::plan(&mut planner);
     planner.plan.ends.mounts = planner.plan.steps.len();
@@ -124,7 +120,7 @@ mod tests {
                 let depth = if change.recursive { "all" } else { "top" };
                 write!(text, " {depth}").expect("a string");
                 if change.propagation != 0 {
-                    write!(text, " {}", propagation::name(change)).expect("a string");
+                    write!(text, " {}", change.name()).expect("a string");
                 }
                 write!(text, " +{:x} -{:x}", change.set, change.clear).expect("a string");
                 if change.clear_unlocked != 0 {
@@ -420,12 +416,7 @@ mod tests {
             });
             changes.next().unwrap_or_default()
         };
-        let names = |wanted| {
-            changes(wanted)
-                .iter()
-                .map(propagation::name)
-                .collect::<Vec<_>>()
-        };
+        let names = |wanted| changes(wanted).iter().map(Change::name).collect::<Vec<_>>();
         assert_eq!(names("shared"), ["private", "shared"]);
         assert_eq!(names("rshared"), ["private", "rshared"]);
         assert_eq!(names("unbindable"), ["unbindable"]);

@@ -1,17 +1,16 @@
 //! Makes a `type: cgroup` mount on v1 and hybrid hosts: a tmpfs with the hierarchies in it.
 
-use super::fresh::set;
+use super::fresh::{new_mount, shared};
 use super::inherited::Inherited;
 use super::source::{self, Failure};
 use super::target::{self, Make};
 use crate::plan::{Cgroup, CgroupEntry, CgroupFill, Change, Plan};
-use coracle_sys::{Call, Cause, fsconfig_create, fsmount, fsopen, mount_attribute, move_mount};
+use coracle_sys::{Call, Cause, mount_attribute, move_mount};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::symlinkat;
-use std::ffi::{CStr, CString};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 
 pub(super) fn attach(
     plan: &Plan,
@@ -20,13 +19,7 @@ pub(super) fn attach(
 ) -> Result<(), Failure> {
     let base = inherited.base(cgroup.target.base)?;
     let found = target::resolve(base, &cgroup.target, Make::Directory)?;
-    let context = fsopen(c"tmpfs").map_err(Call::Fsopen.failed())?;
-    for (key, value) in &cgroup.parameters {
-        set(context.as_fd(), key, Some(value))?;
-    }
-    fsconfig_create(context.as_fd()).map_err(Call::Fsconfig.failed())?;
-    let top = fsmount(context.as_fd(), cgroup.attributes);
-    let top = top.map_err(Call::Fsmount.failed())?;
+    let top = new_mount(c"tmpfs", shared(&cgroup.parameters), cgroup.attributes)?;
     // Before Linux 6.15 nothing can be attached to a detached mount, so the tmpfs is attached
     // first. It is filled through its descriptor, so that the image cannot interfere.
     inherited.attach(&cgroup.target, found.place.as_fd(), top.as_fd())?;
@@ -62,10 +55,10 @@ fn fill(
             parameters,
             attributes,
             fallback,
-        } => match fresh(file_system.name(), parameters, *attributes) {
+        } => match new_mount(file_system.name(), shared(parameters), *attributes) {
             Ok(mount) => Some(mount),
-            Err(refusal @ Cause::Call(_, Errno::EPERM | Errno::EBUSY)) => {
-                inherited.obtain(plan, fallback.ok_or(refusal)?)?
+            Err(Cause::Call(_, Errno::EPERM | Errno::EBUSY)) => {
+                inherited.obtain(plan, *fallback)?
             }
             Err(failure) => return Err(failure),
         },
@@ -78,17 +71,4 @@ fn fill(
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let place = openat(top, name, flags, Mode::empty()).map_err(Call::Open.failed())?;
     move_mount(mount.as_fd(), place.as_fd(), c"").map_err(Call::MoveMount.failed())
-}
-
-fn fresh(
-    fs_type: &CStr,
-    parameters: &[(CString, Option<CString>)],
-    attributes: u64,
-) -> Result<OwnedFd, Failure> {
-    let context = fsopen(fs_type).map_err(Call::Fsopen.failed())?;
-    for (key, value) in parameters {
-        set(context.as_fd(), key, value.as_deref())?;
-    }
-    fsconfig_create(context.as_fd()).map_err(Call::Fsconfig.failed())?;
-    fsmount(context.as_fd(), attributes).map_err(Call::Fsmount.failed())
 }

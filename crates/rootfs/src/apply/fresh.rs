@@ -6,10 +6,10 @@ use super::source::{self, Failure};
 use super::target::{self, Found, Make};
 use super::trail::Trail;
 use crate::plan::explain::Check;
-use crate::plan::{Change, Fallback, Fresh, Long, MODE_PREFIX, Plan};
+use crate::plan::{Change, Fallback, Fresh, Long, MODE_PREFIX, Parameters, Plan};
 use coracle_sys::{
-    Call, Cause, OpenTreeFlags, fsconfig_create, fsconfig_flag, fsconfig_string, fsmount, fsopen,
-    mount_attribute, open_tree, setxattr,
+    Call, Cause, MOUNT_DATA_BYTES, OpenTreeFlags, fsconfig_create, fsconfig_flag, fsconfig_string,
+    fsmount, fsopen, mount_attribute, open_tree, setxattr,
 };
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
@@ -92,18 +92,41 @@ fn instance(fresh: &Fresh, found: &Found, trail: &mut Trail) -> Result<OwnedFd, 
 }
 
 fn by_options(fresh: &Fresh, found: &Found, late: u64) -> Result<OwnedFd, Failure> {
-    let context = fsopen(fresh.file_system.name()).map_err(Call::Fsopen.failed())?;
-    for (key, value) in &fresh.parameters {
-        set(context.as_fd(), key, value.as_deref())?;
-    }
-    if fresh.mode_of_target && !found.made {
-        let digits = octal(mode_of(found)?);
-        let digits = CStr::from_bytes_until_nul(&digits).map_err(|_| Check::Inconsistent);
-        set(context.as_fd(), c"mode", Some(digits?))?;
+    let digits = match fresh.mode_of_target && !found.made {
+        true => Some(octal(mode_of(found)?)),
+        false => None,
+    };
+    let digits = digits
+        .as_ref()
+        .map(|digits| CStr::from_bytes_until_nul(digits));
+    let digits = digits.transpose().map_err(|_| Check::Inconsistent)?;
+    let mode = digits.map(|digits| (c"mode", Some(digits)));
+    let options = shared(&fresh.parameters).chain(mode);
+    new_mount(fresh.file_system.name(), options, fresh.attributes & !late)
+}
+
+/// The options, borrowed.
+pub(super) fn shared(options: &Parameters) -> impl Iterator<Item = (&CStr, Option<&CStr>)> {
+    let options = options.iter();
+    options.map(|(key, value)| (key.as_c_str(), value.as_deref()))
+}
+
+/// A new detached mount.
+pub(super) fn new_mount<'a>(
+    file_system: &CStr,
+    options: impl Iterator<Item = (&'a CStr, Option<&'a CStr>)>,
+    attributes: u64,
+) -> Result<OwnedFd, Failure> {
+    let context = fsopen(file_system).map_err(Call::Fsopen.failed())?;
+    for (key, value) in options {
+        let set = match value {
+            Some(value) => fsconfig_string(context.as_fd(), key, value),
+            None => fsconfig_flag(context.as_fd(), key),
+        };
+        set.map_err(Call::Fsconfig.failed())?;
     }
     fsconfig_create(context.as_fd()).map_err(Call::Fsconfig.failed())?;
-    let mount = fsmount(context.as_fd(), fresh.attributes & !late);
-    mount.map_err(Call::Fsmount.failed())
+    fsmount(context.as_fd(), attributes).map_err(Call::Fsmount.failed())
 }
 
 fn mode_of(found: &Found) -> Result<u32, Failure> {
@@ -115,7 +138,7 @@ fn mode_of(found: &Found) -> Result<u32, Failure> {
 /// place. Returns a detached clone of it, and unmounts the original.
 fn by_mount(fresh: &Fresh, long: &Long, found: &Found, late: u64) -> Result<OwnedFd, Failure> {
     fchdir(&found.place).map_err(Call::Fchdir.failed())?;
-    let mut buffer = [0; PAGE];
+    let mut buffer = [0; MOUNT_DATA_BYTES];
     let data = long_data(fresh, long, found, &mut buffer)?;
     let source = Some(long.source.as_c_str());
     let mut flags = MsFlags::from_bits_retain(long.flags);
@@ -139,15 +162,12 @@ fn by_mount(fresh: &Fresh, long: &Long, found: &Found, late: u64) -> Result<Owne
     clone
 }
 
-/// The limit of mount(2) on options, in bytes, including the terminating NUL.
-const PAGE: usize = 4096;
-
 /// The options, with the mode of the covered directory if the config has none.
 fn long_data<'a>(
     fresh: &Fresh,
     long: &'a Long,
     found: &Found,
-    buffer: &'a mut [u8; PAGE],
+    buffer: &'a mut [u8; MOUNT_DATA_BYTES],
 ) -> Result<&'a CStr, Failure> {
     if !fresh.mode_of_target {
         return Ok(&long.data);
@@ -169,19 +189,6 @@ fn long_data<'a>(
     CStr::from_bytes_until_nul(buffer).map_err(|_| invalid)
 }
 
-/// Sets one parameter by fsconfig(2).
-pub(super) fn set(
-    context: BorrowedFd<'_>,
-    key: &CStr,
-    value: Option<&CStr>,
-) -> Result<(), Failure> {
-    let answer = match value {
-        Some(value) => fsconfig_string(context, key, value),
-        None => fsconfig_flag(context, key),
-    };
-    answer.map_err(Call::Fsconfig.failed())
-}
-
 const OPTIONS: [(&CStr, &CStr); 4] = [
     (c"source", c"tmpfs"),
     (c"mode", c"555"),
@@ -196,13 +203,9 @@ pub(super) fn empty_directory() -> Result<OwnedFd, Failure> {
 
 /// Makes a tmpfs with room for one directory.
 pub(super) fn small_tmpfs(attributes: u64) -> Result<OwnedFd, Failure> {
-    let context = fsopen(c"tmpfs").map_err(Call::Fsopen.failed())?;
-    for (key, value) in OPTIONS {
-        set(context.as_fd(), key, Some(value))?;
-    }
-    fsconfig_create(context.as_fd()).map_err(Call::Fsconfig.failed())?;
     let always = mount_attribute::NOSUID | mount_attribute::NODEV | mount_attribute::NOEXEC;
-    fsmount(context.as_fd(), attributes | always).map_err(Call::Fsmount.failed())
+    let options = OPTIONS.iter().map(|(key, value)| (*key, Some(*value)));
+    new_mount(c"tmpfs", options, attributes | always)
 }
 
 fn set_label(mount: BorrowedFd<'_>, label: &CStr) -> Result<(), Failure> {

@@ -1,14 +1,21 @@
-//! The descriptors that init inherits for its mounts, and those that its phases keep.
+//! What init inherits from the runtime for its mounts, opened before the clone, and what its phases
+//! keep for one another.
 
+use super::id_map;
 use super::provided::{Provided, Received};
 use super::source::{self, Failure};
 use super::trail::Trail;
+use crate::Error;
 use crate::plan::explain::Check;
-use crate::plan::{Plan, Source};
+use crate::plan::{Plan, Source, SourceCheck};
 use coracle_sys::{Call, Cause};
 use nix::errno::Errno;
+use nix::fcntl::{OFlag, readlink};
+use nix::sys::stat::{Mode, SFlag, lstat};
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::path::Path;
 
 /// The descriptors that init inherits for its mounts, and those that one of its phases keeps for a
 /// later one.
@@ -50,6 +57,129 @@ pub(super) enum SourceState {
     Link(CString),
     /// Opened: a detached tree, for a later phase.
     Tree(OwnedFd),
+}
+
+/// Opens the descriptors that init inherits, and checks the sources of the plan. For the runtime,
+/// before the clone.
+///
+/// # Errors
+/// The first source that is missing or of the wrong kind, by its JSON path.
+pub fn open(plan: &Plan) -> Result<Inherited, Error> {
+    let mut inherited = Inherited {
+        root: None,
+        lowest: None,
+        cover: None,
+        sources: Vec::with_capacity(plan.sources.len()),
+        provided: None,
+        id_maps: id_map::open(&plan.id_maps)?,
+        kept: (0..plan.kept).map(|_| None).collect(),
+        null: None,
+        empty: None,
+        outside: Vec::new(),
+        trail: Trail::new(),
+    };
+    let Some(root) = &plan.root else {
+        return Ok(inherited);
+    };
+    for source in &plan.sources {
+        let state = look_at(source)?;
+        inherited.sources.push(state);
+    }
+    if root.source.is_none() {
+        inherited.root = Some(open_host_root()?);
+    }
+    if plan.needs_provider() {
+        inherited.provided = Some(Provided::new().map_err(|errno| Error::Stream { errno })?);
+    }
+    if plan.leaves_outside() {
+        inherited.outside = outside(&root.path)?;
+    }
+    Ok(inherited)
+}
+
+fn look_at(source: &Source) -> Result<SourceState, Error> {
+    if source.copy_link
+        && let Some(link) = link(source)?
+    {
+        return Ok(SourceState::Link(link));
+    }
+    // Sources that may not be needed, or that an earlier mount may provide, are checked at their
+    // step.
+    if source.optional || source.inside.is_some() {
+        return Ok(SourceState::Later);
+    }
+    let looked = source::look(source).map(|()| SourceState::Later);
+    looked.map_err(|failure| error(source, failure))
+}
+
+/// The target of a source that is a symbolic link.
+fn link(source: &Source) -> Result<Option<CString>, Error> {
+    let failed = |errno| error(source, Cause::Call(Call::OpenTree, errno));
+    let stat = lstat(source.path.as_c_str()).map_err(failed)?;
+    if !source::is(&stat, SFlag::S_IFLNK) {
+        return Ok(None);
+    }
+    let target = readlink(source.path.as_c_str()).map_err(failed)?;
+    CString::new(target.into_vec())
+        .map(Some)
+        .map_err(|_| failed(Errno::EINVAL))
+}
+
+fn error(source: &Source, cause: Failure) -> Error {
+    let at = source.at.clone();
+    let path = source.path.to_string_lossy().into_owned();
+    let expected = match (cause, source.check) {
+        (Cause::Call(_, errno @ (Errno::EMFILE | Errno::ENFILE)), SourceCheck::Node(_)) => {
+            return Error::Source { at, path, errno };
+        }
+        (_, SourceCheck::Node(node)) => {
+            format!("the host has no node {} there to bind", node.describe())
+        }
+        (Cause::Call(_, errno), _) => return Error::Source { at, path, errno },
+        (Cause::Check(check), _) if Cause::Check(check) == Check::HostRoot.into() => {
+            Check::text(check).to_owned()
+        }
+        (_, SourceCheck::Root) => "not a directory".to_owned(),
+        _ => "only a procfs can be mounted on /proc".to_owned(),
+    };
+    Error::SourceKind { at, path, expected }
+}
+
+/// Opens the host's own root directory, for a container with that root.
+fn open_host_root() -> Result<OwnedFd, Error> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    nix::fcntl::open(c"/", flags, Mode::empty()).map_err(|errno| Error::Source {
+        at: "config.json: root.path".to_owned(),
+        path: "/".to_owned(),
+        errno,
+    })
+}
+
+/// Lists the complete procfs and sysfs mounts outside of the root. For the runtime.
+fn outside(root: &Path) -> Result<Vec<CString>, Error> {
+    let text = std::fs::read("/proc/self/mountinfo").map_err(|error| Error::HostMounts {
+        errno: coracle_text::io_errno(&error),
+    })?;
+    Ok(full_instances(&text, root))
+}
+
+/// Parses proc_pid_mountinfo(5): fields 4 (the root of the mount) and 5 (the mount point), and the
+/// type after the dash.
+fn full_instances(mountinfo: &[u8], root: &Path) -> Vec<CString> {
+    let mut found = Vec::new();
+    for line in mountinfo.split(|byte| *byte == b'\n') {
+        let mut fields = line.split(|byte| *byte == b' ');
+        let (Some(shown), Some(place)) = (fields.nth(3), fields.next()) else {
+            continue;
+        };
+        let fs_type = fields.skip_while(|field| *field != b"-").nth(1);
+        let place = coracle_host::unescaped(place);
+        if shown == b"/" && matches!(fs_type, Some(b"proc" | b"sysfs")) && !place.starts_with(root)
+        {
+            found.extend(CString::new(place.into_os_string().into_vec()));
+        }
+    }
+    found
 }
 
 impl Inherited {
@@ -165,5 +295,21 @@ impl Inherited {
             Received::ByInit => source::clone(source, &self.id_maps).map(Some),
             Received::Missing => Ok(None),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn full_instances_outside_the_root_are_found() {
+        let text = b"22 27 0:21 / /proc rw,relatime - proc proc rw\n\
+            23 27 0:22 / /a\\040b rw shared:1 master:2 - sysfs sysfs rw\n\
+            24 27 0:22 /kernel /part rw - sysfs sysfs rw\n\
+            25 27 0:21 / /b/rootfs/proc rw - proc proc rw\n\
+            26 27 0:5 / /tmp rw - tmpfs tmpfs rw\n";
+        let found = full_instances(text, Path::new("/b/rootfs"));
+        assert_eq!(found, [c"/proc".to_owned(), c"/a b".to_owned()]);
     }
 }

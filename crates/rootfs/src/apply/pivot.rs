@@ -2,7 +2,6 @@
 
 use super::inherited::Inherited;
 use super::source::{self, Failure};
-use crate::Error;
 use crate::plan::{Change, Plan, Step};
 use coracle_bundle::Namespace;
 use coracle_sys::{AT_FDCWD, Call, Cause, Fault, move_mount};
@@ -11,10 +10,8 @@ use nix::fcntl::{OFlag, openat};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::stat::Mode;
 use nix::unistd::{chdir, chroot, fchdir, pivot_root};
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 use std::os::fd::AsFd;
-use std::os::unix::ffi::OsStringExt;
-use std::path::Path;
 
 /// Makes the container's root the root of this process, and the host's mounts unreachable. For
 /// init, after the createContainer hooks. The working directory is `/` afterwards. Does not
@@ -118,47 +115,4 @@ fn change_root(inherited: &Inherited) -> Result<(), Failure> {
     fchdir(inherited.root()?).map_err(Call::Fchdir.failed())?;
     chroot(c".").map_err(Call::Chroot.failed())?;
     chdir(c"/").map_err(Call::Chdir.failed())
-}
-
-/// Lists the complete procfs and sysfs mounts outside of the root. For the runtime.
-pub(super) fn outside(root: &Path) -> Result<Vec<CString>, Error> {
-    let text = std::fs::read("/proc/self/mountinfo").map_err(|error| Error::HostMounts {
-        errno: coracle_text::io_errno(&error),
-    })?;
-    Ok(full_instances(&text, root))
-}
-
-/// Parses proc_pid_mountinfo(5): fields 4 (the root of the mount) and 5 (the mount point), and the
-/// type after the dash.
-fn full_instances(mountinfo: &[u8], root: &Path) -> Vec<CString> {
-    let mut found = Vec::new();
-    for line in mountinfo.split(|byte| *byte == b'\n') {
-        let mut fields = line.split(|byte| *byte == b' ');
-        let (Some(shown), Some(place)) = (fields.nth(3), fields.next()) else {
-            continue;
-        };
-        let fs_type = fields.skip_while(|field| *field != b"-").nth(1);
-        let place = coracle_host::unescaped(place);
-        if shown == b"/" && matches!(fs_type, Some(b"proc" | b"sysfs")) && !place.starts_with(root)
-        {
-            found.extend(CString::new(place.into_os_string().into_vec()));
-        }
-    }
-    found
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn full_instances_outside_the_root_are_found() {
-        let text = b"22 27 0:21 / /proc rw,relatime - proc proc rw\n\
-            23 27 0:22 / /a\\040b rw shared:1 master:2 - sysfs sysfs rw\n\
-            24 27 0:22 /kernel /part rw - sysfs sysfs rw\n\
-            25 27 0:21 / /b/rootfs/proc rw - proc proc rw\n\
-            26 27 0:5 / /tmp rw - tmpfs tmpfs rw\n";
-        let found = full_instances(text, Path::new("/b/rootfs"));
-        assert_eq!(found, [c"/proc".to_owned(), c"/a b".to_owned()]);
-    }
 }

@@ -1,24 +1,24 @@
 //! Plans mounts of `type: cgroup`: all hierarchies under one destination.
 
-use super::fresh::{context_type, label, text_of_fresh};
-use super::planner::{Planner, c_string};
-use super::propagation;
-use super::steps::{Cgroup, CgroupEntry, CgroupFill, Change, Fallback, Fresh, Source, Step};
-use super::target::{self, Entry};
+use super::fresh::label_option;
+use super::planner::{Planner, c_string, described, lookup};
+use super::steps::{
+    Cgroup, CgroupEntry, CgroupFill, Change, Fallback, Fresh, Parameters, Source, Step,
+};
 use crate::Error;
-use coracle_bundle::{FileSystem, Namespace, PropagationKind};
+use coracle_bundle::{FileSystem, Mount, Namespace, Propagation, PropagationKind};
 use coracle_host::{CgroupMode, Hierarchy};
 use coracle_sys::mount_attribute;
 use std::path::{Path, PathBuf};
 
-pub(super) fn plan(planner: &mut Planner, entry: &Entry) -> Result<Step, Error> {
+pub(super) fn plan(planner: &mut Planner, mount: &Mount) -> Result<Step, Error> {
     match planner.host.cgroups.mode {
-        CgroupMode::V2 => unified(planner, entry),
+        CgroupMode::V2 => unified(planner, mount),
         // With v1 hierarchies, the v2 mount is only made for `type: cgroup2`.
-        _ if entry.mount.file_system() == Some(&FileSystem::Cgroup2) => unified(planner, entry),
-        CgroupMode::V1 | CgroupMode::Hybrid => hierarchies(planner, entry),
+        _ if mount.file_system() == Some(&FileSystem::Cgroup2) => unified(planner, mount),
+        CgroupMode::V1 | CgroupMode::Hybrid => hierarchies(planner, mount),
         CgroupMode::None => Err(Error::NoCgroups {
-            at: entry.at.clone(),
+            at: mount.at.clone(),
         }),
     }
 }
@@ -31,10 +31,9 @@ fn has_namespace(planner: &Planner) -> bool {
 /// own. Then the host's is bound, which shows the same and to which the paths of
 /// `/proc/self/cgroup` refer. If read-only is configured, all mounts below become read-only too
 /// (CVE-2023-25809).
-fn unified(planner: &mut Planner, entry: &Entry) -> Result<Step, Error> {
-    let mount = entry.mount;
-    let target = target::plan(planner, entry, target::lookup(mount))?;
-    let set = mount.options.attributes.set | mount.options.recursive.set;
+fn unified(planner: &mut Planner, mount: &Mount) -> Result<Step, Error> {
+    let target = planner.target(mount, lookup(mount))?;
+    let set = mount.options.of_new_mount();
     let fallback = match planner.host.cgroups.unified.clone() {
         Some(tree) => {
             let own = planner.context.unified_directory.clone();
@@ -42,26 +41,20 @@ fn unified(planner: &mut Planner, entry: &Entry) -> Result<Step, Error> {
                 true => own.unwrap_or_else(|| inherited(&tree.mount, &tree.root, &tree.own)),
                 false => tree.mount,
             };
-            let source = source(planner, (&path, None), set, &entry.at);
+            let source = source(planner, (&path, None), set, &mount.at);
             Some(Fallback::BindOrNothing(source))
         }
         None => None,
     };
-    let mut parameters = vec![(c"source".to_owned(), Some(c"cgroup".to_owned()))];
+    let mut parameters = named();
     parameters.extend(mount.options.data.iter().cloned());
     Ok(Step::Fresh(Fresh {
-        text: text_of_fresh(mount),
+        text: described(mount),
         target,
         file_system: FileSystem::Cgroup2,
         parameters,
         attributes: set,
-        changes: mount
-            .options
-            .propagation
-            .iter()
-            .copied()
-            .map(propagation::change)
-            .collect(),
+        changes: Change::propagations(&mount.options),
         mode_of_target: false,
         copy_up: false,
         keep: None,
@@ -71,8 +64,8 @@ fn unified(planner: &mut Planner, entry: &Entry) -> Result<Step, Error> {
     }))
 }
 
-fn hierarchies(planner: &mut Planner, entry: &Entry) -> Result<Step, Error> {
-    let (mount, at) = (entry.mount, &entry.at);
+fn hierarchies(planner: &mut Planner, mount: &Mount) -> Result<Step, Error> {
+    let at = &mount.at;
     let data = mount.options.data.iter().map(|(key, _)| key.as_c_str());
     if let Some(option) = data.chain(mount.options.superblock.iter().copied()).next() {
         return Err(Error::CgroupOption {
@@ -80,15 +73,11 @@ fn hierarchies(planner: &mut Planner, entry: &Entry) -> Result<Step, Error> {
             option: option.to_string_lossy().into_owned(),
         });
     }
-    let target = target::plan(planner, entry, target::lookup(mount))?;
-    let set = mount.options.attributes.set | mount.options.recursive.set;
-    let mut parameters = vec![
-        (c"source".to_owned(), c"cgroup".to_owned()),
-        (c"mode".to_owned(), c"755".to_owned()),
-    ];
-    if let Some(label) = label(planner) {
-        parameters.push((context_type(planner)?, label));
-    }
+    let target = planner.target(mount, lookup(mount))?;
+    let set = mount.options.of_new_mount();
+    let mut parameters = named();
+    parameters.push((c"mode".to_owned(), Some(c"755".to_owned())));
+    parameters.extend(label_option(planner)?);
     let mut entries = Vec::new();
     let mut links = Vec::new();
     for hierarchy in planner.host.cgroups.hierarchies.clone() {
@@ -102,46 +91,30 @@ fn hierarchies(planner: &mut Planner, entry: &Entry) -> Result<Step, Error> {
                 links.push((c_string(controller), name.clone()));
             }
         }
-        let fill = fill(planner, &hierarchy, set, at);
+        let fill = self::hierarchy(planner, &hierarchy, set, at);
         entries.push(CgroupEntry { name, fill });
     }
     if let Some(entry) = side_tree(planner, set, at) {
         entries.push(entry);
     }
     Ok(Step::Cgroup(Cgroup {
-        text: text_of_fresh(mount),
+        text: described(mount),
         target,
         parameters,
         attributes: set & !mount_attribute::RDONLY,
         read_only: set & mount_attribute::RDONLY != 0,
-        propagation: mount
-            .options
-            .propagation
-            .iter()
-            .copied()
-            .map(propagation::change)
-            .collect(),
+        propagation: Change::propagations(&mount.options),
         entries,
         links,
     }))
 }
 
-/// With a cgroup namespace, a new mount shows only the container's part. Without one it would show
-/// the whole hierarchy of the host, so the cgroup that init will be in is bound: the container's
-/// own, or the runtime's if the container has none.
-fn fill(planner: &mut Planner, hierarchy: &Hierarchy, set: u64, at: &str) -> CgroupFill {
-    let own = planner.context.cgroup_directories.iter();
-    let own = own
-        .filter(|own| own.mount == hierarchy.mount)
-        .map(|own| own.directory.clone())
-        .next();
+fn hierarchy(planner: &mut Planner, hierarchy: &Hierarchy, set: u64, at: &str) -> CgroupFill {
+    let mut own = planner.context.cgroup_directories.iter();
+    let own = own.find(|own| own.mount == hierarchy.mount);
+    let own = own.map(|own| own.directory.as_path());
     let inherited = inherited(&hierarchy.mount, &hierarchy.root, &hierarchy.own);
-    let paths = (own.as_deref().unwrap_or(&inherited), Some(&*inherited));
-    if !has_namespace(planner) {
-        let source = source(planner, paths, set, at);
-        return CgroupFill::Bind { source };
-    }
-    let mut parameters = vec![(c"source".to_owned(), Some(c"cgroup".to_owned()))];
+    let mut parameters = named();
     for controller in &hierarchy.controllers {
         match controller.strip_prefix("name=") {
             Some(name) => {
@@ -154,13 +127,38 @@ fn fill(planner: &mut Planner, hierarchy: &Hierarchy, set: u64, at: &str) -> Cgr
     if hierarchy.noprefix {
         parameters.push((c"noprefix".to_owned(), None));
     }
-    let fallback = Some(source(planner, paths, set, at));
-    CgroupFill::Fresh {
-        file_system: FileSystem::Cgroup,
-        parameters,
-        attributes: set,
-        fallback,
+    let source = source(
+        planner,
+        (own.unwrap_or(&inherited), Some(&inherited)),
+        set,
+        at,
+    );
+    fill(planner, (FileSystem::Cgroup, parameters), source, set)
+}
+
+/// With a cgroup namespace, a new mount shows only the container's part. Without one it would show
+/// the whole hierarchy of the host, so the cgroup that init will be in is bound: the container's
+/// own, or the runtime's if the container has none.
+fn fill(
+    planner: &Planner,
+    (file_system, parameters): (FileSystem, Parameters),
+    source: usize,
+    set: u64,
+) -> CgroupFill {
+    match has_namespace(planner) {
+        false => CgroupFill::Bind { source },
+        true => CgroupFill::Fresh {
+            file_system,
+            parameters,
+            attributes: set,
+            fallback: source,
+        },
     }
+}
+
+/// What mountinfo shows as the source.
+fn named() -> Parameters {
+    vec![(c"source".to_owned(), Some(c"cgroup".to_owned()))]
 }
 
 /// The runtime's cgroup, in which a container stays that has none of its own; the top of the mount
@@ -175,19 +173,15 @@ fn side_tree(planner: &mut Planner, set: u64, at: &str) -> Option<CgroupEntry> {
     let tree = planner.host.cgroups.unified.clone()?;
     let name = tree.mount.file_name()?;
     let name = c_string(name);
-    let own = planner.context.unified_directory.clone();
+    let own = planner.context.unified_directory.as_deref();
     let inherited = inherited(&tree.mount, &tree.root, &tree.own);
-    let paths = (own.as_deref().unwrap_or(&inherited), Some(&*inherited));
-    let source = source(planner, paths, set, at);
-    let fill = match has_namespace(planner) {
-        false => CgroupFill::Bind { source },
-        true => CgroupFill::Fresh {
-            file_system: FileSystem::Cgroup2,
-            parameters: vec![(c"source".to_owned(), Some(c"cgroup".to_owned()))],
-            attributes: set,
-            fallback: Some(source),
-        },
-    };
+    let source = source(
+        planner,
+        (own.unwrap_or(&inherited), Some(&inherited)),
+        set,
+        at,
+    );
+    let fill = fill(planner, (FileSystem::Cgroup2, named()), source, set);
     Some(CgroupEntry { name, fill })
 }
 
@@ -198,7 +192,7 @@ fn source(
     set: u64,
     at: &str,
 ) -> usize {
-    let private = coracle_bundle::Propagation {
+    let private = Propagation {
         kind: PropagationKind::Private,
         recursive: true,
     };
@@ -206,7 +200,7 @@ fn source(
         recursive: true,
         changes: vec![Change {
             set,
-            ..propagation::change(private)
+            ..Change::propagation(private)
         }],
         optional: true,
         alternative: alternative.map(c_string),

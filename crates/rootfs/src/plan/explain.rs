@@ -1,6 +1,5 @@
 //! Describes steps, and explains their failures.
 
-use super::propagation;
 use super::steps::{Bind, Fresh, HowMade, Plan, Step};
 use coracle_bundle::FileSystem;
 use coracle_sys::{Call, Cause, Fault};
@@ -43,7 +42,7 @@ impl Plan {
         match step {
             None => String::new(),
             Some(Step::Propagation(change)) => {
-                format!("make mounts {}", propagation::name(change))
+                format!("make mounts {}", change.name())
             }
             Some(Step::Root) => format!("bind {} as the root", self.root_path()),
             Some(Step::Bind(bind)) => bind.text.clone(),
@@ -67,7 +66,7 @@ impl Plan {
             Some(Step::Chroot) => format!("chroot into {}", self.root_path()),
             Some(Step::RootPropagation(changes)) => {
                 let last = changes.last().copied().unwrap_or_default();
-                format!("make the root {}", propagation::name(&last))
+                format!("make the root {}", last.name())
             }
             Some(Step::Console) => "bind the terminal on /dev/console".to_owned(),
             Some(Step::ReadOnlyPath(path)) => {

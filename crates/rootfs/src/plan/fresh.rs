@@ -1,12 +1,13 @@
 //! Plans new instances of filesystems: their options, and a fallback if the kernel refuses one.
 
-use super::planner::{Planner, c_string};
-use super::steps::{Change, Fallback, Fresh, Long, Lookup, MODE_PREFIX, Source, SourceCheck, Step};
-use super::target::{self, Entry};
-use super::{bind, devices, propagation};
+use super::devices;
+use super::planner::{Planner, c_string, described, lookup};
+use super::steps::{
+    Change, Fallback, Fresh, Long, Lookup, MODE_PREFIX, Parameters, Source, SourceCheck, Step,
+};
 use crate::Error;
 use coracle_bundle::{FileSystem, Mount, Namespace};
-use coracle_sys::mount_attribute;
+use coracle_sys::{MOUNT_DATA_BYTES, mount_attribute};
 use std::ffi::{CStr, CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -14,35 +15,28 @@ use std::path::Path;
 /// fsconfig(2) takes strings of less than 256 bytes. The layers of an overlay may need more.
 const LONGEST_VALUE: usize = 255;
 
-/// mount(2) takes one page, including the terminating NUL.
-const LONGEST_DATA: usize = 4095;
-
 /// Mount options for SELinux labels: mount(8).
 const CONTEXTS: [&CStr; 4] = [c"context", c"fscontext", c"defcontext", c"rootcontext"];
 
 pub(super) fn plan(
     planner: &mut Planner,
-    entry: &Entry,
+    mount: &Mount,
     (file_system, source): (&FileSystem, Option<&CStr>),
+    later: &[Mount],
 ) -> Result<Step, Error> {
-    let (mount, at, options) = (entry.mount, &entry.at, &entry.mount.options);
+    let (at, options) = (&mount.at, &mount.options);
     let lookup = match file_system {
         FileSystem::Proc | FileSystem::Sysfs | FileSystem::Mqueue | FileSystem::Devpts => {
             Lookup::Directory
         }
-        _ => target::lookup(mount),
+        _ => lookup(mount),
     };
-    let target = target::plan(planner, entry, lookup)?;
-    let mut set = options.attributes.set | options.recursive.set;
-    let mut changes: Vec<Change> = options
-        .propagation
-        .iter()
-        .copied()
-        .map(propagation::change)
-        .collect();
-    changes.extend(bind::id_map(planner, entry));
-    let mut keep = target::kept(planner, mount);
-    if set & mount_attribute::RDONLY != 0 && is_filled(planner, entry, file_system) {
+    let target = planner.target(mount, lookup)?;
+    let mut set = options.of_new_mount();
+    let mut changes = Change::propagations(options);
+    changes.extend(planner.id_map(mount));
+    let mut keep = planner.kept(mount);
+    if set & mount_attribute::RDONLY != 0 && is_filled(planner, mount, later, file_system) {
         // The last phase makes it read-only, since it is still to be filled.
         set &= !mount_attribute::RDONLY;
         let kept = *keep.get_or_insert_with(|| planner.keep());
@@ -56,7 +50,7 @@ pub(super) fn plan(
     let mode_of_target = *file_system == FileSystem::Tmpfs && !has_key(mount, c"mode");
     let long = long(&parameters, set, mode_of_target, at)?;
     Ok(Step::Fresh(Fresh {
-        text: text_of_fresh(mount),
+        text: described(mount),
         target,
         file_system: file_system.clone(),
         parameters,
@@ -74,7 +68,7 @@ pub(super) fn plan(
 }
 
 fn long(
-    parameters: &[(CString, Option<CString>)],
+    parameters: &Parameters,
     set: u64,
     mode_of_target: bool,
     at: &str,
@@ -122,7 +116,7 @@ pub(super) fn add_data(data: &mut Vec<u8>, key: &CStr, value: Option<&CStr>) {
 
 /// The options as one string for mount(2), which would silently cut a longer one.
 pub(super) fn mount_data(data: &[u8], at: &str) -> Result<CString, Error> {
-    if data.len() > LONGEST_DATA {
+    if data.len() >= MOUNT_DATA_BYTES {
         return Err(Error::LongData { at: at.to_owned() });
     }
     Ok(c_string(OsStr::from_bytes(data)))
@@ -140,16 +134,6 @@ fn mount_flags(set: u64) -> u64 {
     flags.fold(access_time, |flags, (_, flag, _)| flags | flag)
 }
 
-pub(super) fn text_of_fresh(mount: &Mount) -> String {
-    let file_system = mount.file_system().map(FileSystem::name);
-    let name = file_system.unwrap_or_default().to_string_lossy();
-    format!(
-        "mount {name} on {}{}",
-        mount.destination.path().display(),
-        target::options(mount)
-    )
-}
-
 fn has_key(mount: &Mount, wanted: &CStr) -> bool {
     mount
         .options
@@ -159,10 +143,10 @@ fn has_key(mount: &Mount, wanted: &CStr) -> bool {
 }
 
 /// Whether something is mounted or made below the destination later.
-fn is_filled(planner: &Planner, entry: &Entry, file_system: &FileSystem) -> bool {
-    let destination = entry.mount.destination.path();
+fn is_filled(planner: &Planner, mount: &Mount, later: &[Mount], file_system: &FileSystem) -> bool {
+    let destination = mount.destination.path();
     let below = |path: &Path| path != destination && path.starts_with(destination);
-    let mut later = entry.later.iter().map(|later| later.destination.path());
+    let mut later = later.iter().map(|later| later.destination.path());
     matches!(file_system, FileSystem::Tmpfs | FileSystem::Ramfs)
         && (later.any(below) || devices::places(planner).iter().any(|path| below(path)))
 }
@@ -172,7 +156,7 @@ fn parameters(
     planner: &Planner,
     mount: &Mount,
     (file_system, source): (&FileSystem, Option<&CStr>),
-) -> Result<Vec<(CString, Option<CString>)>, Error> {
+) -> Result<Parameters, Error> {
     let mut parameters = Vec::new();
     if let Some(source) = source {
         parameters.push((c"source".to_owned(), Some(source.to_owned())));
@@ -184,44 +168,39 @@ fn parameters(
             parameters.push(((*flag).to_owned(), None));
         }
     }
-    let set = mount.options.attributes.set | mount.options.recursive.set;
+    let set = mount.options.of_new_mount();
     if set & mount_attribute::RDONLY != 0 && matches!(file_system, FileSystem::Other(_)) {
         parameters.push((c"ro".to_owned(), None));
     }
-    for (key, value) in &mount.options.data {
-        parameters.push((key.clone(), value.clone()));
-    }
+    parameters.extend(mount.options.data.iter().cloned());
     if !matches!(
         file_system,
         FileSystem::Proc | FileSystem::Sysfs | FileSystem::Mqueue
-    ) && let Some(label) = label(planner)
-    {
-        parameters.push((context_type(planner)?, Some(label)));
+    ) {
+        parameters.extend(label_option(planner)?);
     }
     Ok(parameters)
 }
 
-pub(super) fn label(planner: &Planner) -> Option<CString> {
+fn label(planner: &Planner) -> Option<CString> {
     let label = planner.config.linux.mount_label.clone();
     label.filter(|_| *planner.host.selinux)
 }
 
-/// The mount option for the SELinux label; podman's annotation may choose another one.
-pub(super) fn context_type(planner: &Planner) -> Result<CString, Error> {
-    match planner
-        .config
-        .annotations
-        .get("run.oci.mount_context_type")
-        .map(String::as_str)
-    {
-        None => Ok(c"context".to_owned()),
-        Some(wanted) => CONTEXTS
-            .into_iter()
-            .find(|context| context.to_bytes() == wanted.as_bytes())
-            .map(CStr::to_owned)
-            .ok_or_else(|| Error::ContextType {
-                value: wanted.to_owned(),
-            }),
+/// The label as an option. podman may ask for another of SELinux's four.
+pub(super) fn label_option(planner: &Planner) -> Result<Option<(CString, Option<CString>)>, Error> {
+    let Some(label) = label(planner) else {
+        return Ok(None);
+    };
+    let annotations = &planner.config.annotations;
+    let wanted = annotations.get("run.oci.mount_context_type");
+    let wanted = wanted.map_or("context", String::as_str);
+    let mut contexts = CONTEXTS.into_iter();
+    match contexts.find(|context| context.to_bytes() == wanted.as_bytes()) {
+        Some(context) => Ok(Some((context.to_owned(), Some(label)))),
+        None => Err(Error::ContextType {
+            value: wanted.to_owned(),
+        }),
     }
 }
 
@@ -255,8 +234,7 @@ fn fallback_source(
     (path, check): (&CStr, SourceCheck),
     at: &str,
 ) -> usize {
-    let options = &mount.options;
-    let set = options.attributes.set | options.recursive.set;
+    let set = mount.options.of_new_mount();
     let access_time = mount_attribute::ATIME_MASK | mount_attribute::NODIRATIME;
     let changes = vec![Change {
         set: set & !access_time,

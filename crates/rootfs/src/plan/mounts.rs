@@ -1,42 +1,38 @@
-//! Plans `mounts`: config.md § Mounts, § Linux mount options.
+//! `mounts`: config.md § Mounts, § Linux mount options. Binds and remounts; those of new file
+//! systems have files of their own.
 
-use super::planner::{Planner, c_string};
-use super::steps::{Remount, Step, Target};
-use super::target::{self, Entry};
-use super::{bind, cgroup, fresh, propagation};
+use super::planner::{Planner, c_string, described, lookup};
+use super::steps::{Bind, Change, Lookup, Remount, Source, SourceCheck, Step, Target};
+use super::{cgroup, fresh};
 use crate::Error;
-use coracle_bundle::{Destination, FileSystem, Mount, MountKind};
+use coracle_bundle::{
+    AttributeChange, Destination, FileSystem, Mount, MountKind, Propagation, PropagationKind,
+};
+use coracle_sys::{Capability, Depth, mount_attribute};
+use std::path::Path;
 
 pub(super) fn plan(planner: &mut Planner) -> Result<(), Error> {
-    let mounts = &planner.config.mounts;
-    for (index, mount) in mounts.iter().enumerate() {
-        let entry = Entry {
-            at: format!("config.json: mounts[{index}]"),
-            mount,
-            later: mounts.get(index + 1..).unwrap_or_default(),
-        };
-        if mount.id_map.is_some() && !can_be_id_mapped(mount) {
-            return Err(Error::IdMapHere { at: entry.at });
-        }
+    let mut mounts = planner.config.mounts.iter();
+    while let Some(mount) = mounts.next() {
         let step = match &mount.kind {
-            MountKind::Remount { .. } => remount(&entry)?,
-            MountKind::Bind { source, depth } => bind::plan(planner, &entry, (source, *depth))?,
+            MountKind::Remount { .. } => remount(mount)?,
+            MountKind::Bind { source, depth } => bind(planner, mount, (source, *depth))?,
             MountKind::New {
                 file_system: FileSystem::Cgroup | FileSystem::Cgroup2,
                 ..
-            } => cgroup::plan(planner, &entry)?,
+            } => cgroup::plan(planner, mount)?,
             MountKind::New {
                 file_system,
                 source,
-            } => fresh::plan(planner, &entry, (file_system, source.as_deref()))?,
+            } => {
+                let later = mounts.as_slice();
+                fresh::plan(planner, mount, (file_system, source.as_deref()), later)?
+            }
         };
         planner.push(step);
         if mount.destination == Destination::Root
             && !matches!(mount.kind, MountKind::Remount { .. })
         {
-            if planner.is_on_hosts_namespace() {
-                return Err(Error::RootOnHost { at: entry.at });
-            }
             // The earlier mounts are hidden by the new root.
             (planner.proc, planner.sys) = (None, None);
         }
@@ -44,25 +40,131 @@ pub(super) fn plan(planner: &mut Planner) -> Result<(), Error> {
     Ok(())
 }
 
-/// Whether the mount can be id-mapped: only a detached mount can, and cgroups and sysfs do not
-/// support it.
-fn can_be_id_mapped(mount: &Mount) -> bool {
-    match &mount.kind {
-        MountKind::Bind { .. } => true,
-        MountKind::New { file_system, .. } => !matches!(
-            file_system,
-            FileSystem::Cgroup | FileSystem::Cgroup2 | FileSystem::Sysfs
-        ),
-        MountKind::Remount { .. } => false,
+fn bind(
+    planner: &mut Planner,
+    mount: &Mount,
+    (path, depth): (&Path, Depth),
+) -> Result<Step, Error> {
+    let options = &mount.options;
+    // A copied link replaces the destination itself, so that is not followed.
+    let lookup = match options.src_nofollow {
+        true => Lookup::NoFollow,
+        false => lookup(mount),
+    };
+    let target = planner.target(mount, lookup)?;
+    let at = format!("{}.source", mount.at);
+    let mut source = Source::new(at, c_string(path), planner.next_step());
+    source.recursive = depth == Depth::Recursive;
+    source.no_follow = options.src_nofollow;
+    source.copy_link = options.copy_symlink;
+    source.by_config = true;
+    source.changes = bind_changes(planner, mount, depth);
+    if !options.copy_symlink {
+        source.inside = planner.inside(path).map(c_string);
+    }
+    if let Some(id_map) = planner.id_map(mount) {
+        if !planner.host.has(Capability::SysAdmin) {
+            return Err(Error::IdMapUnprivileged {
+                at: mount.at.clone(),
+            });
+        }
+        source.changes.push(id_map);
+    }
+    if mount.destination == Destination::Proc {
+        source.check = SourceCheck::Procfs;
+    }
+    let keep = planner.kept(mount);
+    let source = planner.add_source(source);
+    Ok(Step::Bind(Bind {
+        text: described(mount),
+        target,
+        source,
+        keep,
+    }))
+}
+
+/// The propagation and flags of a bind mount, in as few mount_setattr(2) calls as their depths
+/// allow.
+fn bind_changes(planner: &Planner, mount: &Mount, depth: Depth) -> Vec<Change> {
+    let options = &mount.options;
+    let mut changes = Change::propagations(options);
+    if changes.is_empty() {
+        let default = default_propagation(planner.config.linux.rootfs_propagation);
+        changes.push(Change::propagation(default));
+    }
+    attributes(options.attributes, &mut changes, false);
+    if let Some(change) = changes.last_mut().filter(|change| has_attributes(change)) {
+        change.clear_unlocked = restrictions() & !(change.set | change.clear);
+    }
+    attributes(options.recursive, &mut changes, true);
+    if depth == Depth::Single {
+        for change in &mut changes {
+            change.recursive = false;
+        }
+    }
+    merge(changes)
+}
+
+/// The propagation of a bind mount without such an option: that of the root, or rprivate. It is
+/// never unbindable, since no path in it could be made read-only by a bind then.
+fn default_propagation(root: Option<Propagation>) -> Propagation {
+    root.filter(|root| root.kind != PropagationKind::Unbindable)
+        .unwrap_or(Propagation {
+            kind: PropagationKind::Private,
+            recursive: true,
+        })
+}
+
+/// The flags of the source that a bind mount clears if its options name any flag. They stay if the
+/// options name them, or if the kernel has locked them.
+fn restrictions() -> u64 {
+    let flags = mount_attribute::FLAGS.iter();
+    flags.fold(0, |bits, (attribute, ..)| bits | attribute) & !mount_attribute::NODIRATIME
+}
+
+fn has_attributes(change: &Change) -> bool {
+    change.set | change.clear != 0
+}
+
+fn attributes(change: AttributeChange, changes: &mut Vec<Change>, recursive: bool) {
+    if change.set != 0 || change.clear != 0 {
+        let AttributeChange { set, clear } = change;
+        changes.push(Change {
+            set,
+            clear,
+            recursive,
+            ..Change::default()
+        });
     }
 }
 
-fn remount(entry: &Entry) -> Result<Step, Error> {
-    let (destination, options) = (entry.mount.destination.path(), &entry.mount.options);
+/// Merges consecutive changes of the same depth if neither overrides the other.
+fn merge(changes: Vec<Change>) -> Vec<Change> {
+    let mut merged: Vec<Change> = Vec::new();
+    for change in changes {
+        match merged.last_mut() {
+            Some(last)
+                if last.recursive == change.recursive
+                    && (last.propagation == 0 || change.propagation == 0)
+                    && (last.set | last.clear == 0 || change.set | change.clear == 0) =>
+            {
+                last.set |= change.set;
+                last.clear |= change.clear;
+                last.clear_unlocked |= change.clear_unlocked;
+                last.propagation |= change.propagation;
+            }
+            _ => merged.push(change),
+        }
+    }
+    merged
+}
+
+fn remount(mount: &Mount) -> Result<Step, Error> {
+    let (destination, options) = (mount.destination.path(), &mount.options);
     let mut changes = Vec::new();
-    bind::attributes(options.attributes, &mut changes, false);
-    bind::attributes(options.recursive, &mut changes, true);
-    changes.extend(options.propagation.iter().copied().map(propagation::change));
+    attributes(options.attributes, &mut changes, false);
+    attributes(options.recursive, &mut changes, true);
+    changes.extend(Change::propagations(options));
     let mut data = Vec::new();
     for flag in &options.superblock {
         fresh::add_data(&mut data, flag, None);
@@ -72,18 +174,17 @@ fn remount(entry: &Entry) -> Result<Step, Error> {
     }
     let data = match data.is_empty() {
         true => None,
-        false => Some(fresh::mount_data(&data, &entry.at)?),
+        false => Some(fresh::mount_data(&data, &mount.at)?),
     };
-    let shown = target::options(entry.mount);
     Ok(Step::Remount(Remount {
-        text: format!("remount {}{shown}", destination.display()),
+        text: described(mount),
         target: Target {
             path: c_string(destination),
             base: None,
-            lookup: target::lookup(entry.mount),
+            lookup: lookup(mount),
             outside_procfs: false,
         },
-        changes: bind::merge(changes),
+        changes: merge(changes),
         data,
     }))
 }

@@ -1,7 +1,7 @@
 //! Plans the last phase: `linux.maskedPaths`, `linux.readonlyPaths` and `root.readonly`.
 
 use super::planner::{Planner, c_string};
-use super::propagation;
+use super::root;
 use super::steps::{Change, Covered, Node, Source, SourceCheck, Step};
 use coracle_bundle::DeviceKind;
 use std::path::Path;
@@ -20,7 +20,7 @@ pub(super) fn plan(planner: &mut Planner) {
     for (kept, destination) in std::mem::take(&mut planner.read_only_mounts) {
         planner.push(Step::ReadOnlyMount { kept, destination });
     }
-    let late = propagation::after_pivot(linux.rootfs_propagation);
+    let late = root::after_pivot(linux.rootfs_propagation);
     if !planner.is_on_hosts_namespace() && !late.is_empty() {
         // After the paths: an unbindable root cannot be cloned, by which paths in it become
         // read-only.

@@ -1,14 +1,44 @@
-//! The unfinished plan, to which the planners of the parts add steps.
+//! What a plan depends on, and what the planners of the parts share while it grows.
 
-use super::context::Context;
-use super::propagation;
-use super::steps::{Change, Plan, Source, SourceBy, Step};
-use coracle_bundle::{Config, Namespace};
+use super::steps::{Change, IdMap, Lookup, Plan, Source, SourceBy, Step, Target};
+use crate::Error;
+use coracle_bundle::{Config, Destination, Mount, MountKind, Namespace, PropagationKind};
 use coracle_host::Host;
-use coracle_sys::Capability;
+use coracle_sys::{Capability, Depth, mount_attribute};
 use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
+
+/// Decisions of the caller and of the cgroups' plan that mounts depend on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Context {
+    /// How the container's root becomes `/`.
+    pub change_root: ChangeRoot,
+    /// The container's own cgroup in each v1 hierarchy; empty if cgroups are not managed.
+    pub cgroup_directories: Vec<CgroupDirectory>,
+    /// The container's own cgroup in the v2 tree, as an absolute path on the host.
+    pub unified_directory: Option<PathBuf>,
+}
+
+/// How the container's root becomes `/`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ChangeRoot {
+    /// By pivot_root(2).
+    #[default]
+    PivotRoot,
+    /// By MS_MOVE over `/` and chroot(2), for hosts that run from an initramfs, which pivot_root(2)
+    /// refuses.
+    MoveAndChroot,
+}
+
+/// The container's cgroup in one v1 hierarchy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CgroupDirectory {
+    /// The host's mount point of the hierarchy.
+    pub mount: PathBuf,
+    /// The container's own cgroup as an absolute path on the host.
+    pub directory: PathBuf,
+}
 
 /// The unfinished plan, and the input of the planners.
 pub(crate) struct Planner<'a> {
@@ -73,13 +103,12 @@ impl<'a> Planner<'a> {
         if !self.host.has(Capability::SysAdmin) || self.plan.source_by == SourceBy::Child {
             return false;
         }
-        let wanted = self.config.linux.rootfs_propagation;
         match self.plan.mount_namespace {
             Namespace::Join { .. } => true,
             Namespace::Inherit => false,
             Namespace::New => changes.iter().any(|change| match change.propagation {
                 libc::MS_SHARED => true,
-                libc::MS_SLAVE => propagation::is_private(wanted),
+                libc::MS_SLAVE => self.root_is_private(),
                 _ => false,
             }),
         }
@@ -104,6 +133,71 @@ impl<'a> Planner<'a> {
         stays.map(|_| Path::new("/").join(below))
     }
 
+    /// The root is to be private, so that it is no slave of the host's mount either.
+    pub(crate) fn root_is_private(&self) -> bool {
+        let requested = self.config.linux.rootfs_propagation;
+        requested.is_some_and(|requested| requested.kind == PropagationKind::Private)
+    }
+
+    /// Where a mount goes; `lookup` where the destination does not decide.
+    pub(crate) fn target(&self, mount: &Mount, lookup: Lookup) -> Result<Target, Error> {
+        let (path, base, lookup) = match &mount.destination {
+            Destination::Root | Destination::Path(_) => (mount.destination.path(), None, lookup),
+            // The validation lets only a procfs have this destination. It may cover an older
+            // procfs, so it is not outside_procfs.
+            Destination::Proc => (mount.destination.path(), None, Lookup::Directory),
+            // Reached through the mount that was made: no link of the image leads elsewhere.
+            Destination::ProcFile(path) => {
+                let procfs = self.proc.ok_or_else(|| Error::NoProcfs {
+                    at: format!("{}.destination", mount.at),
+                    destination: path,
+                })?;
+                let below = Path::new(path.trim_start_matches("/proc"));
+                (below, Some(procfs), Lookup::NoFollow)
+            }
+        };
+        Ok(Target {
+            path: c_string(path),
+            base,
+            lookup,
+            outside_procfs: matches!(mount.destination, Destination::Root | Destination::Path(_)),
+        })
+    }
+
+    /// Keeps the mounts on /proc and /sys: masked paths in them are reached through them.
+    pub(crate) fn kept(&mut self, mount: &Mount) -> Option<usize> {
+        let place = mount.destination.path();
+        if place != Path::new("/proc") && place != Path::new("/sys") {
+            return None;
+        }
+        let kept = Some(self.keep());
+        match mount.destination {
+            Destination::Proc => self.proc = kept,
+            _ => self.sys = kept,
+        }
+        kept
+    }
+
+    /// The call that gives a mount its id map.
+    pub(crate) fn id_map(&mut self, mount: &Mount) -> Option<Change> {
+        let requested = mount.id_map.as_ref()?;
+        let maps = &mut self.plan.id_maps;
+        let known = maps.iter().position(|known| known.ids == requested.ids);
+        let id_map = known.unwrap_or_else(|| {
+            maps.push(IdMap {
+                at: mount.at.clone(),
+                ids: requested.ids.clone(),
+            });
+            maps.len() - 1
+        });
+        Some(Change {
+            set: mount_attribute::IDMAP,
+            id_map: Some(id_map),
+            recursive: requested.depth == Depth::Recursive,
+            ..Change::default()
+        })
+    }
+
     /// Whether the container stays in the host's mount namespace.
     pub(crate) fn is_on_hosts_namespace(&self) -> bool {
         self.plan.mount_namespace == Namespace::Inherit
@@ -118,4 +212,32 @@ pub(crate) fn c_string(text: impl AsRef<OsStr>) -> CString {
         "the bundle refuses NUL, and the kernel's own paths hold none"
     );
     text.unwrap_or_default()
+}
+
+/// How the last part of a destination is looked up where the kind of the mount does not decide.
+pub(crate) fn lookup(mount: &Mount) -> Lookup {
+    match mount.options.dest_nofollow {
+        true => Lookup::NoFollow,
+        false => Lookup::Follow,
+    }
+}
+
+/// What a mount's step does: `bind /h on /etc/hosts (ro)`, without the words for binding.
+pub(crate) fn described(mount: &Mount) -> String {
+    let what = match &mount.kind {
+        MountKind::Bind { source, .. } => format!("bind {} on", source.display()),
+        MountKind::New { file_system, .. } => {
+            format!("mount {} on", file_system.name().to_string_lossy())
+        }
+        MountKind::Remount { .. } => "remount".to_owned(),
+    };
+    let words = mount.options.texts.iter().map(String::as_str);
+    let words: Vec<_> = words
+        .filter(|word| !matches!(*word, "bind" | "rbind" | "remount"))
+        .collect();
+    let options = match words.is_empty() {
+        true => String::new(),
+        false => format!(" ({})", words.join(",")),
+    };
+    format!("{what} {}{options}", mount.destination.path().display())
 }

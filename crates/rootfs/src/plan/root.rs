@@ -1,36 +1,30 @@
 //! Plans how the root is bound before the mounts, and how it becomes `/` after them.
 
-use super::context::ChangeRoot;
-use super::planner::{Planner, c_string};
-use super::propagation;
-use super::steps::{Root, Source, SourceCheck, Step};
+use super::planner::{ChangeRoot, Planner, c_string};
+use super::steps::{Change, Root, Source, SourceCheck, Step};
 use crate::Error;
-use std::path::Path;
+use coracle_bundle::{Propagation, PropagationKind};
 
-pub(super) fn plan(planner: &mut Planner) -> Result<(), Error> {
+pub(super) fn plan(planner: &mut Planner) {
     let path = planner.config.root.path.clone();
     let path_c = c_string(&path);
     let on_host = planner.is_on_hosts_namespace();
-    if path == Path::new("/") {
-        // Allowed only if the host's root is not changed.
-        if !planner.config.mounts.is_empty() || planner.config.root.readonly {
-            return Err(Error::HostRootChanged);
-        }
+    if planner.config.root.is_the_hosts() {
         planner.plan.root = Some(Root {
             path,
             path_c,
             source: None,
             step: 0,
         });
-        return Ok(());
+        return;
     }
     let requested = planner.config.linux.rootfs_propagation;
     if !on_host {
-        planner.push(Step::Propagation(propagation::of_namespace(requested)));
+        planner.push(Step::Propagation(of_namespace(requested)));
     }
     let step = planner.next_step();
     let source = planner.add_source(Source {
-        changes: vec![propagation::of_root(requested, on_host)],
+        changes: vec![of_root(requested, on_host)],
         recursive: true,
         check: SourceCheck::Root,
         ..Source::new("config.json: root.path".to_owned(), path_c.clone(), step)
@@ -42,16 +36,60 @@ pub(super) fn plan(planner: &mut Planner) -> Result<(), Error> {
         source: Some(source),
         step,
     });
-    Ok(())
 }
 
 pub(super) fn change(planner: &mut Planner) -> Result<(), Error> {
-    let is_private = propagation::is_private(planner.config.linux.rootfs_propagation);
     planner.push(match planner.context.change_root {
         _ if planner.is_on_hosts_namespace() => Step::Chroot,
         ChangeRoot::PivotRoot => Step::Pivot,
-        ChangeRoot::MoveAndChroot if is_private => return Err(Error::PrivateWithoutPivot),
+        ChangeRoot::MoveAndChroot if planner.root_is_private() => {
+            return Err(Error::PrivateWithoutPivot);
+        }
         ChangeRoot::MoveAndChroot => Step::Move,
     });
     Ok(())
+}
+
+/// The propagation of all mounts of a new mount namespace, before the first mount in it. A
+/// namespace that stayed a peer of the host's would propagate the container's mounts to the host,
+/// so it becomes a slave, or private if the config demands it.
+fn of_namespace(wanted: Option<Propagation>) -> Change {
+    let kind = match wanted.map(|wanted| wanted.kind) {
+        Some(PropagationKind::Private) => PropagationKind::Private,
+        _ => PropagationKind::Slave,
+    };
+    Change::propagation(Propagation {
+        kind,
+        recursive: true,
+    })
+}
+
+/// The propagation of the detached clone of the root. In the host's own mount namespace it is
+/// private, so that the container's mounts do not propagate to other namespaces.
+fn of_root(wanted: Option<Propagation>, on_host: bool) -> Change {
+    if on_host {
+        return Change::propagation(Propagation {
+            kind: PropagationKind::Private,
+            recursive: true,
+        });
+    }
+    of_namespace(wanted)
+}
+
+/// `shared` and `unbindable` are set after pivot_root(2), which refuses a shared root. A slave that
+/// is made shared stays a slave of the host's mount as well, so the root is made private before.
+pub(super) fn after_pivot(wanted: Option<Propagation>) -> Vec<Change> {
+    let alone = Change {
+        propagation: libc::MS_PRIVATE,
+        ..Change::default()
+    };
+    match wanted {
+        Some(wanted) if wanted.kind == PropagationKind::Shared => {
+            vec![alone, Change::propagation(wanted)]
+        }
+        Some(wanted) if wanted.kind == PropagationKind::Unbindable => {
+            vec![Change::propagation(wanted)]
+        }
+        _ => Vec::new(),
+    }
 }

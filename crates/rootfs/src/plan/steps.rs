@@ -1,6 +1,8 @@
 //! The plan as data: the steps in order, and the sources that they attach.
 
-use coracle_bundle::{DeviceKind, FileSystem, MountIds, Namespace};
+use coracle_bundle::{
+    DeviceKind, FileSystem, MountIds, MountOptions, Namespace, Propagation, PropagationKind,
+};
 use std::ffi::{CStr, CString};
 use std::path::{Path, PathBuf};
 
@@ -203,6 +205,44 @@ pub(crate) struct Change {
     pub(crate) recursive: bool,
 }
 
+impl Change {
+    /// This propagation and nothing else.
+    pub(crate) fn propagation(Propagation { kind, recursive }: Propagation) -> Self {
+        let propagation = match kind {
+            PropagationKind::Private => libc::MS_PRIVATE,
+            PropagationKind::Shared => libc::MS_SHARED,
+            PropagationKind::Slave => libc::MS_SLAVE,
+            PropagationKind::Unbindable => libc::MS_UNBINDABLE,
+        };
+        Self {
+            propagation,
+            recursive,
+            ..Self::default()
+        }
+    }
+
+    /// One for each word of a mount's options.
+    pub(crate) fn propagations(options: &MountOptions) -> Vec<Self> {
+        let words = options.propagation.iter().copied();
+        words.map(Self::propagation).collect()
+    }
+
+    /// `rslave` and so on.
+    pub(crate) fn name(&self) -> &'static str {
+        match (self.propagation, self.recursive) {
+            (libc::MS_PRIVATE, false) => "private",
+            (libc::MS_PRIVATE, true) => "rprivate",
+            (libc::MS_SHARED, false) => "shared",
+            (libc::MS_SHARED, true) => "rshared",
+            (libc::MS_SLAVE, false) => "slave",
+            (libc::MS_SLAVE, true) => "rslave",
+            (libc::MS_UNBINDABLE, false) => "unbindable",
+            (libc::MS_UNBINDABLE, true) => "runbindable",
+            _ => "as it is",
+        }
+    }
+}
+
 /// The user namespace of id-mapped mounts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct IdMap {
@@ -269,6 +309,9 @@ pub(crate) struct Bind {
     pub(crate) keep: Option<usize>,
 }
 
+/// What fsconfig(2) gets, in order: options with and without a value.
+pub(crate) type Parameters = Vec<(CString, Option<CString>)>;
+
 /// A new instance of a filesystem.
 #[derive(Clone, Debug)]
 pub(crate) struct Fresh {
@@ -276,7 +319,7 @@ pub(crate) struct Fresh {
     pub(crate) text: String,
     pub(crate) target: Target,
     pub(crate) file_system: FileSystem,
-    pub(crate) parameters: Vec<(CString, Option<CString>)>,
+    pub(crate) parameters: Parameters,
     pub(crate) attributes: u64,
     pub(crate) changes: Vec<Change>,
     /// Whether a tmpfs without `mode=` gets the mode of the directory that it covers.
@@ -321,7 +364,7 @@ pub(crate) struct Cgroup {
     pub(crate) text: String,
     pub(crate) target: Target,
     /// The parameters of the tmpfs.
-    pub(crate) parameters: Vec<(CString, CString)>,
+    pub(crate) parameters: Parameters,
     /// The attributes of the tmpfs, without read-only, which is set once it is filled.
     pub(crate) attributes: u64,
     pub(crate) read_only: bool,
@@ -343,10 +386,10 @@ pub(crate) enum CgroupFill {
     /// A new mount, which shows the part of the cgroup namespace.
     Fresh {
         file_system: FileSystem,
-        parameters: Vec<(CString, Option<CString>)>,
+        parameters: Parameters,
         attributes: u64,
         /// The source to bind if the kernel refuses a new mount.
-        fallback: Option<usize>,
+        fallback: usize,
     },
     /// A bind mount of the cgroup that init is in.
     Bind { source: usize },
