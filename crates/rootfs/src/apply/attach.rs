@@ -7,9 +7,8 @@ use super::target::{self, Make};
 use super::{cgroup, fresh};
 use crate::plan::explain::Check;
 use crate::plan::{Bind, Change, Plan, Remount, Step, Target};
-use coracle_sys::{
-    AT_FDCWD, Call, Cause, Fault, OpenTreeFlags, mount_attribute, move_mount, open_tree,
-};
+use coracle_bundle::PropagationKind;
+use coracle_sys::{AT_FDCWD, Call, Cause, Fault, OpenTreeFlags, mount_attribute, move_mount};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -125,10 +124,7 @@ fn hide(place: BorrowedFd<'_>, root: BorrowedFd<'_>) -> Result<OwnedFd, Failure>
         let attached = move_mount(mount, place, c"");
         attached.map_err(Call::MoveMount.failed())
     };
-    let clone = |mount| {
-        let flags = OpenTreeFlags::EMPTY_PATH | OpenTreeFlags::CLONE | OpenTreeFlags::RECURSIVE;
-        open_tree(mount, c"", flags).map_err(Call::OpenTree.failed())
-    };
+    let clone = |mount| source::clone_mount(mount, OpenTreeFlags::RECURSIVE);
     let (hidden, inner) = match with_directory() {
         // In a user namespace in which root is not mapped, no directory can be made: use one of the
         // image.
@@ -141,10 +137,7 @@ fn hide(place: BorrowedFd<'_>, root: BorrowedFd<'_>) -> Result<OwnedFd, Failure>
     };
     attach(hidden.as_fd(), place)?;
     let cover = clone(hidden.as_fd())?;
-    let unbindable = Change {
-        propagation: libc::MS_UNBINDABLE,
-        ..Change::default()
-    };
+    let unbindable = Change::propagation(PropagationKind::Unbindable, false);
     for mount in [&hidden, &cover] {
         source::apply(mount.as_fd(), &unbindable, &[])?;
     }
@@ -234,8 +227,7 @@ fn clone_with_new_id(
         return Ok(tree);
     }
     move_mount(tree.as_fd(), place, c"").map_err(Call::MoveMount.failed())?;
-    let flags = OpenTreeFlags::EMPTY_PATH | OpenTreeFlags::CLONE | OpenTreeFlags::RECURSIVE;
-    let clone = open_tree(tree.as_fd(), c"", flags).map_err(Call::OpenTree.failed())?;
+    let clone = source::clone_mount(tree.as_fd(), OpenTreeFlags::RECURSIVE)?;
     fchdir(&tree).map_err(Call::Fchdir.failed())?;
     umount2(c".", MntFlags::MNT_DETACH).map_err(Call::Umount.failed())?;
     Ok(clone)

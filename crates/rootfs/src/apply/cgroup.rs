@@ -7,8 +7,6 @@ use super::target::{self, Make};
 use crate::plan::{Cgroup, CgroupEntry, CgroupFill, Change, Plan};
 use coracle_sys::{Call, Cause, mount_attribute, move_mount};
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, openat};
-use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::symlinkat;
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -66,9 +64,6 @@ fn fill(
     // The cgroup does not exist, or is outside of the mount.
     let Some(mount) = mount else { return Ok(()) };
     let name = entry.name.as_c_str();
-    let mode = Mode::from_bits_truncate(0o755);
-    mkdirat(top, name, mode).map_err(Call::Mkdir.failed())?;
-    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let place = openat(top, name, flags, Mode::empty()).map_err(Call::Open.failed())?;
+    let place = target::new_directory(top, name)?;
     move_mount(mount.as_fd(), place.as_fd(), c"").map_err(Call::MoveMount.failed())
 }

@@ -5,9 +5,7 @@ use super::source::{self, Failure};
 use super::target;
 use crate::plan::explain::Check;
 use crate::plan::{Plan, Step};
-use coracle_sys::{
-    Call, Cause, DEVPTS_MAGIC, Fault, OpenTreeFlags, file_system_magic, move_mount, open_tree,
-};
+use coracle_sys::{Call, Cause, DEVPTS_MAGIC, Fault, OpenTreeFlags, file_system_magic, move_mount};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{Mode, SFlag, fstat};
@@ -38,8 +36,7 @@ fn bind(inherited: &Inherited, slave: BorrowedFd<'_>) -> Result<(), Failure> {
         return Err(Check::NotTerminal.into());
     }
     let directory = target::directory(inherited.root()?, c"/dev")?;
-    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let place = match openat(&directory, c"console", flags, Mode::empty()) {
+    let place = match target::inode(directory.as_fd(), c"console") {
         Ok(place) => {
             let stat = fstat(&place).map_err(Call::Stat.failed())?;
             if !source::is(&stat, SFlag::S_IFREG) && !source::is(&stat, SFlag::S_IFCHR) {
@@ -59,9 +56,8 @@ fn bind(inherited: &Inherited, slave: BorrowedFd<'_>) -> Result<(), Failure> {
         }
         Err(errno) => return Err(Cause::Call(Call::Open, errno)),
     };
-    let clone = OpenTreeFlags::EMPTY_PATH | OpenTreeFlags::CLONE;
-    let tree = open_tree(slave, c"", clone).map_err(Call::OpenTree.failed())?;
+    let tree = source::clone_mount(slave, OpenTreeFlags::empty())?;
     move_mount(tree.as_fd(), place.as_fd(), c"").map_err(Call::MoveMount.failed())?;
-    let again = openat(&directory, c"console", flags, Mode::empty());
+    let again = target::inode(directory.as_fd(), c"console");
     target::same_mount(again.map_err(Call::Open.failed())?.as_fd(), tree.as_fd())
 }

@@ -79,9 +79,8 @@ fn replace(directory: BorrowedFd<'_>, link: &Link) -> Result<(), Failure> {
 pub(super) fn is_link_to(directory: BorrowedFd<'_>, name: &CStr, text: &CStr) -> bool {
     // A link that does not fit is longer than every target, so it differs.
     let mut buffer = [0; 4096];
-    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let length = openat(directory, name, flags, Mode::empty())
-        .and_then(|link| read_link(link.as_fd(), &mut buffer));
+    let length =
+        target::inode(directory, name).and_then(|link| read_link(link.as_fd(), &mut buffer));
     length.is_ok_and(|length| buffer.get(..length) == Some(text.to_bytes()))
 }
 
@@ -122,7 +121,7 @@ fn verify(directory: BorrowedFd<'_>, device: &Device) -> Result<(), Failure> {
         let stat = look(directory, &device.name).map_err(Call::Stat.failed())?;
         return same_node(&stat, device);
     }
-    let node = path_of(directory, &device.name)?;
+    let node = target::inode(directory, &device.name).map_err(Call::Open.failed())?;
     let stat = fstat(&node).map_err(Call::Stat.failed())?;
     same_node(&stat, device)?;
     let (uid, gid) = (Uid::from_raw(device.uid), Gid::from_raw(device.gid));
@@ -138,11 +137,6 @@ fn same_node(stat: &FileStat, device: &Device) -> Result<(), Failure> {
 
 fn look(directory: BorrowedFd<'_>, name: &CStr) -> Result<FileStat, Errno> {
     fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW)
-}
-
-fn path_of(directory: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Failure> {
-    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    openat(directory, name, flags, Mode::empty()).map_err(Call::Open.failed())
 }
 
 /// The image has a file of this name. The same device is kept or made again, to have the configured
@@ -173,8 +167,7 @@ fn keep_or_remake(directory: BorrowedFd<'_>, device: &Device) -> Result<(), Fail
 /// Binds the host's node on a file of this name, which is made if it is missing.
 fn bind(directory: BorrowedFd<'_>, device: &Device, tree: BorrowedFd<'_>) -> Result<(), Failure> {
     let name = device.name.as_c_str();
-    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let place = match openat(directory, name, flags, Mode::empty()) {
+    let place = match target::inode(directory, name) {
         Ok(place) => {
             let stat = fstat(&place).map_err(Call::Stat.failed())?;
             // A file made as the target by an earlier container of this image.
@@ -192,5 +185,6 @@ fn bind(directory: BorrowedFd<'_>, device: &Device, tree: BorrowedFd<'_>) -> Res
         Err(errno) => return Err(Cause::Call(Call::Open, errno)),
     };
     move_mount(tree, place.as_fd(), c"").map_err(Call::MoveMount.failed())?;
-    target::same_mount(path_of(directory, name)?.as_fd(), tree)
+    let again = target::inode(directory, name).map_err(Call::Open.failed())?;
+    target::same_mount(again.as_fd(), tree)
 }

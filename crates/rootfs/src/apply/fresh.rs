@@ -9,7 +9,7 @@ use crate::plan::explain::Check;
 use crate::plan::{Change, Fallback, Fresh, Long, MODE_PREFIX, Parameters, Plan};
 use coracle_sys::{
     Call, Cause, MOUNT_DATA_BYTES, OpenTreeFlags, fsconfig_create, fsconfig_flag, fsconfig_string,
-    fsmount, fsopen, mount_attribute, open_tree, setxattr,
+    fsmount, fsopen, mount_attribute, setxattr,
 };
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
@@ -155,8 +155,7 @@ fn by_mount(fresh: &Fresh, long: &Long, found: &Found, late: u64) -> Result<Owne
     )
     .map_err(Call::Mount.failed())?;
     let top = target::top_mount(found.place.as_fd())?;
-    let clone = OpenTreeFlags::EMPTY_PATH | OpenTreeFlags::CLONE;
-    let clone = open_tree(top.as_fd(), c"", clone).map_err(Call::OpenTree.failed());
+    let clone = source::clone_mount(top.as_fd(), OpenTreeFlags::empty());
     fchdir(&top).map_err(Call::Fchdir.failed())?;
     umount2(c".", MntFlags::MNT_DETACH).map_err(Call::Umount.failed())?;
     clone

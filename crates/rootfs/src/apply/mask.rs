@@ -8,7 +8,7 @@ use crate::plan::explain::Check;
 use crate::plan::{Covered, Plan, Step};
 use coracle_sys::{
     Call, Cause, Depth, Fault, MountAttributes, OpenTreeFlags, mount_attribute, mount_setattr,
-    move_mount, open_in_root, open_tree,
+    move_mount, open_in_root,
 };
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -110,8 +110,7 @@ fn read_only(inherited: &Inherited, path: &Covered) -> Result<(), Failure> {
         Err(Cause::Call(_, Errno::EINVAL)) => {}
         Err(failure) => return Err(failure),
     }
-    let flags = OpenTreeFlags::EMPTY_PATH | OpenTreeFlags::CLONE | OpenTreeFlags::RECURSIVE;
-    let tree = open_tree(place.as_fd(), c"", flags).map_err(Call::OpenTree.failed())?;
+    let tree = source::clone_mount(place.as_fd(), OpenTreeFlags::RECURSIVE)?;
     make_read_only(tree.as_fd(), Depth::Recursive)?;
     cover(inherited, path, place.as_fd(), tree.as_fd())
 }
@@ -140,9 +139,7 @@ fn mask(plan: &Plan, inherited: &mut Inherited, path: &Covered) -> Result<(), Fa
     };
     if let Some(attached) = known {
         // One tmpfs masks all directories: each further one gets a clone of the first mount.
-        let flags = OpenTreeFlags::EMPTY_PATH | OpenTreeFlags::CLONE;
-        let clone = open_tree(attached.as_fd(), c"", flags);
-        let clone = clone.map_err(Call::OpenTree.failed())?;
+        let clone = source::clone_mount(attached.as_fd(), OpenTreeFlags::empty())?;
         return cover(inherited, path, place.as_fd(), clone.as_fd());
     }
     let first = if directory {

@@ -3,7 +3,7 @@
 use super::inherited::Inherited;
 use super::source::{self, Failure};
 use crate::plan::{Change, Plan, Step};
-use coracle_bundle::Namespace;
+use coracle_bundle::{Namespace, PropagationKind};
 use coracle_sys::{AT_FDCWD, Call, Cause, Fault, move_mount};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
@@ -68,11 +68,7 @@ fn enter(inherited: &Inherited) -> Result<(), Failure> {
     // A hook may have made the old root shared again, and its unmount would propagate to the host.
     // So it is made a slave, by descriptor, since `.` is the new root, whose propagation must not
     // change.
-    let slave = Change {
-        propagation: libc::MS_SLAVE,
-        recursive: true,
-        ..Change::default()
-    };
+    let slave = Change::propagation(PropagationKind::Slave, true);
     source::apply(old.as_fd(), &slave, &[])?;
     umount2(c".", MntFlags::MNT_DETACH).map_err(Call::Umount.failed())?;
     chdir(c"/").map_err(Call::Chdir.failed())

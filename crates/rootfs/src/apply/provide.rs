@@ -11,7 +11,7 @@ use crate::plan::explain::Check;
 use crate::plan::{Plan, Source, SourceBy};
 use coracle_sys::{
     AT_FDCWD, Call, Cause, Cloned, ExitStatus, NamespaceFlags, OpenTreeFlags, Parentage, clone3,
-    die_with_parent, exit, move_mount, open_tree, setns, unshare, wait_exit,
+    die_with_parent, exit, move_mount, setns, unshare, wait_exit,
 };
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
@@ -158,8 +158,8 @@ impl Provider<'_> {
         if !fstat(place).is_ok_and(|stat| source::is(&stat, SFlag::S_IFDIR)) {
             return false;
         }
-        let flags = OpenTreeFlags::EMPTY_PATH | OpenTreeFlags::CLONE;
-        matches!(open_tree(place, c"", flags), Err(Errno::EINVAL))
+        let clone = source::clone_mount(place, OpenTreeFlags::empty());
+        matches!(clone, Err(Cause::Call(_, Errno::EINVAL)))
     }
 
     /// Handles such a bind in a process of its own, since a user namespace cannot be left again.
@@ -205,8 +205,7 @@ impl Provider<'_> {
         if identity(place.as_fd())? != identity(found)? {
             return Err(Check::Swapped.into());
         }
-        let flags = OpenTreeFlags::EMPTY_PATH | OpenTreeFlags::CLONE;
-        let tree = open_tree(place.as_fd(), c"", flags).map_err(Call::OpenTree.failed())?;
+        let tree = source::clone_mount(place.as_fd(), OpenTreeFlags::empty())?;
         self.change(tree.as_fd(), |id_map| id_map.is_some())?;
         move_mount(tree.as_fd(), AT_FDCWD, c"/").map_err(Call::MoveMount.failed())?;
         fchdir(&tree).map_err(Call::Fchdir.failed())?;
@@ -215,7 +214,7 @@ impl Provider<'_> {
             .and_then(|()| die_with_parent(parent, Signal::SIGKILL))
             .map_err(Call::Prctl.failed())?;
         unshare(NamespaceFlags::MOUNT).map_err(Call::Unshare.failed())?;
-        let locked = open_tree(AT_FDCWD, c"", flags).map_err(Call::OpenTree.failed())?;
+        let locked = source::clone_mount(AT_FDCWD, OpenTreeFlags::empty())?;
         self.change(locked.as_fd(), |id_map| id_map.is_none())?;
         Ok(locked)
     }

@@ -55,8 +55,7 @@ pub(super) fn clone_place(
     source: &Source,
     id_maps: &[OwnedFd],
 ) -> Result<OwnedFd, Failure> {
-    let flags = OpenTreeFlags::EMPTY_PATH | depth(source);
-    let tree = open_tree(place, c"", flags).map_err(Call::OpenTree.failed())?;
+    let tree = clone_mount(place, below(source))?;
     change(tree.as_fd(), source, id_maps)?;
     Ok(tree)
 }
@@ -68,11 +67,17 @@ fn change(tree: BorrowedFd<'_>, source: &Source, id_maps: &[OwnedFd]) -> Result<
     Ok(())
 }
 
-fn depth(source: &Source) -> OpenTreeFlags {
+fn below(source: &Source) -> OpenTreeFlags {
     match source.recursive {
-        true => OpenTreeFlags::CLONE | OpenTreeFlags::RECURSIVE,
-        false => OpenTreeFlags::CLONE,
+        true => OpenTreeFlags::RECURSIVE,
+        false => OpenTreeFlags::empty(),
     }
+}
+
+/// A detached clone of the mount at this place, with `RECURSIVE` also of those below.
+pub(super) fn clone_mount(place: BorrowedFd<'_>, below: OpenTreeFlags) -> Result<OwnedFd, Failure> {
+    let flags = OpenTreeFlags::EMPTY_PATH | OpenTreeFlags::CLONE | below;
+    open_tree(place, c"", flags).map_err(Call::OpenTree.failed())
 }
 
 fn last_link(source: &Source) -> OFlag {
@@ -84,14 +89,13 @@ fn last_link(source: &Source) -> OFlag {
 
 fn find_and_clone(source: &Source, path: &CStr) -> Result<OwnedFd, Failure> {
     if !source.by_config {
-        let tree = open_tree(AT_FDCWD, path, depth(source));
+        let tree = open_tree(AT_FDCWD, path, OpenTreeFlags::CLONE | below(source));
         let tree = tree.map_err(Call::OpenTree.failed())?;
         check(tree.as_fd(), source.check)?;
         return Ok(tree);
     }
     let place = find(source, path)?;
-    let flags = OpenTreeFlags::EMPTY_PATH | depth(source);
-    open_tree(place.as_fd(), c"", flags).map_err(Call::OpenTree.failed())
+    clone_mount(place.as_fd(), below(source))
 }
 
 /// Opens and checks a source on the host, to clone it later. Heap-free.

@@ -131,6 +131,12 @@ pub(super) fn flags(lookup: Lookup) -> OFlag {
     }
 }
 
+/// The inode of this name itself, even a link.
+pub(super) fn inode(parent: BorrowedFd<'_>, name: &CStr) -> nix::Result<OwnedFd> {
+    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    openat(parent, name, flags, Mode::empty())
+}
+
 /// Opens a directory without following a link.
 pub(super) fn real_directory(parent: BorrowedFd<'_>, name: &CStr) -> nix::Result<OwnedFd> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
@@ -185,14 +191,17 @@ fn make_in(parent: BorrowedFd<'_>, name: &CStr, make: Make<'_>) -> Result<OwnedF
         }
     };
     if directory {
-        let mode = Mode::from_bits_truncate(0o755);
-        mkdirat(parent, name, mode).map_err(Call::Mkdir.failed())?;
-        let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        return openat(parent, name, flags, Mode::empty()).map_err(Call::Open.failed());
+        return new_directory(parent, name);
     }
     let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let mode = Mode::from_bits_truncate(0o644);
     openat(parent, name, flags, mode).map_err(Call::Open.failed())
+}
+
+pub(super) fn new_directory(parent: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Failure> {
+    let mode = Mode::from_bits_truncate(0o755);
+    mkdirat(parent, name, mode).map_err(Call::Mkdir.failed())?;
+    real_directory(parent, name).map_err(Call::Open.failed())
 }
 
 /// Walks the path by components, follows the image's links within the root, even dangling ones, and

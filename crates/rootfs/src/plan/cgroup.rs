@@ -6,7 +6,7 @@ use super::steps::{
     Cgroup, CgroupEntry, CgroupFill, Change, Fallback, Fresh, Parameters, Source, Step,
 };
 use crate::Error;
-use coracle_bundle::{FileSystem, Mount, Namespace, Propagation, PropagationKind};
+use coracle_bundle::{FileSystem, Mount, Namespace, PropagationKind};
 use coracle_host::{CgroupMode, Hierarchy};
 use coracle_sys::mount_attribute;
 use std::path::{Path, PathBuf};
@@ -32,9 +32,9 @@ fn has_namespace(planner: &Planner) -> bool {
 /// `/proc/self/cgroup` refer. If read-only is configured, all mounts below become read-only too
 /// (CVE-2023-25809).
 fn unified(planner: &mut Planner, mount: &Mount) -> Result<Step, Error> {
-    let target = planner.target(mount, lookup(mount))?;
-    let set = mount.options.of_new_mount();
-    let fallback = match planner.host.cgroups.unified.clone() {
+    let mut fresh = Fresh::new(planner, mount, (&FileSystem::Cgroup2, lookup(mount)))?;
+    let set = fresh.attributes;
+    fresh.fallback = match planner.host.cgroups.unified.clone() {
         Some(tree) => {
             let own = planner.context.unified_directory.clone();
             let path = match has_namespace(planner) {
@@ -46,22 +46,9 @@ fn unified(planner: &mut Planner, mount: &Mount) -> Result<Step, Error> {
         }
         None => None,
     };
-    let mut parameters = named();
-    parameters.extend(mount.options.data.iter().cloned());
-    Ok(Step::Fresh(Fresh {
-        text: described(mount),
-        target,
-        file_system: FileSystem::Cgroup2,
-        parameters,
-        attributes: set,
-        changes: Change::propagations(&mount.options),
-        mode_of_target: false,
-        copy_up: false,
-        keep: None,
-        fallback,
-        label: None,
-        long: None,
-    }))
+    fresh.parameters = named();
+    fresh.parameters.extend(mount.options.data.iter().cloned());
+    Ok(Step::Fresh(fresh))
 }
 
 fn hierarchies(planner: &mut Planner, mount: &Mount) -> Result<Step, Error> {
@@ -192,15 +179,11 @@ fn source(
     set: u64,
     at: &str,
 ) -> usize {
-    let private = Propagation {
-        kind: PropagationKind::Private,
-        recursive: true,
-    };
     let source = Source {
         recursive: true,
         changes: vec![Change {
             set,
-            ..Change::propagation(private)
+            ..Change::propagation(PropagationKind::Private, true)
         }],
         optional: true,
         alternative: alternative.map(c_string),

@@ -2,7 +2,7 @@
 
 use super::planner::{Planner, c_string};
 use super::steps::{Change, Device, HowMade, Link, LinkRule, Node, Source, SourceCheck, Step};
-use coracle_bundle::{Device as Requested, DeviceKind, Mount, MountKind};
+use coracle_bundle::{Device as Requested, DeviceKind, Mount, MountKind, PropagationKind};
 use coracle_sys::mount_attribute;
 use std::ffi::{CStr, CString};
 use std::path::{Path, PathBuf};
@@ -120,8 +120,7 @@ fn node_source(planner: &Planner, at: String, path: &CStr, node: Node) -> Source
     Source {
         changes: vec![Change {
             set: mount_attribute::NOSUID | mount_attribute::NOEXEC,
-            propagation: libc::MS_PRIVATE,
-            ..Change::default()
+            ..Change::propagation(PropagationKind::Private, false)
         }],
         check: SourceCheck::Node(node),
         alternative: CString::new(by_number).ok(),

@@ -36,10 +36,7 @@ impl Plan {
     /// no step of this plan.
     #[must_use]
     pub fn describe(&self, step: u32) -> String {
-        let step = usize::try_from(step)
-            .ok()
-            .and_then(|step| self.steps.get(step));
-        match step {
+        match self.step(step) {
             None => String::new(),
             Some(Step::Propagation(change)) => {
                 format!("make mounts {}", change.name())
@@ -84,9 +81,7 @@ impl Plan {
     #[must_use]
     pub fn explain(&self, fault: &Fault) -> String {
         let what = self.describe(fault.step);
-        let step = usize::try_from(fault.step)
-            .ok()
-            .and_then(|step| self.steps.get(step));
+        let step = self.step(fault.step);
         let cause = step.and_then(|step| self.cause(step, fault.cause));
         if let Some(cause) = cause {
             return format!("{what}: {cause}");

@@ -6,7 +6,7 @@ use super::steps::{
     Change, Fallback, Fresh, Long, Lookup, MODE_PREFIX, Parameters, Source, SourceCheck, Step,
 };
 use crate::Error;
-use coracle_bundle::{FileSystem, Mount, Namespace};
+use coracle_bundle::{FileSystem, Mount, Namespace, PropagationKind};
 use coracle_sys::{MOUNT_DATA_BYTES, mount_attribute};
 use std::ffi::{CStr, CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
@@ -31,48 +31,57 @@ pub(super) fn plan(
         }
         _ => lookup(mount),
     };
-    let target = planner.target(mount, lookup)?;
-    let mut set = options.of_new_mount();
-    let mut changes = Change::propagations(options);
-    changes.extend(planner.id_map(mount));
-    let mut keep = planner.kept(mount);
-    if set & mount_attribute::RDONLY != 0 && is_filled(planner, mount, later, file_system) {
+    let mut fresh = Fresh::new(planner, mount, (file_system, lookup))?;
+    fresh.changes.extend(planner.id_map(mount));
+    fresh.keep = planner.kept(mount);
+    if fresh.attributes & mount_attribute::RDONLY != 0
+        && is_filled(planner, mount, later, file_system)
+    {
         // The last phase makes it read-only, since it is still to be filled.
-        set &= !mount_attribute::RDONLY;
-        let kept = *keep.get_or_insert_with(|| planner.keep());
+        fresh.attributes &= !mount_attribute::RDONLY;
+        let kept = *fresh.keep.get_or_insert_with(|| planner.keep());
         planner
             .read_only_mounts
             .push((kept, mount.destination.path().display().to_string()));
     }
-    let fallback = fallback(planner, file_system)
+    fresh.fallback = fallback(planner, file_system)
         .map(|(path, check)| Fallback::Bind(fallback_source(planner, mount, (path, check), at)));
-    let parameters = parameters(planner, mount, (file_system, source))?;
-    let mode_of_target = *file_system == FileSystem::Tmpfs && !has_key(mount, c"mode");
-    let long = long(&parameters, set, mode_of_target, at)?;
-    Ok(Step::Fresh(Fresh {
-        text: described(mount),
-        target,
-        file_system: file_system.clone(),
-        parameters,
-        attributes: set,
-        changes,
-        mode_of_target,
-        copy_up: options.tmpcopyup,
-        keep,
-        fallback,
-        label: (*file_system == FileSystem::Mqueue)
-            .then(|| label(planner))
-            .flatten(),
-        long,
-    }))
+    fresh.parameters = parameters(planner, mount, (file_system, source))?;
+    fresh.mode_of_target = *file_system == FileSystem::Tmpfs && !has_key(mount, c"mode");
+    fresh.copy_up = options.tmpcopyup;
+    if *file_system == FileSystem::Mqueue {
+        fresh.label = label(planner);
+    }
+    fresh.long = long(&fresh, at)?;
+    Ok(Step::Fresh(fresh))
 }
 
-fn long(
-    parameters: &Parameters,
-    set: u64,
-    mode_of_target: bool,
-    at: &str,
-) -> Result<Option<Long>, Error> {
+impl Fresh {
+    /// With the flags and the propagation of the mount, and no options of the file system.
+    pub(super) fn new(
+        planner: &Planner,
+        mount: &Mount,
+        (file_system, lookup): (&FileSystem, Lookup),
+    ) -> Result<Self, Error> {
+        Ok(Self {
+            text: described(mount),
+            target: planner.target(mount, lookup)?,
+            file_system: file_system.clone(),
+            parameters: Vec::new(),
+            attributes: mount.options.of_new_mount(),
+            changes: Change::propagations(&mount.options),
+            mode_of_target: false,
+            copy_up: false,
+            keep: None,
+            fallback: None,
+            label: None,
+            long: None,
+        })
+    }
+}
+
+fn long(fresh: &Fresh, at: &str) -> Result<Option<Long>, Error> {
+    let parameters = &fresh.parameters;
     let length = |value: &CString| value.to_bytes().len();
     if parameters
         .iter()
@@ -82,7 +91,7 @@ fn long(
     }
     let mut source = c"none".to_owned();
     let mut data = Vec::new();
-    if mode_of_target {
+    if fresh.mode_of_target {
         data.extend_from_slice(MODE_PREFIX.strip_suffix(b",").unwrap_or_default());
     }
     for (key, value) in parameters {
@@ -95,7 +104,7 @@ fn long(
     }
     Ok(Some(Long {
         source,
-        flags: mount_flags(set),
+        flags: mount_flags(fresh.attributes),
         data: mount_data(&data, at)?,
     }))
 }
@@ -238,9 +247,7 @@ fn fallback_source(
     let access_time = mount_attribute::ATIME_MASK | mount_attribute::NODIRATIME;
     let changes = vec![Change {
         set: set & !access_time,
-        propagation: libc::MS_PRIVATE,
-        recursive: true,
-        ..Change::default()
+        ..Change::propagation(PropagationKind::Private, true)
     }];
     let source = Source {
         recursive: true,

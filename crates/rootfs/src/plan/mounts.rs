@@ -89,8 +89,7 @@ fn bind_changes(planner: &Planner, mount: &Mount, depth: Depth) -> Vec<Change> {
     let options = &mount.options;
     let mut changes = Change::propagations(options);
     if changes.is_empty() {
-        let default = default_propagation(planner.config.linux.rootfs_propagation);
-        changes.push(Change::propagation(default));
+        changes.push(default_propagation(planner.config.linux.rootfs_propagation));
     }
     attributes(options.attributes, &mut changes, false);
     if let Some(change) = changes.last_mut().filter(|change| has_attributes(change)) {
@@ -107,12 +106,13 @@ fn bind_changes(planner: &Planner, mount: &Mount, depth: Depth) -> Vec<Change> {
 
 /// The propagation of a bind mount without such an option: that of the root, or rprivate. It is
 /// never unbindable, since no path in it could be made read-only by a bind then.
-fn default_propagation(root: Option<Propagation>) -> Propagation {
-    root.filter(|root| root.kind != PropagationKind::Unbindable)
-        .unwrap_or(Propagation {
-            kind: PropagationKind::Private,
-            recursive: true,
-        })
+fn default_propagation(root: Option<Propagation>) -> Change {
+    match root {
+        Some(root) if root.kind != PropagationKind::Unbindable => {
+            Change::propagation(root.kind, root.recursive)
+        }
+        _ => Change::propagation(PropagationKind::Private, true),
+    }
 }
 
 /// The flags of the source that a bind mount clears if its options name any flag. They stay if the

@@ -3,7 +3,7 @@
 use super::planner::{Planner, c_string};
 use super::root;
 use super::steps::{Change, Covered, Node, Source, SourceCheck, Step};
-use coracle_bundle::DeviceKind;
+use coracle_bundle::{DeviceKind, PropagationKind};
 use std::path::Path;
 
 pub(super) fn plan(planner: &mut Planner) {
@@ -42,10 +42,7 @@ fn null_device(planner: &mut Planner) -> usize {
     let source = Source {
         check: SourceCheck::Node(node),
         // A clone of a shared mount is shared as well: mounts on it would propagate to the host.
-        changes: vec![Change {
-            propagation: libc::MS_PRIVATE,
-            ..Change::default()
-        }],
+        changes: vec![Change::propagation(PropagationKind::Private, false)],
         ..Source::new(
             "config.json: linux.maskedPaths".to_owned(),
             c"/dev/null".to_owned(),

@@ -58,20 +58,14 @@ fn of_namespace(wanted: Option<Propagation>) -> Change {
         Some(PropagationKind::Private) => PropagationKind::Private,
         _ => PropagationKind::Slave,
     };
-    Change::propagation(Propagation {
-        kind,
-        recursive: true,
-    })
+    Change::propagation(kind, true)
 }
 
 /// The propagation of the detached clone of the root. In the host's own mount namespace it is
 /// private, so that the container's mounts do not propagate to other namespaces.
 fn of_root(wanted: Option<Propagation>, on_host: bool) -> Change {
     if on_host {
-        return Change::propagation(Propagation {
-            kind: PropagationKind::Private,
-            recursive: true,
-        });
+        return Change::propagation(PropagationKind::Private, true);
     }
     of_namespace(wanted)
 }
@@ -79,17 +73,14 @@ fn of_root(wanted: Option<Propagation>, on_host: bool) -> Change {
 /// `shared` and `unbindable` are set after pivot_root(2), which refuses a shared root. A slave that
 /// is made shared stays a slave of the host's mount as well, so the root is made private before.
 pub(super) fn after_pivot(wanted: Option<Propagation>) -> Vec<Change> {
-    let alone = Change {
-        propagation: libc::MS_PRIVATE,
-        ..Change::default()
+    use PropagationKind::{Private, Shared, Unbindable};
+    let Some(Propagation { kind, recursive }) = wanted else {
+        return Vec::new();
     };
-    match wanted {
-        Some(wanted) if wanted.kind == PropagationKind::Shared => {
-            vec![alone, Change::propagation(wanted)]
-        }
-        Some(wanted) if wanted.kind == PropagationKind::Unbindable => {
-            vec![Change::propagation(wanted)]
-        }
+    let change = Change::propagation(kind, recursive);
+    match kind {
+        Shared => vec![Change::propagation(Private, false), change],
+        Unbindable => vec![change],
         _ => Vec::new(),
     }
 }

@@ -1,8 +1,6 @@
 //! The plan as data: the steps in order, and the sources that they attach.
 
-use coracle_bundle::{
-    DeviceKind, FileSystem, MountIds, MountOptions, Namespace, Propagation, PropagationKind,
-};
+use coracle_bundle::{DeviceKind, FileSystem, MountIds, MountOptions, Namespace, PropagationKind};
 use std::ffi::{CStr, CString};
 use std::path::{Path, PathBuf};
 
@@ -41,6 +39,12 @@ impl Plan {
             mount_namespace: Namespace::New,
             in_user_namespace: false,
         }
+    }
+
+    /// The step that a fault names.
+    pub(crate) fn step(&self, number: u32) -> Option<&Step> {
+        let number = usize::try_from(number).ok()?;
+        self.steps.get(number)
     }
 
     /// The number of steps. A fault names one of them.
@@ -129,7 +133,7 @@ pub(crate) enum SourceBy {
 }
 
 /// A directory or file of the host that a step attaches.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Source {
     /// The property, for messages: `config.json: mounts[3].source`.
     pub(crate) at: String,
@@ -164,22 +168,14 @@ impl Source {
             at,
             step,
             path,
-            recursive: false,
-            no_follow: false,
-            copy_link: false,
-            inside: None,
-            on_host: false,
-            by_config: false,
-            changes: Vec::new(),
-            check: SourceCheck::None,
-            alternative: None,
-            optional: false,
+            ..Self::default()
         }
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum SourceCheck {
+    #[default]
     None,
     /// A directory other than the host's root.
     Root,
@@ -207,7 +203,7 @@ pub(crate) struct Change {
 
 impl Change {
     /// This propagation and nothing else.
-    pub(crate) fn propagation(Propagation { kind, recursive }: Propagation) -> Self {
+    pub(crate) fn propagation(kind: PropagationKind, recursive: bool) -> Self {
         let propagation = match kind {
             PropagationKind::Private => libc::MS_PRIVATE,
             PropagationKind::Shared => libc::MS_SHARED,
@@ -223,8 +219,10 @@ impl Change {
 
     /// One for each word of a mount's options.
     pub(crate) fn propagations(options: &MountOptions) -> Vec<Self> {
-        let words = options.propagation.iter().copied();
-        words.map(Self::propagation).collect()
+        let words = options.propagation.iter();
+        words
+            .map(|word| Self::propagation(word.kind, word.recursive))
+            .collect()
     }
 
     /// `rslave` and so on.
