@@ -1,6 +1,7 @@
 # Short names for lines of shell that work as well by themselves.
 
-program := env_var_or_default("CARGO_TARGET_DIR", "target") / "*/release/coracle"
+target := `integration/target`
+program := env_var_or_default("CARGO_TARGET_DIR", "target") / target / "release/coracle"
 
 # List the recipes
 default:
@@ -8,7 +9,7 @@ default:
 
 # Build the program: one static file below target
 build:
-    cargo build --release
+    cargo build --release --target {{target}}
 
 # Unit tests, examples in the documentation, rules of style (no root)
 test:

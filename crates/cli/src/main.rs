@@ -27,6 +27,11 @@ use std::process::ExitCode;
 #[global_allocator]
 static ALLOCATOR: coracle_sys::allocation::Guarded = coracle_sys::allocation::Guarded;
 
+/// In place of musl's own, which spreads small allocations over many pages: each page costs a fault.
+#[cfg(all(target_env = "musl", not(debug_assertions)))]
+#[global_allocator]
+static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+
 fn main() -> ExitCode {
     run::run(std::env::args_os().skip(1).collect())
 }

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::NixPath;
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, RenameFlags, openat, renameat2};
+use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
@@ -51,7 +51,10 @@ fn move_up(from: BorrowedFd, name: &OsStr, to: BorrowedFd, number: &mut u64) -> 
     loop {
         *number += 1;
         let free = number.to_string();
-        match renameat2(from, name, to, free.as_str(), RenameFlags::RENAME_NOREPLACE) {
+        let renamed = name.with_nix_path(|name| {
+            free.with_nix_path(|free| coracle_sys::rename_no_replace(from, name, to, free))
+        });
+        match renamed?? {
             Err(Errno::EEXIST) => {}
             done => return done,
         }

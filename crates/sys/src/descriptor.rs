@@ -34,7 +34,8 @@ pub const STDERR: BorrowedFd<'static> = unsafe { BorrowedFd::borrow_raw(libc::ST
 /// How many descriptors [`poll_readable`] takes.
 const POLLED: usize = 8;
 
-const NUMBER_OF_FILES: i32 = libc::RLIMIT_NOFILE.cast_signed();
+/// `RLIMIT_NOFILE`: the C libraries give it types of different signs.
+const NUMBER_OF_FILES: i32 = 7;
 
 /// `MFD_EXEC` of linux/memfd.h, since Linux 6.3.
 const MFD_EXEC: u32 = 0x10;

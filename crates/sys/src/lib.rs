@@ -90,7 +90,7 @@ pub use nix::fcntl::AT_FDCWD;
 pub use path::{
     CGROUP_MAGIC, CGROUP2_MAGIC, DEVPTS_MAGIC, InodeKind, MQUEUE_MAGIC, NSFS_MAGIC, PROC_MAGIC,
     file_system_magic, getcwd, inode_at, mount_flags, mount_id, open_beneath, open_in_root,
-    read_link,
+    read_link, rename_no_replace,
 };
 pub use process::{
     die_with_parent, get_rlimit, personality, pidfd_open, pidfd_send_signal, set_rlimit,

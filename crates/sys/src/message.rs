@@ -15,10 +15,32 @@ use std::mem::offset_of;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
+/// `struct user_msghdr` of linux/socket.h, which the kernel reads: the C libraries have lengths of
+/// other types in theirs.
+#[repr(C)]
+struct MessageHeader {
+    name: *mut libc::c_void,
+    name_bytes: libc::c_int,
+    slices: *mut libc::iovec,
+    number_of_slices: usize,
+    control: *mut libc::c_void,
+    control_bytes: usize,
+    flags: libc::c_int,
+}
+
+/// `struct cmsghdr` of linux/socket.h.
+#[repr(C)]
+#[derive(Default)]
+struct ControlHeader {
+    bytes: usize,
+    level: libc::c_int,
+    kind: libc::c_int,
+}
+
 /// A control message with exactly one descriptor: `CMSG_DATA` of linux/socket.h without its macros.
 #[repr(C)]
 struct Attachment {
-    header: libc::cmsghdr,
+    header: ControlHeader,
     descriptor: libc::c_int,
 }
 
@@ -61,17 +83,17 @@ pub fn send(
         iov_len: data.len(),
     };
     let mut control = Attachment {
-        header: libc::cmsghdr {
-            cmsg_len: ATTACHMENT_BYTES,
-            cmsg_level: libc::SOL_SOCKET,
-            cmsg_type: libc::SCM_RIGHTS,
+        header: ControlHeader {
+            bytes: ATTACHMENT_BYTES,
+            level: libc::SOL_SOCKET,
+            kind: libc::SCM_RIGHTS,
         },
         descriptor: attached.map_or(-1, |fd| fd.as_raw_fd()),
     };
     let mut message = message_of(&mut slice);
     if attached.is_some() {
-        message.msg_control = (&raw mut control).cast();
-        message.msg_controllen = ATTACHMENT_BYTES;
+        message.control = (&raw mut control).cast();
+        message.control_bytes = ATTACHMENT_BYTES;
     }
     loop {
         // SAFETY: the socket is open for the borrow. `message` points to one `iovec` over `data`,
@@ -109,17 +131,13 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<(usize, Opti
         iov_len: buffer.len(),
     };
     let mut control = Attachment {
-        header: libc::cmsghdr {
-            cmsg_len: 0,
-            cmsg_level: 0,
-            cmsg_type: 0,
-        },
+        header: ControlHeader::default(),
         descriptor: -1,
     };
     let mut message = message_of(&mut slice);
     let length = loop {
-        message.msg_control = (&raw mut control).cast();
-        message.msg_controllen = ATTACHMENT_BYTES;
+        message.control = (&raw mut control).cast();
+        message.control_bytes = ATTACHMENT_BYTES;
         // SAFETY: the socket is open for the borrow. `message` points to one `iovec` over `buffer`
         // and to a control message of the length given, both ours to write and alive.
         let answer = unsafe {
@@ -137,10 +155,10 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<(usize, Opti
         }
     };
     let header = &control.header;
-    let is_descriptor = message.msg_controllen >= ATTACHMENT_BYTES
-        && header.cmsg_len == ATTACHMENT_BYTES
-        && header.cmsg_level == libc::SOL_SOCKET
-        && header.cmsg_type == libc::SCM_RIGHTS;
+    let is_descriptor = message.control_bytes >= ATTACHMENT_BYTES
+        && header.bytes == ATTACHMENT_BYTES
+        && header.level == libc::SOL_SOCKET
+        && header.kind == libc::SCM_RIGHTS;
     let attached = is_descriptor.then(|| {
         // SAFETY: a control message of this kind and length holds one descriptor, which the kernel
         // has just opened for the receiver.
@@ -148,22 +166,26 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<(usize, Opti
     });
     let attached = attached.transpose()?;
     // If the kernel cannot install a descriptor, `MSG_CTRUNC` is the only sign of it.
-    if attached.is_none() && message.msg_flags & libc::MSG_CTRUNC != 0 {
+    if attached.is_none() && message.flags & libc::MSG_CTRUNC != 0 {
         return Err(Errno::EMFILE);
     }
-    if message.msg_flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) != 0 {
+    if message.flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) != 0 {
         return Err(Errno::EMSGSIZE);
     }
     Ok((length, attached))
 }
 
 /// A header over one slice, with no name and no control message.
-fn message_of(slice: &mut libc::iovec) -> libc::msghdr {
-    // SAFETY: `msghdr` consists of numbers and pointers: all zeroes is a value.
-    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
-    message.msg_iov = slice;
-    message.msg_iovlen = 1;
-    message
+fn message_of(slice: &mut libc::iovec) -> MessageHeader {
+    MessageHeader {
+        name: std::ptr::null_mut(),
+        name_bytes: 0,
+        slices: slice,
+        number_of_slices: 1,
+        control: std::ptr::null_mut(),
+        control_bytes: 0,
+        flags: 0,
+    }
 }
 
 /// `int connect(int fd, const struct sockaddr_un *addr, socklen_t len)`, connect(2), unix(7).

@@ -161,15 +161,19 @@ pub fn loopback_up() -> Result<()> {
         *to = (*from).cast_signed();
     }
     // SAFETY: a whole `ifreq` that outlives the call; the kernel fills in its flags.
-    let answer = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFFLAGS, &raw mut request) };
-    Errno::result(answer)?;
+    done(unsafe {
+        let file = socket.as_raw_fd();
+        libc::syscall(libc::SYS_ioctl, file, libc::SIOCGIFFLAGS, &raw mut request)
+    })?;
     let up = libc::c_short::try_from(libc::IFF_UP).map_err(|_| Errno::EINVAL)?;
     // SAFETY: the kernel has just written this member of the union; any bits are a number.
     let flags = unsafe { request.ifr_ifru.ifru_flags };
     request.ifr_ifru.ifru_flags = flags | up;
     // SAFETY: as above; the kernel only reads.
-    let answer = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw mut request) };
-    Errno::result(answer).map(drop)
+    done(unsafe {
+        let file = socket.as_raw_fd();
+        libc::syscall(libc::SYS_ioctl, file, libc::SIOCSIFFLAGS, &raw mut request)
+    })
 }
 
 #[cfg(test)]

@@ -157,8 +157,13 @@ pub fn inode_at(path: &CStr, flags: OFlag) -> Result<InodeKind> {
 /// # Errors
 ///
 /// The kernel's.
+#[allow(
+    clippy::useless_conversion,
+    reason = "the C libraries give the number different types"
+)]
 pub fn file_system_magic(file: BorrowedFd<'_>) -> Result<i64> {
-    Ok(nix::sys::statfs::fstatfs(file)?.filesystem_type().0)
+    let magic = nix::sys::statfs::fstatfs(file)?.filesystem_type().0;
+    i64::try_from(magic).map_err(|_| Errno::EOVERFLOW)
 }
 
 /// `int fstatvfs(int fd, struct statvfs *buf)`, fstatvfs(3): the flags of the mount, `ST_RDONLY`
@@ -174,6 +179,32 @@ pub fn mount_flags(file: BorrowedFd<'_>) -> Result<u64> {
     done(answer.into())?;
     // SAFETY: the structure is plain numbers, for which zeroes are values, too.
     Ok(unsafe { buffer.assume_init() }.f_flag)
+}
+
+/// `int renameat2(int olddirfd, const char *old, int newdirfd, const char *new, RENAME_NOREPLACE)`,
+/// rename(2), since Linux 3.15. (What nix has for it is for some C libraries only.)
+///
+/// # Errors
+///
+/// The kernel's: `EEXIST` if there is something of the new name.
+pub fn rename_no_replace(
+    from: BorrowedFd<'_>,
+    name: &CStr,
+    to: BorrowedFd<'_>,
+    new: &CStr,
+) -> Result<()> {
+    // SAFETY: both descriptors are open for the borrow, and both names end in NUL and are only
+    // read.
+    done(unsafe {
+        libc::syscall(
+            libc::SYS_renameat2,
+            from.as_raw_fd(),
+            name.as_ptr(),
+            to.as_raw_fd(),
+            new.as_ptr(),
+            libc::RENAME_NOREPLACE,
+        )
+    })
 }
 
 /// `ssize_t readlinkat(int dirfd, const char *path, char *buf, size_t size)`, readlink(2).

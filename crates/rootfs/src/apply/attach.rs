@@ -268,6 +268,9 @@ fn change_flags(inherited: &Inherited, remount: &Remount) -> Result<(), Failure>
     .map_err(Call::Mount.failed())
 }
 
+/// Of linux/statfs.h; not every C library has it.
+const ST_RELATIME: u64 = 0x1000;
+
 /// The flags of statfs(2) as flags of mount(2).
 fn kept_flags(status: u64) -> MsFlags {
     let attributes = mount_attribute::FLAGS;
@@ -275,7 +278,7 @@ fn kept_flags(status: u64) -> MsFlags {
     let others = [
         (libc::ST_SYNCHRONOUS, libc::MS_SYNCHRONOUS),
         (libc::ST_NOATIME, libc::MS_NOATIME),
-        (libc::ST_RELATIME, libc::MS_RELATIME),
+        (ST_RELATIME, libc::MS_RELATIME),
     ];
     let kept = attributes
         .chain(others)
