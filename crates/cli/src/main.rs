@@ -11,6 +11,8 @@
 //! are refused before anything is changed. On success, verbs such as `create`, `start` and `kill`
 //! print nothing, since stdout and stderr belong to the container. A failure is one record.
 
+#![cfg_attr(not(test), no_main)]
+
 mod arguments;
 mod error;
 mod log;
@@ -20,18 +22,28 @@ mod root;
 mod run;
 mod verbs;
 
-use std::process::ExitCode;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 
 /// Aborts on an allocation between clone and exec. Only debug builds have it.
 #[cfg(debug_assertions)]
 #[global_allocator]
 static ALLOCATOR: coracle_sys::allocation::Guarded = coracle_sys::allocation::Guarded;
 
-/// In place of musl's own, which spreads small allocations over many pages: each page costs a fault.
+/// In place of musl's own, which spreads small allocations over many pages. Each costs a fault.
 #[cfg(all(target_env = "musl", not(debug_assertions)))]
 #[global_allocator]
 static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 
-fn main() -> ExitCode {
-    run::run(std::env::args_os().skip(1).collect())
+#[cfg(not(test))]
+coracle_sys::program!(command);
+
+#[cfg_attr(test, allow(dead_code, reason = "tests have a main of their own"))]
+fn command() -> u8 {
+    let words = coracle_sys::arguments().skip(1);
+    run::run(
+        words
+            .map(|word| OsStr::from_bytes(word.to_bytes()).into())
+            .collect(),
+    )
 }

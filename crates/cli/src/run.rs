@@ -2,7 +2,6 @@
 
 use std::ffi::{OsStr, OsString};
 use std::iter;
-use std::process::ExitCode;
 use std::rc::Rc;
 
 use coracle_bundle::ContainerId;
@@ -39,7 +38,7 @@ pub(crate) struct Call {
 }
 
 /// Executes the command line.
-pub(crate) fn run(words: Vec<OsString>) -> ExitCode {
+pub(crate) fn run(words: Vec<OsString>) -> u8 {
     coracle_sys::expect_children();
     coracle_sys::survive_size_limit();
     let mut line = parse(words);
@@ -105,7 +104,7 @@ fn find(name: &OsStr) -> Option<&'static Verb> {
     VERBS.iter().find(|verb| verb.command.name == name)
 }
 
-fn perform(call: &Call) -> ExitCode {
+fn perform(call: &Call) -> u8 {
     let (command, global) = (&call.verb.command, &call.global);
     // Sealing executes the program again, so it comes before the log is opened. A failure is
     // reported after that.
@@ -144,10 +143,10 @@ fn open(settings: &Settings) -> Result<Log, Error> {
 }
 
 /// Reports a failure, once, and turns the outcome into the exit status.
-fn end(log: &Log, command: Option<&Command>, outcome: Result<i32, Error>) -> ExitCode {
+fn end(log: &Log, command: Option<&Command>, outcome: Result<i32, Error>) -> u8 {
     match outcome {
         // An exit status has eight bits, and verbs return no larger one.
-        Ok(code) => ExitCode::from(u8::try_from(code).unwrap_or(EXEC_FAILED)),
+        Ok(code) => u8::try_from(code).unwrap_or(EXEC_FAILED),
         Err(error) => {
             if let (Error::Usage(usage), Some(command)) = (&error, command)
                 && usage.is_incorrect()
@@ -161,17 +160,17 @@ fn end(log: &Log, command: Option<&Command>, outcome: Result<i32, Error>) -> Exi
             if let Some(signal) = error.signal() {
                 return end_by(signal);
             }
-            ExitCode::from(exit_status(command, &error))
+            exit_status(command, &error)
         }
     }
 }
 
 /// Ends the process by the signal, so that a shell that runs it stops its script as well.
-fn end_by(signal: Signal) -> ExitCode {
+fn end_by(signal: Signal) -> u8 {
     let _ = SigSet::from_iter([signal]).thread_unblock();
     let _ = raise(signal);
     // The first process of a pid namespace gets no signal for which it has no handler.
-    ExitCode::from(u8::try_from(128 + signal as i32).unwrap_or(EXEC_FAILED))
+    u8::try_from(128 + signal as i32).unwrap_or(EXEC_FAILED)
 }
 
 fn exit_status(command: Option<&Command>, error: &Error) -> u8 {

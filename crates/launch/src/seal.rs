@@ -7,7 +7,7 @@
 //! mount costs two calls and shares the page cache. The copy costs the binary's size in memory, so
 //! it is only the fallback, and is made before any cgroup is joined, which would be charged for it.
 
-use std::ffi::{CString, OsString};
+use std::ffi::{CStr, CString, OsString};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 
@@ -20,7 +20,7 @@ use nix::sys::statvfs::{FsFlags, fstatvfs};
 
 use crate::error::Error;
 
-const OWN: &std::ffi::CStr = c"/proc/self/exe";
+const OWN: &CStr = c"/proc/self/exe";
 
 /// Returns if the process runs from a sealed file; otherwise executes the program again from one.
 ///
@@ -44,7 +44,7 @@ pub fn seal() -> Result<(), Error> {
             copy.map_err(failed("memfd_create"))?
         }
     };
-    let arguments = strings(std::env::args_os());
+    let arguments = coracle_sys::arguments().map(CStr::to_owned).collect();
     let environment = strings(std::env::vars_os().map(|(mut key, value)| {
         key.push("=");
         key.push(value);

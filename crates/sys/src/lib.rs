@@ -51,6 +51,7 @@ mod procfs;
 mod schedule;
 mod seccomp;
 mod signal;
+mod start;
 mod terminal;
 mod wait;
 mod xattr;
@@ -107,6 +108,7 @@ pub use signal::{
     SignalMask, acts, block_all_signals, end_on_signals, expect_children, note_signals,
     reset_signals, restore_signals, survive_size_limit,
 };
+pub use start::{arguments, begin};
 pub use terminal::{
     WindowSize, pty_peer, set_controlling_terminal, set_window_size, unlock_pty, window_size,
 };

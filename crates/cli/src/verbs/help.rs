@@ -1,6 +1,8 @@
 //! `help [COMMAND]`, and what `--help` and `--version` print.
 
+use std::ffi::OsStr;
 use std::fmt::Write;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::verb::{Context, Request, Verb};
@@ -61,8 +63,9 @@ pub(crate) fn overview(verbs: &[Verb]) -> String {
 /// The version text, whose three lines go-runc and podman parse. go-runc requires the name `runc`
 /// before the version, so a file of that name prints it.
 pub(crate) fn version() -> String {
-    let program = std::env::args_os().next().unwrap_or_default();
-    let name = match Path::new(&program).file_name() {
+    let program = coracle_sys::arguments().next().unwrap_or_default();
+    let program = Path::new(OsStr::from_bytes(program.to_bytes()));
+    let name = match program.file_name() {
         Some(name) if name == "runc" => "runc",
         _ => "coracle",
     };
