@@ -262,9 +262,14 @@ fn plan(
         environment: Vec::new(),
         preserved_fds,
     };
-    let plan = coracle_launch::plan_exec(process, config, &namespaces, &host, options)?;
-    coracle_launch::check(&plan)?;
-    Ok(plan)
+    // `create` has asked the kernel whether it has what the filter needs.
+    Ok(coracle_launch::plan_exec(
+        process,
+        config,
+        &namespaces,
+        &host,
+        options,
+    )?)
 }
 
 /// The process to execute: from a file, or from the config, changed by the flags. Also returns

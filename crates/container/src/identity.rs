@@ -3,8 +3,7 @@
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
-use nix::sys::stat::Mode;
+use nix::fcntl::OFlag;
 use nix::unistd::Pid;
 use procfs::FromRead;
 use procfs::process::Stat;
@@ -70,8 +69,7 @@ const STAT_BYTES: usize = 2048;
 
 /// Reads /proc/PID/stat; `None` if there is no such process.
 pub(crate) fn stat(pid: i32) -> nix::Result<Option<Stat>> {
-    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
-    let file = match open(format!("/proc/{pid}/stat").as_str(), flags, Mode::empty()) {
+    let file = match coracle_sys::open(format!("/proc/{pid}/stat").as_str(), OFlag::O_RDONLY) {
         Ok(file) => file,
         // Without a procfs, or with one that hides the process (`hidepid`), it may still be alive.
         Err(errno @ Errno::ENOENT) if exists(pid) => return Err(errno),

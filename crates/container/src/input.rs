@@ -104,14 +104,25 @@ fn wait_for_writer(file: &OwnedFd) -> Result<(), Problem> {
 }
 
 /// Reads up to the limit. `size` is the expected size, so that one read is enough.
-fn all(source: impl Read, size: usize) -> Result<Vec<u8>, Problem> {
+fn all(mut source: impl Read, size: usize) -> Result<Vec<u8>, Problem> {
+    let failed = |error| Problem::Refused("read", io_errno(&error));
     // One byte above the limit shows that the file is too large, even if it still grows.
     let limit = u64::try_from(MAX_CONFIG_BYTES).unwrap_or(u64::MAX);
     let mut text = Vec::with_capacity(size.min(MAX_CONFIG_BYTES).saturating_add(1));
+    if size > 0 {
+        // Only a regular file has a size, and a read of one that leaves room has reached its end.
+        text.resize(text.capacity(), 0);
+        let length = source.read(&mut text).map_err(failed)?;
+        let is_whole = length < text.len();
+        text.truncate(length);
+        if is_whole {
+            return Ok(text);
+        }
+    }
     source
         .take(limit.saturating_add(1))
         .read_to_end(&mut text)
-        .map_err(|error| Problem::Refused("read", io_errno(&error)))?;
+        .map_err(failed)?;
     match text.len() > MAX_CONFIG_BYTES {
         true => Err(Problem::Unfit(format!(
             "larger than {MAX_CONFIG_BYTES} bytes"

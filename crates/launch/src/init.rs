@@ -109,7 +109,7 @@ fn prepare(plan: &Plan, inherited: &mut Inherited, socket: BorrowedFd) -> Staged
     coracle_process::session(&plan.process).map_err(at(Stage::Process))?;
     enter_root(plan, inherited, socket)?;
     keep_only_preserved(plan, inherited, socket, Until::Program)?;
-    if Pid::this() == FIRST {
+    if Pid::this() == FIRST && waits(plan, inherited) {
         // The kernel discards a signal to pid 1 that has no handler, but `kill` must work on a
         // created container as well.
         coracle_sys::end_on_signals();
@@ -119,6 +119,13 @@ fn prepare(plan: &Plan, inherited: &mut Inherited, socket: BorrowedFd) -> Staged
     let ready = confine(plan, socket)?;
     message::write(socket, Message::Created).map_err(session(Call::Write))?;
     Ok(ready)
+}
+
+/// Whether there is time for a signal before the program: for `start`, or while hooks run. Without
+/// either the program is executed at once, and then the kernel discards signals just the same.
+fn waits(plan: &Plan, inherited: &Inherited) -> bool {
+    matches!(inherited.request.release, Release::Fifo(_))
+        || !plan.hooks.at(HookPoint::StartContainer).is_empty()
 }
 
 /// Confines the process and loads the seccomp filter where the plan has it. A profile must allow

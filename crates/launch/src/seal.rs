@@ -13,9 +13,8 @@ use std::os::unix::ffi::OsStringExt;
 
 use coracle_sys::{Depth, MountAttributes, OpenTreeFlags, StringArray, mount_attribute};
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
+use nix::fcntl::OFlag;
 use nix::sys::prctl;
-use nix::sys::stat::Mode;
 use nix::sys::statvfs::{FsFlags, fstatvfs};
 
 use crate::error::Error;
@@ -30,8 +29,7 @@ const OWN: &CStr = c"/proc/self/exe";
 /// [`Error::Seal`] when neither way works: the process must not enter a container then.
 pub fn seal() -> Result<(), Error> {
     let failed = |call| move |errno| Error::Seal { call, errno };
-    let own = open(OWN, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty());
-    let own = own.map_err(failed("open"))?;
+    let own = coracle_sys::open(OWN, OFlag::O_RDONLY).map_err(failed("open"))?;
     if is_sealed(own.as_fd()).map_err(failed("fstatvfs"))? {
         // After execveat(2) the process is named after the descriptor's number.
         let _ = prctl::set_name(c"coracle");
@@ -63,8 +61,8 @@ pub fn seal() -> Result<(), Error> {
 /// [`Error::Seal`] when the file cannot be looked at.
 pub fn is_protected() -> Result<bool, Error> {
     let failed = |call| move |errno| Error::Seal { call, errno };
-    let own = open(OWN, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty());
-    is_sealed(own.map_err(failed("open"))?.as_fd()).map_err(failed("fstatvfs"))
+    let own = coracle_sys::open(OWN, OFlag::O_RDONLY).map_err(failed("open"))?;
+    is_sealed(own.as_fd()).map_err(failed("fstatvfs"))
 }
 
 /// Whether this is a sealed memfd, or a file on a read-only mount. The detached mount is in no

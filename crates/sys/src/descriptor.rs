@@ -2,8 +2,10 @@
 
 use crate::Result;
 use crate::kernel::{done, new_descriptor, size};
+use nix::NixPath;
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::fcntl::{AT_FDCWD, FcntlArg, OFlag, SealFlag, fcntl, openat};
+use nix::sys::stat::Mode;
 use std::ffi::CStr;
 use std::ops::RangeInclusive;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
@@ -46,6 +48,17 @@ const SEALS: SealFlag = SealFlag::F_SEAL_SEAL
     .union(SealFlag::F_SEAL_SHRINK)
     .union(SealFlag::F_SEAL_GROW)
     .union(SealFlag::F_SEAL_WRITE);
+
+/// `int openat(AT_FDCWD, const char *path, int flags | O_CLOEXEC)`, openat(2), of what exists.
+///
+/// Not open(3): after it musl sets `O_CLOEXEC` once more, by a fcntl(2).
+///
+/// # Errors
+///
+/// The kernel's.
+pub fn open<P: ?Sized + NixPath>(path: &P, flags: OFlag) -> Result<OwnedFd> {
+    openat(AT_FDCWD, path, flags | OFlag::O_CLOEXEC, Mode::empty())
+}
 
 /// What [`flock`] does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -69,7 +69,7 @@ pub use capability::{
 };
 pub use clone::{Cloned, Parentage, assert_single_threaded, clone3, exit};
 pub use descriptor::{
-    CloseRange, Lock, STDERR, STDIN, STDOUT, close_range, flock, is_sealed, last_are_free,
+    CloseRange, Lock, STDERR, STDIN, STDOUT, close_range, flock, is_sealed, last_are_free, open,
     poll_readable, sealed_copy,
 };
 pub use directory::{

@@ -3,8 +3,7 @@
 
 use crate::kernel::done;
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
-use nix::sys::stat::Mode;
+use nix::fcntl::OFlag;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The signals that a thread blocks: signal N is bit N − 1, as in the kernel.
@@ -53,11 +52,7 @@ pub fn note_signals() {
 
 fn ignored_and_blocked() -> (u64, u64) {
     let mut text = [0; 4096];
-    let file = open(
-        c"/proc/self/status",
-        OFlag::O_RDONLY | OFlag::O_CLOEXEC,
-        Mode::empty(),
-    );
+    let file = crate::open(c"/proc/self/status", OFlag::O_RDONLY);
     let length = file.and_then(|file| nix::unistd::read(&file, &mut text));
     let text = text.get(..length.unwrap_or(0)).unwrap_or(&[]);
     let ignored = mask_in(text, b"\nSigIgn:\t").unwrap_or(u64::MAX);
