@@ -99,7 +99,7 @@ fn check(
     }
 }
 
-/// Ends and deletes the container, unless somebody else has meanwhile.
+/// Kills and deletes the container, unless another process has deleted it meanwhile.
 pub(crate) fn take_down(
     directory: &Directory,
     force: Force,
@@ -112,7 +112,7 @@ pub(crate) fn take_down(
     }
 }
 
-/// Takes the container down by force since a verb failed on it; the error names what stays.
+/// Deletes a container by force after a verb failed on it. The error also names what is left.
 pub(crate) fn after(error: Error, directory: &Directory, interrupts: Option<&Interrupts>) -> Error {
     match take_down(directory, Force::Yes, interrupts) {
         Ok(warnings) => error.leaving(&warnings.join("; ")),
@@ -120,8 +120,10 @@ pub(crate) fn after(error: Error, directory: &Directory, interrupts: Option<&Int
     }
 }
 
-/// Ends what runs and removes what there is. The caller holds the lock, and may have signals queued
-/// already: only a second one ends the wait for a plugin or a hook.
+/// Kills all processes and removes everything. The caller holds the lock.
+///
+/// Only a second signal ends the wait for a plugin or a hook. A signal in `interrupts`, the queue
+/// of a verb that failed, counts as the first.
 pub(crate) fn end(
     directory: &Directory,
     record: &Record,
@@ -135,10 +137,10 @@ pub(crate) fn end(
     let waits = record.network.is_some() || record.poststop_hooks;
     let own = match interrupts {
         Some(interrupts) => {
-            interrupts.spare_first();
+            interrupts.require_second();
             None
         }
-        None => waits.then(interrupt::spare_first).transpose()?,
+        None => waits.then(interrupt::catch_for_undo).transpose()?,
     };
     let interrupts = interrupts.or(own.as_ref());
     let mut warnings = network::detach(directory, record, force, interrupts)?;

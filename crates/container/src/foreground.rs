@@ -35,7 +35,7 @@ impl Signals {
         ] {
             set.remove(own);
         }
-        coracle_sys::note_signals();
+        coracle_sys::read_signal_masks();
         set.thread_block().map_err(system("block signals"))?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         let queue = SignalFd::with_flags(&set, flags).map_err(system("queue signals"))?;

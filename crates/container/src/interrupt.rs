@@ -10,9 +10,9 @@ pub(crate) fn catch() -> Result<Interrupts, Error> {
 }
 
 /// Queues these signals during an undo, which only a second signal ends.
-pub(crate) fn spare_first() -> Result<Interrupts, Error> {
+pub(crate) fn catch_for_undo() -> Result<Interrupts, Error> {
     let interrupts = catch()?;
-    interrupts.spare_first();
+    interrupts.require_second();
     Ok(interrupts)
 }
 

@@ -259,7 +259,7 @@ fn release(directory: &Directory) -> Result<(), Error> {
         directory,
         &record,
         Force::No,
-        Some(&interrupt::spare_first()?),
+        Some(&interrupt::catch_for_undo()?),
     )?;
     record.network = None;
     directory.write_record(&record)

@@ -106,7 +106,7 @@ fn end(
     if after == After::Keep {
         return Ok((code, Vec::new()));
     }
-    // The container has ended, whatever comes of its remains: its exit code is the answer.
+    // The exit code is returned even if the deletion fails.
     let failures = delete::take_down(directory, Force::No, None);
     Ok((
         code,

@@ -66,7 +66,7 @@ impl Undo {
     /// # Errors
     /// The first failure.
     pub(crate) fn run(self, directory: &Directory, interrupts: &Interrupts) -> Result<(), Error> {
-        interrupts.spare_first();
+        interrupts.require_second();
         self.made.into_iter().rev().try_for_each(|made| match made {
             Made::Cgroup(record) => {
                 if !record.is_empty() {

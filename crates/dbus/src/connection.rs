@@ -18,9 +18,9 @@ use crate::{Error, Result, Value};
 
 /// How many unread signals are kept: more than the jobs of a systemd manager during one call.
 const SIGNALS_MAX: usize = 4096;
-/// How long one system call may wait: a signal that is queued ends none, so it is looked for in
-/// between.
-const SLICE: Duration = Duration::from_millis(100);
+/// How long one system call may wait. A blocked signal ends no system call, so the queue of signals
+/// is read between two calls.
+const CALL_LIMIT: Duration = Duration::from_millis(100);
 /// The limit on a line of the authentication protocol, longer than any valid line.
 const LINE_MAX: usize = 4096;
 
@@ -96,7 +96,7 @@ pub struct Signal {
 pub struct Connection<'a> {
     socket: OwnedFd,
     peer: Peer,
-    /// Signals to us, which end every wait.
+    /// Signals to this process, which end every wait.
     interrupts: Option<&'a Interrupts>,
     serial: u32,
     /// Interface and member of the signals that are subscribed to; others are dropped.
@@ -117,8 +117,8 @@ impl<'a> Connection<'a> {
     /// user.
     ///
     /// # Errors
-    /// An address that is none; the kernel's, or the peer's refusal; a limit that passes, and a
-    /// signal that comes meanwhile.
+    /// An unusable address, the kernel's errno, or the peer's refusal; [`Error::Late`],
+    /// [`Error::Interrupted`].
     pub fn open(bus: &Bus, limit: Duration, interrupts: Option<&'a Interrupts>) -> Result<Self> {
         let limit = Limit::of(limit, interrupts);
         let mut result = Err(Error::Address {
@@ -148,7 +148,8 @@ impl<'a> Connection<'a> {
     /// Sends the call and waits for its reply. Signals that arrive meanwhile are kept.
     ///
     /// # Errors
-    /// [`Error::Answer`] if the other side refuses; a limit that passes, and a signal that comes.
+    /// [`Error::Answer`] if the peer replies with an error; [`Error::Late`],
+    /// [`Error::Interrupted`].
     pub fn call(&mut self, call: &Call, limit: Duration) -> Result<Reply> {
         self.call_until(call, Limit::of(limit, self.interrupts))
     }
@@ -180,7 +181,7 @@ impl<'a> Connection<'a> {
     /// The next signal that is subscribed to, in order of arrival.
     ///
     /// # Errors
-    /// [`Error::Late`], or a connection that breaks.
+    /// [`Error::Late`], [`Error::Interrupted`], or a connection that breaks.
     pub fn signal(&mut self, limit: Duration) -> Result<Signal> {
         let limit = Limit::of(limit, self.interrupts);
         let message = loop {
@@ -386,7 +387,7 @@ impl<'a> Limit<'a> {
             let seconds = self.whole.as_secs();
             return Err(Error::Late { seconds });
         }
-        let micros = left.min(SLICE).subsec_micros().max(1);
+        let micros = left.min(CALL_LIMIT).subsec_micros().max(1);
         Ok(TimeVal::new(0, micros.into()))
     }
 }

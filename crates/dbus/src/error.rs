@@ -42,7 +42,7 @@ pub enum Error {
         /// The limit.
         seconds: u64,
     },
-    /// A signal to us ended the wait.
+    /// A signal to this process ended the wait.
     #[error("a signal came before the answer")]
     Interrupted,
     /// The peer closed the connection.

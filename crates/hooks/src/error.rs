@@ -54,7 +54,7 @@ pub(crate) fn cause(failure: Failure) -> Cause {
         Failure::Signal(signal) => Cause::Exit(ExitStatus::Signal(signal)),
         Failure::Call(call, errno) => Cause::Call(call, errno),
         Failure::TimeOut(_) => Check::TimeOut.into(),
-        // Init reads no output, catches no signal, and waits for no container.
+        // Not possible in init, which reads no output, catches no signal and has no pidfd to watch.
         Failure::TooLong(_)
         | Failure::ContainerGone
         | Failure::Interrupted

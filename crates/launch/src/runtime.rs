@@ -314,7 +314,7 @@ pub(crate) fn kill_and_reap(process: BorrowedFd) -> nix::Result<()> {
 fn clone(plan: &Plan, inherited: &mut Inherited) -> Result<(Child, OwnedFd, Vec<String>), Error> {
     let (socket, init_socket) = coracle_sys::socket_pair().map_err(system("make a socket pair"))?;
     coracle_sys::assert_single_threaded();
-    coracle_sys::note_signals();
+    coracle_sys::read_signal_masks();
     let before = coracle_process::before_clone(&plan.process)?;
     let flags = match plan.namespaces.intermediate {
         true => plan.namespaces.first_clone,

@@ -133,7 +133,7 @@ pub enum Error {
         /// The likely cause, or nothing.
         hint: &'static str,
     },
-    /// newuidmap or newgidmap did not start, refused, or was ended.
+    /// newuidmap or newgidmap did not start, refused, or was killed.
     #[error(
         "{program}: {failure}{}{}",
         coracle_text::after_colon(output),

@@ -24,16 +24,17 @@ pub struct Interrupts {
 }
 
 impl Interrupts {
-    /// Queues the signals from now on. Those that the process inherited as ignored or blocked stay
-    /// so: a shell ignores some for a command in the background, and so does nohup(1).
+    /// Queues the signals from now on. Signals that the process inherited as ignored stay ignored:
+    /// a shell does this for a command in the background, and so does nohup(1). Signals that it
+    /// inherited as blocked stay blocked and are not read.
     ///
     /// # Errors
     /// The process is at its limit of descriptors.
     pub fn catch() -> nix::Result<Self> {
-        coracle_sys::note_signals();
+        coracle_sys::read_signal_masks();
         let ours = ENDING.into_iter();
         let set: SigSet = ours
-            .filter(|signal| coracle_sys::acts(*signal as i32))
+            .filter(|signal| !coracle_sys::may_be_ignored_or_blocked(*signal as i32))
             .collect();
         let queue = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
         let before = set.thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
@@ -47,9 +48,9 @@ impl Interrupts {
         })
     }
 
-    /// From now on the first signal does not end a wait; a second one does. For work such as undo
-    /// that should not be interrupted halfway.
-    pub fn spare_first(&self) {
+    /// From now on it takes two signals to end a wait. For work such as undo, which should not be
+    /// interrupted halfway. All signals received so far count as one.
+    pub fn require_second(&self) {
         self.end_waits();
         self.count.set(self.count.get().min(1));
         self.needed.set(2);

@@ -65,7 +65,7 @@ pub enum Failure {
     ContainerGone,
     /// The runtime received a signal, so the program was killed.
     Interrupted,
-    /// A signal had come to us, so the program was not started.
+    /// The runtime had received a signal, so the program was not started.
     NotStarted,
     /// A system call of the runtime failed.
     Call(Call, Errno),

@@ -96,7 +96,7 @@ pub enum Error {
         /// The kernel's answer.
         errno: Errno,
     },
-    /// A signal to us ended the wait for it.
+    /// A signal to the runtime ended the wait for the agent.
     #[error("linux.seccomp.listenerPath: {path:?} did not take the listener before a signal came")]
     Interrupted {
         /// As given.

@@ -105,8 +105,8 @@ pub use seccomp::{
     pidfd_getfd,
 };
 pub use signal::{
-    SignalMask, acts, block_all_signals, end_on_signals, expect_children, note_signals,
-    reset_signals, restore_signals, survive_size_limit,
+    SignalMask, block_all_signals, end_on_signals, expect_children, may_be_ignored_or_blocked,
+    read_signal_masks, reset_signals, restore_signals, survive_size_limit,
 };
 pub use start::{arguments, begin};
 pub use terminal::{

@@ -193,24 +193,24 @@ fn message_of(slice: &mut libc::iovec) -> MessageHeader {
 /// Returns a stream socket connected to the one at `path`. An address holds 107 bytes; a longer
 /// path is reached through a descriptor of its directory, which needs `/proc`.
 ///
-/// The connection and each write wait so long, `SO_SNDTIMEO` of socket(7), or for good: a listener
-/// whose queue is full, or who reads nothing, holds them up.
+/// connect(2) blocks while the queue of the listener is full, and a write while the peer reads
+/// nothing: each for `timeout` at most (`SO_SNDTIMEO` of socket(7)), without one for ever.
 ///
 /// # Errors
 ///
-/// The kernel's: `ECONNREFUSED` if nobody listens, `ENOENT`, `EAGAIN` when the time is over;
+/// The kernel's: `ECONNREFUSED` if nobody listens, `ENOENT`, `EAGAIN` after the timeout;
 /// `ENAMETOOLONG` if the last part of a long path does not fit either.
-pub fn connect_unix(path: &CStr, patience: Option<Duration>) -> Result<OwnedFd> {
+pub fn connect_unix(path: &CStr, timeout: Option<Duration>) -> Result<OwnedFd> {
     let stream = socket(
         AddressFamily::Unix,
         SockType::Stream,
         SockFlag::SOCK_CLOEXEC,
         None,
     )?;
-    if let Some(patience) = patience {
-        let seconds = i64::try_from(patience.as_secs()).unwrap_or(i64::MAX);
-        let patience = TimeVal::new(seconds, patience.subsec_micros().into());
-        setsockopt(&stream, SendTimeout, &patience)?;
+    if let Some(timeout) = timeout {
+        let seconds = i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX);
+        let timeout = TimeVal::new(seconds, timeout.subsec_micros().into());
+        setsockopt(&stream, SendTimeout, &timeout)?;
     }
     let (directory, name) = split(path.to_bytes());
     match UnixAddr::new(path) {

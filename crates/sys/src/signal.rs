@@ -28,21 +28,21 @@ pub fn restore_signals(mask: SignalMask) {
     exchange_mask(mask);
 }
 
-/// The signals that this process may be ignoring: all of them until [`note_signals`] has read the
-/// file.
+/// The signals that this process may be ignoring: all of them until [`read_signal_masks`] has read
+/// the file.
 static MAY_BE_IGNORED: AtomicU64 = AtomicU64::new(u64::MAX);
 
-/// The signals that the caller of this program had blocked.
+/// The signals that this process inherited as blocked, after [`read_signal_masks`] has read them.
 static BLOCKED: AtomicU64 = AtomicU64::new(0);
 
 /// Reads which signals this process inherited as ignored and as blocked. The runtime calls it
-/// before it blocks any itself and before it clones, where `/proc` is the host's, so that
-/// [`reset_signals`] in its children makes a call only for the ignored ones.
+/// before it blocks a signal itself, and before it clones, where `/proc` is the host's: then
+/// [`reset_signals`] in its children makes a call for the ignored signals only.
 ///
 /// The lines may lie beyond the first 4096 bytes, after thousands of groups. Then every signal is
 /// taken for possibly ignored, and none for blocked. The file is read only once, since only this
 /// crate changes the dispositions.
-pub fn note_signals() {
+pub fn read_signal_masks() {
     if MAY_BE_IGNORED.load(Ordering::Relaxed) == u64::MAX {
         let (ignored, blocked) = ignored_and_blocked();
         MAY_BE_IGNORED.store(ignored, Ordering::Relaxed);
@@ -59,15 +59,15 @@ fn ignored_and_blocked() -> (u64, u64) {
     (ignored, mask_in(text, b"\nSigBlk:\t").unwrap_or(0))
 }
 
-/// Whether the signal had an effect on this process when its caller started it: it was neither
-/// ignored nor blocked, by [`note_signals`].
+/// Whether this process may be ignoring the signal or inherited it as blocked; always true before
+/// [`read_signal_masks`].
 #[must_use]
-pub fn acts(signal: i32) -> bool {
-    let silent = MAY_BE_IGNORED.load(Ordering::Relaxed) | BLOCKED.load(Ordering::Relaxed);
-    (1..=64).contains(&signal) && silent >> (signal - 1) & 1 == 0
+pub fn may_be_ignored_or_blocked(signal: i32) -> bool {
+    let mask = MAY_BE_IGNORED.load(Ordering::Relaxed) | BLOCKED.load(Ordering::Relaxed);
+    (1..=64).contains(&signal) && mask >> (signal - 1) & 1 != 0
 }
 
-/// The sixteen digits of a line of proc_pid_status(5).
+/// The mask in the line of proc_pid_status(5) that starts with `key`: sixteen hexadecimal digits.
 fn mask_in(status: &[u8], key: &[u8]) -> Option<u64> {
     let at = status.windows(key.len()).position(|window| window == key)?;
     let digits = status.get(at + key.len()..)?.get(..16)?;

@@ -80,7 +80,7 @@ pub fn cause_text(cause: Cause) -> String {
     }
 }
 
-/// A foreign text behind a colon, or nothing where there is none.
+/// `: TEXT` for the end of a message, or nothing for an empty text.
 #[must_use]
 pub fn after_colon(text: &str) -> String {
     match text {

@@ -1,4 +1,4 @@
-//! Signals that end a verb, whatever it waits for.
+//! Signals that interrupt a verb during each of its waits.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -17,13 +17,13 @@ use nix::sys::socket::{
 use crate::hooks::{CREATE_TIME, logging, shared, shell, text};
 use crate::rootless;
 
-/// A hook that writes its pid down, says something and hangs.
+/// A hook that prints a line, writes its pid into the file and hangs.
 fn hanging(file: &Path) -> Value {
     let file = file.display();
     shell(&format!("echo busy; echo $$ >{file}; exec sleep 1000"))
 }
 
-/// Asserts that the signal ended the command, which says so in one line.
+/// Asserts that the signal ended the command, which reports it in one line.
 #[track_caller]
 fn ended_by(output: Output, signal: Signal, reason: &str) {
     assert_eq!(output.signal, Some(signal as i32), "{output}");
@@ -61,7 +61,7 @@ fn a_signal_ends_a_creation_and_its_hook() {
     }
 }
 
-/// Init's hook does not outlive it, though it is in no pid namespace that would end it.
+/// Without a pid namespace of its own, a hook of init would survive init; it must be killed.
 #[test]
 fn a_signal_ends_hooks_in_the_hosts_pid_namespace() {
     let runtime = Runtime::new();
@@ -119,7 +119,7 @@ fn a_signal_at_the_start_ends_the_container() {
     }
 }
 
-/// A hook that writes its pid into the first file and ends once the second is there.
+/// A hook that writes its pid into the first file and ends once the second exists.
 fn held(runtime: &Runtime) -> (Value, PathBuf, PathBuf) {
     let (file, release) = (
         runtime.folder().join("pid"),
@@ -133,8 +133,8 @@ fn held(runtime: &Runtime) -> (Value, PathBuf, PathBuf) {
     (shell(&script), file, release)
 }
 
-/// A shell ignores SIGINT for a command in the background, and nohup(1) SIGHUP; a caller may have
-/// blocked one as well, and means to find it pending.
+/// A shell ignores SIGINT for a command in the background, and nohup(1) ignores SIGHUP. An exec
+/// keeps blocked signals blocked, too.
 #[test]
 fn an_ignored_or_blocked_signal_ends_no_creation() {
     for (verb, before) in [
@@ -161,7 +161,7 @@ fn an_ignored_or_blocked_signal_ends_no_creation() {
     }
 }
 
-/// The first signal ends the poststart hook, and the second one the poststop hook.
+/// The first signal kills the poststart hook, and the second one the poststop hook.
 #[test]
 fn two_signals_end_a_start_and_what_takes_it_back() {
     for verb in ["run", "start"] {
@@ -216,7 +216,7 @@ fn a_deletion_is_ended_by_the_second_signal_alone() {
     }
 }
 
-/// A bundle whose calls of getppid(2) are notified to an agent, with so large a state.
+/// A bundle whose calls of getppid(2) are notified to an agent, with a state of this size.
 fn notified(runtime: &Runtime, agent: &Path, state_bytes: usize) -> Bundle {
     let profile = json!({"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": agent,
         "syscalls": [{"names": ["getppid"], "action": "SCMP_ACT_NOTIFY"}]});
@@ -228,7 +228,7 @@ fn notified(runtime: &Runtime, agent: &Path, state_bytes: usize) -> Bundle {
 
 const NOT_TAKEN: &str = "did not take the listener before a signal came";
 
-/// connect(2) waits while the queue of a listener is full.
+/// connect(2) blocks while the queue of a listener is full.
 #[test]
 fn a_signal_ends_the_wait_for_an_agent_that_accepts_nobody() {
     for verb in ["create", "run"] {
@@ -252,7 +252,7 @@ fn a_signal_ends_the_wait_for_an_agent_that_accepts_nobody() {
     }
 }
 
-/// sendmsg(2) waits while the buffer of the other side is full.
+/// sendmsg(2) blocks while the peer's buffer is full.
 #[test]
 fn a_signal_ends_the_wait_for_an_agent_that_reads_nothing() {
     let runtime = Runtime::new();
@@ -267,7 +267,7 @@ fn a_signal_ends_the_wait_for_an_agent_that_reads_nothing() {
     runtime.is_clean();
 }
 
-/// Stands before the others in `PATH`.
+/// The helper of the test is the first in `PATH`.
 #[test]
 fn a_signal_ends_a_helper_that_maps_ids() {
     let runtime = rootless::user();
@@ -297,7 +297,7 @@ fn a_signal_ends_a_helper_that_maps_ids() {
     runtime.is_clean();
 }
 
-/// A manager of units that answers questions about itself, and nothing else.
+/// A systemd manager that replies to calls for its properties only.
 struct Manager {
     calls: Receiver<String>,
 }
@@ -315,14 +315,14 @@ impl Manager {
         Self { calls }
     }
 
-    /// Waits until somebody calls this method.
+    /// Waits for a call of this method.
     fn is_called(&self, method: &str) {
         let limit = std::time::Duration::from_secs(60);
         while self.calls.recv_timeout(limit).expect("a call") != method {}
     }
 }
 
-/// One connection of D-Bus, until the other side closes it.
+/// Serves one D-Bus connection until the client closes it.
 fn converse(mut stream: UnixStream, calls: &Sender<String>) -> Option<()> {
     let mut line = [0; 22];
     stream.read_exact(&mut line).ok()?;
@@ -350,7 +350,7 @@ fn converse(mut stream: UnixStream, calls: &Sender<String>) -> Option<()> {
     }
 }
 
-/// The answer to a call: a variant with a text.
+/// The reply to a call: a variant that holds a string.
 fn reply(serial: u32, text: &str) -> Vec<u8> {
     let length = u32::try_from(text.len()).unwrap().to_le_bytes();
     let body = [b"\x01s\0\0", &length[..], text.as_bytes(), b"\0"].concat();
@@ -371,7 +371,7 @@ fn reply(serial: u32, text: &str) -> Vec<u8> {
     [start, fields, vec![0], body].concat()
 }
 
-/// The first signal ends the wait for the unit, and the second one the wait for its end.
+/// The first signal ends the wait for the unit's start, the second one the wait for its stop.
 #[test]
 fn signals_end_the_wait_for_systemd() {
     for verb in ["create", "run"] {

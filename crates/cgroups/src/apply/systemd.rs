@@ -52,8 +52,8 @@ pub enum UnitAction {
 /// For a new container with a cgroup for init, returns the file for [`crate::enter_init_cgroup`].
 ///
 /// # Errors
-/// systemd's or the kernel's. A unit that was started for the process is then stopped, and the
-/// process is killed.
+/// systemd's or the kernel's, or a signal to the runtime. A unit that was started for the process
+/// is then stopped, and the process is killed.
 pub(super) fn join_unit(
     action: &UnitAction,
     pid: Pid,
@@ -124,11 +124,11 @@ fn start(plan: &UnitPlan, pid: Pid, interrupts: Option<&Interrupts>) -> Result<(
             Err(problem("start", unit, UnitProblem::Job(result)))
         }
         Err(error) if error.is(UNIT_EXISTS) => Err(failed(error)),
-        // Nothing of the unit may come to be later. The connection may be what failed, or a signal
-        // has ended the wait: only a second one ends this.
+        // The job may still be running, so the unit is stopped: by a new connection, in case the
+        // old one failed, and until a second signal, in case the first one ended the wait.
         Err(error) => {
             if let Some(interrupts) = interrupts {
-                interrupts.spare_first();
+                interrupts.require_second();
             }
             if let Ok(mut client) = Client::open(unit, UNDO_LIMIT, interrupts) {
                 forget(&mut client, unit);

@@ -215,7 +215,7 @@ fn merge(mut lines: Vec<(u64, u64, u64)>) -> Vec<(u64, u64, u64)> {
 /// nothing is written.
 ///
 /// # Errors
-/// The kernel or a helper refused a map; a signal came while a helper ran.
+/// The kernel or a helper refused a map, or a signal to the runtime killed the helper.
 pub fn map_ids(plan: &Plan, pid: Pid, interrupts: Option<&Interrupts>) -> Result<(), Error> {
     let Some(Maps {
         uid,
@@ -294,7 +294,7 @@ fn execute(
         ..Limits::default()
     };
     limits.check()?;
-    // No text here holds a NUL: one is a path of the host, and the others are numbers.
+    // Neither a path of the host nor a number contains a NUL.
     let text = |bytes: &[u8]| CString::new(bytes).unwrap_or_default();
     let path = text(program.as_os_str().as_bytes());
     let numbers = arguments.iter().map(|number| text(number.as_bytes()));

@@ -74,9 +74,9 @@ pub struct ProcessState<'a> {
     pub state: &'a [u8],
 }
 
-/// How long one system call waits for the agent. A queued signal does not interrupt the call, so
-/// signals are checked between calls.
-const SLICE: Duration = Duration::from_millis(100);
+/// How long one system call may wait for the agent. A blocked signal ends no system call, so the
+/// queue of signals is read between two calls.
+const CALL_LIMIT: Duration = Duration::from_millis(100);
 
 /// Sends the listener to the seccomp agent that listens at its path, in one message, and closes the
 /// connection.
@@ -97,7 +97,7 @@ pub fn send_listener(
         false => Ok(()),
     };
     let socket = loop {
-        match coracle_sys::connect_unix(&listener.path, Some(SLICE)) {
+        match coracle_sys::connect_unix(&listener.path, Some(CALL_LIMIT)) {
             Ok(socket) => break socket,
             Err(Errno::EAGAIN | Errno::EINTR) => check()?,
             Err(errno) => {

@@ -26,7 +26,7 @@ pub(super) struct Client<'a> {
 }
 
 impl<'a> Client<'a> {
-    /// The manager of `unit`, each call and each job of which may take so long.
+    /// Connects to the manager of `unit`. `limit` is for each call and for each job.
     pub(super) fn open(
         unit: &Unit,
         limit: Duration,
