@@ -56,6 +56,6 @@ pub use plan::{
     UnifiedPlan, UnitKind, UnitPlan, UpdatePlan, Write, changes_devices, needs, plan, plan_update,
     sub_cgroup,
 };
-pub use record::{Directory, Group, Mode, Record, Unit};
+pub use record::{Directory, Group, Record, Unit};
 pub use statistics::Statistics;
 pub use value::{Bandwidth, Device, Value};

@@ -152,8 +152,8 @@ fn groups(plan: &ResctrlPlan) -> Vec<Group> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::Mode;
     use coracle_host::CgroupLayout;
+    use coracle_host::CgroupMode;
     use coracle_host::fixture;
     use expect_test::{Expect, expect};
 
@@ -213,7 +213,7 @@ mod tests {
         let host = fixture::v1();
         let plan = plan(&config(linux), &host, &OPTIONS).unwrap();
         let record = plan.record();
-        assert_eq!(record.mode, Mode::V1);
+        assert_eq!(record.mode, CgroupMode::V1);
         assert_eq!(record.hierarchies.len(), host.cgroups.hierarchies.len());
         let pids = record.hierarchy("pids").unwrap();
         assert_eq!(pids.made, std::slice::from_ref(&pids.path));

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 #[serde(default)]
 pub struct Record {
     /// Which versions were mounted at the time of create.
-    pub mode: Mode,
+    pub mode: CgroupMode,
     /// v1, in the order in which init joins them.
     pub hierarchies: Vec<Directory>,
     /// The v2 cgroup: the container's only one, or the side cgroup of a hybrid host.
@@ -30,21 +30,6 @@ pub struct Record {
     pub unit: Option<Unit>,
     /// Groups of resctrl, the control group before its monitoring group.
     pub resctrl: Vec<Group>,
-}
-
-/// Which versions of control groups are mounted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Mode {
-    /// The container has no cgroup.
-    #[default]
-    None,
-    /// v1 hierarchies only.
-    V1,
-    /// v1 hierarchies have the controllers, and there is a v2 cgroup beside them.
-    Hybrid,
-    /// One v2 cgroup.
-    V2,
 }
 
 /// A transient systemd unit, whose cgroup is the container's.
@@ -110,7 +95,7 @@ impl Record {
     #[must_use]
     pub fn without_unit(&self) -> Self {
         let unified = match (&self.unit, self.mode) {
-            (Some(_), Mode::V2) => None,
+            (Some(_), CgroupMode::V2) => None,
             _ => self.unified.clone(),
         };
         Self {
@@ -191,17 +176,6 @@ impl Record {
     }
 }
 
-impl From<CgroupMode> for Mode {
-    fn from(mode: CgroupMode) -> Self {
-        match mode {
-            CgroupMode::None => Self::None,
-            CgroupMode::V1 => Self::V1,
-            CgroupMode::Hybrid => Self::Hybrid,
-            CgroupMode::V2 => Self::V2,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -213,7 +187,7 @@ mod tests {
         let fields = [("mode", "hybrid"), ("of a later version", "x")];
         let old: MapDeserializer<_, Error> = MapDeserializer::new(fields.into_iter());
         let record = Record::deserialize(old).unwrap();
-        assert_eq!(record.mode, Mode::Hybrid);
+        assert_eq!(record.mode, CgroupMode::Hybrid);
         assert!(record.is_empty());
     }
 

@@ -1,7 +1,7 @@
 //! The cgroup file systems, from the texts of `/proc/self/cgroup` and the mount table.
 
 use crate::machine::{mount_point, unescaped};
-use crate::{CgroupLayout, CgroupMode, Error, Hierarchy, UnifiedTree};
+use crate::{CgroupLayout, CgroupMode, Error, Hierarchy};
 use procfs::ProcessCGroups;
 use procfs::prelude::FromRead;
 use procfs::process::MountInfo;
@@ -61,7 +61,7 @@ fn memberships(text: &[u8]) -> Result<Vec<Membership>, Error> {
     Ok(lines.into_iter().map(membership).collect())
 }
 
-fn mode(hierarchies: &[Hierarchy], unified: Option<&UnifiedTree>) -> CgroupMode {
+fn mode(hierarchies: &[Hierarchy], unified: Option<&Hierarchy>) -> CgroupMode {
     let is_named = |hierarchy: &Hierarchy| {
         hierarchy
             .controllers
@@ -79,13 +79,14 @@ fn mode(hierarchies: &[Hierarchy], unified: Option<&UnifiedTree>) -> CgroupMode 
     }
 }
 
-fn unified(membership: &Membership, mounts: &[MountInfo]) -> Option<UnifiedTree> {
+fn unified(membership: &Membership, mounts: &[MountInfo]) -> Option<Hierarchy> {
     let mount = preferred(mounts, |mount| mount.fs_type == "cgroup2")?;
-    Some(UnifiedTree {
+    Some(Hierarchy {
         mount: mount_point(mount),
         root: unescaped(mount.root.as_bytes()),
         own: membership.path.clone(),
         controllers: Vec::new(),
+        noprefix: false,
     })
 }
 

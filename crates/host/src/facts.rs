@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use coracle_dbus::Bus;
 use coracle_sys::{Capability, PerNamespace};
 use nix::errno::Errno;
+use serde::{Deserialize, Serialize};
 
 /// The oldest kernel that coracle runs on: it has `mount_setattr`, `cgroup.kill` and
 /// `MOUNT_ATTR_NOSYMFOLLOW`, so that one code path serves every machine.
@@ -33,8 +34,8 @@ pub struct Host {
     pub last_capability: u8,
     /// The runtime runs in a user namespace other than the initial one.
     pub in_user_namespace: bool,
-    /// `/proc/self/setgroups` does not say `deny`: user_namespaces(7).
-    pub setgroups_allowed: bool,
+    /// What the runtime's own user namespace says.
+    pub setgroups: Setgroups,
     /// The caller's subordinate ids, gathered for [`Needs::id_maps`].
     pub subordinate_ids: Fact<SubordinateIds>,
     /// The cgroup file systems, gathered for [`Needs::cgroups`].
@@ -169,6 +170,18 @@ impl FileSystems {
     }
 }
 
+/// What `/proc/PID/setgroups` of a user namespace says of setgroups(2): user_namespaces(7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Setgroups {
+    /// `allow`, as it is from the start.
+    Allowed,
+    /// `deny`: the kernel's condition for an unprivileged gid map, since dropping a group could
+    /// give access (CVE-2014-8989).
+    Denied,
+    /// It can be read inside only.
+    Unknown,
+}
+
 /// A running systemd.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Systemd {
@@ -229,11 +242,12 @@ pub struct CgroupLayout {
     /// Mounted v1 hierarchies in the order of `/proc/self/cgroup`; empty on v2.
     pub hierarchies: Vec<Hierarchy>,
     /// The v2 tree: the only one in mode `V2`, mounted beside v1 in mode `Hybrid`.
-    pub unified: Option<UnifiedTree>,
+    pub unified: Option<Hierarchy>,
 }
 
 /// Which version of cgroups has the controllers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum CgroupMode {
     /// No cgroup file system is mounted.
     #[default]
@@ -246,10 +260,11 @@ pub enum CgroupMode {
     V2,
 }
 
-/// A v1 hierarchy and where it is mounted.
+/// A hierarchy and where it is mounted: one of v1, or the v2 tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hierarchy {
-    /// `cpu`, `cpuacct`, …; `name=systemd` for a named one.
+    /// v1: `cpu`, `cpuacct`, …; `name=systemd` for a named one. v2: `cgroup.controllers` of the
+    /// mount's top.
     pub controllers: Vec<String>,
     /// Where it is mounted.
     pub mount: PathBuf,
@@ -258,22 +273,9 @@ pub struct Hierarchy {
     pub root: PathBuf,
     /// The runtime's own cgroup in it (`/proc/self/cgroup`), from the same root as [`Self::root`].
     pub own: PathBuf,
-    /// Whether the hierarchy is mounted with `noprefix`: file names lack the controller's name
-    /// (`cpus` for `cpuset.cpus`).
+    /// Whether the hierarchy is mounted with `noprefix`, an option of v1: file names lack the
+    /// controller's name (`cpus` for `cpuset.cpus`).
     pub noprefix: bool,
-}
-
-/// The v2 tree and where it is mounted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UnifiedTree {
-    /// Where it is mounted.
-    pub mount: PathBuf,
-    /// The directory that is mounted (mountinfo's root), as in [`Hierarchy::root`].
-    pub root: PathBuf,
-    /// The runtime's own cgroup in it, as in [`Hierarchy::own`].
-    pub own: PathBuf,
-    /// `cgroup.controllers` of the mounted directory.
-    pub controllers: Vec<String>,
 }
 
 /// (device, inode) of each `/proc/PID/ns/…`: two processes share a namespace if and only if the

@@ -13,7 +13,7 @@
 
 use crate::{
     Bus, CgroupLayout, CgroupMode, Fact, FileSystems, Hierarchy, Host, KernelVersion, NamespaceIds,
-    Peer, SubordinateIds, Systemd, SystemdManager, UnifiedTree,
+    Peer, Setgroups, SubordinateIds, Systemd, SystemdManager,
 };
 use std::path::PathBuf;
 
@@ -115,7 +115,7 @@ fn root(cgroups: CgroupLayout) -> Host {
         ambient_allowed: true,
         last_capability: LAST_CAPABILITY,
         in_user_namespace: false,
-        setgroups_allowed: true,
+        setgroups: Setgroups::Allowed,
         subordinate_ids: SubordinateIds::default().into(),
         cgroups: cgroups.into(),
         apparmor: false.into(),
@@ -158,12 +158,13 @@ pub fn with_systemd(host: Host) -> Host {
     }
 }
 
-fn unified(mount: &str, own: &str, controllers: &[&str]) -> UnifiedTree {
-    UnifiedTree {
+fn unified(mount: &str, own: &str, controllers: &[&str]) -> Hierarchy {
+    Hierarchy {
         mount: PathBuf::from(mount),
         root: PathBuf::from("/"),
         own: PathBuf::from(own),
         controllers: controllers.iter().map(|&name| name.to_owned()).collect(),
+        noprefix: false,
     }
 }
 

@@ -1,5 +1,6 @@
 //! Parsers of the texts about the caller: `/etc/passwd`, `/etc/subuid`, `setgroups`, `PATH`.
 
+use crate::Setgroups;
 use coracle_text::DEFAULT_PATH;
 use std::path::{Path, PathBuf};
 
@@ -34,9 +35,12 @@ fn range_of(line: &str, name: Option<&str>, uid: u32) -> Option<(u32, u32)> {
     (is_callers && is_range).then_some((first, count))
 }
 
-/// `/proc/self/setgroups` allows the call: user_namespaces(7).
-pub(crate) fn allows_setgroups(text: &str) -> bool {
-    text.trim() != "deny"
+/// The text of `/proc/self/setgroups`.
+pub(crate) fn setgroups(text: &str) -> Setgroups {
+    match text.trim() {
+        "deny" => Setgroups::Denied,
+        _ => Setgroups::Allowed,
+    }
 }
 
 /// The first path of `name` for which `is_program` holds, in `PATH` and then in the default one,
@@ -89,8 +93,9 @@ mod tests {
 
     #[test]
     fn the_permission_to_set_groups() {
-        assert!(allows_setgroups("allow\n") && allows_setgroups(""));
-        assert!(!allows_setgroups("deny\n"));
+        assert_eq!(setgroups("allow\n"), Setgroups::Allowed);
+        assert_eq!(setgroups(""), Setgroups::Allowed);
+        assert_eq!(setgroups("deny\n"), Setgroups::Denied);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use crate::{
     CgroupLayout, CgroupMode, Delegation, Error, Fact, FileSystems, Host, NamespaceIds, Needs,
-    Refusal, Refused, SubordinateIds, Systemd, SystemdManager,
+    Refusal, Refused, Setgroups, SubordinateIds, Systemd, SystemdManager,
 };
 use crate::{cgroup, identity, machine, systemd};
 use coracle_dbus::{Call, Connection, Value};
@@ -62,8 +62,10 @@ pub fn probe(needs: Needs) -> Result<Host, Error> {
         in_user_namespace,
         // The initial user namespace always allows it: once a namespace has a gid map, the file can
         // no longer be set to `deny`, user_namespaces(7), and the initial one has a map from boot.
-        setgroups_allowed: !in_user_namespace
-            || identity::allows_setgroups(&text_of_self(&own, c"setgroups")?),
+        setgroups: match in_user_namespace {
+            true => identity::setgroups(&text_of_self(&own, c"setgroups")?),
+            false => Setgroups::Allowed,
+        },
         subordinate_ids: fact(needs.id_maps, || Ok(subordinate_ids(euid)))?,
         cgroups: fact(needs.cgroups, || cgroup_layout(&own, &table))?,
         apparmor: fact(needs.apparmor, || {

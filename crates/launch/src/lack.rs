@@ -4,13 +4,12 @@ use std::path::PathBuf;
 
 use coracle_bundle::Bundle;
 use coracle_cgroups::Denied;
-use coracle_host::Host;
-use coracle_process::GroupsControl;
+use coracle_host::{Host, Setgroups};
 
 use crate::context;
 use crate::error::Error;
 use crate::filter;
-use crate::plan::{Flags, Options, groups_control, process_options, with_groups};
+use crate::plan::{Flags, Options, process_options, setgroups, with_groups};
 
 /// Something that a bundle needs and this machine or this caller does not have.
 #[derive(Debug)]
@@ -52,7 +51,7 @@ pub fn examine(
     let mut errors = Vec::new();
     let namespaces = keep(coracle_namespaces::plan(&config.linux, host), &mut errors);
     let namespaces = namespaces.map(|plan| with_groups(config, plan));
-    let groups = namespaces.as_ref().map(|plan| groups_control(plan, host));
+    let groups = namespaces.as_ref().map(|plan| setgroups(plan, host));
     if let Some(plan) = &namespaces {
         keep(coracle_namespaces::open(plan), &mut errors);
     }
@@ -64,7 +63,7 @@ pub fn examine(
     let cgroups = coracle_cgroups::plan(config, host, &cgroup_options);
     let cgroups = keep(cgroups, &mut errors).unwrap_or_default();
     errors.extend(not_delegated(&cgroups, host));
-    let groups = groups.unwrap_or(GroupsControl::Unknown);
+    let groups = groups.unwrap_or(Setgroups::Unknown);
     let process = coracle_process::plan(config, host, &process_options(options, groups));
     let process = keep(process, &mut errors);
     let no_new_privileges = config.process.as_ref().is_some_and(|p| p.no_new_privileges);

@@ -4,9 +4,7 @@ use std::ffi::{CStr, CString};
 
 use coracle_bundle::{Bundle, Config, ContainerId, HookPoint, Process};
 use coracle_cgroups::{Manager, Rootless};
-use coracle_host::{Host, NamespaceIds, Needs};
-use coracle_namespaces::Setgroups;
-use coracle_process::GroupsControl;
+use coracle_host::{Host, NamespaceIds, Needs, Setgroups};
 
 use crate::context;
 use crate::error::Error;
@@ -95,7 +93,7 @@ pub fn plan(
         rootless: flags.rootless,
     };
     let cgroups = coracle_cgroups::plan(config, host, &cgroup_options)?;
-    let groups = groups_control(&namespaces, host);
+    let groups = setgroups(&namespaces, host);
     let process = coracle_process::plan(config, host, &process_options(&options, groups))?;
     let no_new_privileges = config.process.as_ref().is_some_and(|p| p.no_new_privileges);
     let filter = filter::plan(config, no_new_privileges)?;
@@ -138,7 +136,7 @@ pub fn plan_exec(
     options: Options,
 ) -> Result<Plan, Error> {
     let namespaces = with_groups(config, coracle_namespaces::plan_exec(init, host));
-    let groups = groups_control(&namespaces, host);
+    let groups = setgroups(&namespaces, host);
     let filter = filter::plan(config, process.no_new_privileges)?;
     let process_options = process_options(&options, groups);
     let process = coracle_process::plan_exec(process, config, host, &process_options)?;
@@ -186,7 +184,7 @@ fn notes(filter: &Option<Filter>) -> &[String] {
 
 pub(crate) fn process_options<'a>(
     options: &'a Options,
-    groups: GroupsControl,
+    groups: Setgroups,
 ) -> coracle_process::Options<'a> {
     coracle_process::Options {
         id: options.id,
@@ -199,14 +197,14 @@ pub(crate) fn process_options<'a>(
 
 /// Whether the kernel will allow setgroups(2) in the process's user namespace. A new namespace
 /// inherits the setting of the runtime's; that of a joined one is not known (user_namespaces(7)).
-pub(crate) fn groups_control(namespaces: &coracle_namespaces::Plan, host: &Host) -> GroupsControl {
-    let maps = namespaces.maps.as_ref();
-    if !host.setgroups_allowed || maps.is_some_and(|maps| maps.setgroups == Setgroups::Deny) {
-        GroupsControl::Denied
+pub(crate) fn setgroups(namespaces: &coracle_namespaces::Plan, host: &Host) -> Setgroups {
+    let maps = namespaces.maps.as_ref().map(|maps| maps.setgroups);
+    if [Some(host.setgroups), maps].contains(&Some(Setgroups::Denied)) {
+        Setgroups::Denied
     } else if namespaces.joins_user_namespace() {
-        GroupsControl::Unknown
+        Setgroups::Unknown
     } else {
-        GroupsControl::Allowed
+        Setgroups::Allowed
     }
 }
 

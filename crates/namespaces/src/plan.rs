@@ -5,11 +5,11 @@ mod maps;
 
 use crate::Error;
 use coracle_bundle::{IdMappings, Linux, Namespace, Namespaces, NetDevice, TimeOffsets};
-use coracle_host::{Host, NamespaceIds, Needs};
+use coracle_host::{Host, NamespaceIds, Needs, Setgroups};
 use coracle_sys::{Capability, NamespaceFlags, NamespaceKind};
 use std::path::PathBuf;
 
-pub use maps::{How, IdMap, Maps, Setgroups};
+pub use maps::{How, IdMap, Maps};
 
 const NONE: NamespaceFlags = NamespaceFlags::empty();
 
@@ -260,7 +260,7 @@ fn early_steps(linux: &Linux, user: User, joins: Vec<Join>, host: &Host) -> Vec<
 /// The joining process still has the caller's groups, and in a user namespace whose `setgroups`
 /// file says `deny` it could not drop them. Without CAP_SETGID they cannot be dropped at all.
 fn drop_groups(host: &Host) -> Option<Step> {
-    let may = host.has(Capability::Setgid) && host.setgroups_allowed;
+    let may = host.has(Capability::Setgid) && host.setgroups == Setgroups::Allowed;
     may.then_some(Step::DropGroups)
 }
 

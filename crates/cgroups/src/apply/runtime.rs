@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use coracle_host::CgroupMode;
 use coracle_program::Interrupts;
 use coracle_sys::{
     Depth, MountAttributes, OpenTreeFlags, mount_attribute, mount_setattr, open_tree,
@@ -17,7 +18,7 @@ use super::processes::cgroup_of;
 use super::systemd::{self, UnitAction};
 use super::{files, init_cgroup, remove, resctrl, v1, v2};
 use crate::plan::{Driver, Files, Plan, SystemdPlan, unified_directory};
-use crate::record::{Directory, Mode, Unit};
+use crate::record::{Directory, Unit};
 use crate::table::{MEMORY_EVENTS, Version};
 use crate::{Error, Record, Result};
 
@@ -203,7 +204,7 @@ fn build_files(files: &Files, created: &mut Joining) -> Result<()> {
         }
     }
     if !created.record.has_cgroups() {
-        created.record.mode = Mode::None;
+        created.record.mode = CgroupMode::None;
     }
     Ok(())
 }
@@ -248,7 +249,7 @@ pub fn open(record: &Record, init: Pid) -> Result<Joining> {
             // On a hybrid host controllers are hardly ever enabled for children of the v2 cgroup,
             // so EBUSY does not occur.
             let moved = match record.mode {
-                Mode::V2 => current(unified, init),
+                CgroupMode::V2 => current(unified, init),
                 _ => None,
             };
             (Some(open_directory(&unified.path)?), moved)
@@ -327,7 +328,7 @@ fn attach(unit: &Unit, record: &Record) -> Option<UnitAction> {
     let unified = record
         .unified
         .as_ref()
-        .filter(|_| record.mode == Mode::V2)?;
+        .filter(|_| record.mode == CgroupMode::V2)?;
     // With `exec --cgroup`, the path is below the directory that was made.
     let below = unified.path.strip_prefix(unified.made.last()?).ok()?;
     let below = below.to_str()?;

@@ -76,7 +76,8 @@ fn pids(group: &Group, pids: &mut Pids) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{self, Directory, Mode};
+    use crate::record::{self, Directory};
+    use coracle_host::CgroupMode;
     use std::fs;
     use std::path::PathBuf;
 
@@ -133,7 +134,7 @@ mod tests {
             ],
         );
         let record = Record {
-            mode: Mode::V2,
+            mode: CgroupMode::V2,
             unified: Some(Directory {
                 path: tree.0.clone(),
                 ..Directory::default()

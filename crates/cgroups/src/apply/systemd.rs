@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use coracle_dbus::{Kind, Value};
+use coracle_host::CgroupMode;
 use coracle_program::Interrupts;
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
@@ -21,7 +22,7 @@ use crate::plan::{
     Denied, Files, Property, SystemdPlan, UnifiedPlan, UnitKind, UnitPlan, directory,
     unified_directory,
 };
-use crate::record::{Directory, Mode, Unit};
+use crate::record::{Directory, Unit};
 use crate::{Error, Record, Result, UnitProblem};
 use client::{Client, LIMIT};
 
@@ -157,7 +158,7 @@ fn fill_in(plan: &SystemdPlan, pid: Pid) -> Result<Option<OwnedFd>> {
             Err(errno) => return Err(open_failed(found.path, errno)),
         }
     }
-    if let (Mode::Hybrid, Some(unified)) = (mode, unified)
+    if let (CgroupMode::Hybrid, Some(unified)) = (mode, unified)
         && unified.is_filled()
     {
         // systemd may put its units only into v1 hierarchies.
@@ -168,7 +169,7 @@ fn fill_in(plan: &SystemdPlan, pid: Pid) -> Result<Option<OwnedFd>> {
         .iter()
         .find(|hierarchy| is_systemds(&hierarchy.controllers));
     match (mode, unified, systemd) {
-        (Mode::V2, Some(unified), _) => {
+        (CgroupMode::V2, Some(unified), _) => {
             if plan.unit.kind == UnitKind::Scope {
                 check_place(&plan.unit.record, &unified_directory(unified), pid)?;
             }
@@ -225,7 +226,11 @@ fn enter(plan: &UnifiedPlan, pid: Pid) -> Result<()> {
 /// Refuses an existing cgroup that is in use, and one below a frozen cgroup. The directory itself
 /// is made by systemd.
 pub(super) fn check_free(files: &Files) -> Result<()> {
-    let Some(unified) = files.unified.as_ref().filter(|_| files.mode == Mode::V2) else {
+    let Some(unified) = files
+        .unified
+        .as_ref()
+        .filter(|_| files.mode == CgroupMode::V2)
+    else {
         return Ok(());
     };
     let path = unified.mount.join(&unified.path);

@@ -3,14 +3,14 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use coracle_host::{CgroupLayout, CgroupMode, Hierarchy, UnifiedTree};
+use coracle_host::{CgroupLayout, Hierarchy};
 
 use super::device::{self, Swapped};
 use super::write::write_all;
 use super::{files, partition, resctrl, systemd};
 use crate::error::property;
 use crate::plan::{DeviceUpdate, Moment, Property, Survey, UpdatePlan, Write, properties, restore};
-use crate::record::{Directory, Mode, Unit};
+use crate::record::{Directory, Unit};
 use crate::table::{CPUSET_CPUS, MEMORY_USAGE, Version};
 use crate::{Error, Record, Result};
 
@@ -56,20 +56,16 @@ pub fn survey(record: &Record) -> Result<Survey> {
     });
     let unified = record.unified.as_ref().map(|directory| {
         let controllers = read(directory, "cgroup.controllers")?;
-        Ok(UnifiedTree {
+        Ok(Hierarchy {
             mount: directory.path.clone(),
             root: directory.root.clone(),
             own: directory.path.clone(),
             controllers: controllers.split_whitespace().map(str::to_owned).collect(),
+            noprefix: false,
         })
     });
     let layout = CgroupLayout {
-        mode: match record.mode {
-            Mode::None => CgroupMode::None,
-            Mode::V1 => CgroupMode::V1,
-            Mode::Hybrid => CgroupMode::Hybrid,
-            Mode::V2 => CgroupMode::V2,
-        },
+        mode: record.mode,
         hierarchies: hierarchies.collect(),
         unified: unified.transpose()?,
     };
@@ -281,6 +277,7 @@ impl Taken {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use coracle_host::CgroupMode;
     use std::fs;
 
     const FILES: [&str; 4] = ["cpu.weight", "memory.max", "io.max", "cgroup.procs"];
@@ -320,7 +317,7 @@ mod tests {
 
     fn record(folder: &Folder) -> Record {
         Record {
-            mode: Mode::V2,
+            mode: CgroupMode::V2,
             unified: Some(Directory {
                 path: folder.0.clone(),
                 ..Directory::default()

@@ -12,7 +12,7 @@ use super::path::CgroupPath;
 use super::write::Write;
 use super::{devices, init_cgroup, owner, path, resources};
 use crate::error::property;
-use crate::record::{Directory, Mode};
+use crate::record::Directory;
 use crate::table::{CPUSET_CPUS, CPUSET_MEMS};
 use crate::{Error, Result};
 
@@ -20,7 +20,7 @@ use crate::{Error, Result};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Files {
     /// Which versions of cgroups are mounted.
-    pub mode: Mode,
+    pub mode: CgroupMode,
     /// v1, in the order in which init joins them.
     pub hierarchies: Vec<HierarchyPlan>,
     /// The cgroup in the v2 tree, which on a hybrid host is in addition to the others.
@@ -155,7 +155,7 @@ pub(super) fn plan_at(
         unified.init_cgroup = init_cgroup;
     }
     let files = Files {
-        mode: layout.mode.into(),
+        mode: layout.mode,
         hierarchies,
         unified,
         denied,

@@ -2,7 +2,9 @@
 
 use std::path::{Component, Path};
 
-use crate::record::{Directory, Mode};
+use coracle_host::CgroupMode;
+
+use crate::record::Directory;
 use crate::{Error, Record, Result};
 
 /// The record with the cgroups that `requested` names below the container's own, only for
@@ -19,7 +21,7 @@ pub fn sub_cgroup(record: &Record, requested: &[String]) -> Result<Record> {
     let mut moved: Vec<usize> = Vec::new();
     for text in requested {
         let (controllers, path) = match text.split_once(':') {
-            Some((controllers, path)) if record.mode != Mode::V2 => (Some(controllers), path),
+            Some((controllers, path)) if record.mode != CgroupMode::V2 => (Some(controllers), path),
             _ => (None, text.as_str()),
         };
         let path = inside(path, text)?;
@@ -65,7 +67,7 @@ fn descend_all(record: &mut Record, path: &Path) {
         directory.path.push(path);
     }
     // On a hybrid host the v2 cgroup need not have this child, so it stays as it is.
-    if let (Mode::V2, Some(unified)) = (record.mode, &mut record.unified) {
+    if let (CgroupMode::V2, Some(unified)) = (record.mode, &mut record.unified) {
         unified.path.push(path);
     }
 }
@@ -97,14 +99,14 @@ fn refused(text: &str, reason: &str) -> Error {
 mod tests {
     use super::*;
 
-    fn check(mode: Mode, requested: &[&str]) -> String {
+    fn check(mode: CgroupMode, requested: &[&str]) -> String {
         let directory = |controllers: &[&str], path: &str| Directory {
             controllers: controllers.iter().map(|&name| name.to_owned()).collect(),
             path: path.into(),
             ..Directory::default()
         };
         let record = match mode {
-            Mode::V2 => Record {
+            CgroupMode::V2 => Record {
                 mode,
                 unified: Some(directory(&[], "/u")),
                 ..Record::default()
@@ -134,37 +136,37 @@ mod tests {
 
     #[test]
     fn paths() {
-        assert_eq!(check(Mode::V2, &["a/b"]), "/u/a/b");
-        assert_eq!(check(Mode::V2, &["/a"]), "/u/a");
-        assert_eq!(check(Mode::Hybrid, &["a"]), "/c/a /p/a /u");
+        assert_eq!(check(CgroupMode::V2, &["a/b"]), "/u/a/b");
+        assert_eq!(check(CgroupMode::V2, &["/a"]), "/u/a");
+        assert_eq!(check(CgroupMode::Hybrid, &["a"]), "/c/a /p/a /u");
         assert_eq!(
-            check(Mode::Hybrid, &["cpu,cpuacct:a", "pids:b"]),
+            check(CgroupMode::Hybrid, &["cpu,cpuacct:a", "pids:b"]),
             "/c/a /p/b /u"
         );
-        assert_eq!(check(Mode::V1, &[]), "/c /p /u");
+        assert_eq!(check(CgroupMode::V1, &[]), "/c /p /u");
     }
 
     #[test]
     fn refusals() {
         let below = "bad sub cgroup path: it does not stay below the container's cgroup";
         assert_eq!(
-            check(Mode::V2, &["../x"]),
+            check(CgroupMode::V2, &["../x"]),
             format!("--cgroup ../x: {below}")
         );
         assert_eq!(
-            check(Mode::V1, &["pids:a", "pids:b"]),
+            check(CgroupMode::V1, &["pids:a", "pids:b"]),
             "--cgroup pids:b: the same cgroup is named twice"
         );
         assert_eq!(
-            check(Mode::V1, &["cpu:a", "cpuacct:b"]),
+            check(CgroupMode::V1, &["cpu:a", "cpuacct:b"]),
             "--cgroup cpuacct:b: the same cgroup is named twice"
         );
         assert_eq!(
-            check(Mode::V1, &["gpu:a"]),
+            check(CgroupMode::V1, &["gpu:a"]),
             "--cgroup gpu:a: no cgroup of gpu"
         );
         assert_eq!(
-            check(Mode::V2, &["a", "b"]),
+            check(CgroupMode::V2, &["a", "b"]),
             "--cgroup a: a path without controllers must be the only one"
         );
     }

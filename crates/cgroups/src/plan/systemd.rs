@@ -14,13 +14,13 @@ pub(crate) use property::{Moment, properties};
 
 use coracle_bundle::{Config, DeviceRule};
 use coracle_dbus::Value;
-use coracle_host::{Host, Systemd, SystemdManager};
+use coracle_host::{CgroupMode, Host, Systemd, SystemdManager};
 
 use super::files::{Enable, Files, plan_at};
 use super::limits::Limits;
 use super::options::Options;
 use super::path::CgroupPath;
-use crate::record::{Mode, Unit};
+use crate::record::Unit;
 use crate::{Error, Result};
 
 /// The properties that came with systemd 236.
@@ -124,7 +124,7 @@ pub(super) fn update_devices(unit: &Unit, rules: &[DeviceRule]) -> Vec<Property>
 }
 
 /// The properties of every container's unit.
-fn base(id: &str, name: &name::Name, systemd: &Systemd, mode: Mode) -> Vec<Property> {
+fn base(id: &str, name: &name::Name, systemd: &Systemd, mode: CgroupMode) -> Vec<Property> {
     let property = |name: &str, value| Property {
         name: name.to_owned(),
         value,
@@ -143,8 +143,8 @@ fn base(id: &str, name: &name::Name, systemd: &Systemd, mode: Mode) -> Vec<Prope
         }
     }
     let io = match mode {
-        Mode::V2 => "IOAccounting",
-        Mode::None | Mode::V1 | Mode::Hybrid => "BlockIOAccounting",
+        CgroupMode::V2 => "IOAccounting",
+        CgroupMode::None | CgroupMode::V1 | CgroupMode::Hybrid => "BlockIOAccounting",
     };
     for name in ["CPUAccounting", "MemoryAccounting", "TasksAccounting", io] {
         properties.push(property(name, yes()));

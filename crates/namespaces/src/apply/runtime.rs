@@ -2,8 +2,9 @@
 
 use super::inherited::Inherited;
 use super::init::stay_in_user_namespace;
-use crate::{Error, How, IdMap, Join, Maps, Plan, Setgroups, Step};
+use crate::{Error, How, IdMap, Join, Maps, Plan, Step};
 use coracle_bundle::{IdMapping, IdMappings};
+use coracle_host::Setgroups;
 use coracle_program::{Execution, Failure, Interrupts, Limits, Output};
 use coracle_sys::{Call, Cloned, NamespaceFlags, NamespaceKind, Parentage, ProcFs, StringArray};
 use coracle_text::io_errno;
@@ -226,7 +227,7 @@ pub fn map_ids(plan: &Plan, pid: Pid, interrupts: Option<&Interrupts>) -> Result
         return Ok(());
     };
     let procfs = procfs()?;
-    if *setgroups == Setgroups::Deny {
+    if *setgroups == Setgroups::Denied {
         write_map(&procfs, pid, "setgroups", b"deny")?;
     }
     for (file, map) in [("gid_map", gid), ("uid_map", uid)] {

@@ -2,7 +2,7 @@
 
 use crate::Error;
 use coracle_bundle::{IdMapping, Linux, Namespace};
-use coracle_host::Host;
+use coracle_host::{Host, Setgroups};
 use coracle_sys::Capability;
 use std::path::PathBuf;
 
@@ -16,7 +16,7 @@ pub struct Maps {
     pub uid: IdMap,
     /// gid_map.
     pub gid: IdMap,
-    /// What is written to /proc/PID/setgroups before.
+    /// `Denied` is written to /proc/PID/setgroups before; else it stays as it is.
     pub setgroups: Setgroups,
 }
 
@@ -47,16 +47,6 @@ pub enum How {
     },
 }
 
-/// Whether setgroups(2) stays allowed in the new user namespace.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Setgroups {
-    /// Nothing is written.
-    Keep,
-    /// `deny`: the kernel requires it for an unprivileged gid map, since dropping a group can give
-    /// access (CVE-2014-8989).
-    Deny,
-}
-
 /// The inputs for one of the two maps, of users or of groups.
 struct Ids<'a> {
     list: &'static str,
@@ -80,9 +70,9 @@ pub(super) fn plan(linux: &Linux, host: &Host) -> Result<Option<Maps>, Error> {
         uid: uid.map()?,
         gid: gid.map()?,
         setgroups: if deny {
-            Setgroups::Deny
+            Setgroups::Denied
         } else {
-            Setgroups::Keep
+            Setgroups::Allowed
         },
     }))
 }
@@ -258,7 +248,7 @@ mod tests {
             &[(0, 100_000, 65_536)],
             &fixture::v2(),
             expect![[r#"
-            setgroups: Keep
+            setgroups: Allowed
             0 100000 65536
             0 100000 65536
         "#]],
@@ -267,7 +257,7 @@ mod tests {
             &[(0, 1, 1), (1, 0, 1)],
             &fixture::v2(),
             expect![[r#"
-            setgroups: Keep
+            setgroups: Allowed
             0 1 1
             1 0 1
             0 1 1
@@ -282,7 +272,7 @@ mod tests {
             &[(0, 1000, 1)],
             &fixture::unprivileged(),
             expect![[r#"
-            setgroups: Deny
+            setgroups: Denied
             0 1000 1
             0 1000 1
         "#]],
@@ -296,7 +286,7 @@ mod tests {
             &[(0, 1000, 1), (1, 100_000, 65_536)],
             &host,
             expect![[r#"
-            setgroups: Keep
+            setgroups: Allowed
             /usr/bin/newuidmap PID 0 1000 1 1 100000 65536
             /usr/bin/newgidmap PID 0 1000 1 1 100000 65536
         "#]],
@@ -305,7 +295,7 @@ mod tests {
             &[(0, 1000, 1), (1, 100_000, 65_537)],
             &host,
             expect![[r#"
-            setgroups: Keep
+            setgroups: Allowed
             /usr/bin/newuidmap PID 0 1000 1 1 100000 65537
             linux.uidMappings[1]:
             host ids 100000+65537 are not all assigned to id 1000 in /etc/subuid
@@ -320,7 +310,7 @@ mod tests {
             &[(0, 1000, 1), (1, 100_000, 65_537)],
             &host,
             expect![[r#"
-            setgroups: Keep
+            setgroups: Allowed
             /usr/bin/newuidmap PID 0 1000 1 1 100000 65537
             /usr/bin/newgidmap PID 0 1000 1 1 100000 65537
         "#]],

@@ -2,9 +2,10 @@
 
 use super::plan;
 use super::steps::Plan;
-use super::subject::{GroupsControl, Keyring, Options};
+use super::subject::{Keyring, Options};
 use coracle_bundle::{Config, ContainerId};
 use coracle_host::Host;
+use coracle_host::Setgroups;
 use std::path::Path;
 use std::sync::LazyLock;
 
@@ -49,7 +50,7 @@ pub(crate) fn options() -> Options<'static> {
     Options {
         id: &ID,
         keyring: Keyring::New,
-        groups: GroupsControl::Allowed,
+        groups: Setgroups::Allowed,
         environment: &[],
         preserved_fds: 0,
     }

@@ -3,9 +3,10 @@
 
 use super::capabilities::{self, grant, names, numbers};
 use super::steps::{Identity, PrivilegeDrop};
-use super::subject::{GroupsControl, Subject};
+use super::subject::Subject;
 use crate::Error;
 use coracle_bundle::{CapabilitySet, Namespace};
+use coracle_host::Setgroups;
 use coracle_sys::Capability;
 
 /// The steps in order. The seccomp filter is loaded after them with no_new_privs, and before them
@@ -98,19 +99,19 @@ fn groups(subject: &Subject) -> Result<Option<Vec<u32>>, Error> {
         return Ok(None);
     }
     let groups = &subject.process.user.additional_gids;
-    match (groups_control(subject), groups.is_empty()) {
-        (GroupsControl::Allowed, _) | (GroupsControl::Unknown, false) => Ok(Some(groups.clone())),
-        (GroupsControl::Denied | GroupsControl::Unknown, true) => Ok(None),
-        (GroupsControl::Denied, false) => Err(Error::GroupsDenied {
+    match (setgroups(subject), groups.is_empty()) {
+        (Setgroups::Allowed, _) | (Setgroups::Unknown, false) => Ok(Some(groups.clone())),
+        (Setgroups::Denied | Setgroups::Unknown, true) => Ok(None),
+        (Setgroups::Denied, false) => Err(Error::GroupsDenied {
             groups: groups.clone(),
         }),
     }
 }
 
-fn groups_control(subject: &Subject) -> GroupsControl {
+fn setgroups(subject: &Subject) -> Setgroups {
     match Capability::Setgid.is_in(capabilities::available(subject)) {
         true => subject.options.groups,
-        false => GroupsControl::Denied,
+        false => Setgroups::Denied,
     }
 }
 
@@ -122,7 +123,7 @@ mod tests {
     use coracle_host::Host;
     use coracle_host::fixture::v2;
 
-    fn check(config: &Config, host: &Host, groups: GroupsControl, expected: &[&str]) {
+    fn check(config: &Config, host: &Host, groups: Setgroups, expected: &[&str]) {
         let text = planned(
             config,
             host,
@@ -147,14 +148,14 @@ mod tests {
         let with_groups = config(&user(0, 0, "10, 20"), "");
         let denied = "error: process.user.additionalGids: [10, 20] cannot be set, \
                       setgroups is not allowed here";
-        check(&with_groups, &v2(), GroupsControl::Denied, &[denied]);
+        check(&with_groups, &v2(), Setgroups::Denied, &[denied]);
         let without = config(&user(0, 0, ""), "");
         let kept = "become 0:0 (keeping groups)";
-        check(&without, &v2(), GroupsControl::Denied, &[kept]);
-        check(&without, &v2(), GroupsControl::Allowed, &["become 0:0"]);
+        check(&without, &v2(), Setgroups::Denied, &[kept]);
+        check(&without, &v2(), Setgroups::Allowed, &["become 0:0"]);
         let tried = "become 0:0 (groups 10,20)";
-        check(&with_groups, &v2(), GroupsControl::Unknown, &[tried]);
-        check(&without, &v2(), GroupsControl::Unknown, &[kept]);
+        check(&with_groups, &v2(), Setgroups::Unknown, &[tried]);
+        check(&without, &v2(), Setgroups::Unknown, &[kept]);
     }
 
     #[test]
@@ -163,7 +164,7 @@ mod tests {
         let annotation = "run.oci.keep_original_groups".to_owned();
         config.annotations.insert(annotation, "1".to_owned());
         let kept = "become 0:0 (keeping groups)";
-        check(&config, &v2(), GroupsControl::Denied, &[kept]);
+        check(&config, &v2(), Setgroups::Denied, &[kept]);
     }
 
     #[test]
@@ -176,6 +177,6 @@ mod tests {
         let warning = "warning: process.capabilities.bounding: cannot be narrowed to cap_chown \
                        without CAP_SETPCAP";
         let kept = "become 0:0 (keeping groups)";
-        check(&config, &host, GroupsControl::Allowed, &[warning, kept]);
+        check(&config, &host, Setgroups::Allowed, &[warning, kept]);
     }
 }

@@ -1,7 +1,7 @@
 //! The planner's input: the process, the config, the host, and the options.
 
 use coracle_bundle::{Config, ContainerId, Namespace, Process};
-use coracle_host::Host;
+use coracle_host::{Host, Setgroups};
 use std::ffi::CString;
 
 /// Input from the command line and the caller's environment.
@@ -11,8 +11,9 @@ pub struct Options<'a> {
     pub id: &'a ContainerId,
     /// Whether the process gets a session keyring of its own.
     pub keyring: Keyring,
-    /// Whether `setgroups(2)` is allowed in the process's user namespace.
-    pub groups: GroupsControl,
+    /// Of the process's user namespace. `Unknown`: groups of the config are set, which may fail;
+    /// without any, none are dropped.
+    pub groups: Setgroups,
     /// Variables that the runtime adds, such as `LISTEN_FDS=1`; each replaces one of the same name.
     pub environment: &'a [CString],
     /// The number of descriptors from 3 on that stay open for the process.
@@ -26,19 +27,6 @@ pub enum Keyring {
     New,
     /// The caller's (`--no-new-keyring`).
     Inherited,
-}
-
-/// Whether setgroups(2) is allowed in the container's user namespace: `/proc/PID/setgroups`,
-/// user_namespaces(7).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GroupsControl {
-    /// Not known, since the namespace is joined: groups of the config are set, which may fail, and
-    /// without any none are dropped.
-    Unknown,
-    /// `allow`: the groups become exactly those of the config.
-    Allowed,
-    /// `deny`: groups in the config are an error.
-    Denied,
 }
 
 /// The input of all parts of the planner.
