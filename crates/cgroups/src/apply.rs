@@ -4,7 +4,6 @@ mod device;
 mod directory;
 mod files;
 mod freeze;
-mod hint;
 mod init;
 mod init_cgroup;
 mod kill;

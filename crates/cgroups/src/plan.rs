@@ -11,14 +11,12 @@ mod files;
 #[cfg(test)]
 mod fixture;
 mod init_cgroup;
-mod limits;
 mod memory;
 mod options;
 mod owner;
 mod path;
 mod resctrl;
 mod resources;
-mod restore;
 mod sub_cgroup;
 mod systemd;
 mod unified;
@@ -31,11 +29,11 @@ pub use files::{Denied, Enable, Files, HierarchyPlan, UnifiedPlan};
 pub(crate) use files::{directory, unified_directory};
 pub use options::{Manager, Options, Rootless};
 pub use resctrl::{Missing, ResctrlPlan};
-pub(crate) use restore::restore;
 pub use sub_cgroup::sub_cgroup;
 pub(crate) use systemd::{Moment, properties};
 pub use systemd::{Property, SystemdPlan, UnitKind, UnitPlan};
 pub use update::{Change, Survey, UpdatePlan, changes_devices, plan_update};
+pub(crate) use write::restore;
 pub use write::{Absent, Refused, Write};
 
 use coracle_bundle::Config;

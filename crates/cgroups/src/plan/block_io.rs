@@ -2,8 +2,7 @@
 
 use coracle_bundle::BlockIo;
 
-use super::limits::{Limits, source};
-use super::write::Write;
+use super::write::{Limits, Write, source};
 use crate::Result;
 use crate::table::{
     IO_DEVICE_LEAF_WEIGHT, IO_DEVICE_WEIGHT, IO_DEVICE_WEIGHT_OTHER, IO_LEAF_WEIGHT, IO_READ_BYTES,

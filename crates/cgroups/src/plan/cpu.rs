@@ -2,8 +2,7 @@
 
 use coracle_bundle::{Cpu, Limit};
 
-use super::limits::{Limits, source};
-use super::write::Write;
+use super::write::{Limits, Write, source};
 use crate::table::{
     CPU_BURST, CPU_IDLE, CPU_PERIOD, CPU_QUOTA, CPU_RT_PERIOD, CPU_RT_RUNTIME, CPU_SHARES,
     CPUSET_CPUS, CPUSET_MEMS, Version,

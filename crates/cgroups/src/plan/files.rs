@@ -6,10 +6,9 @@ use coracle_bundle::Config;
 use coracle_host::{CgroupLayout, CgroupMode, Host};
 
 use super::bpf::Program;
-use super::limits::{Limits, name};
 use super::options::{Options, Rootless};
 use super::path::CgroupPath;
-use super::write::Write;
+use super::write::{Limits, Write, name};
 use super::{devices, init_cgroup, owner, path, resources};
 use crate::error::property;
 use crate::record::Directory;

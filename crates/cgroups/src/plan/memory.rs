@@ -2,8 +2,7 @@
 
 use coracle_bundle::{Limit, Memory};
 
-use super::limits::{Limits, source};
-use super::write::Write;
+use super::write::{Limits, Write, source};
 use crate::Result;
 use crate::table::{
     MEMORY_HIERARCHY, MEMORY_KERNEL, MEMORY_KERNEL_TCP, MEMORY_LIMIT, MEMORY_OOM_CONTROL,

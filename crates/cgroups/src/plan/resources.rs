@@ -4,8 +4,7 @@ use coracle_bundle::{HugepageLimit, Limit, Network, Rdma, Resources};
 use coracle_host::CgroupLayout;
 use std::collections::BTreeMap;
 
-use super::limits::{Limits, source};
-use super::write::Write;
+use super::write::{Limits, Write, source};
 use super::{block_io, cpu, memory, unified};
 use crate::Result;
 use crate::table::{

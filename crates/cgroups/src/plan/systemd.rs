@@ -17,9 +17,9 @@ use coracle_dbus::Value;
 use coracle_host::{CgroupMode, Host, Systemd, SystemdManager};
 
 use super::files::{Enable, Files, plan_at};
-use super::limits::Limits;
 use super::options::Options;
 use super::path::CgroupPath;
+use super::write::Limits;
 use crate::record::Unit;
 use crate::{Error, Result};
 

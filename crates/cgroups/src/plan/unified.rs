@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 
 use coracle_host::{CgroupLayout, CgroupMode};
 
-use super::limits::{Limits, missing};
-use super::write::Write;
+use super::write::{Limits, Write, missing};
 use crate::{Error, Result};
 use coracle_bundle::member;
 

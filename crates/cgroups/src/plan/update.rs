@@ -4,9 +4,8 @@ use coracle_bundle::{Cpu, Limit, Memory, Resources};
 use coracle_host::{CgroupLayout, Host};
 
 use super::device_update::{self, DeviceUpdate};
-use super::limits::source;
 use super::systemd::{self, Property};
-use super::write::Write;
+use super::write::{Write, source};
 use super::{memory, resources};
 use crate::record::Unit;
 use crate::table::{CPU_QUOTA, MEMORY_LIMIT, MEMORY_SWAP, Version};
