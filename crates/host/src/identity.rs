@@ -1,17 +1,13 @@
 //! Parsers of the texts about the caller: `/etc/passwd`, `/etc/subuid`, `setgroups`, `PATH`.
 
 use crate::Setgroups;
-use coracle_text::DEFAULT_PATH;
+use coracle_text::{DEFAULT_PATH, passwd_users};
 use std::path::{Path, PathBuf};
 
 /// The name of `uid` in `/etc/passwd`: passwd(5), from the first line that matches.
 pub(crate) fn user_name(passwd: &str, uid: u32) -> Option<&str> {
-    passwd.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        let name = fields.next().filter(|name| !name.is_empty())?;
-        let number = fields.nth(1)?.parse::<u32>().ok()?;
-        (number == uid).then_some(name)
-    })
+    let mut users = passwd_users(passwd);
+    users.find_map(|(number, name)| (number == uid).then_some(name))
 }
 
 /// (first, count) of the lines of `/etc/subuid` or `/etc/subgid` for the user: subuid(5). In

@@ -80,6 +80,15 @@ pub fn cause_text(cause: Cause) -> String {
     }
 }
 
+/// The users of an `/etc/passwd`, each with its uid: passwd(5). Lines without either are skipped.
+pub fn passwd_users(passwd: &str) -> impl Iterator<Item = (u32, &str)> {
+    passwd.lines().filter_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next().filter(|name| !name.is_empty())?;
+        Some((fields.nth(1)?.parse().ok()?, name))
+    })
+}
+
 /// `: TEXT` for the end of a message, or nothing for an empty text.
 #[must_use]
 pub fn after_colon(text: &str) -> String {

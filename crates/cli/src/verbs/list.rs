@@ -10,6 +10,7 @@ use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 
 use coracle_container::State;
+use coracle_text::passwd_users;
 
 use super::verb::{Context, Request, Verb};
 use crate::arguments::table::{Command, Flag, Order, switch, value, values};
@@ -160,11 +161,8 @@ fn user_names() -> BTreeMap<u32, String> {
 /// Of several names for a uid the first is used: passwd(5).
 fn parse_passwd(passwd: &str) -> BTreeMap<u32, String> {
     let mut names = BTreeMap::new();
-    for line in passwd.lines() {
-        let mut fields = line.split(':');
-        if let (Some(name), Some(Ok(uid))) = (fields.next(), fields.nth(1).map(str::parse)) {
-            names.entry(uid).or_insert_with(|| name.to_owned());
-        }
+    for (uid, name) in passwd_users(passwd) {
+        names.entry(uid).or_insert_with(|| name.to_owned());
     }
     names
 }
