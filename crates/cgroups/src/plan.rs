@@ -32,7 +32,7 @@ pub use resctrl::{Missing, ResctrlPlan};
 pub use sub_cgroup::sub_cgroup;
 pub(crate) use systemd::{Moment, properties};
 pub use systemd::{Property, SystemdPlan, UnitKind, UnitPlan};
-pub use update::{Change, Survey, UpdatePlan, changes_devices, plan_update};
+pub use update::{CPU_WEIGHTS, Change, Survey, UpdatePlan, changes_devices, plan_update};
 pub(crate) use write::restore;
 pub use write::{Absent, Refused, Write};
 

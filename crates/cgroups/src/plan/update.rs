@@ -132,7 +132,7 @@ fn cpu(requested: &Resources, new: &Resources) -> Cpu {
     let mut cpu = requested.clone();
     let quota = || unified_quota(new);
     let weight =
-        requested.shares.is_some() || WEIGHTS.iter().any(|file| unified.contains_key(*file));
+        requested.shares.is_some() || CPU_WEIGHTS.iter().any(|file| unified.contains_key(*file));
     let is_busy = new.unified.get("cpu.idle").is_some_and(|idle| idle == "0");
     let new = &new.cpu;
     // v2 has one file for quota and period, and a burst must not exceed the quota.
@@ -158,8 +158,8 @@ fn cpu(requested: &Resources, new: &Resources) -> Cpu {
     cpu
 }
 
-/// The files of v2 for a weight.
-const WEIGHTS: [&str; 2] = ["cpu.weight", "cpu.weight.nice"];
+/// The files of v2 for a weight, which an idle cgroup does not take: cgroup-v2.rst § CPU.
+pub const CPU_WEIGHTS: [&str; 2] = ["cpu.weight", "cpu.weight.nice"];
 
 /// The quota of a container that has it in `unified`.
 fn unified_quota(resources: &Resources) -> Option<Limit> {

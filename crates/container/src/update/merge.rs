@@ -1,6 +1,7 @@
 //! Merges new resources into the stored config. Pure, on JSON, so that the rest of the config stays
 //! as it is.
 
+use coracle_cgroups::CPU_WEIGHTS;
 use serde_json::{Map, Value};
 
 type Object = Map<String, Value>;
@@ -86,12 +87,10 @@ fn merge_resources(resources: &mut Object, requested: &Object, replaces_devices:
     }
 }
 
-const WEIGHTS: [&str; 2] = ["cpu.weight", "cpu.weight.nice"];
-
 fn asks_for_weight(requested: &Object) -> bool {
     let shares = member(requested, "cpu", "shares");
     shares.is_some_and(|shares| !is_zero(shares))
-        || WEIGHTS
+        || CPU_WEIGHTS
             .iter()
             .any(|file| member(requested, "unified", file).is_some())
 }
