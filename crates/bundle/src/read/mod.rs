@@ -1,9 +1,9 @@
-//! From text to the specification's types, in one walk over the text and one over its values.
+//! Reads a text to the specification's types, in one pass over the text and one over its values.
 //!
-//! The types are oci-spec's, read by serde, and [`gaps`] has all that those take or lose against
-//! the specification. serde's own reader of a tree takes an array for an object, the last of two
-//! equal keys and any unknown key, and knows no paths. This one knows where it stands, so each
-//! error is made with its path, and the names of the properties come from the types that are read.
+//! The types are oci-spec's, read by serde. [`gaps`] has all their differences from the
+//! specification. serde_json's own reader of a tree accepts an array for an object, the last of
+//! duplicate keys and any unknown key, and its errors have no path. The [`Reader`] here keeps the
+//! JSON path, so that each error has it. The names of properties come from the types that are read.
 
 mod gaps;
 mod json;
