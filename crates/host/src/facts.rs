@@ -73,6 +73,12 @@ impl Host {
     pub fn has(&self, capability: Capability) -> bool {
         capability.is_in(self.capabilities)
     }
+
+    /// Whether the runtime has the rights of the machine's root.
+    #[must_use]
+    pub fn is_root(&self) -> bool {
+        self.euid == 0 && !self.in_user_namespace
+    }
 }
 
 /// A fact that is gathered only where a plan needs it.
@@ -154,19 +160,22 @@ pub struct Delegation {
 pub struct FileSystems {
     /// Those of `/proc/filesystems`.
     pub present: Vec<String>,
-    /// Names of the kernel modules of this release, which the kernel loads when they are needed:
-    /// `modules.dep` of modprobe(8). Empty where modules are not installed.
-    pub modules: Vec<String>,
+    /// Those that the kernel loads as modules when they are needed. `None` where it loads modules
+    /// and their list cannot be seen, as in a container.
+    pub loadable: Option<Vec<String>>,
 }
 
 impl FileSystems {
-    /// Whether a file system of this type can be mounted, as far as its name says.
+    /// Whether the kernel has this type of file system; `None` if that cannot be known.
     #[must_use]
-    pub fn has(&self, kind: &str) -> bool {
-        // A part behind a dot is the concern of a program in user space: `fuse.sshfs`.
+    pub fn has(&self, kind: &str) -> Option<bool> {
+        // What stands after a dot is for a program in user space: `fuse.sshfs`.
         let kind = kind.split('.').next().unwrap_or(kind);
-        let all = self.present.iter().chain(&self.modules);
-        all.into_iter().any(|known| known == kind)
+        let is_in = |kinds: &[String]| kinds.iter().any(|known| known == kind);
+        match &self.loadable {
+            _ if is_in(&self.present) => Some(true),
+            loadable => loadable.as_deref().map(is_in),
+        }
     }
 }
 

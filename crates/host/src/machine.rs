@@ -52,16 +52,14 @@ pub(crate) fn file_systems(text: &str) -> Vec<String> {
     kinds.map(str::to_owned).collect()
 }
 
-/// The names of the modules in the text of `modules.dep`, which begins each line with a path such
-/// as `kernel/fs/overlayfs/overlay.ko.xz:`. The kernel takes a dash for an underscore.
-pub(crate) fn modules(text: &str) -> Vec<String> {
-    let name = |line: &str| {
-        let (path, _) = line.split_once(':')?;
-        let (_, file) = path.rsplit_once('/')?;
-        let (name, _) = file.split_once(".ko")?;
-        Some(name.replace('-', "_"))
-    };
-    text.lines().filter_map(name).collect()
+/// The types in the text of `modules.alias` of modprobe(8). The kernel asks for the module
+/// `fs-TYPE`, since few modules are named after their file system: `alias fs-iso9660 isofs`.
+pub(crate) fn loadable_file_systems(text: &str) -> Vec<String> {
+    let aliases = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("alias fs-"));
+    let kinds = aliases.filter_map(|alias| alias.split(' ').next());
+    kinds.map(str::to_owned).collect()
 }
 
 /// `/sys/module/apparmor/parameters/enabled` says yes.
@@ -149,21 +147,26 @@ mod tests {
     }
 
     #[test]
-    fn file_systems_and_modules() {
-        let found = FileSystems {
+    fn file_systems_are_present_or_loadable() {
+        let aliases = "# by depmod\nalias fs-overlay overlay\nalias fs-iso9660 isofs\n\
+                       alias iso9660 isofs\nalias pci:v1* fs-zfs\n";
+        let mut found = FileSystems {
             present: file_systems("nodev\tproc\n\text4\nnodev\tfuse\n"),
-            modules: modules("kernel/fs/overlayfs/overlay.ko.xz: a/b.ko\nx/net-y.ko:\nodd\n"),
+            loadable: Some(loadable_file_systems(aliases)),
         };
         assert_eq!(found.present, ["proc", "ext4", "fuse"]);
-        assert_eq!(found.modules, ["overlay", "net_y"]);
         for (kind, is_there) in [
             ("proc", true),
             ("fuse.sshfs", true),
-            ("overlay", true),
+            ("iso9660", true),
+            ("isofs", false),
             ("zfs", false),
         ] {
-            assert_eq!(found.has(kind), is_there, "{kind}");
+            assert_eq!(found.has(kind), Some(is_there), "{kind}");
         }
+        found.loadable = None;
+        assert_eq!(found.has("ext4"), Some(true));
+        assert_eq!(found.has("zfs"), None);
     }
 
     #[test]

@@ -231,9 +231,8 @@ fn refusal() -> Option<Refusal> {
 
 /// Where cgroups would be made. A hierarchy of v1 that limits nothing is not looked at.
 fn delegation(host: &Host) -> Result<Option<Delegation>, Error> {
-    let is_root = host.euid == 0 && !host.in_user_namespace;
     let place = |mount: &Path, root: &Path, own: &Path| match own.strip_prefix(root) {
-        Ok(below) if !is_root && below != Path::new("") => mount.join(below),
+        Ok(below) if !host.is_root() && below != Path::new("") => mount.join(below),
         _ => mount.to_owned(),
     };
     let layout = &host.cgroups;
@@ -259,14 +258,21 @@ fn delegation(host: &Host) -> Result<Option<Delegation>, Error> {
 }
 
 fn file_systems() -> Result<FileSystems, Error> {
-    let modules = Path::new("/lib/modules")
+    let aliases = Path::new("/lib/modules")
         .join(release()?)
-        .join("modules.dep");
-    let text = |path: &Path| Ok(optional_text(path)?.unwrap_or_default());
+        .join("modules.alias");
+    let present = optional_text(Path::new("/proc/filesystems"))?.unwrap_or_default();
     Ok(FileSystems {
-        present: machine::file_systems(&text(Path::new("/proc/filesystems"))?),
-        // Its absence, and a file that is not for this user, say nothing of the kernel.
-        modules: machine::modules(&optional_text(&modules).ok().flatten().unwrap_or_default()),
+        present: machine::file_systems(&present),
+        loadable: match Path::new("/proc/modules").exists() {
+            // A file that this user may not read says no more than one that is not there.
+            true => optional_text(&aliases)
+                .ok()
+                .flatten()
+                .map(|text| machine::loadable_file_systems(&text)),
+            // The kernel was built without modules.
+            false => Some(Vec::new()),
+        },
     })
 }
 
@@ -276,7 +282,7 @@ fn find_systemd(own: &ProcFs, host: &Host) -> Result<Option<Systemd>, Error> {
     if !Path::new("/run/systemd/system").is_dir() {
         return Ok(None);
     }
-    let manager = match host.euid == 0 && !host.in_user_namespace {
+    let manager = match host.is_root() {
         true => SystemdManager::System,
         false => SystemdManager::User,
     };
@@ -463,7 +469,10 @@ mod tests {
         assert!((40..64).contains(&host.last_capability));
         assert!(host.capabilities < 1 << (host.last_capability + 1));
         assert!(host.online_nodes.contains(&0));
-        assert!(host.file_systems.has("proc") && !host.file_systems.has("nosuchfs"));
+        assert!(
+            host.file_systems.has("proc") == Some(true)
+                && host.file_systems.has("nosuchfs") != Some(true)
+        );
         let place = host.delegation.as_ref().map(|place| &place.directory);
         assert!(
             place.is_none_or(|place| place.join("cgroup.procs").exists()),

@@ -770,21 +770,28 @@ fn check_tells_all_that_a_bundle_lacks() {
 #[test]
 fn check_tells_a_user_what_is_refused() {
     let runtime = Runtime::new();
-    let setting = "/proc/sys/user/max_user_namespaces";
-    let script = format!("echo 0 > {setting}; exec \"$@\"");
-    let command = runtime.bare().args(["check", "--format", "json"]);
-    // The limit of a user namespace of its own, so that nobody else is refused.
-    let output = command
-        .under("unshare", ["-Ur", "sh", "-c", &script, "sh"])
-        .output();
-    let report = parsed(&output);
-    assert_eq!(output.code, 1, "{output}");
-    let found = wrong(&report, "user namespaces");
-    assert_eq!(
-        found,
-        ["refused: user.max_user_namespaces is 0"],
-        "{report}"
-    );
+    // The limits of a user namespace of its own, so that nobody else is refused.
+    let check = |limit: &str, then: &str| {
+        let script = format!("echo 0 > /proc/sys/user/{limit}; exec {then} \"$@\"");
+        let command = runtime.bare().args(["check", "--format", "json"]);
+        let under = command.under("unshare", ["-Ur", "sh", "-c", &script, "sh"]);
+        let output = under.output();
+        (parsed(&output), output.code)
+    };
+    let refused = ["refused: user.max_user_namespaces is 0"];
+    let (report, code) = check("max_user_namespaces", "setpriv --bounding-set=-all");
+    assert_eq!(wrong(&report, "user namespaces"), refused, "{report}");
+    assert_eq!(code, 1);
+    // Whoever is root in a user namespace needs no other.
+    let (report, code) = check("max_user_namespaces", "");
+    assert_eq!(wrong(&report, "user namespaces"), refused, "{report}");
+    assert_eq!(code, 0, "{report}");
+    // One limit refuses one kind.
+    let (report, code) = check("max_uts_namespaces", "");
+    let found = ["no uts namespace: no space left on device (ENOSPC)"];
+    assert_eq!(wrong(&report, "namespaces"), found, "{report}");
+    assert!(wrong(&report, "user namespaces").is_empty(), "{report}");
+    assert_eq!(code, 1);
 }
 
 /// What the shell offers for the last word of each line of the table.

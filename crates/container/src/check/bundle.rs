@@ -39,15 +39,19 @@ pub(super) fn judge(bundle: &Bundle, host: &Host, examined: Examined) -> Vec<Fin
 fn file_systems<'a>(config: &'a Config, host: &'a Host) -> impl Iterator<Item = Finding> + 'a {
     let lack = |(index, mount): (usize, &coracle_bundle::Mount)| {
         let kind = mount.file_system()?.name().to_string_lossy();
-        // The hierarchies of v1 are the runtime's affair, whatever the kernel has.
-        if kind == "cgroup" || host.file_systems.has(&kind) {
-            return None;
-        }
-        let found = format!(
-            "config.json: mounts[{index}].type: {kind:?}: the kernel has no such file system"
-        );
-        let remedy = format!("modprobe {kind}, or boot a kernel with it");
-        Some(Level::Lacking.of(SUBJECT, found).mended_by(remedy))
+        let (level, found) = match host.file_systems.has(&kind) {
+            // The runtime mounts the container's cgroups for it, of v1 or v2.
+            _ if kind == "cgroup" => return None,
+            Some(true) => return None,
+            Some(false) => (Level::Lacking, "the kernel has no such file system"),
+            None => (
+                Level::Note,
+                "the kernel must load a module for this file system",
+            ),
+        };
+        let found = format!("config.json: mounts[{index}].type: {kind:?}: {found}");
+        let remedy = format!("modprobe fs-{kind}, or boot a kernel with it");
+        Some(level.of(SUBJECT, found).mended_by(remedy))
     };
     config.mounts.iter().enumerate().filter_map(lack)
 }

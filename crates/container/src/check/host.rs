@@ -2,7 +2,7 @@
 
 use coracle_checkpoint::{MINIMUM, Version};
 use coracle_host::{CgroupMode, Host, KERNEL_FLOOR, Refused, SystemdManager};
-use coracle_sys::NamespaceKind;
+use coracle_sys::{Capability, NamespaceKind};
 use coracle_text::errno_text;
 use nix::errno::Errno;
 
@@ -44,8 +44,8 @@ pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
     let mut findings = vec![Level::Ok.of("kernel", host.kernel.to_string())];
     findings.extend(namespaces(facts));
     findings.extend(user_namespaces(facts));
-    findings.extend(cgroups(host));
-    findings.extend(delegation(host));
+    findings.extend(cgroups(facts));
+    findings.extend(delegation(facts));
     findings.push(systemd(facts));
     findings.push(security_modules(host));
     findings.push(seccomp(facts));
@@ -75,16 +75,16 @@ pub(super) fn unusable(error: coracle_host::Error) -> Result<Finding, coracle_ho
     }
 }
 
-/// The caller has the rights of the machine's root.
-fn is_root(host: &Host) -> bool {
-    host.euid == 0 && !host.in_user_namespace
+/// The caller needs no user namespace for namespaces of other kinds.
+fn is_capable(host: &Host) -> bool {
+    host.has(Capability::SysAdmin)
 }
 
 fn namespaces(facts: &Facts) -> Vec<Finding> {
     let mut all = facts.namespaces.iter();
     let user = all.find(|(kind, _)| *kind == NamespaceKind::User);
-    // For those who need a user namespace first, only its lack is reported.
-    let is_reported = |kind| kind != NamespaceKind::User && (is_root(&facts.host) || has(user));
+    // Who needs a user namespace first is told of its lack alone.
+    let is_reported = |kind| kind != NamespaceKind::User && (is_capable(&facts.host) || has(user));
     let mut findings = Vec::new();
     let mut names: Vec<_> = Vec::new();
     for (kind, outcome) in &facts.namespaces {
@@ -141,12 +141,12 @@ fn user_namespaces(facts: &Facts) -> Option<Finding> {
     let mut all = facts.namespaces.iter();
     let (kind, outcome) = all.find(|(kind, _)| *kind == NamespaceKind::User)?;
     let subject = "user namespaces";
-    let level = match is_root(host) {
+    let level = match is_capable(host) {
         true => Level::Note,
         false => Level::Lacking,
     };
     Some(match (outcome, &*host.user_namespaces_refused) {
-        (Ok(()), Some(refusal)) if refusal.whom == Refused::Unprivileged && is_root(host) => {
+        (Ok(()), Some(refusal)) if refusal.whom == Refused::Unprivileged && host.is_root() => {
             let found = format!("refused to users: {} is {}", refusal.setting, refusal.value);
             let remedy = format!("sysctl -w {}={}", refusal.setting, refusal.allowing);
             Level::Note.of(subject, found).mended_by(remedy)
@@ -163,18 +163,22 @@ fn user_namespaces(facts: &Facts) -> Option<Finding> {
     })
 }
 
-fn cgroups(host: &Host) -> Vec<Finding> {
-    let layout = &host.cgroups;
+/// What it means that no cgroup can be made: a user's container does without.
+fn without_cgroups(facts: &Facts) -> Level {
+    match facts.host.is_root() && facts.manager != CgroupManager::Disabled {
+        true => Level::Lacking,
+        false => Level::Note,
+    }
+}
+
+fn cgroups(facts: &Facts) -> Vec<Finding> {
+    let layout = &facts.host.cgroups;
     let of_v1 = || layout.hierarchies.iter().flat_map(|one| &one.controllers);
     let of_v2 = layout.unified.as_ref().map(|tree| &tree.controllers);
     let (name, mut controllers): (_, Vec<&String>) = match layout.mode {
         CgroupMode::None => {
-            let level = match is_root(host) {
-                true => Level::Lacking,
-                false => Level::Note,
-            };
             return vec![
-                level
+                without_cgroups(facts)
                     .of("cgroups", "no cgroup file system is mounted")
                     .mended_by("mount -t cgroup2 cgroup2 /sys/fs/cgroup"),
             ];
@@ -200,14 +204,15 @@ fn cgroups(host: &Host) -> Vec<Finding> {
     findings
 }
 
-fn delegation(host: &Host) -> Option<Finding> {
+fn delegation(facts: &Facts) -> Option<Finding> {
+    let host = &facts.host;
     let place = host.delegation.as_ref()?;
     let subject = "cgroup rights";
     let shown = place.directory.display();
     let Some(errno) = place.refused else {
         let lacks = |name: &&&str| !place.controllers.iter().any(|known| known == **name);
         let missing: Vec<_> = USUAL_CONTROLLERS.iter().filter(lacks).copied().collect();
-        if is_root(host) || host.cgroups.mode != CgroupMode::V2 || missing.is_empty() {
+        if host.is_root() || host.cgroups.mode != CgroupMode::V2 || missing.is_empty() {
             return Some(Level::Ok.of(subject, format!("{shown} can be written")));
         }
         let found = format!("{shown} has no controller {}", missing.join(", "));
@@ -215,11 +220,12 @@ fn delegation(host: &Host) -> Option<Finding> {
         return Some(Level::Note.of(subject, found).mended_by(remedy));
     };
     let found = format!("no cgroup can be made in {shown}: {}", errno_text(errno));
-    Some(match is_root(host) {
-        true => Level::Lacking
+    let level = without_cgroups(facts);
+    Some(match host.is_root() {
+        true => level
             .of(subject, found)
             .mended_by("mount it writable, or use --cgroup-manager disabled"),
-        false => Level::Note
+        false => level
             .of(subject, found + ": no limits")
             .mended_by("systemd-run --user --scope -p Delegate=yes coracle ..."),
     })
@@ -239,9 +245,14 @@ fn systemd(facts: &Facts) -> Finding {
             };
             Level::Ok.of(subject, format!("{manager}, version {}", systemd.version))
         }
-        (None, Some(problem)) => level
-            .of(subject, problem.to_string())
-            .mended_by("loginctl enable-linger USER, and log in anew"),
+        (None, Some(problem)) => {
+            level
+                .of(subject, problem.to_string())
+                .mended_by(match facts.host.is_root() {
+                    true => "systemctl daemon-reexec, or use --cgroup-manager cgroupfs",
+                    false => "loginctl enable-linger USER, and log in anew",
+                })
+        }
         (None, None) => level
             .of(subject, "not running: --cgroup-manager systemd is refused")
             .mended_by("use --cgroup-manager cgroupfs, the default"),
@@ -270,7 +281,7 @@ fn seccomp(facts: &Facts) -> Finding {
 
 /// Root may map all ids.
 fn subordinate_ids(host: &Host) -> Option<Finding> {
-    if is_root(host) {
+    if host.is_root() {
         return None;
     }
     let ids = &host.subordinate_ids;
@@ -321,7 +332,7 @@ fn program(facts: &Facts) -> Finding {
     if facts.is_protected {
         return Level::Ok.of(subject, "on a read-only mount");
     }
-    match is_root(&facts.host) {
+    match facts.host.is_root() {
         true => Level::Ok.of(subject, "on a writable mount: protected at each call"),
         false => Level::Note
             .of(
@@ -601,6 +612,23 @@ mod tests {
               => install criu 3.0 or newer
         "#]],
         );
+    }
+
+    #[test]
+    fn who_disables_cgroups_lacks_none() {
+        let mut facts = poor_root();
+        facts.manager = CgroupManager::Disabled;
+        let levels = |facts: &Facts| {
+            let about = [cgroups(facts), delegation(facts).into_iter().collect()];
+            about
+                .concat()
+                .iter()
+                .map(|one| one.level)
+                .collect::<Vec<_>>()
+        };
+        assert!(!levels(&facts).contains(&Level::Lacking));
+        facts.host.cgroups = coracle_host::CgroupLayout::default().into();
+        assert_eq!(levels(&facts), [Level::Note; 2]);
     }
 
     #[test]

@@ -26,11 +26,11 @@ pub fn attempt(kind: NamespaceKind, host: &Host) -> nix::Result<()> {
             ExitStatus::Code(0) => Ok(()),
             _ => Err(Errno::EPERM),
         },
-        // AppArmor can let a user namespace be made and withhold the capabilities in it, of which
-        // this takes one.
+        // AppArmor can let a user namespace be made and withhold the capabilities in it: unshare(2)
+        // is refused with `EPERM` then, before any limit is looked at.
         Cloned::Child => {
-            let has_power = coracle_sys::unshare(NamespaceFlags::UTS).is_ok();
-            coracle_sys::exit(i32::from(!has_power))
+            let is_refused = coracle_sys::unshare(NamespaceFlags::UTS) == Err(Errno::EPERM);
+            coracle_sys::exit(i32::from(is_refused))
         }
     }
 }
