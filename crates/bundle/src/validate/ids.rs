@@ -292,6 +292,87 @@ mod tests {
         assert!(parse_tree(&tree).is_err());
     }
 
+    /// Each id of the container with its counterpart on the host, by the kernel's rules: a range
+    /// that is not empty ends before 2^32, and no id stands twice on either side.
+    fn counterparts(map: &[IdMapping]) -> Option<Vec<(u64, u64)>> {
+        let mut pairs: Vec<(u64, u64)> = Vec::new();
+        for range in map {
+            let firsts = [range.container_id, range.host_id].map(u64::from);
+            let size = u64::from(range.size);
+            let fits = |first: u64| first + size <= u64::from(u32::MAX);
+            if size == 0 || !firsts.iter().all(|first| fits(*first)) {
+                return None;
+            }
+            for offset in 0..size {
+                let [inside, outside] = firsts.map(|first| first + offset);
+                if pairs
+                    .iter()
+                    .any(|pair| pair.0 == inside || pair.1 == outside)
+                {
+                    return None;
+                }
+                pairs.push((inside, outside));
+            }
+        }
+        Some(pairs)
+    }
+
+    fn check_against_the_counterparts(map: &[IdMapping], ids: &[u32]) {
+        let checked = super::check(map.to_vec(), At::Root(crate::Document::Config));
+        let pairs = counterparts(map);
+        assert_eq!(checked.is_ok(), pairs.is_some(), "{map:?}");
+        for (id, size) in ids.iter().flat_map(|id| [1, 2, 3].map(|size| (*id, size))) {
+            let Some(pairs) = &pairs else { return };
+            let host = |id: u64| Some(pairs.iter().find(|pair| pair.0 == id)?.1);
+            let first = host(u64::from(id));
+            // Of one range: ids side by side there are so on the host.
+            let in_one = map.iter().any(|range| {
+                let end = u64::from(range.container_id) + u64::from(range.size);
+                range.container_id <= id && u64::from(id) + u64::from(size) <= end
+            });
+            let expected = first.filter(|_| in_one);
+            let found = to_host(map, id, size).map(u64::from);
+            assert_eq!(found, expected, "{id}+{size} of {map:?}");
+        }
+    }
+
+    /// All maps of one and two ranges at both ends of the ids, and all of three small ones.
+    #[test]
+    fn every_small_map() {
+        const M: u32 = u32::MAX;
+        let all = |firsts: &[u32], sizes: std::ops::Range<u32>| {
+            let mut ranges = Vec::new();
+            for (&container_id, &host_id) in firsts
+                .iter()
+                .flat_map(|a| firsts.iter().map(move |b| (a, b)))
+            {
+                ranges.extend(sizes.clone().map(|size| IdMapping {
+                    container_id,
+                    host_id,
+                    size,
+                }));
+            }
+            ranges
+        };
+        let firsts = [0, 1, 2, 3, M - 3, M - 2, M - 1, M];
+        let ranges = all(&firsts, 0..4);
+        for one in &ranges {
+            check_against_the_counterparts(std::slice::from_ref(one), &firsts);
+            for other in &ranges {
+                check_against_the_counterparts(&[*one, *other], &firsts);
+            }
+        }
+        let ranges = all(&[0, 1, 2], 1..3);
+        for (one, other) in ranges
+            .iter()
+            .flat_map(|a| ranges.iter().map(move |b| (a, b)))
+        {
+            for third in &ranges {
+                check_against_the_counterparts(&[*one, *other, *third], &[0, 1, 2, 3]);
+            }
+        }
+    }
+
     proptest! {
         /// What is taken is what the kernel would take: every id has at most one counterpart.
         #[test]

@@ -591,6 +591,54 @@ mod tests {
         classes
     }
 
+    /// All lists of up to two rules from rules of all kinds, in all uses of devices that they do
+    /// and do not name.
+    #[test]
+    fn every_short_list() {
+        let mut rules = Vec::new();
+        for verb in ["allow", "deny"] {
+            for kind in ["a", "b", "c"] {
+                for access in ["r", "w", "m", "rw", "rwm"] {
+                    let plain = rule(&format!("{verb} {kind} {access}"));
+                    for (major, minor) in [
+                        (None, None),
+                        (Some(1), None),
+                        (None, Some(3)),
+                        (Some(1), Some(3)),
+                    ] {
+                        rules.push(DeviceRule {
+                            major,
+                            minor,
+                            ..plain
+                        });
+                    }
+                }
+            }
+        }
+        let numbers = [(1, 3), (1, 4), (2, 3), (2, 4)];
+        let mut lists: Vec<Vec<DeviceRule>> = vec![Vec::new()];
+        lists.extend(rules.iter().map(|one| vec![*one]));
+        for one in &rules {
+            lists.extend(rules.iter().map(|other| vec![*one, *other]));
+        }
+        for list in lists {
+            let list: Vec<DeviceRule> = effective(&list).iter().map(|entry| entry.rule).collect();
+            let program = Program::new(&reduce(&list), Refused::Fail);
+            for (kind, number) in [(DeviceRuleKind::Block, 1), (DeviceRuleKind::Char, 2)] {
+                for pair in numbers {
+                    let meant = [0, 1, 2].map(|bit| meant(&list, kind, bit, pair));
+                    for uses in 1..8 {
+                        let expected = (0..3).all(|bit| uses & USES[bit].0 == 0 || meant[bit]);
+                        let answer = program
+                            .as_ref()
+                            .is_none_or(|program| interpreter::run(program, number, uses, pair));
+                        assert_eq!(answer, expected, "{list:?}: {kind:?} {uses} {pair:?}");
+                    }
+                }
+            }
+        }
+    }
+
     prop_compose! {
         fn a_rule()(
             allow: bool,

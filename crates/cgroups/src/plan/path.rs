@@ -117,6 +117,67 @@ mod tests {
         }
     }
 
+    /// All texts of up to `length` letters of the alphabet.
+    fn texts(alphabet: &[char], length: usize) -> Vec<String> {
+        let mut all = vec![String::new()];
+        let mut first = 0;
+        for _ in 0..length {
+            let end = all.len();
+            for at in first..end {
+                all.extend(
+                    alphabet
+                        .iter()
+                        .map(|letter| format!("{}{letter}", all[at]))
+                        .collect::<Vec<_>>(),
+                );
+            }
+            first = end;
+        }
+        all
+    }
+
+    /// The names that are left when `.` and `..` are followed from the top.
+    fn names(path: &str) -> Vec<&str> {
+        path.split('/').fold(Vec::new(), |mut names, name| {
+            match name {
+                "" | "." => {}
+                ".." => drop(names.pop()),
+                name => names.push(name),
+            }
+            names
+        })
+    }
+
+    #[test]
+    fn every_short_path() {
+        let below = texts(&['/', '.', 'b'], 3);
+        for path in texts(&['/', '.', 'a'], 7) {
+            let path = if path.is_empty() { "web1" } else { &path };
+            let wanted = names(path);
+            let Ok(at) = configured(Some(path), "web1") else {
+                assert!(wanted.is_empty(), "{path}");
+                continue;
+            };
+            assert!(!wanted.is_empty(), "{path}");
+            for own in &below {
+                let own = format!("/{own}");
+                let (v1, v2) = match path.starts_with('/') {
+                    true => (wanted.clone(), wanted.clone()),
+                    false => {
+                        let own = names(&own);
+                        let beside = &own[..own.len().saturating_sub(1)];
+                        ([&own[..], &wanted].concat(), [beside, &wanted].concat())
+                    }
+                };
+                let (own, root) = (Path::new(&own), Path::new("/"));
+                let found = in_hierarchy(&at, own, root);
+                assert_eq!(found, Path::new(&v1.join("/")), "{path} {own:?}");
+                let found = in_unified(&at, own, root);
+                assert_eq!(found, Path::new(&v2.join("/")), "{path} {own:?}");
+            }
+        }
+    }
+
     proptest! {
         #[test]
         fn nothing_leads_out(path in "[./a]{1,12}", own in "/[./b]{0,8}") {

@@ -71,6 +71,73 @@ fn engines_profiles_in_all_numbers() {
     }
 }
 
+/// Of each kind of condition one, on the first argument, and a rule without.
+const CONDITIONS: [(&str, u64, u64); 8] = [
+    ("SCMP_CMP_NE", 5, 0),
+    ("SCMP_CMP_LT", 5, 0),
+    ("SCMP_CMP_LE", 5, 0),
+    ("SCMP_CMP_EQ", 5, 0),
+    ("SCMP_CMP_GE", 0x1_0000_0005, 0),
+    ("SCMP_CMP_GT", 0x1_0000_0005, 0),
+    ("SCMP_CMP_MASKED_EQ", 0x1_0000_0007, 5),
+    ("", 0, 0),
+];
+
+/// On both sides of each boundary of the conditions, in both halves.
+const ARGUMENTS: [u64; 10] = [
+    0,
+    4,
+    5,
+    6,
+    7,
+    0x1_0000_0004,
+    0x1_0000_0005,
+    0x1_0000_0006,
+    u32::MAX as u64,
+    u64::MAX,
+];
+
+/// All calls of all machines that one filter covers, under rules that name every call there is: the
+/// search by number must end at the right one for each.
+#[test]
+fn every_call_with_every_kind_of_condition() {
+    let names: Vec<&str> = NAMES.keys().copied().collect();
+    for shift in 0..CONDITIONS.len() {
+        let rules: Vec<_> = names
+            .iter()
+            .enumerate()
+            .map(|(index, name)| {
+                let errno = 1 + index % 120;
+                let (operator, value, second) = CONDITIONS[(index + shift) % CONDITIONS.len()];
+                let args = match operator {
+                    "" => json!([]),
+                    _ => json!([{"index": 0, "value": value, "valueTwo": second, "op": operator}]),
+                };
+                json!({"names": [name], "action": "SCMP_ACT_ERRNO",
+                    "errnoRet": errno, "args": args})
+            })
+            .collect();
+        // A quarter at a time, since a filter has 4,096 instructions at most.
+        for rules in rules.chunks(rules.len().div_ceil(4)) {
+            let profile = parsed(&json!({"defaultAction": "SCMP_ACT_ALLOW",
+                "architectures": ["SCMP_ARCH_X86", "SCMP_ARCH_X32"], "syscalls": rules}));
+            let plan = plan(&profile, Some(Abi::X86_64), UnknownNames::Skipped);
+            assert!(plan.is_ok(), "{plan:?}");
+            let mut calls = Vec::new();
+            for abi in [Abi::X86_64, Abi::X32, Abi::X86] {
+                let base = if abi == Abi::X32 { 0x4000_0000 } else { 0 };
+                let numbers = (0..560).filter(|number| (*number as usize + shift) % 8 < 2);
+                for number in numbers {
+                    calls.extend(
+                        ARGUMENTS.map(|value| on(abi, base + number, [value, 0, 0, 0, 0, 0])),
+                    );
+                }
+            }
+            check(&profile, Abi::X86_64, &calls);
+        }
+    }
+}
+
 fn on(abi: Abi, number: u32, args: [u64; 6]) -> Call {
     Call {
         arch: abi.audit_arch(),
