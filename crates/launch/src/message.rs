@@ -37,6 +37,9 @@ use nix::errno::Errno;
 /// Length of every message in bytes.
 pub(crate) const LENGTH: usize = 16;
 
+/// The kernel cuts a longer message to the room that there is: with one byte more it is seen.
+const ROOM: usize = LENGTH + 1;
+
 coracle_text::checks! {
     Protocol = "a message was malformed or unexpected",
 }
@@ -200,7 +203,7 @@ pub(crate) fn write(socket: BorrowedFd, message: Message) -> nix::Result<()> {
 /// # Errors
 /// That of read(2); [`Check::Protocol`] for a malformed message.
 pub(crate) fn read(socket: BorrowedFd) -> Result<Option<Message>, Cause> {
-    let mut bytes = [0_u8; LENGTH];
+    let mut bytes = [0_u8; ROOM];
     match retried(|| nix::unistd::read(socket, &mut bytes)) {
         // The other side ended before it read all messages.
         Ok(0) | Err(Errno::ECONNRESET) => Ok(None),
@@ -210,8 +213,9 @@ pub(crate) fn read(socket: BorrowedFd) -> Result<Option<Message>, Cause> {
     }
 }
 
-fn decoded(bytes: &[u8; LENGTH]) -> Result<Message, Cause> {
-    Message::decode(bytes).ok_or(Check::Protocol.into())
+fn decoded(bytes: &[u8; ROOM]) -> Result<Message, Cause> {
+    let message = bytes.first_chunk().and_then(Message::decode);
+    message.ok_or(Check::Protocol.into())
 }
 
 fn retried(mut call: impl FnMut() -> nix::Result<usize>) -> nix::Result<usize> {
@@ -228,7 +232,7 @@ fn retried(mut call: impl FnMut() -> nix::Result<usize>) -> nix::Result<usize> {
 /// # Errors
 /// That of recvmsg(2); [`Check::Protocol`] for a malformed message.
 pub(crate) fn receive(socket: BorrowedFd) -> Result<Option<(Message, Option<OwnedFd>)>, Cause> {
-    let mut bytes = [0_u8; LENGTH];
+    let mut bytes = [0_u8; ROOM];
     let (length, attached) = match coracle_sys::receive(socket, &mut bytes) {
         // The other side ended before it read all messages.
         Err(Errno::ECONNRESET) => return Ok(None),
@@ -246,6 +250,7 @@ mod tests {
     use super::*;
     use coracle_sys::ExitStatus;
     use proptest::prelude::*;
+    use std::os::fd::AsFd;
 
     proptest! {
         #[test]
@@ -283,6 +288,88 @@ mod tests {
         #[test]
         fn any_bytes_are_a_message_or_none(bytes: [u8; LENGTH]) {
             let _ = Message::decode(&bytes);
+        }
+    }
+
+    fn all() -> Vec<Message> {
+        let numbers = [i32::MIN, -1, 0, 1, 255, 256, 65_536, i32::MAX];
+        let mut all = vec![
+            Message::Proceed,
+            Message::Alive,
+            Message::Mounted,
+            Message::Console,
+            Message::Created,
+            Message::Executing,
+            Message::SendListener,
+            Message::File([0; LENGTH - 1]),
+            Message::File([255; LENGTH - 1]),
+        ];
+        for number in numbers {
+            all.extend([
+                Message::Forked(number),
+                Message::Outside(number),
+                Message::Listener(number),
+            ]);
+        }
+        let calls = (0..).map_while(Call::from_number);
+        let errnos = (1..134).map(Errno::from_raw);
+        let errnos: Vec<Errno> = errnos
+            .filter(|errno| *errno != Errno::UnknownErrno)
+            .collect();
+        let mut causes: Vec<Cause> = calls
+            .flat_map(|call| errnos.iter().map(move |errno| Cause::Call(call, *errno)))
+            .collect();
+        causes.extend((0..256).map(|code| Cause::Exit(ExitStatus::Code(code))));
+        causes.extend((1..65).map(|signal| Cause::Exit(ExitStatus::Signal(signal))));
+        causes.extend((0..=u16::MAX).step_by(257).map(Cause::Check));
+        for cause in causes {
+            let steps = [0, 1, 255, 65_536, u32::MAX].map(|step| Fault::new(step, cause));
+            let of_steps = |stage| steps.map(|fault| Message::Failed(stage, fault));
+            all.extend(Stage::ALL.into_iter().flat_map(of_steps));
+        }
+        all
+    }
+
+    #[test]
+    fn every_message_comes_back() {
+        for message in all() {
+            assert_eq!(Message::decode(&message.encode()), Some(message));
+        }
+    }
+
+    /// With any byte of a message exchanged for any other it is malformed, or a message that comes
+    /// back as well.
+    #[test]
+    fn every_changed_byte() {
+        for message in all().iter().step_by(997) {
+            for (place, value) in (0..LENGTH).flat_map(|at| (0..=255).map(move |byte| (at, byte))) {
+                let mut bytes = message.encode();
+                bytes[place] = value;
+                if let Some(other) = Message::decode(&bytes) {
+                    assert_eq!(Message::decode(&other.encode()), Some(other), "{bytes:?}");
+                }
+            }
+        }
+    }
+
+    /// Whatever the message, a part of it is refused, and so is one byte more.
+    #[test]
+    fn every_truncation_is_refused() {
+        let (ours, theirs) = coracle_sys::socket_pair().expect("a socket pair");
+        for message in all().iter().step_by(997) {
+            let mut bytes = message.encode().to_vec();
+            bytes.push(0);
+            for length in (1..=LENGTH + 1).filter(|length| *length != LENGTH) {
+                for read in [true, false] {
+                    nix::unistd::write(&theirs, &bytes[..length]).expect("room");
+                    let refused = match read {
+                        true => super::read(ours.as_fd()).err(),
+                        false => receive(ours.as_fd()).err(),
+                    };
+                    let protocol = Cause::from(Check::Protocol);
+                    assert_eq!(refused, Some(protocol), "{length} bytes of {message:?}");
+                }
+            }
         }
     }
 
