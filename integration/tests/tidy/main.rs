@@ -3,12 +3,14 @@
 //! sample.
 
 mod circles;
+mod dependencies;
 mod rules;
 mod source;
 
 use std::fs;
 use std::path::Path;
 
+use coracle_integration::json;
 use rules::{FILE_LINES, OF_ALL, OF_THE_PRODUCT, Rule};
 use source::{Source, crates, files, folders, rust_files, shown};
 
@@ -57,6 +59,28 @@ fn the_rules_are_kept() {
         complaints.extend(OF_ALL.iter().flat_map(|rule| rule(source)));
     }
     none(&complaints);
+}
+
+#[test]
+fn dependencies_are_licensed_and_few() {
+    let packages = dependencies::packages();
+    none(&dependencies::complaints(
+        &packages.expect("the lock file's packages"),
+    ));
+    let package = |name: &str, licence: &str, source: &str| json!({"name": name, "version": "1.0.0", "license": licence, "source": source});
+    let crates = "registry+https://github.com/rust-lang/crates.io-index";
+    for (bad, word) in [
+        (package("a", "GPL-3.0-only", crates), "licence"),
+        (package("a", "MIT AND GPL-3.0-only", crates), "licence"),
+        (package("a", "", crates), "licence"),
+        (package("a", "MIT", "git+https://example.org/a"), "from"),
+        (package("tokio", "MIT", crates), "banned"),
+    ] {
+        let found = dependencies::complaints(&[bad]);
+        assert!(found.len() == 1 && found[0].contains(word), "{found:?}");
+    }
+    let twice = [package("a", "MIT", crates), package("a", "MIT", crates)];
+    assert_eq!(dependencies::complaints(&twice).len(), 1);
 }
 
 #[test]
