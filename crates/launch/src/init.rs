@@ -298,7 +298,7 @@ fn change_root(
     }
     let hooks = plan.hooks.at(HookPoint::CreateContainer);
     if !hooks.is_empty() {
-        coracle_rootfs::enter_root(rootfs, open).map_err(at(Stage::Rootfs))?;
+        coracle_rootfs::chdir_to_root(rootfs, open).map_err(at(Stage::Rootfs))?;
     }
     run_hooks(hooks, stdin, output, None).map_err(at(Stage::CreateContainer))?;
     coracle_rootfs::pivot(rootfs, open).map_err(at(Stage::Rootfs))

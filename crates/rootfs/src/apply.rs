@@ -20,5 +20,5 @@ pub use attach::mounts;
 pub use console::console;
 pub use inherited::{Inherited, open};
 pub use mask::finish;
-pub use pivot::{enter_root, pivot, withdraw};
+pub use pivot::{chdir_to_root, pivot, withdraw};
 pub use provide::{ProviderNamespaces, provide};

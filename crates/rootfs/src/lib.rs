@@ -56,7 +56,7 @@ mod error;
 mod plan;
 
 pub use apply::{
-    Inherited, ProviderNamespaces, console, enter_root, finish, mounts, open, pivot, provide,
+    Inherited, ProviderNamespaces, chdir_to_root, console, finish, mounts, open, pivot, provide,
     withdraw,
 };
 pub use error::Error;
