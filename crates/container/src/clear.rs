@@ -43,6 +43,7 @@ pub(crate) fn clear(directory: BorrowedFd) -> nix::Result<()> {
 fn each(directory: BorrowedFd, mut act: impl FnMut(&OsStr) -> nix::Result<()>) -> nix::Result<()> {
     let listing = open_below(directory, ".")?;
     let entries = coracle_sys::list_directory(listing.as_fd())?;
+    drop(listing);
     entries.iter().try_for_each(|(_, name)| act(name))
 }
 
