@@ -101,9 +101,9 @@ pub struct Config {
     pub root: Root,
     /// The process. A container without it can be created, but not started.
     pub process: Option<Process>,
-    /// The host name, at most 64 bytes; only with a UTS namespace of the container's own.
+    /// The host name, at most 64 bytes; only with a UTS namespace that is listed, new or joined.
     pub hostname: Option<CString>,
-    /// The NIS domain name, at most 64 bytes; only with a UTS namespace of the container's own.
+    /// The NIS domain name, at most 64 bytes; only with a UTS namespace that is listed.
     pub domainname: Option<CString>,
     /// The mounts, in the order in which they are made.
     pub mounts: Vec<Mount>,

@@ -116,7 +116,7 @@ pub struct Cpu {
     pub cpus: Option<NumberList>,
     /// Memory nodes, for cpuset.
     pub mems: Option<NumberList>,
-    /// Whether processes run only if a CPU is idle otherwise: SCHED_IDLE.
+    /// Whether the cgroup is scheduled as SCHED_IDLE: with the least weight.
     pub idle: Option<bool>,
 }
 

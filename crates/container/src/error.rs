@@ -114,7 +114,7 @@ pub enum Error {
         /// The status found.
         status: Status,
     },
-    /// `events` for a container that is stopped.
+    /// `events` or `checkpoint` for a container whose init has ended.
     #[error("container with id {id} is not running")]
     NotRunning {
         /// The container.

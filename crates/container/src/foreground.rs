@@ -23,8 +23,9 @@ pub(crate) struct Signals {
 impl Signals {
     /// Blocks all signals and queues them. The clone starts with an empty mask of its own.
     ///
-    /// Except those that the kernel sends for the runtime's own reads and writes (SIGPIPE, SIGTTIN,
-    /// SIGTTOU): they are ignored, and must not be passed on to the container.
+    /// Except those that the kernel sends for the runtime's own use of its streams (SIGURG,
+    /// SIGPIPE, SIGTTIN, SIGTTOU): they keep their disposition, and are not passed on to the
+    /// container.
     pub(crate) fn catch() -> Result<Self, Error> {
         let mut set = SigSet::all();
         for own in [

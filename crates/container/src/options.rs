@@ -143,8 +143,8 @@ pub enum ExecProcess {
 pub enum Scope {
     /// Init; all processes for SIGKILL if the pid namespace is shared.
     Init,
-    /// `--all`: all processes if the pid namespace is shared, which is no error if the container is
-    /// stopped.
+    /// `--all`: all processes if the pid namespace is shared, otherwise init. It is no error if the
+    /// container is stopped.
     All,
 }
 

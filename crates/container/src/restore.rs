@@ -233,8 +233,8 @@ fn start_criu(
     Ok(session)
 }
 
-/// Copies the root's mounts to a detached tree: criu requires the root to be a mount point that is
-/// not covered.
+/// Copies the root's mounts to a detached tree: criu requires the root to be a mount point, and its
+/// parent mount not to be covered by another one.
 fn clone_tree(root: &Path) -> Result<OwnedFd, Error> {
     let failed = |call| with_path(call, root);
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
@@ -332,8 +332,8 @@ fn child(pid: i32) -> Result<Child, Error> {
     Ok(Child { pid, pidfd })
 }
 
-/// Opens init's network namespace. Init cannot end meanwhile: it is stopped until criu gets the
-/// answer.
+/// Opens init's network namespace. Init may be killed meanwhile, but its pid stays its own: it is a
+/// child of this process, which has not waited for it.
 fn network_namespace(init: Pid) -> Result<OwnedFd, Error> {
     let path = format!("/proc/{init}/ns/net");
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;

@@ -57,7 +57,7 @@ fn device(raw: &oci::LinuxDevice, at: At<'_>) -> Result<Device, Error> {
     })
 }
 
-/// Validates a device number. mknod(2) keeps 12 and 20 bits, so a larger number would make another
+/// The largest device numbers: mknod(2) keeps 12 and 20 bits, so a larger one would make another
 /// device.
 const MAX_MAJOR: u32 = (1 << 12) - 1;
 const MAX_MINOR: u32 = (1 << 20) - 1;

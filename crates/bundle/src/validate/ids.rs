@@ -67,7 +67,8 @@ fn check_overlap(
     Ok(())
 }
 
-/// Validates the maps of the container's user namespace: a new one needs maps, and maps need one.
+/// Validates the maps of the container's user namespace: a new one needs maps, and maps need a user
+/// entry in `linux.namespaces`, new or joined.
 pub(super) fn of_container(
     raw: &oci::Linux,
     user: &Namespace,

@@ -98,8 +98,8 @@ pub(super) fn check_variable<'a>(entry: &'a str, at: At<'_>) -> Result<&'a str, 
     }
 }
 
-/// Refuses arguments and environment above three quarters of `_STK_LIM`, the limit of execve(2) for
-/// any stack limit.
+/// The limit of execve(2) on arguments and environment, whatever the stack limit is: three quarters
+/// of `_STK_LIM`.
 const MAX_ARGUMENT_BYTES: usize = 6 << 20;
 
 fn check_total(args: &[CString], env: &[CString], at: At<'_>) -> Result<(), Error> {

@@ -112,7 +112,7 @@ fn check_deadline(scheduler: &Scheduler, at: At<'_>) -> Result<(), Error> {
     }
 }
 
-/// Validates flags of sched_setattr(2).
+/// The flags of sched_setattr(2).
 const FLAGS: [(&str, u64); 7] = [
     ("SCHED_FLAG_RESET_ON_FORK", 0x01),
     ("SCHED_FLAG_RECLAIM", 0x02),

@@ -83,7 +83,7 @@ fn apply(step: &Confinement) -> Result<(), Failure> {
             coracle_sys::set_io_priority(priority.class, priority.level)
                 .map_err(in_call(Call::Ioprio))
         }
-        // The cpuset cgroup limits the CPUs in any case, so an error changes nothing.
+        // An error is ignored: the caller's mask then stays, within the CPUs of the cgroup.
         Confinement::Affinity(Affinity::All) => {
             let _ = coracle_sys::set_affinity(&[u64::MAX; 128]);
             Ok(())
@@ -145,8 +145,8 @@ fn label_new_keys(label: &[u8]) -> Result<(), Failure> {
     procfs.write_self(c"attr/keycreate", label)
 }
 
-/// Writes through a procfs that is mounted nowhere: the image may have put another file in place of
-/// the container's (CVE-2019-16884).
+/// Writes through a detached procfs or the checked `/proc` (see [`ProcFs`]): the image may have put
+/// another file in place of the container's (CVE-2019-16884).
 fn write_label(label: &Label) -> Result<(), Failure> {
     let procfs = ProcFs::private().map_err(in_call(Call::Fsmount))?;
     match label {
@@ -225,8 +225,8 @@ fn change_identity(identity: &Identity, step: u32) -> Result<(), Fault> {
     prctl::set_dumpable(false).map_err(Call::Prctl.at(step))
 }
 
-/// Replaces the caller's ambient capabilities by the config's. An error is ignored: the securebits
-/// may forbid it (capabilities(7)).
+/// Replaces the caller's ambient capabilities by the config's. One that cannot be raised is left
+/// out: the securebits may forbid it (capabilities(7)). A failure to clear is an error.
 fn raise_ambient(numbers: &[u8]) -> nix::Result<()> {
     coracle_sys::ambient_clear()?;
     for number in numbers {

@@ -137,7 +137,8 @@ fn open_null() -> Option<OwnedFd> {
 }
 
 /// Makes the user owner of a stream, so that it can open `/dev/stdout`; the group stays. An error
-/// is ignored: the runtime may lack CAP_CHOWN, or the stream may have no owner.
+/// is ignored: the caller may lack CAP_CHOWN over the file, as in a user namespace that does not
+/// map its owner, or the stream may have no owner.
 fn hand_over(stream: BorrowedFd, uid: u32) {
     let _ = fchown(stream, Some(Uid::from_raw(uid)), None);
 }

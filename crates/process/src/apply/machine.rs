@@ -12,9 +12,10 @@ use coracle_sys::{Call, Cause, Fault, ProcFs};
 ///
 /// The step that failed; see [`Plan::explain`].
 pub fn machine(plan: &Plan) -> Result<(), Fault> {
-    // Sysctls are written through a new procfs that is mounted nowhere: the container's has masked
-    // paths, and an image or a volume could have other files in its place (CVE-2019-16884,
-    // CVE-2025-52881). It is closed before any program of the container runs.
+    // An image or a volume could have other files in place of the container's procfs
+    // (CVE-2019-16884, CVE-2025-52881). So sysctls are written through a new detached instance or,
+    // where the kernel refuses one, through the checked `/proc`. A detached instance has no masked
+    // paths, so it is closed before any program of the container runs.
     let mut procfs = None;
     for (step, setting) in (plan.first(Section::Machine)..).zip(&plan.machine) {
         match setting {

@@ -20,7 +20,7 @@ pub(super) fn steps(subject: &Subject) -> Result<Vec<Confinement>, Error> {
     let linux = &subject.config.linux;
     let mut steps = Vec::new();
     steps.extend(keyring(subject));
-    // Before the scheduler: SCHED_DEADLINE requires an affinity to all CPUs (sched(7)).
+    // Before the scheduler: SCHED_DEADLINE requires an affinity to all CPUs (sched_setattr(2)).
     steps.push(Confinement::Affinity(Affinity::All));
     steps.extend(process.scheduler.map(Confinement::Scheduler));
     steps.extend(process.io_priority.map(Confinement::IoPriority));
@@ -35,7 +35,7 @@ pub(super) fn steps(subject: &Subject) -> Result<Vec<Confinement>, Error> {
         });
     }
     steps.push(Confinement::WorkingDirectory);
-    // After the working directory, whose missing parents get mode 0755 whatever the umask is.
+    // After the working directory, whose missing levels get mode 0755 whatever the umask is.
     steps.push(Confinement::Umask(process.user.umask.unwrap_or(UMASK)));
     steps.extend(labels(subject)?.into_iter().map(Confinement::Label));
     steps.extend(process.rlimits.iter().cloned().map(Confinement::Limit));

@@ -180,8 +180,9 @@ fn check(tree: BorrowedFd<'_>, wanted: SourceCheck) -> Result<(), Failure> {
     }
 }
 
-/// Whether the procfs shows this process's pid namespace: its `self` must be this process's pid,
-/// which differs in every other namespace, unless this process is the first of both.
+/// Checks that the procfs is of this process's pid namespace: its `self` must be this process's
+/// pid. In a procfs of an ancestor namespace that is another number, unless the two happen to be
+/// equal, as they can be for the first process of each.
 fn check_own_procfs(procfs: BorrowedFd<'_>) -> Result<(), Failure> {
     let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let link = openat(procfs, c"self", flags, Mode::empty());
@@ -198,8 +199,8 @@ fn check_own_procfs(procfs: BorrowedFd<'_>) -> Result<(), Failure> {
     }
 }
 
-/// Makes a change by mount_setattr(2). If the kernel has locked a flag that would be cleared, tries
-/// once more without clearing.
+/// Makes a change by mount_setattr(2). If the kernel has locked one of the flags of
+/// `clear_unlocked` (EPERM), tries once more without those; the flags of `clear` must be cleared.
 pub(super) fn apply(
     mount: BorrowedFd<'_>,
     change: &Change,

@@ -14,7 +14,8 @@ use std::path::{Path, PathBuf};
 pub(super) fn plan(planner: &mut Planner, mount: &Mount) -> Result<Step, Error> {
     match planner.host.cgroups.mode {
         CgroupMode::V2 => unified(planner, mount),
-        // With v1 hierarchies, the v2 mount is only made for `type: cgroup2`.
+        // With v1 hierarchies, `type: cgroup` means those. The v2 tree alone is requested by
+        // `type: cgroup2`.
         _ if mount.file_system() == Some(&FileSystem::Cgroup2) => unified(planner, mount),
         CgroupMode::V1 | CgroupMode::Hybrid => hierarchies(planner, mount),
         CgroupMode::None => Err(Error::NoCgroups {

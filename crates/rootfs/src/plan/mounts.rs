@@ -46,7 +46,8 @@ fn bind(
     (path, depth): (&Path, Depth),
 ) -> Result<Step, Error> {
     let options = &mount.options;
-    // A copied link replaces the destination itself, so that is not followed.
+    // With `src-nofollow`, a symbolic link itself may be mounted there: when the destination is
+    // looked up again, that link must not be followed.
     let lookup = match options.src_nofollow {
         true => Lookup::NoFollow,
         false => lookup(mount),

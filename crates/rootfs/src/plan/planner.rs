@@ -114,8 +114,8 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// The rest of a path on the host that is below the root by its text; `None` if `..` in it
-    /// leads out of the root.
+    /// The rest of a path on the host that is below the root by its text. `None` if it is not below
+    /// the root, or if `..` in it leads out.
     pub(crate) fn inside(&self, path: &Path) -> Option<PathBuf> {
         let root = self.plan.root.as_ref()?;
         root.source?;
@@ -133,7 +133,7 @@ impl<'a> Planner<'a> {
         stays.map(|_| Path::new("/").join(below))
     }
 
-    /// The root is to be private, so that it is no slave of the host's mount either.
+    /// Whether the config requests a private root, which is no slave of the host's mount either.
     pub(crate) fn root_is_private(&self) -> bool {
         let requested = self.config.linux.rootfs_propagation;
         requested.is_some_and(|requested| requested.kind == PropagationKind::Private)
