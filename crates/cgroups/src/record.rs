@@ -114,22 +114,21 @@ impl Record {
 
     /// The number of init's steps: one for each file that [`crate::join`] writes.
     #[must_use]
-    pub fn steps(&self) -> u32 {
-        u32::try_from(self.hierarchies.len() + self.resctrl.len()).unwrap_or(u32::MAX)
+    pub fn steps(&self) -> usize {
+        self.hierarchies.len() + self.resctrl.len()
     }
 
     /// The step of [`crate::enter_init_cgroup`]: the last one.
     #[must_use]
-    pub fn init_cgroup_step(&self) -> u32 {
-        self.steps().saturating_add(1)
+    pub fn init_cgroup_step(&self) -> usize {
+        self.steps() + 1
     }
 
     /// What init does in `step`: `join cgroup /sys/fs/cgroup/pids/web1`.
     #[must_use]
-    pub fn describe(&self, step: u32) -> String {
+    pub fn describe(&self, step: usize) -> String {
         let cgroups = self.hierarchies.iter().map(|directory| &directory.path);
         let groups = self.resctrl.iter().map(|group| &group.path);
-        let step = usize::try_from(step).unwrap_or(usize::MAX);
         // The file of `Joining::join_alone` may follow, and then init's own cgroup.
         let unified = self.unified.iter().map(|directory| directory.path.clone());
         let below = self.unified.iter().zip(&self.init_cgroup);

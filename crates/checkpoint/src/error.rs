@@ -107,6 +107,14 @@ pub enum Error {
         /// Why it is not suitable.
         problem: &'static str,
     },
+    /// A mount point was moved out of the root while it was opened.
+    #[error("config.json: {at}: {path:?} was moved out of the root meanwhile")]
+    Moved {
+        /// The property.
+        at: String,
+        /// The part of the path that was resolved.
+        path: PathBuf,
+    },
     /// The mount point of a mount of the config cannot be made, or its source cannot be opened.
     #[error("config.json: {at} {path:?}: {}: {}", call.name(), errno_text(*errno))]
     Mount {

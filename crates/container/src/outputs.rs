@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 
 use coracle_launch::Child;
 use coracle_sys::CloseRange;
-use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
 use crate::error::{Error, system};
@@ -36,7 +35,11 @@ impl Socket {
             call: "connect",
             errno,
         };
-        let name = CString::new(path.as_os_str().as_bytes()).map_err(|_| failed(Errno::EINVAL))?;
+        let name = CString::new(path.as_os_str().as_bytes());
+        let name = name.map_err(|_| Error::Value {
+            flag,
+            reason: format!("{path:?} holds a NUL byte"),
+        })?;
         let connection = coracle_sys::connect_unix(&name, None).map_err(failed)?;
         Ok(Self {
             flag,

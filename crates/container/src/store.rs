@@ -295,8 +295,11 @@ impl Directory {
 
     /// Reads the private copy of `config.json`.
     pub(crate) fn config(&self) -> Result<Vec<u8>, Error> {
-        self.read(CONFIG)?
-            .ok_or_else(|| self.failed("open", CONFIG, Errno::ENOENT))
+        let file = self.open_file(CONFIG);
+        self.read_open(
+            CONFIG,
+            file.map_err(|errno| self.failed("open", CONFIG, errno))?,
+        )
     }
 
     pub(crate) fn write_config(&self, text: &[u8]) -> Result<(), Error> {
@@ -513,12 +516,19 @@ impl Directory {
     }
 
     fn read(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
+        match self.open_file(name) {
+            Ok(file) => self.read_open(name, file).map(Some),
+            Err(Errno::ENOENT) => Ok(None),
+            Err(errno) => Err(self.failed("open", name, errno)),
+        }
+    }
+
+    fn open_file(&self, name: &str) -> nix::Result<OwnedFd> {
         let flags = input::FLAGS | OFlag::O_NOFOLLOW;
-        let file = match openat(&self.handle, name, flags, Mode::empty()) {
-            Ok(file) => file,
-            Err(Errno::ENOENT) => return Ok(None),
-            Err(errno) => return Err(self.failed("open", name, errno)),
-        };
+        openat(&self.handle, name, flags, Mode::empty())
+    }
+
+    fn read_open(&self, name: &str, file: OwnedFd) -> Result<Vec<u8>, Error> {
         let text = input::regular(file).map_err(|problem| match problem {
             Problem::Refused(call, errno) => self.failed(call, name, errno),
             Problem::Unfit(reason) => Error::Corrupt {
@@ -527,7 +537,7 @@ impl Directory {
             },
         })?;
         self.did("read", name);
-        Ok(Some(text))
+        Ok(text)
     }
 
     fn write(&self, name: &str, text: &[u8]) -> Result<(), Error> {

@@ -69,18 +69,18 @@ impl Plan {
 
     /// The number of steps at a point: one for each hook.
     #[must_use]
-    pub fn steps(&self, point: HookPoint) -> u32 {
-        u32::try_from(self.at(point).len()).unwrap_or(u32::MAX)
+    pub fn steps(&self, point: HookPoint) -> usize {
+        self.at(point).len()
     }
 
     /// A step's name: `hook startContainer[0] /bin/check`.
     #[must_use]
-    pub fn describe(&self, point: HookPoint, step: u32) -> String {
+    pub fn describe(&self, point: HookPoint, step: usize) -> String {
         let path = self
             .command(point, step)
             .map(|command| command.path.to_string_lossy());
         let path = path.unwrap_or_default();
-        describe(point, usize::try_from(step).unwrap_or(usize::MAX), &path)
+        describe(point, step, &path)
     }
 
     /// The sentence for a failure that init reported. `output` is the hooks' output, on one line.
@@ -93,18 +93,15 @@ impl Plan {
         let path = self
             .command(point, fault.step)
             .map(|command| command.path.to_string_lossy());
-        let index = usize::try_from(fault.step).unwrap_or(usize::MAX);
-        let attempted = attempted(point, index, &path.unwrap_or_default());
-        let text = format!("{attempted}: {failure}");
-        if output.is_empty() {
-            text
-        } else {
-            format!("{text}: {output}")
-        }
+        let attempted = attempted(point, fault.step, &path.unwrap_or_default());
+        format!(
+            "{attempted}: {failure}{}",
+            coracle_text::after_colon(output)
+        )
     }
 
-    fn command(&self, point: HookPoint, step: u32) -> Option<&Command> {
-        self.at(point).get(usize::try_from(step).ok()?)
+    fn command(&self, point: HookPoint, step: usize) -> Option<&Command> {
+        self.at(point).get(step)
     }
 }
 

@@ -85,7 +85,7 @@ pub enum Error {
     #[error("init did not answer within {seconds} s")]
     InitSilent {
         /// The limit.
-        seconds: u32,
+        seconds: u64,
     },
 }
 

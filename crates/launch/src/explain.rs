@@ -60,7 +60,7 @@ impl Plan {
                 .filter_map(|step| Some(plan?.describe(step)))
                 .collect()
         };
-        let process = |steps: Range<u32>| steps.map(|step| self.process.describe(step)).collect();
+        let process = |steps: Range<usize>| steps.map(|step| self.process.describe(step)).collect();
         let network = self.network.as_ref().map(coracle_cni::Plan::describe);
         let machine = self.process.machine_steps();
         let privilege_drop = self.process.privilege_drop_steps();
@@ -99,7 +99,7 @@ impl Plan {
             init("user", Created, process(privilege_drop)),
             init("system calls", Created, self.filter_steps(after)),
             init("startContainer hooks", Started, hooks(start)),
-            init("program", Started, process(last..last.saturating_add(1))),
+            init("program", Started, process(last..last + 1)),
             runtime("poststart hooks", Elsewhere, hooks(HookPoint::Poststart)),
             runtime("poststop hooks", Elsewhere, hooks(HookPoint::Poststop)),
         ];

@@ -141,7 +141,9 @@ impl Message {
             }
             Message::Failed(stage, Fault { step, cause }) => {
                 bytes[..2].copy_from_slice(&[6, stage as u8]);
-                bytes[4..8].copy_from_slice(&step.to_le_bytes());
+                // No plan that fits in memory has more steps than six bytes count.
+                let places = bytes[2..8].iter_mut().zip(step.to_le_bytes());
+                places.for_each(|(place, byte)| *place = byte);
                 bytes[8..].copy_from_slice(&cause.encode());
                 return bytes;
             }
@@ -154,7 +156,7 @@ impl Message {
     /// The message in `bytes`, or `None` if they are malformed. Heap-free.
     #[must_use]
     pub fn decode(bytes: &[u8; LENGTH]) -> Option<Self> {
-        let [kind, stage, _, _, a, b, c, d, cause @ ..] = *bytes;
+        let [kind, stage, e, f, a, b, c, d, cause @ ..] = *bytes;
         let number = i32::from_le_bytes([a, b, c, d]);
         Some(match kind {
             1 => Message::Proceed,
@@ -169,8 +171,10 @@ impl Message {
             9 => Message::SendListener,
             10 => Message::File(*bytes.last_chunk()?),
             6 => {
-                let step = u32::from_le_bytes([a, b, c, d]);
-                let fault = Fault::new(step, Cause::decode(cause)?);
+                let mut step = [0; size_of::<usize>()];
+                let places = step.iter_mut().zip([e, f, a, b, c, d]);
+                places.for_each(|(place, byte)| *place = byte);
+                let fault = Fault::new(usize::from_le_bytes(step), Cause::decode(cause)?);
                 Message::Failed(Stage::from_number(stage)?, fault)
             }
             _ => return None,
@@ -255,7 +259,7 @@ mod tests {
     proptest! {
         #[test]
         fn decode_after_encode_is_the_message(
-            kind in 0..12_u8, stage in 0..8_usize, call in 0..60_u16, step: u32,
+            kind in 0..12_u8, stage in 0..8_usize, call in 0..60_u16, step in 0..1_usize << 48,
             errno in 1..130_i32, pid in 1..i32::MAX,
         ) {
             let message = match kind {
@@ -323,7 +327,7 @@ mod tests {
         causes.extend((1..65).map(|signal| Cause::Exit(ExitStatus::Signal(signal))));
         causes.extend((0..=u16::MAX).step_by(257).map(Cause::Check));
         for cause in causes {
-            let steps = [0, 1, 255, 65_536, u32::MAX].map(|step| Fault::new(step, cause));
+            let steps = [0, 1, 255, 65_536, (1 << 48) - 1].map(|step| Fault::new(step, cause));
             let of_steps = |stage| steps.map(|fault| Message::Failed(stage, fault));
             all.extend(Stage::ALL.into_iter().flat_map(of_steps));
         }

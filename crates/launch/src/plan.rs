@@ -191,7 +191,7 @@ pub(crate) fn process_options<'a>(
         keyring: options.keyring,
         groups,
         environment: &options.environment,
-        preserved_fds: u32::try_from(options.preserved_fds.len()).unwrap_or(u32::MAX),
+        preserved_fds: options.preserved_fds.len(),
     }
 }
 

@@ -107,11 +107,9 @@ impl<'p> Launch<'p> {
     /// # Errors
     /// [`Error::System`] if the pidfd cannot be duplicated; init is killed then.
     pub fn release(mut self) -> Result<Child, Error> {
-        let pidfd = self
-            .child
-            .pidfd
-            .try_clone()
-            .map_err(|_| system("duplicate init's pidfd")(Errno::EMFILE))?;
+        let pidfd = self.child.pidfd.try_clone();
+        let pidfd = pidfd
+            .map_err(|error| system("duplicate init's pidfd")(coracle_text::io_errno(&error)))?;
         self.released = true;
         Ok(Child {
             pid: self.child.pid,
@@ -156,8 +154,9 @@ impl<'p> Launch<'p> {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() && !self.plan.hooks_in_init() {
-                let seconds = u32::try_from(SILENCE.as_secs()).unwrap_or(u32::MAX);
-                return Err(Error::InitSilent { seconds });
+                return Err(Error::InitSilent {
+                    seconds: SILENCE.as_secs(),
+                });
             }
             let wait_ms = u32::try_from(left.as_millis())
                 .unwrap_or(u32::MAX)

@@ -1,7 +1,8 @@
 //! Errors of the planner, of opening the namespaces and of the runtime's other work.
 
-use coracle_sys::{NamespaceFlags, NamespaceKind};
-use coracle_text::errno_text;
+use crate::reason::reason;
+use coracle_sys::{Cause, NamespaceFlags, NamespaceKind};
+use coracle_text::{cause_text, errno_text};
 use nix::errno::Errno;
 use std::path::PathBuf;
 
@@ -102,12 +103,10 @@ pub enum Error {
         map: String,
     },
     /// The maps of a user namespace could not be read from inside it.
-    #[error("look at the maps of the user namespace: {call}: {}", errno_text(*.errno))]
+    #[error("look at the maps of the user namespace: {}", cause_text(*.cause))]
     ReadMaps {
-        /// What failed.
-        call: &'static str,
-        /// The kernel's answer.
-        errno: Errno,
+        /// Why.
+        cause: Cause,
     },
     /// The pidfd could not be duplicated: the process is at its limit of descriptors.
     #[error("hold the container's init: {}", errno_text(*.errno))]
@@ -167,22 +166,22 @@ pub enum Error {
         name: String,
     },
     /// An operation on a device failed.
-    #[error("linux.netDevices.{host_name}: {action}: {}", errno_text(*.errno))]
+    #[error("linux.netDevices.{host_name}: {action}: {}", reason(*.cause))]
     Device {
         /// The config's key.
         host_name: String,
         /// What was attempted.
         action: &'static str,
-        /// The kernel's answer.
-        errno: Errno,
+        /// Why.
+        cause: Cause,
     },
     /// A netlink operation failed before any device was changed.
-    #[error("linux.netDevices: {action}: {}", errno_text(*.errno))]
+    #[error("linux.netDevices: {action}: {}", reason(*.cause))]
     Netlink {
         /// What was attempted.
         action: &'static str,
-        /// The kernel's answer.
-        errno: Errno,
+        /// Why.
+        cause: Cause,
     },
 }
 

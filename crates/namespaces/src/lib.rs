@@ -39,6 +39,7 @@ mod error;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 mod plan;
+mod reason;
 
 pub use apply::attempt::attempt;
 pub use apply::devices::{MovedDevices, move_net_devices};

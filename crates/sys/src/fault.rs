@@ -94,7 +94,7 @@ calls! {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// The step of the subsystem's plan, counted from zero.
-    pub step: u32,
+    pub step: usize,
     /// Why it failed.
     pub cause: Cause,
 }
@@ -113,7 +113,7 @@ pub enum Cause {
 impl Fault {
     /// The fault of `step` with this cause.
     #[must_use]
-    pub fn new(step: u32, cause: impl Into<Cause>) -> Self {
+    pub fn new(step: usize, cause: impl Into<Cause>) -> Self {
         let cause = cause.into();
         Self { step, cause }
     }
@@ -124,7 +124,7 @@ impl Cause {
     pub const LENGTH: usize = 8;
 
     /// For `map_err`: the cause becomes a fault of `step`.
-    pub fn at<C: Into<Cause>>(step: u32) -> impl FnOnce(C) -> Fault {
+    pub fn at<C: Into<Cause>>(step: usize) -> impl FnOnce(C) -> Fault {
         move |cause| Fault::new(step, cause)
     }
 
@@ -184,7 +184,7 @@ impl Call {
     }
 
     /// For `map_err`: the errno of this call becomes a fault of `step`.
-    pub fn at(self, step: u32) -> impl FnOnce(Errno) -> Fault {
+    pub fn at(self, step: usize) -> impl FnOnce(Errno) -> Fault {
         move |errno| Fault::new(step, (self, errno))
     }
 }

@@ -36,12 +36,12 @@ pub(super) fn make_path(
         Err(Errno::ENOENT) => {}
         Err(errno) => return Err(errno),
     }
-    let mut result = Err(Errno::ENOENT);
-    for _ in 0..ATTEMPTS {
-        result = make_levels(top, path, recorded);
+    let mut result = make_levels(top, path, recorded);
+    for _ in 1..ATTEMPTS {
         if result != Err(Errno::ENOENT) {
             break;
         }
+        result = make_levels(top, path, recorded);
     }
     result
 }

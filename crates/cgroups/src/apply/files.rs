@@ -95,7 +95,7 @@ pub(super) fn read_open(file: &OwnedFd) -> nix::Result<String> {
     let mut content = Vec::new();
     let mut chunk = [0; CHUNK];
     loop {
-        let offset = i64::try_from(content.len()).map_err(|_| Errno::EOVERFLOW)?;
+        let offset = i64::try_from(content.len()).unwrap_or(i64::MAX);
         let count = nix::sys::uio::pread(file, &mut chunk, offset)?;
         let Some(read) = chunk.get(..count).filter(|read| !read.is_empty()) else {
             return Ok(String::from_utf8_lossy(&content).into_owned());

@@ -47,8 +47,7 @@ pub fn thaw(record: &Record) -> Result<()> {
     }
     if let Some(unified) = &record.unified {
         set(&unified.path, "cgroup.freeze", "0")?;
-        await_event(&unified.path, "frozen", false)
-            .map_err(|errno| not_done("thaw", &unified.path, errno))?;
+        await_frozen("thaw", &unified.path, false)?;
     }
     // On a hybrid host other tools use the v1 freezer: `resume` also thaws that.
     if let Some(freezer) = freezer
@@ -106,9 +105,9 @@ fn is_frozen_v1(freezer: &Directory) -> Result<Option<bool>> {
 
 fn freeze_v2(path: &Path) -> Result<()> {
     set_there(path, "cgroup.freeze", "1")?;
-    await_event(path, "frozen", true).or_else(|errno| {
+    await_frozen("freeze", path, true).or_else(|error| {
         set(path, "cgroup.freeze", "0")?;
-        Err(not_done("freeze", path, errno))
+        Err(error)
     })
 }
 
@@ -141,39 +140,45 @@ fn try_freeze_v1(path: &Path) -> Result<()> {
         std::thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(10));
     }
-    Err(not_done("freeze", path, Errno::ETIMEDOUT))
+    Err(late("freeze", path))
 }
 
-/// Waits until `key` of cgroup.events is as wanted; the kernel reports changes to poll(2).
-pub(super) fn await_event(path: &Path, key: &str, wanted: bool) -> nix::Result<()> {
-    await_event_until(path, key, wanted, deadline())
+fn await_frozen(verb: &'static str, path: &Path, wanted: bool) -> Result<()> {
+    match await_event_until(path, "frozen", wanted, deadline()) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(late(verb, path)),
+        Err(errno) => Err(Error::Read {
+            path: path.join("cgroup.events"),
+            errno,
+        }),
+    }
 }
 
-/// Like [`await_event`], until `end`; ETIMEDOUT after that. For a cgroup that is gone, `key` counts
-/// as unset.
+/// Waits until `key` of cgroup.events is as wanted, or until `end`, and returns whether it is; the
+/// kernel reports changes to poll(2). For a cgroup that is gone, `key` counts as unset.
 pub(super) fn await_event_until(
     path: &Path,
     key: &str,
     wanted: bool,
     end: Instant,
-) -> nix::Result<()> {
+) -> nix::Result<bool> {
     let events = match open_events(path) {
         Ok(events) => events,
-        Err(errno) if files::is_gone(errno) && !wanted => return Ok(()),
+        Err(errno) if files::is_gone(errno) && !wanted => return Ok(true),
         Err(errno) => return Err(errno),
     };
     loop {
         let content = match files::read_open(&events) {
             Ok(content) => content,
-            Err(errno) if files::is_gone(errno) && !wanted => return Ok(()),
+            Err(errno) if files::is_gone(errno) && !wanted => return Ok(true),
             Err(errno) => return Err(errno),
         };
         if files::is_set(&content, key) == wanted {
-            return Ok(());
+            return Ok(true);
         }
         let left = end.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            return Err(Errno::ETIMEDOUT);
+            return Ok(false);
         }
         wait_change(events.as_fd(), left)?;
     }
@@ -197,18 +202,11 @@ fn deadline() -> Instant {
     Instant::now() + Duration::from_secs(LIMIT_SECONDS)
 }
 
-/// The error for a wait that failed.
-fn not_done(verb: &'static str, path: &Path, errno: Errno) -> Error {
-    match errno {
-        Errno::ETIMEDOUT => Error::Freeze {
-            verb,
-            path: path.to_owned(),
-            seconds: LIMIT_SECONDS,
-        },
-        _ => Error::Read {
-            path: path.join("cgroup.events"),
-            errno,
-        },
+fn late(verb: &'static str, path: &Path) -> Error {
+    Error::Freeze {
+        verb,
+        path: path.to_owned(),
+        seconds: LIMIT_SECONDS,
     }
 }
 

@@ -45,7 +45,7 @@ pub(super) fn make(
 ///
 /// # Errors
 /// That of the write; [`crate::Record::explain`] makes the message.
-pub fn enter_init_cgroup(init_cgroup: &OwnedFd, step: u32) -> std::result::Result<(), Fault> {
+pub fn enter_init_cgroup(init_cgroup: &OwnedFd, step: usize) -> std::result::Result<(), Fault> {
     nix::unistd::write(init_cgroup, b"0").map_err(Call::Write.at(step))?;
     Ok(())
 }

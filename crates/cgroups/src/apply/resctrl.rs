@@ -38,6 +38,9 @@ fn make_control(plan: &ResctrlPlan, record: &mut Vec<Group>) -> Result<OwnedFd> 
     };
     let there = match files::open_path(path) {
         Ok(_) => true,
+        Err(errno @ Errno::ENOENT) if plan.missing == Missing::Fail => {
+            return Err(failed("use group without a schema", path, errno));
+        }
         Err(Errno::ENOENT) => false,
         Err(errno) => return Err(failed("open", path, errno)),
     };
@@ -45,9 +48,6 @@ fn make_control(plan: &ResctrlPlan, record: &mut Vec<Group>) -> Result<OwnedFd> 
         note(false);
         compare(path, &plan.schemata)?;
         return open_tasks(path);
-    }
-    if plan.missing == Missing::Fail {
-        return Err(failed("use group without a schema", path, Errno::ENOENT));
     }
     make_directory(path, "make group")?;
     note(true);

@@ -365,7 +365,7 @@ pub fn oom_killed(record: &Record) -> bool {
     let answer = match (record.hierarchy("memory"), &record.unified) {
         (Some(memory), _) => counted(&memory.path, MEMORY_EVENTS.name(Version::V1)),
         (None, Some(unified)) => counted(&unified.path, MEMORY_EVENTS.name(Version::V2)),
-        (None, None) => Err(Errno::ENOENT),
+        (None, None) => Ok(false),
     };
     answer.unwrap_or(false)
 }

@@ -262,7 +262,7 @@ pub(super) fn stop(unit: &Unit, record: &Record, end: Instant, interrupts: Optio
 /// Waits until no process is left in the container's cgroups; `false` if some are at `end`.
 fn is_empty_by(record: &Record, end: Instant) -> bool {
     if let (true, Some(unified)) = (record.hierarchies.is_empty(), &record.unified) {
-        return await_event_until(&unified.path, "populated", false, end).is_ok();
+        return await_event_until(&unified.path, "populated", false, end) == Ok(true);
     }
     while !processes(record).is_ok_and(|left| left.is_empty()) {
         if Instant::now() >= end {

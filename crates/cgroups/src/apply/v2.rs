@@ -108,7 +108,9 @@ fn make_path(
         return directory::make_path(top, &plan.path, recorded);
     }
     let mut age = Age::Old;
-    let mut parent = top.try_clone_to_owned().map_err(|_| Errno::EMFILE)?;
+    let mut parent = top
+        .try_clone_to_owned()
+        .map_err(|error| coracle_text::io_errno(&error))?;
     let mut parent_path = plan.mount.clone();
     let levels = levels(&plan.path);
     for (index, level) in levels.iter().enumerate() {

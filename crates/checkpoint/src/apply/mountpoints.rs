@@ -18,15 +18,14 @@ const LOOK: OFlag = OFlag::O_PATH.union(OFlag::O_CLOEXEC);
 /// A failed call on a mount point or its source.
 struct Failure {
     path: PathBuf,
-    call: Call,
-    errno: Errno,
+    /// `None` where it was moved out of the root meanwhile.
+    refused: Option<(Call, Errno)>,
 }
 
 fn failure(path: &Path, call: Call) -> impl Fn(Errno) -> Failure + '_ {
     move |errno| Failure {
         path: path.to_owned(),
-        call,
-        errno,
+        refused: Some((call, errno)),
     }
 }
 
@@ -40,11 +39,17 @@ pub fn make_mountpoints(root: &Path, all: &[Mountpoint]) -> Result<Vec<PathBuf>,
     for mountpoint in all {
         let named = |member: &'static str| {
             let index = mountpoint.index;
-            move |failure: Failure| Error::Mount {
-                at: format!("mounts[{index}].{member}"),
-                path: failure.path,
-                call: failure.call,
-                errno: failure.errno,
+            move |Failure { path, refused }| {
+                let at = format!("mounts[{index}].{member}");
+                match refused {
+                    Some((call, errno)) => Error::Mount {
+                        at,
+                        path,
+                        call,
+                        errno,
+                    },
+                    None => Error::Moved { at, path },
+                }
             }
         };
         let kind = kind(mountpoint.source.as_deref()).map_err(named("source"))?;
@@ -97,22 +102,21 @@ fn make(top: &Path, below: &Path, kind: SFlag) -> Result<PathBuf, Failure> {
         };
         here.push(name);
         let failed = |call| failure(&here, call);
-        let path = c_string(here.as_os_str()).map_err(failed(Call::Open))?;
+        let path = c_string(here.as_os_str());
         let found = match open_in_root(root.as_fd(), &path, LOOK, Mode::empty()) {
             Err(Errno::ENOENT) => {
                 let parent = last.as_ref().unwrap_or(&root);
                 make_one(parent.as_fd(), name, kind).map_err(failed(Call::Mkdir))?;
-                open_in_root(
-                    parent.as_fd(),
-                    &c_string(name).map_err(failed(Call::Open))?,
-                    LOOK,
-                    Mode::empty(),
-                )
+                open_in_root(parent.as_fd(), &c_string(name), LOOK, Mode::empty())
             }
             found => found,
         };
         let found = found.map_err(failed(Call::Open))?;
-        here = inside(root.as_fd(), found.as_fd()).map_err(failed(Call::Readlink))?;
+        let shown = inside(root.as_fd(), found.as_fd()).map_err(failed(Call::Readlink))?;
+        here = shown.ok_or(Failure {
+            path: here,
+            refused: None,
+        })?;
         last = Some(found);
     }
     Ok(here)
@@ -126,20 +130,19 @@ fn make_one(parent: BorrowedFd, name: &OsStr, kind: SFlag) -> nix::Result<()> {
     }
 }
 
-/// The path of `file` relative to `root`, by their links in /proc.
-fn inside(root: BorrowedFd, file: BorrowedFd) -> nix::Result<PathBuf> {
+/// The path of `file` relative to `root`, by their links in /proc; `None` if it is not below.
+fn inside(root: BorrowedFd, file: BorrowedFd) -> nix::Result<Option<PathBuf>> {
     let shown = |fd: BorrowedFd| {
         let link = format!("/proc/self/fd/{}", fd.as_raw_fd());
         nix::fcntl::readlink(link.as_str()).map(PathBuf::from)
     };
     let (root, file): (PathBuf, PathBuf) = (shown(root)?, shown(file)?);
-    file.strip_prefix(&root)
-        .map(Path::to_owned)
-        .map_err(|_| Errno::EXDEV)
+    Ok(file.strip_prefix(&root).ok().map(Path::to_owned))
 }
 
-fn c_string(text: &OsStr) -> nix::Result<CString> {
-    CString::new(text.as_bytes()).map_err(|_| Errno::EINVAL)
+/// Of a path of the config, which holds no NUL.
+fn c_string(text: &OsStr) -> CString {
+    CString::new(text.as_bytes()).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -24,10 +24,10 @@ pub fn run_in_container(
     output: Option<BorrowedFd<'_>>,
     home: Option<&CStr>,
 ) -> Result<(), Fault> {
-    for ((step, command), index) in (0..).zip(commands).zip(0_usize..) {
+    for (step, command) in commands.iter().enumerate() {
         let run = || -> Result<(), Cause> {
             // Fewer inputs than hooks must not skip a hook.
-            let stdin = stdin.get(index).ok_or(Check::NoInput)?;
+            let stdin = stdin.get(step).ok_or(Check::NoInput)?;
             let execution = Execution {
                 added: home.filter(|_| command.of_process),
                 parent_death_signal: command.dies_with_init.then_some(Signal::SIGKILL),

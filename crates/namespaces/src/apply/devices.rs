@@ -1,9 +1,10 @@
 //! Moving network devices into the container; config-linux.md § Network Devices.
 
 use super::netlink::{Address, Socket, State};
+use crate::reason::Check;
 use crate::{Error, Plan};
 use coracle_bundle::NetDevice;
-use coracle_sys::{Cloned, NamespaceFlags, Parentage};
+use coracle_sys::{Call, Cause, Cloned, NamespaceFlags, Parentage};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
@@ -75,8 +76,11 @@ impl Action {
 struct Report {
     device: u8,
     action: Action,
-    errno: Errno,
+    cause: Cause,
 }
+
+/// The length of the child's answer: an index and an action, and the cause or a number.
+const ANSWER: usize = 2 + Cause::LENGTH;
 
 /// Checks that all devices exist, before anything is created.
 pub(super) fn check_present(plan: &Plan) -> Result<(), Error> {
@@ -103,7 +107,7 @@ pub fn move_net_devices<'a>(plan: &'a Plan, network: OwnedFd) -> Result<MovedDev
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
     let own = open(c"/proc/self/ns/net", flags, Mode::empty()).map_err(|errno| Error::Netlink {
         action: "open /proc/self/ns/net",
-        errno,
+        cause: Cause::Call(Call::Open, errno),
     })?;
     let mut moved = MovedDevices {
         devices: Vec::new(),
@@ -142,9 +146,9 @@ impl MovedDevices<'_> {
 }
 
 fn open_socket() -> Result<Socket, Error> {
-    Socket::open().map_err(|errno| Error::Netlink {
+    Socket::open().map_err(|cause| Error::Netlink {
         action: "open a routing socket",
-        errno,
+        cause,
     })
 }
 
@@ -157,10 +161,10 @@ fn find<'a>(socket: &Socket, plan: &'a NetDevice) -> Result<Device<'a>, Error> {
             addresses: Vec::new(),
             name: plan.name.clone(),
         }),
-        Err(Errno::ENODEV) => Err(Error::NoDevice {
+        Err(Cause::Call(_, Errno::ENODEV)) => Err(Error::NoDevice {
             host_name: plan.host_name.clone(),
         }),
-        Err(errno) => Err(failed(plan, "look it up", errno)),
+        Err(cause) => Err(failed(plan, "look it up", cause)),
     }
 }
 
@@ -173,10 +177,10 @@ fn move_one<'a>(
     let network = moved.network.as_fd();
     let mut device = find(socket, plan)?;
     let addresses = socket.addresses(device.index);
-    device.addresses = addresses.map_err(|errno| failed(plan, "read its addresses", errno))?;
+    device.addresses = addresses.map_err(|cause| failed(plan, "read its addresses", cause))?;
     device.name = name_inside(network, &device)?;
     let down = socket.set(device.index, State::Down);
-    down.map_err(|errno| failed(plan, "bring it down", errno))?;
+    down.map_err(|cause| failed(plan, "bring it down", cause))?;
     let answer = socket.move_link(device.index, network, &device.name);
     if answer.is_err() {
         if socket
@@ -184,13 +188,13 @@ fn move_one<'a>(
             .is_ok_and(|link| link.index == device.index)
         {
             restore(socket, &device);
-            return answer.map_err(|errno| failed(plan, "move it", errno));
+            return answer.map_err(|cause| failed(plan, "move it", cause));
         }
         // The kernel moves first and renames then: another device took the name in between.
         device.name.clone_from(&plan.host_name);
     }
     moved.devices.push(device);
-    answer.map_err(|errno| failed(plan, "move it", errno))
+    answer.map_err(|cause| failed(plan, "move it", cause))
 }
 
 /// The kernel can choose the number of a `%d` name, but does not report which one.
@@ -198,15 +202,11 @@ fn name_inside(network: BorrowedFd<'_>, device: &Device<'_>) -> Result<String, E
     let name = &device.plan.name;
     let devices = std::slice::from_ref(device);
     match in_network(network, devices, |socket| free_number(socket, name)) {
-        Ok(number) => Ok(name.replacen("%d", &number.to_string(), 1)),
-        Err(Error::Device {
-            host_name,
-            errno: Errno::EEXIST,
-            ..
-        }) => Err(Error::DeviceExists {
-            host_name,
+        Ok(NUMBERS) => Err(Error::DeviceExists {
+            host_name: device.plan.host_name.clone(),
             name: name.clone(),
         }),
+        Ok(number) => Ok(name.replacen("%d", &number.to_string(), 1)),
         Err(error) => Err(error),
     }
 }
@@ -224,11 +224,11 @@ fn restore(socket: &Socket, device: &Device<'_>) {
     }
 }
 
-fn failed(plan: &NetDevice, action: &'static str, errno: Errno) -> Error {
+fn failed(plan: &NetDevice, action: &'static str, cause: Cause) -> Error {
     Error::Device {
         host_name: plan.host_name.clone(),
         action,
-        errno,
+        cause,
     }
 }
 
@@ -239,10 +239,16 @@ fn in_network(
     devices: &[Device<'_>],
     work: impl FnOnce(&Socket) -> Result<i32, Report>,
 ) -> Result<i32, Error> {
-    let failed = |action| move |errno| Error::Netlink { action, errno };
-    let (ours, theirs) = coracle_sys::socket_pair().map_err(failed("make a socket pair"))?;
+    let failed = |action, call| {
+        move |errno| Error::Netlink {
+            action,
+            cause: Cause::Call(call, errno),
+        }
+    };
+    let pair = coracle_sys::socket_pair();
+    let (ours, theirs) = pair.map_err(failed("make a socket pair", Call::Socket))?;
     let clone = coracle_sys::clone3(NamespaceFlags::empty(), None, Parentage::Own);
-    let pidfd = match clone.map_err(failed("clone a process"))? {
+    let pidfd = match clone.map_err(failed("clone a process", Call::Clone))? {
         Cloned::Parent { pidfd, .. } => pidfd,
         Cloned::Child => {
             let answer = join(network).and_then(|socket| work(&socket));
@@ -250,95 +256,112 @@ fn in_network(
         }
     };
     drop(theirs);
-    let mut bytes = [0; 6];
+    let mut bytes = [0; ANSWER];
     let received = coracle_sys::receive(ours.as_fd(), &mut bytes);
-    coracle_sys::wait_exit(pidfd.as_fd()).map_err(failed("wait for the process"))?;
-    match received.map_err(failed("receive its report"))? {
-        (6, _) => read_report(bytes, devices),
-        _ => Err(failed("receive its report")(Errno::EPIPE)),
+    let ended = coracle_sys::wait_exit(pidfd.as_fd());
+    let ended = ended.map_err(failed("wait for the process", Call::Wait))?;
+    let action = "receive its report";
+    match received.map_err(failed(action, Call::Receive))? {
+        (ANSWER, _) => read_report(bytes, devices),
+        _ => Err(Error::Netlink {
+            action,
+            cause: Cause::Exit(ended),
+        }),
     }
 }
 
 fn join(network: BorrowedFd<'_>) -> Result<Socket, Report> {
     let report = |action| {
-        move |errno| Report {
+        move |cause| Report {
             device: 0,
             action,
-            errno,
+            cause,
         }
     };
-    coracle_sys::setns(network, NamespaceFlags::NETWORK).map_err(report(Action::Join))?;
+    let joined = coracle_sys::setns(network, NamespaceFlags::NETWORK);
+    let joined = joined.map_err(Call::Setns.failed());
+    joined.map_err(report(Action::Join))?;
     Socket::open().map_err(report(Action::Socket))
 }
 
 fn send(socket: &OwnedFd, answer: Result<i32, Report>) -> nix::Result<()> {
-    let (device, action, number) = match answer {
-        Ok(number) => (0, 0, number),
+    let mut bytes = [0; ANSWER];
+    match answer {
+        Ok(number) => bytes[2..6].copy_from_slice(&number.to_ne_bytes()),
         Err(Report {
             device,
             action,
-            errno,
-        }) => (device, action as u8, errno as i32),
-    };
-    let [a, b, c, d] = number.to_ne_bytes();
-    coracle_sys::send(socket.as_fd(), &[device, action, a, b, c, d], None).map(drop)
+            cause,
+        }) => {
+            bytes[..2].copy_from_slice(&[device, action as u8]);
+            bytes[2..].copy_from_slice(&cause.encode());
+        }
+    }
+    coracle_sys::send(socket.as_fd(), &bytes, None).map(drop)
 }
 
-fn read_report(bytes: [u8; 6], devices: &[Device<'_>]) -> Result<i32, Error> {
-    let [device, action, number @ ..] = bytes;
-    let number = i32::from_ne_bytes(number);
+fn read_report(bytes: [u8; ANSWER], devices: &[Device<'_>]) -> Result<i32, Error> {
+    let [device, action, value @ ..] = bytes;
     let action = Action::ALL.into_iter().find(|known| *known as u8 == action);
     match (action, devices.get(usize::from(device))) {
         (Some(action), Some(device)) => {
-            Err(failed(device.plan, action.text(), Errno::from_raw(number)))
+            let cause = Cause::decode(value).unwrap_or(Check::BadAnswer.into());
+            Err(failed(device.plan, action.text(), cause))
         }
-        _ => Ok(number),
+        _ => {
+            let [a, b, c, d, ..] = value;
+            Ok(i32::from_ne_bytes([a, b, c, d]))
+        }
     }
 }
 
 /// The child's work before the move: finds the first number that makes a free name of the template.
 fn free_number(socket: &Socket, template: &str) -> Result<i32, Report> {
-    let report = |errno| Report {
-        device: 0,
-        action: Action::Name,
-        errno,
-    };
     for number in 0..NUMBERS {
         let mut buffer = [0; NAME_BYTES];
-        let name = fill_in(template, number, &mut buffer).map_err(report)?;
+        let Some(name) = fill_in(template, number, &mut buffer) else {
+            break;
+        };
         match socket.link(name) {
-            Err(Errno::ENODEV) => return Ok(number),
-            Err(errno) => return Err(report(errno)),
+            Err(Cause::Call(_, Errno::ENODEV)) => return Ok(number),
+            Err(cause) => {
+                return Err(Report {
+                    device: 0,
+                    action: Action::Name,
+                    cause,
+                });
+            }
             Ok(_) if name == template => break,
             Ok(_) => {}
         }
     }
-    Err(report(Errno::EEXIST))
+    Ok(NUMBERS)
 }
 
+/// `None` where the name would be too long.
 fn fill_in<'a>(
     template: &'a str,
     number: i32,
     buffer: &'a mut [u8; NAME_BYTES],
-) -> nix::Result<&'a str> {
+) -> Option<&'a str> {
     let Some((before, after)) = template.split_once("%d") else {
-        return Ok(template);
+        return Some(template);
     };
     let mut rest = buffer.as_mut_slice();
-    write!(rest, "{before}{number}{after}").map_err(|_| Errno::ENAMETOOLONG)?;
+    write!(rest, "{before}{number}{after}").ok()?;
     let length = NAME_BYTES - rest.len();
     let name = buffer.get(..length).unwrap_or(&[]);
-    std::str::from_utf8(name).map_err(|_| Errno::EINVAL)
+    std::str::from_utf8(name).ok()
 }
 
 /// The child's work after the move: adds the addresses again and brings the devices up.
 fn set_up(socket: &Socket, devices: &[Device<'_>]) -> Result<i32, Report> {
     for (device, place) in devices.iter().zip(0..) {
         let report = |action| {
-            move |errno| Report {
+            move |cause| Report {
                 device: place,
                 action,
-                errno,
+                cause,
             }
         };
         let link = socket.link(&device.name).map_err(report(Action::Find))?;
@@ -374,8 +397,8 @@ mod tests {
     #[test]
     fn templates_are_filled_in() {
         let name = |template, number| fill_in(template, number, &mut [0; 16]).map(str::to_owned);
-        assert_eq!(name("eth0", 7), Ok("eth0".to_owned()));
-        assert_eq!(name("x%dy", 12), Ok("x12y".to_owned()));
-        assert_eq!(name("abcdefghijklm%d", 1000), Err(Errno::ENAMETOOLONG));
+        assert_eq!(name("eth0", 7), Some("eth0".to_owned()));
+        assert_eq!(name("x%dy", 12), Some("x12y".to_owned()));
+        assert_eq!(name("abcdefghijklm%d", 1000), None);
     }
 }

@@ -1,7 +1,7 @@
 //! What the intermediate and init do. Nothing here allocates.
 
 use super::inherited::Inherited;
-use crate::plan::describe::Check;
+use crate::reason::Check;
 use crate::{Plan, Step};
 use coracle_sys::{Call, Cause, Fault, NamespaceFlags};
 use nix::errno::Errno;
@@ -24,7 +24,7 @@ pub fn before_clone(plan: &Plan, inherited: &Inherited) -> Result<(), Fault> {
 /// # Errors
 /// The step that failed.
 pub fn enter(plan: &Plan, inherited: &Inherited) -> Result<(), Fault> {
-    let first = plan.clone_step().saturating_add(1);
+    let first = plan.clone_step() + 1;
     run(&plan.enter, &inherited.enter, inherited, first)
 }
 
@@ -32,7 +32,7 @@ fn run(
     steps: &[Step],
     held: &[Option<OwnedFd>],
     inherited: &Inherited,
-    first: u32,
+    first: usize,
 ) -> Result<(), Fault> {
     for ((step, held), number) in steps.iter().zip(held).zip(first..) {
         match (step, held) {
@@ -68,7 +68,7 @@ fn run(
 
 /// Becomes root of the user namespace. If the namespace does not map id 0, the kernel answers
 /// EINVAL and the ids stay as they are.
-fn become_root(step: u32) -> Result<(), Fault> {
+fn become_root(step: usize) -> Result<(), Fault> {
     unless(coracle_sys::setresgid(0), Errno::EINVAL).map_err(Call::Setgid.at(step))?;
     unless(coracle_sys::setresuid(0), Errno::EINVAL).map_err(Call::Setuid.at(step))
 }
@@ -80,7 +80,7 @@ fn unless(answer: nix::Result<()>, fine: Errno) -> nix::Result<()> {
     }
 }
 
-fn write_offsets(inherited: &Inherited, lines: &str, step: u32) -> Result<(), Fault> {
+fn write_offsets(inherited: &Inherited, lines: &str, step: usize) -> Result<(), Fault> {
     let Some(procfs) = &inherited.procfs else {
         return Err(Fault::new(step, Check::NotOpened));
     };

@@ -1,13 +1,23 @@
 //! The part of rtnetlink(7) that moving a device needs. Only the functions that read a dump of
 //! addresses allocate; the runtime alone calls them.
 
+use crate::reason::Check;
+use coracle_sys::{Call, Cause};
 use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket,
 };
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
+/// An errno of the kernel's answer is that of the request.
+type Result<T> = std::result::Result<T, Cause>;
+
 const HEADER: usize = 16;
+/// linux/netlink.h: this and the following are bits of 16.
+const NLM_F_REQUEST: u16 = 0x1;
+const NLM_F_ACK: u16 = 0x4;
+const NLM_F_DUMP: u16 = 0x300;
+const NLM_F_CREATE: u16 = 0x400;
 /// linux/if_addr.h, since 4.18.
 const IFA_RT_PRIORITY: u16 = 9;
 const NLMSG_ERROR: u16 = 2;
@@ -58,7 +68,7 @@ pub(super) enum State {
 }
 
 impl Socket {
-    pub(super) fn open() -> nix::Result<Self> {
+    pub(super) fn open() -> Result<Self> {
         let protocol = SockProtocol::NetlinkRoute;
         socket(
             AddressFamily::Netlink,
@@ -67,10 +77,11 @@ impl Socket {
             protocol,
         )
         .map(Self)
+        .map_err(Call::Socket.failed())
     }
 
     /// The device of that name, `ENODEV` if there is none.
-    pub(super) fn link(&self, name: &str) -> nix::Result<Link> {
+    pub(super) fn link(&self, name: &str) -> Result<Link> {
         let mut request = Message::link(libc::RTM_GETLINK, 0, 0, 0)?;
         request.attribute(libc::IFLA_IFNAME, &[name.as_bytes(), b"\0"])?;
         self.send(&mut request)?;
@@ -82,11 +93,11 @@ impl Socket {
                 index: number(answer, HEADER + 4)?,
                 is_up: number(answer, HEADER + 8)? & libc::IFF_UP.cast_unsigned() != 0,
             }),
-            _ => Err(error_in(answer)?.err().unwrap_or(Errno::EBADMSG)),
+            _ => Err(error_in(answer)?.err().unwrap_or(Check::BadAnswer.into())),
         }
     }
 
-    pub(super) fn set(&self, index: u32, state: State) -> nix::Result<()> {
+    pub(super) fn set(&self, index: u32, state: State) -> Result<()> {
         let up = libc::IFF_UP.cast_unsigned();
         let flags = if let State::Up = state { up } else { 0 };
         self.request(&mut Message::link(libc::RTM_NEWLINK, index, flags, up)?)
@@ -94,12 +105,7 @@ impl Socket {
 
     /// Moves and renames the device by one message. If the new name is taken there, the kernel
     /// reports an error after it has moved the device.
-    pub(super) fn move_link(
-        &self,
-        index: u32,
-        network: BorrowedFd<'_>,
-        name: &str,
-    ) -> nix::Result<()> {
+    pub(super) fn move_link(&self, index: u32, network: BorrowedFd<'_>, name: &str) -> Result<()> {
         let mut request = Message::link(libc::RTM_NEWLINK, index, 0, 0)?;
         request.attribute(libc::IFLA_NET_NS_FD, &[&network.as_raw_fd().to_ne_bytes()])?;
         request.attribute(libc::IFLA_IFNAME, &[name.as_bytes(), b"\0"])?;
@@ -107,20 +113,20 @@ impl Socket {
     }
 
     /// Adds an address; one that already exists is no error.
-    pub(super) fn add(&self, index: u32, address: &Address) -> nix::Result<()> {
-        let mut request = Message::new(libc::RTM_NEWADDR, libc::NLM_F_CREATE)?;
+    pub(super) fn add(&self, index: u32, address: &Address) -> Result<()> {
+        let mut request = Message::new(libc::RTM_NEWADDR, NLM_F_CREATE)?;
         request.push(&[address.family, address.prefix_length, 0, 0])?;
         request.push(&index.to_ne_bytes())?;
         request.push(&address.attributes)?;
         match self.request(&mut request) {
-            Err(Errno::EEXIST) => Ok(()),
+            Err(Cause::Call(_, Errno::EEXIST)) => Ok(()),
             answer => answer,
         }
     }
 
     /// The permanent addresses of global scope. Allocates.
-    pub(super) fn addresses(&self, index: u32) -> nix::Result<Vec<Address>> {
-        let mut request = Message::new(libc::RTM_GETADDR, libc::NLM_F_DUMP)?;
+    pub(super) fn addresses(&self, index: u32) -> Result<Vec<Address>> {
+        let mut request = Message::new(libc::RTM_GETADDR, NLM_F_DUMP)?;
         request.push(&[0; 8])?;
         self.send(&mut request)?;
         let mut found = Vec::new();
@@ -139,27 +145,28 @@ impl Socket {
         }
     }
 
-    fn request(&self, request: &mut Message) -> nix::Result<()> {
+    fn request(&self, request: &mut Message) -> Result<()> {
         request.request_acknowledgement()?;
         self.send(request)?;
         let mut buffer = [0; 4096];
         error_in(self.receive(&mut buffer)?)?
     }
 
-    fn send(&self, message: &mut Message) -> nix::Result<()> {
-        let total = u32::try_from(message.length).map_err(|_| Errno::EMSGSIZE)?;
+    fn send(&self, message: &mut Message) -> Result<()> {
+        let total = u32::try_from(message.length).map_err(|_| Check::TooLong)?;
         message.patch(0, &total.to_ne_bytes())?;
-        send(self.0.as_raw_fd(), message.bytes(), MsgFlags::empty()).map(drop)
+        let sent = send(self.0.as_raw_fd(), message.bytes(), MsgFlags::empty());
+        sent.map(drop).map_err(Call::Send.failed())
     }
 
-    fn receive<'a>(&self, buffer: &'a mut [u8]) -> nix::Result<&'a [u8]> {
+    fn receive<'a>(&self, buffer: &'a mut [u8]) -> Result<&'a [u8]> {
         let length = loop {
             match recv(self.0.as_raw_fd(), buffer, MsgFlags::empty()) {
                 Err(Errno::EINTR) => {}
-                answer => break answer?,
+                answer => break answer.map_err(Call::Receive.failed())?,
             }
         };
-        buffer.get(..length).ok_or(Errno::EBADMSG)
+        Ok(buffer.get(..length).ok_or(Check::BadAnswer)?)
     }
 }
 
@@ -172,20 +179,19 @@ struct Message {
 }
 
 impl Message {
-    fn new(kind: u16, flags: libc::c_int) -> nix::Result<Self> {
+    fn new(kind: u16, flags: u16) -> Result<Self> {
         let mut message = Self {
             buffer: [0; 512],
             length: 0,
         };
-        let flags = u16::try_from(flags | libc::NLM_F_REQUEST).map_err(|_| Errno::EINVAL)?;
         message.push(&[0; 4])?;
         message.push(&kind.to_ne_bytes())?;
-        message.push(&flags.to_ne_bytes())?;
+        message.push(&(flags | NLM_F_REQUEST).to_ne_bytes())?;
         message.push(&[0; 8])?;
         Ok(message)
     }
 
-    fn link(kind: u16, index: u32, flags: u32, change: u32) -> nix::Result<Self> {
+    fn link(kind: u16, index: u32, flags: u32, change: u32) -> Result<Self> {
         let mut message = Self::new(kind, 0)?;
         message.push(&[0; 4])?;
         for number in [index, flags, change] {
@@ -194,9 +200,9 @@ impl Message {
         Ok(message)
     }
 
-    fn attribute(&mut self, kind: u16, parts: &[&[u8]]) -> nix::Result<()> {
+    fn attribute(&mut self, kind: u16, parts: &[&[u8]]) -> Result<()> {
         let length = parts.iter().map(|part| part.len()).sum::<usize>() + 4;
-        let length = u16::try_from(length).map_err(|_| Errno::EMSGSIZE)?;
+        let length = u16::try_from(length).map_err(|_| Check::TooLong)?;
         self.push(&length.to_ne_bytes())?;
         self.push(&kind.to_ne_bytes())?;
         for part in parts {
@@ -206,30 +212,29 @@ impl Message {
         self.push([0; 3].get(..padding).unwrap_or(&[]))
     }
 
-    fn push(&mut self, bytes: &[u8]) -> nix::Result<()> {
+    fn push(&mut self, bytes: &[u8]) -> Result<()> {
         let end = self.length + bytes.len();
         self.buffer
             .get_mut(self.length..end)
-            .ok_or(Errno::EMSGSIZE)?
+            .ok_or(Check::TooLong)?
             .copy_from_slice(bytes);
         self.length = end;
         Ok(())
     }
 
-    fn request_acknowledgement(&mut self) -> nix::Result<()> {
+    fn request_acknowledgement(&mut self) -> Result<()> {
         let flags = u16::from_ne_bytes([
             self.buffer.get(6).copied().unwrap_or(0),
             self.buffer.get(7).copied().unwrap_or(0),
         ]);
-        let ack = u16::try_from(libc::NLM_F_ACK).map_err(|_| Errno::EINVAL)?;
-        self.patch(6, &(flags | ack).to_ne_bytes())
+        self.patch(6, &(flags | NLM_F_ACK).to_ne_bytes())
     }
 
-    fn patch(&mut self, at: usize, bytes: &[u8]) -> nix::Result<()> {
+    fn patch(&mut self, at: usize, bytes: &[u8]) -> Result<()> {
         let place = self
             .buffer
             .get_mut(at..at + bytes.len())
-            .ok_or(Errno::EMSGSIZE)?;
+            .ok_or(Check::TooLong)?;
         place.copy_from_slice(bytes);
         Ok(())
     }
@@ -239,27 +244,27 @@ impl Message {
     }
 }
 
-fn array<const N: usize>(bytes: &[u8], at: usize) -> nix::Result<[u8; N]> {
+fn array<const N: usize>(bytes: &[u8], at: usize) -> Result<[u8; N]> {
     let part = bytes.get(at..).and_then(|rest| rest.first_chunk::<N>());
-    part.copied().ok_or(Errno::EBADMSG)
+    Ok(part.copied().ok_or(Check::BadAnswer)?)
 }
 
-fn number(bytes: &[u8], at: usize) -> nix::Result<u32> {
+fn number(bytes: &[u8], at: usize) -> Result<u32> {
     Ok(u32::from_ne_bytes(array(bytes, at)?))
 }
 
-fn kind(message: &[u8]) -> nix::Result<u16> {
+fn kind(message: &[u8]) -> Result<u16> {
     Ok(u16::from_ne_bytes(array(message, 4)?))
 }
 
 /// The first message and what follows it.
-fn split(bytes: &[u8]) -> nix::Result<(&[u8], &[u8])> {
-    let length = usize::try_from(number(bytes, 0)?).map_err(|_| Errno::EBADMSG)?;
+fn split(bytes: &[u8]) -> Result<(&[u8], &[u8])> {
+    let length = usize::try_from(number(bytes, 0)?).map_err(|_| Check::BadAnswer)?;
     if length < HEADER || length > bytes.len() {
-        return Err(Errno::EBADMSG);
+        return Err(Check::BadAnswer.into());
     }
     let next = length.next_multiple_of(4).min(bytes.len());
-    let message = bytes.get(..length).ok_or(Errno::EBADMSG)?;
+    let message = bytes.get(..length).ok_or(Check::BadAnswer)?;
     Ok((message, bytes.get(next..).unwrap_or(&[])))
 }
 
@@ -273,18 +278,21 @@ pub fn answers(mut bytes: &[u8]) {
 }
 
 /// The errno of an `NLMSG_ERROR`; zero is an acknowledgement.
-fn error_in(message: &[u8]) -> nix::Result<nix::Result<()>> {
+fn error_in(message: &[u8]) -> Result<Result<()>> {
     if kind(message)? != NLMSG_ERROR {
-        return Err(Errno::EBADMSG);
+        return Err(Check::BadAnswer.into());
     }
     Ok(match i32::from_ne_bytes(array(message, HEADER)?) {
         0 => Ok(()),
-        error => Err(Errno::from_raw(error.saturating_neg())),
+        error => Err(Cause::Call(
+            Call::Send,
+            Errno::from_raw(error.saturating_neg()),
+        )),
     })
 }
 
 /// The address in an `RTM_NEWADDR`, if it is permanent, of global scope and on this device.
-fn address_of(message: &[u8], index: u32) -> nix::Result<Option<Address>> {
+fn address_of(message: &[u8], index: u32) -> Result<Option<Address>> {
     let [family, prefix_length, flags, scope] = array::<4>(message, HEADER)?;
     if number(message, HEADER + 4)? != index || scope != libc::RT_SCOPE_UNIVERSE {
         return Ok(None);
@@ -298,7 +306,7 @@ fn address_of(message: &[u8], index: u32) -> nix::Result<Option<Address>> {
     while rest.len() >= 4 {
         let length = usize::from(u16::from_ne_bytes(array(rest, 0)?));
         let kind = u16::from_ne_bytes(array(rest, 2)?);
-        let value = rest.get(4..length).ok_or(Errno::EBADMSG)?;
+        let value = rest.get(4..length).ok_or(Check::BadAnswer)?;
         if kind == libc::IFA_FLAGS {
             flags = number(value, 0)?;
         } else if KEPT_ATTRIBUTES.contains(&kind) {
@@ -363,9 +371,9 @@ mod tests {
         let long = vec![b'x'; 65_536];
         assert_eq!(
             message.attribute(libc::IFLA_IFNAME, &[&long]),
-            Err(Errno::EMSGSIZE)
+            Err(Check::TooLong.into())
         );
-        assert_eq!(message.push(&long), Err(Errno::EMSGSIZE));
+        assert_eq!(message.push(&long), Err(Check::TooLong.into()));
     }
 
     #[test]
@@ -373,7 +381,8 @@ mod tests {
         let socket = Socket::open().expect("a routing socket");
         let lo = socket.link("lo").expect("lo");
         assert_eq!(lo.index, 1);
-        assert_eq!(socket.link("no-such"), Err(Errno::ENODEV));
+        let none = Err(Cause::Call(Call::Send, Errno::ENODEV));
+        assert_eq!(socket.link("no-such"), none);
         // Its addresses have the scope of the host.
         assert_eq!(socket.addresses(lo.index), Ok(Vec::new()));
     }

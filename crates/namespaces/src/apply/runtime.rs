@@ -6,7 +6,9 @@ use crate::{Error, How, IdMap, Join, Maps, Plan, Step};
 use coracle_bundle::{IdMapping, IdMappings};
 use coracle_host::Setgroups;
 use coracle_program::{Execution, Failure, Interrupts, Limits, Output};
-use coracle_sys::{Call, Cloned, NamespaceFlags, NamespaceKind, Parentage, ProcFs, StringArray};
+use coracle_sys::{
+    Call, Cause, Cloned, ExitStatus, NamespaceFlags, NamespaceKind, Parentage, ProcFs, StringArray,
+};
 use coracle_text::io_errno;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open as open_path};
@@ -135,8 +137,7 @@ fn check_maps(user: &OwnedFd, expected: &IdMappings) -> Result<(), Error> {
 fn maps_of(user: &OwnedFd) -> Result<[String; 2], Error> {
     let failed = |call: Call| {
         move |errno| Error::ReadMaps {
-            call: call.name(),
-            errno,
+            cause: Cause::Call(call, errno),
         }
     };
     let procfs = procfs()?;
@@ -155,28 +156,28 @@ fn maps_of(user: &OwnedFd) -> Result<[String; 2], Error> {
     drop(theirs);
     let ready = coracle_sys::receive(ours.as_fd(), &mut [0; 2]);
     let maps = match ready {
-        Ok((2, _)) => read_map(&procfs, pid, "uid_map")
-            .and_then(|uid| Ok([uid, read_map(&procfs, pid, "gid_map")?])),
-        // The child ended before it sent anything: its exit status is the errno.
-        Ok(_) => Err(Errno::UnknownErrno),
-        Err(errno) => Err(errno),
+        Ok((2, _)) => Some(
+            read_map(&procfs, pid, "uid_map")
+                .and_then(|uid| Ok([uid, read_map(&procfs, pid, "gid_map")?])),
+        ),
+        // The child ended before it sent anything.
+        Ok(_) => None,
+        Err(errno) => Some(Err(errno)),
     };
     drop(ours);
     let status = coracle_sys::wait_exit(pidfd.as_fd()).map_err(failed(Call::Wait))?;
-    maps.map_err(|errno| match (errno, status) {
-        (Errno::UnknownErrno, coracle_sys::ExitStatus::Code(code)) => {
-            failed(Call::Setns)(Errno::from_raw(code))
-        }
-        // A child that was killed reports no errno.
-        (Errno::UnknownErrno, coracle_sys::ExitStatus::Signal(_)) => {
-            failed(Call::Wait)(Errno::ECANCELED)
-        }
-        (errno, _) => failed(Call::Read)(errno),
-    })
+    match (maps, status) {
+        (Some(maps), _) => maps.map_err(failed(Call::Read)),
+        // Its exit status is the errno.
+        (None, ExitStatus::Code(code)) => Err(failed(Call::Setns)(Errno::from_raw(code))),
+        (None, killed) => Err(Error::ReadMaps {
+            cause: Cause::Exit(killed),
+        }),
+    }
 }
 
 fn read_map(procfs: &ProcFs, pid: Pid, name: &str) -> nix::Result<String> {
-    let path = proc_path(pid, name)?;
+    let path = proc_path(pid, name);
     let file = procfs.open(&path, OFlag::O_RDONLY)?;
     let mut text = String::new();
     let read = std::fs::File::from(file).read_to_string(&mut text);
@@ -260,7 +261,7 @@ fn write_map(procfs: &ProcFs, pid: Pid, file: &'static str, data: &[u8]) -> Resu
             hint,
         }
     };
-    let path = proc_path(pid, file).map_err(failed)?;
+    let path = proc_path(pid, file);
     procfs
         .write(&path, data)
         .map_err(|(_, errno)| failed(errno))
@@ -323,8 +324,9 @@ fn procfs() -> Result<ProcFs, Error> {
     ProcFs::private().map_err(|errno| Error::Procfs { errno })
 }
 
-fn proc_path(pid: Pid, file: &str) -> nix::Result<CString> {
-    CString::new(format!("{pid}/{file}")).map_err(|_| Errno::EINVAL)
+/// Neither a number nor a name of the kernel's holds a NUL.
+fn proc_path(pid: Pid, file: &str) -> CString {
+    CString::new(format!("{pid}/{file}")).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -1,32 +1,27 @@
 //! Descriptions of the steps, and the messages for their failures.
 
 use super::{Join, Plan, Step};
+use crate::reason::Check;
 use coracle_sys::{Call, Cause, Fault, NamespaceFlags, NamespaceKind};
 use coracle_text::{cause_text, errno_text};
 use nix::errno::Errno;
 
-coracle_text::checks! {
-    NotOpened = "the runtime opened no procfs for it",
-}
-
 impl Plan {
     /// The number of steps: those of the intermediate, init's clone, and those of init.
     #[must_use]
-    pub fn steps(&self) -> u32 {
-        self.clone_step()
-            .saturating_add(1)
-            .saturating_add(count(&self.enter))
+    pub fn steps(&self) -> usize {
+        self.clone_step() + 1 + self.enter.len()
     }
 
     /// The number of the step that is init's clone; the steps of `enter` follow it.
     #[must_use]
-    pub fn clone_step(&self) -> u32 {
-        count(&self.before)
+    pub fn clone_step(&self) -> usize {
+        self.before.len()
     }
 
     /// What a step does, e.g. `join the ipc namespace /proc/1/ns/ipc`.
     #[must_use]
-    pub fn describe(&self, step: u32) -> String {
+    pub fn describe(&self, step: usize) -> String {
         match self.step(step) {
             Some(step) => step.describe(),
             None => describe_clone(self.final_clone),
@@ -65,8 +60,7 @@ impl Plan {
         format!("{}: {}{hint}", describe_clone(flags), errno_text(errno))
     }
 
-    fn step(&self, step: u32) -> Option<&Step> {
-        let step = usize::try_from(step).ok()?;
+    fn step(&self, step: usize) -> Option<&Step> {
         match step.checked_sub(self.before.len()) {
             None => self.before.get(step),
             Some(0) => None,
@@ -102,10 +96,6 @@ impl Step {
 }
 
 const FOREIGN: &str = ": no CAP_SYS_ADMIN in the user namespace that owns it";
-
-fn count(steps: &[Step]) -> u32 {
-    u32::try_from(steps.len()).unwrap_or(u32::MAX)
-}
 
 fn describe_clone(flags: NamespaceFlags) -> String {
     if flags.is_empty() {

@@ -211,7 +211,7 @@ pub fn become_user(plan: &Plan, confined: Confined) -> Result<Ready, Fault> {
     Ok(ready)
 }
 
-fn change_identity(identity: &Identity, step: u32) -> Result<(), Fault> {
+fn change_identity(identity: &Identity, step: usize) -> Result<(), Fault> {
     // Otherwise the kernel would clear the permitted set when uid 0 is left; execve(2) clears the
     // flag.
     coracle_sys::set_keep_capabilities(KeepCapabilities::Keep).map_err(Call::Prctl.at(step))?;

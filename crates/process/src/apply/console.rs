@@ -55,7 +55,7 @@ pub fn console(plan: &Plan) -> Result<Option<Console>, Fault> {
     }
 }
 
-fn open_terminal(window: Option<ConsoleSize>, uid: u32, step: u32) -> Result<Console, Fault> {
+fn open_terminal(window: Option<ConsoleSize>, uid: u32, step: usize) -> Result<Console, Fault> {
     let master = open_multiplexer(step)?;
     unlock_pty(master.as_fd()).map_err(Call::Ioctl.at(step))?;
     // By the master and not by the path /dev/pts/N, over which the container could have mounted
@@ -78,7 +78,7 @@ fn open_terminal(window: Option<ConsoleSize>, uid: u32, step: u32) -> Result<Con
 
 /// Opens `/dev/pts/ptmx`. `/dev/ptmx` may be any file of the image. `/dev/pts` is verified to be a
 /// devpts, and below it, without crossing a mount, there are only terminals.
-fn open_multiplexer(step: u32) -> Result<OwnedFd, Fault> {
+fn open_multiplexer(step: usize) -> Result<OwnedFd, Fault> {
     let root = open_root().map_err(Call::Openat2.at(step))?;
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
     let terminals = open_in_root(root.as_fd(), c"/dev/pts", flags, Mode::empty())
@@ -108,7 +108,7 @@ fn is_device(status: &FileStat, number: (u64, u64)) -> bool {
 
 /// Keeps the caller's streams: replaces the host's null device by the container's, and gives
 /// anything else to the process's user.
-fn inherit(uid: u32, step: u32) -> Result<(), Fault> {
+fn inherit(uid: u32, step: usize) -> Result<(), Fault> {
     let mut null = None;
     for (number, stream) in [STDIN, STDOUT, STDERR].iter().enumerate() {
         // A closed stream stays closed: the runtime has opened those that its caller left closed.

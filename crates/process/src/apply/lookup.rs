@@ -48,7 +48,7 @@ impl Found {
 ///
 /// Call it as that user, with its capabilities: root may be denied access where the user is not
 /// (NFS with root squash).
-pub(crate) fn find(program: &Program, step: u32) -> Result<Option<Found>, Fault> {
+pub(crate) fn find(program: &Program, step: usize) -> Result<Option<Found>, Fault> {
     let name = program.name();
     if program.is_path() {
         // There is only this file to try, so its error is the result.

@@ -21,7 +21,7 @@ pub(crate) enum Entered {
 }
 
 /// Makes the missing directories of the path, as the container's root.
-pub(crate) fn make(cwd: &WorkingDirectory, step: u32) -> Result<(), Fault> {
+pub(crate) fn make(cwd: &WorkingDirectory, step: usize) -> Result<(), Fault> {
     let root = open_root().map_err(Call::Openat2.at(step))?;
     match open(root.as_fd(), &cwd.path) {
         Err(Errno::ENOENT) => make_levels(root.as_fd(), cwd, step).map(drop),
@@ -32,7 +32,7 @@ pub(crate) fn make(cwd: &WorkingDirectory, step: u32) -> Result<(), Fault> {
 
 /// Enters the directory, as the container's root, and makes it if it is missing. EACCES is no
 /// failure yet: it is tried once more as the process's user.
-pub(crate) fn enter(cwd: &WorkingDirectory, step: u32) -> Result<Entered, Fault> {
+pub(crate) fn enter(cwd: &WorkingDirectory, step: usize) -> Result<Entered, Fault> {
     let root = open_root().map_err(Call::Openat2.at(step))?;
     let directory = match open(root.as_fd(), &cwd.path) {
         Err(Errno::ENOENT) => make_levels(root.as_fd(), cwd, step),
@@ -48,7 +48,7 @@ pub(crate) fn enter(cwd: &WorkingDirectory, step: u32) -> Result<Entered, Fault>
 }
 
 /// Enters the directory as the process's user.
-pub(crate) fn enter_as_user(cwd: &WorkingDirectory, step: u32) -> Result<(), Fault> {
+pub(crate) fn enter_as_user(cwd: &WorkingDirectory, step: usize) -> Result<(), Fault> {
     let root = open_root().map_err(Call::Openat2.at(step))?;
     let directory = open(root.as_fd(), &cwd.path).map_err(Call::Openat2.at(step))?;
     fchdir(&directory).map_err(Call::Fchdir.at(step))?;
@@ -62,7 +62,7 @@ fn open(root: BorrowedFd, path: &CStr) -> nix::Result<OwnedFd> {
     open_in_root(root, path, flags, Mode::empty())
 }
 
-fn make_levels(root: BorrowedFd, cwd: &WorkingDirectory, step: u32) -> Result<OwnedFd, Fault> {
+fn make_levels(root: BorrowedFd, cwd: &WorkingDirectory, step: usize) -> Result<OwnedFd, Fault> {
     // The mode must not depend on the caller's umask.
     let mask = umask(Mode::empty());
     let made = make_each(root, cwd, step);
@@ -72,7 +72,7 @@ fn make_levels(root: BorrowedFd, cwd: &WorkingDirectory, step: u32) -> Result<Ow
 
 /// Makes each directory, from the top down, through the descriptor of its parent: a path that is
 /// resolved twice may lead elsewhere the second time (CVE-2024-45310).
-fn make_each(root: BorrowedFd, cwd: &WorkingDirectory, step: u32) -> Result<OwnedFd, Fault> {
+fn make_each(root: BorrowedFd, cwd: &WorkingDirectory, step: usize) -> Result<OwnedFd, Fault> {
     let mut parent = open(root, c"/").map_err(Call::Openat2.at(step))?;
     for level in &cwd.levels {
         parent = match open(root, &level.path) {
@@ -92,7 +92,7 @@ fn make_each(root: BorrowedFd, cwd: &WorkingDirectory, step: u32) -> Result<Owne
 
 /// A working directory entered through an inherited descriptor would not be below the root
 /// (CVE-2024-21626). getcwd(2) shows this; it is called before a seccomp filter may deny it.
-fn verify(step: u32) -> Result<(), Fault> {
+fn verify(step: usize) -> Result<(), Fault> {
     let mut buffer = [0; 4096];
     match getcwd(&mut buffer) {
         Ok(path) if path.starts_with(b"/") => Ok(()),

@@ -36,7 +36,7 @@ enum Step<'a> {
 impl Plan {
     /// What a step does, in one line: `set hostname web1`.
     #[must_use]
-    pub fn describe(&self, step: u32) -> String {
+    pub fn describe(&self, step: usize) -> String {
         let cwd = &self.cwd.path;
         match self.step(step) {
             None => format!("step {step}"),
@@ -75,11 +75,8 @@ impl Plan {
         })
     }
 
-    fn step(&self, step: u32) -> Option<Step<'_>> {
-        let within = |section: Section| {
-            let offset = step.checked_sub(self.first(section))?;
-            usize::try_from(offset).ok()
-        };
+    fn step(&self, step: usize) -> Option<Step<'_>> {
+        let within = |section: Section| step.checked_sub(self.first(section));
         let inheritance = within(Section::Inheritance).and_then(|at| self.inheritance.get(at));
         let setting = || self.machine.get(within(Section::Machine)?);
         let confinement = || self.confinement.get(within(Section::Confinement)?);

@@ -177,7 +177,7 @@ pub struct Plan {
     pub(crate) privilege_drop: Vec<PrivilegeDrop>,
     pub(crate) cwd: WorkingDirectory,
     pub(crate) program: Program,
-    pub(crate) preserved_fds: u32,
+    pub(crate) preserved_fds: usize,
 }
 
 /// A namespace joined by path, which must not be the host's because of a setting.
@@ -205,8 +205,8 @@ pub(crate) enum Section {
 impl Plan {
     /// The number of steps, including the runtime's before the clone.
     #[must_use]
-    pub fn steps(&self) -> u32 {
-        self.first(Section::Exec).saturating_add(1)
+    pub fn steps(&self) -> usize {
+        self.first(Section::Exec) + 1
     }
 
     /// The program's environment, without a HOME that init has to look up.
@@ -230,18 +230,18 @@ impl Plan {
 
     /// The steps of [`crate::machine`].
     #[must_use]
-    pub fn machine_steps(&self) -> std::ops::Range<u32> {
+    pub fn machine_steps(&self) -> std::ops::Range<usize> {
         self.first(Section::Machine)..self.first(Section::Session)
     }
 
     /// The steps of [`crate::become_user`]. The seccomp filter is loaded before or after them.
     #[must_use]
-    pub fn privilege_drop_steps(&self) -> std::ops::Range<u32> {
+    pub fn privilege_drop_steps(&self) -> std::ops::Range<usize> {
         self.first(Section::PrivilegeDrop)..self.first(Section::Exec)
     }
 
     /// The number of a section's first step.
-    pub(crate) fn first(&self, section: Section) -> u32 {
+    pub(crate) fn first(&self, section: Section) -> usize {
         let lengths = [
             (Section::Inheritance, self.inheritance.len()),
             (Section::Machine, self.machine.len()),
@@ -251,7 +251,6 @@ impl Plan {
             (Section::PrivilegeDrop, self.privilege_drop.len()),
         ];
         let before = lengths.iter().take_while(|(each, _)| *each != section);
-        let steps: usize = before.map(|(_, length)| length).sum();
-        u32::try_from(steps).unwrap_or(u32::MAX)
+        before.map(|(_, length)| length).sum()
     }
 }

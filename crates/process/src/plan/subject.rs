@@ -17,7 +17,7 @@ pub struct Options<'a> {
     /// Variables that the runtime adds, such as `LISTEN_FDS=1`; each replaces one of the same name.
     pub environment: &'a [CString],
     /// The number of descriptors from 3 on that stay open for the process.
-    pub preserved_fds: u32,
+    pub preserved_fds: usize,
 }
 
 /// The session keyring of the process.

@@ -161,7 +161,7 @@ fn any_directory(image: BorrowedFd<'_>) -> Result<OwnedFd, Failure> {
     let names = [c"proc", c"dev", c"sys", c"tmp", c"etc", c"usr", c"bin"];
     let mut found = names.iter().map(|name| target::real_directory(image, name));
     let first = found.find_map(Result::ok);
-    first.ok_or(Cause::Call(Call::Mkdir, Errno::EOVERFLOW))
+    Ok(first.ok_or(Check::NoDirectory)?)
 }
 
 /// Moves the root back to its own path, where hooks expect it.
@@ -185,7 +185,7 @@ impl Inherited {
         }
         move_mount(mount, place, c"").map_err(Call::MoveMount.failed())?;
         let top = mount.try_clone_to_owned();
-        let top = top.map_err(|_| (Call::Dup, Errno::EMFILE))?;
+        let top = top.map_err(|error| (Call::Dup, coracle_text::io_errno(&error)))?;
         let covered = self.root.replace(top);
         if self.lowest.is_none() {
             self.lowest = covered;
@@ -199,7 +199,7 @@ fn attach_bind(plan: &Plan, inherited: &mut Inherited, bind: &Bind) -> Result<()
         return copy_link(inherited.root()?, &bind.target.path, text);
     }
     let tree = inherited.obtain(plan, bind.source)?;
-    let tree = tree.ok_or(Cause::Call(Call::OpenTree, Errno::ENOENT))?;
+    let tree = tree.ok_or(Check::NoSource)?;
     let base = inherited.base(bind.target.base)?;
     let found = target::resolve(base, &bind.target, Make::Like(tree.as_fd()))?;
     let tree = clone_with_new_id(plan, bind, found.place.as_fd(), tree)?;

@@ -47,7 +47,7 @@ impl<'a> Nodes<'a> {
             },
         };
         let tree = inherited.obtain(plan, source)?;
-        let tree = tree.ok_or(Cause::Call(Call::OpenTree, Errno::ENOENT))?;
+        let tree = tree.ok_or(Check::NoNode)?;
         bind(directory, device, tree.as_fd())
     }
 

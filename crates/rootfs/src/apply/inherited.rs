@@ -120,9 +120,8 @@ fn link(source: &Source) -> Result<Option<CString>, Error> {
         return Ok(None);
     }
     let target = readlink(source.path.as_c_str()).map_err(failed)?;
-    CString::new(target.into_vec())
-        .map(Some)
-        .map_err(|_| failed(Errno::EINVAL))
+    // readlink(2) ends at the first NUL of a target, so none is inside.
+    Ok(CString::new(target.into_vec()).ok())
 }
 
 fn error(source: &Source, cause: Failure) -> Error {

@@ -37,10 +37,9 @@ pub fn pivot(plan: &Plan, inherited: &mut Inherited) -> Result<(), Fault> {
 /// # Errors
 /// A failure of the step that changes the root, which would fail as well.
 pub fn chdir_to_root(plan: &Plan, inherited: &Inherited) -> Result<(), Fault> {
-    let number = u32::try_from(plan.ends.mounts).unwrap_or(u32::MAX);
     let stand = |root| fchdir(root).map_err(Call::Fchdir.failed());
     let stood = inherited.root().and_then(stand);
-    stood.map_err(Cause::at(number))
+    stood.map_err(Cause::at(plan.ends.mounts))
 }
 
 /// Unmounts the root with all its mounts from a mount namespace that the container joined. For

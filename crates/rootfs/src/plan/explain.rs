@@ -27,6 +27,9 @@ coracle_text::checks! {
     NotQueues = "no file system of message queues is mounted there",
     ProviderGone = "the process that sends the sources of mounts has ended",
     Protocol = "the sources of mounts come in another order than the steps",
+    NoDirectory = "no directory can be made, and the image has none of the usual ones",
+    NoSource = "the source is missing",
+    NoNode = "the host has no such node to bind",
     NotOpened = "the runtime has opened no descriptor for it",
     Inconsistent = "the plan does not fit what is there",
 }
@@ -35,8 +38,8 @@ impl Plan {
     /// What the step does: `mount proc on /proc (nosuid,nodev,noexec)`. Empty for a number that is
     /// no step of this plan.
     #[must_use]
-    pub fn describe(&self, step: u32) -> String {
-        match self.step(step) {
+    pub fn describe(&self, step: usize) -> String {
+        match self.steps.get(step) {
             None => String::new(),
             Some(Step::Propagation(change)) => {
                 format!("make mounts {}", change.name())
@@ -81,7 +84,7 @@ impl Plan {
     #[must_use]
     pub fn explain(&self, fault: &Fault) -> String {
         let what = self.describe(fault.step);
-        let step = self.step(fault.step);
+        let step = self.steps.get(fault.step);
         let cause = step.and_then(|step| self.cause(step, fault.cause));
         if let Some(cause) = cause {
             return format!("{what}: {cause}");

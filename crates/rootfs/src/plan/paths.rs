@@ -52,11 +52,10 @@ fn null_device(planner: &mut Planner) -> usize {
     planner.add_source(source)
 }
 
-fn first_mask(planner: &Planner) -> u32 {
-    let mut steps = (0_u32..).zip(&planner.plan.steps);
-    steps
-        .find(|(_, step)| matches!(step, Step::Mask(_)))
-        .map_or(0, |(number, _)| number)
+fn first_mask(planner: &Planner) -> usize {
+    let mut steps = planner.plan.steps.iter();
+    let mask = steps.position(|step| matches!(step, Step::Mask(_)));
+    mask.unwrap_or(0)
 }
 
 fn covered(planner: &Planner, path: &Path) -> Covered {

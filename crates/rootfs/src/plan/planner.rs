@@ -76,7 +76,7 @@ impl<'a> Planner<'a> {
     }
 
     /// The number of the next step.
-    pub(crate) fn next_step(&self) -> u32 {
+    pub(crate) fn next_step(&self) -> usize {
         self.plan.steps()
     }
 

@@ -41,24 +41,17 @@ impl Plan {
         }
     }
 
-    /// The step that a fault names.
-    pub(crate) fn step(&self, number: u32) -> Option<&Step> {
-        let number = usize::try_from(number).ok()?;
-        self.steps.get(number)
-    }
-
     /// The number of steps. A fault names one of them.
     #[must_use]
-    pub fn steps(&self) -> u32 {
-        u32::try_from(self.steps.len()).unwrap_or(u32::MAX)
+    pub fn steps(&self) -> usize {
+        self.steps.len()
     }
 
     /// The steps of [`crate::mounts`], of [`crate::pivot`], and of [`crate::console`] and
     /// [`crate::finish`].
     #[must_use]
-    pub fn phases(&self) -> [std::ops::Range<u32>; 3] {
-        let number = |end: usize| u32::try_from(end).unwrap_or(u32::MAX);
-        let (mounts, pivot) = (number(self.ends.mounts), number(self.ends.pivot));
+    pub fn phases(&self) -> [std::ops::Range<usize>; 3] {
+        let Ends { mounts, pivot, .. } = self.ends;
         [0..mounts, mounts..pivot, pivot..self.steps()]
     }
 
@@ -95,11 +88,9 @@ impl Plan {
     }
 
     /// The steps of one phase with their numbers.
-    pub(crate) fn phase(&self, from: usize, to: usize) -> impl Iterator<Item = (u32, &Step)> {
-        (0_u32..)
-            .zip(&self.steps)
-            .skip(from)
-            .take(to.saturating_sub(from))
+    pub(crate) fn phase(&self, from: usize, to: usize) -> impl Iterator<Item = (usize, &Step)> {
+        let steps = self.steps.iter().enumerate();
+        steps.skip(from).take(to.saturating_sub(from))
     }
 }
 
@@ -118,7 +109,7 @@ pub(crate) struct Root {
     /// The index of its source; `None` if the host's own `/` is used.
     pub(crate) source: Option<usize>,
     /// Its step.
-    pub(crate) step: u32,
+    pub(crate) step: usize,
 }
 
 /// The process that opens sources on the host.
@@ -138,7 +129,7 @@ pub(crate) struct Source {
     /// The property, for messages: `config.json: mounts[3].source`.
     pub(crate) at: String,
     /// The step that attaches it.
-    pub(crate) step: u32,
+    pub(crate) step: usize,
     pub(crate) path: CString,
     pub(crate) recursive: bool,
     pub(crate) no_follow: bool,
@@ -163,7 +154,7 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    pub(crate) fn new(at: String, path: CString, step: u32) -> Self {
+    pub(crate) fn new(at: String, path: CString, step: usize) -> Self {
         Self {
             at,
             step,

@@ -19,14 +19,14 @@ pub(crate) const FLAGS: [(FilterFlags, &str); 4] = [
 impl Plan {
     /// The number of init's steps.
     #[must_use]
-    pub fn steps(&self) -> u32 {
+    pub fn steps(&self) -> usize {
         1
     }
 
     /// What the step does: `load the seccomp filter (182 instructions for x86_64, by default EPERM,
     /// SPEC_ALLOW)`.
     #[must_use]
-    pub fn describe(&self, _step: u32) -> String {
+    pub fn describe(&self, _step: usize) -> String {
         let names: Vec<&str> = self.abis.iter().map(|abi| Abi::name(*abi)).collect();
         let mut text = format!(
             "load the seccomp filter ({} instructions for {}, by default {}",
