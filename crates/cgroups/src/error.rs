@@ -2,10 +2,13 @@
 
 use std::path::PathBuf;
 
-use coracle_text::errno_text;
+use coracle_text::{beginning, errno_text};
 use nix::errno::Errno;
 
 use crate::table::{CPUSET_PARTITION, Version};
+
+/// How much of a value a message shows: a long one must not push the reason off the line.
+const SHOWN_CHARACTERS: usize = 200;
 
 /// A failure of planning or applying. Its text is one line in lower case.
 #[derive(Debug, thiserror::Error)]
@@ -115,7 +118,8 @@ pub enum Error {
         kind: String,
     },
     /// Writing a value.
-    #[error("{source_path}: write `{value}` to {}: {}{hint}", path.display(), errno_text(*errno))]
+    #[error("{source_path}: write `{}` to {}: {}{hint}", beginning(value, SHOWN_CHARACTERS),
+        path.display(), errno_text(*errno))]
     Write {
         /// JSON path of what is written.
         source_path: String,

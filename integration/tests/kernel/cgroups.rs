@@ -809,6 +809,19 @@ fn a_failed_write_undoes_the_groups() {
     runtime.is_clean();
 }
 
+/// The kernel takes a value whole or not at all, so there is no limit by the beginning of one. The
+/// reason stands on the line, however long the value is.
+#[test]
+fn a_value_that_is_too_long_is_refused() {
+    needs::controller("cpuset");
+    let runtime = Runtime::new();
+    let cpus = vec!["0"; 2049].join(",");
+    let bundle = with(&runtime, "cpu/cpus", json!(cpus));
+    let output = runtime.try_create(&bundle);
+    output.fails(["linux.resources.cpu.cpus", "cpuset.cpus", "E2BIG"]);
+    runtime.is_clean();
+}
+
 /// A device that nobody has: opening it says EPERM if the group denies it, else ENXIO.
 fn odd_device(runtime: &Runtime, rules: Value) -> Bundle {
     let device =

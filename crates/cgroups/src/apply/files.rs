@@ -69,19 +69,15 @@ pub(super) fn open_to_read(directory: BorrowedFd, file: &str) -> nix::Result<Own
     openat(directory, file, flags, Mode::empty())
 }
 
-/// Writes a value by one write(2), which the kernel takes for a whole value.
+/// Writes a value by one write(2): the files of cgroups and of resctrl take it whole, or refuse it
+/// (`E2BIG` if it is longer than a page, or than the limit of the file).
 pub(super) fn write(directory: BorrowedFd, file: &str, value: &str) -> nix::Result<()> {
     write_value(&open_to_write(directory, file)?, value)
 }
 
 /// Like [`write`], to an open file.
 pub(super) fn write_value(file: &OwnedFd, value: &str) -> nix::Result<()> {
-    let written = nix::unistd::write(file, value.as_bytes())?;
-    if written == value.len() {
-        Ok(())
-    } else {
-        Err(Errno::EIO)
-    }
+    nix::unistd::write(file, value.as_bytes()).map(drop)
 }
 
 /// Reads a whole file.
