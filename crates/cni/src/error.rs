@@ -84,8 +84,7 @@ pub enum Error {
         verb: Verb,
         /// How it failed.
         failure: Failure,
-        /// Whether the runtime, and so the plugin, lacks CAP_NET_ADMIN in the initial user
-        /// namespace.
+        /// Whether the runtime, and so the plugin, lacks CAP_NET_ADMIN in its user namespace.
         unprivileged: bool,
     },
     /// A program of the host uses a port that is to be published.

@@ -4,8 +4,8 @@
 //!
 //! [`plan`] turns `linux.namespaces` and the facts of the machine into a [`Plan`]: the flags of at
 //! most two clones and two lists of steps. An *intermediate* process exists only where init cannot
-//! do everything itself: a pid or time namespace takes effect only for children, and new namespaces
-//! belong to the user namespace of the process that clones.
+//! do everything itself: a joined pid namespace and a new time namespace take effect only for
+//! children, and new namespaces belong to the user namespace of the process that clones.
 //!
 //! ```text
 //!              runtime ──clone3(first_clone)──▶ intermediate        only if plan.intermediate

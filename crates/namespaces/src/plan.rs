@@ -125,10 +125,10 @@ pub fn plan(linux: &Linux, host: &Host) -> Result<Plan, Error> {
 /// differ from the runtime's own.
 ///
 /// The time namespace is joined, and its offsets are not written: they are fixed once a process is
-/// in it. The cgroup namespace comes last. The intermediate clones the process into the container's
-/// cgroup, which the kernel refuses to a process outside whose cgroup namespace that cgroup lies. A
-/// user namespace is joined in the same call as all others, with the runtime's capabilities over
-/// their owners.
+/// in it. The cgroup namespace comes last: the intermediate clones the process into the container's
+/// cgroup, and the kernel refuses that to a process whose own cgroup is outside of its cgroup
+/// namespace. A user namespace is joined in the same call as all others, with the runtime's
+/// capabilities over their owners.
 #[must_use]
 pub fn plan_exec(target: &NamespaceIds, host: &Host) -> Plan {
     let own = &host.namespaces;

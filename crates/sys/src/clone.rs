@@ -56,8 +56,8 @@ const SIGCHLD: u64 = 17;
 /// The new process is a copy that continues from here, made in new `namespaces` and, with `cgroup`,
 /// in the cgroup v2 whose directory is open. It has no signal handlers (`CLONE_CLEAR_SIGHAND`,
 /// since Linux 5.5), but keeps ignoring the signals that the caller ignored until it calls
-/// [`reset_signals`](crate::reset_signals). With `CLONE_PARENT` the kernel takes no exit signal, so
-/// the parent learns only by the pidfd that a sibling has ended.
+/// [`reset_signals`](crate::reset_signals). With `CLONE_PARENT` the kernel takes no exit signal: a
+/// sibling has that of the caller, here SIGCHLD.
 ///
 /// # Errors
 ///

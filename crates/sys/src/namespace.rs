@@ -102,8 +102,9 @@ kinds! {
 /// `int setns(int fd, int nstype)`, setns(2); a pidfd since Linux 5.8.
 ///
 /// If `target` is a namespace, `namespaces` is its kind, which the kernel checks. If it is a pidfd,
-/// `namespaces` are the kinds to join of that process, all or none. A pid or time namespace takes
-/// effect for the caller's children only.
+/// `namespaces` are the kinds to join of that process, all or none. A pid namespace takes
+/// effect for the caller's children only; a time namespace for the caller too, which must have one
+/// thread.
 ///
 /// # Errors
 ///

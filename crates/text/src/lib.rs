@@ -7,8 +7,9 @@
 //!
 //! # Invariants
 //!
-//! Pure functions of text. A result has no control character, so text from a container can neither
-//! forge a line of a log nor control a terminal.
+//! Pure functions of text. What [`one_line`], [`escaped`], [`beginning`] and [`end`] return has no
+//! control character, so text from a container can neither forge a line of a log nor control a
+//! terminal. [`after_colon`] and [`clean_path`] escape nothing.
 
 use coracle_sys::{Cause, ExitStatus};
 use nix::errno::Errno;
@@ -89,7 +90,8 @@ pub fn passwd_users(passwd: &str) -> impl Iterator<Item = (u32, &str)> {
     })
 }
 
-/// `: TEXT` for the end of a message, or nothing for an empty text.
+/// `: TEXT` for the end of a message, or nothing for an empty text. It escapes nothing: the
+/// text must have been through [`one_line`] or [`end`].
 #[must_use]
 pub fn after_colon(text: &str) -> String {
     match text {
