@@ -92,7 +92,7 @@ fn kill_cgroup(unified: &Directory) -> Result<bool> {
     match directory.and_then(|directory| files::write(directory.as_fd(), "cgroup.kill", "1")) {
         Ok(()) => Ok(true),
         Err(errno) if files::is_gone(errno) => Ok(!unified.path.exists()),
-        // A threaded cgroup has no cgroup.kill.
+        // In a threaded cgroup a write to cgroup.kill fails with EOPNOTSUPP.
         Err(Errno::EOPNOTSUPP | Errno::EPERM | Errno::EACCES) => Ok(false),
         Err(errno) => Err(Error::Open {
             path: unified.path.join("cgroup.kill"),

@@ -158,20 +158,20 @@ fn enable(
             errno,
         }));
     };
-    match hand_down(directory, &missing) {
+    match write_subtree_control(directory, &missing) {
         Ok(()) => {}
         // The cgroup has processes or is threaded. One by one, the kernel would accept cpu and pids
-        // and make the cgroup threaded, so that it could have no memory limits any more. So only
-        // the required controllers are written, together.
+        // and make the cgroup a threaded domain, below which no cgroup can have memory limits. So
+        // only the required controllers are written, together.
         Err(Errno::EBUSY | Errno::EOPNOTSUPP) => {
             let required: Vec<&str> = required();
-            if let Err(errno) = hand_down(directory, &required) {
+            if let Err(errno) = write_subtree_control(directory, &required) {
                 note(&required, errno);
             }
         }
         Err(_) => {
             for name in &missing {
-                if let Err(errno) = hand_down(directory, &[name]) {
+                if let Err(errno) = write_subtree_control(directory, &[name]) {
                     note(&[name], errno);
                 }
             }
@@ -181,7 +181,7 @@ fn enable(
 }
 
 /// Enables controllers by one write: the kernel enables all or none.
-fn hand_down(directory: BorrowedFd, controllers: &[&str]) -> nix::Result<()> {
+fn write_subtree_control(directory: BorrowedFd, controllers: &[&str]) -> nix::Result<()> {
     if controllers.is_empty() {
         return Ok(());
     }
