@@ -2,7 +2,7 @@
 //! more bytes than a config may have.
 
 use std::fs::File;
-use std::io::{IsTerminal, Read};
+use std::io::{ErrorKind, IsTerminal, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
@@ -103,30 +103,80 @@ fn wait_for_writer(file: &OwnedFd) -> Result<(), Problem> {
         .map_err(|errno| Problem::Refused("fcntl", errno))
 }
 
-/// Reads up to the limit. `size` is the expected size, so that one read is enough.
+/// Reads up to the limit. `size` is the size that fstat(2) gave, or 0; with a size, one read is
+/// usually enough.
 fn all(mut source: impl Read, size: usize) -> Result<Vec<u8>, Problem> {
     let failed = |error| Problem::Refused("read", io_errno(&error));
     // One byte above the limit shows that the file is too large, even if it still grows.
     let limit = u64::try_from(MAX_CONFIG_BYTES).unwrap_or(u64::MAX);
     let mut text = Vec::with_capacity(size.min(MAX_CONFIG_BYTES).saturating_add(1));
     if size > 0 {
-        // Only a regular file has a size, and a read of one that leaves room has reached its end.
         text.resize(text.capacity(), 0);
-        let length = source.read(&mut text).map_err(failed)?;
-        let is_whole = length < text.len();
+        let length = read_once(&mut source, &mut text).map_err(failed)?;
         text.truncate(length);
-        if is_whole {
-            return Ok(text);
-        }
     }
-    source
-        .take(limit.saturating_add(1))
-        .read_to_end(&mut text)
-        .map_err(failed)?;
+    // A file may have grown, and a file system in user space may return less than there is.
+    if size == 0 || text.len() != size {
+        source
+            .take(limit.saturating_add(1))
+            .read_to_end(&mut text)
+            .map_err(failed)?;
+    }
     match text.len() > MAX_CONFIG_BYTES {
         true => Err(Problem::Unfit(format!(
             "larger than {MAX_CONFIG_BYTES} bytes"
         ))),
         false => Ok(text),
+    }
+}
+
+fn read_once(source: &mut impl Read, buffer: &mut [u8]) -> std::io::Result<usize> {
+    loop {
+        match source.read(buffer) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io;
+
+    /// Returns an error first, and then at most this many bytes for each read.
+    struct Slow<'a>(&'a [u8], usize, bool);
+
+    impl Read for Slow<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            if !std::mem::replace(&mut self.2, true) {
+                return Err(ErrorKind::Interrupted.into());
+            }
+            let length = buffer.len().min(self.1);
+            self.0.read(&mut buffer[..length])
+        }
+    }
+
+    #[test]
+    fn a_file_is_read_to_its_end() {
+        for piece in [1, 4, 6, 9] {
+            for size in [0, 4, 6, 9] {
+                let text = all(Slow(b"config", piece, false), size).unwrap();
+                // A read that returns the whole size is taken for the end.
+                let expected = if (piece, size) == (4, 4) { 4 } else { 6 };
+                assert_eq!(text, b"config"[..expected], "{piece} {size}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_too_large_is_refused() {
+        let large = vec![b' '; MAX_CONFIG_BYTES + 1];
+        for size in [0, 1, large.len(), large.len() + 1] {
+            let read = all(Slow(&large, usize::MAX, false), size);
+            assert!(matches!(read, Err(Problem::Unfit(_))), "{size}");
+        }
+        let read = all(&large[1..], MAX_CONFIG_BYTES).unwrap();
+        assert_eq!(read.len(), MAX_CONFIG_BYTES);
     }
 }
