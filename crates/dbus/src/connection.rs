@@ -99,6 +99,10 @@ pub struct Connection<'a> {
     /// Signals to this process, which end every wait.
     interrupts: Option<&'a Interrupts>,
     serial: u32,
+    /// Whether the last call was sent and its reply has not arrived.
+    awaits_reply: bool,
+    /// The first bytes of a message whose rest has not arrived.
+    partial: Vec<u8>,
     /// Interface and member of the signals that are subscribed to; others are dropped.
     topic: Option<(String, String)>,
     signals: VecDeque<Message>,
@@ -135,6 +139,8 @@ impl<'a> Connection<'a> {
             peer: bus.peer,
             interrupts,
             serial: 0,
+            awaits_reply: false,
+            partial: Vec::new(),
             topic: None,
             signals: VecDeque::new(),
         };
@@ -152,6 +158,20 @@ impl<'a> Connection<'a> {
     /// [`Error::Interrupted`].
     pub fn call(&mut self, call: &Call, limit: Duration) -> Result<Reply> {
         self.call_until(call, Limit::of(limit, self.interrupts))
+    }
+
+    /// Waits for the reply to the last call again, after [`Error::Late`] or [`Error::Interrupted`].
+    /// `None` if it has arrived already, or if the call was not sent as a whole.
+    ///
+    /// # Errors
+    /// As for [`Connection::call`].
+    pub fn late_reply(&mut self, limit: Duration) -> Result<Option<Reply>> {
+        match self.awaits_reply {
+            true => self
+                .reply(Limit::of(limit, self.interrupts))
+                .map(Option::Some),
+            false => Ok(None),
+        }
     }
 
     /// Subscribes to this signal, in place of any other. A bus needs a match rule; a service sends
@@ -210,6 +230,7 @@ impl<'a> Connection<'a> {
 
     fn call_until(&mut self, call: &Call, limit: Limit) -> Result<Reply> {
         self.serial = self.serial.wrapping_add(1).max(1);
+        self.awaits_reply = false;
         let destination = match self.peer {
             Peer::Daemon => call.destination,
             Peer::Service => "",
@@ -221,13 +242,22 @@ impl<'a> Connection<'a> {
             call.body,
         )?;
         self.send(&bytes, limit)?;
+        self.awaits_reply = true;
+        self.reply(limit)
+    }
+
+    fn reply(&mut self, limit: Limit) -> Result<Reply> {
         loop {
             let message = self.receive(limit)?;
             match message.kind {
                 Type::Signal => self.keep(message)?,
                 _ if message.reply_serial != Some(self.serial) => {}
-                Type::Error => return Err(refusal(&message)),
+                Type::Error => {
+                    self.awaits_reply = false;
+                    return Err(refusal(&message));
+                }
                 Type::Return => {
+                    self.awaits_reply = false;
                     return Ok(Reply {
                         values: message.values()?,
                         sender: message.sender,
@@ -282,18 +312,22 @@ impl<'a> Connection<'a> {
         }
     }
 
+    /// The next message. If the wait for it ends early, a later call continues with the same one.
     fn receive(&mut self, limit: Limit) -> Result<Message> {
         let mut fixed = [0; FIXED];
-        self.receive_all(&mut fixed, limit)?;
-        let mut rest = vec![0; message::rest_of(&fixed)?];
-        self.receive_all(&mut rest, limit)?;
-        message::decode(&fixed, &rest)
+        self.receive_up_to(FIXED, limit)?;
+        fixed.copy_from_slice(self.partial.get(..FIXED).unwrap_or(&[0; FIXED]));
+        self.receive_up_to(FIXED + message::rest_of(&fixed)?, limit)?;
+        let whole = std::mem::take(&mut self.partial);
+        message::decode(&fixed, whole.get(FIXED..).unwrap_or_default())
     }
 
-    fn receive_all(&self, buffer: &mut [u8], limit: Limit) -> Result<()> {
-        let mut filled = 0;
-        while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-            filled += self.receive_some(rest, limit)?;
+    /// Receives until `length` bytes of the message are there.
+    fn receive_up_to(&mut self, length: usize, limit: Limit) -> Result<()> {
+        while let Some(missing @ 1..) = length.checked_sub(self.partial.len()) {
+            let mut piece = vec![0; missing];
+            let count = self.receive_some(&mut piece, limit)?;
+            self.partial.extend(piece.get(..count).unwrap_or_default());
         }
         Ok(())
     }
@@ -412,6 +446,8 @@ mod tests {
             peer: Peer::Service,
             interrupts: None,
             serial: 0,
+            awaits_reply: false,
+            partial: Vec::new(),
             topic: None,
             signals: VecDeque::new(),
         };
@@ -507,6 +543,24 @@ mod tests {
         assert_eq!(error, Error::Late { seconds: 0 });
         drop(other);
         assert_eq!(connection.call(&CALL, SECOND), Err(Error::Closed));
+    }
+
+    /// A message of which a part has arrived is not lost either.
+    #[test]
+    fn a_late_answer_is_still_received() {
+        let whole = message(2, &[(5, Value::U32(1))], &[Value::U32(42)]);
+        for arrived in [0, 7, FIXED + 3] {
+            let (mut connection, mut other) = connection(&whole[..arrived]);
+            let limit = Duration::from_millis(20);
+            assert_eq!(connection.late_reply(SECOND), Ok(None));
+            let late = Error::Late { seconds: 0 };
+            assert_eq!(connection.call(&CALL, limit), Err(late.clone()));
+            assert_eq!(connection.late_reply(limit), Err(late));
+            other.write_all(&whole[arrived..]).unwrap();
+            let reply = connection.late_reply(SECOND).unwrap().unwrap();
+            assert_eq!(reply.values, [Value::U32(42)]);
+            assert_eq!(connection.late_reply(SECOND), Ok(None));
+        }
     }
 
     #[test]

@@ -23,7 +23,8 @@
 //!
 //! # Invariants
 //! - No thread, no signal handler and no global state: a connection is a socket and its buffers.
-//! - Every read and write ends at the caller's time limit.
+//! - Every read and write ends at the caller's time limit or, within 100 ms, at a signal to the
+//!   runtime.
 //! - A received message may be hostile: lengths are checked before memory is allocated, nesting is
 //!   bounded, and text must be UTF-8 without NUL. Nothing panics.
 //! - Not implemented: dictionaries, floating point, descriptors in messages, serving calls.

@@ -6,9 +6,10 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-use coracle_integration::{Bundle, Output, Runtime, Value, json, wait_until};
+use coracle_integration::{Bundle, Output, Running, Runtime, Value, json, wait_until};
 use nix::sys::signal::Signal;
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket,
@@ -297,22 +298,43 @@ fn a_signal_ends_a_helper_that_maps_ids() {
     runtime.is_clean();
 }
 
-/// A systemd manager that replies to calls for its properties only.
+/// What the manager of a test sends when a method is called, with the serial of the call.
+type Answer = dyn Fn(&str, u32) -> Vec<u8> + Send + Sync;
+
+/// A systemd manager that replies to calls for its properties; to others what a test wants.
 struct Manager {
+    socket: PathBuf,
     calls: Receiver<String>,
 }
 
 impl Manager {
-    fn listen(path: &Path) -> Self {
-        let listener = UnixListener::bind(path).unwrap();
+    fn listen(runtime: &Runtime, answer: Box<Answer>) -> Self {
+        let socket = runtime.folder().join("manager");
+        let listener = UnixListener::bind(&socket).unwrap();
         let (sender, calls) = channel();
+        let answer: Arc<Answer> = answer.into();
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let sender = sender.clone();
-                std::thread::spawn(move || converse(stream, &sender));
+                let (sender, answer) = (sender.clone(), answer.clone());
+                std::thread::spawn(move || converse(stream, &sender, &*answer));
             }
         });
-        Self { calls }
+        Self { socket, calls }
+    }
+
+    /// Starts the verb with this manager as the system's.
+    fn spawn(&self, runtime: &Runtime, verb: &str) -> Running {
+        let bundle = runtime.bundle();
+        let command = runtime.command(["--systemd-cgroup", verb, "--bundle"]);
+        let command = command.arg(&bundle.write().dir).arg(runtime.id());
+        let script = format!(
+            "mount -t tmpfs none /run\nmkdir -p /run/systemd/system\n>/run/systemd/private\n\
+             mount --bind {} /run/systemd/private\nexec \"$@\"",
+            self.socket.display()
+        );
+        command
+            .under("unshare", ["--mount", "sh", "-ec", &script, "sh"])
+            .spawn()
     }
 
     /// Waits for a call of this method.
@@ -323,7 +345,7 @@ impl Manager {
 }
 
 /// Serves one D-Bus connection until the client closes it.
-fn converse(mut stream: UnixStream, calls: &Sender<String>) -> Option<()> {
+fn converse(mut stream: UnixStream, calls: &Sender<String>, answer: &Answer) -> Option<()> {
     let mut line = [0; 22];
     stream.read_exact(&mut line).ok()?;
     stream.write_all(b"DATA\r\nOK 0123\r\n").ok()?;
@@ -336,68 +358,187 @@ fn converse(mut stream: UnixStream, calls: &Sender<String>) -> Option<()> {
         let mut rest = vec![0; (fields.next_multiple_of(8) + body) as usize];
         stream.read_exact(&mut rest).ok()?;
         let rest = String::from_utf8_lossy(&rest).into_owned();
-        let names = ["Version", "ControlGroup", "StartTransientUnit", "StopUnit"];
+        let names = [
+            "Version",
+            "ControlGroup",
+            "StartTransientUnit",
+            "StopUnit",
+            "ResetFailedUnit",
+        ];
         let name = *names.iter().find(|name| rest.contains(**name))?;
-        let value = match name {
-            "Version" => "255",
-            "ControlGroup" => "",
+        let answer = match name {
+            "Version" => property(serial, "255"),
+            "ControlGroup" => property(serial, ""),
             name => {
                 let _ = calls.send(name.to_owned());
-                continue;
+                answer(name, serial)
             }
         };
-        stream.write_all(&reply(serial, value)).ok()?;
+        stream.write_all(&answer).ok()?;
     }
 }
 
-/// The reply to a call: a variant that holds a string.
-fn reply(serial: u32, text: &str) -> Vec<u8> {
-    let length = u32::try_from(text.len()).unwrap().to_le_bytes();
-    let body = [b"\x01s\0\0", &length[..], text.as_bytes(), b"\0"].concat();
-    let body_length = u32::try_from(body.len()).unwrap().to_le_bytes();
-    let fields = [
-        b"\x05\x01u\0",
-        &serial.to_le_bytes()[..],
-        b"\x08\x01g\0\x01v\0",
-    ]
-    .concat();
-    let start = [
-        b"l\x02\0\x01",
-        &body_length[..],
-        &[1, 0, 0, 0],
-        &[15, 0, 0, 0],
-    ]
-    .concat();
-    [start, fields, vec![0], body].concat()
+/// The reply to a call for a property: a variant that holds a string.
+fn property(serial: u32, value: &str) -> Vec<u8> {
+    message(
+        2,
+        &[&reply_to(serial), b"\x08\x01g\0\x01v\0"],
+        &[b"\x01s\0\0", &*string(value)],
+    )
 }
 
-/// The first signal ends the wait for the unit's start, the second one the wait for its stop.
+/// The reply to a call that starts a job: the job's path.
+fn job(serial: u32) -> Vec<u8> {
+    message(
+        2,
+        &[&reply_to(serial), b"\x08\x01g\0\x01o\0"],
+        &[&string("/job")],
+    )
+}
+
+/// The signal that this job has ended with success.
+fn job_removed() -> Vec<u8> {
+    let interface = string("org.freedesktop.systemd1.Manager");
+    let fields: [&[u8]; 4] = [
+        b"\x01\x01o\0\x02\0\0\0/o\0",
+        &[b"\x02\x01s\0", &*interface].concat(),
+        &[b"\x03\x01s\0", &*string("JobRemoved")].concat(),
+        b"\x08\x01g\0\x04uoss\0",
+    ];
+    // The strings begin at multiples of four.
+    let body: [&[u8]; 5] = [
+        &[1, 0, 0, 0],
+        &[&*string("/job"), &[0; 3]].concat(),
+        &[&*string("a"), &[0; 2]].concat(),
+        &string("done"),
+        &[],
+    ];
+    message(4, &fields, &body)
+}
+
+fn unit_exists(serial: u32) -> Vec<u8> {
+    let name = string("org.freedesktop.systemd1.UnitExists");
+    message(
+        3,
+        &[&reply_to(serial), &[b"\x04\x01s\0", &*name].concat()],
+        &[],
+    )
+}
+
+fn reply_to(serial: u32) -> Vec<u8> {
+    [b"\x05\x01u\0", &serial.to_le_bytes()[..]].concat()
+}
+
+fn string(text: &str) -> Vec<u8> {
+    let length = u32::try_from(text.len()).unwrap().to_le_bytes();
+    [&length[..], text.as_bytes(), b"\0"].concat()
+}
+
+/// A message of this type: D-Bus Specification § Message Format. Fields begin at multiples of 8.
+fn message(kind: u8, fields: &[&[u8]], body: &[&[u8]]) -> Vec<u8> {
+    let length = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap().to_le_bytes();
+    let mut list = Vec::new();
+    for field in fields {
+        list.resize(list.len().next_multiple_of(8), 0);
+        list.extend(*field);
+    }
+    let body = body.concat();
+    let mut bytes = [
+        [b'l', kind, 0, 1],
+        length(&body),
+        [1, 0, 0, 0],
+        length(&list),
+    ]
+    .concat();
+    bytes.extend(list);
+    bytes.resize(bytes.len().next_multiple_of(8), 0);
+    bytes.extend(body);
+    bytes
+}
+
+/// Sends the signal, and waits until the command has read it.
+fn signal_and_read(command: &Running, signal: Signal) {
+    command.signal(signal);
+    let status = PathBuf::from(format!("/proc/{}/status", command.pid()));
+    let read = "ShdPnd:\t0000000000000000";
+    wait_until("the signal to be read", || text(&status).contains(read));
+}
+
+const UNANSWERED: &str = "a signal came before the answer";
+
+/// The first signal ends the wait for the unit's start, the second one the wait for its stop. The
+/// init of a pid namespace would ignore systemd's SIGTERM, so it is killed before.
 #[test]
 fn signals_end_the_wait_for_systemd() {
     for verb in ["create", "run"] {
         let runtime = Runtime::new();
-        let socket = runtime.folder().join("manager");
-        let manager = Manager::listen(&socket);
-        let bundle = runtime.bundle();
-        let command = runtime.command(["--systemd-cgroup", verb, "--bundle"]);
-        let command = command.arg(&bundle.write().dir).arg(runtime.id());
-        let script = format!(
-            "mount -t tmpfs none /run\nmkdir -p /run/systemd/system\n>/run/systemd/private\n\
-             mount --bind {} /run/systemd/private\nexec \"$@\"",
-            socket.display()
-        );
-        let command = command
-            .under("unshare", ["--mount", "sh", "-ec", &script, "sh"])
-            .spawn();
+        let answer = |method: &str, serial| match method {
+            "StartTransientUnit" => job(serial),
+            _ => Vec::new(),
+        };
+        let manager = Manager::listen(&runtime, Box::new(answer));
+        let command = manager.spawn(&runtime, verb);
         manager.is_called("StartTransientUnit");
         command.signal(Signal::SIGINT);
         manager.is_called("StopUnit");
+        let children = format!("/proc/{0}/task/{0}/children", command.pid());
+        wait_until("init's end", || {
+            let init = text(&children.clone().into());
+            let stat = format!("/proc/{}/stat", init.trim());
+            !init.is_empty() && text(&stat.into()).contains(") Z ")
+        });
         command.signal(Signal::SIGTERM);
-        ended_by(
-            command.wait(),
-            Signal::SIGINT,
-            "a signal came before the answer",
-        );
+        ended_by(command.wait(), Signal::SIGINT, UNANSWERED);
         runtime.is_clean();
     }
+}
+
+/// A unit that systemd refuses to start, since its name is taken, is not stopped, even if the
+/// refusal comes after the signal.
+#[test]
+fn a_signal_stops_no_unit_of_another_program() {
+    let runtime = Runtime::new();
+    let release = runtime.folder().join("release");
+    let released = release.clone();
+    let answer = move |method: &str, serial| match method {
+        "StartTransientUnit" => {
+            wait_until("the signal", || released.exists());
+            unit_exists(serial)
+        }
+        _ => Vec::new(),
+    };
+    let manager = Manager::listen(&runtime, Box::new(answer));
+    let command = manager.spawn(&runtime, "create");
+    manager.is_called("StartTransientUnit");
+    signal_and_read(&command, Signal::SIGINT);
+    fs::write(release, "").unwrap();
+    ended_by(command.wait(), Signal::SIGINT, UNANSWERED);
+    let later: Vec<String> = manager.calls.try_iter().collect();
+    assert!(later.is_empty(), "{later:?}");
+    runtime.is_clean();
+}
+
+/// The unit is started, but init is not in its cgroup: a first signal then does not end the undo.
+#[test]
+fn a_signal_does_not_end_the_stop_of_a_unit() {
+    let runtime = Runtime::new();
+    let release = runtime.folder().join("release");
+    let released = release.clone();
+    let answer = move |method: &str, serial| match method {
+        "StartTransientUnit" => [job(serial), job_removed()].concat(),
+        "StopUnit" => {
+            wait_until("the signal", || released.exists());
+            [job(serial), job_removed()].concat()
+        }
+        _ => Vec::new(),
+    };
+    let manager = Manager::listen(&runtime, Box::new(answer));
+    let command = manager.spawn(&runtime, "create");
+    manager.is_called("StopUnit");
+    signal_and_read(&command, Signal::SIGINT);
+    fs::write(release, "").unwrap();
+    manager.is_called("ResetFailedUnit");
+    command.signal(Signal::SIGTERM);
+    ended_by(command.wait(), Signal::SIGINT, "cgroup");
+    runtime.is_clean();
 }

@@ -57,8 +57,9 @@ impl Joining {
     /// cgroup. A write to `cgroup.procs` takes some 10 ms, the kernel's grace period.
     ///
     /// # Errors
-    /// The kernel's, with the cgroup, or systemd's; a signal that arrives before systemd answers. A
-    /// unit that was started for the process is then stopped, and the process is killed.
+    /// The kernel's, with the cgroup, or systemd's; a signal that arrives before systemd answers.
+    /// If systemd was to start a unit, the process is then killed, and a unit that was started for
+    /// it is stopped.
     pub fn put(&mut self, pid: Pid, interrupts: Option<&Interrupts>) -> Result<()> {
         match (&self.unit_action, &self.into) {
             (Some(action), _) => {

@@ -26,13 +26,14 @@ use crate::record::{Directory, Unit};
 use crate::{Error, Record, Result, UnitProblem};
 use client::{Client, LIMIT};
 
-/// How long a unit that could not be set up may take to end.
-const UNDO_LIMIT: Duration = Duration::from_secs(10);
+/// How long a unit may take to end, and systemd to reply meanwhile.
+const STOP_LIMIT: Duration = Duration::from_secs(10);
+/// How long a wait may last until the signals to the runtime are read.
+const SIGNAL_LIMIT: Duration = Duration::from_millis(100);
 /// The pause between two reads of v1 files, which cannot be polled for changes.
 const PAUSE: Duration = Duration::from_millis(5);
 
 const UNIT_EXISTS: &str = "org.freedesktop.systemd1.UnitExists";
-const NO_SUCH_UNIT: &str = "org.freedesktop.systemd1.NoSuchUnit";
 
 /// What systemd must do with a clone of the runtime before it may continue: systemd makes a scope
 /// only for existing processes.
@@ -53,8 +54,8 @@ pub enum UnitAction {
 /// For a new container with a cgroup for init, returns the file for [`crate::enter_init_cgroup`].
 ///
 /// # Errors
-/// systemd's or the kernel's, or a signal to the runtime. A unit that was started for the process
-/// is then stopped, and the process is killed.
+/// systemd's or the kernel's, or a signal to the runtime. If systemd was to start a unit, the
+/// process is then killed, and a unit that was started for it is stopped.
 pub(super) fn join_unit(
     action: &UnitAction,
     pid: Pid,
@@ -63,23 +64,33 @@ pub(super) fn join_unit(
     match action {
         UnitAction::Attach { unit, below } => attach(unit, below, pid, interrupts).map(|()| None),
         UnitAction::Start(plan) => {
-            start(&plan.unit, pid, interrupts)?;
-            let result = fill_in(plan, pid);
+            let opened = Client::open(&plan.unit.record, LIMIT, interrupts);
+            let mut client = opened.map_err(failed("start", &plan.unit.record))?;
+            let result = start(&mut client, &plan.unit, pid).and_then(|()| fill_in(plan, pid));
             if result.is_err() {
-                let _ = kill(pid, Signal::SIGKILL);
-                let record = Record {
-                    unified: plan.files.unified.as_ref().map(unified_directory),
-                    ..Record::default()
-                };
-                stop(
-                    &plan.unit.record,
-                    &record,
-                    Instant::now() + UNDO_LIMIT,
-                    interrupts,
-                );
+                undo_start(&mut client, plan, pid, interrupts);
             }
             result
         }
+    }
+}
+
+/// Stops the unit of a start that failed, at whatever point.
+fn undo_start(client: &mut Client, plan: &SystemdPlan, pid: Pid, interrupts: Option<&Interrupts>) {
+    // A signal may have caused the failure; only a second one ends the undo.
+    if let Some(interrupts) = interrupts {
+        interrupts.require_second();
+    }
+    // The SIGTERM by which systemd stops a unit does not end the init of a pid namespace.
+    let _ = kill(pid, Signal::SIGKILL);
+    // If systemd has not accepted the start, a unit of this name is another program's.
+    if client.has_accepted(STOP_LIMIT) {
+        let record = Record {
+            unified: plan.files.unified.as_ref().map(unified_directory),
+            ..Record::default()
+        };
+        let end = Instant::now() + STOP_LIMIT;
+        stop(&plan.unit.record, &record, end, interrupts);
     }
 }
 
@@ -94,9 +105,8 @@ fn attach(unit: &Unit, below: &str, pid: Pid, interrupts: Option<&Interrupts>) -
 }
 
 /// Starts the unit. It replaces a failed unit of the same name, left by an earlier container.
-fn start(plan: &UnitPlan, pid: Pid, interrupts: Option<&Interrupts>) -> Result<()> {
+fn start(client: &mut Client, plan: &UnitPlan, pid: Pid) -> Result<()> {
     let unit = &plan.record;
-    let failed = failed("start", unit);
     let mut list: Vec<Value> = plan.properties.iter().map(pair).collect();
     if plan.kind == UnitKind::Scope {
         list.push(Value::Struct(vec![
@@ -111,31 +121,15 @@ fn start(plan: &UnitPlan, pid: Pid, interrupts: Option<&Interrupts>) -> Result<(
         pairs(list),
         Value::Array(auxiliary, Vec::new()),
     ];
-    let mut client = Client::open(unit, LIMIT, interrupts).map_err(failed.clone())?;
     let mut result = client.job("StartTransientUnit", &body);
     if result.as_ref().is_err_and(|error| error.is(UNIT_EXISTS)) {
         // This does not affect an active unit; then the second try fails as well.
         let _ = client.call("ResetFailedUnit", &[Value::Text(unit.name.clone())]);
         result = client.job("StartTransientUnit", &body);
     }
-    match result {
-        Ok(result) if result == "done" => Ok(()),
-        Ok(result) => {
-            forget(&mut client, unit);
-            Err(problem("start", unit, UnitProblem::Job(result)))
-        }
-        Err(error) if error.is(UNIT_EXISTS) => Err(failed(error)),
-        // The job may still be running, so the unit is stopped: by a new connection, in case the
-        // old one failed, and until a second signal, in case the first one ended the wait.
-        Err(error) => {
-            if let Some(interrupts) = interrupts {
-                interrupts.require_second();
-            }
-            if let Ok(mut client) = Client::open(unit, UNDO_LIMIT, interrupts) {
-                forget(&mut client, unit);
-            }
-            Err(failed(error))
-        }
+    match result.map_err(failed("start", unit))?.as_str() {
+        "done" => Ok(()),
+        other => Err(problem("start", unit, UnitProblem::Job(other.to_owned()))),
     }
 }
 
@@ -250,35 +244,43 @@ pub(super) fn check_free(files: &Files) -> Result<()> {
 /// A failure is ignored: a unit without processes ends by itself, and removing its cgroup reports
 /// what remains.
 pub(super) fn stop(unit: &Unit, record: &Record, end: Instant, interrupts: Option<&Interrupts>) {
-    if !is_empty_by(record, end) {
+    if !is_empty_by(record, end, interrupts) {
         // Processes remain: the unit is another program's, or a process cannot be killed.
         return;
     }
-    if let Ok(mut client) = Client::open(unit, LIMIT, interrupts) {
-        forget(&mut client, unit);
+    // A new connection, in case the one that started the unit has failed.
+    let Ok(mut client) = Client::open(unit, STOP_LIMIT, interrupts) else {
+        return;
+    };
+    let name = || Value::Text(unit.name.clone());
+    if client.job("StopUnit", &[name(), "replace".into()]).is_ok() {
+        let _ = client.call("ResetFailedUnit", &[name()]);
     }
 }
 
-/// Waits until no process is left in the container's cgroups; `false` if some are at `end`.
-fn is_empty_by(record: &Record, end: Instant) -> bool {
+/// Waits until no process is left in the container's cgroups; `false` if some are at `end`, or when
+/// a signal ends the wait.
+fn is_empty_by(record: &Record, end: Instant, interrupts: Option<&Interrupts>) -> bool {
+    loop {
+        let result = await_empty(record, end.min(Instant::now() + SIGNAL_LIMIT));
+        let is_ended = Instant::now() >= end || interrupts.is_some_and(Interrupts::end_waits);
+        if result != Ok(false) || is_ended {
+            return result == Ok(true);
+        }
+    }
+}
+
+fn await_empty(record: &Record, end: Instant) -> nix::Result<bool> {
     if let (true, Some(unified)) = (record.hierarchies.is_empty(), &record.unified) {
-        return await_event_until(&unified.path, "populated", false, end) == Ok(true);
+        return await_event_until(&unified.path, "populated", false, end);
     }
     while !processes(record).is_ok_and(|left| left.is_empty()) {
         if Instant::now() >= end {
-            return false;
+            return Ok(false);
         }
         std::thread::sleep(PAUSE);
     }
-    true
-}
-
-fn forget(client: &mut Client, unit: &Unit) {
-    let name = || Value::Text(unit.name.clone());
-    let stopped = client.job("StopUnit", &[name(), "replace".into()]);
-    if !stopped.is_err_and(|error| error.is(NO_SUCH_UNIT)) {
-        let _ = client.call("ResetFailedUnit", &[name()]);
-    }
+    Ok(true)
 }
 
 /// Sets properties of a running unit, until the next boot.

@@ -23,6 +23,8 @@ pub(super) const LIMIT: Duration = Duration::from_secs(30);
 pub(super) struct Client<'a> {
     connection: Connection<'a>,
     limit: Duration,
+    /// Whether systemd has accepted the last job.
+    is_accepted: bool,
 }
 
 impl<'a> Client<'a> {
@@ -41,7 +43,11 @@ impl<'a> Client<'a> {
         };
         let mut connection = Connection::open(&bus, limit, interrupts)?;
         connection.subscribe(&JOB_REMOVED, limit)?;
-        Ok(Self { connection, limit })
+        Ok(Self {
+            connection,
+            limit,
+            is_accepted: false,
+        })
     }
 
     /// Calls a method of the manager.
@@ -59,7 +65,9 @@ impl<'a> Client<'a> {
     /// Calls a method that starts a job, waits for the job and returns its result, such as `done`.
     pub(super) fn job(&mut self, member: &str, body: &[Value]) -> Result<String> {
         let end = Instant::now() + self.limit;
+        self.is_accepted = false;
         let reply = self.call(member, body)?;
+        self.is_accepted = true;
         let Some(Value::Path(job)) = reply.values.into_iter().next() else {
             return Err(Error::Malformed {
                 problem: "the reply names no job",
@@ -79,5 +87,11 @@ impl<'a> Client<'a> {
                 return Ok(result.clone());
             }
         }
+    }
+
+    /// Whether systemd has accepted the last job, though perhaps not ended it. If a signal or the
+    /// limit has ended the wait for its reply, waits for that once more.
+    pub(super) fn has_accepted(&mut self, limit: Duration) -> bool {
+        self.is_accepted || matches!(self.connection.late_reply(limit), Ok(Some(_)))
     }
 }
