@@ -54,20 +54,31 @@ pub unsafe fn begin(arguments: *const *const c_char) {
 }
 
 fn open_standard_streams() -> crate::Result<()> {
+    for _ in 0..closed_standard_streams() {
+        // SAFETY: the path ends in NUL. The lowest number that is free is a closed stream's.
+        Errno::result(unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) })?;
+    }
+    Ok(())
+}
+
+fn closed_standard_streams() -> usize {
     let mut streams = [0, 1, 2].map(|fd| libc::pollfd {
         fd,
         events: 0,
         revents: 0,
     });
     // SAFETY: the kernel writes into the three whole `pollfd` that it is told of.
-    Errno::result(unsafe { libc::poll(streams.as_mut_ptr(), 3, 0) })?;
-    for stream in streams {
-        if stream.revents & libc::POLLNVAL != 0 {
-            // SAFETY: the path ends in NUL. The lowest number that is free is this stream's.
-            Errno::result(unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) })?;
+    let polled = unsafe { libc::poll(streams.as_mut_ptr(), 3, 0) } != -1;
+    let is_closed = |stream: &&libc::pollfd| {
+        if polled {
+            stream.revents & libc::POLLNVAL != 0
+        } else {
+            // poll(2) refuses more descriptors than RLIMIT_NOFILE allows, even if they are open.
+            // SAFETY: F_GETFD takes no argument.
+            unsafe { libc::fcntl(stream.fd, libc::F_GETFD) == -1 }
         }
-    }
-    Ok(())
+    };
+    streams.iter().filter(is_closed).count()
 }
 
 /// What the program was started with, its name first. Empty in a program that [`program!`] did not
