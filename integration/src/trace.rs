@@ -93,6 +93,34 @@ pub fn is_infallible(call: i64) -> bool {
     .contains(&call)
 }
 
+/// Where a system call is when it is shown to an observer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// It is about to be carried out.
+    Entry,
+    /// It was carried out.
+    Exit,
+    /// The process has executed another program, and is traced no more.
+    Executed,
+}
+
+/// A system call that is shown to an observer. Its process stands still meanwhile.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen {
+    /// Number of the process.
+    pub process: usize,
+    /// The process.
+    pub pid: Pid,
+    /// Where the call is.
+    pub moment: Moment,
+    /// Its number.
+    pub call: i64,
+    /// Its arguments.
+    pub arguments: [u64; 6],
+}
+
+type Observer<'o> = &'o mut dyn FnMut(&Seen);
+
 /// The result of a traced command.
 #[derive(Debug)]
 pub struct Trace {
@@ -130,6 +158,11 @@ impl Trace {
 ///
 /// Must be called by a thread that has no other children: it takes the events of all.
 pub fn trace(command: Command, fault: Option<(Point, Fault)>) -> Trace {
+    observe(command, fault, &mut |_| {})
+}
+
+/// The same, with each system call shown to an observer at its entry and at its exit.
+pub fn observe(command: Command, fault: Option<(Point, Fault)>, observer: Observer) -> Trace {
     let limit = command.limit_of();
     let stopped = command.under("sh", ["-c", "kill -STOP $$; exec \"$@\"", "sh"]);
     let started = stopped.start();
@@ -145,7 +178,7 @@ pub fn trace(command: Command, fault: Option<(Point, Fault)>) -> Trace {
     ptrace::seize(main, options).expect("trace the command");
     kill(main, Signal::SIGCONT).expect("continue the command");
     let (ended, hung) = watch(main, limit);
-    let mut tracer = Tracer::new(main, fault);
+    let mut tracer = Tracer::new(main, fault, observer);
     let status = tracer.run();
     let _ = ended.send(());
     tracer.let_go();
@@ -191,8 +224,9 @@ struct Process {
     waiting: bool,
 }
 
-struct Tracer {
+struct Tracer<'o> {
     main: Pid,
+    observer: Observer<'o>,
     fault: Option<(Point, Fault)>,
     /// The shell has executed the command.
     counting: bool,
@@ -205,14 +239,15 @@ struct Tracer {
     met: Option<i64>,
 }
 
-impl Tracer {
-    fn new(main: Pid, fault: Option<(Point, Fault)>) -> Self {
+impl<'o> Tracer<'o> {
+    fn new(main: Pid, fault: Option<(Point, Fault)>, observer: Observer<'o>) -> Self {
         let first = Process {
             number: Some(0),
             ..Process::default()
         };
         Self {
             main,
+            observer,
             fault,
             counting: false,
             processes: HashMap::from([(main, first)]),
@@ -278,6 +313,7 @@ impl Tracer {
             }
             EXIT => self.measure(pid),
             EXEC => {
+                self.show(pid, Moment::Executed);
                 self.measure(pid);
                 self.processes.remove(&pid);
                 let _ = ptrace::detach(pid, None);
@@ -335,15 +371,35 @@ impl Tracer {
             ptrace::syscall_info(pid).map(|info| info.op == libc::PTRACE_SYSCALL_INFO_ENTRY);
         process.inside = entry.unwrap_or(!process.inside);
         if !process.inside {
+            self.show(pid, Moment::Exit);
+            let process = self.processes.entry(pid).or_default();
             if let Some(errno) = process.answer.take() {
                 let _ = machine::answer(pid, errno);
             }
             return go_on(pid, None);
         }
+        self.show(pid, Moment::Entry);
         if self.counting && self.entry(pid) == Some(Fault::Kill) {
             let _ = kill(pid, Signal::SIGKILL);
         }
         go_on(pid, None);
+    }
+
+    fn show(&mut self, pid: Pid, moment: Moment) {
+        let number = self.processes.get(&pid).and_then(|process| process.number);
+        let (Some(process), true) = (number, self.counting) else {
+            return;
+        };
+        if let Ok((call, arguments)) = machine::registers(pid) {
+            let seen = Seen {
+                process,
+                pid,
+                moment,
+                call,
+                arguments,
+            };
+            (self.observer)(&seen);
+        }
     }
 
     /// Counts a call; returns the fault that was to happen here, after preparing it.
@@ -444,6 +500,13 @@ mod machine {
         Ok(getregs(pid)?.orig_rax.cast_signed())
     }
 
+    /// The number and the arguments of the call that a process is in.
+    pub(super) fn registers(pid: Pid) -> nix::Result<(i64, [u64; 6])> {
+        let it = getregs(pid)?;
+        let arguments = [it.rdi, it.rsi, it.rdx, it.r10, it.r8, it.r9];
+        Ok((it.orig_rax.cast_signed(), arguments))
+    }
+
     /// Has the kernel carry out no call.
     pub(super) fn skip(pid: Pid) -> nix::Result<()> {
         let mut registers = getregs(pid)?;
@@ -465,6 +528,10 @@ mod machine {
     use nix::unistd::Pid;
 
     pub(super) fn call(_: Pid) -> nix::Result<i64> {
+        Err(Errno::ENOSYS)
+    }
+
+    pub(super) fn registers(_: Pid) -> nix::Result<(i64, [u64; 6])> {
         Err(Errno::ENOSYS)
     }
 

@@ -19,6 +19,7 @@ mod examples;
 mod exec;
 mod explain;
 mod hooks;
+mod hygiene;
 mod io;
 mod lifecycle;
 mod limits;
