@@ -212,7 +212,7 @@ fn throttles_need_a_whole_disk() {
     refused(
         "blockIO",
         value((4000, 1)),
-        [path, "the device must be a whole disk"],
+        [path, "the device must be an existing whole disk"],
     );
     let partition = disks()
         .1
@@ -220,7 +220,7 @@ fn throttles_need_a_whole_disk() {
     refused(
         "blockIO",
         value(partition),
-        [path, "the device must be a whole disk"],
+        [path, "the device must be an existing whole disk"],
     );
 }
 
