@@ -6,7 +6,7 @@ use crate::plan::working_directory::PATH_MAX;
 use coracle_sys::{AT_FDCWD, Call, Cause, Fault};
 use nix::errno::Errno;
 use nix::fcntl::AtFlags;
-use nix::sys::stat::{SFlag, fstatat};
+use nix::sys::stat::{FileStat, SFlag, fstatat};
 use nix::unistd::{AccessFlags, faccessat};
 use std::ffi::CStr;
 
@@ -91,7 +91,7 @@ fn check(path: &CStr) -> Result<(), Cause> {
 }
 
 fn look(path: &CStr) -> Result<(), Cause> {
-    let status = fstatat(AT_FDCWD, path, AtFlags::empty()).map_err(|errno| (Call::Stat, errno))?;
+    let status = status(path).map_err(|errno| (Call::Stat, errno))?;
     match SFlag::from_bits_truncate(status.st_mode) & SFlag::S_IFMT {
         SFlag::S_IFREG => {}
         SFlag::S_IFDIR => return Err(Check::IsDirectory.into()),
@@ -103,7 +103,13 @@ fn look(path: &CStr) -> Result<(), Cause> {
 
 /// Whether the file exists.
 pub(crate) fn exists(path: &CStr) -> bool {
-    fstatat(AT_FDCWD, path, AtFlags::empty()).is_ok()
+    status(path).is_ok()
+}
+
+/// By newfstatat(2), which a seccomp profile then has to allow. Without a flag musl calls stat(2).
+/// The flag changes nothing: neither call triggers an automount.
+fn status(path: &CStr) -> nix::Result<FileStat> {
+    fstatat(AT_FDCWD, path, AtFlags::AT_NO_AUTOMOUNT)
 }
 
 #[cfg(test)]
