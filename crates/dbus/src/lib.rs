@@ -9,7 +9,7 @@
 //! fn version() -> coracle_dbus::Result<Vec<Value>> {
 //!     let address = "unix:path=/run/dbus/system_bus_socket".to_owned();
 //!     let bus = Bus { address, peer: Peer::Daemon };
-//!     let mut connection = Connection::open(&bus, Duration::from_secs(5))?;
+//!     let mut connection = Connection::open(&bus, Duration::from_secs(5), None)?;
 //!     let call = Call {
 //!         destination: "org.freedesktop.systemd1",
 //!         path: "/org/freedesktop/systemd1",
