@@ -7,7 +7,7 @@ use coracle_launch::Child;
 use coracle_sys::ExitStatus;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::Signal;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use crate::error::{Error, system};
@@ -27,7 +27,7 @@ impl Signals {
     /// SIGPIPE, SIGTTIN, SIGTTOU): they keep their disposition, and are not passed on to the
     /// container.
     pub(crate) fn catch() -> Result<Self, Error> {
-        let mut set = SigSet::all();
+        let mut set = coracle_sys::all_signals();
         for own in [
             Signal::SIGURG,
             Signal::SIGPIPE,

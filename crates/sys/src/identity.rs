@@ -6,6 +6,7 @@
 use crate::Result;
 use crate::kernel::done;
 use std::ffi::CStr;
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 /// `int setgroups(size_t size, const gid_t *list)`, setgroups(2).
 ///
@@ -16,6 +17,19 @@ use std::ffi::CStr;
 pub fn setgroups(groups: &[u32]) -> Result<()> {
     // SAFETY: the kernel reads `len` numbers of 32 bits, its `gid_t`, from the borrowed slice.
     done(unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) })
+}
+
+/// `int fchown(int fd, uid_t owner, -1)`, fchown(2): the group stays.
+///
+/// For an `O_PATH` descriptor musl's function would go on to look up `/proc/self/fd/N`, a path that
+/// the image chooses once its root is the process's.
+///
+/// # Errors
+///
+/// The kernel's: `EPERM` without `CAP_CHOWN` over the file, `EBADF` for an `O_PATH` descriptor.
+pub fn fchown(file: BorrowedFd<'_>, owner: u32) -> Result<()> {
+    // SAFETY: takes three numbers. The group `u32::MAX` stays as it is.
+    done(unsafe { libc::syscall(libc::SYS_fchown, file.as_raw_fd(), owner, u32::MAX) })
 }
 
 /// `int setresuid(uid_t ruid, uid_t euid, uid_t suid)`, setresuid(2): sets all three to `uid`.

@@ -77,7 +77,7 @@ pub use directory::{
 };
 pub use exec::{StringArray, execve, execve_adding, execveat};
 pub use fault::{Call, Cause, Fault};
-pub use identity::{setdomainname, setgroups, sethostname, setresgid, setresuid};
+pub use identity::{fchown, setdomainname, setgroups, sethostname, setresgid, setresuid};
 pub use key::{join_session_keyring, key_permissions, set_key_permissions};
 pub use message::{connect_unix, receive, send, socket_pair};
 pub use mount::{
@@ -105,8 +105,9 @@ pub use seccomp::{
     pidfd_getfd,
 };
 pub use signal::{
-    SignalMask, block_all_signals, end_on_signals, expect_children, may_be_ignored_or_blocked,
-    read_signal_masks, reset_signals, restore_signals, survive_size_limit,
+    SignalMask, all_signals, block_all_signals, end_on_signals, expect_children,
+    may_be_ignored_or_blocked, read_signal_masks, reset_signals, restore_signals,
+    survive_size_limit,
 };
 pub use start::{arguments, begin};
 pub use terminal::{

@@ -4,6 +4,7 @@
 use crate::kernel::done;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
+use nix::sys::signal::SigSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The signals that a thread blocks: signal N is bit N − 1, as in the kernel.
@@ -17,6 +18,17 @@ struct DefaultAction([u64; 4]);
 
 /// The kernel's `sizeof(sigset_t)`, not the C library's 128.
 const MASK_BYTES: usize = size_of::<u64>();
+
+/// Every signal, also those that the C library reserves. sigfillset(3) of musl leaves out 32 to 34,
+/// and 34 is the first real-time signal of every program that is linked with glibc.
+pub fn all_signals() -> SigSet {
+    // SAFETY: `sigset_t` consists of numbers: all zeroes is a value.
+    let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
+    // SAFETY: it begins with the kernel's mask, and is larger and no less aligned.
+    unsafe { (&raw mut set).cast::<u64>().write(u64::MAX) };
+    // SAFETY: all of it is initialised.
+    unsafe { SigSet::from_sigset_t_unchecked(set) }
+}
 
 /// Blocks every signal that can be blocked, and returns the mask from before.
 pub fn block_all_signals() -> SignalMask {

@@ -70,13 +70,11 @@ fn closed_standard_streams() -> usize {
     // SAFETY: the kernel writes into the three whole `pollfd` that it is told of.
     let polled = unsafe { libc::poll(streams.as_mut_ptr(), 3, 0) } != -1;
     let is_closed = |stream: &&libc::pollfd| {
-        if polled {
-            stream.revents & libc::POLLNVAL != 0
-        } else {
-            // poll(2) refuses more descriptors than RLIMIT_NOFILE allows, even if they are open.
-            // SAFETY: F_GETFD takes no argument.
-            unsafe { libc::fcntl(stream.fd, libc::F_GETFD) == -1 }
-        }
+        // poll(2) reports an O_PATH descriptor as closed, and refuses more descriptors than
+        // RLIMIT_NOFILE allows, even if they are open.
+        let is_doubtful = !polled || stream.revents & libc::POLLNVAL != 0;
+        // SAFETY: F_GETFD takes no argument.
+        is_doubtful && unsafe { libc::fcntl(stream.fd, libc::F_GETFD) == -1 }
     };
     streams.iter().filter(is_closed).count()
 }

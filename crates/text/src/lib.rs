@@ -28,6 +28,9 @@ pub fn errno_text(errno: Errno) -> String {
     if errno == Errno::ENOENT {
         return "not found (ENOENT)".to_owned();
     }
+    if let Some((_, text)) = GLIBC_TEXTS.iter().find(|(other, _)| *other == errno) {
+        return format!("{text} ({errno:?})");
+    }
     // The C library's text. The standard library appends the number.
     let text = std::io::Error::from_raw_os_error(errno as i32).to_string();
     let text = text.split(" (os error").next().unwrap_or_default();
@@ -36,6 +39,35 @@ pub fn errno_text(errno: Errno) -> String {
     let first = first.map(String::from).unwrap_or_default();
     format!("{first}{} ({errno:?})", letters.as_str())
 }
+
+/// glibc's texts, where musl has others for the same errno.
+const GLIBC_TEXTS: [(Errno, &str); 25] = [
+    (Errno::EADDRINUSE, "address already in use"),
+    (Errno::EADDRNOTAVAIL, "cannot assign requested address"),
+    (Errno::EBUSY, "device or resource busy"),
+    (Errno::ECHILD, "no child processes"),
+    (Errno::EDQUOT, "disk quota exceeded"),
+    (Errno::EHOSTUNREACH, "no route to host"),
+    (Errno::EIO, "input/output error"),
+    (Errno::ELIBBAD, "accessing a corrupted shared library"),
+    (Errno::ELOOP, "too many levels of symbolic links"),
+    (Errno::EMFILE, "too many open files"),
+    (Errno::EMSGSIZE, "message too long"),
+    (Errno::ENAMETOOLONG, "file name too long"),
+    (Errno::ENETUNREACH, "network is unreachable"),
+    (Errno::ENOMEM, "cannot allocate memory"),
+    (Errno::ENOTCONN, "transport endpoint is not connected"),
+    (Errno::ENOTSOCK, "socket operation on non-socket"),
+    (Errno::ENOTTY, "inappropriate ioctl for device"),
+    (Errno::EOPNOTSUPP, "operation not supported"),
+    (Errno::EOVERFLOW, "value too large for defined data type"),
+    (Errno::ERANGE, "numerical result out of range"),
+    (Errno::ETIME, "timer expired"),
+    (Errno::ETIMEDOUT, "connection timed out"),
+    (Errno::EUCLEAN, "structure needs cleaning"),
+    (Errno::EUSERS, "too many users"),
+    (Errno::EXDEV, "invalid cross-device link"),
+];
 
 /// The errno behind an error of the standard library; `EIO` if it has none.
 #[must_use]
@@ -224,6 +256,15 @@ mod tests {
             (Errno::UnknownErrno, "success (UnknownErrno)"),
         ] {
             assert_eq!(errno_text(errno), expected);
+        }
+    }
+
+    #[cfg(target_env = "gnu")]
+    #[test]
+    fn the_table_has_glibcs_texts() {
+        for (errno, text) in GLIBC_TEXTS {
+            let own = std::io::Error::from_raw_os_error(errno as i32).to_string();
+            assert!(own.to_lowercase().starts_with(text), "{own}");
         }
     }
 

@@ -17,9 +17,10 @@ use crate::ERRNOS;
 use crate::scenario::{Scenario, Stage, Variant};
 
 /// Calls whose failure ends the process at once. Without memory there is nothing to report with; of
-/// the others the kernel refuses none with these arguments, and Rust's standard library aborts if
-/// one fails, before `main` or at the first use of a hash table.
-const FATAL: [libc::c_long; 6] = [
+/// the others the kernel refuses none with these arguments: musl crashes if it cannot set the thread
+/// pointer before `main`, and Rust's standard library aborts at the first use of a hash table.
+const FATAL: [libc::c_long; 7] = [
+    libc::SYS_arch_prctl,
     libc::SYS_brk,
     libc::SYS_mmap,
     libc::SYS_mprotect,

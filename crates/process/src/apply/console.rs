@@ -11,7 +11,7 @@ use coracle_sys::{
 };
 use nix::fcntl::{OFlag, ResolveFlag};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, major, minor};
-use nix::unistd::{Uid, dup2_stderr, dup2_stdin, dup2_stdout, fchown};
+use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Major and minor number of the null device and of the pty multiplexer: devices.txt.
@@ -140,7 +140,7 @@ fn open_null() -> Option<OwnedFd> {
 /// is ignored: the caller may lack CAP_CHOWN over the file, as in a user namespace that does not
 /// map its owner, or the stream may have no owner.
 fn hand_over(stream: BorrowedFd, uid: u32) {
-    let _ = fchown(stream, Some(Uid::from_raw(uid)), None);
+    let _ = coracle_sys::fchown(stream, uid);
 }
 
 fn replace(number: usize, with: BorrowedFd) -> nix::Result<()> {
