@@ -72,7 +72,7 @@ pub(crate) fn stat(pid: i32) -> nix::Result<Option<Stat>> {
     let file = match coracle_sys::open(format!("/proc/{pid}/stat").as_str(), OFlag::O_RDONLY) {
         Ok(file) => file,
         // Without a procfs, or with one that hides the process (`hidepid`), it may still be alive.
-        Err(errno @ Errno::ENOENT) if exists(pid) => return Err(errno),
+        Err(errno @ Errno::ENOENT) if may_be_ours(pid) => return Err(errno),
         Err(Errno::ENOENT | Errno::ESRCH) => return Ok(None),
         Err(errno) => return Err(errno),
     };
@@ -87,8 +87,10 @@ pub(crate) fn stat(pid: i32) -> nix::Result<Option<Stat>> {
     Ok(Stat::from_read(line.get(..length).unwrap_or(&[])).ok())
 }
 
-fn exists(pid: i32) -> bool {
-    nix::sys::signal::kill(Pid::from_raw(pid), None) != Err(Errno::ESRCH)
+/// Whether a process has this pid and may be signalled. The user who made a container may signal
+/// its processes, so a refusal means that the pid now belongs to another user's process.
+fn may_be_ours(pid: i32) -> bool {
+    nix::sys::signal::kill(Pid::from_raw(pid), None).is_ok()
 }
 
 #[cfg(test)]
