@@ -96,10 +96,10 @@ pub fn tree(document: Document, text: &[u8]) -> Result<Value, Error> {
 /// The text of a tree, for [`tree`] to read again.
 ///
 /// # Errors
-/// The text would be too large.
+/// The text would be too large, or too deeply nested to be read again.
 pub fn text(document: Document, tree: &Value) -> Result<Vec<u8>, Error> {
     let text = tree.to_string().into_bytes();
-    check_size(document, &text)?;
+    json(document, &text)?;
     Ok(text)
 }
 
