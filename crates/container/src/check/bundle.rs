@@ -50,7 +50,11 @@ fn file_systems<'a>(config: &'a Config, host: &'a Host) -> impl Iterator<Item = 
             ),
         };
         let found = format!("config.json: mounts[{index}].type: {kind:?}: {found}");
-        let remedy = format!("modprobe fs-{kind}, or boot a kernel with it");
+        let module = kind.split('.').next().unwrap_or_default();
+        let remedy = match level {
+            Level::Note => format!("modprobe fs-{module}"),
+            _ => "boot a kernel with it, or install its module".to_owned(),
+        };
         Some(level.of(SUBJECT, found).mended_by(remedy))
     };
     config.mounts.iter().enumerate().filter_map(lack)
