@@ -140,10 +140,10 @@ impl Message {
                 return bytes;
             }
             Message::Failed(stage, Fault { step, cause }) => {
-                bytes[..2].copy_from_slice(&[6, stage as u8]);
-                // No plan that fits in memory has more steps than six bytes count.
-                let places = bytes[2..8].iter_mut().zip(step.to_le_bytes());
-                places.for_each(|(place, byte)| *place = byte);
+                // No plan that fits in memory has more steps than six bytes count. The low four are
+                // where an init of an earlier release has them.
+                let [a, b, c, d, e, f, ..] = (step as u64).to_le_bytes();
+                bytes[..8].copy_from_slice(&[6, stage as u8, e, f, a, b, c, d]);
                 bytes[8..].copy_from_slice(&cause.encode());
                 return bytes;
             }
@@ -171,10 +171,8 @@ impl Message {
             9 => Message::SendListener,
             10 => Message::File(*bytes.last_chunk()?),
             6 => {
-                let mut step = [0; size_of::<usize>()];
-                let places = step.iter_mut().zip([e, f, a, b, c, d]);
-                places.for_each(|(place, byte)| *place = byte);
-                let fault = Fault::new(usize::from_le_bytes(step), Cause::decode(cause)?);
+                let step = u64::from_le_bytes([a, b, c, d, e, f, 0, 0]);
+                let fault = Fault::new(usize::try_from(step).ok()?, Cause::decode(cause)?);
                 Message::Failed(Stage::from_number(stage)?, fault)
             }
             _ => return None,
@@ -332,6 +330,14 @@ mod tests {
             all.extend(Stage::ALL.into_iter().flat_map(of_steps));
         }
         all
+    }
+
+    /// An init of an earlier release outlives an upgrade, and reports a failed start.
+    #[test]
+    fn a_step_has_its_place() {
+        let fault = Fault::new(0x0102_0304, Cause::Check(0));
+        let bytes = Message::Failed(Stage::ALL[0], fault).encode();
+        assert_eq!(bytes[4..8], [4, 3, 2, 1]);
     }
 
     #[test]
