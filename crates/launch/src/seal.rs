@@ -28,9 +28,8 @@ const OWN: &CStr = c"/proc/self/exe";
 /// # Errors
 /// [`Error::Seal`] when neither way works: the process must not enter a container then.
 pub fn seal() -> Result<(), Error> {
-    let failed = |call| move |errno| Error::Seal { call, errno };
-    let own = coracle_sys::open(OWN, OFlag::O_RDONLY).map_err(failed("open"))?;
-    if is_sealed(own.as_fd()).map_err(failed("fstatvfs"))? {
+    let (own, is_protected) = own_file()?;
+    if is_protected {
         // After execveat(2) the process is named after the descriptor's number.
         let _ = prctl::set_name(c"coracle");
         return Ok(());
@@ -60,9 +59,18 @@ pub fn seal() -> Result<(), Error> {
 /// # Errors
 /// [`Error::Seal`] when the file cannot be looked at.
 pub fn is_protected() -> Result<bool, Error> {
-    let failed = |call| move |errno| Error::Seal { call, errno };
+    own_file().map(|(_, is_protected)| is_protected)
+}
+
+/// The runtime's own file, and whether it is protected.
+fn own_file() -> Result<(OwnedFd, bool), Error> {
     let own = coracle_sys::open(OWN, OFlag::O_RDONLY).map_err(failed("open"))?;
-    is_sealed(own.as_fd()).map_err(failed("fstatvfs"))
+    let is_protected = is_sealed(own.as_fd()).map_err(failed("fstatvfs"))?;
+    Ok((own, is_protected))
+}
+
+fn failed(call: &'static str) -> impl FnOnce(Errno) -> Error {
+    move |errno| Error::Seal { call, errno }
 }
 
 /// Whether this is a sealed memfd, or a file on a read-only mount. The detached mount is in no
