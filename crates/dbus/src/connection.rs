@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use coracle_program::Interrupts;
+use coracle_program::{CALL_LIMIT, Interrupts};
 use nix::errno::Errno;
 use nix::sys::socket::sockopt::{ReceiveTimeout, SendTimeout};
 use nix::sys::socket::{
@@ -18,9 +18,6 @@ use crate::{Error, Result, Value};
 
 /// How many unread signals are kept: more than the jobs of a systemd manager during one call.
 const SIGNALS_MAX: usize = 4096;
-/// How long one system call may wait. A blocked signal ends no system call, so the queue of signals
-/// is read between two calls.
-const CALL_LIMIT: Duration = Duration::from_millis(100);
 /// The limit on a line of the authentication protocol, longer than any valid line.
 const LINE_MAX: usize = 4096;
 

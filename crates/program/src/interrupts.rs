@@ -4,9 +4,14 @@ use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use std::cell::Cell;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
 
 /// The signals by which a user, a closing terminal or a service manager ends a command.
 const ENDING: [Signal; 3] = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM];
+
+/// How long a system call may wait while signals are queued. A blocked signal ends no system call,
+/// so the queue is read between two calls.
+pub const CALL_LIMIT: Duration = Duration::from_millis(100);
 
 /// Queues the signals that would end this process, so that it can undo what it has made before it
 /// ends.

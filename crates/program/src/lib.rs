@@ -23,7 +23,7 @@ mod program;
 mod wait;
 
 pub use input::{empty_input, fill_input, input};
-pub use interrupts::Interrupts;
+pub use interrupts::{CALL_LIMIT, Interrupts};
 pub use output::{Output, SHOWN_BYTES};
 pub use program::{Execution, Program, clone_program, start};
 pub use wait::{Failure, Limits, wait};

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use coracle_dbus::{Kind, Value};
 use coracle_host::CgroupMode;
-use coracle_program::Interrupts;
+use coracle_program::{CALL_LIMIT, Interrupts};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -28,8 +28,6 @@ use client::{Client, LIMIT};
 
 /// How long a unit may take to end, and systemd to reply meanwhile.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
-/// How long a wait may last until the signals to the runtime are read.
-const SIGNAL_LIMIT: Duration = Duration::from_millis(100);
 /// The pause between two reads of v1 files, which cannot be polled for changes.
 const PAUSE: Duration = Duration::from_millis(5);
 
@@ -262,7 +260,7 @@ pub(super) fn stop(unit: &Unit, record: &Record, end: Instant, interrupts: Optio
 /// a signal ends the wait.
 fn is_empty_by(record: &Record, end: Instant, interrupts: Option<&Interrupts>) -> bool {
     loop {
-        let result = await_empty(record, end.min(Instant::now() + SIGNAL_LIMIT));
+        let result = await_empty(record, end.min(Instant::now() + CALL_LIMIT));
         let is_ended = Instant::now() >= end || interrupts.is_some_and(Interrupts::end_waits);
         if result != Ok(false) || is_ended {
             return result == Ok(true);

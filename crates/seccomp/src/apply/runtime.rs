@@ -2,12 +2,11 @@
 
 use crate::Error;
 use crate::plan::{ACTION, FLAGS, Listener, Plan, RETURN, describe_verdict};
-use coracle_program::Interrupts;
+use coracle_program::{CALL_LIMIT, Interrupts};
 use coracle_sys::FilterFlags;
 use nix::errno::Errno;
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::time::Duration;
 
 /// Checks that the running kernel supports the flags and actions of the filter. Call it before
 /// anything is created.
@@ -73,10 +72,6 @@ pub struct ProcessState<'a> {
     /// The container's state as JSON; its status is `creating`, or `running` for `exec`.
     pub state: &'a [u8],
 }
-
-/// How long one system call may wait for the agent. A blocked signal ends no system call, so the
-/// queue of signals is read between two calls.
-const CALL_LIMIT: Duration = Duration::from_millis(100);
 
 /// Sends the listener to the seccomp agent that listens at its path, in one message, and closes the
 /// connection.
