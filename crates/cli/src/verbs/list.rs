@@ -14,7 +14,7 @@ use coracle_text::passwd_users;
 
 use super::verb::{Context, Request, Verb};
 use crate::arguments::table::{Command, Flag, Order, switch, value, values};
-use crate::arguments::{Arguments, Expected, Usage};
+use crate::arguments::{Arguments, Expected, Usage, utf8};
 use crate::error::Error;
 use crate::output::{self, Audience};
 use crate::people;
@@ -79,7 +79,7 @@ pub(super) struct List {
 
 fn read(arguments: &Arguments) -> Result<List, Usage> {
     arguments.expect(Expected::Exactly(0))?;
-    let format = match arguments.text("format")?.as_deref() {
+    let format = match arguments.parsed("format", "UTF-8", utf8)?.as_deref() {
         None | Some("table") => Form::Table,
         Some("json") => Form::Json,
         Some(text) => Form::Template(Template::parse(text).map_err(|wrong| Usage::Value {
