@@ -407,8 +407,14 @@ impl std::fmt::Display for Output {
 
 /// Waits until `is_done`, ten seconds at most, and fails with `what` otherwise.
 #[track_caller]
-pub fn wait_until(what: &str, mut is_done: impl FnMut() -> bool) {
-    let end = Instant::now() + patience(10);
+pub fn wait_until(what: &str, is_done: impl FnMut() -> bool) {
+    wait_until_within(10, what, is_done);
+}
+
+/// [`wait_until`] with a limit of `seconds`.
+#[track_caller]
+pub fn wait_until_within(seconds: u64, what: &str, mut is_done: impl FnMut() -> bool) {
+    let end = Instant::now() + patience(seconds);
     while !is_done() {
         assert!(Instant::now() < end, "waited in vain for: {what}");
         thread::sleep(Duration::from_millis(1));

@@ -39,7 +39,7 @@ pub mod terminal;
 pub mod trace;
 
 pub use bundle::{Bundle, fill_rootfs};
-pub use command::{Command, Output, Running, wait_until};
+pub use command::{Command, Output, Running, wait_until, wait_until_within};
 pub use container::{Child, Container};
 pub use coracle_test_attribute::test;
 pub use folder::Folder;

@@ -13,6 +13,7 @@ use coracle_integration::runner::times;
 use coracle_integration::terminal::Terminal;
 use coracle_integration::{
     Bundle, Child, Container, HostMount, Output, Runtime, Value, groups, json, needs, wait_until,
+    wait_until_within,
 };
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 
@@ -301,14 +302,10 @@ fn attack_the_binary(capabilities: &[&str], seize: &str) {
         .cycle();
     let caught = format!("caught {} bytes", before.len());
     // A busy machine gives him few chances.
-    let end = std::time::Instant::now() + coracle_integration::runner::patience(60);
-    while !fs::read(&victim).unwrap().ends_with(b"evil") {
-        assert!(
-            std::time::Instant::now() < end,
-            "the unguarded twin was not written"
-        );
+    wait_until_within(60, "a successful attack on what nobody guards", || {
         container.exec(["/tmp/sleep", lives.next().unwrap_or_default()]);
-    }
+        fs::read(&victim).unwrap().ends_with(b"evil")
+    });
     wait_until("an attack on the runtime", || {
         container.exec(["/proc/self/exe", "state"]);
         container.stdout().contains(&caught)
