@@ -255,7 +255,7 @@ fn no_descriptor_signal_or_session() {
 fn a_plugin_says_why() {
     let reported =
         r#"printf '{"cniVersion":"1.1.0","code":104,"msg":"no\\nroom","details":"left"}'; exit 3"#;
-    assert_eq!(failure("said", reported), "no\\nroom: left (code 104)");
+    assert_eq!(failure("reported", reported), "no\\nroom: left (code 104)");
     let text = "echo out; echo \"it\x1b[m broke\" >&2; exit 3";
     assert_eq!(failure("status", text), "exit status 3: it\\u{1b}[m broke");
     assert_eq!(failure("silent", "exit 4"), "exit status 4");

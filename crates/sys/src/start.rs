@@ -67,7 +67,7 @@ fn closed_standard_streams() -> usize {
         events: 0,
         revents: 0,
     });
-    // SAFETY: the kernel writes into the three whole `pollfd` that it is told of.
+    // SAFETY: the kernel writes into as many whole `pollfd` as the second argument counts.
     let polled = unsafe { libc::poll(streams.as_mut_ptr(), 3, 0) } != -1;
     let is_closed = |stream: &&libc::pollfd| {
         // poll(2) reports an O_PATH descriptor as closed, and refuses more descriptors than

@@ -83,7 +83,7 @@ fn is_capable(host: &Host) -> bool {
 fn namespaces(facts: &Facts) -> Vec<Finding> {
     let mut all = facts.namespaces.iter();
     let user = all.find(|(kind, _)| *kind == NamespaceKind::User);
-    // Who needs a user namespace first is told of its lack alone.
+    // A caller that needs a user namespace for the others gets one finding, on the user namespace.
     let is_reported = |kind| kind != NamespaceKind::User && (is_capable(&facts.host) || has(user));
     let mut findings = Vec::new();
     let mut names: Vec<_> = Vec::new();
