@@ -9,7 +9,15 @@ default:
 
 # Build the program: one static file below target
 build:
-    cargo build --release --target {{target}}
+    integration/build
+
+# Make packages, in FOLDER: a tarball, .deb, .rpm, sums, a bill of materials
+dist *FOLDER:
+    integration/dist {{FOLDER}}
+
+# Make packages twice, compare, install them in clean systems and use them there (root): 8 minutes
+dist-test:
+    integration/test dist
 
 # Unit tests, examples in the documentation, rules of style (no root)
 test:
