@@ -76,6 +76,7 @@ pub use options::mount_options;
 pub use process::*;
 pub use resources::*;
 pub use seccomp::*;
+pub use validate::OCI_VERSION;
 
 use std::collections::BTreeMap;
 use std::ffi::CString;

@@ -45,7 +45,7 @@ pub fn check_bundle(store: &Store, options: &CreateOptions) -> Result<Report, Er
     let examined = coracle_launch::examine(
         &gathered.bundle,
         &facts.host,
-        &gathered.request(options),
+        &gathered.options,
         options.launch,
         gathered.wanted.as_ref(),
     );

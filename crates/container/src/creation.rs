@@ -1,18 +1,19 @@
 //! The side effects of a creation. Each one that leaves something outside this process is in the
 //! undo list and in the record on disk before the next one begins.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::Path;
 use std::time::SystemTime;
 
 use coracle_bundle::{Bundle, HookPoint, Namespace};
 use coracle_cgroups::Joining;
-use coracle_launch::{Caller, Child, ContainerState, Launch, Point, Release, Request};
+use coracle_launch::{Caller, Child, Launch, Point, Release, Request};
 use coracle_program::{Interrupts, Limits};
 use nix::unistd::Uid;
 
 use crate::descriptors;
 use crate::error::Error;
+use crate::foreground::Running;
 use crate::identity::Identity;
 use crate::lock::{self, Lock};
 use crate::network;
@@ -71,18 +72,6 @@ pub(crate) fn make(
     }
 }
 
-/// Init, and what the runtime has to serve while it runs.
-#[derive(Debug)]
-pub(crate) struct Running {
-    pub(crate) init: Child,
-    /// The pty's master, if there is no console socket.
-    pub(crate) console: Option<OwnedFd>,
-    /// The proxy of the container's notify socket, once it is started.
-    pub(crate) proxy: Option<Proxy>,
-    /// Warnings, one line each.
-    pub(crate) warnings: Vec<String>,
-}
-
 impl<'a> Creation<'a> {
     /// Claims the id.
     ///
@@ -129,9 +118,7 @@ impl<'a> Creation<'a> {
         };
         let mut launch = coracle_launch::launch(plan, request, self)?;
         self.complete(launch.child().pid.as_raw())?;
-        let master = launch.take_console();
-        let console = master.map(|master| self.outputs.send_console(master));
-        let console = console.transpose()?.flatten();
+        let console = self.outputs.send_console(launch.take_console())?;
         self.send_child(launch.child())?;
         let proxy = match started_by {
             StartedBy::Start => None,
@@ -141,7 +128,7 @@ impl<'a> Creation<'a> {
             console,
             proxy,
             warnings: launch.take_warnings(),
-            init: launch.release()?,
+            process: launch.release()?,
         })
     }
 
@@ -324,9 +311,8 @@ impl Caller for Creation<'_> {
         self.run_runtime_hooks(init)
     }
 
-    fn state(&mut self, init: &Child) -> ContainerState {
-        let json = state::for_hook(&self.record, Status::Creating, init.pid.as_raw());
-        state::with_version(json)
+    fn state(&mut self, init: &Child) -> Vec<u8> {
+        state::for_hook(&self.record, Status::Creating, init.pid.as_raw())
     }
 }
 

@@ -3,33 +3,78 @@
 use std::ffi::{CString, OsString};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use coracle_bundle::{Config, Namespace, Process};
+use coracle_bundle::{Config, ContainerId, Namespace, Process};
 use coracle_cgroups::Joining;
-use coracle_launch::{Caller, Child, ContainerState, Plan, Point, Release, Request, Target};
+use coracle_launch::{Caller, Child, Plan, Point, Release, Request, Target};
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use nix::unistd::Pid;
 use serde::de::IgnoredAny;
 
 use crate::error::{Error, system, with_path};
-use crate::foreground::Signals;
+use crate::foreground::{Running, Signals};
 use crate::identity::{Identity, has_ended};
 use crate::input;
 use crate::inspect::{allow, read};
 use crate::interrupt;
 use crate::moved;
 use crate::notify;
-use crate::options::{Attachment, ExecOptions, ExecProcess, Keyring};
+use crate::options::{Attachment, Keyring, Outputs};
 use crate::outputs::{self, Connections};
-use crate::prepare::check_terminal;
 use crate::progress::Progress;
 use crate::record::Record;
 use crate::run::Ended;
 use crate::state;
 use crate::status::{Status, Verb};
 use crate::store::Store;
+
+/// The options of `exec`.
+#[derive(Clone, Debug)]
+pub struct ExecOptions {
+    /// The container.
+    pub id: ContainerId,
+    /// The process to execute.
+    pub process: ExecProcess,
+    /// Replaces the working directory.
+    pub cwd: Option<OsString>,
+    /// Appended to the environment, `KEY=VALUE` each.
+    pub env: Vec<OsString>,
+    /// Whether a terminal is requested.
+    pub tty: bool,
+    /// Replaces uid, and gid if given.
+    pub user: Option<(u32, Option<u32>)>,
+    /// Appended to the supplementary groups.
+    pub additional_gids: Vec<u32>,
+    /// Whether `exec` waits.
+    pub attachment: Attachment,
+    /// The receivers of its terminal, pidfd and pid.
+    pub outputs: Outputs,
+    /// Replaces the SELinux label.
+    pub process_label: Option<String>,
+    /// Replaces the AppArmor profile.
+    pub apparmor: Option<String>,
+    /// Sets no_new_privs even if the config does not.
+    pub no_new_privs: bool,
+    /// The numbers of capabilities to add.
+    pub capabilities: Vec<u8>,
+    /// The number of descriptors after LISTEN_FDS, or from 3 on, that the process keeps.
+    pub preserve_fds: u32,
+    /// Cgroups below the container's, each `[CONTROLLER[,…]:]PATH`.
+    pub cgroup: Vec<String>,
+    /// Execute even in a paused container.
+    pub ignore_paused: bool,
+}
+
+/// What `exec` executes.
+#[derive(Clone, Debug)]
+pub enum ExecProcess {
+    /// A file with a whole `process` object.
+    File(PathBuf),
+    /// The config's process with these arguments.
+    Command(Vec<OsString>),
+}
 
 /// Executes a process in a running (or created) container. In the foreground, returns its exit
 /// code.
@@ -45,8 +90,8 @@ pub fn exec(store: &Store, options: &ExecOptions) -> Result<Ended, Error> {
     };
     let status = allow(verb, &directory, &record)?;
     let config = coracle_bundle::parse(&record.bundle, &directory.config()?)?;
-    let (process, mut warnings) = process(options, &config)?;
-    check_terminal(
+    let (process, odd) = process(options, &config)?;
+    outputs::check_terminal(
         process.terminal,
         options.attachment,
         &options.outputs.console_socket,
@@ -55,98 +100,40 @@ pub fn exec(store: &Store, options: &ExecOptions) -> Result<Ended, Error> {
     let (init, pidfd) = find_init(options, &record)?;
     let plan = plan(options, &record, &config, (&process, &init))?;
     directory.progress.planned(&plan);
+    let cgroup = joining(options, &record, &init)?;
+    let root = chroot(options, &config, (&init, &pidfd))?;
+    let foreground = options.attachment == Attachment::Foreground;
+    let signals = foreground.then(Signals::catch).transpose()?;
+    // A process of the container may stop this one while it enters, so a signal must end the wait.
+    let interrupts = interrupt::catch()?;
     let request = Request {
-        cgroup: joining(options, &record, &init)?,
-        target: Some(Target {
-            root: chroot(options, &config, (&init, &pidfd))?,
-            init: pidfd,
-        }),
+        cgroup,
+        target: Some(Target { init: pidfd, root }),
         release: Release::Socket,
         private: Vec::new(),
-        interrupts: None,
+        interrupts: Some(&interrupts),
     };
-    let entering = Entering {
+    let mut entering = Entering {
         plan: &plan,
         progress: &directory.progress,
         state: || state::for_hook(&record, status, init.pid),
     };
-    let (code, refused) = launch(options, request, outputs, entering)?;
-    warnings.extend(plan.warnings);
-    warnings.extend(refused);
-    Ok(Ended {
-        code,
-        warnings,
-        ..Ended::default()
-    })
-}
-
-/// Returns the exit code, and warnings, one line each.
-fn launch(
-    options: &ExecOptions,
-    request: Request,
-    mut outputs: Connections,
-    mut entering: Entering<impl Fn() -> Vec<u8>>,
-) -> Result<(i32, Vec<String>), Error> {
-    let signals = (options.attachment == Attachment::Foreground)
-        .then(Signals::catch)
-        .transpose()?;
-    // A process of the container may stop this one while it enters, so a signal must end the wait.
-    let interrupts = interrupt::catch()?;
-    let request = Request {
-        interrupts: Some(&interrupts),
-        ..request
-    };
-    let entered = enter(request, &mut outputs, &mut entering).map_err(|error| match error {
+    let entered = entering.enter(request, outputs);
+    let mut running = entered.map_err(|error| match error {
         Error::Launch(coracle_launch::Error::ContainerEnded) => stopped(options),
         error => interrupt::explain(error, &interrupts),
     })?;
-    entering.reached(Point::Started);
-    entering.progress.done(format_args!("the program runs"));
-    let Entered {
-        child,
-        console,
-        refused,
-    } = entered;
     let code = match signals {
         Some(signals) => {
             interrupts.hand_over();
-            signals.wait(&child, console, None)?
+            signals.wait(&mut running)?
         }
         None => 0,
     };
-    Ok((code, refused))
-}
-
-/// A process that runs in a container.
-struct Entered {
-    child: Child,
-    /// The pty's master, if it was not sent to a console socket.
-    console: Option<OwnedFd>,
-    /// Warnings, one line each.
-    refused: Vec<String>,
-}
-
-fn enter(
-    request: Request,
-    outputs: &mut Connections,
-    entering: &mut Entering<impl Fn() -> Vec<u8>>,
-) -> Result<Entered, Error> {
-    let mut launch = coracle_launch::launch(entering.plan, request, entering)?;
-    let master = launch.take_console();
-    let console = master.map(|master| outputs.send_console(master));
-    let console = console.transpose()?.flatten();
-    let pid_file = outputs.send_child(b"setns", launch.child())?;
-    launch.start().inspect_err(|_| {
-        if let Some(path) = pid_file {
-            let _ = std::fs::remove_file(path);
-        }
-    })?;
-    let refused = launch.take_warnings();
-    let child = launch.release()?;
-    Ok(Entered {
-        child,
-        console,
-        refused,
+    Ok(Ended {
+        code,
+        warnings: [odd, plan.warnings, running.warnings].concat(),
+        ..Ended::default()
     })
 }
 
@@ -154,8 +141,32 @@ fn enter(
 struct Entering<'a, S> {
     plan: &'a Plan,
     progress: &'a Progress,
-    /// The container's record.
+    /// Makes the container's state for the seccomp agent.
     state: S,
+}
+
+impl<S: Fn() -> Vec<u8>> Entering<'_, S> {
+    /// Launches the process, and returns once its program runs.
+    fn enter(&mut self, request: Request, mut outputs: Connections) -> Result<Running, Error> {
+        let mut launch = coracle_launch::launch(self.plan, request, self)?;
+        let console = outputs.send_console(launch.take_console())?;
+        let pid_file = outputs.send_child(b"setns", launch.child())?;
+        launch.start().inspect_err(|_| {
+            if let Some(path) = pid_file {
+                let _ = std::fs::remove_file(path);
+            }
+        })?;
+        let warnings = launch.take_warnings();
+        let process = launch.release()?;
+        self.reached(Point::Started);
+        self.progress.done(format_args!("the program runs"));
+        Ok(Running {
+            process,
+            console,
+            proxy: None,
+            warnings,
+        })
+    }
 }
 
 impl<S: Fn() -> Vec<u8>> Caller for Entering<'_, S> {
@@ -171,8 +182,8 @@ impl<S: Fn() -> Vec<u8>> Caller for Entering<'_, S> {
         Ok(())
     }
 
-    fn state(&mut self, _: &Child) -> ContainerState {
-        state::with_version((self.state)())
+    fn state(&mut self, _: &Child) -> Vec<u8> {
+        (self.state)()
     }
 }
 
@@ -252,7 +263,7 @@ fn plan(
     let preserved_fds = outputs::preserved(listen_fds, options.preserve_fds)?;
     let host = coracle_host::probe(coracle_process::needs(config, Some(process)))?;
     let namespaces = coracle_host::namespaces_of(init.pid)?;
-    let options = coracle_launch::Options {
+    let launch = coracle_launch::Options {
         id: &options.id,
         // `--no-new-keyring` of `create` also holds for `exec`.
         keyring: match record.no_new_keyring {
@@ -268,7 +279,7 @@ fn plan(
         config,
         &namespaces,
         &host,
-        options,
+        &launch,
     )?)
 }
 

@@ -14,6 +14,18 @@ use crate::error::{Error, system};
 use crate::notify::Proxy;
 use crate::relay::{End, Relay};
 
+/// A process that runs in a container, and what the runtime has to serve meanwhile.
+#[derive(Debug)]
+pub(crate) struct Running {
+    pub(crate) process: Child,
+    /// The pty's master, if there is no console socket.
+    pub(crate) console: Option<OwnedFd>,
+    /// The proxy of the container's notify socket, if it has one.
+    pub(crate) proxy: Option<Proxy>,
+    /// Warnings, one line each.
+    pub(crate) warnings: Vec<String>,
+}
+
 /// The runtime's signals, queued from before the clone on, so that none is lost.
 #[derive(Debug)]
 pub(crate) struct Signals {
@@ -44,17 +56,11 @@ impl Signals {
     }
 
     /// Waits for the process and returns its exit code, 128 + n for signal n.
-    pub(crate) fn wait(
-        self,
-        process: &Child,
-        console: Option<OwnedFd>,
-        proxy: Option<&Proxy>,
-    ) -> Result<i32, Error> {
-        let relay = console.map(Relay::begin).transpose()?;
+    pub(crate) fn wait(self, running: &mut Running) -> Result<i32, Error> {
+        let relay = running.console.take().map(Relay::begin).transpose()?;
         let mut watch = Watch {
             signals: self,
-            process,
-            proxy,
+            running,
             relay,
             ended: None,
         };
@@ -71,8 +77,7 @@ impl Signals {
 /// One foreground process under watch.
 struct Watch<'a> {
     signals: Signals,
-    process: &'a Child,
-    proxy: Option<&'a Proxy>,
+    running: &'a Running,
     relay: Option<Relay>,
     ended: Option<ExitStatus>,
 }
@@ -92,7 +97,7 @@ impl Watch<'_> {
             match source {
                 Source::Signals => self.take_signals()?,
                 Source::Proxy => {
-                    if let Some(proxy) = self.proxy {
+                    if let Some(proxy) = &self.running.proxy {
                         // An unreachable service manager must not end the container.
                         let _ = proxy.forward();
                     }
@@ -110,9 +115,9 @@ impl Watch<'_> {
     fn poll(&self) -> Result<Vec<(Source, PollFlags)>, Error> {
         let signals = PollFd::new(self.signals.queue.as_fd(), PollFlags::POLLIN);
         let mut watched = vec![(Source::Signals, signals)];
+        let proxy = self.running.proxy.as_ref();
         watched.extend(
-            self.proxy
-                .map(|proxy| (Source::Proxy, PollFd::new(proxy.as_fd(), PollFlags::POLLIN))),
+            proxy.map(|proxy| (Source::Proxy, PollFd::new(proxy.as_fd(), PollFlags::POLLIN))),
         );
         let relayed = self.relay.iter().flat_map(Relay::wanted);
         watched.extend(relayed.map(|(end, fd)| (Source::Relay(end), fd)));
@@ -139,7 +144,8 @@ impl Watch<'_> {
                 (Ok(nix::libc::SIGWINCH), Some(relay)) => relay.resize(),
                 (Ok(signal), _) => {
                     // The process may have ended; its SIGCHLD is queued then.
-                    let _ = coracle_sys::pidfd_send_signal(self.process.pidfd.as_fd(), signal);
+                    let _ =
+                        coracle_sys::pidfd_send_signal(self.running.process.pidfd.as_fd(), signal);
                 }
                 (Err(_), _) => {}
             }
@@ -151,7 +157,9 @@ impl Watch<'_> {
     fn reap(&mut self) -> Result<(), Error> {
         loop {
             match coracle_sys::wait_any() {
-                Ok(Some((pid, status))) if pid == self.process.pid => self.ended = Some(status),
+                Ok(Some((pid, status))) if pid == self.running.process.pid => {
+                    self.ended = Some(status)
+                }
                 Ok(Some(_)) => {}
                 Ok(None) | Err(Errno::ECHILD) => return Ok(()),
                 Err(errno) => return Err(system("wait for the process")(errno)),

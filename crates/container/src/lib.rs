@@ -62,6 +62,7 @@ mod update;
 
 pub use check::{Finding, Level, Report, check_bundle, check_host};
 pub use checkpoint::{CheckpointOptions, Written, checkpoint, criu};
+pub use coracle_bundle::OCI_VERSION;
 pub use coracle_cgroups::Statistics;
 pub use coracle_checkpoint::{
     CgroupsMode, Features as CriuCan, Flags as CriuFlags, Kind as CheckpointKind, LsmLabels,
@@ -72,20 +73,20 @@ pub use create::create;
 pub use delete::delete;
 pub use error::Error;
 pub use events::{Event, events, statistics};
-pub use exec::exec;
+pub use exec::{ExecOptions, ExecProcess, exec};
 pub use explain::{Explanation, explain, explain_restore};
 pub use inspect::{Listing, list, pause, processes, resume, state};
 pub use kill::kill;
 pub use networks::{Network, Released, check_network, gc, inspect_network, networks};
 pub use options::{
-    After, Attachment, CgroupManager, ChangeRoot, CreateOptions, ExecOptions, ExecProcess, Force,
-    Keyring, LaunchFlags, Outputs, Rootless, RunOptions, Scope, Subreaper,
+    After, Attachment, CgroupManager, ChangeRoot, CreateOptions, Force, Keyring, LaunchFlags,
+    Outputs, Rootless, RunOptions, Scope, Subreaper,
 };
 pub use progress::Progress;
 pub use restore::{RestoreOptions, restore};
 pub use run::{Ended, run};
 pub use start::start;
-pub use state::{OCI_VERSION, State};
+pub use state::State;
 pub use status::Status;
 pub use store::Store;
 pub use timestamp::{age, now, rfc3339};

@@ -1,6 +1,5 @@
 //! The options of the verbs.
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 
 use coracle_bundle::ContainerId;
@@ -90,52 +89,6 @@ pub enum Subreaper {
     Yes,
     /// Leave them to init or another subreaper of the host.
     No,
-}
-
-/// The options of `exec`.
-#[derive(Clone, Debug)]
-pub struct ExecOptions {
-    /// The container.
-    pub id: ContainerId,
-    /// The process to execute.
-    pub process: ExecProcess,
-    /// Replaces the working directory.
-    pub cwd: Option<OsString>,
-    /// Appended to the environment, `KEY=VALUE` each.
-    pub env: Vec<OsString>,
-    /// Whether a terminal is requested.
-    pub tty: bool,
-    /// Replaces uid, and gid if given.
-    pub user: Option<(u32, Option<u32>)>,
-    /// Appended to the supplementary groups.
-    pub additional_gids: Vec<u32>,
-    /// Whether `exec` waits.
-    pub attachment: Attachment,
-    /// The receivers of its terminal, pidfd and pid.
-    pub outputs: Outputs,
-    /// Replaces the SELinux label.
-    pub process_label: Option<String>,
-    /// Replaces the AppArmor profile.
-    pub apparmor: Option<String>,
-    /// Sets no_new_privs even if the config does not.
-    pub no_new_privs: bool,
-    /// The numbers of capabilities to add.
-    pub capabilities: Vec<u8>,
-    /// The number of descriptors after LISTEN_FDS, or from 3 on, that the process keeps.
-    pub preserve_fds: u32,
-    /// Cgroups below the container's, each `[CONTROLLER[,…]:]PATH`.
-    pub cgroup: Vec<String>,
-    /// Execute even in a paused container.
-    pub ignore_paused: bool,
-}
-
-/// What `exec` executes.
-#[derive(Clone, Debug)]
-pub enum ExecProcess {
-    /// A file with a whole `process` object.
-    File(PathBuf),
-    /// The config's process with these arguments.
-    Command(Vec<OsString>),
 }
 
 /// The processes that `kill` signals.

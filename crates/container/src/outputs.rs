@@ -13,7 +13,7 @@ use coracle_sys::CloseRange;
 use nix::fcntl::OFlag;
 
 use crate::error::{Error, system};
-use crate::options::Outputs;
+use crate::options::{Attachment, Outputs};
 use crate::relay;
 use crate::store::open_directory;
 use coracle_text::io_errno;
@@ -88,8 +88,15 @@ impl<'a> Connections<'a> {
         sockets.map(|socket| socket.connection.as_raw_fd())
     }
 
-    /// Sends the pty's master. Without a console socket returns it, prepared for the relay.
-    pub(crate) fn send_console(&mut self, master: OwnedFd) -> Result<Option<OwnedFd>, Error> {
+    /// Sends the pty's master, if there is a terminal. Without a console socket returns it,
+    /// prepared for the relay.
+    pub(crate) fn send_console(
+        &mut self,
+        master: Option<OwnedFd>,
+    ) -> Result<Option<OwnedFd>, Error> {
+        let Some(master) = master else {
+            return Ok(None);
+        };
         match self.console.take() {
             Some(socket) => socket.send(b"/dev/ptmx", master.as_fd()).map(|()| None),
             None => {
@@ -114,6 +121,25 @@ impl<'a> Connections<'a> {
         }
         Ok(path)
     }
+}
+
+/// Checks the rules of terminals: a detached container with a terminal needs a console socket, and
+/// no other container may have one.
+pub(crate) fn check_terminal(
+    terminal: bool,
+    attachment: Attachment,
+    socket: &Option<impl AsRef<Path>>,
+) -> Result<(), Error> {
+    let text = match (terminal, attachment, socket) {
+        (true, Attachment::Detached, None) => {
+            "cannot allocate tty if coracle will detach without setting console socket"
+        }
+        (false, _, Some(_)) | (true, Attachment::Foreground, Some(_)) => {
+            "cannot use console socket if coracle will not detach or allocate tty"
+        }
+        _ => return Ok(()),
+    };
+    Err(Error::Terminal(text))
 }
 
 /// Writes the pid in decimal, without a newline, and renames the file into place, so that no reader

@@ -1,9 +1,7 @@
 //! Prepares a creation: reads all that it needs, and makes the plan. Everything that can be refused
 //! is refused here, before anything is touched.
 
-use std::ffi::CString;
 use std::os::fd::OwnedFd;
-use std::path::Path;
 
 use coracle_bundle::Bundle;
 use coracle_cni::Requested;
@@ -32,27 +30,17 @@ pub(crate) struct Prepared<'a> {
 
 /// What a creation is planned from, besides the facts of the machine.
 #[derive(Debug)]
-pub(crate) struct Gathered {
+pub(crate) struct Gathered<'a> {
     pub(crate) bundle: Bundle,
     /// The networks that are requested, with what is configured.
     pub(crate) wanted: Option<Requested>,
+    /// The options of the container's process.
+    pub(crate) options: coracle_launch::Options<'a>,
     joined: Option<OwnedFd>,
     notify: bool,
-    environment: Vec<CString>,
-    preserved_fds: Vec<u32>,
 }
 
-impl Gathered {
-    /// What the plan is asked for besides the config.
-    pub(crate) fn request<'a>(&self, options: &'a CreateOptions) -> coracle_launch::Options<'a> {
-        coracle_launch::Options {
-            id: &options.id,
-            keyring: options.keyring,
-            environment: self.environment.clone(),
-            preserved_fds: self.preserved_fds.clone(),
-        }
-    }
-
+impl Gathered<'_> {
     /// The facts of the machine that the plan needs.
     pub(crate) fn needs(&self, options: &CreateOptions) -> Needs {
         let config = &self.bundle.config;
@@ -73,9 +61,14 @@ pub(crate) fn prepare<'a>(
     let gathered = gather(store, options, attachment)?;
     let progress = store.progress();
     let host = coracle_host::probe(gathered.needs(options))?;
-    let requested = gathered.request(options);
-    let (bundle, wanted) = (&gathered.bundle, gathered.wanted.as_ref());
-    let plan = coracle_launch::plan(bundle, &host, requested, options.launch, wanted)?;
+    let wanted = gathered.wanted.as_ref();
+    let plan = coracle_launch::plan(
+        &gathered.bundle,
+        &host,
+        &gathered.options,
+        options.launch,
+        wanted,
+    )?;
     coracle_launch::check(&plan)?;
     networks::check_requested(store, &options.id, plan.network.as_ref())?;
     progress.planned(&plan);
@@ -92,15 +85,15 @@ pub(crate) fn prepare<'a>(
 ///
 /// # Errors
 /// [`Error`] naming the property or the flag that cannot be served.
-pub(crate) fn gather(
+pub(crate) fn gather<'a>(
     store: &Store,
-    options: &CreateOptions,
+    options: &'a CreateOptions,
     attachment: Attachment,
-) -> Result<Gathered, Error> {
+) -> Result<Gathered<'a>, Error> {
     let mut bundle = coracle_bundle::load(&options.bundle)?;
     let process = bundle.config.process.as_ref();
     let terminal = process.is_some_and(|process| process.terminal);
-    check_terminal(terminal, attachment, &options.outputs.console_socket)?;
+    outputs::check_terminal(terminal, attachment, &options.outputs.console_socket)?;
     let progress = store.progress();
     progress.done(format_args!("read {}/config.json", bundle.dir.display()));
     let flags = (&options.network, &options.search);
@@ -122,28 +115,13 @@ pub(crate) fn gather(
     Ok(Gathered {
         bundle,
         wanted,
+        options: coracle_launch::Options {
+            id: &options.id,
+            keyring: options.keyring,
+            environment,
+            preserved_fds,
+        },
         joined,
         notify,
-        environment,
-        preserved_fds,
     })
-}
-
-/// Checks the rules of terminals: a detached container with a terminal needs a console socket, and
-/// no other container may have one.
-pub(crate) fn check_terminal(
-    terminal: bool,
-    attachment: Attachment,
-    socket: &Option<impl AsRef<Path>>,
-) -> Result<(), Error> {
-    let text = match (terminal, attachment, socket) {
-        (true, Attachment::Detached, None) => {
-            "cannot allocate tty if coracle will detach without setting console socket"
-        }
-        (false, _, Some(_)) | (true, Attachment::Foreground, Some(_)) => {
-            "cannot use console socket if coracle will not detach or allocate tty"
-        }
-        _ => return Ok(()),
-    };
-    Err(Error::Terminal(text))
 }

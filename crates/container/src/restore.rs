@@ -15,9 +15,10 @@ use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use nix::unistd::Pid;
 
-use crate::creation::{Container, Creation, Running};
+use crate::creation::{Container, Creation};
 use crate::delete;
 use crate::error::{Error, system, with_path};
+use crate::foreground::Running;
 use crate::identity::Identity;
 use crate::interrupt;
 use crate::notify::Proxy;
@@ -163,7 +164,7 @@ fn build(creation: &mut Creation, ready: &Ready) -> Result<Running, Error> {
         hint: "",
     })?;
     Ok(Running {
-        init,
+        process: init,
         console: restoring.console,
         proxy: restoring.proxy,
         warnings: Vec::new(),
@@ -285,7 +286,7 @@ impl Restoring<'_, '_> {
             Notification::SetupNamespaces(pid) => self.fill_namespaces(pid),
             Notification::PostRestore(pid) => self.complete(pid),
             Notification::Terminal(master) => {
-                self.console = self.creation.outputs.send_console(master)?;
+                self.console = self.creation.outputs.send_console(Some(master))?;
                 Ok(())
             }
             _ => Ok(()),

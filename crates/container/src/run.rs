@@ -56,7 +56,7 @@ pub(crate) fn finish(
     let Container {
         directory,
         record,
-        running,
+        mut running,
     } = container;
     start::poststart(&directory, &record, &interrupts)?;
     match &signals {
@@ -64,12 +64,9 @@ pub(crate) fn finish(
         None => drop(interrupts),
     }
     let (code, failures) = match signals {
-        Some(signals) => {
-            let waited = signals.wait(&running.init, running.console, running.proxy.as_ref());
-            end(waited, &directory, after)?
-        }
+        Some(signals) => end(signals.wait(&mut running), &directory, after)?,
         None => {
-            let init = running.init.pidfd.as_fd();
+            let init = running.process.pidfd.as_fd();
             let passed_on = running.proxy.map(|proxy| proxy.await_ready(init));
             let failed = passed_on.and_then(Result::err);
             (0, failed.iter().map(ToString::to_string).collect())

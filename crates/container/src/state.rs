@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use coracle_bundle::OCI_VERSION;
 use serde::Serialize;
 
 use crate::identity::Identity;
@@ -10,9 +11,6 @@ use crate::moved;
 use crate::record::Record;
 use crate::status::Status;
 use crate::store::Directory;
-
-/// The version of the specification that this release implements.
-pub const OCI_VERSION: &str = "1.3.0";
 
 /// A container's state, in JSON as runc prints it.
 #[derive(Clone, Debug, Serialize)]
@@ -85,14 +83,6 @@ pub(crate) fn with(record: &Record, status: Status, pid: i32) -> State {
         created: record.created.clone(),
         annotations: record.shown_annotations(),
         owner: record.owner,
-    }
-}
-
-/// The state from [`for_hook`] for a seccomp agent: config-linux.md § The Container Process State.
-pub(crate) fn with_version(json: Vec<u8>) -> coracle_launch::ContainerState {
-    coracle_launch::ContainerState {
-        oci_version: OCI_VERSION,
-        json,
     }
 }
 

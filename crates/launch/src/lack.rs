@@ -6,10 +6,9 @@ use coracle_bundle::Bundle;
 use coracle_cgroups::Denied;
 use coracle_host::{Host, Setgroups};
 
-use crate::context;
 use crate::error::Error;
 use crate::filter;
-use crate::plan::{Flags, Options, process_options, setgroups, with_groups};
+use crate::plan::{Flags, Options, rootfs_context, setgroups, with_groups};
 
 /// Something that a bundle needs and this machine or this caller does not have.
 #[derive(Debug)]
@@ -64,13 +63,13 @@ pub fn examine(
     let cgroups = keep(cgroups, &mut errors).unwrap_or_default();
     errors.extend(not_delegated(&cgroups, host));
     let groups = groups.unwrap_or(Setgroups::Unknown);
-    let process = coracle_process::plan(config, host, &process_options(options, groups));
+    let process = coracle_process::plan(config, host, options, groups);
     let process = keep(process, &mut errors);
     let no_new_privileges = config.process.as_ref().is_some_and(|p| p.no_new_privileges);
     if let Some(Some(filter)) = keep(filter::plan(config, no_new_privileges), &mut errors) {
         keep(coracle_seccomp::check(&filter.program), &mut errors);
     }
-    let context = context::rootfs(flags.change_root, &cgroups);
+    let context = rootfs_context(flags.change_root, &cgroups);
     if let Some(plan) = keep(coracle_rootfs::plan(bundle, host, &context), &mut errors) {
         keep(coracle_rootfs::open(&plan), &mut errors);
     }

@@ -59,18 +59,8 @@ pub trait Caller {
         Ok(())
     }
 
-    /// The container's state, for the seccomp agent.
-    fn state(&mut self, init: &Child) -> ContainerState;
-}
-
-/// The container's state, as the seccomp agent receives it: config-linux.md § The Container Process
-/// State.
-#[derive(Clone, Debug)]
-pub struct ContainerState {
-    /// The version of the specification that the runtime implements.
-    pub oci_version: &'static str,
-    /// The state as JSON: runtime.md § State.
-    pub json: Vec<u8>,
+    /// The container's state as JSON, for the seccomp agent.
+    fn state(&mut self, init: &Child) -> Vec<u8>;
 }
 
 /// Clones init and lets it proceed until it waits for its start.
@@ -326,7 +316,7 @@ impl<'p> Launch<'p> {
         kill_and_reap(provider.as_fd()).map_err(system("wait for the sources of mounts"))
     }
 
-    fn forward_listener(&mut self, number: i32, container: &ContainerState) -> Result<(), Error> {
+    fn forward_listener(&mut self, number: i32, state: &[u8]) -> Result<(), Error> {
         let filter = self.plan.filter.as_ref();
         let Some(listener) = filter.and_then(|filter| filter.program.listener.as_ref()) else {
             return Err(self.protocol());
@@ -341,9 +331,8 @@ impl<'p> Launch<'p> {
             fetched => fetched.map_err(system("fetch the seccomp listener from init"))?,
         };
         let process = coracle_seccomp::ProcessState {
-            oci_version: container.oci_version,
             pid: self.child.pid.as_raw(),
-            state: &container.json,
+            state,
         };
         let interrupts = self.inherited.request.interrupts;
         coracle_seccomp::send_listener(listener, &process, descriptor.as_fd(), interrupts)?;

@@ -23,7 +23,6 @@
 //! assert_eq!(Message::decode(&bytes), Some(Message::Created));
 //! ```
 
-mod context;
 mod error;
 mod explain;
 mod filter;
@@ -42,7 +41,7 @@ pub use explain::{Point, StageText, explain_start};
 pub use filter::{Filter, Moment};
 pub use inherited::{Fifos, Release, Request, Target};
 pub use lack::{Examined, Lack, examine};
-pub use launch::{Caller, ContainerState, launch};
+pub use launch::{Caller, launch};
 pub use message::{Message, Stage};
 pub use plan::{ChangeRoot, Flags, Keyring, Options, Plan, check, needs, plan, plan_exec};
 pub use runtime::{Child, Launch, hint_of_end};

@@ -1,20 +1,20 @@
 //! The plan of one launch: the subsystems' plans side by side.
 
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 
-use coracle_bundle::{Bundle, Config, ContainerId, HookPoint, Process};
+use coracle_bundle::{Bundle, Config, HookPoint, Process};
 use coracle_cgroups::{Manager, Rootless};
 use coracle_host::{Host, NamespaceIds, Needs, Setgroups};
+use coracle_rootfs::{CgroupDirectory, Context};
 
-use crate::context;
 use crate::error::Error;
 use crate::filter::{self, Filter};
 
 /// How the root file system becomes the root.
 pub use coracle_rootfs::ChangeRoot;
 
-/// Whether the container gets a session keyring of its own.
-pub use coracle_process::Keyring;
+/// The options of a process, be it the container's first or one of `exec`.
+pub use coracle_process::{Keyring, Options};
 
 /// The flags of a creation.
 #[derive(Clone, Copy, Debug, Default)]
@@ -25,19 +25,6 @@ pub struct Flags {
     pub rootless: Rootless,
     /// How the root is changed.
     pub change_root: ChangeRoot,
-}
-
-/// The options of a process, be it the container's first or one of `exec`.
-#[derive(Clone, Debug)]
-pub struct Options<'a> {
-    /// The container's id.
-    pub id: &'a ContainerId,
-    /// The session keyring.
-    pub keyring: Keyring,
-    /// `KEY=VALUE` entries added to the process's environment: LISTEN_FDS, NOTIFY_SOCKET.
-    pub environment: Vec<CString>,
-    /// Descriptors from 3 on that the process keeps, in order.
-    pub preserved_fds: Vec<u32>,
 }
 
 /// Everything that a launch will do.
@@ -59,8 +46,6 @@ pub struct Plan {
     pub network: Option<coracle_cni::Plan>,
     /// What the user should know though it is no error, one line each.
     pub warnings: Vec<String>,
-    /// Descriptors from 3 on that the process keeps, in order.
-    preserved_fds: Vec<u32>,
 }
 
 /// The facts of the machine that planning this process in this config needs, with this manager of
@@ -81,7 +66,7 @@ pub fn needs(config: &Config, process: Option<&Process>, manager: Manager) -> Ne
 pub fn plan(
     bundle: &Bundle,
     host: &Host,
-    options: Options,
+    options: &Options,
     flags: Flags,
     network: Option<&coracle_cni::Requested>,
 ) -> Result<Plan, Error> {
@@ -94,10 +79,10 @@ pub fn plan(
     };
     let cgroups = coracle_cgroups::plan(config, host, &cgroup_options)?;
     let groups = setgroups(&namespaces, host);
-    let process = coracle_process::plan(config, host, &process_options(&options, groups))?;
+    let process = coracle_process::plan(config, host, options, groups)?;
     let no_new_privileges = config.process.as_ref().is_some_and(|p| p.no_new_privileges);
     let filter = filter::plan(config, no_new_privileges)?;
-    let context = context::rootfs(flags.change_root, &cgroups);
+    let context = rootfs_context(flags.change_root, &cgroups);
     let rootfs = coracle_rootfs::plan(bundle, host, &context)?;
     let environment: Vec<_> = process.environment().map(CStr::to_owned).collect();
     let hooks = coracle_hooks::plan(&config.hooks, &environment);
@@ -118,7 +103,6 @@ pub fn plan(
         hooks,
         network: network.transpose()?,
         warnings,
-        preserved_fds: options.preserved_fds,
     })
 }
 
@@ -133,13 +117,12 @@ pub fn plan_exec(
     config: &Config,
     init: &NamespaceIds,
     host: &Host,
-    options: Options,
+    options: &Options,
 ) -> Result<Plan, Error> {
     let namespaces = with_groups(config, coracle_namespaces::plan_exec(init, host));
     let groups = setgroups(&namespaces, host);
     let filter = filter::plan(config, process.no_new_privileges)?;
-    let process_options = process_options(&options, groups);
-    let process = coracle_process::plan_exec(process, config, host, &process_options)?;
+    let process = coracle_process::plan_exec(process, config, host, options, groups)?;
     let warnings = [&process.warnings, notes(&filter)].concat();
     Ok(Plan {
         namespaces,
@@ -150,7 +133,6 @@ pub fn plan_exec(
         hooks: coracle_hooks::Plan::default(),
         network: None,
         warnings,
-        preserved_fds: options.preserved_fds,
     })
 }
 
@@ -182,16 +164,20 @@ fn notes(filter: &Option<Filter>) -> &[String] {
         .map_or(&[], |filter| &filter.program.notes[..])
 }
 
-pub(crate) fn process_options<'a>(
-    options: &'a Options,
-    groups: Setgroups,
-) -> coracle_process::Options<'a> {
-    coracle_process::Options {
-        id: options.id,
-        keyring: options.keyring,
-        groups,
-        environment: &options.environment,
-        preserved_fds: options.preserved_fds.len(),
+/// What the root filesystem's plan depends on: how the root is changed, and where the container's
+/// cgroups are, which a mount of type `cgroup` shows.
+pub(crate) fn rootfs_context(change_root: ChangeRoot, cgroups: &coracle_cgroups::Plan) -> Context {
+    let files = cgroups.driver.files();
+    let hierarchies = files.map_or(&[][..], |files| &files.hierarchies);
+    let directories = hierarchies.iter().map(|hierarchy| CgroupDirectory {
+        mount: hierarchy.mount.clone(),
+        directory: hierarchy.mount.join(&hierarchy.path),
+    });
+    let unified = files.and_then(|files| files.unified.as_ref());
+    Context {
+        change_root,
+        cgroup_directories: directories.collect(),
+        unified_directory: unified.map(|tree| tree.mount.join(&tree.path)),
     }
 }
 
@@ -229,7 +215,7 @@ impl Plan {
 
     /// The lowest descriptor from `first` on that the process gets. Heap-free.
     pub(crate) fn least_preserved(&self, first: u32) -> Option<u32> {
-        let mut numbers = self.preserved_fds.iter().copied();
+        let mut numbers = self.process.preserved_fds.iter().copied();
         numbers.find(|number| *number >= first)
     }
 }

@@ -4,15 +4,14 @@ mod confinement;
 mod console;
 mod exec;
 mod home;
-mod lookup;
 mod machine;
 mod root;
 mod runtime;
 mod working_directory;
 
-pub use confinement::{Confined, Ready, become_user, confine};
+pub use confinement::{Confined, become_user, confine};
 pub use console::{Console, console, session};
-pub use exec::exec;
+pub use exec::{Ready, exec};
 #[cfg(feature = "fuzzing")]
 pub use home::find as find_home;
 pub use machine::machine;

@@ -7,16 +7,14 @@
 //! the init side carry them out in order, and a [`coracle_sys::Fault`] names the step that failed.
 //!
 //! ```
-//! use coracle_host::Setgroups;
 //! use coracle_process::{Keyring, Options};
 //!
 //! let id = coracle_bundle::ContainerId::parse("web1").expect("a valid id");
 //! let options = Options {
 //!     id: &id,
 //!     keyring: Keyring::New,
-//!     groups: Setgroups::Allowed,
-//!     environment: &[],
-//!     preserved_fds: 0,
+//!     environment: Vec::new(),
+//!     preserved_fds: Vec::new(),
 //! };
 //! assert_eq!(options.id.as_ref(), "web1");
 //! ```
@@ -51,6 +49,5 @@ pub use apply::{
 };
 pub use error::Error;
 pub use plan::explain::explain_exec;
-pub use plan::steps::Plan;
-pub use plan::subject::{Keyring, Options};
+pub use plan::steps::{Keyring, Options, Plan};
 pub use plan::{needs, plan, plan_exec};

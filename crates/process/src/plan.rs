@@ -4,23 +4,19 @@ pub(crate) mod affinity;
 pub(crate) mod capabilities;
 mod confinement;
 pub(crate) mod describe;
-pub(crate) mod environment;
 pub(crate) mod explain;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod identity;
 pub(crate) mod steps;
-pub(crate) mod subject;
 mod sysctl;
 pub(crate) mod working_directory;
 
 use crate::Error;
 use coracle_bundle::{Config, Process};
-use coracle_host::{Host, Needs};
+use coracle_host::{Host, Needs, Setgroups};
 use coracle_sys::Capability;
-use environment::Program;
-use steps::{Inheritance, Plan, Setting, StreamSource, Streams};
-use subject::{Options, Subject};
+use steps::{Inheritance, Options, Plan, Program, Setting, StreamSource, Streams, Subject};
 use working_directory::WorkingDirectory;
 
 /// The facts that [`plan`] and [`plan_exec`] need for this process.
@@ -34,12 +30,17 @@ pub fn needs(config: &Config, process: Option<&Process>) -> Needs {
     }
 }
 
-/// Plans the container's own process for `create` and `run`.
+/// Plans the container's own process for `create` and `run`. `groups` is of its user namespace.
 ///
 /// # Errors
 ///
 /// A property that this host or user namespace cannot provide, with its JSON path.
-pub fn plan(config: &Config, host: &Host, options: &Options) -> Result<Plan, Error> {
+pub fn plan(
+    config: &Config,
+    host: &Host,
+    options: &Options,
+    groups: Setgroups,
+) -> Result<Plan, Error> {
     let none = without_process();
     let process = config.process.as_ref().unwrap_or(&none);
     let (machine, separate) = sysctl::machine(config, host);
@@ -48,6 +49,7 @@ pub fn plan(config: &Config, host: &Host, options: &Options) -> Result<Plan, Err
         config,
         host,
         options,
+        groups,
     };
     let mut plan = compose(&subject)?;
     identity::let_exec_join(&subject, &mut plan.privilege_drop);
@@ -70,12 +72,14 @@ pub fn plan_exec(
     config: &Config,
     host: &Host,
     options: &Options,
+    groups: Setgroups,
 ) -> Result<Plan, Error> {
     let mut plan = compose(&Subject {
         process,
         config,
         host,
         options,
+        groups,
     })?;
     affinity::of_exec(&process.exec_cpu_affinity, &mut plan);
     Ok(plan)
@@ -92,8 +96,8 @@ fn compose(subject: &Subject) -> Result<Plan, Error> {
         confinement: confinement::steps(subject)?,
         privilege_drop,
         cwd: WorkingDirectory::new(&subject.process.cwd)?,
-        program: Program::new(subject.process, subject.options.environment),
-        preserved_fds: subject.options.preserved_fds,
+        program: Program::new(subject.process, &subject.options.environment),
+        preserved_fds: subject.options.preserved_fds.clone(),
         warnings,
     })
 }
@@ -277,7 +281,8 @@ mod tests {
         let process = r#", "execCPUAffinity": {"initial": "0-3,8", "final": "2"}"#;
         let config = config(process, r#", "sysctl": {"net.ipv4.ip_forward": "1"}"#);
         let process = config.process.clone().expect("a process");
-        let plan = plan_exec(&process, &config, &v2(), &options()).expect("a plan");
+        let plan =
+            plan_exec(&process, &config, &v2(), &options(), Setgroups::Allowed).expect("a plan");
         expect![[r#"
             start on CPUs 0-3,8 (affinity: 0x10f)
             start a new session

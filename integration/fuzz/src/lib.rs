@@ -51,7 +51,8 @@ pub fn process(bytes: &[u8]) {
             let Some(config) = parse(&base()) else { return };
             let host = fixture::v2();
             let own = host.namespaces;
-            let planned = coracle_launch::plan_exec(&process, &config, &own, &host, options(&id()));
+            let planned =
+                coracle_launch::plan_exec(&process, &config, &own, &host, &options(&id()));
             shown(planned);
         }
         Err(error) => is_a_line(&error.to_string()),
@@ -160,7 +161,7 @@ fn plan(config: Config) {
                 cgroup_manager: manager,
                 ..Flags::default()
             };
-            let planned = coracle_launch::plan(&bundle, &host, options(&id()), flags, None);
+            let planned = coracle_launch::plan(&bundle, &host, &options(&id()), flags, None);
             shown(planned);
         }
     }

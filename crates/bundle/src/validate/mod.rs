@@ -23,6 +23,7 @@ mod version;
 
 pub(crate) use process::process;
 pub(crate) use resources::resources;
+pub use version::OCI_VERSION;
 pub(crate) use version::version;
 
 use crate::Config;

@@ -2,6 +2,9 @@
 
 use crate::error::{At, Error, Shown};
 
+/// The version of the specification that this release implements.
+pub const OCI_VERSION: &str = "1.3.0";
+
 /// Accepts every 1.x: a newer minor version only adds properties that older runtimes may ignore.
 pub(crate) fn version(text: &str, at: At<'_>) -> Result<(), Error> {
     let at = at.key("ociVersion");

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use coracle_bundle::ContainerId;
-use coracle_container::Outputs;
+use coracle_container::{Attachment, Outputs};
 
 use super::number;
 use super::settings::Global;
@@ -164,6 +164,11 @@ impl Arguments {
     /// All values of the flag as text.
     pub(crate) fn texts(&self, flag: &'static str) -> Result<Vec<String>, Usage> {
         self.all_parsed(flag, "UTF-8", utf8)
+    }
+
+    /// `--detach`.
+    pub(crate) fn attachment(&self) -> Attachment {
+        self.choose("detach", Attachment::Detached, Attachment::Foreground)
     }
 
     /// `--console-socket`, `--pidfd-socket` and `--pid-file`.

@@ -5,7 +5,6 @@ use std::os::unix::ffi::OsStrExt;
 
 use coracle_container::{ExecOptions, ExecProcess};
 
-use super::run::{attachment, report};
 use super::verb::{Context, Request, Verb};
 use crate::arguments::table::{Command, Flag, OUTPUTS, Order, switch, value, values};
 use crate::arguments::{Arguments, Expected, Usage, parse_id, parse_user};
@@ -66,7 +65,7 @@ fn read(arguments: &Arguments) -> Result<ExecOptions, Usage> {
         tty: arguments.is_on("tty"),
         user: arguments.parsed("user", "UID or UID:GID, decimal numbers", parse_user)?,
         additional_gids: arguments.all_parsed("additional-gids", "a decimal number", parse_id)?,
-        attachment: attachment(arguments),
+        attachment: arguments.attachment(),
         outputs: arguments.outputs(),
         process_label: arguments.text("process-label")?,
         apparmor: arguments.text("apparmor")?,
@@ -104,6 +103,6 @@ impl Request for ExecOptions {
     /// Returns the process's exit code, or 0 when detached.
     fn perform(&self, context: &Context) -> Result<i32, Error> {
         let ended = coracle_container::exec(&context.store()?, self)?;
-        Ok(report(context, &ended))
+        Ok(context.report(&ended))
     }
 }

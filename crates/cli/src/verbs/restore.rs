@@ -65,6 +65,6 @@ impl Request for RestoreOptions {
     /// Returns the container's exit code, or 0 when detached.
     fn perform(&self, context: &Context) -> Result<i32, Error> {
         let ended = coracle_container::restore(&context.new_store()?, self)?;
-        Ok(run::report(context, &ended))
+        Ok(context.report(&ended))
     }
 }

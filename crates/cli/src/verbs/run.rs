@@ -1,6 +1,6 @@
 //! `run ID`: create, start, and wait unless detached.
 
-use coracle_container::{After, Attachment, Ended, RunOptions, Subreaper};
+use coracle_container::{After, RunOptions, Subreaper};
 
 use super::create;
 use super::verb::{Context, Request, Verb};
@@ -50,30 +50,16 @@ pub(super) fn read(arguments: &Arguments) -> Result<RunOptions, Usage> {
     let subreaper = arguments.choose("no-subreaper", Subreaper::No, Subreaper::Yes);
     Ok(RunOptions {
         create: create::read(arguments)?,
-        attachment: attachment(arguments),
+        attachment: arguments.attachment(),
         after: arguments.choose("keep", After::Keep, After::Delete),
         subreaper,
     })
-}
-
-/// The value of `--detach`, here and in `exec`.
-pub(super) fn attachment(arguments: &Arguments) -> Attachment {
-    arguments.choose("detach", Attachment::Detached, Attachment::Foreground)
 }
 
 impl Request for RunOptions {
     /// Returns the container's exit code, or 0 when detached.
     fn perform(&self, context: &Context) -> Result<i32, Error> {
         let ended = coracle_container::run(&context.new_store()?, self)?;
-        Ok(report(context, &ended))
+        Ok(context.report(&ended))
     }
-}
-
-/// Logs warnings and failures, and returns the exit status.
-pub(super) fn report(context: &Context, ended: &Ended) -> i32 {
-    context.log.warn_all(&ended.warnings);
-    for failure in &ended.failures {
-        context.log.warn_always(failure);
-    }
-    ended.code
 }

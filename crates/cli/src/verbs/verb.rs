@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::rc::Rc;
 
-use coracle_container::{Progress, Store};
+use coracle_container::{Ended, Progress, Store};
 
 use crate::arguments::table::Command;
 use crate::arguments::{Arguments, Global, Usage};
@@ -57,6 +57,15 @@ impl Context<'_> {
         let root = self.root()?;
         root::prepare(&root);
         Ok(self.store_at(&root))
+    }
+
+    /// Logs warnings and failures, and returns the exit status.
+    pub(crate) fn report(&self, ended: &Ended) -> i32 {
+        self.log.warn_all(&ended.warnings);
+        for failure in &ended.failures {
+            self.log.warn_always(failure);
+        }
+        ended.code
     }
 }
 

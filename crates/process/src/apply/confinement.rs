@@ -1,8 +1,8 @@
 //! Turns init, which runs as the container's root with all capabilities, into the process that the
 //! config describes.
 
+use super::exec::{Ready, find};
 use super::home::Home;
-use super::lookup::{self, Found};
 use super::working_directory::{self, Entered};
 use crate::plan::steps::{
     Affinity, Confinement, Identity, Label, PrivilegeDrop, SessionKeyring, Sets,
@@ -15,7 +15,6 @@ use coracle_sys::{
 use nix::errno::Errno;
 use nix::sys::prctl;
 use nix::sys::stat::{Mode, umask};
-use std::ffi::CStr;
 
 /// The permission of a keyring's owner to find it by its name. Without it, `exec` would make a new
 /// keyring instead of joining the container's (keyctl(2), keyrings(7)).
@@ -29,22 +28,6 @@ type Failure = (Call, Errno);
 pub struct Confined {
     home: Option<Home>,
     entered: Entered,
-}
-
-/// A process that is ready for execve(2).
-#[derive(Debug)]
-pub struct Ready {
-    /// The program's path, if it was looked up in PATH.
-    pub(crate) program: Option<Found>,
-    pub(crate) home: Option<Home>,
-}
-
-impl Ready {
-    /// `HOME=…`, if the plan's environment lacks it.
-    #[must_use]
-    pub fn home(&self) -> Option<&CStr> {
-        self.home.as_ref().and_then(Home::variable)
-    }
 }
 
 /// Carries out the steps that require the privileges of the container's root: keyring, scheduling,
@@ -199,7 +182,7 @@ pub fn become_user(plan: &Plan, confined: Confined) -> Result<Ready, Fault> {
                     working_directory::enter_as_user(&plan.cwd, step)?;
                 }
             }
-            PrivilegeDrop::Lookup => ready.program = lookup::find(&plan.program, step)?,
+            PrivilegeDrop::Lookup => ready.program = find(&plan.program, step)?,
             PrivilegeDrop::Dumpable => {
                 prctl::set_dumpable(true).map_err(Call::Prctl.at(step))?;
             }

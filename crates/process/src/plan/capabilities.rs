@@ -1,8 +1,7 @@
 //! The configured capability sets, reduced to what the kernel will grant (config.md § Linux
 //! Process).
 
-use super::steps::Sets;
-use super::subject::Subject;
+use super::steps::{Sets, Subject};
 use coracle_bundle::{CapabilitySet, capability_name};
 
 /// The configured sets after the reduction.
@@ -135,6 +134,7 @@ mod tests {
             config: &config,
             host,
             options: &options,
+            groups: coracle_host::Setgroups::Allowed,
         };
         (grant(&subject, &mut warnings), warnings)
     }

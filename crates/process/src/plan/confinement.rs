@@ -3,7 +3,7 @@
 use super::affinity::{list, mask};
 use super::describe::text;
 use super::steps::{Affinity, Confinement, Label, MemoryPolicy, SessionKeyring};
-use super::subject::{Keyring, Subject};
+use super::steps::{Keyring, Subject};
 use crate::Error;
 use coracle_bundle::Personality;
 use std::ffi::CString;
@@ -29,7 +29,7 @@ pub(super) fn steps(subject: &Subject) -> Result<Vec<Confinement>, Error> {
         steps.push(memory_policy(policy));
     }
     steps.extend(linux.personality.map(personality));
-    if super::environment::lacks_home(&process.env, subject.options.environment) {
+    if super::steps::lacks_home(&process.env, &subject.options.environment) {
         steps.push(Confinement::Home {
             uid: process.user.uid,
         });

@@ -99,10 +99,10 @@ impl Plan {
     fn describe_exec(&self) -> String {
         let args: Vec<_> = self.program.args.iter().map(text).collect();
         let mut line = format!("execute {}", args.join(" "));
-        if self.preserved_fds > 0 {
+        if !self.preserved_fds.is_empty() {
             line.push_str(&format!(
                 ", keeping {} descriptors after 2",
-                self.preserved_fds
+                self.preserved_fds.len()
             ));
         }
         line
@@ -313,7 +313,8 @@ mod tests {
             apparmor: true.into(),
             ..v2()
         };
-        let plan = plan(&config(PROCESS, LINUX), &host, &options()).expect("a plan");
+        let groups = coracle_host::Setgroups::Allowed;
+        let plan = plan(&config(PROCESS, LINUX), &host, &options(), groups).expect("a plan");
         let number = (0..plan.steps()).find(|number| plan.describe(*number).starts_with(step));
         let fault = Fault::new(number.expect("such a step"), cause);
         assert_eq!(plan.explain(&fault), expected);

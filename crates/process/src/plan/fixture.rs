@@ -1,8 +1,7 @@
 //! Configs for the planner's tests: JSON in, a plan's text out.
 
 use super::plan;
-use super::steps::Plan;
-use super::subject::{Keyring, Options};
+use super::steps::{Keyring, Options, Plan};
 use coracle_bundle::{Config, ContainerId};
 use coracle_host::Host;
 use coracle_host::Setgroups;
@@ -50,15 +49,24 @@ pub(crate) fn options() -> Options<'static> {
     Options {
         id: &ID,
         keyring: Keyring::New,
-        groups: Setgroups::Allowed,
-        environment: &[],
-        preserved_fds: 0,
+        environment: Vec::new(),
+        preserved_fds: Vec::new(),
     }
 }
 
 /// The steps and warnings of [`plan`], or its error.
 pub(crate) fn planned(config: &Config, host: &Host, options: &Options) -> String {
-    match plan(config, host, options) {
+    planned_with(config, host, options, Setgroups::Allowed)
+}
+
+/// As [`planned`], with this permission to set groups.
+pub(crate) fn planned_with(
+    config: &Config,
+    host: &Host,
+    options: &Options,
+    groups: Setgroups,
+) -> String {
+    match plan(config, host, options, groups) {
         Ok(plan) => text(&plan),
         Err(error) => format!("error: {error}\n"),
     }

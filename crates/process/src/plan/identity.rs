@@ -2,8 +2,8 @@
 //! Process.
 
 use super::capabilities::{self, grant, names, numbers};
+use super::steps::Subject;
 use super::steps::{Identity, PrivilegeDrop};
-use super::subject::Subject;
 use crate::Error;
 use coracle_bundle::{CapabilitySet, Namespace};
 use coracle_host::Setgroups;
@@ -110,28 +110,21 @@ fn groups(subject: &Subject) -> Result<Option<Vec<u32>>, Error> {
 
 fn setgroups(subject: &Subject) -> Setgroups {
     match Capability::Setgid.is_in(capabilities::available(subject)) {
-        true => subject.options.groups,
+        true => subject.groups,
         false => Setgroups::Denied,
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixture::{config, options, planned};
+    use super::super::fixture::{config, options, planned_with};
     use super::*;
     use coracle_bundle::Config;
     use coracle_host::Host;
     use coracle_host::fixture::v2;
 
     fn check(config: &Config, host: &Host, groups: Setgroups, expected: &[&str]) {
-        let text = planned(
-            config,
-            host,
-            &super::super::Options {
-                groups,
-                ..options()
-            },
-        );
+        let text = planned_with(config, host, &options(), groups);
         let shown = |line: &&str| {
             let starts = ["error", "warning", "become"];
             starts.iter().any(|start| line.starts_with(start))

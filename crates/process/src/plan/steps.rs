@@ -1,11 +1,58 @@
-//! The plan of one process and its steps.
+//! The plan of one process: what it is made from, its steps, and the program.
 
-use super::environment::Program;
 use super::working_directory::WorkingDirectory;
-use coracle_bundle::{CapabilitySet, ConsoleSize, IoPriority, Rlimit, Scheduler};
+use coracle_bundle::{
+    CapabilitySet, Config, ConsoleSize, ContainerId, IoPriority, Namespace, Process, Rlimit,
+    Scheduler,
+};
+use coracle_host::{Host, Setgroups};
+use coracle_sys::StringArray;
+use coracle_text::DEFAULT_PATH;
 use std::ffi::{CStr, CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+
+/// Input from the command line and the caller's environment.
+#[derive(Clone, Debug)]
+pub struct Options<'a> {
+    /// The container's id; its session keyring is called `_ses.<id>`.
+    pub id: &'a ContainerId,
+    /// Whether the process gets a session keyring of its own.
+    pub keyring: Keyring,
+    /// `KEY=VALUE` entries that the runtime adds, such as `LISTEN_FDS=1`; each replaces one of the
+    /// same name.
+    pub environment: Vec<CString>,
+    /// Descriptors from 3 on that the process keeps, in order.
+    pub preserved_fds: Vec<u32>,
+}
+
+/// The session keyring of the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keyring {
+    /// A keyring named after the container.
+    New,
+    /// The caller's (`--no-new-keyring`).
+    Inherited,
+}
+
+/// The input of all parts of the planner.
+pub(crate) struct Subject<'a> {
+    pub(crate) process: &'a Process,
+    pub(crate) config: &'a Config,
+    pub(crate) host: &'a Host,
+    pub(crate) options: &'a Options<'a>,
+    /// Of the process's user namespace. `Unknown`: groups of the config are set, which may fail;
+    /// without any, none are dropped.
+    pub(crate) groups: Setgroups,
+}
+
+impl Subject<'_> {
+    /// Whether the process runs in a user namespace other than the runtime's, where init has every
+    /// capability after `CLONE_NEWUSER` or `setns` (user_namespaces(7)).
+    pub(crate) fn in_new_user_namespace(&self) -> bool {
+        self.config.linux.namespaces.user != Namespace::Inherit
+    }
+}
 
 /// A setting that the runtime makes on itself before the clone, so that the child inherits it.
 ///
@@ -168,6 +215,8 @@ pub(crate) struct Sets {
 pub struct Plan {
     /// Settings that this host cannot grant, one line each.
     pub warnings: Vec<String>,
+    /// Descriptors from 3 on that the process keeps, in order.
+    pub preserved_fds: Vec<u32>,
     pub(crate) inheritance: Vec<Inheritance>,
     /// Joined namespaces that must not be the host's.
     pub(crate) separate: Vec<SeparateNamespace>,
@@ -177,7 +226,6 @@ pub struct Plan {
     pub(crate) privilege_drop: Vec<PrivilegeDrop>,
     pub(crate) cwd: WorkingDirectory,
     pub(crate) program: Program,
-    pub(crate) preserved_fds: usize,
 }
 
 /// A namespace joined by path, which must not be the host's because of a setting.
@@ -252,5 +300,128 @@ impl Plan {
         ];
         let before = lengths.iter().take_while(|(each, _)| *each != section);
         before.map(|(_, length)| length).sum()
+    }
+}
+
+/// The arguments of execve(2).
+#[derive(Clone, Debug)]
+pub(crate) struct Program {
+    /// Empty if the config has no process.
+    pub(crate) args: StringArray,
+    /// Without HOME if init has to look it up.
+    pub(crate) env: StringArray,
+    /// The value of PATH.
+    path: Vec<u8>,
+}
+
+impl Program {
+    pub(crate) fn new(process: &Process, added: &[CString]) -> Self {
+        let env = environment(&process.env, added);
+        Self {
+            path: value(&env, b"PATH")
+                .unwrap_or(DEFAULT_PATH.as_bytes())
+                .to_vec(),
+            args: StringArray::new(process.args.clone()),
+            env: StringArray::new(env),
+        }
+    }
+
+    /// The configured `args[0]`.
+    pub(crate) fn name(&self) -> &CStr {
+        self.args.get(0).unwrap_or_default()
+    }
+
+    /// Whether `args[0]` is a path, which is not looked up in PATH.
+    pub(crate) fn is_path(&self) -> bool {
+        self.name().to_bytes().contains(&b'/')
+    }
+
+    /// The entries of PATH in order; none for an empty name. Init joins them with the name one at a
+    /// time: a list of all joined paths could need the length of PATH times that of `args[0]`.
+    pub(crate) fn directories(&self) -> impl Iterator<Item = &[u8]> {
+        let entries = self.path.split(|byte| *byte == b':');
+        entries.filter(|_| !self.name().is_empty())
+    }
+}
+
+/// Whether HOME has to be looked up in the container's `/etc/passwd`, since it is missing or empty.
+pub(crate) fn lacks_home(env: &[CString], added: &[CString]) -> bool {
+    let home = value(added, b"HOME").or_else(|| value(env, b"HOME"));
+    home.is_none_or(<[u8]>::is_empty)
+}
+
+/// The configured variables, with added ones in place of those of the same name. An empty HOME is
+/// left out, since init looks it up.
+fn environment(configured: &[CString], added: &[CString]) -> Vec<CString> {
+    let replaced = |variable: &CString| {
+        let name = name(variable);
+        added.iter().any(|ours| self::name(ours) == name)
+    };
+    let kept = configured.iter().filter(|variable| !replaced(variable));
+    let all = kept.chain(added);
+    all.filter(|variable| variable.to_bytes() != b"HOME=")
+        .cloned()
+        .collect()
+}
+
+fn name(variable: &CStr) -> &[u8] {
+    variable
+        .to_bytes()
+        .split(|byte| *byte == b'=')
+        .next()
+        .unwrap_or_default()
+}
+
+/// The value of the last variable of this name.
+fn value<'a>(variables: &'a [CString], name: &[u8]) -> Option<&'a [u8]> {
+    let value = |variable: &'a CString| variable.to_bytes().strip_prefix(name)?.strip_prefix(b"=");
+    variables.iter().rev().find_map(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::without_process;
+
+    fn strings(texts: &[&str]) -> Vec<CString> {
+        texts.iter().map(|text| c(text)).collect()
+    }
+
+    fn c(text: &str) -> CString {
+        CString::new(text).expect("no NUL")
+    }
+
+    #[test]
+    fn ours_replace_the_configs() {
+        let configured = strings(&["PATH=/bin", "LISTEN_FDS=9", "HOME=", "X=1=2", "odd"]);
+        let added = strings(&["LISTEN_FDS=1"]);
+        let expected = strings(&["PATH=/bin", "X=1=2", "odd", "LISTEN_FDS=1"]);
+        assert_eq!(environment(&configured, &added), expected);
+    }
+
+    #[test]
+    fn home_is_looked_for_when_missing_or_empty() {
+        let lacks = |configured: &[&str]| lacks_home(&strings(configured), &[]);
+        assert!(lacks(&[]) && lacks(&["HOME="]) && lacks(&["HOMES=/x"]));
+        assert!(!lacks(&["HOME=/root"]));
+        assert!(!lacks_home(&[], &strings(&["HOME=/x"])));
+    }
+
+    #[test]
+    fn directories_are_those_of_the_path() {
+        let directories = |name: &str, env: &[&str]| {
+            let process = Process {
+                args: strings(&[name]),
+                env: strings(env),
+                ..without_process()
+            };
+            let program = Program::new(&process, &[]);
+            let directories = program.directories().map(<[u8]>::to_vec);
+            directories.collect::<Vec<_>>()
+        };
+        assert_eq!(directories("a", &["PATH=/x::y"]), [&b"/x"[..], b"", b"y"]);
+        assert_eq!(directories("a", &["PATH="]), [b""]);
+        assert_eq!(directories("a", &[]).len(), 6);
+        assert!(directories("", &[]).is_empty());
     }
 }

@@ -65,8 +65,6 @@ fn is_known(flag: FilterFlags) -> nix::Result<bool> {
 /// The container process state: config-linux.md § Seccomp.
 #[derive(Clone, Copy, Debug)]
 pub struct ProcessState<'a> {
-    /// `ociVersion`.
-    pub oci_version: &'a str,
     /// The pid of the process in the runtime's pid namespace.
     pub pid: i32,
     /// The container's state as JSON; its status is `creating`, or `running` for `exec`.
@@ -129,7 +127,7 @@ fn message(listener: &Listener, process: &ProcessState<'_>) -> Vec<u8> {
     };
     let start = format!(
         "{{\"ociVersion\":{},\"fds\":[\"seccompFd\"],\"pid\":{},{metadata}\"state\":",
-        quoted(process.oci_version),
+        quoted(coracle_bundle::OCI_VERSION),
         process.pid,
     );
     [start.as_bytes(), process.state, b"}"].concat()
@@ -175,7 +173,6 @@ mod tests {
     #[test]
     fn messages_are_the_specs() {
         let process = ProcessState {
-            oci_version: "1.2.0",
             pid: 42,
             state: b"{\"id\":\"a\"}",
         };
@@ -185,7 +182,7 @@ mod tests {
             notifies_sendmsg: false,
         };
         let expected = concat!(
-            r#"{"ociVersion":"1.2.0","fds":["seccompFd"],"pid":42,"metadata":"a\"b\n","#,
+            r#"{"ociVersion":"1.3.0","fds":["seccompFd"],"pid":42,"metadata":"a\"b\n","#,
             r#""state":{"id":"a"}}"#
         );
         assert_eq!(message(&listener, &process), expected.as_bytes());
@@ -205,7 +202,6 @@ mod tests {
             notifies_sendmsg: false,
         };
         let process = ProcessState {
-            oci_version: "1.2.0",
             pid: 1,
             state: b"{}",
         };
