@@ -78,6 +78,11 @@ pub struct Group {
 }
 
 impl Record {
+    /// The container's cgroup in each hierarchy.
+    pub fn all(&self) -> impl Iterator<Item = &Directory> {
+        self.hierarchies.iter().chain(&self.unified)
+    }
+
     /// Whether the container has neither a cgroup nor a group of resctrl.
     #[must_use]
     pub fn is_empty(&self) -> bool {

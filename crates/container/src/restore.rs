@@ -92,6 +92,9 @@ fn prepare<'a>(store: &Store, options: &'a RestoreOptions) -> Result<Ready<'a>, 
             reason: "restore moves no network devices".to_owned(),
         });
     }
+    if options.cgroups == CgroupsMode::Strict {
+        check_absent(&prepared)?;
+    }
     if let (Namespace::New, Some(uid)) = (&config.linux.namespaces.user, host_root(config)) {
         images.check_readable(uid)?;
     }
@@ -106,6 +109,20 @@ fn prepare<'a>(store: &Store, options: &'a RestoreOptions) -> Result<Ready<'a>, 
         criu,
         root,
     })
+}
+
+/// Refuses a cgroup that exists. criu would refuse the one that the runtime makes, too.
+fn check_absent(prepared: &Prepared) -> Result<(), Error> {
+    let planned = prepared.plan.cgroups.as_ref();
+    let planned = planned.map(coracle_cgroups::planned_record);
+    let mut all = planned.iter().flat_map(coracle_cgroups::Record::all);
+    match all.find(|one| !one.made.contains(&one.path)) {
+        None => Ok(()),
+        Some(one) => Err(Error::Value {
+            flag: "--manage-cgroups-mode strict",
+            reason: format!("{:?} exists", one.path),
+        }),
+    }
 }
 
 /// The host's uid of the container's root.
@@ -204,9 +221,7 @@ pub(crate) fn own_mounts() -> Result<Vec<u8>, Error> {
 
 /// The mount point and the container's path of each hierarchy.
 pub(crate) fn hierarchies(groups: Option<&coracle_cgroups::Record>) -> Vec<(PathBuf, PathBuf)> {
-    let all = groups
-        .into_iter()
-        .flat_map(|groups| groups.hierarchies.iter().chain(&groups.unified));
+    let all = groups.into_iter().flat_map(coracle_cgroups::Record::all);
     all.map(|one| (one.mount.clone(), one.path.clone()))
         .collect()
 }

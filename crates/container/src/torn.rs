@@ -100,7 +100,7 @@ fn check_claims(
     found: &coracle_cgroups::Record,
 ) -> Result<(), Error> {
     let paths = |groups: &coracle_cgroups::Record| -> Vec<_> {
-        let all = groups.hierarchies.iter().chain(&groups.unified);
+        let all = groups.all();
         all.map(|directory| directory.path.clone()).collect()
     };
     let found = paths(found);

@@ -847,8 +847,8 @@ fn what_cannot_be_dumped_is_told() {
         ),
         (["--parent-path", "../none"], "not found (ENOENT)"),
         (
-            ["--status-fd", "9"],
-            "--status-fd: descriptor 9: the caller has not opened it",
+            ["--status-fd", "77"],
+            "--status-fd: descriptor 77: the caller has not opened it",
         ),
         (
             ["--work-path", "/proc/none/x"],
@@ -1311,21 +1311,32 @@ fn limits_come_from_the_config_or_the_images() {
     }
 }
 
-/// The container's own is there before criu runs.
+/// Neither the container's own nor one below it may be there. Limits are as they were, then.
 #[test]
-fn strict_control_groups_are_not_restored() {
+fn strict_control_groups_are_made_anew() {
+    needs::controller("pids");
     let runtime = Runtime::with_criu();
-    let counter = Counter::new(&runtime);
-    let container = counter.start(&runtime);
+    let counter = Counter::worker(&runtime, "memory", "1");
+    let path = json!(format!("/{}", runtime.id()));
+    let limited = |limit: u64| {
+        let bundle = counter.bundle.clone();
+        let bundle = bundle.set("/linux/cgroupsPath", path.clone());
+        bundle.set("/linux/resources", json!({"pids": {"limit": limit}}))
+    };
+    let container = runtime.start_into(&limited(77), &counter.output);
+    counter.counts_beyond(2);
     let images = runtime.folder().join("images");
     let strict = ["--manage-cgroups-mode", "strict"];
-    container.checkpoint(&images, strict).ok();
-    let restore = runtime.restore_command(&counter.bundle, &images);
+    container
+        .checkpoint(&images, [strict[0], strict[1], "--leave-running"])
+        .ok();
+    let restore = runtime.restore_command(&limited(99), &images);
     let output = restore.args(strict).arg(runtime.id()).output();
-    output.fails(["criu restore: Error (", "existing cgroups"]);
-    runtime.is_clean();
-    let _restored = runtime.restore(&counter.bundle, &images, (&counter.output, []));
+    output.fails(["--manage-cgroups-mode strict: ", " exists"]);
+    container.checkpoint(&images, strict).ok();
+    let restored = runtime.restore(&limited(99), &images, (&counter.output, strict));
     counter.goes_on();
+    assert_eq!(restored.control(("pids", "pids.max"), "pids.max"), "77");
 }
 
 #[test]

@@ -32,7 +32,7 @@ pub fn processes(record: &Record) -> Result<Vec<i32>> {
 #[must_use]
 pub fn follow(record: &Record, init: Pid) -> Option<Record> {
     let is_there = |directory: &Directory| directory.path.try_exists().unwrap_or(true);
-    let mut all = record.hierarchies.iter().chain(&record.unified);
+    let mut all = record.all();
     if all.all(is_there) {
         return None;
     }
@@ -61,7 +61,7 @@ pub fn follow(record: &Record, init: Pid) -> Option<Record> {
 /// Those of [`processes`].
 pub fn processes_in_moved(record: &Record, followed: &Record) -> Result<Vec<i32>> {
     let each = |record: &Record| -> Vec<PathBuf> {
-        let all = record.hierarchies.iter().chain(&record.unified);
+        let all = record.all();
         all.map(|directory| directory.path.clone()).collect()
     };
     let mut found = Vec::new();

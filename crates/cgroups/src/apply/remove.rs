@@ -74,7 +74,7 @@ fn remove_until(
     for hierarchy in &record.hierarchies {
         result = result.and(remove_directory(hierarchy, (Watch::Sleep, maker), end));
     }
-    for directory in record.hierarchies.iter().chain(&record.unified) {
+    for directory in record.all() {
         remove_parents(directory);
     }
     result

@@ -125,7 +125,7 @@ mod tests {
         match sub_cgroup(&record, &requested) {
             Err(error) => error.to_string(),
             Ok(record) => {
-                let all = record.hierarchies.iter().chain(&record.unified);
+                let all = record.all();
                 let paths: Vec<_> = all
                     .map(|directory| directory.path.to_str().unwrap())
                     .collect();

@@ -111,8 +111,8 @@ impl CgroupsMode {
         match self {
             Self::Ignore => 0,
             Self::Soft => 3,
-            Self::Full => 4,
-            Self::Strict => 5,
+            // criu's own `strict` (5) refuses the cgroup that the runtime makes.
+            Self::Full | Self::Strict => 4,
         }
     }
 }
