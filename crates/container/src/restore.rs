@@ -10,6 +10,7 @@ use coracle_checkpoint::{
     RestoreFacts, Session, StartOptions, config_file,
 };
 use coracle_launch::Child;
+use coracle_namespaces::MovedDevices;
 use coracle_program::Interrupts;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
@@ -86,12 +87,8 @@ fn prepare<'a>(store: &Store, options: &'a RestoreOptions) -> Result<Ready<'a>, 
     let criu = coracle_checkpoint::find()?;
     let prepared = prepare::prepare(store, &options.run.create, options.run.attachment)?;
     let config = &prepared.bundle.config;
-    if !config.linux.net_devices.is_empty() {
-        return Err(Error::Value {
-            flag: "config.json: linux.netDevices",
-            reason: "restore moves no network devices".to_owned(),
-        });
-    }
+    let namespaces = &prepared.plan.namespaces;
+    coracle_namespaces::check_net_devices(namespaces).map_err(coracle_launch::Error::from)?;
     if options.cgroups == CgroupsMode::Strict {
         check_absent(&prepared)?;
     }
@@ -172,16 +169,22 @@ fn build(creation: &mut Creation, ready: &Ready) -> Result<Running, Error> {
         console: None,
         proxy: None,
         init: None,
+        devices: None,
     };
-    session.perform(&request, &ready.images, &groups, &mut |notification| {
+    let done = session.perform(&request, &ready.images, &groups, &mut |notification| {
         restoring.notified(notification)
-    })?;
-    let init = restoring.init.ok_or(Error::Ended {
-        id: ready.options.run.create.id.clone(),
-        hint: "",
-    })?;
+    });
+    let init = done.and_then(|_| {
+        restoring.init.take().ok_or(Error::Ended {
+            id: ready.options.run.create.id.clone(),
+            hint: "",
+        })
+    });
+    if let (Err(_), Some(devices)) = (&init, &restoring.devices) {
+        devices.move_back();
+    }
     Ok(Running {
-        process: init,
+        process: init?,
         console: restoring.console,
         proxy: restoring.proxy,
         warnings: Vec::new(),
@@ -288,6 +291,8 @@ struct Restoring<'a, 'b> {
     console: Option<OwnedFd>,
     proxy: Option<Proxy>,
     init: Option<Child>,
+    /// Network devices that are moved back to the host if the restore fails.
+    devices: Option<MovedDevices<'b>>,
 }
 
 impl Restoring<'_, '_> {
@@ -315,15 +320,21 @@ impl Restoring<'_, '_> {
         if config.linux.namespaces.network == Namespace::New {
             coracle_checkpoint::raise_loopback(pid)?;
         }
-        if plan.network.is_none() && !plan.stops_for_hooks() {
+        let devices = &plan.namespaces.devices;
+        if plan.network.is_none() && devices.is_empty() && !plan.stops_for_hooks() {
             return Ok(());
         }
         // Recorded before the hooks, so that poststop hooks run even if the restore fails.
         self.creation.record.init = Identity::of(pid);
         let init = child(pid)?;
         if plan.network.is_some() {
-            let namespace = network_namespace(init.pid)?;
+            let namespace = network_namespace(&Namespace::New, init.pid)?;
             self.creation.attach(namespace.as_fd(), &init)?;
+        }
+        if !devices.is_empty() {
+            let namespace = network_namespace(&config.linux.namespaces.network, init.pid)?;
+            let moved = coracle_namespaces::move_net_devices(&plan.namespaces, namespace);
+            self.devices = Some(moved.map_err(coracle_launch::Error::from)?);
         }
         match plan.stops_for_hooks() {
             true => self.creation.run_runtime_hooks(&init),
@@ -348,10 +359,14 @@ fn child(pid: i32) -> Result<Child, Error> {
     Ok(Child { pid, pidfd })
 }
 
-/// Opens init's network namespace. Init may be killed meanwhile, but its pid stays its own: it is a
-/// child of this process, which has not waited for it.
-fn network_namespace(init: Pid) -> Result<OwnedFd, Error> {
-    let path = format!("/proc/{init}/ns/net");
+/// Opens the container's network namespace, which init has not entered yet if it is joined by path.
+/// Init may be killed meanwhile, but its pid stays its own: it is a child of this process, which has
+/// not waited for it.
+fn network_namespace(kind: &Namespace, init: Pid) -> Result<OwnedFd, Error> {
+    let path = match kind {
+        Namespace::Join { path, .. } => path.clone(),
+        _ => format!("/proc/{init}/ns/net").into(),
+    };
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
-    open(path.as_str(), flags, Mode::empty()).map_err(system("open init's network namespace"))
+    open(&path, flags, Mode::empty()).map_err(with_path("open", &path))
 }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use coracle_bundle::{Config, HookPoint};
+use coracle_bundle::{Config, HookPoint, NetDevice};
 use coracle_sys::{Cause, Fault};
 use coracle_text::cause_text;
 use serde::Serialize;
@@ -61,7 +61,6 @@ impl Plan {
                 .collect()
         };
         let process = |steps: Range<usize>| steps.map(|step| self.process.describe(step)).collect();
-        let network = self.network.as_ref().map(coracle_cni::Plan::describe);
         let machine = self.process.machine_steps();
         let privilege_drop = self.process.privilege_drop_steps();
         let last = self.process.steps().saturating_sub(1);
@@ -73,7 +72,7 @@ impl Plan {
         let mut stages = vec![
             runtime("cgroup", Prepared, cgroups.unwrap_or_default()),
             runtime("inherited", Cloned, process(0..machine.start)),
-            runtime("network", Elsewhere, network.unwrap_or_default()),
+            runtime("network", Elsewhere, self.network_steps()),
             init("namespaces", Mounted, namespaces.collect()),
             init("mounts", Mounted, rootfs(0)),
             runtime("prestart hooks", Elsewhere, hooks(prestart)),
@@ -105,6 +104,17 @@ impl Plan {
         ];
         stages.retain(|stage| !stage.steps.is_empty());
         stages
+    }
+
+    /// The networks that the container is attached to, and the devices that it gets.
+    fn network_steps(&self) -> Vec<String> {
+        let networks = self.network.as_ref().map(coracle_cni::Plan::describe);
+        let mut steps = networks.unwrap_or_default();
+        let devices = self.namespaces.devices.iter();
+        steps.extend(devices.map(|NetDevice { host_name, name }| {
+            format!("move the network device {host_name} into the container as {name}")
+        }));
+        steps
     }
 
     /// The filter's steps, if it is loaded at that moment.

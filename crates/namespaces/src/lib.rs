@@ -42,7 +42,7 @@ mod plan;
 mod reason;
 
 pub use apply::attempt::attempt;
-pub use apply::devices::{MovedDevices, move_net_devices};
+pub use apply::devices::{MovedDevices, check_net_devices, move_net_devices};
 pub use apply::inherited::Inherited;
 pub use apply::init::{before_clone, enter};
 pub use apply::runtime::{map_ids, open, open_exec};

@@ -15,6 +15,8 @@ use coracle_integration::{
 };
 use nix::sys::signal::Signal;
 
+use crate::namespaces::{has_address, host_device};
+
 /// Counts on standard output, 50 times a second.
 const COUNTER: &str = "n=0; while :; do n=$((n+1)); echo $n; sleep 0.02; done";
 
@@ -1534,6 +1536,16 @@ fn networks_are_attached_anew() {
     ];
     assert_eq!(plugin.calls(), calls);
     fs::write(&plugin.log, "").unwrap();
+    let explain = runtime.command(["explain", "--image-path"]).arg(&images);
+    let explain = explain
+        .args(plugin.flags())
+        .arg(&counter.bundle.dir)
+        .output();
+    let plan = explain.ok().stdout;
+    assert!(
+        plan.contains("\nnetwork (runtime)\n  attach eth0 to network n (CNI 1.1.0) by note\n"),
+        "{plan}"
+    );
     let restored = runtime.restore(&counter.bundle, &images, (&counter.output, plugin.flags()));
     let second = namespace_of(&restored);
     assert_eq!(plugin.calls(), [format!("ADD {second}"), "hook".into()]);
@@ -1582,6 +1594,42 @@ fn another_containers_network_is_joined_again() {
     let restored = runtime.restore(&counter.bundle, &images, (&counter.output, options));
     assert_eq!(restored.status(), "running");
     assert_eq!(namespace_of(&restored), namespace_of(&other));
+}
+
+/// Those of the first are gone with it. They come back to the host if the restore fails.
+#[test]
+fn network_devices_are_moved_in_again() {
+    let runtime = Runtime::with_criu();
+    let device = host_device(&runtime);
+    let counter = Counter::worker(&runtime, "memory", "1");
+    let name = format!("/linux/netDevices/{device}/name");
+    let bundle = counter.bundle.clone().set(&name, json!("inside0"));
+    let failing = json!({"path": "/bin/sh", "args": ["sh", "-c", "exit 3"]});
+    let failing = bundle.clone().hook("createRuntime", failing);
+    let counter = Counter { bundle, ..counter };
+    let container = counter.start(&runtime);
+    let images = runtime.folder().join("images");
+    container.checkpoint(&images, []).ok();
+    let restore = |bundle: &Bundle| {
+        let restore = runtime.restore_command(bundle, &images).arg("--detach");
+        restore.arg(runtime.id()).output()
+    };
+    restore(&counter.bundle).fails([&device, "no such network device"]);
+    assert_eq!(host_device(&runtime), device);
+    let add = ["address", "add", "192.0.2.5/24", "dev", &device];
+    Command::new("ip").args(add).output().ok();
+    restore(&failing).fails(["createRuntime"]);
+    runtime.is_clean();
+    let is_back = has_address(&device, "192.0.2.5/24").0;
+    let explain = runtime.command(["explain", "--image-path"]).arg(&images);
+    let plan = explain.arg(&counter.bundle.dir).output().ok().stdout;
+    let restored = runtime.restore(&counter.bundle, &images, (&counter.output, []));
+    Command::new("ip").args(["link", "del", &device]).output();
+    let step = format!("move the network device {device} into the container as inside0");
+    assert!(is_back && plan.contains(&step), "{plan}");
+    let seen = restored.shell("ip address show inside0").ok().stdout;
+    assert!(seen.contains("192.0.2.5/24"), "{seen}");
+    counter.goes_on();
 }
 
 /// In the foreground, by the caller's socket.

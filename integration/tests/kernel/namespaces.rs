@@ -549,7 +549,7 @@ fn standard_streams_in_a_user_namespace() {
 }
 
 /// Makes a device on the host of a kind that this kernel has, and returns its name.
-fn host_device(runtime: &Runtime) -> String {
+pub(crate) fn host_device(runtime: &Runtime) -> String {
     needs::program("ip");
     let name = format!(
         "c{}",
@@ -606,7 +606,7 @@ fn network_devices_keep_what_they_had() {
 }
 
 /// Whether a device of the host is there with this address, and whether it is up.
-fn has_address(device: &str, address: &str) -> (bool, bool) {
+pub(crate) fn has_address(device: &str, address: &str) -> (bool, bool) {
     let show = |what: &[&str]| {
         let show = Command::new("ip").args(what).args(["show", device]);
         show.output().stdout

@@ -83,7 +83,10 @@ struct Report {
 const ANSWER: usize = 2 + Cause::LENGTH;
 
 /// Checks that all devices exist, before anything is created.
-pub(super) fn check_present(plan: &Plan) -> Result<(), Error> {
+///
+/// # Errors
+/// The first device that is missing; routing sockets that cannot be used.
+pub fn check_net_devices(plan: &Plan) -> Result<(), Error> {
     if plan.devices.is_empty() {
         return Ok(());
     }

@@ -36,7 +36,7 @@ pub fn open(plan: &Plan) -> Result<Inherited, Error> {
         enter: open_each(&plan.enter, plan)?,
         procfs: if offsets { Some(procfs()?) } else { None },
     };
-    super::devices::check_present(plan)?;
+    super::devices::check_net_devices(plan)?;
     Ok(inherited)
 }
 
