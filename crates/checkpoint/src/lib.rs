@@ -28,7 +28,7 @@ pub mod fuzzing;
 mod plan;
 
 pub use apply::find::find;
-pub use apply::images::{Images, Need};
+pub use apply::images::{Images, Need, Readiness};
 pub use apply::mountpoints::make_mountpoints;
 pub use apply::network::raise_loopback;
 pub use apply::session::Session;

@@ -90,6 +90,7 @@ pub fn checkpoint(
         facts.check_streams()?;
     }
     images.write_descriptors(&facts.descriptors)?;
+    images.note_readiness(directory.readiness())?;
     let request = coracle_checkpoint::dump(&facts.dump(options, &config));
     let mut notified = |notification| {
         match notification {

@@ -2,11 +2,12 @@
 //! sd_listen_fds(3).
 
 use std::ffi::{CStr, CString, OsString};
+use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::sys::stat::{Mode, umask};
 
@@ -21,6 +22,9 @@ pub(crate) const DIRECTORY: &str = "/run/notify";
 pub(crate) const ENVIRONMENT: &CStr = c"NOTIFY_SOCKET=/run/notify/notify.sock";
 
 const NAME: &str = "notify.sock";
+
+/// What a container sends when it is ready.
+const READY: &[u8] = b"READY=1";
 
 /// Whether the caller waits for notifications.
 pub(crate) fn is_awaited() -> bool {
@@ -65,6 +69,8 @@ pub(crate) struct Proxy {
     socket: UnixDatagram,
     upstream: OsString,
     init: i32,
+    /// The file that is made when the container reports that it is ready.
+    ready: PathBuf,
 }
 
 /// What a datagram reported.
@@ -103,7 +109,17 @@ impl Proxy {
             socket,
             upstream,
             init,
+            ready: directory.ready(),
         }))
+    }
+
+    /// Queues the report of a container that was ready when it was dumped, since it does not repeat
+    /// it. Only before the container runs: it could put a link in the socket's place.
+    pub(crate) fn repeat_ready(&self) -> Result<(), Error> {
+        let own = self.socket.local_addr();
+        let sent = own.and_then(|own| self.socket.send_to_addr(READY, &own));
+        let failed = system("repeat that the container is ready");
+        sent.map(drop).map_err(|error| failed(io_errno(&error)))
     }
 
     /// Forwards notifications until the container reports that it is ready, or its init ends.
@@ -145,6 +161,10 @@ impl Proxy {
             .recv(&mut buffer)
             .map_err(failed("receive a notification"))?;
         let (lines, meaning) = translate(buffer.get(..length).unwrap_or_default(), self.init);
+        if meaning == Meaning::Ready {
+            // Without the file, a restore waits for a report that does not come.
+            let _ = File::create(&self.ready);
+        }
         let sent = match lines.is_empty() {
             true => Ok(()),
             false => self.send(&lines),
@@ -184,7 +204,7 @@ pub(crate) fn translate(datagram: &[u8], init: i32) -> (Vec<u8>, Meaning) {
             lines.extend_from_slice(line);
             lines.push(b'\n');
         }
-        if line == b"READY=1" {
+        if line == READY {
             lines.extend_from_slice(format!("MAINPID={init}\n").as_bytes());
             meaning = Meaning::Ready;
         }

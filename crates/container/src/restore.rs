@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use coracle_bundle::{Config, Namespace};
 use coracle_cgroups::Joining;
 use coracle_checkpoint::{
-    CgroupsMode, Flags, Images, LsmLabels, Mounts, Need, Notification, Request, Restore,
+    CgroupsMode, Flags, Images, LsmLabels, Mounts, Need, Notification, Readiness, Request, Restore,
     RestoreFacts, Session, StartOptions, config_file,
 };
 use coracle_launch::Child;
@@ -68,11 +68,7 @@ pub fn restore(store: &Store, options: &RestoreOptions) -> Result<Ended, Error> 
     let outputs = Connections::open(&options.run.create.outputs)?;
     let signals = run::catch_signals(options.run.attachment, options.run.subreaper)?;
     let interrupts = interrupt::catch()?;
-    let mut container = make(store, &ready, outputs, &interrupts)?;
-    if signals.is_none() {
-        // The program reported its readiness before it was dumped.
-        container.running.proxy = None;
-    }
+    let container = make(store, &ready, outputs, &interrupts)?;
     run::finish(container, signals, interrupts, options.run.after)
 }
 
@@ -170,6 +166,7 @@ fn build(creation: &mut Creation, ready: &Ready) -> Result<Running, Error> {
         proxy: None,
         init: None,
         devices: None,
+        readiness: ready.images.readiness(),
     };
     let done = session.perform(&request, &ready.images, &groups, &mut |notification| {
         restoring.notified(notification)
@@ -293,6 +290,8 @@ struct Restoring<'a, 'b> {
     init: Option<Child>,
     /// Network devices that are moved back to the host if the restore fails.
     devices: Option<MovedDevices<'b>>,
+    /// Whether the program was still to report that it is ready.
+    readiness: Readiness,
 }
 
 impl Restoring<'_, '_> {
@@ -348,6 +347,9 @@ impl Restoring<'_, '_> {
         self.creation.complete(pid)?;
         self.creation.send_child(&init)?;
         self.proxy = Proxy::bind(&self.creation.directory, pid)?;
+        if let (Some(proxy), Readiness::NotAwaited) = (&self.proxy, self.readiness) {
+            proxy.repeat_ready()?;
+        }
         self.init = Some(init);
         Ok(())
     }
@@ -359,9 +361,9 @@ fn child(pid: i32) -> Result<Child, Error> {
     Ok(Child { pid, pidfd })
 }
 
-/// Opens the container's network namespace, which init has not entered yet if it is joined by path.
-/// Init may be killed meanwhile, but its pid stays its own: it is a child of this process, which has
-/// not waited for it.
+/// Opens the container's network namespace. One that is joined by path init has not entered yet.
+/// Init may be killed meanwhile, but its pid stays its own: it is a child of this process, which
+/// has not waited for it.
 fn network_namespace(kind: &Namespace, init: Pid) -> Result<OwnedFd, Error> {
     let path = match kind {
         Namespace::Join { path, .. } => path.clone(),

@@ -8,6 +8,7 @@
 //!     start  started    FIFOs between `start` and init, gone once the container was started
 //!     output            a third one, for what hooks of the container print
 //!     notify/           the directory of NOTIFY_SOCKET's proxy, if there is one
+//!     ready             made once the program has reported through it that it is ready
 //!     root/             where criu sees the root file system while it restores
 //!     netns             the network namespace, mounted, if it is attached to networks
 //!     resolv.conf hosts mounted into the container, where they were asked for
@@ -19,6 +20,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use coracle_bundle::ContainerId;
+use coracle_checkpoint::Readiness;
 use coracle_launch::Fifos;
 use coracle_sys::OpenTreeFlags;
 use nix::errno::Errno;
@@ -45,6 +47,7 @@ const START: &str = "start";
 const STARTED: &str = "started";
 const OUTPUT: &str = "output";
 const NOTIFY: &str = "notify";
+const READY: &str = "ready";
 const NETNS: &str = "netns";
 const ROOT: &str = "root";
 /// The files for the container's `/etc`, by their names there and in the container's directory.
@@ -380,6 +383,19 @@ impl Directory {
         self.path.join(NOTIFY)
     }
 
+    /// The file that is made once the program has reported that it is ready.
+    pub(crate) fn ready(&self) -> PathBuf {
+        self.path.join(READY)
+    }
+
+    /// Whether the program has yet to report that it is ready.
+    pub(crate) fn readiness(&self) -> Readiness {
+        match self.has(NOTIFY) && !self.has(READY) {
+            true => Readiness::Awaited,
+            false => Readiness::NotAwaited,
+        }
+    }
+
     /// Writes a file that is mounted into the container and readable for any user. An existing file
     /// keeps its inode, which is mounted.
     pub(crate) fn write_shared(&self, name: &str, text: &str) -> Result<(), Error> {
@@ -486,6 +502,10 @@ impl Directory {
         match open_below(&self.handle, NOTIFY) {
             Ok(notify) => clear(notify.as_fd())?,
             Err(Errno::ENOENT) => return Ok(()),
+            Err(errno) => return Err(errno),
+        }
+        match unlinkat(&self.handle, READY, UnlinkatFlags::NoRemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => {}
             Err(errno) => return Err(errno),
         }
         unlinkat(&self.handle, NOTIFY, UnlinkatFlags::RemoveDir)

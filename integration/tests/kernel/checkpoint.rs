@@ -16,6 +16,7 @@ use coracle_integration::{
 use nix::sys::signal::Signal;
 
 use crate::namespaces::{has_address, host_device};
+use crate::notify::{Manager, pid_of, send};
 
 /// Counts on standard output, 50 times a second.
 const COUNTER: &str = "n=0; while :; do n=$((n+1)); echo $n; sleep 0.02; done";
@@ -1632,36 +1633,47 @@ fn network_devices_are_moved_in_again() {
     counter.goes_on();
 }
 
-/// In the foreground, by the caller's socket.
+/// By the caller's socket. This one had reported nothing when it was dumped, and is waited for.
 #[test]
 fn notifications_are_passed_on_after_a_restore() {
     let runtime = Runtime::with_criu();
-    let path = runtime.folder().join("manager");
-    let socket = UnixDatagram::bind(&path).unwrap();
-    let limit = coracle_integration::runner::patience(20);
-    socket.set_read_timeout(Some(limit)).unwrap();
+    let manager = Manager::new(&runtime);
     let bundle = runtime.bundle().shell("while :; do sleep 0.05; done");
     let (id, images) = (runtime.id(), runtime.folder().join("images"));
     let create = runtime.with_bundle("create", &bundle).arg(&id);
-    create.env("NOTIFY_SOCKET", &path).output().ok();
-    let start = runtime.command(["start", &id]);
-    start.output().ok();
-    let checkpoint = runtime.command(["checkpoint", "--image-path"]).arg(&images);
-    checkpoint.arg(&id).output().ok();
-    let restore = runtime.restore_command(&bundle, &images).arg(&id);
-    let restore = restore.env("NOTIFY_SOCKET", &path).spawn();
-    let state = || runtime.command(["state", &id]).output().stdout;
-    wait_until("the container", || state().contains("\"running\""));
-    let state: Value = state().parse().unwrap();
-    let inside = format!("/proc/{}/root/run/notify/notify.sock", state["pid"]);
-    let inside = Path::new(&inside);
-    wait_until("the container's socket", || inside.exists());
-    let sender = UnixDatagram::unbound().unwrap();
-    sender.send_to(b"STATUS=on\nOTHER=no", inside).unwrap();
-    let mut bytes = [0; 99];
-    let length = socket.recv(&mut bytes).unwrap();
-    assert_eq!(&bytes[..length], b"STATUS=on\n");
+    create.env("NOTIFY_SOCKET", &manager.path).output().ok();
+    runtime.command(["start", &id]).output().ok();
+    let checkpoint = |options: &[&str]| {
+        let checkpoint = runtime.command(["checkpoint", "--image-path"]).arg(&images);
+        checkpoint.args(options).arg(&id).output().ok();
+    };
+    let restore = |detach: &[&str]| {
+        let restore = runtime.restore_command(&bundle, &images).args(detach);
+        let restore = restore.arg(&id).env("NOTIFY_SOCKET", &manager.path);
+        restore.spawn()
+    };
+    checkpoint(&[]);
+    let foreground = restore(&[]);
+    let pid = pid_of(&runtime, &id);
+    send(pid, "STATUS=on\nOTHER=no");
+    manager.receives("STATUS=on");
+    checkpoint(&["--leave-running"]);
     runtime.command(["kill", &id, "KILL"]).output().ok();
-    restore.wait().exits(137);
+    foreground.wait().exits(137);
+    runtime.is_clean();
+    let detached = restore(&["--detach"]);
+    let pid = pid_of(&runtime, &id);
+    assert!(!detached.wait_briefly(Duration::from_millis(20)));
+    send(pid, "READY=1");
+    detached.wait().ok();
+    manager.receives(&format!("READY=1\nMAINPID={pid}"));
+    // Now it was ready: the runtime says so in its place, each time.
+    for _ in 0..2 {
+        checkpoint(&[]);
+        restore(&["--detach"]).wait().ok();
+        let pid = pid_of(&runtime, &id);
+        manager.receives(&format!("READY=1\nMAINPID={pid}"));
+    }
+    runtime.command(["delete", "--force", &id]).output().ok();
     runtime.is_clean();
 }

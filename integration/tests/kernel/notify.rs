@@ -11,13 +11,13 @@ use std::time::Duration;
 use coracle_integration::{Runtime, wait_until};
 
 /// A service manager's socket.
-struct Manager {
+pub(crate) struct Manager {
     socket: UnixDatagram,
-    path: PathBuf,
+    pub(crate) path: PathBuf,
 }
 
 impl Manager {
-    fn new(runtime: &Runtime) -> Self {
+    pub(crate) fn new(runtime: &Runtime) -> Self {
         let path = runtime.folder().join("manager");
         let socket = UnixDatagram::bind(&path).unwrap();
         let limit = Some(coracle_integration::runner::patience(10));
@@ -26,7 +26,7 @@ impl Manager {
     }
 
     #[track_caller]
-    fn receives(&self, text: &str) {
+    pub(crate) fn receives(&self, text: &str) {
         let mut bytes = [0; 4096];
         let length = self.socket.recv(&mut bytes).expect("a notification");
         assert_eq!(String::from_utf8_lossy(&bytes[..length]).trim_end(), text);
@@ -39,7 +39,7 @@ fn inside(pid: i32) -> PathBuf {
 }
 
 #[track_caller]
-fn send(pid: i32, text: &str) {
+pub(crate) fn send(pid: i32, text: &str) {
     wait_until("the container's socket", || inside(pid).exists());
     let socket = UnixDatagram::unbound().unwrap();
     socket
@@ -48,7 +48,7 @@ fn send(pid: i32, text: &str) {
 }
 
 /// The pid of the only container, once it runs.
-fn pid_of(runtime: &Runtime, id: &str) -> i32 {
+pub(crate) fn pid_of(runtime: &Runtime, id: &str) -> i32 {
     let mut pid = 0;
     wait_until("the container", || {
         let state = runtime.command(["state", id]).output().stdout;

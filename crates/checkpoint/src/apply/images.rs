@@ -10,6 +10,7 @@ use coracle_text::io_errno;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, open, openat};
 use nix::sys::stat::{Mode, fstatat};
+use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use crate::error::Error;
 use crate::plan::request::Descriptors;
@@ -17,6 +18,8 @@ use crate::plan::{log, pages};
 
 /// The file with the names of the standard streams; runc uses the same name.
 const DESCRIPTORS: &str = "descriptors.json";
+/// The file that is there if the program had not reported its readiness.
+const STARTING: &str = "starting";
 const MAX_DESCRIPTORS_BYTES: u64 = 65536;
 /// A map has a few bytes for each range of pages.
 const MAX_MAP_BYTES: u64 = 1 << 26;
@@ -30,6 +33,15 @@ pub enum Need {
     Dump,
     /// To read them: there must be a complete dump.
     Restore,
+}
+
+/// Whether a program is expected to report that it is ready, sd_notify(3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Readiness {
+    /// It was told of a socket and has not reported yet.
+    Awaited,
+    /// It has reported, or was told of no socket.
+    NotAwaited,
 }
 
 /// The open directories of images and of work files.
@@ -197,6 +209,38 @@ impl Images {
         }
     }
 
+    /// Notes whether the program has yet to report that it is ready, sd_notify(3).
+    ///
+    /// # Errors
+    /// [`Error::Path`].
+    pub fn note_readiness(&self, readiness: Readiness) -> Result<(), Error> {
+        let failed = failed(
+            "--image-path",
+            &self.path,
+            "note that the program is starting",
+        );
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let noted = match readiness {
+            Readiness::Awaited => openat(&self.directory, STARTING, flags, Mode::S_IRUSR).map(drop),
+            Readiness::NotAwaited => {
+                unlinkat(&self.directory, STARTING, UnlinkatFlags::NoRemoveDir)
+            }
+        };
+        match noted {
+            Ok(()) | Err(Errno::ENOENT) => Ok(()),
+            Err(errno) => Err(failed(errno)),
+        }
+    }
+
+    /// Whether the program was still to report that it is ready when it was dumped.
+    #[must_use]
+    pub fn readiness(&self) -> Readiness {
+        match self.has(STARTING) {
+            true => Readiness::Awaited,
+            false => Readiness::NotAwaited,
+        }
+    }
+
     /// Checks that this host uid, which is the container's root, may search the directory: in a
     /// user namespace criu reads the images as that user.
     ///
@@ -229,7 +273,7 @@ impl Images {
 
     /// Removes the log of an earlier attempt, whose errors would be taken for this one's.
     pub(crate) fn forget_log(&self, name: &str) {
-        let _ = nix::unistd::unlinkat(self.logs(), name, nix::unistd::UnlinkatFlags::NoRemoveDir);
+        let _ = unlinkat(self.logs(), name, UnlinkatFlags::NoRemoveDir);
     }
 
     /// The first errors in a log.
