@@ -45,6 +45,7 @@
 
 #![cfg_attr(test, allow(clippy::too_many_lines, reason = "tests are tables"))]
 
+pub mod annotation;
 mod capability;
 mod error;
 mod hooks;
@@ -124,8 +125,16 @@ impl Config {
     /// annotation `run.oci.keep_original_groups`.
     #[must_use]
     pub fn keeps_groups(&self) -> bool {
-        let value = self.annotations.get("run.oci.keep_original_groups");
+        let value = self.annotations.get(annotation::KEEP_ORIGINAL_GROUPS);
         value.is_some_and(|value| value == "1")
+    }
+
+    /// The files that hooks append their standard output and standard error to, where annotations
+    /// name some.
+    #[must_use]
+    pub fn hook_files(&self) -> [Option<&Path>; 2] {
+        [annotation::HOOKS_STDOUT, annotation::HOOKS_STDERR]
+            .map(|key| self.annotations.get(key).map(Path::new))
     }
 }
 

@@ -18,16 +18,17 @@ pub const MAX_CONFIG_BYTES: usize = 16 << 20;
 /// of zeros only two bytes each in the text. The count includes separators inside strings.
 const MAX_VALUES: usize = 1 << 20;
 
-/// Reads and validates `config.json` in `dir`, a path from the command line.
+/// Reads and validates `config.json` in `dir`, a path from the command line, or `file` in its
+/// place.
 ///
 /// The file is read once, and its text is kept in [`Bundle::raw`]: later changes of the file must
 /// not affect the container (`runtime.md § Create`).
 ///
 /// # Errors
 /// The file is missing, unreadable or not a regular file; or [`parse`] refuses it.
-pub fn load(dir: &Path) -> Result<Bundle, Error> {
+pub fn load(dir: &Path, file: Option<&Path>) -> Result<Bundle, Error> {
     let dir = std::path::absolute(dir).map_err(|_| Error::NotAbsolute(dir.to_owned()))?;
-    let raw = read_config(&dir)?;
+    let raw = read_config(&dir, file)?;
     let config = parse(&dir, &raw)?;
     Ok(Bundle { dir, raw, config })
 }
@@ -125,10 +126,10 @@ fn check_size(document: Document, text: &[u8]) -> Result<(), Error> {
     Ok(())
 }
 
-fn read_config(dir: &Path) -> Result<Vec<u8>, Error> {
-    let path = dir.join("config.json");
+fn read_config(dir: &Path, file: Option<&Path>) -> Result<Vec<u8>, Error> {
+    let path = file.map_or_else(|| dir.join("config.json"), Path::to_owned);
     let failed = |errno| match errno {
-        Errno::ENOENT | Errno::ENOTDIR => Error::NotFound(dir.to_owned()),
+        Errno::ENOENT | Errno::ENOTDIR if file.is_none() => Error::NotFound(dir.to_owned()),
         errno => Error::Read {
             path: path.clone(),
             errno,
@@ -532,17 +533,17 @@ mod tests {
         let scratch = Scratch::new("good");
         let text = base().to_string();
         std::fs::write(scratch.0.join("config.json"), &text).unwrap();
-        let bundle = load(&scratch.0).unwrap();
+        let bundle = load(&scratch.0, None).unwrap();
         assert_eq!(bundle.raw, text.as_bytes());
         assert_eq!(bundle.config.root.path, scratch.0.join("rootfs"));
-        assert!(load(Path::new("")).is_err());
+        assert!(load(Path::new(""), None).is_err());
     }
 
     #[test]
     fn load_refuses_what_is_no_file() {
         let scratch = Scratch::new("bad");
         let shown = scratch.0.display();
-        let message = || load(&scratch.0).unwrap_err().to_string();
+        let message = || load(&scratch.0, None).unwrap_err().to_string();
         assert_eq!(message(), format!("config.json not found in {shown}"));
         std::fs::create_dir(scratch.0.join("config.json")).unwrap();
         assert_eq!(

@@ -52,9 +52,9 @@ pub use apply::{
 pub use error::{Error, Result, UnitProblem};
 pub use plan::{
     Absent, CPU_WEIGHTS, Change, Denied, DeviceUpdate, Driver, Enable, Files, HierarchyPlan,
-    Manager, Missing, Options, Plan, Program, Property, Refused, ResctrlPlan, Rootless, Survey,
-    SystemdPlan, UnifiedPlan, UnitKind, UnitPlan, UpdatePlan, Write, changes_devices, needs, plan,
-    plan_update, sub_cgroup,
+    InitCgroup, Manager, Missing, Options, Plan, Program, Property, Refused, ResctrlPlan, Rootless,
+    Survey, SystemdPlan, UnifiedPlan, UnitKind, UnitPlan, UpdatePlan, Write, changes_devices,
+    needs, plan, plan_update, sub_cgroup,
 };
 pub use record::{Directory, Group, Record, Unit};
 pub use statistics::Statistics;

@@ -27,6 +27,7 @@ pub use bpf::Program;
 pub use device_update::DeviceUpdate;
 pub use files::{Denied, Enable, Files, HierarchyPlan, UnifiedPlan};
 pub(crate) use files::{directory, unified_directory};
+pub use init_cgroup::InitCgroup;
 pub use options::{Manager, Options, Rootless};
 pub use resctrl::{Missing, ResctrlPlan};
 pub use sub_cgroup::sub_cgroup;
@@ -115,6 +116,14 @@ pub fn plan(config: &Config, host: &Host, options: &Options) -> Result<Plan> {
 }
 
 impl Plan {
+    /// Whether init's own cgroup is the root of its cgroup namespace. Heap-free.
+    #[must_use]
+    pub fn init_cgroup_is_root(&self) -> bool {
+        let unified = self.driver.files().and_then(|files| files.unified.as_ref());
+        let init_cgroup = unified.and_then(|unified| unified.init_cgroup.as_ref());
+        init_cgroup.is_some_and(|cgroup| cgroup.is_namespace_root)
+    }
+
     /// The record of the container's own directories, as if each were made and all parents existed.
     pub(crate) fn record(&self) -> Record {
         let mut record = Record {

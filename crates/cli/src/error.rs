@@ -27,6 +27,9 @@ pub(crate) enum Error {
         /// What was attempted and why it failed.
         source: Box<coracle_container::Error>,
     },
+    /// The verb failed on some of several containers.
+    #[error("{0}")]
+    Several(String),
     /// `--log` cannot be written.
     #[error("--log {path:?}: {}", lower_case(source))]
     Log {

@@ -5,12 +5,18 @@
 //! record comes before it unless a lower level is configured: warnings are written only after the
 //! verb has succeeded.
 
+mod daemon;
+
+use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal, Write as _};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
+
+use daemon::{Daemon, Protocol};
 
 /// The longest message, in bytes: with the rest of the record it fits into conmon's buffer.
 const LONGEST: usize = 4096;
@@ -44,25 +50,25 @@ pub(crate) struct Settings {
 /// An open log.
 #[derive(Debug, Default)]
 pub(crate) struct Log {
-    /// `None`: records go to stderr.
-    file: Option<File>,
+    sink: Sink,
     format: Format,
     level: Level,
 }
 
 impl Log {
-    /// Opens the log.
+    /// Opens the log: a file, with `file:` before it or not, the journal with `journald:`, or the
+    /// system log with `syslog:`, each before an identifier.
     ///
     /// The last component must not be a symbolic link, since another user may control the
     /// directory. The names of the runtime's own stderr are links; they mean stderr.
     pub(crate) fn open(settings: &Settings) -> io::Result<Self> {
-        let file = match settings.file.as_deref() {
-            None => None,
-            Some(path) if is_own_stream(path) => None,
-            Some(path) => Some(open(path)?),
+        let sink = match settings.file.as_deref() {
+            None => Sink::Stderr,
+            Some(path) if is_own_stream(path) => Sink::Stderr,
+            Some(path) => Sink::open(path)?,
         };
         Ok(Self {
-            file,
+            sink,
             format: settings.format,
             level: settings.level,
         })
@@ -72,7 +78,7 @@ impl Log {
     pub(crate) fn error(&self, message: &str) {
         let message = one_line(message);
         self.write(Level::Error, &message);
-        if self.file.is_some() {
+        if !matches!(self.sink, Sink::Stderr) {
             // conmon forwards stderr, and conformance suites look for the word "error" in it.
             to_stderr(&format!("error: {message}\n"));
         }
@@ -104,18 +110,42 @@ impl Log {
     }
 
     fn write(&self, level: Level, message: &str) {
-        let terminal = self.file.is_none() && std::io::stderr().is_terminal();
-        let record = if terminal && self.format == Format::Text {
-            format!("{}[0000] {message}\n", short_name(level))
-        } else {
+        let record = || {
             let time = coracle_container::rfc3339(SystemTime::now());
             render(self.format, level, &time, message)
         };
-        match self.file.as_ref() {
-            // A log that cannot be written must not turn a success into a failure.
-            Some(mut file) => drop(file.write_all(record.as_bytes())),
-            None => to_stderr(&record),
+        // A log that cannot be written must not turn a success into a failure.
+        match &self.sink {
+            Sink::File(file) => drop((&*file).write_all(record().as_bytes())),
+            Sink::Daemon(daemon) => daemon.send(priority(level), message),
+            Sink::Stderr if self.format == Format::Text && io::stderr().is_terminal() => {
+                to_stderr(&format!("{}[0000] {message}\n", short_name(level)));
+            }
+            Sink::Stderr => to_stderr(&record()),
         }
+    }
+}
+
+/// Where records go.
+#[derive(Debug, Default)]
+enum Sink {
+    #[default]
+    Stderr,
+    File(File),
+    Daemon(Daemon),
+}
+
+impl Sink {
+    fn open(path: &Path) -> io::Result<Self> {
+        let after = |start: &str| path.as_os_str().as_bytes().strip_prefix(start.as_bytes());
+        if let Some(identifier) = after("journald:") {
+            return Daemon::connect(Protocol::Journal, identifier).map(Self::Daemon);
+        }
+        if let Some(identifier) = after("syslog:") {
+            return Daemon::connect(Protocol::Syslog, identifier).map(Self::Daemon);
+        }
+        let path = after("file:").map_or(path, |rest| Path::new(OsStr::from_bytes(rest)));
+        open(path).map(Self::File)
     }
 }
 
@@ -137,6 +167,16 @@ fn is_own_stream(path: &Path) -> bool {
 fn to_stderr(text: &str) {
     // There is nowhere to report that stderr is closed.
     drop(std::io::stderr().write_all(text.as_bytes()));
+}
+
+/// syslog(3).
+fn priority(level: Level) -> u8 {
+    match level {
+        Level::Error => 3,
+        Level::Warning => 4,
+        Level::Info => 6,
+        Level::Debug => 7,
+    }
 }
 
 fn name(level: Level) -> &'static str {
@@ -275,6 +315,20 @@ mod tests {
             (&messages[0]["msg"], &messages[1]["msg"]),
             (&"first".into(), &"second".into())
         );
+    }
+
+    #[test]
+    fn a_file_may_be_named_as_one() {
+        let path = std::env::temp_dir().join(format!("coracle-file-{}", std::process::id()));
+        let named = format!("file:{}", path.display());
+        let settings = Settings {
+            file: Some(named.into()),
+            ..Settings::default()
+        };
+        Log::open(&settings).unwrap().write(Level::Error, "message");
+        let text = std::fs::read_to_string(&path);
+        std::fs::remove_file(&path).unwrap();
+        assert!(text.unwrap().contains("message"));
     }
 
     #[test]

@@ -91,7 +91,7 @@ pub(crate) fn read(line: &mut Line) -> Result<Requested, (&'static Command, Usag
         return Ok(Requested::Text(version()));
     }
     let request = (verb.read)(&own).map_err(refused)?;
-    let container = verb.command.takes_id().then(|| own.id());
+    let container = own.names_container().then(|| own.id());
     Ok(Requested::Verb(Call {
         verb,
         container: container.transpose().map_err(refused)?,

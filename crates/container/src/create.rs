@@ -16,7 +16,7 @@ pub fn create(store: &Store, options: &CreateOptions) -> Result<Vec<String>, Err
     let prepared = prepare(store, options, Attachment::Detached)?;
     // Before signals are queued, so that they end a connect(2) to a socket that does not answer.
     // Nothing has been made yet.
-    let outputs = Connections::open(&options.outputs)?;
+    let outputs = Connections::open(&options.outputs, Some(&prepared.bundle.config))?;
     let interrupts = interrupt::catch()?;
     let made = creation::make(store, &prepared, outputs, &interrupts, StartedBy::Start)?;
     Ok(made.running.warnings)

@@ -11,6 +11,7 @@ use coracle_launch::{Caller, Child, Launch, Point, Release, Request};
 use coracle_program::{Interrupts, Limits};
 use nix::unistd::Uid;
 
+use crate::delete;
 use crate::descriptors;
 use crate::error::Error;
 use crate::foreground::Running;
@@ -235,8 +236,9 @@ impl<'a> Creation<'a> {
         let state = state::for_hook(&self.record, Status::Creating, init.pid.as_raw());
         let hooks = &self.prepared.plan.hooks;
         let limits = self.limits(init);
+        let files = coracle_hooks::open_files(hooks)?;
         for point in [HookPoint::Prestart, HookPoint::CreateRuntime] {
-            coracle_hooks::run(point, hooks.at(point), &state, &limits)?;
+            coracle_hooks::run(point, hooks.at(point), &files, &state, &limits)?;
             self.directory.progress.ran_hooks(hooks, point);
         }
         Ok(())
@@ -262,9 +264,8 @@ impl<'a> Creation<'a> {
         let plan = &self.prepared.plan;
         if record.complete || (record.init.is_some() && plan.stops_for_hooks()) {
             let state = state::for_hook(record, Status::Stopped, 0);
-            let poststop = plan.hooks.at(HookPoint::Poststop);
             let limits = Limits::interrupted_by(self.interrupts);
-            let _ = coracle_hooks::run_all(HookPoint::Poststop, poststop, &state, &limits);
+            delete::run_poststop(&plan.hooks, &state, &limits);
         }
         error
     }

@@ -163,15 +163,11 @@ pub(crate) fn end(
         coracle_hooks::Plan::default()
     });
     let state = state::for_hook(record, Status::Stopped, 0);
-    let failures = coracle_hooks::run_all(
-        HookPoint::Poststop,
-        hooks.at(HookPoint::Poststop),
-        &state,
-        &Limits {
-            interrupts,
-            ..Limits::default()
-        },
-    );
+    let limits = Limits {
+        interrupts,
+        ..Limits::default()
+    };
+    let failures = run_poststop(&hooks, &state, &limits);
     if failures.is_empty() {
         progress.ran_hooks(&hooks, HookPoint::Poststop);
     }
@@ -191,12 +187,31 @@ fn remove_cgroup(cgroup: &coracle_cgroups::Record) -> coracle_cgroups::Result<()
     }
 }
 
+/// Runs all poststop hooks, also if their output has nowhere to go. Returns what failed.
+pub(crate) fn run_poststop(
+    hooks: &coracle_hooks::Plan,
+    state: &[u8],
+    limits: &Limits,
+) -> Vec<coracle_hooks::Error> {
+    let point = HookPoint::Poststop;
+    let commands = hooks.at(point);
+    if commands.is_empty() {
+        return Vec::new();
+    }
+    let (files, unopened) = match coracle_hooks::open_files(hooks) {
+        Ok(files) => (files, None),
+        Err(error) => (coracle_hooks::Files::default(), Some(error)),
+    };
+    let failed = coracle_hooks::run_all(point, commands, &files, state, limits);
+    unopened.into_iter().chain(failed).collect()
+}
+
 fn poststop_hooks(directory: &Directory, record: &Record) -> Result<coracle_hooks::Plan, Error> {
     if !record.poststop_hooks {
         return Ok(coracle_hooks::Plan::default());
     }
     let config = coracle_bundle::parse(&record.bundle, &directory.config()?)?;
-    Ok(coracle_hooks::plan(&config.hooks, &[]))
+    Ok(coracle_hooks::plan(&config.hooks, config.hook_files(), &[]))
 }
 
 /// Whether no process of the container can be left: init has ended and the container has its own

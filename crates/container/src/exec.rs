@@ -96,7 +96,7 @@ pub fn exec(store: &Store, options: &ExecOptions) -> Result<Ended, Error> {
         options.attachment,
         &options.outputs.console_socket,
     )?;
-    let outputs = Connections::open(&options.outputs)?;
+    let outputs = Connections::open(&options.outputs, None)?;
     let (init, pidfd) = find_init(options, &record)?;
     let plan = plan(options, &record, &config, (&process, &init))?;
     directory.progress.planned(&plan);

@@ -12,6 +12,8 @@ pub use coracle_launch::{ChangeRoot, Flags as LaunchFlags, Keyring};
 pub struct CreateOptions {
     /// The bundle's directory, as the caller names it.
     pub bundle: PathBuf,
+    /// The file that is read in place of the bundle's `config.json`.
+    pub config: Option<PathBuf>,
     /// The new container's id.
     pub id: ContainerId,
     /// The receivers of init's terminal, pidfd and pid.

@@ -8,6 +8,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use coracle_bundle::Config;
+use coracle_bundle::annotation::PIDFD_RECEIVER;
 use coracle_launch::Child;
 use coracle_sys::CloseRange;
 use nix::fcntl::OFlag;
@@ -17,6 +19,9 @@ use crate::options::{Attachment, Outputs};
 use crate::relay;
 use crate::store::open_directory;
 use coracle_text::io_errno;
+
+/// Where the config names the socket of [`PIDFD_RECEIVER`], for messages.
+const PIDFD_RECEIVER_PLACE: &str = "config.json: annotations[\"run.oci.pidfd_receiver\"]:";
 
 /// A stream socket of the caller, connected before anything is made.
 #[derive(Debug)]
@@ -65,26 +70,31 @@ impl Socket {
 #[derive(Debug)]
 pub(crate) struct Connections<'a> {
     console: Option<Socket>,
-    pidfd: Option<Socket>,
+    /// Of the flag, and of the annotation.
+    pidfd: [Option<Socket>; 2],
     pid_file: Option<&'a Path>,
 }
 
 impl<'a> Connections<'a> {
-    pub(crate) fn open(outputs: &'a Outputs) -> Result<Self, Error> {
-        let connect = |flag, path: &Option<PathBuf>| {
-            let path = path.as_deref();
-            path.map(|path| Socket::connect(flag, path)).transpose()
-        };
+    /// Connects what the flags name and, for a container's init, an annotation of its config.
+    pub(crate) fn open(outputs: &'a Outputs, config: Option<&Config>) -> Result<Self, Error> {
+        let connect =
+            |flag, path: Option<&Path>| path.map(|path| Socket::connect(flag, path)).transpose();
+        let receiver = config.and_then(|config| config.annotations.get(PIDFD_RECEIVER));
+        let receiver = receiver.map(Path::new);
         Ok(Self {
-            console: connect("--console-socket", &outputs.console_socket)?,
-            pidfd: connect("--pidfd-socket", &outputs.pidfd_socket)?,
+            console: connect("--console-socket", outputs.console_socket.as_deref())?,
+            pidfd: [
+                connect("--pidfd-socket", outputs.pidfd_socket.as_deref())?,
+                connect(PIDFD_RECEIVER_PLACE, receiver)?,
+            ],
             pid_file: outputs.pid_file.as_deref(),
         })
     }
 
     /// The numbers of the sockets' descriptors.
     pub(crate) fn descriptors(&self) -> impl Iterator<Item = RawFd> {
-        let sockets = [&self.console, &self.pidfd].into_iter().flatten();
+        let sockets = [&self.console].into_iter().chain(&self.pidfd).flatten();
         sockets.map(|socket| socket.connection.as_raw_fd())
     }
 
@@ -112,7 +122,7 @@ impl<'a> Connections<'a> {
         payload: &[u8],
         child: &Child,
     ) -> Result<Option<&'a Path>, Error> {
-        if let Some(socket) = self.pidfd.take() {
+        for socket in self.pidfd.iter_mut().filter_map(Option::take) {
             socket.send(payload, child.pidfd.as_fd())?;
         }
         let path = self.pid_file.take();

@@ -90,12 +90,15 @@ pub(crate) fn gather<'a>(
     options: &'a CreateOptions,
     attachment: Attachment,
 ) -> Result<Gathered<'a>, Error> {
-    let mut bundle = coracle_bundle::load(&options.bundle)?;
+    let mut bundle = coracle_bundle::load(&options.bundle, options.config.as_deref())?;
     let process = bundle.config.process.as_ref();
     let terminal = process.is_some_and(|process| process.terminal);
     outputs::check_terminal(terminal, attachment, &options.outputs.console_socket)?;
     let progress = store.progress();
-    progress.done(format_args!("read {}/config.json", bundle.dir.display()));
+    match &options.config {
+        Some(file) => progress.done(format_args!("read {}", file.display())),
+        None => progress.done(format_args!("read {}/config.json", bundle.dir.display())),
+    }
     let flags = (&options.network, &options.search);
     let join = |id: &_| network::join(store, id);
     let Choice { wanted, joined } = network::choose(&mut bundle.config, flags, join)?;

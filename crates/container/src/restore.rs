@@ -65,7 +65,10 @@ struct Ready<'a> {
 /// [`Error`]; nothing is left behind then.
 pub fn restore(store: &Store, options: &RestoreOptions) -> Result<Ended, Error> {
     let ready = prepare(store, options)?;
-    let outputs = Connections::open(&options.run.create.outputs)?;
+    let outputs = Connections::open(
+        &options.run.create.outputs,
+        Some(&ready.prepared.bundle.config),
+    )?;
     let signals = run::catch_signals(options.run.attachment, options.run.subreaper)?;
     let interrupts = interrupt::catch()?;
     let container = make(store, &ready, outputs, &interrupts)?;

@@ -39,7 +39,7 @@ pub fn run(store: &Store, options: &RunOptions) -> Result<Ended, Error> {
     if prepared.bundle.config.process.is_none() {
         return Err(Error::NoProcess { id: id.clone() });
     }
-    let outputs = Connections::open(&options.create.outputs)?;
+    let outputs = Connections::open(&options.create.outputs, Some(&prepared.bundle.config))?;
     let signals = catch_signals(options.attachment, options.subreaper)?;
     let interrupts = interrupt::catch()?;
     let container = creation::make(store, &prepared, outputs, &interrupts, StartedBy::Run)?;

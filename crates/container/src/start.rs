@@ -189,13 +189,14 @@ fn run_poststart(
     interrupts: &Interrupts,
 ) -> Result<(), Error> {
     let config = coracle_bundle::parse(&record.bundle, &directory.config()?)?;
-    let hooks = coracle_hooks::plan(&config.hooks, &[]);
+    let hooks = coracle_hooks::plan(&config.hooks, config.hook_files(), &[]);
     let pid = record.init.map_or(0, |init| init.pid);
     let state = state::for_hook(record, Status::Running, pid);
     let poststart = hooks.at(HookPoint::Poststart);
     coracle_hooks::run(
         HookPoint::Poststart,
         poststart,
+        &coracle_hooks::open_files(&hooks)?,
         &state,
         &Limits::interrupted_by(interrupts),
     )?;

@@ -1,5 +1,6 @@
 //! Runs the commands.
 
-mod execution;
+pub(crate) mod execution;
+pub(crate) mod files;
 pub(crate) mod init;
 pub(crate) mod runtime;

@@ -5,6 +5,7 @@ use coracle_program::Failure;
 use coracle_sys::{Call, Cause, ExitStatus};
 use coracle_text::{after_colon, cause_text, errno_text};
 use nix::errno::Errno;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// A failure on the runtime's side.
@@ -29,6 +30,14 @@ pub enum Error {
     State {
         /// The failed call.
         call: Call,
+        /// The kernel's answer.
+        errno: Errno,
+    },
+    /// The file that an annotation names for output could not be opened.
+    #[error("append the output of hooks to {path:?}: {}", errno_text(*.errno))]
+    File {
+        /// As in the config.
+        path: PathBuf,
         /// The kernel's answer.
         errno: Errno,
     },

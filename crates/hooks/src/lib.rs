@@ -8,9 +8,10 @@
 //!
 //! ```
 //! use coracle_bundle::{HookPoint, Hooks};
-//! let plan = coracle_hooks::plan(&Hooks::default(), &[]);
+//! let plan = coracle_hooks::plan(&Hooks::default(), [None, None], &[]);
+//! let files = coracle_hooks::open_files(&plan)?;
 //! let (point, limits) = (HookPoint::Prestart, Default::default());
-//! coracle_hooks::run(point, plan.at(point), b"{}", &limits)?;
+//! coracle_hooks::run(point, plan.at(point), &files, b"{}", &limits)?;
 //! # Ok::<(), coracle_hooks::Error>(())
 //! ```
 //!
@@ -18,7 +19,7 @@
 //!
 //! * stdin: the container's state as JSON in a sealed memory file, so that a hook that does not
 //!   read it blocks nobody. stdout and stderr: one pipe to the runtime, which shows the last 2 KiB
-//!   if the hook fails. No other descriptor.
+//!   if the hook fails; or files that annotations name. No other descriptor.
 //! * `args` and `env` unchanged. Without `env`: only a default `PATH`, and at `startContainer` the
 //!   environment of the container's process. Never the environment of the runtime's caller.
 //! * a new session, default signal dispositions, an empty signal mask; working directory and umask
@@ -35,6 +36,8 @@ mod apply;
 mod error;
 mod plan;
 
+pub use apply::execution::Streams;
+pub use apply::files::{Files, open_files};
 pub use apply::init::run_in_container;
 pub use apply::runtime::{fill_stdin, run, run_all, stdin_files};
 pub use error::Error;

@@ -5,6 +5,7 @@ use coracle_bundle::{Hook, HookPoint, Hooks, PerPoint};
 use coracle_sys::{Fault, StringArray};
 use coracle_text::DEFAULT_PATH;
 use std::ffi::CString;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The command line of one hook.
@@ -28,14 +29,22 @@ pub struct Command {
 
 /// The command lines of all hook points, each list in its order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Plan(PerPoint<Command>);
+pub struct Plan {
+    commands: PerPoint<Command>,
+    /// Files that standard output and standard error are appended to, in place of the pipe.
+    pub(crate) files: [Option<PathBuf>; 2],
+}
 
-/// The plan for these hooks; `process_env` is the environment that the process gets.
+/// The plan for these hooks; `process_env` is the environment that the process gets. `files` take
+/// their standard output and standard error.
 ///
 /// Source: config.md § POSIX-platform Hooks.
 #[must_use]
-pub fn plan(hooks: &Hooks, process_env: &[CString]) -> Plan {
-    Plan(hooks.map(|point, hook| command(point, hook, process_env)))
+pub fn plan(hooks: &Hooks, files: [Option<&Path>; 2], process_env: &[CString]) -> Plan {
+    Plan {
+        commands: hooks.map(|point, hook| command(point, hook, process_env)),
+        files: files.map(|file| file.map(Path::to_owned)),
+    }
 }
 
 fn command(point: HookPoint, hook: &Hook, process_env: &[CString]) -> Command {
@@ -64,7 +73,7 @@ impl Plan {
     /// The commands of one point.
     #[must_use]
     pub fn at(&self, point: HookPoint) -> &[Command] {
-        self.0.at(point)
+        self.commands.at(point)
     }
 
     /// The number of steps at a point: one for each hook.
@@ -73,14 +82,27 @@ impl Plan {
         self.at(point).len()
     }
 
-    /// A step's name: `hook startContainer[0] /bin/check`.
+    /// Whether there is no hook at all.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        HookPoint::ALL
+            .iter()
+            .all(|point| self.at(*point).is_empty())
+    }
+
+    /// A step's name: `hook startContainer[0] /bin/check`, and the files that its output goes to.
     #[must_use]
     pub fn describe(&self, point: HookPoint, step: usize) -> String {
         let path = self
             .command(point, step)
             .map(|command| command.path.to_string_lossy());
-        let path = path.unwrap_or_default();
-        describe(point, step, &path)
+        let mut text = describe(point, step, &path.unwrap_or_default());
+        for (stream, file) in ["stdout", "stderr"].iter().zip(&self.files) {
+            if let Some(file) = file {
+                text.push_str(&format!(", {stream} to {}", file.display()));
+            }
+        }
+        text
     }
 
     /// The sentence for a failure that init reported. `output` is the hooks' output, on one line.
@@ -142,7 +164,7 @@ mod tests {
                 ..Hooks::default()
             },
         };
-        let plan = plan(&hooks, &[c"TERM=xterm".to_owned()]);
+        let plan = plan(&hooks, [None, None], &[c"TERM=xterm".to_owned()]);
         let [command] = plan.at(point) else {
             panic!("one command")
         };
@@ -175,8 +197,11 @@ mod tests {
                 start_container,
                 ..Hooks::default()
             },
+            [None, Some(Path::new("/log"))],
             &[],
         );
+        let name = "hook startContainer[1] /bin/check, stderr to /log";
+        assert_eq!(plan.describe(HookPoint::StartContainer, 1), name);
         let point = HookPoint::StartContainer;
         assert_eq!(plan.steps(point), 2);
         let say = |failure: Failure, output: &str| {

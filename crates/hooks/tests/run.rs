@@ -5,7 +5,7 @@
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::print_stdout)]
 
 use coracle_bundle::HookPoint;
-use coracle_hooks::{Command, Error, fill_stdin, run, run_all, stdin_files};
+use coracle_hooks::{Command, Error, Files, fill_stdin, run, run_all, stdin_files};
 use coracle_program::{Limits, Output};
 use coracle_sys::{Cause, ExitStatus, StringArray};
 use nix::errno::Errno;
@@ -71,6 +71,7 @@ fn failure(command: Command, state: &[u8]) -> String {
     let error = run(
         HookPoint::CreateRuntime,
         &[command],
+        &Files::default(),
         state,
         &Limits::default(),
     )
@@ -86,6 +87,7 @@ fn run_shell(script: &str) -> Result<(), Error> {
     run(
         HookPoint::CreateRuntime,
         &[shell(script)],
+        &Files::default(),
         b"{}",
         &Limits::default(),
     )
@@ -97,6 +99,7 @@ fn state_is_read_to_its_end() {
     run(
         HookPoint::Prestart,
         &[shell(script), shell(script)],
+        &Files::default(),
         &state,
         &Limits::default(),
     )
@@ -108,6 +111,7 @@ fn state_may_be_ignored() {
     run(
         HookPoint::Prestart,
         &[shell("exit 0")],
+        &Files::default(),
         &[b'x'; 200_000],
         &Limits::default(),
     )
@@ -119,6 +123,7 @@ fn environment_is_the_given_one() {
     run(
         HookPoint::Prestart,
         std::slice::from_ref(&env),
+        &Files::default(),
         b"",
         &Limits::default(),
     )
@@ -220,12 +225,25 @@ fn no_other_descriptor_signal_or_session() {
 
 fn the_first_failure_ends_a_run_and_not_a_run_of_all() {
     let hooks = ["exit 0", "exit 5", "echo x; exit 6"].map(shell);
-    let error = run(HookPoint::Poststop, &hooks, b"", &Limits::default()).expect_err("a failure");
+    let error = run(
+        HookPoint::Poststop,
+        &hooks,
+        &Files::default(),
+        b"",
+        &Limits::default(),
+    )
+    .expect_err("a failure");
     assert_eq!(
         error.to_string(),
         "error running poststop hook #1: /bin/sh: exit status 5"
     );
-    let all = run_all(HookPoint::Poststop, &hooks, b"", &Limits::default());
+    let all = run_all(
+        HookPoint::Poststop,
+        &hooks,
+        &Files::default(),
+        b"",
+        &Limits::default(),
+    );
     let all: Vec<String> = all.iter().map(ToString::to_string).collect();
     assert_eq!(
         all[0],
@@ -245,7 +263,12 @@ fn init_reports_coordinates() {
         fill_stdin(&stdin, b"state").expect("room");
         let (mut output, writer) = Output::pipe().expect("a pipe");
         let stdin = stdin.get(..files).expect("as many");
-        let answer = coracle_hooks::run_in_container(&commands, stdin, Some(writer.as_fd()), None);
+        let answer = coracle_hooks::run_in_container(
+            &commands,
+            stdin,
+            Files::default().or(Some(writer.as_fd())),
+            None,
+        );
         output.read();
         (
             answer.map_err(|fault| (fault.step, fault.cause)),

@@ -35,6 +35,15 @@ pub enum Error {
         /// The name of the system call.
         call: &'static str,
     },
+    /// A seccomp program that an annotation gives whole can do the same.
+    #[error(
+        "annotations[{annotation:?}]: it can answer calls without doing them, and so keep \
+         privileges that are given up after it is loaded; set process.noNewPrivileges"
+    )]
+    FakingProgram {
+        /// The annotation.
+        annotation: &'static str,
+    },
     /// The standard input or output of hooks could not be set up.
     #[error(transparent)]
     Hooks(#[from] coracle_hooks::Error),

@@ -179,7 +179,7 @@ pub(crate) fn plain(what: &str, cause: Cause) -> String {
 #[must_use]
 pub fn explain_start(config: &Config, stage: Stage, fault: &Fault, output: &str) -> String {
     match stage {
-        Stage::StartContainer => coracle_hooks::plan(&config.hooks, &[]).explain(
+        Stage::StartContainer => coracle_hooks::plan(&config.hooks, [None, None], &[]).explain(
             HookPoint::StartContainer,
             fault,
             output,

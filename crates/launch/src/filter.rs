@@ -1,12 +1,11 @@
 //! The seccomp filter: its program, and when init loads it.
 
+use coracle_bundle::annotation::{SECCOMP_FAIL_UNKNOWN, SECCOMP_PROGRAM, SECCOMP_RECEIVER};
 use coracle_bundle::{Config, Seccomp, SeccompAction};
 use coracle_seccomp::{Abi, UnknownNames};
+use std::ffi::CString;
 
 use crate::error::Error;
-
-/// crun's annotation: with any value but `0`, a name that is no system call is an error.
-const FAIL_UNKNOWN: &str = "run.oci.seccomp_fail_unknown_syscall";
 
 /// The system calls by which init gives up privileges.
 const PRIVILEGE_DROP: [&str; 5] = ["prctl", "setgroups", "setresgid", "setresuid", "capset"];
@@ -32,23 +31,52 @@ pub enum Moment {
 
 /// Makes the config's filter for a process. Pure.
 pub(crate) fn plan(config: &Config, no_new_privileges: bool) -> Result<Option<Filter>, Error> {
-    let Some(profile) = &config.linux.seccomp else {
-        return Ok(None);
+    let profile = config.linux.seccomp.as_ref();
+    let whole = config.annotations.get(SECCOMP_PROGRAM);
+    let program = match (whole, profile) {
+        (Some(whole), profile) => whole_program(whole, profile, config)?,
+        (None, Some(profile)) => {
+            if !no_new_privileges && let Some((answer, call)) = faked(profile) {
+                return Err(Error::FakedCall { answer, call });
+            }
+            // With any value but `0`, a name that is no system call is an error.
+            let fail_unknown = config.annotations.get(SECCOMP_FAIL_UNKNOWN);
+            let unknown = match fail_unknown.map(String::as_str) {
+                None | Some("0") => UnknownNames::Skipped,
+                Some(_) => UnknownNames::Refused,
+            };
+            coracle_seccomp::plan(profile, Abi::native(), unknown)?
+        }
+        (None, None) => return Ok(None),
     };
-    if !no_new_privileges && let Some((answer, call)) = faked(profile) {
-        return Err(Error::FakedCall { answer, call });
+    if whole.is_some() && !no_new_privileges && program.may_fake() {
+        return Err(Error::FakingProgram {
+            annotation: SECCOMP_PROGRAM,
+        });
     }
-    let unknown = match config.annotations.get(FAIL_UNKNOWN).map(String::as_str) {
-        None | Some("0") => UnknownNames::Skipped,
-        Some(_) => UnknownNames::Refused,
-    };
     Ok(Some(Filter {
-        program: coracle_seccomp::plan(profile, Abi::native(), unknown)?,
+        program,
         moment: match no_new_privileges {
             true => Moment::Last,
             false => Moment::Privileged,
         },
     }))
+}
+
+/// The program of the annotation. Its agent is the profile's, or that of another annotation.
+fn whole_program(
+    whole: &str,
+    profile: Option<&Seccomp>,
+    config: &Config,
+) -> Result<coracle_seccomp::Plan, coracle_seccomp::Error> {
+    let path = match profile {
+        Some(profile) => profile.listener_path.clone(),
+        None => {
+            let path = config.annotations.get(SECCOMP_RECEIVER);
+            path.and_then(|path| CString::new(path.as_bytes()).ok())
+        }
+    };
+    coracle_seccomp::plan_whole(whole, profile, path)
 }
 
 /// Finds a call that gives up privileges and that the filter could make appear to succeed: by
@@ -114,10 +142,43 @@ mod tests {
             {"names": ["read", "brew"], "action": "SCMP_ACT_ERRNO"}]}"#;
         let refused = "linux.seccomp.syscalls[0].names[1]: \"brew\" is not a system call";
         for (value, expected) in [("1", refused), ("", refused), ("0", "Last")] {
-            let annotation = format!(r#""{FAIL_UNKNOWN}": "{value}""#);
+            let annotation = format!(r#""{SECCOMP_FAIL_UNKNOWN}": "{value}""#);
             assert_eq!(check(profile, &annotation, true), expected, "{value:?}");
         }
         assert_eq!(check(profile, "", true), "Last");
+    }
+
+    #[test]
+    fn a_program_comes_whole() {
+        let whole = |bytes: &str| format!(r#""{SECCOMP_PROGRAM}": "{bytes}""#);
+        let allow = whole("BgAAAAAA/38=");
+        assert_eq!(check("{}", &allow, false), "Privileged");
+        let ignored = r#"{"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 0}"#;
+        assert_eq!(check(ignored, &allow, true), "Last");
+        let errno_zero = whole("BgAAAAAABQA=");
+        assert_eq!(
+            check("{}", &errno_zero, false),
+            "annotations[\"run.oci.seccomp_bpf_data\"]: it can answer calls without doing them, \
+             and so keep privileges that are given up after it is loaded; set \
+             process.noNewPrivileges"
+        );
+        assert_eq!(check("{}", &errno_zero, true), "Last");
+        let notifies = whole("BgAAAAAAwH8=");
+        let receiver = format!(r#"{notifies}, "{SECCOMP_RECEIVER}": "/agent""#);
+        assert_eq!(check("{}", &receiver, true), "Last");
+        assert!(check("{}", &notifies, true).ends_with("listenerPath is missing"));
+    }
+
+    #[test]
+    fn the_annotation_names_the_agent() {
+        let profile = r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+            {"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}]}"#;
+        let receiver = format!(r#""{SECCOMP_RECEIVER}": "/agent""#);
+        let planned = plan(&config(profile, &receiver), true).unwrap().unwrap();
+        assert_eq!(planned.program.listener.unwrap().path, c"/agent".to_owned());
+        let own = profile.replace("\"syscalls\"", r#""listenerPath": "/own", "syscalls""#);
+        let planned = plan(&config(&own, &receiver), true).unwrap().unwrap();
+        assert_eq!(planned.program.listener.unwrap().path, c"/own".to_owned());
     }
 
     #[test]

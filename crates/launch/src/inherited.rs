@@ -73,6 +73,9 @@ pub(crate) struct Inherited<'a> {
     pub(crate) start_container: Vec<OwnedFd>,
     /// The output of the hooks that init runs; the runtime reads the other end.
     pub(crate) hook_output: Option<OwnedFd>,
+    /// The files that take the place of this output. They are opened for hooks of the runtime as
+    /// well, so that one that cannot be opened fails before the clone.
+    pub(crate) hook_files: coracle_hooks::Files,
 }
 
 /// Up to which point a process needs the descriptors that it keeps.
@@ -124,6 +127,7 @@ impl<'a> Inherited<'a> {
             create_container: stdin(HookPoint::CreateContainer)?,
             start_container: stdin(HookPoint::StartContainer)?,
             hook_output,
+            hook_files: coracle_hooks::open_files(&plan.hooks)?,
             request,
         };
         Ok((inherited, output))
@@ -137,6 +141,7 @@ impl<'a> Inherited<'a> {
         self.request.target = None;
         self.request.release = Release::Socket;
         self.hook_output = None;
+        self.hook_files = coracle_hooks::Files::default();
     }
 
     /// Prepares a second clone, which joins the cgroup by writing its pid.
@@ -187,6 +192,7 @@ impl<'a> Inherited<'a> {
         kept.flatten()
             .chain(joined.filter(|_| until == Until::RootChange))
             .chain(&self.start_container)
+            .chain(self.hook_files.iter())
             .map(AsRawFd::as_raw_fd)
             .chain([socket.as_raw_fd()])
             .filter_map(|number| u32::try_from(number).ok())

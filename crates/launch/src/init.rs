@@ -9,6 +9,7 @@ use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use coracle_bundle::HookPoint;
+use coracle_hooks::Streams;
 use coracle_process::Ready;
 use coracle_sys::{Call, Cause, Cloned, CloseRange, Fault, NamespaceFlags, Parentage};
 use nix::errno::Errno;
@@ -96,12 +97,14 @@ fn prepare(plan: &Plan, inherited: &mut Inherited, socket: BorrowedFd) -> Staged
     // (CVE-2016-9962).
     prctl::set_dumpable(false).map_err(session(Call::Prctl))?;
     coracle_cgroups::join(&inherited.request.cgroup.tasks).map_err(at(Stage::Cgroup))?;
+    let is_root = plan
+        .cgroups
+        .as_ref()
+        .is_some_and(|p| p.init_cgroup_is_root());
+    enter_init_cgroup(inherited, init_cgroup.as_ref().filter(|_| is_root))?;
     coracle_namespaces::enter(&plan.namespaces, &inherited.namespaces)
         .map_err(at(Stage::Namespaces))?;
-    if let Some(file) = init_cgroup {
-        let step = inherited.request.cgroup.record.init_cgroup_step();
-        coracle_cgroups::enter_init_cgroup(&file, step).map_err(at(Stage::Cgroup))?;
-    }
+    enter_init_cgroup(inherited, init_cgroup.as_ref().filter(|_| !is_root))?;
     // A change of user ids sets the dumpable flag to fs.suid_dumpable and clears the parent-death
     // signal (prctl(2)).
     prctl::set_dumpable(false).map_err(session(Call::Prctl))?;
@@ -119,6 +122,12 @@ fn prepare(plan: &Plan, inherited: &mut Inherited, socket: BorrowedFd) -> Staged
     let ready = confine(plan, socket)?;
     message::write(socket, Message::Created).map_err(session(Call::Write))?;
     Ok(ready)
+}
+
+fn enter_init_cgroup(inherited: &Inherited, file: Option<&OwnedFd>) -> Staged<()> {
+    let Some(file) = file else { return Ok(()) };
+    let step = inherited.request.cgroup.record.init_cgroup_step();
+    coracle_cgroups::enter_init_cgroup(file, step).map_err(at(Stage::Cgroup))
 }
 
 /// Whether there is time for a signal before the program: for `start`, or while hooks run. Without
@@ -256,12 +265,13 @@ fn enter_root(plan: &Plan, inherited: &mut Inherited, socket: BorrowedFd) -> Sta
         nix::unistd::chroot(c".").map_err(session(Call::Chroot))?;
     }
     let output = inherited.hook_output.as_ref().map(AsFd::as_fd);
+    let streams = inherited.hook_files.or(output);
     let mut rootfs = plan.rootfs.as_ref().zip(inherited.rootfs.as_mut());
     if let Some((rootfs, open)) = &mut rootfs {
         let changed = change_root(
             plan,
             (rootfs, open),
-            (&inherited.create_container, output),
+            (&inherited.create_container, streams),
             socket,
         );
         if changed.is_err() {
@@ -288,7 +298,7 @@ fn enter_root(plan: &Plan, inherited: &mut Inherited, socket: BorrowedFd) -> Sta
 fn change_root(
     plan: &Plan,
     (rootfs, open): (&coracle_rootfs::Plan, &mut coracle_rootfs::Inherited),
-    (stdin, output): (&[OwnedFd], Option<BorrowedFd>),
+    (stdin, streams): (&[OwnedFd], Streams),
     socket: BorrowedFd,
 ) -> Staged<()> {
     coracle_rootfs::mounts(rootfs, open).map_err(at(Stage::Rootfs))?;
@@ -300,7 +310,7 @@ fn change_root(
     if !hooks.is_empty() {
         coracle_rootfs::chdir_to_root(rootfs, open).map_err(at(Stage::Rootfs))?;
     }
-    run_hooks(hooks, stdin, output, None).map_err(at(Stage::CreateContainer))?;
+    run_hooks(hooks, stdin, streams, None).map_err(at(Stage::CreateContainer))?;
     coracle_rootfs::pivot(rootfs, open).map_err(at(Stage::Rootfs))
 }
 
@@ -334,13 +344,13 @@ fn keep_only_preserved(
 fn run_hooks(
     commands: &[coracle_hooks::Command],
     stdin: &[OwnedFd],
-    output: Option<BorrowedFd>,
+    streams: Streams,
     home: Option<&CStr>,
 ) -> Result<(), Fault> {
     if commands.is_empty() {
         return Ok(());
     }
-    coracle_hooks::run_in_container(commands, stdin, output, home)
+    coracle_hooks::run_in_container(commands, stdin, streams, home)
 }
 
 /// Waits for the start, runs startContainer hooks and executes the program.
@@ -371,7 +381,7 @@ fn start(
     run_hooks(
         plan.hooks.at(HookPoint::StartContainer),
         &inherited.start_container,
-        output,
+        inherited.hook_files.or(output),
         ready.home(),
     )
     .map_err(at(Stage::StartContainer))?;

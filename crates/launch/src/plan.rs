@@ -85,7 +85,7 @@ pub fn plan(
     let context = rootfs_context(flags.change_root, &cgroups);
     let rootfs = coracle_rootfs::plan(bundle, host, &context)?;
     let environment: Vec<_> = process.environment().map(CStr::to_owned).collect();
-    let hooks = coracle_hooks::plan(&config.hooks, &environment);
+    let hooks = coracle_hooks::plan(&config.hooks, config.hook_files(), &environment);
     let network = network.map(|wanted| coracle_cni::plan(wanted, options.id, host));
     let warnings = [
         &config.warnings[..],

@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use coracle_bundle::Config;
+use coracle_bundle::annotation::SECCOMP_PROGRAM;
 use coracle_namespaces::MovedDevices;
 use coracle_program::Interrupts;
 use coracle_sys::{Call, Cause, Cloned, ExitStatus, Fault, NamespaceFlags, Parentage};
@@ -402,8 +403,9 @@ fn may_be_denied(filter: &Filter, ended: ExitStatus) -> bool {
 /// beginning with punctuation; empty if there is none.
 #[must_use]
 pub fn hint_of_end(config: &Config) -> &'static str {
-    match config.linux.seccomp {
-        Some(_) => DENIED,
-        None => "",
+    let is_whole = config.annotations.contains_key(SECCOMP_PROGRAM);
+    match config.linux.seccomp.is_some() || is_whole {
+        true => DENIED,
+        false => "",
     }
 }

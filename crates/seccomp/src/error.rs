@@ -9,6 +9,14 @@ pub enum Error {
     /// This build is for an architecture without support for filters.
     #[error("linux.seccomp: filters for this machine's architecture are not supported")]
     Machine,
+    /// The program that an annotation gives is refused.
+    #[error("annotations[{annotation:?}]: {reason}")]
+    Program {
+        /// The annotation.
+        annotation: &'static str,
+        /// Why.
+        reason: String,
+    },
     /// The filter is longer than the kernel accepts.
     #[error(
         "linux.seccomp: the filter has {instructions} instructions, more than the kernel's {}",

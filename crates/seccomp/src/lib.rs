@@ -66,4 +66,4 @@ mod plan;
 
 pub use apply::{ProcessState, check, known_flags, load, send_listener, supported_flags};
 pub use error::Error;
-pub use plan::{Abi, Listener, Plan, UnknownNames, plan};
+pub use plan::{Abi, Listener, Plan, UnknownNames, plan, plan_whole};

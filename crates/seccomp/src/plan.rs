@@ -7,12 +7,14 @@ mod program;
 mod resolve;
 mod table;
 mod verdict;
+mod whole;
 
 pub use abi::Abi;
 pub(crate) use describe::FLAGS;
 pub(crate) use program::{MAX_INSTRUCTIONS, RETURN};
 pub(crate) use resolve::MAX_RULES;
 pub(crate) use verdict::{ACTION, NOTIFY, describe as describe_verdict};
+pub use whole::plan_whole;
 
 use crate::Error;
 use coracle_bundle::{Seccomp, SeccompAction, SeccompFlag, SeccompRule};
@@ -29,7 +31,7 @@ pub struct Plan {
     /// Where the listener is sent; `None` if the filter notifies no call.
     pub listener: Option<Listener>,
     /// The architectures that the filter has rules for, the native one first; calls of others kill
-    /// the process.
+    /// the process. None if the program was given as it is.
     pub abis: Vec<Abi>,
     /// The return value for calls that no rule matches.
     pub default: u32,
@@ -87,7 +89,7 @@ pub fn plan(
     let program = program::program(&resolved, &abis, default)?;
     let listener = listener(profile, &program)?;
     Ok(Plan {
-        flags: flags(profile, listener.is_some(), &mut notes),
+        flags: flags(profile.flags.as_deref(), listener.is_some(), &mut notes),
         listener,
         program,
         abis,
@@ -131,18 +133,18 @@ fn abis(profile: &Seccomp, native: Abi, notes: &mut Vec<String>) -> Vec<Abi> {
     abis
 }
 
-fn flags(profile: &Seccomp, has_listener: bool, notes: &mut Vec<String>) -> FilterFlags {
+fn flags(
+    listed: Option<&[SeccompFlag]>,
+    has_listener: bool,
+    notes: &mut Vec<String>,
+) -> FilterFlags {
     let mut flags = FilterFlags::empty();
     if has_listener {
         flags |= FilterFlags::NEW_LISTENER;
     }
     // If the config has no flags, other runtimes allow speculation: the mitigation would slow down
     // every filtered process.
-    let listed = profile
-        .flags
-        .as_deref()
-        .unwrap_or(&[SeccompFlag::SpecAllow]);
-    for flag in listed {
+    for flag in listed.unwrap_or(&[SeccompFlag::SpecAllow]) {
         flags |= match flag {
             // Without TSYNC_ESRCH, a thread that cannot get the filter would be reported as a
             // thread id, not an errno.

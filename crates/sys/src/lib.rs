@@ -46,6 +46,7 @@ mod message;
 mod mount;
 mod namespace;
 mod path;
+mod pattern;
 mod process;
 mod procfs;
 mod schedule;
@@ -93,6 +94,7 @@ pub use path::{
     file_system_magic, getcwd, inode_at, mount_flags, mount_id, open_beneath, open_in_root,
     read_link, rename_no_replace,
 };
+pub use pattern::Pattern;
 pub use process::{
     die_with_parent, get_rlimit, personality, pidfd_open, pidfd_send_signal, set_rlimit,
 };

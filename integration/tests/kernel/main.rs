@@ -28,6 +28,7 @@ mod mounts;
 mod namespaces;
 mod neighbours;
 mod notify;
+mod peers;
 mod phrases;
 mod process;
 mod regression;

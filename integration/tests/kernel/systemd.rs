@@ -433,6 +433,21 @@ fn annotations_mean_nothing_to_cgroupfs() {
     container.delete_by_force().ok();
 }
 
+#[test]
+fn a_subgroup_is_the_root_of_the_cgroup_namespace() {
+    let runtime = systemd();
+    let bundle = runtime.bundle().args(["sleep", "1000"]);
+    let annotations = json!({"run.oci.systemd.subgroup": "sub"});
+    let bundle = bundle.set("/annotations", annotations);
+    let container = runtime.start(&bundle.new_namespace("cgroup"));
+    let below = format!("{}/sub", unit(&container));
+    assert!(folder(&container).ends_with(&below), "{below}");
+    let seen = container.exec(["cat", "/proc/self/cgroup"]).stdout;
+    assert_eq!(seen, "0::/\n");
+    container.delete_by_force().ok();
+    is_gone(&unit(&container));
+}
+
 /// A property that only systemd can judge.
 #[test]
 fn systemds_refusal_leaves_nothing() {

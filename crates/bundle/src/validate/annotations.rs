@@ -1,15 +1,16 @@
 //! `annotations`: config.md § Annotations.
 
+use super::text::check_absolute;
+use crate::annotation::{MOUNT_CONTEXT_TYPE, PATHS, ignored};
 use crate::error::{At, Error, Shown};
+use crate::read::Notes;
 use std::collections::{BTreeMap, HashMap};
-
-/// podman's annotation for the mount option by which `linux.mountLabel` is set.
-const MOUNT_CONTEXT_TYPE: &str = "run.oci.mount_context_type";
 
 /// Validates the annotations. A key must not be empty.
 pub(super) fn annotations(
     raw: Option<&HashMap<String, String>>,
     at: At<'_>,
+    notes: &mut Notes,
 ) -> Result<BTreeMap<String, String>, Error> {
     let annotations: BTreeMap<String, String> = raw
         .into_iter()
@@ -27,6 +28,12 @@ pub(super) fn annotations(
             Shown(kind)
         )));
     }
+    for key in PATHS {
+        if let Some(path) = annotations.get(key) {
+            check_absolute(path, at.key(key))?;
+        }
+    }
+    ignored(&annotations).for_each(|warning| notes.warn(warning));
     Ok(annotations)
 }
 

@@ -35,7 +35,13 @@ use std::path::Path;
 pub(crate) fn config(dir: &Path, spec: read::Config, mut notes: Notes) -> Result<Config, Error> {
     let at = At::Root(Document::Config);
     let root = root::root(dir, spec.root.as_ref(), at.key("root"))?;
-    let linux = linux::linux(spec.linux.as_ref(), at.key("linux"), &notes)?;
+    let annotations_at = at.key("annotations");
+    let annotations =
+        annotations::annotations(spec.annotations.as_ref(), annotations_at, &mut notes)?;
+    let mut linux = linux::linux(spec.linux.as_ref(), at.key("linux"), &notes)?;
+    if let Some(seccomp) = &mut linux.seccomp {
+        seccomp::add_receiver(seccomp, &annotations);
+    }
     let process = match &spec.process {
         Some(raw) => Some(process(raw, at.key("process"), &mut notes)?),
         None => None,
@@ -62,7 +68,7 @@ pub(crate) fn config(dir: &Path, spec: read::Config, mut notes: Notes) -> Result
         domainname,
         mounts,
         hooks: hooks::hooks(spec.hooks.as_ref(), at.key("hooks"))?,
-        annotations: annotations::annotations(spec.annotations.as_ref(), at.key("annotations"))?,
+        annotations,
         linux,
         warnings: notes.warnings,
     })

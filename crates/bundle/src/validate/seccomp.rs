@@ -1,6 +1,7 @@
 //! `linux.seccomp`: config-linux.md § Seccomp.
 
 use super::text::{optional_c_string, path_text};
+use crate::annotation::SECCOMP_RECEIVER;
 use crate::error::{At, Error};
 use crate::{
     Seccomp, SeccompAction, SeccompArchitecture, SeccompCondition, SeccompFlag, SeccompOperator,
@@ -11,10 +12,18 @@ use oci_spec::runtime::Arch;
 use oci_spec::runtime::LinuxSeccompAction as Raw;
 use oci_spec::runtime::LinuxSeccompFilterFlag as RawFlag;
 use oci_spec::runtime::LinuxSeccompOperator as RawOperator;
+use std::collections::BTreeMap;
+use std::ffi::CString;
 
 /// The largest errno that the kernel returns: `MAX_ERRNO`.
 const MAX_ERRNO: u32 = 4095;
 const LAST_ARGUMENT: usize = 5;
+
+/// Adds the socket of the annotation to a profile that names none.
+pub(super) fn add_receiver(seccomp: &mut Seccomp, annotations: &BTreeMap<String, String>) {
+    let named = || CString::new(annotations.get(SECCOMP_RECEIVER)?.as_bytes()).ok();
+    seccomp.listener_path = seccomp.listener_path.take().or_else(named);
+}
 
 /// Validates a profile. Which names are system calls is left to the planner.
 pub(super) fn seccomp(raw: &oci::LinuxSeccomp, at: At<'_>) -> Result<Seccomp, Error> {

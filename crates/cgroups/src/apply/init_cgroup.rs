@@ -7,7 +7,7 @@ use coracle_sys::{Call, Fault};
 use nix::errno::Errno;
 
 use super::{files, v2};
-use crate::plan::UnifiedPlan;
+use crate::plan::{InitCgroup, UnifiedPlan};
 use crate::{Error, Result};
 
 /// Makes init's cgroup, if the plan has one, below `directory`, the container's own cgroup, and
@@ -17,7 +17,7 @@ pub(super) fn make(
     directory: BorrowedFd,
     made: &mut bool,
 ) -> Result<Option<OwnedFd>> {
-    let Some(name) = &plan.init_cgroup else {
+    let Some(InitCgroup { name, .. }) = &plan.init_cgroup else {
         return Ok(None);
     };
     let path = plan.mount.join(&plan.path).join(name);
@@ -39,9 +39,9 @@ pub(super) fn make(
         .map_err(failed)
 }
 
-/// Moves init into its own cgroup, by a file that the runtime opened, once init is in its cgroup
-/// namespace. Takes some 10 ms, the kernel's grace period. Does not allocate. `step` is
-/// [`crate::Record::init_cgroup_step`].
+/// Moves init into its own cgroup, by a file that the runtime opened: before it makes its cgroup
+/// namespace if [`crate::Plan::init_cgroup_is_root`], else after. Takes some 10 ms, the kernel's
+/// grace period. Does not allocate. `step` is [`crate::Record::init_cgroup_step`].
 ///
 /// # Errors
 /// That of the write; [`crate::Record::explain`] makes the message.

@@ -1,5 +1,6 @@
 //! The plan as lines of text.
 
+use super::InitCgroup;
 use super::{Absent, Write};
 use super::{
     Denied, Driver, Files, HierarchyPlan, Plan, Program, Property, ResctrlPlan, UnifiedPlan,
@@ -86,8 +87,16 @@ fn describe_unified(plan: &UnifiedPlan, lines: &mut Vec<String>) {
     if let Some(uid) = plan.owner {
         lines.push(format!("  give it to uid {uid}"));
     }
-    if let Some(name) = &plan.init_cgroup {
-        lines.push(format!("  make {name} below it for init"));
+    if let Some(InitCgroup {
+        name,
+        is_namespace_root,
+    }) = &plan.init_cgroup
+    {
+        let root = match is_namespace_root {
+            true => ", the root of its cgroup namespace",
+            false => "",
+        };
+        lines.push(format!("  make {name} below it for init{root}"));
     }
 }
 

@@ -6,6 +6,7 @@ use coracle_bundle::Config;
 use coracle_host::{CgroupLayout, CgroupMode, Host};
 
 use super::bpf::Program;
+use super::init_cgroup::InitCgroup;
 use super::options::{Options, Rootless};
 use super::path::CgroupPath;
 use super::write::{Limits, Write, name};
@@ -31,7 +32,8 @@ pub struct Files {
 impl Files {
     /// The name of init's cgroup below the v2 one.
     pub(crate) fn init_cgroup(&self) -> Option<String> {
-        self.unified.as_ref()?.init_cgroup.clone()
+        let init_cgroup = self.unified.as_ref()?.init_cgroup.as_ref()?;
+        Some(init_cgroup.name.clone())
     }
 }
 
@@ -85,8 +87,8 @@ pub struct UnifiedPlan {
     /// The owner of the cgroup, as a uid of the host, if the container may manage the cgroup
     /// itself.
     pub owner: Option<u32>,
-    /// The name of init's cgroup below it.
-    pub init_cgroup: Option<String>,
+    /// Init's cgroup below it.
+    pub init_cgroup: Option<InitCgroup>,
     /// Whether this is the v2 cgroup of a hybrid host; if it cannot be made, that is no error.
     pub side: bool,
 }
@@ -149,7 +151,7 @@ pub(super) fn plan_at(
     let devices = devices::plan(&config.linux.resources.devices, host)?;
     let hierarchies = hierarchies(layout, at, &mut limits, &devices);
     let mut unified = unified_tree(config, layout, at, &mut limits, devices);
-    let init_cgroup = init_cgroup::plan(&config.annotations, layout.mode)?;
+    let init_cgroup = init_cgroup::plan(&config.annotations, layout.mode, options.manager)?;
     if let Some(unified) = &mut unified {
         unified.init_cgroup = init_cgroup;
     }

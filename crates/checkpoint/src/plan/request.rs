@@ -3,7 +3,7 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use coracle_bundle::{Config, Namespace};
+use coracle_bundle::{Config, Namespace, annotation};
 
 use super::mounts::{self, DumpFacts, RestoreFacts};
 use super::options::{CgroupsMode, Flags, LsmLabels, PageServer, SWITCHES, field, kind};
@@ -14,8 +14,6 @@ const LOG_LEVEL: u64 = 4;
 /// `CLONE_NEWNET`: criu leaves the network namespace empty. Hooks make devices and addresses, or
 /// the owner of a joined namespace.
 const NETWORK: u64 = 0x4000_0000;
-/// Annotation that names criu's configuration file.
-const CONFIG_ANNOTATION: &str = "org.criu.config";
 
 /// What is dumped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,7 +148,7 @@ impl Request {
 pub fn config_file(config: &Config, exists: impl Fn(&Path) -> bool) -> Option<PathBuf> {
     const OURS: &str = "/etc/criu/coracle.conf";
     const PEERS: &str = "/etc/criu/runc.conf";
-    match config.annotations.get(CONFIG_ANNOTATION) {
+    match config.annotations.get(annotation::CRIU_CONFIG) {
         Some(none) if none.is_empty() => None,
         Some(path) => Some(path.into()),
         None if exists(Path::new(OURS)) => Some(OURS.into()),
@@ -492,11 +490,11 @@ mod tests {
         assert_eq!(file(&config, false), Some("/etc/criu/runc.conf".into()));
         config
             .annotations
-            .insert(CONFIG_ANNOTATION.into(), "/x".into());
+            .insert(annotation::CRIU_CONFIG.into(), "/x".into());
         assert_eq!(file(&config, true), Some("/x".into()));
         config
             .annotations
-            .insert(CONFIG_ANNOTATION.into(), String::new());
+            .insert(annotation::CRIU_CONFIG.into(), String::new());
         assert_eq!(file(&config, true), None);
     }
 }

@@ -27,7 +27,11 @@ pub(crate) const COMMAND: Command = Command {
 
 const FLAGS: &[Flag] = &[
     value("root", "DIR", "Keep the containers' state here"),
-    value("log", "FILE", "Append records to this file, not to stderr"),
+    value(
+        "log",
+        "FILE",
+        "Append records to this file, not to stderr; or journald:NAME, syslog:NAME",
+    ),
     value(
         "log-format",
         "text|json",

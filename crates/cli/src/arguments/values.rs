@@ -65,6 +65,12 @@ impl Arguments {
         }
     }
 
+    /// Whether the first argument is a container's id, and no expression for several.
+    pub(crate) fn names_container(&self) -> bool {
+        let takes_several = self.command.flag(b"regex").is_some();
+        self.command.takes_id() && !(takes_several && self.is_on("regex"))
+    }
+
     /// The container's id, which is the first argument.
     pub(crate) fn id(&self) -> Result<ContainerId, Usage> {
         let id = self.words.first().map(|id| id.to_string_lossy());

@@ -35,6 +35,11 @@ pub(super) const VERB: Verb = Verb {
 /// Flags of `create`, which are also `run`'s.
 pub(super) const FLAGS: &[Flag] = &[
     value("bundle", "DIR", "Find config.json here [default: .]").short('b'),
+    value(
+        "config",
+        "FILE",
+        "Read this file, and not the bundle's config.json",
+    ),
     switch(
         "no-pivot",
         "Change the root without pivot_root, as on a ramdisk",
@@ -61,6 +66,7 @@ pub(super) fn options(
     let keyring = arguments.choose("no-new-keyring", Keyring::Inherited, Keyring::New);
     Ok(CreateOptions {
         bundle: bundle.unwrap_or_else(|| PathBuf::from(".")),
+        config: arguments.path("config"),
         id,
         outputs: arguments.outputs(),
         launch: LaunchFlags {

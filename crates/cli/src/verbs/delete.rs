@@ -1,11 +1,11 @@
 //! `delete ID`: runtime.md § Delete.
 
-use coracle_bundle::ContainerId;
 use coracle_container::Force;
 
+use super::targets::{self, Targets};
 use super::verb::{Context, Request, Verb};
 use crate::arguments::table::{Command, Flag, Order, switch};
-use crate::arguments::{Arguments, Usage};
+use crate::arguments::{Arguments, Expected, Usage};
 use crate::error::Error;
 
 pub(super) const VERB: Verb = Verb {
@@ -14,10 +14,14 @@ pub(super) const VERB: Verb = Verb {
         synopsis: "ID",
         about: "Delete a container and what it held",
         order: Order::Anywhere,
-        flags: &[FLAGS],
+        flags: &[FLAGS, targets::FLAGS],
         examples: &[
             ("delete web1", "Delete a container that has stopped"),
             ("delete --force web1", "Kill it first, whatever it is doing"),
+            (
+                "delete --force --regex '^ci-[0-9]+$'",
+                "Do so with all whose id matches",
+            ),
         ],
     },
     needs_seal: false,
@@ -31,14 +35,15 @@ const FLAGS: &[Flag] = &[switch(
 .short('f')];
 
 pub(super) struct Delete {
-    pub(super) id: ContainerId,
+    pub(super) targets: Targets,
     pub(super) force: Force,
 }
 
 fn read(arguments: &Arguments) -> Result<Delete, Usage> {
+    arguments.expect(Expected::Exactly(1))?;
     let force = arguments.choose("force", Force::Yes, Force::No);
     Ok(Delete {
-        id: arguments.only_id()?,
+        targets: Targets::read(arguments)?,
         force,
     })
 }
@@ -46,9 +51,14 @@ fn read(arguments: &Arguments) -> Result<Delete, Usage> {
 impl Request for Delete {
     /// A failed poststop hook is a warning, which runtime.md § Lifecycle requires to be logged.
     fn perform(&self, context: &Context) -> Result<i32, Error> {
-        for warning in coracle_container::delete(&context.store()?, &self.id, self.force)? {
-            context.log.warn_always(&warning);
-        }
+        let store = context.store()?;
+        let delete = |id: &_| {
+            for warning in coracle_container::delete(&store, id, self.force)? {
+                context.log.warn_always(&warning);
+            }
+            Ok(())
+        };
+        self.targets.each("delete", &store, |_| true, delete)?;
         Ok(0)
     }
 }

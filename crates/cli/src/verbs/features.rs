@@ -5,6 +5,7 @@
 //! annotations have the version of criu on this host.
 
 use coracle_bundle::HookPoint;
+use coracle_bundle::annotation::OBEYED;
 use coracle_container::{CriuCan, CriuVersion};
 use coracle_seccomp::Abi;
 use coracle_sys::NamespaceKind;
@@ -71,16 +72,6 @@ const SECCOMP_OPERATORS: [&str; 7] = [
     "SCMP_CMP_NE",
 ];
 
-/// Annotations of config.json that change what the runtime does, besides those of networks.
-const OBEYED_ANNOTATIONS: [&str; 6] = [
-    "org.criu.config",
-    "org.systemd.property.",
-    "run.coracle.init_cgroup",
-    "run.oci.keep_original_groups",
-    "run.oci.mount_context_type",
-    "run.oci.seccomp_fail_unknown_syscall",
-];
-
 struct Features;
 
 impl Request for Features {
@@ -109,7 +100,7 @@ fn features(criu: Criu) -> Value {
 
 fn obeyed_annotations() -> Vec<&'static str> {
     let networks = coracle_container::NETWORK_ANNOTATIONS.into_iter();
-    sorted(networks.chain(OBEYED_ANNOTATIONS))
+    sorted(networks.chain(OBEYED))
 }
 
 fn sorted<T: Ord>(items: impl IntoIterator<Item = T>) -> Vec<T> {

@@ -1,8 +1,8 @@
 //! `kill ID [SIGNAL]`: runtime.md § Kill.
 
-use coracle_bundle::ContainerId;
-use coracle_container::Scope;
+use coracle_container::{Scope, Status};
 
+use super::targets::{self, Targets};
 use super::verb::{Context, Request, Verb};
 use crate::arguments::table::{Command, Flag, Order, switch};
 use crate::arguments::{Arguments, Expected, Usage, parse_signal};
@@ -14,10 +14,14 @@ pub(super) const VERB: Verb = Verb {
         synopsis: "ID [SIGNAL]",
         about: "Send a signal to a container's init [default: TERM]",
         order: Order::Anywhere,
-        flags: &[FLAGS],
+        flags: &[FLAGS, targets::FLAGS],
         examples: &[
             ("kill web1", "Send TERM to the container's program"),
             ("kill --all web1 KILL", "Send KILL to every process"),
+            (
+                "kill --regex '^web' KILL",
+                "Send KILL to all whose id begins with web",
+            ),
         ],
     },
     needs_seal: false,
@@ -31,7 +35,7 @@ const FLAGS: &[Flag] = &[switch(
 .short('a')];
 
 pub(super) struct Kill {
-    pub(super) id: ContainerId,
+    pub(super) targets: Targets,
     pub(super) signal: i32,
     pub(super) scope: Scope,
 }
@@ -45,7 +49,7 @@ fn read(arguments: &Arguments) -> Result<Kill, Usage> {
     };
     let scope = arguments.choose("all", Scope::All, Scope::Init);
     Ok(Kill {
-        id: arguments.id()?,
+        targets: Targets::read(arguments)?,
         signal,
         scope,
     })
@@ -53,7 +57,11 @@ fn read(arguments: &Arguments) -> Result<Kill, Usage> {
 
 impl Request for Kill {
     fn perform(&self, context: &Context) -> Result<i32, Error> {
-        coracle_container::kill(&context.store()?, &self.id, self.signal, self.scope)?;
+        let store = context.store()?;
+        // A pattern is for those that a signal can reach.
+        let has_process = |status| status != Status::Stopped;
+        let kill = |id: &_| coracle_container::kill(&store, id, self.signal, self.scope);
+        self.targets.each("kill", &store, has_process, kill)?;
         Ok(0)
     }
 }

@@ -24,6 +24,7 @@ use super::man::{self, Manual};
 use super::network::Networks;
 use super::ps::Ps;
 use super::spec::Spec;
+use super::targets::Targets;
 use super::update::Update;
 use crate::arguments::table::{Command, Flag};
 use crate::arguments::{Usage, global, help};
@@ -124,11 +125,13 @@ fn show_request(shown: &mut Shown, call: &Call) {
         show_restore(shown, options);
     } else if let Some(update) = any.downcast_ref::<Update>() {
         show_update(shown, update);
-    } else if let Some(Kill { signal, scope, .. }) = any.downcast_ref() {
-        shown.0 += &format!(" {signal}");
-        shown.word("all", *scope == Scope::All);
-    } else if let Some(Delete { force, .. }) = any.downcast_ref() {
-        shown.word("force", *force == Force::Yes);
+    } else if let Some(kill) = any.downcast_ref::<Kill>() {
+        show_targets(shown, &kill.targets);
+        shown.0 += &format!(" {}", kill.signal);
+        shown.word("all", kill.scope == Scope::All);
+    } else if let Some(delete) = any.downcast_ref::<Delete>() {
+        show_targets(shown, &delete.targets);
+        shown.word("force", delete.force == Force::Yes);
     } else if let Some(List { form, filters }) = any.downcast_ref() {
         match form {
             Form::Template(_) => shown.0 += " template",
@@ -163,10 +166,18 @@ fn show_request(shown: &mut Shown, call: &Call) {
     } else if let Some(Manual(directory)) = any.downcast_ref() {
         shown.0 += &format!(" {}", directory.display());
     } else if let Some(check) = any.downcast_ref::<Check>() {
-        shown.0 += &format!(" {:?}", check.form);
-        shown.word("with", check.with_bundle);
-        show_create(shown, &check.options);
+        show_check(shown, check);
     }
+}
+
+fn show_targets(shown: &mut Shown, targets: &Targets) {
+    shown.word("matching", matches!(targets, Targets::Matching(_)));
+}
+
+fn show_check(shown: &mut Shown, check: &Check) {
+    shown.0 += &format!(" {:?}", check.form);
+    shown.word("with", check.with_bundle);
+    show_create(shown, &check.options);
 }
 
 fn show_update(shown: &mut Shown, Update { options, ignored }: &Update) {
@@ -187,6 +198,7 @@ fn show_update(shown: &mut Shown, Update { options, ignored }: &Update) {
 fn show_create(shown: &mut Shown, options: &CreateOptions) {
     let other_bundle = Some(&options.bundle).filter(|bundle| bundle.as_os_str() != ".");
     shown.value("bundle", other_bundle);
+    shown.value("config", options.config.as_ref());
     shown.value("console", options.outputs.console_socket.as_ref());
     shown.value("pidfd", options.outputs.pidfd_socket.as_ref());
     shown.value("pid", options.outputs.pid_file.as_ref());

@@ -23,6 +23,7 @@ mod ps;
 mod restore;
 mod run;
 mod spec;
+mod targets;
 mod update;
 pub(crate) mod verb;
 

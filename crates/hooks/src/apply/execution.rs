@@ -4,11 +4,20 @@ use crate::Command;
 use coracle_program::{Execution, Failure, Program};
 use std::os::fd::BorrowedFd;
 
-/// The execution of the command. Without `output`, the hook keeps this process's stdout and stderr.
+/// Where a hook's output goes. `None`: to what the process that runs it has.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Streams<'a> {
+    /// Standard output.
+    pub stdout: Option<BorrowedFd<'a>>,
+    /// Standard error.
+    pub stderr: Option<BorrowedFd<'a>>,
+}
+
+/// The execution of the command.
 pub(super) fn execution<'a>(
     command: &'a Command,
     stdin: BorrowedFd<'a>,
-    output: Option<BorrowedFd<'a>>,
+    streams: Streams<'a>,
 ) -> Execution<'a> {
     Execution {
         path: &command.path,
@@ -16,8 +25,8 @@ pub(super) fn execution<'a>(
         environment: &command.env,
         added: None,
         stdin,
-        stdout: output,
-        stderr: output,
+        stdout: streams.stdout,
+        stderr: streams.stderr,
         parent_death_signal: None,
     }
 }

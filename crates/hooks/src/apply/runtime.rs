@@ -1,6 +1,7 @@
 //! Hooks that run in the runtime's namespaces, and the standard input of those that init runs.
 
 use super::execution::{execution, start};
+use super::files::Files;
 use crate::{Command, Error};
 use coracle_bundle::HookPoint;
 use coracle_program::{Failure, Limits, Output};
@@ -18,11 +19,12 @@ use std::os::fd::{AsFd, OwnedFd};
 pub fn run(
     point: HookPoint,
     commands: &[Command],
+    files: &Files,
     state: &[u8],
     limits: &Limits,
 ) -> Result<(), Error> {
     let mut hooks = (0..).zip(commands);
-    hooks.try_for_each(|hook| run_one(point, hook, state, limits))
+    hooks.try_for_each(|hook| run_one((point, hook), files, state, limits))
 }
 
 /// Runs all hooks, even after one has failed, as runtime.md § Lifecycle demands of `poststop`.
@@ -31,18 +33,19 @@ pub fn run(
 pub fn run_all(
     point: HookPoint,
     commands: &[Command],
+    files: &Files,
     state: &[u8],
     limits: &Limits,
 ) -> Vec<Error> {
     let hooks = (0..).zip(commands);
     hooks
-        .filter_map(|hook| run_one(point, hook, state, limits).err())
+        .filter_map(|hook| run_one((point, hook), files, state, limits).err())
         .collect()
 }
 
 fn run_one(
-    point: HookPoint,
-    (index, command): (usize, &Command),
+    (point, (index, command)): (HookPoint, (usize, &Command)),
+    files: &Files,
     state: &[u8],
     limits: &Limits,
 ) -> Result<(), Error> {
@@ -53,7 +56,7 @@ fn run_one(
         timeout: command.timeout,
         ..*limits
     };
-    let answer = run_command(command, &stdin, (writer, &mut outputs), &limits);
+    let answer = run_command((command, files), &stdin, (writer, &mut outputs), &limits);
     let [output] = outputs;
     answer.map_err(|failure| Error::Hook {
         point,
@@ -65,13 +68,17 @@ fn run_one(
 }
 
 fn run_command(
-    command: &Command,
+    (command, files): (&Command, &Files),
     stdin: &OwnedFd,
     (writer, outputs): (OwnedFd, &mut [Output]),
     limits: &Limits,
 ) -> Result<(), Failure> {
     limits.check()?;
-    let hook = start(&execution(command, stdin.as_fd(), Some(writer.as_fd())))?;
+    let hook = start(&execution(
+        command,
+        stdin.as_fd(),
+        files.or(Some(writer.as_fd())),
+    ))?;
     // Otherwise the pipe would have no end of file.
     drop(writer);
     coracle_program::wait(&hook, outputs, limits)

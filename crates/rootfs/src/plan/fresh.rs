@@ -6,7 +6,7 @@ use super::steps::{
     Change, Fallback, Fresh, Long, Lookup, MODE_PREFIX, Parameters, Source, SourceCheck, Step,
 };
 use crate::Error;
-use coracle_bundle::{FileSystem, Mount, Namespace, PropagationKind};
+use coracle_bundle::{FileSystem, Mount, Namespace, PropagationKind, annotation};
 use coracle_sys::{MOUNT_DATA_BYTES, mount_attribute};
 use std::ffi::{CStr, CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
@@ -202,7 +202,7 @@ pub(super) fn label_option(planner: &Planner) -> Result<Option<(CString, Option<
         return Ok(None);
     };
     let annotations = &planner.config.annotations;
-    let wanted = annotations.get("run.oci.mount_context_type");
+    let wanted = annotations.get(annotation::MOUNT_CONTEXT_TYPE);
     let wanted = wanted.map_or("context", String::as_str);
     let mut contexts = CONTEXTS.into_iter();
     match contexts.find(|context| context.to_bytes() == wanted.as_bytes()) {

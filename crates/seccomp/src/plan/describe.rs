@@ -28,12 +28,15 @@ impl Plan {
     #[must_use]
     pub fn describe(&self, _step: usize) -> String {
         let names: Vec<&str> = self.abis.iter().map(|abi| Abi::name(*abi)).collect();
-        let mut text = format!(
-            "load the seccomp filter ({} instructions for {}, by default {}",
-            self.program.len(),
-            names.join(", "),
-            verdict::describe(self.default)
-        );
+        let length = self.program.len();
+        let mut text = format!("load the seccomp filter ({length} instructions ");
+        text.push_str(&match names[..] {
+            [] => "as given".to_owned(),
+            _ => {
+                let default = verdict::describe(self.default);
+                format!("for {}, by default {default}", names.join(", "))
+            }
+        });
         for (flag, name) in FLAGS {
             if self.flags.contains(flag) {
                 text.push_str(", ");
@@ -71,6 +74,7 @@ impl Plan {
             Errno::EACCES => {
                 ": no CAP_SYS_ADMIN, which it takes while process.noNewPrivileges is false"
             }
+            Errno::EINVAL if self.abis.is_empty() => ": the kernel takes no such program",
             Errno::EINVAL | Errno::ENOSYS => ": the kernel lacks seccomp filters, or a flag",
             Errno::EBUSY => ": a filter that the runtime inherited has a listener already",
             Errno::ENOMEM => ": it is too long beside the filters that the runtime inherited",

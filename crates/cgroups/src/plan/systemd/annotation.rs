@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use coracle_bundle::annotation::SYSTEMD_PROPERTY as PREFIX;
 use coracle_dbus::Value;
 
 use super::gvariant;
 use super::property::Property;
 use crate::{Error, Result};
 
-const PREFIX: &str = "org.systemd.property.";
 /// Only the runtime may set the properties that tie the unit to the container.
 const RESERVED: [&str; 3] = ["PIDs", "PIDFDs", "Slice"];
 const USEC: u64 = 1_000_000;
