@@ -28,6 +28,7 @@ mod mounts;
 mod namespaces;
 mod neighbours;
 mod notify;
+mod pages;
 mod peers;
 mod phrases;
 mod process;

@@ -2,6 +2,7 @@
 //! layers, circles, words. A test applies them to the checkout, and others show that each finds a bad
 //! sample.
 
+mod book;
 mod circles;
 mod dependencies;
 mod rules;
@@ -303,6 +304,28 @@ fn installing_removes_nothing() {
     assert_eq!(removing("a", &bad).len(), 1);
     assert!(removing("a", &bad.replace("-y", "-y --no-remove")).is_empty());
     assert!(removing("a", &bad.replace("-y", "-s")).is_empty());
+}
+
+/// `UPDATE_EXPECT=1` draws the picture anew.
+#[test]
+fn the_book_is_whole() {
+    let read = |page: &str| fs::read_to_string(top().join(page)).expect("a page");
+    let summary = read("docs/SUMMARY.md");
+    let mut complaints = Vec::new();
+    for page in book::pages(top()) {
+        complaints.extend(book::unlisted(&page, &summary));
+        complaints.extend(book::dead_links(top(), &page, &read(&page)));
+    }
+    let measured = read("docs/performance.md");
+    complaints.extend(book::stale_figures(&read("README.md"), &measured));
+    let picture = book::picture(&read("docs/tutorial.md"));
+    if std::env::var_os("UPDATE_EXPECT").is_some() {
+        fs::write(top().join("docs/terminal.svg"), &picture).expect("the picture");
+    }
+    if picture != read("docs/terminal.svg") || picture.contains('…') {
+        complaints.push("docs/terminal.svg is not what docs/tutorial.md shows".to_owned());
+    }
+    none(&complaints);
 }
 
 fn top() -> &'static Path {
