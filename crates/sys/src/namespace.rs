@@ -159,7 +159,7 @@ pub fn loopback_up() -> Result<()> {
     // SAFETY: `ifreq` is an array of bytes and a union of plain numbers: all zeroes is a value.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
-        *to = (*from).cast_signed();
+        *to = libc::c_char::from_ne_bytes([*from]);
     }
     // SAFETY: a whole `ifreq` that outlives the call; the kernel fills in its flags.
     done(unsafe {
