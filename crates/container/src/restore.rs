@@ -12,6 +12,7 @@ use coracle_checkpoint::{
 use coracle_launch::Child;
 use coracle_namespaces::MovedDevices;
 use coracle_program::Interrupts;
+use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use nix::unistd::Pid;
@@ -56,6 +57,8 @@ struct Ready<'a> {
     criu: PathBuf,
     /// The path of the root filesystem, with links resolved.
     root: PathBuf,
+    /// A copy of its mounts.
+    tree: OwnedFd,
 }
 
 /// Restores a container from images. In the foreground, returns its exit code once it has ended and
@@ -103,6 +106,7 @@ fn prepare<'a>(store: &Store, options: &'a RestoreOptions) -> Result<Ready<'a>, 
         prepared,
         images,
         criu,
+        tree: clone_tree(&root)?,
         root,
     })
 }
@@ -237,10 +241,9 @@ fn start_criu(
     mut joining: Joining,
     interrupts: &Interrupts,
 ) -> Result<Session, Error> {
-    let tree = clone_tree(&ready.root)?;
     let options = StartOptions {
         cgroup: joining.into.as_ref().map(AsFd::as_fd),
-        root: Some((tree.as_fd(), target)),
+        root: Some((ready.tree.as_fd(), target)),
         mounts: Mounts::Copied,
         join: &|| coracle_cgroups::join(&joining.tasks),
         shares_terminal: ready.options.flags.contains(Flags::SHELL_JOB),
@@ -261,7 +264,10 @@ fn clone_tree(root: &Path) -> Result<OwnedFd, Error> {
     let flags = coracle_sys::OpenTreeFlags::CLONE
         | coracle_sys::OpenTreeFlags::RECURSIVE
         | coracle_sys::OpenTreeFlags::EMPTY_PATH;
-    let tree = coracle_sys::open_tree(root.as_fd(), c"", flags).map_err(failed("open_tree"))?;
+    let tree = match coracle_sys::open_tree(root.as_fd(), c"", flags) {
+        Err(Errno::EPERM) => return Err(coracle_checkpoint::Error::Unprivileged.into()),
+        tree => tree.map_err(failed("open_tree"))?,
+    };
     let slave = coracle_sys::MountAttributes {
         propagation: nix::libc::MS_SLAVE,
         ..Default::default()

@@ -17,6 +17,7 @@ use nix::sys::signal::Signal;
 
 use crate::namespaces::{has_address, host_device};
 use crate::notify::{Manager, pid_of, send};
+use crate::rootless;
 
 /// Counts on standard output, 50 times a second.
 const COUNTER: &str = "n=0; while :; do n=$((n+1)); echo $n; sleep 0.02; done";
@@ -457,14 +458,16 @@ fn it_goes_on_in_another_bundle() {
 #[test]
 fn joined_namespaces_are_joined_again() {
     let (runtime, other) = (Runtime::with_criu(), Runtime::new());
-    let holder = other.sleeper();
+    let holder = other.start(&other.bundle().new_namespace("time").args(["sleep", "1000"]));
     let path = |name: &str| format!("/proc/{}/ns/{name}", holder.pid());
     let counter = Counter::new(&runtime);
     let bundle = counter.bundle.clone();
     let bundle = bundle.join_namespace("network", &path("net"));
     let bundle = bundle.join_namespace("ipc", &path("ipc"));
+    let bundle = bundle.join_namespace("uts", &path("uts"));
+    let bundle = bundle.join_namespace("time", &path("time"));
     let restored = Counter { bundle, ..counter }.travels(&runtime, []);
-    for name in ["net", "ipc"] {
+    for name in ["net", "ipc", "uts", "time"] {
         let link = |pid: i32| fs::read_link(format!("/proc/{pid}/ns/{name}")).unwrap();
         assert_eq!(link(restored.pid()), link(holder.pid()), "{name}");
     }
@@ -595,6 +598,46 @@ fn pages_are_served_until_all_are_fetched() {
     assert_eq!(restored.status(), "running");
 }
 
+/// The images, which are where runc has them by default, lack it until it is put there.
+#[test]
+fn memory_is_sent_to_a_page_server() {
+    let runtime = Runtime::with_criu();
+    let counter = Counter::worker(&runtime, "memory", "8");
+    let container = counter.start(&runtime);
+    let (here, pages) = (
+        runtime.folder().folder("here"),
+        runtime.folder().folder("pages"),
+    );
+    let port = 20000 + std::process::id() % 20000;
+    let number = port.to_string();
+    let server = Command::new("criu").env("PATH", criu::path());
+    let server = server.args(["page-server", "--address", "127.0.0.1", "--port", &number]);
+    let server = server.arg("--images-dir").arg(&pages).spawn();
+    let listening = format!("0100007F:{port:04X} 00000000:0000 0A");
+    wait_until("the page server", || {
+        fs::read_to_string("/proc/net/tcp")
+            .unwrap()
+            .contains(&listening)
+    });
+    let address = format!("127.0.0.1:{port}");
+    let checkpoint = runtime.command(["checkpoint", "--page-server", &address, &container.id]);
+    checkpoint.folder(&here).output().ok();
+    server.wait().ok();
+    let images = here.join("checkpoint");
+    assert!(bytes_of_pages(&pages) >= 8 << 20);
+    assert_eq!(bytes_of_pages(&images), 0);
+    let copy = Command::new("cp").arg("-r").arg(pages.join("."));
+    copy.arg(&images).output().ok();
+    let _restored = runtime.restore(&counter.bundle, &images, (&counter.output, []));
+    counter.goes_on();
+}
+
+fn bytes_of_pages(images: &Path) -> u64 {
+    let entries = fs::read_dir(images).unwrap().flatten();
+    let pages = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("pages-"));
+    pages.map(|entry| entry.metadata().unwrap().len()).sum()
+}
+
 #[test]
 fn only_what_changed_is_written() {
     let runtime = Runtime::with_criu();
@@ -621,14 +664,7 @@ fn only_what_changed_is_written() {
     container
         .checkpoint(&images("3"), ["--parent-path", "../2"])
         .ok();
-    let size = |name: &str| {
-        let entries = fs::read_dir(images(name)).unwrap().flatten();
-        let pages =
-            entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("pages-"));
-        pages
-            .map(|entry| entry.metadata().unwrap().len())
-            .sum::<u64>()
-    };
+    let size = |name: &str| bytes_of_pages(&images(name));
     assert!(
         size("1") > 30 << 20 && size("3") < 10 << 20,
         "{} {}",
@@ -1074,6 +1110,38 @@ fn without_criu_it_is_told() {
         .fails([": criu: not found in PATH"]);
 }
 
+/// A dump is tried: newer releases of criu may be content with less. A restore makes namespaces.
+#[test]
+fn a_user_is_told_what_criu_lacks() {
+    let runtime = rootless::user();
+    let folder = runtime.folder().join("criu");
+    let installed = Path::new(criu::path().split("/bin:").next().unwrap());
+    Command::new("cp")
+        .arg("-r")
+        .arg(installed)
+        .arg(&folder)
+        .output()
+        .ok();
+    Command::new("chmod")
+        .args(["-R", "a+rX"])
+        .arg(&folder)
+        .output()
+        .ok();
+    let path = format!("{}/bin:/usr/bin:/bin", folder.display());
+    let runtime = runtime.variable("PATH", &path);
+    let bundle = rootless::written(&runtime).args(["sleep", "1000"]);
+    let container = runtime.start(&bundle);
+    let images = runtime.root().with_file_name("images");
+    let refused = container.checkpoint(&images, []);
+    refused.fails(["criu dump: Effective capability ", " missing"]);
+    assert_eq!(container.status(), "running");
+    for name in ["inventory.img", "pstree.img"] {
+        fs::write(images.join(name), "").unwrap();
+    }
+    let restore = runtime.restore_command(&bundle, &images).arg(runtime.id());
+    restore.output().fails(["restore needs CAP_SYS_ADMIN"]);
+}
+
 fn needs_no_criu() {
     let folders = [
         "/usr/local/sbin",
@@ -1284,6 +1352,33 @@ fn images_are_used_up_by_deduplication() {
     let again = runtime.restore_command(&counter.bundle, &images);
     again.arg(runtime.id()).output().fails(["criu restore: "]);
     runtime.is_clean();
+}
+
+/// A page that is dumped once more leaves a hole where it was.
+#[test]
+fn parent_images_lose_what_is_written_anew() {
+    let runtime = Runtime::with_criu();
+    let counter = Counter::worker(&runtime, "memory", "1");
+    let container = counter.start(&runtime);
+    let images = |name: &str| runtime.folder().join("images").join(name);
+    let first = container.checkpoint(&images("1"), ["--pre-dump"]);
+    if first.stderr.contains("this kernel has no tracking") {
+        coracle_integration::skip!("needs a kernel that tracks changed memory");
+    }
+    first.ok();
+    let blocks = || {
+        fs::metadata(images("1").join("pages-1.img"))
+            .unwrap()
+            .blocks()
+    };
+    let before = blocks();
+    // A page of 8 blocks is changed in each round.
+    counter.counts_beyond(counter.last() + 100);
+    let options = ["--parent-path", "../1", "--auto-dedup"];
+    container.checkpoint(&images("2"), options).ok();
+    assert!(blocks() + 50 * 8 < before, "{before} {}", blocks());
+    let _restored = runtime.restore(&counter.bundle, &images("2"), (&counter.output, []));
+    counter.goes_on();
 }
 
 /// `full` alone gives limits as they were, whatever the config says now.
