@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use coracle_container::Ending;
+
 const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
 
 /// `512 B`, `1.5 GiB`: powers of 1024, with three digits at most.
@@ -36,6 +38,18 @@ pub(crate) fn age(time: Duration) -> String {
     let count = seconds / length;
     let plural = if count == 1 { "" } else { "s" };
     format!("{count} {unit}{plural}")
+}
+
+/// `exit code 3`, or `SIGKILL, out of memory`.
+pub(crate) fn ending(ending: &Ending) -> String {
+    let mut text = match &ending.signal {
+        Some(signal) => signal.clone(),
+        None => format!("exit code {}", ending.exit_code),
+    };
+    if ending.oom_killed {
+        text.push_str(", out of memory");
+    }
+    text
 }
 
 #[cfg(test)]

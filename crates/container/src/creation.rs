@@ -364,6 +364,7 @@ fn first_record(directory: &Directory, prepared: &Prepared) -> Result<Record, Er
         annotations: config.annotations.clone(),
         network: None,
         joined_network: prepared.joined.is_some(),
+        ended: None,
         descriptors: descriptors::names(config),
     })
 }

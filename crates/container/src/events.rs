@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use coracle_bundle::ContainerId;
 use coracle_cgroups::{CgroupEvent, Statistics};
 
+use crate::ending;
 use crate::error::{Error, system};
+use crate::exit::Ending;
 use crate::inspect::read;
 use crate::moved::{self, Groups};
 use crate::record::Record;
@@ -22,6 +24,8 @@ pub enum Event {
     Statistics(Box<Statistics>),
     /// It has run out of memory.
     OutOfMemory,
+    /// It has ended, in this way. The last event; it does not come if that cannot be found out.
+    Ended(Ending),
 }
 
 /// The container's use of resources.
@@ -50,19 +54,30 @@ pub fn events(
     let pidfd = init.open().map_err(system("open init"))?.ok_or_else(gone)?;
     let mut watch = coracle_cgroups::watch(groups(id, &record)?.now())?;
     let mut next = Instant::now() + interval;
+    let end = |report: &mut dyn FnMut(Event) -> ControlFlow<()>| {
+        let status = ending::of_process(pidfd.as_fd(), &init);
+        let ended = status.map(|status| Ending::of(status, record.own_cgroup()));
+        ended.map(|ended| report(Event::Ended(ended)));
+    };
     loop {
         let patience = next.saturating_duration_since(Instant::now());
         let happening = watch.wait(pidfd.as_fd(), patience);
         let event = match happening.map_err(system("wait for events"))? {
             CgroupEvent::OutOfMemory => Event::OutOfMemory,
-            CgroupEvent::End => return Ok(()),
+            CgroupEvent::End => {
+                end(report);
+                return Ok(());
+            }
             CgroupEvent::Nothing if Instant::now() < next => continue,
             CgroupEvent::Nothing => {
                 next = (next + interval).max(Instant::now());
                 match sample(id, &record) {
                     Ok(sample) => Event::Statistics(Box::new(sample)),
                     // The container has ended since.
-                    Err(_) if !init.is_alive() => return Ok(()),
+                    Err(_) if !init.is_alive() => {
+                        end(report);
+                        return Ok(());
+                    }
                     Err(error) => return Err(error),
                 }
             }

@@ -126,7 +126,7 @@ pub fn exec(store: &Store, options: &ExecOptions) -> Result<Ended, Error> {
     let code = match signals {
         Some(signals) => {
             interrupts.hand_over();
-            signals.wait(&mut running)?
+            signals.wait(&mut running)?.shell_code()
         }
         None => 0,
     };

@@ -56,7 +56,7 @@ impl Signals {
     }
 
     /// Waits for the process and returns its exit code, 128 + n for signal n.
-    pub(crate) fn wait(self, running: &mut Running) -> Result<i32, Error> {
+    pub(crate) fn wait(self, running: &mut Running) -> Result<ExitStatus, Error> {
         let relay = running.console.take().map(Relay::begin).transpose()?;
         let mut watch = Watch {
             signals: self,
@@ -70,7 +70,7 @@ impl Signals {
         if let Some(relay) = &mut watch.relay {
             relay.drain();
         }
-        Ok(watch.ended.map_or(1, ExitStatus::shell_code))
+        Ok(watch.ended.unwrap_or(ExitStatus::Code(1)))
     }
 }
 

@@ -7,6 +7,7 @@ use coracle_cni::Plan;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::exit::Ending;
 use crate::identity::Identity;
 
 /// The version that this release writes. It reads this and older ones.
@@ -52,6 +53,8 @@ pub(crate) struct Record {
     pub(crate) network: Option<Value>,
     /// Whether its network namespace is another container's, by a flag or annotation.
     pub(crate) joined_network: bool,
+    /// How init ended, if somebody waited for that.
+    pub(crate) ended: Option<Ending>,
     /// The names of init's standard streams, for a checkpoint; see [`crate::descriptors`].
     pub(crate) descriptors: Vec<String>,
 }

@@ -4,15 +4,18 @@ use nix::sys::prctl;
 use std::os::fd::AsFd;
 
 use coracle_program::Interrupts;
+use coracle_sys::ExitStatus;
 
 use crate::creation::{self, Container, StartedBy};
 use crate::delete;
+use crate::ending;
 use crate::error::{Error, system};
 use crate::foreground::Signals;
 use crate::interrupt;
 use crate::options::{After, Attachment, Force, RunOptions, Subreaper};
 use crate::outputs::Connections;
 use crate::prepare::prepare;
+use crate::record::Record;
 use crate::start;
 use crate::store::{Directory, Store};
 
@@ -64,7 +67,7 @@ pub(crate) fn finish(
         None => drop(interrupts),
     }
     let (code, failures) = match signals {
-        Some(signals) => end(signals.wait(&mut running), &directory, after)?,
+        Some(signals) => end(signals.wait(&mut running), &directory, &record, after)?,
         None => {
             let init = running.process.pidfd.as_fd();
             let passed_on = running.proxy.map(|proxy| proxy.await_ready(init));
@@ -92,16 +95,21 @@ pub(crate) fn catch_signals(
     foreground.then(Signals::catch).transpose()
 }
 
-/// Deletes a container of the foreground, unless it is to be kept. Returns its exit code, and
-/// failures of the deletion, one line each.
+/// Deletes a container of the foreground or, if it is to be kept, records how it ended. Returns its
+/// exit code, and failures of the deletion, one line each.
 fn end(
-    waited: Result<i32, Error>,
+    waited: Result<ExitStatus, Error>,
     directory: &Directory,
+    record: &Record,
     after: After,
 ) -> Result<(i32, Vec<String>), Error> {
-    let code = waited.map_err(|error| delete::after(error, directory, None))?;
+    let status = waited.map_err(|error| delete::after(error, directory, None))?;
+    let code = status.shell_code();
     if after == After::Keep {
-        return Ok((code, Vec::new()));
+        let init = record.init.as_ref();
+        let recorded = init.map(|init| ending::record(directory, init, status));
+        let failed = recorded.and_then(Result::err);
+        return Ok((code, failed.iter().map(ToString::to_string).collect()));
     }
     // The exit code is returned even if the deletion fails.
     let failures = delete::take_down(directory, Force::No, None);

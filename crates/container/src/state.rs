@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use coracle_bundle::OCI_VERSION;
 use serde::Serialize;
 
+use crate::ending;
+use crate::exit::Ending;
 use crate::identity::Identity;
 use crate::moved;
 use crate::record::Record;
@@ -33,6 +35,9 @@ pub struct State {
     /// The config's annotations, and the results of network plugins.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
+    /// How it ended, if it has stopped and that is known. Not of the specification.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ended: Option<Ending>,
     /// The uid of the user who created the container.
     #[serde(skip)]
     pub owner: u32,
@@ -68,11 +73,10 @@ pub(crate) fn current(directory: &Directory, record: &Record) -> State {
         Status::Stopped => 0,
         _ => record.init.map_or(0, |init| init.pid),
     };
-    with(record, status, pid)
-}
-
-/// The state with a given status and pid, as a hook receives it.
-pub(crate) fn with(record: &Record, status: Status, pid: i32) -> State {
+    let ended = match status {
+        Status::Stopped => ending::found(record),
+        _ => None,
+    };
     State {
         oci_version: OCI_VERSION,
         id: record.id.clone(),
@@ -82,6 +86,7 @@ pub(crate) fn with(record: &Record, status: Status, pid: i32) -> State {
         rootfs: record.rootfs.clone(),
         created: record.created.clone(),
         annotations: record.shown_annotations(),
+        ended,
         owner: record.owner,
     }
 }

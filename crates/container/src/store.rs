@@ -76,6 +76,11 @@ impl Store {
         Self { progress, ..self }
     }
 
+    /// The same store for verbs that log nothing.
+    pub(crate) fn silent(&self) -> Self {
+        Self::new(&self.root)
+    }
+
     pub(crate) fn progress(&self) -> &Progress {
         &self.progress
     }

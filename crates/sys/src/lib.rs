@@ -115,5 +115,5 @@ pub use start::{arguments, begin};
 pub use terminal::{
     WindowSize, pty_peer, set_controlling_terminal, set_window_size, unlock_pty, window_size,
 };
-pub use wait::{ExitStatus, wait_any, wait_exit};
+pub use wait::{ExitStatus, pidfd_exit_status, wait_any, wait_exit};
 pub use xattr::{getxattr, listxattr, setxattr};

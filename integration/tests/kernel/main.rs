@@ -14,6 +14,7 @@ mod cli;
 mod cni;
 mod cni_plugins;
 mod devices;
+mod ending;
 mod events;
 mod examples;
 mod exec;

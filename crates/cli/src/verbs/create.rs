@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use coracle_bundle::ContainerId;
 use coracle_container::{ChangeRoot, CreateOptions, Keyring, LaunchFlags};
 
+use super::keep::{self, KeepExit};
 use super::verb::{Context, Request, Verb};
 use crate::arguments::table::{Command, Flag, OUTPUTS, Order, switch, value};
 use crate::arguments::{Arguments, Expected, Usage, network};
@@ -16,7 +17,13 @@ pub(super) const VERB: Verb = Verb {
         synopsis: "ID",
         about: "Create a container that waits for `start`",
         order: Order::Anywhere,
-        flags: &[FLAGS, OUTPUTS, network::REQUEST, network::SEARCH],
+        flags: &[
+            FLAGS,
+            keep::FLAGS,
+            OUTPUTS,
+            network::REQUEST,
+            network::SEARCH,
+        ],
         examples: &[
             (
                 "create --bundle /srv/web web1",
@@ -50,7 +57,20 @@ pub(super) const FLAGS: &[Flag] = &[
     ),
 ];
 
-pub(super) fn read(arguments: &Arguments) -> Result<CreateOptions, Usage> {
+pub(super) struct Create {
+    pub(super) options: CreateOptions,
+    pub(super) keep_exit: KeepExit,
+}
+
+fn read(arguments: &Arguments) -> Result<Create, Usage> {
+    Ok(Create {
+        options: own_options(arguments)?,
+        keep_exit: KeepExit::read(arguments),
+    })
+}
+
+/// The options of a verb that makes the container of its only argument.
+pub(super) fn own_options(arguments: &Arguments) -> Result<CreateOptions, Usage> {
     arguments.expect(Expected::Exactly(1))?;
     options(arguments, arguments.id()?, arguments.path("bundle"))
 }
@@ -81,10 +101,12 @@ pub(super) fn options(
     })
 }
 
-impl Request for CreateOptions {
+impl Request for Create {
     fn perform(&self, context: &Context) -> Result<i32, Error> {
-        let warnings = coracle_container::create(&context.new_store()?, self)?;
-        context.log.warn_all(&warnings);
-        Ok(0)
+        self.keep_exit.perform(context, &self.options.id, |store| {
+            let warnings = coracle_container::create(store, &self.options)?;
+            context.log.warn_all(&warnings);
+            Ok(0)
+        })
     }
 }

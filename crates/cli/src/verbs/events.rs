@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use coracle_bundle::ContainerId;
-use coracle_container::{Event, Statistics, Store};
+use coracle_container::{Ending, Event, Statistics, Store};
 use serde::Serialize;
 
 use super::verb::{Context, Request, Verb};
@@ -54,7 +54,14 @@ struct Line<'a> {
     kind: &'static str,
     id: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    data: Option<&'a Statistics>,
+    data: Option<Data<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Data<'a> {
+    Statistics(&'a Statistics),
+    Ending(&'a Ending),
 }
 
 const FLAGS: &[Flag] = &[
@@ -154,8 +161,9 @@ impl Printer<'_> {
         }
         let id = self.id.as_ref();
         let (kind, data) = match event {
-            Event::Statistics(sample) => ("stats", Some(&**sample)),
+            Event::Statistics(sample) => ("stats", Some(Data::Statistics(sample))),
             Event::OutOfMemory => ("oom", None),
+            Event::Ended(ending) => ("exit", Some(Data::Ending(ending))),
         };
         let line = serde_json::to_string(&Line { kind, id, data })?;
         output::write(&(line + "\n"))

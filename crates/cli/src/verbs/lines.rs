@@ -13,16 +13,19 @@ use coracle_container::{
 
 use super::check::Check;
 use super::completion::Completion;
+use super::create::Create;
 use super::delete::Delete;
 use super::events::Events;
 use super::explain::Explain;
 use super::help::Help;
 use super::info::Info;
+use super::keep::KeepExit;
 use super::kill::Kill;
 use super::list::{Form, List};
 use super::man::{self, Manual};
 use super::network::Networks;
 use super::ps::Ps;
+use super::run::Run;
 use super::spec::Spec;
 use super::targets::Targets;
 use super::update::Update;
@@ -113,10 +116,11 @@ fn show_request(shown: &mut Shown, call: &Call) {
     if let Some(id) = &call.container {
         shown.0 += &format!(" {id}");
     }
-    if let Some(options) = any.downcast_ref::<CreateOptions>() {
-        show_create(shown, options);
-    } else if let Some(options) = any.downcast_ref::<RunOptions>() {
-        show_run(shown, options);
+    if let Some(create) = any.downcast_ref::<Create>() {
+        show_create(shown, &create.options);
+        show_keeper(shown, create.keep_exit);
+    } else if let Some(run) = any.downcast_ref::<Run>() {
+        show_run(shown, run);
     } else if let Some(options) = any.downcast_ref::<ExecOptions>() {
         show_exec(shown, options);
     } else if let Some(options) = any.downcast_ref::<CheckpointOptions>() {
@@ -126,9 +130,7 @@ fn show_request(shown: &mut Shown, call: &Call) {
     } else if let Some(update) = any.downcast_ref::<Update>() {
         show_update(shown, update);
     } else if let Some(kill) = any.downcast_ref::<Kill>() {
-        show_targets(shown, &kill.targets);
-        shown.0 += &format!(" {}", kill.signal);
-        shown.word("all", kill.scope == Scope::All);
+        show_kill(shown, kill);
     } else if let Some(delete) = any.downcast_ref::<Delete>() {
         show_targets(shown, &delete.targets);
         shown.word("force", delete.force == Force::Yes);
@@ -168,6 +170,12 @@ fn show_request(shown: &mut Shown, call: &Call) {
     } else if let Some(check) = any.downcast_ref::<Check>() {
         show_check(shown, check);
     }
+}
+
+fn show_kill(shown: &mut Shown, kill: &Kill) {
+    show_targets(shown, &kill.targets);
+    shown.0 += &format!(" {}", kill.signal);
+    shown.word("all", kill.scope == Scope::All);
 }
 
 fn show_targets(shown: &mut Shown, targets: &Targets) {
@@ -241,9 +249,14 @@ fn show_network(shown: &mut Shown, network: &NetworkFlags) {
     shown.word("files", network.files);
 }
 
-fn show_run(shown: &mut Shown, options: &RunOptions) {
-    show_create(shown, &options.create);
-    show_ending(shown, options);
+fn show_run(shown: &mut Shown, run: &Run) {
+    show_create(shown, &run.options.create);
+    show_ending(shown, &run.options);
+    show_keeper(shown, run.keep_exit);
+}
+
+fn show_keeper(shown: &mut Shown, keep_exit: KeepExit) {
+    shown.word("keep-exit", keep_exit == KeepExit::Yes);
 }
 
 fn show_ending(shown: &mut Shown, options: &RunOptions) {
@@ -371,8 +384,8 @@ fn words_need_not_be_text() {
         panic!()
     };
     let request: &dyn Any = &*call.request;
-    let options = request.downcast_ref::<CreateOptions>().unwrap();
-    assert_eq!(options.bundle, PathBuf::from(odd.clone()));
+    let create = request.downcast_ref::<Create>().unwrap();
+    assert_eq!(create.options.bundle, PathBuf::from(odd.clone()));
     for line in [
         vec![odd.clone()],
         vec!["state".into(), odd.clone()],

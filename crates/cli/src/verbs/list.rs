@@ -174,7 +174,12 @@ fn table(rows: &[Row], audience: Audience) -> String {
         [
             state.id.clone(),
             state.pid.to_string(),
-            state.status.to_string(),
+            match (&state.ended, audience) {
+                (Some(ending), Audience::Person) => {
+                    format!("{} ({})", state.status, people::ending(ending))
+                }
+                _ => state.status.to_string(),
+            },
             state.bundle.display().to_string(),
             match audience {
                 Audience::Person => format!("{} ago", people::age(*age)),
@@ -196,6 +201,23 @@ mod tests {
         let shown = |audience| table(&[row("web1", &[])], audience);
         assert!(shown(Audience::Person).contains(" 2 hours ago  "));
         assert!(shown(Audience::Program).contains(" 2026-01-01T00:00:00Z   "));
+    }
+
+    #[test]
+    fn a_person_is_shown_how_it_ended() {
+        let ended = |audience| {
+            let mut row = row("web1", &[]);
+            row.state.status = coracle_container::Status::Stopped;
+            row.state.ended = Some(coracle_container::Ending {
+                exit_code: 137,
+                signal: Some("SIGKILL".to_owned()),
+                oom_killed: true,
+                at: None,
+            });
+            table(&[row], audience)
+        };
+        assert!(ended(Audience::Person).contains(" stopped (SIGKILL, out of memory) "));
+        assert!(ended(Audience::Program).contains(" stopped     "));
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod explain;
 mod features;
 pub(crate) mod help;
 mod info;
+mod keep;
 mod kill;
 #[cfg(test)]
 mod lines;

@@ -1,8 +1,9 @@
 //! `run ID`: create, start, and wait unless detached.
 
-use coracle_container::{After, RunOptions, Subreaper};
+use coracle_container::{After, Attachment, RunOptions, Subreaper};
 
 use super::create;
+use super::keep::{self, KeepExit};
 use super::verb::{Context, Request, Verb};
 use crate::arguments::table::{Command, Flag, OUTPUTS, Order, switch};
 use crate::arguments::{Arguments, Usage, network};
@@ -16,6 +17,7 @@ pub(super) const VERB: Verb = Verb {
         order: Order::Anywhere,
         flags: &[
             create::FLAGS,
+            keep::FLAGS,
             OUTPUTS,
             network::REQUEST,
             network::SEARCH,
@@ -27,13 +29,28 @@ pub(super) const VERB: Verb = Verb {
                 "Run a container in the foreground and delete it when it ends",
             ),
             (
+                "run -d --keep-exit web1",
+                "Run it in the background, and let `state` tell how it ended",
+            ),
+            (
                 "run -d --publish 8080:80 --network web web1",
                 "Run it in the background, attached to a CNI network",
             ),
         ],
     },
     needs_seal: true,
-    read: |arguments| Ok(Box::new(read(arguments)?)),
+    read: |arguments| {
+        let keep_exit = KeepExit::read(arguments);
+        let options = read(arguments)?;
+        if keep_exit == KeepExit::Yes && options.attachment == Attachment::Foreground {
+            return Err(Usage::Value {
+                flag: "keep-exit",
+                value: "true".to_owned(),
+                expected: "--detach with it; without it, --keep records the end".to_owned(),
+            });
+        }
+        Ok(Box::new(Run { options, keep_exit }))
+    },
 };
 
 /// Flags of `run`, which are also `restore`'s.
@@ -49,17 +66,25 @@ pub(super) const FLAGS: &[Flag] = &[
 pub(super) fn read(arguments: &Arguments) -> Result<RunOptions, Usage> {
     let subreaper = arguments.choose("no-subreaper", Subreaper::No, Subreaper::Yes);
     Ok(RunOptions {
-        create: create::read(arguments)?,
+        create: create::own_options(arguments)?,
         attachment: arguments.attachment(),
         after: arguments.choose("keep", After::Keep, After::Delete),
         subreaper,
     })
 }
 
-impl Request for RunOptions {
+pub(super) struct Run {
+    pub(super) options: RunOptions,
+    pub(super) keep_exit: KeepExit,
+}
+
+impl Request for Run {
     /// Returns the container's exit code, or 0 when detached.
     fn perform(&self, context: &Context) -> Result<i32, Error> {
-        let ended = coracle_container::run(&context.new_store()?, self)?;
-        Ok(context.report(&ended))
+        let id = &self.options.create.id;
+        self.keep_exit.perform(context, id, |store| {
+            let ended = coracle_container::run(store, &self.options)?;
+            Ok(context.report(&ended))
+        })
     }
 }

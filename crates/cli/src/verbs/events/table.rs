@@ -22,8 +22,12 @@ impl Table {
     /// The event's line, below a header if it is the first. The time is RFC 3339.
     pub(super) fn lines(&mut self, event: &Event, time: &str, now: Instant) -> String {
         let time = time.get(11..19).unwrap_or_default().to_owned();
-        let Event::Statistics(sample) = event else {
-            return format!("{time}    out of memory\n");
+        let sample = match event {
+            Event::Statistics(sample) => sample,
+            Event::OutOfMemory => return format!("{time}    out of memory\n"),
+            Event::Ended(ending) => {
+                return format!("{time}    ended: {}\n", people::ending(ending));
+            }
         };
         let mut lines = Vec::new();
         if self.last.is_none() {

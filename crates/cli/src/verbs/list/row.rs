@@ -29,6 +29,7 @@ pub(super) fn row(id: &str, annotations: &[(&str, &str)]) -> Row {
             rootfs: "/b/rootfs".into(),
             created: "2026-01-01T00:00:00Z".to_owned(),
             annotations: annotations.iter().map(owned).collect(),
+            ended: None,
             owner: 7,
         },
         owner: "ann".to_owned(),

@@ -8,7 +8,7 @@ use crate::people;
 type Show = fn(&Row) -> String;
 
 /// The fields, as they are typed behind the dot. An annotation's name follows the last.
-const FIELDS: [(&str, Show); 8] = [
+const FIELDS: [(&str, Show); 9] = [
     ("ID", |row| row.state.id.clone()),
     ("Pid", |row| row.state.pid.to_string()),
     ("Status", |row| row.state.status.to_string()),
@@ -17,12 +17,16 @@ const FIELDS: [(&str, Show); 8] = [
     ("Created", |row| row.state.created.clone()),
     ("Age", |row| people::age(row.age)),
     ("Owner", |row| row.owner.clone()),
+    ("Ended", |row| {
+        let ended = row.state.ended.as_ref();
+        ended.map(people::ending).unwrap_or_default()
+    }),
 ];
 const ANNOTATION: &str = "Annotation.";
 
 /// What may stand in braces, for messages.
 pub(super) const EXPECTED: &str = "table, json or a template such as \"{{.ID}} {{.Status}}\", of \
-     ID, Pid, Status, Bundle, Rootfs, Created, Age, Owner and Annotation.NAME";
+     ID, Pid, Status, Bundle, Rootfs, Created, Age, Owner, Ended and Annotation.NAME";
 
 /// A template that was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
