@@ -24,6 +24,8 @@ pub const INIT_CGROUP: &str = "run.coracle.init_cgroup";
 pub const DELEGATE_CGROUP: &str = "run.oci.delegate-cgroup";
 /// The cgroup below the systemd unit's that the container's cgroup namespace begins at.
 pub const SUBGROUP: &str = "run.oci.systemd.subgroup";
+/// Rules of Landlock, as JSON.
+pub const LANDLOCK: &str = "run.coracle.landlock";
 /// Properties of the systemd unit begin with this.
 pub const SYSTEMD_PROPERTY: &str = "org.systemd.property.";
 /// The configuration file of criu.
@@ -31,10 +33,11 @@ pub const CRIU_CONFIG: &str = "org.criu.config";
 
 /// Annotations that are obeyed, sorted; those of networks are apart. One that ends with a dot is a
 /// beginning.
-pub const OBEYED: [&str; 13] = [
+pub const OBEYED: [&str; 14] = [
     CRIU_CONFIG,
     SYSTEMD_PROPERTY,
     INIT_CGROUP,
+    LANDLOCK,
     DELEGATE_CGROUP,
     HOOKS_STDERR,
     HOOKS_STDOUT,

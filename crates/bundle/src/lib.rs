@@ -50,6 +50,7 @@ mod capability;
 mod error;
 mod hooks;
 mod id;
+mod landlock;
 mod linux;
 mod load;
 mod mount;
@@ -68,6 +69,7 @@ pub use capability::{capability_name, parse_capability};
 pub use error::{Document, Error, member};
 pub use hooks::{Hook, HookPoint, Hooks, PerPoint};
 pub use id::ContainerId;
+pub use landlock::*;
 pub use linux::*;
 pub use load::{
     MAX_CONFIG_BYTES, load, parse, parse_process, parse_resources, parse_tree, text, tree,
@@ -113,6 +115,8 @@ pub struct Config {
     pub hooks: Hooks,
     /// The annotations, none of which has an empty key.
     pub annotations: BTreeMap<String, String>,
+    /// The rules of Landlock, which an annotation has.
+    pub landlock: Option<Landlock>,
     /// The `linux` section; the default value if it is absent.
     pub linux: Linux,
     /// Warnings that the specification demands (unknown capabilities, relative destinations), one

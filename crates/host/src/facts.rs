@@ -44,6 +44,8 @@ pub struct Host {
     pub apparmor: Fact<bool>,
     /// SELinux is enabled and its file system mounted; gathered for [`Needs::selinux`].
     pub selinux: Fact<bool>,
+    /// The version of Landlock's ABI, 0 without Landlock; gathered for [`Needs::landlock`].
+    pub landlock: Fact<u32>,
     /// Mount point of resctrl, if it is mounted; gathered for [`Needs::resctrl`].
     pub resctrl: Fact<Option<PathBuf>>,
     /// The runtime's own namespaces.
@@ -305,6 +307,8 @@ pub struct Needs {
     pub apparmor: bool,
     /// [`Host::selinux`].
     pub selinux: bool,
+    /// [`Host::landlock`].
+    pub landlock: bool,
     /// [`Host::online_nodes`].
     pub nodes: bool,
     /// [`Host::systemd`].
@@ -328,6 +332,7 @@ impl BitOr for Needs {
             resctrl: self.resctrl | other.resctrl,
             apparmor: self.apparmor | other.apparmor,
             selinux: self.selinux | other.selinux,
+            landlock: self.landlock | other.landlock,
             nodes: self.nodes | other.nodes,
             systemd: self.systemd | other.systemd,
             refusals: self.refusals | other.refusals,

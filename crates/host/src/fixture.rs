@@ -119,6 +119,7 @@ fn root(cgroups: CgroupLayout) -> Host {
         subordinate_ids: SubordinateIds::default().into(),
         cgroups: cgroups.into(),
         apparmor: false.into(),
+        landlock: 7.into(),
         selinux: false.into(),
         resctrl: None.into(),
         namespaces: INITIAL,

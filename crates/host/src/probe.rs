@@ -75,6 +75,7 @@ pub fn probe(needs: Needs) -> Result<Host, Error> {
         selinux: fact(needs.selinux, || {
             Ok(statfs(SELINUX).is_ok_and(|found| found.filesystem_type() == SELINUX_MAGIC))
         })?,
+        landlock: fact(needs.landlock, || Ok(coracle_sys::landlock_abi()))?,
         resctrl: fact(needs.resctrl, || {
             let mount = table.iter().find(|mount| mount.fs_type == "resctrl");
             Ok(mount.map(machine::mount_point))
@@ -429,6 +430,7 @@ mod tests {
         id_maps: true,
         resctrl: true,
         apparmor: true,
+        landlock: true,
         selinux: true,
         nodes: true,
         systemd: false,

@@ -148,6 +148,9 @@ fn remedy(error: &Error) -> &'static str {
         Error::Process(Process::SelinuxDisabled { .. }) => {
             "boot with selinux=1 security=selinux, or leave the label out"
         }
+        Error::Process(Process::NoLandlock { .. } | Process::LandlockRight { .. }) => {
+            "boot a newer kernel, with landlock in lsm=, or leave it out of the rules"
+        }
         Error::Rootfs(Rootfs::NoCgroups { .. }) => {
             "mount -t cgroup2 cgroup2 /sys/fs/cgroup, or leave the mount out"
         }

@@ -4,6 +4,7 @@ mod confinement;
 mod console;
 mod exec;
 mod home;
+mod landlock;
 mod machine;
 mod root;
 mod runtime;

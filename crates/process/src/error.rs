@@ -40,6 +40,24 @@ pub enum Error {
         /// The configured label.
         label: String,
     },
+    /// The config has rules of Landlock, but the kernel cannot apply any.
+    #[error("annotations[{annotation:?}]: this kernel has no Landlock, or it is not enabled")]
+    NoLandlock {
+        /// The annotation.
+        annotation: &'static str,
+    },
+    /// The kernel does not know an access or a scope.
+    #[error("{property}: {right} takes version {needed} of Landlock, this kernel has {abi}")]
+    LandlockRight {
+        /// JSON path of the list.
+        property: String,
+        /// The kernel's name, in small letters.
+        right: &'static str,
+        /// The version of the ABI that brought it.
+        needed: u32,
+        /// The kernel's version.
+        abi: u32,
+    },
     /// The config sets a host name or sysctl, but joins the host's own namespace.
     #[error("{property}: {path} is the host's own, not a separate kernel namespace")]
     NotSeparate {

@@ -8,6 +8,7 @@ pub(crate) mod explain;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod identity;
+mod landlock;
 pub(crate) mod steps;
 mod sysctl;
 pub(crate) mod working_directory;
@@ -25,6 +26,7 @@ pub fn needs(config: &Config, process: Option<&Process>) -> Needs {
     Needs {
         apparmor: process.is_some_and(|process| process.apparmor_profile.is_some()),
         selinux: process.is_some_and(|process| process.selinux_label.is_some()),
+        landlock: config.landlock.is_some(),
         nodes: config.linux.memory_policy.is_some(),
         ..Needs::default()
     }

@@ -88,6 +88,9 @@ calls! {
     Seccomp = "seccomp",
     Exec = "execve",
     Access = "faccessat2",
+    LandlockRuleset = "landlock_create_ruleset",
+    LandlockRule = "landlock_add_rule",
+    LandlockRestrict = "landlock_restrict_self",
 }
 
 /// Where a plan failed, and why.

@@ -42,6 +42,7 @@ mod fault;
 mod identity;
 mod kernel;
 mod key;
+mod landlock;
 mod message;
 mod mount;
 mod namespace;
@@ -80,6 +81,10 @@ pub use exec::{StringArray, execve, execve_adding, execveat};
 pub use fault::{Call, Cause, Fault};
 pub use identity::{fchown, setdomainname, setgroups, sethostname, setresgid, setresuid};
 pub use key::{join_session_keyring, key_permissions, set_key_permissions};
+pub use landlock::{
+    LandlockHandled, landlock_abi, landlock_allow_path, landlock_allow_port,
+    landlock_create_ruleset, landlock_restrict_self,
+};
 pub use message::{connect_unix, receive, send, socket_pair};
 pub use mount::{
     Depth, MOUNT_DATA_BYTES, MountAttributes, OpenTreeFlags, fsconfig_create, fsconfig_flag,

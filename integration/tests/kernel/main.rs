@@ -22,6 +22,7 @@ mod explain;
 mod hooks;
 mod hygiene;
 mod io;
+mod landlock;
 mod lifecycle;
 mod limits;
 mod load;

@@ -5,6 +5,7 @@ mod annotations;
 mod devices;
 mod hooks;
 mod ids;
+mod landlock;
 mod linux;
 mod machine;
 mod memory_policy;
@@ -27,6 +28,7 @@ pub use version::OCI_VERSION;
 pub(crate) use version::version;
 
 use crate::Config;
+use crate::annotation::LANDLOCK;
 use crate::error::{At, Document, Error};
 use crate::read::{self, Notes};
 use std::path::Path;
@@ -68,6 +70,10 @@ pub(crate) fn config(dir: &Path, spec: read::Config, mut notes: Notes) -> Result
         domainname,
         mounts,
         hooks: hooks::hooks(spec.hooks.as_ref(), at.key("hooks"))?,
+        landlock: match annotations.get(LANDLOCK) {
+            Some(text) => Some(landlock::landlock(text, annotations_at.key(LANDLOCK))?),
+            None => None,
+        },
         annotations,
         linux,
         warnings: notes.warnings,

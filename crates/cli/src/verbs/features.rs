@@ -4,8 +4,8 @@
 //! `supportedFlags` of seccomp depends on the running kernel, as the specification requires, and
 //! annotations have the version of criu on this host.
 
-use coracle_bundle::HookPoint;
 use coracle_bundle::annotation::OBEYED;
+use coracle_bundle::{HookPoint, LANDLOCK_FS, LANDLOCK_NET, LANDLOCK_SCOPES};
 use coracle_container::{CriuCan, CriuVersion};
 use coracle_seccomp::Abi;
 use coracle_sys::NamespaceKind;
@@ -155,6 +155,11 @@ fn annotations(criu: Criu) -> Value {
             "true".to_owned(),
         ),
     ];
+    // The newest version of Landlock whose accesses and scopes can be named.
+    let tables = [&LANDLOCK_FS[..], &LANDLOCK_NET, &LANDLOCK_SCOPES].into_iter();
+    if let Some(newest) = tables.flatten().map(|right| right.abi).max() {
+        all.push(("run.coracle.landlock.abi", newest.to_string()));
+    }
     if let Some(commit) = help::COMMIT {
         all.push(("run.coracle.commit", commit.to_owned()));
     }

@@ -3,6 +3,7 @@
 
 use super::exec::{Ready, find};
 use super::home::Home;
+use super::landlock::Ruleset;
 use super::working_directory::{self, Entered};
 use crate::plan::steps::{
     Affinity, Confinement, Identity, Label, PrivilegeDrop, SessionKeyring, Sets,
@@ -44,8 +45,10 @@ pub fn confine(plan: &Plan) -> Result<Confined, Fault> {
         home: None,
         entered: Entered::Yes,
     };
+    let mut ruleset = Ruleset::default();
     for (step, confinement) in (plan.first(Section::Confinement)..).zip(&plan.confinement) {
         match confinement {
+            Confinement::Landlock(rule) => ruleset.apply(rule).map_err(Cause::at(step))?,
             Confinement::Home { uid } => confined.home = Some(Home::of(*uid)),
             Confinement::WorkingDirectory => {
                 confined.entered = working_directory::enter(&plan.cwd, step)?;
@@ -90,7 +93,9 @@ fn apply(step: &Confinement) -> Result<(), Failure> {
             coracle_sys::set_rlimit(limit.resource, limit.soft, limit.hard)
                 .map_err(in_call(Call::Setrlimit))
         }
-        Confinement::Home { .. } | Confinement::WorkingDirectory => Ok(()),
+        Confinement::Home { .. } | Confinement::WorkingDirectory | Confinement::Landlock(_) => {
+            Ok(())
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::affinity::{list, mask};
 use super::describe::text;
+use super::landlock;
 use super::steps::{Affinity, Confinement, Label, MemoryPolicy, SessionKeyring};
 use super::steps::{Keyring, Subject};
 use crate::Error;
@@ -38,6 +39,11 @@ pub(super) fn steps(subject: &Subject) -> Result<Vec<Confinement>, Error> {
     // After the working directory, whose missing levels get mode 0755 whatever the umask is.
     steps.push(Confinement::Umask(process.user.umask.unwrap_or(UMASK)));
     steps.extend(labels(subject)?.into_iter().map(Confinement::Label));
+    // The files of the labels may be among those that it denies.
+    if let Some(requested) = &subject.config.landlock {
+        let rules = landlock::steps(requested, *subject.host.landlock)?;
+        steps.extend(rules.into_iter().map(Confinement::Landlock));
+    }
     steps.extend(process.rlimits.iter().cloned().map(Confinement::Limit));
     Ok(steps)
 }

@@ -69,6 +69,7 @@ impl Confinement {
                 format!("set AppArmor profile {}", text(profile))
             }
             Self::Label(Label::Selinux { label }) => format!("set SELinux label {}", text(label)),
+            Self::Landlock(step) => step.describe(),
             Self::Limit(value) => format!("limit {}", limit_to(value)),
         }
     }

@@ -176,6 +176,9 @@ impl Plan {
                 "the kernel knows no such policy, or none of the nodes is allowed here"
             }
             (Confinement::MemoryPolicy(_), Errno::ENOSYS) => "the kernel has no NUMA support",
+            (Confinement::Landlock(_), Errno::EINVAL) if call == Call::LandlockRule => {
+                "a file takes only execute, write_file, read_file, truncate and ioctl_dev"
+            }
             (Confinement::Label(label), _) => return Some(label_cause(label, &what, call, errno)),
             _ => return None,
         };

@@ -6,6 +6,7 @@ use coracle_bundle::{
     Scheduler,
 };
 use coracle_host::{Host, Setgroups};
+use coracle_sys::LandlockHandled;
 use coracle_sys::StringArray;
 use coracle_text::DEFAULT_PATH;
 use std::ffi::{CStr, CString, OsStr};
@@ -122,7 +123,24 @@ pub(crate) enum Confinement {
     Umask(u32),
     WorkingDirectory,
     Label(Label),
+    Landlock(Landlock),
     Limit(Rlimit),
+}
+
+/// One step of Landlock: the first makes the ruleset, the last puts it in force.
+#[derive(Clone, Debug)]
+pub(crate) enum Landlock {
+    Handle(LandlockHandled),
+    /// These accesses to the path in the container, and to all below it.
+    Path {
+        path: CString,
+        allowed: u64,
+    },
+    Port {
+        port: u16,
+        allowed: u64,
+    },
+    Restrict,
 }
 
 #[derive(Clone, Debug)]
