@@ -250,6 +250,17 @@ pub struct IdMapping {
     pub size: u32,
 }
 
+impl IdMapping {
+    /// The host's id for an id inside, if it is in one of the ranges.
+    #[must_use]
+    pub fn to_host(ranges: &[Self], id: u32) -> Option<u32> {
+        ranges.iter().find_map(|range| {
+            let offset = id.checked_sub(range.container_id)?;
+            (offset < range.size).then(|| range.host_id.checked_add(offset))?
+        })
+    }
+}
+
 /// Both maps of a user namespace or of a mount, with at most 340 ranges each that do not overlap.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct IdMappings {

@@ -23,6 +23,8 @@ pub enum Capability {
     SysAdmin = 21,
     /// `CAP_SYS_RESOURCE`.
     SysResource = 24,
+    /// `CAP_MKNOD`.
+    Mknod = 27,
 }
 
 impl Capability {

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::FileTypeExt;
 
-use coracle_integration::{Bundle, HostMount, Runtime, Value, json};
+use coracle_integration::{Bundle, HostMount, Runtime, Value, json, needs};
 
 fn device(path: &str, kind: &str, major: u32, minor: u32) -> Value {
     json!({"path": path, "type": kind, "major": major, "minor": minor})
@@ -331,9 +331,35 @@ fn devices_in_a_user_namespace_are_bound() {
 fn a_missing_node_of_the_host_is_named() {
     let runtime = Runtime::new();
     let bundle = with_device(runtime.bundle(), device("/dev/nosuch", "c", 4000, 4000));
-    let output = runtime.try_create(&bundle.user_namespace());
+    // Who may make no nodes can only bind those of the host.
+    let create = runtime.with_bundle("create", &bundle.user_namespace());
+    let create = create.arg(runtime.id());
+    let output = create
+        .under("setpriv", ["--bounding-set=-mknod", "--"])
+        .output();
     output.fails(["linux.devices[0]", "/dev/nosuch"]);
     runtime.is_clean();
+}
+
+#[test]
+fn a_node_that_the_host_lacks_is_made_for_a_user_namespace() {
+    needs::kernel(6, 15);
+    let runtime = Runtime::new();
+    let mut node = device("/dev/mine", "c", 1, 5);
+    node["fileMode"] = json!(0o640);
+    node["gid"] = json!(7);
+    let bundle = with_device(runtime.bundle(), node).user_namespace();
+    let rule = json!([{"allow": true, "type": "c", "major": 1, "minor": 5, "access": "rwm"}]);
+    let bundle = bundle.set("/linux/resources/devices", rule);
+    let script = "stat -c '%t:%T %a %u:%g' /dev/mine; head -c 3 /dev/mine | wc -c; \
+                  grep ' /dev/mine ' /proc/self/mountinfo";
+    let output = runtime.run(&bundle.shell(script)).ok();
+    let lines: Vec<_> = output.stdout.lines().collect();
+    assert_eq!(lines[..2], ["1:5 640 0:7", "3"], "{output}");
+    assert!(
+        lines[2].contains("nosuid") && lines[2].contains("noexec"),
+        "{output}"
+    );
 }
 
 #[test]

@@ -21,15 +21,10 @@ pub(super) fn plan(config: &Config) -> Option<u32> {
     let uid = config.process.as_ref()?.user.uid;
     match namespaces.user {
         Namespace::Inherit => Some(uid),
-        Namespace::New | Namespace::Join { .. } => on_host(uid, &config.linux.id_mappings.uid),
+        Namespace::New | Namespace::Join { .. } => {
+            IdMapping::to_host(&config.linux.id_mappings.uid, uid)
+        }
     }
-}
-
-fn on_host(uid: u32, mappings: &[IdMapping]) -> Option<u32> {
-    mappings.iter().find_map(|mapping| {
-        let offset = uid.checked_sub(mapping.container_id)?;
-        (offset < mapping.size).then(|| mapping.host_id.checked_add(offset))?
-    })
 }
 
 #[cfg(test)]
@@ -44,9 +39,9 @@ mod tests {
             size,
         };
         let mappings = [line(0, 1000, 1), line(1, 100_000, 65_536)];
-        assert_eq!(on_host(0, &mappings), Some(1000));
-        assert_eq!(on_host(5, &mappings), Some(100_004));
-        assert_eq!(on_host(65_537, &mappings), None);
-        assert_eq!(on_host(0, &[]), None);
+        assert_eq!(IdMapping::to_host(&mappings, 0), Some(1000));
+        assert_eq!(IdMapping::to_host(&mappings, 5), Some(100_004));
+        assert_eq!(IdMapping::to_host(&mappings, 65_537), None);
+        assert_eq!(IdMapping::to_host(&[], 0), None);
     }
 }

@@ -1,15 +1,16 @@
 //! Makes device nodes, and links in /dev.
 
+use super::fresh;
 use super::inherited::Inherited;
 use super::source::{self, Failure};
 use super::target;
 use crate::plan::explain::Check;
-use crate::plan::{Device, HowMade, Link, LinkRule, Node, Plan};
+use crate::plan::{Device, HowMade, Link, LinkRule, Node, Plan, Spare};
 use coracle_bundle::DeviceKind;
-use coracle_sys::{Call, Cause, move_mount, open_in_root, read_link};
+use coracle_sys::{Call, Cause, OpenTreeFlags, move_mount, open_in_root, open_tree, read_link};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
-use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat, mknodat};
+use nix::sys::stat::{FchmodatFlags, FileStat, Mode, SFlag, fchmodat, fstat, fstatat, mknodat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, symlinkat, unlinkat};
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -93,11 +94,7 @@ fn make(directory: BorrowedFd<'_>, device: &Device) -> Result<(), Failure> {
 }
 
 fn create(directory: BorrowedFd<'_>, device: &Device) -> Result<(), Errno> {
-    let kind = match device.node.kind {
-        DeviceKind::Char => SFlag::S_IFCHR,
-        DeviceKind::Block => SFlag::S_IFBLK,
-        DeviceKind::Fifo => SFlag::S_IFIFO,
-    };
+    let kind = kind_of(device.node);
     let mode = Mode::from_bits_truncate(device.mode);
     mknodat(
         directory,
@@ -106,6 +103,37 @@ fn create(directory: BorrowedFd<'_>, device: &Device) -> Result<(), Errno> {
         mode,
         number(device.node),
     )
+}
+
+/// A node on a tmpfs that nothing else is on, as a detached mount. For a process of the host's
+/// root.
+pub(super) fn on_its_own(spare: Spare) -> Result<OwnedFd, Failure> {
+    let Spare {
+        node,
+        mode,
+        uid,
+        gid,
+    } = spare;
+    let file_system = fresh::new_mount(c"tmpfs", std::iter::empty(), 0)?;
+    let (directory, name) = (file_system.as_fd(), c"node");
+    let permissions = Mode::from_bits_truncate(mode);
+    mknodat(directory, name, kind_of(node), permissions, number(node))
+        .map_err(Call::Mknod.failed())?;
+    let follow = FchmodatFlags::FollowSymlink;
+    // The umask is the caller's.
+    fchmodat(directory, name, permissions, follow).map_err(Call::Chmod.failed())?;
+    let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+    let nothing = AtFlags::empty();
+    fchownat(directory, name, Some(uid), Some(gid), nothing).map_err(Call::Chown.failed())?;
+    open_tree(directory, name, OpenTreeFlags::CLONE).map_err(Call::OpenTree.failed())
+}
+
+fn kind_of(node: Node) -> SFlag {
+    match node.kind {
+        DeviceKind::Char => SFlag::S_IFCHR,
+        DeviceKind::Block => SFlag::S_IFBLK,
+        DeviceKind::Fifo => SFlag::S_IFIFO,
+    }
 }
 
 fn number(node: Node) -> libc::dev_t {

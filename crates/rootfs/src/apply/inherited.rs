@@ -103,9 +103,9 @@ fn look_at(source: &Source) -> Result<SourceState, Error> {
     {
         return Ok(SourceState::Link(link));
     }
-    // Sources that may not be needed, or that an earlier mount may provide, are checked at their
-    // step.
-    if source.optional || source.inside.is_some() {
+    // Sources that may not be needed, that an earlier mount may provide, or that are made if they
+    // are missing, are checked at their step.
+    if source.optional || source.inside.is_some() || source.spare.is_some() {
         return Ok(SourceState::Later);
     }
     let looked = source::look(source).map(|()| SourceState::Later);

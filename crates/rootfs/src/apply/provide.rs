@@ -4,11 +4,12 @@
 //! are open at any time. It never reads from the socket: a process with the runtime's credentials
 //! must not read anything that the container may have written.
 
+use super::device;
 use super::inherited::{Inherited, SourceState};
 use super::provided::{BY_INIT, MISSING, Message, PLACE, TREE, send_message};
 use super::source::{self, Failure};
 use crate::plan::explain::Check;
-use crate::plan::{Plan, Source, SourceBy};
+use crate::plan::{Plan, Source, SourceBy, Spare};
 use coracle_sys::{
     AT_FDCWD, Call, Cause, Cloned, ExitStatus, NamespaceFlags, OpenTreeFlags, Parentage, clone3,
     die_with_parent, exit, move_mount, setns, unshare, wait_exit,
@@ -95,7 +96,12 @@ impl Provider<'_> {
         let id_mapped = self.id_map().is_some();
         let place = match source::place(self.source) {
             Ok(place) => place,
-            Err(failure) => return self.failed(failure),
+            Err(failure) => {
+                return match self.source.spare {
+                    Some(spare) => self.deliver(self.spare(spare)),
+                    None => self.failed(failure),
+                };
+            }
         };
         if self.covers_something(place.as_fd()) {
             return self.uncovered(place.as_fd());
@@ -107,6 +113,13 @@ impl Provider<'_> {
             return self.deliver(tree);
         }
         send_message(self.writer, self.message(PLACE), Some(place.as_fd()))
+    }
+
+    /// Makes the node that the host does not have.
+    fn spare(&self, spare: Spare) -> Result<OwnedFd, Failure> {
+        let tree = device::on_its_own(spare)?;
+        self.change(tree.as_fd(), |_| true)?;
+        Ok(tree)
     }
 
     fn on_host(&self) -> bool {

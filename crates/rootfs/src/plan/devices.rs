@@ -1,9 +1,14 @@
 //! Plans devices and links in /dev: config-linux.md § Devices, § Default Devices.
 
 use super::planner::{Planner, c_string};
-use super::steps::{Change, Device, HowMade, Link, LinkRule, Node, Source, SourceCheck, Step};
-use coracle_bundle::{Device as Requested, DeviceKind, Mount, MountKind, PropagationKind};
-use coracle_sys::mount_attribute;
+use super::steps::{
+    Change, Device, HowMade, Link, LinkRule, Node, Source, SourceBy, SourceCheck, Spare, Step,
+};
+use coracle_bundle::{
+    Device as Requested, DeviceKind, IdMapping, Mount, MountKind, PropagationKind,
+};
+use coracle_host::KernelVersion;
+use coracle_sys::{Capability, mount_attribute};
 use std::ffi::{CStr, CString};
 use std::path::{Path, PathBuf};
 
@@ -92,6 +97,7 @@ fn device_step(planner: &mut Planner, at: String, device: &Requested) -> Step {
     let source = (device.kind != DeviceKind::Fifo).then(|| {
         let mut source = node_source(planner, at, &host_path, node);
         source.optional = !bound;
+        source.spare = spare(planner, device, node);
         planner.add_source(source)
     });
     let how = match source {
@@ -107,6 +113,27 @@ fn device_step(planner: &mut Planner, at: String, device: &Requested) -> Step {
         uid: device.uid,
         gid: device.gid,
         how,
+    })
+}
+
+/// Since this kernel, a part of a detached mount can be cloned.
+const CLONES_DETACHED: KernelVersion = KernelVersion {
+    major: 6,
+    minor: 15,
+};
+
+/// The node that the host's root makes where the host has none.
+fn spare(planner: &Planner, device: &Requested, node: Node) -> Option<Spare> {
+    let (host, maps) = (planner.host, &planner.config.linux.id_mappings);
+    let may_make = planner.plan.source_by == SourceBy::Child
+        && host.has(Capability::Mknod)
+        && !host.in_user_namespace
+        && host.kernel >= CLONES_DETACHED;
+    may_make.then_some(Spare {
+        node,
+        mode: device.mode,
+        uid: IdMapping::to_host(&maps.uid, device.uid)?,
+        gid: IdMapping::to_host(&maps.gid, device.gid)?,
     })
 }
 

@@ -151,6 +151,19 @@ pub(crate) struct Source {
     pub(crate) alternative: Option<CString>,
     /// Whether it may be missing: the step decides what to do then.
     pub(crate) optional: bool,
+    /// What the provider makes if the host has no such node.
+    pub(crate) spare: Option<Spare>,
+}
+
+/// A device node on a tmpfs of its own. A file system that belongs to a user namespace has no
+/// devices, but one that the host's root has made has, and its node can be bound into any.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Spare {
+    pub(crate) node: Node,
+    pub(crate) mode: u32,
+    /// Of the host.
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
 }
 
 impl Source {
