@@ -173,7 +173,7 @@ mod tests {
             ("help ", "create start state"),
             ("kill web1 ", "HUP INT"),
             ("-", "--root --log"),
-            ("delete -", "--force --help --version --root"),
+            ("delete -", "--force --regex --help --version --root"),
             ("exec -", "--process --cwd"),
         ] {
             let offer = offer(line);
