@@ -37,6 +37,7 @@ pages! {
     readme "README.md"
     tutorial "docs/tutorial.md"
     rootless "docs/rootless.md"
+    from_crun "docs/from-crun.md"
     from_runc "docs/from-runc.md"
     troubleshooting "docs/troubleshooting.md"
 }
