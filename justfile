@@ -67,6 +67,10 @@ bench *ARGUMENTS: build
 lint:
     integration/test lint
 
+# Known faults of dependencies (cargo-deny; fetches the database of advisories)
+audit:
+    cargo deny check
+
 # Format the source
 fmt:
     cargo fmt --all
