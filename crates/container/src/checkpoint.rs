@@ -67,6 +67,13 @@ pub fn checkpoint(
     let _lock = lock::acquire(&directory)?;
     let record = directory.present_record()?;
     let status = allow(Verb::Checkpoint, &directory, &record)?;
+    if let Some(added) = record.mounts.first() {
+        // A restore makes the mounts of the bundle's config.
+        return Err(Error::Mount {
+            path: added.destination.clone(),
+            reason: "was mounted by `mount add`, so a restore would lack it: remove it first",
+        });
+    }
     let config = coracle_bundle::parse(&record.bundle, &directory.config()?)?;
     let mut status_fd = options.status_fd.map(open_status_fd).transpose()?;
     let criu = coracle_checkpoint::find()?;

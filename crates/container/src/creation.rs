@@ -366,5 +366,6 @@ fn first_record(directory: &Directory, prepared: &Prepared) -> Result<Record, Er
         joined_network: prepared.joined.is_some(),
         ended: None,
         descriptors: descriptors::names(config),
+        mounts: Vec::new(),
     })
 }

@@ -260,6 +260,20 @@ pub enum Error {
         /// One of them.
         pid: i32,
     },
+    /// A mount in a running container was refused.
+    #[error("{path:?}: {reason}")]
+    Mount {
+        /// The path in the container.
+        path: PathBuf,
+        /// Why it was refused.
+        reason: &'static str,
+    },
+    /// The container's mounts would not end with it.
+    #[error(
+        "container has no mount namespace of its own, and a mount in another's would not end with \
+         the container"
+    )]
+    SharedMounts,
     /// The verb failed, and not everything that it made could be undone.
     #[error("{source}; then, when it was taken back: {left}")]
     Leaving {

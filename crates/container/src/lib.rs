@@ -42,6 +42,7 @@ mod interrupt;
 mod keeper;
 mod kill;
 mod lock;
+mod mounts;
 mod moved;
 mod network;
 mod networks;
@@ -60,6 +61,7 @@ mod status;
 mod store;
 mod timestamp;
 mod torn;
+mod tree;
 mod undo;
 mod update;
 
@@ -82,12 +84,14 @@ pub use explain::{Explanation, explain, explain_restore};
 pub use inspect::{Listing, list, pause, processes, resume, state};
 pub use keeper::{Keeper, Side, split};
 pub use kill::kill;
+pub use mounts::{NewMount, add_mount, list_mounts, remove_mount};
 pub use networks::{Network, Released, check_network, gc, inspect_network, networks};
 pub use options::{
     After, Attachment, CgroupManager, ChangeRoot, CreateOptions, Force, Keyring, LaunchFlags,
     Outputs, Rootless, RunOptions, Scope, Subreaper,
 };
 pub use progress::Progress;
+pub use record::AddedMount;
 pub use restore::{RestoreOptions, restore};
 pub use run::{Ended, run};
 pub use start::start;

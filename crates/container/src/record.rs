@@ -57,6 +57,27 @@ pub(crate) struct Record {
     pub(crate) ended: Option<Ending>,
     /// The names of init's standard streams, for a checkpoint; see [`crate::descriptors`].
     pub(crate) descriptors: Vec<String>,
+    /// The mounts that were added while it ran. They end with its mount namespace.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) mounts: Vec<AddedMount>,
+}
+
+/// A mount that a running container was given.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AddedMount {
+    /// Where it was requested.
+    pub destination: PathBuf,
+    /// The type of the file system, or `bind`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The path or the word that was given.
+    pub source: PathBuf,
+    /// The options that were given.
+    pub options: Vec<String>,
+    /// The mount's id, as in mountinfo.
+    pub(crate) mount: u64,
+    /// Its mount point in the container, without links.
+    pub(crate) place: PathBuf,
 }
 
 /// The other runtime that wrote this `state.json`, if one did. Runtimes may share a state root, and

@@ -28,12 +28,12 @@ const FIRST: Pid = Pid::from_raw(1);
 type Staged<T> = Result<T, (Stage, Fault)>;
 
 /// Attaches the stage to a fault.
-fn at(stage: Stage) -> impl Fn(Fault) -> (Stage, Fault) {
+pub(crate) fn at(stage: Stage) -> impl Fn(Fault) -> (Stage, Fault) {
     move |fault| (stage, fault)
 }
 
 /// A failed call of the session stage, which has no plan: the call itself tells the step.
-fn session(call: Call) -> impl Fn(Errno) -> (Stage, Fault) {
+pub(crate) fn session(call: Call) -> impl Fn(Errno) -> (Stage, Fault) {
     move |errno| failed((call, errno))
 }
 
@@ -184,7 +184,7 @@ fn pass_on(listener: &OwnedFd, socket: BorrowedFd) -> Staged<()> {
 
 /// Has the kernel kill this process when the runtime ends. If the runtime ended before this call,
 /// the first wait for its message reads the end of file.
-fn die_with_runtime() -> Staged<()> {
+pub(crate) fn die_with_runtime() -> Staged<()> {
     prctl::set_pdeathsig(Some(Signal::SIGKILL)).map_err(session(Call::Prctl))
 }
 
@@ -243,7 +243,7 @@ fn await_first_proceed(socket: BorrowedFd) -> Staged<Option<OwnedFd>> {
 }
 
 /// Waits for the permission to proceed.
-fn await_runtime(socket: BorrowedFd) -> Staged<()> {
+pub(crate) fn await_runtime(socket: BorrowedFd) -> Staged<()> {
     proceed_of(message::read(socket).map(|read| read.map(|message| (message, ()))))
 }
 

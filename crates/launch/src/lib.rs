@@ -2,6 +2,7 @@
 //! receives its reports.
 //!
 //! ```text
+//! add / remove       change the mounts of a running container
 //! plan / plan_exec   pure: a bundle and the machine's facts become a Plan
 //! launch             clones init and sees it through to its start; a Caller acts in between
 //! Launch::start      or Launch::release, which leaves the start to the FIFO
@@ -32,6 +33,7 @@ mod lack;
 mod launch;
 mod message;
 mod plan;
+mod running;
 mod runtime;
 mod seal;
 mod sources;
@@ -44,8 +46,12 @@ pub use lack::{Examined, Lack, examine};
 pub use launch::{Caller, launch};
 pub use message::{Message, Stage};
 pub use plan::{ChangeRoot, Flags, Keyring, Options, Plan, check, needs, plan, plan_exec};
+pub use running::{Running, Taken, add, remove};
 pub use runtime::{Child, Launch, hint_of_end};
 pub use seal::{is_protected, seal};
+
+/// Plans one more mount or device for a running container.
+pub use coracle_rootfs::{needs as needs_added, plan_added};
 
 /// Whether namespaces of a kind can be had.
 pub use coracle_namespaces::attempt as attempt_namespace;

@@ -1,5 +1,6 @@
 //! Carries out the plan: [`open`] in the runtime before the clone, the rest in init.
 
+mod added;
 mod attach;
 mod cgroup;
 mod console;
@@ -16,6 +17,7 @@ mod source;
 mod target;
 mod trail;
 
+pub use added::{detach, remove_node};
 pub use attach::mounts;
 pub use console::console;
 pub use inherited::{Inherited, open};

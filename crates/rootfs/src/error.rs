@@ -51,6 +51,14 @@ pub enum Error {
         /// The configured value.
         value: String,
     },
+    /// Only `create` can mount this.
+    #[error("{at}: {what} cannot be added to a running container")]
+    NotAddable {
+        /// `config.json:` and the JSON path.
+        at: String,
+        /// What was asked for.
+        what: &'static str,
+    },
     /// A cgroup mount, but the host has no cgroups.
     #[error("{at}: the host has no cgroup file system mounted")]
     NoCgroups {

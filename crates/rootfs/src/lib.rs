@@ -15,6 +15,9 @@
 //! init      finish                     read-only and masked paths, read-only root
 //! ```
 //!
+//! A running container gets one more mount or device by [`plan_added`] and [`mounts`], in a process
+//! that joins its mount namespace between the two halves of the step.
+//!
 //! # Example
 //!
 //! ```no_run
@@ -56,8 +59,9 @@ mod error;
 mod plan;
 
 pub use apply::{
-    Inherited, ProviderNamespaces, chdir_to_root, console, finish, mounts, open, pivot, provide,
-    withdraw,
+    Inherited, ProviderNamespaces, chdir_to_root, console, detach, finish, mounts, open, pivot,
+    provide, remove_node, withdraw,
 };
 pub use error::Error;
-pub use plan::{CgroupDirectory, ChangeRoot, Context, Plan, needs, plan};
+pub use plan::explain::explain_removal;
+pub use plan::{CgroupDirectory, ChangeRoot, Context, Plan, needs, plan, plan_added};

@@ -1,5 +1,6 @@
 //! Plans what to mount, make and cover, in order. Pure.
 
+mod added;
 mod cgroup;
 mod devices;
 pub(crate) mod explain;
@@ -15,6 +16,7 @@ use coracle_bundle::{Bundle, Config};
 use coracle_host::{Host, Needs};
 use planner::Planner;
 
+pub use added::plan_added;
 pub use planner::{CgroupDirectory, ChangeRoot, Context};
 pub use steps::Plan;
 pub(crate) use steps::*;

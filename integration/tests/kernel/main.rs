@@ -6,6 +6,7 @@ extern crate coracle_integration;
 
 use std::process::ExitCode;
 
+mod added;
 mod bad_config;
 mod budgets;
 mod cgroups;

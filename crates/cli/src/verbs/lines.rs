@@ -23,6 +23,7 @@ use super::keep::KeepExit;
 use super::kill::Kill;
 use super::list::{Form, List};
 use super::man::{self, Manual};
+use super::mount;
 use super::network::Networks;
 use super::ps::Ps;
 use super::run::Run;
@@ -107,6 +108,10 @@ fn show(call: &Call) -> String {
     let other_rootless = (global.rootless != Rootless::Auto).then_some(global.rootless);
     shown.value("rootless", other_rootless);
     show_request(&mut shown, call);
+    let any: &dyn Any = &*call.request;
+    if let Some(task) = any.downcast_ref::<mount::Task>() {
+        shown.0 += &format!(" {task:?}").replace('"', "");
+    }
     shown.0.trim_start().to_owned()
 }
 

@@ -18,6 +18,7 @@ mod kill;
 mod lines;
 mod list;
 mod man;
+mod mount;
 mod network;
 mod only_id;
 mod ps;
@@ -44,6 +45,7 @@ pub(crate) static VERBS: &[Verb] = &[
     only_id::PAUSE,
     only_id::RESUME,
     update::VERB,
+    mount::VERB,
     events::VERB,
     checkpoint::VERB,
     restore::VERB,

@@ -180,6 +180,7 @@ impl Inherited {
         place: BorrowedFd<'_>,
         mount: BorrowedFd<'_>,
     ) -> Result<(), Failure> {
+        self.enter()?;
         if target.path.as_c_str() != c"/" || target.base.is_some() {
             return target::attach(self.base(target.base)?, target, place, mount);
         }

@@ -49,6 +49,7 @@ impl<'a> Nodes<'a> {
         };
         let tree = inherited.obtain(plan, source)?;
         let tree = tree.ok_or(Check::NoNode)?;
+        inherited.enter()?;
         bind(directory, device, tree.as_fd())
     }
 

@@ -30,6 +30,8 @@ pub struct Inherited {
     pub(super) root: Option<OwnedFd>,
     /// The mount of the bundle's root, if the config has a mount on `/`, which is `root` then.
     pub(super) lowest: Option<OwnedFd>,
+    /// The mount namespace to join before a mount is attached, for a running container.
+    pub(super) namespace: Option<OwnedFd>,
     /// The mount that covers the root's path while the root is hidden.
     pub(super) cover: Option<OwnedFd>,
     pub(super) sources: Vec<SourceState>,
@@ -68,6 +70,7 @@ pub fn open(plan: &Plan) -> Result<Inherited, Error> {
     let mut inherited = Inherited {
         root: None,
         lowest: None,
+        namespace: None,
         cover: None,
         sources: Vec::with_capacity(plan.sources.len()),
         provided: None,

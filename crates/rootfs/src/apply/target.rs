@@ -166,6 +166,17 @@ pub(super) fn parent<'a>(
     Ok((directory(root, above.text()?)?, name))
 }
 
+/// Opens the parent directory of an absolute path. Also returns the last name.
+pub(super) fn existing_parent<'a>(
+    root: BorrowedFd<'_>,
+    path: &'a CStr,
+) -> Result<(OwnedFd, &'a CStr), Failure> {
+    let (above, name) = split(path)?;
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
+    let parent = open_in_root(root, above.text()?, flags, Mode::empty());
+    Ok((parent.map_err(Call::Openat2.failed())?, name))
+}
+
 fn create(root: BorrowedFd<'_>, path: &CStr, make: Make<'_>) -> Result<OwnedFd, Failure> {
     let (above, name) = split(path)?;
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
@@ -273,10 +284,8 @@ fn follow(link: BorrowedFd<'_>, done: &mut StackPath, rest: &mut StackPath) -> R
 }
 
 fn make_last(root: BorrowedFd<'_>, done: &StackPath, make: Make<'_>) -> Result<OwnedFd, Failure> {
-    let (above, name) = split(done.text()?)?;
-    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
-    let parent = open_in_root(root, above.text()?, flags, Mode::empty());
-    make_in(parent.map_err(Call::Openat2.failed())?.as_fd(), name, make)
+    let (parent, name) = existing_parent(root, done.text()?)?;
+    make_in(parent.as_fd(), name, make)
 }
 
 /// Splits a path into its directory and its last name.

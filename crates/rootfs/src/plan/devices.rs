@@ -41,6 +41,15 @@ pub(super) fn plan(planner: &mut Planner) {
     planner.plan.steps.extend(links.map(Step::Link));
 }
 
+/// The config's devices and nothing else, for a running container.
+pub(super) fn plan_requested(planner: &mut Planner) {
+    for (index, device) in planner.config.linux.devices.iter().enumerate() {
+        let at = format!("config.json: linux.devices[{index}]");
+        let step = device_step(planner, at, device);
+        planner.push(step);
+    }
+}
+
 /// The devices and links that are made in the root.
 pub(super) fn places(planner: &Planner) -> Vec<PathBuf> {
     if !are_made(planner) {
@@ -88,11 +97,7 @@ fn devices(planner: &Planner) -> Vec<(String, Requested)> {
 
 fn device_step(planner: &mut Planner, at: String, device: &Requested) -> Step {
     let host_path = c_string(&device.path);
-    let node = Node {
-        kind: device.kind,
-        major: device.major,
-        minor: device.minor,
-    };
+    let node = Node::of(device);
     let bound = planner.plan.in_user_namespace;
     let source = (device.kind != DeviceKind::Fifo).then(|| {
         let mut source = node_source(planner, at, &host_path, node);

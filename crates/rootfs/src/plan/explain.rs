@@ -30,8 +30,18 @@ coracle_text::checks! {
     NoDirectory = "no directory can be made, and the image has none of the usual ones",
     NoSource = "the source is missing",
     NoNode = "the host has no such node to bind",
+    OtherMount = "another mount is over it",
     NotOpened = "the runtime has opened no descriptor for it",
     Inconsistent = "the plan does not fit what is there",
+}
+
+/// The sentence for a removal that failed, of a mount or a node of a running container.
+#[must_use]
+pub fn explain_removal(what: &str, cause: Cause) -> String {
+    match cause {
+        Cause::Check(check) => format!("{what}: {}", Check::text(check)),
+        cause => format!("{what}: {}", cause_text(cause)),
+    }
 }
 
 impl Plan {

@@ -468,6 +468,14 @@ pub(crate) struct Covered {
 }
 
 impl Node {
+    pub(crate) fn of(device: &coracle_bundle::Device) -> Self {
+        Self {
+            kind: device.kind,
+            major: device.major,
+            minor: device.minor,
+        }
+    }
+
     /// `c 1:3`
     pub(crate) fn describe(&self) -> String {
         match self.kind {
