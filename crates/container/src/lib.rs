@@ -99,7 +99,7 @@ pub use state::State;
 pub use status::Status;
 pub use store::Store;
 pub use timestamp::{age, now, rfc3339};
-pub use update::{NewResources, Setting, UpdateOptions, update};
+pub use update::{DeviceChanges, NewDevice, NewResources, Setting, UpdateOptions, update};
 
 /// Returns if no container can write the file that this process executes; otherwise executes the
 /// program again from a sealed file. Verbs that clone call this first.

@@ -1,6 +1,7 @@
 //! `update`: changes limits of a container, in its cgroups and in its stored config; in both or in
 //! neither.
 
+mod devices;
 mod merge;
 
 use std::path::PathBuf;
@@ -15,8 +16,12 @@ use crate::input;
 use crate::inspect::allow;
 use crate::lock;
 use crate::moved;
+use crate::record::Record;
 use crate::status::Verb;
-use crate::store::Store;
+use crate::store::{Directory, Store};
+use crate::tree;
+pub use devices::{DeviceChanges, NewDevice};
+use devices::{Nodes, Place};
 use merge::Extras;
 
 /// The flags of `update`.
@@ -30,6 +35,8 @@ pub struct UpdateOptions {
     pub l3_cache_schema: Option<String>,
     /// A line for the same file, for memory bandwidth.
     pub mem_bw_schema: Option<String>,
+    /// Devices to add and to remove, with their nodes.
+    pub devices: DeviceChanges,
 }
 
 /// The source of new limits.
@@ -91,24 +98,48 @@ fn object(settings: &[Setting]) -> Value {
 }
 
 fn change(store: &Store, options: &UpdateOptions, requested: &Value) -> Result<Vec<String>, Error> {
-    let resources = coracle_bundle::parse_resources(requested)?;
+    coracle_bundle::parse_resources(requested)?;
     let directory = store.open(&options.id)?;
     let _lock = lock::acquire(&directory)?;
     let record = directory.present_record()?;
     allow(Verb::Update, &directory, &record)?;
-    let groups = moved::groups(&record).ok_or_else(|| Error::NoCgroup {
+    let stored = coracle_bundle::tree(Document::Config, &directory.config()?)?;
+    if options.devices.are_none() {
+        return write(options, (&directory, &record), (stored, requested), None);
+    }
+    let (mut changed, mut requested) = (stored.clone(), requested.clone());
+    let (nodes, rules) = Nodes::plan(&mut changed, &options.devices)?;
+    if requested.get("devices").is_some_and(Value::is_array) {
+        let reason = "the device list of --resources and devices exclude each other".to_owned();
+        let flag = "--device";
+        return Err(Error::Value { flag, reason });
+    }
+    *tree::at(&mut requested, &["devices"]) = rules;
+    let nodes = Some((&nodes, &stored));
+    write(options, (&directory, &record), (changed, &requested), nodes)
+}
+
+/// Writes the limits, then makes and removes nodes, then replaces the stored config.
+fn write(
+    options: &UpdateOptions,
+    (directory, record): (&Directory, &Record),
+    (stored, requested): (Value, &Value),
+    nodes: Option<(&Nodes, &Value)>,
+) -> Result<Vec<String>, Error> {
+    let resources = coracle_bundle::parse_resources(requested)?;
+    let groups = moved::groups(record).ok_or_else(|| Error::NoCgroup {
         id: options.id.clone(),
         verb: "update",
     })?;
     let cgroup = groups.ours(&options.id, "update")?;
-    let stored = coracle_bundle::tree(Document::Config, &directory.config()?)?;
-    let old = coracle_bundle::parse_tree(&record.bundle, &stored)?;
+    let before = nodes.map_or(&stored, |(_, before)| before);
+    let old = coracle_bundle::parse_tree(&record.bundle, before)?;
     let extras = Extras {
         replaces_devices: coracle_cgroups::changes_devices(&resources),
         l3_cache_schema: options.l3_cache_schema.as_deref(),
         mem_bw_schema: options.mem_bw_schema.as_deref(),
     };
-    let merged = merge::merge(stored, requested, extras);
+    let merged = merge::merge(stored.clone(), requested, extras);
     let new = coracle_bundle::parse_tree(&record.bundle, &merged).map_err(beside_the_old)?;
     let merged = coracle_bundle::text(Document::Config, &merged)?;
     let schemata = [&options.l3_cache_schema, &options.mem_bw_schema];
@@ -125,7 +156,22 @@ fn change(store: &Store, options: &UpdateOptions, requested: &Value) -> Result<V
     let undo = coracle_cgroups::update(cgroup, &plan)?;
     let progress = &directory.progress;
     progress.done(format_args!("wrote the limits that changed"));
-    if let Err(error) = directory.replace_config(&merged) {
+    let place = Place {
+        directory,
+        record,
+        stored: &stored,
+        host: &host,
+    };
+    let made = nodes.map_or(Ok(()), |(nodes, _)| nodes.change(&place));
+    let stored = made.and_then(|()| {
+        let replaced = directory.replace_config(&merged);
+        replaced.inspect_err(|_| {
+            if let Some((nodes, _)) = nodes {
+                nodes.take_back(&place);
+            }
+        })
+    });
+    if let Err(error) = stored {
         undo.take_back()?;
         return Err(error);
     }

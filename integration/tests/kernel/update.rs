@@ -730,6 +730,63 @@ fn allowed(container: &Container) -> (bool, bool) {
     (open("<"), open(">"))
 }
 
+/// The host's node is made in the container, or bound into it, and its line added to the filter.
+#[test]
+fn a_device_comes_and_goes_with_its_node() {
+    let runtime = Runtime::new();
+    let path = runtime.folder().join("odd");
+    let path = path.to_str().unwrap();
+    let make = Command::new("mknod").args(["-m", "666", path, "c", "240", "77"]);
+    make.output().ok();
+    let nothing = json!([{"allow": false, "access": "rwm"}]);
+    let bundle = || limited(&runtime, json!({"devices": nothing}));
+    for bundle in [bundle(), bundle().user_namespace()] {
+        let container = runtime.start(&bundle);
+        let update = |flag: &str, value: &str| {
+            let command = runtime.command(["update", flag, value]);
+            command.arg(&container.id).output()
+        };
+        let open = |how: &str| container.shell(&format!("true {how}{path}")).stderr;
+        update("--device", &format!("{path}:r")).ok();
+        let kind = container.shell(&format!("stat -c '%F %t:%T' {path}")).ok();
+        assert_eq!(kind.line(), "character special file f0:4d");
+        assert!(open("<").contains("No such device"), "{}", open("<"));
+        assert!(open(">").contains("not permitted"), "{}", open(">"));
+        assert_eq!(resources(&container)["devices"][1]["minor"], 77);
+        update("--device", path).ok();
+        update("--device-remove", path).ok();
+        container.shell(&format!("! ls {path}")).ok();
+        assert_eq!(resources(&container)["devices"][1]["allow"], false);
+        // The filter denies it, were the node still there.
+        update("--device-remove", path).fails(["is no device of linux.devices"]);
+        update("--device", "/usr").fails(["is no device of the host"]);
+        container.delete_by_force().ok();
+        runtime.is_clean();
+    }
+}
+
+/// What the node's path has already stays, and the filter is taken back.
+#[test]
+fn a_device_takes_no_files_place() {
+    let runtime = Runtime::new();
+    let path = runtime.folder().join("odd");
+    let path = path.to_str().unwrap();
+    let make = Command::new("mknod").args([path, "c", "240", "77"]);
+    make.output().ok();
+    let container = runtime.start(&odd_device(&runtime, rules("w")));
+    let before = resources(&container);
+    let script = format!("mkdir -p {path} && rmdir {path} && echo text >{path}");
+    container.shell(&script).ok();
+    let update = runtime.command(["update", "--device", path, &container.id]);
+    let taken = "make device ";
+    update
+        .output()
+        .fails([taken, "a file that is not this device is there already"]);
+    assert_eq!(container.shell(&format!("cat {path}")).line(), "text");
+    assert_eq!(resources(&container), before);
+    assert_eq!(allowed(&container), (false, true));
+}
+
 fn rules(access: &str) -> Value {
     let one = json!({"allow": true, "type": "c", "major": 240, "minor": 77, "access": access});
     json!([{"allow": false, "access": "rwm"}, one])

@@ -203,6 +203,11 @@ fn show_update(shown: &mut Shown, Update { options, ignored }: &Update) {
             }
         }
     }
+    let devices = &options.devices;
+    let shown_devices = Some(&devices.added).filter(|added| !added.is_empty());
+    shown.value("devices", shown_devices);
+    let removed = Some(&devices.removed).filter(|removed| !removed.is_empty());
+    shown.value("without", removed);
     shown.value("l3", options.l3_cache_schema.as_ref());
     shown.value("mb", options.mem_bw_schema.as_ref());
     shown.value("ignored", Some(ignored).filter(|names| !names.is_empty()));

@@ -1,7 +1,8 @@
 //! `update ID`: new limits for a container.
 
-use coracle_container::{NewResources, Setting, UpdateOptions};
+use coracle_container::{DeviceChanges, NewDevice, NewResources, Setting, UpdateOptions};
 use serde_json::Value;
+use std::path::PathBuf;
 
 use super::verb::{Context, Request, Verb};
 use crate::arguments::table::{Command, Flag, Order, flags_of, value};
@@ -20,6 +21,10 @@ pub(super) const VERB: Verb = Verb {
             (
                 "update --memory 512m --pids-limit 100 web1",
                 "Set two limits of a running container",
+            ),
+            (
+                "update --device /dev/fuse web1",
+                "Give it a device of the host, with its node",
             ),
             (
                 "update --resources limits.json web1",
@@ -43,6 +48,16 @@ const RESOURCES: &[Flag] = &[value(
 .short('r')];
 
 const OTHERS: &[Flag] = &[
+    value(
+        "device",
+        "PATH[:rwm]",
+        "Add this device of the host with its node, and allow it [rwm]; may be repeated",
+    ),
+    value(
+        "device-remove",
+        "PATH",
+        "Remove a device's node, and deny it; may be repeated",
+    ),
     value("kernel-memory", "BYTES", "Ignored"),
     value("kernel-memory-tcp", "BYTES", "Ignored"),
     value(
@@ -145,8 +160,30 @@ fn read(arguments: &Arguments) -> Result<Update, Usage> {
             resources,
             l3_cache_schema: arguments.text("l3-cache-schema")?,
             mem_bw_schema: arguments.text("mem-bw-schema")?,
+            devices: DeviceChanges {
+                added: arguments.all_parsed("device", "PATH or PATH:rwm", device)?,
+                removed: arguments
+                    .values("device-remove")
+                    .map(PathBuf::from)
+                    .collect(),
+            },
         },
         ignored: obsolete.collect(),
+    })
+}
+
+/// An absolute path, and letters of `rwm` behind the last colon.
+fn device(text: &[u8]) -> Option<NewDevice> {
+    let text = utf8(text)?;
+    let is_access =
+        |access: &str| !access.is_empty() && access.chars().all(|letter| "rwm".contains(letter));
+    let (path, access) = match text.rsplit_once(':') {
+        Some((path, access)) if is_access(access) => (path.to_owned(), access.to_owned()),
+        _ => (text, "rwm".to_owned()),
+    };
+    path.starts_with('/').then(|| NewDevice {
+        path: path.into(),
+        access,
     })
 }
 
