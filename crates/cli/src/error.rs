@@ -38,6 +38,14 @@ pub(crate) enum Error {
         /// The kernel's answer.
         source: std::io::Error,
     },
+    /// `--trace` cannot be written.
+    #[error("--trace {path:?}: {}", lower_case(source))]
+    Trace {
+        /// The flag's value.
+        path: PathBuf,
+        /// The kernel's answer.
+        source: std::io::Error,
+    },
     /// The state root cannot be used.
     #[error("{0}")]
     Root(&'static str),

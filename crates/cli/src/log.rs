@@ -149,7 +149,8 @@ impl Sink {
     }
 }
 
-fn open(path: &Path) -> io::Result<File> {
+/// Opens a file that is appended to.
+pub(crate) fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new()
         .append(true)
         .create(true)

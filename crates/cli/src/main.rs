@@ -20,6 +20,7 @@ mod output;
 mod people;
 mod root;
 mod run;
+mod trace;
 mod verbs;
 
 use std::ffi::OsStr;

@@ -87,6 +87,13 @@ pub(crate) fn columns<const N: usize>(lines: &[[String; N]]) -> String {
     text
 }
 
+/// Tells a person what a verb waits for. Programs that read stderr expect nothing but failures.
+pub(crate) fn waiting(what: &str) {
+    if std::io::stderr().is_terminal() {
+        notice(&format!("waiting for {what} …"));
+    }
+}
+
 /// Writes a line to stderr that is neither a result nor a failure.
 pub(crate) fn notice(line: &str) {
     // There is nowhere to report that stderr is closed.

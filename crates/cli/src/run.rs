@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::iter;
+use std::path::Path;
 use std::rc::Rc;
 
 use coracle_bundle::ContainerId;
@@ -12,6 +13,7 @@ use crate::arguments::{self, Global, Line, Usage, global, help};
 use crate::error::Error;
 use crate::log::{Level, Log, Settings};
 use crate::output;
+use crate::trace::Trace;
 use crate::verbs::VERBS;
 use crate::verbs::help::{overview, version};
 use crate::verbs::verb::{Context, Request, Verb};
@@ -41,6 +43,7 @@ pub(crate) struct Call {
 pub(crate) fn run(words: Vec<OsString>) -> u8 {
     coracle_sys::expect_children();
     coracle_sys::survive_size_limit();
+    coracle_sys::on_long_wait(output::waiting);
     let mut line = parse(words);
     match read(&mut line) {
         Ok(Requested::Text(text)) => end(&Log::default(), None, output::text(&text).map(|()| 0)),
@@ -117,9 +120,15 @@ fn perform(call: &Call) -> u8 {
         Ok(log) => Rc::new(log),
         Err(error) => return end(&Log::default(), Some(command), Err(error)),
     };
+    let trace = match global.trace.as_deref().map(trace) {
+        None => None,
+        Some(Ok(trace)) => Some(Rc::new(trace)),
+        Some(Err(error)) => return end(&log, Some(command), Err(error)),
+    };
     let context = Context {
         global,
         log: &log,
+        trace: trace.as_ref(),
         verbs: VERBS,
     };
     let named = |error| match (error, &call.container) {
@@ -132,7 +141,17 @@ fn perform(call: &Call) -> u8 {
     if outcome.is_ok() && global.names_criu {
         log.record(Level::Warning, "--criu is ignored");
     }
+    if let Some(trace) = trace {
+        trace.end(command.name);
+    }
     end(&log, Some(command), outcome)
+}
+
+fn trace(path: &Path) -> Result<Trace, Error> {
+    Trace::open(path).map_err(|source| Error::Trace {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 fn open(settings: &Settings) -> Result<Log, Error> {

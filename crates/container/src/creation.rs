@@ -69,7 +69,10 @@ pub(crate) fn make(
     let mut creation = Creation::begin(store, prepared, outputs, interrupts)?;
     match creation.build(started_by) {
         Ok(running) => Ok(creation.end(running)),
-        Err(error) => Err(creation.take_back(error)),
+        Err(error) => {
+            creation.directory.progress.noted(Some(&prepared.plan));
+            Err(creation.take_back(error))
+        }
     }
 }
 

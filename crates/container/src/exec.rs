@@ -126,7 +126,9 @@ pub fn exec(store: &Store, options: &ExecOptions) -> Result<Ended, Error> {
     let code = match signals {
         Some(signals) => {
             interrupts.hand_over();
-            signals.wait(&mut running)?.shell_code()
+            let ended = signals.wait(&mut running)?;
+            entering.progress.waited("the program");
+            ended.shell_code()
         }
         None => 0,
     };

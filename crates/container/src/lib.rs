@@ -74,6 +74,7 @@ pub use coracle_checkpoint::{
     PageServer, Version as CriuVersion, parse_page_server,
 };
 pub use coracle_cni::{ANNOTATIONS as NETWORK_ANNOTATIONS, Flags as NetworkFlags, Search};
+pub use coracle_launch::Span;
 pub use create::create;
 pub use delete::delete;
 pub use error::Error;
@@ -90,7 +91,7 @@ pub use options::{
     After, Attachment, CgroupManager, ChangeRoot, CreateOptions, Force, Keyring, LaunchFlags,
     Outputs, Rootless, RunOptions, Scope, Subreaper,
 };
-pub use progress::Progress;
+pub use progress::{Progress, ProgressEvent};
 pub use record::AddedMount;
 pub use restore::{RestoreOptions, restore};
 pub use run::{Ended, run};

@@ -82,6 +82,7 @@ fn take(
     interrupts: Option<&Interrupts>,
 ) -> nix::Result<Option<Lock>> {
     let deadline = Instant::now() + limit;
+    let mut wait = None;
     let mut pause = Duration::from_millis(1);
     loop {
         match flock(handle.as_fd(), kind) {
@@ -92,6 +93,8 @@ fn take(
         if Instant::now() >= deadline || interrupts.is_some_and(Interrupts::end_waits) {
             return Ok(None);
         }
+        let wait = wait.get_or_insert_with(|| coracle_sys::wait_for("another command"));
+        wait.check();
         // Polls, since flock(2) has no time limit.
         std::thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(50));

@@ -67,7 +67,11 @@ pub(crate) fn finish(
         None => drop(interrupts),
     }
     let (code, failures) = match signals {
-        Some(signals) => end(signals.wait(&mut running), &directory, &record, after)?,
+        Some(signals) => {
+            let waited = signals.wait(&mut running);
+            directory.progress.waited("the program");
+            end(waited, &directory, &record, after)?
+        }
         None => {
             let init = running.process.pidfd.as_fd();
             let passed_on = running.proxy.map(|proxy| proxy.await_ready(init));

@@ -99,6 +99,7 @@ fn await_exec(
     pidfd: &OwnedFd,
     interrupts: &Interrupts,
 ) -> Result<Option<Ended>, Error> {
+    let _wait = coracle_sys::wait_for("init, which runs hooks and the program");
     let failed = system("learn of init's exec");
     let Fifos {
         started, output, ..

@@ -154,6 +154,7 @@ impl<'a> Connection<'a> {
     /// [`Error::Answer`] if the peer replies with an error; [`Error::Late`],
     /// [`Error::Interrupted`].
     pub fn call(&mut self, call: &Call, limit: Duration) -> Result<Reply> {
+        let _wait = coracle_sys::wait_for(call.member);
         self.call_until(call, Limit::of(limit, self.interrupts))
     }
 

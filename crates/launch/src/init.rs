@@ -25,7 +25,12 @@ use crate::plan::Plan;
 /// The pid of the first process of a pid namespace.
 const FIRST: Pid = Pid::from_raw(1);
 
-type Staged<T> = Result<T, (Stage, Fault)>;
+pub(crate) type Staged<T> = Result<T, (Stage, Fault)>;
+
+/// Notes on the timeline that a stage begins.
+fn begin(stage: Stage) {
+    coracle_sys::note_part(stage as u8);
+}
 
 /// Attaches the stage to a fault.
 pub(crate) fn at(stage: Stage) -> impl Fn(Fault) -> (Stage, Fault) {
@@ -81,6 +86,7 @@ fn report(inherited: &Inherited, socket: BorrowedFd, message: Message) -> nix::R
 
 /// Everything before the wait for the start.
 fn prepare(plan: &Plan, inherited: &mut Inherited, socket: BorrowedFd) -> Staged<Ready> {
+    begin(Stage::Session);
     die_with_runtime()?;
     coracle_sys::reset_signals();
     for descriptor in &inherited.request.private {
@@ -96,12 +102,14 @@ fn prepare(plan: &Plan, inherited: &mut Inherited, socket: BorrowedFd) -> Staged
     // From here on the container's processes must not trace init or open its descriptors
     // (CVE-2016-9962).
     prctl::set_dumpable(false).map_err(session(Call::Prctl))?;
+    begin(Stage::Cgroup);
     coracle_cgroups::join(&inherited.request.cgroup.tasks).map_err(at(Stage::Cgroup))?;
     let is_root = plan
         .cgroups
         .as_ref()
         .is_some_and(|p| p.init_cgroup_is_root());
     enter_init_cgroup(inherited, init_cgroup.as_ref().filter(|_| is_root))?;
+    begin(Stage::Namespaces);
     coracle_namespaces::enter(&plan.namespaces, &inherited.namespaces)
         .map_err(at(Stage::Namespaces))?;
     enter_init_cgroup(inherited, init_cgroup.as_ref().filter(|_| !is_root))?;
@@ -109,6 +117,7 @@ fn prepare(plan: &Plan, inherited: &mut Inherited, socket: BorrowedFd) -> Staged
     // signal (prctl(2)).
     prctl::set_dumpable(false).map_err(session(Call::Prctl))?;
     die_with_runtime()?;
+    begin(Stage::Process);
     coracle_process::session(&plan.process).map_err(at(Stage::Process))?;
     enter_root(plan, inherited, socket)?;
     keep_only_preserved(plan, inherited, socket, Until::Program)?;
@@ -140,8 +149,10 @@ fn waits(plan: &Plan, inherited: &Inherited) -> bool {
 /// Confines the process and loads the seccomp filter where the plan has it. A profile must allow
 /// the calls that init makes after that: `docs/seccomp.md` lists them.
 fn confine(plan: &Plan, socket: BorrowedFd) -> Staged<Ready> {
+    begin(Stage::Process);
     let confined = coracle_process::confine(&plan.process).map_err(at(Stage::Process))?;
     load_filter(plan, Moment::Privileged, socket)?;
+    begin(Stage::Process);
     let ready =
         coracle_process::become_user(&plan.process, confined).map_err(at(Stage::Process))?;
     load_filter(plan, Moment::Last, socket)?;
@@ -156,6 +167,7 @@ fn load_filter(plan: &Plan, moment: Moment, socket: BorrowedFd) -> Staged<()> {
     else {
         return Ok(());
     };
+    begin(Stage::Seccomp);
     match coracle_seccomp::load(&filter.program).map_err(at(Stage::Seccomp))? {
         Some(listener) => pass_on(&listener, socket),
         None => Ok(()),
@@ -194,6 +206,7 @@ pub(crate) fn die_with_runtime() -> Staged<()> {
 fn fork_init(plan: &Plan, inherited: &mut Inherited, socket: BorrowedFd) -> Staged<()> {
     await_runtime(socket)?;
     prctl::set_dumpable(false).map_err(session(Call::Prctl))?;
+    begin(Stage::Namespaces);
     coracle_namespaces::before_clone(&plan.namespaces, &inherited.namespaces)
         .map_err(at(Stage::Namespaces))?;
     // Joining a user namespace sets the dumpable flag to fs.suid_dumpable, and clears the
@@ -279,9 +292,11 @@ fn enter_root(plan: &Plan, inherited: &mut Inherited, socket: BorrowedFd) -> Sta
         }
         changed?;
     }
+    begin(Stage::Process);
     coracle_process::machine(&plan.process).map_err(at(Stage::Process))?;
     if let Some(console) = coracle_process::console(&plan.process).map_err(at(Stage::Process))? {
         if let Some((rootfs, open)) = &mut rootfs {
+            begin(Stage::Rootfs);
             coracle_rootfs::console(rootfs, open, console.slave.as_fd())
                 .map_err(at(Stage::Rootfs))?;
         }
@@ -289,6 +304,7 @@ fn enter_root(plan: &Plan, inherited: &mut Inherited, socket: BorrowedFd) -> Sta
             .map_err(session(Call::Send))?;
     }
     if let Some((rootfs, open)) = &mut rootfs {
+        begin(Stage::Rootfs);
         coracle_rootfs::finish(rootfs, open).map_err(at(Stage::Rootfs))?;
     }
     Ok(())
@@ -301,16 +317,20 @@ fn change_root(
     (stdin, streams): (&[OwnedFd], Streams),
     socket: BorrowedFd,
 ) -> Staged<()> {
+    begin(Stage::Rootfs);
     coracle_rootfs::mounts(rootfs, open).map_err(at(Stage::Rootfs))?;
     if plan.stops_for_hooks() {
+        begin(Stage::Session);
         message::write(socket, Message::Mounted).map_err(session(Call::Write))?;
         await_runtime(socket)?;
     }
+    begin(Stage::CreateContainer);
     let hooks = plan.hooks.at(HookPoint::CreateContainer);
     if !hooks.is_empty() {
         coracle_rootfs::chdir_to_root(rootfs, open).map_err(at(Stage::Rootfs))?;
     }
     run_hooks(hooks, stdin, streams, None).map_err(at(Stage::CreateContainer))?;
+    begin(Stage::Rootfs);
     coracle_rootfs::pivot(rootfs, open).map_err(at(Stage::Rootfs))
 }
 
@@ -378,6 +398,7 @@ fn start(
             fifos.output.as_ref().map(AsFd::as_fd)
         }
     };
+    begin(Stage::StartContainer);
     run_hooks(
         plan.hooks.at(HookPoint::StartContainer),
         &inherited.start_container,

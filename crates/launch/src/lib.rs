@@ -37,6 +37,7 @@ mod running;
 mod runtime;
 mod seal;
 mod sources;
+mod spans;
 
 pub use error::Error;
 pub use explain::{Point, StageText, explain_start};
@@ -49,6 +50,7 @@ pub use plan::{ChangeRoot, Flags, Keyring, Options, Plan, check, needs, plan, pl
 pub use running::{Running, Taken, add, remove};
 pub use runtime::{Child, Launch, hint_of_end};
 pub use seal::{is_protected, seal};
+pub use spans::{Span, spans};
 
 /// Plans one more mount or device for a running container.
 pub use coracle_rootfs::{needs as needs_added, plan_added};

@@ -150,6 +150,7 @@ impl<'p> Launch<'p> {
 
     /// The next message; `None` if init has executed the program or ended, which closes its socket.
     pub(crate) fn next(&mut self) -> Result<Option<Message>, Error> {
+        let _wait = coracle_sys::wait_for("init");
         let failed = system("receive from init");
         let deadline = Instant::now() + SILENCE;
         loop {

@@ -2,6 +2,7 @@
 
 use crate::Result;
 use crate::kernel::{done, new_descriptor, size};
+use crate::waiting;
 use nix::NixPath;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, FcntlArg, OFlag, SealFlag, fcntl, openat};
@@ -128,13 +129,17 @@ pub fn poll_readable(descriptors: &[BorrowedFd<'_>], timeout_ms: Option<u32>) ->
     let deadline = timeout_ms.map(|ms| Instant::now() + Duration::from_millis(u64::from(ms)));
     loop {
         let left = deadline.map_or(-1, left_ms);
+        let left = match waiting::due_ms().map(i32::try_from) {
+            Some(Ok(due)) if left < 0 || due < left => due,
+            _ => left,
+        };
         let count = libc::nfds_t::try_from(table.len()).map_err(|_| Errno::EINVAL)?;
         // SAFETY: `table` has `count` entries, alive and ours to write for the call.
         let answer = unsafe { libc::poll(table.as_mut_ptr(), count, left) };
         match Errno::result(answer) {
             Err(Errno::EINTR) => {}
             // A limit beyond `i32::MAX` milliseconds takes several calls.
-            Ok(0) if deadline.is_some_and(|end| Instant::now() < end) => {}
+            Ok(0) if deadline.is_none_or(|end| Instant::now() < end) => waiting::notify_if_due(),
             Err(errno) => return Err(errno),
             Ok(_) => break,
         }

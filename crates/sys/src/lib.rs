@@ -55,7 +55,9 @@ mod seccomp;
 mod signal;
 mod start;
 mod terminal;
+mod timeline;
 mod wait;
+mod waiting;
 mod xattr;
 
 /// The value, or the kernel's errno.
@@ -120,5 +122,10 @@ pub use start::{arguments, begin};
 pub use terminal::{
     WindowSize, pty_peer, set_controlling_terminal, set_window_size, unlock_pty, window_size,
 };
+pub use timeline::{
+    Note, Noted, RUNTIME, has_timeline, keep_timeline, note_part, note_step, note_text, notes,
+    time_ns,
+};
 pub use wait::{ExitStatus, pidfd_exit_status, wait_any, wait_exit};
+pub use waiting::{Wait, on_long_wait, wait_for};
 pub use xattr::{getxattr, listxattr, setxattr};

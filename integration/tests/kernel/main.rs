@@ -45,6 +45,7 @@ mod shortages;
 mod signals;
 mod systemd;
 mod terminal;
+mod timeline;
 mod update;
 
 fn main() -> ExitCode {

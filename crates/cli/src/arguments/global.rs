@@ -44,6 +44,11 @@ const FLAGS: &[Flag] = &[
     ),
     switch("debug", "The same as --log-level debug"),
     value(
+        "trace",
+        "FILE",
+        "Write what is done when as JSON, which Perfetto and chrome://tracing show",
+    ),
+    value(
         "cgroup-manager",
         "cgroupfs|systemd|disabled",
         "Let this one make cgroups [default: cgroupfs]",
@@ -68,6 +73,7 @@ pub(crate) fn read(arguments: &Arguments) -> Result<Global, Usage> {
             format: arguments.choice("log-format", FORMATS)?.unwrap_or_default(),
             level: level(arguments)?,
         },
+        trace: arguments.path("trace"),
         root: arguments.path("root"),
         cgroup_manager: cgroup_manager(arguments)?,
         rootless: arguments

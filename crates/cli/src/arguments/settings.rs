@@ -10,6 +10,8 @@ use crate::log::Settings;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Global {
     pub(crate) log: Settings,
+    /// The value of `--trace`.
+    pub(crate) trace: Option<PathBuf>,
     /// The value of `--root`; `None` means the default of the calling user.
     pub(crate) root: Option<PathBuf>,
     pub(crate) cgroup_manager: CgroupManager,

@@ -101,6 +101,7 @@ fn show(call: &Call) -> String {
     shown.value("log", global.log.file.as_ref());
     shown.value("format", other_format);
     shown.value("level", other_level);
+    shown.value("trace", global.trace.as_ref());
     shown.value("root", global.root.as_ref());
     shown.word("criu", global.names_criu);
     let other_manager = global.cgroup_manager != CgroupManager::Cgroupfs;

@@ -3,13 +3,14 @@
 use std::any::Any;
 use std::rc::Rc;
 
-use coracle_container::{Ended, Progress, Store};
+use coracle_container::{Ended, Progress, ProgressEvent, Span, Store};
 
 use crate::arguments::table::Command;
 use crate::arguments::{Arguments, Global, Usage};
 use crate::error::Error;
 use crate::log::{Level, Log};
 use crate::root::{self, Root};
+use crate::trace::Trace;
 
 /// A verb of the command line.
 pub(crate) struct Verb {
@@ -31,6 +32,7 @@ pub(crate) trait Request: Any {
 pub(crate) struct Context<'a> {
     pub(crate) global: &'a Global,
     pub(crate) log: &'a Rc<Log>,
+    pub(crate) trace: Option<&'a Rc<Trace>>,
     pub(crate) verbs: &'static [Verb],
 }
 
@@ -45,7 +47,7 @@ impl Context<'_> {
     }
 
     pub(crate) fn store_at(&self, root: &Root) -> Store {
-        Store::new(&root.path).logging(steps(self.log))
+        Store::new(&root.path).logging(steps(self.log, self.trace))
     }
 
     pub(crate) fn store(&self) -> Result<Store, Error> {
@@ -69,11 +71,33 @@ impl Context<'_> {
     }
 }
 
-/// The listener that writes a verb's steps to the log, at level debug.
-fn steps(log: &Rc<Log>) -> Progress {
-    if !log.has(Level::Debug) {
+/// The listener that writes a verb's steps to the log, at level debug, and to the trace.
+fn steps(log: &Rc<Log>, trace: Option<&Rc<Trace>>) -> Progress {
+    let log = log.has(Level::Debug).then(|| Rc::clone(log));
+    let trace = trace.cloned();
+    if log.is_none() && trace.is_none() {
         return Progress::default();
     }
-    let log = Rc::clone(log);
-    Progress::logged_by(Rc::new(move |step| log.record(Level::Debug, step)))
+    Progress::logged_by(Rc::new(move |event| {
+        if let Some(trace) = &trace {
+            trace.record(event);
+        }
+        let Some(log) = &log else { return };
+        match event {
+            ProgressEvent::Done(step) => log.record(Level::Debug, step),
+            ProgressEvent::Step(actor, stage, step) => {
+                log.record(Level::Debug, &format!("{actor}: {stage}: {step}"));
+            }
+            ProgressEvent::Waited(what) => log.record(Level::Debug, &format!("waited for {what}")),
+            ProgressEvent::Timed(span) => {
+                let (began, ended) = span.time_ns;
+                let Span {
+                    actor, stage, what, ..
+                } = span;
+                let took = ended.saturating_sub(began) / 1000;
+                let line = format!("{actor}: {stage}: {what}: took {took} µs");
+                log.record(Level::Debug, &line);
+            }
+        }
+    }))
 }

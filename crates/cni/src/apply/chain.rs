@@ -222,6 +222,7 @@ impl<'a> Runner<'a> {
             plugin: plugin.kind().to_owned(),
             dirs: self.search.bin_dirs.clone(),
         })?;
+        let _wait = coracle_sys::wait_for(&format!("network plugin {}", plugin.kind()));
         run(&path, call, &self.limits).map_err(|failure| self.failed(verb, plugin, failure))
     }
 

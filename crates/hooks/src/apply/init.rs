@@ -41,6 +41,7 @@ pub fn run_in_container(
             coracle_program::wait(&hook, &mut [], &limits).map_err(cause)
         };
         run().map_err(Cause::at(step))?;
+        coracle_sys::note_step(step);
     }
     Ok(())
 }

@@ -56,7 +56,9 @@ fn run_one(
         timeout: command.timeout,
         ..*limits
     };
+    let wait = coracle_sys::wait_for(&format!("hook {}", command.path.to_string_lossy()));
     let answer = run_command((command, files), &stdin, (writer, &mut outputs), &limits);
+    drop(wait);
     let [output] = outputs;
     answer.map_err(|failure| Error::Hook {
         point,

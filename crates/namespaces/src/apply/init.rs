@@ -62,6 +62,7 @@ fn run(
                 coracle_sys::loopback_up().map_err(Call::Ioctl.at(number))?;
             }
         }
+        coracle_sys::note_step(number);
     }
     Ok(())
 }

@@ -55,6 +55,7 @@ pub fn confine(plan: &Plan) -> Result<Confined, Fault> {
             }
             other => apply(other).map_err(Cause::at(step))?,
         }
+        coracle_sys::note_step(step);
     }
     Ok(confined)
 }
@@ -195,6 +196,7 @@ pub fn become_user(plan: &Plan, confined: Confined) -> Result<Ready, Fault> {
                 prctl::set_no_new_privs().map_err(Call::Prctl.at(step))?;
             }
         }
+        coracle_sys::note_step(step);
     }
     Ok(ready)
 }

@@ -36,6 +36,7 @@ pub fn machine(plan: &Plan) -> Result<(), Fault> {
             }
             Setting::WorkingDirectory => working_directory::make(&plan.cwd, step)?,
         }
+        coracle_sys::note_step(step);
     }
     Ok(())
 }

@@ -34,6 +34,7 @@ pub fn mounts(plan: &Plan, inherited: &mut Inherited) -> Result<(), Fault> {
     let mut nodes = Nodes::default();
     for (number, step) in plan.phase(0, plan.ends.mounts) {
         carry_out(plan, inherited, &mut nodes, step).map_err(Cause::at(number))?;
+        coracle_sys::note_step(number);
     }
     if let Some(index) = plan.null_device {
         keep_null_device(plan, inherited, index)?;

@@ -23,6 +23,7 @@ pub fn console(plan: &Plan, inherited: &mut Inherited, slave: BorrowedFd<'_>) ->
     for (number, step) in plan.phase(plan.ends.pivot, plan.ends.console) {
         if matches!(step, Step::Console) {
             bind(inherited, slave).map_err(Cause::at(number))?;
+            coracle_sys::note_step(number);
         }
     }
     Ok(())

@@ -38,6 +38,7 @@ pub fn finish(plan: &Plan, inherited: &mut Inherited) -> Result<(), Fault> {
             _ => Ok(()),
         };
         done.map_err(Cause::at(number))?;
+        coracle_sys::note_step(number);
     }
     inherited.close();
     Ok(())

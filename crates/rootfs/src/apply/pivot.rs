@@ -28,6 +28,7 @@ pub fn pivot(plan: &Plan, inherited: &mut Inherited) -> Result<(), Fault> {
             _ => Ok(()),
         };
         done.map_err(Cause::at(number))?;
+        coracle_sys::note_step(number);
     }
     Ok(())
 }
