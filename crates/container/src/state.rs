@@ -11,6 +11,7 @@ use crate::exit::Ending;
 use crate::identity::Identity;
 use crate::moved;
 use crate::record::Record;
+use crate::stage::{self, Stage};
 use crate::status::Status;
 use crate::store::Directory;
 
@@ -38,6 +39,9 @@ pub struct State {
     /// How it ended, if it has stopped and that is known. Not of the specification.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ended: Option<Ending>,
+    /// While it is being created, what that is at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub creation: Option<Stage>,
     /// The uid of the user who created the container.
     #[serde(skip)]
     pub owner: u32,
@@ -77,6 +81,10 @@ pub(crate) fn current(directory: &Directory, record: &Record) -> State {
         Status::Stopped => ending::found(record),
         _ => None,
     };
+    let creation = match status {
+        Status::Creating => stage::of(record, &directory.record_file()),
+        _ => None,
+    };
     State {
         oci_version: OCI_VERSION,
         id: record.id.clone(),
@@ -87,6 +95,7 @@ pub(crate) fn current(directory: &Directory, record: &Record) -> State {
         created: record.created.clone(),
         annotations: record.shown_annotations(),
         ended,
+        creation,
         owner: record.owner,
     }
 }

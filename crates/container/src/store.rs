@@ -219,6 +219,11 @@ impl Directory {
         &self.path
     }
 
+    /// The path of the record.
+    pub(crate) fn record_file(&self) -> PathBuf {
+        self.path.join(RECORD)
+    }
+
     /// The state root.
     pub(crate) fn root(&self) -> &Path {
         self.path.parent().unwrap_or(&self.path)

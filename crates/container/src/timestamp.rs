@@ -25,6 +25,11 @@ pub fn now() -> String {
     rfc3339(SystemTime::now())
 }
 
+/// The moment so long ago, as [`rfc3339`] writes it.
+pub(crate) fn before_now(age: Duration) -> String {
+    rfc3339(SystemTime::now().checked_sub(age).unwrap_or(UNIX_EPOCH))
+}
+
 /// How long ago a point in time was that [`rfc3339`] wrote; `None` for any other text. A time in
 /// the future counts as now, since clocks can be set back.
 #[must_use]

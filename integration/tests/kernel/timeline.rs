@@ -129,6 +129,40 @@ fn a_failure_shows_how_far_it_came() {
     assert!(on_track(&events, INIT).all(|event| event["name"] != json!("pivot_root")));
 }
 
+/// `state` tells what a creation that hangs is at, by the processes that it has started.
+#[test]
+fn a_creation_that_hangs_can_be_asked() {
+    let runtime = Runtime::new();
+    for (point, who) in [
+        ("createRuntime", "the runtime"),
+        ("createContainer", "init"),
+    ] {
+        let go_on = runtime.folder().join("go-on");
+        let script = format!("while ! test -e {}; do sleep 0.01; done", go_on.display());
+        let bundle = runtime.bundle().hook(point, shell(&script));
+        let id = runtime.id();
+        let create = runtime.with_bundle("create", &bundle).arg(&id).spawn();
+        let stage = || {
+            let state = runtime.command(["state", &id]).output().stdout;
+            let state: Value = serde_json::from_str(&state).unwrap_or_default();
+            state["creation"].clone()
+        };
+        let expected = format!("{who} runs sh -c while ! test");
+        wait_until("the stage", || {
+            stage()["stage"]
+                .as_str()
+                .is_some_and(|text| text.starts_with(&expected))
+        });
+        let since = stage()["since"].as_str().unwrap().to_owned();
+        assert!(since.starts_with("20") && since.ends_with('Z'), "{since}");
+        fs::write(&go_on, "").unwrap();
+        create.wait().ok();
+        assert_eq!(stage(), Value::Null);
+        fs::remove_file(&go_on).unwrap();
+        runtime.command(["delete", "--force", &id]).output().ok();
+    }
+}
+
 /// On a terminal a person learns what a verb waits for; others read stderr for failures.
 #[test]
 fn a_long_wait_is_told_on_a_terminal() {

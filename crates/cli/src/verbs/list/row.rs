@@ -28,6 +28,7 @@ pub(super) fn row(id: &str, annotations: &[(&str, &str)]) -> Row {
             bundle: "/b".into(),
             rootfs: "/b/rootfs".into(),
             created: "2026-01-01T00:00:00Z".to_owned(),
+            creation: None,
             annotations: annotations.iter().map(owned).collect(),
             ended: None,
             owner: 7,
