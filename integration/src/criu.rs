@@ -4,16 +4,44 @@ use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use crate::{Bundle, Command, Container, Runtime, skip};
+use crate::{Bundle, Command, Container, Runtime, build_folder, needs, skip};
 
 /// A `PATH` that begins with a CRIU which works on this kernel.
 ///
 /// The folder comes from `CORACLE_TEST_CRIU`, else the script `integration/criu` makes it. Without
 /// one the calling test is skipped.
 pub fn path() -> &'static str {
+    found().unwrap_or_else(|reason| skip!("{reason}"))
+}
+
+/// The same, or why there is none.
+///
+/// # Errors
+/// The reason.
+pub fn found() -> Result<&'static str, &'static str> {
     static FOUND: OnceLock<Result<String, String>> = OnceLock::new();
-    let found = FOUND.get_or_init(find);
-    found.as_deref().unwrap_or_else(|reason| skip!("{reason}"))
+    let found = FOUND.get_or_init(find).as_ref();
+    found.map(String::as_str).map_err(String::as_str)
+}
+
+/// `worker.c`, built once, or `CORACLE_TEST_WORKER` where no compiler is.
+pub fn worker() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    if std::env::var_os("CORACLE_TEST_WORKER").is_none() {
+        needs::program("cc");
+    }
+    PROGRAM.get_or_init(|| match std::env::var_os("CORACLE_TEST_WORKER") {
+        Some(program) => program.into(),
+        None => {
+            let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kernel/worker.c");
+            let place = build_folder().join("worker");
+            let program = build_folder().join(format!("worker-{}", std::process::id()));
+            let cc = Command::new("cc").args(["-static", "-O1", "-Wall", "-pthread"]);
+            cc.args([source, "-o"]).arg(&program).output().ok();
+            std::fs::rename(&program, &place).expect("a program in its place");
+            place
+        }
+    })
 }
 
 fn find() -> Result<String, String> {

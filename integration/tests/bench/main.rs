@@ -3,10 +3,11 @@
 //!
 //!     bench [--rounds N] [--plots DIR] [PART...] [RUNTIME...]
 //!
-//! Parts: verbs counts memory throughput growth; default: all. A RUNTIME is a path; without any,
+//! Parts: verbs counts memory throughput growth checkpoint; default: all. A RUNTIME is a path; without any,
 //! runc and crun are taken as far as they are installed. Programs take turns within a round, so that
 //! a busy moment of the machine meets all of them; what is printed are medians and ratios.
 
+mod checkpoint;
 mod counts;
 mod growth;
 mod memory;
@@ -18,7 +19,14 @@ mod verbs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-const PARTS: [&str; 5] = ["verbs", "counts", "memory", "throughput", "growth"];
+const PARTS: [&str; 6] = [
+    "verbs",
+    "counts",
+    "memory",
+    "throughput",
+    "growth",
+    "checkpoint",
+];
 
 /// crun runs on a hybrid machine only if it does not see version 2. All subjects get the same: this
 /// process's own mount namespace loses it.
@@ -62,7 +70,8 @@ fn main() -> ExitCode {
             "counts" => counts::part(&subjects),
             "memory" => memory::part(&subjects),
             "throughput" => throughput::part(&subjects, &options),
-            _ => growth::part(&subjects, &options),
+            "growth" => growth::part(&subjects, &options),
+            _ => checkpoint::part(&subjects, &options),
         }
     }
     ExitCode::SUCCESS

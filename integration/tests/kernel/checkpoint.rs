@@ -4,14 +4,14 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use coracle_integration::terminal::{Terminal, expect};
 use coracle_integration::{
-    Bundle, Command, Container, HostMount, Output, Receiver, Running, Runtime, Value, build_folder,
-    copy_program, criu, json, needs, wait_until,
+    Bundle, Command, Container, HostMount, Output, Receiver, Running, Runtime, Value, copy_program,
+    criu, json, needs, wait_until,
 };
 use nix::sys::signal::Signal;
 
@@ -43,7 +43,7 @@ impl Counter {
     /// One that works by `worker.c`.
     fn worker(runtime: &Runtime, verb: &str, argument: &str) -> Self {
         let bundle = runtime.bundle();
-        copy_program(worker(), &bundle.path("bin/worker"));
+        copy_program(criu::worker(), &bundle.path("bin/worker"));
         Self::of(runtime, bundle.args(["worker", verb, argument]))
     }
 
@@ -94,26 +94,6 @@ impl Counter {
         let right = (1..).zip(&numbers).all(|(right, number)| right == *number);
         assert!(right, "{numbers:?}");
     }
-}
-
-/// `worker.c`, built once, or `CORACLE_TEST_WORKER` where no compiler is.
-fn worker() -> &'static Path {
-    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    if std::env::var_os("CORACLE_TEST_WORKER").is_none() {
-        needs::program("cc");
-    }
-    PROGRAM.get_or_init(|| match std::env::var_os("CORACLE_TEST_WORKER") {
-        Some(program) => program.into(),
-        None => {
-            let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kernel/worker.c");
-            let place = build_folder().join("worker");
-            let program = build_folder().join(format!("worker-{}", std::process::id()));
-            let cc = Command::new("cc").args(["-static", "-O1", "-Wall", "-pthread"]);
-            cc.args([source, "-o"]).arg(&program).output().ok();
-            fs::rename(&program, &place).expect("a program in its place");
-            place
-        }
-    })
 }
 
 #[test]
