@@ -19,6 +19,14 @@ fn ended(runtime: &Runtime, id: &str) -> Value {
     ended
 }
 
+/// The same once a keeper has recorded it. Before, the zombie may tell it, without the time.
+fn recorded(runtime: &Runtime, id: &str) -> Value {
+    wait_until("its keeper's record", || {
+        ended(runtime, id)["at"].is_string()
+    });
+    ended(runtime, id)
+}
+
 /// A detached container with a keeper, after the command has returned.
 fn kept(runtime: &Runtime, bundle: &Bundle) -> String {
     let id = runtime.id();
@@ -42,7 +50,7 @@ fn a_keeper_records_code_and_signal() {
         if expected["signal"].is_string() {
             runtime.command(["kill", &id, "KILL"]).output().ok();
         }
-        let mut ended = ended(&runtime, &id);
+        let mut ended = recorded(&runtime, &id);
         let at = ended.as_object_mut().unwrap().remove("at").unwrap();
         assert!(at.as_str().unwrap().ends_with('Z'), "{at}");
         assert_eq!(ended, expected, "{script}");
@@ -110,7 +118,7 @@ fn a_created_container_has_a_keeper_too() {
     let create = runtime.with_bundle("create", &bundle);
     create.args(["--keep-exit", &id]).output().ok();
     runtime.command(["start", &id]).output().ok();
-    assert_eq!(ended(&runtime, &id)["exitCode"], 5);
+    assert_eq!(recorded(&runtime, &id)["exitCode"], 5);
     runtime.command(["delete", &id]).output().ok();
 }
 
@@ -145,7 +153,7 @@ fn memory_that_ran_out_is_told() {
     let limit = json!({"limit": 16 << 20, "swap": 16 << 20});
     let bundle = runtime.bundle().set("/linux/resources/memory", limit);
     let bundle = bundle.shell("exec tail /dev/zero");
-    let ended = ended(&runtime, &kept(&runtime, &bundle));
+    let ended = recorded(&runtime, &kept(&runtime, &bundle));
     assert_eq!(
         (&ended["signal"], &ended["oomKilled"]),
         (&json!("SIGKILL"), &json!(true))
@@ -158,7 +166,7 @@ fn a_foreground_that_keeps_the_container_records_its_end() {
     let (bundle, id) = (runtime.bundle().args(["sh", "-c", "exit 9"]), runtime.id());
     let command = runtime.with_bundle("run", &bundle).args(["--keep", &id]);
     assert_eq!(command.output().exits(9).code, 9);
-    assert_eq!(ended(&runtime, &id)["exitCode"], 9);
+    assert_eq!(recorded(&runtime, &id)["exitCode"], 9);
     let refused = runtime
         .with_bundle("run", &bundle)
         .args(["--keep-exit", &runtime.id()]);

@@ -297,6 +297,7 @@ impl Row {
 /// Each flag of `run`, and each global one, in at least one row. `FOLDER` is the test's own.
 const ROWS: &[Row] = &[
     Row::new(&["--bundle=FOLDER/BUNDLE"], "pivot_root"),
+    Row::new(&["--config=FOLDER/BUNDLE/config.json"], ""),
     Row::new(&["--no-pivot"], "move the root over / and chroot"),
     Row::new(&["--no-new-keyring"], ""),
     Row::new(&["--preserve-fds=2"], "2 descriptors"),
@@ -329,6 +330,7 @@ const ROWS: &[Row] = &[
     Row::new(&["--pid-file=FOLDER/pid"], ""),
     Row::of_run(&["--detach"]),
     Row::of_run(&["--keep"]),
+    Row::of_run(&["--detach", "--keep-exit"]),
     Row::of_run(&["--no-subreaper"]),
     Row::variable("NOTIFY_SOCKET", "on /run/notify"),
     Row::variable("LISTEN_FDS", ""),
