@@ -45,9 +45,9 @@ impl DeviceChanges {
     }
 }
 
-/// The changes, with the entries of `linux.devices` that they are about.
+/// The nodes to make and to remove, as entries of `linux.devices`.
 pub(super) struct Nodes {
-    added: Vec<Value>,
+    made: Vec<Value>,
     removed: Vec<Value>,
 }
 
@@ -69,6 +69,14 @@ impl Nodes {
             let index = index.ok_or_else(|| refused(path, "is no device of linux.devices"))?;
             removed.push(nodes.remove(index));
         }
+        // A node that is there already stays: another mount would be bound over it, and an undo
+        // would take it away.
+        let is_same = |known: &Value, node: &Value| {
+            let keys = ["path", "type", "major", "minor"];
+            keys.iter().all(|key| known[*key] == node[*key])
+        };
+        let new = |node: &&Value| !nodes.iter().any(|known| is_same(known, node));
+        let made = added.iter().filter(new).cloned().collect();
         for node in &added {
             nodes.retain(|known| known["path"] != node["path"]);
             nodes.push(node.clone());
@@ -88,7 +96,7 @@ impl Nodes {
                 .map(|(node, access)| rule(node, access, true)),
         );
         *tree::at(stored, &RULES) = rules.clone().into();
-        Ok((Self { added, removed }, rules.into()))
+        Ok((Self { made, removed }, rules.into()))
     }
 
     /// Makes and removes the nodes.
@@ -118,7 +126,7 @@ impl Nodes {
 
     fn each(&self) -> impl DoubleEndedIterator<Item = (&Value, bool)> {
         let removed = self.removed.iter().map(|node| (node, false));
-        removed.chain(self.added.iter().map(|node| (node, true)))
+        removed.chain(self.made.iter().map(|node| (node, true)))
     }
 }
 
@@ -218,7 +226,11 @@ fn refused(path: &Path, reason: &'static str) -> Error {
 mod tests {
     use super::*;
 
-    fn planned(stored: &mut Value, added: &[&str], removed: &[&str]) -> Result<Value, String> {
+    fn planned(
+        stored: &mut Value,
+        added: &[&str],
+        removed: &[&str],
+    ) -> Result<(Value, usize), String> {
         let changes = DeviceChanges {
             added: added
                 .iter()
@@ -231,7 +243,7 @@ mod tests {
         };
         let planned = Nodes::plan(stored, &changes);
         planned
-            .map(|(_, rules)| rules)
+            .map(|(nodes, rules)| (rules, nodes.made.len()))
             .map_err(|error| error.to_string())
     }
 
@@ -242,15 +254,16 @@ mod tests {
         let allowed = json!({
             "allow": true, "type": "c", "major": 1, "minor": 3, "access": "rw"
         });
-        let rules = planned(&mut stored, &["/dev/null"], &[]).unwrap();
-        assert_eq!(rules, json!([deny, allowed]));
+        let (rules, made) = planned(&mut stored, &["/dev/null"], &[]).unwrap();
+        assert_eq!((&rules, made), (&json!([deny, allowed]), 1));
         assert_eq!(stored["linux"]["devices"][0]["path"], "/dev/null");
         // Once more changes nothing.
-        assert_eq!(planned(&mut stored, &["/dev/null"], &[]).unwrap(), rules);
+        let again = planned(&mut stored, &["/dev/null"], &[]).unwrap();
+        assert_eq!(again, (rules, 0));
         let denied = json!({
             "allow": false, "type": "c", "major": 1, "minor": 3, "access": "rwm"
         });
-        let rules = planned(&mut stored, &[], &["/dev/null"]).unwrap();
+        let (rules, _) = planned(&mut stored, &[], &["/dev/null"]).unwrap();
         assert_eq!(rules, json!([deny, denied]));
         assert_eq!(stored["linux"]["devices"], json!([]));
     }
