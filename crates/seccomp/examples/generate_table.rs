@@ -15,7 +15,15 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// In the order of the table's columns.
-const MACHINES: [&str; 6] = ["x86_64", "x32", "x86", "aarch64", "arm", "riscv64"];
+const MACHINES: [&str; 7] = [
+    "x86_64",
+    "x32",
+    "x86",
+    "aarch64",
+    "arm",
+    "riscv64",
+    "loongarch64",
+];
 
 /// Marks the numbers of x32; the table has them without.
 const X32_BIT: u32 = 0x4000_0000;

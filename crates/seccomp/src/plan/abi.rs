@@ -18,6 +18,8 @@ pub enum Abi {
     Arm,
     /// 64-bit RISC-V.
     Riscv64,
+    /// 64-bit LoongArch.
+    Loongarch64,
 }
 
 /// `__X32_SYSCALL_BIT` of asm/unistd.h.
@@ -29,13 +31,14 @@ const ARM_PRIVATE: u32 = 0x000f_0000;
 
 impl Abi {
     /// All of them, in the order of the table's columns.
-    pub const ALL: [Abi; 6] = [
+    pub const ALL: [Abi; 7] = [
         Abi::X86_64,
         Abi::X32,
         Abi::X86,
         Abi::Aarch64,
         Abi::Arm,
         Abi::Riscv64,
+        Abi::Loongarch64,
     ];
 
     /// The ABI of this build; `None` on an architecture without support for filters.
@@ -51,6 +54,8 @@ impl Abi {
             Some(Abi::Arm)
         } else if cfg!(target_arch = "riscv64") {
             Some(Abi::Riscv64)
+        } else if cfg!(target_arch = "loongarch64") {
+            Some(Abi::Loongarch64)
         } else {
             None
         }
@@ -66,6 +71,7 @@ impl Abi {
             Abi::Aarch64 => "aarch64",
             Abi::Arm => "arm",
             Abi::Riscv64 => "riscv64",
+            Abi::Loongarch64 => "loongarch64",
         }
     }
 
@@ -78,12 +84,13 @@ impl Abi {
             Abi::Aarch64 => 0xc000_00b7,
             Abi::Arm => 0x4000_0028,
             Abi::Riscv64 => 0xc000_00f3,
+            Abi::Loongarch64 => 0xc000_0102,
         }
     }
 
     /// Whether the kernel uses all 64 bits of an argument.
     pub(crate) fn has_wide_arguments(self) -> bool {
-        matches!(self, Abi::X86_64 | Abi::Aarch64 | Abi::Riscv64)
+        !matches!(self, Abi::X32 | Abi::X86 | Abi::Arm)
     }
 
     pub(crate) fn column(self) -> usize {
@@ -94,6 +101,7 @@ impl Abi {
             Abi::Aarch64 => 3,
             Abi::Arm => 4,
             Abi::Riscv64 => 5,
+            Abi::Loongarch64 => 6,
         }
     }
 
@@ -120,6 +128,7 @@ impl Abi {
             Abi::X86_64 | Abi::X32 | Abi::X86 => 0,
             Abi::Aarch64 | Abi::Arm => 1,
             Abi::Riscv64 => 2,
+            Abi::Loongarch64 => 3,
         };
         family(self) == family(other)
     }
@@ -134,6 +143,7 @@ impl Abi {
             SeccompArchitecture::Aarch64 => Some(Abi::Aarch64),
             SeccompArchitecture::Arm => Some(Abi::Arm),
             SeccompArchitecture::Riscv64 => Some(Abi::Riscv64),
+            SeccompArchitecture::Loongarch64 => Some(Abi::Loongarch64),
             _ => None,
         }
     }

@@ -74,6 +74,7 @@ mod tests {
                 Some(11),
                 Some(221),
                 Some(11),
+                Some(221),
                 Some(221)
             ]
         );
@@ -85,16 +86,17 @@ mod tests {
                 None,
                 Some(202),
                 Some(285),
+                Some(202),
                 Some(202)
             ]
         );
         assert_eq!(
             numbers("set_tls").map(|n| n.is_some()),
-            [false, false, false, false, true, false]
+            [false, false, false, false, true, false, false]
         );
         assert_eq!(
             numbers("clone3"),
-            [435, 435 + x32, 435, 435, 435, 435].map(Some)
+            [435, 435 + x32, 435, 435, 435, 435, 435].map(Some)
         );
         assert!(table.find("no_such_call").is_none() && table.find("").is_none());
     }

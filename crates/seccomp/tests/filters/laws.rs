@@ -40,8 +40,9 @@ fn family(native: Abi) -> Vec<Architecture> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(100))]
     #[test]
-    fn programs_do_what_profiles_say(seed: u64, native in 0..5_usize, listed: u8) {
-        let native = [Abi::X86_64, Abi::X86_64, Abi::Aarch64, Abi::Riscv64, Abi::X86][native];
+    fn programs_do_what_profiles_say(seed: u64, native in 0..6_usize, listed: u8) {
+        let machines = [Abi::X86_64, Abi::Aarch64, Abi::Riscv64, Abi::Loongarch64, Abi::X86];
+        let native = *machines.get(native).unwrap_or(&Abi::X86_64);
         let mut architectures = family(native);
         architectures.retain(|architecture| match architecture {
             Architecture::X86 => listed & 1 == 0,

@@ -59,6 +59,7 @@ fn machine(profile: &Seccomp, native: Abi, call: &Call) -> Option<Abi> {
                         | (SeccompArchitecture::Aarch64, Abi::Aarch64)
                         | (SeccompArchitecture::Arm, Abi::Arm)
                         | (SeccompArchitecture::Riscv64, Abi::Riscv64)
+                        | (SeccompArchitecture::Loongarch64, Abi::Loongarch64)
                 )
             })
     };
@@ -70,6 +71,7 @@ fn machine(profile: &Seccomp, native: Abi, call: &Call) -> Option<Abi> {
         (0xc000_00b7, _) => Abi::Aarch64,
         (0x4000_0028, _) => Abi::Arm,
         (0xc000_00f3, _) => Abi::Riscv64,
+        (0xc000_0102, _) => Abi::Loongarch64,
         _ => return None,
     };
     Some(abi).filter(|abi| listed(*abi))
@@ -133,11 +135,11 @@ pub(crate) struct Model<'a> {
     profile: &'a Seccomp,
     native: Abi,
     rules: Vec<Looked>,
-    newest: [Option<u32>; 6],
+    newest: [Option<u32>; Abi::ALL.len()],
 }
 
 struct Looked {
-    numbers: [Option<u32>; 6],
+    numbers: [Option<u32>; Abi::ALL.len()],
     multiplexer: Option<(u32, u64)>,
     verdict: u32,
     conditions: Vec<SeccompCondition>,
@@ -180,7 +182,7 @@ impl<'a> Model<'a> {
         if self.hides(abi, call) {
             return NO_SUCH_CALL;
         }
-        let wide = matches!(abi, Abi::X86_64 | Abi::Aarch64 | Abi::Riscv64);
+        let wide = !matches!(abi, Abi::X32 | Abi::X86 | Abi::Arm);
         let holds = |c: &SeccompCondition| holds(c, call.args[usize::from(c.index)], wide);
         let mut first = None;
         for rule in &self.rules {

@@ -102,8 +102,9 @@ int main(void)
 			char arch[64];
 			if (scanf("%63s %127s", arch, name) != 2)
 				return 1;
-			printf("%d\n", seccomp_syscall_resolve_name_arch(
-				seccomp_arch_resolve_name(arch), name));
+			/* An architecture that this libseccomp does not know is 0, which means the native one. */
+			unsigned token = seccomp_arch_resolve_name(arch);
+			printf("%d\n", token ? seccomp_syscall_resolve_name_arch(token, name) : -1);
 			fflush(stdout);
 		} else if (!strcmp(word, "load")) {
 			/* Not seccomp_load(), which makes the program once more. */
