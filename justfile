@@ -27,6 +27,10 @@ test:
 kernel *FILTER:
     CORACLE="$(realpath {{program}})" cargo test -p coracle-integration --test kernel -- {{FILTER}}
 
+# Build for aarch64, and try there by qemu-user what needs none of the newer system calls
+aarch64:
+    integration/aarch64
+
 # Faults at system calls (root): a sample, `--all`, or `SCENARIO POINT FAULT` as a failure prints it
 faults *ARGUMENTS:
     CORACLE="$(realpath {{program}})" cargo test -q -p coracle-integration --test faults -- {{ARGUMENTS}}

@@ -141,7 +141,7 @@ mod tests {
     #[test]
     fn limits_are_read_and_lowered() {
         assert_eq!(size_of::<Limits>(), 16);
-        let resource = libc::RLIMIT_CORE.cast_signed();
+        let resource = i32::try_from(libc::RLIMIT_CORE).unwrap();
         let (_, hard) = get_rlimit(resource).expect("a limit of every process");
         assert_eq!(set_rlimit(resource, 0, hard), Ok(()));
         assert_eq!(get_rlimit(resource), Ok((0, hard)));
