@@ -108,11 +108,15 @@ fn prepare(plan: &Plan, inherited: &mut Inherited, socket: BorrowedFd) -> Staged
         .cgroups
         .as_ref()
         .is_some_and(|p| p.init_cgroup_is_root());
-    enter_init_cgroup(inherited, init_cgroup.as_ref().filter(|_| is_root))?;
+    let (before, after) = match is_root {
+        true => (init_cgroup, None),
+        false => (None, init_cgroup),
+    };
+    enter_init_cgroup(inherited, before)?;
     begin(Stage::Namespaces);
     coracle_namespaces::enter(&plan.namespaces, &inherited.namespaces)
         .map_err(at(Stage::Namespaces))?;
-    enter_init_cgroup(inherited, init_cgroup.as_ref().filter(|_| !is_root))?;
+    enter_init_cgroup(inherited, after)?;
     // A change of user ids sets the dumpable flag to fs.suid_dumpable and clears the parent-death
     // signal (prctl(2)).
     prctl::set_dumpable(false).map_err(session(Call::Prctl))?;
@@ -133,10 +137,11 @@ fn prepare(plan: &Plan, inherited: &mut Inherited, socket: BorrowedFd) -> Staged
     Ok(ready)
 }
 
-fn enter_init_cgroup(inherited: &Inherited, file: Option<&OwnedFd>) -> Staged<()> {
+/// Closes the file before init closes all that it does not keep, its number among them.
+fn enter_init_cgroup(inherited: &Inherited, file: Option<OwnedFd>) -> Staged<()> {
     let Some(file) = file else { return Ok(()) };
     let step = inherited.request.cgroup.record.init_cgroup_step();
-    coracle_cgroups::enter_init_cgroup(file, step).map_err(at(Stage::Cgroup))
+    coracle_cgroups::enter_init_cgroup(&file, step).map_err(at(Stage::Cgroup))
 }
 
 /// Whether there is time for a signal before the program: for `start`, or while hooks run. Without
