@@ -48,6 +48,7 @@
 pub mod annotation;
 mod capability;
 mod error;
+mod file;
 mod hooks;
 mod id;
 mod landlock;
@@ -67,13 +68,12 @@ mod fixture;
 
 pub use capability::{capability_name, parse_capability};
 pub use error::{Document, Error, member};
+pub use file::{INPUT_FLAGS, MAX_CONFIG_BYTES, Unread, look_at, read_all, read_regular};
 pub use hooks::{Hook, HookPoint, Hooks, PerPoint};
 pub use id::ContainerId;
 pub use landlock::*;
 pub use linux::*;
-pub use load::{
-    MAX_CONFIG_BYTES, load, parse, parse_process, parse_resources, parse_tree, text, tree,
-};
+pub use load::{load, parse, parse_process, parse_resources, parse_tree, text, tree};
 pub use mount::*;
 pub use options::mount_options;
 pub use process::*;

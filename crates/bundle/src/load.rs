@@ -1,18 +1,14 @@
 //! Reads a bundle's directory, or the text of a document.
 
 use crate::error::{At, Document, Error};
+use crate::file::{INPUT_FLAGS, MAX_CONFIG_BYTES, Unread, read_regular};
 use crate::read::{self, Json};
 use crate::{Bundle, Config, Process, Resources, validate};
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
-use nix::sys::stat::{Mode, SFlag, fstat};
+use nix::fcntl::open;
+use nix::sys::stat::Mode;
 use serde_json::Value;
-use std::fs::File;
-use std::io::Read as _;
 use std::path::Path;
-
-/// The largest document that is read, in bytes.
-pub const MAX_CONFIG_BYTES: usize = 16 << 20;
 
 /// The largest number of values in a document. A value takes up to 64 bytes in memory, but a list
 /// of zeros only two bytes each in the text. The count includes separators inside strings.
@@ -135,27 +131,15 @@ fn read_config(dir: &Path, file: Option<&Path>) -> Result<Vec<u8>, Error> {
             errno,
         },
     };
-    // O_NONBLOCK, since opening a FIFO would wait for a writer.
-    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
-    let fd = open(&path, flags, Mode::empty()).map_err(failed)?;
-    let stat = fstat(&fd).map_err(failed)?;
-    if stat.st_mode & SFlag::S_IFMT.bits() != SFlag::S_IFREG.bits() {
-        return Err(Error::NotRegular(path));
-    }
-    let mut text = Vec::with_capacity(usize::try_from(stat.st_size).unwrap_or(0).min(1 << 20));
-    // One byte above the limit shows that the file is too large, even if it still grows.
-    let limit = u64::try_from(MAX_CONFIG_BYTES)
-        .unwrap_or(u64::MAX)
-        .saturating_add(1);
-    File::from(fd)
-        .take(limit)
-        .read_to_end(&mut text)
-        .map_err(|error| Error::Read {
-            path: path.clone(),
-            errno: Errno::from_raw(error.raw_os_error().unwrap_or(0)),
-        })?;
-    check_size(Document::Config, &text)?;
-    Ok(text)
+    let file = open(&path, INPUT_FLAGS, Mode::empty()).map_err(failed)?;
+    read_regular(file).map_err(|unread| match unread {
+        Unread::Refused(_, errno) => failed(errno),
+        Unread::Kind => Error::NotRegular(path.clone()),
+        Unread::TooLarge => Error::TooLarge {
+            document: Document::Config,
+            limit: MAX_CONFIG_BYTES,
+        },
+    })
 }
 
 #[cfg(test)]
@@ -557,7 +541,7 @@ mod tests {
             format!("read {shown}/config.json: not a regular file")
         );
         std::fs::remove_file(scratch.0.join("config.json")).unwrap();
-        let file = File::create(scratch.0.join("config.json")).unwrap();
+        let file = std::fs::File::create(scratch.0.join("config.json")).unwrap();
         file.set_len(u64::try_from(MAX_CONFIG_BYTES).unwrap() + 1)
             .unwrap();
         assert_eq!(message(), "config.json: larger than 16777216 bytes");

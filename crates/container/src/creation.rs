@@ -13,6 +13,8 @@ use nix::unistd::Uid;
 
 use crate::delete;
 use crate::descriptors;
+use crate::directory::Directory;
+use crate::directory::fifos::HookOutput;
 use crate::error::Error;
 use crate::foreground::Running;
 use crate::identity::Identity;
@@ -25,7 +27,7 @@ use crate::prepare::Prepared;
 use crate::record::Record;
 use crate::state;
 use crate::status::Status;
-use crate::store::{Directory, HookOutput, Store};
+use crate::store::Store;
 use crate::timestamp::rfc3339;
 use crate::undo::{Made, Undo};
 

@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 use coracle_bundle::{ContainerId, HookPoint};
 use coracle_program::{Interrupts, Limits};
 
+use crate::directory::{Directory, mounted};
 use crate::error::{Error, system};
 use crate::interrupt;
 use crate::lock;
@@ -14,7 +15,7 @@ use crate::options::Force;
 use crate::record::Record;
 use crate::state;
 use crate::status::{Status, Verb, refusal};
-use crate::store::{self, Directory, Store};
+use crate::store::Store;
 use crate::torn;
 
 /// How long a killed init may take to end, in milliseconds.
@@ -153,7 +154,7 @@ pub(crate) fn end(
         progress.done(format_args!("removed the cgroup"));
     }
     if let Some(mount) = &record.host_mount {
-        store::detach(mount)?;
+        mounted::detach(mount)?;
         progress.done(format_args!("unmounted {}", mount.display()));
     }
     let hooks = poststop_hooks(directory, record);

@@ -8,12 +8,12 @@ use std::os::fd::BorrowedFd;
 
 use coracle_sys::ExitStatus;
 
+use crate::directory::Directory;
 use crate::error::Error;
 use crate::exit::Ending;
 use crate::identity::{self, Identity};
 use crate::lock;
 use crate::record::Record;
-use crate::store::Directory;
 use crate::timestamp;
 
 /// The ending of a stopped container: what was recorded, or what a zombie still tells.

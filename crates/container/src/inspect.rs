@@ -2,13 +2,14 @@
 
 use coracle_bundle::ContainerId;
 
+use crate::directory::Directory;
 use crate::error::Error;
 use crate::lock;
 use crate::moved;
 use crate::record::Record;
 use crate::state::{self, State};
 use crate::status::{Status, Verb, refusal};
-use crate::store::{Directory, Store};
+use crate::store::Store;
 
 /// All containers of a state root, and a line for each that could not be read.
 #[derive(Clone, Debug, Default)]

@@ -26,6 +26,7 @@ mod create;
 mod creation;
 mod delete;
 mod descriptors;
+mod directory;
 mod ending;
 mod error;
 mod events;

@@ -8,8 +8,8 @@ use coracle_program::Interrupts;
 use coracle_sys::flock;
 use nix::errno::Errno;
 
+use crate::directory::Directory;
 use crate::error::{Error, with_path};
-use crate::store::Directory;
 
 /// How long a verb waits for another verb on the same container.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -68,7 +68,7 @@ pub(crate) fn networks(
     interrupts: Option<&Interrupts>,
 ) -> Result<Lock, Error> {
     let failed = with_path("lock", root);
-    let handle = crate::store::open_directory(root).map_err(failed)?;
+    let handle = crate::directory::open_directory(root).map_err(failed)?;
     let lock = take(handle, (kind, NETWORKS_LIMIT), interrupts).map_err(failed)?;
     lock.ok_or_else(|| Error::NetworksBusy {
         root: root.to_owned(),

@@ -12,12 +12,13 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 
+use crate::directory::{Directory, SHARED};
 use crate::error::{Error, system};
 use crate::identity::has_ended;
 use crate::lock;
 use crate::options::Force;
 use crate::record::Record;
-use crate::store::{Directory, SHARED, Store};
+use crate::store::Store;
 
 /// The requested network, after all checks.
 #[derive(Debug, Default)]

@@ -8,6 +8,7 @@ use coracle_cni::{Configured, NetworkList, Plan, Plugin, Search};
 use coracle_program::Limits;
 use serde_json::{Value, json};
 
+use crate::directory::Directory;
 use crate::error::Error;
 use crate::inspect::read;
 use crate::interrupt;
@@ -17,7 +18,7 @@ use crate::options::Force;
 use crate::record::Record;
 use crate::state;
 use crate::status::Status;
-use crate::store::{Directory, Store};
+use crate::store::Store;
 
 /// One configured network.
 #[derive(Clone, Debug)]

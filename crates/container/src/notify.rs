@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::stat::{Mode, umask};
 
+use crate::directory::Directory;
 use crate::error::{Error, system, with_path};
-use crate::store::Directory;
 use coracle_text::io_errno;
 
 /// The directory of the socket in the container.

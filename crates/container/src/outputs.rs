@@ -14,10 +14,10 @@ use coracle_launch::Child;
 use coracle_sys::CloseRange;
 use nix::fcntl::OFlag;
 
+use crate::directory::open_directory;
 use crate::error::{Error, system};
 use crate::options::{Attachment, Outputs};
 use crate::relay;
-use crate::store::open_directory;
 use coracle_text::io_errno;
 
 /// Where the config names the socket of [`PIDFD_RECEIVER`], for messages.

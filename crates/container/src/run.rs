@@ -8,6 +8,7 @@ use coracle_sys::ExitStatus;
 
 use crate::creation::{self, Container, StartedBy};
 use crate::delete;
+use crate::directory::Directory;
 use crate::ending;
 use crate::error::{Error, system};
 use crate::foreground::Signals;
@@ -17,7 +18,7 @@ use crate::outputs::Connections;
 use crate::prepare::prepare;
 use crate::record::Record;
 use crate::start;
-use crate::store::{Directory, Store};
+use crate::store::Store;
 
 /// The result of `run`.
 #[derive(Clone, Debug, Default)]

@@ -9,6 +9,7 @@ use coracle_sys::Fault;
 use nix::errno::Errno;
 
 use crate::delete;
+use crate::directory::Directory;
 use crate::error::{Error, system};
 use crate::identity::Identity;
 use crate::inspect::allow;
@@ -18,7 +19,7 @@ use crate::notify::Proxy;
 use crate::record::Record;
 use crate::state;
 use crate::status::{Status, Verb};
-use crate::store::{Directory, Store};
+use crate::store::Store;
 use coracle_bundle::ContainerId;
 
 /// Starts a created container, and waits until the program is executed and poststart hooks have

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use coracle_bundle::OCI_VERSION;
 use serde::Serialize;
 
+use crate::directory::Directory;
 use crate::ending;
 use crate::exit::Ending;
 use crate::identity::Identity;
@@ -13,7 +14,6 @@ use crate::moved;
 use crate::record::Record;
 use crate::stage::{self, Stage};
 use crate::status::Status;
-use crate::store::Directory;
 
 /// A container's state, in JSON as runc prints it.
 #[derive(Clone, Debug, Serialize)]

@@ -4,9 +4,10 @@ use coracle_bundle::{Config, Namespace};
 use coracle_cgroups::{Manager, Options, Rootless};
 use nix::errno::Errno;
 
+use crate::directory::Directory;
 use crate::error::Error;
 use crate::record::Record;
-use crate::store::{Directory, Store};
+use crate::store::Store;
 
 /// Makes a record by which the container can be deleted. Also returns warnings of what may be left,
 /// one line each.

@@ -7,11 +7,12 @@ use coracle_program::Interrupts;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 
+use crate::directory::Directory;
+use crate::directory::mounted::detach;
 use crate::error::{Error, system};
 use crate::interrupt;
 use crate::network;
 use crate::options::Force;
-use crate::store::{Directory, detach};
 
 /// Something that was made outside this process.
 #[derive(Debug)]

@@ -11,6 +11,7 @@ use coracle_cgroups::Change;
 use coracle_host::Needs;
 use serde_json::{Map, Value};
 
+use crate::directory::Directory;
 use crate::error::Error;
 use crate::input;
 use crate::inspect::allow;
@@ -18,7 +19,7 @@ use crate::lock;
 use crate::moved;
 use crate::record::Record;
 use crate::status::Verb;
-use crate::store::{Directory, Store};
+use crate::store::Store;
 use crate::tree;
 pub use devices::{DeviceChanges, NewDevice};
 use devices::{Nodes, Place};

@@ -10,10 +10,10 @@ use coracle_launch::Taken;
 use nix::sys::stat::{major, minor};
 use serde_json::{Value, json};
 
+use crate::directory::Directory;
 use crate::error::{Error, with_path};
 use crate::mounts;
 use crate::record::Record;
-use crate::store::Directory;
 use crate::tree;
 
 /// The nodes of the config.
