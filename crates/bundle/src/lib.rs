@@ -79,7 +79,7 @@ pub use options::mount_options;
 pub use process::*;
 pub use resources::*;
 pub use seccomp::*;
-pub use validate::OCI_VERSION;
+pub use validate::{MEMORY_FLAGS, MEMORY_MODES, OCI_VERSION, RELATIVE_NODES};
 
 use std::collections::BTreeMap;
 use std::ffi::CString;

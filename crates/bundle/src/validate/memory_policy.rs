@@ -7,8 +7,27 @@ use oci_spec::runtime as oci;
 use oci_spec::runtime::MemoryPolicyFlagType as Flag;
 use oci_spec::runtime::MemoryPolicyModeType as Mode;
 
+/// The modes, each at its number.
+pub const MEMORY_MODES: [&str; 7] = [
+    "MPOL_DEFAULT",
+    "MPOL_PREFERRED",
+    "MPOL_BIND",
+    "MPOL_INTERLEAVE",
+    "MPOL_LOCAL",
+    "MPOL_PREFERRED_MANY",
+    "MPOL_WEIGHTED_INTERLEAVE",
+];
+
+/// The flags, the lowest bit first.
+pub const MEMORY_FLAGS: [&str; 3] = [
+    "MPOL_F_NUMA_BALANCING",
+    "MPOL_F_RELATIVE_NODES",
+    "MPOL_F_STATIC_NODES",
+];
+
 const NUMA_BALANCING: u32 = 1 << 13;
-const RELATIVE_NODES: u32 = 1 << 14;
+/// The node numbers are relative to the allowed nodes (set_mempolicy(2)).
+pub const RELATIVE_NODES: u32 = 1 << 14;
 const STATIC_NODES: u32 = 1 << 15;
 
 /// Validates the arguments of set_mempolicy(2). Which nodes exist depends on the host.
@@ -16,24 +35,26 @@ pub(super) fn memory_policy(
     raw: &oci::LinuxMemoryPolicy,
     at: At<'_>,
 ) -> Result<MemoryPolicy, Error> {
-    let (mode_name, mode) = match raw.mode() {
-        Mode::MpolDefault => ("MPOL_DEFAULT", 0),
-        Mode::MpolPreferred => ("MPOL_PREFERRED", 1),
-        Mode::MpolBind => ("MPOL_BIND", 2),
-        Mode::MpolInterleave => ("MPOL_INTERLEAVE", 3),
-        Mode::MpolLocal => ("MPOL_LOCAL", 4),
-        Mode::MpolPreferredMany => ("MPOL_PREFERRED_MANY", 5),
-        Mode::MpolWeightedInterleave => ("MPOL_WEIGHTED_INTERLEAVE", 6),
+    let mode = match raw.mode() {
+        Mode::MpolDefault => 0_u8,
+        Mode::MpolPreferred => 1,
+        Mode::MpolBind => 2,
+        Mode::MpolInterleave => 3,
+        Mode::MpolLocal => 4,
+        Mode::MpolPreferredMany => 5,
+        Mode::MpolWeightedInterleave => 6,
     };
+    let mode_name = MEMORY_MODES.get(usize::from(mode)).copied();
+    let mode_name = mode_name.unwrap_or_default();
     let nodes = match raw.nodes().as_deref() {
         None | Some("") => Vec::new(),
         Some(list) => number_list(list, at.key("nodes"))?,
     };
-    match mode_name {
-        "MPOL_DEFAULT" | "MPOL_LOCAL" if !nodes.is_empty() => {
+    match raw.mode() {
+        Mode::MpolDefault | Mode::MpolLocal if !nodes.is_empty() => {
             return Err(at.key("nodes").refuse(format!("{mode_name} takes none")));
         }
-        "MPOL_DEFAULT" | "MPOL_LOCAL" | "MPOL_PREFERRED" => {}
+        Mode::MpolDefault | Mode::MpolLocal | Mode::MpolPreferred => {}
         _ if nodes.is_empty() => {
             return Err(at
                 .key("nodes")
@@ -48,7 +69,7 @@ pub(super) fn memory_policy(
         .fold(0, |bits, flag| bits | flag_bit(flag));
     check_flags(flags, mode_name, nodes.is_empty(), at.key("flags"))?;
     Ok(MemoryPolicy {
-        mode,
+        mode: mode.into(),
         mode_name,
         flags,
         nodes,

@@ -22,6 +22,7 @@ mod sysctl;
 mod text;
 mod version;
 
+pub use memory_policy::{MEMORY_FLAGS, MEMORY_MODES, RELATIVE_NODES};
 pub(crate) use process::process;
 pub(crate) use resources::resources;
 pub use version::OCI_VERSION;

@@ -7,11 +7,11 @@ use coracle_bundle::ContainerId;
 use coracle_container::{CreateOptions, Report, Store};
 use coracle_text::escaped;
 
-use super::create;
+use super::create::{self, creation_flags};
 use super::explain::{Form, ID};
 use super::verb::{Context, Request, Verb};
-use crate::arguments::table::{Command, Flag, OUTPUTS, Order, value};
-use crate::arguments::{Arguments, Expected, Usage, network};
+use crate::arguments::table::{Command, Flag, Order, value};
+use crate::arguments::{Arguments, Expected, Usage};
 use crate::error::Error;
 use crate::{output, root};
 
@@ -21,13 +21,7 @@ pub(super) const VERB: Verb = Verb {
         synopsis: "[BUNDLE]",
         about: "Tell whether this host can run containers, or a bundle, and what is lacking",
         order: Order::Anywhere,
-        flags: &[
-            create::FLAGS,
-            OUTPUTS,
-            network::REQUEST,
-            network::SEARCH,
-            FLAGS,
-        ],
+        flags: creation_flags!(FLAGS),
         examples: &[
             ("check", "Judge this host for the user who asks"),
             (

@@ -7,9 +7,23 @@ use coracle_container::{ChangeRoot, CreateOptions, Keyring, LaunchFlags};
 
 use super::keep::{self, KeepExit};
 use super::verb::{Context, Request, Verb};
-use crate::arguments::table::{Command, Flag, OUTPUTS, Order, switch, value};
+use crate::arguments::table::{Command, Flag, Order, switch, value};
 use crate::arguments::{Arguments, Expected, Usage, network};
 use crate::error::Error;
+
+/// The flags of a verb that makes or plans a container: those of `create`, and its own.
+macro_rules! creation_flags {
+    ($($own:expr),*) => {
+        &[
+            $crate::verbs::create::FLAGS,
+            $crate::arguments::table::OUTPUTS,
+            $crate::arguments::network::REQUEST,
+            $crate::arguments::network::SEARCH,
+            $($own),*
+        ]
+    };
+}
+pub(super) use creation_flags;
 
 pub(super) const VERB: Verb = Verb {
     command: Command {
@@ -17,13 +31,7 @@ pub(super) const VERB: Verb = Verb {
         synopsis: "ID",
         about: "Create a container that waits for `start`",
         order: Order::Anywhere,
-        flags: &[
-            FLAGS,
-            keep::FLAGS,
-            OUTPUTS,
-            network::REQUEST,
-            network::SEARCH,
-        ],
+        flags: creation_flags!(keep::FLAGS),
         examples: &[
             (
                 "create --bundle /srv/web web1",
@@ -39,7 +47,7 @@ pub(super) const VERB: Verb = Verb {
     read: |arguments| Ok(Box::new(read(arguments)?)),
 };
 
-/// Flags of `create`, which are also `run`'s.
+/// Flags of `create` alone.
 pub(super) const FLAGS: &[Flag] = &[
     value("bundle", "DIR", "Find config.json here [default: .]").short('b'),
     value(

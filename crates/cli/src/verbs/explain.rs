@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use coracle_bundle::ContainerId;
 use coracle_container::{CreateOptions, Store};
 
-use super::create;
+use super::create::{self, creation_flags};
 use super::verb::{Context, Request, Verb};
-use crate::arguments::table::{Command, Flag, OUTPUTS, Order, switch, value};
-use crate::arguments::{Arguments, Expected, Usage, network};
+use crate::arguments::table::{Command, Flag, Order, switch, value};
+use crate::arguments::{Arguments, Expected, Usage};
 use crate::error::Error;
 use crate::{output, root};
 
@@ -18,13 +18,7 @@ pub(super) const VERB: Verb = Verb {
         synopsis: "[BUNDLE]",
         about: "Print the steps that create and start, or restore, would take",
         order: Order::Anywhere,
-        flags: &[
-            create::FLAGS,
-            OUTPUTS,
-            network::REQUEST,
-            network::SEARCH,
-            FLAGS,
-        ],
+        flags: creation_flags!(FLAGS),
         examples: &[
             (
                 "explain /srv/web",

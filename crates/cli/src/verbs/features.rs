@@ -5,7 +5,9 @@
 //! annotations have the version of criu on this host.
 
 use coracle_bundle::annotation::OBEYED;
-use coracle_bundle::{HookPoint, LANDLOCK_FS, LANDLOCK_NET, LANDLOCK_SCOPES};
+use coracle_bundle::{
+    HookPoint, LANDLOCK_FS, LANDLOCK_NET, LANDLOCK_SCOPES, MEMORY_FLAGS, MEMORY_MODES,
+};
 use coracle_container::{CriuCan, CriuVersion};
 use coracle_seccomp::Abi;
 use coracle_sys::NamespaceKind;
@@ -33,22 +35,6 @@ pub(super) const VERB: Verb = Verb {
         Ok(Box::new(Features))
     },
 };
-
-const MEMORY_MODES: [&str; 7] = [
-    "MPOL_BIND",
-    "MPOL_DEFAULT",
-    "MPOL_INTERLEAVE",
-    "MPOL_LOCAL",
-    "MPOL_PREFERRED",
-    "MPOL_PREFERRED_MANY",
-    "MPOL_WEIGHTED_INTERLEAVE",
-];
-
-const MEMORY_FLAGS: [&str; 3] = [
-    "MPOL_F_NUMA_BALANCING",
-    "MPOL_F_RELATIVE_NODES",
-    "MPOL_F_STATIC_NODES",
-];
 
 const SECCOMP_ACTIONS: [&str; 9] = [
     "SCMP_ACT_ALLOW",
@@ -124,7 +110,7 @@ fn linux() -> Value {
         "apparmor": { "enabled": true },
         "selinux": { "enabled": true },
         "intelRdt": { "enabled": true, "schemata": true, "monitoring": true },
-        "memoryPolicy": { "modes": MEMORY_MODES, "flags": MEMORY_FLAGS },
+        "memoryPolicy": { "modes": sorted(MEMORY_MODES), "flags": MEMORY_FLAGS },
         "mountExtensions": { "idmap": { "enabled": true } },
         "netDevices": { "enabled": true },
     })

@@ -7,6 +7,7 @@ use crate::arguments::roff::{self, Section};
 use crate::arguments::table::{Command, Order};
 use crate::arguments::{Expected, global};
 use crate::error::Error;
+use crate::root;
 
 pub(super) const VERB: Verb = Verb {
     command: Command {
@@ -68,14 +69,7 @@ const ENVIRONMENT: Section = (
     ],
 );
 
-const FILES: Section = (
-    "FILES",
-    &[
-        ("/run/coracle", "The state root of root"),
-        ("/etc/cni/net.d", "Networks"),
-        ("/opt/cni/bin, /usr/lib/cni", "Plugins of networks"),
-    ],
-);
+const FILES: Section = ("FILES", &[(root::SYSTEM, "The state root of root")]);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Manual(pub(super) PathBuf);

@@ -2,10 +2,11 @@
 
 use coracle_container::{LsmLabels, RestoreOptions};
 
+use super::create::creation_flags;
 use super::verb::{Context, Request, Verb};
-use super::{checkpoint, create, run};
-use crate::arguments::table::{Command, Flag, OUTPUTS, Order, value};
-use crate::arguments::{Arguments, Usage, network};
+use super::{checkpoint, run};
+use crate::arguments::table::{Command, Flag, Order, value};
+use crate::arguments::{Arguments, Usage};
 use crate::error::Error;
 
 pub(super) const VERB: Verb = Verb {
@@ -14,16 +15,12 @@ pub(super) const VERB: Verb = Verb {
         synopsis: "ID",
         about: "Make a container from the files of a checkpoint, by CRIU",
         order: Order::Anywhere,
-        flags: &[
-            create::FLAGS,
-            OUTPUTS,
-            network::REQUEST,
-            network::SEARCH,
+        flags: creation_flags!(
             run::FLAGS,
             checkpoint::SHARED,
             checkpoint::SHARED_SWITCHES,
-            FLAGS,
-        ],
+            FLAGS
+        ),
         examples: &[(
             "restore -d --bundle /srv/web --image-path /var/tmp/web1 web1",
             "Go on with a container that was written to files",

@@ -2,11 +2,11 @@
 
 use coracle_container::{After, Attachment, RunOptions, Subreaper};
 
-use super::create;
+use super::create::{self, creation_flags};
 use super::keep::{self, KeepExit};
 use super::verb::{Context, Request, Verb};
-use crate::arguments::table::{Command, Flag, OUTPUTS, Order, switch};
-use crate::arguments::{Arguments, Usage, network};
+use crate::arguments::table::{Command, Flag, Order, switch};
+use crate::arguments::{Arguments, Usage};
 use crate::error::Error;
 
 pub(super) const VERB: Verb = Verb {
@@ -15,14 +15,7 @@ pub(super) const VERB: Verb = Verb {
         synopsis: "ID",
         about: "Create and start a container, and wait for its end",
         order: Order::Anywhere,
-        flags: &[
-            create::FLAGS,
-            keep::FLAGS,
-            OUTPUTS,
-            network::REQUEST,
-            network::SEARCH,
-            FLAGS,
-        ],
+        flags: creation_flags!(keep::FLAGS, FLAGS),
         examples: &[
             (
                 "run --bundle /srv/web web1",

@@ -63,15 +63,12 @@ fn keyring(subject: &Subject) -> Option<Confinement> {
     Some(Confinement::Keyring(SessionKeyring { name, label }))
 }
 
-/// The node numbers are relative to the allowed nodes (set_mempolicy(2)).
-const MPOL_F_RELATIVE_NODES: u32 = 1 << 14;
-
 /// Refuses nodes that are not online. The kernel would ignore them silently, as long as one node
 /// remains.
 fn check_nodes(policy: &coracle_bundle::MemoryPolicy, online: &[u32]) -> Result<(), Error> {
     let is_missing = |node: &&u32| !online.contains(node);
     match policy.nodes.iter().find(is_missing) {
-        Some(node) if policy.flags & MPOL_F_RELATIVE_NODES == 0 => {
+        Some(node) if policy.flags & coracle_bundle::RELATIVE_NODES == 0 => {
             Err(Error::NodeOffline { node: *node })
         }
         _ => Ok(()),
