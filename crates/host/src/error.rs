@@ -59,8 +59,14 @@ pub enum Error {
     Namespaces {
         /// Which process.
         pid: i32,
-        /// The kernel's answer; `ENOENT` or `ESRCH` if the process is gone.
+        /// The kernel's answer.
         errno: Errno,
+    },
+    /// A process whose namespaces were to be looked up has ended.
+    #[error("namespaces of process {pid}: it has ended")]
+    ProcessEnded {
+        /// Which process.
+        pid: i32,
     },
 }
 
@@ -92,14 +98,8 @@ mod tests {
             read.to_string(),
             "read /etc/subuid: permission denied (EACCES)"
         );
-        let gone = Error::Namespaces {
-            pid: 7,
-            errno: Errno::ESRCH,
-        };
-        assert_eq!(
-            gone.to_string(),
-            "namespaces of process 7: no such process (ESRCH)"
-        );
+        let gone = Error::ProcessEnded { pid: 7 };
+        assert_eq!(gone.to_string(), "namespaces of process 7: it has ended");
         let proc = Error::Proc {
             errno: Errno::EXDEV,
         };

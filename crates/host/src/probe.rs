@@ -110,10 +110,15 @@ fn fact<T>(is_needed: bool, gather: impl FnOnce() -> Result<T, Error>) -> Result
 /// The process has ended (even if it is not yet reaped), or the caller may not trace it.
 pub fn namespaces_of(pid: i32) -> Result<NamespaceIds, Error> {
     let proc = ProcFs::mounted().map_err(|errno| Error::Proc { errno })?;
-    let failed = |errno| Error::Namespaces { pid, errno };
-    let path = CString::new(format!("{pid}/ns")).map_err(|_| failed(Errno::EINVAL))?;
+    let failed = |errno| match errno {
+        Errno::ENOENT | Errno::ESRCH => Error::ProcessEnded { pid },
+        errno => Error::Namespaces { pid, errno },
+    };
     let directory = proc
-        .open(&path, OFlag::O_PATH | OFlag::O_DIRECTORY)
+        .open(
+            &ProcFs::path_of(pid, "ns"),
+            OFlag::O_PATH | OFlag::O_DIRECTORY,
+        )
         .map_err(failed)?;
     namespaces_in(&directory).map_err(failed)
 }
@@ -141,16 +146,12 @@ fn namespaces_in(directory: &OwnedFd) -> nix::Result<NamespaceIds> {
     for kind in NamespaceKind::ALL {
         match fstatat(directory, kind.file(), AtFlags::empty()) {
             Ok(status) => *ids.of_mut(kind) = (status.st_dev, status.st_ino),
-            Err(Errno::ENOENT) => {}
+            // Every kernel has mount namespaces, and every process is in one until it ends.
+            Err(Errno::ENOENT) if kind != NamespaceKind::Mount => {}
             Err(errno) => return Err(errno),
         }
     }
-    // Every kernel has mount namespaces, and every process is in one until it ends.
-    if ids.mount == (0, 0) {
-        Err(Errno::ESRCH)
-    } else {
-        Ok(ids)
-    }
+    Ok(ids)
 }
 
 fn release() -> Result<String, Error> {
@@ -513,22 +514,14 @@ mod tests {
         assert_eq!(ended, Ok(1));
         // It has ended, and nobody has waited for it.
         let error = namespaces_of(pid).expect_err("a process without namespaces");
-        assert!(matches!(
-            error,
-            Error::Namespaces {
-                errno: Errno::ESRCH | Errno::EACCES,
-                ..
-            }
-        ));
+        let refused = Error::Namespaces {
+            pid,
+            errno: Errno::EACCES,
+        };
+        assert!([Error::ProcessEnded { pid }, refused].contains(&error));
         child.wait().expect("its status");
         let error = namespaces_of(pid).expect_err("no process");
-        assert_eq!(
-            error,
-            Error::Namespaces {
-                pid,
-                errno: Errno::ENOENT
-            }
-        );
+        assert_eq!(error, Error::ProcessEnded { pid });
     }
 
     #[test]

@@ -5,7 +5,6 @@
 //! runtime's credentials, therefore opens each source while init mounts, and sends init the
 //! descriptors one by one.
 
-use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 
 use coracle_rootfs::ProviderNamespaces;
@@ -33,16 +32,15 @@ pub(crate) fn send(
     init: Pid,
 ) -> Result<OwnedFd, Error> {
     let open = |pid: Pid, name: &str| {
-        let path = CString::new(format!("{pid}/ns/{name}")).map_err(|_| Errno::EINVAL)?;
-        ProcFs::mounted()?.open_target(&path, OFlag::O_RDONLY)
+        ProcFs::mounted()?.open_target(&ProcFs::path_of(pid, name), OFlag::O_RDONLY)
     };
     let open =
         |pid, name| open(pid, name).map_err(system("open namespaces for the sources of mounts"));
     let parent = Pid::this();
     let (host, mounts, users) = (
-        open(parent, "mnt")?,
-        open(init, "mnt")?,
-        open(init, "user")?,
+        open(parent, "ns/mnt")?,
+        open(init, "ns/mnt")?,
+        open(init, "ns/user")?,
     );
     let (ready, signal) = pipe2(OFlag::O_CLOEXEC).map_err(system("make a pipe"))?;
     coracle_sys::assert_single_threaded();

@@ -7,7 +7,8 @@ use crate::{AT_FDCWD, Call, Result};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, ResolveFlag};
 use nix::sys::stat::Mode;
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
+use std::fmt::Display;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// The inode number of the root of every procfs (`PROC_ROOT_INO`). A bind mount of a directory
@@ -81,6 +82,13 @@ impl ProcFs {
         }
     }
 
+    /// The path below the root of a file of a process, such as `7/ns/net`. Allocates.
+    #[must_use]
+    pub fn path_of(pid: impl Display, file: &str) -> CString {
+        // Neither a number nor a name of the kernel's holds a NUL.
+        CString::new(format!("{pid}/{file}")).unwrap_or_default()
+    }
+
     /// Opens `path` below the root, close-on-exec, following no link and crossing no mount.
     ///
     /// `path` is relative. A link at the end can be opened with `O_PATH | O_NOFOLLOW`.
@@ -112,22 +120,26 @@ impl ProcFs {
         )
     }
 
-    /// Writes `data` with one `write(2)` to the file `path` below the root; procfs takes a value
-    /// whole or not at all.
+    /// Writes `data` to the file `path` below the root.
     ///
     /// # Errors
     ///
     /// The call that failed: [`Call::Openat2`] as in [`ProcFs::open`], or [`Call::Write`] with the
-    /// errno for the value, `EIO` if the kernel took only a part of it.
+    /// errno for the value.
     pub fn write(&self, path: &CStr, data: &[u8]) -> std::result::Result<(), (Call, Errno)> {
         let flags = OFlag::O_WRONLY | OFlag::O_NOFOLLOW;
         let file = self
             .open(path, flags)
             .map_err(|errno| (Call::Openat2, errno))?;
-        match nix::unistd::write(&file, data) {
-            Ok(written) if written == data.len() => Ok(()),
-            Ok(_) => Err((Call::Write, Errno::EIO)),
-            Err(errno) => Err((Call::Write, errno)),
+        // procfs takes a value by one write(2). If it took only a part, it refuses the rest, with
+        // an errno of its own.
+        let mut rest = data;
+        loop {
+            let written = nix::unistd::write(&file, rest).map_err(|errno| (Call::Write, errno))?;
+            rest = rest.get(written..).unwrap_or_default();
+            if rest.is_empty() {
+                return Ok(());
+            }
         }
     }
 

@@ -1,6 +1,5 @@
 //! The processes in a cgroup and in those below it.
 
-use std::ffi::CString;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 
@@ -89,7 +88,7 @@ pub(super) fn listing(record: &Record) -> Option<&Directory> {
 /// The cgroup of `pid` in the hierarchy of `directory`, below its mount; `None` if the process is
 /// gone or its cgroup is outside the mount.
 pub(super) fn cgroup_of(directory: &Directory, pid: Pid) -> Option<PathBuf> {
-    let name = CString::new(format!("{pid}/cgroup")).ok()?;
+    let name = ProcFs::path_of(pid, "cgroup");
     let file = ProcFs::private().ok()?.open(&name, OFlag::O_RDONLY).ok()?;
     let content = files::read_open(&file).ok()?;
     let path = content.lines().find_map(|line| {
@@ -139,7 +138,7 @@ pub(super) fn processes_below(path: &Path) -> Result<Vec<i32>> {
 
 /// The process of a thread; `None` if it is gone.
 fn process_of(thread: &str) -> Option<i32> {
-    let name = CString::new(format!("{thread}/status")).ok()?;
+    let name = ProcFs::path_of(thread, "status");
     let file = ProcFs::mounted().ok()?.open(&name, OFlag::O_RDONLY).ok()?;
     let status = files::read_open(&file).ok()?;
     let process = status.lines().find_map(|line| line.strip_prefix("Tgid:"))?;

@@ -140,8 +140,8 @@ fn inside(root: BorrowedFd, file: BorrowedFd) -> nix::Result<Option<PathBuf>> {
     Ok(file.strip_prefix(&root).ok().map(Path::to_owned))
 }
 
-/// Of a path of the config, which holds no NUL.
-fn c_string(text: &OsStr) -> CString {
+/// Of a path of the config or of the runtime's own, or a variable, none of which holds a NUL.
+pub(super) fn c_string(text: &OsStr) -> CString {
     CString::new(text.as_bytes()).unwrap_or_default()
 }
 

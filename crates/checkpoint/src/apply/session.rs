@@ -148,11 +148,11 @@ impl Session {
     ) -> Result<i32, E> {
         images.forget_log(request.log_name());
         let directories = (
-            self.reopen(&images.directory)?,
+            self.reopen("--image-path", &images.directory)?,
             images
                 .work
                 .as_ref()
-                .map(|work| self.reopen(work))
+                .map(|work| self.reopen("--work-path", work))
                 .transpose()?,
         );
         self.send(&self.message(request, &directories, cgroups));
@@ -190,7 +190,7 @@ impl Session {
 
     /// Opens a directory in criu's mount namespace. criu opens it by the runtime's descriptor, and
     /// can mount there only if it is in criu's own copy of the mounts.
-    fn reopen(&self, directory: &OwnedFd) -> Result<OwnedFd, Error> {
+    fn reopen(&self, flag: &'static str, directory: &OwnedFd) -> Result<OwnedFd, Error> {
         let failed = system("open the directory of images as criu sees it");
         let link = format!("/proc/self/fd/{}", directory.as_raw_fd());
         let path = nix::fcntl::readlink(link.as_str()).map_err(&failed)?;
@@ -204,7 +204,11 @@ impl Session {
         let inode = |fd: &OwnedFd| fstat(fd).map(|status| (status.st_dev, status.st_ino));
         match inode(&seen).map_err(&failed)? == inode(directory).map_err(&failed)? {
             true => Ok(seen),
-            false => Err(failed(Errno::ESTALE)),
+            false => Err(Error::Images {
+                flag,
+                path,
+                problem: "another directory is in its place in criu's mount namespace",
+            }),
         }
     }
 

@@ -2,17 +2,16 @@
 
 use std::ffi::{CString, OsStr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use coracle_sys::{Call, Cause, CloseRange, Fault, StringArray};
-use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl, open};
 use nix::mount::{MsFlags, mount};
 use nix::sys::stat::Mode;
 use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout};
 
 use super::find::environment;
+use super::mountpoints::c_string;
 use crate::error::{Error, system};
 
 /// How criu is started.
@@ -75,23 +74,24 @@ impl<'a> Child<'a> {
         options: &StartOptions,
         (criu_socket, passed): (&'a OwnedFd, &'a [OwnedFd]),
     ) -> Result<Self, Error> {
-        let text = |text: &OsStr| CString::new(text.as_bytes()).map_err(|_| Errno::EINVAL);
-        let failed = system("start criu");
-        let path = text(criu.as_os_str()).map_err(&failed)?;
+        let path = c_string(criu.as_os_str());
         let number = criu_socket.as_raw_fd().to_string();
-        let arguments = [text(OsStr::new("swrk")), text(OsStr::new(&number))];
-        let arguments: Result<Vec<_>, _> =
-            [Ok(path.clone())].into_iter().chain(arguments).collect();
-        let variables: Result<Vec<_>, _> = environment().iter().map(|one| text(one)).collect();
+        let arguments = [
+            path.clone(),
+            c"swrk".to_owned(),
+            c_string(OsStr::new(&number)),
+        ];
+        let environment = environment();
+        let environment = environment.iter().map(|variable| c_string(variable));
         let null = open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty());
-        let target = options.root.map(|(_, target)| text(target.as_os_str()));
+        let target = options.root.map(|(_, target)| c_string(target.as_os_str()));
         let kept = [criu_socket].into_iter().chain(passed).map(AsFd::as_fd);
         Ok(Self {
             path,
-            arguments: StringArray::new(arguments.map_err(&failed)?),
-            environment: StringArray::new(variables.map_err(&failed)?),
+            arguments: StringArray::new(arguments.to_vec()),
+            environment: environment.collect(),
             null: null.map_err(system("open /dev/null"))?,
-            target: target.transpose().map_err(&failed)?.unwrap_or_default(),
+            target: target.unwrap_or_default(),
             kept: kept.collect(),
         })
     }

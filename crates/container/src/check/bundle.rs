@@ -1,6 +1,5 @@
 //! What a bundle lacks here: what the planners refuse, and what is looked for only when it is used.
 
-use std::ffi::CString;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -9,6 +8,7 @@ use coracle_bundle::{Bundle, Config, HookPoint};
 use coracle_host::Host;
 use coracle_launch::{Examined, Lack};
 use coracle_text::errno_text;
+use nix::NixPath;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag};
 use nix::sys::stat::{Mode, SFlag, fstatat};
@@ -88,9 +88,10 @@ fn program(config: &Config, candidates: &[PathBuf]) -> Option<Finding> {
     // A root that is missing is refused as a mount's source is.
     let root = nix::fcntl::open(&config.root.path, flags, Mode::empty()).ok()?;
     let look = |path: &PathBuf| {
-        let path = CString::new(path.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL)?;
         let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
-        let file = coracle_sys::open_in_root(root.as_fd(), &path, flags, Mode::empty())?;
+        let file = path.with_nix_path(|path| {
+            coracle_sys::open_in_root(root.as_fd(), path, flags, Mode::empty())
+        })??;
         is_program(file, c"")
     };
     let mut first = None;

@@ -177,7 +177,7 @@ fn maps_of(user: &OwnedFd) -> Result<[String; 2], Error> {
 }
 
 fn read_map(procfs: &ProcFs, pid: Pid, name: &str) -> nix::Result<String> {
-    let path = proc_path(pid, name);
+    let path = ProcFs::path_of(pid, name);
     let file = procfs.open(&path, OFlag::O_RDONLY)?;
     let mut text = String::new();
     let read = std::fs::File::from(file).read_to_string(&mut text);
@@ -261,7 +261,7 @@ fn write_map(procfs: &ProcFs, pid: Pid, file: &'static str, data: &[u8]) -> Resu
             hint,
         }
     };
-    let path = proc_path(pid, file);
+    let path = ProcFs::path_of(pid, file);
     procfs
         .write(&path, data)
         .map_err(|(_, errno)| failed(errno))
@@ -322,11 +322,6 @@ fn execute(
 
 fn procfs() -> Result<ProcFs, Error> {
     ProcFs::private().map_err(|errno| Error::Procfs { errno })
-}
-
-/// Neither a number nor a name of the kernel's holds a NUL.
-fn proc_path(pid: Pid, file: &str) -> CString {
-    CString::new(format!("{pid}/{file}")).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -12,7 +12,6 @@ use nix::fcntl::OFlag;
 use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
 use nix::unistd::Pid;
-use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -49,7 +48,7 @@ fn by_lines(uid: &str, gid: &str) -> Result<OwnedFd, Cause> {
     match made.map_err(Call::Clone.failed())? {
         Cloned::Child => wait_for_the_end(parent),
         Cloned::Parent { pid, pidfd } => {
-            let namespace = map(&pid.to_string(), uid, gid);
+            let namespace = map(pid, uid, gid);
             end(pidfd.as_fd()).map_err(Call::Kill.failed())?;
             namespace
         }
@@ -70,9 +69,8 @@ fn end(child: BorrowedFd<'_>) -> Result<(), Errno> {
     wait_exit(child).map(drop)
 }
 
-fn map(pid: &str, uid: &str, gid: &str) -> Result<OwnedFd, Cause> {
-    // A number and a fixed name hold no NUL.
-    let path = |file: &str| CString::new(format!("{pid}/{file}")).unwrap_or_default();
+fn map(pid: Pid, uid: &str, gid: &str) -> Result<OwnedFd, Cause> {
+    let path = |file| ProcFs::path_of(pid, file);
     let procfs = ProcFs::private().map_err(Call::Open.failed())?;
     procfs.write(&path("uid_map"), uid.as_bytes())?;
     procfs.write(&path("gid_map"), gid.as_bytes())?;
