@@ -165,7 +165,7 @@ fn nothing_is_looked_for_unless_it_is_asked() {
 fn bad_values_are_refused_before_anything_is_made() {
     let net = Net::new().network(&[("one", AGREE)]);
     let bundle = net.runtime.bundle();
-    for (flags, said) in [
+    for (flags, message) in [
         (
             &["--network", ""][..],
             "--network: \"\": expected none, host, container:ID or names",
@@ -223,9 +223,9 @@ fn bad_values_are_refused_before_anything_is_made() {
     ] {
         let create = net.runtime.with_bundle("create", &bundle);
         let create = create.args(net.search()).args(flags).arg(net.runtime.id());
-        plain(create.output()).fails([said]);
+        plain(create.output()).fails([message]);
     }
-    for (key, value, said) in [
+    for (key, value, message) in [
         (
             "",
             "a b",
@@ -256,7 +256,7 @@ fn bad_values_are_refused_before_anything_is_made() {
             &format!("/annotations/run.coracle.network{key}"),
             json!(value),
         );
-        plain(net.runtime.try_create(&bundle)).fails([said]);
+        plain(net.runtime.try_create(&bundle)).fails([message]);
     }
     assert_eq!(net.log(), [""; 0]);
     net.runtime.is_clean();
@@ -333,8 +333,8 @@ fn another_containers_network_is_joined() {
     assert_eq!(output.line(), format!("net:[{}]", namespace(first.pid())));
     first.kill("KILL").ok();
     first.wait_for_status("stopped");
-    let said = format!("network {network}: there is no such container with a process");
-    plain(net.try_create(&bundle, &network)).fails([&said]);
+    let message = format!("network {network}: there is no such container with a process");
+    plain(net.try_create(&bundle, &network)).fails([&message]);
 }
 
 #[test]
@@ -345,8 +345,8 @@ fn a_network_that_is_given_by_path_stays() {
         .bundle()
         .join_namespace("network", "/proc/self/ns/net");
     for network in ["none", "host"] {
-        let said = "path: joins a network namespace, but another network is requested";
-        plain(net.try_create(&bundle, network)).fails(["config.json: linux.namespaces[", said]);
+        let message = "path: joins a network namespace, but another network is requested";
+        plain(net.try_create(&bundle, network)).fails(["config.json: linux.namespaces[", message]);
     }
 }
 
@@ -357,8 +357,9 @@ fn sysctls_of_the_hosts_network_are_refused() {
         .runtime
         .bundle()
         .set("/linux/sysctl", json!({"net.ipv4.ip_forward": "1"}));
-    let said = "is not in a separate kernel namespace: linux.namespaces has no network entry";
-    plain(net.try_create(&bundle, "host")).fails(["linux.sysctl[\"net.ipv4.ip_forward\"]", said]);
+    let message = "is not in a separate kernel namespace: linux.namespaces has no network entry";
+    plain(net.try_create(&bundle, "host"))
+        .fails(["linux.sysctl[\"net.ipv4.ip_forward\"]", message]);
     net.create(&bundle, "none").delete().ok();
 }
 
@@ -494,8 +495,8 @@ fn several_networks_are_taken_back_in_reverse() {
 #[test]
 fn a_failed_plugin_undoes_the_chain() {
     let net = Net::new().network(&[("one", AGREE), ("two", REFUSE), ("three", AGREE)]);
-    let said = "network n: plugin two: ADD: port is in use: 8080 (code 101)";
-    plain(net.try_create(&sleeper(&net), "n")).fails(["create ", said]);
+    let message = "network n: plugin two: ADD: port is in use: 8080 (code 101)";
+    plain(net.try_create(&sleeper(&net), "n")).fails(["create ", message]);
     let expected = [
         "ADD one eth0",
         "ADD two eth0",
@@ -526,7 +527,7 @@ fn a_failure_after_the_network_undoes_it() {
 #[test]
 fn broken_plugins_are_told_in_one_line() {
     let prefix = "network n: plugin two: ADD: ";
-    for (script, said) in [
+    for (script, message) in [
         (
             "echo what; echo else",
             "its result is not JSON: expected value at line 1 column 1: what\\nelse",
@@ -547,7 +548,7 @@ fn broken_plugins_are_told_in_one_line() {
         let net = Net::new().network(&[("one", AGREE), ("two", &script)]);
         let create = net.command("create", &sleeper(&net), "n");
         let create = create.args(["--cni-timeout", "1"]).arg(net.runtime.id());
-        plain(create.output()).fails([prefix, said]);
+        plain(create.output()).fails([prefix, message]);
         let expected = [
             "ADD one eth0",
             "ADD two eth0",
@@ -564,8 +565,8 @@ fn a_missing_plugin_is_found_before_anything_is_made() {
     let net = Net::new().network(&[("one", AGREE), ("two", AGREE)]);
     fs::remove_file(net.runtime.folder().join("bin/two")).unwrap();
     let bin = net.runtime.folder().join("bin");
-    let said = format!("network n: plugin two: not found in {bin:?}");
-    plain(net.try_create(&sleeper(&net), "n")).fails([&said]);
+    let message = format!("network n: plugin two: not found in {bin:?}");
+    plain(net.try_create(&sleeper(&net), "n")).fails([&message]);
     assert_eq!(net.log(), [""; 0]);
     assert!(!net.runtime.root().exists(), "the state root was made");
 }
@@ -575,8 +576,8 @@ fn configurations_that_will_not_do() {
     let net = Net::new().network(&[("one", AGREE)]);
     let conf = |name: &str| json!({"cniVersion": "0.2.0", "name": name, "type": "one"});
     let net = net.conf("old.conf", conf("old"));
-    let said = "old.conf\": cniVersion: \"0.2.0\": expected 0.4.0, 1.0.0 or 1.1.0)";
-    plain(net.try_create(&sleeper(&net), "old")).fails(["network old: no configuration", said]);
+    let message = "old.conf\": cniVersion: \"0.2.0\": expected 0.4.0, 1.0.0 or 1.1.0)";
+    plain(net.try_create(&sleeper(&net), "old")).fails(["network old: no configuration", message]);
     // Another's fault is nothing to a good one.
     net.create(&sleeper(&net), "n").delete().ok();
     let again = json!({"cniVersion": "1.0.0", "name": "n", "type": "one"});
@@ -604,8 +605,8 @@ fn a_port_of_a_program_is_not_published() {
     use std::net::{TcpListener, TcpStream, UdpSocket};
     let net = publishing();
     let refused = |port: &str, named: &str| {
-        let said = format!("published port {named}: address already in use");
-        try_publish(&net, port).1.fails([&said]);
+        let message = format!("published port {named}: address already in use");
+        try_publish(&net, port).1.fails([&message]);
         assert_eq!(net.log(), [""; 0]);
         assert!(!net.runtime.root().exists(), "the state root was made");
     };
@@ -655,8 +656,9 @@ fn a_port_of_another_container_is_not_published() {
     let calls = net.calls();
     for asked in [format!("{port}:80"), format!("127.0.0.1:{port}:81")] {
         let named = asked.rsplit_once(':').unwrap().0.to_owned();
-        let said = format!("published port {named}/tcp: already published by container {holder}");
-        try_publish(&net, &asked).1.fails([&said]);
+        let message =
+            format!("published port {named}/tcp: already published by container {holder}");
+        try_publish(&net, &asked).1.fails([&message]);
     }
     assert_eq!(net.calls(), calls);
     for asked in [format!("127.0.0.2:{port}:80"), format!("{port}:80/udp")] {
@@ -675,14 +677,14 @@ fn a_plugin_that_will_not_let_go_needs_force() {
     let script = "case $CNI_COMMAND in ADD) ok;; DEL) echo no >&2; exit 1;; esac";
     let net = Net::new().network(&[("one", AGREE), ("two", script)]);
     let container = net.create(&sleeper(&net), "n");
-    let said = "network n: plugin two: DEL: exit status 1: no";
-    container.delete().fails(["delete ", said]);
+    let message = "network n: plugin two: DEL: exit status 1: no";
+    container.delete().fails(["delete ", message]);
     assert_eq!(container.status(), "stopped");
     // Each plugin that fails is asked twice; what was taken back is not asked for again.
     let twice = ["DEL two eth0", "DEL two eth0", "DEL one eth0"];
     assert_eq!(net.calls()[2..], twice);
     let output = container.delete_by_force().ok();
-    assert!(output.stderr.contains(said), "{output}");
+    assert!(output.stderr.contains(message), "{output}");
     assert_eq!(net.calls()[5..], twice);
     net.runtime.is_clean();
 }
@@ -779,10 +781,10 @@ fn a_record_that_lost_its_network_needs_force() {
     let mut record: Value = fs::read_to_string(&path).unwrap().parse().unwrap();
     record["network"] = json!({"attachments": 7});
     fs::write(path, record.to_string()).unwrap();
-    let said = "what it tells of networks cannot be read";
-    container.delete().fails([said]);
+    let message = "what it tells of networks cannot be read";
+    container.delete().fails([message]);
     let output = container.delete_by_force().ok();
-    assert!(output.stderr.contains(said), "{output}");
+    assert!(output.stderr.contains(message), "{output}");
     let container = net.create(&sleeper(&net), "n");
     let path = net.runtime.root().join(&container.id).join("record.json");
     fs::write(path, "torn").unwrap();
@@ -957,8 +959,8 @@ fn a_network_is_checked() {
         .runtime
         .command(["network", "check", &container.id])
         .output();
-    let said = "network n: plugin two: CHECK: eth0 is gone (code 9)";
-    check.fails([&format!("network check {}: ", container.id), said]);
+    let message = "network n: plugin two: CHECK: eth0 is gone (code 9)";
+    check.fails([&format!("network check {}: ", container.id), message]);
     container.delete().ok();
     let other = net.create(&sleeper(&net), "none");
     let check = net
@@ -1104,8 +1106,8 @@ fn an_ordinary_user_is_told_why() {
     let bundle = bundle
         .set("/process/terminal", json!(false))
         .args(["sleep", "100"]);
-    let said = "(without CAP_NET_ADMIN only plugins made for user mode can work)";
-    plain(net.try_create(&bundle, "n")).fails(["network n: plugin one: ADD: exit status", said]);
+    let message = "(without CAP_NET_ADMIN only plugins made for user mode can work)";
+    plain(net.try_create(&bundle, "n")).fails(["network n: plugin one: ADD: exit status", message]);
     assert_eq!(net.calls(), ["ADD one eth0", "DEL one eth0"]);
     let container = net.create(&bundle, "u");
     container.delete_by_force().ok();
