@@ -42,7 +42,7 @@ fn a_run_shows_runtime_and_init() {
     let bundle = runtime.bundle().hook("createRuntime", shell("sleep 0.2"));
     let bundle = bundle
         .hook("createContainer", shell("sleep 0.1"))
-        .args(["sleep", "0.1"]);
+        .args(["true"]);
     let trace = ["--trace", file.to_str().unwrap()];
     runtime.run_with(&bundle.user_namespace(), trace).ok();
     let events = events(&fs::read_to_string(&file).unwrap());
@@ -58,7 +58,7 @@ fn a_run_shows_runtime_and_init() {
     assert!(duration(find(&events, RUNTIME, "/bin/sh")) >= 200_000.0);
     let mut waits = on_track(&events, INIT).filter(|it| it["name"] == "wait for the runtime");
     assert!(waits.any(|event| duration(event) >= 200_000.0));
-    assert!(duration(find(&events, RUNTIME, "wait for the program")) >= 90_000.0);
+    find(&events, RUNTIME, "wait for the program");
     let whole = on_track(&events, RUNTIME).find(|event| event["cat"] == "verb");
     let whole = whole.unwrap();
     assert_eq!(whole["name"], "run");
