@@ -1,5 +1,6 @@
 //! The crate's error, and JSON paths.
 
+use coracle_text::{Code, Detail};
 use nix::errno::Errno;
 use std::fmt::{self, Display};
 use std::path::{Path, PathBuf};
@@ -77,6 +78,32 @@ pub enum Error {
         /// The value, and what was expected.
         problem: String,
     },
+}
+
+impl Error {
+    /// What programs read of it.
+    #[must_use]
+    pub fn detail(&self) -> Detail {
+        let of = Detail::new;
+        match self {
+            Error::ContainerId(_) => of(Code::UsageInvalid),
+            Error::NotFound(bundle) => of(Code::ConfigNotFound).path(bundle.display()).hint(
+                "run it in a bundle, or name one: --bundle DIR; coracle spec writes a config",
+            ),
+            Error::NotAbsolute(path) => of(Code::ConfigNotFound).path(path.display()),
+            Error::Read { path, errno } => of(Code::ConfigUnreadable)
+                .path(path.display())
+                .errno(*errno),
+            Error::NotRegular(path) => of(Code::ConfigUnreadable).path(path.display()),
+            Error::TooLarge { document, .. } | Error::TooMany { document, .. } => {
+                of(Code::ConfigInvalid).path(document)
+            }
+            Error::NotUtf8 { document, .. } | Error::Syntax { document, .. } => {
+                of(Code::ConfigSyntax).path(document)
+            }
+            Error::Invalid { path, .. } => of(Code::ConfigInvalid).path(path),
+        }
+    }
 }
 
 /// A document that can be read.

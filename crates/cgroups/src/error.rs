@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use coracle_text::{beginning, errno_text};
+use coracle_text::{Code, Detail, beginning, errno_text};
 use nix::errno::Errno;
 
 use crate::table::{CPUSET_PARTITION, Version};
@@ -302,6 +302,121 @@ impl Error {
         Self::Config {
             path: property(path),
             reason: reason.into(),
+        }
+    }
+}
+
+impl Error {
+    /// What programs read of it.
+    #[must_use]
+    pub fn detail(&self) -> Detail {
+        if let Self::Halfway { source, .. } = self {
+            return source.detail();
+        }
+        let mut detail = Detail::new(self.code()).errno(self.errno());
+        if let Some(path) = self.place() {
+            detail = detail.path(path);
+        }
+        detail.hint(self.hint())
+    }
+
+    fn code(&self) -> Code {
+        let busy = self.errno() == Some(Errno::EBUSY);
+        let denied = matches!(
+            self.errno(),
+            Some(Errno::EACCES | Errno::EPERM | Errno::EROFS)
+        );
+        match self {
+            Self::NoSystemd | Self::Systemd { .. } => Code::SystemdFailed,
+            Self::Config { .. } => Code::ConfigInvalid,
+            Self::Controller { .. } | Self::Enable { errno: None, .. } => Code::CgroupNoController,
+            Self::Rights { .. } | Self::Delegation { .. } => Code::CgroupNoDelegation,
+            Self::Make { .. } | Self::Enable { .. } if denied => Code::CgroupNoDelegation,
+            Self::NotEmpty { .. } | Self::Frozen { .. } => Code::CgroupBusy,
+            Self::Enable { .. } | Self::Enter { .. } | Self::Remove { .. } if busy => {
+                Code::CgroupBusy
+            }
+            Self::Write { .. } | Self::Partition { .. } | Self::Threaded { .. } => {
+                Code::CgroupLimitRefused
+            }
+            Self::Lacking { .. } => Code::ContainerNoCgroup,
+            _ => Code::CgroupFailed,
+        }
+    }
+
+    /// The property that it is about, or else the file.
+    fn place(&self) -> Option<String> {
+        Some(match self {
+            Self::Config { path, .. }
+            | Self::Controller { path, .. }
+            | Self::Delegation { path, .. }
+            | Self::Enable { path, .. } => path.clone(),
+            Self::Write { source_path, .. } | Self::Partition { source_path, .. } => {
+                source_path.clone()
+            }
+            Self::Devices { .. } | Self::Replaced { .. } => "linux.resources.devices".to_owned(),
+            Self::Resctrl { .. } => "linux.intelRdt".to_owned(),
+            Self::NoSystemd => "--systemd-cgroup".to_owned(),
+            Self::Open { path, .. }
+            | Self::Rights { path, .. }
+            | Self::NotCgroup { path }
+            | Self::Make { path, .. }
+            | Self::Threaded { path, .. }
+            | Self::Read { path, .. }
+            | Self::Enter { path, .. }
+            | Self::NotEmpty { path, .. }
+            | Self::Frozen { path }
+            | Self::Own { path, .. }
+            | Self::Freeze { path, .. }
+            | Self::Remove { path, .. } => path.display().to_string(),
+            Self::Systemd { .. }
+            | Self::Halfway { .. }
+            | Self::Lacking { .. }
+            | Self::Signal { .. } => return None,
+        })
+    }
+
+    fn errno(&self) -> Option<Errno> {
+        match self {
+            Self::Open { errno, .. }
+            | Self::Rights { errno, .. }
+            | Self::Make { errno, .. }
+            | Self::Delegation { errno, .. }
+            | Self::Write { errno, .. }
+            | Self::Read { errno, .. }
+            | Self::Enter { errno, .. }
+            | Self::Own { errno, .. }
+            | Self::Devices { errno, .. }
+            | Self::Signal { errno, .. }
+            | Self::Remove { errno, .. }
+            | Self::Resctrl { errno, .. } => Some(*errno),
+            Self::Enable { errno, .. } => *errno,
+            _ => None,
+        }
+    }
+
+    /// What may help.
+    fn hint(&self) -> &str {
+        match self {
+            Self::NoSystemd => "use --cgroup-manager cgroupfs",
+            Self::Controller { .. } => {
+                "enable the controller (kernel command line: cgroup_enable=NAME), or drop the limit"
+            }
+            Self::Delegation { .. } => {
+                "delegate a cgroup: systemd-run --user --scope -p Delegate=yes COMMAND"
+            }
+            Self::Make { errno, .. } => match errno {
+                Errno::EAGAIN => "cgroup.max.descendants or cgroup.max.depth above it is reached",
+                Errno::ENOSPC => "the kernel's limit on cgroups is reached",
+                Errno::EACCES | Errno::EPERM | Errno::EROFS => {
+                    "mount cgroups writable, or use --cgroup-manager disabled"
+                }
+                _ => "",
+            },
+            Self::Write { hint, .. } | Self::Resctrl { hint, .. } => {
+                hint.trim_start_matches([':', ' '])
+            }
+            _ => "",
         }
     }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use coracle_host::CgroupMode;
 use coracle_sys::{Cause, Fault};
-use coracle_text::{cause_text, errno_text};
+use coracle_text::{Code, Detail, Report, after_colon, cause_text, errno_text};
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -147,18 +147,21 @@ impl Record {
 
     /// The message for a fault of [`crate::join`].
     #[must_use]
-    pub fn explain(&self, fault: &Fault) -> String {
+    pub fn explain(&self, fault: &Fault) -> Report {
         let step = self.describe(fault.step);
+        let detail = Detail::new(Code::CgroupFailed).path("linux.cgroupsPath");
         let Cause::Call(_, errno) = fault.cause else {
-            return format!("{step}: {}", cause_text(fault.cause));
+            return Report::new(format!("{step}: {}", cause_text(fault.cause)), detail);
         };
         let hint = match errno {
             // Only the kernel's cpuset_can_attach returns ENOSPC for a join.
-            Errno::ENOSPC => ": its cpuset has no cpus or no mems",
-            Errno::ENOENT | Errno::ENODEV => ": the cgroup was removed meanwhile",
+            Errno::ENOSPC => "its cpuset has no cpus or no mems",
+            Errno::ENOENT | Errno::ENODEV => "the cgroup was removed meanwhile",
+            Errno::EBUSY => ENABLES,
             _ => "",
         };
-        format!("{step}: {}{hint}", errno_text(errno))
+        let text = format!("{step}: {}{}", errno_text(errno), after_colon(hint));
+        Report::new(text, with(detail, errno).hint(hint))
     }
 }
 
@@ -166,18 +169,32 @@ impl Record {
     /// The message for a clone3(2) with `CLONE_INTO_CGROUP` that failed because of the cgroup;
     /// `None` if `errno` has another cause.
     #[must_use]
-    pub fn explain_clone(&self, errno: Errno) -> Option<String> {
+    pub fn explain_clone(&self, errno: Errno) -> Option<Report> {
         let hint = match errno {
             Errno::EACCES => "no right to move processes there from the runtime's own cgroup",
-            Errno::EBUSY => "it enables controllers for children, so it can have no processes",
+            Errno::EBUSY => ENABLES,
+            Errno::EAGAIN => "the cgroup or a parent is at its limit of processes (pids.max)",
             Errno::EOPNOTSUPP => "the cgroup is threaded or an invalid domain",
             Errno::ENODEV => "the cgroup was removed meanwhile",
             _ => return None,
         };
         let path = self.unified.as_ref()?.path.display();
-        let errno = errno_text(errno);
-        Some(format!("clone into cgroup {path}: {errno}: {hint}"))
+        let text = format!("clone into cgroup {path}: {}: {hint}", errno_text(errno));
+        let detail = Detail::new(Code::CgroupFailed).path("linux.cgroupsPath");
+        Some(Report::new(text, with(detail, errno).hint(hint)))
     }
+}
+
+const ENABLES: &str = "it enables controllers for children, so it can have no processes";
+
+/// The detail with this errno, and the code that it makes of it.
+fn with(detail: Detail, errno: Errno) -> Detail {
+    let code = match errno {
+        Errno::EBUSY => Code::CgroupBusy,
+        Errno::EACCES | Errno::EPERM => Code::CgroupNoDelegation,
+        _ => detail.code,
+    };
+    Detail { code, ..detail }.errno(errno)
 }
 
 #[cfg(test)]
@@ -207,7 +224,9 @@ mod tests {
         };
         assert_eq!(record.steps(), 1);
         assert_eq!(
-            record.explain(&Fault::new(0, (Call::Write, Errno::ENOSPC))),
+            record
+                .explain(&Fault::new(0, (Call::Write, Errno::ENOSPC)))
+                .text,
             "join cgroup /sys/fs/cgroup/cpuset/web1: no space left on device (ENOSPC): \
              its cpuset has no cpus or no mems"
         );

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use coracle_sys::{Call, Cause, ExitStatus};
-use coracle_text::{cause_text, errno_text};
+use coracle_text::{Code, Detail, cause_errno, cause_text, errno_text};
 use nix::errno::Errno;
 
 use crate::plan::version::{MINIMUM, Version};
@@ -135,6 +135,31 @@ pub enum Error {
         /// The kernel's answer.
         errno: Errno,
     },
+}
+
+impl Error {
+    /// What programs read of it.
+    #[must_use]
+    pub fn detail(&self) -> Detail {
+        let failed = || Detail::new(Code::CheckpointFailed);
+        match self {
+            Error::NotFound => Detail::new(Code::CheckpointNoCriu).hint("install criu"),
+            Error::Start { path, cause } => Detail::new(Code::CheckpointNoCriu)
+                .path(path.display())
+                .errno(cause_errno(*cause)),
+            Error::Unprivileged => Detail::new(Code::CallerUnprivileged).hint("be root"),
+            Error::TooOld { .. } => Detail::new(Code::HostUnsupported).hint("install a newer criu"),
+            Error::Feature { flag, .. } => Detail::new(Code::HostUnsupported).path(flag),
+            Error::Failed { log, .. } | Error::Gone { log, .. } => failed().path(log.display()),
+            Error::Silent { path } => failed().path(path.display()),
+            Error::BadRequest { .. } | Error::Protocol { .. } => failed(),
+            Error::Path { path, errno, .. } => failed().path(path.display()).errno(*errno),
+            Error::Images { path, .. } => failed().path(path.display()),
+            Error::Moved { at, .. } => Detail::new(Code::MountFailed).path(at),
+            Error::Mount { at, errno, .. } => Detail::new(Code::MountFailed).path(at).errno(*errno),
+            Error::System { errno, .. } => Detail::new(Code::RuntimeFailed).errno(*errno),
+        }
+    }
 }
 
 /// Makes [`Error::System`] of an errno.

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 
 use coracle_bundle::ContainerId;
+use coracle_text::{Code, Detail};
+use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use thiserror::Error;
 
@@ -104,6 +106,43 @@ impl Error {
         }
     }
 
+    /// What programs read of it.
+    pub(crate) fn detail(&self) -> Detail {
+        let of = Detail::new;
+        match self {
+            Error::Usage(usage) => usage.detail(),
+            Error::Container(source) => source.detail(),
+            Error::Verb { source, .. } => source.detail(),
+            Error::Log { path, source } | Error::Trace { path, source } => of(Code::OutputFailed)
+                .path(path.display())
+                .errno(errno(source)),
+            Error::Root(_) => of(Code::StateFailed),
+            Error::NoRoot { path, source } => of(Code::StateFailed)
+                .path(path.display())
+                .errno(errno(source)),
+            Error::Output(source) => of(Code::OutputFailed).errno(errno(source)),
+            Error::Json(_) => of(Code::OutputFailed),
+            Error::Several(_) => of(Code::RuntimeFailed),
+            Error::SpecExists(path) => of(Code::OutputFailed).path(path.display()),
+            Error::Write { path, source } => of(Code::OutputFailed)
+                .path(path.display())
+                .errno(errno(source)),
+            Error::RunPs(source) => of(Code::RuntimeFailed)
+                .errno(errno(source))
+                .hint("install ps (package procps)"),
+            Error::PsFailed { .. } | Error::NoPidColumn => of(Code::UsageInvalid),
+        }
+    }
+
+    /// The whole message: a hint that it does not have yet comes last.
+    pub(crate) fn line(&self, detail: &Detail) -> String {
+        let text = self.to_string();
+        match &detail.hint {
+            Some(hint) if !text.contains(hint) => format!("{text}; {hint}"),
+            _ => text,
+        }
+    }
+
     /// The signal that ended the verb, if it was one.
     pub(crate) fn signal(&self) -> Option<Signal> {
         match self {
@@ -114,10 +153,14 @@ impl Error {
     }
 }
 
+fn errno(error: &std::io::Error) -> Option<Errno> {
+    error.raw_os_error().map(Errno::from_raw)
+}
+
 /// The errno's text as in other messages: engines match on Go's lower case.
 fn lower_case(error: &std::io::Error) -> String {
-    match error.raw_os_error() {
-        Some(errno) => coracle_text::errno_text(nix::errno::Errno::from_raw(errno)),
+    match errno(error) {
+        Some(errno) => coracle_text::errno_text(errno),
         None => error.to_string(),
     }
 }

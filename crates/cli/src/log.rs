@@ -16,10 +16,14 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use coracle_text::Detail;
 use daemon::{Daemon, Protocol};
 
 /// The longest message, in bytes: with the rest of the record it fits into conmon's buffer.
 const LONGEST: usize = 4096;
+
+/// The longest of the further members of a JSON record.
+const LONGEST_MEMBER: usize = 512;
 
 /// The level of a record, as logrus names it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -75,9 +79,9 @@ impl Log {
     }
 
     /// Writes the one record of a failure. With a log file the message also goes to stderr.
-    pub(crate) fn error(&self, message: &str) {
-        let message = one_line(message);
-        self.write(Level::Error, &message);
+    pub(crate) fn error(&self, message: &str, detail: &Detail) {
+        let message = one_line(message, LONGEST);
+        self.write(Level::Error, &message, Some(detail));
         if !matches!(self.sink, Sink::Stderr) {
             // conmon forwards stderr, and conformance suites look for the word "error" in it.
             to_stderr(&format!("error: {message}\n"));
@@ -92,7 +96,7 @@ impl Log {
     /// Writes a record if its level is configured.
     pub(crate) fn record(&self, level: Level, message: &str) {
         if self.has(level) {
-            self.write(level, &one_line(message));
+            self.write(level, &one_line(message, LONGEST), None);
         }
     }
 
@@ -106,13 +110,13 @@ impl Log {
     /// Writes a warning at every level: one that the specification requires, or one about a request
     /// that was not fulfilled.
     pub(crate) fn warn_always(&self, message: &str) {
-        self.write(Level::Warning, &one_line(message));
+        self.write(Level::Warning, &one_line(message, LONGEST), None);
     }
 
-    fn write(&self, level: Level, message: &str) {
+    fn write(&self, level: Level, message: &str, detail: Option<&Detail>) {
         let record = || {
             let time = coracle_container::rfc3339(SystemTime::now());
-            render(self.format, level, &time, message)
+            render(self.format, level, &time, message, detail)
         };
         // A log that cannot be written must not turn a success into a failure.
         match &self.sink {
@@ -199,15 +203,44 @@ fn short_name(level: Level) -> &'static str {
 }
 
 /// A whole record with its newline. `message` must be one line.
-fn render(format: Format, level: Level, time: &str, message: &str) -> String {
+fn render(
+    format: Format,
+    level: Level,
+    time: &str,
+    message: &str,
+    detail: Option<&Detail>,
+) -> String {
     let message = quoted(message);
     let level = name(level);
     match format {
         Format::Text => format!("time=\"{time}\" level={level} msg={message}\n"),
         Format::Json => {
-            format!("{{\"level\":\"{level}\",\"msg\":{message},\"time\":\"{time}\"}}\n")
+            let more = detail.map(members).unwrap_or_default();
+            format!("{{\"level\":\"{level}\",\"msg\":{message},\"time\":\"{time}\"{more}}}\n")
         }
     }
+}
+
+/// The further members of a JSON record about a failure: docs/errors.md. Those without a value are
+/// left out.
+fn members(detail: &Detail) -> String {
+    let errno = detail.errno.map(|errno| format!("{errno:?}"));
+    let all = [
+        ("code", Some(detail.code.text())),
+        ("path", detail.path.as_deref()),
+        ("errno", errno.as_deref()),
+        ("stage", detail.stage),
+        ("hint", detail.hint.as_deref()),
+    ];
+    let mut members = String::new();
+    for (key, value) in all {
+        if let Some(value) = value {
+            let value = quoted(&one_line(value, LONGEST_MEMBER));
+            // Writing to a String cannot fail.
+            let _ = write!(members, ",\"{key}\":{value}");
+        }
+    }
+    members
 }
 
 /// The message as a JSON string; logrus quotes printable text in the same way.
@@ -224,14 +257,14 @@ fn quoted(message: &str) -> String {
     quoted
 }
 
-/// The message without a control character and at most [`LONGEST`] bytes long.
+/// The message without a control character and at most about `longest` bytes long.
 ///
 /// Messages contain names from images: a newline could forge a record, and an escape sequence could
 /// control the terminal on which the log is read.
-fn one_line(message: &str) -> String {
-    let mut line = String::with_capacity(message.len().min(LONGEST));
+fn one_line(message: &str, longest: usize) -> String {
+    let mut line = String::with_capacity(message.len().min(longest));
     for character in message.trim_end().chars() {
-        if line.len() >= LONGEST {
+        if line.len() >= longest {
             line.push('…');
             break;
         }
@@ -251,27 +284,52 @@ fn one_line(message: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use coracle_text::Code;
+    use nix::errno::Errno;
 
     const TIME: &str = "2026-08-02T10:00:00Z";
 
     #[test]
     fn a_record_is_what_logrus_writes() {
         assert_eq!(
-            render(Format::Text, Level::Error, TIME, "container \"a\" is gone"),
+            render(
+                Format::Text,
+                Level::Error,
+                TIME,
+                "container \"a\" is gone",
+                None
+            ),
             "time=\"2026-08-02T10:00:00Z\" level=error msg=\"container \\\"a\\\" is gone\"\n"
         );
         assert_eq!(
-            render(Format::Json, Level::Warning, TIME, "back\\slash"),
+            render(Format::Json, Level::Warning, TIME, "back\\slash", None),
             "{\"level\":\"warning\",\"msg\":\"back\\\\slash\",\"time\":\"2026-08-02T10:00:00Z\"}\n"
         );
     }
 
     #[test]
+    fn a_failure_has_members_for_programs_in_json_alone() {
+        let detail = Detail::new(Code::MountFailed)
+            .path("config.json: mounts[2].source")
+            .errno(Errno::EPERM)
+            .hint("say \"please\"\n");
+        let record = |format| render(format, Level::Error, TIME, "m", Some(&detail));
+        assert_eq!(
+            record(Format::Json),
+            "{\"level\":\"error\",\"msg\":\"m\",\"time\":\"2026-08-02T10:00:00Z\",\
+             \"code\":\"mount.failed\",\"path\":\"mounts[2].source\",\"errno\":\"EPERM\",\
+             \"hint\":\"say \\\"please\\\"\"}\n"
+        );
+        let text = "time=\"2026-08-02T10:00:00Z\" level=error msg=\"m\"\n";
+        assert_eq!(record(Format::Text), text);
+    }
+
+    #[test]
     fn a_hostile_message_stays_one_json_line() {
         let hostile = "a\nb\r\u{1b}[31m\u{7f}\u{9b}\"\\\u{0}é\t.\n";
-        let line = one_line(hostile);
+        let line = one_line(hostile, LONGEST);
         assert_eq!(line, "a\\nb\\u000d\\u001b[31m\\u007f\\u009b\"\\\\u0000é .");
-        let record = render(Format::Json, Level::Error, TIME, &line);
+        let record = render(Format::Json, Level::Error, TIME, &line, None);
         assert_eq!(record.matches('\n').count(), 1);
         let parsed: serde_json::Value = serde_json::from_str(&record).unwrap();
         assert_eq!(parsed["msg"], line);
@@ -281,7 +339,7 @@ mod tests {
     #[test]
     fn a_long_message_is_cut_at_a_character() {
         for filler in ["x", "é", "🐳", "\u{1}"] {
-            let line = one_line(&filler.repeat(10_000));
+            let line = one_line(&filler.repeat(10_000), LONGEST);
             assert!(line.ends_with('…'));
             assert!(
                 (LONGEST..LONGEST + 10).contains(&line.len()),
@@ -289,7 +347,7 @@ mod tests {
                 line.len()
             );
         }
-        assert_eq!(one_line(&"x".repeat(LONGEST)).len(), LONGEST);
+        assert_eq!(one_line(&"x".repeat(LONGEST), LONGEST).len(), LONGEST);
     }
 
     #[test]
@@ -303,7 +361,7 @@ mod tests {
         for message in ["first", "second"] {
             let log = Log::open(&settings).unwrap();
             log.record(Level::Warning, "not configured");
-            log.write(Level::Error, message);
+            log.write(Level::Error, message, None);
         }
         let text = std::fs::read_to_string(&path).unwrap();
         std::fs::remove_file(&path).unwrap();
@@ -326,7 +384,9 @@ mod tests {
             file: Some(named.into()),
             ..Settings::default()
         };
-        Log::open(&settings).unwrap().write(Level::Error, "message");
+        Log::open(&settings)
+            .unwrap()
+            .write(Level::Error, "message", None);
         let text = std::fs::read_to_string(&path);
         std::fs::remove_file(&path).unwrap();
         assert!(text.unwrap().contains("message"));

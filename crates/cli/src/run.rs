@@ -175,7 +175,8 @@ fn end(log: &Log, command: Option<&Command>, outcome: Result<i32, Error>) -> u8 
                 // written.
                 let _ = output::text(&text);
             }
-            log.error(&error.to_string());
+            let detail = error.detail();
+            log.error(&error.line(&detail), &detail);
             if let Some(signal) = error.signal() {
                 return end_by(signal);
             }

@@ -1,7 +1,7 @@
 //! Errors of networks and plugins.
 
 use coracle_sys::Call;
-use coracle_text::errno_text;
+use coracle_text::{Code, Detail, errno_text};
 use nix::errno::Errno;
 use std::fmt;
 use std::path::PathBuf;
@@ -117,6 +117,36 @@ impl Error {
             ended,
             Ended::Start(_) | Ended::TimeOut(_) | Ended::Interrupted | Ended::NotStarted
         )
+    }
+}
+
+impl Error {
+    /// What programs read of it.
+    #[must_use]
+    pub fn detail(&self) -> Detail {
+        let of = Detail::new;
+        match self {
+            Error::Request { by, .. } => of(Code::NetworkInvalid).path(by),
+            Error::Unknown { dir, .. } => of(Code::NetworkNotFound)
+                .path(dir.display())
+                .hint("configure the network, or name another: coracle network ls"),
+            Error::Twice { second, .. } => of(Code::NetworkInvalid).path(second.display()),
+            Error::Config { file, .. } => of(Code::NetworkInvalid).path(file.display()),
+            Error::Read { path, errno, .. } => {
+                of(Code::NetworkInvalid).path(path.display()).errno(*errno)
+            }
+            Error::Missing { .. } => of(Code::NetworkPluginNotFound)
+                .hint("install the plugins, or name their directory: --cni-bin-dir"),
+            Error::Plugin { failure, .. } => of(Code::NetworkPluginFailed).errno(match failure {
+                Failure::Ended { ended, .. } => ended.errno(),
+                _ => None,
+            }),
+            Error::PortInUse { .. } => of(Code::NetworkPortTaken)
+                .path("--publish")
+                .errno(Errno::EADDRINUSE)
+                .hint("end that program, or publish another port"),
+            Error::Refused { .. } => of(Code::NetworkInvalid),
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::Path;
 use std::time::SystemTime;
 
-use coracle_bundle::{Bundle, HookPoint, Namespace};
+use coracle_bundle::{Bundle, ContainerId, HookPoint, Namespace};
 use coracle_cgroups::Joining;
 use coracle_launch::{Caller, Child, Launch, Point, Release, Request};
 use coracle_program::{Interrupts, Limits};
@@ -18,6 +18,7 @@ use crate::directory::fifos::HookOutput;
 use crate::error::Error;
 use crate::foreground::Running;
 use crate::identity::Identity;
+use crate::inspect;
 use crate::lock::{self, Lock};
 use crate::network;
 use crate::notify::Proxy;
@@ -90,7 +91,7 @@ impl<'a> Creation<'a> {
         interrupts: &'a Interrupts,
     ) -> Result<Self, Error> {
         let mut undo = Undo::begin()?;
-        let directory = store.claim(&prepared.options.id)?;
+        let directory = claim(store, &prepared.options.id)?;
         undo.push(Made::Directory);
         let claimed = lock::acquire(&directory)
             .and_then(|lock| first_record(&directory, prepared).map(|record| (lock, record)));
@@ -332,6 +333,19 @@ fn explain_oom(error: Error, record: &Record) -> Error {
         Error::Launch(coracle_launch::Error::InitGone { .. }) if killed() => Error::OutOfMemory,
         error => error,
     }
+}
+
+/// Claims the id. If it is taken, the error has the status of the container that has it.
+fn claim(store: &Store, id: &ContainerId) -> Result<Directory, Error> {
+    let refused = |error| match error {
+        Error::Exists { id, maker, .. } => Error::Exists {
+            status: inspect::state(store, &id).ok().map(|state| state.status),
+            id,
+            maker,
+        },
+        error => error,
+    };
+    store.claim(id).map_err(refused)
 }
 
 fn first_record(directory: &Directory, prepared: &Prepared) -> Result<Record, Error> {

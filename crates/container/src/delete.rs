@@ -6,6 +6,7 @@ use coracle_bundle::{ContainerId, HookPoint};
 use coracle_program::{Interrupts, Limits};
 
 use crate::directory::{Directory, mounted};
+use crate::elsewhere;
 use crate::error::{Error, system};
 use crate::interrupt;
 use crate::lock;
@@ -39,7 +40,7 @@ pub fn delete(store: &Store, id: &ContainerId, force: Force) -> Result<Vec<Strin
     let Some(directory) = store.find(id)? else {
         return match force {
             Force::Yes => Ok(Vec::new()),
-            Force::No => Err(Error::Absent { id: id.clone() }),
+            Force::No => Err(elsewhere::absent(store.root(), id)),
         };
     };
     if force == Force::Yes {
@@ -59,7 +60,7 @@ pub fn delete(store: &Store, id: &ContainerId, force: Force) -> Result<Vec<Strin
                 false => end_torn(store, &directory),
             };
         }
-        Ok(None) => return Err(Error::Absent { id: id.clone() }),
+        Ok(None) => return Err(elsewhere::absent(store.root(), id)),
         Err(error) => return Err(error),
     };
     check(id, &directory, &record, force)?;

@@ -28,6 +28,7 @@ use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{FileStat, Mode, fstat, fstatat, umask};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
+use crate::elsewhere;
 use crate::error::{Error, with_path};
 use crate::progress::Progress;
 use crate::record::{Record, Unreadable, maker};
@@ -140,9 +141,8 @@ impl Directory {
     /// # Errors
     /// [`Error::Absent`] if there is none; those of [`Self::record`].
     pub(crate) fn present_record(&self) -> Result<Record, Error> {
-        self.record()?.ok_or_else(|| Error::Absent {
-            id: self.id.clone(),
-        })
+        self.record()?
+            .ok_or_else(|| elsewhere::absent(self.root(), &self.id))
     }
 
     /// Reads as much as possible of a record that is corrupt or of a newer release.

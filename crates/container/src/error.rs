@@ -1,9 +1,10 @@
 //! The errors of verbs.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use coracle_bundle::ContainerId;
-use coracle_text::errno_text;
+use coracle_text::{Code, Detail, errno_text};
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use thiserror::Error;
@@ -91,12 +92,16 @@ pub enum Error {
         id: ContainerId,
         /// The other runtime that made the container, if one did.
         maker: Option<&'static str>,
+        /// The status of the container that has it, if it could be read.
+        status: Option<Status>,
     },
     /// There is no such container.
     #[error("container does not exist")]
     Absent {
         /// The id asked for.
         id: ContainerId,
+        /// The state root, and where else it may be.
+        hint: String,
     },
     /// Another runtime, which shares the state root, made this container.
     #[error("container belongs to {maker}, which has to be used for it")]
@@ -177,12 +182,12 @@ pub enum Error {
         version: u32,
     },
     /// Init ended between `start` and execve(2).
-    #[error("container init ended before it executed the program{hint}")]
+    #[error("container init ended before it executed the program")]
     Ended {
         /// The container.
         id: ContainerId,
-        /// A possible cause, beginning with punctuation; empty if there is none.
-        hint: &'static str,
+        /// A possible cause; empty if there is none.
+        hint: String,
     },
     /// `start` of a container without `process`.
     #[error("config.json has no process: nothing to start")]
@@ -329,6 +334,113 @@ impl Error {
             Error::Leaving { source, .. } => source.signal(),
             _ => None,
         }
+    }
+
+    /// What programs read of it.
+    #[must_use]
+    pub fn detail(&self) -> Detail {
+        match self {
+            Error::Bundle(error) => error.detail(),
+            Error::Host(error) => error.detail(),
+            Error::Launch(error) => error.detail(),
+            Error::Cgroups(error) => error.detail(),
+            Error::Hooks(error) => error.detail(),
+            Error::Checkpoint(error) => error.detail(),
+            Error::Cni(error) => error.detail(),
+            Error::SubCgroup { source, .. } => source.detail().path("--cgroup"),
+            Error::Leaving { source, .. } => source.detail(),
+            Error::Interrupted { source, .. } => Detail {
+                code: Code::RuntimeInterrupted,
+                ..source.detail()
+            },
+            own => own.own_detail(),
+        }
+    }
+
+    fn own_detail(&self) -> Detail {
+        let detail = Detail::new(self.code());
+        let detail = match self {
+            Error::PortTaken { .. } => detail.path("--publish"),
+            Error::NetworksBusy { root } => detail.path(root.display()),
+            Error::Store { path, errno, .. } | Error::Flag { path, errno, .. } => {
+                detail.path(path.display()).errno(*errno)
+            }
+            Error::Corrupt { path, .. } | Error::Newer { path, .. } => detail.path(path.display()),
+            Error::Torn { directory, .. } => detail.path(directory.display()),
+            Error::NotUtf8 { what, .. } => detail.path(what),
+            Error::Mount { path, .. } => detail.path(path.display()),
+            Error::Value { flag, .. } => detail.path(flag),
+            Error::NoProcess { .. } => detail.path("process"),
+            Error::Ended { hint, .. } if !hint.is_empty() => detail.path("linux.seccomp"),
+            Error::Signal { errno, .. } | Error::System { errno, .. } => detail.errno(*errno),
+            _ => detail,
+        };
+        detail.hint(self.hint().into_owned())
+    }
+
+    fn code(&self) -> Code {
+        match self {
+            Error::NoNetwork { .. } => Code::NetworkNotFound,
+            Error::PortTaken { .. } => Code::NetworkPortTaken,
+            Error::Mount { .. } | Error::SharedMounts => Code::MountFailed,
+            Error::NotAttached { .. } => Code::NetworkInvalid,
+            Error::NetworksBusy { .. } | Error::Busy { .. } => Code::ContainerLocked,
+            Error::Exists { .. } => Code::ContainerExists,
+            Error::Absent { .. } => Code::ContainerNotFound,
+            Error::Foreign { .. } => Code::ContainerForeign,
+            Error::Status { .. } | Error::NotRunning { .. } | Error::NotStopped { .. } => {
+                Code::ContainerWrongStatus
+            }
+            Error::Store { .. } => Code::StateFailed,
+            Error::Corrupt { .. } | Error::Torn { .. } | Error::Newer { .. } => Code::StateCorrupt,
+            Error::Ended { hint, .. } if !hint.is_empty() => Code::SeccompBarsRuntime,
+            Error::Ended { .. } => Code::InitEnded,
+            Error::NoProcess { .. } | Error::NotUtf8 { .. } => Code::ConfigInvalid,
+            Error::Terminal(_) | Error::Value { .. } => Code::UsageInvalid,
+            Error::Flag { .. } => Code::OutputFailed,
+            Error::StillRunning { .. } => Code::ContainerStillRunning,
+            Error::NoCgroup { .. } | Error::Moved { .. } => Code::ContainerNoCgroup,
+            Error::OutOfMemory => Code::ContainerOutOfMemory,
+            _ => Code::RuntimeFailed,
+        }
+    }
+
+    /// What may help.
+    fn hint(&self) -> Cow<'_, str> {
+        Cow::Borrowed(match self {
+            Error::Absent { hint, .. } => hint,
+            Error::Exists {
+                maker: None,
+                status: Some(status),
+                id,
+            } => {
+                let force = match status {
+                    Status::Stopped => "",
+                    _ => "--force ",
+                };
+                return Cow::Owned(format!(
+                    "it is {status}: use another id, or delete it: coracle delete {force}{id}"
+                ));
+            }
+            Error::Store { errno, .. } => match errno {
+                Errno::ENOSPC | Errno::EDQUOT => {
+                    "the file system of the state root is full, in bytes or inodes: see df -h and \
+                     df -i, or use another --root"
+                }
+                Errno::EROFS => "the state root must be writable: use another --root",
+                Errno::EACCES | Errno::EPERM => "be root, or use a --root of your own",
+                _ => "",
+            },
+            Error::Terminal(_) => {
+                "name the socket: --console-socket PATH; run without --detach needs none"
+            }
+            Error::NotStopped { .. } => "kill it first, or delete --force",
+            Error::OutOfMemory => "raise linux.resources.memory.limit",
+            Error::Ended { hint, .. } => hint,
+            Error::Busy { .. } | Error::NetworksBusy { .. } => "try again once it has ended",
+            Error::Foreign { .. } => "use that runtime for it, or another --root",
+            _ => "",
+        })
     }
 
     /// Adds what is left behind to the error, if anything is.

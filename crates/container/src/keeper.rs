@@ -13,6 +13,7 @@ use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use nix::unistd::{Pid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, setsid};
 
+use crate::elsewhere;
 use crate::ending;
 use crate::error::{Error, system};
 use crate::store::Store;
@@ -75,7 +76,7 @@ impl Keeper {
     pub fn keep(self, store: &Store, id: &ContainerId) -> Result<(), Error> {
         let directory = store.open(id)?;
         let record = directory.present_record()?;
-        let absent = || Error::Absent { id: id.clone() };
+        let absent = || elsewhere::absent(store.root(), id);
         let init = record.init.ok_or_else(absent)?;
         let pidfd = init.open().map_err(system("open init's pidfd"))?;
         let pidfd = pidfd.ok_or_else(absent)?;

@@ -27,6 +27,7 @@ mod creation;
 mod delete;
 mod descriptors;
 mod directory;
+mod elsewhere;
 mod ending;
 mod error;
 mod events;

@@ -181,7 +181,7 @@ fn build(creation: &mut Creation, ready: &Ready) -> Result<Running, Error> {
     let init = done.and_then(|_| {
         restoring.init.take().ok_or(Error::Ended {
             id: ready.options.run.create.id.clone(),
-            hint: "",
+            hint: String::new(),
         })
     });
     if let (Err(_), Some(devices)) = (&init, &restoring.devices) {

@@ -3,9 +3,8 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use coracle_bundle::HookPoint;
-use coracle_launch::{Fifos, Message, Stage};
+use coracle_launch::{Failure, Fifos, Message};
 use coracle_program::{Interrupts, Limits};
-use coracle_sys::Fault;
 use nix::errno::Errno;
 
 use crate::delete;
@@ -63,7 +62,13 @@ pub fn start(store: &Store, id: &ContainerId) -> Result<Vec<String>, Error> {
     match ended.message {
         Some(Message::Executing) => directory.progress.done(format_args!("the program runs")),
         Some(Message::Failed(stage, fault)) => {
-            return Err(explain(&directory, &record, (stage, fault), &ended.output));
+            let failure = Failure {
+                stage,
+                fault,
+                remark: ended.remark,
+                output: ended.output,
+            };
+            return Err(explain(&directory, &record, &failure));
         }
         _ => return Err(ended_early(&directory, &record, id)),
     }
@@ -87,6 +92,7 @@ fn release(start: &OwnedFd) -> nix::Result<()> {
 /// Init's last messages.
 struct Ended {
     message: Option<Message>,
+    remark: Vec<u8>,
     /// The output of its hooks, on one line.
     output: String,
 }
@@ -131,9 +137,16 @@ fn await_exec(
     if let Some(output) = &mut output {
         output.read();
     }
-    let message = received.last_chunk().and_then(Message::decode);
+    let (mut message, mut remark) = (None, Vec::new());
+    for one in received.as_chunks().0 {
+        match Message::decode(one) {
+            Some(Message::Remark(part)) => coracle_launch::add_remark(&mut remark, &part),
+            other => message = other,
+        }
+    }
     Ok(Some(Ended {
         message,
+        remark,
         output: output.map(|output| output.text()).unwrap_or_default(),
     }))
 }
@@ -143,26 +156,21 @@ fn ended_early(directory: &Directory, record: &Record, id: &ContainerId) -> Erro
     let config = config.and_then(|text| coracle_bundle::parse(&record.bundle, &text).ok());
     Error::Ended {
         id: id.clone(),
-        hint: config.as_ref().map_or("", coracle_launch::hint_of_end),
+        hint: config
+            .as_ref()
+            .map(coracle_launch::hint_of_end)
+            .unwrap_or_default(),
     }
 }
 
 /// The error for a failure that init reported. The plan is gone, so the message is made from the
 /// stored config.
-fn explain(
-    directory: &Directory,
-    record: &Record,
-    (stage, fault): (Stage, Fault),
-    output: &str,
-) -> Error {
+fn explain(directory: &Directory, record: &Record, failure: &Failure) -> Error {
     let config = directory
         .config()
         .and_then(|text| Ok(coracle_bundle::parse(&record.bundle, &text)?));
     match config {
-        Ok(config) => {
-            let sentence = coracle_launch::explain_start(&config, stage, &fault, output);
-            Error::Launch(coracle_launch::Error::Init { sentence })
-        }
+        Ok(config) => coracle_launch::explain_start(&config, failure).into(),
         Err(error) => error,
     }
 }

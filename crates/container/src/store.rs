@@ -10,6 +10,7 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use crate::clear::open_below;
 use crate::directory::{Directory, open_directory, private_modes};
+use crate::elsewhere;
 use crate::error::{Error, with_path};
 use crate::progress::Progress;
 use coracle_text::io_errno;
@@ -75,6 +76,7 @@ impl Store {
                 return Err(Error::Exists {
                     id: id.clone(),
                     maker: self.maker(id),
+                    status: None,
                 });
             }
             Err(errno) => return Err(make("make", &path, errno)),
@@ -111,7 +113,7 @@ impl Store {
     /// [`Error::Absent`], which says `container does not exist`.
     pub(crate) fn open(&self, id: &ContainerId) -> Result<Directory, Error> {
         self.find(id)?
-            .ok_or_else(|| Error::Absent { id: id.clone() })
+            .ok_or_else(|| elsewhere::absent(&self.root, id))
     }
 
     /// The ids of all containers, sorted; none if the state root is missing.

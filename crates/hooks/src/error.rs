@@ -3,7 +3,7 @@
 use coracle_bundle::HookPoint;
 use coracle_program::Failure;
 use coracle_sys::{Call, Cause, ExitStatus};
-use coracle_text::{after_colon, cause_text, errno_text};
+use coracle_text::{Code, Detail, after_colon, cause_errno, cause_text, errno_text};
 use nix::errno::Errno;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -47,6 +47,40 @@ pub enum Error {
         /// The kernel's answer.
         errno: Errno,
     },
+}
+
+impl Error {
+    /// What programs read of it.
+    #[must_use]
+    pub fn detail(&self) -> Detail {
+        match self {
+            Error::Hook {
+                point,
+                index,
+                failure,
+                ..
+            } => detail(*point, *index, cause(*failure)),
+            Error::File { path, errno } => Detail::new(Code::HookFailed)
+                .path(path.display())
+                .errno(*errno),
+            Error::State { errno, .. } | Error::Pipe { errno } => {
+                Detail::new(Code::RuntimeFailed).errno(*errno)
+            }
+        }
+    }
+}
+
+/// What programs read of the failure of a hook.
+pub(crate) fn detail(point: HookPoint, index: usize, cause: Cause) -> Detail {
+    let code = match cause {
+        cause if cause == Check::TimeOut.into() => Code::HookTimeOut,
+        cause if cause == Check::Interrupted.into() => Code::RuntimeInterrupted,
+        _ => Code::HookFailed,
+    };
+    Detail::new(code)
+        .path(format_args!("hooks.{}[{index}]", point.name()))
+        .errno(cause_errno(cause))
+        .stage(point.name())
 }
 
 coracle_text::checks! {

@@ -3,7 +3,7 @@
 use crate::error::{self, attempted};
 use coracle_bundle::{Hook, HookPoint, Hooks, PerPoint};
 use coracle_sys::{Fault, StringArray};
-use coracle_text::DEFAULT_PATH;
+use coracle_text::{DEFAULT_PATH, Report};
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -107,7 +107,7 @@ impl Plan {
 
     /// The sentence for a failure that init reported. `output` is the hooks' output, on one line.
     #[must_use]
-    pub fn explain(&self, point: HookPoint, fault: &Fault, output: &str) -> String {
+    pub fn explain(&self, point: HookPoint, fault: &Fault, output: &str) -> Report {
         let timeout = self
             .command(point, fault.step)
             .and_then(|command| command.timeout);
@@ -116,10 +116,9 @@ impl Plan {
             .command(point, fault.step)
             .map(|command| command.path.to_string_lossy());
         let attempted = attempted(point, fault.step, &path.unwrap_or_default());
-        format!(
-            "{attempted}: {failure}{}",
-            coracle_text::after_colon(output)
-        )
+        let output = coracle_text::after_colon(output);
+        let detail = error::detail(point, fault.step, fault.cause);
+        Report::new(format!("{attempted}: {failure}{output}"), detail)
     }
 
     fn command(&self, point: HookPoint, step: usize) -> Option<&Command> {
@@ -205,7 +204,9 @@ mod tests {
         let point = HookPoint::StartContainer;
         assert_eq!(plan.steps(point), 2);
         let say = |failure: Failure, output: &str| {
-            let text = plan.explain(point, &Fault::new(1, cause(failure)), output);
+            let text = plan
+                .explain(point, &Fault::new(1, cause(failure)), output)
+                .text;
             let rest = text.strip_prefix("error running startContainer hook #1: /bin/check: ");
             rest.expect("the name of the step").to_owned()
         };

@@ -1,7 +1,7 @@
 //! Errors while facts are gathered.
 
 use crate::{KERNEL_FLOOR, KernelVersion};
-use coracle_text::errno_text;
+use coracle_text::{Code, Detail, errno_text};
 use nix::errno::Errno;
 use std::path::PathBuf;
 
@@ -68,6 +68,32 @@ pub enum Error {
         /// Which process.
         pid: i32,
     },
+}
+
+impl Error {
+    /// What programs read of it.
+    #[must_use]
+    pub fn detail(&self) -> Detail {
+        let unreadable = || Detail::new(Code::HostUnreadable);
+        match self {
+            Error::KernelTooOld { .. } => {
+                Detail::new(Code::HostUnsupported).hint("boot a newer kernel")
+            }
+            Error::KernelRelease { .. } => unreadable(),
+            Error::Capabilities { errno } => unreadable().errno(*errno),
+            Error::Proc { errno } => unreadable()
+                .path("/proc")
+                .errno(*errno)
+                .hint("mount -t proc proc /proc"),
+            Error::Read { path, errno } => unreadable().path(path.display()).errno(*errno),
+            Error::Format { path, .. } => unreadable().path(path),
+            Error::Systemd { .. } => Detail::new(Code::SystemdFailed).path("--systemd-cgroup"),
+            Error::ProcessEnded { pid } => unreadable().path(format_args!("/proc/{pid}/ns")),
+            Error::Namespaces { pid, errno } => unreadable()
+                .path(format_args!("/proc/{pid}/ns"))
+                .errno(*errno),
+        }
+    }
 }
 
 fn explain_proc(errno: Errno) -> String {

@@ -1,6 +1,6 @@
 //! Why a plan was refused or could not be carried out.
 
-use coracle_text::errno_text;
+use coracle_text::{Code, Detail, Report, errno_text};
 use nix::errno::Errno;
 use thiserror::Error;
 
@@ -70,18 +70,15 @@ pub enum Error {
     #[error("container init was killed before it executed the program")]
     Interrupted,
     /// Init reported a failure.
-    #[error("{sentence}")]
-    Init {
-        /// What init attempted and why it failed.
-        sentence: String,
-    },
+    #[error("{0}")]
+    Init(Box<Report>),
     /// Init ended without a message.
-    #[error("init was ended by {cause} before it was ready{hint}")]
+    #[error("init was ended by {cause} before it was ready")]
     InitGone {
         /// The signal or exit code of init.
         cause: String,
-        /// A possible cause, beginning with punctuation; empty if there is none.
-        hint: &'static str,
+        /// A possible cause; empty if there is none.
+        hint: String,
     },
     /// Init was cloned into a cgroup and killed before its first message, so it has done nothing.
     /// [`crate::launch`] never returns this: it clones init once more, outside the cgroup.
@@ -96,6 +93,39 @@ pub enum Error {
         /// The limit.
         seconds: u64,
     },
+}
+
+impl Error {
+    /// What programs read of it.
+    #[must_use]
+    pub fn detail(&self) -> Detail {
+        let of = Detail::new;
+        match self {
+            Error::Namespaces(error) => error.detail().stage("namespaces"),
+            Error::Cgroups(error) => error.detail().stage("cgroup"),
+            Error::Rootfs(error) => error.detail().stage("rootfs"),
+            Error::Process(error) => error.detail().stage("process"),
+            Error::Seccomp(error) => error.detail().stage("seccomp"),
+            Error::FakedCall { .. } => of(Code::ConfigInvalid).path("linux.seccomp"),
+            Error::FakingProgram { annotation } => {
+                of(Code::ConfigInvalid).path(format_args!("annotations[{annotation:?}]"))
+            }
+            Error::Hooks(error) => error.detail(),
+            Error::Network(error) => error.detail().stage("network"),
+            Error::Seal { errno, .. } | Error::System { errno, .. } => {
+                of(Code::RuntimeFailed).errno(*errno)
+            }
+            Error::Interrupted => of(Code::RuntimeInterrupted),
+            Error::Init(report) => report.detail.clone(),
+            Error::InitGone { hint, .. } if !hint.is_empty() => of(Code::SeccompBarsRuntime)
+                .path("linux.seccomp")
+                .hint(hint),
+            Error::InitGone { .. } => of(Code::InitEnded),
+            Error::KilledAtClone => of(Code::InitEnded),
+            Error::ContainerEnded => of(Code::ContainerWrongStatus),
+            Error::InitSilent { .. } => of(Code::InitSilent),
+        }
+    }
 }
 
 /// Makes [`Error::System`] of an errno.

@@ -3,10 +3,11 @@
 use std::ops::Range;
 
 use coracle_bundle::{Config, HookPoint, NetDevice};
-use coracle_sys::{Cause, Fault};
-use coracle_text::cause_text;
+use coracle_sys::{Call, Cause, Fault};
+use coracle_text::{Code, Detail, Report, cause_errno, cause_text};
 use serde::Serialize;
 
+use crate::error::Error;
 use crate::filter::{Filter, Moment};
 use crate::message::{Check, Stage};
 use crate::plan::Plan;
@@ -123,6 +124,7 @@ impl Plan {
             Some(Filter {
                 program,
                 moment: own,
+                ..
             }) if *own == moment => (0..program.steps())
                 .map(|step| program.describe(step))
                 .collect(),
@@ -130,14 +132,14 @@ impl Plan {
         }
     }
 
-    /// The sentence for a failure that init reported. `output` is the output of its hooks.
-    #[must_use]
-    pub fn explain(&self, stage: Stage, fault: &Fault, output: &str) -> String {
-        let point = match stage {
+    /// The message for a failure that init reported.
+    pub(crate) fn explain(&self, failure: &Failure) -> Report {
+        let (fault, remark) = (&failure.fault, failure.remark.as_slice());
+        let point = match failure.stage {
             Stage::CreateContainer => HookPoint::CreateContainer,
             Stage::StartContainer => HookPoint::StartContainer,
             Stage::Namespaces => return self.namespaces.explain(fault),
-            Stage::Process => return self.process.explain(fault),
+            Stage::Process => return self.explain_process(fault, remark),
             Stage::Seccomp => {
                 return match &self.filter {
                     Some(filter) => filter.program.explain(fault),
@@ -146,14 +148,55 @@ impl Plan {
             }
             Stage::Rootfs => {
                 return match &self.rootfs {
-                    Some(rootfs) => rootfs.explain(fault),
+                    Some(rootfs) => {
+                        rootfs.explain(fault, &coracle_rootfs::examine(rootfs, fault, remark))
+                    }
                     None => plain("the root file system", fault.cause),
                 };
             }
             Stage::Cgroup => return plain("join the container's cgroup", fault.cause),
             Stage::Session => return plain("prepare init", fault.cause),
         };
-        self.hooks.explain(point, fault, output)
+        self.hooks.explain(point, fault, &failure.output)
+    }
+}
+
+impl Plan {
+    /// The message for a failed step of the process. The filter may have refused execve(2).
+    fn explain_process(&self, fault: &Fault, remark: &[u8]) -> Report {
+        let mut report = self.process.explain(fault, remark);
+        let barred = self.filter.iter().flat_map(|filter| &filter.barred);
+        let is_barred = barred.into_iter().any(|(call, _)| *call == "execve");
+        if is_barred && matches!(fault.cause, Cause::Call(Call::Exec, _)) {
+            report.detail = Detail {
+                code: Code::SeccompBarsRuntime,
+                ..report
+                    .detail
+                    .hint("the seccomp profile does not allow execve")
+            };
+        }
+        report
+    }
+}
+
+/// A failure that init reported, before it is put into words.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// The part of init's work.
+    pub stage: Stage,
+    /// The step, and why it failed.
+    pub fault: Fault,
+    /// What init has found out about it.
+    pub remark: Vec<u8>,
+    /// The output of init's hooks, on one line.
+    pub output: String,
+}
+
+impl Failure {
+    /// The error with this message for it.
+    pub(crate) fn reported(&self, mut report: Report) -> Error {
+        report.detail = report.detail.stage(self.stage.name());
+        Error::Init(Box::new(report))
     }
 }
 
@@ -167,30 +210,33 @@ fn stage(actor: &'static str) -> impl Fn(&'static str, Point, Vec<String>) -> St
 }
 
 /// The sentence for a failure that no plan describes.
-pub(crate) fn plain(what: &str, cause: Cause) -> String {
-    match cause {
+pub(crate) fn plain(what: &str, cause: Cause) -> Report {
+    let text = match cause {
         Cause::Check(check) => format!("{what}: {}", Check::text(check)),
         cause => format!("{what}: {}", cause_text(cause)),
-    }
+    };
+    let detail = Detail::new(Code::RuntimeFailed).errno(cause_errno(cause));
+    Report::new(text, detail)
 }
 
-/// The sentence for a failure that init reported after it was created: of a startContainer hook or
+/// The error for a failure that init reported after it was created: of a startContainer hook or
 /// execve(2). `start` has no plan any more, only the stored config.
 #[must_use]
-pub fn explain_start(config: &Config, stage: Stage, fault: &Fault, output: &str) -> String {
-    match stage {
+pub fn explain_start(config: &Config, failure: &Failure) -> Error {
+    let fault = &failure.fault;
+    failure.reported(match failure.stage {
         Stage::StartContainer => coracle_hooks::plan(&config.hooks, [None, None], &[]).explain(
             HookPoint::StartContainer,
             fault,
-            output,
+            &failure.output,
         ),
         _ => match config
             .process
             .as_ref()
             .and_then(|process| process.args.first())
         {
-            Some(program) => coracle_process::explain_exec(program, fault),
+            Some(program) => coracle_process::explain_exec(program, fault, &failure.remark),
             None => plain("start", fault.cause),
         },
-    }
+    })
 }

@@ -17,7 +17,12 @@ pub struct Filter {
     pub program: coracle_seccomp::Plan,
     /// When init loads it.
     pub moment: Moment,
+    /// The calls of init's that it does not allow, each with its answer.
+    pub(crate) barred: Vec<Barred>,
 }
+
+/// A call that init makes after the filter is loaded, and what the profile answers to it.
+pub(crate) type Barred = (&'static str, &'static str);
 
 /// When the filter is loaded. seccomp(2) requires `CAP_SYS_ADMIN` or `no_new_privs`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +60,7 @@ pub(crate) fn plan(config: &Config, no_new_privileges: bool) -> Result<Option<Fi
         });
     }
     Ok(Some(Filter {
+        barred: barred(config),
         program,
         moment: match no_new_privileges {
             true => Moment::Last,
@@ -77,6 +83,64 @@ fn whole_program(
         }
     };
     coracle_seccomp::plan_whole(whole, profile, path)
+}
+
+/// The calls that init makes in every container after the filter is loaded. Of those by which it
+/// gives up privileges, it makes all only without no_new_privs.
+const NEEDED: [&str; 4] = ["read", "write", "execve", "exit_group"];
+
+/// The calls of init's that the profile does not allow without a condition. Pure.
+pub(crate) fn barred(config: &Config) -> Vec<Barred> {
+    let whole = config.annotations.contains_key(SECCOMP_PROGRAM);
+    let Some(profile) = config.linux.seccomp.as_ref().filter(|_| !whole) else {
+        return Vec::new();
+    };
+    let answer = |call: &str| {
+        let is_for = |names: &[String]| names.iter().any(|name| name == call);
+        let rule = profile.rules.iter();
+        let mut rule = rule.filter(|rule| rule.conditions.is_empty() && is_for(&rule.names));
+        rule.next()
+            .map_or(profile.default_action, |rule| rule.action)
+    };
+    let dropped = match &config.process {
+        Some(process) if !process.no_new_privileges => PRIVILEGE_DROP.as_slice(),
+        _ => &[],
+    };
+    let needed = NEEDED.iter().chain(dropped);
+    let barred = needed.map(|call| (*call, refusal(answer(call))));
+    barred
+        .filter_map(|(call, answer)| Some((call, answer?)))
+        .collect()
+}
+
+/// The action's name, if it does not let the call be made.
+fn refusal(action: SeccompAction) -> Option<&'static str> {
+    match action {
+        SeccompAction::KillThread => Some("SCMP_ACT_KILL_THREAD"),
+        SeccompAction::KillProcess => Some("SCMP_ACT_KILL_PROCESS"),
+        SeccompAction::Trap => Some("SCMP_ACT_TRAP"),
+        SeccompAction::Errno(_) => Some("SCMP_ACT_ERRNO"),
+        SeccompAction::Trace(_) => Some("SCMP_ACT_TRACE"),
+        SeccompAction::Log | SeccompAction::Notify | SeccompAction::Allow => None,
+    }
+}
+
+/// What an init that ended without a message may have met in its filter.
+pub(crate) fn hint(barred: &[Barred]) -> String {
+    let calls = barred
+        .iter()
+        .map(|(call, answer)| format!("{call} ({answer})"));
+    let calls = calls.collect::<Vec<_>>().join(", ");
+    match calls.as_str() {
+        "" => "the seccomp profile must allow what the runtime calls after loading it: read, \
+               write, close, execve, exit_group, and without noNewPrivileges what gives up \
+               privileges"
+            .to_owned(),
+        calls => format!(
+            "the seccomp profile must allow what the runtime calls after loading it, and bars \
+             {calls}"
+        ),
+    }
 }
 
 /// Finds a call that gives up privileges and that the filter could make appear to succeed: by
@@ -126,6 +190,25 @@ mod tests {
             Ok(Some(filter)) => format!("{:?}", filter.moment),
             Err(error) => error.to_string(),
         }
+    }
+
+    #[test]
+    fn what_bars_the_runtime_is_named() {
+        let names = |profile: &str| hint(&barred(&config(profile, "")));
+        let bars =
+            "the seccomp profile must allow what the runtime calls after loading it, and bars ";
+        let profile = r#"{"defaultAction": "SCMP_ACT_KILL", "syscalls": [
+            {"names": ["read", "execve"], "action": "SCMP_ACT_ALLOW"},
+            {"names": ["exit_group"], "action": "SCMP_ACT_LOG"}]}"#;
+        assert_eq!(
+            names(profile),
+            format!("{bars}write (SCMP_ACT_KILL_THREAD)")
+        );
+        let profile = r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+            {"names": ["write", "execve"], "action": "SCMP_ACT_ERRNO"}]}"#;
+        let both = "write (SCMP_ACT_ERRNO), execve (SCMP_ACT_ERRNO)";
+        assert_eq!(names(profile), format!("{bars}{both}"));
+        assert!(names(r#"{"defaultAction": "SCMP_ACT_ALLOW"}"#).ends_with("gives up privileges"));
     }
 
     #[test]

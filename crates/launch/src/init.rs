@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use coracle_bundle::HookPoint;
 use coracle_hooks::Streams;
 use coracle_process::Ready;
-use coracle_sys::{Call, Cause, Cloned, CloseRange, Fault, NamespaceFlags, Parentage};
+use coracle_sys::{Call, Cause, Cloned, CloseRange, Fault, NamespaceFlags, Parentage, Remark};
 use nix::errno::Errno;
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
@@ -53,27 +53,27 @@ pub(crate) fn run(plan: &Plan, inherited: &mut Inherited, socket: BorrowedFd) ->
     let ready = match prepare(plan, inherited, socket) {
         Ok(ready) => ready,
         Err((stage, fault)) => {
-            name_file(inherited, socket);
             let _ = message::write(socket, Message::Failed(stage, fault));
+            let remark = match (stage, &inherited.rootfs) {
+                (Stage::Rootfs, Some(rootfs)) => rootfs.remark(),
+                (Stage::Process, _) => coracle_process::examine(&plan.process, None, &fault),
+                _ => Remark::default(),
+            };
+            for remark in message::remarks(remark.bytes()) {
+                let _ = message::write(socket, remark);
+            }
             coracle_sys::exit(1)
         }
     };
     let Err((stage, fault)) = start(plan, inherited, socket, &ready);
     let _ = report(inherited, socket, Message::Failed(stage, fault));
-    coracle_sys::exit(1)
-}
-
-/// Reports the file of the image at which a copy failed, if one did.
-fn name_file(inherited: &Inherited, socket: BorrowedFd) {
-    let file = inherited
-        .rootfs
-        .as_ref()
-        .map(coracle_rootfs::Inherited::failed_file);
-    for text in file.unwrap_or_default().chunks(message::LENGTH - 1) {
-        let mut part = [0; message::LENGTH - 1];
-        part.iter_mut().zip(text).for_each(|(to, from)| *to = *from);
-        let _ = message::write(socket, Message::File(part));
+    if stage == Stage::Process {
+        let remark = coracle_process::examine(&plan.process, Some(&ready), &fault);
+        for remark in message::remarks(remark.bytes()) {
+            let _ = report(inherited, socket, remark);
+        }
     }
+    coracle_sys::exit(1)
 }
 
 /// Once init is created: sends a message to the process that starts it, `start` or this runtime.

@@ -10,27 +10,11 @@ use crate::error::Error;
 use crate::filter;
 use crate::plan::{Flags, Options, rootfs_context, setgroups, with_groups};
 
-/// Something that a bundle needs and this machine or this caller does not have.
-#[derive(Debug)]
-pub struct Lack {
-    /// What fails, and why.
-    pub error: Error,
-    /// What would mend it, in one line.
-    pub remedy: &'static str,
-}
-
-impl From<Error> for Lack {
-    fn from(error: Error) -> Self {
-        let remedy = remedy(&error);
-        Lack { error, remedy }
-    }
-}
-
 /// What came of looking at a bundle.
 #[derive(Debug, Default)]
 pub struct Examined {
     /// All that is lacking, as far as it was found.
-    pub lacks: Vec<Lack>,
+    pub lacks: Vec<Error>,
     /// Where the process's program may be, below the root; none without a process, or where no plan
     /// could be made for it.
     pub candidates: Vec<PathBuf>,
@@ -79,7 +63,7 @@ pub fn examine(
         keep(coracle_cni::locate_all(&plan), &mut errors);
     }
     Examined {
-        lacks: errors.into_iter().map(Lack::from).collect(),
+        lacks: errors,
         candidates: process.map_or_else(Vec::new, |plan| plan.candidates().collect()),
     }
 }
@@ -110,58 +94,4 @@ fn not_delegated(plan: &coracle_cgroups::Plan, host: &Host) -> Option<Error> {
         },
     };
     Some(error.into())
-}
-
-fn remedy(error: &Error) -> &'static str {
-    use coracle_cgroups::Error as Cgroups;
-    use coracle_namespaces::Error as Namespaces;
-    use coracle_process::Error as Process;
-    use coracle_rootfs::Error as Rootfs;
-    use coracle_seccomp::Error as Seccomp;
-    match error {
-        Error::Namespaces(Namespaces::NeedsUserNamespace) => {
-            "be root, or add a user namespace with mappings: coracle spec --rootless writes one"
-        }
-        Error::Namespaces(Namespaces::HelperMissing { .. }) => "install the package uidmap",
-        Error::Namespaces(
-            Namespaces::JoinBesideNewUser { .. } | Namespaces::DevicesWithoutPrivilege,
-        ) => "be root",
-        Error::Namespaces(
-            Namespaces::OpenNamespace { .. }
-            | Namespaces::NotNamespace { .. }
-            | Namespaces::WrongType { .. },
-        ) => "make the namespace, or leave the path out for a new one",
-        Error::Namespaces(Namespaces::NoDevice { .. }) => "make the device, or leave it out",
-        Error::Cgroups(Cgroups::NoSystemd) => "use --cgroup-manager cgroupfs",
-        Error::Cgroups(Cgroups::Controller { .. }) => {
-            "enable the controller (kernel command line: cgroup_enable=NAME), or drop the limit"
-        }
-        Error::Cgroups(Cgroups::Delegation { .. }) => {
-            "delegate a cgroup: systemd-run --user --scope -p Delegate=yes COMMAND"
-        }
-        Error::Cgroups(Cgroups::Make { .. }) => {
-            "mount cgroups writable, or use --cgroup-manager disabled"
-        }
-        Error::Process(Process::AppArmorDisabled { .. }) => {
-            "boot with apparmor=1 security=apparmor, or leave the profile out"
-        }
-        Error::Process(Process::SelinuxDisabled { .. }) => {
-            "boot with selinux=1 security=selinux, or leave the label out"
-        }
-        Error::Process(Process::NoLandlock { .. } | Process::LandlockRight { .. }) => {
-            "boot a newer kernel, with landlock in lsm=, or leave it out of the rules"
-        }
-        Error::Rootfs(Rootfs::NoCgroups { .. }) => {
-            "mount -t cgroup2 cgroup2 /sys/fs/cgroup, or leave the mount out"
-        }
-        Error::Rootfs(Rootfs::Source { .. } | Rootfs::SourceKind { .. }) => {
-            "make what is to be mounted, or correct its path"
-        }
-        Error::Rootfs(Rootfs::IdMapUnprivileged { .. }) => "be root, or leave the id map out",
-        Error::Seccomp(Seccomp::UnsupportedFlag { .. } | Seccomp::UnsupportedAction { .. }) => {
-            "boot a newer kernel, or leave it out of the profile"
-        }
-        Error::Network(_) => "install the plugins or configure the network: coracle network ls",
-        _ => "change this property of config.json",
-    }
 }

@@ -131,7 +131,7 @@ impl<'p> Launch<'p> {
         };
         match self.next()? {
             None => Ok(()),
-            Some(Message::Failed(stage, fault)) => Err(self.failed(stage, &fault)),
+            Some(Message::Failed(stage, fault)) => Err(self.failed(stage, fault)),
             Some(_) => Err(self.protocol()),
         }
     }

@@ -40,12 +40,12 @@ mod sources;
 mod spans;
 
 pub use error::Error;
-pub use explain::{Point, StageText, explain_start};
+pub use explain::{Failure, Point, StageText, explain_start};
 pub use filter::{Filter, Moment};
 pub use inherited::{Fifos, Release, Request, Target};
-pub use lack::{Examined, Lack, examine};
+pub use lack::{Examined, examine};
 pub use launch::{Caller, launch};
-pub use message::{Message, Stage};
+pub use message::{Message, Stage, add_remark};
 pub use plan::{ChangeRoot, Flags, Keyring, Options, Plan, check, needs, plan, plan_exec};
 pub use running::{Running, Taken, add, remove};
 pub use runtime::{Child, Launch, hint_of_end};

@@ -17,8 +17,8 @@
 //!     ◀──── Created ─────────────────────────   everything but startContainer and exec is done
 //!     ───── Proceed ─────────────────────────▶  (run and exec only) start; else by the FIFO
 //!     ◀──── Executing ───────────────────────   startContainer hooks have run
-//!     ◀──── File { part of a path } ─────────   (only before Failed) the file that a copy was at
-//!     ◀──── Failed { stage, step, cause } ────  at any time, and the last message
+//!     ◀──── Failed { stage, step, cause } ────  at any time; nothing else is done after it
+//!     ◀──── Remark { bytes } ─────────────────  (only then) what init has found out about it
 //! ```
 //!
 //! End of file after `Executing` means that init executed the program, at any other time that it
@@ -31,7 +31,7 @@
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-use coracle_sys::{Call, Cause, Fault};
+use coracle_sys::{Call, Cause, Fault, Remark};
 use nix::errno::Errno;
 
 /// Length of every message in bytes.
@@ -80,6 +80,21 @@ impl Stage {
         Stage::StartContainer,
     ];
 
+    /// The stage's name, for programs.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Stage::Session => "session",
+            Stage::Cgroup => "cgroup",
+            Stage::Namespaces => "namespaces",
+            Stage::Rootfs => "rootfs",
+            Stage::Process => "process",
+            Stage::Seccomp => "seccomp",
+            Stage::CreateContainer => "createContainer",
+            Stage::StartContainer => "startContainer",
+        }
+    }
+
     fn from_number(number: u8) -> Option<Self> {
         Self::ALL.get(usize::from(number)).copied()
     }
@@ -111,11 +126,12 @@ pub enum Message {
     /// Init to the runtime or to `start`: the next call is execve(2). End of file after this
     /// message means that it succeeded.
     Executing,
-    /// Init to runtime: a part of the path of the file at which the copy failed that is reported
-    /// next, padded with zero bytes.
-    File([u8; LENGTH - 1]),
-    /// Init to runtime, its last message.
+    /// Init to runtime, its last message but for remarks.
     Failed(Stage, Fault),
+    /// Init to runtime, after [`Message::Failed`]: a part of what it has found out about the
+    /// failure. To look at files may need a call for which the seccomp filter kills init, so it
+    /// comes last. The byte at the front is the part's length.
+    Remark([u8; LENGTH - 1]),
 }
 
 impl Message {
@@ -134,7 +150,7 @@ impl Message {
             Message::Executing => (7, 0),
             Message::Listener(number) => (8, number),
             Message::SendListener => (9, 0),
-            Message::File(part) => {
+            Message::Remark(part) => {
                 bytes[0] = 10;
                 bytes[1..].copy_from_slice(&part);
                 return bytes;
@@ -169,7 +185,7 @@ impl Message {
             7 => Message::Executing,
             8 => Message::Listener(number),
             9 => Message::SendListener,
-            10 => Message::File(*bytes.last_chunk()?),
+            10 => Message::Remark(*bytes.last_chunk()?),
             6 => {
                 let step = u64::from_le_bytes([a, b, c, d, e, f, 0, 0]);
                 let fault = Fault::new(usize::try_from(step).ok()?, Cause::decode(cause)?);
@@ -177,6 +193,26 @@ impl Message {
             }
             _ => return None,
         })
+    }
+}
+
+/// The messages for a remark. Heap-free.
+pub(crate) fn remarks(remark: &[u8]) -> impl Iterator<Item = Message> {
+    remark.chunks(LENGTH - 2).map(|text| {
+        let mut part = [0; LENGTH - 1];
+        let length = u8::try_from(text.len()).unwrap_or(0);
+        let bytes = [length].into_iter().chain(text.iter().copied());
+        part.iter_mut().zip(bytes).for_each(|(to, from)| *to = from);
+        Message::Remark(part)
+    })
+}
+
+/// Adds the part of a remark to those before.
+pub fn add_remark(remark: &mut Vec<u8>, part: &[u8]) {
+    if let Some((length, text)) = part.split_first()
+        && remark.len() < Remark::LONGEST
+    {
+        remark.extend(text.iter().take(usize::from(*length)));
     }
 }
 
@@ -269,7 +305,7 @@ mod tests {
                 5 => Message::Executing,
                 6 => Message::Listener(pid),
                 7 => Message::SendListener,
-                8 => Message::File([b'x'; LENGTH - 1]),
+                8 => Message::Remark([b'x'; LENGTH - 1]),
                 9 => Message::Outside(pid),
                 10 => Message::Alive,
                 _ => Message::Failed(
@@ -303,8 +339,8 @@ mod tests {
             Message::Created,
             Message::Executing,
             Message::SendListener,
-            Message::File([0; LENGTH - 1]),
-            Message::File([255; LENGTH - 1]),
+            Message::Remark([0; LENGTH - 1]),
+            Message::Remark([255; LENGTH - 1]),
         ];
         for number in numbers {
             all.extend([

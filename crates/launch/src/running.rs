@@ -12,6 +12,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use coracle_bundle::Device;
 use coracle_host::{Host, NamespaceIds};
 use coracle_sys::{Call, Cause, Cloned, Fault, NamespaceFlags, Parentage};
+use coracle_text::{Code, Detail, Report, cause_errno};
 use nix::mount::{MsFlags, mount};
 use nix::sys::prctl;
 
@@ -71,7 +72,7 @@ pub fn add(running: Running, plan: &coracle_rootfs::Plan, host: &Host) -> Result
     }
     message::write(socket.as_fd(), Message::Proceed).map_err(system("let the child proceed"))?;
     expect(&socket, Message::Created, |stage, fault| match stage {
-        Stage::Rootfs => plan.explain(fault),
+        Stage::Rootfs => plan.explain(fault, &coracle_rootfs::examine(plan, fault, b"")),
         stage => entry.explain(stage, fault),
     })
 }
@@ -103,7 +104,13 @@ pub fn remove(running: Running, taken: Taken, host: &Host) -> Result<(), Error> 
         };
         let what = format!("{verb} {}", place.to_string_lossy());
         match stage {
-            Stage::Rootfs => coracle_rootfs::explain_removal(&what, fault.cause),
+            Stage::Rootfs => {
+                let text = coracle_rootfs::explain_removal(&what, fault.cause);
+                Report::new(
+                    text,
+                    Detail::new(Code::MountFailed).errno(cause_errno(fault.cause)),
+                )
+            }
             stage => entry.explain(stage, fault),
         }
     })
@@ -211,7 +218,7 @@ impl Entry {
             .map_err(session(Call::Mount))
     }
 
-    fn explain(&self, stage: Stage, fault: &Fault) -> String {
+    fn explain(&self, stage: Stage, fault: &Fault) -> Report {
         match stage {
             Stage::Namespaces => self.plan.explain(fault),
             _ => plain("enter the container's mount namespace", fault.cause),
@@ -229,13 +236,16 @@ fn alone() -> Staged<()> {
 fn expect(
     socket: &OwnedFd,
     wanted: Message,
-    explain: impl FnOnce(Stage, &Fault) -> String,
+    explain: impl FnOnce(Stage, &Fault) -> Report,
 ) -> Result<(), Error> {
-    let sentence = match message::read(socket.as_fd()) {
+    let report = match message::read(socket.as_fd()) {
         Ok(Some(message)) if message == wanted => return Ok(()),
         Ok(Some(Message::Failed(stage, fault))) => explain(stage, &fault),
-        Ok(_) => "the process that was to mount has ended".to_owned(),
+        Ok(_) => Report::new(
+            "the process that was to mount has ended",
+            Detail::new(Code::RuntimeFailed),
+        ),
         Err(cause) => plain("receive from the process that mounts", cause),
     };
-    Err(Error::Init { sentence })
+    Err(Error::Init(Box::new(report)))
 }

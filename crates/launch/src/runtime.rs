@@ -8,14 +8,15 @@ use coracle_bundle::annotation::SECCOMP_PROGRAM;
 use coracle_namespaces::MovedDevices;
 use coracle_program::Interrupts;
 use coracle_sys::{Call, Cause, Cloned, ExitStatus, Fault, NamespaceFlags, Parentage};
+use coracle_text::Report;
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, killpg};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, setpgid};
 
 use crate::error::{Error, system};
-use crate::explain::plain;
-use crate::filter::Filter;
+use crate::explain::{Failure, plain};
+use crate::filter::{self, Filter};
 use crate::inherited::{Inherited, Request};
 use crate::init;
 use crate::message::{self, Check, Message, Stage};
@@ -24,12 +25,8 @@ use crate::plan::Plan;
 /// How long init may take between two messages, unless it runs hooks, which have no limit.
 const SILENCE: Duration = Duration::from_secs(300);
 
-/// The hint for an init that ends without a message after it loaded a seccomp filter.
-const DENIED: &str = "; the seccomp profile must allow what the runtime calls after loading it: \
-    read, write, close, execve, exit_group, and without noNewPrivileges what gives up privileges";
-
-/// The limit on a path that init sends, in bytes.
-const LONGEST_FILE: usize = 1024;
+/// How long init may take to find out about a failure: it may hang on a file of the image.
+const REMARK: Duration = Duration::from_secs(2);
 
 /// Init, or the intermediate before it has cloned init.
 #[derive(Debug)]
@@ -59,8 +56,6 @@ pub struct Launch<'p> {
     pub(crate) devices: Option<MovedDevices<'p>>,
     /// The pidfd of the child that sends sources of mounts to init.
     pub(crate) provider: Option<OwnedFd>,
-    /// The path of the file at which a copy by init failed, as far as received.
-    file: Vec<u8>,
     pub(crate) warnings: Vec<String>,
     /// Whether `child` was cloned into its v2 cgroup.
     pub(crate) is_inside: bool,
@@ -87,7 +82,6 @@ impl<'p> Launch<'p> {
             listener: None,
             devices: None,
             provider: None,
-            file: Vec::new(),
             warnings,
             is_alive: false,
             released: false,
@@ -142,7 +136,7 @@ impl<'p> Launch<'p> {
     /// The next message. An error if init reports a failure or has ended.
     pub(crate) fn receive(&mut self) -> Result<Message, Error> {
         match self.next()? {
-            Some(Message::Failed(stage, fault)) => Err(self.failed(stage, &fault)),
+            Some(Message::Failed(stage, fault)) => Err(self.failed(stage, fault)),
             Some(message) => Ok(message),
             None => Err(self.gone()),
         }
@@ -196,11 +190,6 @@ impl<'p> Launch<'p> {
                 Message::Alive => self.is_alive = true,
                 Message::Console => self.console = attached,
                 Message::Listener(_) => self.listener = attached,
-                Message::File(part) => {
-                    let text = part.iter().take_while(|byte| **byte != 0);
-                    self.file.extend(text.take(LONGEST_FILE - self.file.len()));
-                    continue;
-                }
                 _ => {}
             }
             return Ok(Some(message));
@@ -217,25 +206,46 @@ impl<'p> Launch<'p> {
     }
 
     /// The error for a failure that init reports.
-    pub(crate) fn failed(&mut self, stage: Stage, fault: &Fault) -> Error {
+    pub(crate) fn failed(&mut self, stage: Stage, fault: Fault) -> Error {
         let output = self.output.as_mut().map(|output| {
             output.read();
             output.text()
         });
-        let sentence = match (stage, fault.cause) {
-            (Stage::Cgroup, _) => self.inherited.request.cgroup.record.explain(fault),
+        let failure = Failure {
+            stage,
+            fault,
+            remark: self.remark(),
+            output: output.unwrap_or_default(),
+        };
+        let report = match (stage, fault.cause) {
+            (Stage::Cgroup, _) => self.inherited.request.cgroup.record.explain(&fault),
             (Stage::Namespaces, Cause::Call(Call::Clone, errno)) => {
                 let flags = self.plan.namespaces.final_clone;
                 explain_clone(self.plan, &self.inherited, flags, errno)
             }
-            (stage, _) => self.plan.explain(stage, fault, &output.unwrap_or_default()),
+            _ => self.plan.explain(&failure),
         };
-        let sentence = match String::from_utf8_lossy(&self.file) {
-            file if file.is_empty() => sentence,
-            // The path comes from the image, so control characters are escaped.
-            file => format!("{sentence}: copy {}", coracle_text::one_line(&file)),
-        };
-        Error::Init { sentence }
+        failure.reported(report)
+    }
+
+    /// What init has found out about its failure.
+    fn remark(&self) -> Vec<u8> {
+        let mut remark = Vec::new();
+        let deadline = Instant::now() + REMARK;
+        let socket = self.socket.as_fd();
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let wait_ms = u32::try_from(left.as_millis()).unwrap_or_default();
+            match coracle_sys::poll_readable(&[socket], Some(wait_ms)) {
+                Err(Errno::EINTR) => continue,
+                Ok(ready) if ready != 0 => {}
+                _ => return remark,
+            }
+            match message::receive(socket) {
+                Ok(Some((Message::Remark(part), _))) => message::add_remark(&mut remark, &part),
+                _ => return remark,
+            }
+        }
     }
 
     /// The error for an unexpected message of init's.
@@ -246,8 +256,10 @@ impl<'p> Launch<'p> {
     fn gone(&self) -> Error {
         let ended = coracle_sys::wait_exit(self.child.pidfd.as_fd());
         let hint = match (&self.plan.filter, &ended) {
-            (Some(filter), Ok(ended)) if may_be_denied(filter, *ended) => DENIED,
-            _ => "",
+            (Some(filter), Ok(ended)) if may_be_denied(filter, *ended) => {
+                filter::hint(&filter.barred)
+            }
+            _ => String::new(),
         };
         let cause = match ended {
             Ok(ExitStatus::Signal(nix::libc::SIGKILL)) if self.is_inside && !self.is_alive => {
@@ -353,8 +365,8 @@ fn clone(plan: &Plan, inherited: &mut Inherited) -> Result<(Child, OwnedFd, Vec<
             init::run(plan, inherited, init_socket.as_fd())
         }
         Err(errno) => {
-            let sentence = explain_clone(plan, inherited, flags, errno);
-            return Err(Error::Init { sentence });
+            let report = explain_clone(plan, inherited, flags, errno);
+            return Err(Error::Init(Box::new(report)));
         }
     };
     drop(init_socket);
@@ -372,7 +384,7 @@ fn explain_clone(
     inherited: &Inherited,
     flags: NamespaceFlags,
     errno: Errno,
-) -> String {
+) -> Report {
     let cgroup = &inherited.request.cgroup;
     let by_cgroup = match &cgroup.into {
         Some(_) => cgroup.record.explain_clone(errno),
@@ -382,8 +394,7 @@ fn explain_clone(
 }
 
 fn unreadable(cause: Cause) -> Error {
-    let sentence = plain("receive a message from init", cause);
-    Error::Init { sentence }
+    Error::Init(Box::new(plain("receive a message from init", cause)))
 }
 
 /// Whether the seccomp filter may be the cause of init's end. A killing action sends SIGSYS; after
@@ -400,13 +411,13 @@ fn may_be_denied(filter: &Filter, ended: ExitStatus) -> bool {
     }
 }
 
-/// A possible cause for an init of this config that ends without a message after it was created,
-/// beginning with punctuation; empty if there is none.
+/// A possible cause for an init of this config that ends without a message after it was created;
+/// empty if there is none.
 #[must_use]
-pub fn hint_of_end(config: &Config) -> &'static str {
+pub fn hint_of_end(config: &Config) -> String {
     let is_whole = config.annotations.contains_key(SECCOMP_PROGRAM);
     match config.linux.seccomp.is_some() || is_whole {
-        true => DENIED,
-        false => "",
+        true => filter::hint(&filter::barred(config)),
+        false => String::new(),
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::reason::reason;
 use coracle_sys::{Cause, NamespaceFlags, NamespaceKind};
-use coracle_text::{cause_text, errno_text};
+use coracle_text::{Code, Detail, cause_errno, cause_text, errno_text};
 use nix::errno::Errno;
 use std::path::PathBuf;
 
@@ -183,6 +183,96 @@ pub enum Error {
         /// Why.
         cause: Cause,
     },
+}
+
+impl Error {
+    /// What programs read of it.
+    #[must_use]
+    pub fn detail(&self) -> Detail {
+        let mut detail = Detail::new(self.code()).errno(self.errno());
+        if let Some(path) = self.path() {
+            detail = detail.path(path);
+        }
+        detail.hint(self.hint())
+    }
+
+    fn code(&self) -> Code {
+        match self {
+            Self::NeedsUserNamespace
+            | Self::JoinBesideNewUser { .. }
+            | Self::DevicesWithoutPrivilege => Code::CallerUnprivileged,
+            Self::MapTooLong { .. } => Code::ConfigInvalid,
+            Self::HelperMissing { .. }
+            | Self::MapDiffers { .. }
+            | Self::ReadMaps { .. }
+            | Self::WriteMap { .. }
+            | Self::Helper { .. } => Code::IdMapFailed,
+            Self::OpenNamespace { .. }
+            | Self::NotNamespace { .. }
+            | Self::WrongType { .. }
+            | Self::OwnMountNamespace { .. } => Code::NamespaceInvalid,
+            Self::HoldProcess { .. } => Code::RuntimeFailed,
+            Self::Procfs { .. } => Code::HostUnreadable,
+            Self::NoDevice { .. }
+            | Self::DeviceExists { .. }
+            | Self::Device { .. }
+            | Self::Netlink { .. } => Code::NetDeviceFailed,
+        }
+    }
+
+    /// The property that it is about.
+    fn path(&self) -> Option<String> {
+        Some(match self {
+            Self::NeedsUserNamespace => "linux.namespaces".to_owned(),
+            Self::JoinBesideNewUser { index, .. }
+            | Self::OpenNamespace { index, .. }
+            | Self::NotNamespace { index, .. }
+            | Self::WrongType { index, .. }
+            | Self::OwnMountNamespace { index, .. } => format!("linux.namespaces[{index}].path"),
+            Self::MapTooLong { list, .. }
+            | Self::HelperMissing { list, .. }
+            | Self::MapDiffers { list, .. } => format!("linux.{list}"),
+            Self::WriteMap { pid, file, .. } => format!("/proc/{pid}/{file}"),
+            Self::Helper { program, .. } => program.display().to_string(),
+            Self::NoDevice { host_name }
+            | Self::DeviceExists { host_name, .. }
+            | Self::Device { host_name, .. } => format!("linux.netDevices.{host_name}"),
+            Self::DevicesWithoutPrivilege | Self::Netlink { .. } => "linux.netDevices".to_owned(),
+            Self::ReadMaps { .. } | Self::HoldProcess { .. } | Self::Procfs { .. } => return None,
+        })
+    }
+
+    fn errno(&self) -> Option<Errno> {
+        match self {
+            Self::OpenNamespace { errno, .. }
+            | Self::HoldProcess { errno }
+            | Self::Procfs { errno }
+            | Self::WriteMap { errno, .. } => Some(*errno),
+            Self::ReadMaps { cause } | Self::Device { cause, .. } | Self::Netlink { cause, .. } => {
+                cause_errno(*cause)
+            }
+            Self::Helper { failure, .. } => failure.errno(),
+            _ => None,
+        }
+    }
+
+    /// What may help.
+    fn hint(&self) -> &str {
+        match self {
+            Self::NeedsUserNamespace => {
+                "be root, or add a user namespace with mappings: coracle spec --rootless writes one"
+            }
+            Self::HelperMissing { .. } => "install the package uidmap",
+            Self::JoinBesideNewUser { .. } | Self::DevicesWithoutPrivilege => "be root",
+            Self::OpenNamespace { .. } | Self::NotNamespace { .. } | Self::WrongType { .. } => {
+                "make the namespace, or leave the path out for a new one"
+            }
+            Self::NoDevice { .. } => "make the device, or leave it out",
+            Self::WriteMap { hint, .. } => hint.trim_start_matches([':', ';', ' ']),
+            Self::Helper { hint, .. } => hint,
+            _ => "",
+        }
+    }
 }
 
 fn behind(hint: &str) -> String {

@@ -683,7 +683,10 @@ mod tests {
         let mut linux = linux("pid=/p +user +time network=/n");
         linux.time_offsets.boottime = Some((-9, 0));
         let plan = plan(&linux, &fixture::v2()).expect("a plan");
-        let say = |step, call, errno| plan.explain(&coracle_sys::Fault::new(step, (call, errno)));
+        let say = |step, call, errno| {
+            let fault = coracle_sys::Fault::new(step, (call, errno));
+            plan.explain(&fault).text
+        };
         use coracle_sys::Call;
         use nix::errno::Errno;
         let messages = [
@@ -693,7 +696,7 @@ mod tests {
             say(3, Call::Write, Errno::ERANGE),
             say(4, Call::Clone, Errno::ENOSPC),
             say(5, Call::Setgid, Errno::EPERM),
-            plan.explain_clone(NamespaceFlags::USER, Errno::EPERM),
+            plan.explain_clone(NamespaceFlags::USER, Errno::EPERM).text,
         ];
         let cut = messages.join("\n").replace(": ", ":\n");
         let cut = cut.replace(", ", ",\n");

@@ -2,6 +2,7 @@
 
 mod confinement;
 mod console;
+mod examine;
 mod exec;
 mod home;
 mod landlock;
@@ -12,6 +13,7 @@ mod working_directory;
 
 pub use confinement::{Confined, become_user, confine};
 pub use console::{Console, console, session};
+pub use examine::examine;
 pub use exec::{Ready, exec};
 #[cfg(feature = "fuzzing")]
 pub use home::find as find_home;

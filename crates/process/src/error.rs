@@ -1,6 +1,6 @@
 //! Errors of planning and of the runtime's part.
 
-use coracle_text::errno_text;
+use coracle_text::{Code, Detail, errno_text};
 use nix::errno::Errno;
 
 /// Why a process cannot be planned, or the runtime's part of its setup failed.
@@ -105,4 +105,47 @@ pub enum Error {
         /// The kernel's answer.
         errno: Errno,
     },
+}
+
+/// What helps where the kernel lacks Landlock, or a part of it.
+const NEWER: &str = "boot a newer kernel, with landlock in lsm=, or leave it out of the rules";
+
+impl Error {
+    /// What programs read of it.
+    #[must_use]
+    pub fn detail(&self) -> Detail {
+        let of = Detail::new;
+        match self {
+            Error::GroupsDenied { .. } => {
+                of(Code::CallerUnprivileged).path("process.user.additionalGids")
+            }
+            Error::LongWorkingDirectory { .. } => of(Code::ConfigInvalid).path("process.cwd"),
+            Error::NodeOffline { .. } => of(Code::HostUnsupported).path("linux.memoryPolicy.nodes"),
+            Error::AppArmorDisabled { .. } => of(Code::HostUnsupported)
+                .path("process.apparmorProfile")
+                .hint("boot with apparmor=1 security=apparmor, or leave the profile out"),
+            Error::SelinuxDisabled { .. } => of(Code::HostUnsupported)
+                .path("process.selinuxLabel")
+                .hint("boot with selinux=1 security=selinux, or leave the label out"),
+            Error::NoLandlock { annotation } => of(Code::HostUnsupported)
+                .path(format_args!("annotations[{annotation:?}]"))
+                .hint(NEWER),
+            Error::LandlockRight { property, .. } => {
+                of(Code::HostUnsupported).path(property).hint(NEWER)
+            }
+            Error::NotSeparate { property, .. } => of(Code::ConfigInvalid).path(property),
+            Error::StatNamespace { path, errno } => {
+                of(Code::NamespaceInvalid).path(path).errno(*errno)
+            }
+            Error::RaiseLimit { errno, .. } => of(Code::ProcessFailed)
+                .path("process.rlimits")
+                .errno(*errno),
+            Error::OomScoreAdj { errno, .. } => of(Code::ProcessFailed)
+                .path("process.oomScoreAdj")
+                .errno(*errno),
+            Error::InitialAffinity { errno, .. } => of(Code::ProcessFailed)
+                .path("process.execCPUAffinity.initial")
+                .errno(*errno),
+        }
+    }
 }

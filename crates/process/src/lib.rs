@@ -45,7 +45,7 @@ mod plan;
 
 pub use apply::{
     Before, Confined, Console, Ready, after_clone, become_user, before_clone, confine, console,
-    exec, machine, session,
+    examine, exec, machine, session,
 };
 pub use error::Error;
 pub use plan::explain::explain_exec;

@@ -4,6 +4,7 @@ pub(crate) mod affinity;
 pub(crate) mod capabilities;
 mod confinement;
 pub(crate) mod describe;
+pub(crate) mod examined;
 pub(crate) mod explain;
 #[cfg(test)]
 pub(crate) mod fixture;

@@ -71,6 +71,17 @@ pub enum Failure {
     Call(Call, Errno),
 }
 
+impl Failure {
+    /// The kernel's answer, if it was a call that failed.
+    #[must_use]
+    pub fn errno(&self) -> Option<Errno> {
+        match self {
+            Failure::Start(errno) | Failure::Call(_, errno) => Some(*errno),
+            _ => None,
+        }
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

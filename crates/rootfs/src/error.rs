@@ -1,7 +1,7 @@
 //! Errors before the clone of init.
 
 use coracle_sys::{Cause, MOUNT_DATA_BYTES};
-use coracle_text::{cause_text, errno_text};
+use coracle_text::{Code, Detail, cause_errno, cause_text, errno_text};
 use nix::errno::Errno;
 
 /// A config that cannot be carried out, or a failed preparation in the runtime.
@@ -105,4 +105,48 @@ pub enum Error {
         /// The kernel's answer.
         errno: Errno,
     },
+}
+
+impl Error {
+    /// What programs read of it.
+    #[must_use]
+    pub fn detail(&self) -> Detail {
+        let of = Detail::new;
+        match self {
+            Error::PrivateWithoutPivot => of(Code::ConfigInvalid).path("linux.rootfsPropagation"),
+            Error::NoProcfs { at, .. } | Error::NotAddable { at, .. } => {
+                of(Code::ConfigInvalid).path(at)
+            }
+            Error::CgroupOption { at, .. } | Error::LongData { at } => {
+                of(Code::ConfigInvalid).path(format_args!("{at}.options"))
+            }
+            Error::IdMapUnprivileged { at } => of(Code::CallerUnprivileged)
+                .path(at)
+                .hint("be root, or leave the id map out"),
+            Error::ContextType { .. } => {
+                of(Code::ConfigInvalid).path("annotations[\"run.oci.mount_context_type\"]")
+            }
+            Error::NoCgroups { at } => of(Code::HostUnsupported)
+                .path(at)
+                .hint("mount -t cgroup2 cgroup2 /sys/fs/cgroup, or leave the mount out"),
+            Error::Source { at, errno, .. } => of(source_code(*errno))
+                .path(at)
+                .errno(*errno)
+                .hint("make what is to be mounted, or correct its path"),
+            Error::SourceKind { at, .. } => of(Code::MountFailed)
+                .path(at)
+                .hint("make what is to be mounted, or correct its path"),
+            Error::IdMap { at, cause } => of(Code::IdMapFailed).path(at).errno(cause_errno(*cause)),
+            Error::Stream { errno } | Error::HostMounts { errno } => {
+                of(Code::RuntimeFailed).errno(*errno)
+            }
+        }
+    }
+}
+
+fn source_code(errno: Errno) -> Code {
+    match errno {
+        Errno::ENOENT | Errno::ENOTDIR => Code::MountSourceNotFound,
+        _ => Code::MountFailed,
+    }
 }

@@ -30,7 +30,7 @@
 //! }
 //! let mut inherited = coracle_rootfs::open(&plan)?;
 //! // in init, after the clone:
-//! coracle_rootfs::mounts(&plan, &mut inherited).map_err(|fault| plan.explain(&fault))?;
+//! coracle_rootfs::mounts(&plan, &mut inherited).map_err(|fault| plan.explain(&fault, "").text)?;
 //! # Ok(())
 //! # }
 //! ```
@@ -59,8 +59,8 @@ mod error;
 mod plan;
 
 pub use apply::{
-    Inherited, ProviderNamespaces, chdir_to_root, console, detach, finish, mounts, open, pivot,
-    provide, remove_node, withdraw,
+    Inherited, ProviderNamespaces, chdir_to_root, console, detach, examine, finish, mounts, open,
+    pivot, provide, remove_node, withdraw,
 };
 pub use error::Error;
 pub use plan::explain::explain_removal;

@@ -52,7 +52,7 @@ pub fn plan(bundle: &Bundle, host: &Host, context: &Context) -> Result<Plan, Err
         .as_ref()
         .is_some_and(|process| process.terminal)
     {
-        planner.push(Step::Console);
+        planner.push("config.json: process.terminal", Step::Console);
     }
     planner.plan.ends.console = planner.plan.steps.len();
     paths::plan(&mut planner);
@@ -779,42 +779,59 @@ mod tests {
             (99, Cause::Call(Call::Open, Errno::EIO)),
         ];
         for (step, cause) in faults {
-            let line = plan.explain(&Fault::new(step, cause));
+            let line = plan.explain(&Fault::new(step, cause), "").text;
             // Only the test breaks the line.
             let line = line.replace(": ", ":\n  ").replace(", and", ",\n  and");
             writeln!(text, "{line}").expect("a string takes all");
         }
         expect![[r#"
-            mount proc on /proc:
+            config.json:
+              mounts[0]:
+              mount proc on /proc:
               in a user namespace the kernel allows it only with an own pid namespace,
               and where the runtime's /proc has no other mounts over it:
               operation not permitted (EPERM)
-            mount proc on /proc:
+            config.json:
+              mounts[0]:
+              mount proc on /proc:
               must be mounted on ordinary directory, not a link or a file
-            mount nosuchfs on /x (size=1):
+            config.json:
+              mounts[1]:
+              mount nosuchfs on /x (size=1):
               unknown file system type "nosuchfs":
               no such device (ENODEV)
-            mount nosuchfs on /x (size=1):
+            config.json:
+              mounts[1]:
+              mount nosuchfs on /x (size=1):
               nosuchfs does not accept the options size=1:
               invalid argument (EINVAL)
-            mount nosuchfs on /x (size=1):
+            config.json:
+              mounts[1]:
+              mount nosuchfs on /x (size=1):
               its place cannot be made in a read-only file system:
               read-only file system (EROFS)
-            bind /y on /y:
+            config.json:
+              mounts[2]:
+              bind /y on /y:
               not a directory:
               are you trying to mount a directory onto a file (or vice-versa)?:
               move_mount:
               invalid argument (EINVAL)
-            bind /y on /y:
+            config.json:
+              mounts[2]:
+              bind /y on /y:
               cannot be mounted because it is inside /proc
-            bind /y on /y:
+            config.json:
+              mounts[2]:
+              bind /y on /y:
               the path leads elsewhere than a moment before
-            bind /y on /y:
+            config.json:
+              mounts[2]:
+              bind /y on /y:
               the source is reached through a magic link of procfs, or through too many links:
               openat2:
               too many levels of symbolic links (ELOOP)
-            :
-              open:
+            open:
               input/output error (EIO)
         "#]]
         .assert_eq(&text);

@@ -1,6 +1,6 @@
 //! Errors before the filter is loaded, and while the listener is sent.
 
-use coracle_text::errno_text;
+use coracle_text::{Code, Detail, errno_text};
 use nix::errno::Errno;
 
 /// Why a filter cannot be made, or its listener cannot be sent.
@@ -110,4 +110,37 @@ pub enum Error {
         /// As given.
         path: String,
     },
+}
+
+impl Error {
+    /// What programs read of it.
+    #[must_use]
+    pub fn detail(&self) -> Detail {
+        let listener = || Detail::new(Code::SeccompAgentFailed).path("linux.seccomp.listenerPath");
+        let invalid = |path: &str| Detail::new(Code::ConfigInvalid).path(path);
+        let lacks = |path: &str| Detail::new(Code::HostUnsupported).path(path);
+        const NEWER: &str = "boot a newer kernel, or leave it out of the profile";
+        match self {
+            Error::Machine => lacks("linux.seccomp"),
+            Error::Program { annotation, .. } => invalid(&format!("annotations[{annotation:?}]")),
+            Error::TooLong { .. } | Error::Rule(_) => invalid("linux.seccomp"),
+            Error::TooManyRules => invalid("linux.seccomp.syscalls"),
+            Error::UnknownName { rule, index, .. } => {
+                invalid(&format!("linux.seccomp.syscalls[{rule}].names[{index}]"))
+            }
+            Error::NoListener { .. } => invalid("linux.seccomp.listenerPath"),
+            Error::NotifiedWrite { rule } => invalid(&format!("linux.seccomp.syscalls[{rule}]")),
+            Error::UnsupportedFlag { .. } => lacks("linux.seccomp.flags").hint(NEWER),
+            Error::UnsupportedAction { .. } => lacks("linux.seccomp").hint(NEWER),
+            Error::Query { errno } => lacks("linux.seccomp").errno(*errno),
+            Error::Connect { errno, .. } => listener()
+                .errno(*errno)
+                .hint("start the agent before the container, or correct the path of its socket"),
+            Error::Send { errno, .. } => listener().errno(*errno),
+            Error::OutOfReach => listener(),
+            Error::Interrupted { .. } => {
+                Detail::new(Code::RuntimeInterrupted).path("linux.seccomp.listenerPath")
+            }
+        }
+    }
 }

@@ -102,6 +102,43 @@ pub struct Fault {
     pub cause: Cause,
 }
 
+/// What init has found out about a fault: bytes whose meaning the subsystem defines. Heap-free.
+#[derive(Clone, Copy, Debug)]
+pub struct Remark {
+    bytes: [u8; Remark::LONGEST],
+    length: usize,
+}
+
+impl Default for Remark {
+    fn default() -> Self {
+        Self {
+            bytes: [0; Remark::LONGEST],
+            length: 0,
+        }
+    }
+}
+
+impl Remark {
+    /// The most bytes that it holds.
+    pub const LONGEST: usize = 1024;
+
+    /// Adds as many of the bytes as there is room for.
+    pub fn push(&mut self, more: &[u8]) {
+        let room = self.bytes.get_mut(self.length..).unwrap_or_default();
+        let length = room.len().min(more.len());
+        for (to, from) in room.iter_mut().zip(more) {
+            *to = *from;
+        }
+        self.length += length;
+    }
+
+    /// The bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        self.bytes.get(..self.length).unwrap_or_default()
+    }
+}
+
 /// Why a step failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
@@ -211,6 +248,16 @@ mod tests {
         let answer: Result<(), Errno> = Err(Errno::EPERM);
         let fault = answer.map_err(Call::Mount.at(7));
         assert_eq!(fault, Err(Fault::new(7, (Call::Mount, Errno::EPERM))));
+    }
+
+    #[test]
+    fn a_remark_takes_what_it_has_room_for() {
+        let mut remark = Remark::default();
+        remark.push(b"ab");
+        remark.push(&[b'c'; Remark::LONGEST]);
+        remark.push(b"d");
+        assert_eq!(remark.bytes().len(), Remark::LONGEST);
+        assert!(remark.bytes().starts_with(b"abc") && remark.bytes().ends_with(b"cc"));
     }
 
     #[test]

@@ -80,7 +80,7 @@ pub use directory::{
     DirectoryEntries, DirectoryEntry, directory_entries, get_directory_entries, list_directory,
 };
 pub use exec::{StringArray, execve, execve_adding, execveat};
-pub use fault::{Call, Cause, Fault};
+pub use fault::{Call, Cause, Fault, Remark};
 pub use identity::{fchown, setdomainname, setgroups, sethostname, setresgid, setresuid};
 pub use key::{join_session_keyring, key_permissions, set_key_permissions};
 pub use landlock::{

@@ -1,5 +1,5 @@
-//! Text that several crates read or write: errnos and causes in messages, text from other programs
-//! on one line, lists of numbers and paths in the kernel's form.
+//! Text that several crates read or write: errnos and causes in messages, what programs read of a
+//! failure, text from other programs on one line, lists of numbers and paths in the kernel's form.
 //!
 //! ```
 //! assert_eq!(coracle_text::one_line("no\troom\n\u{1b}[2J\n"), "no room\\n\\u{1b}[2J");
@@ -10,6 +10,10 @@
 //! Pure functions of text. What [`one_line`], [`escaped`], [`beginning`] and [`end`] return has no
 //! control character, so text from a container can neither forge a line of a log nor control a
 //! terminal. [`after_colon`] and [`clean_path`] escape nothing.
+
+mod report;
+
+pub use report::{Code, Detail, Report};
 
 use coracle_sys::{Cause, ExitStatus};
 use nix::errno::Errno;
@@ -110,6 +114,15 @@ pub fn cause_text(cause: Cause) -> String {
         Cause::Check(number) => format!("check {number}"),
         Cause::Exit(ExitStatus::Code(code)) => format!("exit status {code}"),
         Cause::Exit(ExitStatus::Signal(signal)) => format!("killed by signal {signal}"),
+    }
+}
+
+/// The errno in a cause, if a call was refused.
+#[must_use]
+pub fn cause_errno(cause: Cause) -> Option<Errno> {
+    match cause {
+        Cause::Call(_, errno) => Some(errno),
+        Cause::Check(_) | Cause::Exit(_) => None,
     }
 }
 

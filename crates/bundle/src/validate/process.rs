@@ -167,7 +167,14 @@ fn capabilities(raw: &read::Capabilities, at: At<'_>, notes: &mut Notes) -> Capa
         for name in names {
             match parse_prefixed(name) {
                 Some(number) => bits |= 1 << number,
-                None => notes.warn(format!("{at}: {} is no known capability", Shown(name))),
+                None => {
+                    let prefixed = format!("CAP_{}", name.to_ascii_uppercase());
+                    let meant = parse_prefixed(&prefixed).map(|_| prefixed);
+                    let meant =
+                        meant.map_or_else(String::new, |name| format!(" (did you mean {name}?)"));
+                    let name = Shown(name);
+                    notes.warn(format!("{at}: {name} is no known capability{meant}"));
+                }
             }
         }
         CapabilitySet(bits)
@@ -446,8 +453,15 @@ mod tests {
         assert_eq!(config.process.unwrap().capabilities.effective.0, 1 << 5);
         assert_eq!(
             config.warnings,
-            ["CAP_\\n", "kill", "CHOWN", "CAP_CAP_CHOWN"].map(|name| format!(
-                "config.json: process.capabilities.effective: \"{name}\" is no known capability"
+            [
+                ("CAP_\\n", ""),
+                ("kill", " (did you mean CAP_KILL?)"),
+                ("CHOWN", " (did you mean CAP_CHOWN?)"),
+                ("CAP_CAP_CHOWN", ""),
+            ]
+            .map(|(name, meant)| format!(
+                "config.json: process.capabilities.effective: \"{name}\" is no known \
+                 capability{meant}"
             ))
         );
         refused(&[

@@ -2,8 +2,10 @@
 
 use std::fmt;
 
+use coracle_text::{Code, Detail};
 use thiserror::Error;
 
+use super::signal;
 use super::table::Command;
 
 /// How many arguments a verb takes.
@@ -58,8 +60,11 @@ pub(crate) enum Usage {
         value: String,
         expected: String,
     },
-    #[error("unknown signal {0:?}")]
-    Signal(String),
+    #[error("unknown signal {name:?}{}", hint("", *.suggestion))]
+    Signal {
+        name: String,
+        suggestion: Option<&'static str>,
+    },
     #[error("no command given: name one after the container's id, or use --process")]
     NoCommand,
     #[error(transparent)]
@@ -97,6 +102,34 @@ impl Usage {
         Self::NoHelpTopic {
             name: typed.to_owned(),
             suggestion: nearest(typed, commands.map(|command| command.name)),
+        }
+    }
+
+    /// What programs read of it.
+    pub(crate) fn detail(&self) -> Detail {
+        let invalid = Detail::new(Code::UsageInvalid);
+        match self {
+            Usage::NoHelpTopic { .. } => Detail::new(Code::UsageUnknownVerb),
+            Usage::NeedsArgument(flag) | Usage::Boolean { flag, .. } => {
+                invalid.path(format_args!("-{flag}"))
+            }
+            Usage::Undefined { flag, .. } => invalid.path(flag),
+            Usage::Value { flag, .. } => invalid.path(format_args!("--{flag}")),
+            Usage::Id(error) => error.detail(),
+            Usage::Count { .. }
+            | Usage::Subcommand { .. }
+            | Usage::Signal { .. }
+            | Usage::NoCommand => invalid,
+        }
+    }
+
+    /// A signal that is none.
+    pub(crate) fn unknown_signal(name: &str) -> Self {
+        let typed = name.to_ascii_uppercase();
+        let typed = typed.strip_prefix("SIG").unwrap_or(&typed);
+        Self::Signal {
+            name: name.to_owned(),
+            suggestion: nearest(typed, signal::names()),
         }
     }
 

@@ -45,7 +45,7 @@ fn read(arguments: &Arguments) -> Result<Kill, Usage> {
     arguments.expect(Expected::Maximum(2))?;
     let signal = match arguments.words.get(1).map(|text| text.to_string_lossy()) {
         None => libc::SIGTERM,
-        Some(text) => parse_signal(&text).ok_or_else(|| Usage::Signal(text.into_owned()))?,
+        Some(text) => parse_signal(&text).ok_or_else(|| Usage::unknown_signal(&text))?,
     };
     let scope = arguments.choose("all", Scope::All, Scope::Init);
     Ok(Kill {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use coracle_bundle::{Bundle, Config, HookPoint};
 use coracle_host::Host;
-use coracle_launch::{Examined, Lack};
+use coracle_launch::Examined;
 use coracle_text::errno_text;
 use nix::NixPath;
 use nix::errno::Errno;
@@ -22,7 +22,9 @@ const KERNELS_PLACES: [&str; 3] = ["/dev", "/proc", "/sys"];
 
 pub(super) fn judge(bundle: &Bundle, host: &Host, examined: Examined) -> Vec<Finding> {
     let config = &bundle.config;
-    let lack = |Lack { error, remedy }| {
+    let lack = |error: coracle_launch::Error| {
+        let remedy = error.detail().hint;
+        let remedy = remedy.unwrap_or_else(|| "change this property of config.json".to_owned());
         let found = error.to_string();
         Level::Lacking.of(SUBJECT, found).mended_by(remedy)
     };

@@ -3,7 +3,7 @@
 use super::{Join, Plan, Step};
 use crate::reason::Check;
 use coracle_sys::{Call, Cause, Fault, NamespaceFlags, NamespaceKind};
-use coracle_text::{cause_text, errno_text};
+use coracle_text::{Code, Detail, Report, after_colon, cause_errno, cause_text, errno_text};
 use nix::errno::Errno;
 
 impl Plan {
@@ -30,12 +30,18 @@ impl Plan {
 
     /// The message for a fault, with the likely cause if the errno does not show it.
     #[must_use]
-    pub fn explain(&self, fault: &Fault) -> String {
+    pub fn explain(&self, fault: &Fault) -> Report {
         let what = self.describe(fault.step);
+        let mut detail = Detail::new(Code::NamespaceFailed).errno(cause_errno(fault.cause));
+        detail.path = self.property(fault.step);
         let (call, errno) = match fault.cause {
             Cause::Call(call, errno) => (call, errno),
-            Cause::Check(check) => return format!("{what}: {}", Check::text(check)),
-            cause @ Cause::Exit(_) => return format!("{what}: {}", cause_text(cause)),
+            Cause::Check(check) => {
+                return Report::new(format!("{what}: {}", Check::text(check)), detail);
+            }
+            cause @ Cause::Exit(_) => {
+                return Report::new(format!("{what}: {}", cause_text(cause)), detail);
+            }
         };
         let hint = match self.step(fault.step) {
             None => clone_hint(self.final_clone, errno),
@@ -50,14 +56,27 @@ impl Plan {
             Call::Setuid | Call::Setgid | Call::Setgroups => format!("{}: ", call.name()),
             _ => String::new(),
         };
-        format!("{what}: {call}{}{hint}", errno_text(errno))
+        let text = format!("{what}: {call}{}{}", errno_text(errno), after_colon(hint));
+        Report::new(text, detail.hint(hint))
     }
 
     /// The message for a failure of the runtime's own clone with these flags.
     #[must_use]
-    pub fn explain_clone(&self, flags: NamespaceFlags, errno: Errno) -> String {
-        let hint = clone_hint(flags, errno);
-        format!("{}: {}{hint}", describe_clone(flags), errno_text(errno))
+    pub fn explain_clone(&self, flags: NamespaceFlags, errno: Errno) -> Report {
+        let (what, hint) = (describe_clone(flags), clone_hint(flags, errno));
+        let text = format!("{what}: {}{}", errno_text(errno), after_colon(hint));
+        let detail = Detail::new(Code::NamespaceFailed).path("linux.namespaces");
+        Report::new(text, detail.errno(errno).hint(hint))
+    }
+
+    /// The property of the config that the step carries out.
+    fn property(&self, step: usize) -> Option<String> {
+        Some(match self.step(step) {
+            Some(Step::Join(join)) => format!("linux.namespaces[{}].path", join.index),
+            Some(Step::TimeOffsets(_)) => "linux.timeOffsets".to_owned(),
+            Some(Step::JoinProcess(_)) => return None,
+            _ => "linux.namespaces".to_owned(),
+        })
     }
 
     fn step(&self, step: usize) -> Option<&Step> {
@@ -95,7 +114,7 @@ impl Step {
     }
 }
 
-const FOREIGN: &str = ": no CAP_SYS_ADMIN in the user namespace that owns it";
+const FOREIGN: &str = "no CAP_SYS_ADMIN in the user namespace that owns it";
 
 fn describe_clone(flags: NamespaceFlags) -> String {
     if flags.is_empty() {
@@ -121,13 +140,17 @@ fn namespaces(flags: NamespaceFlags) -> String {
 
 fn clone_hint(flags: NamespaceFlags, errno: Errno) -> &'static str {
     match errno {
-        Errno::ENOSPC => ": a limit in /proc/sys/user/max_*_namespaces is reached, or 32 levels",
-        Errno::EINVAL => ": the kernel is built without one of them",
+        Errno::ENOSPC => "a limit in /proc/sys/user/max_*_namespaces is reached, or 32 levels",
+        Errno::EAGAIN => {
+            "a limit on processes is reached: pids.max of the runtime's cgroup or one above, \
+             RLIMIT_NPROC of the user, or kernel.pid_max"
+        }
+        Errno::EINVAL => "the kernel is built without one of them",
         Errno::EPERM if flags.contains(NamespaceFlags::USER) => {
-            ": user namespaces are switched off (kernel.unprivileged_userns_clone, \
+            "user namespaces are switched off (kernel.unprivileged_userns_clone, \
              kernel.apparmor_restrict_unprivileged_userns), or this is a chroot"
         }
-        Errno::EPERM if !flags.is_empty() => ": no CAP_SYS_ADMIN",
+        Errno::EPERM if !flags.is_empty() => "no CAP_SYS_ADMIN",
         _ => "",
     }
 }
@@ -135,16 +158,16 @@ fn clone_hint(flags: NamespaceFlags, errno: Errno) -> &'static str {
 fn join_hint(join: &Join, errno: Errno) -> &'static str {
     match (errno, join.kind) {
         (Errno::EPERM, _) => FOREIGN,
-        (Errno::EINVAL, NamespaceKind::Pid) => ": it is neither our own pid namespace nor below it",
-        (Errno::EINVAL, NamespaceKind::User) => ": it is our own, or not below it",
+        (Errno::EINVAL, NamespaceKind::Pid) => "it is neither our own pid namespace nor below it",
+        (Errno::EINVAL, NamespaceKind::User) => "it is our own, or not below it",
         _ => "",
     }
 }
 
 fn offsets_hint(errno: Errno) -> &'static str {
     match errno {
-        Errno::ERANGE => ": a clock would be negative or too far in the future",
-        Errno::EPERM => ": no CAP_SYS_TIME",
+        Errno::ERANGE => "a clock would be negative or too far in the future",
+        Errno::EPERM => "no CAP_SYS_TIME",
         _ => "",
     }
 }

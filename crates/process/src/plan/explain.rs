@@ -1,12 +1,13 @@
 //! Makes a sentence of a step's number and its cause.
 
 use super::describe::{limit_to, most, text};
+use super::examined::Examined;
 use super::steps::{
     Confinement, Inheritance, Label, Plan, PrivilegeDrop, Section, Setting, StreamSource, Sysctl,
 };
 use crate::Error;
 use coracle_sys::{Call, Cause, Fault};
-use coracle_text::{cause_text, errno_text};
+use coracle_text::{Code, Detail, Report, after_colon, cause_errno, cause_text, errno_text};
 use nix::errno::Errno;
 use std::ffi::CStr;
 
@@ -53,15 +54,19 @@ impl Plan {
         }
     }
 
-    /// Why a step failed, in one line.
+    /// Why a step failed, in one line. `remark` is what [`crate::examine`] has found.
     ///
     /// Engines match the sentences about `args[0]` to choose exit code 127 (not found) or 126 (not
     /// permitted), so these sentences have no prefix.
     #[must_use]
-    pub fn explain(&self, fault: &Fault) -> String {
-        let cause = match self.step(fault.step) {
+    pub fn explain(&self, fault: &Fault, remark: &[u8]) -> Report {
+        let step = self.step(fault.step);
+        let detail = Detail::new(step.as_ref().map_or(Code::ProcessFailed, Step::code))
+            .path(step.as_ref().map_or("", Step::property))
+            .errno(cause_errno(fault.cause));
+        let sentence = match step {
             Some(Step::PrivilegeDrop(PrivilegeDrop::Lookup) | Step::Exec) => {
-                return self.explain_exec(fault);
+                return self.explain_exec(fault, remark);
             }
             Some(Step::Setting(Setting::Sysctl(sysctl))) => sysctl_cause(sysctl, fault),
             Some(Step::Setting(Setting::WorkingDirectory)) => self.directory_cause(fault),
@@ -70,9 +75,11 @@ impl Plan {
             Some(Step::PrivilegeDrop(step)) => self.privilege_drop_cause(step, fault),
             _ => None,
         };
-        cause.unwrap_or_else(|| {
-            format!("{}: {}", self.describe(fault.step), cause_text(fault.cause))
-        })
+        let (text, hint) = sentence.unwrap_or_else(|| {
+            let what = self.describe(fault.step);
+            (format!("{what}: {}", cause_text(fault.cause)), "")
+        });
+        Report::new(text, detail.hint(hint))
     }
 
     fn step(&self, step: usize) -> Option<Step<'_>> {
@@ -108,18 +115,37 @@ impl Plan {
         line
     }
 
-    fn explain_exec(&self, fault: &Fault) -> String {
+    /// Whether the step finds or executes the program.
+    pub(crate) fn is_about_program(&self, step: usize) -> bool {
+        matches!(
+            self.step(step),
+            Some(Step::PrivilegeDrop(PrivilegeDrop::Lookup) | Step::Exec)
+        )
+    }
+
+    fn explain_exec(&self, fault: &Fault, remark: &[u8]) -> Report {
         match self.program.args.get(0) {
-            Some(program) => explain_exec(program, fault),
-            None => "process: missing in config.json, there is nothing to start".to_owned(),
+            Some(program) if fault.cause == Check::NotInPath.into() => {
+                let mut report = explain_exec(program, fault, remark);
+                let path = String::from_utf8_lossy(self.program.search_path());
+                let hint = format!("searched {}", coracle_text::one_line(&path));
+                report.text.push_str(&after_colon(&hint));
+                report.detail = report.detail.hint(hint);
+                report
+            }
+            Some(program) => explain_exec(program, fault, remark),
+            None => Report::new(
+                "process: missing in config.json, there is nothing to start",
+                Detail::new(Code::ConfigInvalid).path("process"),
+            ),
         }
     }
 
-    fn streams_cause(&self, fault: &Fault) -> Option<String> {
+    fn streams_cause(&self, fault: &Fault) -> Option<Sentence> {
         let StreamSource::Terminal { .. } = self.streams.source else {
             return None;
         };
-        let cause = match fault.cause {
+        let cause: &'static str = match fault.cause {
             Cause::Call(Call::Openat2, Errno::ENOENT) => {
                 "/dev/pts/ptmx is not there: is devpts mounted?"
             }
@@ -127,10 +153,10 @@ impl Plan {
             Cause::Check(check) => Check::text(check),
             _ => return None,
         };
-        Some(format!("process.terminal: {cause}"))
+        Some((format!("process.terminal: {cause}"), cause))
     }
 
-    fn confinement_cause(&self, step: &Confinement, fault: &Fault) -> Option<String> {
+    fn confinement_cause(&self, step: &Confinement, fault: &Fault) -> Option<Sentence> {
         if let Confinement::WorkingDirectory = step {
             return self.directory_cause(fault);
         }
@@ -147,12 +173,13 @@ impl Plan {
                 "its label, write to `/proc/self/attr/keycreate`"
             }
             (Confinement::Limit(limit), Errno::EPERM) => {
-                return Some(format!(
+                let text = format!(
                     "process.rlimits: {}: above what the runtime may give{}: {}",
                     limit_to(limit),
                     most(limit),
                     errno_text(errno)
-                ));
+                );
+                return Some((text, "above what the runtime may give"));
             }
             (Confinement::Scheduler(scheduler), Errno::EPERM) if scheduler.deadline != 0 => {
                 "SCHED_DEADLINE takes CAP_SYS_NICE and a cpuset of all CPUs"
@@ -182,10 +209,10 @@ impl Plan {
             (Confinement::Label(label), _) => return Some(label_cause(label, &what, call, errno)),
             _ => return None,
         };
-        Some(format!("{what}: {cause}: {}", errno_text(errno)))
+        Some((format!("{what}: {cause}: {}", errno_text(errno)), cause))
     }
 
-    fn privilege_drop_cause(&self, step: &PrivilegeDrop, fault: &Fault) -> Option<String> {
+    fn privilege_drop_cause(&self, step: &PrivilegeDrop, fault: &Fault) -> Option<Sentence> {
         let PrivilegeDrop::Identity(identity) = step else {
             return match step {
                 PrivilegeDrop::WorkingDirectoryAgain => self.directory_cause(fault),
@@ -196,26 +223,31 @@ impl Plan {
         let Cause::Call(call, errno) = fault.cause else {
             return None;
         };
-        match (call, errno) {
-            (Call::Setuid, Errno::EINVAL) => Some(format!(
-                "process.user.uid: {uid} is not mapped in the user namespace"
-            )),
-            (Call::Setgid, Errno::EINVAL) => Some(format!(
-                "process.user.gid: {gid} is not mapped in the user namespace"
-            )),
-            (Call::Setgroups, Errno::EINVAL) => Some(format!(
+        let text = match (call, errno) {
+            (Call::Setuid, Errno::EINVAL) => {
+                format!("process.user.uid: {uid} is not mapped in the user namespace")
+            }
+            (Call::Setgid, Errno::EINVAL) => {
+                format!("process.user.gid: {gid} is not mapped in the user namespace")
+            }
+            (Call::Setgroups, Errno::EINVAL) => format!(
                 "process.user.additionalGids: {:?} are not all mapped in the user namespace",
                 identity.groups.as_deref().unwrap_or_default()
-            )),
+            ),
             (Call::Setgroups, Errno::EPERM) => {
                 let groups = identity.groups.clone().unwrap_or_default();
-                Some(Error::GroupsDenied { groups }.to_string())
+                Error::GroupsDenied { groups }.to_string()
             }
-            _ => None,
-        }
+            _ => return None,
+        };
+        let hint = match errno {
+            Errno::EINVAL => "map it in linux.uidMappings and linux.gidMappings, or use another id",
+            _ => "",
+        };
+        Some((text, hint))
     }
 
-    fn directory_cause(&self, fault: &Fault) -> Option<String> {
+    fn directory_cause(&self, fault: &Fault) -> Option<Sentence> {
         let cwd = text(&self.cwd.path);
         let cause = match fault.cause {
             Cause::Check(check) => Check::text(check).to_owned(),
@@ -226,27 +258,84 @@ impl Plan {
             Cause::Call(_, errno) => errno_text(errno),
             Cause::Exit(_) => return None,
         };
-        Some(format!("process.cwd: {cwd:?}: {cause}"))
+        Some((format!("process.cwd: {cwd:?}: {cause}"), ""))
+    }
+}
+
+/// A message, and what in it the kernel's word does not tell.
+type Sentence = (String, &'static str);
+
+impl Step<'_> {
+    fn code(&self) -> Code {
+        match self {
+            Step::Streams => Code::TerminalFailed,
+            _ => Code::ProcessFailed,
+        }
+    }
+
+    /// The property of the config that it carries out.
+    fn property(&self) -> &'static str {
+        match self {
+            Step::Inheritance(Inheritance::OomScoreAdj { .. }) => "process.oomScoreAdj",
+            Step::Setting(Setting::Hostname(_)) => "hostname",
+            Step::Setting(Setting::Domainname(_)) => "domainname",
+            Step::Setting(Setting::Sysctl(_)) => "linux.sysctl",
+            Step::Streams => "process.terminal",
+            Step::Setting(Setting::WorkingDirectory)
+            | Step::Confinement(Confinement::WorkingDirectory)
+            | Step::PrivilegeDrop(PrivilegeDrop::WorkingDirectoryAgain) => "process.cwd",
+            Step::Confinement(step) => step.property(),
+            Step::PrivilegeDrop(PrivilegeDrop::Identity(_)) => "process.user",
+            Step::PrivilegeDrop(PrivilegeDrop::NoNewPrivileges) => "process.noNewPrivileges",
+            Step::PrivilegeDrop(
+                PrivilegeDrop::Bounding { .. }
+                | PrivilegeDrop::Capabilities(_)
+                | PrivilegeDrop::Ambient { .. },
+            ) => "process.capabilities",
+            Step::Inheritance(Inheritance::HardLimits(_)) => "process.rlimits",
+            Step::Inheritance(Inheritance::Affinity(_)) => "process.execCPUAffinity.initial",
+            Step::Exec | Step::PrivilegeDrop(PrivilegeDrop::Lookup) => "process.args[0]",
+            Step::Session | Step::PrivilegeDrop(_) => "",
+        }
+    }
+}
+
+impl Confinement {
+    fn property(&self) -> &'static str {
+        match self {
+            Confinement::Scheduler(_) => "process.scheduler",
+            Confinement::IoPriority(_) => "process.ioPriority",
+            Confinement::Affinity(_) => "process.execCPUAffinity.final",
+            Confinement::MemoryPolicy(_) => "linux.memoryPolicy",
+            Confinement::Personality { .. } => "linux.personality",
+            Confinement::Umask(_) => "process.user.umask",
+            Confinement::WorkingDirectory => "process.cwd",
+            Confinement::Label(Label::AppArmor { .. }) => "process.apparmorProfile",
+            Confinement::Label(Label::Selinux { .. }) => "process.selinuxLabel",
+            Confinement::Limit(_) => "process.rlimits",
+            Confinement::Keyring(_) | Confinement::Home { .. } | Confinement::Landlock(_) => "",
+        }
     }
 }
 
 /// The cause of a label's failure. Engines match the file in backquotes to find that a security
 /// label was the cause.
-fn label_cause(label: &Label, what: &str, call: Call, errno: Errno) -> String {
+fn label_cause(label: &Label, what: &str, call: Call, errno: Errno) -> Sentence {
     let file = match label {
         Label::AppArmor { .. } => "attr/apparmor/exec",
         Label::Selinux { .. } => "attr/exec",
     };
     let hint = match (label, call, errno) {
-        (Label::AppArmor { .. }, Call::Write, Errno::ENOENT) => "the profile is not loaded: ",
-        (Label::Selinux { .. }, Call::Write, Errno::EINVAL) => "the policy knows no such label: ",
+        (Label::AppArmor { .. }, Call::Write, Errno::ENOENT) => "the profile is not loaded",
+        (Label::Selinux { .. }, Call::Write, Errno::EINVAL) => "the policy knows no such label",
         _ => "",
     };
-    let errno = errno_text(errno);
-    format!("{what}: write to `/proc/self/{file}`: {hint}{errno}")
+    let (before, errno) = (after_colon(hint), errno_text(errno));
+    let text = format!("{what}: write to `/proc/self/{file}`{before}: {errno}");
+    (text, hint)
 }
 
-fn sysctl_cause(sysctl: &Sysctl, fault: &Fault) -> Option<String> {
+fn sysctl_cause(sysctl: &Sysctl, fault: &Fault) -> Option<Sentence> {
     let Cause::Call(call, errno) = fault.cause else {
         return None;
     };
@@ -264,19 +353,17 @@ fn sysctl_cause(sysctl: &Sysctl, fault: &Fault) -> Option<String> {
         _ => return None,
     };
     let Sysctl { key, value, .. } = sysctl;
-    Some(format!(
-        "linux.sysctl: {key}={value}: {cause}: {}",
-        errno_text(errno)
-    ))
+    let errno = errno_text(errno);
+    let text = format!("linux.sysctl: {key}={value}: {cause}: {errno}");
+    Some((text, cause))
 }
+
 /// Why `program`, the process's `args[0]`, could not be found or executed. Engines match these
-/// texts.
+/// texts. `remark` is what [`crate::examine`] has found.
 #[must_use]
-pub fn explain_exec(program: &CStr, fault: &Fault) -> String {
+pub fn explain_exec(program: &CStr, fault: &Fault, remark: &[u8]) -> Report {
+    let hint = exec_hint(fault.cause, remark);
     let cause = match fault.cause {
-        Cause::Call(Call::Exec, Errno::ENOENT) => {
-            "no such file or directory (its interpreter is missing)"
-        }
         Cause::Call(_, Errno::ENOENT) => "no such file or directory",
         Cause::Call(_, Errno::EACCES) => "permission denied",
         Cause::Call(_, Errno::ENOEXEC) => "exec format error",
@@ -284,10 +371,50 @@ pub fn explain_exec(program: &CStr, fault: &Fault) -> String {
         Cause::Check(check) => Check::text(check),
         Cause::Exit(_) => &cause_text(fault.cause),
     };
-    match fault.cause {
+    let because = after_colon(&hint);
+    let sentence = match fault.cause {
         // Found, but not executed.
-        Cause::Call(Call::Exec, _) => format!("exec {}: {cause}", text(program)),
-        _ => format!("exec: {:?}: {cause}", text(program)),
+        Cause::Call(Call::Exec, _) => format!("exec {}: {cause}{because}", text(program)),
+        _ => format!("exec: {:?}: {cause}{because}", text(program)),
+    };
+    let detail = Detail::new(exec_code(fault.cause))
+        .path("process.args[0]")
+        .errno(cause_errno(fault.cause));
+    Report::new(sentence, detail.hint(hint))
+}
+
+/// What the errno does not tell.
+fn exec_hint(cause: Cause, remark: &[u8]) -> String {
+    if let Some(examined) = Examined::read(remark) {
+        return examined.to_string();
+    }
+    let Cause::Call(Call::Exec, errno) = cause else {
+        return String::new();
+    };
+    match errno {
+        Errno::ENOENT => "its interpreter is missing",
+        Errno::E2BIG => {
+            "process.args and process.env are larger than the kernel takes: 128 KiB each text, and \
+             a quarter of RLIMIT_STACK in all"
+        }
+        Errno::ETXTBSY => "a process has it open for writing",
+        Errno::EAGAIN => "its user has more processes than RLIMIT_NPROC",
+        _ => "",
+    }
+    .to_owned()
+}
+
+fn exec_code(cause: Cause) -> Code {
+    match cause {
+        Cause::Call(Call::Exec, Errno::ENOENT) => Code::ExecNoInterpreter,
+        Cause::Call(_, Errno::ENOENT | Errno::ENOTDIR) => Code::ExecNotFound,
+        Cause::Call(_, Errno::EACCES | Errno::EPERM) => Code::ExecNotPermitted,
+        Cause::Call(_, Errno::ENOEXEC) => Code::ExecWrongFormat,
+        cause if cause == Check::NotInPath.into() => Code::ExecNotFound,
+        cause if cause == Check::IsDirectory.into() || cause == Check::NotRegular.into() => {
+            Code::ExecNotPermitted
+        }
+        _ => Code::ExecFailed,
     }
 }
 
@@ -320,13 +447,16 @@ mod tests {
         let plan = plan(&config(PROCESS, LINUX), &host, &options(), groups).expect("a plan");
         let number = (0..plan.steps()).find(|number| plan.describe(*number).starts_with(step));
         let fault = Fault::new(number.expect("such a step"), cause);
-        assert_eq!(plan.explain(&fault), expected);
+        assert_eq!(plan.explain(&fault, b"").text, expected);
     }
 
     #[test]
     fn programs_in_the_words_that_engines_look_for() {
         let check = |program: &std::ffi::CStr, cause: Cause, expected: &str| {
-            assert_eq!(explain_exec(program, &Fault::new(0, cause)), expected);
+            assert_eq!(
+                explain_exec(program, &Fault::new(0, cause), b"").text,
+                expected
+            );
         };
         let access = |errno| Cause::Call(Call::Access, errno);
         let exec = |errno| Cause::Call(Call::Exec, errno);
@@ -346,7 +476,7 @@ mod tests {
         );
         check(c"/x", exec(Errno::EACCES), "exec /x: permission denied");
         check(c"./x", exec(Errno::ENOEXEC), "exec ./x: exec format error");
-        let script = "exec x: no such file or directory (its interpreter is missing)";
+        let script = "exec x: no such file or directory: its interpreter is missing";
         check(c"x", exec(Errno::ENOENT), script);
         check(
             c"/x/y",

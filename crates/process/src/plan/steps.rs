@@ -354,6 +354,11 @@ impl Program {
         self.name().to_bytes().contains(&b'/')
     }
 
+    /// The value of PATH.
+    pub(crate) fn search_path(&self) -> &[u8] {
+        &self.path
+    }
+
     /// The entries of PATH in order; none for an empty name. Init joins them with the name one at a
     /// time: a list of all joined paths could need the length of PATH times that of `args[0]`.
     pub(crate) fn directories(&self) -> impl Iterator<Item = &[u8]> {

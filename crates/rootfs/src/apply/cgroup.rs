@@ -5,7 +5,7 @@ use super::inherited::Inherited;
 use super::source::{self, Failure};
 use super::target::{self, Make};
 use crate::plan::{Cgroup, CgroupEntry, CgroupFill, Change, Plan};
-use coracle_sys::{Call, Cause, mount_attribute, move_mount};
+use coracle_sys::{Call, Cause, Remark, mount_attribute, move_mount};
 use nix::errno::Errno;
 use nix::unistd::symlinkat;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -17,7 +17,12 @@ pub(super) fn attach(
 ) -> Result<(), Failure> {
     let base = inherited.base(cgroup.target.base)?;
     let found = target::resolve(base, &cgroup.target, Make::Directory)?;
-    let top = new_mount(c"tmpfs", shared(&cgroup.parameters), cgroup.attributes)?;
+    let top = new_mount(
+        c"tmpfs",
+        shared(&cgroup.parameters),
+        cgroup.attributes,
+        &mut inherited.refused,
+    )?;
     // Before Linux 6.15 nothing can be attached to a detached mount, so the tmpfs is attached
     // first. It is filled through its descriptor, so that the image cannot interfere.
     inherited.attach(&cgroup.target, found.place.as_fd(), top.as_fd())?;
@@ -53,7 +58,12 @@ fn fill(
             parameters,
             attributes,
             fallback,
-        } => match new_mount(file_system.name(), shared(parameters), *attributes) {
+        } => match new_mount(
+            file_system.name(),
+            shared(parameters),
+            *attributes,
+            &mut Remark::default(),
+        ) {
             Ok(mount) => Some(mount),
             Err(Cause::Call(_, Errno::EPERM | Errno::EBUSY)) => {
                 inherited.obtain(plan, *fallback)?

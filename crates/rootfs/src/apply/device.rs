@@ -7,7 +7,9 @@ use super::target;
 use crate::plan::explain::Check;
 use crate::plan::{Device, HowMade, Link, LinkRule, Node, Plan, Spare};
 use coracle_bundle::DeviceKind;
-use coracle_sys::{Call, Cause, OpenTreeFlags, move_mount, open_in_root, open_tree, read_link};
+use coracle_sys::{
+    Call, Cause, OpenTreeFlags, Remark, move_mount, open_in_root, open_tree, read_link,
+};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{FchmodatFlags, FileStat, Mode, SFlag, fchmodat, fstat, fstatat, mknodat};
@@ -115,7 +117,7 @@ pub(super) fn on_its_own(spare: Spare) -> Result<OwnedFd, Failure> {
         uid,
         gid,
     } = spare;
-    let file_system = fresh::new_mount(c"tmpfs", std::iter::empty(), 0)?;
+    let file_system = fresh::new_mount(c"tmpfs", std::iter::empty(), 0, &mut Remark::default())?;
     let (directory, name) = (file_system.as_fd(), c"node");
     let permissions = Mode::from_bits_truncate(mode);
     mknodat(directory, name, kind_of(node), permissions, number(node))

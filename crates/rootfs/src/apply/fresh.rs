@@ -8,8 +8,8 @@ use super::trail::Trail;
 use crate::plan::explain::Check;
 use crate::plan::{Change, Fallback, Fresh, Long, MODE_PREFIX, Parameters, Plan};
 use coracle_sys::{
-    Call, Cause, MOUNT_DATA_BYTES, OpenTreeFlags, fsconfig_create, fsconfig_flag, fsconfig_string,
-    fsmount, fsopen, mount_attribute, setxattr,
+    Call, Cause, MOUNT_DATA_BYTES, OpenTreeFlags, Remark, fsconfig_create, fsconfig_flag,
+    fsconfig_string, fsmount, fsopen, mount_attribute, setxattr,
 };
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
@@ -22,9 +22,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 pub(super) fn attach(plan: &Plan, inherited: &mut Inherited, fresh: &Fresh) -> Result<(), Failure> {
     let base = inherited.base(fresh.target.base)?;
     let found = target::resolve(base, &fresh.target, Make::Directory)?;
-    let mount = match instance(fresh, &found, &mut inherited.trail) {
+    let mut refused = Remark::default();
+    let made = instance(fresh, &found, &mut inherited.trail, &mut refused);
+    let mount = match made {
         Ok(mount) => mount,
-        Err(refusal) => fallback(plan, inherited, fresh, refusal)?,
+        Err(refusal) => fallback(plan, inherited, fresh, refusal)
+            .inspect_err(|_| inherited.refused = refused)?,
     };
     for change in &fresh.changes {
         source::apply(mount.as_fd(), change, &inherited.id_maps)?;
@@ -68,7 +71,12 @@ fn fallback(
 }
 
 /// Makes the detached mount with its options, flags and copied content.
-fn instance(fresh: &Fresh, found: &Found, trail: &mut Trail) -> Result<OwnedFd, Failure> {
+fn instance(
+    fresh: &Fresh,
+    found: &Found,
+    trail: &mut Trail,
+    refused: &mut Remark,
+) -> Result<OwnedFd, Failure> {
     let copies = fresh.copy_up && !found.made;
     let late = match copies {
         true => fresh.attributes & mount_attribute::RDONLY,
@@ -76,7 +84,7 @@ fn instance(fresh: &Fresh, found: &Found, trail: &mut Trail) -> Result<OwnedFd, 
     };
     let mount = match &fresh.long {
         Some(long) => by_mount(fresh, long, found, late)?,
-        None => by_options(fresh, found, late)?,
+        None => by_options(fresh, found, late, refused)?,
     };
     if copies {
         copy::contents(found.place.as_fd(), mount.as_fd(), trail)?;
@@ -91,7 +99,12 @@ fn instance(fresh: &Fresh, found: &Found, trail: &mut Trail) -> Result<OwnedFd, 
     Ok(mount)
 }
 
-fn by_options(fresh: &Fresh, found: &Found, late: u64) -> Result<OwnedFd, Failure> {
+fn by_options(
+    fresh: &Fresh,
+    found: &Found,
+    late: u64,
+    refused: &mut Remark,
+) -> Result<OwnedFd, Failure> {
     let digits = match fresh.mode_of_target && !found.made {
         true => Some(octal(mode_of(found)?)),
         false => None,
@@ -102,7 +115,8 @@ fn by_options(fresh: &Fresh, found: &Found, late: u64) -> Result<OwnedFd, Failur
     let digits = digits.transpose().map_err(|_| Check::Inconsistent)?;
     let mode = digits.map(|digits| (c"mode", Some(digits)));
     let options = shared(&fresh.parameters).chain(mode);
-    new_mount(fresh.file_system.name(), options, fresh.attributes & !late)
+    let attributes = fresh.attributes & !late;
+    new_mount(fresh.file_system.name(), options, attributes, refused)
 }
 
 /// The options, borrowed.
@@ -111,22 +125,44 @@ pub(super) fn shared(options: &Parameters) -> impl Iterator<Item = (&CStr, Optio
     options.map(|(key, value)| (key.as_c_str(), value.as_deref()))
 }
 
-/// A new detached mount.
+/// A new detached mount. If it fails, `refused` gets the option that was, if it is about one, a NUL
+/// and the kernel's own words.
 pub(super) fn new_mount<'a>(
     file_system: &CStr,
     options: impl Iterator<Item = (&'a CStr, Option<&'a CStr>)>,
     attributes: u64,
+    refused: &mut Remark,
 ) -> Result<OwnedFd, Failure> {
     let context = fsopen(file_system).map_err(Call::Fsopen.failed())?;
+    let context = context.as_fd();
     for (key, value) in options {
         let set = match value {
-            Some(value) => fsconfig_string(context.as_fd(), key, value),
-            None => fsconfig_flag(context.as_fd(), key),
+            Some(value) => fsconfig_string(context, key, value),
+            None => fsconfig_flag(context, key),
         };
-        set.map_err(Call::Fsconfig.failed())?;
+        if set.is_err() {
+            refused.push(key.to_bytes());
+            for value in value.into_iter().map(CStr::to_bytes) {
+                refused.push(b"=");
+                refused.push(value);
+            }
+        }
+        set.map_err(Call::Fsconfig.failed())
+            .inspect_err(|_| read_log(context, refused))?;
     }
-    fsconfig_create(context.as_fd()).map_err(Call::Fsconfig.failed())?;
-    fsmount(context.as_fd(), attributes).map_err(Call::Fsmount.failed())
+    let made = fsconfig_create(context).map_err(Call::Fsconfig.failed());
+    made.and_then(|()| fsmount(context, attributes).map_err(Call::Fsmount.failed()))
+        .inspect_err(|_| read_log(context, refused))
+}
+
+/// Reads what the kernel says of the last failure: each read(2) of a context returns one message,
+/// `e tmpfs: Bad value for 'size'`, until there is none (`ENODATA`).
+fn read_log(context: BorrowedFd<'_>, refused: &mut Remark) {
+    let mut message = [0; 256];
+    refused.push(b"\0");
+    while let Ok(length @ 1..) = nix::unistd::read(context, &mut message) {
+        refused.push(message.get(..length).unwrap_or_default());
+    }
 }
 
 fn mode_of(found: &Found) -> Result<u32, Failure> {
@@ -204,7 +240,8 @@ pub(super) fn empty_directory() -> Result<OwnedFd, Failure> {
 pub(super) fn small_tmpfs(attributes: u64) -> Result<OwnedFd, Failure> {
     let always = mount_attribute::NOSUID | mount_attribute::NODEV | mount_attribute::NOEXEC;
     let options = OPTIONS.iter().map(|(key, value)| (*key, Some(*value)));
-    new_mount(c"tmpfs", options, attributes | always)
+    let refused = &mut Remark::default();
+    new_mount(c"tmpfs", options, attributes | always, refused)
 }
 
 fn set_label(mount: BorrowedFd<'_>, label: &CStr) -> Result<(), Failure> {

@@ -8,7 +8,7 @@ use super::trail::Trail;
 use crate::Error;
 use crate::plan::explain::Check;
 use crate::plan::{Plan, Source, SourceCheck};
-use coracle_sys::{Call, Cause};
+use coracle_sys::{Call, Cause, Remark};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, readlink};
 use nix::sys::stat::{Mode, SFlag, lstat};
@@ -48,6 +48,8 @@ pub struct Inherited {
     pub(super) outside: Vec<CString>,
     /// The file at which a copy failed.
     pub(super) trail: Trail,
+    /// What the kernel says of a new file system that it refuses.
+    pub(super) refused: Remark,
 }
 
 /// The state of a source.
@@ -80,6 +82,7 @@ pub fn open(plan: &Plan) -> Result<Inherited, Error> {
         empty: None,
         outside: Vec::new(),
         trail: Trail::new(),
+        refused: Remark::default(),
     };
     let Some(root) = &plan.root else {
         return Ok(inherited);
@@ -219,11 +222,13 @@ impl Inherited {
         }
     }
 
-    /// The path of the file at which a copy into a tmpfs failed, relative to the directory; empty
-    /// if none failed.
+    /// What was found out about a failure: the option and the kernel's words about a new file
+    /// system, or the path of the file at which a copy into a tmpfs failed.
     #[must_use]
-    pub fn failed_file(&self) -> &[u8] {
-        self.trail.text()
+    pub fn remark(&self) -> Remark {
+        let mut remark = self.refused;
+        remark.push(self.trail.text());
+        remark
     }
 
     /// Keeps a tree for a later phase, in which the host's mounts cannot be reached.

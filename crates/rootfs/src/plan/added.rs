@@ -29,6 +29,8 @@ pub fn plan_added(config: &Config, host: &Host) -> Result<Plan, Error> {
     mounts::plan(&mut planner)?;
     devices::plan_requested(&mut planner);
     let mut plan = planner.plan;
+    // Nobody wrote these into a config.json.
+    plan.at.clear();
     for (mount, step) in config.mounts.iter().zip(&plan.steps) {
         // mount(2) would attach it in the mount namespace that its source is found in.
         if matches!(step, Step::Fresh(fresh) if fresh.long.is_some()) {

@@ -33,20 +33,22 @@ pub(super) fn plan(planner: &mut Planner) {
         return;
     }
     for (at, device) in devices(planner) {
-        let step = device_step(planner, at, &device);
-        planner.push(step);
+        let step = device_step(planner, at.clone(), &device);
+        planner.push(at, step);
     }
-    let with_procfs = LINKS.iter().filter(|_| planner.proc.is_some());
-    let links = with_procfs.chain([&PTMX]).copied();
-    planner.plan.steps.extend(links.map(Step::Link));
+    let has_procfs = planner.proc.is_some();
+    let with_procfs = LINKS.iter().filter(|_| has_procfs);
+    for link in with_procfs.chain([&PTMX]).copied() {
+        planner.push("", Step::Link(link));
+    }
 }
 
 /// The config's devices and nothing else, for a running container.
 pub(super) fn plan_requested(planner: &mut Planner) {
     for (index, device) in planner.config.linux.devices.iter().enumerate() {
         let at = format!("config.json: linux.devices[{index}]");
-        let step = device_step(planner, at, device);
-        planner.push(step);
+        let step = device_step(planner, at.clone(), device);
+        planner.push(at, step);
     }
 }
 

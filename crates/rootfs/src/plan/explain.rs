@@ -3,7 +3,7 @@
 use super::steps::{Bind, Fresh, HowMade, Plan, Step};
 use coracle_bundle::FileSystem;
 use coracle_sys::{Call, Cause, Fault};
-use coracle_text::{cause_text, errno_text};
+use coracle_text::{Code, Detail, Report, cause_errno, cause_text, errno_text};
 use nix::errno::Errno;
 
 coracle_text::checks! {
@@ -91,15 +91,22 @@ impl Plan {
     }
 
     /// The failure as one line: what was attempted, why it failed, and what helps if that is known.
+    /// `why` is what [`crate::examine`] has found.
     #[must_use]
-    pub fn explain(&self, fault: &Fault) -> String {
-        let what = self.describe(fault.step);
+    pub fn explain(&self, fault: &Fault, why: &str) -> Report {
         let step = self.steps.get(fault.step);
+        let at = self.at.get(fault.step).map_or("", String::as_str);
+        let detail = Detail::new(code(step, fault.cause))
+            .path(at)
+            .errno(cause_errno(fault.cause));
         let cause = step.and_then(|step| self.cause(step, fault.cause));
-        if let Some(cause) = cause {
-            return format!("{what}: {cause}");
+        let (mut hint, cause) = cause.unwrap_or_else(|| (String::new(), cause_text(fault.cause)));
+        if !why.is_empty() {
+            why.clone_into(&mut hint);
         }
-        format!("{what}: {}", cause_text(fault.cause))
+        let parts = [at, &self.describe(fault.step), &hint, &cause];
+        let parts: Vec<_> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+        Report::new(parts.join(": "), detail.hint(hint))
     }
 
     fn root_path(&self) -> String {
@@ -109,22 +116,27 @@ impl Plan {
             .unwrap_or_default()
     }
 
-    fn cause(&self, step: &Step, cause: Cause) -> Option<String> {
+    /// What the kernel's word does not tell, and that word.
+    fn cause(&self, step: &Step, cause: Cause) -> Option<(String, String)> {
         let (call, errno) = match (step, cause) {
             (Step::Mask(_), cause) if cause == Check::OtherNode.into() => {
-                return Some("the host's /dev/null is not c 1:3".to_owned());
+                return Some((
+                    String::new(),
+                    "the host's /dev/null is not c 1:3".to_owned(),
+                ));
             }
-            (_, Cause::Check(check)) => return Some(Check::text(check).to_owned()),
+            (_, Cause::Check(check)) => {
+                return Some((String::new(), Check::text(check).to_owned()));
+            }
             (_, Cause::Call(call, errno)) => (call, errno),
             (_, Cause::Exit(_)) => return None,
         };
         let text = errno_text(errno);
         if errno == Errno::EROFS {
-            return Some(format!(
-                "its place cannot be made in a read-only file system: {text}"
-            ));
+            let hint = "its place cannot be made in a read-only file system";
+            return Some((hint.to_owned(), text));
         }
-        let cause = match (step, call, errno) {
+        let hint = match (step, call, errno) {
             (Step::Fresh(fresh), call, errno) => return self.fresh_cause(fresh, call, errno),
             (Step::Bind(_), Call::OpenTree, Errno::EINVAL) => {
                 "the source is unbindable, or has mounts below it that a user namespace must not \
@@ -155,7 +167,7 @@ impl Plan {
             }
             _ => return None,
         };
-        Some(format!("{cause}: {}: {text}", call.name()))
+        Some((hint.to_owned(), format!("{}: {text}", call.name())))
     }
 
     fn is_id_mapped(&self, bind: &Bind) -> bool {
@@ -163,27 +175,51 @@ impl Plan {
         source.is_some_and(|source| source.changes.iter().any(|change| change.id_map.is_some()))
     }
 
-    fn fresh_cause(&self, fresh: &Fresh, call: Call, errno: Errno) -> Option<String> {
-        let text = errno_text(errno);
+    fn fresh_cause(&self, fresh: &Fresh, call: Call, errno: Errno) -> Option<(String, String)> {
         let name = fresh.file_system.name().to_string_lossy();
-        Some(match (call, errno) {
+        let hint = match (call, errno) {
             (Call::Fsopen, Errno::ENODEV) => {
-                format!("unknown file system type {name:?}: {text}")
+                match fresh
+                    .parameters
+                    .iter()
+                    .find(|(key, _)| key.as_c_str() == c"source")
+                {
+                    // An absolute path is no device of a file system that does not exist.
+                    Some((_, Some(source))) if source.to_bytes().starts_with(b"/") => format!(
+                        "unknown file system type {name:?}: a bind mount has bind or rbind in its \
+                         options"
+                    ),
+                    _ => format!("unknown file system type {name:?}"),
+                }
             }
             (Call::Fsconfig, Errno::EINVAL) => {
-                format!(
-                    "{name} does not accept the options {}: {text}",
-                    options(fresh)
-                )
+                format!("{name} does not accept the options {}", options(fresh))
             }
             (Call::Fsopen | Call::Fsconfig | Call::Fsmount, Errno::EPERM)
                 if self.in_user_namespace =>
             {
-                format!("{}: {text}", refused(&fresh.file_system))
+                refused(&fresh.file_system).to_owned()
             }
-            (Call::Fsopen | Call::Fsconfig | Call::Fsmount, _) => text,
+            (Call::Fsopen | Call::Fsconfig | Call::Fsmount, _) => String::new(),
             _ => return None,
-        })
+        };
+        Some((hint, errno_text(errno)))
+    }
+}
+
+fn code(step: Option<&Step>, cause: Cause) -> Code {
+    let missing = match cause {
+        Cause::Call(Call::OpenTree | Call::Openat2, Errno::ENOENT) => true,
+        cause => cause == Check::NoSource.into(),
+    };
+    match step {
+        Some(Step::Bind(_)) if missing => Code::MountSourceNotFound,
+        Some(Step::Bind(_) | Step::Fresh(_) | Step::Cgroup(_) | Step::Remount(_)) => {
+            Code::MountFailed
+        }
+        Some(Step::Device(_) | Step::Link(_)) => Code::DeviceFailed,
+        Some(Step::Console) => Code::TerminalFailed,
+        _ => Code::RootFailed,
     }
 }
 

@@ -29,7 +29,7 @@ pub(super) fn plan(planner: &mut Planner) -> Result<(), Error> {
                 fresh::plan(planner, mount, (file_system, source.as_deref()), later)?
             }
         };
-        planner.push(step);
+        planner.push(mount.at.as_str(), step);
         if mount.destination == Destination::Root
             && !matches!(mount.kind, MountKind::Remount { .. })
         {

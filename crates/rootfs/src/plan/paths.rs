@@ -1,7 +1,7 @@
 //! Plans the last phase: `linux.maskedPaths`, `linux.readonlyPaths` and `root.readonly`.
 
 use super::planner::{Planner, c_string};
-use super::root;
+use super::root::{self, PROPAGATION};
 use super::steps::{Change, Covered, Node, Source, SourceCheck, Step};
 use coracle_bundle::{DeviceKind, PropagationKind};
 use std::path::Path;
@@ -9,25 +9,27 @@ use std::path::Path;
 pub(super) fn plan(planner: &mut Planner) {
     let linux = &planner.config.linux;
     for path in &linux.readonly_paths {
-        planner.push(Step::ReadOnlyPath(covered(planner, path)));
+        let step = Step::ReadOnlyPath(covered(planner, path));
+        planner.push("config.json: linux.readonlyPaths", step);
     }
     for path in &linux.masked_paths {
-        planner.push(Step::Mask(covered(planner, path)));
+        let step = Step::Mask(covered(planner, path));
+        planner.push("config.json: linux.maskedPaths", step);
     }
     if !linux.masked_paths.is_empty() {
         planner.plan.null_device = Some(null_device(planner));
     }
     for (kept, destination) in std::mem::take(&mut planner.read_only_mounts) {
-        planner.push(Step::ReadOnlyMount { kept, destination });
+        planner.push("", Step::ReadOnlyMount { kept, destination });
     }
     let late = root::after_pivot(linux.rootfs_propagation);
     if !planner.is_on_hosts_namespace() && !late.is_empty() {
         // After the paths: an unbindable root cannot be cloned, by which paths in it become
         // read-only.
-        planner.push(Step::RootPropagation(late));
+        planner.push(PROPAGATION, Step::RootPropagation(late));
     }
     if planner.config.root.readonly {
-        planner.push(Step::ReadOnlyRoot);
+        planner.push("config.json: root.readonly", Step::ReadOnlyRoot);
     }
 }
 

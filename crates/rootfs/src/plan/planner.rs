@@ -80,8 +80,10 @@ impl<'a> Planner<'a> {
         self.plan.steps()
     }
 
-    pub(crate) fn push(&mut self, step: Step) {
+    /// Adds a step that carries out this property; empty for none.
+    pub(crate) fn push(&mut self, at: impl Into<String>, step: Step) {
         self.plan.steps.push(step);
+        self.plan.at.push(at.into());
     }
 
     pub(crate) fn keep(&mut self) -> usize {

@@ -5,6 +5,9 @@ use super::steps::{Change, Root, Source, SourceCheck, Step};
 use crate::Error;
 use coracle_bundle::{Propagation, PropagationKind};
 
+/// The property of the propagation of all mounts, and of the root's.
+pub(super) const PROPAGATION: &str = "config.json: linux.rootfsPropagation";
+
 pub(super) fn plan(planner: &mut Planner) {
     let path = planner.config.root.path.clone();
     let path_c = c_string(&path);
@@ -20,7 +23,7 @@ pub(super) fn plan(planner: &mut Planner) {
     }
     let requested = planner.config.linux.rootfs_propagation;
     if !on_host {
-        planner.push(Step::Propagation(of_namespace(requested)));
+        planner.push(PROPAGATION, Step::Propagation(of_namespace(requested)));
     }
     let step = planner.next_step();
     let source = planner.add_source(Source {
@@ -29,7 +32,7 @@ pub(super) fn plan(planner: &mut Planner) {
         check: SourceCheck::Root,
         ..Source::new("config.json: root.path".to_owned(), path_c.clone(), step)
     });
-    planner.push(Step::Root);
+    planner.push("config.json: root.path", Step::Root);
     planner.plan.root = Some(Root {
         path,
         path_c,
@@ -39,14 +42,15 @@ pub(super) fn plan(planner: &mut Planner) {
 }
 
 pub(super) fn change(planner: &mut Planner) -> Result<(), Error> {
-    planner.push(match planner.context.change_root {
+    let step = match planner.context.change_root {
         _ if planner.is_on_hosts_namespace() => Step::Chroot,
         ChangeRoot::PivotRoot => Step::Pivot,
         ChangeRoot::MoveAndChroot if planner.root_is_private() => {
             return Err(Error::PrivateWithoutPivot);
         }
         ChangeRoot::MoveAndChroot => Step::Move,
-    });
+    };
+    planner.push("", step);
     Ok(())
 }
 

@@ -11,6 +11,8 @@ pub struct Plan {
     pub(crate) sources: Vec<Source>,
     pub(crate) id_maps: Vec<IdMap>,
     pub(crate) steps: Vec<Step>,
+    /// The property that each step carries out, `config.json: mounts[3]`; empty for none.
+    pub(crate) at: Vec<String>,
     pub(crate) ends: Ends,
     /// The number of mounts that are kept for later steps.
     pub(crate) kept: usize,
@@ -32,6 +34,7 @@ impl Plan {
             sources: Vec::new(),
             id_maps: Vec::new(),
             steps: Vec::new(),
+            at: Vec::new(),
             ends: Ends::default(),
             kept: 0,
             null_device: None,

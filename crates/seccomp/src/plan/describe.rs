@@ -2,7 +2,7 @@
 
 use super::{Abi, Plan, verdict};
 use coracle_sys::{Call, Cause, Fault, FilterFlags};
-use coracle_text::{cause_text, errno_text};
+use coracle_text::{Code, Detail, Report, after_colon, cause_text, errno_text};
 use nix::errno::Errno;
 
 /// The flags with their names in the specification.
@@ -57,30 +57,34 @@ impl Plan {
 
     /// The message for a fault of the step, with the likely cause if the errno does not show it.
     #[must_use]
-    pub fn explain(&self, fault: &Fault) -> String {
+    pub fn explain(&self, fault: &Fault) -> Report {
         let what = self.describe(fault.step);
+        let detail = Detail::new(Code::SeccompFailed).path("linux.seccomp");
         let Cause::Call(call, errno) = fault.cause else {
-            return format!("{what}: {}", cause_text(fault.cause));
+            return Report::new(format!("{what}: {}", cause_text(fault.cause)), detail);
         };
+        let detail = detail.errno(errno);
         if call == Call::Send {
             // Init sends the listener only if the runtime may not trace init and fetch it.
-            return format!(
+            let text = format!(
                 "linux.seccomp.listenerPath: the runtime has too few privileges to fetch the \
                  listener, and the profile keeps init from sending it: sendmsg: {}",
                 errno_text(errno)
             );
+            return Report::new(text, detail.path("linux.seccomp.listenerPath"));
         }
         let hint = match errno {
             Errno::EACCES => {
-                ": no CAP_SYS_ADMIN, which it takes while process.noNewPrivileges is false"
+                "no CAP_SYS_ADMIN, which it takes while process.noNewPrivileges is false"
             }
-            Errno::EINVAL if self.abis.is_empty() => ": the kernel takes no such program",
-            Errno::EINVAL | Errno::ENOSYS => ": the kernel lacks seccomp filters, or a flag",
-            Errno::EBUSY => ": a filter that the runtime inherited has a listener already",
-            Errno::ENOMEM => ": it is too long beside the filters that the runtime inherited",
-            Errno::ESRCH => ": another thread has a filter of its own",
+            Errno::EINVAL if self.abis.is_empty() => "the kernel takes no such program",
+            Errno::EINVAL | Errno::ENOSYS => "the kernel lacks seccomp filters, or a flag",
+            Errno::EBUSY => "a filter that the runtime inherited has a listener already",
+            Errno::ENOMEM => "it is too long beside the filters that the runtime inherited",
+            Errno::ESRCH => "another thread has a filter of its own",
             _ => "",
         };
-        format!("{what}: {}{hint}", errno_text(errno))
+        let text = format!("{what}: {}{}", errno_text(errno), after_colon(hint));
+        Report::new(text, detail.hint(hint))
     }
 }

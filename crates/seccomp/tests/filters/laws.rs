@@ -366,7 +366,7 @@ fn listeners_and_flags() {
     let refused = (coracle_sys::Call::Seccomp, nix::errno::Errno::EACCES);
     let fault = coracle_sys::Fault::new(0, refused);
     assert_eq!(
-        notified.explain(&fault),
+        notified.explain(&fault).text,
         "load the seccomp filter (12 instructions for x86_64, by default allow, \
          WAIT_KILLABLE_RECV, listener to /agent): permission denied (EACCES): no CAP_SYS_ADMIN, \
          which it takes while process.noNewPrivileges is false"
