@@ -27,6 +27,7 @@ mod landlock;
 mod lifecycle;
 mod limits;
 mod load;
+mod mistakes;
 mod mounts;
 mod namespaces;
 mod neighbours;
