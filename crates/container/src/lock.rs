@@ -45,10 +45,7 @@ impl Drop for Lock {
 /// [`Error::Busy`], with the holder's pid, if it is not free in time.
 pub(crate) fn acquire(directory: &Directory) -> Result<Lock, Error> {
     let failed = with_path("lock", directory.path());
-    let handle = directory
-        .handle()
-        .try_clone_to_owned()
-        .map_err(|e| failed(coracle_text::io_errno(&e)))?;
+    let handle = coracle_sys::duplicate(directory.handle()).map_err(failed)?;
     let lock = take(handle, (Kind::Exclusive, LIMIT), None).map_err(failed)?;
     lock.ok_or_else(|| Error::Busy {
         id: directory.id.clone(),

@@ -102,9 +102,8 @@ impl<'p> Launch<'p> {
     /// # Errors
     /// [`Error::System`] if the pidfd cannot be duplicated; init is killed then.
     pub fn release(mut self) -> Result<Child, Error> {
-        let pidfd = self.child.pidfd.try_clone();
-        let pidfd = pidfd
-            .map_err(|error| system("duplicate init's pidfd")(coracle_text::io_errno(&error)))?;
+        let pidfd = coracle_sys::duplicate(self.child.pidfd.as_fd())
+            .map_err(system("duplicate init's pidfd"))?;
         self.released = true;
         Ok(Child {
             pid: self.child.pid,

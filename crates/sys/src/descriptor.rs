@@ -9,7 +9,7 @@ use nix::fcntl::{AT_FDCWD, FcntlArg, OFlag, SealFlag, fcntl, openat};
 use nix::sys::stat::Mode;
 use std::ffi::CStr;
 use std::ops::RangeInclusive;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 /// What [`close_range`] does to the descriptors.
@@ -105,6 +105,37 @@ pub fn close_range(range: RangeInclusive<u32>, how: CloseRange) -> Result<()> {
     // SAFETY: takes three numbers and touches no memory. That no owner of a closed number is used
     // again is the contract of `CloseRange::Close`, which its doc states.
     done(unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) })
+}
+
+/// `int fcntl(int fd, F_DUPFD_CLOEXEC, 3)`, fcntl(2).
+///
+/// Not by the standard library: musl sets `O_CLOEXEC` once more after it.
+///
+/// # Errors
+///
+/// The kernel's: `EMFILE`.
+pub fn duplicate(descriptor: BorrowedFd<'_>) -> Result<OwnedFd> {
+    let number = descriptor.as_raw_fd();
+    // SAFETY: takes three numbers and touches no memory; the descriptor is open for the borrow.
+    let made = unsafe { libc::syscall(libc::SYS_fcntl, number, libc::F_DUPFD_CLOEXEC, 3) };
+    // SAFETY: a number from a fcntl(2) that duplicates is a new descriptor, owned by nobody yet.
+    unsafe { new_descriptor(made) }
+}
+
+/// Closes the descriptors, by one close_range(2) for each run of consecutive numbers: the files of
+/// cgroup hierarchies, which are opened one after the other, take a single call.
+pub fn close_all(descriptors: &mut Vec<OwnedFd>) {
+    let numbers = descriptors.drain(..).map(IntoRawFd::into_raw_fd);
+    let mut numbers: Vec<u32> = numbers
+        .filter_map(|number| number.try_into().ok())
+        .collect();
+    numbers.sort_unstable();
+    for run in numbers.chunk_by(|number, next| number.checked_add(1) == Some(*next)) {
+        if let (Some(first), Some(last)) = (run.first(), run.last()) {
+            // It cannot fail: this process shares its table of descriptors with no other.
+            let _ = close_range(*first..=*last, CloseRange::Close);
+        }
+    }
 }
 
 /// `int poll(struct pollfd *fds, nfds_t nfds, int timeout)`, poll(2).
@@ -318,6 +349,35 @@ mod tests {
             poll_readable(&[other.as_fd(); 9], Some(0)),
             Err(Errno::EINVAL)
         );
+    }
+
+    #[test]
+    fn only_the_descriptors_of_the_list_are_closed() {
+        let pipes = (0..4).map(|_| nix::unistd::pipe().unwrap());
+        let (readers, mut writers): (Vec<OwnedFd>, Vec<OwnedFd>) = pipes.unzip();
+        let kept = writers.remove(1);
+        close_all(&mut writers);
+        assert!(writers.is_empty());
+        assert_eq!(nix::unistd::write(&kept, b"x"), Ok(1));
+        for (number, reader) in readers.iter().enumerate() {
+            let expected = usize::from(number == 1);
+            assert_eq!(
+                nix::unistd::read(reader, &mut [0; 2]),
+                Ok(expected),
+                "{number}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_duplicate_is_of_the_same_file_and_ends_at_exec() {
+        let (reader, writer) = nix::unistd::pipe().unwrap();
+        let twin = duplicate(writer.as_fd()).unwrap();
+        let flags = fcntl(&twin, FcntlArg::F_GETFD).unwrap();
+        assert_eq!(flags, libc::FD_CLOEXEC);
+        drop(writer);
+        assert_eq!(nix::unistd::write(&twin, b"x"), Ok(1));
+        assert_eq!(nix::unistd::read(&reader, &mut [0; 2]), Ok(1));
     }
 
     #[test]

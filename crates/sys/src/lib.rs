@@ -73,8 +73,8 @@ pub use capability::{
 };
 pub use clone::{Cloned, Parentage, assert_single_threaded, clone3, exit};
 pub use descriptor::{
-    CloseRange, Lock, STDERR, STDIN, STDOUT, close_range, flock, is_sealed, last_are_free, open,
-    poll_readable, sealed_copy,
+    CloseRange, Lock, STDERR, STDIN, STDOUT, close_all, close_range, duplicate, flock, is_sealed,
+    last_are_free, open, poll_readable, sealed_copy,
 };
 pub use directory::{
     DirectoryEntries, DirectoryEntry, directory_entries, get_directory_entries, list_directory,

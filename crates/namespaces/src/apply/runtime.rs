@@ -47,14 +47,12 @@ pub fn open(plan: &Plan) -> Result<Inherited, Error> {
 /// The process is at its limit of descriptors.
 pub fn open_exec(plan: &Plan, init: BorrowedFd<'_>) -> Result<Inherited, Error> {
     let copy = |step: &Step| match step {
-        Step::JoinProcess(_) => init.try_clone_to_owned().map(Some),
+        Step::JoinProcess(_) => coracle_sys::duplicate(init).map(Some),
         _ => Ok(None),
     };
     let each = |steps: &[Step]| -> Result<Vec<_>, Error> {
         let copies = steps.iter().map(copy).collect::<Result<_, _>>();
-        copies.map_err(|error| Error::HoldProcess {
-            errno: io_errno(&error),
-        })
+        copies.map_err(|errno| Error::HoldProcess { errno })
     };
     Ok(Inherited {
         before: each(&plan.before)?,
