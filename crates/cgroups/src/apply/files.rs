@@ -52,26 +52,25 @@ pub(super) fn make(parent: BorrowedFd, path: &Path) -> nix::Result<()> {
 }
 
 /// Opens a file for writing.
-pub(super) fn open_to_write(directory: BorrowedFd, file: &str) -> nix::Result<OwnedFd> {
+pub(super) fn open_to_write(directory: BorrowedFd, file: impl AsRef<Path>) -> nix::Result<OwnedFd> {
     let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-    openat(directory, file, flags, Mode::empty())
+    openat(directory, file.as_ref(), flags, Mode::empty())
 }
 
 /// Opens a file for writing, in the directory with this absolute path.
 pub(super) fn open_path_to_write(directory: &Path, file: &str) -> nix::Result<OwnedFd> {
-    let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-    openat(AT_FDCWD, &directory.join(file), flags, Mode::empty())
+    open_to_write(AT_FDCWD, directory.join(file))
 }
 
 /// Opens a file for reading.
-pub(super) fn open_to_read(directory: BorrowedFd, file: &str) -> nix::Result<OwnedFd> {
+pub(super) fn open_to_read(directory: BorrowedFd, file: impl AsRef<Path>) -> nix::Result<OwnedFd> {
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-    openat(directory, file, flags, Mode::empty())
+    openat(directory, file.as_ref(), flags, Mode::empty())
 }
 
 /// Writes a value by one write(2): the files of cgroups and of resctrl take it whole, or refuse it
 /// (`E2BIG` if it is longer than a page, or than the limit of the file).
-pub(super) fn write(directory: BorrowedFd, file: &str, value: &str) -> nix::Result<()> {
+pub(super) fn write(directory: BorrowedFd, file: impl AsRef<Path>, value: &str) -> nix::Result<()> {
     write_value(&open_to_write(directory, file)?, value)
 }
 
@@ -81,7 +80,7 @@ pub(super) fn write_value(file: &OwnedFd, value: &str) -> nix::Result<()> {
 }
 
 /// Reads a whole file.
-pub(super) fn read(directory: BorrowedFd, file: &str) -> nix::Result<String> {
+pub(super) fn read(directory: BorrowedFd, file: impl AsRef<Path>) -> nix::Result<String> {
     let file = open_to_read(directory, file)?;
     read_open(&file)
 }

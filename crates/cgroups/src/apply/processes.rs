@@ -30,7 +30,15 @@ pub fn processes(record: &Record) -> Result<Vec<i32>> {
 /// in them may be killed or removed. `None` if no cgroup is gone.
 #[must_use]
 pub fn follow(record: &Record, init: Pid) -> Option<Record> {
-    let is_there = |directory: &Directory| directory.path.try_exists().unwrap_or(true);
+    // A cgroup that init is in is there. With one hierarchy or two it is as quick to look for each.
+    let now = match record.hierarchies.len() > 2 {
+        true => own_cgroups(init).unwrap_or_default(),
+        false => String::new(),
+    };
+    let is_there = |directory: &Directory| {
+        cgroup_in(&now, directory).is_some_and(|path| path == directory.path)
+            || directory.path.try_exists().unwrap_or(true)
+    };
     let mut all = record.all();
     if all.all(is_there) {
         return None;
@@ -90,7 +98,17 @@ pub(super) fn listing(record: &Record) -> Option<&Directory> {
 pub(super) fn cgroup_of(directory: &Directory, pid: Pid) -> Option<PathBuf> {
     let name = ProcFs::path_of(pid, "cgroup");
     let file = ProcFs::private().ok()?.open(&name, OFlag::O_RDONLY).ok()?;
-    let content = files::read_open(&file).ok()?;
+    cgroup_in(&files::read_open(&file).ok()?, directory)
+}
+
+/// The content of `/proc/PID/cgroup`.
+fn own_cgroups(pid: Pid) -> nix::Result<String> {
+    let file = coracle_sys::open(format!("/proc/{pid}/cgroup").as_str(), OFlag::O_RDONLY)?;
+    files::read_open(&file)
+}
+
+/// The cgroup that `/proc/PID/cgroup` names in the hierarchy of `directory`, below its mount.
+fn cgroup_in(content: &str, directory: &Directory) -> Option<PathBuf> {
     let path = content.lines().find_map(|line| {
         let mut fields = line.splitn(3, ':').skip(1);
         let (controllers, path) = (fields.next()?, fields.next()?);

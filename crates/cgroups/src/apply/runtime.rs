@@ -97,7 +97,7 @@ impl Joining {
     /// Closes the descriptors that the process has inherited.
     pub fn close(&mut self) {
         (self.into, self.fallback) = (None, None);
-        self.tasks.clear();
+        coracle_sys::close_all(&mut self.tasks);
     }
 }
 

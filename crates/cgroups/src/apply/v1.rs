@@ -1,7 +1,10 @@
 //! Making the container's cgroup in one v1 hierarchy.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::AT_FDCWD;
 
 use super::directory::{Age, cannot_make, levels, make_path};
 use super::files;
@@ -16,32 +19,25 @@ use crate::{Error, Result};
 /// Makes the cgroup, writes its values and opens its `tasks`. New directories are recorded in
 /// `record` at once. `None` if the caller may not make the cgroup and the plan allows to do without
 /// it.
+///
+/// The directory and its files are reached by their paths: there is one for each hierarchy, and
+/// nobody but the host's administrator can rename what is above it. That a hierarchy is mounted was
+/// read from mountinfo; `tasks` exists in a cgroup only, so a directory that was made in something
+/// else is found out, and taken back.
 pub(super) fn make(
     plan: &HierarchyPlan,
     denied: &Denied,
     record: &mut Vec<Directory>,
 ) -> Result<Option<OwnedFd>> {
-    let top = files::open_top(&plan.mount)?;
     let mut recorded = directory(plan);
     recorded.made.clear();
-    let made = make_path(top.as_fd(), &plan.path, &mut recorded);
+    let made = make_directory(plan, &mut recorded);
     let path = recorded.path.clone();
     record.push(recorded);
-    let result = made.and_then(|age| {
-        let own = files::open_below(top.as_fd(), &plan.path)?;
-        Ok((age, own))
-    });
-    let tasks = match result {
-        Ok((age, own)) => {
-            if age == Age::Old {
-                check_unused(&path)?;
-            }
-            if plan.controllers.iter().any(|name| name == "freezer") {
-                check_running(own.as_fd(), &path)?;
-            }
-            inherit(top.as_fd(), plan)?;
-            write_all(own.as_fd(), &path, &plan.writes, &mut |_| {})?;
-            files::open_to_write(own.as_fd(), "tasks")
+    let tasks = match made? {
+        Ok(age) => {
+            fill(plan, &path, age)?;
+            files::open_path_to_write(&path, "tasks")
         }
         Err(errno) => Err(errno),
     };
@@ -58,6 +54,43 @@ pub(super) fn make(
     }
 }
 
+/// Makes the directory, and its parents if they are missing.
+fn make_directory(plan: &HierarchyPlan, recorded: &mut Directory) -> Result<nix::Result<Age>> {
+    match files::make(AT_FDCWD, &recorded.path) {
+        Ok(()) => {
+            recorded.made.push(recorded.path.clone());
+            Ok(Ok(Age::New))
+        }
+        Err(Errno::EEXIST) => Ok(Ok(Age::Old)),
+        Err(Errno::ENOENT) => {
+            let top = files::open_top(&plan.mount)?;
+            Ok(make_path(top.as_fd(), &plan.path, recorded))
+        }
+        Err(errno) => Ok(Err(errno)),
+    }
+}
+
+/// Checks the cgroup and writes its values.
+fn fill(plan: &HierarchyPlan, path: &Path, age: Age) -> Result<()> {
+    if age == Age::Old {
+        check_unused(path)?;
+    }
+    if plan.controllers.iter().any(|name| name == "freezer") && may_be_frozen(plan, age) {
+        check_running(path)?;
+    }
+    for file in &plan.inherit {
+        inherit(plan, file, age)?;
+    }
+    if plan.writes.is_empty() {
+        return Ok(());
+    }
+    let own = files::open_path(path).map_err(|errno| Error::Open {
+        path: path.to_owned(),
+        errno,
+    })?;
+    write_all(own.as_fd(), path, &plan.writes, &mut |_| {})
+}
+
 /// An existing cgroup must have no processes.
 fn check_unused(path: &Path) -> Result<()> {
     match processes_below(path)?.len() {
@@ -69,10 +102,15 @@ fn check_unused(path: &Path) -> Result<()> {
     }
 }
 
-/// In a frozen cgroup init would never run, and the runtime would wait for ever. A new cgroup below
-/// a frozen one is frozen too.
-fn check_running(own: BorrowedFd, path: &Path) -> Result<()> {
-    match files::read(own, "freezer.state") {
+/// A new cgroup is frozen only if its parent is, and the root of the hierarchy cannot be.
+fn may_be_frozen(plan: &HierarchyPlan, age: Age) -> bool {
+    let is_below_root = plan.root == Path::new("/") && plan.path.components().count() == 1;
+    age == Age::Old || !is_below_root
+}
+
+/// In a frozen cgroup init would never run, and the runtime would wait for ever.
+fn check_running(path: &Path) -> Result<()> {
+    match files::read(AT_FDCWD, path.join("freezer.state")) {
         Ok(state) if state.trim() != "THAWED" => Err(Error::Frozen {
             path: path.to_owned(),
         }),
@@ -80,41 +118,32 @@ fn check_running(own: BorrowedFd, path: &Path) -> Result<()> {
     }
 }
 
-/// Fills the empty files of a cpuset from its parent, outermost first.
-fn inherit(top: BorrowedFd, plan: &HierarchyPlan) -> Result<()> {
-    plan.inherit
-        .iter()
-        .try_for_each(|file| inherit_file(top, plan, file))
-}
-
-fn inherit_file(top: BorrowedFd, plan: &HierarchyPlan, file: &str) -> Result<()> {
+/// Fills an empty file of a cpuset from its parent, outermost first.
+fn inherit(plan: &HierarchyPlan, file: &str, age: Age) -> Result<()> {
     let path = |level: &Path| plan.mount.join(level).join(file);
-    let read = |directory: BorrowedFd, level: &Path| {
-        let text = files::read(directory, file).map_err(|errno| Error::Read {
-            path: path(level),
-            errno,
-        })?;
+    let read = |level: &Path| {
+        let path = path(level);
+        let text = files::read(AT_FDCWD, &path).map_err(|errno| Error::Read { path, errno })?;
         Ok(text.trim().to_owned())
     };
     // Go up to the first level that has a value, then down again.
     let mut empty = Vec::new();
     let mut value = String::new();
     for level in levels(&plan.path).into_iter().rev() {
-        let directory = files::open_below(top, &level).map_err(|errno| Error::Open {
-            path: plan.mount.join(&level),
-            errno,
-        })?;
-        value = read(directory.as_fd(), &level)?;
+        // A new cpuset is empty, or has its parent's values already (`cgroup.clone_children`).
+        if age == Age::Old || !empty.is_empty() {
+            value = read(&level)?;
+        }
         if !value.is_empty() {
             break;
         }
-        empty.push((directory, level));
+        empty.push(level);
     }
     if value.is_empty() {
-        value = read(top, Path::new(""))?;
+        value = read(Path::new(""))?;
     }
-    for (directory, level) in empty.iter().rev() {
-        files::write(directory.as_fd(), file, &value).map_err(|errno| Error::Write {
+    for level in empty.iter().rev() {
+        files::write(AT_FDCWD, path(level), &value).map_err(|errno| Error::Write {
             source_path: property("linux.cgroupsPath"),
             path: path(level),
             value: value.clone(),
