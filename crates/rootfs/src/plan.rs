@@ -135,6 +135,87 @@ mod tests {
         expected.assert_eq(&text);
     }
 
+    /// The destinations of new mounts, each with where its path is resolved: `root`, or `made` where
+    /// nobody else can exchange a name.
+    fn check_places(mounts: &[&str], linux: &str, expected: Expect) {
+        let bundle = bundle(&mounts.join(", "), "", linux);
+        let plan = plan(&bundle, &fixture::v1(), &Context::default()).expect("a plan");
+        let mut text = String::new();
+        for step in &plan.steps {
+            let target = match step {
+                Step::Fresh(fresh) => &fresh.target,
+                Step::Bind(bind) => &bind.target,
+                Step::Cgroup(cgroup) => &cgroup.target,
+                _ => continue,
+            };
+            let place = match (target.base, target.exchangeable) {
+                (Some(_), false) => "made",
+                (Some(_), true) => "made, looked at again",
+                (None, _) => "root",
+            };
+            let path = target.path.to_string_lossy();
+            writeln!(text, "{path} {place}").expect("a string takes all");
+        }
+        expected.assert_eq(&text);
+    }
+
+    const DEV: &str = r#"{"destination": "/dev", "type": "tmpfs", "source": "tmpfs"}"#;
+    const PTS: &str = r#"{"destination": "/dev/pts", "type": "devpts", "source": "devpts"}"#;
+    const SYS: &str = r#"{"destination": "/sys", "type": "sysfs", "source": "sysfs"}"#;
+    const CGROUP: &str =
+        r#"{"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup"}"#;
+
+    #[test]
+    fn what_lies_in_a_file_system_just_made_goes_there_through_it() {
+        let usual = [PROC, DEV, PTS, SYS, CGROUP];
+        check_places(
+            &usual,
+            NEW_MOUNT,
+            expect![[r#"
+                /proc root
+                /dev root
+                /pts made
+                /sys root
+                /fs/cgroup made
+            "#]],
+        );
+        // Others are in a mount namespace that is not the container's own.
+        check_places(&[DEV, PTS], "", expect![["/dev root\n/dev/pts root\n"]]);
+    }
+
+    #[test]
+    fn not_where_names_are_anybodys() {
+        let bind =
+            |to: &str| format!(r#"{{"destination": "{to}", "source": "/v", "options": ["bind"]}}"#);
+        let (volume, shm) = (bind("/data"), bind("/dev/shm"));
+        let below = bind("/dev/shm/x");
+        // A link of the image may have led the volume over /dev.
+        check_places(
+            &[DEV, &volume, PTS],
+            NEW_MOUNT,
+            expect![["/dev root\n/data root\n/dev/pts root\n"]],
+        );
+        // The names in the volume at /dev/shm are its owner's.
+        check_places(
+            &[DEV, &shm, &below],
+            NEW_MOUNT,
+            expect![["/dev root\n/shm made\n/dev/shm/x root\n"]],
+        );
+        // The image's own links are copied.
+        let copied = DEV.replace('}', r#", "options": ["tmpcopyup"]}"#);
+        check_places(
+            &[&copied, PTS],
+            NEW_MOUNT,
+            expect![["/dev root\n/dev/pts root\n"]],
+        );
+        let whole = bind("/");
+        check_places(
+            &[DEV, &whole, PTS],
+            NEW_MOUNT,
+            expect![["/dev root\n/ root\n/dev/pts root\n"]],
+        );
+    }
+
     #[test]
     fn an_ordinary_container() {
         let mounts = r#"

@@ -80,7 +80,7 @@ fn carry_out<'a>(
         Step::Cgroup(cgroup) => cgroup::attach(plan, inherited, cgroup),
         Step::Remount(remount) => change_flags(inherited, remount),
         Step::Device(device) => nodes.device(plan, inherited, device),
-        Step::Link(link) => nodes.link(inherited, link),
+        Step::Link(link) => nodes.link(plan, inherited, link),
         // Steps of other phases.
         _ => Ok(()),
     }

@@ -7,6 +7,7 @@ use super::target::{self, Make};
 use crate::plan::{Cgroup, CgroupEntry, CgroupFill, Change, Plan};
 use coracle_sys::{Call, Cause, Remark, mount_attribute, move_mount};
 use nix::errno::Errno;
+use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::symlinkat;
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -73,7 +74,9 @@ fn fill(
     };
     // The cgroup does not exist, or is outside of the mount.
     let Some(mount) = mount else { return Ok(()) };
+    // By its name: the tmpfs was made a moment ago, and nobody else can exchange a name in it.
     let name = entry.name.as_c_str();
-    let place = target::new_directory(top, name)?;
-    move_mount(mount.as_fd(), place.as_fd(), c"").map_err(Call::MoveMount.failed())
+    let mode = Mode::from_bits_truncate(0o755);
+    mkdirat(top, name, mode).map_err(Call::Mkdir.failed())?;
+    move_mount(mount.as_fd(), top, name).map_err(Call::MoveMount.failed())
 }

@@ -21,17 +21,29 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 /// descriptor, so that an image gains nothing by exchanging /dev for a link (CVE-2026-41579).
 #[derive(Default)]
 pub(super) struct Nodes<'a> {
-    directory: Option<(&'a CStr, OwnedFd)>,
+    directory: Option<(&'a CStr, Directory)>,
+}
+
+struct Directory {
+    file: OwnedFd,
+    /// Whether it is in the tmpfs that the plan has made at /dev, where nobody else can exchange a
+    /// node.
+    made: bool,
 }
 
 impl<'a> Nodes<'a> {
-    fn enter(&mut self, inherited: &Inherited, path: &'a CStr) -> Result<BorrowedFd<'_>, Failure> {
+    fn enter(
+        &mut self,
+        dev: Option<usize>,
+        inherited: &Inherited,
+        path: &'a CStr,
+    ) -> Result<&Directory, Failure> {
         let known = self.directory.take().filter(|(known, _)| *known == path);
         let directory = match known {
             Some((_, directory)) => directory,
-            None => target::outside_procfs(target::directory(inherited.root()?, path)?)?,
+            None => open(dev, inherited, path)?,
         };
-        Ok(self.directory.insert((path, directory)).1.as_fd())
+        Ok(&self.directory.insert((path, directory)).1)
     }
 
     pub(super) fn device(
@@ -40,7 +52,7 @@ impl<'a> Nodes<'a> {
         inherited: &mut Inherited,
         device: &'a Device,
     ) -> Result<(), Failure> {
-        let directory = self.enter(inherited, &device.directory)?;
+        let directory = self.enter(plan.dev, inherited, &device.directory)?;
         let source = match device.how {
             HowMade::Bind { source } => source,
             HowMade::Mknod { fallback } => match (make(directory, device), fallback) {
@@ -52,23 +64,42 @@ impl<'a> Nodes<'a> {
         let tree = inherited.obtain(plan, source)?;
         let tree = tree.ok_or(Check::NoNode)?;
         inherited.enter()?;
-        bind(directory, device, tree.as_fd())
+        bind(directory.file.as_fd(), device, tree.as_fd())
     }
 
-    pub(super) fn link(&mut self, inherited: &Inherited, link: &'a Link) -> Result<(), Failure> {
+    pub(super) fn link(
+        &mut self,
+        plan: &Plan,
+        inherited: &Inherited,
+        link: &'a Link,
+    ) -> Result<(), Failure> {
         if let LinkRule::IfThere(path) = link.rule {
             match open_in_root(inherited.root()?, path, OFlag::O_PATH, Mode::empty()) {
                 Err(Errno::ENOENT) => return Ok(()),
                 answer => drop(answer.map_err(Call::Openat2.failed())?),
             }
         }
-        let directory = self.enter(inherited, c"/dev")?;
+        let directory = self.enter(plan.dev, inherited, c"/dev")?.file.as_fd();
         match symlinkat(link.target, directory, link.name) {
             Err(Errno::EEXIST) if link.rule == LinkRule::Replace => replace(directory, link),
             Err(Errno::EEXIST) => Ok(()),
             answer => answer.map_err(Call::Symlink.failed()),
         }
     }
+}
+
+/// Opens the directory, and makes it if it is missing.
+fn open(dev: Option<usize>, inherited: &Inherited, path: &CStr) -> Result<Directory, Failure> {
+    let file = target::directory(inherited.root()?, path)?;
+    let made = match dev {
+        Some(_) => target::same_mount(file.as_fd(), inherited.base(dev)?).is_ok(),
+        None => false,
+    };
+    let file = match made {
+        true => file,
+        false => target::outside_procfs(file)?,
+    };
+    Ok(Directory { file, made })
 }
 
 fn replace(directory: BorrowedFd<'_>, link: &Link) -> Result<(), Failure> {
@@ -88,10 +119,12 @@ pub(super) fn is_link_to(directory: BorrowedFd<'_>, name: &CStr, text: &CStr) ->
     length.is_ok_and(|length| buffer.get(..length) == Some(text.to_bytes()))
 }
 
-fn make(directory: BorrowedFd<'_>, device: &Device) -> Result<(), Failure> {
-    match create(directory, device) {
-        Ok(()) => verify(directory, device),
-        Err(Errno::EEXIST) => keep_or_remake(directory, device),
+fn make(directory: &Directory, device: &Device) -> Result<(), Failure> {
+    let file = directory.file.as_fd();
+    match create(file, device) {
+        Ok(()) if directory.made && (device.uid, device.gid) == (0, 0) => Ok(()),
+        Ok(()) => verify(file, device),
+        Err(Errno::EEXIST) => keep_or_remake(file, device),
         Err(errno) => Err(Cause::Call(Call::Mknod, errno)),
     }
 }

@@ -50,7 +50,7 @@ pub(super) fn resolve(
         }
         Err(errno) => return Err(Cause::Call(Call::Openat2, errno)),
     };
-    if target.path.as_c_str() != c"/" && !found.made && is_same(found.place.as_fd(), base)? {
+    if may_be_root(target) && !found.made && is_same(found.place.as_fd(), base)? {
         return Err(Check::IsRoot.into());
     }
     match target.outside_procfs {
@@ -60,6 +60,14 @@ pub(super) fn resolve(
         }),
         false => Ok(found),
     }
+}
+
+/// Whether a link of the image could lead to the root. None is followed in a single name, and none
+/// is in a file system that the plan has made.
+fn may_be_root(target: &Target) -> bool {
+    let name = target.path.to_bytes().get(1..).unwrap_or_default();
+    let is_one = !name.contains(&b'/') && name != b"..";
+    !name.is_empty() && target.base.is_none() && (target.lookup == Lookup::Follow || !is_one)
 }
 
 /// Whether both are the same inode on the same mount. A link of the image may lead to the root, on
@@ -82,6 +90,7 @@ pub(super) fn outside_procfs(place: OwnedFd) -> Result<OwnedFd, Failure> {
 
 /// Attaches a detached mount on the resolved place, and resolves the target again: if a part of the
 /// path was exchanged in between, later steps would use another directory there (CVE-2021-30465).
+/// Below a file system that the plan has made nobody could have exchanged one.
 pub(super) fn attach(
     base: BorrowedFd<'_>,
     target: &Target,
@@ -89,7 +98,10 @@ pub(super) fn attach(
     mount: BorrowedFd<'_>,
 ) -> Result<(), Failure> {
     move_mount(mount, place, c"").map_err(Call::MoveMount.failed())?;
-    same_mount(again(base, target)?.as_fd(), mount)
+    match target.exchangeable {
+        true => same_mount(again(base, target)?.as_fd(), mount),
+        false => Ok(()),
+    }
 }
 
 /// Opens the uppermost mount on a root directory: `..` of a root leads to the root, and to the
@@ -181,6 +193,12 @@ fn create(root: BorrowedFd<'_>, path: &CStr, make: Make<'_>) -> Result<OwnedFd, 
     let (above, name) = split(path)?;
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
     // Usually only the last component is missing.
+    if above.length == 0 {
+        return match make_in(root, name, make) {
+            Err(Cause::Call(_, Errno::EEXIST)) => walk(root, path, make),
+            answer => answer,
+        };
+    }
     match open_in_root(root, above.text()?, flags, Mode::empty()) {
         Ok(parent) => match make_in(parent.as_fd(), name, make) {
             // A dangling link.

@@ -1,7 +1,7 @@
 //! Plans new instances of filesystems: their options, and a fallback if the kernel refuses one.
 
 use super::devices;
-use super::planner::{Planner, c_string, described, lookup};
+use super::planner::{Planner, c_string, described, is_made, lookup};
 use super::steps::{
     Change, Fallback, Fresh, Long, Lookup, MODE_PREFIX, Parameters, Source, SourceCheck, Step,
 };
@@ -49,6 +49,10 @@ pub(super) fn plan(
     fresh.parameters = parameters(planner, mount, (file_system, source))?;
     fresh.mode_of_target = *file_system == FileSystem::Tmpfs && !has_key(mount, c"mode");
     fresh.copy_up = options.tmpcopyup;
+    if is_made(mount.destination.path(), &fresh) && *file_system == FileSystem::Tmpfs {
+        let kept = *fresh.keep.get_or_insert_with(|| planner.keep());
+        planner.plan.dev = Some(kept);
+    }
     if *file_system == FileSystem::Mqueue {
         fresh.label = label(planner);
     }

@@ -29,12 +29,14 @@ pub(super) fn plan(planner: &mut Planner) -> Result<(), Error> {
                 fresh::plan(planner, mount, (file_system, source.as_deref()), later)?
             }
         };
+        planner.attached(mount, &step);
         planner.push(mount.at.as_str(), step);
         if mount.destination == Destination::Root
             && !matches!(mount.kind, MountKind::Remount { .. })
         {
             // The earlier mounts are hidden by the new root.
             (planner.proc, planner.sys) = (None, None);
+            planner.made.clear();
         }
     }
     Ok(())
@@ -184,6 +186,7 @@ fn remount(mount: &Mount) -> Result<Step, Error> {
             base: None,
             lookup: lookup(mount),
             outside_procfs: false,
+            exchangeable: true,
         },
         changes: merge(changes),
         data,

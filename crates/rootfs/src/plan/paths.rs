@@ -68,6 +68,7 @@ fn covered(planner: &Planner, path: &Path) -> Covered {
                 shown,
                 path: c_string(Path::new("/").join(below)),
                 base: Some(base),
+                exchangeable: top != "/proc" || !planner.plan.has_own_namespace(),
             };
         }
     }
@@ -75,5 +76,6 @@ fn covered(planner: &Planner, path: &Path) -> Covered {
         path: shown.clone(),
         shown,
         base: None,
+        exchangeable: true,
     }
 }

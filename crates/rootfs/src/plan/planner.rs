@@ -1,8 +1,10 @@
 //! What a plan depends on, and what the planners of the parts share while it grows.
 
-use super::steps::{Change, IdMap, Lookup, Plan, Source, SourceBy, Step, Target};
+use super::steps::{Change, Fresh, IdMap, Lookup, Plan, Source, SourceBy, Step, Target};
 use crate::Error;
-use coracle_bundle::{Config, Destination, Mount, MountKind, Namespace, PropagationKind};
+use coracle_bundle::{
+    Config, Destination, FileSystem, Mount, MountKind, Namespace, PropagationKind,
+};
 use coracle_host::Host;
 use coracle_sys::{Capability, Depth, mount_attribute};
 use std::ffi::{CString, OsStr};
@@ -49,6 +51,9 @@ pub(crate) struct Planner<'a> {
     /// The kept mounts on /proc and on /sys, if there are any.
     pub(crate) proc: Option<usize>,
     pub(crate) sys: Option<usize>,
+    /// New file systems at /dev and /sys that nobody else can change yet, and that no later mount
+    /// can have covered, and their kept mounts.
+    pub(crate) made: Vec<(&'a Path, usize)>,
     /// The kept mounts that become read-only in the last phase, and their destinations.
     pub(crate) read_only_mounts: Vec<(usize, String)>,
 }
@@ -71,6 +76,7 @@ impl<'a> Planner<'a> {
             plan,
             proc: None,
             sys: None,
+            made: Vec::new(),
             read_only_mounts: Vec::new(),
         }
     }
@@ -144,10 +150,14 @@ impl<'a> Planner<'a> {
     /// Where a mount goes; `lookup` where the destination does not decide.
     pub(crate) fn target(&self, mount: &Mount, lookup: Lookup) -> Result<Target, Error> {
         let (path, base, lookup) = match &mount.destination {
-            Destination::Root | Destination::Path(_) => (mount.destination.path(), None, lookup),
+            Destination::Root => (c"/".to_owned(), None, lookup),
+            Destination::Path(path) => match self.made_above(mount) {
+                Some((below, base)) => (below, Some(base), lookup),
+                None => (c_string(path), None, lookup),
+            },
             // The validation lets only a procfs have this destination. It may cover an older
             // procfs, so it is not outside_procfs.
-            Destination::Proc => (mount.destination.path(), None, Lookup::Directory),
+            Destination::Proc => (c"/proc".to_owned(), None, Lookup::Directory),
             // Reached through the mount that was made: no link of the image leads elsewhere.
             Destination::ProcFile(path) => {
                 let procfs = self.proc.ok_or_else(|| Error::NoProcfs {
@@ -155,15 +165,58 @@ impl<'a> Planner<'a> {
                     destination: path,
                 })?;
                 let below = Path::new(path.trim_start_matches("/proc"));
-                (below, Some(procfs), Lookup::NoFollow)
+                (c_string(below), Some(procfs), Lookup::NoFollow)
             }
         };
         Ok(Target {
-            path: c_string(path),
+            path,
             base,
             lookup,
-            outside_procfs: matches!(mount.destination, Destination::Root | Destination::Path(_)),
+            outside_procfs: base.is_none()
+                && matches!(mount.destination, Destination::Root | Destination::Path(_)),
+            exchangeable: base.is_none() || !self.plan.has_own_namespace(),
         })
+    }
+
+    /// The made file system that the mount's destination lies directly in, and the rest of the path
+    /// below it. Not if an earlier mount is in between: its names may be anybody's.
+    fn made_above(&self, mount: &Mount) -> Option<(CString, usize)> {
+        let path = mount.destination.path();
+        let mut made = self.made.iter();
+        let (top, kept) = made.find(|(top, _)| path.starts_with(top) && path != *top)?;
+        let earlier = self.config.mounts.iter();
+        let mut earlier = earlier.take_while(|earlier| earlier.at != mount.at);
+        let is_between = |earlier: &Mount| {
+            let at = earlier.destination.path();
+            at != *top && at != path && at.starts_with(top) && path.starts_with(at)
+        };
+        match earlier.any(is_between) {
+            true => None,
+            false => {
+                let below = path.strip_prefix(top).ok()?;
+                Some((c_string(Path::new("/").join(below)), *kept))
+            }
+        }
+    }
+
+    /// Notes what a step's mount means for later ones: a link of the image can lead it anywhere,
+    /// unless its path has one part, which is no link, or is in a made file system.
+    pub(crate) fn attached(&mut self, mount: &'a Mount, step: &Step) {
+        let (target, new) = match step {
+            Step::Bind(bind) => (&bind.target, None),
+            Step::Cgroup(cgroup) => (&cgroup.target, None),
+            Step::Fresh(fresh) => (&fresh.target, Some(fresh)),
+            _ => return,
+        };
+        let place = mount.destination.path();
+        if target.base.is_none() && (target.lookup == Lookup::Follow || !is_one_part(place)) {
+            self.made.clear();
+        }
+        self.made.retain(|(top, _)| *top != place);
+        let kept = new.and_then(|fresh| fresh.keep.filter(|_| is_made(place, fresh)));
+        if let Some(kept) = kept.filter(|_| self.plan.has_own_namespace()) {
+            self.made.push((place, kept));
+        }
     }
 
     /// Keeps the mounts on /proc and /sys: masked paths in them are reached through them.
@@ -204,6 +257,21 @@ impl<'a> Planner<'a> {
     pub(crate) fn is_on_hosts_namespace(&self) -> bool {
         self.plan.mount_namespace == Namespace::Inherit
     }
+}
+
+/// Whether the mount has no names but those that the plan and the kernel give it, so that no link
+/// of an image is in it.
+pub(crate) fn is_made(place: &Path, fresh: &Fresh) -> bool {
+    match fresh.file_system {
+        FileSystem::Tmpfs => place == Path::new("/dev") && !fresh.copy_up,
+        FileSystem::Sysfs => place == Path::new("/sys"),
+        _ => false,
+    }
+}
+
+fn is_one_part(path: &Path) -> bool {
+    let mut parts = path.components().skip(1);
+    matches!(parts.next(), Some(Component::Normal(_))) && parts.next().is_none()
 }
 
 /// The text as a C string.

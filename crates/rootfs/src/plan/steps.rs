@@ -16,6 +16,8 @@ pub struct Plan {
     pub(crate) ends: Ends,
     /// The number of mounts that are kept for later steps.
     pub(crate) kept: usize,
+    /// The kept mount of the last new tmpfs at /dev.
+    pub(crate) dev: Option<usize>,
     /// The index of the source that masks files, if any path is masked.
     pub(crate) null_device: Option<usize>,
     pub(crate) source_by: SourceBy,
@@ -37,6 +39,7 @@ impl Plan {
             at: Vec::new(),
             ends: Ends::default(),
             kept: 0,
+            dev: None,
             null_device: None,
             source_by: SourceBy::Init,
             mount_namespace: Namespace::New,
@@ -291,6 +294,9 @@ pub(crate) struct Target {
     pub(crate) lookup: Lookup,
     /// Whether to refuse a destination that resolves into procfs, as one with links may.
     pub(crate) outside_procfs: bool,
+    /// Whether somebody else could exchange a part of the path before the mount is attached: not
+    /// below a file system that the plan has made before, in a mount namespace of its own.
+    pub(crate) exchangeable: bool,
 }
 
 /// How the last component of a target's path is resolved.
@@ -468,6 +474,10 @@ pub(crate) struct Covered {
     /// The kept mount on /proc or /sys. Through it the kernel's files are reached, even if the
     /// directory below it was exchanged.
     pub(crate) base: Option<usize>,
+    /// Whether somebody else could exchange a part of `path`, or cover `base`. Nobody can in the
+    /// procfs of a new mount namespace: its names are the kernel's, and no mount of the config that
+    /// leads into a procfs is attached.
+    pub(crate) exchangeable: bool,
 }
 
 impl Node {
