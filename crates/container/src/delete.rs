@@ -80,14 +80,13 @@ fn check(
     record: &Record,
     force: Force,
 ) -> Result<(), Error> {
+    if force == Force::Yes {
+        return Ok(());
+    }
     let status = state::status(directory, record);
-    let verb = match force {
-        Force::Yes => Verb::DeleteForce,
-        Force::No => Verb::Delete,
-    };
     let strict = std::env::var_os(STRICT).is_some_and(|value| value == "1");
-    let refusal = match refusal(verb, status) {
-        None if strict && status == Status::Created && force == Force::No => {
+    let refusal = match refusal(Verb::Delete, status) {
+        None if strict && status == Status::Created => {
             Some("cannot delete a container that is not stopped")
         }
         refusal => refusal,
@@ -134,7 +133,9 @@ pub(crate) fn end(
 ) -> Result<Vec<String>, Error> {
     let was_over = is_over(record);
     let progress = &directory.progress;
-    end_processes(&directory.id, record)?;
+    if !was_over {
+        kill_processes(&directory.id, record)?;
+    }
     progress.done(format_args!("no process is left"));
     let waits = record.network.is_some() || record.poststop_hooks;
     let own = match interrupts {
@@ -225,7 +226,14 @@ fn is_over(record: &Record) -> bool {
 
 /// Kills init and all processes of the cgroup, and waits for init's end.
 pub(crate) fn end_processes(id: &ContainerId, record: &Record) -> Result<(), Error> {
-    let is_over = is_over(record);
+    match is_over(record) {
+        true => Ok(()),
+        false => kill_processes(id, record),
+    }
+}
+
+/// Like [`end_processes`], for a container that is not over.
+fn kill_processes(id: &ContainerId, record: &Record) -> Result<(), Error> {
     let pidfd = match &record.init {
         Some(init) => init.open().map_err(system("open init's pidfd"))?,
         None => None,
@@ -238,7 +246,7 @@ pub(crate) fn end_processes(id: &ContainerId, record: &Record) -> Result<(), Err
     if let Some(Ok(cgroup)) = moved.as_ref().map(|groups| groups.ours(id, "delete")) {
         let _ = coracle_cgroups::release(cgroup);
     }
-    if let (false, Some(cgroup)) = (is_over, record.own_cgroup()) {
+    if let Some(cgroup) = record.own_cgroup() {
         coracle_cgroups::kill(cgroup, nix::libc::SIGKILL)?;
     }
     let Some(pidfd) = pidfd else { return Ok(()) };

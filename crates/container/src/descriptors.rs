@@ -4,10 +4,11 @@
 //! file of the host `file[MOUNT:INODE]`, and for a terminal `tty[NUMBER:DEVICE]`, in hexadecimal.
 //! Anything else is named by its link, and criu restores it itself or fails.
 
-use std::fs::{metadata, read_link, read_to_string};
+use std::fs::{metadata, read_link};
 use std::os::unix::fs::MetadataExt;
 
 use coracle_bundle::Config;
+use nix::fcntl::OFlag;
 
 /// The names of the runtime's own streams, which init inherits; none if init gets a terminal.
 pub(crate) fn names(config: &Config) -> Vec<String> {
@@ -26,14 +27,25 @@ pub(crate) fn name(process: &str, stream: usize) -> String {
     if target.starts_with("/dev/null") || !target.starts_with('/') {
         return target;
     }
-    let facts = read_to_string(format!("/proc/{process}/fdinfo/{stream}")).unwrap_or_default();
-    let mount = facts.lines().find_map(|line| line.strip_prefix("mnt_id:"));
-    let mount = mount.and_then(|number| number.trim().parse::<u64>().ok());
-    match (mount, metadata(&link)) {
+    match (mount_of(process, stream), metadata(&link)) {
         (Some(mount), Ok(file)) if file.is_file() => format!("file[{mount:x}:{:x}]", file.ino()),
         (_, Ok(file)) if target.starts_with("/dev/pts/") => {
             format!("tty[{:x}:{:x}]", file.rdev(), file.dev())
         }
         _ => target,
     }
+}
+
+/// The mount of the file, from its fdinfo: proc_pid_fdinfo(5).
+fn mount_of(process: &str, stream: usize) -> Option<u64> {
+    let path = format!("/proc/{process}/fdinfo/{stream}");
+    let file = coracle_sys::open(path.as_str(), OFlag::O_RDONLY).ok()?;
+    // procfs returns all of it to one read; `mnt_id` is the third line.
+    let mut facts = [0; 512];
+    let length = nix::unistd::read(&file, &mut facts).ok()?;
+    let facts = std::str::from_utf8(facts.get(..length)?).ok()?;
+    let number = facts
+        .lines()
+        .find_map(|line| line.strip_prefix("mnt_id:"))?;
+    number.trim().parse().ok()
 }

@@ -28,6 +28,7 @@ use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{FileStat, Mode, fstat, fstatat, umask};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
+use crate::clear::open_below;
 use crate::elsewhere;
 use crate::error::{Error, with_path};
 use crate::progress::Progress;
@@ -58,6 +59,9 @@ pub(crate) struct Directory {
     path: PathBuf,
     handle: OwnedFd,
     pub(crate) progress: Progress,
+    /// The umask of this process, if it has made the directory: then nothing of another release can
+    /// be in it.
+    made_with: Option<Mode>,
 }
 
 impl Directory {
@@ -72,6 +76,15 @@ impl Directory {
             path,
             handle,
             progress: progress.clone(),
+            made_with: None,
+        }
+    }
+
+    /// The same, if this process has just made it, with this umask.
+    pub(crate) fn made_with(self, umask: Mode) -> Self {
+        Self {
+            made_with: Some(umask),
+            ..self
         }
     }
 
@@ -162,7 +175,10 @@ impl Directory {
         self.write(".record.json", &text)?;
         nix::fcntl::renameat(&self.handle, ".record.json", &self.handle, RECORD)
             .map_err(|errno| self.failed("rename", RECORD, errno))?;
-        self.unlink(EARLIER)
+        match self.made_with {
+            Some(_) => Ok(()),
+            None => self.unlink(EARLIER),
+        }
     }
 
     /// Reads the private copy of `config.json`.
@@ -188,28 +204,33 @@ impl Directory {
     /// Removes the directory. The record is removed last, so that an interrupted removal can be
     /// continued, and the config, which has the poststop hooks, right before it.
     pub(crate) fn remove(&self) -> Result<(), Error> {
-        for name in [
-            START,
-            STARTED,
-            OUTPUT,
-            ".config.json",
-            ".record.json",
-            ".state.json",
-        ] {
-            self.unlink(name)?;
+        let names = open_below(&self.handle, ".")
+            .and_then(|listing| coracle_sys::list_directory(listing.as_fd()));
+        // Without a list every name is tried.
+        let may_be_there = |name: &str| match &names {
+            Ok(names) => names.iter().any(|(_, there)| there == name),
+            Err(_) => true,
+        };
+        // The first of `SHARED` is made first and removed last.
+        let [first, second] = SHARED;
+        let files = [START, STARTED, OUTPUT, ".config.json", ".record.json"];
+        for name in files.iter().chain(&[".state.json", second, first]) {
+            if may_be_there(name) {
+                self.unlink(name)?;
+            }
         }
-        // The first of these files is made first and removed last, so if it is missing, so are the
-        // others.
-        if self.has(SHARED[0]) {
-            let mut shared = SHARED.into_iter().rev();
-            shared.try_for_each(|name| self.unlink(name))?;
+        if may_be_there(ROOT) {
+            self.remove_root()?;
         }
-        self.remove_root()?;
-        self.remove_notify()
-            .map_err(|errno| self.failed("remove", NOTIFY, errno))?;
-        self.unlink(CONFIG)?;
-        self.unlink(EARLIER)?;
-        self.unlink(RECORD)?;
+        if may_be_there(NOTIFY) {
+            self.remove_notify()
+                .map_err(|errno| self.failed("remove", NOTIFY, errno))?;
+        }
+        for name in [CONFIG, EARLIER, RECORD] {
+            if may_be_there(name) {
+                self.unlink(name)?;
+            }
+        }
         if !self.is_in_place() {
             return Ok(());
         }
@@ -277,13 +298,22 @@ impl Directory {
         // O_NONBLOCK, so that a FIFO in its place cannot block.
         let flags = flags | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
         let mode = Mode::S_IRUSR | Mode::S_IWUSR;
-        let file = private_modes(|| openat(&self.handle, name, flags, mode))
+        let file = self
+            .private(|| openat(&self.handle, name, flags, mode))
             .map_err(|errno| self.failed("open", name, errno))?;
         File::from(file)
             .write_all(text)
             .map_err(|error| self.failed("write", name, io_errno(&error)))?;
         self.did("wrote", name);
         Ok(())
+    }
+
+    /// Runs `make`, whose mode is for the owner alone and must not lack one of his bits.
+    fn private<T>(&self, make: impl FnOnce() -> T) -> T {
+        match self.made_with {
+            Some(mask) if !mask.intersects(Mode::S_IRWXU) => make(),
+            _ => private_modes(make).0,
+        }
     }
 
     fn did(&self, what: &str, name: &str) {
@@ -297,12 +327,12 @@ impl Directory {
 }
 
 /// Runs `make` with a umask of 077, so that what it makes is only for the owner. The caller's umask
-/// is restored, since hooks and the log need it.
-pub(crate) fn private_modes<T>(make: impl FnOnce() -> T) -> T {
+/// is restored, since hooks and the log need it, and returned.
+pub(crate) fn private_modes<T>(make: impl FnOnce() -> T) -> (T, Mode) {
     let mask = umask(Mode::S_IRWXG | Mode::S_IRWXO);
     let made = make();
     umask(mask);
-    made
+    (made, mask)
 }
 
 pub(crate) fn open_directory(path: &Path) -> nix::Result<OwnedFd> {

@@ -56,7 +56,6 @@ pub(crate) enum Verb {
     Kill,
     KillAll,
     Delete,
-    DeleteForce,
     Exec,
     ExecIgnorePaused,
     Pause,
@@ -70,7 +69,7 @@ pub(crate) enum Verb {
 pub(crate) fn refusal(verb: Verb, status: Status) -> Option<&'static str> {
     use Status::{Created, Creating, Paused, Running, Stopped};
     match (verb, status) {
-        (Verb::DeleteForce | Verb::KillAll, _) => None,
+        (Verb::KillAll, _) => None,
         (Verb::Start, Created) => None,
         (Verb::Start, Running) => Some("cannot start an already running container"),
         (Verb::Start, Stopped) => Some("cannot start a container that has stopped"),
@@ -134,7 +133,6 @@ mod tests {
                 delete,
                 "delete {status}"
             );
-            assert_eq!(refusal(Verb::DeleteForce, status), None);
         }
     }
 }

@@ -70,7 +70,8 @@ impl Store {
             Err(errno) => return Err(make("open", &self.root, errno)),
         };
         let path = self.root.join(id.as_ref());
-        match private_modes(|| mkdirat(&root, id.as_ref(), Mode::S_IRWXU)) {
+        let (made, mask) = private_modes(|| mkdirat(&root, id.as_ref(), Mode::S_IRWXU));
+        match made {
             Ok(()) => {}
             Err(Errno::EEXIST) => {
                 return Err(Error::Exists {
@@ -86,7 +87,7 @@ impl Store {
             make("open", &path, errno)
         })?;
         self.progress.done(format_args!("made {}", path.display()));
-        Ok(Directory::new(id, path, handle, &self.progress))
+        Ok(Directory::new(id, path, handle, &self.progress).made_with(mask))
     }
 
     /// The other runtime that has a container with this id in the state root.

@@ -8,7 +8,7 @@ use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifoat;
 
-use super::{Directory, OUTPUT, START, STARTED, private_modes};
+use super::{Directory, OUTPUT, START, STARTED};
 use crate::error::Error;
 
 /// The output of hooks that run in the container.
@@ -23,7 +23,7 @@ impl Directory {
     pub(crate) fn make_fifos(&self, output: HookOutput) -> Result<Fifos, Error> {
         let make = |name: &str| {
             let mode = Mode::S_IRUSR | Mode::S_IWUSR;
-            private_modes(|| mkfifoat(&self.handle, name, mode))
+            self.private(|| mkfifoat(&self.handle, name, mode))
                 .and_then(|()| self.open_fifo(name, OFlag::O_RDWR))
                 .map_err(|errno| self.failed("make", name, errno))
         };

@@ -12,7 +12,7 @@ use nix::mount::{MntFlags, umount2};
 use nix::sys::stat::{FchmodatFlags, Mode, fchmodat, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
-use super::{Directory, NETNS, NOTIFY, READY, ROOT, private_modes};
+use super::{Directory, NETNS, NOTIFY, READY, ROOT};
 use crate::clear::{clear, open_below};
 use crate::error::{Error, with_path};
 
@@ -90,7 +90,7 @@ impl Directory {
 
     /// Makes an empty directory for criu to mount on, and returns its path.
     pub(crate) fn make_root(&self) -> Result<PathBuf, Error> {
-        private_modes(|| mkdirat(&self.handle, ROOT, Mode::S_IRWXU))
+        self.private(|| mkdirat(&self.handle, ROOT, Mode::S_IRWXU))
             .map_err(|errno| self.failed("make", ROOT, errno))?;
         Ok(self.path.join(ROOT))
     }
