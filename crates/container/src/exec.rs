@@ -263,7 +263,10 @@ fn plan(
 ) -> Result<Plan, Error> {
     let listen_fds = notify::listen_fds();
     let preserved_fds = outputs::preserved(listen_fds, options.preserve_fds)?;
-    let host = coracle_host::probe(coracle_process::needs(config, Some(process)))?;
+    let host = coracle_host::probe(coracle_host::Needs {
+        namespaces: true,
+        ..coracle_process::needs(config, Some(process))
+    })?;
     let namespaces = coracle_host::namespaces_of(init.pid)?;
     let launch = coracle_launch::Options {
         id: &options.id,

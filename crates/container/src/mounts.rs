@@ -63,7 +63,10 @@ pub fn add_mount(store: &Store, new: &NewMount) -> Result<Vec<String>, Error> {
     let mut config = config.map_err(by_callers_name)?;
     let mounts = config.mounts.iter_mut();
     mounts.for_each(|mount| mount.at = named(&mount.at));
-    let host = coracle_host::probe(coracle_launch::needs_added(&config))?;
+    let host = coracle_host::probe(coracle_host::Needs {
+        namespaces: true,
+        ..coracle_launch::needs_added(&config)
+    })?;
     let plan = coracle_launch::plan_added(&config, &host).map_err(coracle_launch::Error::from)?;
     let (init, running) = find(&directory.id, &record, &config, &host)?;
     check_destination(&new.destination, init, &running)?;
@@ -93,7 +96,10 @@ pub fn remove_mount(store: &Store, id: &ContainerId, destination: &Path) -> Resu
         return Err(refused(destination, reason));
     };
     let config = coracle_bundle::parse(&record.bundle, &directory.config()?)?;
-    let host = coracle_host::probe(coracle_host::Needs::default())?;
+    let host = coracle_host::probe(coracle_host::Needs {
+        namespaces: true,
+        ..coracle_host::Needs::default()
+    })?;
     let (init, running) = find(id, &record, &config, &host)?;
     let added = record.mounts.remove(index);
     // The container may have unmounted it.

@@ -151,7 +151,10 @@ fn write(
         new: &new.linux.resources,
         schemata: &schemata,
     };
-    let host = coracle_host::probe(Needs::default())?;
+    let host = coracle_host::probe(Needs {
+        namespaces: nodes.is_some(),
+        ..Needs::default()
+    })?;
     let now = coracle_cgroups::survey(cgroup)?;
     let plan = coracle_cgroups::plan_update(&change, &host, &now)?;
     let undo = coracle_cgroups::update(cgroup, &plan)?;

@@ -49,7 +49,7 @@ pub struct Host {
     /// Mount point of resctrl, if it is mounted; gathered for [`Needs::resctrl`].
     pub resctrl: Fact<Option<PathBuf>>,
     /// The runtime's own namespaces.
-    pub namespaces: NamespaceIds,
+    pub namespaces: Fact<NamespaceIds>,
     /// Memory nodes that are online, ascending; gathered for [`Needs::nodes`].
     pub online_nodes: Fact<Vec<u32>>,
     /// The systemd manager for the caller, `None` where systemd does not run; gathered for
@@ -297,6 +297,8 @@ pub type NamespaceIds = PerNamespace<(u64, u64)>;
 /// The facts that a planner needs besides those that are always gathered.
 #[derive(Clone, Debug, Default)]
 pub struct Needs {
+    /// [`Host::namespaces`].
+    pub namespaces: bool,
     /// [`Host::cgroups`].
     pub cgroups: bool,
     /// [`Host::subordinate_ids`].
@@ -327,6 +329,7 @@ impl BitOr for Needs {
     /// The facts that at least one of two planners needs.
     fn bitor(self, other: Self) -> Self {
         Self {
+            namespaces: self.namespaces | other.namespaces,
             cgroups: self.cgroups | other.cgroups,
             id_maps: self.id_maps | other.id_maps,
             resctrl: self.resctrl | other.resctrl,

@@ -122,7 +122,7 @@ fn root(cgroups: CgroupLayout) -> Host {
         landlock: 7.into(),
         selinux: false.into(),
         resctrl: None.into(),
-        namespaces: INITIAL,
+        namespaces: INITIAL.into(),
         online_nodes: vec![0, 1].into(),
         systemd: None.into(),
         user_namespaces_refused: None.into(),

@@ -49,8 +49,7 @@ pub fn probe(needs: Needs) -> Result<Host, Error> {
         coracle_sys::ambient_is_allowed().map_err(|errno| Error::Capabilities { errno })?;
     let (euid, egid) = (geteuid().as_raw(), getegid().as_raw());
     let own = own_directory(&proc)?;
-    let namespaces = own_namespaces(&own)?;
-    let in_user_namespace = namespaces.user.1 != INITIAL_USER_NAMESPACE;
+    let in_user_namespace = own_user_namespace(&own)? != INITIAL_USER_NAMESPACE;
     let table = mount_table(&own, &needs)?;
     let mut host = Host {
         kernel,
@@ -80,7 +79,7 @@ pub fn probe(needs: Needs) -> Result<Host, Error> {
             let mount = table.iter().find(|mount| mount.fs_type == "resctrl");
             Ok(mount.map(machine::mount_point))
         })?,
-        namespaces,
+        namespaces: fact(needs.namespaces, || own_namespaces(&own))?,
         online_nodes: fact(needs.nodes, online_nodes)?,
         systemd: Fact::NotGathered,
         user_namespaces_refused: fact(needs.refusals, || Ok(refusal()))?,
@@ -138,6 +137,18 @@ fn own_namespaces(own: &ProcFs) -> Result<NamespaceIds, Error> {
             pid: getpid().as_raw(),
             errno,
         })
+}
+
+/// The inode of the own user namespace; 0 if the kernel has none.
+fn own_user_namespace(own: &ProcFs) -> Result<u64, Error> {
+    match fstatat(own, c"ns/user", AtFlags::empty()) {
+        Ok(status) => Ok(status.st_ino),
+        Err(Errno::ENOENT) => Ok(0),
+        Err(errno) => Err(Error::Namespaces {
+            pid: getpid().as_raw(),
+            errno,
+        }),
+    }
 }
 
 /// The namespaces in a directory `/proc/PID/ns`: stat(2) follows the links without opening them.
@@ -427,6 +438,7 @@ mod tests {
     use nix::unistd::Pid;
 
     const EVERYTHING: Needs = Needs {
+        namespaces: true,
         cgroups: true,
         id_maps: true,
         resctrl: true,
@@ -496,7 +508,7 @@ mod tests {
         assert_eq!(host.subordinate_ids, Fact::NotGathered);
         assert_eq!(host.resctrl, Fact::NotGathered);
         assert_eq!(host.online_nodes, Fact::NotGathered);
-        assert_ne!(host.namespaces, NamespaceIds::default());
+        assert_eq!(host.namespaces, Fact::NotGathered);
     }
 
     #[test]

@@ -154,7 +154,7 @@ impl Drop for Helper {
 impl Entry {
     fn open(running: &Running, host: &Host) -> Result<Self, Error> {
         // Of the container's namespaces only the user namespace is joined before sources are found.
-        let mut namespaces = host.namespaces;
+        let mut namespaces = *host.namespaces;
         namespaces.user = running.namespaces.user;
         let plan = coracle_namespaces::plan_exec(&namespaces, host);
         let opened = coracle_namespaces::open_exec(&plan, running.init.as_fd())?;

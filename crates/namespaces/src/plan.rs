@@ -86,6 +86,7 @@ enum User {
 pub fn needs(linux: &Linux) -> Needs {
     Needs {
         id_maps: linux.namespaces.user == Namespace::New,
+        namespaces: has_joins(&linux.namespaces),
         ..Needs::default()
     }
 }
@@ -116,7 +117,10 @@ pub fn plan(linux: &Linux, host: &Host) -> Result<Plan, Error> {
         enter: enter_steps(configured, user, late),
         maps: maps::plan(linux, host)?,
         expected_maps: expected_maps(linux),
-        own: host.namespaces,
+        own: match has_joins(configured) {
+            true => *host.namespaces,
+            false => NamespaceIds::default(),
+        },
         devices: devices(linux, host)?,
     })
 }
@@ -164,7 +168,7 @@ pub fn plan_exec(target: &NamespaceIds, host: &Host) -> Plan {
         enter,
         maps: None,
         expected_maps: None,
-        own: *own,
+        own: **own,
         devices: Vec::new(),
     }
 }
@@ -213,6 +217,12 @@ fn joins_by_path(configured: &Namespaces) -> impl Iterator<Item = Join> {
         .into_iter()
         .filter(|kind| *kind != NamespaceKind::User)
         .filter_map(|kind| join(configured, kind))
+}
+
+/// Whether a namespace is joined by its path, so that the own ones have to be known.
+fn has_joins(configured: &Namespaces) -> bool {
+    let mut kinds = NamespaceKind::ALL.into_iter();
+    kinds.any(|kind| join(configured, kind).is_some())
 }
 
 fn join(configured: &Namespaces, kind: NamespaceKind) -> Option<Join> {
@@ -650,7 +660,7 @@ mod tests {
     #[test]
     fn further_process() {
         let host = fixture::v2();
-        let same = host.namespaces;
+        let same = *host.namespaces;
         assert_eq!(show(&plan_exec(&same, &host)), "0 clone the process\n");
         let other = NamespaceIds {
             mount: (4, 9),

@@ -50,7 +50,7 @@ pub fn process(bytes: &[u8]) {
         Ok((process, _)) => {
             let Some(config) = parse(&base()) else { return };
             let host = fixture::v2();
-            let own = host.namespaces;
+            let own = *host.namespaces;
             let planned =
                 coracle_launch::plan_exec(&process, &config, &own, &host, &options(&id()));
             shown(planned);

@@ -50,6 +50,7 @@ impl Request for Info {
             selinux: true,
             systemd: true,
             refusals: true,
+            namespaces: true,
             ..Needs::default()
         };
         let host = coracle_host::probe(needs).map_err(coracle_container::Error::from)?;

@@ -12,7 +12,7 @@ pub(super) fn machine(config: &Config, host: &Host) -> (Vec<Setting>, Vec<Separa
     let mut separate = Vec::new();
     let mut joins = |property: &str, kind: NamespaceKind| {
         let namespace = config.linux.namespaces.of(kind);
-        separate.extend(joined(property, namespace, *host.namespaces.of(kind)));
+        separate.extend(joined(property, namespace, (host, kind)));
     };
     if let Some(name) = &config.hostname {
         joins("hostname", NamespaceKind::Uts);
@@ -34,12 +34,16 @@ pub(super) fn machine(config: &Config, host: &Host) -> (Vec<Setting>, Vec<Separa
 }
 
 /// The check that a namespace needs if the container joins it.
-fn joined(property: &str, namespace: &Namespace, host: (u64, u64)) -> Option<SeparateNamespace> {
+fn joined(
+    property: &str,
+    namespace: &Namespace,
+    (host, kind): (&Host, NamespaceKind),
+) -> Option<SeparateNamespace> {
     match namespace {
         Namespace::Join { path, .. } => Some(SeparateNamespace {
             property: property.to_owned(),
             path: path.clone(),
-            host,
+            host: *host.namespaces.of(kind),
         }),
         Namespace::New | Namespace::Inherit => None,
     }
