@@ -298,6 +298,15 @@ fn enter_root(plan: &Plan, inherited: &mut Inherited, socket: BorrowedFd) -> Sta
         changed?;
     }
     begin(Stage::Process);
+    // The process's steps find files of the image below the working directory. A change of the root
+    // has led there. So has a joined mount namespace, even if its root denies it (EACCES), but not
+    // one that is the runtime's as well.
+    if plan.rootfs.is_none() {
+        match nix::unistd::chdir(c"/") {
+            Ok(()) | Err(Errno::EACCES) => {}
+            Err(errno) => return Err(session(Call::Chdir)(errno)),
+        }
+    }
     coracle_process::machine(&plan.process).map_err(at(Stage::Process))?;
     if let Some(console) = coracle_process::console(&plan.process).map_err(at(Stage::Process))? {
         if let Some((rootfs, open)) = &mut rootfs {

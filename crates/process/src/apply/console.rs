@@ -1,6 +1,6 @@
 //! Session, terminal and standard streams: config.md § Process, `terminal`.
 
-use super::root::open_root;
+use super::root::ROOT;
 use crate::plan::explain::Check;
 use crate::plan::steps::{Plan, Section};
 use crate::plan::steps::{StreamSource, Streams};
@@ -79,10 +79,9 @@ fn open_terminal(window: Option<ConsoleSize>, uid: u32, step: usize) -> Result<C
 /// Opens `/dev/pts/ptmx`. `/dev/ptmx` may be any file of the image. `/dev/pts` is verified to be a
 /// devpts, and below it, without crossing a mount, there are only terminals.
 fn open_multiplexer(step: usize) -> Result<OwnedFd, Fault> {
-    let root = open_root().map_err(Call::Openat2.at(step))?;
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
-    let terminals = open_in_root(root.as_fd(), c"/dev/pts", flags, Mode::empty())
-        .map_err(Call::Openat2.at(step))?;
+    let terminals =
+        open_in_root(ROOT, c"/dev/pts", flags, Mode::empty()).map_err(Call::Openat2.at(step))?;
     let magic = file_system_magic(terminals.as_fd()).map_err(Call::Statfs.at(step))?;
     if magic != DEVPTS_MAGIC {
         return Err(Fault::new(step, Check::NotDevpts));
@@ -125,10 +124,9 @@ fn inherit(uid: u32, step: usize) -> Result<(), Fault> {
 /// Opens the container's null device. `None` if its `/dev/null` is anything else, and the host's
 /// stays: opening a link, FIFO or device chosen by the image could have side effects on the host.
 fn open_null() -> Option<OwnedFd> {
-    let root = open_root().ok()?;
     let open = |flags| {
         let flags = flags | OFlag::O_NOFOLLOW;
-        let file = open_in_root(root.as_fd(), c"/dev/null", flags, Mode::empty()).ok()?;
+        let file = open_in_root(ROOT, c"/dev/null", flags, Mode::empty()).ok()?;
         let status = fstat(&file).ok()?;
         is_device(&status, NULL).then_some(file)
     };

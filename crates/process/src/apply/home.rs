@@ -1,11 +1,11 @@
 //! HOME from the container's `/etc/passwd`, on the stack.
 
-use super::root::open_root;
+use super::root::ROOT;
 use coracle_sys::open_in_root;
 use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, SFlag, fstat};
 use std::ffi::CStr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 /// How much of the file is read, in bytes: the image may have one of any length.
 const MAX_PASSWD_BYTES: usize = 64 * 1024;
@@ -51,8 +51,7 @@ impl Home {
 
 /// Opens the file if it is regular: a device or a FIFO of the image must not be opened for reading.
 fn open_passwd() -> Option<OwnedFd> {
-    let root = open_root().ok()?;
-    let open = |flags| open_in_root(root.as_fd(), c"/etc/passwd", flags, Mode::empty()).ok();
+    let open = |flags| open_in_root(ROOT, c"/etc/passwd", flags, Mode::empty()).ok();
     let seen = fstat(open(OFlag::O_PATH)?).ok()?;
     if SFlag::from_bits_truncate(seen.st_mode) & SFlag::S_IFMT != SFlag::S_IFREG {
         return None;

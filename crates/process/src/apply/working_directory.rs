@@ -1,6 +1,6 @@
 //! The working directory: made if it is missing, entered, and verified to be below the root.
 
-use super::root::open_root;
+use super::root::ROOT;
 use crate::plan::explain::Check;
 use crate::plan::working_directory::WorkingDirectory;
 use coracle_sys::{Call, Cause, Fault, getcwd, open_in_root};
@@ -9,7 +9,7 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, mkdirat, umask};
 use nix::unistd::fchdir;
 use std::ffi::CStr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 /// Whether the container's root could enter the directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,9 +22,8 @@ pub(crate) enum Entered {
 
 /// Makes the missing directories of the path, as the container's root.
 pub(crate) fn make(cwd: &WorkingDirectory, step: usize) -> Result<(), Fault> {
-    let root = open_root().map_err(Call::Openat2.at(step))?;
-    match open(root.as_fd(), &cwd.path) {
-        Err(Errno::ENOENT) => make_levels(root.as_fd(), cwd, step).map(drop),
+    match open(ROOT, &cwd.path) {
+        Err(Errno::ENOENT) => make_levels(ROOT, cwd, step).map(drop),
         // Any other error is reported when the directory is entered.
         _ => Ok(()),
     }
@@ -33,9 +32,12 @@ pub(crate) fn make(cwd: &WorkingDirectory, step: usize) -> Result<(), Fault> {
 /// Enters the directory, as the container's root, and makes it if it is missing. EACCES is no
 /// failure yet: it is tried once more as the process's user.
 pub(crate) fn enter(cwd: &WorkingDirectory, step: usize) -> Result<Entered, Fault> {
-    let root = open_root().map_err(Call::Openat2.at(step))?;
-    let directory = match open(root.as_fd(), &cwd.path) {
-        Err(Errno::ENOENT) => make_levels(root.as_fd(), cwd, step),
+    if cwd.path.as_c_str() == c"/" {
+        // It stands there already.
+        return Ok(Entered::Yes);
+    }
+    let directory = match open(ROOT, &cwd.path) {
+        Err(Errno::ENOENT) => make_levels(ROOT, cwd, step),
         opened => opened.map_err(Call::Openat2.at(step)),
     };
     match directory.and_then(|directory| fchdir(&directory).map_err(Call::Fchdir.at(step))) {
@@ -49,8 +51,7 @@ pub(crate) fn enter(cwd: &WorkingDirectory, step: usize) -> Result<Entered, Faul
 
 /// Enters the directory as the process's user.
 pub(crate) fn enter_as_user(cwd: &WorkingDirectory, step: usize) -> Result<(), Fault> {
-    let root = open_root().map_err(Call::Openat2.at(step))?;
-    let directory = open(root.as_fd(), &cwd.path).map_err(Call::Openat2.at(step))?;
+    let directory = open(ROOT, &cwd.path).map_err(Call::Openat2.at(step))?;
     fchdir(&directory).map_err(Call::Fchdir.at(step))?;
     verify(step)
 }
