@@ -31,6 +31,8 @@
 // The workspace denies unsafe code everywhere else. Each block here states why it is sound.
 #![allow(unsafe_code)]
 
+#[cfg(target_env = "musl")]
+mod abort;
 pub mod allocation;
 mod bpf;
 mod capability;
