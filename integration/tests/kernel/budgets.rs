@@ -2,9 +2,7 @@
 //! depend on the machine's load.
 
 use coracle_integration::trace::{can_trace, trace};
-use coracle_integration::{
-    Bundle, Command, Layout, Runtime, json, machine, needs, skip, wait_until,
-};
+use coracle_integration::{Bundle, Command, Runtime, json, needs, skip, wait_until};
 use nix::libc;
 
 /// The most that a verb may cost: what was counted, and some twentieth more. Who needs more says so
