@@ -135,8 +135,8 @@ mod tests {
         expected.assert_eq(&text);
     }
 
-    /// The destinations of new mounts, each with where its path is resolved: `root`, or `made` where
-    /// nobody else can exchange a name.
+    /// The destinations of new mounts, each with where its path is resolved: `root`, or `made`
+    /// where nobody else can exchange a name.
     fn check_places(mounts: &[&str], linux: &str, expected: Expect) {
         let bundle = bundle(&mounts.join(", "), "", linux);
         let plan = plan(&bundle, &fixture::v1(), &Context::default()).expect("a plan");
