@@ -570,3 +570,34 @@ fn an_exported_checkpoint() {
         expected,
     );
 }
+
+/// Memory first, while the container goes on, and then what has changed since.
+#[test]
+fn a_checkpoint_after_another() {
+    let podman = podman();
+    podman.needs_criu();
+    let check = podman.command("/usr/local/sbin/criu");
+    if check
+        .args(["check", "--feature", "mem_dirty_track"])
+        .output()
+        .code
+        != 0
+    {
+        skip!("needs a kernel that tracks changed memory");
+    }
+    let script = "counter
+        podman container checkpoint --pre-checkpoint --export /tmp/$name.pre.tar $name >/dev/null
+        inspect State.Status
+        goes_on $name
+        podman container checkpoint --with-previous --export /tmp/$name.tar $name >/dev/null
+        podman rm $name >/dev/null
+        podman container restore --import-previous /tmp/$name.pre.tar --import /tmp/$name.tar >/dev/null
+        inspect State.Status
+        goes_on $name";
+    let expected = "running\ngoes on\nrunning\ngoes on";
+    podman.check(
+        "checkpoint-after-another",
+        &format!("{COUNTER}{script}"),
+        expected,
+    );
+}
