@@ -1,6 +1,6 @@
 //! `--keep-exit`: a process of one container that waits for its end and records it.
 //!
-//! Only a parent is told the exit status on every kernel (waitid(2)), and init is the child of
+//! Only a parent gets the exit status on every kernel (waitid(2)), and init is the child of
 //! whoever clones it. So the verb is performed by a child of the command, which becomes the keeper
 //! when it has succeeded; the command ends with the verb, as ever.
 

@@ -63,14 +63,9 @@ fn stage(part: u8) -> Option<Stage> {
 
 fn name(stage: Stage) -> &'static str {
     match stage {
-        Stage::Session => "session",
-        Stage::Cgroup => "cgroup",
-        Stage::Namespaces => "namespaces",
-        Stage::Rootfs => "rootfs",
-        Stage::Process => "process",
-        Stage::Seccomp => "seccomp",
         Stage::CreateContainer => "createContainer hooks",
         Stage::StartContainer => "startContainer hooks",
+        _ => stage.name(),
     }
 }
 

@@ -1,5 +1,5 @@
-//! What this process waits for: told to a listener once a wait has lasted a while, and noted on the
-//! timeline when it has ended.
+//! What this process waits for: reported to a listener once a wait has lasted a while, and noted on
+//! the timeline when it has ended.
 //!
 //! Only a wait that takes so long costs a system call, and a clone has no wait of its own.
 
@@ -8,12 +8,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::timeline::{RUNTIME, Words, clock_ns, note_part, note_text};
 
-/// How long a wait lasts before it is told, in nanoseconds.
+/// How long a wait lasts before it is reported, in nanoseconds.
 const PATIENCE_NS: u64 = 2_000_000_000;
 
 static LISTENER: OnceLock<fn(&str)> = OnceLock::new();
 static WHAT: Words = Words::new();
-/// When the wait is to be told, by [`now_ns`]; 0 if there is none, or if it was told.
+/// When the wait is to be reported, by [`now_ns`]; 0 if there is none, or if it was reported.
 static DUE: AtomicU64 = AtomicU64::new(0);
 
 /// Has `listener` called with the first words of a wait that lasts longer than two seconds.
@@ -58,7 +58,7 @@ fn now_ns() -> u64 {
     clock_ns(libc::CLOCK_MONOTONIC)
 }
 
-/// The time until the wait is to be told, in milliseconds, rounded up.
+/// The time until the wait is to be reported, in milliseconds, rounded up.
 pub(crate) fn due_ms() -> Option<u64> {
     match DUE.load(Ordering::Relaxed) {
         0 => None,

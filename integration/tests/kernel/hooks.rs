@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use coracle_integration::{Bundle, Child, Output, Runtime, Value, json, needs, wait_until};
 use nix::sys::signal::Signal;
 
-const POINTS: [&str; 6] = [
+pub(crate) const POINTS: [&str; 6] = [
     "prestart",
     "createRuntime",
     "createContainer",

@@ -6,20 +6,11 @@ use std::path::{Path, PathBuf};
 
 use coracle_integration::{Bundle, Command, Receiver, Runtime, json, needs, skip, wait_until};
 
-use crate::hooks::shell;
+use crate::hooks::{POINTS, shell};
 
 fn annotated(bundle: Bundle, name: &str, value: &str) -> Bundle {
     bundle.set("/annotations", json!({ name: value }))
 }
-
-const POINTS: [&str; 6] = [
-    "prestart",
-    "createRuntime",
-    "createContainer",
-    "startContainer",
-    "poststart",
-    "poststop",
-];
 
 /// A container whose hooks print to both streams.
 fn printing(runtime: &Runtime) -> Bundle {

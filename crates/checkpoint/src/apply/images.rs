@@ -38,9 +38,9 @@ pub enum Need {
 /// Whether a program is expected to report that it is ready, sd_notify(3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Readiness {
-    /// It was told of a socket and has not reported yet.
+    /// It has a socket to report to and has not reported yet.
     Awaited,
-    /// It has reported, or was told of no socket.
+    /// It has reported, or has no socket to report to.
     NotAwaited,
 }
 
