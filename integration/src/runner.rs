@@ -227,6 +227,10 @@ fn remember_panics() {
             .map(|at| format!("{}:{}", at.file(), at.line()));
         let text = info.payload_as_str().unwrap_or("panicked");
         let said = format!("{}: {text}\n", place.unwrap_or_default());
+        // No verdict follows from the main thread's own panic, which ends the program.
+        if thread::current().name() == Some("main") {
+            eprint!("{said}");
+        }
         if let Ok(mut all) = PANICS.lock() {
             all.entry(thread::current().id())
                 .or_default()
