@@ -71,20 +71,20 @@ fn find() -> Result<String, String> {
 }
 
 impl Runtime {
-    /// One that finds a CRIU which works here; else the test is skipped.
+    /// A runtime whose `PATH` begins with a CRIU that works here; without one the test is skipped.
     pub fn with_criu() -> Self {
         Self::new().variable("PATH", path())
     }
 
-    /// The beginning of `restore`, whatever comes of it.
+    /// `restore --bundle DIR --image-path IMAGES`, to which options and the id are added.
     pub fn restore_command(&self, bundle: &Bundle, images: &Path) -> Command {
         self.with_bundle("restore", bundle)
             .arg("--image-path")
             .arg(images)
     }
 
-    /// `create` and `start`, with standard output going to the end of a file: criu makes files in
-    /// memory, which commands have otherwise, its own.
+    /// `create` and `start`, with standard output appended to a file. Other commands write to files
+    /// in memory: criu puts those into its images, and a restored container writes to a copy.
     #[track_caller]
     pub fn start_into(&self, bundle: &Bundle, output: &Path) -> Container<'_> {
         let (id, file) = self.id_and_pid_file();

@@ -10,7 +10,7 @@ use crate::runner::Verdict;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Expected {
     reason: String,
-    /// False if it depends on who is faster.
+    /// False if the failure is a matter of timing.
     is_certain: bool,
 }
 

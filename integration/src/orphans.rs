@@ -37,8 +37,8 @@ pub(crate) fn collect() {
     });
 }
 
-/// The kernel gives orphans to the first thread. What a test starts is a child of the test's thread,
-/// and of the first one only if that thread is over.
+/// Reaps what the kernel gave to the process's first thread: orphans. A command that a test starts
+/// is a child of that test's thread, and of the first one only after the test's thread is over.
 fn collect_ended() {
     let first = std::process::id();
     let children = fs::read_to_string(format!("/proc/self/task/{first}/children"));

@@ -177,7 +177,7 @@ fn run_all(tests: Vec<Test>) -> Vec<(String, Verdict)> {
         }
         match results.recv_timeout(Duration::from_millis(500)) {
             Ok((title, verdict)) => {
-                // One that was given up as too slow has been reported.
+                // A test that exceeded its limit was reported then.
                 if running.remove(&title).is_some() {
                     verdicts.push(print_verdict(title, verdict));
                 }

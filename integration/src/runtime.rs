@@ -54,7 +54,7 @@ pub fn build_folder() -> PathBuf {
 }
 
 impl Runtime {
-    /// One for root.
+    /// A runtime that root runs.
     #[expect(clippy::new_without_default, reason = "making one has effects outside")]
     pub fn new() -> Self {
         let folder = Folder::new();
@@ -78,8 +78,8 @@ impl Runtime {
         }
     }
 
-    /// One for an ordinary user without an account. The program is copied to a place that the user
-    /// can reach.
+    /// A runtime that an ordinary user without an account runs. The program is copied to a place
+    /// that the user can reach.
     pub fn for_user(uid: u32) -> Self {
         let mut runtime = Self::new();
         let program = runtime.folder.join("runtime");
@@ -184,7 +184,7 @@ impl Runtime {
             .args(arguments)
     }
 
-    /// The beginning of `VERB --bundle DIR`, with `config.json` written.
+    /// `VERB --bundle DIR`, to which options and the id are added. Writes `config.json`.
     pub fn with_bundle(&self, verb: &str, bundle: &Bundle) -> Command {
         self.command([verb, "--bundle"]).arg(&bundle.write().dir)
     }
@@ -202,7 +202,7 @@ impl Runtime {
             .output()
     }
 
-    /// `create`, whatever comes of it.
+    /// `create`, which may fail.
     pub fn try_create(&self, bundle: &Bundle) -> Output {
         self.with_bundle("create", bundle).arg(self.id()).output()
     }

@@ -16,7 +16,7 @@ use crate::leftovers::pids;
 use crate::runner::patience;
 use crate::{Command, Folder, Running, copy_program, groups, machine, needs, program, wait_until};
 
-/// The options of a sandbox; see [`Sandbox`].
+/// The scripts that make a sandbox, run in it and enter it, by name.
 const SCRIPTS: [(&str, &str); 3] = [
     ("sandbox", include_str!("../engines/sandbox")),
     ("inside", include_str!("../engines/inside")),
@@ -53,10 +53,10 @@ impl Manager {
     }
 }
 
-/// A sandbox. `/etc`, `/run`, `/var`, `/tmp`, `/home` and `/usr/local` are its own, so are networks,
-/// processes and control groups; the program under test is `/usr/local/bin/coracle`. When it is
-/// dropped, or the tests end however, the kernel kills all that runs in it; where systemd serves,
-/// the former only.
+/// A sandbox. `/etc`, `/run`, `/var`, `/tmp`, `/home` and `/usr/local` are its own, so are
+/// networks, processes and control groups; the program under test is `/usr/local/bin/coracle`. All
+/// that runs in it is killed when it is dropped, and by the kernel however the tests end; where
+/// systemd manages the control groups, only when it is dropped.
 #[derive(Debug)]
 pub struct Sandbox {
     folder: Folder,

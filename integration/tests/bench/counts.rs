@@ -16,7 +16,7 @@ pub(crate) fn part(subjects: &[Subject]) {
     println!("what it clones, up to the execution of another program\n");
     println!("| verb | runtime | system calls | page faults | peak KiB |\n|---|---|---|---|---|");
     for subject in subjects {
-        // Other runtimes execute themselves as their init, which is where the count ends.
+        // Other runtimes execute their own program again as init, and the count ends there.
         let runtime = Runtime::new();
         let bundle = docker_like(&runtime);
         let sleeper = docker_like(&runtime).args(["sleep", "1000"]);

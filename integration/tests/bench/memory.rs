@@ -54,7 +54,7 @@ fn serde(bytes: &[u8]) -> coracle_integration::Value {
     String::from_utf8_lossy(bytes).parse().unwrap_or_default()
 }
 
-/// By halves, to 32 KiB.
+/// The smallest limit that works, by halves down to 32 KiB.
 fn smallest(subject: &Subject, runtime: &Runtime, bundle: &Bundle) -> u64 {
     let (mut fails, mut runs) = (0_u64, 16 << 10);
     while runs - fails > 32 {

@@ -86,7 +86,8 @@ pub(crate) fn cost(command: &mut Command) -> Result<Cost, String> {
     }
 }
 
-/// A detached container keeps it open: a pipe would be waited for.
+/// A file for the output: a detached container would keep a pipe open, whose end the bench waits
+/// for.
 fn tempfile() -> std::fs::File {
     let flags = nix::sys::memfd::MFdFlags::MFD_CLOEXEC;
     nix::sys::memfd::memfd_create(c"stderr", flags)

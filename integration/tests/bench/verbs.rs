@@ -40,7 +40,7 @@ pub(crate) fn part(subjects: &[Subject], options: &Options) {
     }
 }
 
-/// Compiled by the machine's C compiler, if it has one.
+/// The minimal program, compiled by the machine's C compiler if there is one.
 fn floor(runtime: &Runtime) -> Option<PathBuf> {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/bench/floor.c");
     let program = build_folder().join("floor");

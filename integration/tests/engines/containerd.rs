@@ -9,15 +9,15 @@ use crate::engine::{Engine, Shared, images, page};
 
 static CONTAINERD: Shared<Engine> = Shared::new();
 
-/// A release whose settings have names of their own.
+/// A release of containerd, whose settings have names of their own.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Release {
-    /// The words of the page before its settings.
+    /// The text of `docs/engines.md` that precedes the settings of this release.
     page: &'static str,
-    /// More settings: what this root may lack, where Debian has the plugins, and images that are
-    /// there.
+    /// More settings, for this machine: privileges that root may lack, the folder of Debian's
+    /// plugins, and images that are already there.
     machine: &'static str,
-    /// Where its programs are, if not where all are.
+    /// The folder of its programs, if they are not in `PATH`.
     pub(crate) folder: Option<&'static str>,
 }
 
@@ -268,7 +268,8 @@ fn the_daemon_restarts() {
     set_up(ONE, Manager::Cgroupfs).check("restart", script, "RUNNING\nwell");
 }
 
-/// As an image of containerd's, by a pause around the dump, and from it under another name.
+/// The checkpoint becomes an image of containerd's while the container is paused, and is restored
+/// under another name.
 #[test]
 fn a_checkpoint() {
     // A daemon of its own, which finds criu: its shims inherit the path.

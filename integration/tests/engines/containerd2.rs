@@ -101,7 +101,7 @@ checks! { containerd,
         umount -R /tmp/$name"# => "touch: /v/below/x: Read-only file system";
 }
 
-/// The kubelet's forensic one: an archive of the container, which goes on.
+/// The kubelet's forensic checkpoint: an archive of the container, which goes on.
 #[test]
 fn a_checkpoint() {
     if !TWO.folder.is_some_and(|folder| Path::new(folder).exists()) {

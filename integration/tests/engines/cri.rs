@@ -367,7 +367,7 @@ checks! { cri,
         pod
         container '"resources": {"cpu_shares": 512}' '' sleep 1000
         group cpu.shares cpu.weight | sed 's/^59$/512/'"# => "512";
-    // containerd must see it before the group is gone.
+    // containerd must read of the kill before the cgroup is removed.
     killed_for_memory: r#"
         run '"resources": {"memory_limit_in_bytes": 16777216}' '' sh -c 'head -c 100m /dev/zero | tail; sleep 1; exit 1' >/dev/null
         field reason"# => "OOMKilled";

@@ -38,7 +38,7 @@ fn set_up(manager: Manager) -> Engine {
     engine.prelude = PRELUDE.to_owned();
     let file = "/etc/docker/daemon.json";
     engine.write(file, &page(file));
-    // Its bridge needs no NAT, unless it is configured.
+    // Where the machine has no NAT, docker works without it if configured so.
     let start = format!(
         r#"
 iptables --table nat --new-chain probe >/dev/null 2>&1 || none='--iptables=false --ip6tables=false'
@@ -228,7 +228,7 @@ checks! { docker,
 
     memory: "start --memory 64m; cgroup memory.limit_in_bytes memory.max" => "67108864";
     number_of_processes: "start --pids-limit 55; cgroup pids.max pids.max" => "55";
-    // docker must see it before the group is gone.
+    // docker must read of the kill before the cgroup is removed.
     killed_for_memory: r#"
         code docker run --name $name --network none --memory 16m --memory-swap 16m $busybox sh -c 'head -c 100m /dev/zero | tail; code=$?; sleep 1; exit $code'
         inspect State.OOMKilled
@@ -316,7 +316,7 @@ docker attach $name || echo code $?; docker rm $name >/dev/null";
     running.wait().ok();
 }
 
-/// An experiment of docker's.
+/// Checkpoints are an experimental feature of docker.
 #[test]
 fn a_checkpoint() {
     let docker = docker();

@@ -124,7 +124,7 @@ impl Engine {
     }
 }
 
-/// Lines are missing, but none is wrong.
+/// Whether lines of the expected output are missing, and all others are right.
 fn is_lacking(said: &str, expected: &str) -> bool {
     let mut wanted = expected.lines();
     let is_part = said.lines().all(|line| wanted.any(|other| other == line));
@@ -140,7 +140,8 @@ impl<T> Shared<T> {
         Self(Mutex::new(None))
     }
 
-    /// It, made if need be. A skip or a failure while it is made is the calling test's.
+    /// The shared value, made by the first caller: if that skips or fails, so does the calling
+    /// test.
     pub(crate) fn get(&self, make: fn() -> T) -> Arc<T> {
         let mut place = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(place.get_or_insert_with(|| Arc::new(make())))

@@ -110,7 +110,7 @@ pub(crate) fn scenario(scenario: &Scenario, choice: Choice, seed: &mut u64) -> T
     tally
 }
 
-/// One try.
+/// Tries one fault at one point.
 pub(crate) fn single(scenario: &Scenario, point: Point, fault: Fault) -> Tally {
     let mut tries = Tries::new(scenario);
     tries.points();

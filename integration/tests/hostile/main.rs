@@ -22,7 +22,8 @@ use races::{Race, Tally};
 
 const SAMPLE: usize = 300;
 const RACES: usize = 30;
-/// Each try has some dozens of exchanges, at whatever the runtime is then.
+/// Names are exchanged some dozens of times in each try, at whatever the runtime does at that
+/// moment.
 const TRIES: u64 = 50;
 
 fn main() -> ExitCode {

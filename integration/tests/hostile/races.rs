@@ -136,7 +136,7 @@ impl Race {
         format!("race:{verb:?}:{shape:?}:{path}:{decoy:?}")
     }
 
-    /// Tries it so often; what was wrong at the first that went wrong.
+    /// Tries the race this many times; returns what was wrong at the first try that failed.
     pub(crate) fn judge(&self, tries: u64) -> Result<Tally, String> {
         let outside = judge::outside();
         let before = judge::snapshot(outside.path());
@@ -207,8 +207,8 @@ impl Race {
         Ok(tally)
     }
 
-    /// What the program may see under a name that is exchanged while it runs is the volume's
-    /// matter; what is outside is not.
+    /// Under a name that is exchanged while the program runs it may see anything of the volume, but
+    /// nothing from outside.
     fn verdict(&self, output: &Output) -> Result<Refusal, String> {
         let mut forbidden = vec!["OUTSIDE", "unreachable"];
         let within = |folder: &str| self.path.starts_with(folder);

@@ -5,8 +5,8 @@ use coracle_integration::trace::{can_trace, trace};
 use coracle_integration::{Bundle, Command, Runtime, json, needs, skip, wait_until};
 use nix::libc;
 
-/// The most that a verb may cost: what was counted, and up to a tenth more. Who needs more says so
-/// here, and in the commit why.
+/// The most that a verb may cost: what was counted, and up to a tenth more. A commit that raises a
+/// figure says why.
 struct Budget {
     verb: &'static str,
     calls: usize,
@@ -39,8 +39,8 @@ const BUDGETS: [Budget; 7] = [
 /// The limit on the size of the shipped program, which no other build keeps.
 const SHIPPED_BYTES: u64 = 3_276_800;
 
-/// Not counted, since they are a matter of the build: memory, and the look that a build with
-/// assertions has at each descriptor before it closes it.
+/// System calls that are not counted, since they depend on the build: those for memory, and the
+/// check of each descriptor that a build with assertions makes before it closes it.
 const OF_THE_BUILD: [libc::c_long; 5] = [
     libc::SYS_brk,
     libc::SYS_mmap,

@@ -17,7 +17,7 @@ fn is_v2() -> bool {
     machine().layout == Layout::V2
 }
 
-/// Version 1's text, or version 2's.
+/// The first text on version 1, the second on version 2.
 fn either<'a>(v1: &'a str, v2: &'a str) -> &'a str {
     if is_v2() { v2 } else { v1 }
 }
@@ -343,7 +343,7 @@ fn a_process_beyond_its_memory_is_killed() {
     runtime.run(&bundle).exits(137);
 }
 
-/// However little it is: either init lives with it, or the cause is reported and nothing hangs.
+/// However small the limit: either init lives with it, or the cause is reported and nothing hangs.
 #[test]
 fn too_little_memory_for_init_is_told() {
     needs::controller("memory");
@@ -367,7 +367,7 @@ fn pids_limit() {
         applied("pids", json!({"limit": 77}), PIDS, "pids.max"),
         "77"
     );
-    // systemd knows no zero, and a child could not be cloned into such a group.
+    // A limit of 0 becomes 1: systemd has no 0, and no process could be cloned into such a cgroup.
     assert_eq!(applied("pids", json!({"limit": 0}), PIDS, "pids.max"), "1");
 }
 
@@ -408,7 +408,7 @@ fn setting_up_takes_no_place() {
     takes_no_place(&Runtime::new());
 }
 
-/// The processes that only lead another one into the container take none of its places.
+/// Processes that only bring another one into the container don't count against its pids limit.
 pub(crate) fn takes_no_place(runtime: &Runtime) {
     let limit = |bundle: Bundle, limit: u32| {
         let bundle = bundle.args(["sleep", "1000"]);
@@ -641,7 +641,7 @@ fn block_io_throttling() {
 fn block_io_weights() {
     let io = either("blkio", "io");
     needs::controller(io);
-    // bfq takes the value as it is, others have another range.
+    // bfq takes the value as it is; the range of other schedulers is another.
     let files = [
         ("blkio.bfq.weight", "300"),
         ("io.bfq.weight", "300"),
@@ -769,7 +769,7 @@ fn unified_files() {
     );
 }
 
-/// The kernel takes the value, and says only in the file itself that it makes no partition.
+/// The write succeeds, and only reading the file shows that the kernel made no partition.
 #[test]
 fn a_partition_that_is_none_is_refused() {
     needs::version_2();
@@ -1217,7 +1217,7 @@ fn seen(change: impl Fn(Bundle) -> Bundle) -> (String, String) {
 #[test]
 fn the_mount_shows_the_containers_group() {
     if is_v2() {
-        // The whole tree is bound there, as there is no namespace to bound it.
+        // Without a cgroup namespace, version 2's whole tree is mounted.
         coracle_integration::skip!("of version 1");
     }
     let (limit, groups) = seen(|bundle| bundle);
@@ -1292,7 +1292,7 @@ fn moved_away(container: &Container) -> Vec<PathBuf> {
     own.iter().map(move_from).collect()
 }
 
-/// The cgroup of a container that has ended can be another one's by then.
+/// Once a container has ended, another one may have its cgroup.
 #[test]
 fn a_deletion_lets_nobody_else_run_on() {
     let runtime = Runtime::new();
@@ -1301,7 +1301,7 @@ fn a_deletion_lets_nobody_else_run_on() {
     let first = runtime.start(&bundle.clone().args(["true"]));
     first.wait_for_status("stopped");
     let second = runtime.start(&bundle.args(["sleep", "1000"]));
-    // With both versions `pause` takes the other freezer.
+    // On a hybrid host `pause` would use the freezer of the other version.
     let file = second.control_file(("freezer", "freezer.state"), "cgroup.freeze");
     fs::write(file, either("FROZEN", "1")).unwrap();
     second.wait_for_status("paused");
@@ -1339,7 +1339,7 @@ fn init_that_was_moved_is_followed() {
         "{text}"
     );
 
-    // Not alone any more: what concerns all in the group is not done to others.
+    // With a process of another's in the group, nothing is done to the group as a whole.
     let other = Command::new("sleep").args(["1000"]).spawn();
     for group in &groups {
         fs::write(group.join("cgroup.procs"), other.pid.to_string()).unwrap();
@@ -1354,7 +1354,7 @@ fn init_that_was_moved_is_followed() {
     other.signal(nix::sys::signal::Signal::SIGKILL);
     other.wait_or_kill();
 
-    // SIGKILL ends who is frozen there.
+    // SIGKILL ends a frozen init.
     container.verb("pause").ok();
     container.kill("KILL").ok();
     container.wait_for_status("stopped");

@@ -54,7 +54,7 @@ impl Counter {
         container
     }
 
-    /// The container dumped and deleted, and restored.
+    /// Dumps the container, deletes and restores it.
     #[track_caller]
     fn travels<'a, const N: usize>(
         &self,
@@ -86,7 +86,7 @@ impl Counter {
         wait_until("the counter to go on", || self.last() > number);
     }
 
-    /// And has left no number out.
+    /// Asserts that it counts on, and has left no number out.
     #[track_caller]
     fn goes_on(&self) {
         self.counts_beyond(self.last() + 2);
@@ -267,7 +267,7 @@ fn a_foreground_restore_ends_with_the_container() {
 fn a_user_namespace_is_kept() {
     let runtime = Runtime::with_criu();
     let counter = Counter::new(&runtime);
-    // The harness' file in memory has an owner who is not there.
+    // Standard error is a file in memory whose owner has no id in the user namespace.
     let script = format!("exec 2>/dev/null; {COUNTER}");
     let bundle = counter.bundle.clone().shell(&script).user_namespace();
     let counter = Counter { bundle, ..counter };
@@ -453,13 +453,14 @@ fn joined_namespaces_are_joined_again() {
     }
 }
 
-/// The kernel ends nobody of a shared pid namespace with init: the cgroup does.
+/// In a shared pid namespace other processes outlive init; they are killed by the cgroup.
 #[test]
 fn a_joined_pid_namespace_is_joined_again() {
     let (runtime, other) = (Runtime::with_criu(), Runtime::new());
     let holder = other.sleeper();
     let path = format!("/proc/{}/ns/pid", holder.pid());
-    // One process: the holder would reap no orphan, whose number then stays taken.
+    // One process: the first process of the namespace would not reap orphans, whose pids would then
+    // stay taken.
     let counter = Counter::worker(&runtime, "memory", "1");
     let bundle = counter.bundle.clone().join_namespace("pid", &path);
     let restored = Counter { bundle, ..counter }.travels(&runtime, []);
@@ -542,7 +543,7 @@ fn pages_follow_lazily() {
     assert_eq!(restored.status(), "running");
 }
 
-/// The old place serves the pages until the new one has them all.
+/// The dumped container serves its pages until the restored one has fetched all.
 #[test]
 fn pages_are_served_until_all_are_fetched() {
     // criu's pipe for them is larger than others may have.
@@ -718,7 +719,7 @@ fn a_failed_dump_changes_nothing() {
     assert_eq!(container.status(), "running");
     assert_eq!(container.shell("echo in").ok().line(), "in");
     counter.goes_on();
-    // The images of a dump that failed are none.
+    // A dump that failed has left no images to restore from.
     let restore = runtime
         .restore_command(&counter.bundle, &images)
         .arg(runtime.id());
@@ -929,7 +930,7 @@ fn what_cannot_be_restored_is_told() {
     taken.delete_by_force().ok();
     runtime.is_clean();
     fs::create_dir(&gone).unwrap();
-    // It was never there: the image asks for it in vain.
+    // The config has no such mount: the image's is missing.
     let without = Counter::new(&runtime).bundle;
     let command = runtime.restore_command(&without, &images).arg(runtime.id());
     command
@@ -1090,7 +1091,8 @@ fn without_criu_it_is_told() {
         .fails([": criu: not found in PATH"]);
 }
 
-/// A dump is tried: newer releases of criu may be content with less. A restore makes namespaces.
+/// A dump goes on to criu, since newer releases may need less. A restore needs privileges to make
+/// namespaces.
 #[test]
 fn a_user_is_told_what_criu_lacks() {
     let runtime = rootless::user();
@@ -1139,7 +1141,7 @@ fn needs_no_criu() {
     }
 }
 
-/// It answers as 2.12 does, then as nothing does.
+/// The stand-in for criu answers like version 2.12, then like no known version.
 #[test]
 fn an_old_criu_is_told() {
     needs::program("python3");
@@ -1361,7 +1363,7 @@ fn parent_images_lose_what_is_written_anew() {
     counter.goes_on();
 }
 
-/// `full` alone gives limits as they were, whatever the config says now.
+/// Only with the cgroups mode `full` limits come from the images; otherwise the config has them.
 #[test]
 fn limits_come_from_the_config_or_the_images() {
     needs::controller("pids");
@@ -1389,7 +1391,8 @@ fn limits_come_from_the_config_or_the_images() {
     }
 }
 
-/// Neither the container's own nor one below it may be there. Limits are as they were, then.
+/// In strict mode neither the container's cgroup nor one below it may exist; limits come from the
+/// images.
 #[test]
 fn strict_control_groups_are_made_anew() {
     needs::controller("pids");
@@ -1433,7 +1436,8 @@ fn an_empty_network_is_the_only_empty_namespace() {
     assert_eq!(flags.line(), "0x9");
 }
 
-/// The byte says that lazy pages can be fetched. Who reads sees by the end that there are none.
+/// criu writes a byte to the status descriptor when lazy pages can be fetched. A dump without them
+/// closes it unwritten.
 #[test]
 fn a_whole_dump_says_nothing_of_pages() {
     let runtime = Runtime::with_criu();
@@ -1501,7 +1505,7 @@ fn images_of_another_version_are_refused() {
     counter.goes_on();
 }
 
-/// criu fails before it has a log. A file that is missing is as none.
+/// criu fails before it opens its log. A configuration file that is missing is no failure.
 #[test]
 fn a_bad_configuration_file_is_named() {
     let runtime = Runtime::with_criu();
@@ -1708,7 +1712,8 @@ fn network_devices_are_moved_in_again() {
     counter.goes_on();
 }
 
-/// By the caller's socket. This one had reported nothing when it was dumped, and is waited for.
+/// Notifications come by the restore's own NOTIFY_SOCKET. The container had reported nothing when
+/// it was dumped, so the restore waits for it.
 #[test]
 fn notifications_are_passed_on_after_a_restore() {
     let runtime = Runtime::with_criu();
@@ -1742,7 +1747,8 @@ fn notifications_are_passed_on_after_a_restore() {
     send(pid, "READY=1");
     detached.wait().ok();
     manager.receives(&format!("READY=1\nMAINPID={pid}"));
-    // Now it was ready: the runtime says so in its place, each time.
+    // The container had reported that it is ready: each restore reports it in the container's
+    // place.
     for _ in 0..2 {
         checkpoint(&[]);
         restore(&["--detach"]).wait().ok();

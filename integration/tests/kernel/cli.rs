@@ -281,7 +281,7 @@ fn debug_says_more() {
         records.iter().any(|record| record["level"] == "debug"),
         "{records:?}"
     );
-    // The last one is what engines take.
+    // Engines show the last record.
     assert_eq!(records.last().unwrap()["level"], "error");
 }
 
@@ -408,7 +408,6 @@ fn a_message_is_one_line() {
     only_record(&log);
 }
 
-/// The command that ends a created container's life succeeds in every spelling.
 #[test]
 fn global_flags_stand_behind_the_verb_too() {
     let runtime = Runtime::new();
@@ -773,7 +772,8 @@ fn check_tells_all_that_a_bundle_lacks() {
 #[test]
 fn check_tells_a_user_what_is_refused() {
     let runtime = Runtime::new();
-    // The limits of a user namespace of its own, so that nobody else is refused.
+    // The limits are set in a user namespace of the test's own, so that no other process is
+    // refused.
     let check = |limit: &str, then: &str| {
         let script = format!("echo 0 > /proc/sys/user/{limit}; exec {then} \"$@\"");
         let command = runtime.bare().args(["check", "--format", "json"]);
@@ -785,11 +785,11 @@ fn check_tells_a_user_what_is_refused() {
     let (report, code) = check("max_user_namespaces", "setpriv --bounding-set=-all");
     assert_eq!(wrong(&report, "user namespaces"), refused, "{report}");
     assert_eq!(code, 1);
-    // Whoever is root in a user namespace needs no other.
+    // Root of a user namespace needs no further one.
     let (report, code) = check("max_user_namespaces", "");
     assert_eq!(wrong(&report, "user namespaces"), refused, "{report}");
     assert_eq!(code, 0, "{report}");
-    // One limit refuses one kind.
+    // One limit refuses one kind of namespace.
     let (report, code) = check("max_uts_namespaces", "");
     let found = ["no uts namespace: no space left on device (ENOSPC)"];
     assert_eq!(wrong(&report, "namespaces"), found, "{report}");
@@ -897,7 +897,7 @@ fn manual_pages_are_well_formed() {
         if Path::new("/usr/bin/mandoc").exists() {
             let lint = Command::new("mandoc").args(["-T", "lint", "-W", "warning"]);
             let lint = lint.arg(&page).output();
-            // The same program makes the same pages on every day.
+            // The pages have no date, so that the same program always makes the same pages.
             let is_known = |line: &str| line.contains("missing date");
             assert!(lint.stdout.lines().all(is_known), "{lint}");
             assert!(lint.stderr.lines().all(is_known), "{lint}");
@@ -945,7 +945,7 @@ fn a_written_spec_runs() {
     assert_eq!(namespaces.contains("cgroup"), is_unified, "{namespaces}");
     config["process"]["terminal"] = json!(false);
     config["process"]["args"] = json!(["echo", "it runs"]);
-    // More than this root may have.
+    // The example's limits may exceed those of this root.
     let limits = config["process"].as_object_mut().unwrap().remove("rlimits");
     assert!(limits.is_some());
     fs::write(path, config.to_string()).unwrap();
@@ -1244,7 +1244,7 @@ fn the_criu_flag_is_ignored() {
             .contains("level=warning msg=\"--criu is ignored\""),
         "{output}"
     );
-    // A failure is the only record of its call.
+    // A command that fails writes one record, the failure.
     runtime.run(&runtime.bundle().args(["/no"])).fails(["/no"]);
 }
 

@@ -19,7 +19,7 @@ const NOTE: &str = r#"input=$(cat); echo "$CNI_COMMAND $(basename $0) $CNI_IFNAM
 ok() { echo '{"cniVersion":"1.1.0","interfaces":[],"ips":[{"address":"10.7.0.2/24"}],"dns":{"nameservers":["10.7.0.1"]}}'; }
 "#;
 const AGREE: &str = "case $CNI_COMMAND in ADD) ok;; esac";
-/// In place of `AGREE`: what comes of ADD.
+/// In place of `AGREE`: a plugin that fails ADD.
 const REFUSE: &str = r#"case $CNI_COMMAND in
     ADD) echo '{"cniVersion":"1.1.0","code":101,"msg":"port is in use","details":"8080"}'; exit 1;;
     esac"#;
@@ -269,7 +269,7 @@ fn a_flag_wins_over_the_annotation() {
     let container = net.create(&bundle, "none");
     assert_eq!(net.log(), [""; 0]);
     container.delete().ok();
-    // The annotation alone does as well.
+    // The annotation alone, without the flag, chooses the network.
     let [a, b, c, d] = &net.search();
     let container = net.runtime.create_with(&bundle, [a, b, c, d]);
     assert_eq!(net.calls(), ["ADD one eth0"]);
@@ -578,7 +578,7 @@ fn configurations_that_will_not_do() {
     let net = net.conf("old.conf", conf("old"));
     let message = "old.conf\": cniVersion: \"0.2.0\": expected 0.4.0, 1.0.0 or 1.1.0)";
     plain(net.try_create(&sleeper(&net), "old")).fails(["network old: no configuration", message]);
-    // Another's fault is nothing to a good one.
+    // A bad configuration of another network does not matter.
     net.create(&sleeper(&net), "n").delete().ok();
     let again = json!({"cniVersion": "1.0.0", "name": "n", "type": "one"});
     let net = net.conf("o.conf", again);
@@ -586,7 +586,7 @@ fn configurations_that_will_not_do() {
         .fails(["network n: configured twice, in ", "o.conf"]);
 }
 
-/// A network `n` whose plugin publishes ports, for all that it says.
+/// A network `n` whose plugin claims to publish ports.
 fn publishing() -> Net {
     let plugin = json!({"type": "one", "capabilities": {"portMappings": true}});
     let list = json!({"cniVersion": "1.1.0", "name": "n", "plugins": [plugin]});
@@ -615,7 +615,8 @@ fn a_port_of_a_program_is_not_published() {
     refused(&format!("{tcp}:80"), &format!("{tcp}/tcp"));
     let named = format!("127.0.0.1:{tcp}");
     refused(&format!("{named}:80"), &format!("{named}/tcp"));
-    // The remaining connection is no server: publishing the port takes nothing from it.
+    // An accepted connection keeps the port, but no program listens there any more: it may be
+    // published.
     let client = TcpStream::connect(all.local_addr().unwrap()).unwrap();
     let (server, _) = all.accept().unwrap();
     drop(all);
@@ -626,7 +627,7 @@ fn a_port_of_a_program_is_not_published() {
         let six = six.local_addr().unwrap();
         refused(&format!("{six}:80"), &format!("{six}/tcp"));
     }
-    // Nor is a client's port anybody's to be reached at.
+    // Nor do programs listen on the ports that clients connect from.
     let from = client.local_addr().unwrap().port();
     let asks = UdpSocket::bind("127.0.0.1:0").unwrap();
     asks.connect("127.0.0.1:9").unwrap();
@@ -647,7 +648,7 @@ fn a_port_of_a_program_is_not_published() {
 #[test]
 fn a_port_of_another_container_is_not_published() {
     let net = publishing();
-    // Free when it was looked for, and nobody listens there later.
+    // The port is free when the runtime looks, and no program of the host listens there later.
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = free.local_addr().unwrap().port();
     drop(free);
@@ -760,7 +761,7 @@ fn what_a_failed_deletion_leaves_is_cleared_by_gc() {
     let container = net.create(&sleeper(&net), "n,m");
     container.delete().fails(["network n: plugin one: DEL"]);
     fs::remove_file(no).unwrap();
-    // The other network has been left already.
+    // The failed deletion has detached the container from the other network already.
     let output = net.verb(&["gc"]).output().ok();
     assert_eq!(output.stdout, format!("n eth0 of {}\n", container.id));
     let calls = net.calls();
@@ -842,7 +843,7 @@ fn a_killed_creation_is_cleaned_up_by_gc() {
         log[4]
     );
     assert!(!net.runtime.root().join(&id).join("netns").exists());
-    // There is nothing left of the network for the deletion.
+    // No attachment is left for `delete`.
     net.runtime.command(["delete", &id]).output().ok();
     assert_eq!(net.calls().len(), 6);
 }

@@ -331,7 +331,7 @@ fn devices_in_a_user_namespace_are_bound() {
 fn a_missing_node_of_the_host_is_named() {
     let runtime = Runtime::new();
     let bundle = with_device(runtime.bundle(), device("/dev/nosuch", "c", 4000, 4000));
-    // Who may make no nodes can only bind those of the host.
+    // A process that may make no device nodes can only bind those of the host.
     let create = runtime.with_bundle("create", &bundle.user_namespace());
     let create = create.arg(runtime.id());
     let output = create
@@ -411,7 +411,7 @@ fn devices_work_on_a_nodev_root() {
     assert_eq!(runtime.run(&bundle).ok().line(), "1:3");
 }
 
-/// Whatever the image calls procfs: a file there must not be replaced.
+/// Below procfs, by whatever name the image leads there, no file may be replaced by a device.
 #[test]
 fn devices_inside_proc_are_refused() {
     let runtime = Runtime::new();

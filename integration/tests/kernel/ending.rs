@@ -74,7 +74,7 @@ fn a_keeper_holds_nothing_of_the_caller_and_ends_with_the_container() {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
         stat.split(' ').nth(3).unwrap().to_owned()
     };
-    // The pipe's reader would wait for ever if the keeper had a copy of it.
+    // The reader of the pipe would never see its end if the keeper held a copy.
     let command = runtime.with_bundle("run", &silent);
     let file = runtime.folder().join("pid");
     let command = command.args(["-d", "--keep-exit", "--preserve-fds", "1", "--pid-file"]);

@@ -591,7 +591,8 @@ fn the_process_dies_with_the_container() {
     exec.wait().exits(128 + 9);
 }
 
-/// It is killed before its first word, and must not be launched once more.
+/// The kernel kills the process before it sends its first message. That must not be taken for a
+/// kill at the clone, after which it would be launched once more.
 #[test]
 fn one_that_waits_for_the_resume_ends_with_the_container() {
     let runtime = Runtime::new();
@@ -632,7 +633,7 @@ fn it_ends_with_the_intermediate_process() {
             "exec" => container.exec_command([], ["true"]),
             _ => runtime.with_bundle("run", &joining).arg(runtime.id()),
         };
-        // Its first write after the clone says "forked".
+        // Its first write after the clone is the message `Forked`.
         let (output, trace) = traced(&runtime, command(), None).end();
         output.ok();
         let (pid, _) = intermediate(&trace).expect("an intermediate");
@@ -645,7 +646,8 @@ fn it_ends_with_the_intermediate_process() {
         let (_, pid) = intermediate(&run.text()).expect("an intermediate");
         kill(Pid::from_raw(pid), Signal::SIGKILL).expect("it waits to say its word");
         let (output, _) = run.end();
-        // Some kernels kill what is cloned into a cgroup: then it is tried once more.
+        // Some kernels kill a process that is cloned into a full cgroup, and it is cloned once more
+        // then.
         assert!(
             output.code == 0 || output.stderr.contains("SIGKILL"),
             "{output}"
@@ -728,7 +730,7 @@ fn personality_is_the_configs() {
     assert_eq!(container.exec(["uname", "-m"]).ok().line(), "i686");
 }
 
-/// User-mode Linux has no machine but its own.
+/// User-mode Linux supports no personality but its own.
 pub(crate) fn needs_personality() {
     let i686 = std::process::Command::new("setarch")
         .args(["i686", "true"])

@@ -741,8 +741,8 @@ fn a_daemon_of_a_container_hook_holds_nobody() {
     for point in ["createContainer", "startContainer"] {
         let runtime = Runtime::new();
         let bundle = runtime.bundle().hook(point, shell("sleep 1000 &"));
-        // The daemon may not have become `sleep` yet, and one of the host never will: the change of
-        // roots takes the program away from under it.
+        // The daemon may not have executed `sleep` yet. One that starts on the host never can:
+        // after the root change the program is not there any more.
         let look = "n=0; until ps -o comm | grep -qx sleep || [ $n = 200 ]; do n=$((n+1)); \
                     usleep 10000; done; ps -o comm | grep -cx sleep; true";
         let output = runtime.run(&bundle.shell(look)).ok();
@@ -829,7 +829,7 @@ fn a_create_killed_in_a_hook_can_be_deleted() {
         create.wait().exits(128 + 9);
         runtime.command(["delete", "--force", &id]).output().ok();
         if point != "createContainer" {
-            // Only this test still knows of it.
+            // No runtime knows of the hook any more.
             let hook = Child::adopt(&file);
             let pid = nix::unistd::Pid::from_raw(hook.pid);
             nix::sys::signal::kill(pid, Signal::SIGKILL).unwrap();

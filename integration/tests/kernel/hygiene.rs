@@ -58,7 +58,7 @@ struct Inspector {
 impl Inspector {
     fn new(root: &Path, writable: &[&Path]) -> Self {
         let ours = writable.iter().map(|path| path.display().to_string());
-        // Files of the procfs that is attached nowhere are named from its top.
+        // Paths in the runtime's own detached procfs are shown from its top, without `/proc`.
         let kernel = [
             "/proc/",
             "/sys/fs/cgroup/",
@@ -176,7 +176,7 @@ impl Inspector {
         }
     }
 
-    /// A poll without a limit must hear of the end of a process, or of a signal.
+    /// A poll without a time limit must end with a process or by a signal.
     fn endless(&mut self, seen: &Seen, list: u64, count: u64) {
         let links: Vec<String> = (0..count)
             .map(|index| word(seen.pid, list + 8 * index) as u32)

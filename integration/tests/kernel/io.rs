@@ -36,7 +36,7 @@ fn a_foreground_container_has_the_callers_streams() {
     );
 }
 
-/// Engines wait for the end of the pipe.
+/// Engines wait for the end of the pipe, which no process may keep open.
 #[test]
 fn nobody_else_keeps_the_streams_open() {
     let runtime = Runtime::new();
@@ -94,7 +94,7 @@ fn a_closed_reader_is_the_containers_affair() {
         .shell("(echo x; echo $? >/tmp/code) 2>/tmp/error; exit 6");
     let command = runtime.with_bundle("run", &bundle).arg(runtime.id());
     command.stdout(writer).output().exits(6);
-    // Ended by SIGPIPE, which the runtime ignores and the container must not.
+    // SIGPIPE ended the shell: the runtime ignores it, and the container must not inherit that.
     assert!(!bundle.path("/tmp/code").exists());
 }
 
@@ -457,7 +457,7 @@ fn a_pid_file_in_the_way_of_a_failure_stays() {
     command.output().fails(["--pid-file", "rename"]);
     assert!(!runtime.folder().join(".pid").exists());
 
-    // A console socket that breaks before the pid file's turn.
+    // The console socket fails before the pid file is written.
     let (socket, closed) = (
         runtime.folder().join("socket"),
         runtime.folder().join("closed"),

@@ -42,7 +42,7 @@ fn files_are_written_where_a_rule_allows_it() {
     coracle_integration::wait_until("the refusals", || {
         container.stderr().matches("Permission denied").count() == 3
     });
-    // And so for what exec adds, without no_new_privs as with it.
+    // The same holds for processes that `exec` adds, with no_new_privs and without.
     container.shell("echo e >/tmp/e").ok();
     for option in ["--no-new-privs=false", "--no-new-privs"] {
         let output = container.exec_with([option], ["sh", "-c", "echo f >/f"]);

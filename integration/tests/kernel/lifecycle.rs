@@ -232,7 +232,7 @@ fn a_created_container_ends_by_any_fatal_signal() {
             None => runtime.bundle(),
             Some(kind) => runtime.bundle().without_namespace(kind),
         };
-        // What waits for init knows no status of the real-time signals.
+        // The shell that waits for init has no names for the real-time signals.
         let known = |number: &i32| kind.is_none() || *number < 32;
         for (signal, number) in fatal.iter().filter(|(_, number)| known(number)) {
             let container = runtime.create(&bundle());
@@ -250,13 +250,14 @@ fn a_created_container_ends_by_any_fatal_signal() {
         container.start().ok();
         assert_eq!(container.status(), "running");
     }
-    // The program has none of the handlers.
+    // The container's program inherits none of the runtime's signal handlers.
     let container = runtime.sleeper();
     let caught = status_field(container.pid(), "SigCgt");
     assert_eq!(caught.trim_start_matches('0'), "");
 }
 
-/// As `ulimit -f` sets it: the signal would end the runtime between two steps.
+/// Under `ulimit -f` a write past the limit raises SIGXFSZ, which would end the runtime between two
+/// steps.
 #[test]
 fn a_file_size_limit_is_an_error() {
     let runtime = Runtime::new();
@@ -374,7 +375,7 @@ fn forced_delete_without_a_record_goes_by_the_config() {
     without_a_record(&runtime, &path);
 }
 
-/// Whatever is left of the record: the private config names the control group.
+/// Without a usable record the private config names the control group.
 pub(crate) fn without_a_record(runtime: &Runtime, path: &serde_json::Value) {
     let bundle = runtime.bundle().shell("sleep 1000 & echo two; wait");
     let shared = bundle.clone().without_namespace("pid");
@@ -426,7 +427,7 @@ fn forced_delete_without_a_record_goes_by_no_relative_path() {
     runtime.is_clean();
 }
 
-/// Where nothing names what there is to end, nothing is removed.
+/// Where neither record nor config names what has to be ended, nothing is removed.
 #[test]
 fn forced_delete_without_record_and_config_says_what_stays() {
     let runtime = Runtime::new();
@@ -493,8 +494,8 @@ fn forced_delete_without_record_and_group_says_what_stays() {
     runtime.is_clean();
 }
 
-/// Puts something in the place of a file that no text can be read from, one after the other, and
-/// what the refusal says of it.
+/// Replaces a file by things that no text can be read from, one after the other, and calls `each`
+/// with what the refusal says.
 fn spoiled(path: &Path, mut each: impl FnMut(&str)) {
     let _ = fs::remove_file(path);
     nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU).unwrap();
@@ -694,7 +695,7 @@ fn a_run_that_cannot_wait_leaves_nothing() {
     runtime.is_clean();
 }
 
-/// At whichever descriptor the limit is met.
+/// The limit on descriptors is met at each of them in turn.
 #[test]
 fn without_descriptors_nothing_is_left() {
     let runtime = Runtime::new();
@@ -760,7 +761,7 @@ fn without_descriptors_nothing_is_left() {
     }
 }
 
-/// Runs the verb with more and more descriptors, until it has had enough of them some times.
+/// Runs the verb with a growing limit on descriptors, until it has succeeded some times.
 fn until_there_are_enough(mut verb: impl FnMut(String) -> Output) {
     let mut enough = 0;
     for limit in 3..200 {
@@ -785,7 +786,8 @@ fn until_there_are_enough(mut verb: impl FnMut(String) -> Output) {
     panic!("200 descriptors are not enough");
 }
 
-/// Giving back a lock or a descriptor cannot be done again, so there is nothing to say of it.
+/// A failure to release a lock or a descriptor cannot be mended by another try, so it is not
+/// reported.
 #[test]
 fn what_cannot_be_given_back_ends_no_verb() {
     needs::program("strace");
@@ -841,7 +843,7 @@ fn run_with_keep_does_not() {
         .code
         != 0
     {
-        // The reference before 1.1.? has no such flag.
+        // Old releases of runc lack the flag.
         runtime.command(["run", "--help"]).output().ok();
     }
     let state = runtime.command(["state", &id]).output().ok();
@@ -1090,7 +1092,8 @@ pub(crate) fn kill_at_every_call(runtime: &Runtime, bundle: &Bundle) {
     }
 }
 
-/// The record comes before the groups, and may name one that is somebody else's.
+/// The record is written before the groups are made, and may name one that belongs to somebody
+/// else.
 #[test]
 fn a_killed_runtime_takes_no_group_of_others() {
     needs::program("strace");
@@ -1132,7 +1135,7 @@ pub(crate) fn fail_every_call(runtime: &Runtime) {
         // the first failure is undone.
         let failed_twice = output.stderr.contains("; then, when it was taken back: ");
         if output.code != 1 || failed_twice {
-            // It went on, or could not even report: memory that is refused ends the process.
+            // It succeeded, or could not report: a process that is refused memory ends at once.
             runtime.command(["delete", "--force", &id]).output().ok();
         }
         let left = runtime.leftovers();

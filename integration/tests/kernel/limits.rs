@@ -55,7 +55,7 @@ fn hierarchical_accounting() {
     );
 }
 
-/// On version 1 the same values are real.
+/// On version 1 the same values are set.
 #[test]
 fn what_version_2_lacks_is_a_warning() {
     let runtime = Runtime::new().options(["--log-level", "warning"]);
@@ -151,7 +151,7 @@ fn weights_by_device() {
     );
     let created = runtime.try_create(&bundle);
     if created.code != 0 {
-        // The scheduler of that disk, or no scheduler at all, knows no weights.
+        // The disk's scheduler may have no weights, or the disk no scheduler.
         created.fails(["linux.resources.blockIO.weight"]);
         skip!("this kernel has no weights for {major}:{minor}");
     }
@@ -349,7 +349,8 @@ fn limits_hold_before_the_first_instruction() {
     );
 }
 
-/// A process is moved into only one hierarchy, in which `delete` does not look for the container's.
+/// A process is moved within one hierarchy only, to where `delete` does not look for the
+/// container's.
 #[test]
 fn a_process_that_stays_is_named_and_removal_ends() {
     needs::version_1();

@@ -182,7 +182,7 @@ fn a_source_may_be_in_an_earlier_mount() {
     assert_eq!(runtime.run(&user).ok().line(), "text");
 }
 
-/// The image's links lead a source that lies in the root nowhere else.
+/// A source within the root stays within it, wherever links of the image lead.
 #[test]
 fn a_source_in_the_root_stays_there() {
     let runtime = Runtime::new();
@@ -230,7 +230,7 @@ fn no_source_on_the_host_comes_to_the_image() {
             assert_eq!(output.line(), "host", "{}", source.display());
         }
     }
-    // By a name that only the host knows the root is no source.
+    // By a name outside of it the root is no source: it is not there while sources are found.
     let name = runtime.folder().join("name");
     let evil = runtime.bundle().link("/evil", "/etc/passwd");
     std::os::unix::fs::symlink(evil.rootfs(), &name).unwrap();
@@ -410,7 +410,7 @@ fn a_mount_on_the_root_becomes_the_root() {
     assert_eq!(runtime.run(&bundle.user_namespace()).ok().line(), "other");
 }
 
-/// There nobody can make a file, but what needs none can be mounted.
+/// Without a mapped root no file can be made, but mounts on what exists work.
 #[test]
 fn a_user_namespace_without_root_has_mounts() {
     let runtime = Runtime::new();
@@ -429,8 +429,8 @@ fn a_user_namespace_without_root_has_mounts() {
     assert_eq!(output.ok().line(), "text");
 }
 
-/// Through `..` the second look finds what was mounted on the root, but the container's processes
-/// stay under it.
+/// `..` leads to what was mounted on the root, while the container's processes stay below that
+/// mount.
 #[test]
 fn a_link_to_the_root_is_not_mounted_over() {
     let runtime = Runtime::new();
@@ -563,7 +563,7 @@ fn bad_data_options_are_refused() {
     }
 }
 
-/// runtime-tools' `mounts` has them, and engines write them.
+/// Engines and the `mounts` program of runtime-tools write such options.
 #[test]
 fn data_options_on_a_bind_are_passed_over() {
     let runtime = Runtime::new();
@@ -613,7 +613,7 @@ fn long_options_reach_the_filesystem() {
     output.fails(["mounts[6].options", "4095 bytes"]);
 }
 
-/// Whatever is done with a mount while it is detached.
+/// The long options are kept, whatever else is done to the mount while it is detached.
 #[test]
 fn long_options_go_with_everything() {
     let runtime = Runtime::new();
@@ -783,7 +783,7 @@ fn options_of_fresh_mounts() {
             mount.data
         );
     }
-    // It has no sign in mountinfo.
+    // mountinfo does not show this option.
     runtime
         .run(&runtime.bundle().mount("/x", "tmpfs", "tmpfs", ["iversion"]))
         .ok();
@@ -1131,7 +1131,7 @@ fn rbind_takes_submounts() {
     let runtime = Runtime::new();
     let tree = HostMount::new(&runtime, "tree", &[]);
     tree.tmpfs_below("sub");
-    // The type is a dummy: the options decide.
+    // The type has no meaning where an option says bind.
     let bundle = runtime
         .bundle()
         .mount("/x", "ext4", tree.0.to_str().unwrap(), ["rbind"]);
@@ -1328,7 +1328,8 @@ fn run_where(runtime: &Runtime, bundle: &Bundle, script: &str) -> Output {
     run.after(script).under("unshare", ["-m"]).output()
 }
 
-/// The kernel refuses a new one where the host's has covers, whatever namespaces there are.
+/// The kernel refuses a new sysfs where mounts cover parts of the host's, whatever namespaces the
+/// container has.
 #[test]
 fn a_refused_sysfs_is_the_hosts() {
     let runtime = Runtime::new();
@@ -1369,7 +1370,7 @@ fn a_refused_procfs_is_the_hosts() {
     let bundle = runtime.bundle().user_namespace().without_namespace("pid");
     let script = "stat -fc %T /proc; readlink /proc/self | grep -qx $$ || echo other; \
         ls /proc/1/status; cat /proc/kcore | wc -c";
-    // Masked and read-only paths lie in it as in any other.
+    // Masked and read-only paths lie in a bound `/proc` as in any other.
     let bundle = bundle
         .remove("/linux/sysctl")
         .shell(&format!("exec 2>&1; {script}"));
@@ -1377,7 +1378,7 @@ fn a_refused_procfs_is_the_hosts() {
     assert!(output.stdout.starts_with("proc\n"), "{output}");
     assert!(output.stdout.contains("/proc/1/status\n"), "{output}");
     assert!(output.stdout.ends_with("\n0\n"), "{output}");
-    // It cannot show a new pid namespace.
+    // The host's procfs cannot show a new pid namespace.
     let own = runtime.bundle().user_namespace();
     let empty = runtime.folder().folder("empty");
     let cover = format!("mount --bind {} /proc/fs", empty.display());
@@ -1556,7 +1557,8 @@ fn a_locked_flag_cannot_be_cleared() {
     let runtime = Runtime::new();
     let source = HostMount::new(&runtime, "source", &["remount,bind,ro,nosuid"]);
     let bundle = runtime.bundle().user_namespace();
-    // A flag more is fine, the locked ones stay; to clear one is refused, or done from outside.
+    // More flags can be set and locked ones stay; clearing a locked flag is refused, or done from
+    // outside.
     let flags = look(
         &runtime,
         &bundle.clone().bind(&source.0, "/x", ["noexec"]),
@@ -1654,7 +1656,7 @@ fn a_plain_bind_takes_the_top_alone_in_a_user_namespace() {
     assert_eq!(own.matches(source.0.to_str().unwrap()).count(), 2);
 }
 
-/// They could lead into the runtime's own descriptors, whatever the path is called.
+/// Magic links could lead into the runtime's own descriptors, whatever the path is called.
 #[test]
 fn magic_links_lead_no_source_anywhere() {
     let runtime = Runtime::new();
@@ -1707,8 +1709,8 @@ fn sources_need_not_be_reachable_from_inside() {
     );
 }
 
-/// Init is not to be looked into once it goes on, so who finds the sources is there before; also
-/// where one is cloned on the host.
+/// The provider is started before init goes on, after which nobody may trace init; also where a
+/// source is cloned on the host.
 #[test]
 fn sources_come_without_the_right_to_trace() {
     let runtime = Runtime::new();

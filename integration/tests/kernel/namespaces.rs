@@ -160,7 +160,8 @@ fn bad_paths_are_refused() {
     }
 }
 
-/// By a private mount namespace for the caller: this test must not be the end of the machine.
+/// The caller has a private mount namespace, so that a failure of this test does not damage the
+/// machine.
 #[test]
 fn the_runtimes_own_mount_namespace_is_refused() {
     let runtime = Runtime::new();
@@ -290,7 +291,7 @@ fn a_joined_host_name_is_changed() {
     assert_eq!(first.exec(["hostname"]).ok().line(), "second");
 }
 
-/// In a uts namespace that plays the host's.
+/// In a uts namespace that stands for the host's.
 #[test]
 fn the_hosts_own_name_is_not_changed() {
     let runtime = Runtime::new();

@@ -134,7 +134,8 @@ fn only_known_lines_are_passed_on() {
     let command = runtime.with_bundle("run", &bundle).arg(&id);
     let run = command.env("NOTIFY_SOCKET", &manager.path).spawn();
     let pid = pid_of(&runtime, &id);
-    // Descriptors kept by the manager, and a main process of the container's choice.
+    // Messages that are not the container's to send: descriptors for the manager to keep, and
+    // another main process.
     send(
         pid,
         "FDSTORE=1\nFDNAME=x\nMAINPID=1\nX=y\nRELOADING=0\nREADY=0",
@@ -315,7 +316,7 @@ fn any_user_reaches_the_socket() {
     }
 }
 
-/// It has to be able to mount, and to be root of the host's user namespace.
+/// The container needs the right to mount, and root in the host's user namespace.
 #[test]
 fn what_the_container_puts_beside_the_socket_goes() {
     let runtime = Runtime::new();

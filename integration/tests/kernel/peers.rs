@@ -170,7 +170,7 @@ fn a_seccomp_program_is_taken_whole() {
     }
     let runtime = Runtime::new();
     let name = "run.oci.seccomp_bpf_data";
-    // The profile, which would forbid everything, is ignored.
+    // The profile, which would forbid everything, is not used.
     let profile = json!({"defaultAction": "SCMP_ACT_ERRNO"});
     let bundle = runtime.bundle().set("/linux/seccomp", profile);
     let bundle = annotated(bundle, name, &program(&runtime, 27));
@@ -178,7 +178,8 @@ fn a_seccomp_program_is_taken_whole() {
     let refused = container.exec(["mkdir", "/tmp/a"]).fails_as(1, []);
     assert!(refused.stderr.contains("File too large"), "{refused}");
     container.exec(["ls", "/"]).ok();
-    // One that feigns success is loaded only once nothing depends on it.
+    // A program that feigns success for calls is loaded only after the runtime's last call whose
+    // success matters.
     let feigning = annotated(runtime.bundle(), name, &program(&runtime, 0));
     let privileged = feigning.set("/process/noNewPrivileges", json!(false));
     let texts = [name, "set process.noNewPrivileges"];
@@ -186,7 +187,7 @@ fn a_seccomp_program_is_taken_whole() {
     let bundle = annotated(runtime.bundle(), name, &program(&runtime, 0));
     let bundle = bundle.set("/process/noNewPrivileges", json!(true));
     runtime.run(&bundle.args(["mkdir", "/no/such/parent"])).ok();
-    // The kernel is the judge of what it is.
+    // Only the kernel checks the program's instructions.
     let bundle = annotated(runtime.bundle(), name, "AAAAAAAAAAA=");
     runtime.try_create(&bundle).fails([
         "1 instructions as given",
@@ -278,7 +279,7 @@ fn kill_and_delete_take_a_pattern() {
         wait_until("its end", || status(id) == "stopped");
     }
     assert_eq!(status(&other), "running");
-    // Those that have ended are none to signal.
+    // Containers that have ended are left out, not refused.
     runtime.command(["kill", "-r", &pattern]).output().ok();
     runtime.command(["delete", "-r", &pattern]).output().ok();
     let left = runtime.command(["list", "--quiet"]).output().ok().stdout;

@@ -78,7 +78,7 @@ fn a_file_without_permission_is_no_program() {
     runtime
         .try_create(&bundle)
         .fails(["/bin/plain", "permission denied"]);
-    // Another one earlier in PATH without permission does not hide a good one.
+    // A file without execute permission earlier in PATH does not hide one that can be executed.
     let bundle = bundle.script("/sbin/plain", "echo fine").args(["plain"]);
     assert_eq!(runtime.run(&bundle).ok().line(), "fine");
 }
@@ -172,7 +172,8 @@ fn a_missing_cwd_is_made() {
     assert_eq!(runtime.run(&bundle).ok().line(), "/a/b/c\n755");
 }
 
-/// As long as an image likes: what is made of them must not be the product of two lengths.
+/// A config can make the program's name and PATH long: memory must not grow with the product of the
+/// two.
 #[test]
 fn names_that_no_kernel_takes_take_no_memory() {
     let runtime = Runtime::new();
@@ -409,7 +410,7 @@ fn warnings_are_shown_and_failures_stand_alone() {
     let (output, text) = logged("warning", &odd.clone().args(["/no/such/program"]));
     output.fails(["/no/such/program"]);
     assert_eq!(text.lines().count(), 1, "{text}");
-    // A file for exec is looked at as well.
+    // The file of `exec --process` is checked as well.
     let container = runtime.sleeper();
     let capabilities = json!({"bounding": ["CAP_KILL", "CAP_TIME_TRAVEL"],
         "ambient": ["CAP_KILL"]});
@@ -503,7 +504,7 @@ fn oom_score_adjustment_is_set() {
     let runtime = Runtime::new();
     let bundle = runtime.bundle().args(["cat", "/proc/self/oom_score_adj"]);
     for value in [500, 0] {
-        // The caller's is lower, so that no privilege is needed.
+        // The caller's value is lower, so that no privilege is needed.
         let bundle = bundle.clone().set("/process/oomScoreAdj", json!(value));
         assert_eq!(runtime.run(&bundle).ok().line(), value.to_string());
     }
@@ -721,7 +722,7 @@ fn personality_is_set() {
 #[test]
 fn a_memory_policy_is_set() {
     let runtime = Runtime::new();
-    // Beside one that is there the kernel would leave it out without a word.
+    // Beside a node that exists the kernel would leave it out without an error.
     let policy = json!({"mode": "MPOL_BIND", "nodes": "0,1000"});
     let bundle = runtime.bundle().set("/linux/memoryPolicy", policy);
     runtime
@@ -813,7 +814,7 @@ fn exec_has_the_apparmor_profile() {
         .exec_with(["--apparmor", "unconfined"], current)
         .ok();
     assert_eq!(output.line(), "unconfined");
-    // The config names none, the command line does.
+    // The profile comes from the command line, not from the config.
     let container = runtime.sleeper();
     let output = container
         .exec_with(["--apparmor", APPARMOR_PROFILE], current)

@@ -87,7 +87,7 @@ fn moby_41168_little_memory_is_enough() {
     assert_eq!(container.exec(["echo", "lives"]).ok().line(), "lives");
 }
 
-/// dockerd names itself so: a link that leads to a file by no path.
+/// dockerd names itself by `/proc/self/exe`, a magic link that leads to the file without a path.
 #[test]
 fn moby_a_hook_by_the_daemons_own_file_works() {
     let runtime = Runtime::new();
@@ -182,7 +182,7 @@ fn podman_a_directory_as_command_reads_like_one() {
         .fails(["/etc", "permission denied", "is a directory"]);
 }
 
-/// The shim does so after the end, twice, and takes two texts for a success.
+/// The shim kills twice after the end, and takes either of two error texts for success.
 #[test]
 fn containerd_repeated_kills_of_the_dead_are_harmless() {
     let runtime = Runtime::new();

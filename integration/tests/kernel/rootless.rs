@@ -200,7 +200,7 @@ fn subordinate_ids_are_mapped_by_the_helpers() {
     assert_eq!(exec.output().ok().line(), "500 7");
 }
 
-/// They may know of ids that the files do not show: here the user may not read them.
+/// The helpers may know of more ids than the files show: here the user may not read those.
 #[test]
 fn the_helpers_decide_about_subordinate_ids() {
     needs::program("newuidmap");
@@ -234,7 +234,7 @@ fn additional_groups_are_refused() {
     assert_eq!(runtime.run(&look).ok().line(), "deny");
 }
 
-/// Where setgroups(2) is denied, whoever is root outside could not drop them any more.
+/// Where setgroups(2) is denied, root of the host could not drop its groups after joining.
 #[test]
 fn root_comes_in_without_its_groups() {
     const LOOK: &str = "id -u; grep ^Groups /proc/self/status";
@@ -478,8 +478,8 @@ fn anothers_containers_are_out_of_reach() {
     assert_eq!(container.status(), "running");
 }
 
-/// Whatever was needed for the set-up: afterwards no process of the container holds a capability in
-/// the host's user namespace or another's id.
+/// Whatever the set-up needed: afterwards no process of the container holds a capability in the
+/// host's user namespace or another user's id.
 #[test]
 fn cve_2016_8659_no_process_has_the_hosts_capabilities() {
     let runtime = user();
@@ -544,7 +544,8 @@ fn a_process_can_join_before_the_start() {
     }
 }
 
-/// As podman does it: root of a namespace that the user made, and no further one.
+/// podman runs the runtime as root of a user namespace that it made; the container has no further
+/// one.
 #[test]
 fn root_of_a_user_namespace_needs_no_other() {
     let runtime = user();

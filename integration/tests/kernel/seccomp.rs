@@ -81,7 +81,7 @@ fn every_action_is_taken() {
             "-95",
         ),
         (json!({"action": "SCMP_ACT_ERRNO", "errnoRet": 0}), 0, "0"),
-        // Nobody traces it.
+        // Without a tracer the call fails with ENOSYS.
         (json!({"action": "SCMP_ACT_TRACE", "errnoRet": 7}), 0, "-38"),
         (
             json!({"action": "SCMP_ACT_TRAP"}),
@@ -94,7 +94,7 @@ fn every_action_is_taken() {
     ] {
         let mut rule = action.clone();
         rule["names"] = json!(["getppid"]);
-        // A rule that says what the default says is none.
+        // A rule that repeats the default action would have no effect.
         let mut profile = but(rule);
         if action["action"] == "SCMP_ACT_ALLOW" {
             profile["defaultAction"] = json!("SCMP_ACT_LOG");
@@ -137,7 +137,7 @@ fn arguments_are_compared() {
     let big = 1_u64 << 32;
     let mut rules = Vec::new();
     let mut tries = Vec::new();
-    // Each on an argument of its own: the others are 500, which no other rule meets.
+    // Each rule looks at another argument; all other arguments are 500, which no rule matches.
     for (index, (op, value, second, denied, allowed)) in [
         (
             "SCMP_CMP_EQ",
@@ -168,7 +168,7 @@ fn arguments_are_compared() {
         tries.extend(denied.into_iter().map(|value| (index, value, true)));
         tries.extend(allowed.into_iter().map(|value| (index, value, false)));
     }
-    // What meets none of the six: equal, not less, less or equal, …
+    // A value that matches none of the six comparisons: equal, not less, less or equal, …
     let neutral = [500, 500, big + 500, 500, 500, 500];
     let mut script = String::new();
     for (index, value, _) in &tries {
@@ -214,7 +214,7 @@ fn the_32_bit_entry_is_filtered() {
     let mut profile = but(rule);
     let bundle = filtered(&runtime, profile.clone());
     let call = ["calls", "call", "x86", UMASK_OF_X86, "7"];
-    // The machine is not listed.
+    // The profile doesn't list this architecture.
     runtime.run(&bundle.args(call)).exits(128 + 31);
     profile["architectures"] = json!(["SCMP_ARCH_X86"]);
     let script = format!("calls call x86 {UMASK_OF_X86} 7; calls call x86 {UMASK_OF_X86} 18");
@@ -222,7 +222,7 @@ fn the_32_bit_entry_is_filtered() {
         .run(&filtered(&runtime, profile).shell(&script))
         .ok();
     assert_eq!(output.line(), "-95\n18", "{output}");
-    // It lists the machine, too.
+    // Moby's profile lists it.
     let profile: Value = MOBY.parse().expect("JSON");
     let bundle = filtered(&runtime, profile).args(call);
     assert_eq!(runtime.run(&bundle).ok().line(), "18");
@@ -240,7 +240,7 @@ fn x32_is_filtered() {
         .exits(128 + 31);
     profile["architectures"] = json!(["SCMP_ARCH_X86_64", "SCMP_ARCH_X32"]);
     let output = runtime.run(&filtered(&runtime, profile).shell(script)).ok();
-    // Most kernels do not have it, so that an allowed call is none.
+    // Most kernels lack x32, so that a call that the filter allows fails with ENOSYS.
     let (denied, allowed) = output.line().split_once('\n').expect("two lines");
     assert_eq!(denied, "-95", "{output}");
     assert!(allowed == "-38" || !allowed.starts_with('-'), "{output}");
@@ -342,12 +342,13 @@ fn flags_are_set() {
             json!([flag("SPEC_ALLOW"), flag("LOG")]),
             flag("LOG|SECCOMP_FILTER_FLAG_SPEC_ALLOW"),
         ),
-        // A thread that cannot follow would otherwise be a number in place of an error.
+        // By TSYNC alone, seccomp(2) returns the id of a thread that cannot follow instead of an
+        // error.
         (
             json!([flag("TSYNC")]),
             flag("TSYNC|SECCOMP_FILTER_FLAG_TSYNC_ESRCH"),
         ),
-        // Without a listener it means nothing.
+        // Without a listener the flag means nothing.
         (json!([flag("WAIT_KILLABLE_RECV")]), "0".to_owned()),
     ] {
         let profile = json!({"defaultAction": "SCMP_ACT_ALLOW", "flags": flags});
@@ -368,7 +369,7 @@ fn flags_are_set() {
     }
 }
 
-/// A program that does nothing but end with 7, without a C library.
+/// A program without a C library that only ends with exit code 7.
 fn tiny(runtime: &Runtime, bundle: &Bundle) {
     needs::program("cc");
     let source = runtime.folder().join("tiny.c");
@@ -457,7 +458,7 @@ fn a_profile_that_forbids_the_start_is_named() {
     runtime.run(&bundle).fails(["become 1:1", "setresuid"]);
 }
 
-/// Those that only the planner sees; `bad_config` has the others.
+/// Faults that only the planner finds; `bad_config` has the others.
 #[test]
 fn bad_profiles_are_refused() {
     let runtime = Runtime::new();
@@ -498,7 +499,8 @@ fn unknown_names_are_skipped_or_refused() {
     runtime
         .run(&bundle.clone().set(annotation, json!("0")))
         .ok();
-    // A call of other machines is none that nobody knows: profiles list those of all.
+    // The name of a call that only other architectures have is known: profiles list the calls of
+    // all.
     let foreign = json!({"names": ["spu_run", "s390_sthyi", "cachectl"],
         "action": "SCMP_ACT_ERRNO"});
     let foreign = runtime.bundle().set("/linux/seccomp", but(foreign));
@@ -522,7 +524,7 @@ fn what_gives_up_privileges_is_not_faked() {
     runtime
         .run(&bundle)
         .fails(["linux.seccomp", "errnoRet 0 for setresuid"]);
-    // The agent may do the same.
+    // The agent may answer with a feigned success as well.
     let mut notified = but(json!({"names": ["capset"], "action": "SCMP_ACT_NOTIFY"}));
     notified["listenerPath"] = json!(runtime.folder().join("agent"));
     let bundle = bundle.set("/linux/seccomp", notified);
@@ -632,8 +634,8 @@ fn a_listener_hears_of_exec() {
     assert_ne!(states[1]["pid"], container.pid());
 }
 
-/// The agent lets all of these go on, but somebody has to be there to say so. What gives up
-/// privileges may be notified only where it is done by then.
+/// The agent lets all these calls go on, which takes an agent that already listens. Calls that give
+/// up privileges may be notified only where no privileges are left to give up.
 #[test]
 fn nothing_but_write_needs_to_pass() {
     const PRIVILEGED: &str = "prctl setgroups setresgid setresuid capset";

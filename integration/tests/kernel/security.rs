@@ -32,7 +32,7 @@ impl Outside {
         Self { path, time }
     }
 
-    /// How a link of the image may spell it.
+    /// Paths by which a link of the image may lead to it.
     fn spellings(&self) -> [PathBuf; 2] {
         let below = self.path.strip_prefix("/").unwrap();
         let climbing = Path::new("../../../../../../../../../../..").join(below);
@@ -54,7 +54,7 @@ impl Outside {
     }
 }
 
-/// It worked, within the root, or was refused in one line.
+/// Asserts that the command worked within the root, or was refused in one line.
 #[track_caller]
 fn contained(output: Output) -> Output {
     match output.code {
@@ -162,8 +162,8 @@ fn cve_2016_3697_user_names_are_no_ids() {
         .fails_as(255, []);
 }
 
-/// Runs a watcher in a container that looks through all `/proc` has of other processes for the
-/// host's file system, while many processes join. What it saw is returned.
+/// Runs a process in a container that searches what `/proc` shows of other processes for the host's
+/// file system, while many processes join. Returns what it found.
 fn watch_who_enters(capabilities: &[&str]) -> String {
     let runtime = Runtime::new();
     let marker = runtime.folder().file("marker", "host");
@@ -188,7 +188,7 @@ fn watch_who_enters(capabilities: &[&str]) -> String {
     for _ in 0..times(60, 300) {
         container.exec(["true"]).ok();
     }
-    // From outside: a process that joined would be killed with the container.
+    // Written by the host: a process that joined for it would be killed with the container.
     fs::write(bundle.path("/tmp/end"), "").unwrap();
     container.wait_for("over");
     let seen = fs::read_to_string(bundle.path("/tmp/seen")).unwrap_or_default();
@@ -250,7 +250,7 @@ fn cve_2017_5226_the_callers_terminal_is_out_of_reach() {
     running.wait().ok();
 }
 
-/// The attacker's program: it catches the executables of all that join, waits for their end and
+/// The attacker's program: it opens the executables of all that join, waits for their end and
 /// writes to them.
 fn attacker(seize: &str) -> String {
     format!(
@@ -270,8 +270,8 @@ fn attacker(seize: &str) -> String {
     )
 }
 
-/// Runs a copy of the program against an attacker with these capabilities. The twin is a program
-/// that nobody guards, which he must be able to write.
+/// Runs a copy of the program against an attacker with these capabilities. Its benign twin is an
+/// unprotected program, which the attacker must be able to overwrite.
 fn attack_the_binary(capabilities: &[&str], seize: &str) {
     let runtime = Runtime::new();
     let copy = runtime.folder().join("copy");
@@ -295,13 +295,14 @@ fn attack_the_binary(capabilities: &[&str], seize: &str) {
         let output = container.exec(["/bin/true"]);
         assert_eq!(output.code, 0, "{}\n{output}", container.stderr());
     }
-    // The attacker misses a program while he waits for the end of another, and his patience is a
-    // number of looks: 0.2 s of them, or many times that on a busy machine. So lives differ.
+    // The attacker misses a program while it waits for the end of another, and gives up after a
+    // number of looks: 0.2 s on a quiet machine, many times that on a busy one. So the programs run
+    // for different times.
     let mut lives = ["0.05", "0.1", "0.2", "0.4", "0.8", "1.6"]
         .into_iter()
         .cycle();
     let caught = format!("caught {} bytes", before.len());
-    // A busy machine gives him few chances.
+    // On a busy machine few of the attempts come in time.
     wait_until_within(60, "a successful attack on what nobody guards", || {
         container.exec(["/tmp/sleep", lives.next().unwrap_or_default()]);
         fs::read(&victim).unwrap().ends_with(b"evil")
@@ -310,7 +311,7 @@ fn attack_the_binary(capabilities: &[&str], seize: &str) {
         container.exec(["/proc/self/exe", "state"]);
         container.stdout().contains(&caught)
     });
-    // From outside: a process that joined would be killed with the container.
+    // Written by the host: a process that joined for it would be killed with the container.
     fs::write(bundle.path("/tmp/end"), "").unwrap();
     container.wait_for("over");
     assert!(fs::read(&copy).unwrap() == before, "the binary was written");
@@ -567,7 +568,7 @@ fn cve_2021_43784_long_values_are_not_cut() {
     runtime.try_create(&bundle).fails([]);
     let bundle = runtime.bundle().set("/linux/cgroupsPath", json!(path));
     runtime.try_create(&bundle).fails([]);
-    // All of them have to fit into a page of text.
+    // All mappings together have to fit into a page of text.
     let host = |n: u32| if n == 0 { 100_000 } else { 1000 + n };
     let range = |n: u32| json!({"containerID": n, "hostID": host(n), "size": 1});
     let ranges: Vec<Value> = (0..340).map(range).collect();
@@ -990,7 +991,7 @@ fn cve_2026_88265_stdio_is_not_reopened_through_links() {
     assert_eq!(run.stdin(null).output().ok().line(), "1:3");
 }
 
-/// Runs it on a terminal; whether it ran.
+/// Runs it on a terminal; whether its program ran.
 #[track_caller]
 fn only_the_console_is_mounted(runtime: &Runtime, bundle: Bundle) -> bool {
     let terminal = Terminal::new();
@@ -1023,7 +1024,7 @@ fn cve_2025_52881_sysctls_are_written_to_procfs_alone() {
         contained(runtime.run(&bundle));
         assert_eq!(fs::metadata(&file).unwrap().len(), 0, "{}", link.display());
     }
-    // Without a procfs of its own the image's files must not be taken for it.
+    // Without a procfs mount, the image's files in `/proc` must not be taken for procfs.
     let bundle = runtime
         .bundle()
         .without_mount("/proc")

@@ -58,8 +58,8 @@ fn on(runtime: &Runtime, id: &str, words: &[&str]) -> Command {
     }
 }
 
-/// Every verb in the shortage, and how many worked. A container that cannot be created in it is
-/// created without, where that can be.
+/// Every verb in the shortage, and how many worked. Where `create` fails in it, the container is
+/// created without the shortage if possible.
 #[track_caller]
 fn verbs_that_work(runtime: &Runtime, bundle: &Bundle, short: Short) -> usize {
     let (id, before) = (runtime.id(), runtime.leftovers());
@@ -455,7 +455,7 @@ fn no_procfs() {
     let bundle = sleeper(&runtime);
     let short = |command| with_procfs(command, "-t tmpfs none");
     verbs_that_work(&runtime, &bundle, &short);
-    // Nobody takes the container for one that has ended.
+    // The container is not taken for one that has ended.
     let container = runtime.start(&bundle);
     let state = short(container.runtime.command(["state", &container.id])).output();
     assert!(

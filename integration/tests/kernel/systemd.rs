@@ -85,7 +85,7 @@ fn init_is_in_a_scope() {
     runtime.is_clean();
 }
 
-/// conmon gives the flag to create only, podman to nobody (CLI-06).
+/// conmon passes the flag only to `create`, and podman to no verb.
 #[test]
 fn the_choice_of_create_holds_for_all_verbs() {
     let runtime = systemd();
@@ -167,7 +167,7 @@ fn a_slice_by_name() {
         format!("0::/{unit}")
     );
     container.delete_by_force().ok();
-    // Any slice that somebody asks for is there by its name.
+    // systemd makes up an inactive slice for any name that it is asked about.
     assert_eq!(show(&unit, "ActiveState"), "inactive");
 }
 
@@ -190,7 +190,7 @@ fn wrong_paths_are_refused() {
     }
 }
 
-/// Everything that systemd has a word for, on a kernel with few controllers.
+/// A limit for every property that systemd has on a kernel with few controllers.
 fn limited(runtime: &Runtime) -> Bundle {
     let resources = json!({
         "memory": {"limit": 67_108_864, "swap": 67_108_864, "reservation": 33_554_432},
@@ -295,7 +295,7 @@ fn a_reload_keeps_limits() {
     let container = runtime.start(&limited(&runtime));
     reload();
     has_limits(&container);
-    // Whatever makes systemd write its files again.
+    // A change of any property makes systemd write all files again.
     let set = [
         "set-property",
         "--runtime",
@@ -467,7 +467,7 @@ fn foreign(unit: &str, options: &[&str]) -> Running {
         .args(["sleep", "1000"])
         .limit(120)
         .spawn();
-    // One with a time limit may have failed by the time that somebody looks.
+    // A scope with a time limit may have failed by now.
     let states = ["active", "failed"];
     wait_until("a scope", || {
         states.contains(&show(unit, "ActiveState").as_str())
@@ -719,7 +719,7 @@ fn the_hosts_tree_is_seen_without_a_namespace() {
     check(&runtime, rootless(&runtime));
 }
 
-/// CGR-18: the container can hand its controllers down.
+/// The container can enable its controllers for cgroups below its own.
 fn init_below_its_group(runtime: &Runtime) {
     let script = "cat /proc/self/cgroup; cd /sys/fs/cgroup; echo +pids > cgroup.subtree_control \
         && mkdir x && echo 5 > x/pids.max && echo handed; sleep 1000";
@@ -758,7 +758,8 @@ fn init_below_its_group_by_files() {
     init_below_its_group(&Runtime::new());
 }
 
-/// A service manager in the container moves itself down and hands controllers to others (CGR-13).
+/// A service manager in the container moves itself to a cgroup below, and enables controllers for
+/// others.
 #[test]
 fn exec_finds_init_in_a_group_below() {
     let runtime = systemd();
@@ -852,7 +853,7 @@ fn an_ordinary_users_limits() {
     container.delete_by_force().ok();
     assert_eq!(show_user(&unit, "LoadState"), "not-found");
     if has_controller("hugetlb") {
-        // Root did not delegate this one.
+        // The hugetlb controller is not delegated to the user.
         let huge = json!([{"pageSize": "2MB", "limit": 0}]);
         let bundle = rootless(&runtime).set("/linux/resources/hugepageLimits", huge);
         let output = runtime.try_create(&bundle);

@@ -328,7 +328,7 @@ fn run_passes_typed_text() {
     run.wait().ok();
 }
 
-/// Nothing is echoed here: what comes back is the container's own.
+/// The terminal does not echo: what comes back was written by the container.
 #[test]
 fn run_passes_much_typed_text() {
     let runtime = Runtime::new();
@@ -471,7 +471,7 @@ fn a_terminal_in_front_of_pipes() {
         tty(&runtime).shell("test -t 0 && test -t 1 && test -t 2 && read x && echo got $x");
     let command = runtime.with_bundle("run", &bundle).arg(runtime.id());
     let output = command.input("typed\n").output().ok();
-    // One newline character a line: our own terminal, if there were one, would add the other.
+    // One newline character a line: a second terminal would add a carriage return.
     assert!(output.stdout.ends_with("got typed\n"), "{output}");
 }
 
@@ -543,7 +543,7 @@ fn exec_in_a_container_without_terminal() {
     assert_eq!(output.stdout, "/dev/pts/0\nx\n");
 }
 
-/// One that still has the terminal open when the program ends.
+/// A process that still has the terminal open when the program ends.
 #[test]
 fn a_background_process_does_not_hold_run() {
     let runtime = Runtime::new();

@@ -113,7 +113,7 @@ fn flags_of_cpu() {
     assert_eq!(read(&container, PERIOD), either("50000", "20000 50000"));
     update(&container, ["--cpu-burst", "10000"]).ok();
     assert_eq!(read(&container, BURST), "10000");
-    // A burst above the new quota is in the way until it goes itself.
+    // The kernel refuses a quota below the burst, which therefore has to be cleared first.
     update(&container, ["--cpu-burst", "0", "--cpu-quota", "5000"]).ok();
     assert_eq!(
         (
@@ -270,7 +270,7 @@ fn what_engines_send() {
     assert_eq!(read(&container, MEMORY), "33554432");
     assert_eq!(read(&container, SWAP), either("33554432", "0"));
     assert_eq!(read(&container, QUOTA), either("-1", "max 100000"));
-    // The bare denial took nothing away.
+    // A list that is a bare denial, as engines send it, takes no device away.
     container.shell("true </dev/zero").ok();
 }
 
@@ -390,7 +390,6 @@ fn state(container: &Container) -> Vec<String> {
     state
 }
 
-/// Whatever value fails, be it the first or the last to be written.
 #[test]
 fn the_oom_killer_can_be_had_back() {
     needs::version_1();
@@ -409,6 +408,7 @@ fn a_failing_value_takes_back_all_others() {
     fail_every_value(&Runtime::new());
 }
 
+/// Whichever value the kernel refuses, the first to be written or the last, all others are restored.
 pub(crate) fn fail_every_value(runtime: &Runtime) {
     needs::controller("memory");
     let old = json!({"memory": {"limit": 64 << 20, "swap": 96 << 20},
@@ -494,7 +494,7 @@ fn a_usage_above_the_limit_is_refused_if_asked() {
         read(&container, MEMORY),
         either("9223372036854771712", "max")
     );
-    // Once stored, it holds for later updates, too.
+    // Once stored, the check holds for later updates, too.
     let asked = json!({"memory": {"limit": 64 << 20, "checkBeforeUpdate": true}});
     update_with(&container, &asked).ok();
     let text = "--memory: rejecting memory limit 8192: ";
@@ -577,7 +577,7 @@ fn block_devices_are_added() {
     };
     has(place("blkio.throttle.read_bps_device"), 1 << 20, "rbps");
     has(place("blkio.throttle.write_bps_device"), 2 << 20, "wbps");
-    // The same device again, and back when something fails.
+    // The limit of the same device is changed, and restored when a later write fails.
     update_with(
         &container,
         &json!({"blockIO": {"throttleReadBpsDevice": entry(3 << 20)}}),
@@ -757,7 +757,7 @@ fn a_device_comes_and_goes_with_its_node() {
         update("--device-remove", path).ok();
         container.shell(&format!("! ls {path}")).ok();
         assert_eq!(resources(&container)["devices"][1]["allow"], false);
-        // The filter denies it, were the node still there.
+        // The filter would deny the device even if its node were still there.
         update("--device-remove", path).fails(["is no device of linux.devices"]);
         update("--device", "/usr").fails(["is no device of the host"]);
         container.delete_by_force().ok();
@@ -765,7 +765,7 @@ fn a_device_comes_and_goes_with_its_node() {
     }
 }
 
-/// What the node's path has already stays, and the filter is taken back.
+/// A file that stands at the node's path stays, and the filter is restored.
 #[test]
 fn a_device_takes_no_files_place() {
     let runtime = Runtime::new();
@@ -799,7 +799,7 @@ fn devices_are_allowed_and_denied_in_a_living_container() {
     let container = runtime.start(&odd_device(&runtime, nothing));
     assert_eq!(allowed(&container), (false, false));
     let everything = json!([{"allow": true, "access": "rwm"}]);
-    // A list that says something else, so that it is no bare denial.
+    // The list has another rule as well, so that it is no bare denial.
     let other = json!([{"allow": true, "type": "c", "major": 241, "minor": 1, "access": "r"}]);
     for (list, expected) in [
         (rules("rw"), (true, true)),
@@ -861,7 +861,7 @@ fn devices_are_taken_back_with_the_rest() {
     fs::remove_dir(&blocker).unwrap();
 }
 
-/// Version 1 takes no new verdict while there are groups below.
+/// The kernel refuses a change of version 1's device rules while there are groups below.
 #[test]
 fn device_groups_below_keep_the_verdict() {
     needs::version_1();
