@@ -2,17 +2,17 @@
 
 use std::ffi::CString;
 
-/// What the process may do no more, but for what rules allow.
+/// Accesses that the process gives up, except where rules allow them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Landlock {
     /// Accesses to files that are denied where no rule allows them; a bit each.
     pub fs: u64,
     /// Accesses to TCP ports, likewise.
     pub net: u64,
-    /// What is confined to the process and all that come of it.
+    /// What the process and its descendants can only do among themselves.
     pub scoped: u64,
-    /// Paths in the container, each with the accesses that are allowed to it and below it. None is
-    /// beyond those that are denied.
+    /// Paths in the container, each with the accesses that are allowed to it and below it: some of
+    /// those that are denied elsewhere.
     pub paths: Vec<(CString, u64)>,
     /// Ports, each with the accesses that are allowed to it.
     pub ports: Vec<(u16, u64)>,

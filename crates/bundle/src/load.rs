@@ -564,7 +564,7 @@ mod tests {
         }
     }
 
-    /// Values that may stand anywhere.
+    /// Values to put at any place of a config.
     fn any_value() -> impl Strategy<Value = serde_json::Value> {
         let leaf = prop_oneof![
             Just(json!(null)),
@@ -622,7 +622,7 @@ mod tests {
             let _ = tree(Document::Resources, &text).map(|tree| parse_resources(&tree));
         }
 
-        /// Whatever stands wherever: it is taken, or refused in one clean line.
+        /// Any value at any place is accepted, or refused in one line without control characters.
         #[test]
         fn any_value_anywhere_is_taken_or_refused(
             pointer in proptest::sample::select(docker_pointers()),

@@ -108,9 +108,9 @@ pub enum FileSystem {
     Cgroup,
     /// `cgroup2`.
     Cgroup2,
-    /// Another one without a device behind: `ro` is a matter of the mount alone.
+    /// Another type that has no device: `ro` is a flag of the mount only.
     NoDevice(CString),
-    /// Any other: it may be on a device, which is not to be written to either if `ro` is given.
+    /// Any other type, which may have a device: with `ro`, that is not written to either.
     Other(CString),
 }
 

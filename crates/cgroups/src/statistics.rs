@@ -33,7 +33,7 @@ pub struct Cpu {
     pub usage: CpuUsage,
     /// Throttling by the quota.
     pub throttling: Throttling,
-    /// Waited for (v2).
+    /// Pressure: how long tasks waited for CPU time (v2).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub psi: Option<Pressure>,
 }
@@ -128,7 +128,7 @@ pub struct Memory {
     /// `memory.stat`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub raw: BTreeMap<String, u64>,
-    /// Waited for (v2).
+    /// Pressure: how long tasks waited for memory (v2).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub psi: Option<Pressure>,
 }
@@ -138,10 +138,10 @@ pub struct Memory {
 pub struct MemoryEntry {
     /// The kernel's largest number where there is none: 2^64-1 on v2.
     pub limit: u64,
-    /// Now.
+    /// The current use.
     #[serde(skip_serializing_if = "is_zero")]
     pub usage: u64,
-    /// At most, ever.
+    /// The highest use so far.
     #[serde(skip_serializing_if = "is_zero")]
     pub max: u64,
     /// How often the limit was hit (v1).
@@ -151,10 +151,10 @@ pub struct MemoryEntry {
 /// Processes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Pids {
-    /// Now.
+    /// How many there are.
     #[serde(skip_serializing_if = "is_zero")]
     pub current: u64,
-    /// Zero: none.
+    /// The most that there may be; zero for no limit.
     #[serde(skip_serializing_if = "is_zero")]
     pub limit: u64,
 }
@@ -179,7 +179,7 @@ pub struct Blkio {
     pub io_time_recursive: Vec<BlkioEntry>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub sectors_recursive: Vec<BlkioEntry>,
-    /// Waited for (v2).
+    /// Pressure: how long tasks waited for devices (v2).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub psi: Option<Pressure>,
 }
@@ -196,7 +196,7 @@ pub struct BlkioEntry {
     /// `Read`, `Write` …
     #[serde(skip_serializing_if = "String::is_empty")]
     pub op: String,
-    /// Bytes, operations, nanoseconds: what the list is about.
+    /// The number, in the unit of its list: bytes, operations or nanoseconds.
     #[serde(skip_serializing_if = "is_zero")]
     pub value: u64,
 }
@@ -204,10 +204,10 @@ pub struct BlkioEntry {
 /// Huge pages of one size, in bytes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Hugetlb {
-    /// Now.
+    /// The current use.
     #[serde(skip_serializing_if = "is_zero")]
     pub usage: u64,
-    /// At most, ever (v1).
+    /// The highest use so far (v1).
     #[serde(skip_serializing_if = "is_zero")]
     pub max: u64,
     /// How often the limit was hit.
@@ -220,19 +220,19 @@ pub struct IntelRdt {
     /// What the L3 cache can do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub l3_cache_info: Option<CacheInfo>,
-    /// The line of the mount point.
+    /// The line of the mount point's `schemata`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub l3_cache_schema_root: String,
-    /// The line of the group.
+    /// The line of the group's `schemata`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub l3_cache_schema: String,
     /// What memory bandwidth control can do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mem_bw_info: Option<BandwidthInfo>,
-    /// The line of the mount point.
+    /// The line of the mount point's `schemata`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub mem_bw_schema_root: String,
-    /// The line of the group.
+    /// The line of the group's `schemata`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub mem_bw_schema: String,
     /// All lines of the group.

@@ -44,16 +44,16 @@ pub(crate) struct Row {
     pub(crate) v2: File,
 }
 
-/// Whether a version has a setting.
+/// What a version of cgroups does with a setting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Support {
-    /// In the file.
+    /// It is written into the file.
     File,
-    /// Needs none: it is always so, or it is written with another row's.
+    /// Nothing is to be written: it always holds, or another row's file has it as well.
     Implied,
-    /// Nowhere, which harms nobody: a warning.
+    /// It has no effect, for this reason: a warning, since the container can do without it.
     Ignored(&'static str),
-    /// Nowhere, which the specification wants refused.
+    /// It has no effect, for this reason: an error, as the specification demands.
     Refused(&'static str),
 }
 
@@ -61,11 +61,11 @@ pub(crate) enum Support {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct File {
     pub(crate) support: Support,
-    /// `*` stands for a page size.
+    /// The file's name, in which `*` stands for a page size.
     pub(crate) name: &'static str,
     pub(crate) kind: Kind,
-    /// Refused as long as another value of the same update is still the old one (EINVAL, EBUSY):
-    /// it is written once more after the others.
+    /// Whether the kernel may refuse it (EINVAL, EBUSY) until another value of the same update is
+    /// written: then it is written once more after the others.
     pub(crate) again: bool,
     /// The unit's property, and the release of systemd that brought it.
     pub(crate) unit: Option<(&'static str, u32)>,
@@ -73,16 +73,16 @@ pub(crate) struct File {
     pub(crate) hint: Hint,
 }
 
-/// What a file takes.
+/// The form of the value in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// A plain number.
     Number,
-    /// A limit; none is `max`.
+    /// A number, or `max` for no limit.
     Limit,
-    /// A limit; none is `-1`.
+    /// A number, or `-1` for no limit.
     Signed,
-    /// A limit of processes, at least 1 for systemd.
+    /// As [`Kind::Limit`], of processes: systemd takes no 0, so it becomes 1 there.
     Processes,
     /// 1 to 10000, for all devices or for one.
     Weight,
@@ -90,7 +90,7 @@ pub(crate) enum Kind {
     Idle,
     /// `quota period`
     Bandwidth,
-    /// A limit, none being `-1`, for each period, which has a file of its own.
+    /// As [`Kind::Signed`], for each period, which is in a file of its own.
     Quota,
     /// The period of [`Kind::Quota`].
     Period,
@@ -98,21 +98,21 @@ pub(crate) enum Kind {
     List,
     /// `8:0 rbps=1 wiops=max`, of which a row stands for one key.
     Throttle(&'static str),
-    /// 1: the whole cgroup is killed with the first of it.
+    /// 1: if the kernel kills one process of the cgroup for want of memory, it kills all.
     KillAll,
     /// Anything else: a line for the kernel.
     Line,
 }
 
-/// What is written to take a value back, given the file's text of before.
+/// The text that takes a value back, made of the file's text from before the write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Restore {
-    /// The text. Where a value begins with a device, that device's line; if it had none, the device
-    /// and these words, or nothing if there are no words for it.
+    /// The previous text. If a value begins with a device, the line of that device; if it had no
+    /// line, the device and these words, or nothing where there are no words for it.
     Value(&'static str),
-    /// The whole text, and a newline for an empty one.
+    /// The whole text, or a newline if it was empty.
     Whole,
-    /// A weight: an idle cgroup reads 0 and takes none.
+    /// The weight, unless the cgroup was idle: that reads 0, which cannot be written.
     Weight,
     /// The first word.
     Word,
@@ -120,23 +120,23 @@ pub(crate) enum Restore {
     Field(&'static str),
 }
 
-/// What a refusal means.
+/// The likely reason of a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Hint {
     None,
     /// The memory in use is above the limit.
     Usage,
-    /// Page sizes are part of the name.
+    /// The kernel may lack the page size, which is part of the file's name.
     PageSize,
-    /// Only whole disks have limits.
+    /// The device may be a partition: only whole disks have limits.
     Disk,
-    /// By the device's name.
+    /// There may be no RDMA device of this name.
     RdmaDevice,
-    /// Bounded by the parent, and by the cgroups below.
+    /// The value is bounded by the parent, and by the cgroups below.
     Cpuset,
-    /// Bounded by the parent.
+    /// The value is bounded by the parent.
     Realtime,
-    /// Bounded by the parent; fixed by device cgroups below.
+    /// The rule is bounded by the parent, and cannot change while there are device cgroups below.
     Device,
 }
 
@@ -149,10 +149,10 @@ const NONE: File = none(Support::Refused("cgroup v2 has no such setting"));
 const NO_REALTIME: File = none(Support::Refused(
     "cgroup v2 has no limit on realtime scheduling",
 ));
-/// For what only v2 has: only `unified` reaches it, which is refused on v1 as a whole.
+/// A setting of v2 that only `unified` reaches, which is refused on v1 as a whole.
 const V2_ONLY: File = none(Support::Refused("cgroup v1 has no such setting"));
 
-/// A file with the most common columns.
+/// A file with the usual values in all other columns.
 const fn file(name: &'static str, kind: Kind) -> File {
     File {
         support: Support::File,
@@ -188,7 +188,7 @@ impl File {
         Self { hint, ..self }
     }
 
-    /// Whether `name` is this file's.
+    /// Whether `name` is the name of this file.
     fn is_named(&self, name: &str) -> bool {
         match self.name.split_once('*') {
             None => self.name == name,
@@ -242,7 +242,7 @@ const fn line(name: &'static str) -> File {
     file(name, Kind::Line)
 }
 
-/// Files of both versions, or of two rows.
+/// Files that several rows share.
 const IDLE: File = file("cpu.idle", Kind::Idle).unit("CPUWeight", 252);
 const CPUS: File = cpuset("cpuset.cpus", "AllowedCPUs");
 const MEMS: File = cpuset("cpuset.mems", "AllowedMemoryNodes");
@@ -298,7 +298,7 @@ macro_rules! table {
 
 // In the order of writing within a controller, as far as it matters.
 table! {
-    /// Only `1` is left since Linux 5.11, and only for an empty cgroup.
+    /// Since Linux 5.11 it is always `1`; before, only an empty cgroup could change it.
     MEMORY_HIERARCHY: MEMORY, "memory.useHierarchy", number("memory.use_hierarchy"), IMPLIED;
     MEMORY_LIMIT: MEMORY, "memory.limit",
         signed("memory.limit_in_bytes").again().unit("MemoryLimit", 0).hint(Hint::Usage),
@@ -307,7 +307,8 @@ table! {
     MEMORY_SWAP: MEMORY, "memory.swap",
         signed("memory.memsw.limit_in_bytes").again().hint(Hint::Usage),
         limit("memory.swap.max").unit("MemorySwapMax", 0);
-    /// Not memory.high: that one throttles, which no engine's user expects of a reservation.
+    /// Not memory.high, which slows processes down: users of engines do not expect that of a
+    /// reservation.
     MEMORY_RESERVATION: MEMORY, "memory.reservation",
         signed("memory.soft_limit_in_bytes"), limit("memory.low").unit("MemoryLow", 0);
     MEMORY_SWAPPINESS: MEMORY, "memory.swappiness", number("memory.swappiness"), NONE_IGNORED;
@@ -327,13 +328,13 @@ table! {
         number("cpu.shares").unit("CPUShares", 0),
         file("cpu.weight", Kind::Weight).unit("CPUWeight", 0).restore(Restore::Weight);
     CPU_PERIOD: CPU, "cpu.period", file("cpu.cfs_period_us", Kind::Period).again(), IMPLIED;
-    /// Quota per period is bounded by the parent's, so either order of v1's two may be the wrong
-    /// one; v2's is refused as long as a burst from before is above it.
+    /// The parent's quota per period is the limit. On v1 quota and period are two writes, either of
+    /// which can exceed it for a moment; on v2 a quota below the current burst is refused.
     CPU_QUOTA: CPU, "cpu.quota",
         file("cpu.cfs_quota_us", Kind::Quota).again().unit("CPUQuotaPerSecUSec", 0),
         file("cpu.max", Kind::Bandwidth).again().unit("CPUQuotaPerSecUSec", 0)
             .restore(Restore::Whole);
-    /// Refused as long as it is above the quota of before.
+    /// Refused while it is above the current quota.
     CPU_BURST: CPU, "cpu.burst",
         number("cpu.cfs_burst_us").again(), number("cpu.max.burst").again();
     CPU_RT_PERIOD: CPU, "cpu.realtimePeriod",
@@ -349,7 +350,7 @@ table! {
 
     PIDS_LIMIT: PIDS, "pids.limit", PROCESSES, PROCESSES;
 
-    /// Which file there is depends on the I/O scheduler: bfq brings its own.
+    /// The I/O scheduler decides which file there is: bfq brings its own.
     IO_WEIGHT: IO, "blockIO.weight", blkio("blkio.weight").unit("BlockIOWeight", 0), BFQ_WEIGHT;
     IO_WEIGHT_OTHER: IO, "blockIO.weight",
         blkio("blkio.bfq.weight").unit("BlockIOWeight", 0), WEIGHT.unit("IOWeight", 0);
@@ -378,7 +379,7 @@ table! {
     NET_CLASS: NET_CLS, "network.classID", number("net_cls.classid"), NONE;
     NET_PRIORITY: NET_PRIO, "network.priorities", line("net_prio.ifpriomap"), NONE;
     RDMA_LIMIT: RDMA, "rdma", RDMA_MAX, RDMA_MAX;
-    /// v2 has a program in their place.
+    /// v2 has a program in place of the two files.
     DEVICES_ALLOW: DEVICES, "devices", line("devices.allow").hint(Hint::Device), IMPLIED;
     DEVICES_DENY: DEVICES, "devices", line("devices.deny").hint(Hint::Device), IMPLIED;
 

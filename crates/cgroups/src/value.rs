@@ -1,4 +1,4 @@
-//! What is written into a file: numbers until the write itself.
+//! Values for files of a cgroup. A value stays a number until it is written.
 
 use coracle_bundle::{Limit, NumberList};
 
@@ -42,11 +42,11 @@ pub struct Bandwidth {
 /// systemd counts in whole percents of a CPU.
 const PERCENT_USEC: u128 = 10_000;
 const SECOND_USEC: u128 = 1_000_000;
-/// The kernel's.
+/// The kernel's default.
 pub(crate) const PERIOD_DEFAULT_USEC: u64 = 100_000;
 
 impl Value {
-    /// The words for the kernel, in a file of this kind.
+    /// The text for a file of this kind.
     pub(crate) fn text(&self, kind: Kind) -> String {
         match (self, kind) {
             (Self::Number(number) | Self::Limit(Limit::Amount(number)), _) => number.to_string(),
@@ -68,7 +68,7 @@ impl Value {
         }
     }
 
-    /// What a text means in a file of this kind; `None` if it makes no sense.
+    /// The value that a text is in a file of this kind; `None` if it is none.
     pub(crate) fn read(kind: Kind, text: &str) -> Option<Self> {
         let text = text.trim();
         Some(match kind {
@@ -91,7 +91,7 @@ impl Value {
 }
 
 impl Device {
-    /// `8:0`
+    /// The numbers as the kernel writes them: `8:0`.
     pub(crate) fn text(self) -> String {
         format!("{}:{}", self.major, self.minor)
     }
@@ -162,7 +162,7 @@ pub(crate) fn limit(text: &str) -> Option<Limit> {
     Some(Limit::Amount(number))
 }
 
-/// The number of a limit that there is.
+/// The number; `None` for no limit.
 fn amount(limit: Limit) -> Option<u64> {
     match limit {
         Limit::Unlimited => None,

@@ -21,7 +21,7 @@ use crate::store::Store;
 /// Which of the two processes goes on.
 #[derive(Debug)]
 pub enum Side {
-    /// The command, when the verb is done; it has been reported. With the exit status.
+    /// The command, after the keeper has performed and reported the verb, with its exit status.
     Command(i32),
     /// The keeper, before it performs the verb.
     Keeper(Keeper),

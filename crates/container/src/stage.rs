@@ -1,4 +1,4 @@
-//! What a creation is at that has not ended. Nothing is written for this: it is read from the
+//! How far a creation has come that has not ended. Nothing is written for this: it is read from the
 //! record, and from the processes that the creating runtime and init have started.
 
 use std::path::Path;
@@ -15,7 +15,7 @@ const TICK_MS: u64 = 10;
 /// Of a command line, at most so many bytes are shown.
 const SHOWN: usize = 200;
 
-/// What a creation is at.
+/// How far a creation has come.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Stage {
     /// In words.

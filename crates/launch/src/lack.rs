@@ -1,4 +1,4 @@
-//! All that keeps this machine from a bundle, where [`crate::plan`] stops at the first.
+//! Everything that keeps this machine from running a bundle; [`crate::plan`] stops at the first.
 
 use std::path::PathBuf;
 

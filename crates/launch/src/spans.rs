@@ -36,10 +36,10 @@ pub fn spans(plan: Option<&Plan>, notes: &[Note]) -> Vec<Span> {
         let Some(before) = before else { continue };
         let what = match &note.what {
             Noted::Text(text) => text.clone(),
-            // Of a process that carries out a part of a plan elsewhere.
+            // A process other than init carries out this part of a plan.
             Noted::Step(_) if is_runtime => continue,
             Noted::Step(step) => described(plan, note.part, *step),
-            // A part without steps of its own is one span.
+            // Between two beginnings there were no steps: the part is one span.
             Noted::Begin if before.what == Noted::Begin && !is_runtime => whole(before.part),
             Noted::Begin => continue,
         };

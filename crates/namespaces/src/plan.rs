@@ -838,7 +838,7 @@ mod tests {
         assert_eq!(root.count(), inside, "{plan:?}");
         assert!(
             !plan.enter.iter().any(user),
-            "init is born in its user namespace: {plan:?}"
+            "init begins in its user namespace: {plan:?}"
         );
     }
 

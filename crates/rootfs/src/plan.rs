@@ -377,8 +377,9 @@ mod tests {
         );
     }
 
-    /// Mapped root may be unable to walk to a source; a mount namespace that was there before has
-    /// none of the host's mounts; a peer of the host's mount is no slave's clone.
+    /// With a user namespace, its root may lack the permission to reach a source; a joined mount
+    /// namespace has none of the host's mounts; and a mount that is to be a peer of the host's
+    /// cannot be cloned from a slave.
     #[test]
     fn sources_come_from_where_they_can_be_had() {
         let mounts = r#"

@@ -1,11 +1,12 @@
-//! Landlock, landlock(7): a process gives up accesses for itself and all that come of it.
+//! Landlock, landlock(7): a process gives up accesses for itself and its descendants.
 
 use crate::Result;
 use crate::kernel::{done, new_descriptor};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
-/// `struct landlock_ruleset_attr` of linux/landlock.h: what a ruleset handles, and so denies
-/// wherever no rule allows it. Kernels that know less of it take it if the rest is zero.
+/// `struct landlock_ruleset_attr` of linux/landlock.h: the accesses that a ruleset handles, which
+/// it denies wherever no rule allows them. A kernel that knows fewer of the fields accepts the
+/// others if they are zero.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LandlockHandled {

@@ -81,13 +81,13 @@ mod tests {
     use std::os::fd::AsFd;
     use std::sync::atomic::AtomicU32;
 
-    static TOLD: AtomicU32 = AtomicU32::new(0);
+    static CALLS: AtomicU32 = AtomicU32::new(0);
 
     #[test]
     fn only_a_long_wait_is_told_and_once() {
         on_long_wait(|what| {
             assert_eq!(what, "a pipe");
-            TOLD.fetch_add(1, Ordering::Relaxed);
+            CALLS.fetch_add(1, Ordering::Relaxed);
         });
         let (read, _write) = std::io::pipe().expect("a pipe");
         let poll = |ms| crate::poll_readable(&[read.as_fd()], Some(ms));
@@ -95,9 +95,9 @@ mod tests {
         let wait = wait_for("a pipe");
         assert_eq!(poll(1), Ok(0));
         wait.check();
-        assert_eq!(TOLD.load(Ordering::Relaxed), 0);
+        assert_eq!(CALLS.load(Ordering::Relaxed), 0);
         assert_eq!(poll(2100), Ok(0));
-        assert_eq!((poll(1), TOLD.load(Ordering::Relaxed)), (Ok(0), 1));
+        assert_eq!((poll(1), CALLS.load(Ordering::Relaxed)), (Ok(0), 1));
         drop(wait);
         assert_eq!(due_ms(), None);
     }

@@ -402,13 +402,13 @@ fn run_takes_the_network_back() {
 #[test]
 fn the_result_is_in_the_state_and_hooks_are_told() {
     let net = Net::new().network(&[("one", AGREE)]);
-    let told = net.runtime.folder().join("told");
-    let hook = json!({"path": "/bin/sh", "args": ["sh", "-c", format!("cat >{}", told.display())]});
+    let file = net.runtime.folder().join("input");
+    let hook = json!({"path": "/bin/sh", "args": ["sh", "-c", format!("cat >{}", file.display())]});
     let bundle = sleeper(&net)
         .hook("createRuntime", hook)
         .set("/annotations/a", json!("b"));
     let container = net.create(&bundle, "n");
-    let hook: Value = fs::read_to_string(told).unwrap().parse().unwrap();
+    let hook: Value = fs::read_to_string(file).unwrap().parse().unwrap();
     for state in [container.state(), hook] {
         assert_eq!(state["annotations"]["a"], "b");
         let text = state["annotations"]["run.coracle.network.result"]

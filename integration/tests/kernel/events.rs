@@ -212,7 +212,7 @@ fn samples_come_at_intervals_until_the_end() {
     wait_until("three samples", || kinds(&events.stdout.text()).len() >= 3);
     container.kill("KILL").ok();
     let output = events.wait().ok();
-    // How it ended is told where the kernel tells it.
+    // How it ended is among the events where the kernel reports it.
     let kinds = kinds(&output.stdout);
     let samples = kinds.strip_suffix(&["exit".to_owned()]);
     let samples = samples.unwrap_or(&kinds);

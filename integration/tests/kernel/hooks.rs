@@ -436,15 +436,15 @@ fn output_of_a_hook_that_succeeds_reaches_nobody() {
 #[test]
 fn state_answers_while_a_hook_runs() {
     let runtime = Runtime::new();
-    let (gate, id) = (runtime.folder().join("gate"), runtime.id());
-    let script = format!("while ! test -e {}; do sleep 0.01; done", gate.display());
+    let (proceed, id) = (runtime.folder().join("proceed"), runtime.id());
+    let script = format!("while ! test -e {}; do sleep 0.01; done", proceed.display());
     let bundle = runtime.bundle().hook("createRuntime", shell(&script));
     let create = runtime.with_bundle("create", &bundle).arg(&id).spawn();
     let state = || runtime.command(["state", &id]).output();
     wait_until("the status", || state().stdout.contains("\"creating\""));
     let list = runtime.command(["list", "-f", "json"]).output().ok();
     assert!(list.stdout.contains("\"creating\""), "{list}");
-    fs::write(gate, "").unwrap();
+    fs::write(proceed, "").unwrap();
     create.wait().ok();
     assert!(state().ok().stdout.contains("\"created\""));
 }

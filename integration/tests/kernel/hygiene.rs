@@ -1,6 +1,6 @@
-//! What holds of every system call of every verb: descriptors are born close-on-exec, nothing below
-//! a root is reached by its path once the root is open, nothing else of the host is opened for
-//! writing, and no wait is without an end.
+//! What holds of every system call of every verb: descriptors are close-on-exec from the start,
+//! nothing below a root is reached by its path once the root is open, nothing else of the host is
+//! opened for writing, and no wait is without an end.
 
 use std::collections::HashMap;
 use std::fs::{self, File};

@@ -705,14 +705,14 @@ fn without_descriptors_nothing_is_left() {
     let many = many.mount("/sys/fs/cgroup", "cgroup", "cgroup", how);
     let hook = json!({"path": "/bin/true"});
     let many = many.hook("createContainer", hook.clone());
-    let jailed = plain.clone().without_namespace("mount");
-    let jailed = jailed
+    let unmounted = plain.clone().without_namespace("mount");
+    let unmounted = unmounted
         .remove("/linux/maskedPaths")
         .remove("/linux/readonlyPaths");
     let bundles = [
         many.hook("createRuntime", hook),
         plain.clone().user_namespace().new_namespace("time"),
-        jailed,
+        unmounted,
         plain.clone().without_namespace("pid"),
         plain.clone(),
     ];

@@ -142,17 +142,17 @@ fn only_known_lines_are_passed_on() {
     );
     send(pid, "ERRNO=5\nWATCHDOG=1\nEXTEND_TIMEOUT_USEC=7");
     let mut bytes = [0; 4096];
-    let mut heard = String::new();
-    while !heard.contains("EXTEND") {
+    let mut received = String::new();
+    while !received.contains("EXTEND") {
         let length = manager.socket.recv(&mut bytes).expect("a notification");
-        heard += &String::from_utf8_lossy(&bytes[..length]);
+        received += &String::from_utf8_lossy(&bytes[..length]);
     }
     for bad in ["FDSTORE", "FDNAME", "MAINPID", "X="] {
-        assert!(!heard.contains(bad), "{heard}");
+        assert!(!received.contains(bad), "{received}");
     }
     assert!(
-        heard.contains("ERRNO=5\nWATCHDOG=1\nEXTEND_TIMEOUT_USEC=7"),
-        "{heard}"
+        received.contains("ERRNO=5\nWATCHDOG=1\nEXTEND_TIMEOUT_USEC=7"),
+        "{received}"
     );
     runtime.delete_all();
     run.wait().exits(128 + 9);

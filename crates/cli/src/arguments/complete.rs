@@ -86,7 +86,7 @@ fn named(commands: impl Iterator<Item = &'static Command>) -> Vec<(String, &'sta
     named.collect()
 }
 
-/// By the synopsis, which reads as a few lines of words: capitals stand for what is typed.
+/// The offer for an argument, by the synopsis, whose words in capitals stand for arguments.
 fn argument(
     own: &Arguments,
     root: Option<PathBuf>,

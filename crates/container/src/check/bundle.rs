@@ -82,12 +82,12 @@ fn hooks(config: &Config) -> Vec<Finding> {
     findings
 }
 
-/// The process's program in the root file system as it is on the host, where a mount may yet bring
-/// it.
+/// Looks for the process's program in the root file system as it is on the host. A mount may still
+/// bring it.
 fn program(config: &Config, candidates: &[PathBuf]) -> Option<Finding> {
     let name = config.process.as_ref()?.args.first()?;
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    // A root that is missing is refused as a mount's source is.
+    // A missing root is in the findings about sources of mounts.
     let root = nix::fcntl::open(&config.root.path, flags, Mode::empty()).ok()?;
     let look = |path: &PathBuf| {
         let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;

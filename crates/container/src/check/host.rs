@@ -61,8 +61,8 @@ pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
     findings
 }
 
-/// What keeps every container from a machine of which not even the cheap facts could be had; else
-/// the error.
+/// The finding for a machine on which no container can run, from the error that ended the gathering
+/// of facts. Any other error is returned.
 pub(super) fn unusable(error: coracle_host::Error) -> Result<Finding, coracle_host::Error> {
     match &error {
         coracle_host::Error::KernelTooOld { .. } => Ok(Level::Lacking

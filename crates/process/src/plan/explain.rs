@@ -262,7 +262,7 @@ impl Plan {
     }
 }
 
-/// A message, and what in it the kernel's word does not tell.
+/// A message, and the part of it that explains more than the errno does.
 type Sentence = (String, &'static str);
 
 impl Step<'_> {
@@ -383,7 +383,7 @@ pub fn explain_exec(program: &CStr, fault: &Fault, remark: &[u8]) -> Report {
     Report::new(sentence, detail.hint(hint))
 }
 
-/// What the errno does not tell.
+/// A hint for a failed execve(2), where the errno alone does not show the cause.
 fn exec_hint(cause: Cause, remark: &[u8]) -> String {
     if let Some(examined) = Examined::read(remark) {
         return examined.to_string();

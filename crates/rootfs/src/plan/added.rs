@@ -29,7 +29,7 @@ pub fn plan_added(config: &Config, host: &Host) -> Result<Plan, Error> {
     mounts::plan(&mut planner)?;
     devices::plan_requested(&mut planner);
     let mut plan = planner.plan;
-    // Nobody wrote these into a config.json.
+    // The mounts are not from a config.json, so messages name no place in it.
     plan.at.clear();
     for (mount, step) in config.mounts.iter().zip(&plan.steps) {
         // mount(2) would attach it in the mount namespace that its source is found in.
@@ -43,7 +43,7 @@ pub fn plan_added(config: &Config, host: &Host) -> Result<Plan, Error> {
         pivot: steps,
         console: steps,
     };
-    // It exists, and other processes are in it.
+    // The mount namespace exists already, and other processes are in it.
     plan.mount_namespace = Namespace::Join {
         path: PathBuf::new(),
         index: 0,
@@ -71,11 +71,12 @@ fn refuse(mount: &Mount, config: &Config, host: &Host) -> Result<(), Error> {
         MountKind::Bind { .. } if mount.options.copy_symlink => {
             refused("options", "a copy of a link")
         }
-        // Links of the image on the way would lead like the host's.
+        // Links of the image in the path would be followed as if they were the host's.
         MountKind::Bind { source, .. } if is_in_root(source) => {
             refused("source", "a path below the container's own root")
         }
-        // The process that mounts them is not in the namespaces that they show.
+        // Such a file system shows the namespaces of the process that mounts it, which are not the
+        // container's.
         MountKind::New {
             file_system: Proc | Sysfs | Mqueue | Cgroup | Cgroup2,
             ..

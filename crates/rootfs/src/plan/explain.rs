@@ -116,7 +116,8 @@ impl Plan {
             .unwrap_or_default()
     }
 
-    /// What the kernel's word does not tell, and that word.
+    /// The cause of a failure as a hint and a text. The hint explains what the errno does not;
+    /// empty if the text says all.
     fn cause(&self, step: &Step, cause: Cause) -> Option<(String, String)> {
         let (call, errno) = match (step, cause) {
             (Step::Mask(_), cause) if cause == Check::OtherNode.into() => {
@@ -184,7 +185,8 @@ impl Plan {
                     .iter()
                     .find(|(key, _)| key.as_c_str() == c"source")
                 {
-                    // An absolute path is no device of a file system that does not exist.
+                    // A source with a path points to a bind mount whose option was forgotten, not
+                    // to a device.
                     Some((_, Some(source))) if source.to_bytes().starts_with(b"/") => format!(
                         "unknown file system type {name:?}: a bind mount has bind or rbind in its \
                          options"

@@ -1,5 +1,5 @@
-//! The same verdicts as libseccomp's, whose programs profiles are written for. Where we differ on
-//! purpose the model says what is expected, and libseccomp is not asked.
+//! The same verdicts as libseccomp's, for whose programs profiles are written. Where ours differ on
+//! purpose, the model has the expected verdict, and libseccomp's is not looked at.
 
 use crate::interpreter::{Call, run};
 use crate::model::{self, Model, NAMES};
@@ -30,7 +30,7 @@ fn shared_names(oracle: &mut Oracle, abis: &[Abi]) -> Vec<&'static str> {
     names
 }
 
-/// Compares all calls; how many libseccomp had a say in.
+/// Compares the verdicts on all calls; returns how many of them libseccomp's filter covers.
 fn compare(oracle: &mut Oracle, profile: &Seccomp, abis: &[Abi], calls: &[Call]) -> Option<usize> {
     let native = abis[0];
     let ours = match plan(profile, Some(native), UnknownNames::Skipped) {
@@ -54,7 +54,7 @@ fn compare(oracle: &mut Oracle, profile: &Seccomp, abis: &[Abi], calls: &[Call])
             Some(abi) if model.hides(abi, call) => {
                 assert_eq!(ours, model::NO_SUCH_CALL, "{call:x?}");
             }
-            // It forgets the version in the upper half.
+            // libseccomp does not mask the version in the upper half.
             Some(Abi::X86) if call.number == 117 && call.args[0] & 0xffff_0000 != 0 => {}
             Some(_) => {
                 assert_eq!(

@@ -315,7 +315,7 @@ fn what_would_not_fit_is_refused() {
         error.to_string(),
         "linux.seccomp: the filter has 4514 instructions, more than the kernel's 4096"
     );
-    // Whatever is far away is still reached.
+    // Instructions that are far away can still be reached.
     let calls: Vec<Call> = (0..600)
         .map(|n| on(Abi::X86_64, n, [0, u64::from(n), 0, 0, 0, 0]))
         .collect();

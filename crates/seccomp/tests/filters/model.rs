@@ -1,5 +1,5 @@
-//! What a profile means, said once more without any thought of instructions: names are looked up in
-//! the list of all calls and rules are tried one after the other.
+//! The meaning of a profile, computed anew without instructions: names are looked up in the list of
+//! all calls, and rules are tried one after the other.
 
 use crate::interpreter::Call;
 use coracle_bundle::{
@@ -77,8 +77,8 @@ fn machine(profile: &Seccomp, native: Abi, call: &Call) -> Option<Abi> {
     Some(abi).filter(|abi| listed(*abi))
 }
 
-/// A profile's rule without what needs interpretation: alternatives are rules of their own, and
-/// those that say the same as the default are gone.
+/// The rules of a profile without what needs interpretation: alternatives become rules of their
+/// own, and rules with the default action are left out.
 pub(crate) fn plain_rules(profile: &Seccomp) -> Vec<(&str, u32, Vec<SeccompCondition>)> {
     let mut plain = Vec::new();
     for rule in &profile.rules {
@@ -162,12 +162,12 @@ impl<'a> Model<'a> {
         }
     }
 
-    /// The machine that the call is of, if the profile judges it.
+    /// The architecture of the call, if the profile lists it.
     pub(crate) fn machine(&self, call: &Call) -> Option<Abi> {
         machine(self.profile, self.native, call)
     }
 
-    /// Whether the profile makes the call one that does not exist.
+    /// Whether the profile makes the call fail as if it did not exist.
     pub(crate) fn hides(&self, abi: Abi, call: &Call) -> bool {
         matches!(self.profile.default_action, SeccompAction::Errno(_))
             && self.newest[column(abi)].is_some_and(|newest| call.number > newest)

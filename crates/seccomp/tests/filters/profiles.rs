@@ -106,8 +106,8 @@ impl Random {
         }
     }
 
-    /// A profile out of `names`. Where several rules for a call can hold at once they say the same,
-    /// but for those without conditions. Up to `most` rules of several conditions
+    /// A profile out of `names`. Where several rules for a call can match at once, they have the
+    /// same action, except for those without conditions. Up to `most` rules with several conditions
     /// are for one call; with one, alternatives are values only.
     pub(crate) fn profile(
         &mut self,
@@ -201,7 +201,7 @@ impl Random {
         conditions
     }
 
-    /// Calls of every machine, most of them near what the profile speaks of.
+    /// Calls of every architecture, most of them with names and arguments from the profile.
     pub(crate) fn calls(&mut self, profile: &Seccomp, native: Abi, count: usize) -> Vec<Call> {
         let mut operands = vec![0, 1, u64::MAX, 0xffff_ffff];
         for condition in profile.rules.iter().flat_map(|rule| &rule.conditions) {
