@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::runner::clean_up;
 use crate::{Command, Runtime};
 
 /// A mount in the folder of a test's runtime. Drop it before the runtime, which would report it as
@@ -60,6 +61,6 @@ impl HostMount {
 impl Drop for HostMount {
     fn drop(&mut self) {
         let unmount = Command::new("umount").args(["-R", "-l"]);
-        unmount.arg(&self.path).output();
+        clean_up(|| drop(unmount.arg(&self.path).output()));
     }
 }

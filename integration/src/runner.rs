@@ -20,7 +20,7 @@ use std::any::Any;
 use std::collections::HashMap;
 use std::fs::OpenOptions;
 use std::io::Write;
-use std::panic;
+use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{LazyLock, Mutex};
@@ -51,6 +51,31 @@ impl Test {
             Some((_, module)) => format!("{module}::{}", self.name),
             None => self.name.to_owned(),
         }
+    }
+}
+
+/// Runs the body of a destructor that may panic. A panic that leaves a destructor while a test is
+/// already failing would abort the whole run; here it is one more line of the test's failure.
+///
+/// ```
+/// struct Stuck;
+/// impl Drop for Stuck {
+///     fn drop(&mut self) {
+///         coracle_integration::runner::clean_up(|| panic!("cannot be removed"));
+///     }
+/// }
+/// let test = std::thread::spawn(|| {
+///     let _stuck = Stuck;
+///     panic!("failed")
+/// });
+/// assert!(test.join().is_err());
+/// ```
+pub fn clean_up(end: impl FnOnce()) {
+    if thread::panicking() {
+        // The panic hook has kept the message.
+        let _ = panic::catch_unwind(AssertUnwindSafe(end));
+    } else {
+        end();
     }
 }
 

@@ -10,6 +10,7 @@ use std::thread;
 use nix::unistd::{Gid, Uid, chown};
 
 use crate::folder::set_mode;
+use crate::runner::clean_up;
 use crate::{Bundle, Command, Container, Folder, Output, leftovers, wait_until};
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
@@ -339,19 +340,15 @@ impl Runtime {
 
 impl Drop for Runtime {
     fn drop(&mut self) {
-        let failures = self.delete_all();
-        let mut left = self.leftovers();
-        left.extend(failures);
-        if left.is_empty() {
-            return;
-        }
-        self.sweep();
-        let text = format!("left behind:\n{}", left.join("\n"));
-        if thread::panicking() {
-            eprintln!("{text}");
-        } else {
-            panic!("{text}");
-        }
+        clean_up(|| {
+            let failures = self.delete_all();
+            let mut left = self.leftovers();
+            left.extend(failures);
+            if !left.is_empty() {
+                self.sweep();
+                panic!("left behind:\n{}", left.join("\n"));
+            }
+        });
     }
 }
 

@@ -4,7 +4,6 @@ use std::fs;
 use std::os::fd::OwnedFd;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::fcntl::OFlag;
@@ -13,7 +12,7 @@ use nix::unistd::{Pid, pipe2};
 
 use crate::folder::set_mode;
 use crate::leftovers::pids;
-use crate::runner::patience;
+use crate::runner::{clean_up, patience};
 use crate::{Command, Folder, Running, copy_program, groups, machine, needs, program, wait_until};
 
 /// The scripts that make a sandbox, run in it and enter it, by name.
@@ -198,10 +197,10 @@ impl Sandbox {
 
 impl Drop for Sandbox {
     fn drop(&mut self) {
-        match self.end() {
-            Err(left) if thread::panicking() => eprintln!("left behind: {left}"),
-            Err(left) => panic!("left behind: {left}"),
-            Ok(()) => {}
-        }
+        clean_up(|| {
+            if let Err(left) = self.end() {
+                panic!("left behind: {left}");
+            }
+        });
     }
 }

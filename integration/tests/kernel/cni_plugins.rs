@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use coracle_integration::runner::times;
+use coracle_integration::runner::{clean_up, times};
 use coracle_integration::{
     Bundle, Command, Container, Output, Running, Runtime, Value, json, needs, skip, wait_until,
 };
@@ -27,8 +27,10 @@ struct Holder(Running);
 
 impl Drop for Holder {
     fn drop(&mut self) {
-        self.0.signal(Signal::SIGKILL);
-        let _ = self.0.wait_or_kill();
+        clean_up(|| {
+            self.0.signal(Signal::SIGKILL);
+            let _ = self.0.wait_or_kill();
+        });
     }
 }
 

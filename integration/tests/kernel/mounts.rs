@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 
+use coracle_integration::runner::clean_up;
 use coracle_integration::{Bundle, Command, Output, Runtime, json, needs, wait_until};
 
 /// The fields of a mount in a container process's mountinfo.
@@ -80,10 +81,8 @@ impl HostMount {
 
 impl Drop for HostMount {
     fn drop(&mut self) {
-        Command::new("umount")
-            .args(["-R", "-l"])
-            .arg(&self.0)
-            .output();
+        let unmount = Command::new("umount").args(["-R", "-l"]);
+        clean_up(|| drop(unmount.arg(&self.0).output()));
     }
 }
 

@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use coracle_integration::runner::{is_full, times};
+use coracle_integration::runner::{clean_up, is_full, times};
 use coracle_integration::{
     Bundle, Command, HostMount, Layout, Output, Runtime, json, machine, needs, skip,
 };
@@ -270,7 +270,8 @@ impl Around {
 impl Drop for Around {
     fn drop(&mut self) {
         // What was killed in it takes a moment to be gone.
-        coracle_integration::wait_until("an empty cgroup", || fs::remove_dir(&self.path).is_ok());
+        let is_gone = || fs::remove_dir(&self.path).is_ok();
+        clean_up(|| coracle_integration::wait_until("an empty cgroup", is_gone));
     }
 }
 
