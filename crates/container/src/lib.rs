@@ -67,6 +67,7 @@ mod torn;
 mod tree;
 mod undo;
 mod update;
+mod user_namespace;
 
 pub use check::{Finding, Level, Report, check_bundle, check_host};
 pub use checkpoint::{CheckpointOptions, Written, checkpoint, criu};
@@ -92,7 +93,7 @@ pub use mounts::{NewMount, add_mount, list_mounts, remove_mount};
 pub use networks::{Network, Released, check_network, gc, inspect_network, networks};
 pub use options::{
     After, Attachment, CgroupManager, ChangeRoot, CreateOptions, Force, Keyring, LaunchFlags,
-    Outputs, Rootless, RunOptions, Scope, Subreaper,
+    Outputs, Rootless, RunOptions, Scope, Subreaper, UserNamespace,
 };
 pub use progress::{Progress, ProgressEvent};
 pub use record::AddedMount;

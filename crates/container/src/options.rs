@@ -21,6 +21,8 @@ pub struct CreateOptions {
     /// The manager of the cgroup, whether permission errors are tolerated, and how the root is
     /// changed.
     pub launch: LaunchFlags,
+    /// Whether a user namespace is made that the config does not list.
+    pub user_namespace: UserNamespace,
     /// Whether the container gets a session keyring of its own.
     pub keyring: Keyring,
     /// The number of descriptors after LISTEN_FDS, or from 3 on, that the container keeps.
@@ -40,6 +42,16 @@ impl CreateOptions {
             None => Attachment::Foreground,
         }
     }
+}
+
+/// Whether the container has a user namespace.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UserNamespace {
+    /// If the config lists one.
+    #[default]
+    Configured,
+    /// If the config lists one, or the caller may have no container without one.
+    Auto,
 }
 
 /// The receivers of a process's terminal, pidfd and pid.

@@ -12,9 +12,10 @@ use crate::error::Error;
 use crate::network::{self, Choice};
 use crate::networks;
 use crate::notify;
-use crate::options::{Attachment, CreateOptions};
+use crate::options::{Attachment, CreateOptions, UserNamespace};
 use crate::outputs;
 use crate::store::Store;
+use crate::user_namespace;
 
 /// A planned creation.
 #[derive(Debug)]
@@ -91,6 +92,9 @@ pub(crate) fn gather<'a>(
     attachment: Attachment,
 ) -> Result<Gathered<'a>, Error> {
     let mut bundle = coracle_bundle::load(&options.bundle, options.config.as_deref())?;
+    if options.user_namespace == UserNamespace::Auto {
+        user_namespace::add(&mut bundle)?;
+    }
     let process = bundle.config.process.as_ref();
     let terminal = process.is_some_and(|process| process.terminal);
     outputs::check_terminal(terminal, attachment, &options.outputs.console_socket)?;

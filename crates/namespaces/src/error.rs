@@ -11,8 +11,8 @@ use std::path::PathBuf;
 pub enum Error {
     /// The caller has no privilege, and the config has no user namespace that would give it.
     #[error(
-        "linux.namespaces: without CAP_SYS_ADMIN a user namespace is needed \
-         (type user, with mappings)"
+        "linux.namespaces: without CAP_SYS_ADMIN a user namespace is needed: list one with \
+         mappings, or have one made by --userns auto"
     )]
     NeedsUserNamespace,
     /// A new user namespace gives an unprivileged caller no capabilities over existing namespaces.
@@ -260,7 +260,7 @@ impl Error {
     fn hint(&self) -> &str {
         match self {
             Self::NeedsUserNamespace => {
-                "be root, or add a user namespace with mappings: coracle spec --rootless writes one"
+                "be root, list a user namespace with mappings, or have one made by --userns auto"
             }
             Self::HelperMissing { .. } => "install the package uidmap",
             Self::JoinBesideNewUser { .. } | Self::DevicesWithoutPrivilege => "be root",

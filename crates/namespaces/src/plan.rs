@@ -9,7 +9,7 @@ use coracle_host::{Host, NamespaceIds, Needs, Setgroups};
 use coracle_sys::{Capability, NamespaceFlags, NamespaceKind};
 use std::path::PathBuf;
 
-pub use maps::{How, IdMap, Maps};
+pub use maps::{How, IdMap, Maps, maps_of_caller};
 
 const NONE: NamespaceFlags = NamespaceFlags::empty();
 
@@ -489,7 +489,8 @@ mod tests {
             &fixture::unprivileged(),
             expect![[r#"
             linux.namespaces:
-            without CAP_SYS_ADMIN a user namespace is needed (type user, with mappings)"#]],
+            without CAP_SYS_ADMIN a user namespace is needed:
+            list one with mappings, or have one made by --userns auto"#]],
         );
     }
 

@@ -300,6 +300,8 @@ const ROWS: &[Row] = &[
     Row::new(&["--config=FOLDER/BUNDLE/config.json"], ""),
     Row::new(&["--no-pivot"], "move the root over / and chroot"),
     Row::new(&["--no-new-keyring"], ""),
+    // Root needs none: see the module `rootless` for users.
+    Row::new(&["--userns=auto"], ""),
     Row::new(&["--preserve-fds=2"], "2 descriptors"),
     Row::new(&["--network=none"], "bring up loopback"),
     Row::new(&["--network=host"], ""),

@@ -107,8 +107,85 @@ fn without_a_user_namespace_it_is_refused() {
         .without_namespace("user")
         .remove("/linux/uidMappings")
         .remove("/linux/gidMappings");
-    runtime.try_create(&bundle).fails(["user namespace"]);
+    runtime.try_create(&bundle).fails(["--userns auto"]);
     runtime.is_clean();
+}
+
+/// The config that `spec` writes for root, without its terminal.
+fn of_root(runtime: &Runtime) -> Bundle {
+    let mut bundle = runtime.bundle();
+    let spec = runtime.bare().args(["spec", "--bundle"]);
+    spec.arg(&bundle.dir).output().ok();
+    let text = fs::read_to_string(bundle.dir.join("config.json")).unwrap();
+    bundle.config = text.parse().unwrap();
+    bundle.set("/process/terminal", json!(false))
+}
+
+#[test]
+fn a_user_namespace_is_made_when_asked() {
+    let runtime = user();
+    let bundle = of_root(&runtime);
+    let mounts = bundle.config["mounts"].as_array().unwrap();
+    let is_devpts = |mount: &Value| mount["type"] == "devpts";
+    let index = mounts.iter().position(is_devpts).unwrap();
+    let create = |bundle: &Bundle, id: &str| {
+        let create = runtime.with_bundle("create", bundle);
+        let create = create.args(["--userns", "auto", id]);
+        create.stdout(Stdio::null()).output()
+    };
+    // The group of terminals is none of the caller's ids.
+    create(&bundle.clone().args(["true"]), &runtime.id())
+        .fails([&format!("mounts[{index}].options: gid=5"), "gidMappings"]);
+    let options = json!(["nosuid", "noexec", "newinstance"]);
+    let bundle = bundle.set(&format!("/mounts/{index}/options"), options);
+    let bundle = bundle.args(["sleep", "1000"]);
+    let explain = runtime.with_bundle("explain", &bundle);
+    let explained = explain.args(["--userns", "auto"]).output().ok();
+    assert!(explained.stdout.contains("user namespace"), "{explained}");
+    let id = runtime.id();
+    create(&bundle, &id).ok();
+    let state: Value = runtime
+        .command(["state", &id])
+        .output()
+        .ok()
+        .stdout
+        .parse()
+        .unwrap();
+    assert_eq!(state["status"], "created");
+    runtime.command(["start", &id]).output().ok();
+    let look = "id -u; cat /proc/self/uid_map | xargs";
+    let exec = runtime.command(["exec", &id, "sh", "-c", look]);
+    assert_eq!(exec.output().ok().line(), format!("0\n0 {USER} 1"));
+    runtime
+        .command(["mount", "add", "--type", "tmpfs", &id, "none", "/tmp"])
+        .output()
+        .ok();
+    runtime.command(["delete", "--force", &id]).output().ok();
+    runtime.is_clean();
+}
+
+#[test]
+fn a_user_namespace_made_when_asked_has_the_subordinate_ids() {
+    needs::program("newuidmap");
+    let runtime = user();
+    let bundle = of_root(&runtime).user(500, 500);
+    let bundle = bundle.shell("id -u; cat /proc/self/uid_map | xargs");
+    let command = runtime.with_bundle("run", &bundle);
+    let command = command.args(["--userns", "auto", &runtime.id()]);
+    let output = with_subordinate_ids(&runtime, command).output().ok();
+    assert_eq!(output.line(), format!("500\n0 {USER} 1 1 300000 1000"));
+    runtime.is_clean();
+}
+
+#[test]
+fn root_needs_no_user_namespace_made() {
+    let runtime = Runtime::new();
+    let bundle = runtime.bundle().shell("cat /proc/self/uid_map | xargs");
+    let own = fs::read_to_string("/proc/self/uid_map").unwrap();
+    let command = runtime.with_bundle("run", &bundle);
+    let command = command.args(["--userns=auto", &runtime.id()]);
+    let expected: Vec<_> = own.split_whitespace().collect();
+    assert_eq!(command.output().ok().line(), expected.join(" "));
 }
 
 #[test]

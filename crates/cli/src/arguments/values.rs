@@ -146,8 +146,8 @@ impl Arguments {
     ) -> Result<Option<T>, Usage> {
         let names = choices.map(|(name, _)| name);
         let expected = match names.split_last() {
+            None | Some((_, [])) => names.concat(),
             Some((last, others)) => format!("{} or {last}", others.join(", ")),
-            None => String::new(),
         };
         self.parsed(flag, &expected, |value| {
             let named = choices.iter().find(|(name, _)| name.as_bytes() == value);

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use coracle_bundle::ContainerId;
-use coracle_container::{ChangeRoot, CreateOptions, Keyring, LaunchFlags};
+use coracle_container::{ChangeRoot, CreateOptions, Keyring, LaunchFlags, UserNamespace};
 
 use super::keep::{self, KeepExit};
 use super::verb::{Context, Request, Verb};
@@ -63,6 +63,11 @@ pub(super) const FLAGS: &[Flag] = &[
         "no-new-keyring",
         "Let the container inherit the session keyring",
     ),
+    value(
+        "userns",
+        "auto",
+        "Make a user namespace if the caller needs one and the config has none",
+    ),
 ];
 
 pub(super) struct Create {
@@ -102,6 +107,9 @@ pub(super) fn options(
             rootless: arguments.global.rootless,
             change_root,
         },
+        user_namespace: arguments
+            .choice("userns", [("auto", UserNamespace::Auto)])?
+            .unwrap_or_default(),
         keyring,
         preserve_fds: arguments.preserve_fds()?,
         network: network::request(arguments)?,

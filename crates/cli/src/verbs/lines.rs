@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use coracle_container::{
     After, Attachment, CgroupManager, CgroupsMode, ChangeRoot, CheckpointKind, CheckpointOptions,
     CreateOptions, CriuFlags, ExecOptions, ExecProcess, Force, Keyring, NetworkFlags, NewResources,
-    RestoreOptions, Rootless, RunOptions, Scope, Search, Setting, Subreaper,
+    RestoreOptions, Rootless, RunOptions, Scope, Search, Setting, Subreaper, UserNamespace,
 };
 
 use super::check::Check;
@@ -226,6 +226,8 @@ fn show_create(shown: &mut Shown, options: &CreateOptions) {
         options.launch.change_root == ChangeRoot::MoveAndChroot,
     );
     shown.word("no-new-keyring", options.keyring == Keyring::Inherited);
+    let is_auto = options.user_namespace == UserNamespace::Auto;
+    shown.word("userns-auto", is_auto);
     shown.value("fds", Some(options.preserve_fds).filter(|fds| *fds != 0));
     show_network(shown, &options.network);
     show_search(shown, &options.search);

@@ -1,7 +1,7 @@
 //! The id maps of a new user namespace and which process may write them; see user_namespaces(7).
 
 use crate::Error;
-use coracle_bundle::{IdMapping, Linux, Namespace};
+use coracle_bundle::{IdMapping, IdMappings, Linux, Namespace};
 use coracle_host::{Host, Setgroups};
 use coracle_sys::Capability;
 use std::path::PathBuf;
@@ -75,6 +75,35 @@ pub(super) fn plan(linux: &Linux, host: &Host) -> Result<Option<Maps>, Error> {
             Setgroups::Allowed
         },
     }))
+}
+
+/// The maps of a user namespace for a caller who cannot do without one: its own id is root, and
+/// the ids from 1 on are those of its lines in `/etc/subuid` and `/etc/subgid`, where the helpers
+/// are that map them. `None` for a caller with CAP_SYS_ADMIN.
+#[must_use]
+pub fn maps_of_caller(host: &Host) -> Option<IdMappings> {
+    let map = |own, ranges: &[(u32, u32)], helper: &Option<PathBuf>| {
+        let ranges = if helper.is_some() { ranges } else { &[] };
+        let mut map = Vec::new();
+        let mut container_id: u32 = 0;
+        for (host_id, size) in std::iter::once(&(own, 1)).chain(ranges) {
+            let Some(end) = container_id.checked_add(*size) else {
+                break;
+            };
+            map.push(IdMapping {
+                container_id,
+                host_id: *host_id,
+                size: *size,
+            });
+            container_id = end;
+        }
+        map
+    };
+    let ids = &host.subordinate_ids;
+    (!host.has(Capability::SysAdmin)).then(|| IdMappings {
+        uid: map(host.euid, &ids.uid, &ids.newuidmap),
+        gid: map(host.egid, &ids.gid, &ids.newgidmap),
+    })
 }
 
 fn both<'a>(linux: &'a Linux, host: &'a Host) -> [Ids<'a>; 2] {
@@ -323,6 +352,18 @@ mod tests {
                 linux.gidMappings:
                 more than the caller's own id needs newgidmap, missing here (package uidmap)"#]],
         );
+    }
+
+    #[test]
+    fn maps_of_who_needs_some() {
+        assert_eq!(maps_of_caller(&fixture::v2()), None);
+        let mut host = fixture::unprivileged();
+        host.subordinate_ids.uid = vec![(100_000, 65_536), (300_000, 10)];
+        host.subordinate_ids.newgidmap = None;
+        let maps = maps_of_caller(&host).unwrap();
+        let uid = [(0, 1000, 1), (1, 100_000, 65_536), (65_537, 300_000, 10)];
+        assert_eq!(maps.uid, mappings(&uid));
+        assert_eq!(maps.gid, mappings(&[(0, 1000, 1)]));
     }
 
     #[test]
