@@ -607,6 +607,20 @@ fn read_only_paths_reach_submounts() {
     assert_eq!(output.stderr.matches("Read-only").count(), 2, "{output}");
 }
 
+/// A mount point becomes read-only itself, any other path by a bind mount of it.
+#[test]
+fn read_only_paths_in_proc_with_and_without_a_mount() {
+    let runtime = Runtime::new();
+    let bundle = runtime.bundle().file("/file", "text");
+    let source = bundle.rootfs().join("file");
+    let bundle = bundle
+        .bind(source, "/proc/uptime", [])
+        .set("/linux/readonlyPaths", json!(["/proc/uptime", "/proc/sys"]))
+        .shell("cut -d' ' -f5,6 /proc/self/mountinfo | grep -E '/proc/(uptime|sys) ' | cut -c-17");
+    let output = runtime.run(&bundle).ok();
+    assert_eq!(output.stdout, "/proc/uptime ro,r\n/proc/sys ro,rela\n");
+}
+
 #[test]
 fn a_mask_lies_over_a_read_only_path() {
     let runtime = Runtime::new();

@@ -224,7 +224,8 @@ fn long_data<'a>(
     CStr::from_bytes_until_nul(buffer).map_err(|_| invalid)
 }
 
-const OPTIONS: [(&CStr, &CStr); 4] = [
+/// Of a tmpfs without room for any file, should its mount be made writable.
+const EMPTY: [(&CStr, &CStr); 4] = [
     (c"source", c"tmpfs"),
     (c"mode", c"555"),
     (c"size", c"4k"),
@@ -233,13 +234,13 @@ const OPTIONS: [(&CStr, &CStr); 4] = [
 
 /// Makes an empty directory that stays empty: a minimal read-only tmpfs.
 pub(super) fn empty_directory() -> Result<OwnedFd, Failure> {
-    small_tmpfs(mount_attribute::RDONLY)
+    tmpfs(&EMPTY, mount_attribute::RDONLY)
 }
 
-/// Makes a tmpfs with room for one directory.
-pub(super) fn small_tmpfs(attributes: u64) -> Result<OwnedFd, Failure> {
+/// Makes a tmpfs without devices and programs.
+pub(super) fn tmpfs(options: &[(&CStr, &CStr)], attributes: u64) -> Result<OwnedFd, Failure> {
     let always = mount_attribute::NOSUID | mount_attribute::NODEV | mount_attribute::NOEXEC;
-    let options = OPTIONS.iter().map(|(key, value)| (*key, Some(*value)));
+    let options = options.iter().map(|(key, value)| (*key, Some(*value)));
     let refused = &mut Remark::default();
     new_mount(c"tmpfs", options, attributes | always, refused)
 }

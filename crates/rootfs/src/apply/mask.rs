@@ -16,7 +16,8 @@ use nix::sys::stat::{Mode, SFlag, fstat};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Masks paths, makes paths read-only, and makes the root read-only if configured. For init, after
-/// the sysctls were written. Leaves no descriptor of `inherited` open. Does not allocate.
+/// the sysctls were written. The descriptors of `inherited` are still open afterwards. Does not
+/// allocate.
 ///
 /// # Errors
 /// The step that failed, for example at a path that exists but cannot be covered.
@@ -40,24 +41,7 @@ pub fn finish(plan: &Plan, inherited: &mut Inherited) -> Result<(), Fault> {
         done.map_err(Cause::at(number))?;
         coracle_sys::note_step(number);
     }
-    inherited.close();
     Ok(())
-}
-
-impl Inherited {
-    /// Closes all remaining descriptors, without freeing memory.
-    fn close(&mut self) {
-        self.root = None;
-        self.lowest = None;
-        self.null = None;
-        self.empty = None;
-        for kept in &mut self.kept {
-            *kept = None;
-        }
-        for index in 0..self.sources.len() {
-            drop(self.take(index));
-        }
-    }
 }
 
 /// Opens the path below its base; `None` if it does not exist.
@@ -108,11 +92,13 @@ fn read_only(inherited: &Inherited, path: &Covered) -> Result<(), Failure> {
     let Some(place) = find(inherited, path)? else {
         return Ok(());
     };
-    match make_read_only(place.as_fd(), Depth::Recursive) {
-        Ok(()) => return is_seen(inherited, path, place.as_fd()),
-        // The path is not a mount point.
-        Err(Cause::Call(_, Errno::EINVAL)) => {}
-        Err(failure) => return Err(failure),
+    if path.may_be_mount {
+        match make_read_only(place.as_fd(), Depth::Recursive) {
+            Ok(()) => return is_seen(inherited, path, place.as_fd()),
+            // The path is not a mount point.
+            Err(Cause::Call(_, Errno::EINVAL)) => {}
+            Err(failure) => return Err(failure),
+        }
     }
     let tree = source::clone_mount(place.as_fd(), OpenTreeFlags::RECURSIVE)?;
     make_read_only(tree.as_fd(), Depth::Recursive)?;

@@ -39,6 +39,11 @@ pub(super) fn resolve(
     target: &Target,
     make: Make<'_>,
 ) -> Result<Found, Failure> {
+    if let (Make::Directory, Some(name)) = (make, likely_missing(target))
+        && let Ok(place) = new_directory(base, name)
+    {
+        return Ok(Found { place, made: true });
+    }
     let found = match open_in_root(base, &target.path, flags(target.lookup), Mode::empty()) {
         Ok(place) => Found { place, made: false },
         Err(Errno::ENOENT) => Found {
@@ -60,6 +65,15 @@ pub(super) fn resolve(
         }),
         false => Ok(found),
     }
+}
+
+/// The name of a directory that is likely to be missing: one in a file system that the plan has
+/// made and that nobody else can change.
+fn likely_missing(target: &Target) -> Option<&CStr> {
+    let name = target.path.to_bytes_with_nul().strip_prefix(b"/")?;
+    let name = CStr::from_bytes_with_nul(name).ok()?;
+    let is_one = !name.is_empty() && !name.to_bytes().contains(&b'/') && name != c"..";
+    (is_one && target.base.is_some() && !target.exchangeable).then_some(name)
 }
 
 /// Whether a link of the image could lead to the root. None is followed in a single name, and none

@@ -64,11 +64,14 @@ fn covered(planner: &Planner, path: &Path) -> Covered {
     let shown = c_string(path);
     for (top, base) in [("/proc", planner.proc), ("/sys", planner.sys)] {
         if let (Some(base), Ok(below)) = (base, path.strip_prefix(top)) {
+            let exchangeable = top != "/proc" || !planner.plan.has_own_namespace();
+            let mut mounts = planner.config.mounts.iter();
             return Covered {
                 shown,
                 path: c_string(Path::new("/").join(below)),
                 base: Some(base),
-                exchangeable: top != "/proc" || !planner.plan.has_own_namespace(),
+                exchangeable,
+                may_be_mount: exchangeable || mounts.any(|mount| mount.destination.path() == path),
             };
         }
     }
@@ -77,5 +80,6 @@ fn covered(planner: &Planner, path: &Path) -> Covered {
         shown,
         base: None,
         exchangeable: true,
+        may_be_mount: true,
     }
 }

@@ -478,6 +478,9 @@ pub(crate) struct Covered {
     /// procfs of a new mount namespace: its names are the kernel's, and no mount of the config that
     /// leads into a procfs is attached.
     pub(crate) exchangeable: bool,
+    /// Whether `path` could be a mount point: in the procfs of a new mount namespace only where the
+    /// config has a mount.
+    pub(crate) may_be_mount: bool,
 }
 
 impl Node {
