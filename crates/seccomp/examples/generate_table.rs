@@ -14,15 +14,17 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// In the order of the table's columns.
-const MACHINES: [&str; 7] = [
-    "x86_64",
-    "x32",
-    "x86",
-    "aarch64",
-    "arm",
-    "riscv64",
-    "loongarch64",
+/// In the order of the table's columns: the name there, and that of the headers' directory.
+const MACHINES: [(&str, &str); 9] = [
+    ("x86_64", "x86_64"),
+    ("x32", "x32"),
+    ("x86", "x86"),
+    ("aarch64", "aarch64"),
+    ("arm", "arm"),
+    ("riscv64", "riscv64"),
+    ("loongarch64", "loongarch64"),
+    ("ppc64le", "powerpc64"),
+    ("s390x", "s390x"),
 ];
 
 /// Marks the numbers of x32; the table has them without.
@@ -41,7 +43,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let sources = PathBuf::from(std::env::args_os().nth(1).ok_or("which directory?")?);
     let mut table: BTreeMap<String, [Option<u32>; MACHINES.len()]> = BTreeMap::new();
     let mut version = String::new();
-    for (column, machine) in MACHINES.iter().enumerate() {
+    for (column, (_, machine)) in MACHINES.iter().enumerate() {
         let text = std::fs::read_to_string(sources.join(machine).join("general.rs"))?;
         version = kernel(&text).ok_or("no kernel version")?;
         for (name, number) in calls(&text) {
@@ -115,7 +117,7 @@ fn print(
         package.display(),
         today()?
     )?;
-    writeln!(out, "# name {}", MACHINES.join(" "))?;
+    writeln!(out, "# name {}", MACHINES.map(|(name, _)| name).join(" "))?;
     for (name, numbers) in table {
         write!(out, "{name}")?;
         for number in numbers {

@@ -20,6 +20,10 @@ pub enum Abi {
     Riscv64,
     /// 64-bit LoongArch.
     Loongarch64,
+    /// 64-bit POWER, little endian.
+    Ppc64le,
+    /// 64-bit IBM Z, big endian.
+    S390x,
 }
 
 /// `__X32_SYSCALL_BIT` of asm/unistd.h.
@@ -31,7 +35,7 @@ const ARM_PRIVATE: u32 = 0x000f_0000;
 
 impl Abi {
     /// All of them, in the order of the table's columns.
-    pub const ALL: [Abi; 7] = [
+    pub const ALL: [Abi; 9] = [
         Abi::X86_64,
         Abi::X32,
         Abi::X86,
@@ -39,6 +43,8 @@ impl Abi {
         Abi::Arm,
         Abi::Riscv64,
         Abi::Loongarch64,
+        Abi::Ppc64le,
+        Abi::S390x,
     ];
 
     /// The ABI of this build; `None` on an architecture without support for filters.
@@ -56,6 +62,10 @@ impl Abi {
             Some(Abi::Riscv64)
         } else if cfg!(target_arch = "loongarch64") {
             Some(Abi::Loongarch64)
+        } else if cfg!(all(target_arch = "powerpc64", target_endian = "little")) {
+            Some(Abi::Ppc64le)
+        } else if cfg!(target_arch = "s390x") {
+            Some(Abi::S390x)
         } else {
             None
         }
@@ -72,6 +82,8 @@ impl Abi {
             Abi::Arm => "arm",
             Abi::Riscv64 => "riscv64",
             Abi::Loongarch64 => "loongarch64",
+            Abi::Ppc64le => "ppc64le",
+            Abi::S390x => "s390x",
         }
     }
 
@@ -85,12 +97,24 @@ impl Abi {
             Abi::Arm => 0x4000_0028,
             Abi::Riscv64 => 0xc000_00f3,
             Abi::Loongarch64 => 0xc000_0102,
+            Abi::Ppc64le => 0xc000_0015,
+            Abi::S390x => 0x8000_0016,
         }
     }
 
     /// Whether the kernel uses all 64 bits of an argument.
     pub(crate) fn has_wide_arguments(self) -> bool {
         !matches!(self, Abi::X32 | Abi::X86 | Abi::Arm)
+    }
+
+    /// Whether the upper half of a 64-bit argument comes first in `struct seccomp_data`.
+    pub(crate) fn is_big_endian(self) -> bool {
+        self == Abi::S390x
+    }
+
+    /// Whether sockets and System V IPC can also be had through `socketcall(2)` and `ipc(2)`.
+    pub(crate) fn has_multiplexers(self) -> bool {
+        matches!(self, Abi::X86 | Abi::Ppc64le | Abi::S390x)
     }
 
     pub(crate) fn column(self) -> usize {
@@ -102,6 +126,8 @@ impl Abi {
             Abi::Arm => 4,
             Abi::Riscv64 => 5,
             Abi::Loongarch64 => 6,
+            Abi::Ppc64le => 7,
+            Abi::S390x => 8,
         }
     }
 
@@ -129,6 +155,8 @@ impl Abi {
             Abi::Aarch64 | Abi::Arm => 1,
             Abi::Riscv64 => 2,
             Abi::Loongarch64 => 3,
+            Abi::Ppc64le => 4,
+            Abi::S390x => 5,
         };
         family(self) == family(other)
     }
@@ -144,6 +172,8 @@ impl Abi {
             SeccompArchitecture::Arm => Some(Abi::Arm),
             SeccompArchitecture::Riscv64 => Some(Abi::Riscv64),
             SeccompArchitecture::Loongarch64 => Some(Abi::Loongarch64),
+            SeccompArchitecture::Ppc64Le => Some(Abi::Ppc64le),
+            SeccompArchitecture::S390X => Some(Abi::S390x),
             _ => None,
         }
     }

@@ -1,12 +1,13 @@
-//! 32-bit x86 has two interfaces for sockets and for System V IPC: a system call for most
-//! operations, and the multiplexers `socketcall(2)` and `ipc(2)`, whose first argument selects the
-//! operation.
+//! 32-bit x86, POWER and IBM Z have two interfaces for sockets and for System V IPC: a system call
+//! for most operations, and the multiplexers `socketcall(2)` and `ipc(2)`, whose first argument
+//! selects the operation.
 //!
 //! A rule for `socket` that did not cover `socketcall` would deny nothing, so a rule applies to
 //! both, as with libseccomp. The multiplexer's second argument points to the real arguments, which
 //! a filter cannot read. There a condition on the first real argument is dropped, and conditions on
 //! later ones compare the multiplexer's own registers.
 
+use super::abi::Abi;
 use coracle_bundle::{SeccompCondition, SeccompOperator};
 
 const SOCKETCALL: u32 = 102;
@@ -30,9 +31,17 @@ impl Multiplexed {
     }
 }
 
-/// `SYS_…` of linux/net.h and the numbers of linux/ipc.h.
-pub(crate) fn multiplexed(name: &str) -> Option<Multiplexed> {
+/// `SYS_…` of linux/net.h and the numbers of linux/ipc.h. All three machines have the same numbers.
+pub(crate) fn multiplexed(abi: Abi, name: &str) -> Option<Multiplexed> {
+    if !abi.has_multiplexers() {
+        return None;
+    }
     let (number, operator, value) = match socket(name) {
+        // The kernel selects by 32 bits: a register with more bits set would pass a comparison of
+        // all 64.
+        Some(value) if abi.has_wide_arguments() => {
+            (SOCKETCALL, SeccompOperator::MaskedEqual(0xffff_ffff), value)
+        }
         Some(value) => (SOCKETCALL, SeccompOperator::Equal, value),
         // The upper half is a version; the kernel selects the call by the lower half.
         None => (IPC, SeccompOperator::MaskedEqual(0xffff), ipc(name)?),
@@ -107,11 +116,13 @@ mod tests {
             "msgget",
         ] {
             assert!(
-                table.find(name).is_some() && multiplexed(name).is_some(),
+                table.find(name).is_some() && multiplexed(Abi::X86, name).is_some(),
                 "{name}"
             );
         }
-        assert!(multiplexed("socketcall").is_none() && multiplexed("ipc").is_none());
+        let none = |abi, name| multiplexed(abi, name).is_none();
+        assert!(none(Abi::X86, "socketcall") && none(Abi::X86, "ipc"));
+        assert!(none(Abi::X86_64, "socket"));
     }
 
     #[test]
@@ -121,7 +132,7 @@ mod tests {
             operator: SeccompOperator::Equal,
             value: 16,
         };
-        let call = multiplexed("socket").unwrap();
+        let call = multiplexed(Abi::X86, "socket").unwrap();
         let conditions = call.conditions(&[on(0), on(2)]);
         assert_eq!(conditions[1..], [on(2)]);
         assert_eq!((conditions[0].index, conditions[0].value), (0, 1));

@@ -26,6 +26,8 @@ pub(crate) const MAX_INSTRUCTIONS: usize = 4096;
 /// Offsets in `struct seccomp_data`, in bytes.
 const NUMBER: u32 = 0;
 const ARCH: u32 = 4;
+/// The other half of a 64-bit argument is this bit apart.
+const HALF: u32 = 4;
 
 /// `BPF_LD | BPF_W | BPF_ABS`, `BPF_JMP | BPF_JA`, … of linux/bpf_common.h.
 const LOAD: u16 = 0x20;
@@ -51,7 +53,11 @@ pub(crate) fn program(
             searches.push((arch, ranges, Width::of(*abi)));
         }
     }
-    let mut code = Code::default();
+    let mut code = Code {
+        // One kernel runs all of them, so they have one order of bytes.
+        is_big_endian: abis.iter().any(|abi| abi.is_big_endian()),
+        ..Code::default()
+    };
     let mut entries = Vec::with_capacity(searches.len());
     for (arch, ranges, width) in searches.iter().rev() {
         let search = code.search(ranges, *width)?;
@@ -124,6 +130,7 @@ type Place = usize;
 #[derive(Default)]
 struct Code<'a> {
     backwards: Vec<FilterInstruction>,
+    is_big_endian: bool,
     /// The most recent return instruction of each verdict.
     returns: HashMap<u32, Place>,
     /// Blocks of rules that exist already, for wide and for narrow arguments.
@@ -188,7 +195,11 @@ impl<'a> Code<'a> {
                 code: instruction.code,
                 jump_true: instruction.jt,
                 jump_false: instruction.jf,
-                constant: instruction.k,
+                constant: match instruction.code {
+                    // seccompiler makes them for little endian.
+                    LOAD if self.is_big_endian => instruction.k ^ HALF,
+                    _ => instruction.k,
+                },
             });
         }
         Ok(self.latest())

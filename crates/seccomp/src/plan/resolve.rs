@@ -172,9 +172,7 @@ impl<'a> Resolved<'a> {
                     },
                 ));
             }
-            if abi == Abi::X86
-                && let Some(call) = multiplexed(named.name)
-            {
+            if let Some(call) = multiplexed(abi, named.name) {
                 let conditions = Cow::Owned(call.conditions(named.conditions));
                 let verdict = named.verdict;
                 rules.push((

@@ -75,7 +75,9 @@ mod tests {
                 Some(221),
                 Some(11),
                 Some(221),
-                Some(221)
+                Some(221),
+                Some(11),
+                Some(11)
             ]
         );
         assert_eq!(
@@ -87,16 +89,18 @@ mod tests {
                 Some(202),
                 Some(285),
                 Some(202),
-                Some(202)
+                Some(202),
+                Some(330),
+                None
             ]
         );
         assert_eq!(
             numbers("set_tls").map(|n| n.is_some()),
-            [false, false, false, false, true, false, false]
+            [false, false, false, false, true, false, false, false, false]
         );
         assert_eq!(
             numbers("clone3"),
-            [435, 435 + x32, 435, 435, 435, 435, 435].map(Some)
+            [435, 435 + x32, 435, 435, 435, 435, 435, 435, 435].map(Some)
         );
         assert!(table.find("no_such_call").is_none() && table.find("").is_none());
     }

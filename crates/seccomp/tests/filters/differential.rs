@@ -12,15 +12,19 @@ use coracle_seccomp::{Abi, Error, UnknownNames, plan};
 const PROFILES: u64 = 60;
 const CALLS: usize = 1500;
 
+/// libseccomp 2.5.4 has one placeholder for both where the native machine has neither, and so takes
+/// a rule for the first as one for the second.
+const CONFUSED: [&str; 2] = ["sys_debug_setcontext", "switch_endian"];
+
 /// Names whose numbers libseccomp has as we do, on all of these machines: it is older than the
 /// table, and has no direct number for what 32-bit x86 does through a multiplexer.
 fn shared_names(oracle: &mut Oracle, abis: &[Abi]) -> Vec<&'static str> {
     let mut names = Vec::new();
-    for name in NAMES.keys() {
+    for name in NAMES.keys().filter(|name| !CONFUSED.contains(name)) {
         let same = abis.iter().all(|abi| {
             let theirs = oracle.number(*abi, name);
             let ours = model::number(*abi, name);
-            let is_multiplexed = *abi == Abi::X86 && model::multiplexer(name).is_some();
+            let is_multiplexed = model::multiplexes(*abi) && model::multiplexer(name).is_some();
             is_multiplexed || u32::try_from(theirs).ok().filter(|_| theirs >= 0) == ours
         });
         if same && oracle.number(abis[0], name) != -1 {
@@ -55,7 +59,12 @@ fn compare(oracle: &mut Oracle, profile: &Seccomp, abis: &[Abi], calls: &[Call])
                 assert_eq!(ours, model::NO_SUCH_CALL, "{call:x?}");
             }
             // libseccomp does not mask the version in the upper half.
-            Some(Abi::X86) if call.number == 117 && call.args[0] & 0xffff_0000 != 0 => {}
+            Some(abi)
+                if model::multiplexes(abi)
+                    && call.number == 117
+                    && call.args[0] & 0xffff_ffff_ffff_0000 != 0 => {}
+            // It compares what the kernel cuts off.
+            Some(Abi::Ppc64le | Abi::S390x) if call.number == 102 && call.args[0] >> 32 != 0 => {}
             Some(_) => {
                 assert_eq!(
                     ours, theirs,
@@ -100,7 +109,7 @@ fn generated_profiles() {
     let Some(mut oracle) = start("generated") else {
         return;
     };
-    let families: [(&[Abi], &[Architecture]); 4] = [
+    let families: [(&[Abi], &[Architecture]); 6] = [
         (&[Abi::X86_64], &[]),
         (
             &[Abi::X86_64, Abi::X86, Abi::X32],
@@ -108,6 +117,8 @@ fn generated_profiles() {
         ),
         (&[Abi::Aarch64, Abi::Arm], &[Architecture::Arm]),
         (&[Abi::Riscv64], &[]),
+        (&[Abi::Ppc64le], &[]),
+        (&[Abi::S390x], &[]),
     ];
     let (mut compared, mut profiles, mut refused) = (0, 0, 0);
     for (abis, architectures) in families {

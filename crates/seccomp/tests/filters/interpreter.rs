@@ -22,7 +22,11 @@ impl Call {
             16..64 => {
                 assert_eq!(offset % 4, 0, "unaligned");
                 let index = usize::try_from((offset - 16) / 8).unwrap();
-                half(self.args[index], offset % 8 == 4)
+                // AUDIT_ARCH_S390X alone is of a big-endian machine.
+                half(
+                    self.args[index],
+                    (offset % 8 == 4) != (self.arch == 0x8000_0016),
+                )
             }
             _ => panic!("offset {offset} is no part of the call that a profile speaks of"),
         }

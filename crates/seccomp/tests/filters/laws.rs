@@ -40,8 +40,9 @@ fn family(native: Abi) -> Vec<Architecture> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(100))]
     #[test]
-    fn programs_do_what_profiles_say(seed: u64, native in 0..6_usize, listed: u8) {
-        let machines = [Abi::X86_64, Abi::Aarch64, Abi::Riscv64, Abi::Loongarch64, Abi::X86];
+    fn programs_do_what_profiles_say(seed: u64, native in 0..8_usize, listed: u8) {
+        let machines = [Abi::X86_64, Abi::Aarch64, Abi::Riscv64, Abi::Loongarch64, Abi::X86,
+            Abi::Ppc64le, Abi::S390x];
         let native = *machines.get(native).unwrap_or(&Abi::X86_64);
         let mut architectures = family(native);
         architectures.retain(|architecture| match architecture {
@@ -202,6 +203,33 @@ fn sockets_of_32_bit_x86_have_two_ways() {
     ] {
         let got = verdict(&profile, Abi::X86, name, first, 0);
         assert_eq!(got, expected, "{name} {first}");
+    }
+}
+
+/// The kernel takes 32 bits of the register: with more set, it is the same call.
+#[test]
+fn sockets_of_64_bit_machines_have_two_ways() {
+    let profile = parsed(&json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+        {"names": ["socket", "semop"], "action": "SCMP_ACT_ERRNO"}
+    ]}));
+    for abi in [Abi::Ppc64le, Abi::S390x] {
+        let plan = plan(&profile, Some(abi), UnknownNames::Skipped).unwrap();
+        for (name, first, expected) in [
+            ("socket", 0, EPERM),
+            ("socketcall", 1, EPERM),
+            ("socketcall", 0x1_0000_0001, EPERM),
+            ("socketcall", 2, ALLOW),
+            ("ipc", 0x1_0001_0001, EPERM),
+            ("ipc", 2, ALLOW),
+        ] {
+            let number = model::number(abi, name).unwrap();
+            let call = on(abi, number, [first, 0, 0, 0, 0, 0]);
+            assert_eq!(
+                run(&plan.program, &call).0,
+                expected,
+                "{abi:?} {name} {first}"
+            );
+        }
     }
 }
 

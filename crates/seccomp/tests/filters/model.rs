@@ -60,6 +60,8 @@ fn machine(profile: &Seccomp, native: Abi, call: &Call) -> Option<Abi> {
                         | (SeccompArchitecture::Arm, Abi::Arm)
                         | (SeccompArchitecture::Riscv64, Abi::Riscv64)
                         | (SeccompArchitecture::Loongarch64, Abi::Loongarch64)
+                        | (SeccompArchitecture::Ppc64Le, Abi::Ppc64le)
+                        | (SeccompArchitecture::S390X, Abi::S390x)
                 )
             })
     };
@@ -72,6 +74,8 @@ fn machine(profile: &Seccomp, native: Abi, call: &Call) -> Option<Abi> {
         (0x4000_0028, _) => Abi::Arm,
         (0xc000_00f3, _) => Abi::Riscv64,
         (0xc000_0102, _) => Abi::Loongarch64,
+        (0xc000_0015, _) => Abi::Ppc64le,
+        (0x8000_0016, _) => Abi::S390x,
         _ => return None,
     };
     Some(abi).filter(|abi| listed(*abi))
@@ -104,7 +108,12 @@ fn alternatives(rule: &SeccompRule) -> Vec<Vec<SeccompCondition>> {
     }
 }
 
-/// Behind `socketcall` and `ipc` of 32-bit x86: its number and the call's number there.
+/// The machines with `socketcall` and `ipc`.
+pub(crate) fn multiplexes(abi: Abi) -> bool {
+    [Abi::X86, Abi::Ppc64le, Abi::S390x].contains(&abi)
+}
+
+/// Behind `socketcall` and `ipc`: its number and the call's number there.
 pub(crate) fn multiplexer(name: &str) -> Option<(u32, u64)> {
     const SOCKETS: &str = "socket bind connect listen accept getsockname getpeername socketpair \
                            send recv sendto recvfrom shutdown setsockopt getsockopt sendmsg \
@@ -193,7 +202,7 @@ impl<'a> Model<'a> {
             }
             let behind = rule
                 .multiplexer
-                .filter(|multiplexer| abi == Abi::X86 && multiplexer.0 == call.number);
+                .filter(|multiplexer| multiplexes(abi) && multiplexer.0 == call.number);
             let matches = direct && rule.conditions.iter().all(holds)
                 || behind.is_some_and(|(multiplexer, which)| {
                     let mask = if multiplexer == 117 {

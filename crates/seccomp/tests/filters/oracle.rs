@@ -90,6 +90,13 @@ impl Oracle {
         };
         let mut bytes = vec![0; length * 8];
         self.output.read_exact(&mut bytes).unwrap();
+        // libseccomp writes in the order of bytes of the filter's machine.
+        if abis == [Abi::S390x] {
+            for chunk in bytes.chunks_exact_mut(8) {
+                chunk[..2].reverse();
+                chunk[4..].reverse();
+            }
+        }
         let program = bytes.chunks_exact(8).map(|chunk| FilterInstruction {
             code: u16::from_le_bytes([chunk[0], chunk[1]]),
             jump_true: chunk[2],

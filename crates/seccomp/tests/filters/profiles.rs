@@ -247,7 +247,7 @@ impl Random {
                         model::multiplexer(&rule.names[0]),
                     ) {
                         (_, Some((multiplexer, which)))
-                            if abi == Abi::X86 && self.below(2) == 0 =>
+                            if model::multiplexes(abi) && self.below(2) == 0 =>
                         {
                             args[0] = which;
                             multiplexer
@@ -255,7 +255,7 @@ impl Random {
                         (number, _) => number.unwrap_or(base),
                     }
                 }
-                5 if abi == Abi::X86 => {
+                5 if model::multiplexes(abi) => {
                     args[0] = self.next() % 26;
                     self.pick(&[102, 117])
                 }
