@@ -130,6 +130,14 @@ const PROGRAM: &[Mistake] = &[
         mode(&bundle.path("/run.sh"), 0o744);
         scene.run(&bundle.args(["/run.sh"]));
     }),
+    (
+        "a program in the PATH that the user may not execute",
+        |scene| {
+            let bundle = scene.bundle().script("/bin/tool", "true").user(1000, 1000);
+            mode(&bundle.path("/bin/tool"), 0o744);
+            scene.run(&bundle.args(["tool"]));
+        },
+    ),
     ("a program on a noexec mount", |scene| {
         let folder = scene.runtime.folder().folder("tools");
         let bundle = scene.bundle().script("/run.sh", "true");

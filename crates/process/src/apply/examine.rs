@@ -4,9 +4,9 @@
 //! would have had, so that a link or a device of the image leads to nothing that the program could
 //! not have opened. Nothing here allocates.
 
-use super::exec::Ready;
-use crate::plan::examined::{Examined, HEAD, interpreter};
-use crate::plan::steps::Plan;
+use super::exec::{Ready, refused_in_path};
+use crate::plan::examined::{self, Examined, HEAD, interpreter};
+use crate::plan::steps::{Plan, Program};
 use coracle_sys::{AT_FDCWD, Call, Cause, Fault, Remark};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
@@ -24,7 +24,7 @@ pub fn examine(plan: &Plan, ready: Option<&Ready>, fault: &Fault) -> Remark {
     let path = match ready.and_then(|ready| ready.program.as_ref()) {
         Some(found) => found.path(),
         None if program.is_path() => program.name(),
-        None => return Remark::default(),
+        None => return in_path(program, fault).unwrap_or_default(),
     };
     match fault.cause {
         Cause::Call(Call::Access, Errno::EACCES) if plan.is_about_program(fault.step) => {
@@ -38,6 +38,16 @@ pub fn examine(plan: &Plan, ready: Option<&Ready>, fault: &Fault) -> Remark {
         _ => None,
     }
     .unwrap_or_default()
+}
+
+/// Which file of PATH was found and may not be executed, and why.
+fn in_path(program: &Program, fault: &Fault) -> Option<Remark> {
+    let Cause::Call(Call::Access, Errno::EACCES) = fault.cause else {
+        return None;
+    };
+    let found = refused_in_path(program)?;
+    let reason = refused(found.path()).unwrap_or_default();
+    Some(examined::of_found(found.path(), &reason))
 }
 
 /// Why the file may not be executed: its mount, its mode, or its interpreter's.

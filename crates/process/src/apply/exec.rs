@@ -112,6 +112,16 @@ pub(crate) fn find(program: &Program, step: usize) -> Result<Option<Found>, Faul
     Err(Fault::new(step, best))
 }
 
+/// The first file in PATH that exists and that the process's user may not execute.
+pub(crate) fn refused_in_path(program: &Program) -> Option<Found> {
+    let name = program.name();
+    let mut all = program.directories();
+    all.find_map(|directory| {
+        let found = Found::new(directory, name)?;
+        matches!(look(found.path()), Err(Cause::Call(Call::Access, _))).then_some(found)
+    })
+}
+
 /// The cause of a failure if the program does not exist.
 fn missing(program: &Program) -> Cause {
     match program.is_path() {

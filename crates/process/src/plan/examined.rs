@@ -4,6 +4,7 @@
 use coracle_sys::Remark;
 use coracle_text::one_line;
 use nix::errno::Errno;
+use std::ffi::CStr;
 use std::fmt;
 
 /// How much of a file is read. The program headers of an ELF file and the name of its interpreter
@@ -88,6 +89,24 @@ impl<'a> Examined<'a> {
             _ => return None,
         })
     }
+}
+
+/// A remark about a file that was found in PATH: its path before `reason`. Does not allocate.
+pub(crate) fn of_found(path: &CStr, reason: &Remark) -> Remark {
+    let mut remark = Remark::default();
+    remark.push(b"p");
+    remark.push(path.to_bytes_with_nul());
+    remark.push(reason.bytes());
+    remark
+}
+
+/// The path that [`of_found`] put before the rest of a remark, if it did.
+pub(crate) fn found(remark: &[u8]) -> (Option<&[u8]>, &[u8]) {
+    let Some(rest) = remark.strip_prefix(b"p") else {
+        return (None, remark);
+    };
+    let mut parts = rest.splitn(2, |byte| *byte == 0);
+    (parts.next(), parts.next().unwrap_or_default())
 }
 
 impl fmt::Display for Examined<'_> {
@@ -233,6 +252,17 @@ mod tests {
             assert_eq!(Examined::read(found.remark().bytes()), Some(found));
         }
         assert_eq!(Examined::read(b"?"), None);
+    }
+
+    #[test]
+    fn what_was_found_in_path_travels() {
+        let reason = Examined::NoExec.remark();
+        let remark = of_found(c"/opt/tool", &reason);
+        let (path, rest) = found(remark.bytes());
+        assert_eq!((path, rest), (Some(&b"/opt/tool"[..]), reason.bytes()));
+        assert_eq!(found(reason.bytes()), (None, reason.bytes()));
+        // As much of it as there was room for.
+        assert_eq!(found(b"p/opt"), (Some(&b"/opt"[..]), &b""[..]));
     }
 
     #[test]

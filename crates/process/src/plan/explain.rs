@@ -1,7 +1,7 @@
 //! Makes a sentence of a step's number and its cause.
 
 use super::describe::{limit_to, most, text};
-use super::examined::Examined;
+use super::examined::{self, Examined};
 use super::steps::{
     Confinement, Inheritance, Label, Plan, PrivilegeDrop, Section, Setting, StreamSource, Sysctl,
 };
@@ -385,8 +385,16 @@ pub fn explain_exec(program: &CStr, fault: &Fault, remark: &[u8]) -> Report {
 
 /// A hint for a failed execve(2), where the errno alone does not show the cause.
 fn exec_hint(cause: Cause, remark: &[u8]) -> String {
-    if let Some(examined) = Examined::read(remark) {
-        return examined.to_string();
+    let (found, remark) = examined::found(remark);
+    let examined = Examined::read(remark).map(|examined| examined.to_string());
+    match (found, examined) {
+        (Some(path), examined) => {
+            let path = coracle_text::one_line(&String::from_utf8_lossy(path));
+            let examined = examined.unwrap_or_else(|| "it may not be executed".to_owned());
+            return format!("{path} was found, but {examined}");
+        }
+        (None, Some(examined)) => return examined,
+        (None, None) => {}
     }
     let Cause::Call(Call::Exec, errno) = cause else {
         return String::new();
