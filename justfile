@@ -51,6 +51,10 @@ guest-kernel:
 engines:
     integration/test release engines
 
+# kubelet's probes of so many PODS,SECONDS each second, by coracle and by runc (root)
+probes COUNT='20,60':
+    CORACLE_TEST_PROBES={{COUNT}} CORACLE="$(realpath {{program}})" cargo test -q -p coracle-integration --test engines -- node::probes --nocapture
+
 # Run the validation programs of the OCI runtime-tools (root): 3 minutes, and some more the first time
 conformance:
     integration/test release conformance

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use coracle_integration::{Manager, needs};
 
 use crate::checks;
-use crate::engine::{Engine, Shared, images, page};
+use crate::engine::{Engine, Page, Shared, images};
 
 static CONTAINERD: Shared<Engine> = Shared::new();
 
 /// A release of containerd, whose settings have names of their own.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Release {
-    /// The text of `docs/engines.md` that precedes the settings of this release.
+    /// The text of `docs/kubernetes.md` that precedes the settings of this release.
     page: &'static str,
     /// More settings, for this machine: privileges that root may lack, the folder of Debian's
     /// plugins, and images that are already there.
@@ -82,12 +82,10 @@ pub(crate) fn set_up(release: Release, manager: Manager) -> Engine {
         engine.run("install", &format!("cp {folder}/* /usr/local/bin"));
     }
     engine.prelude = PRELUDE.to_owned();
-    // The page ends with the table of the runtime's options.
-    let systemd = match manager {
-        Manager::Cgroupfs => "",
-        Manager::Systemd => "SystemdCgroup = true\n",
-    };
-    let settings = page(release.page) + systemd + release.machine;
+    let mut settings = Page::Kubernetes.block(release.page) + release.machine;
+    if manager == Manager::Cgroupfs {
+        settings = settings.replace("SystemdCgroup = true\n", "");
+    }
     engine.write("/etc/containerd/config.toml", &settings);
     let archive = images(&engine.sandbox);
     let import = format!(

@@ -64,7 +64,7 @@ checks! { containerd,
     updated_memory: r#"
         pod
         container '"resources": {"memory_limit_in_bytes": 67108864}' '' sleep 1000
-        cri UpdateContainerResources "{\"container_id\": \"$c\", \"linux\": {\"memory_limit_in_bytes\": 134217728}}" >/dev/null
+        resize '"memory_limit_in_bytes": 134217728'
         group memory.limit_in_bytes memory.max"# => "134217728";
     statistics: r#"
         pod
@@ -89,6 +89,10 @@ checks! { containerd,
         container "$own" '"mounts": [{"container_path": "/v", "host_path": "/tmp/'$name'", "uidMappings": '"$ids"', "gidMappings": '"$ids"'}],' sleep 1000
         cri sync $c touch /v/file
         stat -c %u:%g /tmp/$name/file"# => "0:0";
+    an_image_as_a_volume: r#"
+        run '' '"mounts": [{"container_path": "/v", "image": {"image": "localhost/busybox:latest"}, "readonly": true}],' sh -c 'test -x /v/bin/busybox && touch /v/x'"# => "touch: /v/x: Read-only file system";
+    groups_of_the_pod_alone: r#"
+        run '"security_context": {"run_as_user": {"value": 65534}, "supplemental_groups": [77], "supplemental_groups_policy": 1}' '' id -G"# => "65534 77";
     a_recursively_read_only_volume: r#"
         mkdir -p /tmp/$name
         mount -t tmpfs x /tmp/$name

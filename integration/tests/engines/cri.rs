@@ -1,8 +1,10 @@
 //! containerd as Kubernetes uses it: pods and containers by the Container Runtime Interface.
 
+use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 
-use coracle_integration::{Command, Manager, skip};
+use coracle_integration::{Command, Manager, needs, skip};
 
 use crate::checks;
 use crate::containerd::{self, NOTHING_LEFT, ONE, Release};
@@ -34,10 +36,12 @@ sandbox() {
     printf '"log_directory": "/tmp/logs", "linux": {%s}}' "$1"
 }
 node='"security_context": {"namespace_options": {"network": 2}}'
+handler=coracle
 pod() {
     linux=${1-$node}
     mkdir -p /tmp/logs
-    pod=$(cri RunPodSandbox "{\"config\": $(sandbox "$linux")}" pod_sandbox_id)
+    pod=$(cri RunPodSandbox "{\"config\": $(sandbox "$linux"), \"runtime_handler\": \"$handler\"}" \
+        pod_sandbox_id)
     echo $pod >>/tmp/$name.pods
 }
 # The command's words become a JSON list.
@@ -77,6 +81,16 @@ group() {
     of=$(sed -n "s/.*:${1%%.*}://p; s/^0:://p" /proc/$(init)/cgroup | head -n 1)
     cat /sys/fs/cgroup/${1%%.*}$of/$1 2>/dev/null || cat /sys/fs/cgroup$of/$2
 }
+# Prints the group that kubelet makes for the pod, of this class.
+group_of_pod() {
+    unit=pod$(echo $name | tr - _)
+    case $1 in guaranteed) class= ;; *) class=$1 ;; esac
+    case $parent in
+    '') echo /kubepods${class:+/$class}/$unit ;;
+    *) echo /kubepods.slice${class:+/kubepods-$class.slice}/kubepods${class:+-$class}-$unit.slice ;;
+    esac
+}
+resize() { cri UpdateContainerResources "{\"container_id\": \"$c\", \"linux\": {$1}}" >/dev/null; }
 init() { ctr -n k8s.io task ls | awk -v c=$c '$1 == c { print $2 }'; }
 "#;
 
@@ -119,6 +133,45 @@ fn nothing_is_left_behind() {
 pub(crate) fn nothing_left(cri: &Engine) {
     let script = format!("cat /tmp/stays 2>/dev/null || true\n{NOTHING_LEFT}");
     cri.check("", &script, "");
+}
+
+#[test]
+fn memory_quality_of_service() {
+    needs::version_2();
+    let script = r#"
+        pod
+        container '"resources": {"memory_limit_in_bytes": 67108864, "unified": {"memory.min": "16777216", "memory.high": "50331648"}}' '' sleep 1000
+        group - memory.min
+        group - memory.high
+        resize '"memory_limit_in_bytes": 67108864, "unified": {"memory.high": "58720256"}'
+        group - memory.high"#;
+    cri().check("memory-qos", script, "16777216\n50331648\n58720256");
+}
+
+#[test]
+fn memory_and_swap() {
+    needs::version_2();
+    if !Path::new("/proc/swaps").exists() {
+        skip!("needs a kernel with swap");
+    }
+    let script = r#"
+        pod
+        container '"resources": {"memory_limit_in_bytes": 67108864, "memory_swap_limit_in_bytes": 100663296}' '' sleep 1000
+        group - memory.swap.max
+        resize '"memory_limit_in_bytes": 67108864, "memory_swap_limit_in_bytes": 67108864'
+        group - memory.swap.max"#;
+    cri().check("swap", script, "33554432\n0");
+}
+
+#[test]
+fn an_apparmor_profile() {
+    let loaded = fs::read_to_string("/sys/kernel/security/apparmor/profiles").unwrap_or_default();
+    if !loaded.contains("guest-test") {
+        skip!("needs the AppArmor profile guest-test");
+    }
+    let script = r#"
+        run '"security_context": {"apparmor": {"profile_type": 2, "localhost_ref": "guest-test"}}' '' cat /proc/self/attr/current"#;
+    cri().check("apparmor", script, "guest-test (enforce)");
 }
 
 checks! { cri,
@@ -188,6 +241,14 @@ checks! { cri,
         run '"security_context": {"seccomp": {"profile_type": 0}}' '' grep -c '^Seccomp:.*2' /proc/self/status"# => "1";
     an_unconfined_one: r#"
         run '"security_context": {"seccomp": {"profile_type": 1}}' '' grep -c '^Seccomp:.*0' /proc/self/status"# => "1";
+    a_profile_of_the_node: r#"
+        cat >/tmp/$name.json <<END
+{"defaultAction": "SCMP_ACT_ALLOW",
+ "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 95}]}
+END
+        run '"security_context": {"seccomp": {"profile_type": 2, "localhost_ref": "/tmp/'$name'.json"}}' '' mkdir /x"# => "mkdir: can't create directory '/x': Operation not supported";
+    an_unmasked_proc: r#"
+        run '' '' grep -c ' /proc/' /proc/self/mountinfo"# => "0";
     a_program_that_is_missing: r#"
         pod
         create '' '' no-such-program
@@ -374,13 +435,43 @@ checks! { cri,
     updated_memory: r#"
         pod
         container '"resources": {"memory_limit_in_bytes": 67108864}' '' sleep 1000
-        cri UpdateContainerResources "{\"container_id\": \"$c\", \"linux\": {\"memory_limit_in_bytes\": 134217728}}" >/dev/null
+        resize '"memory_limit_in_bytes": 134217728'
         group memory.limit_in_bytes memory.max"# => "134217728";
     devices_after_an_update: r#"
         pod
         container '"resources": {"memory_limit_in_bytes": 67108864}' '' sleep 1000
-        cri UpdateContainerResources "{\"container_id\": \"$c\", \"linux\": {\"cpu_shares\": 512}}" >/dev/null
+        resize '"cpu_shares": 512'
         cri sync $c sh -c 'echo kept >/dev/null && echo well'"# => "well";
+    resized_in_place: r#"
+        pod
+        container '"resources": {"cpu_period": 100000, "cpu_quota": 50000, "memory_limit_in_bytes": 67108864}' '' sleep 1000
+        before=$(init)
+        for size in 128 32; do
+            resize "\"cpu_period\": 100000, \"cpu_quota\": ${size}000, \"memory_limit_in_bytes\": $((size * 1048576))"
+            echo $(group cpu.cfs_quota_us cpu.max) $(group memory.limit_in_bytes memory.max) | cut -d ' ' -f 1,2,3 | sed 's/ 100000 / /'
+        done
+        [ $before = $(init) ] && echo same"# => "128000 134217728\n32000 33554432\nsame";
+    quality_of_service: r#"
+        for class in guaranteed burstable besteffort; do
+            place=$(group_of_pod $class)
+            pod "\"cgroup_parent\": \"$place\", $node"
+            container '' '' sleep 1000
+            grep -q "$place/.*$c" /proc/$(init)/cgroup && echo $class
+            end
+            : >/tmp/$name.pods
+        done"# => "guaranteed\nburstable\nbesteffort";
+    // A pod's own limit is kubelet's to set, on the group that it made.
+    memory_of_the_whole_pod: r#"
+        place=$(group_of_pod burstable)
+        pod "\"cgroup_parent\": \"$place\", $node"
+        limit=/sys/fs/cgroup/memory$place/memory.limit_in_bytes
+        [ -e $limit ] || limit=/sys/fs/cgroup$place/memory.max
+        echo 33554432 >$limit
+        container '' '' sh -c 'head -c 100m /dev/zero | tail >/dev/null; echo $?'
+        over
+        tail -n 1 /tmp/logs/$name.log | cut -d ' ' -f 4-"# => "137";
+    oom_score: r#"
+        run '"resources": {"oom_score_adj": 999}' '' cat /proc/self/oom_score_adj"# => "999";
     statistics: r#"
         pod
         container '' '' sleep 1000

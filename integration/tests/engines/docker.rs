@@ -5,7 +5,7 @@ use std::sync::Arc;
 use coracle_integration::{Manager, needs, skip};
 
 use crate::checks;
-use crate::engine::{Engine, Shared, images, page};
+use crate::engine::{Engine, Page, Shared, images};
 
 static DOCKER: Shared<Engine> = Shared::new();
 
@@ -37,7 +37,7 @@ fn set_up(manager: Manager) -> Engine {
     let mut engine = Engine::new(manager);
     engine.prelude = PRELUDE.to_owned();
     let file = "/etc/docker/daemon.json";
-    engine.write(file, &page(file));
+    engine.write(file, &Page::Engines.block(file));
     // Where the machine has no NAT, docker works without it if configured so.
     let start = format!(
         r#"

@@ -153,15 +153,27 @@ impl<T> Shared<T> {
     }
 }
 
-/// The indented block of `docs/engines.md` that follows these words.
-pub(crate) fn page(words: &str) -> String {
-    let page = include_str!("../../../docs/engines.md");
-    let (_, rest) = page.split_once(words).expect("words of the page");
-    let lines = rest.lines().skip_while(|line| !line.starts_with("    "));
-    let block = lines.take_while(|line| line.is_empty() || line.starts_with("    "));
-    block
-        .map(|line| line.strip_prefix("    ").unwrap_or_default().to_owned() + "\n")
-        .collect()
+/// A page with settings that the tests install.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Page {
+    Engines,
+    Kubernetes,
+}
+
+impl Page {
+    /// The indented block that follows these words.
+    pub(crate) fn block(self, words: &str) -> String {
+        let page = match self {
+            Self::Engines => include_str!("../../../docs/engines.md"),
+            Self::Kubernetes => include_str!("../../../docs/kubernetes.md"),
+        };
+        let (_, rest) = page.split_once(words).expect("words of the page");
+        let lines = rest.lines().skip_while(|line| !line.starts_with("    "));
+        let block = lines.take_while(|line| line.is_empty() || line.starts_with("    "));
+        block
+            .map(|line| line.strip_prefix("    ").unwrap_or_default().to_owned() + "\n")
+            .collect()
+    }
 }
 
 /// Makes an archive of two images, `localhost/busybox` and one that waits, `localhost/pause`.

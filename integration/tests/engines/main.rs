@@ -13,6 +13,7 @@ mod containerd2;
 mod cri;
 mod docker;
 mod engine;
+mod node;
 mod podman;
 mod podman_rootless;
 

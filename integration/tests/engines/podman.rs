@@ -5,7 +5,7 @@ use std::sync::Arc;
 use coracle_integration::{Manager, needs, skip};
 
 use crate::checks;
-use crate::engine::{Engine, Shared, images, page};
+use crate::engine::{Engine, Page, Shared, images};
 
 static PODMAN: Shared<Engine> = Shared::new();
 
@@ -57,7 +57,7 @@ pub(crate) fn set_up(manager: Manager) -> Engine {
     engine.may_lose_output = true;
     engine.prelude = prelude(manager);
     let file = "/etc/containers/containers.conf";
-    engine.write(file, &page(file));
+    engine.write(file, &Page::Engines.block(file));
     engine.write(
         "/etc/containers/containers.conf.d/machine.conf",
         &machine(manager),

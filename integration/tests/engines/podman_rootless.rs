@@ -5,7 +5,7 @@ use std::sync::Arc;
 use coracle_integration::{Manager, needs, skip};
 
 use crate::checks;
-use crate::engine::{Engine, Shared, images, page};
+use crate::engine::{Engine, Page, Shared, images};
 use crate::podman::{machine, prelude};
 
 static PODMAN: Shared<Engine> = Shared::new();
@@ -40,7 +40,7 @@ fn set_up() -> Engine {
     };
     let mut engine = Engine::new(manager);
     engine.may_lose_output = true;
-    let config = page("~/.config/containers/containers.conf");
+    let config = Page::Engines.block("~/.config/containers/containers.conf");
     let file = format!("/home/{uid}/.config/containers/containers.conf");
     engine.write(&file, &config);
     engine.write(
