@@ -21,6 +21,7 @@ mod people;
 mod root;
 mod run;
 mod trace;
+mod users;
 mod verbs;
 
 use std::ffi::OsStr;

@@ -52,6 +52,7 @@ mod notify;
 mod options;
 mod outputs;
 mod prepare;
+mod process;
 mod progress;
 mod record;
 mod relay;
@@ -95,6 +96,7 @@ pub use options::{
     After, Attachment, CgroupManager, ChangeRoot, CreateOptions, Force, Keyring, LaunchFlags,
     Outputs, Rootless, RunOptions, Scope, Subreaper, UserNamespace,
 };
+pub use process::{Process, describe};
 pub use progress::{Progress, ProgressEvent};
 pub use record::AddedMount;
 pub use restore::{RestoreOptions, restore};

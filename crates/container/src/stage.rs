@@ -7,11 +7,10 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::identity::{self, Identity};
+use crate::process;
 use crate::record::Record;
 use crate::timestamp::{before_now, rfc3339};
 
-/// The unit of times in proc_pid_stat(5), in milliseconds: USER_HZ is 100 on every architecture.
-const TICK_MS: u64 = 10;
 /// Of a command line, at most so many bytes are shown.
 const SHOWN: usize = 200;
 
@@ -79,8 +78,5 @@ fn command_line(pid: i32) -> Option<String> {
 /// How long ago the process began.
 fn age(process: &Identity) -> Option<Duration> {
     let stat = identity::stat(process.pid).ok()??;
-    let uptime = std::fs::read_to_string("/proc/uptime").ok()?;
-    let uptime: f64 = uptime.split_whitespace().next()?.parse().ok()?;
-    let now = Duration::try_from_secs_f64(uptime).ok()?;
-    Some(now.saturating_sub(Duration::from_millis(stat.starttime * TICK_MS)))
+    Some(process::age(&stat))
 }

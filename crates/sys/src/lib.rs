@@ -45,6 +45,7 @@ mod identity;
 mod kernel;
 mod key;
 mod landlock;
+mod local_time;
 mod message;
 mod mount;
 mod namespace;
@@ -89,6 +90,7 @@ pub use landlock::{
     LandlockHandled, landlock_abi, landlock_allow_path, landlock_allow_port,
     landlock_create_ruleset, landlock_restrict_self,
 };
+pub use local_time::{LocalTime, local_time};
 pub use message::{connect_unix, receive, send, socket_pair};
 pub use mount::{
     Depth, MOUNT_DATA_BYTES, MountAttributes, OpenTreeFlags, fsconfig_create, fsconfig_flag,
@@ -126,7 +128,7 @@ pub use terminal::{
 };
 pub use timeline::{
     Note, Noted, RUNTIME, has_timeline, keep_timeline, note_part, note_step, note_text, notes,
-    time_ns,
+    since_boot_ns, time_ns,
 };
 pub use wait::{ExitStatus, pidfd_exit_status, wait_any, wait_exit};
 pub use waiting::{Wait, on_long_wait, wait_for};

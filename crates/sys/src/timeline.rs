@@ -177,6 +177,13 @@ pub fn time_ns() -> u64 {
     clock_ns(libc::CLOCK_REALTIME)
 }
 
+/// `int clock_gettime(CLOCK_BOOTTIME, struct timespec *tp)`, clock_gettime(2): nanoseconds since
+/// the start of the machine, the clock of start times in /proc.
+#[must_use]
+pub fn since_boot_ns() -> u64 {
+    clock_ns(libc::CLOCK_BOOTTIME)
+}
+
 /// The time of a clock of clock_gettime(2) that every kernel has.
 pub(crate) fn clock_ns(clock: libc::clockid_t) -> u64 {
     let mut time = libc::timespec {

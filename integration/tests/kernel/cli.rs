@@ -1109,7 +1109,6 @@ fn ps_filters_by_the_containers_pids() {
 
 #[test]
 fn ps_of_a_stopped_container_is_empty() {
-    needs::program("ps");
     let runtime = Runtime::new();
     let bundle = runtime.bundle();
     let shares = bundle.clone().without_namespace("pid");

@@ -36,6 +36,7 @@ mod pages;
 mod peers;
 mod phrases;
 mod process;
+mod ps;
 mod regression;
 mod rootfs;
 mod rootless;

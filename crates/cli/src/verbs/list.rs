@@ -4,13 +4,7 @@ mod filter;
 mod row;
 mod template;
 
-use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Read;
-use std::os::unix::fs::OpenOptionsExt;
-
 use coracle_container::State;
-use coracle_text::passwd_users;
 
 use super::verb::{Context, Request, Verb};
 use crate::arguments::table::{Command, Flag, Order, switch, value, values};
@@ -19,6 +13,7 @@ use crate::error::Error;
 use crate::output::{self, Audience};
 use crate::people;
 use crate::root::Origin;
+use crate::users;
 use filter::Filter;
 use row::Row;
 use template::Template;
@@ -42,9 +37,6 @@ pub(super) const VERB: Verb = Verb {
     needs_seal: false,
     read: |arguments| Ok(Box::new(read(arguments)?)),
 };
-
-/// Only this much of /etc/passwd is read; users beyond it are shown by number.
-const MAX_PASSWD_BYTES: u64 = 4 << 20;
 
 /// The format of the list.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,7 +114,7 @@ fn print(containers: Vec<State>, form: &Form) -> Result<(), Error> {
         let ids = containers.iter().map(|state| state.id.clone() + "\n");
         return output::text(&ids.collect::<String>());
     }
-    let users = user_names();
+    let users = users::names();
     let owner = |uid| {
         let name = users.get(&uid).cloned();
         name.unwrap_or_else(|| format!("#{uid}"))
@@ -141,30 +133,6 @@ fn print(containers: Vec<State>, form: &Form) -> Result<(), Error> {
         }
         _ => output::text(&table(&rows, output::audience())),
     }
-}
-
-/// User names by uid. The C library's lookup loads shared objects, which a static program cannot
-/// do, so /etc/passwd is read here.
-fn user_names() -> BTreeMap<u32, String> {
-    // Non-blocking and limited: the file may be a FIFO, or endless.
-    let opened = File::options()
-        .read(true)
-        .custom_flags(nix::libc::O_NONBLOCK)
-        .open("/etc/passwd");
-    let mut passwd = Vec::new();
-    match opened.and_then(|file| file.take(MAX_PASSWD_BYTES).read_to_end(&mut passwd)) {
-        Ok(_) => parse_passwd(&String::from_utf8_lossy(&passwd)),
-        Err(_) => BTreeMap::new(),
-    }
-}
-
-/// Of several names for a uid the first is used: passwd(5).
-fn parse_passwd(passwd: &str) -> BTreeMap<u32, String> {
-    let mut names = BTreeMap::new();
-    for (uid, name) in passwd_users(passwd) {
-        names.entry(uid).or_insert_with(|| name.to_owned());
-    }
-    names
 }
 
 /// runc's columns. Scripts cut them, so only a person is shown an age in place of a time.
@@ -225,14 +193,5 @@ mod tests {
         let header = "ID          PID         STATUS      BUNDLE      CREATED     OWNER\n";
         assert_eq!(table(&[], Audience::Program), header);
         assert_eq!(table(&[], Audience::Person), header);
-    }
-
-    #[test]
-    fn the_first_name_of_a_uid_counts() {
-        let names = parse_passwd("root:x:0:0::/:\ntoor:x:0:0\n\nbroken\nann:x:7:7\nbad:x:y:1\n");
-        assert_eq!(
-            names,
-            BTreeMap::from([(0, "root".to_owned()), (7, "ann".to_owned())])
-        );
     }
 }

@@ -1,5 +1,7 @@
 //! `ps ID`: the processes of a container.
 
+mod table;
+
 use std::ffi::OsString;
 use std::process::{Command as Program, Stdio};
 
@@ -10,6 +12,7 @@ use crate::arguments::table::{Command, Flag, Order, value};
 use crate::arguments::{Arguments, Expected, Usage};
 use crate::error::Error;
 use crate::output;
+use table::Machine;
 
 pub(super) const VERB: Verb = Verb {
     command: Command {
@@ -30,8 +33,10 @@ pub(super) const VERB: Verb = Verb {
 /// How the processes are shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
-    /// The lines of ps(1) with these options.
-    Table(Vec<OsString>),
+    /// The columns of `ps -ef`.
+    Table,
+    /// The lines that ps(1) prints with these options.
+    Ps(Vec<OsString>),
     /// The host's pids.
     Json,
 }
@@ -53,8 +58,8 @@ fn read(arguments: &Arguments) -> Result<Ps, Usage> {
     let is_json = arguments.choice("format", [("table", false), ("json", true)])?;
     let form = match (is_json, arguments.words.get(1..)) {
         (Some(true), _) => Form::Json,
-        (_, Some(options @ [_, ..])) => Form::Table(options.to_vec()),
-        _ => Form::Table(vec!["-ef".into()]),
+        (_, Some(options @ [_, ..])) => Form::Ps(options.to_vec()),
+        _ => Form::Table,
     };
     Ok(Ps {
         id: arguments.id()?,
@@ -67,7 +72,11 @@ impl Request for Ps {
         let pids = coracle_container::processes(&context.store()?, &self.id)?;
         match &self.form {
             Form::Json => output::json_line(&pids)?,
-            Form::Table(options) => output::text(&filter(&ps(options)?, &pids)?)?,
+            Form::Table => {
+                let processes = coracle_container::describe(pids)?;
+                output::text(&table::table(&processes, &Machine::now()))?;
+            }
+            Form::Ps(options) => output::text(&filter(&ps(options)?, &pids)?)?,
         }
         Ok(0)
     }
