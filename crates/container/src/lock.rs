@@ -90,8 +90,8 @@ fn take(
         if Instant::now() >= deadline || interrupts.is_some_and(Interrupts::end_waits) {
             return Ok(None);
         }
-        let wait = wait.get_or_insert_with(|| coracle_sys::wait_for("another command"));
-        wait.check();
+        wait.get_or_insert_with(|| coracle_sys::wait_for("another command"));
+        coracle_sys::notify_if_due();
         // Polls, since flock(2) has no time limit.
         std::thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(50));

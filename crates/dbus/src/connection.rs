@@ -121,6 +121,7 @@ impl<'a> Connection<'a> {
     /// An unusable address, the kernel's errno, or the peer's refusal; [`Error::Late`],
     /// [`Error::Interrupted`].
     pub fn open(bus: &Bus, limit: Duration, interrupts: Option<&'a Interrupts>) -> Result<Self> {
+        let _wait = coracle_sys::wait_for("D-Bus");
         let limit = Limit::of(limit, interrupts);
         let mut result = Err(Error::Address {
             address: bus.address.clone(),
@@ -154,7 +155,7 @@ impl<'a> Connection<'a> {
     /// [`Error::Answer`] if the peer replies with an error; [`Error::Late`],
     /// [`Error::Interrupted`].
     pub fn call(&mut self, call: &Call, limit: Duration) -> Result<Reply> {
-        let _wait = coracle_sys::wait_for(call.member);
+        let _wait = coracle_sys::wait_for(&format!("{} of {}", call.member, call.destination));
         self.call_until(call, Limit::of(limit, self.interrupts))
     }
 
@@ -164,6 +165,7 @@ impl<'a> Connection<'a> {
     /// # Errors
     /// As for [`Connection::call`].
     pub fn late_reply(&mut self, limit: Duration) -> Result<Option<Reply>> {
+        let _wait = coracle_sys::wait_for("a late reply");
         match self.awaits_reply {
             true => self
                 .reply(Limit::of(limit, self.interrupts))
@@ -202,6 +204,9 @@ impl<'a> Connection<'a> {
     /// [`Error::Late`], [`Error::Interrupted`], or a connection that breaks.
     pub fn signal(&mut self, limit: Duration) -> Result<Signal> {
         let limit = Limit::of(limit, self.interrupts);
+        let topic = self.topic.as_ref();
+        let topic = topic.map(|(interface, member)| format!("{member} of {interface}"));
+        let _wait = topic.map(|topic| coracle_sys::wait_for(&topic));
         let message = loop {
             if let Some(message) = self.signals.pop_front() {
                 break message;
@@ -411,6 +416,7 @@ impl<'a> Limit<'a> {
 
     /// The time left for one system call; never zero, which would mean no limit.
     fn left(self) -> Result<TimeVal> {
+        coracle_sys::notify_if_due();
         if self.interrupts.is_some_and(Interrupts::end_waits) {
             return Err(Error::Interrupted);
         }

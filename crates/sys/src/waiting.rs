@@ -37,13 +37,6 @@ pub fn wait_for(what: &str) -> Wait {
     Wait(())
 }
 
-impl Wait {
-    /// Tells of the wait if it is time: for waits that are not in [`crate::poll_readable`].
-    pub fn check(&self) {
-        notify_if_due();
-    }
-}
-
 impl Drop for Wait {
     fn drop(&mut self) {
         DUE.store(0, Ordering::Relaxed);
@@ -66,7 +59,8 @@ pub(crate) fn due_ms() -> Option<u64> {
     }
 }
 
-pub(crate) fn notify_if_due() {
+/// Tells of the wait if it is time: for waits that are not in [`crate::poll_readable`].
+pub fn notify_if_due() {
     if due_ms() == Some(0)
         && let Some(listener) = LISTENER.get()
     {
@@ -94,7 +88,7 @@ mod tests {
         assert_eq!(poll(1), Ok(0));
         let wait = wait_for("a pipe");
         assert_eq!(poll(1), Ok(0));
-        wait.check();
+        notify_if_due();
         assert_eq!(CALLS.load(Ordering::Relaxed), 0);
         assert_eq!(poll(2100), Ok(0));
         assert_eq!((poll(1), CALLS.load(Ordering::Relaxed)), (Ok(0), 1));

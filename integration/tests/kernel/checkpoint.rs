@@ -847,6 +847,26 @@ fn a_signal_ends_a_restore_by_a_silent_criu() {
 }
 
 #[test]
+fn a_long_wait_for_criu_is_told_on_a_terminal() {
+    let runtime = Runtime::new();
+    let images = runtime.folder().folder("images");
+    let folder = runtime.folder().folder("silent");
+    runtime
+        .folder()
+        .script("silent/criu", "#!/bin/sh\nexec sleep 2.5\n");
+    let path = format!("{}:/usr/bin:/bin", folder.display());
+    let container = runtime.sleeper();
+    let command = runtime.command(["checkpoint", "--image-path"]).arg(&images);
+    let mut terminal = Terminal::new();
+    let command = terminal
+        .attach(command.arg(&container.id))
+        .env("PATH", path);
+    let checkpoint = command.limit(60).spawn();
+    terminal.expect("waiting for criu …\r\n");
+    assert_eq!(checkpoint.wait().code, 1);
+}
+
+#[test]
 fn what_cannot_be_dumped_is_told() {
     let runtime = Runtime::with_criu();
     let images = runtime.folder().join("images");

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-use coracle_integration::{Bundle, Output, Running, Runtime, Value, json, wait_until};
+use coracle_integration::terminal::Terminal;
+use coracle_integration::{Bundle, Command, Output, Running, Runtime, Value, json, wait_until};
 use nix::sys::signal::Signal;
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket,
@@ -324,6 +325,10 @@ impl Manager {
 
     /// Starts the verb with this manager as the system's.
     fn spawn(&self, runtime: &Runtime, verb: &str) -> Running {
+        self.command(runtime, verb).spawn()
+    }
+
+    fn command(&self, runtime: &Runtime, verb: &str) -> Command {
         let bundle = runtime.bundle();
         let command = runtime.command(["--systemd-cgroup", verb, "--bundle"]);
         let command = command.arg(&bundle.write().dir).arg(runtime.id());
@@ -332,9 +337,7 @@ impl Manager {
              mount --bind {} /run/systemd/private\nexec \"$@\"",
             self.socket.display()
         );
-        command
-            .under("unshare", ["--mount", "sh", "-ec", &script, "sh"])
-            .spawn()
+        command.under("unshare", ["--mount", "sh", "-ec", &script, "sh"])
     }
 
     /// Waits for a call of this method.
@@ -515,6 +518,26 @@ fn a_signal_stops_no_unit_of_another_program() {
     ended_by(command.wait(), Signal::SIGINT, UNANSWERED);
     let later: Vec<String> = manager.calls.try_iter().collect();
     assert!(later.is_empty(), "{later:?}");
+    runtime.is_clean();
+}
+
+#[test]
+fn a_long_wait_for_systemd_is_told_on_a_terminal() {
+    let runtime = Runtime::new();
+    let release = runtime.folder().join("release");
+    let file = release.clone();
+    let answer = move |method: &str, serial| {
+        if method == "StartTransientUnit" {
+            wait_until("the release", || file.exists());
+        }
+        unit_exists(serial)
+    };
+    let manager = Manager::listen(&runtime, Box::new(answer));
+    let mut terminal = Terminal::new();
+    let command = terminal.attach(manager.command(&runtime, "create")).spawn();
+    terminal.expect("waiting for StartTransientUnit of org.freedesktop.systemd1 …\r\n");
+    fs::write(release, "").unwrap();
+    assert_eq!(command.wait().code, 1);
     runtime.is_clean();
 }
 

@@ -114,6 +114,7 @@ impl Session {
             request.message(5, &features);
         }
         self.send(&request.into_bytes());
+        let _wait = coracle_sys::wait_for("criu");
         let mut silent = 0;
         while self.is_silent()? {
             silent += 1;
@@ -157,11 +158,18 @@ impl Session {
         );
         self.send(&self.message(request, &directories, cgroups));
         let mut refused = None;
+        let mut wait = None;
         let outcome = loop {
+            // Of a dump the caller tells how far it is.
+            if request.kind == kind::RESTORE {
+                wait.get_or_insert_with(|| coracle_sys::wait_for("criu"));
+            }
             if self.is_silent()? {
                 notified(Notification::Waiting)?;
                 continue;
             }
+            // Hooks that run for a notification are waited for in their own words.
+            wait = None;
             let (answer, attached) = match self.receive(request.verb()) {
                 Ok(Some(message)) => message,
                 Ok(None) => break Err(self.gone(request.verb(), Some((request, images)))),
