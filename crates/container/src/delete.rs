@@ -46,7 +46,7 @@ pub fn delete(store: &Store, id: &ContainerId, force: Force) -> Result<Vec<Strin
     if force == Force::Yes {
         // Init is killed before the lock is taken: the lock's holder may wait for init.
         if let Ok(Some(record)) = directory.record() {
-            let _ = end_processes(id, &record);
+            let _ = end_processes(&record);
         }
     }
     let _lock = lock::acquire(&directory)?;
@@ -134,7 +134,7 @@ pub(crate) fn end(
     let was_over = is_over(record);
     let progress = &directory.progress;
     if !was_over {
-        kill_processes(&directory.id, record)?;
+        kill_processes(record)?;
     }
     progress.done(format_args!("no process is left"));
     let waits = record.network.is_some() || record.poststop_hooks;
@@ -225,15 +225,15 @@ fn is_over(record: &Record) -> bool {
 }
 
 /// Kills init and all processes of the cgroup, and waits for init's end.
-pub(crate) fn end_processes(id: &ContainerId, record: &Record) -> Result<(), Error> {
+pub(crate) fn end_processes(record: &Record) -> Result<(), Error> {
     match is_over(record) {
         true => Ok(()),
-        false => kill_processes(id, record),
+        false => kill_processes(record),
     }
 }
 
 /// Like [`end_processes`], for a container that is not over.
-fn kill_processes(id: &ContainerId, record: &Record) -> Result<(), Error> {
+fn kill_processes(record: &Record) -> Result<(), Error> {
     let pidfd = match &record.init {
         Some(init) => init.open().map_err(system("open init's pidfd"))?,
         None => None,
@@ -243,7 +243,7 @@ fn kill_processes(id: &ContainerId, record: &Record) -> Result<(), Error> {
         let _ = coracle_sys::pidfd_send_signal(pidfd.as_fd(), nix::libc::SIGKILL);
     }
     // Init may be frozen in the cgroup that it was moved to.
-    if let Some(Ok(cgroup)) = moved.as_ref().map(|groups| groups.ours(id, "delete")) {
+    if let Some(Ok(cgroup)) = moved.as_ref().map(|groups| groups.ours("delete")) {
         let _ = coracle_cgroups::release(cgroup);
     }
     if let Some(cgroup) = record.own_cgroup() {
@@ -253,10 +253,7 @@ fn kill_processes(id: &ContainerId, record: &Record) -> Result<(), Error> {
     let ended = coracle_sys::poll_readable(&[pidfd.as_fd()], Some(PATIENCE_MS))
         .map_err(system("wait for init's end"))?;
     match (ended, &record.init) {
-        (0, Some(init)) => Err(Error::StillRunning {
-            id: id.clone(),
-            pid: init.pid,
-        }),
+        (0, Some(init)) => Err(Error::StillRunning { pid: init.pid }),
         _ => Ok(()),
     }
 }

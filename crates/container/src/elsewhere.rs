@@ -31,7 +31,6 @@ pub(crate) fn absent(root: &Path, id: &ContainerId) -> Error {
     let found = found.cloned();
     others.truncate(SHOWN);
     Error::Absent {
-        id: id.clone(),
         hint: hint(root, found.as_deref(), &others),
     }
 }

@@ -71,10 +71,7 @@ pub enum Error {
     },
     /// `network check` for a container that is attached to no network.
     #[error("container is attached to no network")]
-    NotAttached {
-        /// The container.
-        id: ContainerId,
-    },
+    NotAttached,
     /// The lock of the networks was not free in time: a creation with a network and `network gc`
     /// exclude one another.
     #[error("networks of {root:?} are locked by another command")]
@@ -98,8 +95,6 @@ pub enum Error {
     /// There is no such container.
     #[error("container does not exist")]
     Absent {
-        /// The id asked for.
-        id: ContainerId,
         /// The state root, and where else it may be.
         hint: String,
     },
@@ -112,8 +107,6 @@ pub enum Error {
     /// The container's status forbids the verb.
     #[error("{refusal}")]
     Status {
-        /// The container.
-        id: ContainerId,
         /// Why the verb is refused.
         refusal: &'static str,
         /// The status found.
@@ -139,8 +132,6 @@ pub enum Error {
         None => "another process".to_owned(),
     })]
     Busy {
-        /// The container.
-        id: ContainerId,
         /// The lock's holder, if /proc/locks names it.
         holder: Option<i32>,
     },
@@ -184,17 +175,12 @@ pub enum Error {
     /// Init ended between `start` and execve(2).
     #[error("container init ended before it executed the program")]
     Ended {
-        /// The container.
-        id: ContainerId,
         /// A possible cause; empty if there is none.
         hint: String,
     },
     /// `start` of a container without `process`.
     #[error("config.json has no process: nothing to start")]
-    NoProcess {
-        /// The container.
-        id: ContainerId,
-    },
+    NoProcess,
     /// A path that the record must hold is not UTF-8.
     #[error("{what}: {path:?} is not UTF-8")]
     NotUtf8 {
@@ -229,8 +215,6 @@ pub enum Error {
     /// The signal could not be delivered.
     #[error("send signal {signal} to init: {}", errno_text(*errno))]
     Signal {
-        /// The container.
-        id: ContainerId,
         /// The signal's number.
         signal: i32,
         /// The kernel's answer.
@@ -239,16 +223,12 @@ pub enum Error {
     /// Init did not end in time.
     #[error("container init still running: process {pid}")]
     StillRunning {
-        /// The container.
-        id: ContainerId,
         /// Init.
         pid: i32,
     },
     /// The container has no cgroup that the verb could use.
     #[error("container has no cgroup of its own: cannot {verb}")]
     NoCgroup {
-        /// The container.
-        id: ContainerId,
         /// The verb.
         verb: &'static str,
     },
@@ -258,8 +238,6 @@ pub enum Error {
          processes of others, such as {pid}"
     )]
     Moved {
-        /// The container.
-        id: ContainerId,
         /// The verb.
         verb: &'static str,
         /// One of them.
@@ -370,7 +348,7 @@ impl Error {
             Error::NotUtf8 { what, .. } => detail.path(what),
             Error::Mount { path, .. } => detail.path(path.display()),
             Error::Value { flag, .. } => detail.path(flag),
-            Error::NoProcess { .. } => detail.path("process"),
+            Error::NoProcess => detail.path("process"),
             Error::Ended { hint, .. } if !hint.is_empty() => detail.path("linux.seccomp"),
             Error::Signal { errno, .. } | Error::System { errno, .. } => detail.errno(*errno),
             _ => detail,
@@ -383,7 +361,7 @@ impl Error {
             Error::NoNetwork { .. } => Code::NetworkNotFound,
             Error::PortTaken { .. } => Code::NetworkPortTaken,
             Error::Mount { .. } | Error::SharedMounts => Code::MountFailed,
-            Error::NotAttached { .. } => Code::NetworkInvalid,
+            Error::NotAttached => Code::NetworkInvalid,
             Error::NetworksBusy { .. } | Error::Busy { .. } => Code::ContainerLocked,
             Error::Exists { .. } => Code::ContainerExists,
             Error::Absent { .. } => Code::ContainerNotFound,
@@ -395,7 +373,7 @@ impl Error {
             Error::Corrupt { .. } | Error::Torn { .. } | Error::Newer { .. } => Code::StateCorrupt,
             Error::Ended { hint, .. } if !hint.is_empty() => Code::SeccompBarsRuntime,
             Error::Ended { .. } => Code::InitEnded,
-            Error::NoProcess { .. } | Error::NotUtf8 { .. } => Code::ConfigInvalid,
+            Error::NoProcess | Error::NotUtf8 { .. } => Code::ConfigInvalid,
             Error::Terminal(_) | Error::Value { .. } => Code::UsageInvalid,
             Error::Flag { .. } => Code::OutputFailed,
             Error::StillRunning { .. } => Code::ContainerStillRunning,

@@ -34,7 +34,7 @@ pub enum Event {
 /// [`Error::NotRunning`], [`Error::NoCgroup`], or a cgroup that cannot be read.
 pub fn statistics(store: &Store, id: &ContainerId) -> Result<Statistics, Error> {
     let record = living(store, id)?;
-    sample(id, &record)
+    sample(&record)
 }
 
 /// Reports the container's use of resources every `interval`, and each time that it runs out of
@@ -52,7 +52,7 @@ pub fn events(
     let record = living(store, id)?;
     let init = record.init.ok_or_else(gone)?;
     let pidfd = init.open().map_err(system("open init"))?.ok_or_else(gone)?;
-    let mut watch = coracle_cgroups::watch(groups(id, &record)?.now())?;
+    let mut watch = coracle_cgroups::watch(groups(&record)?.now())?;
     let mut next = Instant::now() + interval;
     let end = |report: &mut dyn FnMut(Event) -> ControlFlow<()>| {
         let status = ending::of_process(pidfd.as_fd(), &init);
@@ -71,7 +71,7 @@ pub fn events(
             CgroupEvent::Nothing if Instant::now() < next => continue,
             CgroupEvent::Nothing => {
                 next = (next + interval).max(Instant::now());
-                match sample(id, &record) {
+                match sample(&record) {
                     Ok(sample) => Event::Statistics(Box::new(sample)),
                     // The container has ended since.
                     Err(_) if !init.is_alive() => {
@@ -97,13 +97,12 @@ fn living(store: &Store, id: &ContainerId) -> Result<Record, Error> {
 }
 
 /// Reads the statistics of the cgroups that init is in now.
-fn sample(id: &ContainerId, record: &Record) -> Result<Statistics, Error> {
-    Ok(coracle_cgroups::statistics(groups(id, record)?.now())?)
+fn sample(record: &Record) -> Result<Statistics, Error> {
+    Ok(coracle_cgroups::statistics(groups(record)?.now())?)
 }
 
-fn groups<'a>(id: &ContainerId, record: &'a Record) -> Result<Groups<'a>, Error> {
-    moved::groups(record).ok_or_else(|| Error::NoCgroup {
-        id: id.clone(),
+fn groups(record: &Record) -> Result<Groups<'_>, Error> {
+    moved::groups(record).ok_or(Error::NoCgroup {
         verb: "report its events",
     })
 }

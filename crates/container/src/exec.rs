@@ -97,11 +97,11 @@ pub fn exec(store: &Store, options: &ExecOptions) -> Result<Ended, Error> {
         &options.outputs.console_socket,
     )?;
     let outputs = Connections::open(&options.outputs, None)?;
-    let (init, pidfd) = find_init(options, &record)?;
+    let (init, pidfd) = find_init(&record)?;
     let plan = plan(options, &record, &config, (&process, &init))?;
     directory.progress.planned(&plan);
     let cgroup = joining(options, &record, &init)?;
-    let root = chroot(options, &config, (&init, &pidfd))?;
+    let root = chroot(&config, (&init, &pidfd))?;
     let foreground = options.attachment == Attachment::Foreground;
     let signals = foreground.then(Signals::catch).transpose()?;
     // A process of the container may stop this one while it enters, so a signal must end the wait.
@@ -120,7 +120,7 @@ pub fn exec(store: &Store, options: &ExecOptions) -> Result<Ended, Error> {
     };
     let entered = entering.enter(request, outputs);
     let mut running = entered.map_err(|error| match error {
-        Error::Launch(coracle_launch::Error::ContainerEnded) => stopped(options),
+        Error::Launch(coracle_launch::Error::ContainerEnded) => stopped(),
         error => interrupt::explain(error, &interrupts),
     })?;
     let code = match signals {
@@ -217,11 +217,7 @@ fn joining(options: &ExecOptions, record: &Record, init: &Identity) -> Result<Jo
 
 /// Opens the root of a container without a mount namespace: only chroot(2) confines it, and
 /// setns(2) does not enter that.
-fn chroot(
-    options: &ExecOptions,
-    config: &Config,
-    (init, pidfd): (&Identity, &OwnedFd),
-) -> Result<Option<OwnedFd>, Error> {
+fn chroot(config: &Config, (init, pidfd): (&Identity, &OwnedFd)) -> Result<Option<OwnedFd>, Error> {
     if config.linux.namespaces.mount != Namespace::Inherit {
         return Ok(None);
     }
@@ -231,22 +227,20 @@ fn chroot(
     // If init is alive after the open, the path was not that of a later process with its pid.
     match has_ended(pidfd.as_fd()).and_then(|ended| Ok((root?, ended))) {
         Ok((root, false)) => Ok(Some(root)),
-        Ok((_, true)) => Err(stopped(options)),
+        Ok((_, true)) => Err(stopped()),
         Err(errno) => Err(with_path("open", Path::new(&path))(errno)),
     }
 }
 
-fn stopped(options: &ExecOptions) -> Error {
+fn stopped() -> Error {
     Error::Status {
-        id: options.id.clone(),
         refusal: "cannot exec in a stopped container: container not running",
         status: Status::Stopped,
     }
 }
 
 /// Finds init, and opens a pidfd that is verified to be of init.
-fn find_init(options: &ExecOptions, record: &Record) -> Result<(Identity, OwnedFd), Error> {
-    let stopped = || stopped(options);
+fn find_init(record: &Record) -> Result<(Identity, OwnedFd), Error> {
     let init = record.init.ok_or_else(stopped)?;
     let pidfd = init
         .open()
@@ -300,9 +294,7 @@ fn process(options: &ExecOptions, config: &Config) -> Result<(Process, Vec<Strin
             inherit(process, &text, config)
         }
         ExecProcess::Command(arguments) => {
-            let mut process = config.process.clone().ok_or_else(|| Error::NoProcess {
-                id: options.id.clone(),
-            })?;
+            let mut process = config.process.clone().ok_or(Error::NoProcess)?;
             process.args = arguments
                 .iter()
                 .map(|a| c_string("ARGS", a))

@@ -101,15 +101,12 @@ fn freezer(store: &Store, id: &ContainerId, verb: Verb) -> Result<(), Error> {
     };
     match moved::groups(&record).filter(|groups| groups.now().has_cgroups()) {
         Some(groups) => {
-            apply(groups.ours(id, name)?)?;
+            apply(groups.ours(name)?)?;
             let progress = &directory.progress;
             progress.done(format_args!("{name}d every process of the cgroup"));
             Ok(())
         }
-        None => Err(Error::NoCgroup {
-            id: id.clone(),
-            verb: name,
-        }),
+        None => Err(Error::NoCgroup { verb: name }),
     }
 }
 
@@ -123,11 +120,7 @@ pub(crate) fn read(store: &Store, id: &ContainerId) -> Result<(Directory, Record
 pub(crate) fn allow(verb: Verb, directory: &Directory, record: &Record) -> Result<Status, Error> {
     let status = state::status(directory, record);
     match refusal(verb, status) {
-        Some(refusal) => Err(Error::Status {
-            id: directory.id.clone(),
-            refusal,
-            status,
-        }),
+        Some(refusal) => Err(Error::Status { refusal, status }),
         None => Ok(status),
     }
 }

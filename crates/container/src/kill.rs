@@ -44,10 +44,10 @@ pub fn kill(store: &Store, id: &ContainerId, signal: i32, scope: Scope) -> Resul
         nix::libc::SIGKILL => moved::groups(&record),
         _ => None,
     };
-    signal_init(id, &record, signal)?;
+    signal_init(&record, signal)?;
     let progress = &directory.progress;
     progress.done(format_args!("sent signal {signal} to init"));
-    if let Some(Ok(cgroup)) = groups.as_ref().map(|groups| groups.ours(id, "kill")) {
+    if let Some(Ok(cgroup)) = groups.as_ref().map(|groups| groups.ours("kill")) {
         coracle_cgroups::release(cgroup)?;
     }
     Ok(())
@@ -66,14 +66,9 @@ fn signal_cgroup(
 
 /// Signals init by a pidfd, after a check of the start time, so that no other process can get the
 /// signal.
-fn signal_init(id: &ContainerId, record: &Record, signal: i32) -> Result<(), Error> {
-    let failed = |errno| Error::Signal {
-        id: id.clone(),
-        signal,
-        errno,
-    };
+fn signal_init(record: &Record, signal: i32) -> Result<(), Error> {
+    let failed = |errno| Error::Signal { signal, errno };
     let stopped = || Error::Status {
-        id: id.clone(),
         refusal: "container not running",
         status: Status::Stopped,
     };

@@ -48,7 +48,6 @@ pub(crate) fn acquire(directory: &Directory) -> Result<Lock, Error> {
     let handle = coracle_sys::duplicate(directory.handle()).map_err(failed)?;
     let lock = take(handle, (Kind::Exclusive, LIMIT), None).map_err(failed)?;
     lock.ok_or_else(|| Error::Busy {
-        id: directory.id.clone(),
         holder: holder(directory),
     })
 }

@@ -4,7 +4,6 @@
 use std::borrow::Cow;
 use std::fs::read_link;
 
-use coracle_bundle::ContainerId;
 use nix::unistd::Pid;
 
 use crate::error::Error;
@@ -61,11 +60,7 @@ impl Groups<'_> {
     ///
     /// # Errors
     /// [`Error::Moved`] if processes of others are in them.
-    pub(crate) fn ours(
-        &self,
-        id: &ContainerId,
-        verb: &'static str,
-    ) -> Result<&coracle_cgroups::Record, Error> {
+    pub(crate) fn ours(&self, verb: &'static str) -> Result<&coracle_cgroups::Record, Error> {
         let stranger = match self.is_moved() {
             true => coracle_cgroups::processes_in_moved(self.own, &self.now)?
                 .into_iter()
@@ -73,11 +68,7 @@ impl Groups<'_> {
             false => None,
         };
         match stranger {
-            Some(pid) => Err(Error::Moved {
-                id: id.clone(),
-                verb,
-                pid,
-            }),
+            Some(pid) => Err(Error::Moved { verb, pid }),
             None => Ok(&self.now),
         }
     }

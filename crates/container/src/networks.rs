@@ -181,8 +181,7 @@ fn check_ports(store: &Store, id: &ContainerId, plan: &Plan) -> Result<(), Error
 /// [`Error::Cni`] with what a plugin found missing; [`Error::NotAttached`].
 pub fn check_network(store: &Store, id: &ContainerId) -> Result<(), Error> {
     let (directory, record) = read(store, id)?;
-    let none = || Error::NotAttached { id: id.clone() };
-    let plan = network::plan(&directory, &record)?.ok_or_else(none)?;
+    let plan = network::plan(&directory, &record)?.ok_or(Error::NotAttached)?;
     let namespace = directory.pinned_network();
     let container = coracle_cni::Container {
         id: id.as_ref(),

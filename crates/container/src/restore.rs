@@ -145,7 +145,7 @@ fn make(
     match made {
         Ok(running) => Ok(creation.end(running)),
         Err(error) => {
-            let _ = delete::end_processes(&ready.options.run.create.id, &creation.record);
+            let _ = delete::end_processes(&creation.record);
             Err(creation.take_back(error))
         }
     }
@@ -180,7 +180,6 @@ fn build(creation: &mut Creation, ready: &Ready) -> Result<Running, Error> {
     });
     let init = done.and_then(|_| {
         restoring.init.take().ok_or(Error::Ended {
-            id: ready.options.run.create.id.clone(),
             hint: String::new(),
         })
     });

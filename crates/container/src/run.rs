@@ -39,9 +39,8 @@ pub struct Ended {
 /// [`Error`]; nothing is left behind then.
 pub fn run(store: &Store, options: &RunOptions) -> Result<Ended, Error> {
     let prepared = prepare(store, &options.create, options.attachment)?;
-    let id = &options.create.id;
     if prepared.bundle.config.process.is_none() {
-        return Err(Error::NoProcess { id: id.clone() });
+        return Err(Error::NoProcess);
     }
     let outputs = Connections::open(&options.create.outputs, Some(&prepared.bundle.config))?;
     let signals = catch_signals(options.attachment, options.subreaper)?;

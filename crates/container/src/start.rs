@@ -33,12 +33,11 @@ pub fn start(store: &Store, id: &ContainerId) -> Result<Vec<String>, Error> {
     let record = directory.present_record()?;
     allow(Verb::Start, &directory, &record)?;
     let stopped = || Error::Status {
-        id: id.clone(),
         refusal: "cannot start a container that has stopped",
         status: Status::Stopped,
     };
     if !record.has_process {
-        return Err(Error::NoProcess { id: id.clone() });
+        return Err(Error::NoProcess);
     }
     let init = record.init.ok_or_else(stopped)?;
     let pidfd = open(&init)?.ok_or_else(stopped)?;
@@ -54,7 +53,7 @@ pub fn start(store: &Store, id: &ContainerId) -> Result<Vec<String>, Error> {
     let Some(ended) = ended else {
         // Interrupted during startContainer hooks: they cannot be undone, but the program must not
         // start.
-        delete::end_processes(id, &record)?;
+        delete::end_processes(&record)?;
         let error = coracle_launch::Error::Interrupted;
         return Err(interrupt::explain(error.into(), &interrupts));
     };
@@ -70,7 +69,7 @@ pub fn start(store: &Store, id: &ContainerId) -> Result<Vec<String>, Error> {
             };
             return Err(explain(&directory, &record, &failure));
         }
-        _ => return Err(ended_early(&directory, &record, id)),
+        _ => return Err(ended_early(&directory, &record)),
     }
     // The lock is released before the hooks run: one that hangs must not block `delete`.
     drop(lock);
@@ -151,11 +150,10 @@ fn await_exec(
     }))
 }
 
-fn ended_early(directory: &Directory, record: &Record, id: &ContainerId) -> Error {
+fn ended_early(directory: &Directory, record: &Record) -> Error {
     let config = directory.config().ok();
     let config = config.and_then(|text| coracle_bundle::parse(&record.bundle, &text).ok());
     Error::Ended {
-        id: id.clone(),
         hint: config
             .as_ref()
             .map(coracle_launch::hint_of_end)

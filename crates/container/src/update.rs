@@ -128,11 +128,8 @@ fn write(
     nodes: Option<(&Nodes, &Value)>,
 ) -> Result<Vec<String>, Error> {
     let resources = coracle_bundle::parse_resources(requested)?;
-    let groups = moved::groups(record).ok_or_else(|| Error::NoCgroup {
-        id: options.id.clone(),
-        verb: "update",
-    })?;
-    let cgroup = groups.ours(&options.id, "update")?;
+    let groups = moved::groups(record).ok_or(Error::NoCgroup { verb: "update" })?;
+    let cgroup = groups.ours("update")?;
     let before = nodes.map_or(&stored, |(_, before)| before);
     let old = coracle_bundle::parse_tree(&record.bundle, before)?;
     let extras = Extras {
