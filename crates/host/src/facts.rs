@@ -84,6 +84,11 @@ impl Host {
 }
 
 /// A fact that is gathered only where a plan needs it.
+///
+/// Whether it is needed depends on the config: SELinux is looked for if there is a label. So no
+/// type of the planner's input can hold exactly the facts that it will read, and a fact that was
+/// forgotten is found when it is read. The fuzz targets plan every config from the facts that its
+/// [`Needs`] name and no others ([`fixture::only`](crate::fixture::only)).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fact<T> {
     /// The fact was gathered.

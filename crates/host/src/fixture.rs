@@ -13,7 +13,7 @@
 
 use crate::{
     Bus, CgroupLayout, CgroupMode, Fact, FileSystems, Hierarchy, Host, KernelVersion, NamespaceIds,
-    Peer, Setgroups, SubordinateIds, Systemd, SystemdManager,
+    Needs, Peer, Setgroups, SubordinateIds, Systemd, SystemdManager,
 };
 use std::path::PathBuf;
 
@@ -156,6 +156,35 @@ pub fn with_systemd(host: Host) -> Host {
             },
         })),
         ..host
+    }
+}
+
+/// The host with the facts that `needs` name, as [`probe`](crate::probe) gathers them: a planner
+/// that reads another one panics.
+#[must_use]
+pub fn only(host: Host, needs: &Needs) -> Host {
+    Host {
+        subordinate_ids: kept(host.subordinate_ids, needs.id_maps),
+        cgroups: kept(host.cgroups, needs.cgroups),
+        apparmor: kept(host.apparmor, needs.apparmor),
+        selinux: kept(host.selinux, needs.selinux),
+        landlock: kept(host.landlock, needs.landlock),
+        resctrl: kept(host.resctrl, needs.resctrl),
+        namespaces: kept(host.namespaces, needs.namespaces),
+        online_nodes: kept(host.online_nodes, needs.nodes),
+        systemd: kept(host.systemd, needs.systemd),
+        user_namespaces_refused: kept(host.user_namespaces_refused, needs.refusals),
+        delegation: kept(host.delegation, needs.cgroups && needs.refusals),
+        file_systems: kept(host.file_systems, needs.file_systems),
+        real_root: kept(host.real_root, needs.root.is_some()),
+        ..host
+    }
+}
+
+fn kept<T>(fact: Fact<T>, is_needed: bool) -> Fact<T> {
+    match is_needed {
+        true => fact,
+        false => Fact::NotGathered,
     }
 }
 

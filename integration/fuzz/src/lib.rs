@@ -6,7 +6,7 @@ use std::path::Path;
 
 use coracle_bundle::{Bundle, Config, ContainerId};
 use coracle_cgroups::Manager;
-use coracle_host::fixture;
+use coracle_host::{Needs, fixture};
 use coracle_launch::{Flags, Keyring, Message, Options, Plan};
 use serde_json::{Value, json};
 
@@ -49,7 +49,11 @@ pub fn process(bytes: &[u8]) {
     match coracle_bundle::parse_process(bytes) {
         Ok((process, _)) => {
             let Some(config) = parse(&base()) else { return };
-            let host = fixture::v2();
+            let needs = Needs {
+                namespaces: true,
+                ..coracle_process::needs(&config, Some(&process))
+            };
+            let host = fixture::only(fixture::v2(), &needs);
             let own = *host.namespaces;
             let planned =
                 coracle_launch::plan_exec(&process, &config, &own, &host, &options(&id()));
@@ -143,7 +147,7 @@ fn parse(tree: &Value) -> Option<Config> {
     coracle_bundle::parse(Path::new("/b"), tree.to_string().as_bytes()).ok()
 }
 
-/// Plans the config on all machines, by both managers.
+/// Plans the config on all machines, by both managers, from the facts that it needs and no others.
 fn plan(config: Config) {
     let bundle = Bundle {
         dir: "/b".into(),
@@ -161,6 +165,9 @@ fn plan(config: Config) {
                 cgroup_manager: manager,
                 ..Flags::default()
             };
+            let process = bundle.config.process.as_ref();
+            let needs = coracle_launch::needs(&bundle.config, process, manager);
+            let host = fixture::only(fixture::with_systemd(host.clone()), &needs);
             let planned = coracle_launch::plan(&bundle, &host, &options(&id()), flags, None);
             shown(planned);
         }
