@@ -4,6 +4,9 @@
 //! The planner, the update and its undo, systemd's properties, statistics and messages read from
 //! here. A file of version 2 that has no row can be written by `linux.resources.unified` all the
 //! same: as text, unknown to systemd, and taken back by the general rule ([`Restore::Value`]).
+//!
+//! Files that only statistics read have no row: kind, property, undo and hint are all about
+//! writing, and each of these files is named in one place, where it is read.
 
 /// A controller by its names in the two versions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -383,13 +386,10 @@ table! {
     DEVICES_ALLOW: DEVICES, "devices", line("devices.allow").hint(Hint::Device), IMPLIED;
     DEVICES_DENY: DEVICES, "devices", line("devices.deny").hint(Hint::Device), IMPLIED;
 
-    // Only read.
+    // Never written, but read in both versions.
     MEMORY_USAGE: MEMORY, "", number("memory.usage_in_bytes"), number("memory.current");
-    /// v2: since Linux 5.19.
-    MEMORY_PEAK: MEMORY, "", number("memory.max_usage_in_bytes"), number("memory.peak");
     /// Counts the kills for want of memory in its line `oom_kill`.
     MEMORY_EVENTS: MEMORY, "", line("memory.oom_control"), line("memory.events");
-    PIDS_USAGE: PIDS, "", number("pids.current"), number("pids.current");
 }
 
 /// The rows of the four keys of `io.max`.

@@ -8,7 +8,7 @@ mod v1;
 mod v2;
 
 use crate::statistics::{Pids, Statistics};
-use crate::table::{PIDS_LIMIT, PIDS_USAGE, Version};
+use crate::table::{PIDS_LIMIT, Version};
 use crate::{Record, Result};
 use group::Group;
 
@@ -67,7 +67,7 @@ pub fn statistics(record: &Record) -> Result<Statistics> {
 
 /// Both files have the same name in both versions. In the result a limit of zero means none.
 fn pids(group: &Group, pids: &mut Pids) -> Result<()> {
-    pids.current = group.number(PIDS_USAGE.name(Version::V2))?;
+    pids.current = group.number("pids.current")?;
     let limit = group.number(PIDS_LIMIT.name(Version::V2))?;
     pids.limit = if limit == u64::MAX { 0 } else { limit };
     Ok(())

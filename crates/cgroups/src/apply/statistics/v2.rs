@@ -6,7 +6,7 @@ use super::group::Group;
 use super::text::{keyed, pressure};
 use crate::Result;
 use crate::statistics::{Blkio, BlkioEntry, Cpu, Hugetlb, Memory, MemoryEntry};
-use crate::table::{MEMORY_LIMIT, MEMORY_PEAK, MEMORY_SWAP, MEMORY_USAGE, Version};
+use crate::table::{MEMORY_LIMIT, MEMORY_SWAP, MEMORY_USAGE, Version};
 
 pub(super) fn cpu(group: &Group, cpu: &mut Cpu) -> Result<()> {
     let stat = keyed(&group.text("cpu.stat")?.unwrap_or_default());
@@ -31,7 +31,8 @@ pub(super) fn memory(group: &Group, memory: &mut Memory) -> Result<()> {
     memory.usage = MemoryEntry {
         limit: group.number(MEMORY_LIMIT.name(Version::V2))?,
         usage: group.number(MEMORY_USAGE.name(Version::V2))?,
-        max: group.number(MEMORY_PEAK.name(Version::V2))?,
+        // Since Linux 5.19.
+        max: group.number("memory.peak")?,
         failcnt: 0,
     };
     // v1 counts memory and swap together. The peak of the sum cannot be derived from two separate
