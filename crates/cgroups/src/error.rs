@@ -1,6 +1,6 @@
 //! Errors of control groups, one variant for each operation.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use coracle_text::{Code, Detail, beginning, errno_text};
 use nix::errno::Errno;
@@ -294,6 +294,22 @@ impl Error {
             }
             Self::Halfway { source, .. } => source.path_mut(),
             _ => None,
+        }
+    }
+
+    /// For `map_err`: this file of a cgroup's directory could not be opened or written.
+    pub(crate) fn open<'a>(directory: &'a Path, file: &'a str) -> impl FnOnce(Errno) -> Self + 'a {
+        move |errno| Self::Open {
+            path: directory.join(file),
+            errno,
+        }
+    }
+
+    /// For `map_err`: this file of a cgroup's directory could not be read.
+    pub(crate) fn read<'a>(directory: &'a Path, file: &'a str) -> impl FnOnce(Errno) -> Self + 'a {
+        move |errno| Self::Read {
+            path: directory.join(file),
+            errno,
         }
     }
 

@@ -21,12 +21,11 @@ const CHUNK: usize = 4096;
 /// Opens a hierarchy's mount point and checks its file system: without a mount, directories could
 /// also be made in the tmpfs around it.
 pub(super) fn open_top(mount: &Path) -> Result<OwnedFd> {
-    let failed = |errno| Error::Open {
+    let top = open_directory(mount)?;
+    let magic = file_system_magic(top.as_fd()).map_err(|errno| Error::Open {
         path: mount.to_owned(),
         errno,
-    };
-    let top = open_path(mount).map_err(failed)?;
-    let magic = file_system_magic(top.as_fd()).map_err(failed)?;
+    })?;
     if magic == CGROUP_MAGIC || magic == CGROUP2_MAGIC {
         Ok(top)
     } else {
@@ -34,6 +33,14 @@ pub(super) fn open_top(mount: &Path) -> Result<OwnedFd> {
             path: mount.to_owned(),
         })
     }
+}
+
+/// Opens the directory of a cgroup or a hierarchy.
+pub(super) fn open_directory(path: &Path) -> Result<OwnedFd> {
+    open_path(path).map_err(|errno| Error::Open {
+        path: path.to_owned(),
+        errno,
+    })
 }
 
 /// Opens a directory by its absolute path.

@@ -147,10 +147,7 @@ fn await_frozen(verb: &'static str, path: &Path, wanted: bool) -> Result<()> {
     match await_event_until(path, "frozen", wanted, deadline()) {
         Ok(true) => Ok(()),
         Ok(false) => Err(late(verb, path)),
-        Err(errno) => Err(Error::Read {
-            path: path.join("cgroup.events"),
-            errno,
-        }),
+        Err(errno) => Err(Error::read(path, "cgroup.events")(errno)),
     }
 }
 
@@ -215,10 +212,7 @@ fn get(path: &Path, file: &str) -> Result<Option<String>> {
     let read = files::open_path(path).and_then(|dir| files::read(dir.as_fd(), file));
     match read {
         Err(errno) if files::is_gone(errno) => Ok(None),
-        other => other.map(Some).map_err(|errno| Error::Read {
-            path: path.join(file),
-            errno,
-        }),
+        other => other.map(Some).map_err(Error::read(path, file)),
     }
 }
 

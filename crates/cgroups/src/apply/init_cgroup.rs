@@ -26,17 +26,14 @@ pub(super) fn make(
         Err(Errno::EEXIST) => {}
         Err(errno) => return Err(Error::Make { path, errno }),
     }
-    let failed = |errno| Error::Open {
-        path: path.join("cgroup.procs"),
-        errno,
-    };
-    let init_cgroup = files::open_below(directory, Path::new(name)).map_err(failed)?;
+    let init_cgroup = files::open_below(directory, Path::new(name))
+        .map_err(Error::open(&path, "cgroup.procs"))?;
     if let Some(uid) = plan.owner {
         v2::delegate(init_cgroup.as_fd(), &path, uid)?;
     }
     files::open_to_write(init_cgroup.as_fd(), "cgroup.procs")
         .map(Some)
-        .map_err(failed)
+        .map_err(Error::open(&path, "cgroup.procs"))
 }
 
 /// Moves init into its own cgroup, by a file that the runtime opened: before it makes its cgroup

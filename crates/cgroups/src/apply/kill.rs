@@ -78,8 +78,7 @@ pub fn release(record: &Record) -> Result<()> {
     let top = files::open_path(&freezer.path);
     match top.and_then(|top| walk(top, &mut enter, &mut |_, _| Ok(()))) {
         Err(errno) if !files::is_gone(errno) => {
-            let path = freezer.path.join("freezer.state");
-            Err(Error::Open { path, errno })
+            Err(Error::open(&freezer.path, "freezer.state")(errno))
         }
         _ => Ok(()),
     }
@@ -94,10 +93,7 @@ fn kill_cgroup(unified: &Directory) -> Result<bool> {
         Err(errno) if files::is_gone(errno) => Ok(!unified.path.exists()),
         // In a threaded cgroup a write to cgroup.kill fails with EOPNOTSUPP.
         Err(Errno::EOPNOTSUPP | Errno::EPERM | Errno::EACCES) => Ok(false),
-        Err(errno) => Err(Error::Open {
-            path: unified.path.join("cgroup.kill"),
-            errno,
-        }),
+        Err(errno) => Err(Error::open(&unified.path, "cgroup.kill")(errno)),
     }
 }
 

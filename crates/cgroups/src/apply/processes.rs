@@ -142,10 +142,7 @@ pub(super) fn processes_below(path: &Path) -> Result<Vec<i32>> {
     match result {
         Ok(()) => {}
         Err(errno) if files::is_gone(errno) => {}
-        Err(errno) => {
-            let path = path.join("cgroup.procs");
-            return Err(Error::Read { path, errno });
-        }
+        Err(errno) => return Err(Error::read(path, "cgroup.procs")(errno)),
     }
     // 0 stands for a process outside the runtime's pid namespace. The file need not be sorted.
     found.retain(|pid| *pid > 0);

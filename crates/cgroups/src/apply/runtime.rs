@@ -85,12 +85,10 @@ impl Joining {
         let Some(unified) = &self.record.unified else {
             return Ok(());
         };
-        let directory = open_directory(&unified.path)?;
+        let directory = files::open_directory(&unified.path)?;
         let file = files::open_to_write(directory.as_fd(), "cgroup.procs");
-        self.tasks.push(file.map_err(|errno| Error::Open {
-            path: unified.path.join("cgroup.procs"),
-            errno,
-        })?);
+        self.tasks
+            .push(file.map_err(Error::open(&unified.path, "cgroup.procs"))?);
         Ok(())
     }
 
@@ -239,10 +237,7 @@ pub fn open(record: &Record, init: Pid) -> Result<Joining> {
     let hierarchies = record.hierarchies.iter().map(|directory| &directory.path);
     for path in hierarchies.chain(record.resctrl.iter().map(|group| &group.path)) {
         let file = files::open_path_to_write(path, "tasks");
-        tasks.push(file.map_err(|errno| Error::Open {
-            path: path.join("tasks"),
-            errno,
-        })?);
+        tasks.push(file.map_err(Error::open(path, "tasks"))?);
     }
     let (into, fallback) = match &record.unified {
         None => (None, None),
@@ -253,7 +248,7 @@ pub fn open(record: &Record, init: Pid) -> Result<Joining> {
                 CgroupMode::V2 => current(unified, init),
                 _ => None,
             };
-            (Some(open_directory(&unified.path)?), moved)
+            (Some(files::open_directory(&unified.path)?), moved)
         }
     };
     Ok(Joining {
@@ -312,13 +307,6 @@ fn enter(record: &Record, directory: BorrowedFd, pid: Pid) -> Result<()> {
             .unified
             .as_ref()
             .map_or_else(PathBuf::new, |unified| unified.path.clone()),
-        errno,
-    })
-}
-
-fn open_directory(path: &Path) -> Result<OwnedFd> {
-    files::open_path(path).map_err(|errno| Error::Open {
-        path: path.to_owned(),
         errno,
     })
 }

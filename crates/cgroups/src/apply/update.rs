@@ -1,6 +1,6 @@
 //! Writing new limits into the cgroups of a running container: all of them, or none.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use coracle_host::{CgroupLayout, Hierarchy};
@@ -95,10 +95,7 @@ fn memory_usage(record: &Record) -> Option<u64> {
 fn read(directory: &Directory, file: &str) -> Result<String> {
     let opened = files::open_path(&directory.path);
     let content = opened.and_then(|opened| files::read(opened.as_fd(), file));
-    content.map_err(|errno| Error::Read {
-        path: directory.path.join(file),
-        errno,
-    })
+    content.map_err(Error::read(&directory.path, file))
 }
 
 /// Carries out the plan. If a value is refused, those written before it are undone, last first.
@@ -169,7 +166,7 @@ fn write_files(path: &Path, writes: &[Write], undo: &mut Undo) -> Result<()> {
     if writes.is_empty() {
         return Ok(());
     }
-    let directory = open(path)?;
+    let directory = files::open_directory(path)?;
     let partition = partition::before(directory.as_fd(), writes);
     write_all(directory.as_fd(), path, writes, &mut |write| {
         // A file that cannot be read, such as memory.reclaim, triggers an action and has no value
@@ -192,7 +189,7 @@ fn change_devices(record: &Record, devices: &DeviceUpdate, undo: &mut Undo) -> R
     match (devices, record.hierarchy("devices"), &record.unified) {
         (DeviceUpdate::Lines { forth, back }, Some(Directory { path, .. }), _) => {
             let mut begun = 0;
-            let directory = open(path)?;
+            let directory = files::open_directory(path)?;
             let result = write_all(directory.as_fd(), path, forth, &mut |_| begun += 1);
             // If writing the list fails in the middle, it is undone from there. The undo begins
             // with denying everything, so it must not run if the kernel accepted no line.
@@ -206,7 +203,7 @@ fn change_devices(record: &Record, devices: &DeviceUpdate, undo: &mut Undo) -> R
         }
         (DeviceUpdate::Program { old, new }, _, Some(Directory { path, .. })) => {
             let programs = (old.as_ref(), new.as_ref());
-            let swapped = device::swap(open(path)?.as_fd(), path, programs)?;
+            let swapped = device::swap(files::open_directory(path)?.as_fd(), path, programs)?;
             undo.taken.push(Taken::Program {
                 directory: path.clone(),
                 swapped,
@@ -215,13 +212,6 @@ fn change_devices(record: &Record, devices: &DeviceUpdate, undo: &mut Undo) -> R
         }
         _ => Ok(()),
     }
-}
-
-fn open(path: &Path) -> Result<OwnedFd> {
-    files::open_path(path).map_err(|errno| Error::Open {
-        path: path.to_owned(),
-        errno,
-    })
 }
 
 impl Undo {
@@ -252,7 +242,7 @@ impl Taken {
                 directory,
                 file,
                 value,
-            } => match files::write(open(directory)?.as_fd(), file, value) {
+            } => match files::write(files::open_directory(directory)?.as_fd(), file, value) {
                 Ok(()) => Ok(()),
                 Err(errno) if files::is_gone(errno) => Ok(()),
                 Err(errno) => Err(Error::Write {
@@ -264,12 +254,17 @@ impl Taken {
                 }),
             },
             Taken::Properties { unit, before } => systemd::set_properties(unit, before),
-            Taken::Lines { directory, back } => {
-                write_all(open(directory)?.as_fd(), directory, back, &mut |_| {})
-            }
-            Taken::Program { directory, swapped } => {
-                device::swap_back(open(directory)?.as_fd(), directory, swapped)
-            }
+            Taken::Lines { directory, back } => write_all(
+                files::open_directory(directory)?.as_fd(),
+                directory,
+                back,
+                &mut |_| {},
+            ),
+            Taken::Program { directory, swapped } => device::swap_back(
+                files::open_directory(directory)?.as_fd(),
+                directory,
+                swapped,
+            ),
         }
     }
 }

@@ -84,10 +84,7 @@ fn fill(plan: &HierarchyPlan, path: &Path, age: Age) -> Result<()> {
     if plan.writes.is_empty() {
         return Ok(());
     }
-    let own = files::open_path(path).map_err(|errno| Error::Open {
-        path: path.to_owned(),
-        errno,
-    })?;
+    let own = files::open_directory(path)?;
     write_all(own.as_fd(), path, &plan.writes, &mut |_| {})
 }
 

@@ -210,10 +210,8 @@ fn check_required(own: BorrowedFd, plan: &UnifiedPlan, blocked: &[Blocked]) -> R
         return Ok(());
     }
     let path = plan.mount.join(&plan.path);
-    let available = files::read(own, "cgroup.controllers").map_err(|errno| Error::Read {
-        path: path.join("cgroup.controllers"),
-        errno,
-    })?;
+    let available =
+        files::read(own, "cgroup.controllers").map_err(Error::read(&path, "cgroup.controllers"))?;
     for (controller, source) in &plan.required {
         if available.split_whitespace().any(|name| name == controller) {
             continue;
@@ -271,10 +269,7 @@ pub(super) fn check_running(own: BorrowedFd, path: &Path) -> Result<()> {
 fn events(own: BorrowedFd, path: &Path) -> Result<String> {
     match files::read(own, "cgroup.events") {
         Err(errno) if files::is_gone(errno) => Ok(String::new()),
-        other => other.map_err(|errno| Error::Read {
-            path: path.join("cgroup.events"),
-            errno,
-        }),
+        other => other.map_err(Error::read(path, "cgroup.events")),
     }
 }
 

@@ -59,13 +59,8 @@ pub fn watch(record: &Record) -> Result<Watch> {
                 return Ok(Watch { memory });
             }
         };
-    match listen(path) {
-        Ok(memory) => Ok(Watch { memory }),
-        Err(errno) => Err(Error::Read {
-            path: path.join(file),
-            errno,
-        }),
-    }
+    let memory = listen(path).map_err(Error::read(path, file))?;
+    Ok(Watch { memory })
 }
 
 fn notice(path: &Path) -> nix::Result<Memory> {

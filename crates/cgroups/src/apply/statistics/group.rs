@@ -18,13 +18,8 @@ pub(super) struct Group<'a> {
 
 impl<'a> Group<'a> {
     pub(super) fn open(path: &'a Path) -> Result<Self> {
-        match files::open_path(path) {
-            Ok(directory) => Ok(Self { path, directory }),
-            Err(errno) => Err(Error::Open {
-                path: path.to_owned(),
-                errno,
-            }),
-        }
+        let directory = files::open_directory(path)?;
+        Ok(Self { path, directory })
     }
 
     /// The text of a file; `None` if the kernel does not have it or has it disabled.
@@ -32,10 +27,7 @@ impl<'a> Group<'a> {
         match files::read(self.directory.as_fd(), file) {
             Ok(text) => Ok(Some(text)),
             Err(Errno::ENOENT | Errno::EOPNOTSUPP) => Ok(None),
-            Err(errno) => Err(Error::Read {
-                path: self.path.join(file),
-                errno,
-            }),
+            Err(errno) => Err(Error::read(self.path, file)(errno)),
         }
     }
 
