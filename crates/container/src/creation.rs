@@ -367,13 +367,10 @@ fn first_record(directory: &Directory, prepared: &Prepared) -> Result<Record, Er
         rootfs: config.root.path.clone(),
         created: rfc3339(SystemTime::now()),
         owner: Uid::effective().as_raw(),
-        complete: false,
         creator: i32::try_from(std::process::id())
             .ok()
             .and_then(Identity::of),
-        init: None,
         cgroup: plan.cgroups.as_ref().map(coracle_cgroups::planned_record),
-        cgroup_made: false,
         own_pid_namespace: config.linux.namespaces.pid == Namespace::New,
         host_mount: host_mount.map(Path::to_owned),
         poststart_hooks: !config.hooks.poststart.is_empty(),
@@ -381,10 +378,8 @@ fn first_record(directory: &Directory, prepared: &Prepared) -> Result<Record, Er
         has_process: config.process.is_some(),
         no_new_keyring: prepared.options.keyring == Keyring::Inherited,
         annotations: config.annotations.clone(),
-        network: None,
         joined_network: prepared.joined.is_some(),
-        ended: None,
         descriptors: descriptors::names(config),
-        mounts: Vec::new(),
+        ..Record::default()
     })
 }
