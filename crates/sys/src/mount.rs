@@ -166,17 +166,7 @@ pub fn fsopen(file_system: &CStr) -> Result<OwnedFd> {
 /// The kernel's: `EINVAL` for a key or value that the file system refuses, and for values of
 /// more than 255 bytes.
 pub fn fsconfig_string(context: BorrowedFd<'_>, key: &CStr, value: &CStr) -> Result<()> {
-    // SAFETY: the context is open for the borrow, key and value end in NUL and are only read.
-    done(unsafe {
-        libc::syscall(
-            libc::SYS_fsconfig,
-            context.as_raw_fd(),
-            FSCONFIG_SET_STRING,
-            key.as_ptr(),
-            value.as_ptr(),
-            0,
-        )
-    })
+    fsconfig(context, FSCONFIG_SET_STRING, Some(key), Some(value))
 }
 
 /// `int fsconfig(int fd, FSCONFIG_SET_FLAG, const char *key, NULL, 0)`, fsconfig(2), since
@@ -186,18 +176,7 @@ pub fn fsconfig_string(context: BorrowedFd<'_>, key: &CStr, value: &CStr) -> Res
 ///
 /// The kernel's: `EINVAL` for a key that the file system refuses.
 pub fn fsconfig_flag(context: BorrowedFd<'_>, key: &CStr) -> Result<()> {
-    // SAFETY: the context is open for the borrow, the key ends in NUL and is only read, the value
-    // must be and is null.
-    done(unsafe {
-        libc::syscall(
-            libc::SYS_fsconfig,
-            context.as_raw_fd(),
-            FSCONFIG_SET_FLAG,
-            key.as_ptr(),
-            std::ptr::null::<libc::c_char>(),
-            0,
-        )
-    })
+    fsconfig(context, FSCONFIG_SET_FLAG, Some(key), None)
 }
 
 /// `int fsconfig(int fd, FSCONFIG_CMD_CREATE, NULL, NULL, 0)`, fsconfig(2), since Linux 5.2.
@@ -206,14 +185,25 @@ pub fn fsconfig_flag(context: BorrowedFd<'_>, key: &CStr) -> Result<()> {
 ///
 /// The file system's, if it refuses the combination of options or cannot be mounted.
 pub fn fsconfig_create(context: BorrowedFd<'_>) -> Result<()> {
-    // SAFETY: the context is open for the borrow, key and value must be and are null.
+    fsconfig(context, FSCONFIG_CMD_CREATE, None, None)
+}
+
+fn fsconfig(
+    context: BorrowedFd<'_>,
+    command: u32,
+    key: Option<&CStr>,
+    value: Option<&CStr>,
+) -> Result<()> {
+    let text = |text: Option<&CStr>| text.map_or(std::ptr::null(), CStr::as_ptr);
+    // SAFETY: the context is open for the borrow, key and value end in NUL and are only read; the
+    // kernel refuses a null where the command needs a text, and a text where it must be null.
     done(unsafe {
         libc::syscall(
             libc::SYS_fsconfig,
             context.as_raw_fd(),
-            FSCONFIG_CMD_CREATE,
-            std::ptr::null::<libc::c_char>(),
-            std::ptr::null::<libc::c_char>(),
+            command,
+            text(key),
+            text(value),
             0,
         )
     })

@@ -74,18 +74,7 @@ pub fn die_with_parent(parent: Pid, signal: Signal) -> Result<()> {
 /// `EINVAL` for a soft limit above the hard one or an unknown resource, `EPERM` for raising a
 /// hard limit without `CAP_SYS_RESOURCE`.
 pub fn set_rlimit(resource: i32, soft: u64, hard: u64) -> Result<()> {
-    let limits = Limits { soft, hard };
-    // SAFETY: 0 is the caller; a whole `rlimit64` that the kernel reads, and a null that makes it
-    // write nothing back.
-    done(unsafe {
-        libc::syscall(
-            libc::SYS_prlimit64,
-            0,
-            resource,
-            &raw const limits,
-            std::ptr::null_mut::<Limits>(),
-        )
-    })
+    prlimit(resource, Some(&Limits { soft, hard })).map(drop)
 }
 
 /// `int prlimit(pid_t pid, int resource, NULL, struct rlimit *old)`, getrlimit(2), of the caller:
@@ -95,19 +84,23 @@ pub fn set_rlimit(resource: i32, soft: u64, hard: u64) -> Result<()> {
 ///
 /// `EINVAL` for an unknown resource.
 pub fn get_rlimit(resource: i32) -> Result<(u64, u64)> {
-    let mut limits = Limits::default();
-    // SAFETY: 0 is the caller; a null changes nothing, and the kernel writes one `rlimit64` into a
-    // whole one.
+    prlimit(resource, None).map(|old| (old.soft, old.hard))
+}
+
+fn prlimit(resource: i32, new: Option<&Limits>) -> Result<Limits> {
+    let mut old = Limits::default();
+    // SAFETY: 0 is the caller; the kernel reads a whole `rlimit64` or, for a null, changes nothing,
+    // and writes one into a whole one.
     done(unsafe {
         libc::syscall(
             libc::SYS_prlimit64,
             0,
             resource,
-            std::ptr::null::<Limits>(),
-            &raw mut limits,
+            new.map_or(std::ptr::null(), std::ptr::from_ref),
+            &raw mut old,
         )
     })?;
-    Ok((limits.soft, limits.hard))
+    Ok(old)
 }
 
 /// `int personality(unsigned long persona)`, personality(2): sets the execution domain.

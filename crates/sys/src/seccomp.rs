@@ -67,14 +67,7 @@ pub fn load_filter(program: &[FilterInstruction], flags: FilterFlags) -> Result<
     };
     // SAFETY: a whole `sock_fprog` that points to as many borrowed instructions as it says; the
     // kernel copies and checks them.
-    let answer = unsafe {
-        libc::syscall(
-            libc::SYS_seccomp,
-            SECCOMP_SET_MODE_FILTER,
-            flags.bits(),
-            &raw const program,
-        )
-    };
+    let answer = unsafe { seccomp(SECCOMP_SET_MODE_FILTER, flags.bits(), &raw const program) };
     if !flags.contains(FilterFlags::NEW_LISTENER) {
         return done(answer).map(|()| None);
     }
@@ -92,14 +85,7 @@ pub fn load_filter(program: &[FilterInstruction], flags: FilterFlags) -> Result<
 pub fn knows_filter_flags(flags: FilterFlags) -> Result<bool> {
     let nothing = std::ptr::null::<Program>();
     // SAFETY: the kernel fails to copy the program from a null before it has changed anything.
-    let answer = unsafe {
-        libc::syscall(
-            libc::SYS_seccomp,
-            SECCOMP_SET_MODE_FILTER,
-            flags.bits(),
-            nothing,
-        )
-    };
+    let answer = unsafe { seccomp(SECCOMP_SET_MODE_FILTER, flags.bits(), nothing) };
     match done(answer) {
         Err(Errno::EFAULT) => Ok(true),
         Err(Errno::EINVAL) => Ok(false),
@@ -118,19 +104,20 @@ pub fn knows_filter_flags(flags: FilterFlags) -> Result<bool> {
 /// The kernel's: `ENOSYS` without seccomp.
 pub fn knows_filter_action(action: u32) -> Result<bool> {
     // SAFETY: the kernel reads four bytes from a borrowed number.
-    let answer = unsafe {
-        libc::syscall(
-            libc::SYS_seccomp,
-            SECCOMP_GET_ACTION_AVAIL,
-            0,
-            &raw const action,
-        )
-    };
+    let answer = unsafe { seccomp(SECCOMP_GET_ACTION_AVAIL, 0, &raw const action) };
     match done(answer) {
         Ok(()) => Ok(true),
         Err(Errno::EOPNOTSUPP) => Ok(false),
         Err(errno) => Err(errno),
     }
+}
+
+/// # Safety
+///
+/// `argument` is what the operation takes: a null, or a whole value that is only read.
+unsafe fn seccomp<T>(operation: u32, flags: u32, argument: *const T) -> c_long {
+    // SAFETY: by the caller's promise.
+    unsafe { libc::syscall(libc::SYS_seccomp, operation, flags, argument) }
 }
 
 /// `int pidfd_getfd(int pidfd, int targetfd, unsigned int flags)`, pidfd_getfd(2), since Linux 5.6:

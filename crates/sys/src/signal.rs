@@ -153,16 +153,7 @@ pub fn end_on_signals() {
     for signal in (1..=64_i32).filter(|signal| !HARMLESS.contains(signal)) {
         // SAFETY: the kernel reads a whole `sigaction` as this machine has it. The handler only
         // ends the process by a system call, which is allowed at any moment (signal-safety(7)).
-        let answer = done(unsafe {
-            let old = std::ptr::null_mut::<HandlingAction>();
-            libc::syscall(
-                libc::SYS_rt_sigaction,
-                signal,
-                &raw const action,
-                old,
-                MASK_BYTES,
-            )
-        });
+        let answer = unsafe { set_action(signal, &action) };
         debug_assert_eq!(answer, Ok(()));
     }
 }
@@ -182,17 +173,18 @@ fn reset_signal(signal: i32) {
     let action = DefaultAction([0; 4]);
     // SAFETY: the kernel reads a `sigaction`, on no machine larger than this one; no handler is
     // installed, so no code of ours can run at an odd moment.
-    let answer = done(unsafe {
-        let old = std::ptr::null_mut::<DefaultAction>();
-        libc::syscall(
-            libc::SYS_rt_sigaction,
-            signal,
-            &raw const action,
-            old,
-            MASK_BYTES,
-        )
-    });
+    let answer = unsafe { set_action(signal, &action) };
     debug_assert!(matches!(answer, Ok(()) | Err(Errno::EINVAL)));
+}
+
+/// # Safety
+///
+/// `action` begins with a whole `sigaction` of this machine, and a handler in it may run at any
+/// moment.
+unsafe fn set_action<T>(signal: i32, action: &T) -> crate::Result<()> {
+    let (new, old) = (std::ptr::from_ref(action), std::ptr::null_mut::<T>());
+    // SAFETY: by the caller's promise; a null makes the kernel write nothing back.
+    done(unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, new, old, MASK_BYTES) })
 }
 
 /// `int rt_sigprocmask(SIG_SETMASK, const sigset_t *new, sigset_t *old, size_t size)`,
