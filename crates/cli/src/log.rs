@@ -7,6 +7,7 @@
 
 mod daemon;
 
+use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
@@ -24,6 +25,9 @@ const LONGEST: usize = 4096;
 
 /// The longest of the further members of a JSON record.
 const LONGEST_MEMBER: usize = 512;
+
+/// What stands before a property of the config.
+const CONFIG: &str = "config.json: ";
 
 /// The level of a record, as logrus names it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -57,6 +61,7 @@ pub(crate) struct Log {
     sink: Sink,
     format: Format,
     level: Level,
+    config: Option<PathBuf>,
 }
 
 impl Log {
@@ -75,12 +80,29 @@ impl Log {
             sink,
             format: settings.format,
             level: settings.level,
+            config: None,
         })
+    }
+
+    /// The same log for a verb that reads this file in place of `config.json`, if it reads one.
+    pub(crate) fn about(self, config: Option<PathBuf>) -> Self {
+        Self { config, ..self }
+    }
+
+    /// The message with the name of the file that was read before a property of the config: what
+    /// refuses a property knows the config, and not where it was read.
+    pub(crate) fn named<'a>(&self, message: &'a str) -> Cow<'a, str> {
+        match &self.config {
+            Some(file) if message.contains(CONFIG) => message
+                .replacen(CONFIG, &format!("{}: ", file.display()), 1)
+                .into(),
+            _ => message.into(),
+        }
     }
 
     /// Writes the one record of a failure. With a log file the message also goes to stderr.
     pub(crate) fn error(&self, message: &str, detail: &Detail) {
-        let message = one_line(message, LONGEST);
+        let message = one_line(&self.named(message), LONGEST);
         self.write(Level::Error, &message, Some(detail));
         if !matches!(self.sink, Sink::Stderr) {
             // conmon forwards stderr, and conformance suites look for the word "error" in it.
@@ -96,7 +118,7 @@ impl Log {
     /// Writes a record if its level is configured.
     pub(crate) fn record(&self, level: Level, message: &str) {
         if self.has(level) {
-            self.write(level, &one_line(message, LONGEST), None);
+            self.write(level, &one_line(&self.named(message), LONGEST), None);
         }
     }
 
@@ -110,7 +132,11 @@ impl Log {
     /// Writes a warning at every level: one that the specification requires, or one about a request
     /// that was not fulfilled.
     pub(crate) fn warn_always(&self, message: &str) {
-        self.write(Level::Warning, &one_line(message, LONGEST), None);
+        self.write(
+            Level::Warning,
+            &one_line(&self.named(message), LONGEST),
+            None,
+        );
     }
 
     fn write(&self, level: Level, message: &str, detail: Option<&Detail>) {

@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::iter;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use coracle_bundle::ContainerId;
@@ -36,6 +36,8 @@ pub(crate) struct Call {
     /// The container that error messages name.
     pub(crate) container: Option<ContainerId>,
     pub(crate) global: Global,
+    /// The file that is read in place of the bundle's `config.json`.
+    pub(crate) config: Option<PathBuf>,
     pub(crate) request: Box<dyn Request>,
 }
 
@@ -98,6 +100,7 @@ pub(crate) fn read(line: &mut Line) -> Result<Requested, (&'static Command, Usag
     Ok(Requested::Verb(Call {
         verb,
         container: container.transpose().map_err(refused)?,
+        config: own.config_file(),
         global: own.global,
         request,
     }))
@@ -117,7 +120,7 @@ fn perform(call: &Call) -> u8 {
         Ok(())
     };
     let log = match open(&global.log) {
-        Ok(log) => Rc::new(log),
+        Ok(log) => Rc::new(log.about(call.config.clone())),
         Err(error) => return end(&Log::default(), Some(command), Err(error)),
     };
     let trace = match global.trace.as_deref().map(trace) {

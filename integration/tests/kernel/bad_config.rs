@@ -183,6 +183,38 @@ fn a_key_that_stands_twice_is_refused() {
     table.create(twice).fails(["config.json: ", "\"linux\""]);
 }
 
+/// A message names the file that was read.
+#[test]
+fn another_file_is_named() {
+    let runtime = Runtime::new();
+    let bundle = runtime.bundle();
+    let wrong = bundle.clone().set("/process/cwd", json!("relative"));
+    let file = runtime
+        .folder()
+        .file("other.json", &wrong.config.to_string());
+    let expected = format!("{}: process.cwd: ", file.display());
+    let id = runtime.id();
+    for (verb, words) in [
+        ("create", &[id.as_str()][..]),
+        ("explain", &[]),
+        ("check", &[]),
+    ] {
+        let command = runtime.with_bundle(verb, &bundle);
+        let output = command.arg("--config").arg(&file).args(words).output();
+        output.fails([&expected]);
+    }
+    let lacking = bundle.clone().mount("/x", "nosuchfs", "x", []);
+    fs::write(&file, lacking.config.to_string()).unwrap();
+    let check = runtime.with_bundle("check", &bundle);
+    let found = check.arg("--config").arg(&file).output().stdout;
+    let expected = format!("{}: mounts[", file.display());
+    assert!(
+        found.contains(&expected) && !found.contains("config.json"),
+        "{found}"
+    );
+    runtime.is_clean();
+}
+
 #[test]
 fn a_missing_config_is_refused() {
     let runtime = Runtime::new();

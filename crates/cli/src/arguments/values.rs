@@ -71,6 +71,13 @@ impl Arguments {
         self.command.takes_id() && !(takes_several && self.is_on("regex"))
     }
 
+    /// The file that a verb reads in place of `config.json`, if it has the flag.
+    pub(crate) fn config_file(&self) -> Option<PathBuf> {
+        self.command
+            .flag(b"config")
+            .and_then(|_| self.path("config"))
+    }
+
     /// The container's id, which is the first argument.
     pub(crate) fn id(&self) -> Result<ContainerId, Usage> {
         let id = self.words.first().map(|id| id.to_string_lossy());

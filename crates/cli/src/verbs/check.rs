@@ -65,7 +65,7 @@ fn read(arguments: &Arguments) -> Result<Check, Usage> {
 
 impl Request for Check {
     fn perform(&self, context: &Context) -> Result<i32, Error> {
-        let report = match self.with_bundle {
+        let mut report = match self.with_bundle {
             true => {
                 // A bundle can be judged without a state root, which a user may lack.
                 let store = context.store();
@@ -74,6 +74,9 @@ impl Request for Check {
             }
             false => coracle_container::check_host(&self.options)?,
         };
+        for finding in &mut report.findings {
+            finding.found = context.log.named(&finding.found).into_owned();
+        }
         match self.form {
             Form::Text => output::text(&text(&report))?,
             Form::Json => output::json(&report)?,

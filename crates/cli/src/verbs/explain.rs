@@ -82,10 +82,13 @@ impl Request for Explain {
         // A plan needs no state root, and a user may have none.
         let store = context.store();
         let store = store.unwrap_or_else(|_| Store::new(Path::new(root::SYSTEM)));
-        let explanation = match &self.images {
+        let mut explanation = match &self.images {
             Some(images) => coracle_container::explain_restore(&store, &self.options, images)?,
             None => coracle_container::explain(&store, &self.options)?,
         };
+        for warning in &mut explanation.warnings {
+            *warning = context.log.named(warning).into_owned();
+        }
         match self.form {
             Form::Text => output::text(&explanation.to_string())?,
             Form::Json => output::json(&explanation)?,
