@@ -125,6 +125,12 @@ impl Bundle {
         self
     }
 
+    /// Leaves `/dev` to the image.
+    pub fn without_dev(self) -> Self {
+        let points = ["/dev", "/dev/pts", "/dev/shm", "/dev/mqueue"];
+        points.into_iter().fold(self, Self::without_mount)
+    }
+
     /// Gives the process exactly these capabilities, in the bounding, effective and permitted sets.
     pub fn capabilities<const N: usize>(self, names: [&str; N]) -> Self {
         let names = json!(names.as_slice());

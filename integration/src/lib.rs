@@ -47,7 +47,9 @@ pub use host_mount::HostMount;
 #[doc(hidden)]
 pub use inventory;
 pub use leftovers::groups;
-pub use machine::{Layout, Machine, control_file, has_controller, machine, needs, status_field};
+pub use machine::{
+    Layout, Machine, control_file, either, has_controller, is_v2, machine, needs, status_field,
+};
 pub use receiver::Receiver;
 pub use runtime::{Runtime, build_folder, copy_program, program};
 pub use sandbox::{Manager, Sandbox};

@@ -125,6 +125,16 @@ pub mod needs {
     }
 }
 
+/// Whether version 2 alone is mounted.
+pub fn is_v2() -> bool {
+    machine().layout == Layout::V2
+}
+
+/// The first text on version 1, the second on version 2.
+pub fn either<'a>(v1: &'a str, v2: &'a str) -> &'a str {
+    if is_v2() { v2 } else { v1 }
+}
+
 /// Whether the controller exists in either version.
 pub fn has_controller(name: &str) -> bool {
     match machine().layout {
@@ -227,10 +237,9 @@ fn unescape(text: &str) -> String {
 /// version 1 hierarchies, `v2` the file for version 2.
 pub fn control_file(pid: i32, v1: (&str, &str), v2: &str) -> PathBuf {
     let groups = text_of(format!("/proc/{pid}/cgroup"));
-    let is_v2 = machine().layout == Layout::V2;
     let group = groups.lines().find_map(|line| {
         let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
-        let matches = if is_v2 {
+        let matches = if is_v2() {
             controllers.is_empty()
         } else {
             controllers.split(',').any(|c| c == v1.0)
@@ -238,11 +247,11 @@ pub fn control_file(pid: i32, v1: (&str, &str), v2: &str) -> PathBuf {
         matches.then_some(path)
     });
     let group = Path::new(group.unwrap_or("/"));
-    let mount = mounts().into_iter().find(|mount| match is_v2 {
+    let mount = mounts().into_iter().find(|mount| match is_v2() {
         true => mount.kind == "cgroup2",
         false => mount.kind == "cgroup" && mount.has(v1.0),
     });
     let mount = mount.unwrap_or_else(|| skip!("the hierarchy of {} is not mounted", v1.0));
     let below = group.strip_prefix(&mount.root).unwrap_or(group);
-    mount.point.join(below).join(if is_v2 { v2 } else { v1.1 })
+    mount.point.join(below).join(either(v1.1, v2))
 }

@@ -3,9 +3,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::limits::disk;
+
 use coracle_integration::{
-    Bundle, Command, Container, Layout, Output, Runtime, Value, groups, has_controller, json,
-    machine, needs, wait_until,
+    Bundle, Command, Container, Output, Runtime, Value, either, groups, has_controller, is_v2,
+    json, machine, needs, wait_until,
 };
 
 /// The container's groups with this runtime's mark, which all hierarchies have.
@@ -13,16 +15,7 @@ fn folders(runtime: &Runtime) -> Vec<PathBuf> {
     groups(runtime.marker())
 }
 
-fn is_v2() -> bool {
-    machine().layout == Layout::V2
-}
-
-/// The first text on version 1, the second on version 2.
-fn either<'a>(v1: &'a str, v2: &'a str) -> &'a str {
-    if is_v2() { v2 } else { v1 }
-}
-
-fn with(runtime: &Runtime, name: &str, value: Value) -> Bundle {
+pub(crate) fn with(runtime: &Runtime, name: &str, value: Value) -> Bundle {
     runtime
         .bundle()
         .set(&format!("/linux/resources/{name}"), value)
@@ -30,7 +23,7 @@ fn with(runtime: &Runtime, name: &str, value: Value) -> Bundle {
 
 /// The content of a control file for this value of `linux.resources.NAME`.
 #[track_caller]
-fn applied(name: &str, value: Value, v1: (&str, &str), v2: &str) -> String {
+pub(crate) fn applied(name: &str, value: Value, v1: (&str, &str), v2: &str) -> String {
     needs::controller(v1.0);
     let runtime = Runtime::new();
     let container = runtime.create(&with(&runtime, name, value));
@@ -586,20 +579,6 @@ fn bad_cpusets_are_refused() {
         refused("cpu", [(json!({"cpus": cpus}), "cpu.cpus", errno)]);
         refused("cpu", [(json!({"mems": cpus}), "cpu.mems", errno)]);
     }
-}
-
-/// A disk that has a queue to throttle.
-fn disk() -> (u64, u64) {
-    for entry in fs::read_dir("/sys/block").into_iter().flatten().flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let numbers = fs::read_to_string(entry.path().join("dev")).unwrap_or_default();
-        if !name.starts_with("loop")
-            && let Some((major, minor)) = numbers.trim().split_once(':')
-        {
-            return (major.parse().unwrap(), minor.parse().unwrap());
-        }
-    }
-    coracle_integration::skip!("this machine has no disk")
 }
 
 #[test]

@@ -941,7 +941,7 @@ fn a_written_spec_runs() {
     let mut config: Value = text.parse().unwrap();
     assert_eq!(config["process"]["args"], json!(["sh"]));
     let namespaces = config["linux"]["namespaces"].to_string();
-    let is_unified = machine().layout == Layout::V2;
+    let is_unified = coracle_integration::is_v2();
     assert_eq!(namespaces.contains("cgroup"), is_unified, "{namespaces}");
     config["process"]["terminal"] = json!(false);
     config["process"]["args"] = json!(["echo", "it runs"]);

@@ -18,15 +18,6 @@ fn stat(paths: &str) -> String {
     format!("stat -c '%F %t:%T %a %u:%g' {paths}")
 }
 
-/// A bundle whose `/dev` is the image's own folder.
-fn without_dev(runtime: &Runtime) -> Bundle {
-    let mut bundle = runtime.bundle();
-    for point in ["/dev", "/dev/pts", "/dev/shm", "/dev/mqueue"] {
-        bundle = bundle.without_mount(point);
-    }
-    bundle
-}
-
 /// Makes a node in the root filesystem, as an image might have one.
 fn node(bundle: &Bundle, inside: &str, arguments: &[&str]) {
     let path = bundle.path(inside);
@@ -126,7 +117,7 @@ fn modes_and_owners_are_set() {
 #[test]
 fn modes_do_not_depend_on_the_callers_umask() {
     let runtime = Runtime::new();
-    let bundle = with_device(without_dev(&runtime), device("/dev/x", "c", 1, 3));
+    let bundle = with_device(runtime.bundle().without_dev(), device("/dev/x", "c", 1, 3));
     let bundle = bundle.args(["stat", "-c", "%a", "/dev/x", "/dev/null"]);
     let run = runtime.with_bundle("run", &bundle).arg(runtime.id());
     assert_eq!(run.after("umask 0777").output().ok().line(), "666\n666");
@@ -148,7 +139,7 @@ fn type_bits_in_the_mode_are_ignored() {
 fn a_file_in_the_place_is_refused() {
     let runtime = Runtime::new();
     for inside in ["/opt/x", "/dev/null"] {
-        let bundle = without_dev(&runtime).file(inside, "text");
+        let bundle = runtime.bundle().without_dev().file(inside, "text");
         let bundle = with_device(bundle, device("/opt/x", "c", 1, 3));
         runtime.try_create(&bundle).fails([inside]);
         assert_eq!(fs::read_to_string(bundle.path(inside)).unwrap(), "text");
@@ -232,9 +223,14 @@ fn ptmx_is_a_link_whatever_was_there() {
         let bundle = bundle.args(["readlink", "/dev/ptmx"]);
         assert_eq!(runtime.run(&bundle).ok().line(), "pts/ptmx");
     };
-    check(without_dev(&runtime).file("/dev/ptmx", "text"));
-    check(without_dev(&runtime).link("/dev/ptmx", "/etc/passwd"));
-    let bundle = without_dev(&runtime);
+    check(runtime.bundle().without_dev().file("/dev/ptmx", "text"));
+    check(
+        runtime
+            .bundle()
+            .without_dev()
+            .link("/dev/ptmx", "/etc/passwd"),
+    );
+    let bundle = runtime.bundle().without_dev();
     node(&bundle, "/dev/ptmx", &["c", "5", "2"]);
     check(bundle);
 }
@@ -253,7 +249,9 @@ fn links_are_made() {
 #[test]
 fn links_that_are_there_stay() {
     let runtime = Runtime::new();
-    let bundle = without_dev(&runtime)
+    let bundle = runtime
+        .bundle()
+        .without_dev()
         .link("/dev/fd", "/own")
         .file("/dev/stdin", "text")
         .folder("/dev/stdout")
@@ -309,7 +307,7 @@ fn a_bound_dev_gets_nothing() {
     let own = HostMount::new(&runtime, "dev", []);
     for option in ["bind", "rbind"] {
         let mount = json!({"destination": "/dev", "source": own.path, "options": [option]});
-        let bundle = without_dev(&runtime).push("/mounts", mount);
+        let bundle = runtime.bundle().without_dev().push("/mounts", mount);
         let bundle = with_device(bundle, device("/dev/x", "c", 1, 3));
         runtime.run(&bundle.args(["ls", "-A", "/dev"])).ok();
         assert_eq!(fs::read_dir(&own.path).unwrap().count(), 0);

@@ -4,14 +4,10 @@ use std::fs;
 use std::path::Path;
 
 use coracle_integration::{
-    Command, Container, Layout, Running, Runtime, Value, has_controller, json, machine, needs,
+    Command, Container, Running, Runtime, Value, has_controller, is_v2, json, machine, needs,
     program, status_field, wait_until,
 };
 use nix::sys::signal::Signal;
-
-fn is_v2() -> bool {
-    machine().layout == Layout::V2
-}
 
 /// The data of `events --stats`.
 #[track_caller]

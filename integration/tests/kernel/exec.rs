@@ -10,6 +10,8 @@ use coracle_integration::{
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::process::SETS;
+
 #[test]
 fn exit_codes_are_passed_on() {
     let runtime = Runtime::new();
@@ -274,13 +276,6 @@ fn the_callers_groups_are_dropped() {
         .ok();
     assert_eq!(output.line(), "Groups:");
 }
-
-/// The five capability sets, as `/proc` writes them, without leading zeros.
-const SETS: [&str; 3] = [
-    "sh",
-    "-c",
-    "grep ^Cap /proc/self/status | sed 's/\t0*/ /;s/Cap//'",
-];
 
 #[test]
 fn capabilities_are_the_configs() {

@@ -5,36 +5,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use coracle_integration::{
-    Bundle, Command, Layout, Runtime, Value, has_controller, json, machine, needs, skip,
+    Command, Runtime, Value, either, has_controller, is_v2, json, needs, skip,
 };
 use nix::unistd::User;
 
-fn is_v2() -> bool {
-    machine().layout == Layout::V2
-}
-
-fn either<'a>(v1: &'a str, v2: &'a str) -> &'a str {
-    if is_v2() { v2 } else { v1 }
-}
-
-fn with(runtime: &Runtime, name: &str, value: Value) -> Bundle {
-    runtime
-        .bundle()
-        .set(&format!("/linux/resources/{name}"), value)
-}
-
-/// The content of a control file for this value of `linux.resources.NAME`.
-#[track_caller]
-fn applied(name: &str, value: Value, v1: (&str, &str), v2: &str) -> String {
-    needs::controller(v1.0);
-    let runtime = Runtime::new();
-    let container = runtime.create(&with(&runtime, name, value));
-    let file = container.control_file(v1, v2);
-    if !file.exists() {
-        skip!("this kernel has no {}", file.display());
-    }
-    container.control(v1, v2)
-}
+use crate::cgroups::{applied, with};
 
 #[track_caller]
 fn refused(name: &str, value: Value, texts: [&str; 2]) {
@@ -131,7 +106,8 @@ fn disks() -> (Option<Device>, Option<Device>) {
     (disk, partition)
 }
 
-fn disk() -> Device {
+/// A disk that has a queue to throttle, or a skip.
+pub(crate) fn disk() -> Device {
     disks()
         .0
         .unwrap_or_else(|| skip!("this machine has no disk"))

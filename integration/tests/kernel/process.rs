@@ -268,7 +268,7 @@ fn umask_is_set() {
 }
 
 /// The five capability sets of a process inside, as `/proc` writes them, without leading zeros.
-const SETS: [&str; 3] = [
+pub(crate) const SETS: [&str; 3] = [
     "sh",
     "-c",
     "grep ^Cap /proc/self/status | sed 's/\t0*/ /;s/Cap//'",

@@ -771,19 +771,10 @@ fn modes_do_not_depend_on_the_callers_umask() {
     }
 }
 
-/// A bundle whose `/dev` is the image's own folder.
-fn without_dev(runtime: &Runtime) -> Bundle {
-    let mut bundle = runtime.bundle();
-    for point in ["/dev", "/dev/pts", "/dev/shm", "/dev/mqueue"] {
-        bundle = bundle.without_mount(point);
-    }
-    bundle
-}
-
 #[test]
 fn without_dev_devices_are_made_in_the_root() {
     let runtime = Runtime::new();
-    let bundle = without_dev(&runtime);
+    let bundle = runtime.bundle().without_dev();
     let script = "stat -c '%n %t:%T %a' /dev/null /dev/tty; readlink /dev/fd; readlink /dev/ptmx";
     // The second time all is there already.
     for _ in 0..2 {
@@ -797,7 +788,7 @@ fn without_dev_devices_are_made_in_the_root() {
 fn without_dev_a_read_only_root_keeps_its_devices() {
     let runtime = Runtime::new();
     let mount = HostMount::new(&runtime, "root", []);
-    let bundle = root_at(without_dev(&runtime), &mount.path);
+    let bundle = root_at(runtime.bundle().without_dev(), &mount.path);
     runtime.run(&bundle).ok();
     let mount = mount.with(["remount,ro"]);
     let output = runtime.run(&bundle.shell("echo >/dev/null; stat -c %t:%T /dev/zero"));
@@ -809,7 +800,7 @@ fn without_dev_a_read_only_root_keeps_its_devices() {
 fn without_dev_a_read_only_root_without_devices_is_refused() {
     let runtime = Runtime::new();
     let mount = HostMount::new(&runtime, "root", []);
-    let bundle = root_at(without_dev(&runtime), &mount.path);
+    let bundle = root_at(runtime.bundle().without_dev(), &mount.path);
     let mount = mount.with(["remount,ro"]);
     let output = runtime.try_create(&bundle);
     output.fails(["/dev/null", "read-only file system"]);

@@ -819,15 +819,6 @@ fn cve_2024_25621_state_is_closed_to_others() {
     runtime.command(["delete", "--force", &id]).output().ok();
 }
 
-/// A bundle whose `/dev` is the image's own folder.
-fn without_dev(runtime: &Runtime) -> Bundle {
-    let mut bundle = runtime.bundle();
-    for point in ["/dev", "/dev/pts", "/dev/shm", "/dev/mqueue"] {
-        bundle = bundle.without_mount(point);
-    }
-    bundle
-}
-
 #[test]
 fn cve_2025_24965_files_of_ours_are_not_written_through_links() {
     let runtime = Runtime::new();
@@ -838,7 +829,10 @@ fn cve_2025_24965_files_of_ours_are_not_written_through_links() {
     for link in outside.spellings() {
         for target in [link.join("marker"), link.join("new"), link.clone()] {
             for name in names {
-                let bundle = without_dev(&runtime).link(&format!("/dev/{name}"), &target);
+                let bundle = runtime
+                    .bundle()
+                    .without_dev()
+                    .link(&format!("/dev/{name}"), &target);
                 contained(runtime.run(&bundle));
             }
             let mut bundle = runtime
@@ -852,7 +846,7 @@ fn cve_2025_24965_files_of_ours_are_not_written_through_links() {
             outside.is_untouched();
         }
     }
-    runtime.run(&without_dev(&runtime)).ok();
+    runtime.run(&runtime.bundle().without_dev()).ok();
 }
 
 /// The image's own `/dev/null`, in all the forms it should not have.
@@ -885,7 +879,7 @@ fn cve_2025_31133_masks_are_true_null_devices() {
         "/nowhere",
     ];
     for form in forms.into_iter().chain(["/etc/passwd", "true"]) {
-        let bundle = spoil_null(without_dev(&runtime), form);
+        let bundle = spoil_null(runtime.bundle().without_dev(), form);
         let bundle = bundle.shell("stat -c %t:%T /proc/keys; cat /proc/keys");
         let output = contained(runtime.run(&bundle));
         assert!(
@@ -924,7 +918,7 @@ fn cve_2025_52565_the_console_is_only_the_console() {
     ];
     for name in ["console", "pts/0", "pts/ptmx", "ptmx"] {
         for target in targets {
-            let bundle = without_dev(&runtime);
+            let bundle = runtime.bundle().without_dev();
             let bundle = bundle.mount("/dev/pts", "devpts", "devpts", ["newinstance"]);
             let bundle = bundle.link(&format!("/dev/{name}"), target);
             only_the_console_is_mounted(&runtime, bundle);
@@ -942,7 +936,7 @@ fn cve_2026_88264_the_console_is_not_made_through_links() {
     for spelling in outside.spellings() {
         for name in ["new", "marker"] {
             for readonly in [false, true] {
-                let bundle = without_dev(&runtime);
+                let bundle = runtime.bundle().without_dev();
                 let bundle = bundle.mount("/dev/pts", "devpts", "devpts", ["newinstance"]);
                 let bundle = bundle.link("/dev/console", spelling.join(name));
                 let bundle = bundle.set("/root/readonly", json!(readonly));
@@ -973,7 +967,11 @@ fn cve_2026_88265_stdio_is_not_reopened_through_links() {
     let below = Path::new("../../../../../../../../..").join(node.strip_prefix("/").unwrap());
     let marker = outside.path.join("marker");
     for target in [node.clone(), below, marker] {
-        let bundle = without_dev(&runtime).link("/dev/null", &target).user(7, 8);
+        let bundle = runtime
+            .bundle()
+            .without_dev()
+            .link("/dev/null", &target)
+            .user(7, 8);
         let bundle = bundle.shell("cat; echo evil; echo worse >&2");
         let run = runtime.with_bundle("run", &bundle).arg(runtime.id());
         contained(run.stdin(null_device()).stdout(null_device()).output());
@@ -1071,7 +1069,7 @@ fn cve_2026_41579_devices_stay_in_the_root() {
     let runtime = Runtime::new();
     let outside = Outside::new(&runtime);
     for link in outside.spellings() {
-        let bundle = without_dev(&runtime).link("/dev", &link);
+        let bundle = runtime.bundle().without_dev().link("/dev", &link);
         contained(runtime.run(&bundle.clone()));
         let terminal = Terminal::new();
         let bundle = bundle.set("/process/terminal", json!(true));
@@ -1091,7 +1089,9 @@ fn cve_2026_41579_devices_stay_in_the_root() {
         contained(runtime.run(&bundle));
         outside.is_untouched();
     }
-    let twin = without_dev(&runtime)
+    let twin = runtime
+        .bundle()
+        .without_dev()
         .link("/dev", "/inside")
         .folder("/inside");
     runtime.run(&twin).ok();
@@ -1375,7 +1375,7 @@ fn exec_has_no_new_privileges() {
 fn the_images_null_is_not_stdio() {
     let runtime = Runtime::new();
     for form in ["file", "/etc/passwd", "pipe", "full"] {
-        let bundle = spoil_null(without_dev(&runtime), form);
+        let bundle = spoil_null(runtime.bundle().without_dev(), form);
         let before = fs::read(bundle.path("/etc/passwd")).unwrap();
         let bundle = bundle.shell("cat; echo evil; stat -Lc %t:%T /proc/self/fd/1 >/tmp/out");
         let run = runtime.with_bundle("run", &bundle).arg(runtime.id());

@@ -6,9 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use coracle_integration::runner::{clean_up, is_full, times};
-use coracle_integration::{
-    Bundle, Command, HostMount, Layout, Output, Runtime, json, machine, needs, skip,
-};
+use coracle_integration::{Bundle, Command, HostMount, Output, Runtime, json, needs, skip};
 use nix::sys::signal::Signal;
 
 use crate::rootless;
@@ -240,7 +238,7 @@ struct Around {
 impl Around {
     fn new(runtime: &Runtime, controller: &str) -> Self {
         needs::controller(controller);
-        let is_v2 = machine().layout == Layout::V2;
+        let is_v2 = coracle_integration::is_v2();
         let top = Path::new("/sys/fs/cgroup");
         let top = if is_v2 {
             top.into()

@@ -3,18 +3,10 @@
 use std::fs;
 
 use coracle_integration::{
-    Bundle, Command, Container, Layout, Output, Runtime, Value, has_controller, json, machine,
-    needs,
+    Bundle, Command, Container, Output, Runtime, Value, either, has_controller, is_v2, json, needs,
 };
 
-fn is_v2() -> bool {
-    machine().layout == Layout::V2
-}
-
-/// Version 1's text, or version 2's.
-fn either<'a>(v1: &'a str, v2: &'a str) -> &'a str {
-    if is_v2() { v2 } else { v1 }
-}
+use crate::limits::disk;
 
 const MEMORY: ((&str, &str), &str) = (("memory", "memory.limit_in_bytes"), "memory.max");
 const SWAP: ((&str, &str), &str) = (("memory", "memory.memsw.limit_in_bytes"), "memory.swap.max");
@@ -547,17 +539,6 @@ fn old_values_may_stand_in_the_way() {
     let container = runtime.sleeper();
     let text = "--memory-swap: 67108864 is given without limit";
     update(&container, ["--memory-swap", "64m"]).fails([text]);
-}
-
-/// A disk that has a queue to throttle.
-fn disk() -> (u64, u64) {
-    for entry in fs::read_dir("/sys/block").into_iter().flatten().flatten() {
-        let numbers = fs::read_to_string(entry.path().join("dev")).unwrap_or_default();
-        if let Some((major, minor)) = numbers.trim().split_once(':') {
-            return (major.parse().unwrap(), minor.parse().unwrap());
-        }
-    }
-    coracle_integration::skip!("this machine has no disk")
 }
 
 #[test]
