@@ -4,12 +4,14 @@
 mod bundle;
 mod finding;
 mod host;
+mod program;
 
 use coracle_host::{Host, Needs};
 use coracle_sys::NamespaceKind;
 
 use crate::checkpoint::criu;
 use crate::error::Error;
+use crate::networks::check_ports;
 use crate::options::CreateOptions;
 use crate::prepare::gather;
 use crate::store::Store;
@@ -50,6 +52,9 @@ pub fn check_bundle(store: &Store, options: &CreateOptions) -> Result<Report, Er
         gathered.wanted.as_ref(),
     );
     let mut findings = host::judge(&facts);
+    let network = examined.network.as_ref();
+    let ports = network.map(|plan| check_ports(store, &options.id, plan));
+    findings.extend(ports.and_then(Result::err).map(bundle::port_taken));
     findings.extend(bundle::judge(&gathered.bundle, &facts.host, examined));
     Ok(Report::of(findings))
 }

@@ -160,7 +160,7 @@ pub(crate) fn check_requested(
 
 /// Checks that no other container publishes a port that `id` is to publish: both would succeed, and
 /// only the first would be reached.
-fn check_ports(store: &Store, id: &ContainerId, plan: &Plan) -> Result<(), Error> {
+pub(crate) fn check_ports(store: &Store, id: &ContainerId, plan: &Plan) -> Result<(), Error> {
     if !plan.publishes() {
         return Ok(());
     }

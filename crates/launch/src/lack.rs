@@ -18,6 +18,8 @@ pub struct Examined {
     /// Where the process's program may be, below the root; none without a process, or where no plan
     /// could be made for it.
     pub candidates: Vec<PathBuf>,
+    /// The plan of the networks that are requested, if one could be made.
+    pub network: Option<coracle_cni::Plan>,
 }
 
 /// Looks for what each subsystem refuses of a bundle, one thing of each at most: in its plan, or
@@ -57,13 +59,14 @@ pub fn examine(
     if let Some(plan) = keep(coracle_rootfs::plan(bundle, host, &context), &mut errors) {
         keep(coracle_rootfs::open(&plan), &mut errors);
     }
-    if let Some(requested) = network
-        && let Some(plan) = keep(coracle_cni::plan(requested, options.id, host), &mut errors)
-    {
-        keep(coracle_cni::locate_all(&plan), &mut errors);
+    let network = network.map(|requested| coracle_cni::plan(requested, options.id, host));
+    let network = network.and_then(|plan| keep(plan, &mut errors));
+    if let Some(plan) = &network {
+        keep(coracle_cni::locate_all(plan), &mut errors);
     }
     Examined {
         lacks: errors,
+        network,
         candidates: process.map_or_else(Vec::new, |plan| plan.candidates().collect()),
     }
 }

@@ -48,6 +48,7 @@ pub use apply::{
     examine, exec, machine, session,
 };
 pub use error::Error;
+pub use plan::examined::{HEAD as PROGRAM_HEAD, interpreter, wrong_format};
 pub use plan::explain::explain_exec;
 pub use plan::steps::{Keyring, Options, Plan};
 pub use plan::{needs, plan, plan_exec};

@@ -5,7 +5,8 @@ use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;
 
 use coracle_integration::{
-    Command, Layout, Output, Runtime, Value, copy_program, groups, json, machine, needs, program,
+    Bundle, Command, Layout, Output, Runtime, Value, copy_program, groups, json, machine, needs,
+    program,
 };
 
 /// The table of `coracle-cli`'s own tests: `ARGUMENTS => MESSAGE`.
@@ -767,6 +768,36 @@ fn check_tells_all_that_a_bundle_lacks() {
         assert_eq!(wrong(&report, "bundle"), [expected], "{report}");
     }
     assert!(!runtime.root().exists());
+}
+
+#[test]
+fn check_looks_into_the_program() {
+    let runtime = Runtime::new();
+    let check = |bundle: &Bundle| {
+        let command = runtime.with_bundle("check", bundle);
+        let output = command.args(["--format", "json"]).output();
+        wrong(&parsed(&output), "bundle").join("\n")
+    };
+    let script = runtime.bundle().script("/run.sh", "").args(["/run.sh"]);
+    assert_eq!(check(&script), "");
+    let program = |bytes: &[u8]| {
+        fs::write(script.path("/run.sh"), bytes).unwrap();
+        check(&script)
+    };
+    let about = "config.json: process.args[0]: \"/run.sh\": ";
+    let expected = format!("{about}its interpreter /bin/bash: not found (ENOENT)");
+    assert_eq!(program(b"#!/bin/bash\n"), expected);
+    // An ELF program of elf(5)'s machine number 8.
+    let mut foreign = b"\x7fELF\x02\x01\x01".to_vec();
+    foreign.resize(64, 0);
+    foreign[18] = 8;
+    let found = program(&foreign);
+    assert!(
+        found.starts_with(&format!("{about}it is for mips, ")),
+        "{found}"
+    );
+    let expected = format!("{about}it is neither an ELF program nor a script that begins with #!");
+    assert_eq!(program(b"echo"), expected);
 }
 
 #[test]

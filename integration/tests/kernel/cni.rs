@@ -607,6 +607,10 @@ fn a_port_of_a_program_is_not_published() {
     let refused = |port: &str, named: &str| {
         let message = format!("published port {named}: address already in use");
         try_publish(&net, port).1.fails([&message]);
+        let check = net.command("check", &sleeper(&net), "n");
+        let checked = check.args(["--publish", port]).output();
+        assert_eq!(checked.code, 1, "{checked}");
+        assert!(checked.stdout.contains(&message), "{checked}");
         assert_eq!(net.log(), [""; 0]);
         assert!(!net.runtime.root().exists(), "the state root was made");
     };

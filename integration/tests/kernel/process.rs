@@ -800,6 +800,9 @@ fn an_apparmor_profile_that_is_not_loaded_is_named() {
         "ENOENT",
     ];
     runtime.try_create(&bundle).fails(texts);
+    let checked = runtime.with_bundle("check", &bundle).output();
+    let found = "process.apparmorProfile: \"no-such-profile\": it is not loaded";
+    assert!(checked.stdout.contains(found), "{checked}");
     runtime.is_clean();
 }
 

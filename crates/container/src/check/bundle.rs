@@ -1,24 +1,20 @@
 //! What a bundle lacks here: what the planners refuse, and what is looked for only when it is used.
 
-use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use coracle_bundle::{Bundle, Config, HookPoint};
 use coracle_host::Host;
 use coracle_launch::Examined;
 use coracle_text::errno_text;
-use nix::NixPath;
-use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, OFlag};
-use nix::sys::stat::{Mode, SFlag, fstatat};
+use nix::fcntl::AT_FDCWD;
 
-use super::finding::{Finding, Level};
+use super::finding::{BUNDLE, Finding, Level};
+use super::program;
+use crate::error::Error;
 
-const SUBJECT: &str = "bundle";
-
-/// Where the runtime or the kernel mounts what is no part of the root file system.
-const KERNELS_PLACES: [&str; 3] = ["/dev", "/proc", "/sys"];
+/// The profiles that are loaded, a line each: `name (mode)`. Only root may read it.
+const PROFILES: &str = "/sys/kernel/security/apparmor/profiles";
 
 pub(super) fn judge(bundle: &Bundle, host: &Host, examined: Examined) -> Vec<Finding> {
     let config = &bundle.config;
@@ -26,16 +22,25 @@ pub(super) fn judge(bundle: &Bundle, host: &Host, examined: Examined) -> Vec<Fin
         let remedy = error.detail().hint;
         let remedy = remedy.unwrap_or_else(|| "change this property of config.json".to_owned());
         let found = error.to_string();
-        Level::Lacking.of(SUBJECT, found).mended_by(remedy)
+        Level::Lacking.of(BUNDLE, found).mended_by(remedy)
     };
     let mut findings: Vec<_> = examined.lacks.into_iter().map(lack).collect();
     findings.extend(file_systems(config, host));
     findings.extend(hooks(config));
-    findings.extend(program(config, &examined.candidates));
+    findings.extend(program::judge(config, &examined.candidates));
+    findings.extend(apparmor(config, host));
     if findings.is_empty() {
-        findings.push(Level::Ok.of(SUBJECT, bundle.dir.display().to_string()));
+        findings.push(Level::Ok.of(BUNDLE, bundle.dir.display().to_string()));
     }
     findings
+}
+
+/// A port that is to be published, and that a program or another container has.
+pub(super) fn port_taken(error: Error) -> Finding {
+    let remedy = "end what has the port, or publish another";
+    Level::Lacking
+        .of(BUNDLE, error.to_string())
+        .mended_by(remedy)
 }
 
 fn file_systems<'a>(config: &'a Config, host: &'a Host) -> impl Iterator<Item = Finding> + 'a {
@@ -57,7 +62,7 @@ fn file_systems<'a>(config: &'a Config, host: &'a Host) -> impl Iterator<Item = 
             Level::Note => format!("modprobe fs-{module}"),
             _ => "boot a kernel with it, or install its module".to_owned(),
         };
-        Some(level.of(SUBJECT, found).mended_by(remedy))
+        Some(level.of(BUNDLE, found).mended_by(remedy))
     };
     config.mounts.iter().enumerate().filter_map(lack)
 }
@@ -71,65 +76,53 @@ fn hooks(config: &Config) -> Vec<Finding> {
     for point in of_host {
         for (index, hook) in config.hooks.at(point).iter().enumerate() {
             let path = Path::new(std::ffi::OsStr::from_bytes(hook.path.to_bytes()));
-            if let Err(errno) = is_program(AT_FDCWD, &hook.path) {
+            if let Err(errno) = program::is_program(AT_FDCWD, &hook.path) {
                 let (point, errno) = (point.name(), errno_text(errno));
                 let found = format!("config.json: hooks.{point}[{index}].path: {path:?}: {errno}");
                 let remedy = "install the hook's program, or leave the hook out";
-                findings.push(Level::Lacking.of(SUBJECT, found).mended_by(remedy));
+                findings.push(Level::Lacking.of(BUNDLE, found).mended_by(remedy));
             }
         }
     }
     findings
 }
 
-/// Looks for the process's program in the root file system as it is on the host. A mount may still
-/// bring it.
-fn program(config: &Config, candidates: &[PathBuf]) -> Option<Finding> {
-    let name = config.process.as_ref()?.args.first()?;
-    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    // A missing root is in the findings about sources of mounts.
-    let root = nix::fcntl::open(&config.root.path, flags, Mode::empty()).ok()?;
-    let look = |path: &PathBuf| {
-        let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
-        let file = path.with_nix_path(|path| {
-            coracle_sys::open_in_root(root.as_fd(), path, flags, Mode::empty())
-        })??;
-        is_program(file, c"")
-    };
-    let mut first = None;
-    for candidate in candidates {
-        match look(candidate) {
-            Ok(()) => return None,
-            // As execvp(3): a file that may not be executed is remembered, another looked for.
-            Err(errno @ Errno::EACCES) => first = Some(errno),
-            Err(errno) => first = first.or(Some(errno)),
-        }
+/// The process's AppArmor profile, if it is not loaded. The kernel would refuse it at the end of
+/// `create`. Names of several profiles, or of another namespace's, are the kernel's to judge.
+fn apparmor(config: &Config, host: &Host) -> Option<Finding> {
+    let profile = config.process.as_ref()?.apparmor_profile.as_ref()?;
+    let name = profile.to_str().ok()?;
+    let is_plain = !name.is_empty() && name != "unconfined" && !name.contains("//&");
+    if !*host.apparmor || !is_plain || name.starts_with(':') {
+        return None;
     }
-    let found = format!(
-        "config.json: process.args[0]: {name:?}: {}",
-        errno_text(first?)
-    );
-    let is_of_kernel = |path: &Path| KERNELS_PLACES.iter().any(|place| path.starts_with(place));
-    let mut mounts = config.mounts.iter();
-    Some(
-        match mounts.any(|mount| !is_of_kernel(mount.destination.path())) {
-            true => Level::Note
-                .of(SUBJECT, found + ", unless a mount brings it")
-                .mended_by("look at the mount that is to bring it"),
-            false => Level::Lacking.of(SUBJECT, found).mended_by(
-                "put the program into the root file system, or correct its name or PATH",
-            ),
-        },
-    )
+    let loaded = std::fs::read_to_string(PROFILES).ok()?;
+    if loaded.lines().any(|line| is_profile(line, name)) {
+        return None;
+    }
+    let found = format!("config.json: process.apparmorProfile: {name:?}: it is not loaded");
+    let remedy = "apparmor_parser --add FILE, with the file that has the profile";
+    Some(Level::Lacking.of(BUNDLE, found).mended_by(remedy))
 }
 
-/// Whether it is a file that can be executed by somebody.
-fn is_program(at: impl AsFd, path: &std::ffi::CStr) -> nix::Result<()> {
-    let flags = nix::fcntl::AtFlags::AT_EMPTY_PATH;
-    let status = fstatat(at, path, flags)?;
-    let kind = SFlag::from_bits_truncate(status.st_mode & SFlag::S_IFMT.bits());
-    match kind == SFlag::S_IFREG && status.st_mode & 0o111 != 0 {
-        true => Ok(()),
-        false => Err(Errno::EACCES),
+fn is_profile(line: &str, name: &str) -> bool {
+    line.rsplit_once(" (").map_or(line, |(name, _)| name) == name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_profiles() {
+        for (line, expected) in [
+            ("web (enforce)", true),
+            ("web", true),
+            ("web//child (enforce)", false),
+            ("my web (complain)", false),
+        ] {
+            assert_eq!(is_profile(line, "web"), expected, "{line}");
+        }
+        assert!(is_profile("my web (complain)", "my web"));
     }
 }

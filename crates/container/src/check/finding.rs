@@ -2,6 +2,9 @@
 
 use serde::Serialize;
 
+/// The subject of what is found about a bundle.
+pub(super) const BUNDLE: &str = "bundle";
+
 /// All findings.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {

@@ -9,7 +9,7 @@ use std::fmt;
 
 /// How much of a file is read. The program headers of an ELF file and the name of its interpreter
 /// are at its beginning.
-pub(crate) const HEAD: usize = 4096;
+pub const HEAD: usize = 4096;
 
 /// The longest line after `#!` of which the kernel reads the interpreter.
 const SCRIPT_LINE: usize = 256;
@@ -91,6 +91,12 @@ impl<'a> Examined<'a> {
     }
 }
 
+/// Why a file with these first bytes can be executed by no one: it is for another machine, say.
+#[must_use]
+pub fn wrong_format(head: &[u8]) -> Option<String> {
+    Examined::of(head).map(|examined| examined.to_string())
+}
+
 /// A remark about a file that was found in PATH: its path before `reason`. Does not allocate.
 pub(crate) fn of_found(path: &CStr, reason: &Remark) -> Remark {
     let mut remark = Remark::default();
@@ -149,7 +155,8 @@ impl fmt::Display for Examined<'_> {
 }
 
 /// The path of the interpreter that these first bytes of a file name. Does not allocate.
-pub(crate) fn interpreter(head: &[u8]) -> Option<&[u8]> {
+#[must_use]
+pub fn interpreter(head: &[u8]) -> Option<&[u8]> {
     if let Some(line) = head.strip_prefix(b"#!") {
         let line = line.get(..SCRIPT_LINE.min(line.len()))?;
         let line = line.split(|byte| *byte == b'\n').next()?;
