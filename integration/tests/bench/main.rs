@@ -3,9 +3,10 @@
 //!
 //!     bench [--rounds N] [--plots DIR] [PART...] [RUNTIME...]
 //!
-//! Parts: verbs counts memory throughput growth checkpoint; default: all. A RUNTIME is a path; without any,
-//! runc and crun are taken as far as they are installed. Programs take turns within a round, so that
-//! a busy moment of the machine meets all of them; what is printed are medians and ratios.
+//! Parts: verbs counts memory throughput growth timeline checkpoint; default: all. A RUNTIME is a
+//! path; without any, runc and crun are taken as far as they are installed. Programs take turns
+//! within a round, so that a busy moment of the machine meets all of them; what is printed are
+//! medians and ratios.
 
 mod checkpoint;
 mod counts;
@@ -14,17 +15,19 @@ mod memory;
 mod plot;
 mod subject;
 mod throughput;
+mod timeline;
 mod verbs;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-const PARTS: [&str; 6] = [
+const PARTS: [&str; 7] = [
     "verbs",
     "counts",
     "memory",
     "throughput",
     "growth",
+    "timeline",
     "checkpoint",
 ];
 
@@ -71,6 +74,7 @@ fn main() -> ExitCode {
             "memory" => memory::part(&subjects),
             "throughput" => throughput::part(&subjects, &options),
             "growth" => growth::part(&subjects, &options),
+            "timeline" => timeline::part(&subjects, &options),
             _ => checkpoint::part(&subjects, &options),
         }
     }

@@ -27,6 +27,46 @@ pub(crate) struct Lines<'a> {
     pub(crate) series: Vec<(String, Vec<(f64, f64)>)>,
 }
 
+/// What happened from when on, and for how long.
+pub(crate) struct Span {
+    pub(crate) lane: &'static str,
+    pub(crate) name: String,
+    pub(crate) from_ms: f64,
+    pub(crate) ms: f64,
+}
+
+/// Writes a chart of spans, a row a span, a colour a lane.
+pub(crate) fn spans(path: &Path, title: &str, lanes: &[&str], rows: &[Span]) {
+    const ROW: f64 = 12.0;
+    let end = rows
+        .iter()
+        .map(|row| row.from_ms + row.ms)
+        .fold(0.0, f64::max);
+    let height = TOP + ROW * count(rows.len()) + BOTTOM;
+    let mut svg = start(title, lanes, height);
+    for (number, row) in rows.iter().enumerate() {
+        let scale = (WIDTH - 2.0 * LEFT) / end;
+        let (x, y) = (LEFT + scale * row.from_ms, TOP + ROW * count(number));
+        let width = (scale * row.ms).max(1.0);
+        let colour = colour(lanes.iter().position(|lane| *lane == row.lane).unwrap_or(0));
+        // The text stands where there is more room.
+        let (anchor, at) = match x + width < WIDTH / 2.0 {
+            true => ("start", x + width + 4.0),
+            false => ("end", x - 4.0),
+        };
+        let (name, ms, middle) = (escaped(&row.name), row.ms, y + 8.0);
+        let _ = writeln!(
+            svg,
+            r#"<rect x="{x:.1}" y="{y:.1}" width="{width:.1}" height="9" fill="{colour}"/><text x="{at:.1}" y="{middle:.1}" font-size="9" text-anchor="{anchor}">{name}: {ms:.2}</text>"#
+        );
+    }
+    finish(path, svg);
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;")
+}
+
 /// Writes a chart of bars.
 pub(crate) fn bars(path: &Path, chart: &Bars) {
     let values = chart.groups.iter().flat_map(|(_, values)| values);
@@ -83,10 +123,11 @@ pub(crate) fn lines(path: &Path, chart: &Lines) {
     finish(path, svg);
 }
 
-fn begin(title: &str, series: &[&str], top: f64) -> String {
+/// The title and the colours.
+fn start(title: &str, series: &[&str], height: f64) -> String {
     let mut svg = format!(
-        r#"<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT}" font-family="sans-serif" font-size="12">
-<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>
+        r#"<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" font-family="sans-serif" font-size="12">
+<rect width="{WIDTH}" height="{height}" fill="white"/>
 <text x="{LEFT}" y="20" font-size="15">{title}</text>
 "#
     );
@@ -99,6 +140,12 @@ fn begin(title: &str, series: &[&str], top: f64) -> String {
         );
         x += 40.0 + 8.0 * count(name.len());
     }
+    svg
+}
+
+/// The title, the colours and the lines of a scale.
+fn begin(title: &str, series: &[&str], top: f64) -> String {
+    let mut svg = start(title, series, HEIGHT);
     for part in [0.0, 0.25, 0.5, 0.75, 1.0] {
         let y = HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * part;
         let value = top * part;
