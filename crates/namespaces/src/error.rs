@@ -10,10 +10,7 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The caller has no privilege, and the config has no user namespace that would give it.
-    #[error(
-        "linux.namespaces: without CAP_SYS_ADMIN a user namespace is needed: list one with \
-         mappings, or have one made by --userns auto"
-    )]
+    #[error("linux.namespaces: without CAP_SYS_ADMIN a user namespace is needed")]
     NeedsUserNamespace,
     /// A new user namespace gives an unprivileged caller no capabilities over existing namespaces.
     #[error(
@@ -260,7 +257,8 @@ impl Error {
     fn hint(&self) -> &str {
         match self {
             Self::NeedsUserNamespace => {
-                "be root, list a user namespace with mappings, or have one made by --userns auto"
+                "list one with mappings, have one made by --userns auto, or be root; a container's \
+                 root has it with --privileged"
             }
             Self::HelperMissing { .. } => "install the package uidmap",
             Self::JoinBesideNewUser { .. } | Self::DevicesWithoutPrivilege => "be root",

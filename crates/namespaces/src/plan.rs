@@ -489,8 +489,7 @@ mod tests {
             &fixture::unprivileged(),
             expect![[r#"
             linux.namespaces:
-            without CAP_SYS_ADMIN a user namespace is needed:
-            list one with mappings, or have one made by --userns auto"#]],
+            without CAP_SYS_ADMIN a user namespace is needed"#]],
         );
     }
 
@@ -726,15 +725,16 @@ mod tests {
             a clock would be negative or too far in the future
             create the user namespace:
             no space left on device (ENOSPC):
-            a limit in /proc/sys/user/max_*_namespaces is reached,
+            user.max_user_namespaces is reached or 0 (sysctl -w user.max_user_namespaces=15000),
+            or another limit in /proc/sys/user/max_*_namespaces,
             or 32 levels
             become root of the user namespace:
             setresgid:
             operation not permitted (EPERM)
             create the user namespace:
             operation not permitted (EPERM):
-            user namespaces are switched off (kernel.unprivileged_userns_clone,
-            kernel.apparmor_restrict_unprivileged_userns),
+            user namespaces are switched off (sysctl -w kernel.unprivileged_userns_clone=1,
+            kernel.apparmor_restrict_unprivileged_userns=0),
             or this is a chroot"#]]
         .assert_eq(&cut);
     }

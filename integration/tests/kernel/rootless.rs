@@ -277,6 +277,103 @@ fn subordinate_ids_are_mapped_by_the_helpers() {
     assert_eq!(exec.output().ok().line(), "500 7");
 }
 
+/// As tools that shift ids write them: the caller in the middle of the range.
+#[test]
+fn maps_of_three_lines_are_written() {
+    needs::program("newuidmap");
+    let runtime = user();
+    let maps = json!([{"containerID": 0, "hostID": 300_000, "size": 500},
+        {"containerID": 500, "hostID": USER, "size": 1},
+        {"containerID": 501, "hostID": 300_500, "size": 500}]);
+    // Root of the container is none of the user's ids, so the bundle lies where all can search.
+    let bundle = with_maps(written(&runtime), &maps).user(500, 500);
+    let bundle = bundle.shell("id -u; id -g; wc -l </proc/self/uid_map");
+    let command = runtime.with_bundle("run", &bundle).arg(runtime.id());
+    let output = with_subordinate_ids(&runtime, command).output().ok();
+    assert_eq!(output.line(), "500\n500\n3");
+}
+
+#[test]
+fn without_subordinate_ids_the_remedy_is_named() {
+    needs::program("newuidmap");
+    let runtime = user();
+    let maps = json!([{"containerID": 0, "hostID": USER, "size": 1},
+        {"containerID": 1, "hostID": 300_000, "size": 65536}]);
+    let bundle = with_maps(written(&runtime), &maps);
+    let hide = "for name in subuid subgid; do mount --bind /dev/null /etc/$name; done; exec \"$@\"";
+    let command = runtime.with_bundle("run", &bundle).arg(runtime.id());
+    let command = command.under("unshare", ["--mount", "sh", "-c", hide, "sh"]);
+    let output = command.output();
+    output.fails([
+        "linux.gidMappings[1]",
+        "usermod --add-subgids 300000-365535",
+    ]);
+    runtime.is_clean();
+}
+
+/// The setting counts per user namespace, so that one of the test's own shows it.
+#[test]
+fn where_user_namespaces_are_switched_off_the_setting_is_named() {
+    let runtime = user();
+    let bundle = with_maps(written(&runtime), &map(0, 0, 1));
+    let off = "echo 0 >/proc/sys/user/max_user_namespaces && exec \"$@\"";
+    let options = [
+        "--user",
+        "--map-root-user",
+        "--mount",
+        "sh",
+        "-c",
+        off,
+        "sh",
+    ];
+    let (folder, id) = (bundle.write().dir.clone(), runtime.id());
+    let inside = |verb: &[&str]| {
+        let command = Command::new("setpriv")
+            .args([format!("--reuid={USER}"), format!("--regid={USER}")])
+            .args(["--clear-groups", "--", "unshare"])
+            .args(options)
+            .arg(runtime.folder().join("runtime"))
+            .arg("--root")
+            .arg(runtime.root())
+            .args(verb);
+        command.arg(&folder).env("CORACLE_TEST", runtime.marker())
+    };
+    let output = inside(&["run", &id, "--bundle"]).output();
+    output.fails(["ENOSPC", "sysctl -w user.max_user_namespaces=15000"]);
+    let check = inside(&["check"]).output();
+    assert!(
+        check.stdout.contains("user.max_user_namespaces is 0"),
+        "{check}"
+    );
+    runtime.is_clean();
+}
+
+/// Hosts whose `/` is read-only, as those that are made to run containers alone.
+#[test]
+fn a_read_only_host_needs_a_state_root_alone() {
+    let runtime = user();
+    let bundle = written(&runtime);
+    let folder = bundle.write().dir.clone();
+    let id = runtime.id();
+    let on = |state: Option<&std::path::Path>| {
+        let command = match state {
+            Some(state) => runtime.bare().env("XDG_RUNTIME_DIR", state),
+            None => runtime.bare(),
+        };
+        let script = "mount -o remount,bind,ro / && mount -t tmpfs -o mode=777 run /run && \
+             mount -t tmpfs -o mode=777 x /mnt && exec \"$@\"";
+        let command = command.args(["run", "--bundle"]).arg(&folder).arg(&id);
+        command.under("unshare", ["--mount", "sh", "-c", script, "sh"])
+    };
+    let mnt = std::path::Path::new("/mnt");
+    on(Some(mnt)).output().ok();
+    let nowhere = std::path::Path::new("/nowhere");
+    on(Some(nowhere))
+        .output()
+        .fails(["/nowhere/coracle", "EROFS", "--root"]);
+    on(None).output().fails(["XDG_RUNTIME_DIR", "--root"]);
+}
+
 /// The helpers may know of more ids than the files show: here the user may not read those.
 #[test]
 fn the_helpers_decide_about_subordinate_ids() {

@@ -140,6 +140,10 @@ fn namespaces(flags: NamespaceFlags) -> String {
 
 fn clone_hint(flags: NamespaceFlags, errno: Errno) -> &'static str {
     match errno {
+        Errno::ENOSPC if flags.contains(NamespaceFlags::USER) => {
+            "user.max_user_namespaces is reached or 0 (sysctl -w user.max_user_namespaces=15000), \
+             or another limit in /proc/sys/user/max_*_namespaces, or 32 levels"
+        }
         Errno::ENOSPC => "a limit in /proc/sys/user/max_*_namespaces is reached, or 32 levels",
         Errno::EAGAIN => {
             "a limit on processes is reached: pids.max of the runtime's cgroup or one above, \
@@ -147,8 +151,8 @@ fn clone_hint(flags: NamespaceFlags, errno: Errno) -> &'static str {
         }
         Errno::EINVAL => "the kernel is built without one of them",
         Errno::EPERM if flags.contains(NamespaceFlags::USER) => {
-            "user namespaces are switched off (kernel.unprivileged_userns_clone, \
-             kernel.apparmor_restrict_unprivileged_userns), or this is a chroot"
+            "user namespaces are switched off (sysctl -w kernel.unprivileged_userns_clone=1, \
+             kernel.apparmor_restrict_unprivileged_userns=0), or this is a chroot"
         }
         Errno::EPERM if !flags.is_empty() => "no CAP_SYS_ADMIN",
         _ => "",

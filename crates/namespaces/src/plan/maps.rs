@@ -183,9 +183,11 @@ impl Ids<'_> {
         let (index, mapping) = mappings.find(|(_, mapping)| !self.is_covered(mapping))?;
         let (list, own, file) = (self.list, self.own, self.file);
         let (first, size) = (mapping.host_id, mapping.size);
+        let last = first.saturating_add(size.saturating_sub(1));
+        let flag = file.replace("/etc/", "--add-") + "s";
         Some(format!(
             "linux.{list}[{index}]: host ids {first}+{size} are not all assigned to id {own} in \
-             {file}"
+             {file}: usermod {flag} {first}-{last} USER"
         ))
     }
 
@@ -327,10 +329,12 @@ mod tests {
             setgroups: Allowed
             /usr/bin/newuidmap PID 0 1000 1 1 100000 65537
             linux.uidMappings[1]:
-            host ids 100000+65537 are not all assigned to id 1000 in /etc/subuid
+            host ids 100000+65537 are not all assigned to id 1000 in /etc/subuid:
+            usermod --add-subuids 100000-165536 USER
             /usr/bin/newgidmap PID 0 1000 1 1 100000 65537
             linux.gidMappings[1]:
-            host ids 100000+65537 are not all assigned to id 1000 in /etc/subgid
+            host ids 100000+65537 are not all assigned to id 1000 in /etc/subgid:
+            usermod --add-subgids 100000-165536 USER
         "#]],
         );
         host.subordinate_ids.uid.push((165_536, 1));
