@@ -83,6 +83,15 @@ checks! { containerd,
         cri sync $c stat -c %u:%g /bin/busybox
         cri sync $c touch /file
         cri sync $c stat -c %u:%g /file"# => "0:0\n0:0";
+    // The kernel gives a user namespace a procfs only where nothing covers the outer one.
+    an_unmasked_proc_lets_pods_nest: r#"
+        for masks in '' '"masked_paths": ["/proc/keys"],'; do
+            pod "$own"
+            container "${own%\}}, $masks \"apparmor\": {\"profile_type\": 1}}" '' sleep 1000
+            code cri sync $c unshare -U -r -m -p -f mount -t proc proc /proc
+            end
+            : >/tmp/$name.pods
+        done"# => "0\n1";
     a_volume_is_mapped: r#"
         mkdir -p /tmp/$name
         pod "$own"

@@ -31,6 +31,7 @@ mod mistakes;
 mod mounts;
 mod namespaces;
 mod neighbours;
+mod nested;
 mod notify;
 mod pages;
 mod peers;

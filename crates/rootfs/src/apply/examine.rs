@@ -2,11 +2,12 @@
 //! often tells too little.
 
 use crate::plan::{Fresh, Plan, Step};
+use coracle_bundle::FileSystem;
 use coracle_sys::{Call, Cause, Fault};
 use coracle_text::{io_errno, one_line};
 use nix::errno::Errno;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What the errno of a fault does not tell, in words; empty if nothing was found. `remark` is what
 /// init has found out.
@@ -21,8 +22,13 @@ pub fn examine(plan: &Plan, fault: &Fault, remark: &[u8]) -> String {
             Cause::Call(Call::Fsopen | Call::Fsconfig | Call::Fsmount, errno),
         ) => {
             match errno {
-                // The plan knows better than the kernel: `VFS: Mount too revealing`.
-                Errno::EPERM if plan.in_user_namespace => return String::new(),
+                // The kernel only says `VFS: Mount too revealing`, and the plan says more.
+                Errno::EPERM if plan.in_user_namespace => {
+                    return match fresh.file_system {
+                        FileSystem::Proc => covered_proc().unwrap_or_default(),
+                        _ => String::new(),
+                    };
+                }
                 Errno::ENOENT => missing_layer(fresh),
                 _ => None,
             }
@@ -57,6 +63,39 @@ fn refusal(fresh: &Fresh, remark: &[u8]) -> String {
         (option, []) => format!("{name} does not accept the option {}", one_line(option)),
         (_, words) => words.join("; "),
     }
+}
+
+/// Why the kernel refuses a procfs where the runtime's own is covered in places, as it is in a
+/// container with masked paths. None if nothing covers it.
+fn covered_proc() -> Option<String> {
+    let covers = covers_of_proc(&std::fs::read("/proc/self/mountinfo").ok()?);
+    let (first, rest) = covers.split_first()?;
+    let first = one_line(&first.to_string_lossy());
+    let more = match rest.len() {
+        0 => String::new(),
+        count => format!(" and {count} more"),
+    };
+    Some(format!(
+        "in a user namespace the kernel allows it only where nothing covers the runtime's own \
+         /proc, as mounts on {first}{more} do here: ask the runtime outside not to mask it \
+         (podman: --security-opt unmask=ALL, docker: --security-opt systempaths=unconfined, \
+         Kubernetes: procMount: Unmasked)"
+    ))
+}
+
+/// The mount points below `/proc` of proc_pid_mountinfo(5). Those on directories that are always
+/// empty hide nothing, and the kernel does not mind them: binfmt_misc and its automount.
+fn covers_of_proc(mountinfo: &[u8]) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for line in mountinfo.split(|byte| *byte == b'\n') {
+        let mut fields = line.split(|byte| *byte == b' ');
+        let Some(place) = fields.nth(4) else { continue };
+        let kind = fields.skip_while(|field| *field != b"-").nth(1);
+        if place.starts_with(b"/proc/") && !matches!(kind, Some(b"autofs" | b"binfmt_misc")) {
+            found.push(coracle_host::unescaped(place));
+        }
+    }
+    found
 }
 
 /// The first directory of an overlay that is not there. Before Linux 6.5 the kernel does not say
@@ -101,4 +140,21 @@ fn file_system(path: &Path) -> Option<String> {
     let name = FILE_SYSTEMS.iter().find(|(known, _)| *known == magic);
     let name = name.map_or_else(|| format!("{magic:#x}"), |(_, name)| (*name).to_owned());
     Some(format!("its file system cannot be id-mapped ({name})"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn covers_are_what_hides_something() {
+        let table = b"\
+            22 1 0:21 / /proc rw - proc proc rw\n\
+            23 22 0:22 / /proc/sys/fs/binfmt_misc rw - autofs systemd-1 rw\n\
+            24 22 0:5 /null /proc/kcore rw - devtmpfs dev rw\n\
+            25 22 0:21 /sys /proc/sys ro shared:3 - proc proc rw\n\
+            26 1 0:23 / /process rw - tmpfs tmpfs rw\n";
+        let expected = ["/proc/kcore", "/proc/sys"].map(PathBuf::from);
+        assert_eq!(covers_of_proc(table), expected);
+    }
 }

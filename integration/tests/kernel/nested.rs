@@ -1,0 +1,170 @@
+//! Containers within containers, and a whole system in one.
+
+use std::path::Path;
+
+use coracle_integration::{Bundle, Layout, Runtime, json, machine, needs, program, wait_until};
+
+/// The program at `/usr/local/bin/coracle` of the container, with the libraries that a build for
+/// tests loads.
+fn with_program(bundle: Bundle) -> Bundle {
+    let bundle = bundle
+        .folder("/usr/local/bin")
+        .bind(program(), "/usr/local/bin/coracle", ["ro"]);
+    ["lib", "lib64"].iter().fold(bundle, |bundle, name| {
+        let libraries = Path::new("/usr").join(name);
+        match libraries.exists() {
+            true => {
+                let inside = format!("/usr/{name}");
+                let link = bundle.rootfs().join(name);
+                std::os::unix::fs::symlink(format!("usr/{name}"), link).expect("a link");
+                bundle.bind(&libraries, &inside, ["rbind", "ro"])
+            }
+            false => bundle,
+        }
+    })
+}
+
+/// As engines make a privileged container: all capabilities, no masks, its own writable cgroups.
+fn privileged(bundle: Bundle) -> Bundle {
+    let features = Runtime::new().command(["features"]).output().ok();
+    let features: coracle_integration::Value = features.stdout.parse().expect("JSON");
+    let all = &features["linux"]["capabilities"];
+    let sets = json!({"bounding": all, "effective": all, "permitted": all});
+    let bundle = bundle
+        .set("/process/capabilities", sets)
+        .set("/process/noNewPrivileges", json!(false))
+        .remove("/linux/maskedPaths")
+        .remove("/linux/readonlyPaths")
+        .new_namespace("cgroup")
+        .mount("/sys/fs/cgroup", "cgroup", "cgroup", []);
+    match machine().layout {
+        // Its processes leave the top of its tree to groups below.
+        Layout::V2 => {
+            let annotations = json!({"run.coracle.init_cgroup": "init"});
+            bundle.set("/annotations", annotations)
+        }
+        _ => bundle,
+    }
+}
+
+/// Makes a bundle in the container, with a command that the test adds.
+const INNER: &str = r#"
+    set -e
+    rm -rf /tmp/bundle
+    mkdir -p /tmp/bundle/rootfs/bin
+    cd /tmp/bundle
+    cp /bin/busybox rootfs/bin/sh
+    for name in sleep cat id; do ln -sf sh rootfs/bin/$name; done
+    coracle spec $options
+    sed -i -e 's/"terminal": true/"terminal": false/' -e "s|\"sh\"|\"sh\", \"-c\", \"$command\"|" config.json
+"#;
+
+/// The inner one has limits, and all verbs reach it.
+#[test]
+fn a_container_in_a_container() {
+    let runtime = Runtime::new();
+    let script = format!(
+        r#"options= command='sleep 1000'
+        {INNER}
+        sed -i 's/"resources": {{/"resources": {{ "pids": {{ "limit": 20 }},/' config.json
+        coracle run -d inner
+        coracle exec inner id -u
+        coracle update --pids-limit 30 inner
+        cat /sys/fs/cgroup/pids/inner/pids.max /sys/fs/cgroup/inner/pids.max 2>/dev/null || true
+        coracle pause inner
+        coracle list --format '{{{{.ID}}}} {{{{.Status}}}}'
+        coracle resume inner
+        coracle delete --force inner
+        coracle run -d inner
+        echo ready
+        exec sleep 1000"#
+    );
+    let bundle = with_program(privileged(runtime.bundle())).shell(&script);
+    let container = runtime.create(&bundle);
+    container.start().ok();
+    container.wait_for("ready");
+    assert_eq!(container.stdout(), "0\n30\ninner paused\nready\n");
+    // The outer one takes the inner one with it.
+    container.delete_by_force().ok();
+    runtime.is_clean();
+}
+
+/// An ordinary user in a container, whose procfs is masked or is not.
+#[test]
+fn masks_outside_forbid_a_procfs_inside() {
+    super::rootless::user();
+    let runtime = Runtime::new();
+    let script = format!(
+        r#"options=--rootless command='id -u; cat /proc/1/comm; id -g'
+        {INNER}
+        coracle --root /tmp/state run inner"#
+    );
+    let masked = with_program(runtime.bundle())
+        .mount("/sys/fs/cgroup", "cgroup", "cgroup", ["ro"])
+        .shell(&script)
+        .user(1000, 1000);
+    let output = runtime.run(&masked).exits(1);
+    let line = output.stderr.trim_end();
+    assert_eq!(line.lines().count(), 1, "{output}");
+    for part in [
+        "mount proc on /proc",
+        "mounts on /proc/",
+        "unmask=ALL",
+        "EPERM",
+    ] {
+        assert!(line.contains(part), "{part}: {output}");
+    }
+    let unmasked = masked
+        .remove("/linux/maskedPaths")
+        .remove("/linux/readonlyPaths");
+    assert_eq!(runtime.run(&unmasked).ok().line(), "0\nsh\n0");
+}
+
+/// Debian's service manager of this machine as process 1, with a unit to start.
+#[test]
+fn systemd_is_process_1() {
+    needs::version_2();
+    needs::program("systemctl");
+    let runtime = Runtime::new();
+    let folder = runtime.folder().folder("system");
+    let unit = "[Unit]\nDefaultDependencies=no\n[Service]\nType=oneshot\nRemainAfterExit=yes\n\
+                ExecStart=/bin/sh -c 'cat /proc/self/cgroup >/run/ready'\n";
+    std::fs::write(folder.join("ready.service"), unit).expect("a unit");
+    // It moves itself below the top of its tree.
+    let bundle = privileged(runtime.bundle()).remove("/annotations");
+    let root = bundle.rootfs();
+    std::fs::remove_dir_all(&root).expect("an empty root");
+    std::fs::create_dir(&root).expect("a root");
+    for name in ["proc", "dev", "sys", "run", "tmp", "etc", "var", "usr"] {
+        std::fs::create_dir(root.join(name)).expect("a folder");
+    }
+    for name in ["bin", "sbin", "lib", "lib64"] {
+        std::os::unix::fs::symlink(format!("usr/{name}"), root.join(name)).expect("a link");
+    }
+    let bundle = bundle
+        .bind("/usr", "/usr", ["rbind", "ro"])
+        .mount("/run", "tmpfs", "tmpfs", ["mode=755"])
+        .mount("/tmp", "tmpfs", "tmpfs", [])
+        .bind(&folder, "/run/systemd/system", ["ro"])
+        .set("/process/env", json!(["container=oci", "PATH=/usr/bin"]))
+        .args(["/usr/lib/systemd/systemd", "--unit=ready.service"]);
+    let container = runtime.start(&bundle);
+    wait_until("a unit of the container", || {
+        container.exec(["test", "-s", "/run/ready"]).code == 0
+    });
+    assert_eq!(
+        container.exec(["cat", "/run/ready"]).ok().line(),
+        "0::/system.slice/ready.service"
+    );
+    assert_eq!(
+        container.exec(["cat", "/proc/1/cgroup"]).ok().line(),
+        "0::/init.scope"
+    );
+    // A process can still join, and systemd ends when it is told to.
+    let status = container.exec(["systemctl", "is-active", "ready.service"]);
+    assert_eq!(status.line(), "active");
+    container.kill("SIGRTMIN+3").ok();
+    container.wait_for_status("stopped");
+    container.delete().ok();
+    runtime.is_clean();
+}
