@@ -18,7 +18,7 @@ pub(crate) enum Reader {
 /// Writes the text to stdout. A reader that has closed the pipe (`coracle list | head -1`) is no
 /// failure.
 ///
-/// The start of the program ignores SIGPIPE, and this keeps it ignored: otherwise a caller that
+/// The start of the program blocks SIGPIPE, and this keeps it blocked: otherwise a caller that
 /// closes stderr could kill `create` or `delete` in the middle of its work.
 pub(crate) fn text(text: &str) -> Result<(), Error> {
     write(text).map(drop)

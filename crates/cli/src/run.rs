@@ -43,14 +43,16 @@ pub(crate) struct Call {
 
 /// Executes the command line.
 pub(crate) fn run(words: Vec<OsString>) -> u8 {
-    coracle_sys::expect_children();
-    coracle_sys::survive_size_limit();
     coracle_sys::on_long_wait(output::waiting);
     let mut line = parse(words);
     match read(&mut line) {
-        Ok(Requested::Text(text)) => end(&Log::default(), None, output::text(&text).map(|()| 0)),
+        Ok(Requested::Text(text)) => {
+            coracle_sys::settle();
+            end(&Log::default(), None, output::text(&text).map(|()| 0))
+        }
         Ok(Requested::Verb(call)) => perform(&call),
         Err((command, usage)) => {
+            coracle_sys::settle();
             let settings = global::read_log(&line.global);
             let log = open(&settings).unwrap_or_default();
             end(&log, Some(command), Err(usage.into()))
@@ -112,13 +114,14 @@ fn find(name: &OsStr) -> Option<&'static Verb> {
 
 fn perform(call: &Call) -> u8 {
     let (command, global) = (&call.verb.command, &call.global);
-    // Sealing executes the program again, so it comes before the log is opened. A failure is
-    // reported after that.
+    // Sealing executes the program again, so it comes before all that the next start would do once
+    // more. A failure is reported when the log is open.
     let sealed = if call.verb.needs_seal {
         coracle_container::seal()
     } else {
         Ok(())
     };
+    coracle_sys::settle();
     let log = match open(&global.log) {
         Ok(log) => Rc::new(log.about(call.config.clone())),
         Err(error) => return end(&Log::default(), Some(command), Err(error)),

@@ -8,14 +8,14 @@
 //! it is only the fallback, and is made before any cgroup is joined, which would be charged for it.
 
 use std::ffi::{CStr, CString, OsString};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 
 use coracle_sys::{Depth, MountAttributes, OpenTreeFlags, StringArray, mount_attribute};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::prctl;
-use nix::sys::statvfs::{FsFlags, fstatvfs};
+use nix::sys::statvfs::{FsFlags, statvfs};
 
 use crate::error::Error;
 
@@ -28,18 +28,17 @@ const OWN: &CStr = c"/proc/self/exe";
 /// # Errors
 /// [`Error::Seal`] when neither way works: the process must not enter a container then.
 pub fn seal() -> Result<(), Error> {
-    let (own, is_protected) = own_file()?;
-    if is_protected {
+    let file = match is_on_read_only_mount()? {
+        true => None,
+        false => match read_only_mount() {
+            Ok(mount) => Some(mount),
+            Err(_) => copy_unless_sealed()?,
+        },
+    };
+    let Some(file) = file else {
         // After execveat(2) the process is named after the descriptor's number.
         let _ = prctl::set_name(c"coracle");
         return Ok(());
-    }
-    let file = match read_only_mount() {
-        Ok(mount) => mount,
-        Err(_) => {
-            let copy = coracle_sys::sealed_copy(c"coracle", own.as_fd());
-            copy.map_err(failed("memfd_create"))?
-        }
     };
     let arguments = coracle_sys::arguments().map(CStr::to_owned).collect();
     let environment = strings(std::env::vars_os().map(|(mut key, value)| {
@@ -48,10 +47,7 @@ pub fn seal() -> Result<(), Error> {
         key
     }));
     let errno = coracle_sys::execveat(file.as_fd(), &arguments, &environment);
-    Err(Error::Seal {
-        call: "execveat",
-        errno,
-    })
+    Err(failed("execveat")(errno))
 }
 
 /// Whether the runtime's own file is protected as it is, so that [`seal`] has nothing to do.
@@ -59,24 +55,36 @@ pub fn seal() -> Result<(), Error> {
 /// # Errors
 /// [`Error::Seal`] when the file cannot be looked at.
 pub fn is_protected() -> Result<bool, Error> {
-    own_file().map(|(_, is_protected)| is_protected)
-}
-
-/// The runtime's own file, and whether it is protected.
-fn own_file() -> Result<(OwnedFd, bool), Error> {
-    let own = coracle_sys::open(OWN, OFlag::O_RDONLY).map_err(failed("open"))?;
-    let is_protected = is_sealed(own.as_fd()).map_err(failed("fstatvfs"))?;
-    Ok((own, is_protected))
+    Ok(is_on_read_only_mount()? || is_sealed(own_file()?.as_fd())?)
 }
 
 fn failed(call: &'static str) -> impl FnOnce(Errno) -> Error {
     move |errno| Error::Seal { call, errno }
 }
 
-/// Whether this is a sealed memfd, or a file on a read-only mount. The detached mount is in no
-/// mount namespace, so nobody can remount it writable.
-fn is_sealed(own: std::os::fd::BorrowedFd) -> nix::Result<bool> {
-    Ok(fstatvfs(own)?.flags().contains(FsFlags::ST_RDONLY) || coracle_sys::is_sealed(own)?)
+/// Whether the runtime's own file is on a read-only mount. The detached mount is in no mount
+/// namespace, so nobody can remount it writable.
+fn is_on_read_only_mount() -> Result<bool, Error> {
+    let mount = statvfs(OWN).map_err(failed("statvfs"))?;
+    Ok(mount.flags().contains(FsFlags::ST_RDONLY))
+}
+
+/// A sealed copy in memory, or `None` if the runtime is executed from one already.
+fn copy_unless_sealed() -> Result<Option<OwnedFd>, Error> {
+    let own = own_file()?;
+    if is_sealed(own.as_fd())? {
+        return Ok(None);
+    }
+    let copy = coracle_sys::sealed_copy(c"coracle", own.as_fd());
+    copy.map(Some).map_err(failed("memfd_create"))
+}
+
+fn own_file() -> Result<OwnedFd, Error> {
+    coracle_sys::open(OWN, OFlag::O_RDONLY).map_err(failed("open"))
+}
+
+fn is_sealed(own: BorrowedFd) -> Result<bool, Error> {
+    coracle_sys::is_sealed(own).map_err(failed("fcntl"))
 }
 
 fn read_only_mount() -> Result<OwnedFd, Errno> {

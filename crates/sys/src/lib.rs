@@ -118,11 +118,10 @@ pub use seccomp::{
     pidfd_getfd,
 };
 pub use signal::{
-    SignalMask, all_signals, block_all_signals, end_on_signals, expect_children,
-    may_be_ignored_or_blocked, read_signal_masks, reset_signals, restore_signals,
-    survive_size_limit,
+    SignalMask, all_signals, block_all_signals, end_on_signals, may_be_ignored_or_blocked,
+    read_signal_masks, reset_signals, restore_signals,
 };
-pub use start::{arguments, begin};
+pub use start::{arguments, begin, settle};
 pub use terminal::{
     WindowSize, pty_peer, set_controlling_terminal, set_window_size, unlock_pty, window_size,
 };

@@ -4,7 +4,7 @@
 use crate::kernel::done;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use nix::sys::signal::SigSet;
+use nix::sys::signal::{SigSet, Signal};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The signals that a thread blocks: signal N is bit N − 1, as in the kernel.
@@ -101,12 +101,17 @@ pub fn reset_signals() {
     exchange_mask(SignalMask::default());
 }
 
-/// Ignores SIGXFSZ, so that a write beyond `RLIMIT_FSIZE` fails with `EFBIG` and does not kill a
-/// runtime in the middle of its work. [`reset_signals`] gives children the default action back.
-pub fn survive_size_limit() {
-    // SAFETY: SIG_IGN installs no handler, and the signal is one that can be ignored.
-    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
-    MAY_BE_IGNORED.fetch_or(1 << (libc::SIGXFSZ - 1), Ordering::Relaxed);
+/// Blocks SIGPIPE and SIGXFSZ: a write to a closed pipe then fails with `EPIPE`, and one beyond
+/// `RLIMIT_FSIZE` with `EFBIG`, and neither kills a runtime in the middle of its work. Blocked and
+/// not ignored, since [`reset_signals`] empties the mask of children anyway.
+///
+/// Gives SIGCHLD its default action. A caller may have left it ignored, and then the kernel reaps
+/// children by itself and waitid(2) does not find them.
+pub(crate) fn settle_signals() {
+    let survived = SigSet::from_iter([Signal::SIGPIPE, Signal::SIGXFSZ]);
+    let answer = survived.thread_block();
+    debug_assert_eq!(answer, Ok(()));
+    reset_signal(libc::SIGCHLD);
 }
 
 /// `struct sigaction` of the kernel with a handler, on the supported architectures.
@@ -160,13 +165,6 @@ pub fn end_on_signals() {
 
 extern "C" fn end(signal: libc::c_int) {
     crate::exit(128_i32.saturating_add(signal))
-}
-
-/// Gives SIGCHLD its default action. A caller may have left it ignored, and then the kernel reaps
-/// children by itself and waitid(2) does not find them. Call it at the start of a verb that has
-/// children.
-pub fn expect_children() {
-    reset_signal(libc::SIGCHLD);
 }
 
 fn reset_signal(signal: i32) {

@@ -4,6 +4,7 @@
 //! calls for a handler that words a stack overflow; without it the kernel's guard page ends the
 //! process by SIGSEGV all the same. What else it does is done here.
 
+use crate::signal::settle_signals;
 use nix::errno::Errno;
 use std::ffi::{CStr, c_char};
 use std::sync::atomic::{AtomicPtr, Ordering};
@@ -37,20 +38,24 @@ macro_rules! program {
     };
 }
 
-/// Called by [`program!`] before anything else: keeps the arguments, ignores SIGPIPE, so that a
-/// write to a closed pipe is the error `EPIPE`, and opens `/dev/null` for each standard stream that
-/// the caller has left closed. The next file to be opened would become that stream otherwise.
+/// Called by [`program!`] before anything else: keeps the arguments.
 ///
 /// # Safety
 ///
 /// `arguments` is the array that `main` receives, and nobody ever changes it.
 pub unsafe fn begin(arguments: *const *const c_char) {
     ARGUMENTS.store(arguments.cast_mut(), Ordering::Relaxed);
-    // SAFETY: SIG_IGN installs no handler, and the signal is one that can be ignored.
-    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+}
+
+/// Prepares a program of [`program!`] for its work: opens `/dev/null` for each standard stream that
+/// the caller has left closed, which the next file to be opened would become otherwise, and settles
+/// signals. Call it before any file is opened, but not in a process that only executes itself
+/// again.
+pub fn settle() {
     if open_standard_streams().is_err() {
         std::process::abort();
     }
+    settle_signals();
 }
 
 fn open_standard_streams() -> crate::Result<()> {
