@@ -69,6 +69,11 @@ pub(super) fn open_path_to_write(directory: &Path, file: &str) -> nix::Result<Ow
     open_to_write(AT_FDCWD, directory.join(file))
 }
 
+/// Opens a file for reading, in the directory with this absolute path.
+pub(super) fn open_path_to_read(directory: &Path, file: &str) -> nix::Result<OwnedFd> {
+    open_to_read(AT_FDCWD, directory.join(file))
+}
+
 /// Opens a file for reading.
 pub(super) fn open_to_read(directory: BorrowedFd, file: impl AsRef<Path>) -> nix::Result<OwnedFd> {
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;

@@ -182,8 +182,7 @@ pub(super) fn await_event_until(
 }
 
 fn open_events(path: &Path) -> nix::Result<OwnedFd> {
-    let directory = files::open_path(path)?;
-    files::open_to_read(directory.as_fd(), "cgroup.events")
+    files::open_path_to_read(path, "cgroup.events")
 }
 
 fn wait_change(file: BorrowedFd, left: Duration) -> nix::Result<()> {
@@ -209,7 +208,7 @@ fn late(verb: &'static str, path: &Path) -> Error {
 
 /// Reads a file; `None` if the cgroup is gone.
 fn get(path: &Path, file: &str) -> Result<Option<String>> {
-    let read = files::open_path(path).and_then(|dir| files::read(dir.as_fd(), file));
+    let read = files::open_path_to_read(path, file).and_then(|file| files::read_open(&file));
     match read {
         Err(errno) if files::is_gone(errno) => Ok(None),
         other => other.map(Some).map_err(Error::read(path, file)),
@@ -225,7 +224,8 @@ fn set(path: &Path, file: &str, value: &str) -> Result<()> {
 }
 
 fn set_there(path: &Path, file: &str, value: &str) -> Result<()> {
-    let written = files::open_path(path).and_then(|dir| files::write(dir.as_fd(), file, value));
+    let file_of = files::open_path_to_write(path, file);
+    let written = file_of.and_then(|file| files::write_value(&file, value));
     written.map_err(|errno| {
         let path = path.join(file);
         if files::is_denied(errno) {
