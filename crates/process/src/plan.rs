@@ -190,7 +190,6 @@ mod tests {
                 become 0:0
                 clear the parent-death signal
                 keep capabilities none
-                make ambient none
                 change directory to / if root could not
                 look up "sh"
                 execute sh
@@ -270,7 +269,6 @@ mod tests {
                 become 0:0
                 clear the parent-death signal
                 keep capabilities none
-                make ambient none
                 change directory to / if root could not
                 look up "sh"
                 let exec join before the start
@@ -299,7 +297,6 @@ mod tests {
             become 0:0
             clear the parent-death signal
             keep capabilities none
-            make ambient none
             change directory to / if root could not
             look up "sh"
             execute sh
@@ -327,7 +324,6 @@ mod tests {
                 become 0:0
                 clear the parent-death signal
                 keep capabilities none
-                make ambient none
                 change directory to / if root could not
                 execute 
             "#]],

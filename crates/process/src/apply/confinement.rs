@@ -202,9 +202,11 @@ pub fn become_user(plan: &Plan, confined: Confined) -> Result<Ready, Fault> {
 }
 
 fn change_identity(identity: &Identity, step: usize) -> Result<(), Fault> {
-    // Otherwise the kernel would clear the permitted set when uid 0 is left; execve(2) clears the
-    // flag.
-    coracle_sys::set_keep_capabilities(KeepCapabilities::Keep).map_err(Call::Prctl.at(step))?;
+    if identity.uid != 0 {
+        // Otherwise the kernel would clear the permitted set when uid 0 is left; execve(2) clears
+        // the flag.
+        coracle_sys::set_keep_capabilities(KeepCapabilities::Keep).map_err(Call::Prctl.at(step))?;
+    }
     if let Some(groups) = &identity.groups {
         coracle_sys::setgroups(groups).map_err(Call::Setgroups.at(step))?;
     }

@@ -21,8 +21,12 @@ pub(super) fn privilege_drop(
     steps.push(PrivilegeDrop::Identity(identity(subject)?));
     steps.push(PrivilegeDrop::ParentDeathSignal);
     steps.push(PrivilegeDrop::Capabilities(granted.sets));
-    let (raise, keep) = (numbers(granted.ambient), granted.ambient);
-    steps.push(PrivilegeDrop::Ambient { raise, keep });
+    // No capability is ambient that is not both permitted and inheritable: capset(2) has taken away
+    // all of the caller's where none can be (capabilities(7)).
+    if granted.sets.permitted.0 & granted.sets.inheritable.0 != 0 {
+        let (raise, keep) = (numbers(granted.ambient), granted.ambient);
+        steps.push(PrivilegeDrop::Ambient { raise, keep });
+    }
     steps.push(PrivilegeDrop::WorkingDirectoryAgain);
     // Without a program a container can be created; only its start fails.
     if !subject.process.args.is_empty() {
