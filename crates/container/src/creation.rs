@@ -135,7 +135,7 @@ impl<'a> Creation<'a> {
             console,
             proxy,
             warnings: launch.take_warnings(),
-            process: launch.release()?,
+            process: launch.release(),
         })
     }
 

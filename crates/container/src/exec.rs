@@ -13,13 +13,14 @@ use nix::sys::stat::Mode;
 use nix::unistd::Pid;
 use serde::de::IgnoredAny;
 
+use crate::directory::Directory;
 use crate::error::{Error, system, with_path};
 use crate::foreground::{Running, Signals};
 use crate::identity::{Identity, has_ended};
 use crate::input;
-use crate::inspect::{allow, read};
+use crate::inspect::{allow_in, read};
 use crate::interrupt;
-use crate::moved;
+use crate::moved::{self, Groups};
 use crate::notify;
 use crate::options::{Attachment, Keyring, Outputs};
 use crate::outputs::{self, Connections};
@@ -83,12 +84,7 @@ pub enum ExecProcess {
 /// [`Error`]; the container is unchanged.
 pub fn exec(store: &Store, options: &ExecOptions) -> Result<Ended, Error> {
     let (directory, record) = read(store, &options.id)?;
-    let verb = if options.ignore_paused {
-        Verb::ExecIgnorePaused
-    } else {
-        Verb::Exec
-    };
-    let status = allow(verb, &directory, &record)?;
+    let (status, init, pidfd) = find_init(options, &directory, &record)?;
     let config = coracle_bundle::parse(&record.bundle, &directory.config()?)?;
     let (process, odd) = process(options, &config)?;
     outputs::check_terminal(
@@ -97,7 +93,6 @@ pub fn exec(store: &Store, options: &ExecOptions) -> Result<Ended, Error> {
         &options.outputs.console_socket,
     )?;
     let outputs = Connections::open(&options.outputs, None)?;
-    let (init, pidfd) = find_init(&record)?;
     let plan = plan(options, &record, &config, (&process, &init))?;
     directory.progress.planned(&plan);
     let cgroup = joining(options, &record, &init)?;
@@ -108,7 +103,10 @@ pub fn exec(store: &Store, options: &ExecOptions) -> Result<Ended, Error> {
     let interrupts = interrupt::catch()?;
     let request = Request {
         cgroup,
-        target: Some(Target { init: pidfd, root }),
+        target: Some(Target {
+            init: pidfd.into(),
+            root,
+        }),
         release: Release::Socket,
         private: Vec::new(),
         interrupts: Some(&interrupts),
@@ -159,7 +157,7 @@ impl<S: Fn() -> Vec<u8>> Entering<'_, S> {
             }
         })?;
         let warnings = launch.take_warnings();
-        let process = launch.release()?;
+        let process = launch.release();
         self.reached(Point::Started);
         self.progress.done(format_args!("the program runs"));
         Ok(Running {
@@ -189,11 +187,26 @@ impl<S: Fn() -> Vec<u8>> Caller for Entering<'_, S> {
     }
 }
 
-/// Opens the cgroup that the process joins.
+/// Opens the cgroup that the process joins. Where init is now is only read if the container's own
+/// cgroups cannot be opened: the host may have moved it, and removed them.
 fn joining(options: &ExecOptions, record: &Record, init: &Identity) -> Result<Joining, Error> {
     let init = Pid::from_raw(init.pid);
-    let groups = moved::groups(record);
-    let groups = groups.as_ref().map(|groups| groups.now());
+    let own = record.own_groups();
+    let moved = || moved::groups(record).filter(Groups::is_moved);
+    match open_cgroup(options, own, init) {
+        Err(error) => match moved() {
+            Some(groups) => open_cgroup(options, Some(groups.now()), init),
+            None => Err(error),
+        },
+        opened => opened,
+    }
+}
+
+fn open_cgroup(
+    options: &ExecOptions,
+    groups: Option<&coracle_cgroups::Record>,
+    init: Pid,
+) -> Result<Joining, Error> {
     if options.cgroup.is_empty() {
         return match groups.map(coracle_cgroups::at_init) {
             Some(cgroup) => Ok(coracle_cgroups::open(&cgroup, init)?),
@@ -239,14 +252,23 @@ fn stopped() -> Error {
     }
 }
 
-/// Finds init, and opens a pidfd that is verified to be of init.
-fn find_init(record: &Record) -> Result<(Identity, OwnedFd), Error> {
+/// Checks the status, and returns init with a pidfd that is verified to be of init.
+fn find_init(
+    options: &ExecOptions,
+    directory: &Directory,
+    record: &Record,
+) -> Result<(Status, Identity, OwnedFd), Error> {
+    let verb = match options.ignore_paused {
+        true => Verb::ExecIgnorePaused,
+        false => Verb::Exec,
+    };
+    // Opened before the status is derived, which then says of this very process that it is alive.
+    let found = record.init.as_ref().map(Identity::open_alive);
+    let is_alive = found.as_ref().map(|found| !matches!(found, Ok(None)));
+    let status = allow_in(state::status_with(is_alive, directory, record), verb)?;
     let init = record.init.ok_or_else(stopped)?;
-    let pidfd = init
-        .open()
-        .map_err(system("open init's pidfd"))?
-        .ok_or_else(stopped)?;
-    Ok((init, pidfd))
+    let pidfd = found.transpose().map_err(system("open init's pidfd"))?;
+    Ok((status, init, pidfd.flatten().ok_or_else(stopped)?))
 }
 
 fn plan(
@@ -257,11 +279,7 @@ fn plan(
 ) -> Result<Plan, Error> {
     let listen_fds = notify::listen_fds();
     let preserved_fds = outputs::preserved(listen_fds, options.preserve_fds)?;
-    let host = coracle_host::probe(coracle_host::Needs {
-        namespaces: true,
-        ..coracle_process::needs(config, Some(process))
-    })?;
-    let namespaces = coracle_host::namespaces_of(init.pid)?;
+    let host = coracle_host::probe(coracle_launch::needs_exec(process, config, init.pid))?;
     let launch = coracle_launch::Options {
         id: &options.id,
         // `--no-new-keyring` of `create` also holds for `exec`.
@@ -273,13 +291,7 @@ fn plan(
         preserved_fds,
     };
     // `create` has asked the kernel whether it has what the filter needs.
-    Ok(coracle_launch::plan_exec(
-        process,
-        config,
-        &namespaces,
-        &host,
-        &launch,
-    )?)
+    Ok(coracle_launch::plan_exec(process, config, &host, &launch)?)
 }
 
 /// The process to execute: from a file, or from the config, changed by the flags. Also returns

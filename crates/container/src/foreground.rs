@@ -85,6 +85,8 @@ struct Watch<'a> {
 /// The source of an event.
 #[derive(Clone, Copy)]
 enum Source {
+    /// The process has ended.
+    Process,
     Signals,
     Proxy,
     Relay(End),
@@ -95,6 +97,12 @@ impl Watch<'_> {
     fn step(&mut self) -> Result<(), Error> {
         for (source, ready) in self.poll()? {
             match source {
+                Source::Process => {
+                    let pidfd = self.running.process.pidfd.as_fd();
+                    let ended = coracle_sys::wait_exit(pidfd);
+                    self.ended = Some(ended.map_err(system("wait for the process"))?);
+                    return Ok(());
+                }
                 Source::Signals => self.take_signals()?,
                 Source::Proxy => {
                     if let Some(proxy) = &self.running.proxy {
@@ -113,12 +121,18 @@ impl Watch<'_> {
     }
 
     fn poll(&self) -> Result<Vec<(Source, PollFlags)>, Error> {
-        let signals = PollFd::new(self.signals.queue.as_fd(), PollFlags::POLLIN);
-        let mut watched = vec![(Source::Signals, signals)];
+        let readable = |fd| PollFd::new(fd, PollFlags::POLLIN);
+        // The process comes first: no signal can reach it any more. Its SIGCHLD is not waited for,
+        // since one that was killed while it executed the program may have sent none.
+        let mut watched = vec![
+            (
+                Source::Process,
+                readable(self.running.process.pidfd.as_fd()),
+            ),
+            (Source::Signals, readable(self.signals.queue.as_fd())),
+        ];
         let proxy = self.running.proxy.as_ref();
-        watched.extend(
-            proxy.map(|proxy| (Source::Proxy, PollFd::new(proxy.as_fd(), PollFlags::POLLIN))),
-        );
+        watched.extend(proxy.map(|proxy| (Source::Proxy, readable(proxy.as_fd()))));
         let relayed = self.relay.iter().flat_map(Relay::wanted);
         watched.extend(relayed.map(|(end, fd)| (Source::Relay(end), fd)));
         let (sources, mut fds): (Vec<_>, Vec<_>) = watched.into_iter().unzip();

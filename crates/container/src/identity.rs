@@ -32,7 +32,7 @@ impl Identity {
     /// had ended.
     pub(crate) fn is_alive(&self) -> bool {
         match stat(self.pid) {
-            Ok(Some(stat)) => self.is(&stat) && !matches!(stat.state, 'Z' | 'X' | 'x'),
+            Ok(Some(stat)) => self.is(&stat) && !has_exited(&stat),
             Ok(None) => false,
             Err(_) => true,
         }
@@ -45,16 +45,35 @@ impl Identity {
     /// The errno of pidfd_open(2), except `ESRCH`, and `EINVAL` and `ENOENT`, which mean that a
     /// thread has the number: the process is gone then. The errno of opening /proc/PID/stat.
     pub(crate) fn open(&self) -> nix::Result<Option<OwnedFd>> {
-        match coracle_sys::pidfd_open(Pid::from_raw(self.pid)) {
-            Ok(pidfd) => Ok(stat(self.pid)?.filter(|stat| self.is(stat)).map(|_| pidfd)),
-            Err(Errno::ESRCH | Errno::EINVAL | Errno::ENOENT) => Ok(None),
-            Err(errno) => Err(errno),
-        }
+        Ok(self.find()?.map(|(pidfd, _)| pidfd))
+    }
+
+    /// Like [`Identity::open`], but `None` for a zombie, too.
+    ///
+    /// # Errors
+    /// Those of [`Identity::open`].
+    pub(crate) fn open_alive(&self) -> nix::Result<Option<OwnedFd>> {
+        let found = self.find()?.filter(|(_, stat)| !has_exited(stat));
+        Ok(found.map(|(pidfd, _)| pidfd))
+    }
+
+    fn find(&self) -> nix::Result<Option<(OwnedFd, Stat)>> {
+        let pidfd = match coracle_sys::pidfd_open(Pid::from_raw(self.pid)) {
+            Ok(pidfd) => pidfd,
+            Err(Errno::ESRCH | Errno::EINVAL | Errno::ENOENT) => return Ok(None),
+            Err(errno) => return Err(errno),
+        };
+        let stat = stat(self.pid)?.filter(|stat| self.is(stat));
+        Ok(stat.map(|stat| (pidfd, stat)))
     }
 
     fn is(&self, stat: &Stat) -> bool {
         stat.starttime == self.start_time
     }
+}
+
+fn has_exited(stat: &Stat) -> bool {
+    matches!(stat.state, 'Z' | 'X' | 'x')
 }
 
 /// Whether the process of a pidfd has ended. If it has not, a path below `/proc/PID` that was

@@ -118,7 +118,11 @@ pub(crate) fn read(store: &Store, id: &ContainerId) -> Result<(Directory, Record
 
 /// Returns the status if it allows the verb.
 pub(crate) fn allow(verb: Verb, directory: &Directory, record: &Record) -> Result<Status, Error> {
-    let status = state::status(directory, record);
+    allow_in(state::status(directory, record), verb)
+}
+
+/// Returns this status if it allows the verb.
+pub(crate) fn allow_in(status: Status, verb: Verb) -> Result<Status, Error> {
     match refusal(verb, status) {
         Some(refusal) => Err(Error::Status { refusal, status }),
         None => Ok(status),

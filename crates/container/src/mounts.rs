@@ -180,7 +180,7 @@ pub(crate) fn find(
         Ok(false) => Ok((
             init,
             Running {
-                init: pidfd,
+                init: pidfd.into(),
                 root,
                 mounts,
                 namespaces,

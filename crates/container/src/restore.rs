@@ -366,7 +366,10 @@ impl Restoring<'_, '_> {
 fn child(pid: i32) -> Result<Child, Error> {
     let pid = Pid::from_raw(pid);
     let pidfd = coracle_sys::pidfd_open(pid).map_err(system("open init's pidfd"))?;
-    Ok(Child { pid, pidfd })
+    Ok(Child {
+        pid,
+        pidfd: pidfd.into(),
+    })
 }
 
 /// Opens the container's network namespace. One that is joined by path init has not entered yet.

@@ -50,6 +50,15 @@ pub struct State {
 /// Derives the status from the record, the kernel and the files in the container's directory.
 pub(crate) fn status(directory: &Directory, record: &Record) -> Status {
     let is_alive = record.init.as_ref().map(Identity::is_alive);
+    status_with(is_alive, directory, record)
+}
+
+/// The status, where it is known whether the recorded init is alive.
+pub(crate) fn status_with(
+    is_alive: Option<bool>,
+    directory: &Directory,
+    record: &Record,
+) -> Status {
     if is_alive == Some(false) {
         return Status::Stopped;
     }

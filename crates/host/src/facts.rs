@@ -5,7 +5,7 @@ use std::ops::{BitOr, Deref, DerefMut};
 use std::path::PathBuf;
 
 use coracle_dbus::Bus;
-use coracle_sys::{Capability, PerNamespace};
+use coracle_sys::{Capability, NamespaceFlags, PerNamespace};
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -50,6 +50,9 @@ pub struct Host {
     pub resctrl: Fact<Option<PathBuf>>,
     /// The runtime's own namespaces.
     pub namespaces: Fact<NamespaceIds>,
+    /// The kinds of [`Needs::compared`] of which the process is in another namespace than the
+    /// runtime.
+    pub differing: Fact<NamespaceFlags>,
     /// Memory nodes that are online, ascending; gathered for [`Needs::nodes`].
     pub online_nodes: Fact<Vec<u32>>,
     /// The systemd manager for the caller, `None` where systemd does not run; gathered for
@@ -304,6 +307,8 @@ pub type NamespaceIds = PerNamespace<(u64, u64)>;
 pub struct Needs {
     /// [`Host::namespaces`].
     pub namespaces: bool,
+    /// [`Host::differing`]: a process, in the runtime's pid namespace, and kinds of namespaces.
+    pub compared: Option<(i32, NamespaceFlags)>,
     /// [`Host::cgroups`].
     pub cgroups: bool,
     /// [`Host::subordinate_ids`].
@@ -335,6 +340,7 @@ impl BitOr for Needs {
     fn bitor(self, other: Self) -> Self {
         Self {
             namespaces: self.namespaces | other.namespaces,
+            compared: self.compared.or(other.compared),
             cgroups: self.cgroups | other.cgroups,
             id_maps: self.id_maps | other.id_maps,
             resctrl: self.resctrl | other.resctrl,

@@ -15,6 +15,7 @@ use crate::{
     Bus, CgroupLayout, CgroupMode, Fact, FileSystems, Hierarchy, Host, KernelVersion, NamespaceIds,
     Needs, Peer, Setgroups, SubordinateIds, Systemd, SystemdManager,
 };
+use coracle_sys::NamespaceFlags;
 use std::path::PathBuf;
 
 /// `CAP_CHECKPOINT_RESTORE`, the last one since Linux 5.9.
@@ -123,6 +124,7 @@ fn root(cgroups: CgroupLayout) -> Host {
         selinux: false.into(),
         resctrl: None.into(),
         namespaces: INITIAL.into(),
+        differing: NamespaceFlags::empty().into(),
         online_nodes: vec![0, 1].into(),
         systemd: None.into(),
         user_namespaces_refused: None.into(),
@@ -171,6 +173,7 @@ pub fn only(host: Host, needs: &Needs) -> Host {
         landlock: kept(host.landlock, needs.landlock),
         resctrl: kept(host.resctrl, needs.resctrl),
         namespaces: kept(host.namespaces, needs.namespaces),
+        differing: kept(host.differing, needs.compared.is_some()),
         online_nodes: kept(host.online_nodes, needs.nodes),
         systemd: kept(host.systemd, needs.systemd),
         user_namespaces_refused: kept(host.user_namespaces_refused, needs.refusals),

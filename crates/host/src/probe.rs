@@ -6,7 +6,7 @@ use crate::{
 };
 use crate::{cgroup, identity, machine, systemd};
 use coracle_dbus::{Call, Connection, Value};
-use coracle_sys::{NamespaceKind, ProcFs};
+use coracle_sys::{NamespaceFlags, NamespaceKind, ProcFs};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag};
 use nix::sys::stat::{Mode, fstatat};
@@ -49,7 +49,8 @@ pub fn probe(needs: Needs) -> Result<Host, Error> {
         coracle_sys::ambient_is_allowed().map_err(|errno| Error::Capabilities { errno })?;
     let (euid, egid) = (geteuid().as_raw(), getegid().as_raw());
     let own = own_directory(&proc)?;
-    let in_user_namespace = own_user_namespace(&own)? != INITIAL_USER_NAMESPACE;
+    let user = own_namespace(&own, NamespaceKind::User)?;
+    let in_user_namespace = user.is_none_or(|(_, inode)| inode != INITIAL_USER_NAMESPACE);
     let table = mount_table(&own, &needs)?;
     let mut host = Host {
         kernel,
@@ -80,6 +81,10 @@ pub fn probe(needs: Needs) -> Result<Host, Error> {
             Ok(mount.map(machine::mount_point))
         })?,
         namespaces: fact(needs.namespaces, || own_namespaces(&own))?,
+        differing: match needs.compared {
+            Some(compared) => Fact::Known(differing(&proc, (&own, user), compared)?),
+            None => Fact::NotGathered,
+        },
         online_nodes: fact(needs.nodes, online_nodes)?,
         systemd: Fact::NotGathered,
         user_namespaces_refused: fact(needs.refusals, || Ok(refusal()))?,
@@ -109,17 +114,47 @@ fn fact<T>(is_needed: bool, gather: impl FnOnce() -> Result<T, Error>) -> Result
 /// The process has ended (even if it is not yet reaped), or the caller may not trace it.
 pub fn namespaces_of(pid: i32) -> Result<NamespaceIds, Error> {
     let proc = ProcFs::mounted().map_err(|errno| Error::Proc { errno })?;
-    let failed = |errno| match errno {
+    let directory = directory_of(&proc, pid)?;
+    namespaces_in(&directory).map_err(unseen(pid))
+}
+
+fn directory_of(proc: &ProcFs, pid: i32) -> Result<OwnedFd, Error> {
+    let path = ProcFs::path_of(pid, "ns");
+    let directory = proc.open(&path, OFlag::O_PATH | OFlag::O_DIRECTORY);
+    directory.map_err(unseen(pid))
+}
+
+fn unseen(pid: i32) -> impl Fn(Errno) -> Error {
+    move |errno| match errno {
         Errno::ENOENT | Errno::ESRCH => Error::ProcessEnded { pid },
         errno => Error::Namespaces { pid, errno },
-    };
-    let directory = proc
-        .open(
-            &ProcFs::path_of(pid, "ns"),
-            OFlag::O_PATH | OFlag::O_DIRECTORY,
-        )
-        .map_err(failed)?;
-    namespaces_in(&directory).map_err(failed)
+    }
+}
+
+/// The kinds of which process `pid` is in another namespace than the runtime, whose own user
+/// namespace is known.
+fn differing(
+    proc: &ProcFs,
+    (own, user): (&ProcFs, Option<(u64, u64)>),
+    (pid, kinds): (i32, NamespaceFlags),
+) -> Result<NamespaceFlags, Error> {
+    let directory = directory_of(proc, pid)?;
+    let mut differing = NamespaceFlags::empty();
+    let compared = NamespaceKind::ALL.into_iter();
+    for kind in compared.filter(|kind| kinds.contains(kind.flag())) {
+        let ours = match kind {
+            NamespaceKind::User => user,
+            _ => own_namespace(own, kind)?,
+        };
+        match (namespace_at(&directory, kind.file()), ours) {
+            // The kernel lacks the kind.
+            (Err(Errno::ENOENT), None) => {}
+            (Ok(theirs), ours) if Some(theirs) == ours => {}
+            (Ok(_), _) => differing |= kind.flag(),
+            (Err(errno), _) => return Err(unseen(pid)(errno)),
+        }
+    }
+    Ok(differing)
 }
 
 fn own_directory(proc: &ProcFs) -> Result<ProcFs, Error> {
@@ -139,11 +174,12 @@ fn own_namespaces(own: &ProcFs) -> Result<NamespaceIds, Error> {
         })
 }
 
-/// The inode of the own user namespace; 0 if the kernel has none.
-fn own_user_namespace(own: &ProcFs) -> Result<u64, Error> {
-    match fstatat(own, c"ns/user", AtFlags::empty()) {
-        Ok(status) => Ok(status.st_ino),
-        Err(Errno::ENOENT) => Ok(0),
+/// The own namespace of this kind; `None` if the kernel lacks the kind.
+fn own_namespace(own: &ProcFs, kind: NamespaceKind) -> Result<Option<(u64, u64)>, Error> {
+    let link = ProcFs::path_of("ns", &kind.file().to_string_lossy());
+    match namespace_at(own, &link) {
+        Ok(id) => Ok(Some(id)),
+        Err(Errno::ENOENT) => Ok(None),
         Err(errno) => Err(Error::Namespaces {
             pid: getpid().as_raw(),
             errno,
@@ -151,12 +187,17 @@ fn own_user_namespace(own: &ProcFs) -> Result<u64, Error> {
     }
 }
 
-/// The namespaces in a directory `/proc/PID/ns`: stat(2) follows the links without opening them.
+/// Device and inode of the namespace that the link leads to: stat(2) follows it without opening it.
+fn namespace_at(directory: impl AsFd, link: &CStr) -> nix::Result<(u64, u64)> {
+    fstatat(directory, link, AtFlags::empty()).map(|status| (status.st_dev, status.st_ino))
+}
+
+/// The namespaces in a directory `/proc/PID/ns`.
 fn namespaces_in(directory: &OwnedFd) -> nix::Result<NamespaceIds> {
     let mut ids = NamespaceIds::default();
     for kind in NamespaceKind::ALL {
-        match fstatat(directory, kind.file(), AtFlags::empty()) {
-            Ok(status) => *ids.of_mut(kind) = (status.st_dev, status.st_ino),
+        match namespace_at(directory, kind.file()) {
+            Ok(id) => *ids.of_mut(kind) = id,
             // Every kernel has mount namespaces, and every process is in one until it ends.
             Err(Errno::ENOENT) if kind != NamespaceKind::Mount => {}
             Err(errno) => return Err(errno),
@@ -439,6 +480,7 @@ mod tests {
 
     const EVERYTHING: Needs = Needs {
         namespaces: true,
+        compared: None,
         cgroups: true,
         id_maps: true,
         resctrl: true,
@@ -520,6 +562,15 @@ mod tests {
             .expect("a child");
         let pid = i32::try_from(child.id()).expect("a process number");
         assert_eq!(namespaces_of(pid), Ok(own));
+        let compared = |kinds| {
+            let needs = Needs {
+                compared: Some((pid, kinds)),
+                ..Needs::default()
+            };
+            probe(needs).map(|host| host.differing)
+        };
+        let all = NamespaceFlags::all();
+        assert_eq!(compared(all), Ok(Fact::Known(NamespaceFlags::empty())));
         drop(child.stdin.take());
         let pidfd = coracle_sys::pidfd_open(Pid::from_raw(pid)).expect("its pidfd");
         let ended = coracle_sys::poll_readable(&[std::os::fd::AsFd::as_fd(&pidfd)], None);
@@ -530,7 +581,10 @@ mod tests {
             pid,
             errno: Errno::EACCES,
         };
-        assert!([Error::ProcessEnded { pid }, refused].contains(&error));
+        let refused = [Error::ProcessEnded { pid }, refused];
+        assert!(refused.contains(&error));
+        let error = compared(all).expect_err("a process without namespaces");
+        assert!(refused.contains(&error));
         child.wait().expect("its status");
         let error = namespaces_of(pid).expect_err("no process");
         assert_eq!(error, Error::ProcessEnded { pid });

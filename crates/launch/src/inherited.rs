@@ -1,6 +1,7 @@
 //! Descriptors that the runtime opens before the clone and init inherits.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::rc::Rc;
 
 use coracle_bundle::HookPoint;
 use coracle_cgroups::Joining;
@@ -28,7 +29,7 @@ pub struct Request<'a> {
 #[derive(Debug)]
 pub struct Target {
     /// A pidfd of its init, by which its namespaces are joined.
-    pub init: OwnedFd,
+    pub init: Rc<OwnedFd>,
     /// Its root directory, if it has no mount namespace and chroot(2) alone confines it.
     pub root: Option<OwnedFd>,
 }
@@ -100,7 +101,7 @@ impl<'a> Inherited<'a> {
         // This order matters: an id mapped mount takes its id map from a namespace, which must have
         // been checked by then.
         let namespaces = match &request.target {
-            Some(target) => coracle_namespaces::open_exec(&plan.namespaces, target.init.as_fd())?,
+            Some(target) => coracle_namespaces::open_exec(&plan.namespaces, &target.init),
             None => coracle_namespaces::open(&plan.namespaces)?,
         };
         let rootfs = plan.rootfs.as_ref().map(coracle_rootfs::open).transpose()?;

@@ -99,9 +99,11 @@ fn prepare(plan: &Plan, inherited: &mut Inherited, socket: BorrowedFd) -> Staged
     }
     message::write(socket, Message::Alive).map_err(session(Call::Write))?;
     let init_cgroup = await_first_proceed(socket)?;
-    // From here on the container's processes must not trace init or open its descriptors
-    // (CVE-2016-9962).
-    prctl::set_dumpable(false).map_err(session(Call::Prctl))?;
+    if !plan.namespaces.intermediate {
+        // From here on the container's processes must not trace init or open its descriptors
+        // (CVE-2016-9962). The clone of an intermediate has inherited this from it.
+        prctl::set_dumpable(false).map_err(session(Call::Prctl))?;
+    }
     begin(Stage::Cgroup);
     coracle_cgroups::join(&inherited.request.cgroup.tasks).map_err(at(Stage::Cgroup))?;
     let is_root = plan
@@ -117,15 +119,15 @@ fn prepare(plan: &Plan, inherited: &mut Inherited, socket: BorrowedFd) -> Staged
     coracle_namespaces::enter(&plan.namespaces, &inherited.namespaces)
         .map_err(at(Stage::Namespaces))?;
     enter_init_cgroup(inherited, after)?;
-    // A change of user ids sets the dumpable flag to fs.suid_dumpable and clears the parent-death
-    // signal (prctl(2)).
-    prctl::set_dumpable(false).map_err(session(Call::Prctl))?;
-    die_with_runtime()?;
+    if plan.namespaces.init_changes_user() {
+        prctl::set_dumpable(false).map_err(session(Call::Prctl))?;
+        die_with_runtime()?;
+    }
     begin(Stage::Process);
     coracle_process::session(&plan.process).map_err(at(Stage::Process))?;
     enter_root(plan, inherited, socket)?;
     keep_only_preserved(plan, inherited, socket, Until::Program)?;
-    if Pid::this() == FIRST && waits(plan, inherited) {
+    if waits(plan, inherited) && Pid::this() == FIRST {
         // The kernel discards a signal to pid 1 that has no handler, but `kill` must work on a
         // created container as well.
         coracle_sys::end_on_signals();
@@ -214,10 +216,10 @@ fn fork_init(plan: &Plan, inherited: &mut Inherited, socket: BorrowedFd) -> Stag
     begin(Stage::Namespaces);
     coracle_namespaces::before_clone(&plan.namespaces, &inherited.namespaces)
         .map_err(at(Stage::Namespaces))?;
-    // Joining a user namespace sets the dumpable flag to fs.suid_dumpable, and clears the
-    // parent-death signal.
-    prctl::set_dumpable(false).map_err(session(Call::Prctl))?;
-    die_with_runtime()?;
+    if plan.namespaces.intermediate_changes_user() {
+        prctl::set_dumpable(false).map_err(session(Call::Prctl))?;
+        die_with_runtime()?;
+    }
     if plan.rootfs.is_none() {
         // The container's processes see init as soon as it is cloned, and one with CAP_SYS_PTRACE
         // may trace it even if it is not dumpable. So the host's descriptors are closed before

@@ -208,6 +208,7 @@ impl<'p> Launch<'p> {
             let _ = waitpid(pid, Some(WaitPidFlag::__WALL));
             system("open init's pidfd")(errno)
         })?;
+        let pidfd = pidfd.into();
         let intermediate = std::mem::replace(&mut self.child, Child { pid, pidfd });
         self.is_inside = is_inside;
         self.group = None;

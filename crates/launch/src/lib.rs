@@ -46,7 +46,9 @@ pub use inherited::{Fifos, Release, Request, Target};
 pub use lack::{Examined, examine};
 pub use launch::{Caller, launch};
 pub use message::{Message, Stage, add_remark};
-pub use plan::{ChangeRoot, Flags, Keyring, Options, Plan, check, needs, plan, plan_exec};
+pub use plan::{
+    ChangeRoot, Flags, Keyring, Options, Plan, check, needs, needs_exec, plan, plan_exec,
+};
 pub use running::{Running, Taken, add, remove};
 pub use runtime::{Child, Launch, hint_of_end};
 pub use seal::{is_protected, seal};

@@ -4,7 +4,7 @@ use std::ffi::CStr;
 
 use coracle_bundle::{Bundle, Config, HookPoint, Process};
 use coracle_cgroups::{Manager, Rootless};
-use coracle_host::{Host, NamespaceIds, Needs, Setgroups};
+use coracle_host::{Host, Needs, Setgroups};
 use coracle_rootfs::{CgroupDirectory, Context};
 
 use crate::error::Error;
@@ -106,20 +106,29 @@ pub fn plan(
     })
 }
 
+/// The facts that [`plan_exec`] needs for a process beside this init.
+#[must_use]
+pub fn needs_exec(process: &Process, config: &Config, init: i32) -> Needs {
+    Needs {
+        compared: Some((init, coracle_namespaces::compared(&config.linux.namespaces))),
+        ..coracle_process::needs(config, Some(process))
+    }
+}
+
 /// Plans the execution of one more process in a running container.
 ///
-/// `config` is the container's stored config, `init` its init's namespaces.
+/// `config` is the container's stored config; the host's facts are those of [`needs_exec`].
 ///
 /// # Errors
 /// [`Error`] naming the property that cannot be served.
 pub fn plan_exec(
     process: &Process,
     config: &Config,
-    init: &NamespaceIds,
     host: &Host,
     options: &Options,
 ) -> Result<Plan, Error> {
-    let namespaces = with_groups(config, coracle_namespaces::plan_exec(init, host));
+    let joined = coracle_namespaces::joined(&config.linux.namespaces, host);
+    let namespaces = with_groups(config, coracle_namespaces::plan_exec(joined, host));
     let groups = setgroups(&namespaces, host);
     let filter = filter::plan(config, process.no_new_privileges)?;
     let process = coracle_process::plan_exec(process, config, host, options, groups)?;

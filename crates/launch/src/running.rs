@@ -8,6 +8,7 @@
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
 
 use coracle_bundle::Device;
 use coracle_host::{Host, NamespaceIds};
@@ -28,7 +29,7 @@ use crate::sources;
 #[derive(Debug)]
 pub struct Running {
     /// A pidfd of init.
-    pub init: OwnedFd,
+    pub init: Rc<OwnedFd>,
     /// Init's root directory.
     pub root: OwnedFd,
     /// Its mount namespace.
@@ -154,10 +155,12 @@ impl Drop for Helper {
 impl Entry {
     fn open(running: &Running, host: &Host) -> Result<Self, Error> {
         // Of the container's namespaces only the user namespace is joined before sources are found.
-        let mut namespaces = *host.namespaces;
-        namespaces.user = running.namespaces.user;
-        let plan = coracle_namespaces::plan_exec(&namespaces, host);
-        let opened = coracle_namespaces::open_exec(&plan, running.init.as_fd())?;
+        let joined = match running.namespaces.user == host.namespaces.user {
+            true => NamespaceFlags::empty(),
+            false => NamespaceFlags::USER,
+        };
+        let plan = coracle_namespaces::plan_exec(joined, host);
+        let opened = coracle_namespaces::open_exec(&plan, &running.init);
         Ok(Self { plan, opened })
     }
 

@@ -1,6 +1,7 @@
 //! The runtime's side of a launch: the clone of init, and the messages between the two.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use coracle_bundle::Config;
@@ -29,12 +30,12 @@ const SILENCE: Duration = Duration::from_secs(300);
 const REMARK: Duration = Duration::from_secs(2);
 
 /// Init, or the intermediate before it has cloned init.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Child {
     /// Its pid in the runtime's pid namespace.
     pub pid: Pid,
     /// Its pidfd.
-    pub pidfd: OwnedFd,
+    pub pidfd: Rc<OwnedFd>,
 }
 
 /// A launch in progress. Kills init if it is dropped before [`Launch::release`].
@@ -98,17 +99,10 @@ impl<'p> Launch<'p> {
     }
 
     /// Ends the launch without killing init.
-    ///
-    /// # Errors
-    /// [`Error::System`] if the pidfd cannot be duplicated; init is killed then.
-    pub fn release(mut self) -> Result<Child, Error> {
-        let pidfd = coracle_sys::duplicate(self.child.pidfd.as_fd())
-            .map_err(system("duplicate init's pidfd"))?;
+    #[must_use]
+    pub fn release(mut self) -> Child {
         self.released = true;
-        Ok(Child {
-            pid: self.child.pid,
-            pidfd,
-        })
+        self.child.clone()
     }
 
     /// Lets init proceed.
@@ -324,17 +318,19 @@ pub(crate) fn kill_and_reap(process: BorrowedFd) -> nix::Result<()> {
 ///
 /// Init starts with default signal dispositions and an empty signal mask.
 fn clone(plan: &Plan, inherited: &mut Inherited) -> Result<(Child, OwnedFd, Vec<String>), Error> {
-    let (socket, init_socket) = coracle_sys::socket_pair().map_err(system("make a socket pair"))?;
+    // Init closes the later one together with all that the runtime opens after it.
+    let (init_socket, socket) = coracle_sys::socket_pair().map_err(system("make a socket pair"))?;
     coracle_sys::assert_single_threaded();
     coracle_sys::read_signal_masks();
     let before = coracle_process::before_clone(&plan.process)?;
-    let flags = match plan.namespaces.intermediate {
-        true => plan.namespaces.first_clone,
-        false => plan.namespaces.final_clone,
+    let (flags, parentage) = match plan.namespaces.intermediate {
+        // Its end is waited for by its pidfd. Init, its sibling, is as silent until it executes the
+        // program or this runtime ends.
+        true => (plan.namespaces.first_clone, Parentage::OwnSilent),
+        false => (plan.namespaces.final_clone, Parentage::Own),
     };
-    let into = |cgroup: Option<&OwnedFd>| {
-        coracle_sys::clone3(flags, cgroup.map(AsFd::as_fd), Parentage::Own)
-    };
+    let into =
+        |cgroup: Option<&OwnedFd>| coracle_sys::clone3(flags, cgroup.map(AsFd::as_fd), parentage);
     let cgroup = &mut inherited.request.cgroup;
     let own = cgroup
         .into
@@ -357,7 +353,10 @@ fn clone(plan: &Plan, inherited: &mut Inherited) -> Result<(Child, OwnedFd, Vec<
                 // It waits for a message, or has ended.
                 let _ = setpgid(pid, pid);
             }
-            Child { pid, pidfd }
+            Child {
+                pid,
+                pidfd: pidfd.into(),
+            }
         }
         Ok(Cloned::Child) => {
             drop(socket);

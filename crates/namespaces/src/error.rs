@@ -105,12 +105,6 @@ pub enum Error {
         /// Why.
         cause: Cause,
     },
-    /// The pidfd could not be duplicated: the process is at its limit of descriptors.
-    #[error("hold the container's init: {}", errno_text(*.errno))]
-    HoldProcess {
-        /// The kernel's answer.
-        errno: Errno,
-    },
     /// No usable procfs could be opened.
     #[error("open procfs: {}", errno_text(*.errno))]
     Procfs {
@@ -208,7 +202,6 @@ impl Error {
             | Self::NotNamespace { .. }
             | Self::WrongType { .. }
             | Self::OwnMountNamespace { .. } => Code::NamespaceInvalid,
-            Self::HoldProcess { .. } => Code::RuntimeFailed,
             Self::Procfs { .. } => Code::HostUnreadable,
             Self::NoDevice { .. }
             | Self::DeviceExists { .. }
@@ -235,14 +228,13 @@ impl Error {
             | Self::DeviceExists { host_name, .. }
             | Self::Device { host_name, .. } => format!("linux.netDevices.{host_name}"),
             Self::DevicesWithoutPrivilege | Self::Netlink { .. } => "linux.netDevices".to_owned(),
-            Self::ReadMaps { .. } | Self::HoldProcess { .. } | Self::Procfs { .. } => return None,
+            Self::ReadMaps { .. } | Self::Procfs { .. } => return None,
         })
     }
 
     fn errno(&self) -> Option<Errno> {
         match self {
             Self::OpenNamespace { errno, .. }
-            | Self::HoldProcess { errno }
             | Self::Procfs { errno }
             | Self::WriteMap { errno, .. } => Some(*errno),
             Self::ReadMaps { cause } | Self::Device { cause, .. } | Self::Netlink { cause, .. } => {

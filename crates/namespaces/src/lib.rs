@@ -47,4 +47,6 @@ pub use apply::inherited::Inherited;
 pub use apply::init::{before_clone, enter};
 pub use apply::runtime::{map_ids, open, open_exec};
 pub use error::Error;
-pub use plan::{How, IdMap, Join, Maps, Plan, Step, maps_of_caller, needs, plan, plan_exec};
+pub use plan::{
+    How, IdMap, Join, Maps, Plan, Step, compared, joined, maps_of_caller, needs, plan, plan_exec,
+};

@@ -125,8 +125,23 @@ pub fn plan(linux: &Linux, host: &Host) -> Result<Plan, Error> {
     })
 }
 
-/// The plan for another process in a running container: it joins the container's namespaces that
-/// differ from the runtime's own.
+/// The namespaces of a running container that have to be compared with the runtime's own, before
+/// another process can join them. One that `create` made is no other process's, so it is joined
+/// unseen. Should the runtime be in it all the same, joining it again changes nothing; only for the
+/// user namespace the kernel refuses that.
+#[must_use]
+pub fn compared(configured: &Namespaces) -> NamespaceFlags {
+    !created(configured) | NamespaceFlags::USER
+}
+
+/// The namespaces of a running container that another process joins: those that `create` made, and
+/// those of [`compared`] that differ from the runtime's own.
+#[must_use]
+pub fn joined(configured: &Namespaces, host: &Host) -> NamespaceFlags {
+    created(configured) & !NamespaceFlags::USER | *host.differing
+}
+
+/// The plan for another process in a running container: it joins these namespaces.
 ///
 /// The time namespace is joined, and its offsets are not written: they are fixed once a process is
 /// in it. The cgroup namespace comes last: the intermediate clones the process into the container's
@@ -134,12 +149,7 @@ pub fn plan(linux: &Linux, host: &Host) -> Result<Plan, Error> {
 /// namespace. A user namespace is joined in the same call as all others, with the runtime's
 /// capabilities over their owners.
 #[must_use]
-pub fn plan_exec(target: &NamespaceIds, host: &Host) -> Plan {
-    let own = &host.namespaces;
-    let flags = NamespaceKind::ALL
-        .into_iter()
-        .filter(|kind| target.of(*kind) != own.of(*kind))
-        .fold(NONE, |all, kind| all | kind.flag());
+pub fn plan_exec(flags: NamespaceFlags, host: &Host) -> Plan {
     let user = flags.contains(NamespaceFlags::USER);
     let intermediate =
         flags.intersects(NamespaceFlags::PID | NamespaceFlags::USER | NamespaceFlags::TIME);
@@ -168,7 +178,7 @@ pub fn plan_exec(target: &NamespaceIds, host: &Host) -> Plan {
         enter,
         maps: None,
         expected_maps: None,
-        own: **own,
+        own: NamespaceIds::default(),
         devices: Vec::new(),
     }
 }
@@ -365,6 +375,19 @@ impl Plan {
         self
     }
 
+    /// Whether the intermediate's steps change its user or capabilities, on which the kernel sets
+    /// the dumpable flag to fs.suid_dumpable and clears the parent-death signal (prctl(2)).
+    #[must_use]
+    pub fn intermediate_changes_user(&self) -> bool {
+        self.before.iter().any(Step::changes_user)
+    }
+
+    /// Whether init's steps do so.
+    #[must_use]
+    pub fn init_changes_user(&self) -> bool {
+        self.enter.iter().any(Step::changes_user)
+    }
+
     /// Whether the process joins an existing user namespace. Whether setgroups(2) is allowed there
     /// is known only inside; where it is, the process drops its groups.
     #[must_use]
@@ -382,6 +405,11 @@ impl Step {
             Step::JoinProcess(flags) => *flags,
             _ => NONE,
         }
+    }
+
+    fn changes_user(&self) -> bool {
+        matches!(self, Step::BecomeRoot | Step::BecomeRootWithGroups)
+            || self.joined().contains(NamespaceFlags::USER)
     }
 }
 
@@ -660,24 +688,14 @@ mod tests {
     #[test]
     fn further_process() {
         let host = fixture::v2();
-        let same = *host.namespaces;
-        assert_eq!(show(&plan_exec(&same, &host)), "0 clone the process\n");
-        let other = NamespaceIds {
-            mount: (4, 9),
-            network: (4, 10),
-            ..same
-        };
+        assert_eq!(show(&plan_exec(NONE, &host)), "0 clone the process\n");
+        let other = NamespaceFlags::MOUNT | NamespaceFlags::NETWORK;
         expect![[r#"
             0 clone the process
             1 join the container's network and mount namespaces
         "#]]
-        .assert_eq(&show(&plan_exec(&other, &host)));
-        let other = NamespaceIds {
-            pid: (4, 11),
-            user: (4, 12),
-            time: (4, 13),
-            ..other
-        };
+        .assert_eq(&show(&plan_exec(other, &host)));
+        let other = other | NamespaceFlags::PID | NamespaceFlags::USER | NamespaceFlags::TIME;
         expect![[r#"
             intermediate: a process
               0 drop the caller's groups
@@ -685,7 +703,22 @@ mod tests {
               2 become root of the user namespace
             3 clone the process
         "#]]
-        .assert_eq(&show(&plan_exec(&other, &host)));
+        .assert_eq(&show(&plan_exec(other, &host)));
+    }
+
+    #[test]
+    fn what_create_made_is_joined_unseen() {
+        let configured = linux("+pid +mount +user network=/n").namespaces;
+        let compared = compared(&configured);
+        assert!(!compared.intersects(NamespaceFlags::PID | NamespaceFlags::MOUNT));
+        let seen = NamespaceFlags::USER | NamespaceFlags::NETWORK | NamespaceFlags::TIME;
+        assert!(compared.contains(seen));
+        let host = Host {
+            differing: NamespaceFlags::NETWORK.into(),
+            ..fixture::v2()
+        };
+        let others = NamespaceFlags::PID | NamespaceFlags::MOUNT;
+        assert_eq!(joined(&configured, &host), others | NamespaceFlags::NETWORK);
     }
 
     #[test]

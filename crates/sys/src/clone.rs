@@ -8,8 +8,11 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 /// Which process becomes the parent of the clone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Parentage {
-    /// The caller.
+    /// The caller, to which the clone's end sends SIGCHLD.
     Own,
+    /// The caller, to which the clone's end sends no signal: only
+    /// [`wait_exit`](crate::wait_exit) finds it. execve(2) brings SIGCHLD back.
+    OwnSilent,
     /// The caller's parent, so that the clone is the caller's sibling (`CLONE_PARENT`).
     Sibling,
 }
@@ -57,7 +60,7 @@ const SIGCHLD: u64 = 17;
 /// in the cgroup v2 whose directory is open. It has no signal handlers (`CLONE_CLEAR_SIGHAND`,
 /// since Linux 5.5), but keeps ignoring the signals that the caller ignored until it calls
 /// [`reset_signals`](crate::reset_signals). With `CLONE_PARENT` the kernel takes no exit signal: a
-/// sibling has that of the caller, here SIGCHLD.
+/// sibling has that of the caller.
 ///
 /// # Errors
 ///
@@ -80,6 +83,7 @@ pub fn clone3(
     };
     match parentage {
         Parentage::Own => arguments.exit_signal = SIGCHLD,
+        Parentage::OwnSilent => {}
         Parentage::Sibling => arguments.flags |= CLONE_PARENT,
     }
     if let Some(directory) = cgroup {

@@ -82,11 +82,12 @@ impl ProcFs {
         }
     }
 
-    /// The path below the root of a file of a process, such as `7/ns/net`. Allocates.
+    /// The path below the root of a file of a process, such as `7/ns/net`, or below the directory
+    /// of a process. Allocates.
     #[must_use]
-    pub fn path_of(pid: impl Display, file: &str) -> CString {
+    pub fn path_of(directory: impl Display, file: &str) -> CString {
         // Neither a number nor a name of the kernel's holds a NUL.
-        CString::new(format!("{pid}/{file}")).unwrap_or_default()
+        CString::new(format!("{directory}/{file}")).unwrap_or_default()
     }
 
     /// Opens `path` below the root, close-on-exec, following no link and crossing no mount.
@@ -166,8 +167,9 @@ impl ProcFs {
     /// Those of [`ProcFs::open`]; `ENOENT` also if this procfs belongs to a pid namespace in which
     /// the caller has no number.
     pub fn own(&self) -> Result<Self> {
-        let path = self.own_path(c"")?;
-        let root = self.open(path.text()?, OFlag::O_PATH | OFlag::O_DIRECTORY)?;
+        // The link is the kernel's own, and nothing that is mounted over it is followed.
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
+        let root = self.resolve(c"self/", flags, ResolveFlag::empty())?;
         Ok(Self { root })
     }
 

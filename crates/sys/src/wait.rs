@@ -35,16 +35,18 @@ impl ExitStatus {
     }
 }
 
-/// `int waitid(P_PIDFD, id_t pidfd, siginfo_t *info, WEXITED)`, waitid(2), since Linux 5.4.
+/// `int waitid(P_PIDFD, id_t pidfd, siginfo_t *info, WEXITED | __WALL)`, waitid(2), since Linux
+/// 5.4.
 ///
-/// Waits for the child to end and reaps it. An interruption by a signal is retried.
+/// Waits for the child to end and reaps it, whatever signal its end sends. An interruption by a
+/// signal is retried.
 ///
 /// # Errors
 ///
 /// The kernel's: `ECHILD` if the process is not a child of the caller or was already reaped.
 pub fn wait_exit(child: BorrowedFd<'_>) -> Result<ExitStatus> {
     let id = child.as_raw_fd().cast_unsigned();
-    wait(libc::P_PIDFD, id, libc::WEXITED).map(|info| status(&info))
+    wait(libc::P_PIDFD, id, libc::WEXITED | libc::__WALL).map(|info| status(&info))
 }
 
 /// `struct pidfd_info` of linux/pidfd.h, as Linux 6.13 had it (`PIDFD_INFO_SIZE_VER0`).

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use coracle_bundle::{Bundle, Config, ContainerId};
 use coracle_cgroups::Manager;
-use coracle_host::{Needs, fixture};
+use coracle_host::fixture;
 use coracle_launch::{Flags, Keyring, Message, Options, Plan};
 use serde_json::{Value, json};
 
@@ -49,14 +49,9 @@ pub fn process(bytes: &[u8]) {
     match coracle_bundle::parse_process(bytes) {
         Ok((process, _)) => {
             let Some(config) = parse(&base()) else { return };
-            let needs = Needs {
-                namespaces: true,
-                ..coracle_process::needs(&config, Some(&process))
-            };
+            let needs = coracle_launch::needs_exec(&process, &config, 1);
             let host = fixture::only(fixture::v2(), &needs);
-            let own = *host.namespaces;
-            let planned =
-                coracle_launch::plan_exec(&process, &config, &own, &host, &options(&id()));
+            let planned = coracle_launch::plan_exec(&process, &config, &host, &options(&id()));
             shown(planned);
         }
         Err(error) => is_a_line(&error.to_string()),

@@ -3,6 +3,7 @@
 use crate::Plan;
 use coracle_sys::{NamespaceFlags, ProcFs};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
 
 /// The descriptors that the steps of a plan need: the runtime opens them, and its clones inherit
 /// them.
@@ -10,9 +11,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 pub struct Inherited {
     /// For each step of `plan.before` its namespace or process; `None` also for a join of the
     /// namespace that the runtime is already in.
-    pub(super) before: Vec<Option<OwnedFd>>,
+    pub(super) before: Vec<Option<Rc<OwnedFd>>>,
     /// For each step of `plan.enter`, likewise.
-    pub(super) enter: Vec<Option<OwnedFd>>,
+    pub(super) enter: Vec<Option<Rc<OwnedFd>>>,
     /// A procfs of the runtime's pid namespace, which the intermediate is still in; for time
     /// offsets.
     pub(super) procfs: Option<ProcFs>,
@@ -21,7 +22,7 @@ pub struct Inherited {
 impl Inherited {
     /// The descriptors that init itself needs, once the intermediate has cloned it.
     pub fn needed_by_init(&self) -> impl Iterator<Item = &OwnedFd> {
-        self.enter.iter().flatten()
+        self.enter.iter().flatten().map(Rc::as_ref)
     }
 
     /// The network namespace that is joined by path, for [`move_net_devices`].

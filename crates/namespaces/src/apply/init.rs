@@ -7,6 +7,7 @@ use coracle_sys::{Call, Cause, Fault, NamespaceFlags};
 use nix::errno::Errno;
 use nix::sys::prctl;
 use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
 
 /// Carries out the intermediate's steps. It then clones init as a sibling, with `plan.final_clone`.
 ///
@@ -30,7 +31,7 @@ pub fn enter(plan: &Plan, inherited: &Inherited) -> Result<(), Fault> {
 
 fn run(
     steps: &[Step],
-    held: &[Option<OwnedFd>],
+    held: &[Option<Rc<OwnedFd>>],
     inherited: &Inherited,
     first: usize,
 ) -> Result<(), Fault> {

@@ -16,9 +16,10 @@ use nix::sys::stat::{Mode, fstat};
 use nix::unistd::Pid;
 use std::ffi::CString;
 use std::io::Read;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::rc::Rc;
 
 /// Opens the namespaces that are joined by path, and checks that each has the configured type.
 ///
@@ -40,32 +41,23 @@ pub fn open(plan: &Plan) -> Result<Inherited, Error> {
     Ok(inherited)
 }
 
-/// The descriptors that a plan of [`crate::plan_exec`] needs: copies of the pidfd of the
-/// container's init.
-///
-/// # Errors
-/// The process is at its limit of descriptors.
-pub fn open_exec(plan: &Plan, init: BorrowedFd<'_>) -> Result<Inherited, Error> {
-    let copy = |step: &Step| match step {
-        Step::JoinProcess(_) => coracle_sys::duplicate(init).map(Some),
-        _ => Ok(None),
-    };
-    let each = |steps: &[Step]| -> Result<Vec<_>, Error> {
-        let copies = steps.iter().map(copy).collect::<Result<_, _>>();
-        copies.map_err(|errno| Error::HoldProcess { errno })
-    };
-    Ok(Inherited {
-        before: each(&plan.before)?,
-        enter: each(&plan.enter)?,
+/// What a plan of [`crate::plan_exec`] needs: the pidfd of the container's init, for each step that
+/// joins its namespaces.
+#[must_use]
+pub fn open_exec(plan: &Plan, init: &Rc<OwnedFd>) -> Inherited {
+    let held = |step: &Step| matches!(step, Step::JoinProcess(_)).then(|| Rc::clone(init));
+    Inherited {
+        before: plan.before.iter().map(held).collect(),
+        enter: plan.enter.iter().map(held).collect(),
         procfs: None,
-    })
+    }
 }
 
-fn open_each(steps: &[Step], plan: &Plan) -> Result<Vec<Option<OwnedFd>>, Error> {
+fn open_each(steps: &[Step], plan: &Plan) -> Result<Vec<Option<Rc<OwnedFd>>>, Error> {
     steps
         .iter()
         .map(|step| match step {
-            Step::Join(join) => open_namespace(join, plan),
+            Step::Join(join) => Ok(open_namespace(join, plan)?.map(Rc::new)),
             _ => Ok(None),
         })
         .collect()
