@@ -125,6 +125,33 @@ fn a_counter_goes_on_counting() {
     runtime.is_clean();
 }
 
+/// The restored init is the keeper's child.
+#[test]
+fn a_restored_container_has_a_keeper_too() {
+    let runtime = Runtime::with_criu();
+    let counter = Counter::new(&runtime);
+    let container = counter.start(&runtime);
+    let images = runtime.folder().join("images");
+    container.checkpoint(&images, []).ok();
+    let id = runtime.id();
+    let restore = runtime.restore_command(&counter.bundle, &images);
+    let restore = restore.args(["--detach", "--keep-exit", &id]);
+    let output = fs::OpenOptions::new()
+        .append(true)
+        .open(&counter.output)
+        .unwrap();
+    restore.stdout(output).output().ok();
+    runtime.command(["kill", &id, "KILL"]).output().ok();
+    let ended = || {
+        let state = runtime.command(["state", &id]).output().ok().stdout;
+        state.parse::<Value>().unwrap()["ended"].clone()
+    };
+    wait_until("the keeper's record", || ended()["at"].is_string());
+    assert_eq!(ended()["exitCode"], 137);
+    runtime.command(["delete", &id]).output().ok();
+    runtime.is_clean();
+}
+
 #[test]
 fn it_goes_on_when_left_running() {
     let runtime = Runtime::with_criu();

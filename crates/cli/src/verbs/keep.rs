@@ -1,11 +1,11 @@
-//! `--keep-exit` of `create` and `run`.
+//! `--keep-exit` of `create`, `run` and `restore`.
 
 use coracle_bundle::ContainerId;
-use coracle_container::{Side, Store};
+use coracle_container::{Attachment, Side, Store};
 
 use super::verb::Context;
-use crate::arguments::Arguments;
 use crate::arguments::table::{Flag, switch};
+use crate::arguments::{Arguments, Usage};
 use crate::error::Error;
 
 /// The flag.
@@ -24,6 +24,19 @@ pub(super) enum KeepExit {
 impl KeepExit {
     pub(super) fn read(arguments: &Arguments) -> Self {
         arguments.choose("keep-exit", Self::Yes, Self::No)
+    }
+
+    /// For a verb that may wait for the container itself.
+    pub(super) fn read_detached(arguments: &Arguments) -> Result<Self, Usage> {
+        let keep_exit = Self::read(arguments);
+        if keep_exit == Self::Yes && arguments.attachment() == Attachment::Foreground {
+            return Err(Usage::Value {
+                flag: "keep-exit",
+                value: "true".to_owned(),
+                expected: "--detach with it; without it, --keep records the end".to_owned(),
+            });
+        }
+        Ok(keep_exit)
     }
 
     /// Performs the verb, which makes the container, and has its end recorded if that is wanted.

@@ -3,6 +3,7 @@
 use coracle_container::{LsmLabels, RestoreOptions};
 
 use super::create::creation_flags;
+use super::keep::{self, KeepExit};
 use super::verb::{Context, Request, Verb};
 use super::{checkpoint, run};
 use crate::arguments::table::{Command, Flag, Order, value};
@@ -16,6 +17,7 @@ pub(super) const VERB: Verb = Verb {
         about: "Make a container from the files of a checkpoint, by CRIU",
         order: Order::Anywhere,
         flags: creation_flags!(
+            keep::FLAGS,
             run::FLAGS,
             checkpoint::SHARED,
             checkpoint::SHARED_SWITCHES,
@@ -43,9 +45,14 @@ const FLAGS: &[Flag] = &[
     ),
 ];
 
-fn read(arguments: &Arguments) -> Result<RestoreOptions, Usage> {
+pub(super) struct Restore {
+    pub(super) options: RestoreOptions,
+    pub(super) keep_exit: KeepExit,
+}
+
+fn read(arguments: &Arguments) -> Result<Restore, Usage> {
     let shared = checkpoint::read_shared(arguments)?;
-    Ok(RestoreOptions {
+    let options = RestoreOptions {
         run: run::read(arguments)?,
         image_path: shared.image_path,
         work_path: shared.work_path,
@@ -55,13 +62,20 @@ fn read(arguments: &Arguments) -> Result<RestoreOptions, Usage> {
             profile: arguments.text("lsm-profile")?,
             mount_context: arguments.text("lsm-mount-context")?,
         },
+    };
+    Ok(Restore {
+        options,
+        keep_exit: KeepExit::read_detached(arguments)?,
     })
 }
 
-impl Request for RestoreOptions {
+impl Request for Restore {
     /// Returns the container's exit code, or 0 when detached.
     fn perform(&self, context: &Context) -> Result<i32, Error> {
-        let ended = coracle_container::restore(&context.new_store()?, self)?;
-        Ok(context.report(&ended))
+        let id = &self.options.run.create.id;
+        self.keep_exit.perform(context, id, |store| {
+            let ended = coracle_container::restore(store, &self.options)?;
+            Ok(context.report(&ended))
+        })
     }
 }

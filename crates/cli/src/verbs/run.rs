@@ -1,6 +1,6 @@
 //! `run ID`: create, start, and wait unless detached.
 
-use coracle_container::{After, Attachment, RunOptions, Subreaper};
+use coracle_container::{After, RunOptions, Subreaper};
 
 use super::create::{self, creation_flags};
 use super::keep::{self, KeepExit};
@@ -33,16 +33,10 @@ pub(super) const VERB: Verb = Verb {
     },
     needs_seal: true,
     read: |arguments| {
-        let keep_exit = KeepExit::read(arguments);
-        let options = read(arguments)?;
-        if keep_exit == KeepExit::Yes && options.attachment == Attachment::Foreground {
-            return Err(Usage::Value {
-                flag: "keep-exit",
-                value: "true".to_owned(),
-                expected: "--detach with it; without it, --keep records the end".to_owned(),
-            });
-        }
-        Ok(Box::new(Run { options, keep_exit }))
+        Ok(Box::new(Run {
+            options: read(arguments)?,
+            keep_exit: KeepExit::read_detached(arguments)?,
+        }))
     },
 };
 

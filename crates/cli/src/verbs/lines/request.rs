@@ -25,6 +25,7 @@ use crate::verbs::man::Manual;
 use crate::verbs::mount;
 use crate::verbs::network::Networks;
 use crate::verbs::ps::Ps;
+use crate::verbs::restore::Restore;
 use crate::verbs::run::Run;
 use crate::verbs::spec::Spec;
 use crate::verbs::targets::Targets;
@@ -87,8 +88,9 @@ fn show_request(shown: &mut Shown, call: &Call) {
         show_exec(shown, options);
     } else if let Some(options) = any.downcast_ref::<CheckpointOptions>() {
         show_checkpoint(shown, options);
-    } else if let Some(options) = any.downcast_ref::<RestoreOptions>() {
-        show_restore(shown, options);
+    } else if let Some(restore) = any.downcast_ref::<Restore>() {
+        show_restore(shown, &restore.options);
+        show_keeper(shown, restore.keep_exit);
     } else if let Some(update) = any.downcast_ref::<Update>() {
         show_update(shown, update);
     } else if let Some(kill) = any.downcast_ref::<Kill>() {
