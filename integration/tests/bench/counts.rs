@@ -27,6 +27,7 @@ pub(crate) fn part(subjects: &[Subject]) {
         let id = runtime.id();
         let command = |words: &[&str]| {
             let command = Command::new(&subject.program)
+                .args(&subject.options)
                 .args(["--root", root])
                 .args(words);
             command.env("CORACLE_TEST", runtime.marker())
@@ -55,10 +56,9 @@ pub(crate) fn part(subjects: &[Subject]) {
 fn row(verb: &str, subject: &Subject, trace: &Trace) {
     let calls: usize = trace.calls.iter().map(Vec::len).sum();
     let faults: u64 = trace.faults.iter().sum();
-    let failed = if trace.output.code == 0 {
-        ""
-    } else {
-        " (failed)"
+    let failed = match trace.output.code {
+        0 => String::new(),
+        _ => format!(" (failed: {})", trace.output.stderr.trim_end()),
     };
     println!(
         "| {verb}{failed} | {} | {calls} | {faults} | {} |",

@@ -1,7 +1,7 @@
 //! Benchmark of the verbs, compared with other runtimes and with a minimal program that makes the
 //! same container. As root:
 //!
-//!     bench [--rounds N] [--plots DIR] [PART...] [RUNTIME...]
+//!     bench [--rounds N] [--plots DIR] [--systemd-cgroup] [PART...] [RUNTIME...]
 //!
 //! Parts: verbs counts memory throughput growth timeline checkpoint; default: all. A RUNTIME is a
 //! path; without any, runc and crun are taken as far as they are installed. Programs take turns
@@ -52,6 +52,8 @@ struct Options {
     plots: Option<PathBuf>,
     parts: Vec<String>,
     runtimes: Vec<PathBuf>,
+    /// Global options of every runtime.
+    globals: Vec<String>,
 }
 
 fn main() -> ExitCode {
@@ -62,7 +64,7 @@ fn main() -> ExitCode {
     nix::sys::prctl::set_child_subreaper(true).expect("become a subreaper");
     hide_version_2();
     let options = options();
-    let subjects = subject::all(&options.runtimes);
+    let subjects = subject::all(&options.runtimes, &options.globals);
     println!("machine: {}", coracle_integration::machine());
     for subject in &subjects {
         println!("{}: {}", subject.name, subject.program.display());
@@ -87,6 +89,7 @@ fn options() -> Options {
         plots: None,
         parts: Vec::new(),
         runtimes: Vec::new(),
+        globals: Vec::new(),
     };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
@@ -96,6 +99,7 @@ fn options() -> Options {
                 options.rounds = rounds.expect("--rounds NUMBER");
             }
             "--plots" => options.plots = words.next().map(PathBuf::from),
+            "--systemd-cgroup" => options.globals.push(word),
             part if PARTS.contains(&part) => options.parts.push(word),
             path => options.runtimes.push(PathBuf::from(path)),
         }

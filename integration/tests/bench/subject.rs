@@ -12,6 +12,8 @@ use nix::sys::time::TimeValLike;
 pub(crate) struct Subject {
     pub(crate) name: String,
     pub(crate) program: PathBuf,
+    /// Global options of every command.
+    pub(crate) options: Vec<String>,
 }
 
 /// The cost of one command.
@@ -24,7 +26,7 @@ pub(crate) struct Cost {
 }
 
 /// The program under test and its peers.
-pub(crate) fn all(named: &[PathBuf]) -> Vec<Subject> {
+pub(crate) fn all(named: &[PathBuf], options: &[String]) -> Vec<Subject> {
     let folders = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin"];
     let installed = ["crun", "runc"].iter().filter_map(|name| {
         let places = folders.iter().map(|folder| Path::new(folder).join(name));
@@ -40,6 +42,7 @@ pub(crate) fn all(named: &[PathBuf]) -> Vec<Subject> {
             .file_name()
             .map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
         program,
+        options: options.to_vec(),
     })
     .collect()
 }
@@ -49,7 +52,7 @@ impl Subject {
     pub(crate) fn command(&self, runtime: &Runtime) -> Command {
         let mut command = Command::new(&self.program);
         let root = runtime.folder().join(format!("{}-state", self.name));
-        command.arg("--root").arg(root);
+        command.args(&self.options).arg("--root").arg(root);
         command
     }
 
