@@ -13,7 +13,6 @@ use nix::sys::stat::Mode;
 use nix::unistd::Pid;
 use serde::de::IgnoredAny;
 
-use crate::directory::Directory;
 use crate::error::{Error, system, with_path};
 use crate::foreground::{Running, Signals};
 use crate::identity::{Identity, has_ended};
@@ -84,7 +83,7 @@ pub enum ExecProcess {
 /// [`Error`]; the container is unchanged.
 pub fn exec(store: &Store, options: &ExecOptions) -> Result<Ended, Error> {
     let (directory, record) = read(store, &options.id)?;
-    let (status, init, pidfd) = find_init(options, &directory, &record)?;
+    let (init, pidfd) = find_init(options, &record)?;
     let config = coracle_bundle::parse(&record.bundle, &directory.config()?)?;
     let (process, odd) = process(options, &config)?;
     outputs::check_terminal(
@@ -114,7 +113,7 @@ pub fn exec(store: &Store, options: &ExecOptions) -> Result<Ended, Error> {
     let mut entering = Entering {
         plan: &plan,
         progress: &directory.progress,
-        state: || state::for_hook(&record, status, init.pid),
+        state: || state::for_hook(&record, state::status(&directory, &record), init.pid),
     };
     let entered = entering.enter(request, outputs);
     let mut running = entered.map_err(|error| match error {
@@ -253,22 +252,21 @@ fn stopped() -> Error {
 }
 
 /// Checks the status, and returns init with a pidfd that is verified to be of init.
-fn find_init(
-    options: &ExecOptions,
-    directory: &Directory,
-    record: &Record,
-) -> Result<(Status, Identity, OwnedFd), Error> {
+fn find_init(options: &ExecOptions, record: &Record) -> Result<(Identity, OwnedFd), Error> {
     let verb = match options.ignore_paused {
         true => Verb::ExecIgnorePaused,
         false => Verb::Exec,
     };
     // Opened before the status is derived, which then says of this very process that it is alive.
+    // Created or running is the same for `exec`.
     let found = record.init.as_ref().map(Identity::open_alive);
     let is_alive = found.as_ref().map(|found| !matches!(found, Ok(None)));
-    let status = allow_in(state::status_with(is_alive, directory, record), verb)?;
+    if let Some(status) = state::hindrance(is_alive, record) {
+        allow_in(status, verb)?;
+    }
     let init = record.init.ok_or_else(stopped)?;
     let pidfd = found.transpose().map_err(system("open init's pidfd"))?;
-    Ok((status, init, pidfd.flatten().ok_or_else(stopped)?))
+    Ok((init, pidfd.flatten().ok_or_else(stopped)?))
 }
 
 fn plan(

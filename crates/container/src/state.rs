@@ -50,32 +50,29 @@ pub struct State {
 /// Derives the status from the record, the kernel and the files in the container's directory.
 pub(crate) fn status(directory: &Directory, record: &Record) -> Status {
     let is_alive = record.init.as_ref().map(Identity::is_alive);
-    status_with(is_alive, directory, record)
+    hindrance(is_alive, record).unwrap_or_else(|| created_or_running(directory))
 }
 
-/// The status, where it is known whether the recorded init is alive.
-pub(crate) fn status_with(
-    is_alive: Option<bool>,
-    directory: &Directory,
-    record: &Record,
-) -> Status {
+/// The status, if it is neither created nor running; `is_alive` says whether the recorded init is.
+pub(crate) fn hindrance(is_alive: Option<bool>, record: &Record) -> Option<Status> {
     if is_alive == Some(false) {
-        return Status::Stopped;
+        return Some(Status::Stopped);
     }
     if is_alive.is_none() || !record.complete {
         // If the creating runtime was killed, the kernel is killing init as well.
         return match record.creator.is_some_and(|creator| creator.is_alive()) {
-            true => Status::Creating,
-            false => Status::Stopped,
+            true => Some(Status::Creating),
+            false => Some(Status::Stopped),
         };
     }
-    if moved::is_frozen(record) {
-        return Status::Paused;
-    }
-    if directory.is_awaiting_start() {
-        Status::Created
-    } else {
-        Status::Running
+    moved::is_frozen(record).then_some(Status::Paused)
+}
+
+/// Which of the two it is.
+pub(crate) fn created_or_running(directory: &Directory) -> Status {
+    match directory.is_awaiting_start() {
+        true => Status::Created,
+        false => Status::Running,
     }
 }
 

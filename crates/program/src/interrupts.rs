@@ -96,9 +96,10 @@ impl Drop for Interrupts {
     /// Discards pending signals. Unblocked now, one would end the process before it has reported
     /// the failure of the verb, and would turn a success into a failure.
     fn drop(&mut self) {
+        // Another queue had blocked them before this one did: the mask stays as it is.
         if !self.is_handed_over {
             self.end_waits();
+            let _ = self.before.thread_set_mask();
         }
-        let _ = self.before.thread_set_mask();
     }
 }

@@ -94,7 +94,9 @@ impl Joining {
 
     /// Closes the descriptors that the process has inherited.
     pub fn close(&mut self) {
-        (self.into, self.fallback) = (None, None);
+        // Opened one after the other, they close by one call.
+        self.tasks.extend(self.into.take());
+        self.tasks.extend(self.fallback.take());
         coracle_sys::close_all(&mut self.tasks);
     }
 }

@@ -12,7 +12,7 @@ use coracle_sys::{
 use nix::fcntl::{OFlag, ResolveFlag};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, major, minor};
 use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd};
 
 /// Major and minor number of the null device and of the pty multiplexer: devices.txt.
 const NULL: (u64, u64) = (1, 3);
@@ -118,7 +118,15 @@ fn inherit(uid: u32, step: usize) -> Result<(), Fault> {
             replace(number, null.as_fd()).map_err(Call::Dup.at(step))?;
         }
     }
+    if let Some(null) = null.flatten() {
+        leave_open(null);
+    }
     Ok(())
+}
+
+/// Saves a close(2): before init goes on as the user, it closes all that it does not keep.
+fn leave_open(file: OwnedFd) {
+    let _ = file.into_raw_fd();
 }
 
 /// Opens the container's null device. `None` if its `/dev/null` is anything else, and the host's
@@ -130,7 +138,7 @@ fn open_null() -> Option<OwnedFd> {
         let status = fstat(&file).ok()?;
         is_device(&status, NULL).then_some(file)
     };
-    open(OFlag::O_PATH)?;
+    open(OFlag::O_PATH).map(leave_open)?;
     open(OFlag::O_RDWR | OFlag::O_NOCTTY)
 }
 
