@@ -109,7 +109,7 @@ pub(crate) const NOTHING_LEFT: &str = r#"
 for space in default k8s.io; do
     ctr -n $space task ls --quiet
     ctr -n $space container ls --quiet
-    find /run/containerd/runc/$space -mindepth 1 2>/dev/null || true
+    find /run/containerd/runc/$space /run/containerd/coracle/$space -mindepth 1 2>/dev/null || true
     find /sys/fs/cgroup -path "*/$space/*" -type d
 done
 find /sys/fs/cgroup -type d -name 'cri-containerd-*'

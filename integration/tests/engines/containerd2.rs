@@ -19,11 +19,16 @@ users='"userns_options": {"mode": 0, "uids": '$ids', "gids": '$ids'}'
 own='"security_context": {"namespace_options": {'$users'}}'
 "#;
 
+/// Ends the test as skipped unless containerd 2 is there.
+pub(crate) fn needs_it() {
+    if !TWO.folder.is_some_and(|folder| Path::new(folder).exists()) {
+        skip!("needs containerd 2 in /opt/containerd2");
+    }
+}
+
 fn containerd() -> Arc<Engine> {
     CONTAINERD.get(|| {
-        if !TWO.folder.is_some_and(|folder| Path::new(folder).exists()) {
-            skip!("needs containerd 2 in /opt/containerd2");
-        }
+        needs_it();
         let mut engine = cri::set_up(TWO);
         engine.prelude += PRELUDE;
         engine
@@ -117,9 +122,7 @@ checks! { containerd,
 /// The kubelet's forensic checkpoint: an archive of the container, which goes on.
 #[test]
 fn a_checkpoint() {
-    if !TWO.folder.is_some_and(|folder| Path::new(folder).exists()) {
-        skip!("needs containerd 2 in /opt/containerd2");
-    }
+    needs_it();
     // A daemon of its own, which finds criu: its shims inherit the path.
     let containerd = cri::set_up_with(TWO, Manager::Cgroupfs);
     containerd.needs_criu();

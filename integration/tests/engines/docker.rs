@@ -107,6 +107,8 @@ checks! { docker,
     the_default_profile: r#"
         $run $busybox grep -c '^Seccomp:.*2' /proc/self/status
         code $run $busybox unshare -m true"# => "1\n1";
+    coracle_in_a_privileged_one: r#"
+        $run --privileged $within $busybox sh -c "$inner""# => "1";
     an_unconfined_one: r#"
         $run --security-opt seccomp=unconfined $busybox grep -c '^Seccomp:.*0' /proc/self/status"# => "1";
     no_new_privileges: r#"

@@ -25,6 +25,14 @@ complaint() { "$@" 2>&1 >/dev/null || true; }
 new_roots() { grep -E '/merged|/rootfs' /proc/self/mountinfo | grep -vxFf /run/mounts-of-the-sandbox || true; }
 # Prints a line for each process of a program; the dead wait for their parent alone.
 alive() { ps -C "$1" -o stat= | grep -v Z || true; }
+# For a runtime in a container: the program, with the libraries that a build for tests loads, and a
+# script that makes a bundle with a limit and runs it; the process prints its number.
+within="-v /usr/local/bin/coracle:/bin/coracle:ro -v /lib:/lib:ro -v /lib64:/lib64:ro"
+inner='mkdir -p /b/rootfs/bin && cd /b && cp /bin/busybox rootfs/bin/sh && coracle spec || exit
+    sed -i -e "s/\"terminal\": true/\"terminal\": false/" \
+        -e "s/\"sh\"/\"sh\", \"-c\", \"echo \\$\\$\"/" \
+        -e "s/\"resources\": {/\"resources\": { \"pids\": { \"limit\": 20 },/" config.json
+    coracle run inner'
 "#;
 
 /// An engine, set up.

@@ -98,6 +98,14 @@ checks! { podman,
     root_of_the_container_is_the_user: r#"
         $run busybox id -u
         $run busybox cat /proc/self/uid_map | head -n 1 | awk '{print $2}' | sed s/^$uid$/uid/"# => "0\nuid";
+    // The namespace of podman's own, which holds the user's subordinate ids.
+    coracle_below_unshare: r#"
+        mkdir -p /home/$uid/$name/rootfs/bin
+        cd /home/$uid/$name
+        cp /bin/busybox rootfs/bin/sh
+        podman unshare coracle spec --rootless
+        sed -i -e 's/"terminal": true/"terminal": false/' -e 's/"sh"/"sh", "-c", "echo $$"/' config.json
+        podman unshare coracle run $name"# => "1";
     another_user: "$run --user 1000:1000 busybox id -u" => "1000";
     further_groups: "$run --user 1000 --group-add 77 busybox id -G" => "0 77";
     // One after the other, since podman looks for ids that no other container has.
