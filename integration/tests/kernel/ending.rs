@@ -87,17 +87,20 @@ fn a_keeper_holds_nothing_of_the_caller_and_ends_with_the_container() {
     let keeper = parent(&init);
     let words = fs::read_to_string(format!("/proc/{keeper}/cmdline")).unwrap();
     assert!(words.contains("--keep-exit"), "{words}");
-    let descriptors = fs::read_dir(format!("/proc/{keeper}/fd")).unwrap();
-    let mut targets: Vec<_> = descriptors
-        .map(|entry| fs::read_link(entry.unwrap().path()).unwrap())
-        .map(|path| path.to_string_lossy().into_owned())
-        .collect();
-    targets.sort();
+    let targets = || {
+        let descriptors = fs::read_dir(format!("/proc/{keeper}/fd")).unwrap();
+        let links = descriptors.filter_map(|entry| fs::read_link(entry.unwrap().path()).ok());
+        let mut targets: Vec<_> = links
+            .map(|path| path.to_string_lossy().into_owned())
+            .collect();
+        targets.sort();
+        targets
+    };
+    // The keeper reports to the command before it closes the last of them.
+    wait_until("the keeper's own descriptors", || targets().len() == 4);
+    let targets = targets();
     assert_eq!(targets[..3], ["/dev/null"; 3], "{targets:?}");
-    assert!(
-        targets[3].contains("pidfd") && targets.len() == 4,
-        "{targets:?}"
-    );
+    assert!(targets[3].contains("pidfd"), "{targets:?}");
     assert_eq!(
         fs::read_link(format!("/proc/{keeper}/cwd"))
             .unwrap()
