@@ -21,7 +21,10 @@ pub(super) struct Extras<'a> {
 /// the old one, and so does a zero where zero is no valid limit: engines send whole objects of
 /// zeros.
 pub(super) fn merge(mut config: Value, requested: &Value, extras: Extras) -> Value {
-    if let Some(linux) = section(&mut config, "linux") {
+    if let Some(linux) = config
+        .as_object_mut()
+        .and_then(|config| child(config, "linux"))
+    {
         if let (Some(resources), Some(requested)) =
             (child(linux, "resources"), requested.as_object())
         {
@@ -40,51 +43,56 @@ pub(super) fn merge(mut config: Value, requested: &Value, extras: Extras) -> Val
     config
 }
 
+/// The sections that are merged key by key, each with the keys for which zero is no valid limit.
+const SECTIONS: [(&str, &[&str]); 7] = [
+    (
+        "memory",
+        &["limit", "reservation", "swap", "kernel", "kernelTCP"],
+    ),
+    (
+        "cpu",
+        &[
+            "shares",
+            "quota",
+            "period",
+            "realtimeRuntime",
+            "realtimePeriod",
+        ],
+    ),
+    ("pids", &[]),
+    ("blockIO", &["weight", "leafWeight"]),
+    ("network", &["classID"]),
+    ("rdma", &[]),
+    ("unified", &[]),
+];
+
 fn merge_resources(resources: &mut Object, requested: &Object, replaces_devices: bool) {
-    for (key, value) in requested {
-        match (key.as_str(), value) {
-            ("devices", list) if replaces_devices => {
-                resources.insert(key.clone(), list.clone());
-            }
-            ("memory", Value::Object(requested)) => {
-                if let Some(memory) = child(resources, key) {
-                    merge_memory(memory, requested);
-                }
-            }
-            ("cpu", Value::Object(requested)) => {
-                let zeros = [
-                    "shares",
-                    "quota",
-                    "period",
-                    "realtimeRuntime",
-                    "realtimePeriod",
-                ];
-                overlay_child(resources, key, requested, &zeros);
-            }
-            ("pids", Value::Object(requested)) => overlay_child(resources, key, requested, &[]),
-            ("blockIO", Value::Object(requested)) => {
-                overlay_child(resources, key, requested, &["weight", "leafWeight"]);
-            }
-            ("network", Value::Object(requested)) => {
-                overlay_child(resources, key, requested, &["classID"])
-            }
-            ("hugepageLimits", Value::Array(requested)) => upsert(resources, key, requested),
-            ("rdma", Value::Object(requested)) => {
-                if let Some(devices) = child(resources, key) {
-                    for (device, limits) in requested {
-                        if let Value::Object(limits) = limits {
-                            overlay_child(devices, device, limits, &[]);
-                        }
-                    }
-                }
-            }
-            ("unified", Value::Object(requested)) => overlay_child(resources, key, requested, &[]),
-            _ => {}
+    for (key, zeros) in SECTIONS {
+        if let Some(Value::Object(requested)) = requested.get(key) {
+            overlay_child(resources, key, requested, zeros);
         }
+    }
+    if let Some(Value::Array(pages)) = requested.get("hugepageLimits") {
+        upsert(resources, "hugepageLimits", pages);
+    }
+    if let (true, Some(list)) = (replaces_devices, requested.get("devices")) {
+        resources.insert("devices".to_owned(), list.clone());
+    }
+    if lifts_swap(requested)
+        && let Some(memory) = child(resources, "memory")
+    {
+        memory.insert("swap".to_owned(), (-1).into());
     }
     if asks_for_weight(requested) && !mentions_idleness(requested) {
         end_idleness(resources);
     }
+}
+
+/// Unlimited memory also lifts the limit of memory and swap, unless the request has one: the old
+/// sum would still limit the memory.
+fn lifts_swap(requested: &Object) -> bool {
+    let is_unlimited = member(requested, "memory", "limit").and_then(Value::as_i64) == Some(-1);
+    is_unlimited && member(requested, "memory", "swap").is_none_or(is_zero)
 }
 
 fn asks_for_weight(requested: &Object) -> bool {
@@ -119,18 +127,6 @@ fn member<'a>(object: &'a Object, section: &str, key: &str) -> Option<&'a Value>
     (!value.is_null()).then_some(value)
 }
 
-fn merge_memory(memory: &mut Object, requested: &Object) {
-    let zeros = ["limit", "reservation", "swap", "kernel", "kernelTCP"];
-    overlay(memory, requested, &zeros);
-    // Unlimited memory also lifts the limit of memory and swap, unless the request has one: the old
-    // sum would still limit the memory.
-    let is_unlimited = requested.get("limit").and_then(Value::as_i64) == Some(-1);
-    let keeps_swap = requested.get("swap").is_none_or(is_zero);
-    if is_unlimited && keeps_swap {
-        memory.insert("swap".to_owned(), (-1).into());
-    }
-}
-
 fn overlay_child(parent: &mut Object, key: &str, requested: &Object, zeros: &[&str]) {
     if let Some(target) = child(parent, key) {
         overlay(target, requested, zeros);
@@ -145,6 +141,7 @@ fn overlay(target: &mut Object, requested: &Object, zeros: &[&str]) {
             value if zeros.contains(&key.as_str()) && is_zero(value) => {}
             Value::String(text) if text.trim().is_empty() => {}
             Value::Array(list) => upsert(target, key, list),
+            Value::Object(requested) => overlay_child(target, key, requested, &[]),
             value => {
                 target.insert(key.clone(), value.clone());
             }
@@ -176,10 +173,6 @@ fn upsert(parent: &mut Object, key: &str, requested: &[Value]) {
 
 fn is_zero(value: &Value) -> bool {
     value.is_null() || value.as_i64() == Some(0)
-}
-
-fn section<'a>(tree: &'a mut Value, key: &str) -> Option<&'a mut Object> {
-    child(tree.as_object_mut()?, key)
 }
 
 /// The object at `key`, which is made if it is missing or null.
