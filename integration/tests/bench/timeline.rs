@@ -116,6 +116,7 @@ fn measured(text: &str, words: &[(&str, &str)]) -> Vec<Measured> {
     for span in spans {
         let lane = LANES[usize::from(span["tid"] != 1)];
         let name = span["name"].as_str().unwrap_or_default().trim();
+        let name = name.split(", process ").next().unwrap_or_default();
         let name = match span["cat"] == "wait" && !name.starts_with("wait") {
             true => format!("wait for {name}"),
             false => name.to_owned(),
