@@ -102,7 +102,7 @@ impl<'a> Inherited<'a> {
         // been checked by then.
         let namespaces = match &request.target {
             Some(target) => coracle_namespaces::open_exec(&plan.namespaces, &target.init),
-            None => coracle_namespaces::open(&plan.namespaces)?,
+            None => coracle_namespaces::open(&plan.namespaces, request.interrupts)?,
         };
         let rootfs = plan.rootfs.as_ref().map(coracle_rootfs::open).transpose()?;
         let (output, hook_output) = match plan.hooks_in_init() {

@@ -38,7 +38,7 @@ pub fn examine(
     let namespaces = namespaces.map(|plan| with_groups(config, plan));
     let groups = namespaces.as_ref().map(|plan| setgroups(plan, host));
     if let Some(plan) = &namespaces {
-        keep(coracle_namespaces::open(plan), &mut errors);
+        keep(coracle_namespaces::open(plan, None), &mut errors);
     }
     let cgroup_options = coracle_cgroups::Options {
         id: options.id.as_ref(),

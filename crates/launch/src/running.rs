@@ -21,7 +21,7 @@ use crate::error::{Error, system};
 use crate::explain::plain;
 use crate::init::{Staged, at, await_runtime, die_with_runtime, session};
 use crate::message::{self, Message, Stage};
-use crate::runtime::kill_and_reap;
+use crate::runtime::{await_child, kill_and_reap};
 use crate::sources;
 
 /// A running container, as far as its mounts are concerned. The descriptors were opened while its
@@ -241,6 +241,8 @@ fn expect(
     wanted: Message,
     explain: impl FnOnce(Stage, &Fault) -> Report,
 ) -> Result<(), Error> {
+    await_child("the process that mounts", socket.as_fd())
+        .map_err(system("wait for the process that mounts"))?;
     let report = match message::read(socket.as_fd()) {
         Ok(Some(message)) if message == wanted => return Ok(()),
         Ok(Some(Message::Failed(stage, fault))) => explain(stage, &fault),

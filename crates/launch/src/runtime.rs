@@ -308,6 +308,17 @@ fn kill_and_reap_group(group: Pid) {
     }
 }
 
+/// Waits until a child writes, or ends: `ETIMEDOUT` if it does neither. A process of the container
+/// may have stopped it.
+pub(crate) fn await_child(what: &str, readable: BorrowedFd) -> nix::Result<()> {
+    let _wait = coracle_sys::wait_for(what);
+    let limit_ms = u32::try_from(SILENCE.as_millis()).unwrap_or(u32::MAX);
+    match coracle_sys::poll_readable(&[readable], Some(limit_ms))? {
+        0 => Err(Errno::ETIMEDOUT),
+        _ => Ok(()),
+    }
+}
+
 pub(crate) fn kill_and_reap(process: BorrowedFd) -> nix::Result<()> {
     let _ = coracle_sys::pidfd_send_signal(process, nix::libc::SIGKILL);
     coracle_sys::wait_exit(process).map(drop)

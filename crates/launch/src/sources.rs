@@ -9,13 +9,13 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use coracle_rootfs::ProviderNamespaces;
 use coracle_sys::{Cloned, NamespaceFlags, Parentage, ProcFs};
-use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
-use nix::unistd::{Pid, pipe2, read};
+use nix::unistd::{Pid, pipe2};
 
 use crate::error::{Error, system};
+use crate::runtime::{await_child, kill_and_reap};
 
 /// Starts the child and returns its pidfd once the child is in init's mount namespace, or has
 /// ended. The child ends after the last source, or when init has closed its socket. It reports
@@ -49,7 +49,14 @@ pub(crate) fn send(
         Cloned::Parent { pidfd, .. } => {
             drop(signal);
             // If the child ends early, that closes the pipe as well.
-            while read(&ready, &mut [0]) == Err(Errno::EINTR) {}
+            let joined = await_child(
+                "the process that opens the sources of mounts",
+                ready.as_fd(),
+            );
+            joined.map_err(|errno| {
+                let _ = kill_and_reap(pidfd.as_fd());
+                system("wait for the sources of mounts")(errno)
+            })?;
             Ok(pidfd)
         }
         Cloned::Child => {

@@ -3,7 +3,7 @@
 //! with the caller's signal; nothing is left of either.
 
 use coracle_integration::runner::times;
-use coracle_integration::{Bundle, Command, Container, Output, Runtime, json, wait_until};
+use coracle_integration::{Bundle, Command, Container, Output, Runtime, json, needs, wait_until};
 
 /// `kill(-1)` spares the caller and the first process of its pid namespace.
 fn signaller<'a>(runtime: &'a Runtime, bundle: Bundle, signal: &str) -> Container<'a> {
@@ -21,7 +21,7 @@ fn alone(runtime: &Runtime) -> Bundle {
 }
 
 /// Host ids that no other test gives to a container: whoever has one of them may signal the others.
-const FIRST_IDS: [u32; 2] = [1_900_000_000, 1_910_000_000];
+const FIRST_IDS: [u32; 4] = [1_900_000_000, 1_910_000_000, 1_920_000_000, 1_930_000_000];
 
 /// Its processes are in the host's pid namespace and see all, but only those in its user namespace
 /// are theirs to signal.
@@ -117,4 +117,30 @@ fn who_shares_a_user_namespace_stops() {
     );
     let bundle = in_its_user_namespace(&runtime, FIRST_IDS[1]);
     beside(&container, "user", bundle, times(6, 60));
+}
+
+/// Maps that the config has as well are read by a process in the user namespace, which is there to
+/// be stopped; strace(1) does it in time.
+#[test]
+fn who_reads_the_maps_of_a_user_namespace_is_stopped() {
+    needs::program("strace");
+    let runtime = Runtime::new();
+    let map = json!([{"containerID": 0, "hostID": FIRST_IDS[2], "size": 65536}]);
+    let mapped = |bundle: Bundle| {
+        let bundle = owned(bundle, FIRST_IDS[2]).set("/linux/uidMappings", map.clone());
+        bundle.set("/linux/gidMappings", map.clone())
+    };
+    let first = mapped(runtime.bundle().new_namespace("user"));
+    let container = runtime.start(&first.args(["sleep", "1000"]));
+    let path = format!("/proc/{}/ns/user", container.pid());
+    let bundle = mapped(runtime.bundle()).join_namespace("user", &path);
+    let stop = "inject=setns:signal=SIGSTOP:when=1";
+    let id = runtime.id();
+    let create = runtime.with_bundle("create", &bundle).arg(&id).limit(20);
+    let create = create.under("strace", ["-fo/dev/null", "-etrace=setns", "-e", stop]);
+    create
+        .output()
+        .fails(["maps of the user namespace", "ETIMEDOUT"]);
+    container.delete_by_force().ok();
+    runtime.is_clean();
 }

@@ -16,25 +16,28 @@ use nix::sys::stat::{Mode, fstat};
 use nix::unistd::Pid;
 use std::ffi::CString;
 use std::io::Read;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::rc::Rc;
+
+/// How long a child may take to join a user namespace, in milliseconds.
+const JOIN_MS: u32 = 10_000;
 
 /// Opens the namespaces that are joined by path, and checks that each has the configured type.
 ///
 /// # Errors
 /// A path that cannot be opened, is not a namespace or is one of another type; configured maps that
-/// differ from those of the joined user namespace; a device of `linux.netDevices` that does not
-/// exist.
-pub fn open(plan: &Plan) -> Result<Inherited, Error> {
+/// differ from those of the joined user namespace, or that cannot be compared; a device of
+/// `linux.netDevices` that does not exist.
+pub fn open(plan: &Plan, interrupts: Option<&Interrupts>) -> Result<Inherited, Error> {
     let offsets = plan
         .before
         .iter()
         .any(|step| matches!(step, Step::TimeOffsets(_)));
     let inherited = Inherited {
-        before: open_each(&plan.before, plan)?,
-        enter: open_each(&plan.enter, plan)?,
+        before: open_each(&plan.before, plan, interrupts)?,
+        enter: open_each(&plan.enter, plan, interrupts)?,
         procfs: if offsets { Some(procfs()?) } else { None },
     };
     super::devices::check_net_devices(plan)?;
@@ -53,17 +56,25 @@ pub fn open_exec(plan: &Plan, init: &Rc<OwnedFd>) -> Inherited {
     }
 }
 
-fn open_each(steps: &[Step], plan: &Plan) -> Result<Vec<Option<Rc<OwnedFd>>>, Error> {
+fn open_each(
+    steps: &[Step],
+    plan: &Plan,
+    interrupts: Option<&Interrupts>,
+) -> Result<Vec<Option<Rc<OwnedFd>>>, Error> {
     steps
         .iter()
         .map(|step| match step {
-            Step::Join(join) => Ok(open_namespace(join, plan)?.map(Rc::new)),
+            Step::Join(join) => Ok(open_namespace(join, plan, interrupts)?.map(Rc::new)),
             _ => Ok(None),
         })
         .collect()
 }
 
-fn open_namespace(join: &Join, plan: &Plan) -> Result<Option<OwnedFd>, Error> {
+fn open_namespace(
+    join: &Join,
+    plan: &Plan,
+    interrupts: Option<&Interrupts>,
+) -> Result<Option<OwnedFd>, Error> {
     let (index, path) = (join.index, join.path.clone());
     let failed = |errno| Error::OpenNamespace {
         index,
@@ -93,7 +104,7 @@ fn open_namespace(join: &Join, plan: &Plan) -> Result<Option<OwnedFd>, Error> {
         NamespaceKind::User if is_own => Ok(None),
         NamespaceKind::User => {
             if let Some(expected) = &plan.expected_maps {
-                check_maps(&fd, expected)?;
+                check_maps(&fd, expected, interrupts)?;
             }
             Ok(Some(fd))
         }
@@ -103,8 +114,12 @@ fn open_namespace(join: &Join, plan: &Plan) -> Result<Option<OwnedFd>, Error> {
 
 /// Compares the maps of a joined user namespace with those in the config: containerd and cri-o
 /// configure both.
-fn check_maps(user: &OwnedFd, expected: &IdMappings) -> Result<(), Error> {
-    let [uid, gid] = maps_of(user)?;
+fn check_maps(
+    user: &OwnedFd,
+    expected: &IdMappings,
+    interrupts: Option<&Interrupts>,
+) -> Result<(), Error> {
+    let [uid, gid] = maps_of(user, interrupts)?;
     for (list, map, expected) in [
         ("uidMappings", uid, &expected.uid),
         ("gidMappings", gid, &expected.gid),
@@ -123,8 +138,9 @@ fn check_maps(user: &OwnedFd, expected: &IdMappings) -> Result<(), Error> {
 }
 
 /// Reads the maps of a user namespace. The kernel shows them only for a process, so a short-lived
-/// child joins the namespace and its files are read.
-fn maps_of(user: &OwnedFd) -> Result<[String; 2], Error> {
+/// child joins the namespace and its files are read. A process with capabilities in the namespace
+/// may stop the child, so that it is not waited for without a limit.
+fn maps_of(user: &OwnedFd, interrupts: Option<&Interrupts>) -> Result<[String; 2], Error> {
     let failed = |call: Call| {
         move |errno| Error::ReadMaps {
             cause: Cause::Call(call, errno),
@@ -144,8 +160,11 @@ fn maps_of(user: &OwnedFd) -> Result<[String; 2], Error> {
         }
     };
     drop(theirs);
-    let ready = coracle_sys::receive(ours.as_fd(), &mut [0; 2]);
-    let maps = match ready {
+    let answer = match await_answer(ours.as_fd(), interrupts) {
+        Ok(()) => coracle_sys::receive(ours.as_fd(), &mut [0; 2]),
+        Err(errno) => Err(errno),
+    };
+    let maps = match answer {
         Ok((2, _)) => Some(
             read_map(&procfs, pid, "uid_map")
                 .and_then(|uid| Ok([uid, read_map(&procfs, pid, "gid_map")?])),
@@ -154,7 +173,10 @@ fn maps_of(user: &OwnedFd) -> Result<[String; 2], Error> {
         Ok(_) => None,
         Err(errno) => Some(Err(errno)),
     };
-    drop(ours);
+    if maps.is_some() {
+        // Stopped, it would not end by itself.
+        let _ = coracle_sys::pidfd_send_signal(pidfd.as_fd(), nix::libc::SIGKILL);
+    }
     let status = coracle_sys::wait_exit(pidfd.as_fd()).map_err(failed(Call::Wait))?;
     match (maps, status) {
         (Some(maps), _) => maps.map_err(failed(Call::Read)),
@@ -163,6 +185,17 @@ fn maps_of(user: &OwnedFd) -> Result<[String; 2], Error> {
         (None, killed) => Err(Error::ReadMaps {
             cause: Cause::Exit(killed),
         }),
+    }
+}
+
+/// Waits until the socket is readable: `ETIMEDOUT` if it is not, `EINTR` if a signal came before.
+fn await_answer(socket: BorrowedFd<'_>, interrupts: Option<&Interrupts>) -> nix::Result<()> {
+    let _wait = coracle_sys::wait_for("a process in the user namespace that is joined");
+    let signals = interrupts.map_or(socket, AsFd::as_fd);
+    match coracle_sys::poll_readable(&[socket, signals], Some(JOIN_MS))? {
+        0 => Err(Errno::ETIMEDOUT),
+        ready if ready & 0b1 == 0 => Err(Errno::EINTR),
+        _ => Ok(()),
     }
 }
 
@@ -328,7 +361,7 @@ mod tests {
             index: 2,
         };
         let plan = crate::plan(&linux, &coracle_host::fixture::v2()).expect("a plan");
-        expected.assert_eq(&match open(&plan) {
+        expected.assert_eq(&match open(&plan, None) {
             Ok(inherited) => format!("{} open", inherited.enter.iter().flatten().count()),
             // Cut into lines that fit.
             Err(error) => error.to_string().replace(": ", ":\n"),
@@ -377,7 +410,7 @@ mod tests {
         let status = nix::sys::stat::stat(path).expect("a namespace");
         host.namespaces.user = (status.st_dev, status.st_ino);
         let plan = crate::plan(&linux, &host).expect("a plan");
-        let inherited = open(&plan).expect("inherited");
+        let inherited = open(&plan, None).expect("inherited");
         assert!(inherited.before.iter().all(Option::is_none));
     }
 
@@ -394,7 +427,7 @@ mod tests {
         let status = nix::sys::stat::stat(path).expect("a namespace");
         host.namespaces.mount = (status.st_dev, status.st_ino);
         let plan = crate::plan(&linux, &host).expect("a plan");
-        let error = open(&plan).expect_err("a refusal");
+        let error = open(&plan, None).expect_err("a refusal");
         let text = error.to_string().replace("; ", ";\n");
         expect![[r#"
             linux.namespaces[3].path: /proc/self/ns/mnt is the runtime's own mount namespace;
