@@ -250,6 +250,7 @@ fn kill_processes(record: &Record) -> Result<(), Error> {
         coracle_cgroups::kill(cgroup, nix::libc::SIGKILL)?;
     }
     let Some(pidfd) = pidfd else { return Ok(()) };
+    let _wait = coracle_sys::wait_for("the end of init");
     let ended = coracle_sys::poll_readable(&[pidfd.as_fd()], Some(PATIENCE_MS))
         .map_err(system("wait for init's end"))?;
     match (ended, &record.init) {

@@ -1,14 +1,16 @@
 //! What holds of every system call of every verb: descriptors are close-on-exec from the start,
 //! nothing below a root is reached by its path once the root is open, nothing else of the host is
-//! opened for writing, and no wait is without an end.
+//! opened for writing, and every wait has an end and is told after two seconds.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
-use std::os::unix::fs::FileExt;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use coracle_integration::trace::{Moment, Seen, can_trace, observe};
-use coracle_integration::{Bundle, Command, Folder, Runtime, json, skip};
+use coracle_integration::{Bundle, Command, Folder, Runtime, json, needs, skip};
 use nix::libc;
 use nix::unistd::Pid;
 
@@ -43,6 +45,8 @@ const PATHS: [(libc::c_long, Option<usize>, usize); 24] = [
 const O_CLOEXEC: i32 = libc::O_CLOEXEC;
 /// `RESOLVE_BENEATH | RESOLVE_IN_ROOT`.
 const RESOLVES_WITHIN: u64 = 0x18;
+/// After this time a wait is told.
+const TOLD_MS: i32 = 2000;
 
 /// Looks at the calls of one command.
 struct Inspector {
@@ -52,6 +56,10 @@ struct Inspector {
     root_is_open: bool,
     descriptors: HashMap<usize, HashMap<i32, String>>,
     executed: usize,
+    /// When a poll of a process began.
+    polling: HashMap<usize, Instant>,
+    /// Processes that have waited for so long that they tell it.
+    told: HashSet<usize>,
     complaints: Vec<String>,
 }
 
@@ -73,6 +81,8 @@ impl Inspector {
             root_is_open: false,
             descriptors: HashMap::new(),
             executed: 0,
+            polling: HashMap::new(),
+            told: HashSet::new(),
             complaints: Vec::new(),
         }
     }
@@ -83,7 +93,13 @@ impl Inspector {
                 self.paths(seen);
                 self.waits(seen);
             }
-            Moment::Exit => self.new_descriptors(seen),
+            Moment::Exit => {
+                self.new_descriptors(seen);
+                let since = self.polling.remove(&seen.process);
+                if since.is_some_and(|since| since.elapsed() >= Duration::from_secs(2)) {
+                    self.told.insert(seen.process);
+                }
+            }
             Moment::Executed => {
                 self.executed += 1;
                 for (number, link) in descriptors(seen.pid) {
@@ -151,8 +167,11 @@ impl Inspector {
         let [first, second, third, ..] = seen.arguments;
         let timeout = third as u32 as i32;
         match seen.call {
-            libc::SYS_poll if timeout < 0 => self.endless(seen, first, second),
-            libc::SYS_ppoll if third == 0 => self.endless(seen, first, second),
+            libc::SYS_poll if timeout != 0 => self.polls(seen, (first, second), timeout),
+            libc::SYS_ppoll if third == 0 => self.polls(seen, (first, second), -1),
+            libc::SYS_read | libc::SYS_readv | libc::SYS_recvfrom | libc::SYS_recvmsg => {
+                self.reads(seen, first as i32);
+            }
             libc::SYS_futex | libc::SYS_select | libc::SYS_pselect6 | libc::SYS_pause => {
                 self.complain(seen, "a wait without an end");
             }
@@ -176,20 +195,49 @@ impl Inspector {
         }
     }
 
-    /// A poll without a time limit must end with a process or by a signal.
-    fn endless(&mut self, seen: &Seen, list: u64, count: u64) {
-        let links: Vec<String> = (0..count)
-            .map(|index| word(seen.pid, list + 8 * index) as u32)
-            .filter_map(|number| fs::read_link(format!("/proc/{}/fd/{number}", seen.pid)).ok())
-            .map(|link| link.display().to_string())
-            .collect();
-        if !links
-            .iter()
-            .any(|link| link.contains("[pidfd]") || link.contains("[signalfd]"))
-        {
-            self.complain(seen, &format!("a wait without an end for {links:?}"));
+    /// Whoever waits polls, and has told after two seconds what for: until then no poll is longer.
+    /// In silence, and as long as it takes, the foreground waits for signals and its process alone.
+    fn polls(&mut self, seen: &Seen, (list, count): (u64, u64), timeout: i32) {
+        let numbers = (0..count).map(|index| word(seen.pid, list + 8 * index) as u32);
+        let links: Vec<String> = numbers.map(|it| link(seen.pid, it.cast_signed())).collect();
+        let is_signal = |link: &String| link.contains("[signalfd]");
+        let is_foreground = links.iter().any(is_signal)
+            && (links.iter()).all(|link| is_signal(link) || link.contains("[pidfd]"));
+        if is_foreground {
+            return;
+        }
+        if !(0..=TOLD_MS).contains(&timeout) && !self.told.contains(&seen.process) {
+            self.complain(seen, &format!("waits {timeout} ms untold for {links:?}"));
+        }
+        // What the first two seconds did not bring may take longer.
+        self.polling.insert(seen.process, Instant::now());
+    }
+
+    /// Init reads what the runtime or `start` sends, and its socket ends with the runtime; all else
+    /// is polled for before it is read.
+    fn reads(&mut self, seen: &Seen, number: i32) {
+        let (pid, link) = (seen.pid, link(seen.pid, number));
+        let kind = fs::metadata(format!("/proc/{pid}/fd/{number}")).map(|it| it.file_type());
+        let may_wait = kind.is_ok_and(|it| it.is_fifo() || it.is_socket());
+        let is_told = seen.process != 0 && !link.starts_with("pipe:");
+        if !may_wait || is_told || flags(pid, number) & libc::O_NONBLOCK != 0 {
+            return;
+        }
+        if !is_readable(pid, number) {
+            self.complain(seen, &format!("waits for {link} without an end"));
         }
     }
+}
+
+fn link(pid: Pid, number: i32) -> String {
+    let link = fs::read_link(format!("/proc/{pid}/fd/{number}"));
+    link.unwrap_or_default().display().to_string()
+}
+
+fn is_readable(pid: Pid, number: i32) -> bool {
+    let process = coracle_sys::pidfd_open(pid).expect("a pidfd of a traced process");
+    let copy = coracle_sys::pidfd_getfd(process.as_fd(), number).expect("its descriptor");
+    coracle_sys::poll_readable(&[copy.as_fd()], Some(0)) != Ok(0)
 }
 
 fn descriptors(pid: Pid) -> HashMap<i32, String> {
@@ -316,12 +364,19 @@ fn of_every_verb() {
     }
 }
 
-/// Each of the rules finds a shell that breaks it.
+/// Polls an empty input, which is readable at once.
+fn polls(limit: &str) -> String {
+    let program = "import select; it = select.poll(); it.register(0, select.POLLIN)";
+    format!("exec python3 -c '{program}; it.poll({limit})'")
+}
+
+/// Each of the rules finds a program that breaks it.
 #[test]
 fn what_is_broken_is_found() {
     if !can_trace() {
         skip!("needs x86_64");
     }
+    needs::program("python3");
     let folder = Folder::new();
     let root = folder.folder("root");
     folder.file("root/below", "");
@@ -331,6 +386,9 @@ fn what_is_broken_is_found() {
         ("exec 5>written", "opened for writing"),
         ("exec 5</etc/passwd; sh -c true; :", "the program has"),
         ("sleep 0; :", "waits for any child"),
+        ("sleep 0.2 | { read line; }; :", "without an end"),
+        (&polls("3000"), "untold"),
+        (&polls("None"), "untold"),
     ] {
         let command = Command::new("sh")
             .args(["-c", script])

@@ -13,6 +13,10 @@ use crate::{Error, Record, Result};
 
 /// How long tasks may take to freeze, in seconds.
 const LIMIT_SECONDS: u64 = 10;
+/// When a wait that goes on is told.
+const TOLD: Duration = Duration::from_secs(2);
+/// What is waited for.
+const PROCESSES: &str = "the processes of the control group";
 /// v1: how often FROZEN is written before the cgroup is thawed once. A task that forks while it is
 /// being frozen can otherwise keep a cgroup in FREEZING for ever.
 const WRITES_BEFORE_THAW: u32 = 50;
@@ -123,6 +127,7 @@ fn freeze_v1(path: &Path) -> Result<()> {
 fn try_freeze_v1(path: &Path) -> Result<()> {
     let end = deadline();
     let mut pause = Duration::from_micros(100);
+    let _wait = coracle_sys::wait_for(PROCESSES);
     for attempt in 1u32.. {
         if attempt.is_multiple_of(WRITES_BEFORE_THAW) {
             set_there(path, "freezer.state", "THAWED")?;
@@ -136,6 +141,7 @@ fn try_freeze_v1(path: &Path) -> Result<()> {
         if Instant::now() > end {
             break;
         }
+        coracle_sys::notify_if_due();
         // A v1 freezer cannot be polled for changes.
         std::thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(10));
@@ -164,6 +170,7 @@ pub(super) fn await_event_until(
         Err(errno) if files::is_gone(errno) && !wanted => return Ok(true),
         Err(errno) => return Err(errno),
     };
+    let mut wait = None;
     loop {
         let content = match files::read_open(&events) {
             Ok(content) => content,
@@ -177,7 +184,9 @@ pub(super) fn await_event_until(
         if left.is_zero() {
             return Ok(false);
         }
-        wait_change(events.as_fd(), left)?;
+        wait.get_or_insert_with(|| coracle_sys::wait_for(PROCESSES));
+        wait_change(events.as_fd(), left.min(TOLD))?;
+        coracle_sys::notify_if_due();
     }
 }
 
