@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use coracle_integration::runner::{clean_up, is_full, times};
 use coracle_integration::{Bundle, Command, HostMount, Output, Runtime, json, needs, skip};
@@ -498,4 +499,35 @@ fn clocks_that_are_set_back() {
     }
     let short = |command: Command| command.under("unshare", options);
     assert_eq!(verbs_that_work(&runtime, &bundle, &short), ALL);
+}
+
+/// What the clock of the day showed, and when; dropped, it goes right again.
+struct Day(SystemTime, Instant);
+
+impl Drop for Day {
+    fn drop(&mut self) {
+        let now = self.0 + self.1.elapsed();
+        let seconds = now.duration_since(UNIX_EPOCH).map_or(0, |it| it.as_secs());
+        let date = Command::new("date").args(["-s", &format!("@{seconds}")]);
+        clean_up(|| drop(date.output().ok()));
+    }
+}
+
+/// No namespace has a clock of the day of its own, so this sets that of the user-mode guest. A hook
+/// sets it back while its own time runs.
+#[test]
+fn a_clock_of_the_day_that_is_set_back() {
+    let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    if !cpu.contains("User Mode Linux") {
+        skip!("needs the clock of the guest, which is nobody else's");
+    }
+    let runtime = Runtime::new();
+    let day = Day(SystemTime::now(), Instant::now());
+    let sleep = "date -s @1000000000 && exec sleep 1000";
+    let hook = json!({"path": "/bin/sh", "args": ["sh", "-c", sleep], "timeout": 2});
+    let bundle = sleeper(&runtime);
+    let create = runtime.try_create(&bundle.clone().hook("createRuntime", hook));
+    create.fails(["timed out after 2 s"]);
+    assert!(SystemTime::now() < day.0, "the hook has set no clock");
+    assert_eq!(verbs_that_work(&runtime, &bundle, &|command| command), ALL);
 }
