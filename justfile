@@ -39,6 +39,10 @@ faults *ARGUMENTS:
 fuzz *ARGUMENTS:
     integration/fuzz/run {{ARGUMENTS}}
 
+# Lines of those readers that the targets and the unit tests reach: `--missed FILE`
+coverage *ARGUMENTS:
+    integration/fuzz/coverage {{ARGUMENTS}}
+
 # Images made to mislead the runtime (root): a sample, `--all`, or `--exact NAME`; names exchanged meanwhile: `races`
 hostile *ARGUMENTS:
     CORACLE="$(realpath {{program}})" cargo test -q -p coracle-integration --test hostile -- {{ARGUMENTS}}
