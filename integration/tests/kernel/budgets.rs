@@ -36,15 +36,16 @@ const BUDGETS: [Budget; 7] = [
     budget("run", 560, 230, 2900),
 ];
 
-/// On v2 alone, by files.
+/// On v2 alone, by files. In the guest that has such cgroups, page faults rise by up to a third
+/// while other tests run.
 const BUDGETS_V2: [Budget; 7] = [
-    budget("create", 550, 101, 2750),
-    budget("start", 58, 73, 2450),
-    budget("state", 22, 54, 2150),
-    budget("exec", 247, 154, 2750),
-    budget("kill", 29, 52, 2100),
-    budget("delete", 40, 57, 2100),
-    budget("run", 530, 146, 2750),
+    budget("create", 550, 137, 2750),
+    budget("start", 58, 100, 2450),
+    budget("state", 22, 74, 2250),
+    budget("exec", 243, 210, 2750),
+    budget("kill", 29, 71, 2250),
+    budget("delete", 40, 75, 2250),
+    budget("run", 530, 198, 2750),
 ];
 
 /// The limit on the size of the shipped program, which no other build keeps.
