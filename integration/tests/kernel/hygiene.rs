@@ -1,6 +1,6 @@
 //! What holds of every system call of every verb: descriptors are close-on-exec from the start,
 //! nothing below a root is reached by its path once the root is open, nothing else of the host is
-//! opened for writing, and every wait has an end and is told after two seconds.
+//! opened for writing, and every wait has an end and is reported after two seconds.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
@@ -45,8 +45,8 @@ const PATHS: [(libc::c_long, Option<usize>, usize); 24] = [
 const O_CLOEXEC: i32 = libc::O_CLOEXEC;
 /// `RESOLVE_BENEATH | RESOLVE_IN_ROOT`.
 const RESOLVES_WITHIN: u64 = 0x18;
-/// After this time a wait is told.
-const TOLD_MS: i32 = 2000;
+/// After this time a wait is reported to the user.
+const REPORTED_MS: i32 = 2000;
 
 /// Looks at the calls of one command.
 struct Inspector {
@@ -59,7 +59,7 @@ struct Inspector {
     /// When a poll of a process began.
     polling: HashMap<usize, Instant>,
     /// Processes that have waited for so long that they tell it.
-    told: HashSet<usize>,
+    reported: HashSet<usize>,
     complaints: Vec<String>,
 }
 
@@ -82,7 +82,7 @@ impl Inspector {
             descriptors: HashMap::new(),
             executed: 0,
             polling: HashMap::new(),
-            told: HashSet::new(),
+            reported: HashSet::new(),
             complaints: Vec::new(),
         }
     }
@@ -97,7 +97,7 @@ impl Inspector {
                 self.new_descriptors(seen);
                 let since = self.polling.remove(&seen.process);
                 if since.is_some_and(|since| since.elapsed() >= Duration::from_secs(2)) {
-                    self.told.insert(seen.process);
+                    self.reported.insert(seen.process);
                 }
             }
             Moment::Executed => {
@@ -195,7 +195,8 @@ impl Inspector {
         }
     }
 
-    /// Whoever waits polls, and has told after two seconds what for: until then no poll is longer.
+    /// A process that waits polls, and reports after two seconds what for: no poll before is
+    /// longer.
     /// In silence, and as long as it takes, the foreground waits for signals and its process alone.
     fn polls(&mut self, seen: &Seen, (list, count): (u64, u64), timeout: i32) {
         let numbers = (0..count).map(|index| word(seen.pid, list + 8 * index) as u32);
@@ -206,8 +207,11 @@ impl Inspector {
         if is_foreground {
             return;
         }
-        if !(0..=TOLD_MS).contains(&timeout) && !self.told.contains(&seen.process) {
-            self.complain(seen, &format!("waits {timeout} ms untold for {links:?}"));
+        if !(0..=REPORTED_MS).contains(&timeout) && !self.reported.contains(&seen.process) {
+            self.complain(
+                seen,
+                &format!("waits {timeout} ms unreported for {links:?}"),
+            );
         }
         // What the first two seconds did not bring may take longer.
         self.polling.insert(seen.process, Instant::now());
@@ -219,8 +223,8 @@ impl Inspector {
         let (pid, link) = (seen.pid, link(seen.pid, number));
         let kind = fs::metadata(format!("/proc/{pid}/fd/{number}")).map(|it| it.file_type());
         let may_wait = kind.is_ok_and(|it| it.is_fifo() || it.is_socket());
-        let is_told = seen.process != 0 && !link.starts_with("pipe:");
-        if !may_wait || is_told || flags(pid, number) & libc::O_NONBLOCK != 0 {
+        let is_inits = seen.process != 0 && !link.starts_with("pipe:");
+        if !may_wait || is_inits || flags(pid, number) & libc::O_NONBLOCK != 0 {
             return;
         }
         if !is_readable(pid, number) {
@@ -387,8 +391,8 @@ fn what_is_broken_is_found() {
         ("exec 5</etc/passwd; sh -c true; :", "the program has"),
         ("sleep 0; :", "waits for any child"),
         ("sleep 0.2 | { read line; }; :", "without an end"),
-        (&polls("3000"), "untold"),
-        (&polls("None"), "untold"),
+        (&polls("3000"), "unreported"),
+        (&polls("None"), "unreported"),
     ] {
         let command = Command::new("sh")
             .args(["-c", script])

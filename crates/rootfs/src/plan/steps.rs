@@ -471,15 +471,12 @@ pub(crate) struct Covered {
     pub(crate) shown: CString,
     /// The absolute path, below the root or below the kept mount `base`.
     pub(crate) path: CString,
-    /// The kept mount on /proc or /sys. Through it the kernel's files are reached, even if the
-    /// directory below it was exchanged.
+    /// The kept mount on /proc or /sys: it is the kernel's even if its mount point was exchanged.
     pub(crate) base: Option<usize>,
-    /// Whether somebody else could exchange a part of `path`, or cover `base`. Nobody can in the
-    /// procfs of a new mount namespace: its names are the kernel's, and no mount of the config that
-    /// leads into a procfs is attached.
+    /// Whether somebody else could exchange a part of `path`, or cover `base`. Not in the procfs of
+    /// a new mount namespace: its names are the kernel's, and no link leads a mount into it.
     pub(crate) exchangeable: bool,
-    /// Whether `path` could be a mount point: in the procfs of a new mount namespace only where the
-    /// config has a mount.
+    /// Whether `path` could be a mount point: in that procfs only where the config has a mount.
     pub(crate) may_be_mount: bool,
 }
 
