@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use coracle_integration::{Bundle, Runtime, copy_program, criu};
 
@@ -76,6 +77,8 @@ fn life(
     let kept = images.display().to_string();
     let travel = || {
         verb("run", &["--detach"])?;
+        // The program fills its memory first.
+        std::thread::sleep(Duration::from_millis(500));
         let dump = verb("checkpoint", &["--image-path", &kept])?;
         let megabytes = megabytes(&images);
         let restore = verb("restore", &["--detach", "--image-path", &kept])?;
