@@ -251,15 +251,15 @@ fn remember_panics() {
             .location()
             .map(|at| format!("{}:{}", at.file(), at.line()));
         let text = info.payload_as_str().unwrap_or("panicked");
-        let said = format!("{}: {text}\n", place.unwrap_or_default());
+        let message = format!("{}: {text}\n", place.unwrap_or_default());
         // No verdict follows from the main thread's own panic, which ends the program.
         if thread::current().name() == Some("main") {
-            eprint!("{said}");
+            eprint!("{message}");
         }
         if let Ok(mut all) = PANICS.lock() {
             all.entry(thread::current().id())
                 .or_default()
-                .push_str(&said);
+                .push_str(&message);
         }
     }));
 }

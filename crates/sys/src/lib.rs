@@ -130,5 +130,5 @@ pub use timeline::{
     since_boot_ns, time_ns,
 };
 pub use wait::{ExitStatus, pidfd_exit_status, wait_any, wait_exit};
-pub use waiting::{Wait, notify_if_due, on_long_wait, wait_for};
+pub use waiting::{PATIENCE, Wait, notify_if_due, on_long_wait, wait_for};
 pub use xattr::{getxattr, listxattr, setxattr};

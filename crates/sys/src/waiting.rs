@@ -5,10 +5,13 @@
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use crate::timeline::{RUNTIME, Words, clock_ns, note_part, note_text};
 
-/// How long a wait lasts before it is reported, in nanoseconds.
+/// How long a wait lasts before it is reported.
+pub const PATIENCE: Duration = Duration::from_nanos(PATIENCE_NS);
+
 const PATIENCE_NS: u64 = 2_000_000_000;
 
 static LISTENER: OnceLock<fn(&str)> = OnceLock::new();
@@ -59,7 +62,7 @@ pub(crate) fn due_ms() -> Option<u64> {
     }
 }
 
-/// Tells of the wait if it is time: for waits that are not in [`crate::poll_readable`].
+/// Reports the wait if it is time: for waits that are not in [`crate::poll_readable`].
 pub fn notify_if_due() {
     if due_ms() == Some(0)
         && let Some(listener) = LISTENER.get()

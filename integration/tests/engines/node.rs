@@ -76,7 +76,7 @@ fn containerd_2_is_killed_while_it_deletes_pods() {
 }
 
 /// kubelet repeats a deletion until it succeeds. A shim may stay that has no container any more, with
-/// runc as well: containerd 1.6 was killed after it had forgotten the shim and before it told it to end.
+/// runc as well: containerd 1.6 was killed after it had forgotten the shim and before it ended it.
 #[track_caller]
 fn killed_while_it_deletes_pods(node: &Engine) {
     let script = r#"

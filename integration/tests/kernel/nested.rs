@@ -160,7 +160,7 @@ fn systemd_is_process_1() {
         container.exec(["cat", "/proc/1/cgroup"]).ok().line(),
         "0::/init.scope"
     );
-    // A process can still join, and systemd ends when it is told to.
+    // A process can still join, and systemd ends on request.
     let status = container.exec(["systemctl", "is-active", "ready.service"]);
     assert_eq!(status.line(), "active");
     container.kill("SIGRTMIN+3").ok();

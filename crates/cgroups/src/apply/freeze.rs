@@ -13,8 +13,6 @@ use crate::{Error, Record, Result};
 
 /// How long tasks may take to freeze, in seconds.
 const LIMIT_SECONDS: u64 = 10;
-/// When a wait that goes on is told.
-const TOLD: Duration = Duration::from_secs(2);
 /// What is waited for.
 const PROCESSES: &str = "the processes of the control group";
 /// v1: how often FROZEN is written before the cgroup is thawed once. A task that forks while it is
@@ -185,7 +183,7 @@ pub(super) fn await_event_until(
             return Ok(false);
         }
         wait.get_or_insert_with(|| coracle_sys::wait_for(PROCESSES));
-        wait_change(events.as_fd(), left.min(TOLD))?;
+        wait_change(events.as_fd(), left.min(coracle_sys::PATIENCE))?;
         coracle_sys::notify_if_due();
     }
 }
