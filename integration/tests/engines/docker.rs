@@ -33,6 +33,11 @@ fn docker() -> Arc<Engine> {
 }
 
 fn set_up(manager: Manager) -> Engine {
+    set_up_after("", manager)
+}
+
+/// The daemon, started after this script.
+pub(crate) fn set_up_after(script: &str, manager: Manager) -> Engine {
     needs::program("dockerd");
     let mut engine = Engine::new(manager);
     engine.prelude = PRELUDE.to_owned();
@@ -41,6 +46,7 @@ fn set_up(manager: Manager) -> Engine {
     // Where the machine has no NAT, docker works without it if configured so.
     let start = format!(
         r#"
+{script}
 iptables --table nat --new-chain probe >/dev/null 2>&1 || none='--iptables=false --ip6tables=false'
 PATH=/usr/local/sbin:$PATH
 dockerd --experimental --storage-driver overlay2 --exec-opt native.cgroupdriver={} ${{none-}} >/tmp/dockerd 2>&1 &

@@ -8,6 +8,7 @@ extern crate coracle_integration;
 use std::process::ExitCode;
 
 mod buildah;
+mod buildkit;
 mod containerd;
 mod containerd2;
 mod cri;

@@ -168,3 +168,71 @@ fn systemd_is_process_1() {
     container.delete().ok();
     runtime.is_clean();
 }
+
+/// What rootless buildkitd writes with `--oci-worker-no-process-sandbox`, and calls: an ordinary
+/// container allows no procfs of a user namespace's own, so the step sees the outer one, whose masks
+/// stay. rootlesskit has made the user namespace.
+#[test]
+fn a_build_step_without_a_process_sandbox() {
+    super::rootless::user();
+    let runtime = Runtime::new();
+    let bind = ["rbind", "nosuid", "noexec", "nodev", "ro"];
+    let step = runtime
+        .bundle()
+        .without_namespace("pid")
+        .without_namespace("network")
+        .without_mount("/proc")
+        .without_mount("/sys")
+        .mount("/proc", "bind", "/proc", ["rbind"])
+        .mount("/sys", "none", "/sys", bind)
+        .set("/process/noNewPrivileges", json!(false))
+        .set("/linux/maskedPaths", json!(["/sys/firmware"]))
+        .set("/linux/readonlyPaths", json!([]))
+        .shell(
+            "id -u; cat /proc/1/comm; test -c /proc/keys && echo masked
+            touch /sys/x 2>/dev/null || echo read-only; exit 7",
+        );
+    step.write();
+    let call = "coracle --root /tmp/state --log /tmp/log --log-format json";
+    let script = format!(
+        "unshare -U -r -m sh -c '{call} run --bundle /bundle --keep step; echo $?;
+            {call} delete step && {call} list --quiet'"
+    );
+    let outer = with_program(runtime.bundle())
+        .folder("/bundle")
+        .bind(&step.dir, "/bundle", ["rbind"])
+        .shell(&script)
+        .user(1000, 1000);
+    let output = runtime.run(&outer).ok();
+    assert_eq!(output.line(), "0\nsh\nmasked\nread-only\n7");
+}
+
+/// What buildkitd writes for `RUN --security=insecure`, devices that the machine lacks among it.
+#[test]
+fn an_insecure_build_step() {
+    let runtime = Runtime::new();
+    let device = |path: &str, kind: &str, major: u32, minor: u32| json!({"path": path, "type": kind, "major": major, "minor": minor});
+    let devices = json!([
+        device("/dev/kmsg", "c", 1, 11),
+        device("/dev/cuse", "c", 10, 203),
+        device("/dev/fuse", "c", 10, 229),
+        device("/dev/kvm", "c", 10, 232),
+        device("/dev/net/tun", "c", 10, 200),
+        device("/dev/loop-control", "c", 10, 237),
+        device("/dev/loop0", "b", 7, 0),
+    ]);
+    let rules = json!([
+        {"allow": true, "type": "c", "access": "rwm"},
+        {"allow": true, "type": "b", "access": "rwm"},
+    ]);
+    let bundle = privileged(runtime.bundle())
+        .remove("/annotations")
+        .set("/linux/devices", devices)
+        .set("/linux/resources/devices", rules)
+        .set("/linux/cgroupsPath", json!("/buildkit/step"))
+        .shell(
+            "mkdir /m && mount -t tmpfs m /m
+            ls /dev/net; stat -c %t:%T /dev/kvm; mknod /dev/y c 10 229 && echo made",
+        );
+    assert_eq!(runtime.run(&bundle).ok().line(), "tun\na:e8\nmade");
+}
