@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 mod buildah;
 mod buildkit;
+mod conmon;
 mod containerd;
 mod containerd2;
 mod cri;
