@@ -46,7 +46,7 @@ bin_dirs = ["/usr/lib/cni"]
     folder: Some("/opt/containerd2/bin"),
 };
 
-const PRELUDE: &str = r#"
+pub(crate) const PRELUDE: &str = r#"
 image=localhost/busybox:latest
 binary="--runc-binary /usr/local/bin/coracle"
 daemon() {
@@ -82,11 +82,7 @@ pub(crate) fn set_up(release: Release, manager: Manager) -> Engine {
         engine.run("install", &format!("cp {folder}/* /usr/local/bin"));
     }
     engine.prelude = PRELUDE.to_owned();
-    let mut settings = Page::Kubernetes.block(release.page) + release.machine;
-    if manager == Manager::Cgroupfs {
-        settings = settings.replace("SystemdCgroup = true\n", "");
-    }
-    engine.write("/etc/containerd/config.toml", &settings);
+    engine.write("/etc/containerd/config.toml", &settings(release, manager));
     let archive = images(&engine.sandbox);
     let import = format!(
         "daemon; for space in default k8s.io; do ctr -n $space images import {}; done",
@@ -94,6 +90,15 @@ pub(crate) fn set_up(release: Release, manager: Manager) -> Engine {
     );
     engine.run("daemon", &import);
     engine
+}
+
+/// The daemon's file.
+pub(crate) fn settings(release: Release, manager: Manager) -> String {
+    let settings = Page::Kubernetes.block(release.page) + release.machine;
+    match manager {
+        Manager::Cgroupfs => settings.replace("SystemdCgroup = true\n", ""),
+        Manager::Systemd => settings,
+    }
 }
 
 #[test(last)]

@@ -13,7 +13,7 @@ use crate::engine::{Engine, Shared};
 static CRI: Shared<Engine> = Shared::new();
 
 /// The network of pods.
-const NETWORK: &str = r#"{"cniVersion": "0.4.0", "name": "pods", "plugins": [
+pub(crate) const NETWORK: &str = r#"{"cniVersion": "0.4.0", "name": "pods", "plugins": [
 {"type": "bridge", "bridge": "pods0", "isGateway": true,
 "ipam": {"type": "host-local", "ranges": [[{"subnet": "10.77.0.0/16"}]]}}]}"#;
 
@@ -105,23 +105,36 @@ pub(crate) fn set_up(release: Release) -> Engine {
 
 /// The same, with this manager of control groups.
 pub(crate) fn set_up_with(release: Release, manager: Manager) -> Engine {
-    let has_client = Command::new("python3").args(["-c", "import grpc, google.protobuf"]);
-    if has_client.output().code != 0 {
-        skip!("needs python3-grpcio and python3-protobuf");
-    }
-    let parents = match manager {
-        Manager::Cgroupfs => "parent= some_parent=/some-pod",
-        Manager::Systemd => "parent=pods.slice some_parent=some-pod.slice",
-    };
+    needs_client();
     let mut engine = containerd::set_up(release, manager);
     engine.write("/etc/cni/net.d/10-pods.conflist", NETWORK);
-    engine.write("/usr/local/bin/cri", include_str!("../../engines/cri"));
+    engine.write("/usr/local/bin/cri", CLIENT);
     engine.run(
         "client",
         "chmod 755 /usr/local/bin/cri; await 'cri Version'",
     );
-    engine.prelude += &format!("{parents}\n{PRELUDE}");
+    engine.prelude += &prelude(manager);
     engine
+}
+
+/// The client of the interface.
+pub(crate) const CLIENT: &str = include_str!("../../engines/cri");
+
+/// Ends the test as skipped unless the client can run.
+pub(crate) fn needs_client() {
+    let has_client = Command::new("python3").args(["-c", "import grpc, google.protobuf"]);
+    if has_client.output().code != 0 {
+        skip!("needs python3-grpcio and python3-protobuf");
+    }
+}
+
+/// The beginning of scripts, with parents for control groups.
+pub(crate) fn prelude(manager: Manager) -> String {
+    let parents = match manager {
+        Manager::Cgroupfs => "parent= some_parent=/some-pod",
+        Manager::Systemd => "parent=pods.slice some_parent=some-pod.slice",
+    };
+    format!("{parents}\n{PRELUDE}")
 }
 
 #[test(last)]

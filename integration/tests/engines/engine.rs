@@ -7,7 +7,7 @@ use coracle_integration::terminal::Terminal;
 use coracle_integration::{Command, Manager, Output, Running, Sandbox, criu, fill_rootfs, json};
 
 /// The beginning of every script.
-const PRELUDE: &str = r#"set -eu
+pub(crate) const PRELUDE: &str = r#"set -eu
 # Waits until a command succeeds.
 await() {
     tries=0

@@ -15,6 +15,7 @@ mod containerd2;
 mod cri;
 mod docker;
 mod engine;
+mod nested;
 mod node;
 mod podman;
 mod podman_rootless;
