@@ -60,12 +60,23 @@ pub enum Fault {
     /// The call is not carried out and returns this errno. close(2) and munmap(2) are carried out
     /// all the same, as the kernel does: their errors only report.
     Fail(Errno),
+    /// SIGSTOP to the process before the call is carried out, and SIGKILL to the command: what a
+    /// process of a shared namespace and a caller may do together. Not for the command itself.
+    Strand,
+}
+
+impl Fault {
+    /// Whether it ends a process, and needs no call that may fail.
+    pub fn is_signal(self) -> bool {
+        matches!(self, Fault::Kill | Fault::Strand)
+    }
 }
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Fault::Kill => f.write_str("KILL"),
+            Fault::Strand => f.write_str("STRAND"),
             Fault::Fail(errno) => write!(f, "{errno:?}"),
         }
     }
@@ -237,6 +248,8 @@ struct Tracer<'o> {
     before: u64,
     peak_kib: u64,
     met: Option<i64>,
+    /// The process that is to stay stopped.
+    stranded: Option<Pid>,
 }
 
 impl<'o> Tracer<'o> {
@@ -256,6 +269,7 @@ impl<'o> Tracer<'o> {
             before: 0,
             peak_kib: 0,
             met: None,
+            stranded: None,
         }
     }
 
@@ -286,7 +300,10 @@ impl<'o> Tracer<'o> {
                 None
             }
             WaitStatus::Stopped(pid, signal) => {
-                go_on(pid, Some(signal));
+                match self.stranded == Some(pid) {
+                    true => self.detach(pid, Some(signal)),
+                    false => go_on(pid, Some(signal)),
+                }
                 None
             }
             _ => None,
@@ -379,8 +396,15 @@ impl<'o> Tracer<'o> {
             return go_on(pid, None);
         }
         self.show(pid, Moment::Entry);
-        if self.counting && self.entry(pid) == Some(Fault::Kill) {
-            let _ = kill(pid, Signal::SIGKILL);
+        match self.counting.then(|| self.entry(pid)).flatten() {
+            Some(Fault::Kill) => drop(kill(pid, Signal::SIGKILL)),
+            Some(Fault::Strand) => {
+                let _ = machine::skip(pid);
+                let _ = kill(pid, Signal::SIGSTOP);
+                let _ = kill(self.main, Signal::SIGKILL);
+                self.stranded = Some(pid);
+            }
+            _ => {}
         }
         go_on(pid, None);
     }
@@ -413,7 +437,7 @@ impl<'o> Tracer<'o> {
         };
         calls.push(number);
         let (point, fault) = self.fault?;
-        if point != here || (fault != Fault::Kill && is_infallible(number)) {
+        if point != here || (!fault.is_signal() && is_infallible(number)) {
             return None;
         }
         self.met = Some(number);

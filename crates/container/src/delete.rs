@@ -49,7 +49,10 @@ pub fn delete(store: &Store, id: &ContainerId, force: Force) -> Result<Vec<Strin
             let _ = end_processes(&record);
         }
     }
-    let _lock = lock::acquire(&directory)?;
+    let _lock = match force {
+        Force::Yes => lock::acquire_by_force(&directory)?,
+        Force::No => lock::acquire(&directory)?,
+    };
     let record = match directory.record() {
         Ok(Some(record)) => record,
         Ok(None) if force == Force::Yes => return end_torn(store, &directory),

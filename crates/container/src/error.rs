@@ -135,6 +135,12 @@ pub enum Error {
         /// The lock's holder, if /proc/locks names it.
         holder: Option<i32>,
     },
+    /// A process that a killed verb has left behind has the container's lock.
+    #[error("container is locked by process {pid}, which a killed command has left behind")]
+    Orphaned {
+        /// One of these processes.
+        pid: i32,
+    },
     /// An operation on a file of the state root failed.
     #[error("{call} {path:?}: {}", errno_text(*errno))]
     Store {
@@ -362,7 +368,9 @@ impl Error {
             Error::PortTaken { .. } => Code::NetworkPortTaken,
             Error::Mount { .. } | Error::SharedMounts => Code::MountFailed,
             Error::NotAttached => Code::NetworkInvalid,
-            Error::NetworksBusy { .. } | Error::Busy { .. } => Code::ContainerLocked,
+            Error::NetworksBusy { .. } | Error::Busy { .. } | Error::Orphaned { .. } => {
+                Code::ContainerLocked
+            }
             Error::Exists { .. } => Code::ContainerExists,
             Error::Absent { .. } => Code::ContainerNotFound,
             Error::Foreign { .. } => Code::ContainerForeign,
@@ -416,6 +424,7 @@ impl Error {
             Error::OutOfMemory => "raise linux.resources.memory.limit",
             Error::Ended { hint, .. } => hint,
             Error::Busy { .. } | Error::NetworksBusy { .. } => "try again once it has ended",
+            Error::Orphaned { .. } => "end it with delete --force",
             Error::Foreign { .. } => "use that runtime for it, or another --root",
             _ => "",
         })

@@ -14,8 +14,9 @@
 //! - Only facts are stored. The status is derived from the record, init's pid and start time, the
 //!   FIFOs and the freezer.
 //! - The record is replaced as a whole. Readers take no lock; writers hold one for a limited time.
-//! - The record names the cgroup before it is made, and init before it does anything: whenever the
-//!   runtime is killed, `delete --force` can remove everything.
+//! - The record names the cgroup before it is made, and init before it does anything. Until then
+//!   what was cloned has the lock's descriptor. So whenever the runtime is killed, `delete --force`
+//!   finds and removes everything.
 //! - A failed creation undoes what it made, last first.
 //! - The bundle's config is read once: later verbs read the private copy.
 
@@ -50,6 +51,7 @@ mod network;
 mod networks;
 mod notify;
 mod options;
+mod orphans;
 mod outputs;
 mod prepare;
 mod process;

@@ -10,11 +10,16 @@ use nix::errno::Errno;
 
 use crate::directory::Directory;
 use crate::error::{Error, with_path};
+use crate::orphans;
 
 /// How long a verb waits for another verb on the same container.
 const LIMIT: Duration = Duration::from_secs(10);
 /// How long a verb waits for the lock of the networks, whose plugins may be slow.
 const NETWORKS_LIMIT: Duration = Duration::from_secs(120);
+/// How long processes of a killed verb may have its lock before they are taken for orphans: most of
+/// them end with it. Then again how long until there is another search, which reads all of /proc.
+const ORPHANED: Duration = Duration::from_millis(50);
+const ORPHANED_STILL: Duration = Duration::from_secs(1);
 
 /// Whether others may hold the lock at the same time.
 pub(crate) use coracle_sys::Lock as Kind;
@@ -44,11 +49,32 @@ impl Drop for Lock {
 /// # Errors
 /// [`Error::Busy`], with the holder's pid, if it is not free in time.
 pub(crate) fn acquire(directory: &Directory) -> Result<Lock, Error> {
+    acquire_while(directory, || {})
+}
+
+/// Takes the container's lock for `delete --force`, and meanwhile ends orphans that have it.
+///
+/// # Errors
+/// Those of [`acquire`].
+pub(crate) fn acquire_by_force(directory: &Directory) -> Result<Lock, Error> {
+    let mut next = Instant::now() + ORPHANED;
+    acquire_while(directory, || {
+        if Instant::now() >= next {
+            orphans::end(directory);
+            next = Instant::now() + ORPHANED_STILL;
+        }
+    })
+}
+
+fn acquire_while(directory: &Directory, busy: impl FnMut()) -> Result<Lock, Error> {
     let failed = with_path("lock", directory.path());
     let handle = coracle_sys::duplicate(directory.handle()).map_err(failed)?;
-    let lock = take(handle, (Kind::Exclusive, LIMIT), None).map_err(failed)?;
-    lock.ok_or_else(|| Error::Busy {
-        holder: holder(directory),
+    let lock = take(handle, (Kind::Exclusive, LIMIT), None, busy).map_err(failed)?;
+    lock.ok_or_else(|| match orphans::find(directory).first() {
+        Some(orphan) => Error::Orphaned { pid: orphan.pid },
+        None => Error::Busy {
+            holder: holder(directory),
+        },
     })
 }
 
@@ -65,17 +91,19 @@ pub(crate) fn networks(
 ) -> Result<Lock, Error> {
     let failed = with_path("lock", root);
     let handle = crate::directory::open_directory(root).map_err(failed)?;
-    let lock = take(handle, (kind, NETWORKS_LIMIT), interrupts).map_err(failed)?;
+    let lock = take(handle, (kind, NETWORKS_LIMIT), interrupts, || {}).map_err(failed)?;
     lock.ok_or_else(|| Error::NetworksBusy {
         root: root.to_owned(),
     })
 }
 
-/// Takes the lock. `None` if it is not free within the limit, or a signal comes first.
+/// Takes the lock, and calls `busy` between tries. `None` if it is not free within the limit, or a
+/// signal comes first.
 fn take(
     handle: OwnedFd,
     (kind, limit): (Kind, Duration),
     interrupts: Option<&Interrupts>,
+    mut busy: impl FnMut(),
 ) -> nix::Result<Option<Lock>> {
     let deadline = Instant::now() + limit;
     let mut wait = None;
@@ -91,6 +119,7 @@ fn take(
         }
         wait.get_or_insert_with(|| coracle_sys::wait_for("another command"));
         coracle_sys::notify_if_due();
+        busy();
         // Polls, since flock(2) has no time limit.
         std::thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(50));
@@ -101,29 +130,7 @@ fn take(
 fn holder(directory: &Directory) -> Option<i32> {
     let inode = nix::sys::stat::fstat(directory.handle()).ok()?.st_ino;
     let locks = std::fs::read_to_string("/proc/locks").ok()?;
-    holder_in(&locks, inode)
-}
-
-fn holder_in(locks: &str, inode: u64) -> Option<i32> {
-    let ending = format!(":{inode}");
-    locks.lines().find_map(|line| {
-        let mut fields = line.split_whitespace();
-        (fields.nth(1)? == "FLOCK").then_some(())?;
-        let pid = fields.nth(2)?.parse().ok()?;
-        fields.next()?.ends_with(&ending).then_some(pid)
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_holder_is_read_from_proc_locks() {
-        let locks = "1: POSIX  ADVISORY  WRITE 700 00:18:900 0 EOF\n\
-                     2: FLOCK  ADVISORY  WRITE 701 00:18:900 0 EOF\n\
-                     2: -> FLOCK  ADVISORY  WRITE 702 00:18:900 0 EOF\n";
-        assert_eq!(holder_in(locks, 900), Some(701));
-        assert_eq!(holder_in(locks, 90), None);
-    }
+    locks
+        .lines()
+        .find_map(|line| orphans::taker_in(line, inode))
 }

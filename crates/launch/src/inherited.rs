@@ -19,7 +19,7 @@ pub struct Request<'a> {
     pub target: Option<Target>,
     /// How init receives the permission to execute the program.
     pub release: Release,
-    /// Descriptors of the caller that init closes before anything else.
+    /// Descriptors of the caller that init closes as soon as it may proceed.
     pub private: Vec<RawFd>,
     /// Signals to the runtime that end its waits for init.
     pub interrupts: Option<&'a Interrupts>,

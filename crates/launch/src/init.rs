@@ -89,16 +89,16 @@ fn prepare(plan: &Plan, inherited: &mut Inherited, socket: BorrowedFd) -> Staged
     begin(Stage::Session);
     die_with_runtime()?;
     coracle_sys::reset_signals();
-    for descriptor in &inherited.request.private {
-        // A process of the pid namespace that init joins could reach the host through them.
-        let _ = nix::unistd::close(*descriptor);
-    }
     if plan.namespaces.intermediate {
         fork_init(plan, inherited, socket)?;
         die_with_runtime()?;
     }
     message::write(socket, Message::Alive).map_err(session(Call::Write))?;
     let init_cgroup = await_first_proceed(socket)?;
+    // Not before: until the caller has recorded init, it may find it only by one of them.
+    for descriptor in &inherited.request.private {
+        let _ = nix::unistd::close(*descriptor);
+    }
     if !plan.namespaces.intermediate {
         // From here on the container's processes must not trace init or open its descriptors
         // (CVE-2016-9962). The clone of an intermediate has inherited this from it.

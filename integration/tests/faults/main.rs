@@ -3,13 +3,13 @@
 //! `delete --force` must clear everything within five seconds. As root:
 //!
 //!     faults [--count N] [--seed N] [SCENARIO...]     a sample, 400 tries
-//!     faults --all [--seed N] [SCENARIO...]           every point: killed, and failing with one errno
+//!     faults --all [--seed N] [SCENARIO...]           every point, with each kind of fault
 //!     faults --every-errno [SCENARIO...]              every point, failing with each errno
 //!     faults SCENARIO POINT FAULT                     one try, as a failure prints it
 //!
 //! A scenario is a verb and a variant, `run/hooks`; a part of the name chooses all that have it. A
 //! point is PROCESS:CALL: the runtime is process 0, what it clones follows in order. A fault is
-//! KILL or an errno, `EIO`.
+//! KILL, STRAND (the process is stopped and the runtime killed) or an errno, `EIO`.
 
 mod scenario;
 mod tries;
@@ -81,6 +81,7 @@ fn main() -> ExitCode {
 fn fault_of(text: &str) -> Option<Fault> {
     match text {
         "KILL" => Some(Fault::Kill),
+        "STRAND" => Some(Fault::Strand),
         text => {
             let named = |errno: &&Errno| format!("{errno:?}") == text;
             ERRNOS.iter().find(named).copied().map(Fault::Fail)

@@ -31,6 +31,8 @@ pub(crate) enum Variant {
     Network,
     Notify,
     Systemd,
+    /// In the pid namespace and the user namespace of another container.
+    Joined,
 }
 
 /// One of each.
@@ -53,12 +55,14 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     of(Verb::Create, Variant::Network),
     of(Verb::Create, Variant::Notify),
     of(Verb::Create, Variant::Systemd),
+    of(Verb::Create, Variant::Joined),
     of(Verb::Run, Variant::Plain),
     of(Verb::Run, Variant::Seccomp),
     of(Verb::Run, Variant::Hooks),
     of(Verb::Run, Variant::UserNamespace),
     of(Verb::Run, Variant::Network),
     of(Verb::Run, Variant::Systemd),
+    of(Verb::Run, Variant::Joined),
     of(Verb::RunDetached, Variant::Plain),
     of(Verb::RunDetached, Variant::Network),
     of(Verb::Start, Variant::Plain),
@@ -94,6 +98,8 @@ pub(crate) struct Stage {
     bundle: Bundle,
     /// Takes what a service manager would be notified of.
     _manager: Option<UnixDatagram>,
+    /// Its container's namespaces are joined. What is of it is not left behind by a verb.
+    _other: Option<Runtime>,
 }
 
 impl Scenario {
@@ -108,6 +114,11 @@ impl Scenario {
             Variant::Systemd if !machine().has_systemd => Some("needs systemd"),
             _ => None,
         }
+    }
+
+    /// Whether others may stop what the verb clones.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.variant == Variant::Joined
     }
 
     /// Whether the container outlives the verb untouched, and serves the next try.
@@ -136,12 +147,25 @@ impl Stage {
             }
             _ => {}
         }
-        let bundle = bundle(&runtime, scenario);
+        let mut bundle = bundle(&runtime, scenario);
+        if scenario.variant == Variant::Joined {
+            // The root filesystem is the mapped root's; the ids are those of the other container.
+            bundle = bundle.user_namespace();
+        }
+        let other = (scenario.variant == Variant::Joined).then(Runtime::new);
+        if let Some(other) = &other {
+            let first = other.bundle().user_namespace().args(["sleep", "100000"]);
+            let pid = other.start(&first).pid();
+            for kind in ["pid", "user"] {
+                bundle = bundle.join_namespace(kind, &format!("/proc/{pid}/ns/{kind}"));
+            }
+        }
         Self {
             runtime,
             scenario,
             bundle,
             _manager: manager,
+            _other: other,
         }
     }
 

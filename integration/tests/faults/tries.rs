@@ -68,9 +68,10 @@ impl fmt::Display for Tally {
 /// Which faults a scenario meets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Choice {
-    /// This many: kills and errnos in turn, at points that the seed chooses.
+    /// This many: kills, errnos and stranded processes in turn, at points that the seed chooses.
     Sample(usize),
-    /// At every point a kill, and an errno that the seed chooses.
+    /// At every point a kill, an errno that the seed chooses and, where others may stop what the
+    /// command clones, a stranded process.
     EveryPoint,
     /// At every point each errno of the list.
     EveryErrno,
@@ -90,8 +91,11 @@ pub(crate) fn scenario(scenario: &Scenario, choice: Choice, seed: &mut u64) -> T
     let mut tries = Tries::new(scenario);
     let points = tries.points();
     let chosen = match choice {
-        Choice::Sample(count) => sample(&points, count, seed),
-        Choice::EveryPoint => points.iter().flat_map(|&it| both(it, seed)).collect(),
+        Choice::Sample(count) => sample(scenario, &points, count, seed),
+        Choice::EveryPoint => points
+            .iter()
+            .flat_map(|&it| kinds(scenario, it, seed))
+            .collect(),
         Choice::EveryErrno => points.iter().flat_map(|&it| each_errno(it)).collect(),
     };
     let mut tally = Tally {
@@ -129,10 +133,13 @@ pub(crate) fn single(scenario: &Scenario, point: Point, fault: Fault) -> Tally {
 /// A point of a run without a fault, and the number of its call.
 type Seen = (Point, i64);
 
-fn both((point, call): Seen, seed: &mut u64) -> Vec<(Point, Fault)> {
+fn kinds(scenario: &Scenario, (point, call): Seen, seed: &mut u64) -> Vec<(Point, Fault)> {
     let mut faults = vec![(point, Fault::Kill)];
     if !is_infallible(call) {
         faults.push((point, any_errno(seed)));
+    }
+    if scenario.is_shared() && point.process > 0 {
+        faults.push((point, Fault::Strand));
     }
     faults
 }
@@ -145,14 +152,18 @@ fn each_errno((point, call): Seen) -> Vec<(Point, Fault)> {
     }
 }
 
-fn sample(points: &[Seen], count: usize, seed: &mut u64) -> Vec<(Point, Fault)> {
+fn sample(
+    scenario: &Scenario,
+    points: &[Seen],
+    count: usize,
+    seed: &mut u64,
+) -> Vec<(Point, Fault)> {
     let mut chosen = Vec::new();
     while chosen.len() < count
         && let Some(seen) = pick(points, seed)
     {
-        let kill = chosen.len() % 2 == 0;
-        let faults = both(seen, seed);
-        chosen.extend(if kill { faults.first() } else { faults.get(1) });
+        let kinds = kinds(scenario, seen, seed);
+        chosen.push(kinds[chosen.len() % kinds.len()]);
     }
     chosen
 }
@@ -276,7 +287,7 @@ fn how_it_ended(trace: &Trace, fault: Fault) -> Result<(), String> {
     if trace.hung {
         return Err("no end within 10 s".to_owned());
     }
-    if fault == Fault::Kill && output.signal == Some(libc::SIGKILL) {
+    if fault.is_signal() && output.signal == Some(libc::SIGKILL) {
         return Ok(());
     }
     // A panic is an abort in a release build, an exit code in a debug build.

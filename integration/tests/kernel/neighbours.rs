@@ -2,8 +2,11 @@
 //! pid namespace or its user namespace. What is killed is reported; a wait for what is stopped ends
 //! with the caller's signal; nothing is left of either.
 
-use coracle_integration::runner::times;
-use coracle_integration::{Bundle, Command, Container, Output, Runtime, json, needs, wait_until};
+use coracle_integration::runner::{patience, times};
+use coracle_integration::trace::{Fault, Point, can_trace, trace};
+use coracle_integration::{
+    Bundle, Command, Container, Output, Runtime, json, needs, skip, wait_until,
+};
 
 /// `kill(-1)` spares the caller and the first process of its pid namespace.
 fn signaller<'a>(runtime: &'a Runtime, bundle: Bundle, signal: &str) -> Container<'a> {
@@ -142,5 +145,36 @@ fn who_reads_the_maps_of_a_user_namespace_is_stopped() {
         .output()
         .fails(["maps of the user namespace", "ETIMEDOUT"]);
     container.delete_by_force().ok();
+    runtime.is_clean();
+}
+
+/// The intermediate is stopped at its first system call, before it has a parent-death signal.
+#[test]
+fn who_stops_a_clone_leaves_an_orphan_if_the_runtime_is_killed() {
+    if !can_trace() {
+        skip!("needs x86_64, whose registers the tracer knows");
+    }
+    let runtime = Runtime::new();
+    let other = runtime.sleeper();
+    let path = format!("/proc/{}/ns/pid", other.pid());
+    let bundle = runtime.bundle().join_namespace("pid", &path);
+    let id = runtime.id();
+    let create = runtime.with_bundle("create", &bundle).arg(&id);
+    let first = Point {
+        process: 1,
+        call: 0,
+    };
+    let stranded = trace(create, Some((first, Fault::Strand)));
+    assert!(stranded.met.is_some(), "{}", stranded.output);
+    let orphan = "a killed command has left behind; end it with delete --force";
+    runtime
+        .command(["start", &id])
+        .limit(20)
+        .output()
+        .fails([orphan]);
+    let delete = runtime.command(["delete", "--force", &id]).limit(20);
+    let deleted = delete.output().ok();
+    assert!(deleted.time < patience(5), "{deleted}");
+    other.delete_by_force().ok();
     runtime.is_clean();
 }
