@@ -13,6 +13,7 @@ mod conmon;
 mod containerd;
 mod containerd2;
 mod cri;
+mod crio;
 mod docker;
 mod engine;
 mod nested;
