@@ -71,6 +71,10 @@ conformance-of CHECKOUT:
 contest CHECKOUT:
     CORACLE_CONTEST={{CHECKOUT}} CORACLE="$(realpath {{program}})" cargo test -p coracle-integration --test contest
 
+# Run pods of a cluster by coracle and by runc (root): in CHECKOUT of Kubernetes, its programs and an etcd were built
+kubelet CHECKOUT:
+    CORACLE_KUBERNETES="$(realpath {{CHECKOUT}})" CORACLE="$(realpath {{program}})" cargo test -q -p coracle-integration --test engines -- kubelet::
+
 # Measure all verbs beside runc, crun or other RUNTIMES by path (root): `--rounds N`, `--plots DIR`, parts
 bench *ARGUMENTS: build
     CORACLE="$(realpath {{program}})" cargo test -q -p coracle-integration --test bench -- {{ARGUMENTS}}

@@ -16,6 +16,7 @@ mod cri;
 mod crio;
 mod docker;
 mod engine;
+mod kubelet;
 mod nested;
 mod node;
 mod podman;
