@@ -79,9 +79,8 @@ pub enum Error {
     },
     /// No right to make a cgroup, though the config needs one.
     #[error(
-        "{path}: no right to make cgroup {} ({}): delegate a cgroup to this user, \
-         or leave this property out",
-        directory.display(), errno_text(*errno)
+        "{path}: no right to make cgroup {} ({}): {}, or leave this property out",
+        directory.display(), errno_text(*errno), delegation_text(*errno)
     )]
     Delegation {
         /// JSON path of what needs the cgroup.
@@ -415,16 +414,19 @@ impl Error {
     fn hint(&self) -> &str {
         match self {
             Self::NoSystemd => "use --cgroup-manager cgroupfs",
+            Self::Controller { place, .. } if place == NOT_MOUNTED => "",
             Self::Controller { .. } => {
                 "enable the controller (kernel command line: cgroup_enable=NAME), or drop the limit"
             }
+            Self::Delegation { errno, .. } if *errno == Errno::EROFS => OUTSIDE,
             Self::Delegation { .. } => {
                 "delegate a cgroup: systemd-run --user --scope -p Delegate=yes COMMAND"
             }
             Self::Make { errno, .. } => match errno {
                 Errno::EAGAIN => "cgroup.max.descendants or cgroup.max.depth above it is reached",
                 Errno::ENOSPC => "the kernel's limit on cgroups is reached",
-                Errno::EACCES | Errno::EPERM | Errno::EROFS => {
+                Errno::EROFS => OUTSIDE,
+                Errno::EACCES | Errno::EPERM => {
                     "mount cgroups writable, or use --cgroup-manager disabled"
                 }
                 _ => "",
@@ -437,9 +439,25 @@ impl Error {
     }
 }
 
+/// What a runtime in a container has to ask of the one outside, which mounts cgroups read-only.
+const OUTSIDE: &str = "in a container: ask the runtime outside for writable cgroups \
+    (--privileged, or with cgroup v2 podman --security-opt unmask=/sys/fs/cgroup), or use \
+    --cgroup-manager disabled";
+
+/// Where a controller is if there is no hierarchy at all.
+pub(crate) const NOT_MOUNTED: &str = "no cgroup file system is mounted; in a container: ask the \
+    runtime outside to mount one";
+
 /// A property as messages name it.
 pub(crate) fn property(path: &str) -> String {
     format!("config.json: {path}")
+}
+
+fn delegation_text(errno: Errno) -> &'static str {
+    match errno {
+        Errno::EROFS => "its file system is mounted read-only: mount it writable",
+        _ => "delegate a cgroup to this user",
+    }
 }
 
 fn enable_text(errno: Option<Errno>) -> String {

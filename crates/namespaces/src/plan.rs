@@ -740,6 +740,7 @@ mod tests {
             say(4, Call::Clone, Errno::ENOSPC),
             say(5, Call::Setgid, Errno::EPERM),
             plan.explain_clone(NamespaceFlags::USER, Errno::EPERM).text,
+            plan.explain_clone(NamespaceFlags::USER, Errno::ENOSYS).text,
         ];
         let cut = messages.join("\n").replace(": ", ":\n");
         let cut = cut.replace(", ", ",\n");
@@ -768,7 +769,13 @@ mod tests {
             operation not permitted (EPERM):
             user namespaces are switched off (sysctl -w kernel.unprivileged_userns_clone=1,
             kernel.apparmor_restrict_unprivileged_userns=0),
-            or this is a chroot"#]]
+            or this is a chroot
+            create the user namespace:
+            function not implemented (ENOSYS):
+            a seccomp profile refuses clone3(2):
+            ask the runtime outside for another (podman,
+            docker:
+            --security-opt seccomp=unconfined)"#]]
         .assert_eq(&cut);
     }
 

@@ -849,6 +849,7 @@ mod tests {
         let plan = plan(&bundle, &fixture::v2(), &Context::default()).expect("a plan");
         let mut text = String::new();
         let faults = [
+            (0, Cause::Call(Call::Mount, Errno::EACCES)),
             (2, Cause::Call(Call::Fsmount, Errno::EPERM)),
             (2, Check::NotOrdinary.into()),
             (3, Cause::Call(Call::Fsopen, Errno::ENODEV)),
@@ -867,6 +868,13 @@ mod tests {
             writeln!(text, "{line}").expect("a string takes all");
         }
         expect![[r#"
+            config.json:
+              linux.rootfsPropagation:
+              make mounts rslave:
+              a security module forbids mounts, as AppArmor does in containers:
+              ask the runtime outside for --security-opt apparmor=unconfined:
+              mount:
+              permission denied (EACCES)
             config.json:
               mounts[0]:
               mount proc on /proc:

@@ -463,6 +463,22 @@ END
         code podman --runtime /usr/local/bin/unknown run --rm --network none busybox no-such"# => "127";
 }
 
+/// What a refusal within a container asks for.
+#[test]
+fn coracle_in_one_with_writable_control_groups() {
+    needs::version_2();
+    let script = r#"
+        some="--cap-add SYS_ADMIN,NET_ADMIN --security-opt seccomp=unconfined"
+        groups="--security-opt unmask=/sys/fs/cgroup"
+        [ ! -e /sys/kernel/security/apparmor ] ||
+            complaint $run $some $groups $within busybox sh -c "$inner" | grep -q apparmor=unconfined
+        some="$some --security-opt apparmor=unconfined"
+        $run $some $within busybox sh -c "$inner" 2>&1 | grep -o unmask=/sys/fs/cgroup
+        $run $some $groups $within busybox sh -c "$inner""#;
+    let expected = "unmask=/sys/fs/cgroup\n1";
+    podman().check("writable-groups", script, expected);
+}
+
 #[test]
 fn a_terminal() {
     let script = "$run -it busybox sh -c 'tty; read line; echo got $line; exit 6'";

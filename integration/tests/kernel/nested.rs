@@ -24,19 +24,23 @@ fn with_program(bundle: Bundle) -> Bundle {
     })
 }
 
-/// As engines make a privileged container: all capabilities, no masks, its own writable cgroups.
-fn privileged(bundle: Bundle) -> Bundle {
+/// All capabilities, no masks, and a namespace of cgroups.
+fn powerful(bundle: Bundle) -> Bundle {
     let features = Runtime::new().command(["features"]).output().ok();
     let features: coracle_integration::Value = features.stdout.parse().expect("JSON");
     let all = &features["linux"]["capabilities"];
     let sets = json!({"bounding": all, "effective": all, "permitted": all});
-    let bundle = bundle
+    bundle
         .set("/process/capabilities", sets)
         .set("/process/noNewPrivileges", json!(false))
         .remove("/linux/maskedPaths")
         .remove("/linux/readonlyPaths")
         .new_namespace("cgroup")
-        .mount("/sys/fs/cgroup", "cgroup", "cgroup", []);
+}
+
+/// As engines make a privileged container: the same, with its own writable cgroups.
+fn privileged(bundle: Bundle) -> Bundle {
+    let bundle = powerful(bundle).mount("/sys/fs/cgroup", "cgroup", "cgroup", []);
     match machine().layout {
         // Its processes leave the top of its tree to groups below.
         Layout::V2 => {
@@ -118,6 +122,94 @@ fn masks_outside_forbid_a_procfs_inside() {
         .remove("/linux/maskedPaths")
         .remove("/linux/readonlyPaths");
     assert_eq!(runtime.run(&unmasked).ok().line(), "0\nsh\n0");
+}
+
+/// What an outer container lacks is in one line of the inner runtime, with what to ask for.
+#[test]
+fn a_line_tells_what_the_outer_one_lacks() {
+    super::rootless::user();
+    let runtime = Runtime::new();
+    let read_only = |bundle: Bundle| bundle.mount("/sys/fs/cgroup", "cgroup", "cgroup", ["ro"]);
+    let profile = json!({
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [{"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38}],
+    });
+    let ordinary = || with_program(runtime.bundle());
+    let mapped = || with_program(powerful(runtime.bundle())).user_namespace();
+    let writable = "outside for writable cgroups (--privileged";
+    let rows = [
+        (
+            read_only(ordinary())
+                .set("/linux/seccomp", profile)
+                .user(1000, 1000),
+            "--rootless",
+            "",
+            ["profile refuses clone3", "seccomp=unconfined"],
+        ),
+        (read_only(powerful(ordinary())), "", "", ["EROFS", writable]),
+        (
+            read_only(mapped()),
+            "",
+            r#""pids": {"limit": 20},"#,
+            ["linux.resources.pids.limit: ", writable],
+        ),
+        (
+            mapped(),
+            "",
+            r#""pids": {"limit": 20},"#,
+            ["no cgroup file system", "ask the runtime outside"],
+        ),
+    ];
+    for (outer, options, limit, expected) in rows {
+        let script = format!(
+            r#"options={options} command=true
+            {INNER}
+            sed -i 's/"resources": {{/"resources": {{ {limit}/' config.json
+            exec coracle --root /tmp/state run inner"#
+        );
+        let output = runtime.run(&outer.shell(&script)).exits(1);
+        let mut lines = output.stderr.lines();
+        let errors = lines.clone().filter(|line| line.contains("level=error"));
+        assert_eq!(errors.count(), 1, "{output}");
+        let is_told = lines.any(|line| expected.iter().all(|part| line.contains(part)));
+        assert!(is_told, "{expected:?}: {output}");
+    }
+}
+
+/// The outer container's first process stays where limits are to be handed down.
+#[test]
+fn limits_need_an_empty_cgroup() {
+    needs::version_2();
+    let runtime = Runtime::new();
+    let script = format!(
+        r#"options= command=true
+        {INNER}
+        sed -i 's/"resources": {{/"resources": {{ "memory": {{"limit": 67108864}},/' config.json
+        exec coracle run inner"#
+    );
+    let bundle = privileged(runtime.bundle()).remove("/annotations");
+    let output = runtime.run(&with_program(bundle).shell(&script));
+    output.fails(["linux.resources.memory.limit", "holds processes itself"]);
+}
+
+/// A user namespace within another, where nothing covers the outer procfs.
+#[test]
+fn a_user_namespace_in_another() {
+    super::rootless::user();
+    let runtime = Runtime::new();
+    let script = format!(
+        r#"options=--rootless command='read in out size </proc/self/uid_map; echo \$in \$out \$size'
+        {INNER}
+        exec coracle --root /tmp/state run inner"#
+    );
+    let outer = with_program(runtime.bundle())
+        .user_namespace()
+        .mount("/sys/fs/cgroup", "cgroup", "cgroup", ["ro"])
+        .remove("/linux/maskedPaths")
+        .remove("/linux/readonlyPaths")
+        .shell(&script)
+        .user(1000, 1000);
+    assert_eq!(runtime.run(&outer).ok().line(), "0 1000 1");
 }
 
 /// Debian's service manager of this machine as process 1, with a unit to start.

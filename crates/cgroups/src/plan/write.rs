@@ -5,7 +5,7 @@
 
 use coracle_host::{CgroupLayout, CgroupMode, Hierarchy};
 
-use crate::error::property;
+use crate::error::{NOT_MOUNTED, property};
 use crate::table::{self, Controller, File, Restore, Row, Support, Version};
 use crate::value::Value;
 use crate::{Error, Result};
@@ -305,6 +305,7 @@ pub(super) fn missing(source: &str, controller: &str, layout: &CgroupLayout) -> 
             let mount = tree.mount.display();
             format!("no hierarchy of version 1 has it, nor does {mount}")
         }
+        (None, CgroupMode::None) => NOT_MOUNTED.to_owned(),
         _ => "it is not mounted".to_owned(),
     };
     Error::Controller {

@@ -49,6 +49,7 @@ impl Plan {
             Some(Step::Join(join)) => join_hint(join, errno),
             Some(Step::JoinProcess(_)) if errno == Errno::EPERM => FOREIGN,
             Some(Step::TimeOffsets(_)) => offsets_hint(errno),
+            Some(Step::Loopback) if errno == Errno::EPERM => "no CAP_NET_ADMIN",
             Some(_) => "",
         };
         // The description of a step already implies every other call.
@@ -155,6 +156,10 @@ fn clone_hint(flags: NamespaceFlags, errno: Errno) -> &'static str {
              kernel.apparmor_restrict_unprivileged_userns=0), or this is a chroot"
         }
         Errno::EPERM if !flags.is_empty() => "no CAP_SYS_ADMIN",
+        Errno::ENOSYS => {
+            "a seccomp profile refuses clone3(2): ask the runtime outside for another \
+             (podman, docker: --security-opt seccomp=unconfined)"
+        }
         _ => "",
     }
 }

@@ -139,6 +139,10 @@ impl Plan {
         }
         let hint = match (step, call, errno) {
             (Step::Fresh(fresh), call, errno) => return self.fresh_cause(fresh, call, errno),
+            (Step::Propagation(_), _, Errno::EACCES) => {
+                "a security module forbids mounts, as AppArmor does in containers: ask the runtime \
+                 outside for --security-opt apparmor=unconfined"
+            }
             (Step::Bind(_), Call::OpenTree, Errno::EINVAL) => {
                 "the source is unbindable, or has mounts below it that a user namespace must not \
                  uncover (then use rbind)"
