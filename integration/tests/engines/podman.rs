@@ -463,6 +463,27 @@ END
         code podman --runtime /usr/local/bin/unknown run --rm --network none busybox no-such"# => "127";
 }
 
+/// As a GitLab runner does: by docker's interface, the script on standard input of a container that is
+/// attached to before it is started.
+#[test]
+fn a_job_by_dockers_interface() {
+    needs::program("docker");
+    let script = r#"
+        podman system service --time 0 unix:///tmp/$name.sock &
+        trap "kill $!" EXIT
+        export DOCKER_HOST=unix:///tmp/$name.sock
+        await 'docker version'
+        job="docker create --interactive --network none --pids-limit -1 --volume $name:/builds"
+        $job --name $name-helper busybox sh >/dev/null
+        echo 'echo fetched >/builds/file' | docker start --attach --interactive $name-helper
+        $job --name $name-job busybox sh >/dev/null
+        printf 'set -e\ncat /builds/file\nexit 9\necho never\n' |
+            docker start --attach --interactive $name-job || echo ended with $?
+        docker rm --force $name-helper $name-job >/dev/null
+        docker volume rm $name >/dev/null"#;
+    podman().check("api-job", script, "fetched\nended with 9");
+}
+
 /// What a refusal within a container asks for.
 #[test]
 fn coracle_in_one_with_writable_control_groups() {
