@@ -59,6 +59,10 @@ engines:
 probes COUNT='20,60':
     CORACLE_TEST_PROBES={{COUNT}} CORACLE="$(realpath {{program}})" cargo test -q -p coracle-integration --test engines -- node::probes --nocapture
 
+# Docker Swarm with all outages, scaled to so many TASKS by coracle and by runc (root)
+swarm TASKS='50':
+    CORACLE_TEST_SWARM={{TASKS}} CORACLE_TEST_JOBS=1 CORACLE="$(realpath {{program}})" cargo test -q -p coracle-integration --test engines -- swarm --nocapture
+
 # Run the validation programs of the OCI runtime-tools (root): 3 minutes, and some more the first time
 conformance:
     integration/test release conformance

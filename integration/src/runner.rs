@@ -14,6 +14,7 @@
 //! | `CORACLE_TEST_JOBS` | tests at once; default: twice the number of CPUs |
 //! | `CORACLE_TEST_PATIENCE` | factor for all time limits, for slow machines |
 //! | `CORACLE_TEST_NEEDS_ROOT` | fail instead of skipping when not root (CI) |
+//! | `CORACLE_TEST_SWARM` | outages of a Docker Swarm as well, scaled to so many tasks |
 //! | `CORACLE_TEST_V1` | hide version 2 from engines, as crun wants it on hybrid machines |
 
 use std::any::Any;

@@ -151,6 +151,16 @@ impl Sandbox {
             .env("DBUS_SESSION_BUS_ADDRESS", bus)
     }
 
+    /// Gives both sandboxes a network link, each the other's end, which are down.
+    pub fn connect(&self, link: &str, other: &Self, end: &str) {
+        let near = format!("--net=/proc/{}/ns/net", self.inside);
+        let pair = [
+            "ip", "link", "add", link, "type", "veth", "peer", "name", end, "netns",
+        ];
+        let command = Command::new("nsenter").arg(near).args(pair);
+        command.arg(&other.inside).output().ok();
+    }
+
     fn enter(&self, options: &[&str]) -> Command {
         Command::new(self.folder.join("enter"))
             .args([&self.name, &self.inside])

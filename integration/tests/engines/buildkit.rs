@@ -28,7 +28,9 @@ fn buildkit() -> Arc<Engine> {
     BUILDKIT.get(|| {
         let manager = Manager::of_machine();
         let install = Page::Engines.block("For builds by coracle");
-        let mut engine = docker::set_up_after(&install, manager);
+        let mut engine = docker::engine(manager);
+        engine.run("install", &install);
+        docker::start(&engine, "");
         engine.prelude += PRELUDE;
         let probe = "echo RUN true >/tmp/steps; build </tmp/steps; exit $built";
         if engine.script("probe", probe).output().code != 0 {

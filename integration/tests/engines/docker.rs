@@ -29,39 +29,46 @@ cgroup() {
 "#;
 
 fn docker() -> Arc<Engine> {
-    DOCKER.get(|| set_up(Manager::of_machine()))
+    DOCKER.get(|| {
+        let docker = engine(Manager::of_machine());
+        start(&docker, "");
+        docker
+    })
 }
 
-fn set_up(manager: Manager) -> Engine {
-    set_up_after("", manager)
-}
+/// Fails where the kernel has no NAT for iptables, which lists a table's chains in any case.
+pub(crate) const HAS_NAT: &str =
+    "iptables --table nat --new-chain probe && iptables --table nat --delete-chain probe";
 
-/// The daemon, started after this script.
-pub(crate) fn set_up_after(script: &str, manager: Manager) -> Engine {
+/// The daemon, not started yet: `daemon` of its scripts does that.
+pub(crate) fn engine(manager: Manager) -> Engine {
     needs::program("dockerd");
     let mut engine = Engine::new(manager);
-    engine.prelude = PRELUDE.to_owned();
-    let file = "/etc/docker/daemon.json";
-    engine.write(file, &Page::Engines.block(file));
     // Where the machine has no NAT, docker works without it if configured so.
-    let start = format!(
+    let daemon = format!(
         r#"
-{script}
-iptables --table nat --new-chain probe >/dev/null 2>&1 || none='--iptables=false --ip6tables=false'
-PATH=/usr/local/sbin:$PATH
-dockerd --experimental --storage-driver overlay2 --exec-opt native.cgroupdriver={} ${{none-}} >/tmp/dockerd 2>&1 &
-await 'docker version' || {{ cat /tmp/dockerd >&2; exit 1; }}"#,
+daemon() {{
+    none='--iptables=false --ip6tables=false'
+    ! {{ {HAS_NAT}; }} >/dev/null 2>&1 || none=
+    PATH=/usr/local/sbin:$PATH
+    dockerd --experimental --storage-driver overlay2 --exec-opt native.cgroupdriver={} \
+        $none "$@" >>/tmp/dockerd 2>&1 &
+    await 'docker version' || {{ cat /tmp/dockerd >&2; exit 1; }}
+}}
+"#,
         manager.name()
     );
-    engine.run("daemon", &start);
-    let archive = images(&engine.sandbox);
+    engine.prelude = PRELUDE.to_owned() + &daemon;
+    let file = "/etc/docker/daemon.json";
+    engine.write(file, &Page::Engines.block(file));
     engine
-        .command("docker")
-        .args(["load", "--input"])
-        .arg(archive)
-        .output()
-        .ok();
-    engine
+}
+
+/// Starts the daemon with some more flags, and gives it the images.
+pub(crate) fn start(docker: &Engine, flags: &str) {
+    docker.run("daemon", &format!("daemon {flags}"));
+    let load = docker.command("docker").args(["load", "--input"]);
+    load.arg(images(&docker.sandbox)).output().ok();
 }
 
 #[test(last)]

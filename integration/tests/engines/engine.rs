@@ -8,13 +8,13 @@ use coracle_integration::{Command, Manager, Output, Running, Sandbox, criu, fill
 
 /// The beginning of every script.
 pub(crate) const PRELUDE: &str = r#"set -eu
-# Waits until a command succeeds.
+# Waits until a command succeeds, with so many seconds in `$pause` between attempts.
 await() {
     tries=0
     until eval "$1" >/dev/null 2>&1; do
         tries=$((tries + 1))
         [ $tries -lt 300 ] || { echo "waited in vain: $1" >&2 && return 99; }
-        sleep 0.05
+        sleep ${pause-0.05}
     done
 }
 # Prints the exit code of a command that may fail.

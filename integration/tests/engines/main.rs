@@ -21,6 +21,8 @@ mod nested;
 mod node;
 mod podman;
 mod podman_rootless;
+mod swarm;
+mod swarm_outages;
 
 fn main() -> ExitCode {
     coracle_integration::runner::module_by_module()

@@ -114,7 +114,8 @@ fn nested() -> Arc<Engine> {
     NESTED.get(|| {
         needs::program("systemctl");
         cri::needs_client();
-        let mut engine = docker::set_up_after("", Manager::of_machine());
+        let mut engine = docker::engine(Manager::of_machine());
+        docker::start(&engine, "");
         engine.prelude += PRELUDE;
         engine.write("/tmp/pods.conflist", cri::NETWORK);
         engine.write("/usr/local/bin/cri", cri::CLIENT);
