@@ -20,7 +20,7 @@ fn cluster() -> (MutexGuard<'static, ()>, Cluster) {
 /// A cluster, if all tests are asked for.
 fn cluster_if_wanted() -> (MutexGuard<'static, ()>, Cluster) {
     if wanted_tasks().is_none() {
-        skip!("takes long: CORACLE_TEST_SWARM asks for it");
+        skip!("CORACLE_TEST_SWARM asks for it");
     }
     cluster()
 }
