@@ -193,8 +193,10 @@ impl Cluster {
         }
         let script = r#"
             docker service ls --quiet | xargs -r docker service rm >/dev/null
+            # docker 20.10 keeps the ended containers of a job on each node.
             for node in 1 2 3; do
-                await "[ -z \"\$(on $node docker ps --all --quiet)\" ]" || on $node docker ps --all
+                await "[ -z \"\$(on $node docker ps --quiet)\" ]"
+                on $node docker container prune --force >/dev/null
             done
             for node in 3 2 1; do on $node docker swarm leave --force >/dev/null; done"#;
         self.client.run("", script);
