@@ -12,7 +12,7 @@ use crate::engine::{Engine, Page, Shared, images};
 static CRIO: Shared<Engine> = Shared::new();
 
 /// Settings for this machine: Debian's plugins, images that are already there, and the manager of
-/// control groups.
+/// control groups. Its interrupts, which user-mode Linux has none of, are left alone.
 const MACHINE: &str = r#"
 [crio.image]
 pause_image = "localhost/pause:latest"
@@ -21,6 +21,7 @@ plugin_dirs = ["/usr/lib/cni"]
 [crio.runtime]
 default_runtime = "coracle"
 conmon_cgroup = "pod"
+irqbalance_config_restore_file = "disable"
 "#;
 
 const PRELUDE: &str = r#"
