@@ -3,7 +3,7 @@
 //!
 //!     bench [--rounds N] [--plots DIR] [--systemd-cgroup] [PART...] [RUNTIME...]
 //!
-//! Parts: verbs counts memory throughput growth timeline checkpoint; default: all. A RUNTIME is a
+//! Parts: verbs counts memory throughput growth node timeline checkpoint; default: all. A RUNTIME is a
 //! path; without any, runc and crun are taken as far as they are installed. Programs take turns
 //! within a round, so that a busy moment of the machine meets all of them; what is printed are
 //! medians and ratios.
@@ -12,6 +12,7 @@ mod checkpoint;
 mod counts;
 mod growth;
 mod memory;
+mod node;
 mod plot;
 mod subject;
 mod throughput;
@@ -21,12 +22,13 @@ mod verbs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-const PARTS: [&str; 7] = [
+const PARTS: [&str; 8] = [
     "verbs",
     "counts",
     "memory",
     "throughput",
     "growth",
+    "node",
     "timeline",
     "checkpoint",
 ];
@@ -76,6 +78,7 @@ fn main() -> ExitCode {
             "memory" => memory::part(&subjects),
             "throughput" => throughput::part(&subjects, &options),
             "growth" => growth::part(&subjects, &options),
+            "node" => node::part(&subjects, &options),
             "timeline" => timeline::part(&subjects, &options),
             _ => checkpoint::part(&subjects, &options),
         }

@@ -106,7 +106,7 @@ fn text(file: &std::fs::File) -> String {
 }
 
 /// Processor time of all children that were waited for.
-fn processor_ms() -> f64 {
+pub(crate) fn processor_ms() -> f64 {
     let usage: Usage = getrusage(UsageWho::RUSAGE_CHILDREN).expect("getrusage");
     let micros = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
     #[expect(clippy::cast_precision_loss, reason = "microseconds of a short run")]

@@ -13,7 +13,7 @@ use crate::{Options, median, quantile};
 /// The first rounds fill caches and are not counted.
 const WARM_UP: usize = 2;
 
-const VERBS: [&str; 10] = [
+pub(crate) const VERBS: [&str; 10] = [
     "run", "create", "start", "state", "exec", "update", "ps", "pause", "kill", "delete",
 ];
 
@@ -92,7 +92,12 @@ fn measure(
 }
 
 /// One container through all verbs, in the order of [`VERBS`].
-fn life(runtime: &Runtime, subject: &Subject, bundle: &Path, sleeping: &Path) -> Vec<Cost> {
+pub(crate) fn life(
+    runtime: &Runtime,
+    subject: &Subject,
+    bundle: &Path,
+    sleeping: &Path,
+) -> Vec<Cost> {
     let id = runtime.id();
     let verb = |words: &[&str], after: &[&str]| {
         let mut command = subject.command(runtime);
