@@ -6,6 +6,7 @@
 //! | variable | meaning |
 //! |---|---|
 //! | `CORACLE` | the program under test; default: the one of this build |
+//! | `CORACLE_KUBERNETES` | a checkout of Kubernetes with its programs: a cluster runs pods |
 //! | `CORACLE_TEST_CGROUPFS` | engines make control groups themselves, though there is systemd |
 //! | `CORACLE_TEST_CRIU` | folder of a CRIU, instead of the one that `integration/criu` unpacks |
 //! | `CORACLE_TEST_DIR` | where temporary folders are made; default `/tmp` |
@@ -14,7 +15,8 @@
 //! | `CORACLE_TEST_JOBS` | tests at once; default: twice the number of CPUs |
 //! | `CORACLE_TEST_PATIENCE` | factor for all time limits, for slow machines |
 //! | `CORACLE_TEST_NEEDS_ROOT` | fail instead of skipping when not root (CI) |
-//! | `CORACLE_TEST_SWARM` | outages of a Docker Swarm as well, scaled to so many tasks |
+//! | `CORACLE_TEST_PROBES` | so many `PODS,SECONDS` of kubelet's probes, by runc as well |
+//! | `CORACLE_TEST_SWARM` | all tests of a Docker Swarm, scaled to so many tasks |
 //! | `CORACLE_TEST_V1` | hide version 2 from engines, as crun wants it on hybrid machines |
 
 use std::any::Any;
