@@ -151,7 +151,7 @@ impl Sandbox {
             .env("DBUS_SESSION_BUS_ADDRESS", bus)
     }
 
-    /// Gives both sandboxes a network link, each the other's end, which are down.
+    /// Joins both sandboxes by a pair of links, which are down.
     pub fn connect(&self, link: &str, other: &Self, end: &str) {
         let near = format!("--net=/proc/{}/ns/net", self.inside);
         let pair = [

@@ -38,7 +38,7 @@ fn docker() -> Arc<Engine> {
 
 /// Fails where the kernel has no NAT for iptables, which lists a table's chains in any case.
 pub(crate) const HAS_NAT: &str =
-    "iptables --table nat --new-chain probe && iptables --table nat --delete-chain probe";
+    "iptables --table nat --new-chain probe-$$ && iptables --table nat --delete-chain probe-$$";
 
 /// The daemon, not started yet: `daemon` of its scripts does that.
 pub(crate) fn engine(manager: Manager) -> Engine {

@@ -93,7 +93,7 @@ background kube-apiserver --etcd-servers http://127.0.0.1:2379 --cert-dir $folde
     --token-auth-file $folder/tokens --authorization-mode AlwaysAllow \
     --kubelet-preferred-address-types InternalIP \
     --disable-admission-plugins ServiceAccount
-await 'kubectl get --raw /readyz' || tail /tmp/kube-apiserver.log >&2
+await 'kubectl get --raw /readyz' || { tail /tmp/kube-apiserver.log >&2; exit 1; }
 background kube-scheduler --kubeconfig $KUBECONFIG --leader-elect=false \
     --authentication-skip-lookup --secure-port 0
 background kube-controller-manager --kubeconfig $KUBECONFIG --leader-elect=false \
@@ -258,9 +258,17 @@ classes! {
         ready
         echo typed | kubectl exec --stdin $name -- sh -c 'cat; exit 4' 2>/dev/null || echo $?"# => "typed\n4";
     attach: r#"
-        pod '' '"stdin": true,' sh -c 'while read line; do echo got $line; done'
+        pod '' '"stdin": true,' sh -c 'until read -t 1 line; do echo ready; done; echo got $line; sleep 1000'
         ready
-        { echo typed; sleep 5; } | kubectl attach --stdin $name --quiet 2>/dev/null | head -n 1"# => "got typed";
+        mkfifo /tmp/$name.in
+        kubectl attach --stdin $name --quiet </tmp/$name.in >/tmp/$name.out 2>/dev/null &
+        exec 9>/tmp/$name.in
+        await "grep ready /tmp/$name.out"
+        echo typed >&9
+        await "grep got /tmp/$name.out"
+        kill $!
+        exec 9>&-
+        grep -v ready /tmp/$name.out"# => "got typed";
     a_forwarded_port: r#"
         pod '' '' sh -c 'while :; do echo well | nc -l -p 8080; done'
         ready

@@ -48,7 +48,8 @@ tar -c . | docker import --change "ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/
     --change "ENV container=docker" - localhost/host >/dev/null
 "#;
 
-/// What the images' own first scripts do, as a docker's in docker and a kind node's.
+/// What the images' own first scripts do, as a docker's in docker and a kind node's. `HAS_NAT` stands
+/// for that of [`docker`].
 const FIRST: [(&str, &str); 2] = [
     (
         "/usr/local/bin/dind",
@@ -63,7 +64,7 @@ if [ -e /sys/fs/cgroup/cgroup.controllers ]; then
 fi
 # The numbers of processes that a killed container had.
 find /run /var/run -name '*.pid' -delete
-iptables --table nat --new-chain probe >/dev/null 2>&1 || none='--iptables=false --ip6tables=false'
+{ HAS_NAT; } >/dev/null 2>&1 || none='--iptables=false --ip6tables=false'
 exec dockerd --storage-driver overlay2 $none "$@" >/var/log/dockerd 2>&1
 "#,
     ),
@@ -120,7 +121,7 @@ fn nested() -> Arc<Engine> {
         engine.write("/tmp/pods.conflist", cri::NETWORK);
         engine.write("/usr/local/bin/cri", cri::CLIENT);
         for (path, text) in FIRST {
-            engine.write(path, text);
+            engine.write(path, &text.replace("HAS_NAT", docker::HAS_NAT));
         }
         for manager in [Manager::Cgroupfs, Manager::Systemd] {
             let prelude = [
@@ -225,7 +226,12 @@ fn a_node_of_kubernetes_with_the_systemd_driver() {
 }
 
 fn of_node(manager: Manager) -> String {
-    format!("node {}\n{}", manager.name(), NODE.0)
+    // Each test searches the processes of all tests for its own `sleep`.
+    let time = match manager {
+        Manager::Cgroupfs => "4445",
+        Manager::Systemd => "4446",
+    };
+    format!("node {}\n{}", manager.name(), NODE.0.replace("TIME", time))
 }
 
 /// What is done on a node, and what it prints. The node is killed under its pods at last, as by a
@@ -248,11 +254,11 @@ const NODE: (&str, &str) = (
 END
         in_node <<'END'
         pod ''
-        container '' '' sleep 4444
+        container '' '' sleep TIME
         trap - EXIT
 END
         docker kill $name >/dev/null
-        pgrep -fx 'sleep 4444' || true
+        pgrep -fx 'sleep TIME' || true
         group_of_node
         docker start $name >/dev/null
         up

@@ -57,31 +57,40 @@ fn a_node_loses_its_power() {
 #[test]
 fn the_leader_loses_its_power() {
     let (_guard, swarm) = cluster_if_wanted();
-    swarm.step(
+    let output = swarm.run(
         "service --mode global --env V=1 --update-monitor 100ms $busybox sleep 1000
         settled 3
         leader",
-        "node-1",
     );
-    swarm.cut(1);
-    swarm.step(
-        "DOCKER_HOST=tcp://10.7.0.2:2375
-        await 'leader | grep node-[23]'
-        await '[ $(node_state 1) = down ]'
+    let leader = output.line().strip_prefix("node-");
+    let leader: usize = leader
+        .and_then(|number| number.parse().ok())
+        .expect("a leader");
+    let others = [1, 2, 3].map(|number| number.to_string()).into_iter();
+    let others: Vec<String> = others
+        .filter(|number| *number != leader.to_string())
+        .collect();
+    swarm.cut(leader);
+    let without_it = format!(
+        "DOCKER_HOST=tcp://10.7.0.{}:2375
+        await 'leader | grep -v node-{leader}'
+        await '[ $(node_state {leader}) = down ]'
         update --env-add V=2
         await '[ $(inspect UpdateStatus.State) = completed ]'
-        for node in 2 3; do within $node sh -c 'echo $V'; done",
-        "2\n2",
+        for node in {}; do within $node sh -c 'echo $V'; done",
+        others[0],
+        others.join(" ")
     );
-    swarm.power(1);
-    swarm.step(
-        "await '[ $(node_state 1) = ready ]'
-        await '[ \"$(within 1 sh -c \"echo \\$V\")\" = 2 ]'
+    swarm.step(&without_it, "2\n2");
+    swarm.power(leader);
+    let with_it = format!(
+        "await '[ $(node_state {leader}) = ready ]'
+        await '[ \"$(within {leader} sh -c \"echo \\$V\")\" = 2 ]'
         settled 3
-        leader | grep -c node-[23]
-        docker node inspect --format '{{.ManagerStatus.Reachability}}' node-1",
-        "1\nreachable",
+        leader | grep -vc node-{leader}
+        docker node inspect --format '{{{{.ManagerStatus.Reachability}}}}' node-{leader}"
     );
+    swarm.step(&with_it, "1\nreachable");
     swarm.ends_with_nothing_left();
 }
 

@@ -317,11 +317,12 @@ fn an_insecure_build_step() {
         {"allow": true, "type": "c", "access": "rwm"},
         {"allow": true, "type": "b", "access": "rwm"},
     ]);
+    let place = format!("/buildkit-{}/step", runtime.marker());
     let bundle = privileged(runtime.bundle())
         .remove("/annotations")
         .set("/linux/devices", devices)
         .set("/linux/resources/devices", rules)
-        .set("/linux/cgroupsPath", json!("/buildkit/step"))
+        .set("/linux/cgroupsPath", json!(place))
         .shell(
             "mkdir /m && mount -t tmpfs m /m
             ls /dev/net; stat -c %t:%T /dev/kvm; mknod /dev/y c 10 229 && echo made",
