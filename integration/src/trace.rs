@@ -66,7 +66,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// Whether it ends a process, and needs no call that may fail.
+    /// Whether it is a signal, which any call may meet.
     pub fn is_signal(self) -> bool {
         matches!(self, Fault::Kill | Fault::Strand)
     }

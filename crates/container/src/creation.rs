@@ -121,6 +121,7 @@ impl<'a> Creation<'a> {
                 StartedBy::Start => Release::Fifo(self.directory.make_fifos(self.hook_output())?),
             },
             private: self.private(),
+            lock: Some(self.lock.as_raw_fd()),
             interrupts: Some(self.interrupts),
         };
         let mut launch = coracle_launch::launch(plan, request, self)?;
@@ -190,7 +191,7 @@ impl<'a> Creation<'a> {
 
     /// The runtime's descriptors that init closes first.
     fn private(&self) -> Vec<i32> {
-        let own = [self.directory.handle().as_raw_fd(), self.lock.as_raw_fd()];
+        let own = [self.directory.handle().as_raw_fd()];
         let joined = self.prepared.joined.iter().map(AsRawFd::as_raw_fd);
         let sockets = self.outputs.descriptors();
         own.into_iter().chain(sockets).chain(joined).collect()

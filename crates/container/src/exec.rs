@@ -108,6 +108,7 @@ pub fn exec(store: &Store, options: &ExecOptions) -> Result<Ended, Error> {
         }),
         release: Release::Socket,
         private: Vec::new(),
+        lock: None,
         interrupts: Some(&interrupts),
     };
     let mut entering = Entering {

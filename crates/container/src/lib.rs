@@ -16,7 +16,7 @@
 //! - The record is replaced as a whole. Readers take no lock; writers hold one for a limited time.
 //! - The record names the cgroup before it is made, and init before it does anything. Until then
 //!   what was cloned has the lock's descriptor. So whenever the runtime is killed, `delete --force`
-//!   finds and removes everything.
+//!   finds and removes everything; without privileges, not a clone that was stopped meanwhile.
 //! - A failed creation undoes what it made, last first.
 //! - The bundle's config is read once: later verbs read the private copy.
 

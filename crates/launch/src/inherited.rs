@@ -19,8 +19,11 @@ pub struct Request<'a> {
     pub target: Option<Target>,
     /// How init receives the permission to execute the program.
     pub release: Release,
-    /// Descriptors of the caller that init closes as soon as it may proceed.
+    /// Descriptors of the caller that init closes before anything else.
     pub private: Vec<RawFd>,
+    /// The lock by which the caller finds what is left of the launch if it is killed before it has
+    /// recorded init. Init closes it when it may proceed, or at first if it sets up no root.
+    pub lock: Option<RawFd>,
     /// Signals to the runtime that end its waits for init.
     pub interrupts: Option<&'a Interrupts>,
 }

@@ -89,15 +89,24 @@ fn prepare(plan: &Plan, inherited: &mut Inherited, socket: BorrowedFd) -> Staged
     begin(Stage::Session);
     die_with_runtime()?;
     coracle_sys::reset_signals();
+    // A process of the pid namespace that init joins could reach the host through them. The lock
+    // stays only where init has the host's root for longer, to set up its own.
+    let (early, lock) = match plan.rootfs {
+        Some(_) => (None, inherited.request.lock),
+        None => (inherited.request.lock, None),
+    };
+    for descriptor in inherited.request.private.iter().chain(&early) {
+        let _ = nix::unistd::close(*descriptor);
+    }
     if plan.namespaces.intermediate {
         fork_init(plan, inherited, socket)?;
         die_with_runtime()?;
     }
     message::write(socket, Message::Alive).map_err(session(Call::Write))?;
     let init_cgroup = await_first_proceed(socket)?;
-    // Not before: until the caller has recorded init, it may find it only by one of them.
-    for descriptor in &inherited.request.private {
-        let _ = nix::unistd::close(*descriptor);
+    // Not before: only now has the caller recorded init.
+    if let Some(lock) = lock {
+        let _ = nix::unistd::close(lock);
     }
     if !plan.namespaces.intermediate {
         // From here on the container's processes must not trace init or open its descriptors

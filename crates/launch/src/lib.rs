@@ -51,7 +51,7 @@ pub use plan::{
 };
 pub use running::{Running, Taken, add, remove};
 pub use runtime::{Child, Launch, hint_of_end};
-pub use seal::{is_protected, seal};
+pub use seal::{NAME, is_protected, seal};
 pub use spans::{Span, spans};
 
 /// Plans one more mount or device for a running container.

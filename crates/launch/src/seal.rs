@@ -21,6 +21,10 @@ use crate::error::Error;
 
 const OWN: &CStr = c"/proc/self/exe";
 
+/// The name that [`seal`] gives the process, as `/proc/PID/comm` shows it. What the runtime clones
+/// has it until it executes a program.
+pub const NAME: &CStr = c"coracle";
+
 /// Returns if the process runs from a sealed file; otherwise executes the program again from one.
 ///
 /// Descriptors, arguments and environment stay as they are. Call it before any file is opened.
@@ -37,7 +41,7 @@ pub fn seal() -> Result<(), Error> {
     };
     let Some(file) = file else {
         // After execveat(2) the process is named after the descriptor's number.
-        let _ = prctl::set_name(c"coracle");
+        let _ = prctl::set_name(NAME);
         return Ok(());
     };
     let arguments = coracle_sys::arguments().map(CStr::to_owned).collect();
@@ -75,7 +79,7 @@ fn copy_unless_sealed() -> Result<Option<OwnedFd>, Error> {
     if is_sealed(own.as_fd())? {
         return Ok(None);
     }
-    let copy = coracle_sys::sealed_copy(c"coracle", own.as_fd());
+    let copy = coracle_sys::sealed_copy(NAME, own.as_fd());
     copy.map(Some).map_err(failed("memfd_create"))
 }
 

@@ -7,6 +7,7 @@ use coracle_integration::trace::{Fault, Point, can_trace, trace};
 use coracle_integration::{
     Bundle, Command, Container, Output, Runtime, json, needs, skip, wait_until,
 };
+use nix::sys::signal::Signal;
 
 /// `kill(-1)` spares the caller and the first process of its pid namespace.
 fn signaller<'a>(runtime: &'a Runtime, bundle: Bundle, signal: &str) -> Container<'a> {
@@ -176,5 +177,25 @@ fn who_stops_a_clone_leaves_an_orphan_if_the_runtime_is_killed() {
     let deleted = delete.output().ok();
     assert!(deleted.time < patience(5), "{deleted}");
     other.delete_by_force().ok();
+    runtime.is_clean();
+}
+
+/// A shell that locks the container's directory by flock(1), which takes the lock and ends.
+#[test]
+fn who_took_the_lock_by_hand_is_not_killed() {
+    needs::program("flock");
+    let runtime = Runtime::new();
+    let container = runtime.sleeper();
+    let directory = runtime.root().join(&container.id);
+    let script = "exec 9<\"$0\"; flock 9; echo locked; while :; do sleep 0.1; done";
+    let shell = Command::new("sh").args(["-c", script]).arg(&directory);
+    let shell = shell.spawn();
+    wait_until("the lock", || shell.stdout.text().contains("locked"));
+    let delete = runtime.command(["delete", "--force", &container.id]);
+    let refused = delete.limit(20).output();
+    refused.fails(["container is locked by", "try again once it has ended"]);
+    shell.signal(Signal::SIGTERM);
+    assert_eq!(shell.wait().signal, Some(Signal::SIGTERM as i32));
+    container.delete_by_force().ok();
     runtime.is_clean();
 }
