@@ -319,8 +319,9 @@ pub(crate) fn await_child(what: &str, readable: BorrowedFd) -> nix::Result<()> {
     }
 }
 
+/// Kills a child and waits for its end, but not if the kernel or a profile refuses the signal.
 pub(crate) fn kill_and_reap(process: BorrowedFd) -> nix::Result<()> {
-    let _ = coracle_sys::pidfd_send_signal(process, nix::libc::SIGKILL);
+    coracle_sys::pidfd_send_signal(process, nix::libc::SIGKILL)?;
     coracle_sys::wait_exit(process).map(drop)
 }
 

@@ -175,7 +175,8 @@ fn maps_of(user: &OwnedFd, interrupts: Option<&Interrupts>) -> Result<[String; 2
     };
     if maps.is_some() {
         // Stopped, it would not end by itself.
-        let _ = coracle_sys::pidfd_send_signal(pidfd.as_fd(), nix::libc::SIGKILL);
+        coracle_sys::pidfd_send_signal(pidfd.as_fd(), nix::libc::SIGKILL)
+            .map_err(failed(Call::Kill))?;
     }
     let status = coracle_sys::wait_exit(pidfd.as_fd()).map_err(failed(Call::Wait))?;
     match (maps, status) {
