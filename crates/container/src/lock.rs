@@ -47,7 +47,7 @@ impl Drop for Lock {
 /// Takes the container's lock.
 ///
 /// # Errors
-/// [`Error::Busy`], with the holder's pid, if it is not free in time.
+/// [`Error::Busy`], with the holder's pid, or [`Error::Orphaned`], if it is not free in time.
 pub(crate) fn acquire(directory: &Directory) -> Result<Lock, Error> {
     acquire_while(directory, || {})
 }

@@ -42,13 +42,13 @@ pub(crate) fn find(directory: &Directory) -> Vec<Orphan> {
         // Open before anything is read of the process: what is read then is not of a later one
         // with this pid, if this one is alive afterwards.
         let pidfd = coracle_sys::pidfd_open(Pid::from_raw(pid)).ok()?;
-        let taker = taker(pid, &locked)?;
+        let taker = taker_of(pid, &locked)?;
         Some((Orphan { pid, pidfd }, taker))
     });
     let found: Vec<(Orphan, i32)> = found.collect();
     // Only now: a verb that took the lock meanwhile was perhaps looked at before it did.
     let left = found.into_iter().filter(|(orphan, by)| {
-        *by != orphan.pid && is_gone(*by, &locked) && taker(orphan.pid, &locked) == Some(*by)
+        *by != orphan.pid && is_gone(*by, &locked) && taker_of(orphan.pid, &locked) == Some(*by)
     });
     left.map(|(orphan, _)| orphan).collect()
 }
@@ -81,11 +81,11 @@ fn is_gone(taker: i32, locked: &FileStat) -> bool {
     taker == 0
         || !Path::new(&directory).exists()
         || (open_directory(Path::new(&format!("{directory}/fdinfo"))).is_ok()
-            && self::taker(taker, locked).is_none())
+            && taker_of(taker, locked).is_none())
 }
 
 /// The process that took the lock on the file, if a descriptor of the process `pid` has it.
-fn taker(pid: i32, locked: &FileStat) -> Option<i32> {
+fn taker_of(pid: i32, locked: &FileStat) -> Option<i32> {
     let directory = format!("/proc/{pid}");
     let mut numbers = numbers(&format!("{directory}/fdinfo")).into_iter();
     numbers.find_map(|number| {

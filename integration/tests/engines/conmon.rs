@@ -96,8 +96,8 @@ monitored() {
 }
 started() { created "$@"; oci start $name; }
 over() { await '[ -e $exits/$name ]' && cat $exits/$name && echo; }
-said() { cut -d ' ' -f 2- $log; }
-# cri-o's ExecSync with a limit of seconds: what conmon says of it, then what the command said.
+logged() { cut -d ' ' -f 2- $log; }
+# cri-o's ExecSync with a limit of seconds: conmon's result, then the command's output.
 exec_sync() {
     limit=$1
     shift
@@ -132,16 +132,18 @@ fn conmon() -> Arc<Engine> {
     })
 }
 
-#[test(last)]
-fn nothing_is_left_behind() {
-    let Some(conmon) = CONMON.take() else { return };
-    let left = r#"
+/// Prints what conmon and the runtime have left.
+pub(crate) const LEFT: &str = r#"
 cat /tmp/stays 2>/dev/null || true
 find /run/crio-coracle -mindepth 1
 find /sys/fs/cgroup -type d -name 'crio-*'
 new_roots
 alive conmon"#;
-    conmon.check("", &format!("trap - EXIT\n{left}"), "");
+
+#[test(last)]
+fn nothing_is_left_behind() {
+    let Some(conmon) = CONMON.take() else { return };
+    conmon.check("", &format!("trap - EXIT\n{LEFT}"), "");
 }
 
 checks! { conmon,
@@ -149,7 +151,7 @@ checks! { conmon,
         started sh -c 'echo out; printf half; exit 7'
         over
         await '[ $(state) = stopped ]'
-        said"# => "7\nstdout F out\nstdout P half";
+        logged"# => "7\nstdout F out\nstdout P half";
     its_pod: r#"
         started sleep 1000
         for kind in net ipc uts; do
@@ -187,11 +189,11 @@ checks! { conmon,
         linux='"resources": {"memory": {"limit": 16777216}}'
         started sh -c 'head -c 100m /dev/zero | tail; sleep 1000'
         # With version 2 conmon looks once the container has ended; systemd may have removed the group by then.
-        told='[ -e $b/oom ] && [ -e $b/persist/oom ]'
-        [ ! -e /sys/fs/cgroup/cgroup.controllers ] || told='grep "^oom_kill [1-9]" \
+        counted='[ -e $b/oom ] && [ -e $b/persist/oom ]'
+        [ ! -e /sys/fs/cgroup/cgroup.controllers ] || counted='grep "^oom_kill [1-9]" \
             /sys/fs/cgroup$(sed s/0::// /proc/$(cat $b/pidfile)/cgroup)/memory.events'
-        await "$told"
-        echo told"# => "told";
+        await "$counted"
+        echo counted"# => "counted";
     stop: r#"
         started sh -c 'trap \"\" TERM; echo ready; while :; do sleep 0.05; done'
         await 'grep ready $log'
@@ -217,7 +219,7 @@ checks! { conmon,
         started sh -c 'tty; until stty size | grep 33; do sleep 0.05; done; exit 3'
         echo 1 33 77 >$b/ctl
         over
-        said | grep -o '/dev/pts/0\|33 77'"# => "3\n/dev/pts/0\n33 77";
+        logged | grep -o '/dev/pts/0\|33 77'"# => "3\n/dev/pts/0\n33 77";
     // conmon-rs gives the global flags twice.
     calls_of_conmon_rs: r#"
         pins

@@ -60,13 +60,13 @@ container() { create "$@"; cri StartContainer "$(id)" >/dev/null; }
 field() { cri ContainerStatus "$(id)" status.$1; }
 over() { await '[ $(field state) = 2 ]'; }
 # Prints the log.
-said() { cut -d ' ' -f 4- /tmp/logs/$name.log; }
+logged() { cut -d ' ' -f 4- /tmp/logs/$name.log; }
 # Runs a container to its end and prints its log.
 run() {
     pod "$node"
     container "$@"
     over
-    said
+    logged
 }
 # Attaches to the container, types a line once its output arrives, and leaves all output in a file.
 type_once_ready() {
@@ -251,7 +251,7 @@ $crate::checks! { $engine,
         pod '"security_context": {"privileged": true, "namespace_options": {"network": 2}}'
         container '"security_context": {"privileged": true}' '' sh -c 'mkdir /m; mount -t tmpfs x /m && echo mounted'
         over
-        said"# => "mounted";
+        logged"# => "mounted";
     masked_paths: r#"
         run '"security_context": {"masked_paths": ["/proc/keys"]}' '' sh -c 'test -c /proc/keys && echo masked'"# => "masked";
     read_only_paths: r#"
@@ -472,7 +472,7 @@ END
         echo 33554432 >$limit
         container '' '' sh -c 'exec 2>/dev/null; head -c 100m /dev/zero | tail >/dev/null; echo $?'
         over
-        said"# => "137";
+        logged"# => "137";
     oom_score: r#"
         run '"resources": {"oom_score_adj": 999}' '' cat /proc/self/oom_score_adj"# => "999";
     statistics: r#"

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use coracle_integration::{Manager, needs};
 
 use crate::checks;
+use crate::conmon;
 use crate::cri;
 use crate::engine::{Engine, Page, Shared, images};
 
@@ -29,7 +30,7 @@ export CRI_SOCKET=unix:///var/run/crio/crio.sock
 # Nothing but cri-o tells the process of a container.
 init() { cri ContainerStatus "{\"container_id\": \"$c\", \"verbose\": true}" info.info | sed 's/.*"pid":\([0-9]*\).*/\1/'; }
 # conmon lets the runtime write to the container's log, too: its warnings begin with the time.
-said() { cut -d ' ' -f 4- /tmp/logs/$name.log | grep -v ^time= || true; }
+logged() { cut -d ' ' -f 4- /tmp/logs/$name.log | grep -v ^time= || true; }
 daemon() { crio >>/tmp/crio.log 2>&1 </dev/null & await 'cri Version' || { tail -n 20 /tmp/crio.log >&2; exit 1; }; }
 "#;
 
@@ -64,13 +65,7 @@ fn crio() -> Arc<Engine> {
 #[test(last)]
 fn nothing_is_left_behind() {
     let Some(crio) = CRIO.take() else { return };
-    let left = r#"
-cat /tmp/stays 2>/dev/null || true
-find /run/crio-coracle -mindepth 1
-find /sys/fs/cgroup -type d -name 'crio-*'
-new_roots
-alive conmon"#;
-    crio.check("", left, "");
+    crio.check("", conmon::LEFT, "");
 }
 
 checks! { crio,

@@ -153,7 +153,7 @@ END
 }
 get() { kubectl get pod $name --output jsonpath="{$1}"; }
 ready() { kubectl wait --for condition=Ready --timeout 60s pod/$name >/dev/null; }
-# Waits for the end of the pod, and prints what it said.
+# Waits for the end of the pod, and prints its output.
 run() { more=$1; shift; pod "\"restartPolicy\": \"Never\", $more" "$@"; over; kubectl logs $name; }
 over() { long '[ $(get .status.phase) = Succeeded ] || [ $(get .status.phase) = Failed ]'; }
 in_it() { kubectl exec $name --container one -- "$@"; }

@@ -475,12 +475,25 @@ checks! { swarm_if_wanted,
         echo well"# => "well";
 }
 
-/// By docker's resolver, to which packets are turned aside by NAT.
-#[test]
-fn names_across_nodes() {
+/// The cluster, if its kernel has networks across nodes.
+fn with_overlays() -> Arc<Cluster> {
     let swarm = swarm_if_wanted();
     swarm.needs("VXLAN", VXLAN);
     swarm.needs("iptables with nat", docker::HAS_NAT);
+    swarm
+}
+
+/// The same, if the kernel can give each of several tasks its turn.
+fn with_balancing() -> Arc<Cluster> {
+    let swarm = with_overlays();
+    swarm.needs("IPVS (modprobe ip_vs)", IPVS);
+    swarm
+}
+
+/// By docker's resolver, to which packets are turned aside by NAT.
+#[test]
+fn names_across_nodes() {
+    let swarm = with_overlays();
     let script = r#"
         docker network create --driver overlay --attachable $name >/dev/null
         service --mode global --network $name --endpoint-mode dnsrr $busybox \
@@ -501,10 +514,7 @@ fn names_across_nodes() {
 /// An address that stands for all tasks: the kernel's IPVS gives each its turn.
 #[test]
 fn a_virtual_address() {
-    let swarm = swarm_if_wanted();
-    swarm.needs("VXLAN", VXLAN);
-    swarm.needs("iptables with nat", docker::HAS_NAT);
-    swarm.needs("IPVS (modprobe ip_vs)", IPVS);
+    let swarm = with_balancing();
     let script = r#"
         docker network create --driver overlay --attachable $name >/dev/null
         service --replicas 3 --network $name $busybox \
@@ -523,10 +533,7 @@ fn a_virtual_address() {
 /// A port that is published on all nodes leads to the tasks, wherever they are.
 #[test]
 fn a_port_of_the_cluster() {
-    let swarm = swarm_if_wanted();
-    swarm.needs("VXLAN", VXLAN);
-    swarm.needs("iptables with nat", docker::HAS_NAT);
-    swarm.needs("IPVS (modprobe ip_vs)", IPVS);
+    let swarm = with_balancing();
     let script = r#"
         service --replicas 2 --publish published=8081,target=80 $busybox \
             sh -c 'echo page >/tmp/index.html; exec httpd -f -h /tmp'
