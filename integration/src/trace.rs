@@ -135,7 +135,7 @@ type Observer<'o> = &'o mut dyn FnMut(&Seen);
 /// The result of a traced command.
 #[derive(Debug)]
 pub struct Trace {
-    /// Numbers of the system calls, a list a process.
+    /// Numbers of the system calls, a list a process. With a fault only those up to it.
     pub calls: Vec<Vec<i64>>,
     /// The number of the call that met the fault, if the point was reached.
     pub met: Option<i64>,
@@ -169,11 +169,16 @@ impl Trace {
 ///
 /// Must be called by a thread that has no other children: it takes the events of all.
 pub fn trace(command: Command, fault: Option<(Point, Fault)>) -> Trace {
-    observe(command, fault, &mut |_| {})
+    run(command, fault, None)
 }
 
-/// The same, with each system call shown to an observer at its entry and at its exit.
-pub fn observe(command: Command, fault: Option<(Point, Fault)>, observer: Observer) -> Trace {
+/// Runs a command to its end, with each system call shown to an observer at its entry and at its
+/// exit.
+pub fn observe(command: Command, observer: Observer) -> Trace {
+    run(command, None, Some(observer))
+}
+
+fn run(command: Command, fault: Option<(Point, Fault)>, observer: Option<Observer>) -> Trace {
     let limit = command.limit_of();
     let stopped = command.under("sh", ["-c", "kill -STOP $$; exec \"$@\"", "sh"]);
     let started = stopped.start();
@@ -237,7 +242,7 @@ struct Process {
 
 struct Tracer<'o> {
     main: Pid,
-    observer: Observer<'o>,
+    observer: Option<Observer<'o>>,
     fault: Option<(Point, Fault)>,
     /// The shell has executed the command.
     counting: bool,
@@ -253,7 +258,7 @@ struct Tracer<'o> {
 }
 
 impl<'o> Tracer<'o> {
-    fn new(main: Pid, fault: Option<(Point, Fault)>, observer: Observer<'o>) -> Self {
+    fn new(main: Pid, fault: Option<(Point, Fault)>, observer: Option<Observer<'o>>) -> Self {
         let first = Process {
             number: Some(0),
             ..Process::default()
@@ -302,7 +307,7 @@ impl<'o> Tracer<'o> {
             WaitStatus::Stopped(pid, signal) => {
                 match self.stranded == Some(pid) {
                     true => self.detach(pid, Some(signal)),
-                    false => go_on(pid, Some(signal)),
+                    false => self.go_on(pid, Some(signal)),
                 }
                 None
             }
@@ -344,7 +349,7 @@ impl<'o> Tracer<'o> {
                 }
             }
         }
-        go_on(pid, None);
+        self.go_on(pid, None);
     }
 
     /// Notes what a process has cost, before its memory is gone.
@@ -375,13 +380,13 @@ impl<'o> Tracer<'o> {
         let process = self.processes.entry(child).or_default();
         process.number = Some(number);
         if std::mem::take(&mut process.waiting) {
-            go_on(child, None);
+            self.go_on(child, None);
         }
     }
 
     fn system_call(&mut self, pid: Pid) {
         let Some(process) = self.processes.get_mut(&pid) else {
-            return go_on(pid, None);
+            return self.go_on(pid, None);
         };
         // A clone's first stop is the end of a call that its parent began.
         let entry =
@@ -393,7 +398,7 @@ impl<'o> Tracer<'o> {
             if let Some(errno) = process.answer.take() {
                 let _ = machine::answer(pid, errno);
             }
-            return go_on(pid, None);
+            return self.go_on(pid, None);
         }
         self.show(pid, Moment::Entry);
         match self.counting.then(|| self.entry(pid)).flatten() {
@@ -406,12 +411,15 @@ impl<'o> Tracer<'o> {
             }
             _ => {}
         }
-        go_on(pid, None);
+        self.go_on(pid, None);
     }
 
     fn show(&mut self, pid: Pid, moment: Moment) {
         let number = self.processes.get(&pid).and_then(|process| process.number);
         let (Some(process), true) = (number, self.counting) else {
+            return;
+        };
+        let Some(observer) = &mut self.observer else {
             return;
         };
         if let Ok((call, arguments)) = machine::registers(pid) {
@@ -422,7 +430,7 @@ impl<'o> Tracer<'o> {
                 call,
                 arguments,
             };
-            (self.observer)(&seen);
+            observer(&seen);
         }
     }
 
@@ -475,6 +483,27 @@ impl<'o> Tracer<'o> {
         }
     }
 
+    /// To the next call, or to the next other event where the calls do not matter. One that was
+    /// killed meanwhile has nothing to be continued.
+    fn go_on(&self, pid: Pid, signal: Option<Signal>) {
+        let _ = match self.counts(pid) {
+            true => ptrace::syscall(pid, signal),
+            false => ptrace::cont(pid, signal),
+        };
+    }
+
+    /// Whether a process must stop at its next call: with a fault, only its own process does, and
+    /// only up to it.
+    fn counts(&self, pid: Pid) -> bool {
+        let Some((point, _)) = self.fault else {
+            return true;
+        };
+        let process = self.processes.get(&pid);
+        let number = process.and_then(|process| process.number);
+        let awaits_answer = process.is_some_and(|process| process.answer.is_some());
+        number == Some(point.process) && (self.met.is_none() || awaits_answer)
+    }
+
     fn detach(&mut self, pid: Pid, signal: Option<Signal>) {
         self.processes.remove(&pid);
         let _ = ptrace::detach(pid, signal);
@@ -501,11 +530,6 @@ fn wait() -> nix::Result<WaitStatus> {
             status => return status,
         }
     }
-}
-
-/// To the next stop. One that was killed meanwhile has nothing to be continued.
-fn go_on(pid: Pid, signal: Option<Signal>) {
-    let _ = ptrace::syscall(pid, signal);
 }
 
 /// Whether this machine's registers are known here.

@@ -300,7 +300,7 @@ fn word(pid: Pid, place: u64) -> u64 {
 
 fn inspected(command: Command, root: &Path, writable: &[&Path]) -> Inspector {
     let mut inspector = Inspector::new(root, writable);
-    let trace = observe(command, None, &mut |seen| inspector.see(seen));
+    let trace = observe(command, &mut |seen| inspector.see(seen));
     assert_eq!(trace.output.code, 0, "{}", trace.output);
     inspector
 }
