@@ -70,6 +70,8 @@ pub(crate) struct File {
     /// Whether the kernel may refuse it (EINVAL, EBUSY) until another value of the same update is
     /// written: then it is written once more after the others.
     pub(crate) again: bool,
+    /// What every new cgroup has, where that is the usual value as well and a write is costly.
+    pub(crate) initial: Option<&'static str>,
     /// The unit's property, and the release of systemd that brought it.
     pub(crate) unit: Option<(&'static str, u32)>,
     pub(crate) restore: Restore,
@@ -162,6 +164,7 @@ const fn file(name: &'static str, kind: Kind) -> File {
         name,
         kind,
         again: false,
+        initial: None,
         unit: None,
         restore: Restore::Value(""),
         hint: Hint::None,
@@ -172,6 +175,13 @@ impl File {
     const fn again(self) -> Self {
         Self {
             again: true,
+            ..self
+        }
+    }
+
+    const fn initial(self, text: &'static str) -> Self {
+        Self {
+            initial: Some(text),
             ..self
         }
     }
@@ -330,7 +340,9 @@ table! {
     CPU_SHARES: CPU, "cpu.shares",
         number("cpu.shares").unit("CPUShares", 0),
         file("cpu.weight", Kind::Weight).unit("CPUWeight", 0).restore(Restore::Weight);
-    CPU_PERIOD: CPU, "cpu.period", file("cpu.cfs_period_us", Kind::Period).again(), IMPLIED;
+    /// The kernel checks each write of a bandwidth against all cgroups of the hierarchy.
+    CPU_PERIOD: CPU, "cpu.period",
+        file("cpu.cfs_period_us", Kind::Period).again().initial("100000"), IMPLIED;
     /// The parent's quota per period is the limit. On v1 quota and period are two writes, either of
     /// which can exceed it for a moment; on v2 a quota below the current burst is refused.
     CPU_QUOTA: CPU, "cpu.quota",

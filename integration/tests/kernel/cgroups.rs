@@ -152,10 +152,15 @@ fn parents_that_were_made_are_removed() {
 
 /// Makes a group in the hierarchy that holds the freezer, or in the only one.
 fn make_group(name: &str) -> PathBuf {
-    let base = coracle_integration::control_file(1, ("freezer", ""), "");
+    make_group_of("freezer", name)
+}
+
+/// Makes a group in the hierarchy of a controller, or in the only one.
+fn make_group_of(controller: &str, name: &str) -> PathBuf {
+    let base = coracle_integration::control_file(1, (controller, ""), "");
     let root = base
         .ancestors()
-        .find(|path| path.ends_with(either("freezer", "cgroup")));
+        .find(|path| path.ends_with(either(controller, "cgroup")));
     let path = root.unwrap_or(&base).join(name);
     fs::create_dir_all(&path).expect("a group");
     path
@@ -485,6 +490,20 @@ fn cpu_period_alone() {
         applied("cpu", value, PERIOD, "cpu.max"),
         either("30000", "max 30000")
     );
+}
+
+#[test]
+fn the_usual_period_replaces_another_one() {
+    needs::version_1();
+    let runtime = Runtime::new();
+    let group = make_group_of("cpu", &format!("{}mine", runtime.marker()));
+    fs::write(group.join("cpu.cfs_period_us"), "50000").unwrap();
+    let value = json!({"quota": 20000, "period": 100_000});
+    let bundle = with_path(&runtime, "/@mine").set("/linux/resources/cpu", value);
+    let container = runtime.create(&bundle);
+    assert_eq!(container.control(PERIOD, "cpu.max"), "100000");
+    container.delete().ok();
+    fs::remove_dir(group).unwrap();
 }
 
 #[test]

@@ -12,7 +12,7 @@ use super::processes::processes_below;
 use super::rmdir::undo_directory;
 use super::write::write_all;
 use crate::error::property;
-use crate::plan::{Denied, HierarchyPlan, directory};
+use crate::plan::{Denied, HierarchyPlan, Write, directory};
 use crate::record::Directory;
 use crate::{Error, Result};
 
@@ -81,11 +81,13 @@ fn fill(plan: &HierarchyPlan, path: &Path, age: Age) -> Result<()> {
     for file in &plan.inherit {
         inherit(plan, file, age)?;
     }
-    if plan.writes.is_empty() {
+    let needed = |write: &&Write| age == Age::Old || !write.is_initial();
+    let mut writes = plan.writes.iter().filter(needed).peekable();
+    if writes.peek().is_none() {
         return Ok(());
     }
     let own = files::open_directory(path)?;
-    write_all(own.as_fd(), path, &plan.writes, &mut |_| {})
+    write_all(own.as_fd(), path, writes, &mut |_| {})
 }
 
 /// An existing cgroup must have no processes.

@@ -13,10 +13,10 @@ use crate::{Error, Result};
 
 /// Writes the values in order, then again those that another value may have blocked. `before` is
 /// called with each write before it is tried.
-pub(super) fn write_all(
+pub(super) fn write_all<'a>(
     directory: BorrowedFd,
     path: &Path,
-    writes: &[Write],
+    writes: impl IntoIterator<Item = &'a Write>,
     before: &mut dyn FnMut(&Write),
 ) -> Result<()> {
     let mut again = Vec::new();

@@ -83,6 +83,11 @@ impl Write {
         self.value.text(self.file.kind)
     }
 
+    /// Whether a new cgroup has the value already.
+    pub(crate) fn is_initial(&self) -> bool {
+        self.file.initial.is_some_and(|text| text == self.text())
+    }
+
     /// The value, parsed if it is a text; `None` if that is invalid.
     pub(crate) fn meaning(&self) -> Option<Value> {
         match &self.value {
