@@ -18,7 +18,10 @@ const CREATORS: usize = 100;
 const EACH: usize = 20;
 
 pub(crate) fn part(subjects: &[Subject], options: &Options) {
-    println!("\ndocker-like, processor ms of a verb, alone and beside {LIVE} live containers\n");
+    println!(
+        "\ndocker-like, processor ms of a verb alone and beside {LIVE} live containers, and how much \
+         more that is beside what `--version` takes\n"
+    );
     println!("| runtime | {} |", VERBS.join(" | "));
     println!("|---|{}", "---|".repeat(VERBS.len()));
     let watched: Vec<String> = subjects.iter().map(|it| node(it, options)).collect();
@@ -30,7 +33,7 @@ pub(crate) fn part(subjects: &[Subject], options: &Options) {
     subjects.iter().for_each(creators);
 }
 
-/// Prints the row of the verbs; returns what an agent takes.
+/// Prints the row of the verbs when all is deleted again; returns what an agent takes.
 fn node(subject: &Subject, options: &Options) -> String {
     let runtime = Runtime::new();
     let bundle = docker_like(&runtime);
@@ -39,7 +42,8 @@ fn node(subject: &Subject, options: &Options) -> String {
     let sleeper = bundle.clone().args(["sleep", "100000"]);
     let sleeper = sleeper.set("/root/path", json!(bundle.rootfs()));
     std::fs::write(folder.join("config.json"), sleeper.config.to_string()).expect("config.json");
-    let alone = verbs(subject, &runtime, (&bundle.dir, &folder), options.rounds);
+    let look = || verbs(subject, &runtime, (&bundle.dir, &folder), options.rounds);
+    let before = look();
     let ids: Vec<String> = (0..LIVE).map(|_| runtime.id()).collect();
     for id in &ids {
         let mut run = subject.command(&runtime);
@@ -48,33 +52,59 @@ fn node(subject: &Subject, options: &Options) -> String {
             .arg(id);
         cost(&mut run).unwrap_or_else(|text| panic!("{text}"));
     }
-    let beside = verbs(subject, &runtime, (&bundle.dir, &folder), options.rounds);
-    print!("| {} |", subject.name);
-    for (alone, beside) in alone.iter().zip(&beside) {
-        print!(" {alone:.2}, {beside:.2} |");
-    }
-    println!();
+    let beside = look();
     let watched = agent(subject, &runtime, &ids);
     for id in ids {
         let _ = cost(subject.command(&runtime).args(["delete", "--force", &id]));
         reap();
     }
+    let after = look();
+    print!("| {} |", subject.name);
+    for verb in 0..VERBS.len() {
+        let alone = f64::midpoint(before.ms[verb], after.ms[verb]);
+        let relative = f64::midpoint(before.relative(verb), after.relative(verb));
+        let more = (beside.relative(verb) / relative - 1.0) * 100.0;
+        print!(" {alone:.2}, {:.2}, {more:+.0} % |", beside.ms[verb]);
+    }
+    println!();
     watched
 }
 
 /// Medians of the processor time.
+struct Medians {
+    /// Of the verbs.
+    ms: Vec<f64>,
+    /// Of `--version`, which nothing on the machine changes but its speed of that hour.
+    version_ms: f64,
+}
+
+impl Medians {
+    fn relative(&self, verb: usize) -> f64 {
+        self.ms[verb] / self.version_ms
+    }
+}
+
 fn verbs(
     subject: &Subject,
     runtime: &Runtime,
     (bundle, sleeping): (&Path, &Path),
     rounds: usize,
-) -> Vec<f64> {
-    let lives = (0..rounds).map(|_| life(runtime, subject, bundle, sleeping));
-    let lives: Vec<Vec<f64>> = lives
-        .map(|costs| costs.iter().map(|cost| cost.cpu_ms).collect())
-        .collect();
+) -> Medians {
+    let mut versions = Vec::new();
+    let mut lives: Vec<Vec<f64>> = Vec::new();
+    for _ in 0..rounds {
+        let costs = life(runtime, subject, bundle, sleeping);
+        lives.push(costs.iter().map(|cost| cost.cpu_ms).collect());
+        for _ in 0..5 {
+            let version = cost(subject.command(runtime).arg("--version"));
+            versions.push(version.expect("--version").cpu_ms);
+        }
+    }
     let of_verb = |verb: usize| lives.iter().map(|life| life[verb]).collect::<Vec<_>>();
-    (0..VERBS.len()).map(|it| median(&of_verb(it))).collect()
+    Medians {
+        ms: (0..VERBS.len()).map(|it| median(&of_verb(it))).collect(),
+        version_ms: median(&versions),
+    }
 }
 
 fn agent(subject: &Subject, runtime: &Runtime, ids: &[String]) -> String {
