@@ -35,14 +35,14 @@ pub enum Error {
         reason: String,
     },
     /// A limit needs a controller that no mounted hierarchy has.
-    #[error("{path}: cgroup {controller} is required, but {place}")]
+    #[error("{path}: cgroup {controller} is required, but {lack}")]
     Controller {
         /// JSON path of the first value that needs it.
         path: String,
         /// The controller's name.
         controller: String,
         /// Where it is missing.
-        place: String,
+        lack: Lack,
     },
     /// Opening a directory or file of the cgroup file system.
     #[error("open {}: {}", path.display(), errno_text(*errno))]
@@ -283,6 +283,25 @@ pub enum UnitProblem {
 /// Result of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
+/// Where a controller is missing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Lack {
+    /// No cgroup file system is mounted at all.
+    #[error(
+        "no cgroup file system is mounted; in a container: ask the runtime outside to mount one"
+    )]
+    Everything,
+    /// No hierarchy of version 1 has it, and there is no other.
+    #[error("it is not mounted")]
+    Hierarchy,
+    /// Neither a hierarchy of version 1 has it nor version 2, which is mounted there.
+    #[error("no hierarchy of version 1 has it, nor does {}", .0.display())]
+    Both(PathBuf),
+    /// Version 2, which is mounted there, does not have it.
+    #[error("{} does not have it", .0.display())]
+    Unified(PathBuf),
+}
+
 impl Error {
     /// The JSON path in the error, for a caller that replaces it by another name.
     pub fn path_mut(&mut self) -> Option<&mut String> {
@@ -414,7 +433,10 @@ impl Error {
     fn hint(&self) -> &str {
         match self {
             Self::NoSystemd => "use --cgroup-manager cgroupfs",
-            Self::Controller { place, .. } if place == NOT_MOUNTED => "",
+            Self::Controller {
+                lack: Lack::Everything,
+                ..
+            } => "",
             Self::Controller { .. } => {
                 "enable the controller (kernel command line: cgroup_enable=NAME), or drop the limit"
             }
@@ -443,10 +465,6 @@ impl Error {
 const OUTSIDE: &str = "in a container: ask the runtime outside for writable cgroups \
     (--privileged, or with cgroup v2 podman --security-opt unmask=/sys/fs/cgroup), or use \
     --cgroup-manager disabled";
-
-/// Where a controller is if there is no hierarchy at all.
-pub(crate) const NOT_MOUNTED: &str = "no cgroup file system is mounted; in a container: ask the \
-    runtime outside to mount one";
 
 /// A property as messages name it.
 pub(crate) fn property(path: &str) -> String {

@@ -49,7 +49,7 @@ pub use apply::{
     processes, processes_in_moved, release, remove, remove_planned, statistics, survey, thaw, undo,
     update, watch,
 };
-pub use error::{Error, Result, UnitProblem};
+pub use error::{Error, Lack, Result, UnitProblem};
 pub use plan::{
     Absent, CPU_WEIGHTS, Change, Denied, DeviceUpdate, Driver, Enable, Files, HierarchyPlan,
     InitCgroup, Manager, Missing, Options, Plan, Program, Property, Refused, ResctrlPlan, Rootless,

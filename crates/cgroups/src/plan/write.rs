@@ -5,7 +5,7 @@
 
 use coracle_host::{CgroupLayout, CgroupMode, Hierarchy};
 
-use crate::error::{NOT_MOUNTED, property};
+use crate::error::{Lack, property};
 use crate::table::{self, Controller, File, Restore, Row, Support, Version};
 use crate::value::Value;
 use crate::{Error, Result};
@@ -302,21 +302,16 @@ pub(super) fn name(file: &File, hierarchy: &Hierarchy) -> &'static str {
 
 /// The error for a limit whose controller no hierarchy has.
 pub(super) fn missing(source: &str, controller: &str, layout: &CgroupLayout) -> Error {
-    let place = match (&layout.unified, layout.mode) {
-        (Some(tree), CgroupMode::V2) => {
-            format!("{} does not have it", tree.mount.display())
-        }
-        (Some(tree), _) => {
-            let mount = tree.mount.display();
-            format!("no hierarchy of version 1 has it, nor does {mount}")
-        }
-        (None, CgroupMode::None) => NOT_MOUNTED.to_owned(),
-        _ => "it is not mounted".to_owned(),
+    let lack = match (&layout.unified, layout.mode) {
+        (Some(tree), CgroupMode::V2) => Lack::Unified(tree.mount.clone()),
+        (Some(tree), _) => Lack::Both(tree.mount.clone()),
+        (None, CgroupMode::None) => Lack::Everything,
+        _ => Lack::Hierarchy,
     };
     Error::Controller {
         path: property(source),
         controller: controller.to_owned(),
-        place,
+        lack,
     }
 }
 
