@@ -88,6 +88,10 @@ alive coracle"#;
 const VXLAN: &str = "ip link add probe-$$ type vxlan id $$ dstport 4790 && ip link del probe-$$";
 const IPVS: &str = "[ -e /proc/net/ip_vs ]";
 
+/// Answers reach a task only if docker's new network namespaces forward packets. They take that from
+/// the machine's first one, and docker sets it in its own, which is another one here.
+const FORWARDING: &str = "[ $(unshare --net cat /proc/sys/net/ipv4/ip_forward) = 1 ]";
+
 /// How many tasks `CORACLE_TEST_SWARM` asks for.
 pub(crate) fn wanted_tasks() -> Option<usize> {
     let text = std::env::var("CORACLE_TEST_SWARM").ok()?;
@@ -487,6 +491,7 @@ fn with_overlays() -> Arc<Cluster> {
 fn with_balancing() -> Arc<Cluster> {
     let swarm = with_overlays();
     swarm.needs("IPVS (modprobe ip_vs)", IPVS);
+    swarm.needs("the machine's net.ipv4.ip_forward=1", FORWARDING);
     swarm
 }
 
