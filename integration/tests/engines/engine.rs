@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use coracle_integration::runner::patience;
 use coracle_integration::terminal::Terminal;
 use coracle_integration::{Command, Manager, Output, Running, Sandbox, criu, fill_rootfs, json};
 
@@ -13,7 +14,7 @@ await() {
     tries=0
     until eval "$1" >/dev/null 2>&1; do
         tries=$((tries + 1))
-        [ $tries -lt 300 ] || { echo "waited in vain: $1" >&2 && return 99; }
+        [ $tries -lt $((300 * ${patience-1})) ] || { echo "waited in vain: $1" >&2 && return 99; }
         sleep ${pause-0.05}
     done
 }
@@ -73,8 +74,9 @@ impl Engine {
     pub(crate) fn script(&self, name: &str, script: &str) -> Command {
         let rootfs = self.sandbox.folder().join("rootfs");
         let text = format!(
-            "{PRELUDE}name={name} rootfs={}\n{}\n{script}",
+            "{PRELUDE}name={name} rootfs={} patience={}\n{}\n{script}",
             rootfs.display(),
+            patience(1).as_secs(),
             self.prelude,
         );
         self.command("sh").args(["-c", &text])
