@@ -77,7 +77,7 @@ contest CHECKOUT:
 
 # Run pods of a cluster by coracle and by runc (root): in CHECKOUT of Kubernetes, its programs and an etcd were built
 kubelet CHECKOUT:
-    CORACLE_KUBERNETES="$(realpath {{CHECKOUT}})" CORACLE="$(realpath {{program}})" cargo test -q -p coracle-integration --test engines -- kubelet::
+    CORACLE_KUBERNETES="$(realpath {{CHECKOUT}})" CORACLE="$(realpath {{program}})" cargo test -q -p coracle-integration --test engines -- kubelet:: kind::
 
 # Measure all verbs beside runc, crun or other RUNTIMES by path (root): `--rounds N`, `--plots DIR`, parts
 bench *ARGUMENTS: build

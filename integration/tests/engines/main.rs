@@ -16,6 +16,7 @@ mod cri;
 mod crio;
 mod docker;
 mod engine;
+mod kind;
 mod kubelet;
 mod nested;
 mod node;

@@ -15,7 +15,7 @@ static NESTED: Shared<Engine> = Shared::new();
 
 /// An image with folders that this machine's `/usr` is bound to, and settings of its own: those of
 /// docker, and of a systemd that starts containerd and leaves the kernel's settings alone.
-const IMAGE: &str = r#"
+pub(crate) const IMAGE: &str = r#"
 mkdir -p /tmp/host && cd /tmp/host
 mkdir -p etc/systemd/system etc/cni/net.d etc/containerd etc/docker proc dev sys run tmp var root usr
 for folder in bin sbin lib lib64; do ln -s usr/$folder $folder; done
@@ -50,7 +50,7 @@ tar -c . | docker import --change "ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/
 
 /// What the images' own first scripts do, as a docker's in docker and a kind node's. `HAS_NAT` stands
 /// for that of [`docker`].
-const FIRST: [(&str, &str); 2] = [
+pub(crate) const FIRST: [(&str, &str); 2] = [
     (
         "/usr/local/bin/dind",
         r#"#!/bin/sh
