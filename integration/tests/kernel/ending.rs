@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use coracle_integration::runner::patience;
 use coracle_integration::{Bundle, Runtime, Value, json, needs, wait_until};
 
 /// `ended` of a container that has stopped.
@@ -203,7 +204,7 @@ fn a_zombie_tells_it_itself() {
     let ended = ended(&runtime, &id);
     assert_eq!(ended, json!({"exitCode": 11, "oomKilled": false}));
     parent.signal(nix::sys::signal::Signal::SIGKILL);
-    parent.wait_briefly(std::time::Duration::from_secs(10));
+    parent.wait_briefly(patience(10));
     runtime.command(["delete", &id]).output().ok();
 }
 

@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use coracle_integration::runner::patience;
 use coracle_integration::{
     Child, Command, Output, Running, Runtime, Value, groups, json, needs, wait_until,
 };
@@ -647,7 +648,7 @@ fn it_ends_with_the_intermediate_process() {
             output.code == 0 || output.stderr.contains("SIGKILL"),
             "{output}"
         );
-        assert!(start.elapsed() < Duration::from_secs(20), "{output}");
+        assert!(start.elapsed() < patience(20), "{output}");
     }
     assert_eq!(container.status(), "running");
     container.exec(["true"]).ok();

@@ -8,6 +8,7 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use coracle_integration::runner::patience;
 use coracle_integration::{Runtime, wait_until};
 
 /// A service manager's socket.
@@ -20,7 +21,7 @@ impl Manager {
     pub(crate) fn new(runtime: &Runtime) -> Self {
         let path = runtime.folder().join("manager");
         let socket = UnixDatagram::bind(&path).unwrap();
-        let limit = Some(coracle_integration::runner::patience(10));
+        let limit = Some(patience(10));
         socket.set_read_timeout(limit).unwrap();
         Self { socket, path }
     }
@@ -172,7 +173,7 @@ fn start_ends_with_the_container() {
     pid_of(&runtime, &id);
     runtime.command(["kill", &id, "KILL"]).output().ok();
     let output = start.wait();
-    assert!(output.time.as_secs() < 10, "{output}");
+    assert!(output.time < patience(10), "{output}");
 }
 
 #[test]

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
+use coracle_integration::runner::patience;
 use coracle_integration::terminal::Terminal;
 use coracle_integration::{Bundle, Command, Output, Running, Runtime, Value, json, wait_until};
 use nix::sys::signal::Signal;
@@ -342,7 +343,7 @@ impl Manager {
 
     /// Waits for a call of this method.
     fn is_called(&self, method: &str) {
-        let limit = std::time::Duration::from_secs(60);
+        let limit = patience(60);
         while self.calls.recv_timeout(limit).expect("a call") != method {}
     }
 }
