@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use coracle_integration::runner::patience;
 use coracle_integration::{
     Bundle, Command, Container, Layout, Output, Running, Runtime, Value, groups, has_controller,
     json, machine, needs, program, skip, wait_until,
@@ -657,6 +658,23 @@ fn without_a_bus_it_is_refused() {
     let output = hidden.under("unshare", ["--mount"]).output();
     output.fails(["--systemd-cgroup", "/run/dbus/system_bus_socket", "ENOENT"]);
     runtime.is_clean();
+}
+
+/// systemd ends a scope whose group it sees empty, but not one whose group is gone before it has
+/// looked: while it reloads, it looks late.
+#[test]
+fn a_delete_without_a_bus_leaves_no_unit() {
+    let runtime = systemd();
+    let bundle = runtime.bundle().args(["sleep", "1000"]);
+    for _ in 0..5 {
+        let container = runtime.start(&bundle);
+        let reload = Command::new("systemctl").arg("daemon-reload").spawn();
+        let delete = runtime.command(["delete", "--force", &container.id]);
+        let hidden = ["/run/dbus", "/run/systemd"];
+        without(delete.limit(60), &hidden).output().ok();
+        reload.wait_briefly(patience(60));
+        runtime.is_clean();
+    }
 }
 
 /// Its own namespace and mount of control groups, to be written to.

@@ -28,9 +28,13 @@ use client::{Client, LIMIT};
 
 /// How long a unit may take to end, and systemd to reply meanwhile.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
-/// The pause between two reads of v1 files, which cannot be polled for changes.
+/// The pause between two looks at what cannot be polled for changes: v1 files, a directory's end.
 const PAUSE: Duration = Duration::from_millis(5);
 
+/// How often systemd is asked to stop a unit: once more if a message could not be sent.
+const STOP_TRIES: usize = 2;
+
+const NO_SUCH_UNIT: &str = "org.freedesktop.systemd1.NoSuchUnit";
 const UNIT_EXISTS: &str = "org.freedesktop.systemd1.UnitExists";
 
 /// What systemd must do with a clone of the runtime before it may continue: systemd makes a scope
@@ -239,20 +243,44 @@ pub(super) fn check_free(files: &Files) -> Result<()> {
 
 /// Waits for the last process of `record` to end, then stops the unit and makes systemd forget it.
 ///
-/// A failure is ignored: a unit without processes ends by itself, and removing its cgroup reports
-/// what remains.
+/// systemd ends a scope whose cgroup it sees empty, but never one whose cgroup is removed before it
+/// has looked: if it could not be asked, it gets the time to see that. A failure is ignored: removing
+/// the cgroup reports what remains.
 pub(super) fn stop(unit: &Unit, record: &Record, end: Instant, interrupts: Option<&Interrupts>) {
     if !is_empty_by(record, end, interrupts) {
         // Processes remain: the unit is another program's, or a process cannot be killed.
         return;
     }
-    // A new connection, in case the one that started the unit has failed.
-    let Ok(mut client) = Client::open(unit, STOP_LIMIT, interrupts) else {
-        return;
-    };
+    // A new connection each time, in case the one before has failed.
+    let last_try = Instant::now() + STOP_LIMIT;
+    for _ in 0..STOP_TRIES {
+        if stop_unit(unit, interrupts).is_ok() {
+            return;
+        }
+        if Instant::now() >= last_try || interrupts.is_some_and(Interrupts::end_waits) {
+            break;
+        }
+    }
+    if let Some(unified) = &record.unified {
+        let _wait = coracle_sys::wait_for("systemd, which removes the empty control group");
+        let end = end.min(Instant::now() + STOP_LIMIT);
+        while unified.path.exists() && Instant::now() < end {
+            coracle_sys::notify_if_due();
+            std::thread::sleep(PAUSE);
+        }
+    }
+}
+
+fn stop_unit(unit: &Unit, interrupts: Option<&Interrupts>) -> coracle_dbus::Result<()> {
     let name = || Value::Text(unit.name.clone());
-    if client.job("StopUnit", &[name(), "replace".into()]).is_ok() {
-        let _ = client.call("ResetFailedUnit", &[name()]);
+    let mut client = Client::open(unit, STOP_LIMIT, interrupts)?;
+    match client.job("StopUnit", &[name(), "replace".into()]) {
+        Ok(_) => {
+            let _ = client.call("ResetFailedUnit", &[name()]);
+            Ok(())
+        }
+        Err(error) if error.is(NO_SUCH_UNIT) => Ok(()),
+        Err(error) => Err(error),
     }
 }
 
