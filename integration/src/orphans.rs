@@ -45,7 +45,7 @@ fn collect_ended() {
     let children = children.unwrap_or_default();
     let mut orphans = orphans();
     for pid in children.split_whitespace().flat_map(str::parse) {
-        if orphans.reserved.contains(&pid) {
+        if orphans.reserved.contains(&pid) || !may_be_reaped(pid) {
             continue;
         }
         let code = match waitpid(Pid::from_raw(pid), Some(WaitPidFlag::WNOHANG)) {
@@ -55,6 +55,13 @@ fn collect_ended() {
         };
         orphans.codes.insert(pid, code);
     }
+}
+
+/// waitpid(2) by any thread takes the stops of a traced child as well, for which the tracing thread
+/// would wait for ever: only what has ended and is not traced is waited for here.
+fn may_be_reaped(pid: i32) -> bool {
+    let tracer = crate::status_field(Pid::from_raw(pid), "TracerPid");
+    is_zombie(&pid.to_string()) && tracer == "0"
 }
 
 /// The exit code of an orphan that has ended, or 128 and the number of the signal.
