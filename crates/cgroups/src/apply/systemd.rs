@@ -244,8 +244,8 @@ pub(super) fn check_free(files: &Files) -> Result<()> {
 /// Waits for the last process of `record` to end, then stops the unit and makes systemd forget it.
 ///
 /// systemd ends a scope whose cgroup it sees empty, but never one whose cgroup is removed before it
-/// has looked: if it could not be asked, it gets the time to see that. A failure is ignored: removing
-/// the cgroup reports what remains.
+/// has looked: if it could not be asked, it gets the time to see that. A failure is ignored:
+/// removing the cgroup reports what remains.
 pub(super) fn stop(unit: &Unit, record: &Record, end: Instant, interrupts: Option<&Interrupts>) {
     if !is_empty_by(record, end, interrupts) {
         // Processes remain: the unit is another program's, or a process cannot be killed.
