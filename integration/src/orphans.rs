@@ -60,8 +60,7 @@ fn collect_ended() {
 /// waitpid(2) by any thread takes the stops of a traced child as well, for which the tracing thread
 /// would wait for ever: only what has ended and is not traced is waited for here.
 fn may_be_reaped(pid: i32) -> bool {
-    let tracer = crate::status_field(Pid::from_raw(pid), "TracerPid");
-    is_zombie(&pid.to_string()) && tracer == "0"
+    is_zombie(&pid.to_string()) && crate::status_field(pid, "TracerPid") == "0"
 }
 
 /// The exit code of an orphan that has ended, or 128 and the number of the signal.

@@ -294,7 +294,7 @@ pub enum Lack {
     /// No hierarchy of version 1 has it, and there is no other.
     #[error("it is not mounted")]
     Hierarchy,
-    /// Neither a hierarchy of version 1 has it nor version 2, which is mounted there.
+    /// No hierarchy of version 1 has it, nor does version 2, which is mounted there.
     #[error("no hierarchy of version 1 has it, nor does {}", .0.display())]
     Both(PathBuf),
     /// Version 2, which is mounted there, does not have it.

@@ -19,8 +19,8 @@ const EACH: usize = 20;
 
 pub(crate) fn part(subjects: &[Subject], options: &Options) {
     println!(
-        "\ndocker-like, processor ms of a verb alone and beside {LIVE} live containers, and how much \
-         more that is beside what `--version` takes\n"
+        "\ndocker-like, processor ms of a verb alone and beside {LIVE} live containers, and the change \
+         in proportion to `--version`\n"
     );
     println!("| runtime | {} |", VERBS.join(" | "));
     println!("|---|{}", "---|".repeat(VERBS.len()));
@@ -74,7 +74,7 @@ fn node(subject: &Subject, options: &Options) -> String {
 struct Medians {
     /// Of the verbs.
     ms: Vec<f64>,
-    /// Of `--version`, which nothing on the machine changes but its speed of that hour.
+    /// Of `--version`: only the speed of the machine at that time changes it.
     version_ms: f64,
 }
 

@@ -1,6 +1,6 @@
 //! A node of Kubernetes in a container, as kind makes it: docker starts it by the program under test,
 //! and systemd in it starts containerd 2, the servers and kubelet, whose pods the same program runs.
-//! It needs what [`crate::kubelet`] needs.
+//! It needs what [`crate::kubelet`] needs but runc, and docker and systemd's programs.
 
 use coracle_integration::{Manager, needs};
 

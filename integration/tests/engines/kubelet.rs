@@ -202,8 +202,8 @@ pub(crate) fn checkout() -> PathBuf {
     checkout
 }
 
-/// systemd where it is: but a kubelet of the machine's would see ours do what is its own, and ours
-/// would end pods of its.
+/// systemd where it is, but not beside a kubelet of the machine's: both would use `kubepods.slice`, and
+/// each would remove the other's pods.
 fn manager() -> Manager {
     let places = ["/sys/fs/cgroup", "/sys/fs/cgroup/systemd"];
     let has_kubelet = |place| Path::new(place).join("kubepods.slice").exists();

@@ -107,7 +107,7 @@ up() {
     in_node </dev/null
 }
 # Runs the script of standard input in the node, with the words of the tests for Kubernetes.
-in_node() { docker exec --interactive $name sh -euc "name=$name rootfs=/busybox; . /node/$driver; $(cat)"; }
+in_node() { docker exec --interactive $name sh -euc "name=$name rootfs=/busybox patience=$patience; . /node/$driver; $(cat)"; }
 group_of_node() { find /sys/fs/cgroup -mindepth 2 -type d -path "*$(inspect Id)*/*"; }
 "#;
 

@@ -31,7 +31,7 @@ const STOP_LIMIT: Duration = Duration::from_secs(10);
 /// The pause between two looks at what cannot be polled for changes: v1 files, a directory's end.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// How often systemd is asked to stop a unit: once more if a message could not be sent.
+/// How often systemd is asked to stop a unit: once more after an error, if there is time.
 const STOP_TRIES: usize = 2;
 
 const NO_SUCH_UNIT: &str = "org.freedesktop.systemd1.NoSuchUnit";
@@ -244,42 +244,44 @@ pub(super) fn check_free(files: &Files) -> Result<()> {
 /// Waits for the last process of `record` to end, then stops the unit and makes systemd forget it.
 ///
 /// systemd ends a scope whose cgroup it sees empty, but never one whose cgroup is removed before it
-/// has looked: if it could not be asked, it gets the time to see that. A failure is ignored:
-/// removing the cgroup reports what remains.
+/// has looked: if it does not stop the unit when asked, it gets the time to see that. A failure is
+/// ignored: removing the cgroup reports what remains.
 pub(super) fn stop(unit: &Unit, record: &Record, end: Instant, interrupts: Option<&Interrupts>) {
     if !is_empty_by(record, end, interrupts) {
         // Processes remain: the unit is another program's, or a process cannot be killed.
         return;
     }
-    // A new connection each time, in case the one before has failed.
+    let is_interrupted = || interrupts.is_some_and(Interrupts::end_waits);
     let last_try = Instant::now() + STOP_LIMIT;
     for _ in 0..STOP_TRIES {
-        if stop_unit(unit, interrupts).is_ok() {
+        if stop_unit(unit, interrupts).is_ok_and(|is_stopped| is_stopped) {
             return;
         }
-        if Instant::now() >= last_try || interrupts.is_some_and(Interrupts::end_waits) {
+        if Instant::now() >= last_try || is_interrupted() {
             break;
         }
     }
-    if let Some(unified) = &record.unified {
+    if let (Some(unified), true) = (&record.unified, unit.name.ends_with(".scope")) {
         let _wait = coracle_sys::wait_for("systemd, which removes the empty control group");
-        let end = end.min(Instant::now() + STOP_LIMIT);
-        while unified.path.exists() && Instant::now() < end {
+        let end = Instant::now() + STOP_LIMIT;
+        while unified.path.exists() && Instant::now() < end && !is_interrupted() {
             coracle_sys::notify_if_due();
             std::thread::sleep(PAUSE);
         }
     }
 }
 
-fn stop_unit(unit: &Unit, interrupts: Option<&Interrupts>) -> coracle_dbus::Result<()> {
+/// Asks systemd by a new connection, in case an earlier one has failed; returns whether the unit is
+/// stopped now.
+fn stop_unit(unit: &Unit, interrupts: Option<&Interrupts>) -> coracle_dbus::Result<bool> {
     let name = || Value::Text(unit.name.clone());
     let mut client = Client::open(unit, STOP_LIMIT, interrupts)?;
     match client.job("StopUnit", &[name(), "replace".into()]) {
-        Ok(_) => {
+        Ok(result) => {
             let _ = client.call("ResetFailedUnit", &[name()]);
-            Ok(())
+            Ok(result == "done")
         }
-        Err(error) if error.is(NO_SUCH_UNIT) => Ok(()),
+        Err(error) if error.is(NO_SUCH_UNIT) => Ok(true),
         Err(error) => Err(error),
     }
 }
