@@ -135,8 +135,8 @@ type Observer<'o> = &'o mut dyn FnMut(&Seen);
 /// The result of a traced command.
 #[derive(Debug)]
 pub struct Trace {
-    /// Numbers of the system calls, a list a process. With a fault only
-    /// those of its process, up to it.
+    /// Numbers of the system calls, a list a process. With a fault only those of its
+    /// process, up to it.
     pub calls: Vec<Vec<i64>>,
     /// The number of the call that met the fault, if the point was reached.
     pub met: Option<i64>,

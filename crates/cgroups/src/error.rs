@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use coracle_text::{Code, Detail, beginning, errno_text};
 use nix::errno::Errno;
 
+use crate::lack::Lack;
 use crate::table::{CPUSET_PARTITION, Version};
 
 /// How much of a value a message shows: a long one must not push the reason off the line.
@@ -282,25 +283,6 @@ pub enum UnitProblem {
 
 /// Result of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
-
-/// Where a controller is missing.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Lack {
-    /// No cgroup file system is mounted at all.
-    #[error(
-        "no cgroup file system is mounted; in a container: ask the runtime outside to mount one"
-    )]
-    Everything,
-    /// No hierarchy of version 1 has it, and there is no other.
-    #[error("it is not mounted")]
-    Hierarchy,
-    /// No hierarchy of version 1 has it, nor does version 2, which is mounted there.
-    #[error("no hierarchy of version 1 has it, nor does {}", .0.display())]
-    Both(PathBuf),
-    /// Version 2, which is mounted there, does not have it.
-    #[error("{} does not have it", .0.display())]
-    Unified(PathBuf),
-}
 
 impl Error {
     /// The JSON path in the error, for a caller that replaces it by another name.

@@ -37,6 +37,7 @@
 
 mod apply;
 mod error;
+mod lack;
 mod plan;
 mod record;
 mod statistics;
@@ -49,7 +50,8 @@ pub use apply::{
     processes, processes_in_moved, release, remove, remove_planned, statistics, survey, thaw, undo,
     update, watch,
 };
-pub use error::{Error, Lack, Result, UnitProblem};
+pub use error::{Error, Result, UnitProblem};
+pub use lack::Lack;
 pub use plan::{
     Absent, CPU_WEIGHTS, Change, Denied, DeviceUpdate, Driver, Enable, Files, HierarchyPlan,
     InitCgroup, Manager, Missing, Options, Plan, Program, Property, Refused, ResctrlPlan, Rootless,

@@ -12,17 +12,9 @@ use crate::engine::{self, Engine};
 use crate::kubelet;
 use crate::nested;
 
-/// `node DRIVER` starts one with this driver of control groups, `in_node` runs a script in it.
+/// `start_node DRIVER` takes a driver of control groups, `in_node` runs a script in the node.
 const PRELUDE: &str = r#"
-host="-v /usr:/usr:ro -v /opt:/opt:ro -v ${rootfs%/rootfs}/images:/images:ro -v /tmp/node:/node:ro"
-node() {
-    docker run --detach --tty --name $name --hostname $name --privileged --init=false \
-        --security-opt seccomp=unconfined --security-opt apparmor=unconfined \
-        --tmpfs /tmp --tmpfs /run --volume /var --cgroupns=private --restart=on-failure:1 \
-        $host -v /tmp/node/$1.toml:/etc/containerd/config.toml:ro localhost/host node >/dev/null
-    trap 'docker rm --force --volumes $name >/dev/null 2>&1' EXIT
-    await "docker exec $name systemctl is-active node.target" || { docker logs $name >&2 && return 1; }
-}
+host="-v /usr:/usr:ro -v /opt:/opt:ro -v ${rootfs%/rootfs}/images:/images:ro"
 in_node() {
     docker exec --interactive $name sh -euc "name=$name patience=$patience; . /node/words; $(cat)"
 }
@@ -46,6 +38,7 @@ fn kind() -> Engine {
     needs::program("systemctl");
     let mut engine = docker::engine(Manager::of_machine());
     docker::start(&engine, "");
+    engine.prelude += nested::START_NODE;
     engine.prelude += PRELUDE;
     engine.write("/tmp/pods.conflist", cri::NETWORK);
     kubelet::install(&engine, &checkout, "/tmp/node/kubernetes");
@@ -81,7 +74,7 @@ fn a_pod_with_systemd() {
 fn a_pod(manager: Manager) {
     let kind = kind();
     let node = format!(
-        "node {}\nin_node <<'END'\n{}{}\nEND",
+        "start_node {}\nawait_node\nin_node <<'END'\n{}{}\nEND",
         manager.name(),
         r"
         PATH=/opt/containerd2/bin:$PATH

@@ -276,15 +276,15 @@ macro_rules! classes {
             fn $name() {
                 let kubelet = kubelet();
                 let classes = ["coracle", "runc"];
-                let said = classes.map(|class| {
+                let outputs = classes.map(|class| {
                     let name = format!("{}-{class}", stringify!($name).replace('_', "-"));
                     let script = format!("class={class}\n{}", $script);
                     let output = kubelet.script(&name, &script).limit(140).output();
                     format!("{class}, {}: {}\n{}", output.code, output.line(), output.stderr)
                 });
-                for (class, text) in classes.iter().zip(&said) {
+                for (class, text) in classes.iter().zip(&outputs) {
                     let expected = format!("{class}, 0: {}\n", $expected);
-                    assert!(text.starts_with(&expected), "{}\n{}", $script, said.concat());
+                    assert!(text.starts_with(&expected), "{}\n{}", $script, outputs.concat());
                 }
             }
         )*

@@ -74,6 +74,22 @@ exec dockerd --storage-driver overlay2 $none "$@" >/var/log/dockerd 2>&1
     ),
 ];
 
+/// `start_node FILE` starts a node with this file of containerd's, with the mounts of `$host`;
+/// `await_node` waits until it is up.
+pub(crate) const START_NODE: &str = r#"
+start_node() {
+    docker run --detach --tty --name $name --hostname $name --privileged --init=false \
+        --security-opt seccomp=unconfined --security-opt apparmor=unconfined \
+        --tmpfs /tmp --tmpfs /run --volume /var --cgroupns=private --restart=on-failure:1 \
+        $host -v /tmp/node:/node:ro -v /tmp/node/$1.toml:/etc/containerd/config.toml:ro \
+        localhost/host node >/dev/null
+    trap 'docker rm --force --volumes $name >/dev/null 2>&1' EXIT
+}
+await_node() {
+    await "docker exec $name systemctl is-active node.target" || { docker logs $name >&2 && return 1; }
+}
+"#;
+
 /// `dind` starts docker in the container `$name`, `node FILE` a node with this file of containerd's.
 const PRELUDE: &str = r#"
 host="-v /usr:/usr:ro -v $rootfs:/busybox:ro -v ${rootfs%/rootfs}/images:/images:ro"
@@ -92,18 +108,13 @@ inside() {
     }
 }
 node() {
-    docker run --detach --tty --name $name --hostname $name --privileged --init=false \
-        --security-opt seccomp=unconfined --security-opt apparmor=unconfined \
-        --tmpfs /tmp --tmpfs /run --volume /var --cgroupns=private --restart=on-failure:1 \
-        $host -v /tmp/node:/node:ro -v /tmp/node/$1.toml:/etc/containerd/config.toml:ro \
-        localhost/host node >/dev/null
-    trap 'docker rm --force --volumes $name >/dev/null 2>&1' EXIT
+    start_node $1
     driver=$1
     up
 }
 # Waits for the node, and puts the images into it.
 up() {
-    await "docker exec $name systemctl is-active node.target" || { docker logs $name >&2 && return 1; }
+    await_node
     in_node </dev/null
 }
 # Runs the script of standard input in the node, with the words of the tests for Kubernetes.
@@ -117,6 +128,7 @@ fn nested() -> Arc<Engine> {
         cri::needs_client();
         let mut engine = docker::engine(Manager::of_machine());
         docker::start(&engine, "");
+        engine.prelude += START_NODE;
         engine.prelude += PRELUDE;
         engine.write("/tmp/pods.conflist", cri::NETWORK);
         engine.write("/usr/local/bin/cri", cri::CLIENT);

@@ -3,8 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use coracle_integration::runner::patience;
-use coracle_integration::runner::{is_full, times};
+use coracle_integration::runner::{is_full, patience, times};
 use coracle_integration::{
     Bundle, Child, Output, Runtime, groups, json, needs, status_field, wait_until,
 };

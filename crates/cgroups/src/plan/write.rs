@@ -5,7 +5,8 @@
 
 use coracle_host::{CgroupLayout, CgroupMode, Hierarchy};
 
-use crate::error::{Lack, property};
+use crate::error::property;
+use crate::lack::Lack;
 use crate::table::{self, Controller, File, Restore, Row, Support, Version};
 use crate::value::Value;
 use crate::{Error, Result};
