@@ -50,6 +50,7 @@ pub use leftovers::groups;
 pub use machine::{
     Layout, Machine, control_file, either, has_controller, is_v2, machine, needs, status_field,
 };
+pub use orphans::collect_orphans;
 pub use receiver::Receiver;
 pub use runtime::{Runtime, build_folder, copy_program, program};
 pub use sandbox::{Manager, Sandbox};

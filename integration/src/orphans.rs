@@ -26,8 +26,9 @@ fn orphans() -> MutexGuard<'static, Orphans> {
     ORPHANS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Becomes a subreaper whose orphans are collected until the end of the program.
-pub(crate) fn collect() {
+/// Becomes a subreaper whose orphans are reaped until the end of the program. Its first thread must
+/// start no command: what it starts is taken for an orphan.
+pub fn collect_orphans() {
     nix::sys::prctl::set_child_subreaper(true).expect("become a subreaper");
     thread::spawn(|| {
         loop {

@@ -172,7 +172,7 @@ fn run_suites(suites: Vec<Suite>) -> Vec<(String, Verdict)> {
         return without_root(suites.iter().flatten());
     }
     remember_panics();
-    crate::orphans::collect();
+    crate::orphans::collect_orphans();
     println!(
         "running {} tests, program {}",
         suites.iter().flatten().count(),

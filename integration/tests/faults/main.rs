@@ -50,8 +50,16 @@ fn main() -> ExitCode {
         println!("skipped: needs x86_64, whose registers the tracer knows");
         return ExitCode::SUCCESS;
     }
-    nix::sys::prctl::set_child_subreaper(true).expect("become a subreaper");
-    let words: Vec<String> = std::env::args().skip(1).collect();
+    coracle_integration::collect_orphans();
+    let tries = std::thread::spawn(|| tally(std::env::args().skip(1).collect()));
+    match tries.join() {
+        Ok(Some(tally)) if tally.failed == 0 => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    }
+}
+
+/// Tries what the words choose; nothing if they name no scenario.
+fn tally(words: Vec<String>) -> Option<Tally> {
     if let [name, point, fault] = &words[..]
         && let (Ok(point), Some(fault)) = (point.parse(), fault_of(fault))
     {
@@ -72,10 +80,7 @@ fn main() -> ExitCode {
         tally.add(tries::scenario(scenario, choice, &mut seed));
     }
     println!("\n{tally}");
-    match tally.failed {
-        0 => ExitCode::SUCCESS,
-        _ => ExitCode::FAILURE,
-    }
+    Some(tally)
 }
 
 fn fault_of(text: &str) -> Option<Fault> {
@@ -89,15 +94,12 @@ fn fault_of(text: &str) -> Option<Fault> {
     }
 }
 
-fn one(name: &str, point: Point, fault: Fault) -> ExitCode {
+fn one(name: &str, point: Point, fault: Fault) -> Option<Tally> {
     let Some(scenario) = SCENARIOS.iter().find(|scenario| scenario.name() == name) else {
         println!("no scenario is called {name}");
-        return ExitCode::FAILURE;
+        return None;
     };
     let tally = tries::single(scenario, point, fault);
     println!("{tally}");
-    match tally.failed {
-        0 => ExitCode::SUCCESS,
-        _ => ExitCode::FAILURE,
-    }
+    Some(tally)
 }

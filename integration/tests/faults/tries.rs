@@ -1,17 +1,14 @@
 //! Tries of a scenario, and what must hold after each.
 
 use std::fmt;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use coracle_integration::Receiver;
 use coracle_integration::runner::patience;
 use coracle_integration::sample::choose;
 use coracle_integration::trace::{Fault, Point, Trace, is_infallible, trace};
-use coracle_integration::{Command, Output, Receiver};
 use nix::errno::Errno;
 use nix::libc;
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::Pid;
 
 use crate::ERRNOS;
 use crate::scenario::{Scenario, Stage, Variant};
@@ -233,7 +230,7 @@ impl<'a> Tries<'a> {
     /// `state` and `list` answer at once.
     fn answers(&self, id: &str) -> Result<(), String> {
         for words in [&["list"][..], &["state", id]] {
-            let output = reaping(self.stage.runtime.command(words).limit(10));
+            let output = self.stage.runtime.command(words).limit(10).output_or_kill();
             let gone = words.len() == 2 && output.stderr.contains("does not exist");
             if output.time > patience(2) || (output.code != 0 && !gone) {
                 return Err(format!(
@@ -256,7 +253,7 @@ impl<'a> Tries<'a> {
     /// `delete --force` leaves nothing.
     fn clear(&mut self, id: &str) -> Result<(), String> {
         let delete = self.stage.runtime.command(["delete", "--force", id]);
-        let output = reaping(delete.limit(20));
+        let output = delete.limit(20).output_or_kill();
         if let Some(console) = &self.console
             && !console.is_idle()
         {
@@ -307,23 +304,6 @@ fn how_it_ended(trace: &Trace, fault: Fault) -> Result<(), String> {
         return Err(format!("exit code {} with {lines} lines", output.code));
     }
     Ok(())
-}
-
-/// Runs a command as an engine does, which collects meanwhile what was left to it: a pid namespace
-/// does not end while a member of it is a zombie.
-fn reaping(command: Command) -> Output {
-    thread::scope(|scope| {
-        // Children of this thread are not reaped by the other one.
-        let running = scope.spawn(|| command.output_or_kill());
-        while !running.is_finished() {
-            let any = WaitPidFlag::WNOHANG | WaitPidFlag::__WNOTHREAD;
-            match waitpid(None::<Pid>, Some(any)) {
-                Ok(WaitStatus::StillAlive) | Err(_) => thread::sleep(Duration::from_micros(200)),
-                Ok(_) => {}
-            }
-        }
-        running.join().expect("a command")
-    })
 }
 
 fn one_line(text: &str) -> String {
