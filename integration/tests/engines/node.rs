@@ -75,8 +75,9 @@ fn containerd_2_is_killed_while_it_deletes_pods() {
     killed_while_it_deletes_pods(&node_with(TWO));
 }
 
-/// kubelet repeats a deletion until it succeeds. A shim may stay that has no container any more, with
-/// runc as well: containerd 1.6 was killed after it had forgotten the shim and before it ended it.
+/// kubelet repeats a deletion until it succeeds or the pod is not found. A shim may stay that has no
+/// container any more, with runc as well: containerd 1.6 was killed after it had forgotten the shim
+/// and before it ended it.
 #[track_caller]
 fn killed_while_it_deletes_pods(node: &Engine) {
     let script = r#"
@@ -89,7 +90,9 @@ fn killed_while_it_deletes_pods(node: &Engine) {
             killed containerd
             wait
             ready
-            for each in $pods; do remove_pod $each; done
+            for each in $pods; do
+                if state_of_pod $each >/dev/null; then remove_pod $each; fi
+            done
         done
         cri ListContainers '{}' containers
         cri ListPodSandbox '{}' items
