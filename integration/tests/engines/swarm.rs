@@ -24,7 +24,9 @@ remove() {
     for kind in secret config; do docker $kind rm $name $name-2; done
     [ -z "$(docker network ls --quiet --filter name=^$name$)" ] || await "docker network rm $name"
 }
-trap '[ -z "$name" ] || remove >/dev/null 2>&1 || true' EXIT
+# Says of a failed script which tasks there were, and why they ended.
+tell() { [ -z "$name" ] || docker service ps --no-trunc $name >&2; }
+trap '[ $? = 0 ] || tell || true; [ -z "$name" ] || remove >/dev/null 2>&1 || true' EXIT
 service() {
     docker service create --detach --quiet --no-resolve-image --name $name \
         --restart-delay 100ms --stop-grace-period 0s "$@" >/dev/null
@@ -448,7 +450,7 @@ checks! { swarm_if_wanted,
             --mount type=bind,source=/etc,target=/theirs,readonly $busybox sleep 1000
         settled 3
         within_each sh -c 'echo kept >/kept/f; df -m /scratch | tail -n 1 | tr -s " " | cut -d " " -f 2
-            touch /theirs/x 2>&1' || true
+            touch /theirs/x 2>&1 || true'
         docker service rm $name >/dev/null
         for node in 1 2 3; do
             on $node docker run --rm --network none --volume $name:/kept $busybox cat /kept/f
