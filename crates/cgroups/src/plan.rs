@@ -216,6 +216,7 @@ mod tests {
     #[test]
     fn every_v1_hierarchy_is_joined() {
         let linux = r#"{"cgroupsPath": "/a", "resources": {"pids": {"limit": 5},
+            "cpu": {"quota": 5000, "period": 100000},
             "devices": [{"allow": true, "access": "rwm"}]}}"#;
         let host = fixture::v1();
         let plan = plan(&config(linux), &host, &OPTIONS).unwrap();
@@ -227,6 +228,9 @@ mod tests {
         let lines = plan.describe();
         assert!(lines.contains(&"  pids.max: 5 (linux.resources.pids.limit)".to_owned()));
         assert!(lines.contains(&"  cpuset.mems: from the parent, where empty".to_owned()));
+        let period =
+            "  cpu.cfs_period_us: 100000 (linux.resources.cpu.period), where the cgroup is not new";
+        assert!(lines.contains(&period.to_owned()));
     }
 
     #[test]

@@ -71,7 +71,14 @@ fn describe_hierarchy(plan: &HierarchyPlan, lines: &mut Vec<String>) {
     for file in &plan.inherit {
         lines.push(format!("  {file}: from the parent, where empty"));
     }
-    lines.extend(plan.writes.iter().map(describe_write));
+    lines.extend(plan.writes.iter().map(|write| {
+        let old = if write.is_initial() {
+            ", where the cgroup is not new"
+        } else {
+            ""
+        };
+        describe_write(write) + old
+    }));
 }
 
 fn describe_unified(plan: &UnifiedPlan, lines: &mut Vec<String>) {
