@@ -8,6 +8,7 @@ use coracle_program::{Interrupts, Limits};
 use crate::directory::{Directory, mounted};
 use crate::elsewhere;
 use crate::error::{Error, system};
+use crate::hold::Hold;
 use crate::interrupt;
 use crate::lock;
 use crate::moved::{self, Groups};
@@ -257,7 +258,10 @@ fn kill_processes(record: &Record) -> Result<(), Error> {
     let ended = coracle_sys::poll_readable(&[pidfd.as_fd()], Some(PATIENCE_MS))
         .map_err(system("wait for init's end"))?;
     match (ended, &record.init) {
-        (0, Some(init)) => Err(Error::StillRunning { pid: init.pid }),
+        (0, Some(init)) => Err(Error::StillRunning {
+            pid: init.pid,
+            hold: Hold::of(init.pid),
+        }),
         _ => Ok(()),
     }
 }

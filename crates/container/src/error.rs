@@ -9,6 +9,7 @@ use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use thiserror::Error;
 
+use crate::hold::Hold;
 use crate::status::Status;
 
 /// Why a verb failed. The command line puts the verb and the container before it: `start web1:
@@ -227,10 +228,15 @@ pub enum Error {
         errno: Errno,
     },
     /// Init did not end in time.
-    #[error("container init still running: process {pid}")]
+    #[error(
+        "container init still running: process {pid}{}",
+        hold.map(|hold| format!(": {hold}")).unwrap_or_default()
+    )]
     StillRunning {
         /// Init.
         pid: i32,
+        /// What keeps it, where that can be told.
+        hold: Option<Hold>,
     },
     /// The container has no cgroup that the verb could use.
     #[error("container has no cgroup of its own: cannot {verb}")]

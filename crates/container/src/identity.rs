@@ -1,6 +1,7 @@
 //! Identifies a process by its pid and start time.
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::ffi::OsString;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -110,6 +111,15 @@ pub(crate) fn stat(pid: i32) -> nix::Result<Option<Stat>> {
 /// its processes, so a refusal means that the pid now belongs to another user's process.
 fn may_be_ours(pid: i32) -> bool {
     nix::sys::signal::kill(Pid::from_raw(pid), None).is_ok()
+}
+
+/// The entries of a directory of /proc that are numbers.
+pub(crate) fn numbers(directory: &str) -> Vec<i32> {
+    let entries = coracle_sys::open(directory, OFlag::O_RDONLY | OFlag::O_DIRECTORY)
+        .and_then(|open| coracle_sys::list_directory(open.as_fd()));
+    let names = entries.unwrap_or_default().into_iter();
+    let number = |(_, name): (u8, OsString)| name.to_str()?.parse().ok();
+    names.filter_map(number).collect()
 }
 
 #[cfg(test)]

@@ -38,6 +38,7 @@ mod explain;
 mod foreground;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
+mod hold;
 mod identity;
 mod input;
 mod inspect;
@@ -89,6 +90,7 @@ pub use events::{Event, events, statistics};
 pub use exec::{ExecOptions, ExecProcess, exec};
 pub use exit::Ending;
 pub use explain::{Explanation, explain, explain_restore};
+pub use hold::Hold;
 pub use inspect::{Listing, list, pause, processes, resume, state};
 pub use keeper::{Keeper, Side, split};
 pub use kill::kill;

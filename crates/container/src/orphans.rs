@@ -10,7 +10,6 @@
 //! Others may hold the lock without having taken it: a shell that used flock(1) does. So an orphan
 //! also has the name that the runtime gave itself, which a clone keeps until it executes a program.
 
-use std::ffi::OsString;
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -20,6 +19,7 @@ use nix::sys::stat::{FileStat, stat};
 use nix::unistd::Pid;
 
 use crate::directory::{Directory, open_directory};
+use crate::identity::numbers;
 
 /// How long killed orphans may take to end.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -108,15 +108,6 @@ pub(crate) fn taker_in(line: &str, inode: u64) -> Option<i32> {
     let pid = fields.nth(2)?.parse().ok()?;
     let file = fields.next()?;
     (file.rsplit(':').next()?.parse() == Ok(inode)).then_some(pid)
-}
-
-/// The entries of a directory of /proc that are numbers.
-fn numbers(directory: &str) -> Vec<i32> {
-    let entries = open_directory(Path::new(directory))
-        .and_then(|open| coracle_sys::list_directory(open.as_fd()));
-    let names = entries.unwrap_or_default().into_iter();
-    let number = |(_, name): (u8, OsString)| name.to_str()?.parse().ok();
-    names.filter_map(number).collect()
 }
 
 #[cfg(test)]

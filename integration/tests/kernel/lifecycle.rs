@@ -1012,6 +1012,27 @@ fn an_unwaited_zombie_counts_as_stopped() {
     );
 }
 
+/// Init of a pid namespace has not ended while a member of it is a zombie.
+#[test]
+fn who_keeps_a_killed_init_is_told() {
+    let runtime = Runtime::new();
+    let first = runtime.start(&runtime.bundle().args(["sleep", "1000"]));
+    let namespace = format!("/proc/{}/ns/pid", first.pid());
+    let joined = runtime.bundle().join_namespace("pid", &namespace);
+    let member = runtime.create_unwaited(&joined);
+    let pid = member.pid();
+    member.start().ok();
+    wait_until("a zombie", || container_is_zombie(pid));
+    let ours = std::process::id();
+    first.delete_by_force().fails([
+        &format!("container init still running: process {}", first.pid()),
+        &format!("process {pid} of its pid namespace has ended"),
+        &format!("its parent, process {ours}, has not reaped it"),
+    ]);
+    drop(member);
+    first.delete_by_force().ok();
+}
+
 fn container_is_zombie(pid: i32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") Z "))
 }
