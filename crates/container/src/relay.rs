@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use coracle_sys::{STDIN, STDOUT};
+use coracle_sys::{STDERR, STDIN, STDOUT};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -168,8 +168,13 @@ pub(crate) fn prepare(master: BorrowedFd) {
     }
 }
 
+/// The caller's terminal is the first of its streams that is one: a step of BuildKit's without
+/// input has a terminal for its output alone.
 fn resize(master: BorrowedFd) {
-    if let Ok(size) = coracle_sys::window_size(STDIN) {
+    let mut sizes = [STDIN, STDOUT, STDERR]
+        .into_iter()
+        .filter_map(|stream| coracle_sys::window_size(stream).ok());
+    if let Some(size) = sizes.next() {
         let _ = coracle_sys::set_window_size(master, size);
     }
 }

@@ -10,6 +10,7 @@ use coracle_integration::{
     Bundle, Child, Command, Container, Receiver, Running, Runtime, json, wait_until,
 };
 use nix::fcntl::{FcntlArg, fcntl};
+use nix::sys::signal::{Signal, kill};
 
 /// A bundle with a terminal.
 fn tty(runtime: &Runtime) -> Bundle {
@@ -377,6 +378,27 @@ fn the_size_follows_the_callers() {
     terminal.expect("41 123");
     terminal.expect("ready");
     terminal.resize(50, 90);
+    terminal.expect("50 90");
+    runtime.delete_all();
+    run.wait().exits(128 + 9);
+}
+
+/// As BuildKit gives a terminal to a step without input: for its output alone.
+#[test]
+fn the_size_is_that_of_a_terminal_for_output() {
+    let runtime = Runtime::new();
+    let mut terminal = Terminal::new();
+    terminal.resize(41, 123);
+    let script = "trap 'stty size' WINCH; stty size; echo ready; while :; do sleep 0.01; done";
+    let command = runtime.with_bundle("run", &tty(&runtime).shell(script));
+    let command = command.arg(runtime.id());
+    let empty = fs::File::open("/dev/null").expect("no input");
+    let command = command.stdin(empty).stdout(terminal.slave());
+    let run = command.stderr(terminal.slave()).spawn();
+    terminal.expect("41 123");
+    terminal.expect("ready");
+    terminal.resize(50, 90);
+    kill(run.pid, Signal::SIGWINCH).expect("a signal");
     terminal.expect("50 90");
     runtime.delete_all();
     run.wait().exits(128 + 9);
