@@ -57,7 +57,8 @@ pub fn plan(
     let mut plan = compose(&subject)?;
     identity::let_exec_join(&subject, &mut plan.privilege_drop);
     plan.machine = machine;
-    // Made before the root becomes read-only. `exec` makes it when it enters it.
+    // Made before the root becomes read-only. `exec` makes none, as with runc and crun: whoever
+    // mistypes a name is told.
     if !plan.cwd.levels.is_empty() {
         plan.machine.push(Setting::WorkingDirectory);
     }

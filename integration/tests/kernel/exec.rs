@@ -238,6 +238,17 @@ fn cwd_is_the_configs_or_the_flags() {
     );
 }
 
+/// As by runc and crun: engines tell who mistypes it, and the container stays as it is.
+#[test]
+fn a_missing_cwd_is_not_made() {
+    let runtime = Runtime::new();
+    let container = runtime.sleeper();
+    container
+        .exec_with(["--cwd", "/a/b"], ["pwd"])
+        .fails_as(255, ["process.cwd: ", "/a/b", "not found (ENOENT)"]);
+    assert_eq!(container.shell("test -e /a").code, 1);
+}
+
 #[test]
 fn the_umask_is_the_configs() {
     let runtime = Runtime::new();

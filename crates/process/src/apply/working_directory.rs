@@ -1,4 +1,5 @@
-//! The working directory: made if it is missing, entered, and verified to be below the root.
+//! The working directory: made for init if it is missing, entered, and verified to be below the
+//! root.
 
 use super::root::ROOT;
 use crate::plan::explain::Check;
@@ -29,17 +30,14 @@ pub(crate) fn make(cwd: &WorkingDirectory, step: usize) -> Result<(), Fault> {
     }
 }
 
-/// Enters the directory, as the container's root, and makes it if it is missing. EACCES is no
-/// failure yet: it is tried once more as the process's user.
+/// Enters the directory, as the container's root. EACCES is no failure yet: it is tried once more
+/// as the process's user.
 pub(crate) fn enter(cwd: &WorkingDirectory, step: usize) -> Result<Entered, Fault> {
     if cwd.path.as_c_str() == c"/" {
         // It stands there already.
         return Ok(Entered::Yes);
     }
-    let directory = match open(ROOT, &cwd.path) {
-        Err(Errno::ENOENT) => make_levels(ROOT, cwd, step),
-        opened => opened.map_err(Call::Openat2.at(step)),
-    };
+    let directory = open(ROOT, &cwd.path).map_err(Call::Openat2.at(step));
     match directory.and_then(|directory| fchdir(&directory).map_err(Call::Fchdir.at(step))) {
         Ok(()) => verify(step).map(|()| Entered::Yes),
         Err(fault) => match fault.cause {
