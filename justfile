@@ -79,6 +79,10 @@ contest CHECKOUT:
 kubelet CHECKOUT:
     CORACLE_KUBERNETES="$(realpath {{CHECKOUT}})" CORACLE="$(realpath {{program}})" cargo test -q -p coracle-integration --test engines -- kubelet:: kind::
 
+# Build by coracle and by runc with BuildKit's daemon (root): FOLDER has buildkitd, buildctl and, for the rest, rootlesskit
+buildkit FOLDER:
+    CORACLE_BUILDKIT="$(realpath {{FOLDER}})" CORACLE="$(realpath {{program}})" cargo test -q -p coracle-integration --test engines -- buildkitd::
+
 # Measure all verbs beside runc, crun or other RUNTIMES by path (root): `--rounds N`, `--plots DIR`, parts
 bench *ARGUMENTS: build
     CORACLE="$(realpath {{program}})" cargo test -q -p coracle-integration --test bench -- {{ARGUMENTS}}

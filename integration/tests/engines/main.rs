@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 mod buildah;
 mod buildkit;
+mod buildkitd;
 mod conmon;
 mod containerd;
 mod containerd2;

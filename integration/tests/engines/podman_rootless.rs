@@ -11,7 +11,7 @@ use crate::podman::{machine, prelude};
 static PODMAN: Shared<Engine> = Shared::new();
 
 /// `$uid` becomes an account with ids of its own, and a device for its networks, as udev makes it.
-const ACCOUNT: &str = r#"
+pub(crate) const ACCOUNT: &str = r#"
 home=/home/$uid runtime=/run/user/$uid
 id -nu $uid || echo "somebody:x:$uid:$uid::$home:/bin/sh" >>/etc/passwd
 getent group $uid || echo "somebody:x:$uid:" >>/etc/group
