@@ -177,6 +177,10 @@ checks! { docker,
         code docker exec $name no-such-program
         inspect State.Status"# => "126\nrunning";
     exec_without_permission: "start; code docker exec $name /etc" => "126";
+    exec_in_a_missing_directory: r#"
+        start
+        code docker exec --workdir /no/such/folder $name pwd
+        docker exec $name ls -d /no 2>/dev/null || true"# => "126";
     stop_by_signal: r#"
         docker run -d --name $name --network none $busybox sh -c 'trap "exit 5" TERM; echo ready; while :; do sleep 0.02; done' >/dev/null
         await "docker logs $name | grep ready"

@@ -270,6 +270,10 @@ END
         code podman exec $name no-such-program
         inspect State.Status"# => "127\nrunning";
     exec_without_permission: "start; code podman exec $name /etc" => "126";
+    exec_in_a_missing_directory: r#"
+        start
+        code podman exec --workdir /no/such/folder $name pwd
+        podman exec $name ls -d /no 2>/dev/null || true"# => "127";
     exec_privileged: r#"
         start
         podman exec --privileged $name grep -c '^CapEff:.000001f' /proc/self/status"# => "1";

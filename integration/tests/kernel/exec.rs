@@ -245,7 +245,7 @@ fn a_missing_cwd_is_not_made() {
     let container = runtime.sleeper();
     container
         .exec_with(["--cwd", "/a/b"], ["pwd"])
-        .fails_as(255, ["process.cwd: ", "/a/b", "not found (ENOENT)"]);
+        .fails_as(255, ["process.cwd: ", "/a/b", "no such file or directory"]);
     assert_eq!(container.shell("test -e /a").code, 1);
 }
 

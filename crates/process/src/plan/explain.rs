@@ -255,6 +255,8 @@ impl Plan {
                 "goes through a magic link or a loop: possible container breakout".to_owned()
             }
             Cause::Call(Call::Mkdir, errno) => format!("cannot be made: {}", errno_text(errno)),
+            // runc's words, by which engines tell that it is missing.
+            Cause::Call(Call::Openat2, Errno::ENOENT) => "no such file or directory".to_owned(),
             Cause::Call(_, errno) => errno_text(errno),
             Cause::Exit(_) => return None,
         };
