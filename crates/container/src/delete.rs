@@ -260,7 +260,7 @@ fn kill_processes(record: &Record) -> Result<(), Error> {
     match (ended, &record.init) {
         (0, Some(init)) => Err(Error::StillRunning {
             pid: init.pid,
-            hold: Hold::of(init.pid),
+            hold: Hold::of(init.pid, record.own_pid_namespace),
         }),
         _ => Ok(()),
     }

@@ -25,10 +25,14 @@ pub enum Hold {
 }
 
 impl Hold {
-    /// What keeps this process, if it can be told.
-    pub(crate) fn of(pid: i32) -> Option<Self> {
+    /// What keeps this process, if it can be told. Zombies only keep the first process of their pid
+    /// namespace.
+    pub(crate) fn of(pid: i32, is_first: bool) -> Option<Self> {
         if identity::stat(pid).ok()??.state == 'D' {
             return Some(Hold::Uninterruptible);
+        }
+        if !is_first {
+            return None;
         }
         let namespace = pid_namespace(pid)?;
         let others = numbers("/proc").into_iter().filter(|other| *other != pid);
