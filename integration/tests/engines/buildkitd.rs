@@ -162,6 +162,16 @@ END
     check_both(&buildkitd(), "network", script, "inet 192.0.2\n2");
 }
 
+#[test]
+fn an_agent() {
+    needs::program("ssh-agent");
+    let script = r#"
+        eval "$(ssh-agent -a /tmp/$name.agent)" >/dev/null
+        echo 'RUN --mount=type=ssh stat -c %F:%a $SSH_AUTH_SOCK' | build --ssh default=/tmp/$name.agent
+        kill $SSH_AGENT_PID"#;
+    check_both(&buildkitd(), "agent", script, "socket:600");
+}
+
 /// The daemon of an ordinary user, in the namespaces that rootlesskit makes.
 #[test]
 fn an_ordinary_user() {
@@ -255,10 +265,6 @@ RUN --mount=type=secret,id=s,target=/x/y,uid=7,mode=0444 cat /x/y; stat -c %a:%u
 RUN --mount=type=secret,id=s,env=S echo $S
 RUN ls /x /run/secrets 2>/dev/null || true
 END"# => "hidden\n444:7\nhidden";
-    an_agent: r#"
-        eval "$(ssh-agent -a /tmp/$name.agent)" >/dev/null
-        echo 'RUN --mount=type=ssh stat -c %F:%a $SSH_AUTH_SOCK' | build --ssh default=/tmp/$name.agent
-        kill $SSH_AGENT_PID"# => "socket:600";
     temporary_files: r#"
         build <<'END'
 RUN --mount=type=tmpfs,target=/t,size=1m touch /t/x && grep -o " /t tmpfs.*size=1024k" /proc/mounts
