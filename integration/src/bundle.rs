@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 use serde_json::{Value, json};
 
 use crate::folder::set_mode;
+use crate::programs::{copy_program, write_program};
 use crate::skip;
 
 /// A bundle. Its config is a plain value; the functions are short forms of frequent edits.
@@ -174,9 +175,9 @@ impl Bundle {
     /// Makes an executable shell script in the root filesystem.
     pub fn script(self, inside: &str, text: &str) -> Self {
         let path = self.path(inside);
-        let bundle = self.file(inside, &format!("#!/bin/sh\n{text}\n"));
-        set_mode(&path, 0o755);
-        bundle
+        fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
+        write_program(&path, &format!("#!/bin/sh\n{text}\n"));
+        self
     }
 
     /// Makes a folder in the root filesystem.
@@ -297,7 +298,7 @@ pub fn fill_rootfs(root: &Path) {
     }
     fs::create_dir_all(root.join("tmp")).expect("a folder");
     set_mode(&root.join("tmp"), 0o1777);
-    fs::copy("/bin/busybox", root.join("bin/busybox")).expect("busybox-static must be installed");
+    copy_program(Path::new("/bin/busybox"), &root.join("bin/busybox"));
     for applet in applets() {
         symlink("busybox", root.join("bin").join(applet)).expect("a link");
     }

@@ -17,6 +17,7 @@ use nix::sys::signal::{self, Signal};
 use nix::unistd::Pid;
 
 use crate::orphans::Reserved;
+use crate::programs;
 use crate::runner::patience;
 
 /// Limit of a command in seconds, unless it says another.
@@ -156,10 +157,8 @@ impl Command {
     )]
     pub(crate) fn start(mut self) -> Started {
         let title = format!("{:?}", self.inner);
-        let child = self
-            .inner
-            .spawn()
-            .unwrap_or_else(|error| panic!("{title}: {error}"));
+        let child =
+            programs::start(&mut self.inner).unwrap_or_else(|error| panic!("{title}: {error}"));
         Started {
             title,
             pid: Pid::from_raw(child.id().cast_signed()),
@@ -172,10 +171,8 @@ impl Command {
     /// Starts it.
     pub fn spawn(mut self) -> Running {
         let title = format!("{:?}", self.inner);
-        let mut child = self
-            .inner
-            .spawn()
-            .unwrap_or_else(|error| panic!("{title}: {error}"));
+        let mut child =
+            programs::start(&mut self.inner).unwrap_or_else(|error| panic!("{title}: {error}"));
         let pid = Pid::from_raw(child.id().cast_signed());
         let (sender, ended) = mpsc::channel();
         let reserved = Reserved::new(pid.as_raw());

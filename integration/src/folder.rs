@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use nix::mount::{MntFlags, umount2};
 
 use crate::leftovers::mounts_below;
+use crate::programs::write_program;
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
@@ -56,8 +57,8 @@ impl Folder {
 
     /// Makes a program below it: a shell script, mode 0755.
     pub fn script(&self, name: impl AsRef<Path>, text: &str) -> PathBuf {
-        let path = self.file(name, &format!("#!/bin/sh\n{text}\n"));
-        set_mode(&path, 0o755);
+        let path = self.join(name);
+        write_program(&path, &format!("#!/bin/sh\n{text}\n"));
         path
     }
 }

@@ -30,6 +30,7 @@ mod host_mount;
 mod leftovers;
 mod machine;
 mod orphans;
+mod programs;
 mod receiver;
 pub mod runner;
 mod runtime;
@@ -51,8 +52,9 @@ pub use machine::{
     Layout, Machine, control_file, either, has_controller, is_v2, machine, needs, status_field,
 };
 pub use orphans::collect_orphans;
+pub use programs::copy_program;
 pub use receiver::Receiver;
-pub use runtime::{Runtime, build_folder, copy_program, program};
+pub use runtime::{Runtime, build_folder, program};
 pub use sandbox::{Manager, Sandbox};
 pub use serde_json::{Value, json};
 

@@ -9,7 +9,7 @@ use std::thread;
 
 use nix::unistd::{Gid, Uid, chown};
 
-use crate::folder::set_mode;
+use crate::programs::copy_program;
 use crate::runner::clean_up;
 use crate::{Bundle, Command, Container, Folder, Output, leftovers, wait_until};
 
@@ -37,15 +37,6 @@ pub fn program() -> &'static Path {
         Some(path) => path.into(),
         None => build_folder().join("coracle"),
     })
-}
-
-/// Copies a program that is executed right away. It uses `cp`: a descriptor for writing in this
-/// process could be inherited by programs that other tests start at this moment, and executing the
-/// copy would fail with ETXTBSY.
-pub fn copy_program(from: &Path, to: &Path) {
-    let copy = Command::new("cp").arg(from).arg(to);
-    copy.output().ok();
-    set_mode(to, 0o755);
 }
 
 /// Where this build puts programs: tests lie in its folder `deps`.

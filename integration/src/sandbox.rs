@@ -10,8 +10,8 @@ use nix::fcntl::OFlag;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, pipe2};
 
-use crate::folder::set_mode;
 use crate::leftovers::pids;
+use crate::programs::write_program;
 use crate::runner::{clean_up, patience};
 use crate::{Command, Folder, Running, copy_program, groups, machine, needs, program, wait_until};
 
@@ -82,7 +82,7 @@ impl Sandbox {
         let name = format!("coracle-sandbox.{}.{number}.", std::process::id());
         let (reader, writer) = pipe2(OFlag::O_CLOEXEC).expect("a pipe");
         for (name, text) in SCRIPTS {
-            set_mode(&folder.file(name, text), 0o755);
+            write_program(&folder.join(name), text);
         }
         let command = Command::new(folder.join("sandbox"));
         let command = command.arg(folder.path()).arg(&name);
