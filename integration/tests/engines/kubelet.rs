@@ -404,7 +404,8 @@ classes! {
         await '[ "$(get .status.containerStatuses[0].resources.limits.memory)" = 64Mi ]'
         get .status.containerStatuses[0].restartCount"# => "0";
     statistics: r#"
-        pod '' '' sleep 1000
+        # What an idle program used may stay 0 where the scheduler's clock has steps of 10 ms.
+        pod '' '' sh -c 'seq 500000 >/dev/null; sleep 1000'
         ready
         summary() { kubectl get --raw /api/v1/nodes/node/proxy/stats/summary | tr -d ' \n' | sed 's/"podRef"/\n&/g' | grep "\"name\":\"$name\""; }
         await 'summary | grep "workingSetBytes\":[1-9]"'
