@@ -8,6 +8,8 @@ use std::fmt;
 use std::fs;
 use std::path::PathBuf;
 
+use procfs::process::Stat;
+
 use crate::identity::{self, numbers};
 
 /// What keeps a killed process.
@@ -17,32 +19,45 @@ pub enum Hold {
     Zombie {
         /// The member.
         pid: i32,
-        /// The process that has to reap it.
+        /// The process that has to reap it; 0 if that is outside of the runtime's pid namespace.
         parent: i32,
     },
-    /// The kernel waits for a device or a server on its behalf, and lets no signal end the wait.
-    Uninterruptible,
+    /// A process waits in the kernel, for a device, a server or the end of a freeze by cgroup v1,
+    /// and no signal ends the wait.
+    Uninterruptible {
+        /// The process itself or a member of its pid namespace.
+        pid: i32,
+    },
 }
 
 impl Hold {
-    /// What keeps this process, if it can be told. Zombies only keep the first process of their pid
+    /// What keeps this process, if it can be told. Members only keep the first process of their pid
     /// namespace.
     pub(crate) fn of(pid: i32, is_first: bool) -> Option<Self> {
         if identity::stat(pid).ok()??.state == 'D' {
-            return Some(Hold::Uninterruptible);
+            return Some(Hold::Uninterruptible { pid });
         }
         if !is_first {
             return None;
         }
         let namespace = pid_namespace(pid)?;
-        let others = numbers("/proc").into_iter().filter(|other| *other != pid);
-        let mut zombies = others.filter_map(|other| {
-            let stat = identity::stat(other).ok()??;
-            (stat.state == 'Z').then_some((other, stat.ppid))
-        });
-        let (pid, parent) =
-            zombies.find(|(zombie, _)| pid_namespace(*zombie).as_ref() == Some(&namespace))?;
-        Some(Hold::Zombie { pid, parent })
+        let is_inside = |pid: i32| pid_namespace(pid).as_ref() == Some(&namespace);
+        let others = numbers("/proc")
+            .into_iter()
+            .filter(|other| *other != pid && is_inside(*other));
+        let members: Vec<Stat> = others
+            .filter_map(|other| identity::stat(other).ok()?)
+            .collect();
+        // Who waits reaps no children: they are zombies because of it.
+        if let Some(waiting) = members.iter().find(|member| member.state == 'D') {
+            return Some(Hold::Uninterruptible { pid: waiting.pid });
+        }
+        let mut zombies = members.iter().filter(|member| member.state == 'Z');
+        let zombie = zombies.find(|member| !is_inside(member.ppid))?;
+        Some(Hold::Zombie {
+            pid: zombie.pid,
+            parent: zombie.ppid,
+        })
     }
 }
 
@@ -54,12 +69,23 @@ fn pid_namespace(pid: i32) -> Option<PathBuf> {
 impl fmt::Display for Hold {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Hold::Zombie { pid, parent } => write!(
-                f,
-                "process {pid} of its pid namespace has ended, and its parent, process {parent}, \
-                 has not reaped it"
-            ),
-            Hold::Uninterruptible => f.write_str("it is in an uninterruptible wait of the kernel"),
+            Hold::Zombie { pid, parent } => {
+                write!(
+                    f,
+                    "process {pid} of its pid namespace has ended, and its parent, "
+                )?;
+                match parent {
+                    0 => f.write_str("outside of this pid namespace, ")?,
+                    parent => write!(f, "process {parent}, ")?,
+                }
+                f.write_str("has not reaped it")
+            }
+            Hold::Uninterruptible { pid } => {
+                write!(
+                    f,
+                    "process {pid} is in an uninterruptible wait of the kernel"
+                )
+            }
         }
     }
 }

@@ -226,6 +226,23 @@ fn a_frozen_group_is_refused() {
     fs::remove_dir(group).unwrap();
 }
 
+/// Version 1 holds even what was killed.
+#[test]
+fn what_is_frozen_from_above_is_told() {
+    needs::version_1();
+    let runtime = Runtime::new();
+    let parent = make_group(&format!("{}above", runtime.marker()));
+    let container = runtime.start(&with_path(&runtime, "/@above/@c").args(["sleep", "1000"]));
+    fs::write(parent.join("freezer.state"), "FROZEN").unwrap();
+    let waits = format!("process {} is in an uninterruptible wait", container.pid());
+    container
+        .delete_by_force()
+        .fails(["container init still running", &waits]);
+    fs::write(parent.join("freezer.state"), "THAWED").unwrap();
+    container.delete_by_force().ok();
+    fs::remove_dir(parent).unwrap();
+}
+
 const MEMORY: (&str, &str) = ("memory", "memory.limit_in_bytes");
 
 #[test]
