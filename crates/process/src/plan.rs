@@ -57,8 +57,7 @@ pub fn plan(
     let mut plan = compose(&subject)?;
     identity::let_exec_join(&subject, &mut plan.privilege_drop);
     plan.machine = machine;
-    // Made before the root becomes read-only. `exec` makes none, as with runc and crun: whoever
-    // mistypes a name is told.
+    // Made before the root becomes read-only.
     if !plan.cwd.levels.is_empty() {
         plan.machine.push(Setting::WorkingDirectory);
     }
@@ -85,6 +84,7 @@ pub fn plan_exec(
         options,
         groups,
     })?;
+    // A missing working directory is not made, as by runc and crun: whoever mistypes it is told.
     affinity::of_exec(&process.exec_cpu_affinity, &mut plan);
     Ok(plan)
 }

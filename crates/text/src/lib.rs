@@ -26,7 +26,8 @@ pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bi
 /// (EACCES)`. Engines match on these texts.
 ///
 /// `ENOENT` is `not found (ENOENT)`: engines read "no such file or directory" anywhere in a message
-/// as "the command is missing", so only a failed lookup of the program may have that text.
+/// as "the command is missing", so only what runc says so has that text: a program or a working
+/// directory that is not there.
 #[must_use]
 pub fn errno_text(errno: Errno) -> String {
     if errno == Errno::ENOENT {

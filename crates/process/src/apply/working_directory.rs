@@ -10,7 +10,7 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, mkdirat, umask};
 use nix::unistd::fchdir;
 use std::ffi::CStr;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 /// Whether the container's root could enter the directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,8 +23,8 @@ pub(crate) enum Entered {
 
 /// Makes the missing directories of the path, as the container's root.
 pub(crate) fn make(cwd: &WorkingDirectory, step: usize) -> Result<(), Fault> {
-    match open(ROOT, &cwd.path) {
-        Err(Errno::ENOENT) => make_levels(ROOT, cwd, step).map(drop),
+    match open(&cwd.path) {
+        Err(Errno::ENOENT) => make_levels(cwd, step),
         // Any other error is reported when the directory is entered.
         _ => Ok(()),
     }
@@ -37,7 +37,7 @@ pub(crate) fn enter(cwd: &WorkingDirectory, step: usize) -> Result<Entered, Faul
         // It stands there already.
         return Ok(Entered::Yes);
     }
-    let directory = open(ROOT, &cwd.path).map_err(Call::Openat2.at(step));
+    let directory = open(&cwd.path).map_err(Call::Openat2.at(step));
     match directory.and_then(|directory| fchdir(&directory).map_err(Call::Fchdir.at(step))) {
         Ok(()) => verify(step).map(|()| Entered::Yes),
         Err(fault) => match fault.cause {
@@ -49,36 +49,36 @@ pub(crate) fn enter(cwd: &WorkingDirectory, step: usize) -> Result<Entered, Faul
 
 /// Enters the directory as the process's user.
 pub(crate) fn enter_as_user(cwd: &WorkingDirectory, step: usize) -> Result<(), Fault> {
-    let directory = open(ROOT, &cwd.path).map_err(Call::Openat2.at(step))?;
+    let directory = open(&cwd.path).map_err(Call::Openat2.at(step))?;
     fchdir(&directory).map_err(Call::Fchdir.at(step))?;
     verify(step)
 }
 
 /// Opens a directory below the root, without following magic links: `/proc/self/fd/N` would lead to
 /// a directory of the host that the runtime or its caller has open (CVE-2024-21626).
-fn open(root: BorrowedFd, path: &CStr) -> nix::Result<OwnedFd> {
+fn open(path: &CStr) -> nix::Result<OwnedFd> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
-    open_in_root(root, path, flags, Mode::empty())
+    open_in_root(ROOT, path, flags, Mode::empty())
 }
 
-fn make_levels(root: BorrowedFd, cwd: &WorkingDirectory, step: usize) -> Result<OwnedFd, Fault> {
+fn make_levels(cwd: &WorkingDirectory, step: usize) -> Result<(), Fault> {
     // The mode must not depend on the caller's umask.
     let mask = umask(Mode::empty());
-    let made = make_each(root, cwd, step);
+    let made = make_each(cwd, step);
     umask(mask);
     made
 }
 
 /// Makes each directory, from the top down, through the descriptor of its parent: a path that is
 /// resolved twice may lead elsewhere the second time (CVE-2024-45310).
-fn make_each(root: BorrowedFd, cwd: &WorkingDirectory, step: usize) -> Result<OwnedFd, Fault> {
-    let mut parent = open(root, c"/").map_err(Call::Openat2.at(step))?;
+fn make_each(cwd: &WorkingDirectory, step: usize) -> Result<(), Fault> {
+    let mut parent = open(c"/").map_err(Call::Openat2.at(step))?;
     for level in &cwd.levels {
-        parent = match open(root, &level.path) {
+        parent = match open(&level.path) {
             Err(Errno::ENOENT) => {
                 let mode = Mode::from_bits_truncate(0o755);
                 match mkdirat(&parent, level.name.as_c_str(), mode) {
-                    Ok(()) | Err(Errno::EEXIST) => open(root, &level.path),
+                    Ok(()) | Err(Errno::EEXIST) => open(&level.path),
                     Err(errno) => return Err(Fault::new(step, (Call::Mkdir, errno))),
                 }
             }
@@ -86,7 +86,7 @@ fn make_each(root: BorrowedFd, cwd: &WorkingDirectory, step: usize) -> Result<Ow
         }
         .map_err(Call::Openat2.at(step))?;
     }
-    Ok(parent)
+    Ok(())
 }
 
 /// A working directory entered through an inherited descriptor would not be below the root

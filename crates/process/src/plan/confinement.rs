@@ -36,7 +36,6 @@ pub(super) fn steps(subject: &Subject) -> Result<Vec<Confinement>, Error> {
         });
     }
     steps.push(Confinement::WorkingDirectory);
-    // After the working directory, whose missing levels get mode 0755 whatever the umask is.
     steps.push(Confinement::Umask(process.user.umask.unwrap_or(UMASK)));
     steps.extend(labels(subject)?.into_iter().map(Confinement::Label));
     // The files of the labels may be among those that it denies.

@@ -255,7 +255,7 @@ impl Plan {
                 "goes through a magic link or a loop: possible container breakout".to_owned()
             }
             Cause::Call(Call::Mkdir, errno) => format!("cannot be made: {}", errno_text(errno)),
-            // runc's words, by which engines tell that it is missing.
+            // runc's words, by which podman finds its exit code 127.
             Cause::Call(Call::Openat2, Errno::ENOENT) => "no such file or directory".to_owned(),
             Cause::Call(_, errno) => errno_text(errno),
             Cause::Exit(_) => return None,
@@ -600,6 +600,11 @@ mod tests {
             "change directory",
             (Call::Mkdir, Errno::EROFS),
             r#"process.cwd: "/": cannot be made: read-only file system (EROFS)"#,
+        );
+        check(
+            "change directory",
+            (Call::Openat2, Errno::ENOENT),
+            r#"process.cwd: "/": no such file or directory"#,
         );
     }
 
