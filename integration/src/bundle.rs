@@ -176,7 +176,7 @@ impl Bundle {
     pub fn script(self, inside: &str, text: &str) -> Self {
         let path = self.path(inside);
         fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
-        write_program(&path, &format!("#!/bin/sh\n{text}\n"));
+        write_program(&path, format!("#!/bin/sh\n{text}\n"));
         self
     }
 

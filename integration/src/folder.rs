@@ -58,7 +58,7 @@ impl Folder {
     /// Makes a program below it: a shell script, mode 0755.
     pub fn script(&self, name: impl AsRef<Path>, text: &str) -> PathBuf {
         let path = self.join(name);
-        write_program(&path, &format!("#!/bin/sh\n{text}\n"));
+        write_program(&path, format!("#!/bin/sh\n{text}\n"));
         path
     }
 }

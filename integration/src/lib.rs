@@ -52,7 +52,7 @@ pub use machine::{
     Layout, Machine, control_file, either, has_controller, is_v2, machine, needs, status_field,
 };
 pub use orphans::collect_orphans;
-pub use programs::copy_program;
+pub use programs::{copy_program, write_program};
 pub use receiver::Receiver;
 pub use runtime::{Runtime, build_folder, program};
 pub use sandbox::{Manager, Sandbox};

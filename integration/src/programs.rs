@@ -16,7 +16,7 @@ use crate::folder::set_mode;
 static WRITING: RwLock<()> = RwLock::new(());
 
 /// Writes a program, mode 0755.
-pub(crate) fn write_program(path: &Path, text: &str) {
+pub fn write_program(path: &Path, text: impl AsRef<[u8]>) {
     let _alone = WRITING.write().unwrap_or_else(PoisonError::into_inner);
     fs::write(path, text).expect("a program");
     set_mode(path, 0o755);

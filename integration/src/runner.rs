@@ -6,7 +6,7 @@
 //! | variable | meaning |
 //! |---|---|
 //! | `CORACLE` | the program under test; default: the one of this build |
-//! | `CORACLE_BUILDKIT` | a folder with buildkitd and buildctl: they build |
+//! | `CORACLE_BUILDKIT` | a folder with buildkitd and buildctl, which build by coracle and by runc |
 //! | `CORACLE_KUBERNETES` | a checkout of Kubernetes with its programs: a cluster runs pods |
 //! | `CORACLE_TEST_CGROUPFS` | engines make control groups themselves, though there is systemd |
 //! | `CORACLE_TEST_CRIU` | folder of a CRIU, instead of the one that `integration/criu` unpacks |

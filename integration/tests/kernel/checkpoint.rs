@@ -11,7 +11,7 @@ use std::time::Duration;
 use coracle_integration::terminal::{Terminal, expect};
 use coracle_integration::{
     Bundle, Command, Container, HostMount, Output, Receiver, Running, Runtime, Value, copy_program,
-    criu, json, needs, wait_until,
+    criu, json, needs, wait_until, write_program,
 };
 use nix::sys::signal::Signal;
 
@@ -710,12 +710,10 @@ fn a_long_dump_tells_how_far_it_is() {
         runtime.folder().join("criu.conf"),
         runtime.folder().join("slow"),
     );
-    fs::write(
+    write_program(
         &slow,
         "#!/bin/sh\n[ $CRTOOLS_SCRIPT_ACTION != post-dump ] || sleep 3\n",
-    )
-    .unwrap();
-    Command::new("chmod").arg("+x").arg(&slow).output().ok();
+    );
     fs::write(&file, format!("action-script {}\n", slow.display())).unwrap();
     let counter = Counter::worker(&runtime, "memory", "8");
     let annotation = json!({"org.criu.config": file});
@@ -768,12 +766,7 @@ fn killing_criu(runtime: &Runtime, log: &Path, line: &str) -> String {
         log = log.display(),
     );
     let program = folder.join("criu");
-    fs::write(&program, script).unwrap();
-    Command::new("chmod")
-        .args(["+x"])
-        .arg(&program)
-        .output()
-        .ok();
+    write_program(&program, script);
     format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", folder.display())
 }
 
@@ -1199,12 +1192,7 @@ fn an_old_criu_is_told() {
             "#!/usr/bin/python3\nimport socket, sys\n\
              link = socket.socket(fileno=int(sys.argv[2]))\nlink.recv(9999)\nlink.send({bytes})\n"
         );
-        fs::write(folder.join("criu"), script).unwrap();
-        Command::new("chmod")
-            .arg("+x")
-            .arg(folder.join("criu"))
-            .output()
-            .ok();
+        write_program(&folder.join("criu"), script);
     };
     let container = runtime.sleeper();
     let images = runtime.folder().join("images");

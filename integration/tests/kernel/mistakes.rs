@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use coracle_integration::{Bundle, Command, HostMount, Runtime, Value, json};
+use coracle_integration::{Bundle, Command, HostMount, Runtime, Value, json, write_program};
 
 const LINES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kernel/mistakes.txt");
 
@@ -88,7 +88,7 @@ impl Scene {
 /// Makes the file executable, with these bytes.
 fn program(bundle: Bundle, inside: &str, bytes: &[u8]) -> Bundle {
     let bundle = bundle.script(inside, "");
-    fs::write(bundle.path(inside), bytes).expect("a program");
+    write_program(&bundle.path(inside), bytes);
     bundle.args([inside]).clone()
 }
 

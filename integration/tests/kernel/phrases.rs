@@ -1,8 +1,6 @@
 //! The phrases of runc's failures that scripts and other people's tests look for.
 
-use std::fs;
-
-use coracle_integration::{Runtime, json, needs};
+use coracle_integration::{Runtime, json, needs, write_program};
 
 #[test]
 fn a_failed_hook_is_told_by_point_and_place() {
@@ -30,7 +28,7 @@ fn a_failed_hook_is_told_by_point_and_place() {
 fn a_program_that_cannot_be_executed_is_named() {
     let runtime = Runtime::new();
     let bundle = runtime.bundle().script("/run.sh", "true");
-    fs::write(bundle.path("/run.sh"), "#!/no/such/interpreter\n").expect("a script");
+    write_program(&bundle.path("/run.sh"), "#!/no/such/interpreter\n");
     let phrase = "exec /run.sh: no such file or directory";
     let container = runtime.start(&bundle.clone().args(["sleep", "1000"]));
     container.exec(["/run.sh"]).fails_as(255, [phrase]);

@@ -281,10 +281,9 @@ fn attack_the_binary(capabilities: &[&str], seize: &str) {
     let names = json!(capabilities);
     let sets = json!({"bounding": names, "effective": names, "permitted": names});
     let bundle = with_perl(runtime.bundle())
-        .script("/tmp/again", "")
         .set("/process/capabilities", sets)
         .args(["perl", "-e", &attacker(seize)]);
-    fs::write(bundle.path("/tmp/again"), "#!/proc/self/exe\n").unwrap();
+    coracle_integration::write_program(&bundle.path("/tmp/again"), "#!/proc/self/exe\n");
     let victim = bundle.path("/tmp/sleep");
     coracle_integration::copy_program(Path::new("/bin/busybox"), &victim);
     let container = runtime.start(&bundle);

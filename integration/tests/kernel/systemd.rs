@@ -10,6 +10,7 @@ use coracle_integration::{
     Bundle, Command, Container, Layout, Output, Running, Runtime, Value, groups, has_controller,
     json, machine, needs, program, skip, wait_until,
 };
+use nix::sys::signal::{Signal, kill};
 
 use crate::cgroups::takes_no_place;
 use crate::lifecycle::{fail_every_call, kill_at_every_call, without_a_record};
@@ -512,14 +513,11 @@ fn a_used_group_is_refused() {
     let runtime = systemd();
     let group = format!("/sys/fs/cgroup/system.slice/p-{}x.scope", runtime.marker());
     fs::create_dir(&group).unwrap();
-    let mut sleeper = std::process::Command::new("sleep")
-        .arg("1000")
-        .spawn()
-        .unwrap();
-    fs::write(format!("{group}/cgroup.procs"), sleeper.id().to_string()).unwrap();
+    let sleeper = Command::new("sleep").arg("1000").spawn();
+    fs::write(format!("{group}/cgroup.procs"), sleeper.pid.to_string()).unwrap();
     let output = runtime.try_create(&with_path(&runtime, ":p:@x"));
-    sleeper.kill().unwrap();
-    sleeper.wait().unwrap();
+    kill(sleeper.pid, Signal::SIGKILL).unwrap();
+    sleeper.wait();
     wait_until("the end of a group", || fs::remove_dir(&group).is_ok());
     output.fails(["container's cgroup is not empty"]);
 }

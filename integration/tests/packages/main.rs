@@ -7,7 +7,7 @@ extern crate coracle_integration;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use coracle_integration::{Command, Manager, Output, Sandbox, Value, needs};
+use coracle_integration::{Command, Manager, Output, Sandbox, Value, copy_program, needs};
 
 /// Makes a Debian, once, and prints its archive.
 const CLEAN_ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/clean-root");
@@ -187,7 +187,7 @@ fn busybox_root(sandbox: &Sandbox) -> PathBuf {
     needs::program("busybox");
     let root = sandbox.folder().folder("root");
     let bin = sandbox.folder().folder("root/bin");
-    std::fs::copy("/bin/busybox", bin.join("busybox")).expect("busybox");
+    copy_program(Path::new("/bin/busybox"), &bin.join("busybox"));
     for folder in ["etc", "tmp", "root", "usr/local"] {
         sandbox.folder().folder(Path::new("root").join(folder));
     }
