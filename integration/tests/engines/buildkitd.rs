@@ -59,7 +59,8 @@ said() { sed -n 's/^#[0-9]* [0-9][0-9.]* //p' /tmp/$name.log; }
 build() {
     (call "$@") && built=0 || built=$?
     said
-    [ $built = 0 ] || grep -o -e 'exit code: .*' -e 'is not allowed' /tmp/$name.log | tail -n 1
+    [ $built = 0 ] || grep -o -e 'exit code: .*' -e 'is not allowed' /tmp/$name.log | tail -n 1 | grep . ||
+        tail -n 1 /tmp/$name.log
 }
 # Starts a build of a step that sleeps so many seconds, its process is `$sleeper`, its container `$id`.
 start_to_sleep() {
@@ -338,7 +339,9 @@ END"# => "33554432\n50000 100000\n0";
         daemon $runtime.ends
         start_to_sleep 1004$(printf %s $runtime | wc -c)
         kill -TERM $(cat $folders/$runtime.ends/pid)
-        kill -0 $sleeper && kill -INT $build
+        await "grep 'stopping server' $folder/log"
+        kill -0 $sleeper
+        kill -INT $build
         cleared
         ended $runtime.ends"# => "";
     // BuildKit clears nothing of a daemon that was killed; whoever starts it again has the names.
