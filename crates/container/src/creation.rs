@@ -91,12 +91,10 @@ impl<'a> Creation<'a> {
         interrupts: &'a Interrupts,
     ) -> Result<Self, Error> {
         let mut undo = Undo::begin()?;
-        let directory = claim(store, &prepared.options.id)?;
+        let (directory, lock) = claim(store, &prepared.options.id)?;
         undo.push(Made::Directory);
-        let claimed = lock::acquire(&directory)
-            .and_then(|lock| first_record(&directory, prepared).map(|record| (lock, record)));
-        match claimed {
-            Ok((lock, record)) => Ok(Self {
+        match first_record(&directory, prepared) {
+            Ok(record) => Ok(Self {
                 prepared,
                 outputs,
                 directory,
@@ -336,17 +334,44 @@ fn explain_oom(error: Error, record: &Record) -> Error {
     }
 }
 
-/// Claims the id. If it is taken, the error has the status of the container that has it.
-fn claim(store: &Store, id: &ContainerId) -> Result<Directory, Error> {
-    let refused = |error| match error {
-        Error::Exists { id, maker, .. } => Error::Exists {
-            status: inspect::state(store, &id).ok().map(|state| state.status),
-            id,
-            maker,
-        },
-        error => error,
+/// How often the directory is made again that another command has removed.
+const CLAIMS: usize = 100;
+
+/// Claims the id: makes the container's directory and takes its lock. If the id is taken, the error
+/// has the status of the container that has it.
+///
+/// Before the lock is taken `delete --force` may remove the empty directory, and another creation
+/// make one in its place, even between the two calls that make and open it here. The first of two
+/// that opened the same directory to have the lock has the id.
+fn claim(store: &Store, id: &ContainerId) -> Result<(Directory, Lock), Error> {
+    let taken = |maker| Error::Exists {
+        status: inspect::state(store, id).ok().map(|state| state.status),
+        id: id.clone(),
+        maker,
     };
-    store.claim(id).map_err(refused)
+    for _ in 0..CLAIMS {
+        let directory = match store.claim(id) {
+            Err(Error::Exists { maker, .. }) => return Err(taken(maker)),
+            claimed => claimed?,
+        };
+        let lock = match lock::acquire(&directory) {
+            Ok(lock) => lock,
+            Err(error) => {
+                return Err(match directory.remove_emptied() {
+                    Ok(()) => error,
+                    Err(left) => error.leaving(&left.to_string()),
+                });
+            }
+        };
+        if directory.has_record() {
+            drop(lock);
+            return Err(taken(None));
+        }
+        if directory.is_in_place() != Ok(false) {
+            return Ok((directory, lock));
+        }
+    }
+    Err(taken(None))
 }
 
 fn first_record(directory: &Directory, prepared: &Prepared) -> Result<Record, Error> {

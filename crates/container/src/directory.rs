@@ -231,7 +231,13 @@ impl Directory {
                 self.unlink(name)?;
             }
         }
-        if !self.is_in_place() {
+        self.remove_emptied()
+    }
+
+    /// Removes the directory if nothing is in it.
+    pub(crate) fn remove_emptied(&self) -> Result<(), Error> {
+        // By now the path may be a later container's, whose directory may be empty yet.
+        if self.is_in_place() == Ok(false) {
             return Ok(());
         }
         match unlinkat(coracle_sys::AT_FDCWD, &self.path, UnlinkatFlags::RemoveDir) {
@@ -250,15 +256,19 @@ impl Directory {
 
     /// Whether the path still leads to this directory: the id may belong to a later container by
     /// now.
-    fn is_in_place(&self) -> bool {
+    pub(crate) fn is_in_place(&self) -> nix::Result<bool> {
         let inode = |status: FileStat| (status.st_dev, status.st_ino);
-        let there = fstatat(
-            coracle_sys::AT_FDCWD,
-            &self.path,
-            AtFlags::AT_SYMLINK_NOFOLLOW,
-        );
-        let here = fstat(&self.handle);
-        !matches!((there, here), (Ok(there), Ok(here)) if inode(there) != inode(here))
+        let no_link = AtFlags::AT_SYMLINK_NOFOLLOW;
+        match fstatat(coracle_sys::AT_FDCWD, &self.path, no_link) {
+            Ok(there) => Ok(inode(there) == inode(fstat(&self.handle)?)),
+            Err(Errno::ENOENT) => Ok(false),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// Whether it has a record: it is a container's then, and no empty one that was just made.
+    pub(crate) fn has_record(&self) -> bool {
+        self.has(RECORD)
     }
 
     fn unlink(&self, name: &str) -> Result<(), Error> {

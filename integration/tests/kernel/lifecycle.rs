@@ -4,9 +4,11 @@ use std::fs;
 use std::path::Path;
 
 use coracle_integration::runner::{is_full, patience, times};
+use coracle_integration::trace::{Moment, Seen, can_trace, observe};
 use coracle_integration::{
-    Bundle, Child, Output, Runtime, groups, json, needs, status_field, wait_until,
+    Bundle, Child, Output, Runtime, groups, json, needs, skip, status_field, wait_until,
 };
+use nix::libc;
 
 #[test]
 fn create_waits_for_start() {
@@ -1010,6 +1012,64 @@ fn an_unwaited_zombie_counts_as_stopped() {
         container_is_zombie(pid),
         "somebody else collected our child"
     );
+}
+
+/// Runs `create`, and something else at its first call that is meant while the container's directory
+/// is there.
+fn create_with_a_rival(
+    (runtime, id): (&Runtime, &str),
+    is_meant: fn(&Seen) -> bool,
+    rival: impl Fn() + Sync,
+) -> Output {
+    if !can_trace() {
+        skip!("needs x86_64, whose registers the tracer knows");
+    }
+    let bundle = runtime.bundle();
+    bundle.write();
+    let directory = runtime.root().join(id);
+    let mut was_there = false;
+    let create = runtime.with_bundle("create", &bundle).arg(id);
+    let trace = observe(create, &mut |seen| {
+        if !was_there && is_meant(seen) && directory.exists() {
+            was_there = true;
+            // The thread that traces may have no other children.
+            std::thread::scope(|scope| scope.spawn(&rival).join().expect("the rival"));
+        }
+    });
+    assert!(was_there, "{}", trace.output);
+    trace.output
+}
+
+/// Before the directory is opened, `delete --force` removes it and another `create` makes its own.
+#[test]
+fn an_id_is_claimed_once() {
+    let runtime = Runtime::new();
+    let id = runtime.id();
+    let other = runtime.bundle();
+    other.write();
+    let made = |seen: &Seen| seen.moment == Moment::Exit;
+    let output = create_with_a_rival((&runtime, &id), made, || {
+        runtime.command(["delete", "--force", &id]).output().ok();
+        let create = runtime.with_bundle("create", &other).arg(&id);
+        create.output().ok();
+    });
+    output.fails(["container with given ID already exists"]);
+    let state = runtime.command(["state", &id]).output().ok();
+    assert!(state.stdout.contains("\"created\""), "{state}");
+    runtime.command(["delete", "--force", &id]).output().ok();
+    runtime.is_clean();
+}
+
+/// Before the directory is locked, `delete --force` removes it.
+#[test]
+fn a_claim_that_was_removed_is_made_again() {
+    let runtime = Runtime::new();
+    let id = runtime.id();
+    let locks = |seen: &Seen| seen.moment == Moment::Entry && seen.call == libc::SYS_flock;
+    let delete = || drop(runtime.command(["delete", "--force", &id]).output().ok());
+    create_with_a_rival((&runtime, &id), locks, delete).ok();
+    delete();
+    runtime.is_clean();
 }
 
 /// Init of a pid namespace has not ended while a member of it is a zombie.
