@@ -235,7 +235,7 @@ pub enum Error {
     StillRunning {
         /// Init.
         pid: i32,
-        /// What keeps it, where that can be told.
+        /// What keeps it from ending, if that can be found.
         hold: Option<Hold>,
     },
     /// The container has no cgroup that the verb could use.

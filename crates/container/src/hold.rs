@@ -12,7 +12,7 @@ use procfs::process::Stat;
 
 use crate::identity::{self, numbers};
 
-/// What keeps a killed process.
+/// What keeps a killed process from ending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hold {
     /// A member of its pid namespace that has ended and was not reaped.
@@ -31,8 +31,8 @@ pub enum Hold {
 }
 
 impl Hold {
-    /// What keeps this process, if it can be told. Members only keep the first process of their pid
-    /// namespace.
+    /// What keeps this process from ending, if that can be found. Of a pid namespace only the first
+    /// process is kept by the other members.
     pub(crate) fn of(pid: i32, is_first: bool) -> Option<Self> {
         if identity::stat(pid).ok()??.state == 'D' {
             return Some(Hold::Uninterruptible { pid });

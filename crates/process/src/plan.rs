@@ -66,6 +66,7 @@ pub fn plan(
 }
 
 /// Plans one more process, for `exec`. `config` has the properties of the container as a whole.
+/// Unlike [`plan`] it makes no missing working directory: that is an error, as with runc and crun.
 ///
 /// # Errors
 ///
@@ -84,7 +85,6 @@ pub fn plan_exec(
         options,
         groups,
     })?;
-    // A missing working directory is not made, as by runc and crun: whoever mistypes it is told.
     affinity::of_exec(&process.exec_cpu_affinity, &mut plan);
     Ok(plan)
 }

@@ -55,10 +55,10 @@ call() {
         --local base=$rootfs --opt context:base=local:base --no-cache --progress plain \
         "$@" >/tmp/$name.log 2>&1
 }
-said() { sed -n 's/^#[0-9]* [0-9][0-9.]* //p' /tmp/$name.log; }
+step_output() { sed -n 's/^#[0-9]* [0-9][0-9.]* //p' /tmp/$name.log; }
 build() {
     (call "$@") && built=0 || built=$?
-    said
+    step_output
     [ $built = 0 ] || grep -o -e 'exit code: .*' -e 'is not allowed' /tmp/$name.log | tail -n 1 | grep . ||
         tail -n 1 /tmp/$name.log
 }

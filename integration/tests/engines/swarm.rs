@@ -24,9 +24,9 @@ remove() {
     for kind in secret config; do docker $kind rm $name $name-2; done
     [ -z "$(docker network ls --quiet --filter name=^$name$)" ] || await "docker network rm $name"
 }
-# Says of a failed script which tasks there were, and why they ended.
-tell() { [ -z "$name" ] || docker service ps --no-trunc $name >&2; }
-trap '[ $? = 0 ] || tell || true; [ -z "$name" ] || remove >/dev/null 2>&1 || true' EXIT
+# Prints which tasks a failed script had, and why they ended.
+print_tasks() { [ -z "$name" ] || docker service ps --no-trunc $name >&2; }
+trap '[ $? = 0 ] || print_tasks || true; [ -z "$name" ] || remove >/dev/null 2>&1 || true' EXIT
 service() {
     docker service create --detach --quiet --no-resolve-image --name $name \
         --restart-delay 100ms --stop-grace-period 0s "$@" >/dev/null

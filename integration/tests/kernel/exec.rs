@@ -238,7 +238,7 @@ fn cwd_is_the_configs_or_the_flags() {
     );
 }
 
-/// As by runc and crun: engines tell who mistypes it, and the container stays as it is.
+/// As with runc and crun a mistyped directory is an error, and the container stays as it is.
 #[test]
 fn a_missing_cwd_is_not_made() {
     let runtime = Runtime::new();
